@@ -1,0 +1,21 @@
+"""The one exception for mistakes of the user: it becomes one clear line and exit status 2."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Bad input. The message is one line: the file, column, row or key; what was found; what was expected."""
+
+
+def find_user_error(error: BaseException) -> UserError | None:
+    """The `UserError` in `error`'s chain of causes (Ray wraps what its tasks and actors raise), or None."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if type(current) is UserError:
+            return current
+        # RayTaskError keeps the original in `cause`; Ray Data and Tune chain with `__cause__`.
+        inner = getattr(current, "cause", None)
+        current = inner if isinstance(inner, BaseException) else current.__cause__ or current.__context__
+    return None

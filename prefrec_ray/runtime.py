@@ -1,0 +1,31 @@
+"""Starts or joins Ray, quietly."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+
+def start_ray(num_cpus: int | None = None) -> None:
+    """Joins the cluster of `RAY_ADDRESS`, or starts Ray on this machine; does nothing where Ray already runs.
+
+    Ray's own progress bars and its informational log are turned off: the commands show their own.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    warnings.filterwarnings("ignore", module=r"ray|gymnasium")
+    import ray
+    import ray.data
+
+    for name in ("ray", "ray.data", "ray.tune", "ray.rllib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS")
+        if address:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        else:
+            ray.init(num_cpus=num_cpus, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True

@@ -1,0 +1,112 @@
+"""Paths and URIs: everything that is read or written goes through pyarrow's filesystems, local or `s3://`, `gs://`."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from prefrec_ray.errors import UserError
+
+
+def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
+    """The filesystem of `uri` and the path inside it. Raises `UserError` for a scheme that pyarrow does not know."""
+    text = str(uri)
+    if "://" not in text:
+        return fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+    try:
+        return fs.FileSystem.from_uri(text)
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise UserError(f"{text}: not a path or URI that pyarrow opens ({error})") from error
+
+
+def join(uri: str, *parts: str) -> str:
+    """`uri` with `parts` below it."""
+    return "/".join([str(uri).rstrip("/"), *parts])
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder lies at `uri`."""
+    system, path = filesystem(uri)
+    return system.get_file_info(path).type != fs.FileType.NotFound
+
+
+def list_files(uri: str, suffix: str = "") -> list[str]:
+    """URIs of the files directly inside the folder `uri` whose names end in `suffix`, sorted by name."""
+    system, path = filesystem(uri)
+    infos = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    names = sorted(i.base_name for i in infos if i.type == fs.FileType.File and i.base_name.endswith(suffix))
+    return [join(uri, name) for name in names]
+
+
+def make_folder(uri: str) -> None:
+    """Creates the folder and its parents; nothing happens where it exists."""
+    system, path = filesystem(uri)
+    system.create_dir(path, recursive=True)
+
+
+def remove(uri: str) -> None:
+    """Deletes the file or folder at `uri`, if there is one."""
+    system, path = filesystem(uri)
+    kind = system.get_file_info(path).type
+    if kind == fs.FileType.Directory:
+        system.delete_dir(path)
+    elif kind == fs.FileType.File:
+        system.delete_file(path)
+
+
+def read_text(uri: str) -> str:
+    """The UTF-8 text at `uri`. Raises `UserError` where there is none."""
+    system, path = filesystem(uri)
+    try:
+        with system.open_input_stream(path) as stream:
+            return bytes(stream.read()).decode("utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{uri}: no such file") from error
+
+
+def write_text(uri: str, text: str) -> None:
+    """Writes `text` to `uri` so that a reader sees the old file or the new one, never a part of it."""
+    system, path = filesystem(uri)
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}.partial"
+    with system.open_output_stream(temporary) as stream:
+        stream.write(text.encode("utf-8"))
+    system.move(temporary, path)
+
+
+def read_json(uri: str) -> Any:
+    """The JSON value at `uri`. Raises `UserError` where the file is missing or is no JSON."""
+    try:
+        return json.loads(read_text(uri))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{uri}: line {error.lineno}: not JSON ({error.msg})") from error
+
+
+def write_json(uri: str, value: Any) -> None:
+    """Writes `value` to `uri` as indented JSON, whole or not at all."""
+    write_text(uri, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def staged(output: str) -> Iterator[str]:
+    """A folder to write to, which becomes `output` when the block ends well and vanishes when it fails.
+
+    Raises `UserError` if `output` already exists.
+    """
+    if exists(output):
+        raise UserError(f"{output}: already exists; choose another output folder or remove this one")
+    temporary = f"{str(output).rstrip('/')}.{uuid.uuid4().hex[:8]}.partial"
+    make_folder(temporary)
+    try:
+        yield temporary
+        system, target = filesystem(output)
+        system.move(filesystem(temporary)[1], target)
+    except BaseException:
+        remove(temporary)
+        raise
