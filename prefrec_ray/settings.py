@@ -22,7 +22,7 @@ Model = TypeVar("Model", bound=Settings)
 
 
 def load_yaml(uri: str) -> dict[str, Any]:
-    """The mapping in the YAML file at `uri`. Raises `UserError` for a missing file, bad YAML, or another kind of value."""
+    """The mapping in the YAML file at `uri`. Raises `UserError` for a missing file, bad YAML or no mapping."""
     try:
         value = yaml.safe_load(storage.read_text(uri))
     except yaml.YAMLError as error:
