@@ -1,0 +1,120 @@
+"""Normalised capped importance sampling (paper, Eq. 12): what logged sessions say of a policy that did not make them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from prefrec_ray.settings import Settings
+
+
+class NcisSettings(Settings):
+    """How a session's weight rho comes about. l_t is the log weight of request t, with logged action a_t and state s_t.
+
+    `mode`: what l_t is; pi(s) is the policy's action, bc(s) the behaviour clone's, and the kernel width sigma' is `sigma`
+    times the clone's residual rms:
+
+    - `density`: log N(a_t; pi(s_t), sigma'^2 I): the paper's "probability that the policy follows the request" for a
+      deterministic policy with a Gaussian kernel.
+    - `kernel`: -|a_t - pi(s_t)|^2 / (2 sigma'^2): the same without the normalising constant, so that a weight is in (0, 1].
+    - `ratio`: log N(a_t; pi(s_t), sigma'^2 I) - log N(a_t; bc(s_t), sigma'^2 I): an importance ratio.
+
+    `aggregate`: log rho of a session of n requests is sum l_t (`product`, the paper's), sum l_t / n (`geometric`),
+    log(sum exp(l_t) / n) (`mean`) or l_1 (`first`).
+
+    `cap`: rho is min(rho, cap); null for none. The paper's literal reading is `density`, `product`.
+    """
+
+    mode: Literal["density", "kernel", "ratio"] = "ratio"
+    aggregate: Literal["product", "geometric", "mean", "first"] = "geometric"
+    sigma: float = Field(2.0, gt=0)
+    cap: float | None = Field(10.0, gt=0)
+
+
+def request_log_weights(
+    logged: np.ndarray, policy: np.ndarray, clone: np.ndarray, sigma: float, mode: str
+) -> np.ndarray:
+    """l_t, float64 [N], for logged, the policy's and the clone's actions float32 [N, A]; `sigma` in units of the actions."""
+    scale = -0.5 / sigma**2
+    kernel = scale * _squared_distance(logged, policy)
+    if mode == "kernel":
+        return kernel
+    if mode == "ratio":
+        return kernel - scale * _squared_distance(logged, clone)
+    return kernel - 0.5 * logged.shape[1] * np.log(2 * np.pi * sigma**2)
+
+
+def session_log_weights(log_weights: np.ndarray, first: np.ndarray, aggregate: str) -> np.ndarray:
+    """log rho before the cap, float64 [M, ...], of sessions that begin at rows `first` (int64 [M], ascending from 0).
+
+    `log_weights` is l_t [N, ...]; a session's rows lie together, in time order.
+    """
+    if aggregate == "first":
+        return log_weights[first]
+    length = np.diff(first, append=len(log_weights)).reshape(-1, *[1] * (log_weights.ndim - 1))
+    if aggregate == "mean":
+        top = np.maximum.reduceat(log_weights, first)
+        shifted = np.exp(log_weights - np.repeat(top, length.ravel(), axis=0))
+        return top + np.log(np.add.reduceat(shifted, first) / length)
+    total = np.add.reduceat(log_weights, first)
+    return total if aggregate == "product" else total / length
+
+
+def normalised_weights(user: np.ndarray, log_rho: np.ndarray, cap: float | None) -> np.ndarray:
+    """min(rho, cap) over its mean within the user, float64 [M, ...]: mean 1 for every user. `user` int64 [M], ascending.
+
+    All in log space: a user whose every rho underflows still has weights.
+    """
+    capped = log_rho if cap is None else np.minimum(log_rho, np.log(cap))
+    first, count = _runs(user)
+    top = np.repeat(np.maximum.reduceat(capped, first), count, axis=0)
+    rho = np.exp(capped - top)
+    total = np.repeat(np.add.reduceat(rho, first), count, axis=0)
+    return rho / total * np.repeat(count, count).reshape(-1, *[1] * (log_rho.ndim - 1))
+
+
+def user_values(user: np.ndarray, level: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The bracket of Eq. 12, float64 [U, ...]: each user's mean level by `weight` [M, ...]. `user` int64 [M], ascending."""
+    first, _ = _runs(user)
+    levels = level.reshape(-1, *[1] * (weight.ndim - 1))
+    return np.add.reduceat(weight * levels, first) / np.add.reduceat(weight, first)
+
+
+def effective_share(user: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Effective sample size as a share of the sessions, float64 [...].
+
+    A user's effective number of sessions is (sum w)^2 / sum w^2 (Kish), from 1 to their number; the share is the sum of
+    these over users divided by the number of sessions, so that it does not depend on how weights compare between users.
+    """
+    first, _ = _runs(user)
+    effective = np.add.reduceat(weight, first) ** 2 / np.add.reduceat(weight**2, first)
+    return effective.sum(axis=0) / len(user)
+
+
+def length_only_weights(relative_depth: np.ndarray, weight: np.ndarray, bins: int = 10) -> np.ndarray:
+    """Each weight [M, ...] replaced by the mean weight of the sessions of the same relative depth.
+
+    `relative_depth` [M] is a session's depth over the mean depth of its user; sessions are the same when they fall between the same two
+    of its `bins` quantiles. What is left of a gain under these weights is due to session length alone.
+    """
+    edges = np.unique(np.quantile(relative_depth, np.arange(1, bins) / bins))
+    cell = np.searchsorted(edges, relative_depth, side="right")
+    order = np.argsort(cell, kind="stable")
+    first, count = _runs(cell[order])
+    means = np.add.reduceat(weight[order], first) / count.reshape(-1, *[1] * (weight.ndim - 1))
+    replaced = np.empty_like(weight)
+    replaced[order] = np.repeat(means, count, axis=0)
+    return replaced
+
+
+def _squared_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    difference = a - b
+    return np.einsum("na,na->n", difference, difference).astype(np.float64)
+
+
+def _runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First row and length of every run of equal keys."""
+    first = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))
+    return first, np.diff(first, append=len(keys))
