@@ -1,0 +1,108 @@
+"""The RLlib algorithm that every method extends: pre-training of the reward, then updates on transitions."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.training_data import TrainingData
+from ray.rllib.utils.metrics import LEARNER_RESULTS
+
+from prefrec_ray.algorithms.data import PreparedData
+from prefrec_ray.algorithms.diagnostics import look_at_policy, reward_accuracy
+from prefrec_ray.algorithms.schedule import Position
+
+
+class OfflineAlgorithm(Algorithm):
+    """One iteration is one pass over the preferences (phase "pretrain") or some updates on transitions ("train").
+
+    Results hold, beside RLlib's own: phase, epoch, progress (0 to 1), updates, transitions_per_second,
+    pairs_per_second, and nested under losses, reward, values and policy what docs/training.md lists. `done` is true at
+    the end of the run.
+    """
+
+    offline_data: PreparedData
+
+    def setup(self, config: Any) -> None:
+        """Builds RLlib's parts, then fetches what the diagnostics look at."""
+        super().setup(config)
+        self._items = self.offline_data.dataset.items()
+        self._probe = ray.get(self.offline_data.probe)
+        self._report: dict[str, Any] = {}
+
+    def training_step(self) -> None:
+        """One iteration, at the place that the iteration number says."""
+        position = self.offline_data.schedule.at(self.iteration)
+        start = time.perf_counter()
+        if position.phase == "pretrain":
+            losses = self._pretrain(position)
+            per_update, rate = self.config.preference_batch_size, "pairs_per_second"
+        else:
+            losses = self._train(position)
+            per_update, rate = self.offline_data.batch_size, "transitions_per_second"
+        seconds = time.perf_counter() - start
+        self._report = {**losses, rate: position.count * per_update / seconds, **self._place(position)}
+        self._report |= self._diagnose()
+
+    def step(self) -> dict[str, Any]:
+        """RLlib's iteration with this iteration's report beside its own results."""
+        results = super().step()
+        for name, value in self._report.items():
+            place = results
+            *groups, leaf = name.split("/")
+            for group in groups:
+                place = place.setdefault(group, {})
+            place[leaf] = value
+        results["done"] = self.iteration + 1 >= self.offline_data.schedule.iterations
+        return results
+
+    def _pretrain(self, position: Position) -> dict[str, float]:
+        plans = self.offline_data.preference_plans(position)
+        calls = [lambda learner, plan=plan: learner.pretrain_reward(plan, position.count) for plan in plans]
+        results = _on_each_learner(self.learner_group, calls)
+        return {name: sum(r[name] for r in results) / len(results) for name in results[0]}
+
+    def _train(self, position: Position) -> dict[str, float]:
+        results = self.learner_group.update(
+            training_data=TrainingData(data_iterators=self.offline_data.sample(position)), timesteps={}
+        )
+        self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        found = self.metrics.peek((LEARNER_RESULTS, DEFAULT_MODULE_ID))
+        return {
+            f"{group}/{name}": float(value)
+            for group, values in found.items()
+            if group in ("losses", "reward", "values")
+            for name, value in values.items()
+        }
+
+    def _place(self, position: Position) -> dict[str, Any]:
+        schedule = self.offline_data.schedule
+        trained = position.first + position.count if position.phase == "train" else 0
+        per_epoch = schedule.preference_batches if position.phase == "pretrain" else schedule.updates_per_epoch
+        return {
+            "phase": position.phase,
+            "epoch": (position.first + position.count) / per_epoch,
+            "updates": trained,
+            "progress": min(1.0, (self.iteration + 1) / schedule.iterations),
+        }
+
+    def _diagnose(self) -> dict[str, float]:
+        """Held-out accuracy of the reward and a look at the policy, by the first learner."""
+        data, items, probe, serving = self.offline_data, self._items, self._probe, self.config.serving
+        held_out = data.held_out if self.config.uses_preferences else None
+
+        def look(learner: Any) -> dict[str, float]:
+            found = reward_accuracy(learner.net, ray.get(held_out)) if held_out is not None else {}
+            return found | look_at_policy(learner.net.actor, probe, items, serving)
+
+        return _on_each_learner(self.learner_group, [look])[0]
+
+
+def _on_each_learner(group: Any, calls: list[Any]) -> list[Any]:
+    """Runs call i on learner i, and returns what they return; an error of a learner is raised here."""
+    if group.is_local:
+        return [calls[0](group._learner)]
+    return ray.get([worker.apply.remote(call) for worker, call in zip(group._workers, calls, strict=False)])

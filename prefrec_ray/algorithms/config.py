@@ -1,0 +1,182 @@
+"""The configuration that all methods share, in RLlib's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import gymnasium as gym
+import numpy as np
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from prefrec_ray.algorithms.data import PreparedData
+from prefrec_ray.algorithms.recipes import RECIPES
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.engagement.levels import TASKS
+from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.settings import nearest
+
+REWARD_INPUTS = ("state_action", "next_state")
+REWARD_SOURCES = ("preferences", "column")
+
+
+class OfflineConfig(AlgorithmConfig):
+    """Settings of training on a prepared data set.
+
+    `PrefRecConfig().offline_data(input_=DATASET).training(task="frequency", gamma=0.95).learners(num_learners=2)`
+
+    recipe: "paper" or "robust"; sets every default below, and comes before single settings.
+    task: "depth", "frequency" or "mixture". gamma, tau (Polyak rate of the target network), actor_lr, critic_lr,
+    reward_lr: as in the field. train_batch_size_per_learner: transitions. preference_batch_size: pairs, in all learners
+    together. pretrain_epochs: passes over the preferences before the policy learns (0: no pre-training). num_epochs:
+    passes over the transitions (may be a fraction). updates_per_iteration: of one RLlib iteration (None: a quarter of
+    an epoch). finetune_reward: one reward update a step. pairing, scoring: the teacher's. reward_input: "state_action"
+    (paper) or "next_state", without the state's groups reward_leave_out. standardise_reward: to mean 0 and deviation 1
+    on training requests. reward_source: "preferences", or "column" for a data set's own hand-made reward. serving: how
+    an action becomes an item ("nearest" or "dot").
+    """
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class)
+        self._is_online = False
+        self.num_env_runners = 0
+        self.create_local_env_runner = False
+        self.offline_data_class = PreparedData
+        self.seed = 0
+        self.log_level = "ERROR"
+        self.task = "frequency"
+        self.updates_per_iteration: int | None = None
+        self.reward_source = "preferences"
+        self.serving = "nearest"
+        self.recipe = "robust"
+        self._set(RECIPES["robust"])
+
+    def _set(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def training(  # type: ignore[override]
+        self,
+        *,
+        recipe: str = NotProvided,
+        task: str = NotProvided,
+        tau: float = NotProvided,
+        actor_lr: float = NotProvided,
+        critic_lr: float = NotProvided,
+        reward_lr: float = NotProvided,
+        preference_batch_size: int = NotProvided,
+        pretrain_epochs: int = NotProvided,
+        num_epochs: float = NotProvided,
+        updates_per_iteration: int | None = NotProvided,
+        finetune_reward: bool = NotProvided,
+        hidden_sizes: Sequence[int] = NotProvided,
+        pairing: str = NotProvided,
+        scoring: str = NotProvided,
+        reward_input: str = NotProvided,
+        reward_leave_out: Sequence[str] = NotProvided,
+        standardise_reward: bool = NotProvided,
+        reward_source: str = NotProvided,
+        serving: str = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets what the class docstring lists, and RLlib's own training settings (gamma, batch size)."""
+        own = {name: value for name, value in locals().items() if name not in ("self", "kwargs", "__class__")}
+        if recipe is not NotProvided:
+            if recipe not in RECIPES:
+                raise UserError(f"recipe: unknown recipe '{recipe}'; {nearest(recipe, list(RECIPES))}")
+            self._set(RECIPES[recipe])
+        self._set({name: value for name, value in own.items() if value is not NotProvided})
+        super().training(**kwargs)
+        return self
+
+    def update_from_dict(self, config_dict: dict[str, Any]) -> Self:
+        """As RLlib's, with the recipe first: single settings override it wherever they stand in the mapping."""
+        rest = dict(config_dict)
+        if "recipe" in rest:
+            self.training(recipe=rest.pop("recipe"))
+        return super().update_from_dict(rest)
+
+    @property
+    def uses_preferences(self) -> bool:
+        """Whether a reward model is learned."""
+        return self.reward_source == "preferences"
+
+    @property
+    def data_seed(self) -> int:
+        """The seed of weights and of every order."""
+        return int(self.seed or 0)
+
+    def reward_columns(self, state: StateDefinition) -> list[int] | None:
+        """Columns of the next state that the reward sees; None where it sees state and action."""
+        if self.reward_input == "state_action":
+            return None
+        left_out = {i for group in self.reward_leave_out for i in range(*state.groups[group].indices(state.width))}
+        return [i for i in range(state.width) if i not in left_out]
+
+    def module_settings(self, dataset: PreparedDataset) -> dict[str, Any]:
+        """What the RLModule needs to know, and what a policy made from its checkpoint should say of its origin."""
+        return {
+            "hidden_sizes": list(self.hidden_sizes),
+            "seed": self.data_seed,
+            "reward_input": self.reward_input,
+            "reward_columns": self.reward_columns(dataset.state) or [],
+            "provenance": {
+                "method": self.algo_class.__name__ if self.algo_class else type(self).__name__,
+                "recipe": self.recipe,
+                "task": self.task,
+                "dataset": dataset.uri,
+                "seed": self.data_seed,
+                "serving": self.serving,
+            },
+        }
+
+    def module_class(self) -> type:
+        """The RLModule of the method."""
+        raise NotImplementedError
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """The method's module over the data set's spaces."""
+        settings = self.module_settings(PreparedDataset.open(str(self.input_)))
+        return RLModuleSpec(module_class=self.module_class(), model_config=settings)
+
+    def build_learner_connector(self, *args: Any, **kwargs: Any) -> None:
+        """No connectors: columns go from the object store to the learner as they are."""
+
+    def validate(self) -> None:
+        """Checks every setting against the others and against the data set. Raises `UserError`."""
+        if not self.input_ or self.input_ == "sampler":
+            raise UserError("offline_data: key 'input_' is missing; expected the folder or URI of a prepared data set")
+        dataset = PreparedDataset.open(str(self.input_))
+        self._check_choice("task", self.task, TASKS)
+        self._check_choice("reward_input", self.reward_input, REWARD_INPUTS)
+        self._check_choice("reward_source", self.reward_source, REWARD_SOURCES)
+        self._check_choice("serving", self.serving, ("nearest", "dot"))
+        for group in self.reward_leave_out:
+            self._check_choice("reward_leave_out", group, tuple(dataset.state.groups))
+        if self.reward_source == "column" and not dataset.metadata.has_reward:
+            raise UserError(f"reward_source: 'column', but {dataset.uri} was prepared without a reward column")
+        teacher = f"{self.pairing}_{self.scoring}"
+        if self.uses_preferences:
+            self._check_choice("pairing_scoring", teacher, tuple(dataset.metadata.teachers))
+        for name in ("num_epochs", "train_batch_size_per_learner", "preference_batch_size", "tau"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name}: expected more than 0, found {getattr(self, name)}")
+        if not 0 <= self.gamma < 1:
+            raise UserError(f"gamma: expected at least 0 and less than 1, found {self.gamma}")
+        if self.num_learners not in (0, 1, 2, 4, 8):
+            raise UserError(f"num_learners: expected 0, 1, 2, 4 or 8, found {self.num_learners}")
+        if self.grad_clip is not None:
+            raise UserError(
+                f"grad_clip: gradients are not clipped (paper, Table 1); expected null, found {self.grad_clip}"
+            )
+        bounds = (np.float32(dataset.metadata.action_low), np.float32(dataset.metadata.action_high))
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (dataset.metadata.state_dim,), np.float32)
+        self.action_space = gym.spaces.Box(*bounds, (dataset.metadata.action_dim,), np.float32)
+        super().validate()
+
+    @staticmethod
+    def _check_choice(key: str, value: str, valid: tuple[str, ...]) -> None:
+        if value not in valid:
+            raise UserError(f"{key}: unknown value '{value}'; {nearest(str(value), list(valid))}")

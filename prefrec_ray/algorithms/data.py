@@ -1,0 +1,153 @@
+"""The offline data of an algorithm: shards of transitions by Ray Data, preferences, states to probe the policy with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+from ray.rllib.offline.offline_data import OfflineData
+
+from prefrec_ray.algorithms.batches import LANES, PreferencePlan, TransitionPlan, batches_per_pass
+from prefrec_ray.algorithms.preferences import load_buffer
+from prefrec_ray.algorithms.schedule import Position, Schedule
+from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from prefrec_ray.algorithms.config import OfflineConfig
+
+#: Validation states on which the policy is looked at after every iteration.
+PROBE_STATES = 2048
+
+
+@dataclass(frozen=True)
+class LearnerPlan:
+    """What one learner is told in one iteration."""
+
+    transitions: TransitionPlan
+    preferences: PreferencePlan | None
+    refresh_reward_scale: bool
+
+
+class PreparedData(OfflineData):
+    """RLlib's `OfflineData` over a prepared data set: shards lie in the object store, learners get plans of reading.
+
+    The base class is not initialised: it would read the folder in RLlib's own schema.
+    """
+
+    def __init__(self, config: OfflineConfig) -> None:
+        self.config = config
+        # Set by RLlib's Algorithm.setup.
+        self.locality_hints = self.learner_handles = self.module_spec = self.spaces = None
+        self.dataset = PreparedDataset.open(str(config.input_))
+        self._shards, self._sizes = _load_shards(self.dataset)
+        self.learners = max(1, config.num_learners)
+        self.batch_size = config.train_batch_size_per_learner * self.learners
+        if self.batch_size % LANES:
+            raise UserError(
+                f"train_batch_size_per_learner: {config.train_batch_size_per_learner} with {self.learners} learner(s) "
+                f"is a batch of {self.batch_size}; expected a multiple of {LANES}"
+            )
+        self.batches_per_epoch = self._lane_rows() // (self.batch_size // LANES)
+        if self.batches_per_epoch == 0:
+            raise UserError(
+                f"train_batch_size_per_learner: a batch of {self.batch_size} is larger than the data set's "
+                f"{sum(self._sizes)} transitions ({self.dataset.uri}); expected a smaller batch"
+            )
+        self.preferences: ray.ObjectRef | None = None
+        self.pairs = 0
+        if config.uses_preferences:
+            columns = config.reward_columns(self.dataset.state)
+            teacher = f"{config.pairing}_{config.scoring}"
+            held_out = [f"{pairing}_{config.scoring}" for pairing in ("any_users", "within_user")]
+            self.preferences = load_buffer(self.dataset.uri, config.task, "train", [teacher], columns)
+            self.held_out = load_buffer(self.dataset.uri, config.task, "validation", held_out, columns)
+            self.pairs = len(ray.get(self.preferences))
+        self.probe = _probe_states.remote(self.dataset.uri, config.data_seed)
+        self.schedule = self._schedule()
+
+    def _lane_rows(self) -> int:
+        return min(sum(self._sizes[lane::LANES]) for lane in range(LANES))
+
+    def _schedule(self) -> Schedule:
+        config = self.config
+        updates = max(1, round(config.num_epochs * self.batches_per_epoch))
+        return Schedule(
+            pretrain_epochs=config.pretrain_epochs if config.uses_preferences else 0,
+            preference_batches=batches_per_pass(self.pairs, config.preference_batch_size),
+            updates=updates,
+            updates_per_epoch=self.batches_per_epoch,
+            updates_per_iteration=config.updates_per_iteration or max(1, -(-self.batches_per_epoch // 4)),
+        )
+
+    def preference_plans(self, position: Position) -> list[PreferencePlan | None]:
+        """The preferences of one iteration for each learner; None where the reward is not updated."""
+        config, schedule = self.config, self.schedule
+        pretraining = position.phase == "pretrain"
+        if self.preferences is None or not (pretraining or config.finetune_reward):
+            return [None] * self.learners
+        # Fine-tuning goes on where pre-training stopped, one mini-batch a step.
+        first = position.first + (0 if pretraining else schedule.pretrain_epochs * schedule.preference_batches)
+        return [
+            PreferencePlan(
+                self.preferences, self.pairs, config.preference_batch_size, config.data_seed, first, part, self.learners
+            )
+            for part in range(self.learners)
+        ]
+
+    def sample(self, position: Position) -> list[LearnerPlan]:  # type: ignore[override]
+        """The plan of every learner for one iteration of the phase "train"."""
+        config = self.config
+        first_of_phase = position.first == 0
+        refresh = config.standardise_reward and (first_of_phase or config.finetune_reward)
+        plans = []
+        for part, preferences in enumerate(self.preference_plans(position)):
+            lanes = [(n, self._shards[n::LANES], self._sizes[n::LANES]) for n in range(part, LANES, self.learners)]
+            transitions = TransitionPlan(
+                lanes=lanes,
+                rows_per_lane=self.batch_size // LANES,
+                batches_per_epoch=self.batches_per_epoch,
+                seed=config.data_seed,
+                first=position.first,
+                count=position.count,
+            )
+            plans.append(LearnerPlan(transitions, preferences, refresh))
+        return plans
+
+
+def _load_shards(dataset: PreparedDataset) -> tuple[list[ray.ObjectRef], list[int]]:
+    """Every shard of transitions as one block of the object store (which spills what does not fit), in order."""
+    files = dataset.files("transitions")
+    if len(files) % LANES or not files:
+        raise UserError(f"{dataset.path('transitions')}: found {len(files)} shards, expected a multiple of {LANES}")
+    shards = ray.data.from_items(files, override_num_blocks=len(files)).map_batches(
+        _read_shard, batch_size=None, fn_kwargs={"uri": dataset.uri}
+    )
+    bundles = list(shards.materialize().iter_internal_ref_bundles())
+    blocks = [(ref, metadata.num_rows) for bundle in bundles for ref, metadata in bundle.blocks]
+    if len(blocks) != len(files):
+        raise UserError(
+            f"{dataset.path('transitions')}: shards are too large for one block each; prepare the data again"
+        )
+    return [ref for ref, _ in blocks], [rows for _, rows in blocks]
+
+
+def _read_shard(batch: dict[str, np.ndarray], uri: str) -> Any:
+    (file,) = batch["item"]
+    return PreparedDataset.open(uri).read(str(file))
+
+
+@ray.remote(num_cpus=1)
+def _probe_states(uri: str, seed: int) -> np.ndarray:
+    """A sample of validation states [n, S] (all of them where there are few), file by file."""
+    dataset = PreparedDataset.open(uri)
+    files = dataset.files("requests", "validation")
+    generator = np.random.default_rng((seed, 0x57A7))
+    found = []
+    for file in files:
+        states = tensor(dataset.read(file, columns=["state"])["state"])
+        take = min(len(states), -(-PROBE_STATES // len(files)))
+        found.append(states[np.sort(generator.choice(len(states), take, replace=False))])
+    return np.concatenate(found) if found else np.empty((0, dataset.metadata.state_dim), dtype=np.float32)

@@ -1,0 +1,65 @@
+"""What is looked at after every iteration: the reward on held-out pairs, and what the policy would serve."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from prefrec_ray.algorithms.losses import preference_logit, preference_loss
+from prefrec_ray.algorithms.module import OfflineModule
+from prefrec_ray.algorithms.preferences import PreferenceBuffer
+from prefrec_ray.mdp.items import ItemTable
+
+_CHUNK = 16_384
+#: A coordinate of an action counts as saturated within this share of the bounds' half-width from a bound.
+_SATURATION = 0.01
+
+
+def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer) -> dict[str, float]:
+    """Accuracy (pairs without ties) and loss (all pairs) on held-out preferences, across users and within users apart.
+
+    A kind of pair that is not there is left out of the result.
+    """
+    with torch.no_grad():
+        rewards = torch.cat([net.reward(chunk.to(_device(net))).cpu() for chunk in _chunks(buffer.inputs)])
+        # Every row is scored once; a segment's sum is a difference of running sums.
+        running = torch.cat([torch.zeros(1, dtype=torch.float64), rewards.double().cumsum(0)])
+        first = torch.from_numpy(buffer.first)
+        returns = running[first + buffer.length] - running[first]
+        logit = preference_logit(returns[:, 0], returns[:, 1])
+    label = torch.from_numpy(buffer.label)
+    within = torch.from_numpy(buffer.within)
+    found = {}
+    for name, kind in (("any_users", ~within), ("within_user", within)):
+        decided = kind & (label != 0.5)
+        if decided.any():
+            hits = (logit[decided] > 0) == (label[decided] > 0.5)
+            found[f"reward/accuracy_{name}"] = hits.double().mean().item()
+            found[f"reward/loss_{name}"] = preference_loss(logit[kind], label[kind].double()).item()
+    return found
+
+
+def look_at_policy(actor: nn.Module, states: np.ndarray, items: ItemTable, serving: str) -> dict[str, float]:
+    """Saturated share of action coordinates, mean distance to the nearest item, distinct items; `states` [n, S]."""
+    if len(states) == 0:
+        return {}
+    with torch.no_grad():
+        action = torch.cat([actor(chunk.to(_device(actor))).cpu() for chunk in _chunks(states)])
+    low, high = actor.low.cpu(), actor.high.cpu()
+    margin = _SATURATION * 0.5 * (high - low)
+    saturated = (action <= low + margin) | (action >= high - margin)
+    actions = action.numpy()
+    return {
+        "policy/action_saturation": saturated.double().mean().item(),
+        "policy/item_distance": float(items.distance(actions).mean()),
+        "policy/items_served": float(len(np.unique(items.nearest(actions, 1, serving)))),
+    }
+
+
+def _chunks(rows: np.ndarray) -> list[torch.Tensor]:
+    return [torch.from_numpy(rows[i : i + _CHUNK]) for i in range(0, len(rows), _CHUNK)]
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device

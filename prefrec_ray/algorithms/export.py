@@ -1,0 +1,44 @@
+"""A training checkpoint becomes the policy bundle that a user takes away."""
+
+from __future__ import annotations
+
+from ray.rllib.core.rl_module.rl_module import RLModule
+from torch import nn
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.policy import Policy
+
+_MODULE = "learner_group/learner/rl_module/default_policy"
+
+
+def export_policy(checkpoint: str, output: str) -> Policy:
+    """Writes the actor of `checkpoint`, with the data set's normaliser, state definition and items, to `output`.
+
+    Raises `UserError` if `checkpoint` is no checkpoint of a training run, or `output` exists.
+    """
+    folder = storage.join(checkpoint, _MODULE)
+    if not storage.exists(folder):
+        raise UserError(f"{checkpoint}: not a training checkpoint (expected a folder {_MODULE} in it)")
+    system, path = storage.filesystem(folder)
+    module = RLModule.from_checkpoint(path, filesystem=system)
+    provenance = dict(module.model_config["provenance"])
+    dataset = PreparedDataset.open(provenance["dataset"])
+    layers = [
+        (layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy())
+        for layer in module.actor.net
+        if isinstance(layer, nn.Linear)
+    ]
+    policy = Policy(
+        layers=layers,
+        state=dataset.state,
+        normaliser=dataset.normaliser,
+        items=dataset.items(),
+        serving=provenance.pop("serving"),
+        low=module.action_space.low,
+        high=module.action_space.high,
+        provenance=provenance,
+    )
+    policy.save(output)
+    return policy

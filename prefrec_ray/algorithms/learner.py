@@ -1,0 +1,181 @@
+"""The learner that every method extends: for each mini-batch an update of the method, then one of the reward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from torch import Tensor, nn
+
+from prefrec_ray.algorithms.batches import PreferencePlan
+from prefrec_ray.algorithms.data import LearnerPlan
+from prefrec_ray.algorithms.losses import preference_logit, preference_loss
+from prefrec_ray.algorithms.module import OfflineModule
+from prefrec_ray.algorithms.preferences import PreferenceBuffer
+
+#: Pairs in one forward pass of the reward update: larger chunks fall out of the processor's cache.
+PAIRS_PER_CHUNK = 16
+#: Transitions on which the reward's mean and deviation are measured, over all learners.
+SCALE_SAMPLE = 65_536
+
+
+class OfflineLearner(TorchLearner):
+    """A method implements `networks_to_train` and `update_policy`; the order of a step is Algorithm 1's."""
+
+    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
+        """For each optimizer its network and learning rate."""
+        raise NotImplementedError
+
+    def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One update of everything but the reward model. Returns detached scalars by metric name."""
+        raise NotImplementedError
+
+    # --- RLlib's contract ---------------------------------------------------------------------------------------------
+
+    def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:
+        """Registers an Adam (the paper's optimizer) for each network."""
+        config = config or self.config
+        networks = self.networks_to_train(config)
+        if config.uses_preferences:
+            networks = {"reward": (self.net.reward, config.reward_lr), **networks}
+        for name, (network, lr) in networks.items():
+            parameters = list(network.parameters())
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=torch.optim.Adam(parameters, lr=lr, fused=True),
+                params=parameters,
+                lr_or_lr_schedule=lr,
+            )
+
+    def _make_modules_ddp_if_necessary(self) -> None:
+        """No DDP: its reducer expects one backward pass a step; a step has one for each network (see `minimise`)."""
+
+    def compute_loss_for_module(self, **kwargs: Any) -> Tensor:
+        """Unused: `_update` minimises losses one after another, because each needs what the one before has made."""
+        raise NotImplementedError
+
+    def update(self, *, training_data: Any, timesteps: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+        """Runs the mini-batches of the `LearnerPlan` in `training_data.data_iterators`; returns RLlib's metrics."""
+        self._check_is_built()
+        (plan,) = training_data.data_iterators
+        self.before_gradient_based_update(timesteps=timesteps or {})
+        if plan.refresh_reward_scale:
+            self._measure_reward_scale(plan)
+        totals: list[dict[str, Tensor]] = []
+        for index, batch in enumerate(plan.transitions.batches(self.device)):
+            if plan.preferences is not None:
+                batch["preferences"] = (plan.preferences, index)
+            totals.append(self._update({DEFAULT_MODULE_ID: batch})[1])
+        self.after_gradient_based_update(timesteps=timesteps or {})
+        self._log(totals)
+        return self.metrics.reduce()
+
+    def _update(self, batch: dict[str, Any]) -> tuple[Any, Any, Any]:
+        module_batch = dict(batch[DEFAULT_MODULE_ID])
+        preferences = module_batch.pop("preferences", None)
+        metrics = self.update_policy(module_batch)
+        if preferences is not None:
+            plan, index = preferences
+            metrics |= self._update_reward(plan.load(), plan.rows(index))
+        return {}, metrics, {}
+
+    # --- the reward model ---------------------------------------------------------------------------------------------
+
+    def pretrain_reward(self, plan: PreferencePlan, count: int) -> dict[str, float]:
+        """`count` mini-batches of preferences (lines 3 to 5); returns the mean loss and accuracy."""
+        buffer = plan.load()
+        totals = [self._update_reward(buffer, plan.rows(index)) for index in range(count)]
+        return {name: float(torch.stack([t[name] for t in totals]).mean()) for name in totals[0]}
+
+    def _update_reward(self, buffer: PreferenceBuffer, pairs: Any) -> dict[str, Tensor]:
+        """One step on Eq. 4, its gradient accumulated over chunks of pairs."""
+        parameters = list(self.net.reward.parameters())
+        gradient: list[Tensor] | None = None
+        loss_sum, correct, decided = (torch.zeros((), device=self.device) for _ in range(3))
+        for start in range(0, len(pairs), PAIRS_PER_CHUNK):
+            chunk = pairs[start : start + PAIRS_PER_CHUNK]
+            label = torch.from_numpy(buffer.label[chunk]).to(self.device)
+            logit = self._preference_logits(buffer, chunk)
+            loss = preference_loss(logit, label) * (len(chunk) / len(pairs))
+            parts = torch.autograd.grad(loss, parameters)
+            if gradient is None:
+                gradient = list(parts)
+            else:
+                torch._foreach_add_(gradient, list(parts))
+            with torch.no_grad():
+                loss_sum += loss.detach()
+                correct += ((logit > 0) == (label > 0.5))[label != 0.5].sum()
+                decided += (label != 0.5).sum()
+        assert gradient is not None
+        self._apply("reward", parameters, gradient)
+        return {"losses/reward_loss": loss_sum, "reward/accuracy_train": correct / decided.clamp(min=1)}
+
+    def _preference_logits(self, buffer: PreferenceBuffer, pairs: Any) -> Tensor:
+        steps = torch.arange(buffer.length)
+        rows = torch.from_numpy(buffer.first[pairs])[:, :, None] + steps
+        inputs = torch.from_numpy(buffer.inputs)[rows].to(self.device)
+        returns = self.net.reward(inputs).sum(-1)
+        return preference_logit(returns[:, 0], returns[:, 1])
+
+    def _measure_reward_scale(self, plan: LearnerPlan) -> None:
+        """Sets the standardisation to the mean and deviation of the reward on a fixed sample of training requests."""
+        net = self.net
+        with torch.no_grad():
+            net.reward_mean.zero_()
+            net.reward_std.fill_(1.0)
+            reward = net.label(plan.transitions.sample(SCALE_SAMPLE // self._learners(), self.device)).double()
+            moments = torch.stack([torch.ones_like(reward), reward, reward.square()]).sum(1)
+            if self._learners() > 1:
+                dist.all_reduce(moments)
+            count, total, squares = moments
+            mean = total / count
+            net.reward_mean.copy_(mean)
+            # A reward that is the same everywhere stays 0 instead of being blown up.
+            net.reward_std.copy_((squares / count - mean.square()).clamp(min=1e-12).sqrt())
+
+    # --- gradients ----------------------------------------------------------------------------------------------------
+
+    def minimise(self, name: str, network: nn.Module, loss: Tensor) -> None:
+        """One step of optimizer `name` on `loss`, with the gradient of `network` alone.
+
+        Other networks that the loss runs through (Q under the actor) get no gradient. With several learners the
+        gradient is averaged over them first.
+        """
+        parameters = list(network.parameters())
+        self._apply(name, parameters, list(torch.autograd.grad(loss, parameters)))
+
+    def _apply(self, name: str, parameters: list[nn.Parameter], gradient: list[Tensor]) -> None:
+        if self._learners() > 1:
+            flat = torch.cat([part.reshape(-1) for part in gradient])
+            dist.all_reduce(flat)
+            flat /= self._learners()
+            sizes = [part.numel() for part in gradient]
+            gradient = [part.view_as(p) for part, p in zip(flat.split(sizes), parameters, strict=True)]
+        for parameter, part in zip(parameters, gradient, strict=True):
+            parameter.grad = part
+        optimizer = self.get_optimizer(DEFAULT_MODULE_ID, name)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    @staticmethod
+    def _learners() -> int:
+        return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+    @property
+    def net(self) -> OfflineModule:
+        """The module that is trained."""
+        return self.module[DEFAULT_MODULE_ID].unwrapped()
+
+    def _log(self, totals: Iterable[dict[str, Tensor]]) -> None:
+        """Means over the mini-batches: the device is asked once."""
+        rows = list(totals)
+        names = list(rows[0])
+        means = torch.stack([torch.stack([row[name] for name in names]) for row in rows]).mean(0).tolist()
+        for name, value in zip(names, means, strict=True):
+            self.metrics.log_value((DEFAULT_MODULE_ID, *name.split("/")), value, window=1)

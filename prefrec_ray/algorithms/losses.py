@@ -1,0 +1,36 @@
+"""The losses of the paper, as pure functions of tensors. Means are over the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def preference_logit(return_0: Tensor, return_1: Tensor) -> Tensor:
+    """log-odds that the second segment is preferred (Eq. 3): sum r(second) - sum r(first).
+
+    Args: summed rewards of the two segments, [B] each. Returns [B].
+    """
+    return return_1 - return_0
+
+
+def preference_loss(logit: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy of Eq. 4. `label` [B] is P(second preferred), 0.5 on a tie."""
+    return functional.binary_cross_entropy_with_logits(logit, label)
+
+
+def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
+    """H_tau of Eq. 9: |expectile - 1(u < 0)| u^2, u = Q(s, a) - V(s), [B]."""
+    weight = torch.where(difference < 0, 1.0 - expectile, expectile)
+    return (weight * difference.square()).mean()
+
+
+def td_loss(q: Tensor, reward: Tensor, next_value: Tensor, gamma: float) -> Tensor:
+    """Eq. 6: (r + gamma V(s') - Q(s, a))^2, all [B]. There is no done mask: histories go on (Algorithm 1)."""
+    return (reward + gamma * next_value - q).square().mean()
+
+
+def actor_loss(q_of_policy: Tensor) -> Tensor:
+    """Eq. 10: -Q(s, pi(s)), [B]."""
+    return -q_of_policy.mean()

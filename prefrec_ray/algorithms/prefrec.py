@@ -1,0 +1,119 @@
+"""PrefRec (Algorithm 1): a reward learned from preferences, an expectile V, a Q, a deterministic actor."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.learner import OfflineLearner
+from prefrec_ray.algorithms.losses import actor_loss, expectile_loss, td_loss
+from prefrec_ray.algorithms.module import OfflineModule
+from prefrec_ray.algorithms.networks import DeterministicActor, Scalar, freeze, polyak_update
+from prefrec_ray.errors import UserError
+
+
+class PrefRecConfig(OfflineConfig):
+    """`OfflineConfig` with `expectile` (the paper's tau, Eq. 9: at least 0.5, less than 1) and `value_lr`."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or PrefRec)
+
+    def training(  # type: ignore[override]
+        self, *, expectile: float = NotProvided, value_lr: float = NotProvided, **kwargs: Any
+    ) -> Self:
+        """Sets PrefRec's own settings and those of `OfflineConfig.training`."""
+        super().training(**kwargs)
+        if expectile is not NotProvided:
+            self.expectile = expectile
+        if value_lr is not NotProvided:
+            self.value_lr = value_lr
+        return self
+
+    def validate(self) -> None:
+        """As `OfflineConfig`'s, and the range of the expectile."""
+        if not 0.5 <= self.expectile < 1:
+            raise UserError(f"expectile: expected at least 0.5 and less than 1, found {self.expectile}")
+        super().validate()
+
+    def module_class(self) -> type:
+        """`PrefRecModule`."""
+        return PrefRecModule
+
+    def get_default_learner_class(self) -> type:
+        """`PrefRecLearner`."""
+        return PrefRecLearner
+
+
+class PrefRecModule(OfflineModule):
+    """Networks: reward (base class), value, q, target_q, actor."""
+
+    def setup_method(self, settings: dict[str, Any]) -> None:
+        """Makes the networks; Qbar starts as a copy of Q."""
+        self.value = Scalar(self.state_dim, self.hidden_sizes)
+        self.q = Scalar(self.state_dim + self.action_dim, self.hidden_sizes)
+        self.target_q = freeze(copy.deepcopy(self.q))
+        self.actor = DeterministicActor(
+            self.state_dim, self.hidden_sizes, self.action_space.low, self.action_space.high
+        )
+
+
+class PrefRecLearner(OfflineLearner):
+    """Lines 8 to 13 of Algorithm 1; lines 14 to 17 follow in the base class."""
+
+    net: PrefRecModule
+
+    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
+        """V, Q and actor."""
+        net = self.net
+        return {
+            "value": (net.value, config.value_lr),
+            "q": (net.q, config.critic_lr),
+            "actor": (net.actor, config.actor_lr),
+        }
+
+    def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Label, V, Q, actor, target network: each sees what the one before it has just become."""
+        net, config = self.net, self.config
+        obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
+        with torch.no_grad():
+            reward = net.label(batch)
+            target = net.target_q(obs, action)
+
+        value = net.value(obs)
+        value_loss = expectile_loss(target - value, config.expectile)
+        self.minimise("value", net.value, value_loss)
+
+        with torch.no_grad():
+            next_value = net.value(next_obs)
+        q = net.q(obs, action)
+        qf_loss = td_loss(q, reward, next_value, config.gamma)
+        self.minimise("q", net.q, qf_loss)
+
+        policy_loss = actor_loss(net.q(obs, net.actor(obs)))
+        self.minimise("actor", net.actor, policy_loss)
+
+        polyak_update(net.target_q, net.q, config.tau)
+        return {
+            "losses/value_loss": value_loss.detach(),
+            "losses/qf_loss": qf_loss.detach(),
+            "losses/actor_loss": policy_loss.detach(),
+            "values/reward_mean": reward.mean(),
+            "values/q_mean": q.detach().mean(),
+            "values/v_mean": value.detach().mean(),
+        }
+
+
+class PrefRec(OfflineAlgorithm):
+    """The method of the paper. Builds from `PrefRecConfig` or by the string "PrefRec"."""
+
+    @classmethod
+    def get_default_config(cls) -> PrefRecConfig:
+        """The recipe `robust`."""
+        return PrefRecConfig()

@@ -1,0 +1,40 @@
+"""Where a run is: a pure function of its iteration number, so that a resumed run needs no other memory of its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Position:
+    """One iteration: its phase, and the half-open range of mini-batches [first, first + count) that it takes."""
+
+    phase: str  # "pretrain" (mini-batches of preferences) or "train" (mini-batches of transitions)
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Iterations of a run: `pretrain_epochs` passes over the preferences, then the updates on transitions."""
+
+    pretrain_epochs: int
+    preference_batches: int  # mini-batches in a pass over the preferences
+    updates: int  # on transitions, in all
+    updates_per_epoch: int
+    updates_per_iteration: int
+
+    @property
+    def iterations(self) -> int:
+        """Length of the whole run."""
+        return self.pretrain_epochs + -(-self.updates // self.updates_per_iteration)
+
+    def at(self, iteration: int) -> Position:
+        """The position of iteration 0, 1, ...; past the end training goes on at the same pace."""
+        if iteration < self.pretrain_epochs:
+            return Position("pretrain", iteration * self.preference_batches, self.preference_batches)
+        first = (iteration - self.pretrain_epochs) * self.updates_per_iteration
+        left = self.updates - first
+        return Position(
+            "train", first, min(self.updates_per_iteration, left) if left > 0 else self.updates_per_iteration
+        )

@@ -1,0 +1,90 @@
+"""The section `train` of a YAML file, and how it becomes an RLlib config."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal
+
+from pydantic import Field
+
+from prefrec_ray.algorithms import METHODS
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.errors import UserError
+from prefrec_ray.settings import Settings, nearest
+
+#: Keys of RLlib's own that a YAML may set, beside those of the methods' `training`.
+_RLLIB_KEYS = ("gamma", "train_batch_size_per_learner", "num_learners", "num_cpus_per_learner", "num_gpus_per_learner")
+
+
+class TrainSettings(Settings):
+    """Section `train`: what to train, on which data set, and any key of the method's config."""
+
+    method: str = "PrefRec"
+    recipe: Literal["paper", "robust"] = "robust"
+    task: Literal["depth", "frequency", "mixture"] = "frequency"
+    dataset: str | None = None
+    seed: int = 0
+    checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints")
+    keep_checkpoints: int = Field(default=2, ge=1)
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+def build_config(settings: TrainSettings, dataset: str, where: str = "train") -> OfflineConfig:
+    """The RLlib config of `settings` on the data set at `dataset`.
+
+    Raises `UserError` for an unknown method or key, or a value of the wrong type; `where` opens its line.
+    """
+    if settings.method not in METHODS:
+        raise UserError(
+            f"{where}: key 'method': unknown '{settings.method}'; {nearest(settings.method, list(METHODS))}"
+        )
+    config: OfflineConfig = METHODS[settings.method].get_default_config()
+    config.training(recipe=settings.recipe, task=settings.task)
+    config.debugging(seed=settings.seed)
+    config.offline_data(input_=dataset)
+    config.update_from_dict(check_keys(settings.config, config, f"{where}: key 'config."))
+    return config
+
+
+def check_keys(values: dict[str, Any], config: OfflineConfig, where: str) -> dict[str, Any]:
+    """`values` with numbers as numbers; `UserError` for a key that the method does not know, or a wrong type."""
+    valid = sorted({*_training_keys(type(config)), *_RLLIB_KEYS} - {"recipe", "task"})
+    checked = {}
+    for key, value in values.items():
+        if key not in valid:
+            raise UserError(f"{where}{key}': unknown key; {nearest(key, valid)}")
+        checked[key] = _checked(value, getattr(config, key), f"{where}{key}'")
+    return checked
+
+
+def _training_keys(config: type) -> set[str]:
+    """Names of the keyword arguments of `training` in a method's config and in `OfflineConfig`."""
+    names: set[str] = set()
+    for cls in inspect.getmro(config):
+        if issubclass(cls, OfflineConfig) and "training" in vars(cls):
+            parameters = inspect.signature(vars(cls)["training"]).parameters.values()
+            names |= {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return names
+
+
+def _checked(value: Any, default: Any, where: str) -> Any:
+    if isinstance(default, bool):
+        expected, good = "true or false", isinstance(value, bool)
+    elif isinstance(default, int | float) or default is None:
+        # YAML 1.1 reads 3e-4 as a text.
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                raise UserError(f"{where}: expected a number, found '{value}'") from None
+        expected, good = "a number", isinstance(value, int | float) and not isinstance(value, bool)
+        if value is None and default is None:
+            good = True
+    elif isinstance(default, tuple | list):
+        expected, good = "a list", isinstance(value, list | tuple)
+        value = tuple(value) if good else value
+    else:
+        expected, good = "a text", isinstance(value, str)
+    if not good:
+        raise UserError(f"{where}: expected {expected}, found {value!r}")
+    return value
