@@ -1,1 +1,1 @@
-"""TODO."""
+"""A short-video platform with a known truth: it writes logs, and rolls policies out."""

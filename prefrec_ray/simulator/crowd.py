@@ -1,0 +1,77 @@
+"""The moving side: users in lock-step, each shown one item at a time.
+
+The dynamics of satisfaction and of watching are those of RecSim's long-term-satisfaction environment (Ie et al. 2019,
+"RecSim: A Configurable Simulation Platform for Recommender Systems", section 5); sessions and gaps are added to them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefrec_ray.simulator.settings import WorldSettings
+from prefrec_ray.simulator.world import Traits, sigmoid
+
+FEEDBACK = ("click", "like", "watch_ratio", "follow", "share", "comment")
+VIDEO_SECONDS = 30.0  # what a watch ratio of 1 is
+MAX_WATCH_RATIO = 3.0
+MAX_WATCH_SECONDS = 1200.0
+SESSION_GAP_MS = 30 * 60 * 1000  # gaps inside sessions stay below it, gaps between sessions above
+
+# Log-odds of the yes-or-no feedback: constant, times satisfaction, times clickbait, times generosity.
+ODDS = {
+    "click": (-1.5, 0.5, 3.0, 0.0),
+    "like": (-3.0, 4.0, 0.0, 1.0),
+    "follow": (-5.0, 3.5, 0.0, 1.0),
+    "share": (-4.0, 2.0, 1.0, 1.0),
+    "comment": (-3.5, 2.5, 0.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Response:
+    """What one request of each of n users led to."""
+
+    feedback: np.ndarray  # float32 [n, FEEDBACK]
+    satisfaction: np.ndarray  # float32 [n], hidden: after the item
+    leaves: np.ndarray  # bool [n]: the session ends here
+
+
+class Crowd:
+    """The state of n users: `time_ms` int64 [n] is when each sees its next item."""
+
+    def __init__(self, law: WorldSettings, traits: Traits, rng: np.random.Generator) -> None:
+        self.law, self.traits, self.rng = law, traits, rng
+        self.exposure = traits.exposure.copy()
+        self.time_ms = traits.start_ms.copy()
+
+    @property
+    def satisfaction(self) -> np.ndarray:
+        """Hidden satisfaction, float32 [n] in (0, 1)."""
+        return sigmoid(self.traits.sensitivity * self.exposure)
+
+    def show(self, clickbait: np.ndarray) -> Response:
+        """Shows each user an item of the given clickbait degree (float32 [n]) and moves on to the next request."""
+        law, count = self.law, len(clickbait)
+        uniform = self.rng.random((len(ODDS) + 1, count), dtype=np.float32)
+        watch_noise, innovation, gap_noise = self.rng.standard_normal((3, count), dtype=np.float32)
+
+        before = self.satisfaction
+        location = law.watch_nutritious + (law.watch_clickbait - law.watch_nutritious) * clickbait
+        seconds = np.minimum(np.exp(location * before + law.watch_noise * watch_noise), MAX_WATCH_SECONDS)
+        feedback = np.empty((count, len(FEEDBACK)), np.float32)
+        feedback[:, FEEDBACK.index("watch_ratio")] = np.minimum(seconds / VIDEO_SECONDS, MAX_WATCH_RATIO)
+        for row, (name, (constant, satisfied, bait, generous)) in enumerate(ODDS.items()):
+            odds = constant + satisfied * before + bait * clickbait + generous * self.traits.generosity
+            feedback[:, FEEDBACK.index(name)] = uniform[row] < sigmoid(odds)
+
+        self.exposure = law.memory_discount * self.exposure - 2.0 * (clickbait - 0.5) + law.innovation * innovation
+        after = self.satisfaction
+        stay = law.stay_base + self.traits.patience + law.stay_click * feedback[:, 0] + law.stay_satisfaction * after
+        leaves = uniform[-1] >= sigmoid(stay)
+        away = np.exp(self.traits.log_gap - law.gap_satisfaction * (after - 0.5) + law.gap_noise * gap_noise)
+        # A second to swipe, or a second more than the rule that tells sessions apart.
+        gap_ms = np.where(leaves, SESSION_GAP_MS + 1000.0 * (1.0 + away), 1000.0 * (1.0 + seconds))
+        self.time_ms = self.time_ms + gap_ms.astype(np.int64)
+        return Response(feedback, after, leaves)

@@ -1,0 +1,50 @@
+"""What the platform knows of its users: a few hints at their traits among much that is irrelevant."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# With six feedback columns these make the state 245 wide: 66 + 5 * 6 + 137 categories + 12 unknowns.
+CATEGORIES: dict[str, tuple[str, ...]] = {
+    "age": ("under 18", "18-24", "25-34", "35-44", "45-54", "55-64", "65 and over"),
+    "gender": ("female", "male", "other"),
+    "region": tuple(f"region {k:02d}" for k in range(1, 32)),
+    "city_tier": tuple(f"tier {k}" for k in range(1, 6)),
+    "brand": tuple(f"brand {k:02d}" for k in range(1, 21)),
+    "system": ("android", "ios"),
+    "language": tuple(f"language {k:02d}" for k in range(1, 13)),
+    "interest": tuple(f"interest {k:02d}" for k in range(1, 25)),
+    "channel": tuple(f"channel {k:02d}" for k in range(1, 12)),
+    "activity": ("rare", "weekly", "some days", "most days", "daily"),
+    "persona": tuple(f"persona {k}" for k in range(1, 9)),
+    "plan": tuple(f"plan {k}" for k in range(1, 10)),
+}
+UNKNOWN_SHARE = 0.02  # of the values are missing
+
+
+def draw_features(hints: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A string a user and feature (object arrays [n], None where unknown).
+
+    `hints` maps features to standard normal traits [n]: such a feature is the trait seen through equal noise, in
+    bands of equal probability. All others are independent of the user; low categories are more common (1 / rank).
+    """
+    (count,) = {len(trait) for trait in hints.values()}
+    features = {}
+    for name, categories in CATEGORIES.items():
+        size = len(categories)
+        if name in hints:
+            seen = (hints[name] + rng.standard_normal(count)) / np.sqrt(2.0)
+            code = np.minimum((_normal_cdf(seen) * size).astype(np.int64), size - 1)
+        else:
+            weight = 1.0 / np.arange(1, size + 1)
+            code = rng.choice(size, size=count, p=weight / weight.sum())
+        values = np.array(categories, dtype=object)[code]
+        values[rng.random(count) < UNKNOWN_SHARE] = None
+        features[name] = values
+    return features
+
+
+def _normal_cdf(x: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtr
+
+    return ndtr(x)

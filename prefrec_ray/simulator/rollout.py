@@ -1,0 +1,39 @@
+"""The one loop: a crowd, a server, and what happened between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.simulator.servers import Server
+
+
+@dataclass(frozen=True)
+class History:
+    """Requests of n users, in lock-step; every array is [n, requests], `feedback` [n, requests, FEEDBACK]."""
+
+    time_ms: np.ndarray  # int64
+    rows: np.ndarray  # int64, of the item table
+    feedback: np.ndarray  # float32
+    satisfaction: np.ndarray  # float32, after the request
+    session: np.ndarray  # int64, from 0 for each user
+
+
+def roll_out(crowd: Crowd, server: Server, clickbait: np.ndarray, requests: int) -> History:
+    """`requests` requests of every user of `crowd`, served by `server`; `clickbait` [items] is the items' degree."""
+    shape = (requests, len(crowd.time_ms))
+    # Time first while it is written, so that every step writes one piece of memory.
+    time_ms, rows, session = (np.empty(shape, np.int64) for _ in range(3))
+    feedback, satisfaction = np.empty((*shape, len(FEEDBACK)), np.float32), np.empty(shape, np.float32)
+    number = np.zeros(shape[1], np.int64)
+    for step in range(requests):
+        now = crowd.time_ms
+        time_ms[step], session[step] = now, number
+        rows[step] = server.serve(now)
+        response = crowd.show(clickbait[rows[step]])
+        server.observe(now, rows[step], response.feedback)
+        feedback[step], satisfaction[step] = response.feedback, response.satisfaction
+        number = number + response.leaves
+    return History(time_ms.T, rows.T, feedback.transpose(1, 0, 2), satisfaction.T, session.T)

@@ -1,0 +1,76 @@
+"""Who picks the items: the logging policy, and servers made by hand from the truth."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from prefrec_ray.simulator.world import World
+
+BEST_ITEMS = 10  # that a server made by hand takes turns with
+
+
+class Server(Protocol):
+    """Serves one crowd of n users, from its first request on."""
+
+    def serve(self, time_ms: np.ndarray) -> np.ndarray:
+        """Rows of the item table, int64 [n], for requests at `time_ms` (int64 [n])."""
+
+    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
+        """Takes in what the items served led to; `feedback` is float32 [n, FEEDBACK]."""
+
+
+class _Blind:
+    """Learns nothing from what happens."""
+
+    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
+        """Nothing to do."""
+
+
+class ClickChaser(_Blind):
+    """The logging policy: the item of a random slate with the largest strength * clickbait + Gumbel noise."""
+
+    def __init__(self, world: World, count: int, rng: np.random.Generator) -> None:
+        self.world, self.rng = world, rng
+        self.strength = np.empty(count, np.float32)
+        self.remaining = np.zeros(count, np.int64)
+
+    def serve(self, time_ms: np.ndarray) -> np.ndarray:
+        law = self.world.settings.world
+        self._change_regimes()
+        shape = (len(time_ms), law.slate)
+        slate = self.rng.integers(0, self.world.settings.items, shape, dtype=np.int32)
+        # -log of a standard exponential is standard Gumbel: the largest appeal + Gumbel is the smallest of these.
+        noise = self.rng.standard_exponential(shape, dtype=np.float32)
+        best = np.argmin(noise * np.exp(-self.strength[:, None] * self.world.clickbait[slate]), axis=1)
+        return slate[np.arange(len(best)), best].astype(np.int64)
+
+    def _change_regimes(self) -> None:
+        settings = self.world.settings
+        over = np.flatnonzero(self.remaining == 0)
+        if len(over):
+            self.strength[over] = self.rng.uniform(*settings.world.strength, len(over))
+            low, high = settings.world.regime_requests
+            self.remaining[over] = self.rng.integers(low, high + 1, len(over)) if settings.regimes else -1
+        self.remaining -= 1
+
+
+class OneOf(_Blind):
+    """Serves the given items at random, whoever asks."""
+
+    def __init__(self, rows: np.ndarray, rng: np.random.Generator) -> None:
+        self.rows, self.rng = rows, rng
+
+    def serve(self, time_ms: np.ndarray) -> np.ndarray:
+        return self.rows[self.rng.integers(0, len(self.rows), len(time_ms))]
+
+
+def clickbait_rows(world: World) -> np.ndarray:
+    """The items of the highest clickbait degree."""
+    return np.argsort(-world.clickbait, kind="stable")[:BEST_ITEMS]
+
+
+def nutrition_rows(world: World) -> np.ndarray:
+    """The items of the lowest clickbait degree: the best a server can do in the long run."""
+    return np.argsort(world.clickbait, kind="stable")[:BEST_ITEMS]

@@ -1,0 +1,94 @@
+"""The platform's fixed side: its items, and its users with their hidden traits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from prefrec_ray.simulator.features import draw_features
+from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
+
+BLOCK = 256  # users that are drawn, and simulated, together
+EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
+ARRIVAL_DAYS = 28  # users see their first item within these
+
+# The streams of random numbers: each is a function of (seed, stream, part), whoever draws it.
+ITEMS, TRAITS, LOGGING, ROLLOUT = range(4)
+
+
+def generator(seed: int, stream: int, *part: int) -> np.random.Generator:
+    """An independent generator a (seed, stream, part)."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, *part])))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), at the precision of `x`."""
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What users bring along; every field is an array [n]."""
+
+    exposure: np.ndarray  # of the satisfaction dynamics, before the first request
+    sensitivity: np.ndarray
+    patience: np.ndarray  # added to the log-odds that a session goes on
+    generosity: np.ndarray  # added to the log-odds of likes and other active feedback
+    log_gap: np.ndarray  # logarithm of the typical gap in seconds, at a satisfaction of one half
+    start_ms: np.ndarray  # time of the first request
+    requests: np.ndarray  # that the log holds of the user
+    features: dict[str, np.ndarray]  # name -> strings, None where unknown
+
+    def take(self, rows: np.ndarray) -> Traits:
+        """The users at `rows`."""
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "features"}
+        return Traits(**arrays, features={name: values[rows] for name, values in self.features.items()})
+
+
+class World:
+    """Items and users of one `SimulateSettings`: the same settings always make the same world."""
+
+    def __init__(self, settings: SimulateSettings) -> None:
+        self.settings = settings
+        rng = generator(settings.seed, ITEMS)
+        direction = rng.standard_normal(EMBEDDING_DIM)
+        self.direction = direction / np.linalg.norm(direction)
+        self.embeddings = rng.uniform(-1.0, 1.0, (settings.items, EMBEDDING_DIM)).astype(np.float32)
+        slope = settings.world.clickbait_slope
+        self.clickbait = sigmoid(slope * (self.embeddings @ self.direction)).astype(np.float32)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of users; block b holds the users from b * BLOCK on."""
+        return -(-self.settings.users // BLOCK)
+
+    def block_users(self, block: int) -> np.ndarray:
+        """The user numbers of a block."""
+        return np.arange(block * BLOCK, min((block + 1) * BLOCK, self.settings.users))
+
+    def traits(self, users: np.ndarray) -> Traits:
+        """The traits of any `users` (numbers [n], ascending)."""
+        parts = [self._block_traits(int(b)).take(users[users // BLOCK == b] % BLOCK) for b in np.unique(users // BLOCK)]
+        arrays = {
+            f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Traits) if f.name != "features"
+        }
+        features = {name: np.concatenate([p.features[name] for p in parts]) for name in parts[0].features}
+        return Traits(**arrays, features=features)
+
+    def _block_traits(self, block: int) -> Traits:
+        """A whole block is always drawn whole, so that a user never depends on who else is asked for."""
+        law = self.settings.world
+        rng = generator(self.settings.seed, TRAITS, block)
+        mood, sensitive, patience, generosity, gap = rng.standard_normal((5, BLOCK))
+        length = np.clip(0.8 + rng.exponential(0.2, BLOCK), 0.8, 2.0)
+        return Traits(
+            exposure=(4.0 * mood).astype(np.float32),
+            sensitivity=(law.sensitivity * np.exp(law.sensitivity_spread * sensitive)).astype(np.float32),
+            patience=(0.3 * patience).astype(np.float32),
+            generosity=(0.4 * generosity).astype(np.float32),
+            log_gap=(np.log(3600.0 * law.gap_hours) + law.gap_spread * gap).astype(np.float32),
+            start_ms=EPOCH_MS + rng.integers(0, ARRIVAL_DAYS * 86_400_000, BLOCK),
+            requests=np.maximum(1, np.rint(length * self.settings.requests)).astype(np.int64),
+            features=draw_features({"age": patience, "activity": -gap, "persona": generosity}, rng),
+        )

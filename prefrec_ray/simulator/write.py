@@ -1,0 +1,115 @@
+"""`simulate`: a log of the platform under its logging policy, written by Ray tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from pyarrow import fs
+
+from prefrec_ray import runtime, storage
+from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.simulator.features import CATEGORIES
+from prefrec_ray.simulator.rollout import roll_out
+from prefrec_ray.simulator.servers import ClickChaser
+from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
+from prefrec_ray.simulator.world import LOGGING, World, generator
+
+SCHEMA_VERSION = 1
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+def simulate(settings: SimulateSettings, output: str, progress: Progress | None = None) -> None:
+    """Writes the log folder `output` (docs/architecture.md); `progress` counts users.
+
+    The users of a block are a function of the seed and the block alone, and a file holds whole blocks in order: all
+    files together hold the same rows whatever `settings.shards` and however many workers write them.
+    Raises `UserError` if `output` exists.
+    """
+    with storage.staged(output) as folder:
+        runtime.start_ray()
+        world = World(settings)
+        storage.make_folder(storage.join(folder, "interactions"))
+        # Workers may run in another folder: they get the file system and the whole path.
+        system, path = storage.filesystem(folder)
+        shards = np.array_split(np.arange(world.blocks), min(settings.shards, world.blocks))
+        pending = {
+            _write_shard.remote(settings, blocks.tolist(), system, f"{path}/interactions/part-{number:05d}.parquet"): (
+                sum(len(world.block_users(b)) for b in blocks)
+            )
+            for number, blocks in enumerate(shards)
+        }
+        _write_users(world, system, f"{path}/users.parquet")
+        _write_items(world, system, f"{path}/items.parquet")
+        done = interactions = 0
+        while pending:
+            (ready,), _ = ray.wait(list(pending))
+            interactions += ray.get(ready)
+            done += pending.pop(ready)
+            if progress:
+                progress("simulate", done, settings.users)
+        log = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "simulator",
+            "feedback": list(FEEDBACK),
+            "user_features": {name: list(categories) for name, categories in CATEGORIES.items()},
+            "reward": "satisfaction" if settings.truth else None,
+            "world": settings.model_dump(mode="json"),
+            "counts": {"users": settings.users, "items": settings.items, "interactions": interactions},
+        }
+        storage.write_json(storage.join(folder, "log.json"), log)
+
+
+def log_block(world: World, block: int) -> pa.Table:
+    """The interactions of one block of users, by user and in time order."""
+    settings = world.settings
+    users = world.block_users(block)
+    traits = world.traits(users)
+    crowd = Crowd(settings.world, traits, generator(settings.seed, LOGGING, block, 0))
+    server = ClickChaser(world, len(users), generator(settings.seed, LOGGING, block, 1))
+    history = roll_out(crowd, server, world.clickbait, int(traits.requests.max()))
+    # Everybody is simulated as long as the longest; what is beyond a user's own number of requests is dropped.
+    kept = np.arange(history.rows.shape[1]) < traits.requests[:, None]
+    columns = {
+        "user_id": np.repeat(users, traits.requests),
+        "item_id": history.rows[kept],
+        "timestamp": history.time_ms[kept],
+        **{name: history.feedback[:, :, k][kept] for k, name in enumerate(FEEDBACK)},
+    }
+    if settings.truth:
+        columns["satisfaction"] = history.satisfaction[kept]
+    return pa.table(columns)
+
+
+@ray.remote(num_cpus=1)
+def _write_shard(settings: SimulateSettings, blocks: list[int], system: fs.FileSystem, path: str) -> int:
+    """Writes the blocks to one file, a row group each; returns the number of rows."""
+    world, rows = World(settings), 0
+    writer = None
+    with system.open_output_stream(path) as stream:
+        for block in blocks:
+            table = log_block(world, block)
+            writer = writer or pq.ParquetWriter(stream, table.schema)
+            writer.write_table(table)
+            rows += table.num_rows
+        if writer:
+            writer.close()
+    return rows
+
+
+def _write_users(world: World, system: fs.FileSystem, path: str) -> None:
+    schema = pa.schema([("user_id", pa.int64()), *((name, pa.string()) for name in CATEGORIES)])
+    with system.open_output_stream(path) as stream, pq.ParquetWriter(stream, schema) as writer:
+        for block in range(world.blocks):
+            users = world.block_users(block)
+            writer.write_table(pa.table({"user_id": users, **world.traits(users).features}, schema=schema))
+
+
+def _write_items(world: World, system: fs.FileSystem, path: str) -> None:
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(world.embeddings.ravel()), EMBEDDING_DIM)
+    table = pa.table({"item_id": np.arange(len(world.embeddings)), "embedding": embedding})
+    with system.open_output_stream(path) as stream:
+        pq.write_table(table, stream)
