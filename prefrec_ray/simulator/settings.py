@@ -16,7 +16,8 @@ class WorldSettings(Settings):
 
     clickbait_slope: PositiveFloat = 3.0  # degree = sigmoid(slope * embedding . direction)
 
-    # exposure = memory_discount * exposure - 2 (clickbait - 0.5) + noise, satisfaction = sigmoid(sensitivity * exposure)
+    # exposure = memory_discount * exposure - 2 (clickbait - 0.5) + noise;
+    # satisfaction = sigmoid(sensitivity * exposure).
     memory_discount: Annotated[float, Field(ge=0, lt=1)] = 0.965
     sensitivity: PositiveFloat = 0.12
     sensitivity_spread: NonNegativeFloat = 0.15  # of its logarithm, over users
