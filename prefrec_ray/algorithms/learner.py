@@ -117,11 +117,14 @@ class OfflineLearner(TorchLearner):
         return {"losses/reward_loss": loss_sum, "reward/accuracy_train": correct / decided.clamp(min=1)}
 
     def _preference_logits(self, buffer: PreferenceBuffer, pairs: Any) -> Tensor:
-        steps = torch.arange(buffer.length)
-        rows = torch.from_numpy(buffer.first[pairs])[:, :, None] + steps
-        inputs = torch.from_numpy(buffer.inputs)[rows].to(self.device)
-        returns = self.net.reward(inputs).sum(-1)
-        return preference_logit(returns[:, 0], returns[:, 1])
+        # A pass for either side: the two gradients of the reward's output bias, which Eq. 3 cancels, are then sums of
+        # the same numbers with opposite signs, exactly zero. Adam would make a full step of any rounding that is left.
+        steps, inputs = torch.arange(buffer.length), torch.from_numpy(buffer.inputs)
+        returns = []
+        for first in torch.from_numpy(buffer.first[pairs]).unbind(1):
+            rows = inputs[first[:, None] + steps].to(self.device)
+            returns.append(self.net.reward(rows).sum(-1))
+        return preference_logit(*returns)
 
     def _measure_reward_scale(self, plan: LearnerPlan) -> None:
         """Sets the standardisation to the mean and deviation of the reward on a fixed sample of training requests."""
