@@ -1,4 +1,4 @@
-"""The bundle that a user takes away: a deterministic actor with all that is needed to feed it and to serve its actions."""
+"""The bundle that a user takes away: a deterministic actor, all that feeds it, and how its actions are served."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ _CHUNK = 16_384
 class Policy:
     """pi(s): an MLP with ReLU, then tanh scaled to the bounds of the actions; served as items of a table.
 
-    `layers` are (weight [out, in], bias [out]), float32, from the input on. `serving` is "nearest" (Euclidean) or "dot".
-    `provenance` says where it came from: method, recipe, task, dataset, iteration. Pickles as plain arrays.
+    `layers` are (weight [out, in], bias [out]), float32, from the input on. `low` and `high` [A] bound the actions.
+    `serving` is "nearest" (Euclidean) or "dot". `provenance` says where it came from: method, recipe, task, dataset,
+    iteration. Pickles as plain arrays.
 
     Raises `UserError` where widths disagree or the serving rule is unknown.
     """
@@ -49,18 +50,19 @@ class Policy:
     def __post_init__(self) -> None:
         sizes = layer_sizes(self.layers)
         if sizes[0] != self.state.width:
-            raise UserError(
-                f"policy: the actor takes {sizes[0]} numbers, its state definition gives {self.state.width}"
-            )
+            raise UserError(f"policy: the actor takes {sizes[0]} numbers, its states have {self.state.width}")
         if not sizes[-1] == len(self.low) == len(self.high):
             raise UserError(
-                f"policy: the actor gives {sizes[-1]} numbers, its action bounds have {len(self.low)} and {len(self.high)}"
+                f"policy: the actor gives {sizes[-1]} numbers, its bounds have {len(self.low)} and {len(self.high)}"
             )
         if self.serving not in SERVING_RULES:
             raise UserError(f"policy: serving rule '{self.serving}'; expected one of {', '.join(SERVING_RULES)}")
 
     def act(self, states: np.ndarray) -> np.ndarray:
-        """Actions float32 [n, A] within the bounds, for scaled states float32 [n, S]. Raises `UserError` for another width."""
+        """Actions float32 [n, A] within the bounds, for scaled states float32 [n, S].
+
+        Raises `UserError` for states of another width.
+        """
         if states.ndim != 2 or states.shape[1] != self.state.width:
             raise UserError(f"policy: states of shape {list(states.shape)}; expected [n, {self.state.width}]")
         actions = np.empty((len(states), len(self.low)), dtype=np.float32)
@@ -71,7 +73,10 @@ class Policy:
         return actions
 
     def recommend(self, states: np.ndarray, k: int) -> np.ndarray:
-        """Item ids [n, k] for scaled states [n, S], best first by the serving rule. Raises `UserError` for k beyond the table."""
+        """Item ids [n, k] for scaled states [n, S], best first by the serving rule.
+
+        Raises `UserError` for k beyond the number of items.
+        """
         if not 1 <= k <= len(self.items):
             raise UserError(f"policy: k = {k}; expected 1 to {len(self.items)}, the number of items")
         return self.items.ids[self.items.nearest(self.act(states), k, self.serving)]
@@ -102,7 +107,10 @@ class Policy:
 
     @classmethod
     def load(cls, uri: str) -> Policy:
-        """Reads a bundle. Raises `UserError`: a missing or unreadable file, another schema version, widths that disagree."""
+        """Reads a bundle.
+
+        Raises `UserError`: a missing or unreadable file, another schema version, widths that disagree.
+        """
         path = storage.join(uri, "policy.json")
         description = storage.read_json(path)
         version = description.get("schema_version") if isinstance(description, dict) else None

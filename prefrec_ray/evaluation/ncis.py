@@ -1,4 +1,4 @@
-"""Normalised capped importance sampling (paper, Eq. 12): what logged sessions say of a policy that did not make them."""
+"""Normalised capped importance sampling (paper, Eq. 12): what logged sessions say of another policy than theirs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from prefrec_ray.settings import Settings
 
 
 class NcisSettings(Settings):
-    """How a session's weight rho comes about. l_t is the log weight of request t, with logged action a_t and state s_t.
+    """How a session's weight rho comes about: a log weight l_t of each request t, aggregated and capped.
 
-    `mode`: what l_t is; pi(s) is the policy's action, bc(s) the behaviour clone's, and the kernel width sigma' is `sigma`
-    times the clone's residual rms:
+    `mode`: what l_t is. a_t is the logged action, pi(s_t) the policy's, bc(s_t) the behaviour clone's; the kernel width
+    sigma' is `sigma` times the clone's residual rms.
 
     - `density`: log N(a_t; pi(s_t), sigma'^2 I): the paper's "probability that the policy follows the request" for a
       deterministic policy with a Gaussian kernel.
-    - `kernel`: -|a_t - pi(s_t)|^2 / (2 sigma'^2): the same without the normalising constant, so that a weight is in (0, 1].
+    - `kernel`: -|a_t - pi(s_t)|^2 / (2 sigma'^2): the same without its normalising constant, a weight in (0, 1].
     - `ratio`: log N(a_t; pi(s_t), sigma'^2 I) - log N(a_t; bc(s_t), sigma'^2 I): an importance ratio.
 
     `aggregate`: log rho of a session of n requests is sum l_t (`product`, the paper's), sum l_t / n (`geometric`),
@@ -36,7 +36,7 @@ class NcisSettings(Settings):
 def request_log_weights(
     logged: np.ndarray, policy: np.ndarray, clone: np.ndarray, sigma: float, mode: str
 ) -> np.ndarray:
-    """l_t, float64 [N], for logged, the policy's and the clone's actions float32 [N, A]; `sigma` in units of the actions."""
+    """l_t, float64 [N], from logged, the policy's and the clone's actions, float32 [N, A]; `sigma` in their units."""
     scale = -0.5 / sigma**2
     kernel = scale * _squared_distance(logged, policy)
     if mode == "kernel":
@@ -63,7 +63,7 @@ def session_log_weights(log_weights: np.ndarray, first: np.ndarray, aggregate: s
 
 
 def normalised_weights(user: np.ndarray, log_rho: np.ndarray, cap: float | None) -> np.ndarray:
-    """min(rho, cap) over its mean within the user, float64 [M, ...]: mean 1 for every user. `user` int64 [M], ascending.
+    """min(rho, cap) over its mean within the user, float64 [M, ...]. `user` int64 [M] is ascending.
 
     All in log space: a user whose every rho underflows still has weights.
     """
@@ -76,7 +76,7 @@ def normalised_weights(user: np.ndarray, log_rho: np.ndarray, cap: float | None)
 
 
 def user_values(user: np.ndarray, level: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The bracket of Eq. 12, float64 [U, ...]: each user's mean level by `weight` [M, ...]. `user` int64 [M], ascending."""
+    """The bracket of Eq. 12, float64 [U, ...]: each user's mean level by `weight` [M, ...]. `user` [M] is ascending."""
     first, _ = _runs(user)
     levels = level.reshape(-1, *[1] * (weight.ndim - 1))
     return np.add.reduceat(weight * levels, first) / np.add.reduceat(weight, first)
@@ -96,8 +96,8 @@ def effective_share(user: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def length_only_weights(relative_depth: np.ndarray, weight: np.ndarray, bins: int = 10) -> np.ndarray:
     """Each weight [M, ...] replaced by the mean weight of the sessions of the same relative depth.
 
-    `relative_depth` [M] is a session's depth over the mean depth of its user; sessions are the same when they fall between the same two
-    of its `bins` quantiles. What is left of a gain under these weights is due to session length alone.
+    `relative_depth` [M] is a session's depth over the mean depth of its user; sessions are the same when they fall
+    between the same two of its `bins` quantiles. What is left of a gain under these weights is session length alone.
     """
     edges = np.unique(np.quantile(relative_depth, np.arange(1, bins) / bins))
     cell = np.searchsorted(edges, relative_depth, side="right")

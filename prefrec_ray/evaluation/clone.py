@@ -1,0 +1,133 @@
+"""The behaviour clone: pi(s) = E[a | s] as far as training users show it; the yardstick of NCIS and its own control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import ray
+import torch
+from torch import nn
+
+from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.errors import UserError
+from prefrec_ray.policy import Policy
+
+HIDDEN_SIZES = (128, 128)
+BATCH = 1024
+LEARNING_RATE = 1e-3
+MAX_UPDATES = 3000
+#: Updates between two looks at the held-out loss, and how many looks may pass without a better one.
+CHECK_EVERY = 200
+PATIENCE = 3
+HELD_OUT_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class BehaviourClone:
+    """The clone as a policy; its residual rms over rows and coordinates together (one number, on validation requests);
+    and the mean logged action [A] of the training rows it saw."""
+
+    policy: Policy
+    residual_rms: float
+    mean_action: np.ndarray
+
+
+def fit_clone(dataset: PreparedDataset, seed: int) -> BehaviourClone:
+    """Least squares on transitions (training users), stopped early on requests of validation users, in one Ray task.
+
+    A function of the data set and the seed. Raises `UserError` where there are no transitions or validation requests.
+    """
+    return ray.get(_fit.remote(dataset.uri, seed))
+
+
+@ray.remote(num_cpus=1)
+def _fit(uri: str, seed: int) -> BehaviourClone:
+    dataset = PreparedDataset.open(uri)
+    meta = dataset.metadata
+    low, high = (np.full(meta.action_dim, bound, dtype=np.float32) for bound in (meta.action_low, meta.action_high))
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    net = _Actor(dataset.state.width, low, high)
+    held_out = _held_out(dataset, rng)
+    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
+    best, best_weights, looks = np.inf, net.layers(), 0
+    total, rows = np.zeros(meta.action_dim), 0
+    for update, (states, actions) in enumerate(_batches(dataset, rng)):
+        if update % CHECK_EVERY == 0:
+            loss = net.mean_square(*held_out)
+            looks = 0 if loss < best else looks + 1
+            if loss < best:
+                best, best_weights = loss, net.layers()
+            if looks > PATIENCE or update == MAX_UPDATES:
+                break
+        optimizer.zero_grad()
+        nn.functional.mse_loss(net(torch.from_numpy(states)), torch.from_numpy(actions)).backward()
+        optimizer.step()
+        total += actions.sum(axis=0, dtype=np.float64)
+        rows += len(actions)
+    policy = Policy(
+        layers=best_weights,
+        low=low,
+        high=high,
+        state=dataset.state,
+        normaliser=dataset.normaliser,
+        items=dataset.items(),
+        provenance={"method": "imitation", "dataset": uri},
+    )
+    return BehaviourClone(policy, float(np.sqrt(best)), (total / rows).astype(np.float32))
+
+
+class _Actor(nn.Module):
+    """The form of `Policy`: ReLU between, tanh scaled to the bounds at the end."""
+
+    def __init__(self, inputs: int, low: np.ndarray, high: np.ndarray) -> None:
+        super().__init__()
+        sizes = [inputs, *HIDDEN_SIZES, len(low)]
+        self.linear = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.middle = torch.from_numpy((low + high) / 2)
+        self.half = torch.from_numpy((high - low) / 2)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        hidden = states
+        for i, layer in enumerate(self.linear):
+            hidden = layer(torch.relu(hidden) if i else hidden)
+        return self.middle + torch.tanh(hidden) * self.half
+
+    def mean_square(self, states: torch.Tensor, actions: torch.Tensor) -> float:
+        with torch.inference_mode():
+            return nn.functional.mse_loss(self(states), actions).item()
+
+    def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in self.linear]
+
+
+def _batches(dataset: PreparedDataset, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Endless batches of (states, actions), one shard in memory at a time, in an order drawn anew for every pass."""
+    files = dataset.files("transitions")
+    if not files:
+        raise UserError(f"{dataset.uri}: no transitions; the behaviour clone of NCIS is fitted on them")
+    while True:
+        for number in rng.permutation(len(files)):
+            table = dataset.read(files[number], columns=["obs", "action"])
+            states, actions = tensor(table["obs"]), tensor(table["action"])
+            order = rng.permutation(len(states))
+            for start in range(0, len(order), BATCH):
+                rows = np.sort(order[start : start + BATCH])
+                yield states[rows], actions[rows]
+
+
+def _held_out(dataset: PreparedDataset, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """A sample of the validation requests: states, actions."""
+    states, actions = [], []
+    files = dataset.files("requests", "validation")
+    for file in files:
+        table = dataset.read(file, columns=["state", "action"])
+        rows = np.sort(rng.permutation(table.num_rows)[: -(-HELD_OUT_ROWS // len(files))])
+        states.append(tensor(table["state"])[rows])
+        actions.append(tensor(table["action"])[rows])
+    if not sum(map(len, states)):
+        raise UserError(f"{dataset.uri}: no validation requests; the behaviour clone of NCIS is stopped on them")
+    return torch.from_numpy(np.concatenate(states)), torch.from_numpy(np.concatenate(actions))

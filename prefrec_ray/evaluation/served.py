@@ -1,0 +1,68 @@
+"""What a policy would serve: items and how concentrated they are, and whether its actions lie where items are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray.policy import Policy
+
+TOP_ITEMS = 20
+#: A coordinate counts as saturated within this share of the bounds' half-width from a bound.
+SATURATION = 0.01
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over some requests; those of the logged items have no actions (None)."""
+
+    requests: int
+    items: Counter[Any]
+    distance: float | None = None
+    saturation: float | None = None
+
+
+def tally_policy(policy: Policy, actions: np.ndarray) -> Tally:
+    """What `policy` serves for its `actions` [n, A] by its own rule; Euclidean distances to the nearest item."""
+    items = policy.items
+    margin = SATURATION * 0.5 * (policy.high - policy.low)
+    saturated = (actions <= policy.low + margin) | (actions >= policy.high - margin)
+    served = items.nearest(actions, 1, policy.serving)[:, 0]
+    return Tally(
+        requests=len(actions),
+        items=count(items.ids[served]),
+        distance=float(items.distance(actions).sum()),
+        saturation=float(saturated.mean(axis=1).sum()),
+    )
+
+
+def count(item_ids: np.ndarray) -> Counter[Any]:
+    """How often each id occurs."""
+    ids, counts = np.unique(item_ids, return_counts=True)
+    return Counter(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
+
+
+def summarise(tallies: Iterable[Tally]) -> dict[str, Any]:
+    """The tallies of all files as one JSON value.
+
+    requests looked at; distinct_items; top_items with their shares of the requests; item_distance, the mean of an
+    action to the nearest item; action_saturation, the share of coordinates.
+    """
+    parts = list(tallies)
+    requests = sum(part.requests for part in parts)
+    items = sum((part.items for part in parts), Counter())
+    # Ties in an order that does not depend on that of the files.
+    top = sorted(items.items(), key=lambda pair: (-pair[1], pair[0]))[:TOP_ITEMS]
+    summary: dict[str, Any] = {
+        "requests": requests,
+        "distinct_items": len(items),
+        "top_items": [{"item_id": item, "share": times / requests} for item, times in top],
+    }
+    if all(part.distance is not None and part.saturation is not None for part in parts):
+        summary["item_distance"] = sum(part.distance or 0.0 for part in parts) / requests
+        summary["action_saturation"] = sum(part.saturation or 0.0 for part in parts) / requests
+    return summary

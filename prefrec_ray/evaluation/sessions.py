@@ -1,0 +1,78 @@
+"""The sessions that a file of requests holds, with their levels, and which rows belong to which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """One row a session, by user and in time order."""
+
+    user: np.ndarray  # int64 [M], ascending: 0 for the first user
+    depth_level: np.ndarray  # float64 [M]
+    frequency_level: np.ndarray  # float64 [M], NaN where it is null
+    relative_depth: np.ndarray  # float64 [M]: depth over the user's mean depth
+    log_rho: np.ndarray  # float64 [M, subjects], before the cap
+
+    @classmethod
+    def concatenate(cls, parts: list[Sessions]) -> Sessions:
+        """All sessions of several parts, which have no user in common."""
+        users = np.cumsum([0, *(part.user[-1] + 1 for part in parts[:-1])])
+        columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
+        columns["user"] += np.repeat(users, [len(part.user) for part in parts])
+        return cls(**columns)
+
+
+def read_sessions(dataset: PreparedDataset, file: str, split: str) -> pa.Table:
+    """The rows of the sessions' file that belongs to the requests' `file`, of one split, by user and in time order."""
+    path = dataset.path("sessions", file.rsplit("/", 1)[-1])
+    columns = ["user_id", "session_index", "depth", "level_depth", "level_frequency", "split"]
+    table = dataset.read(path, columns=columns)
+    table = table.filter(pc.equal(table["split"], split))
+    return table.sort_by([("user_id", "ascending"), ("session_index", "ascending")])
+
+
+def session_rows(requests: pa.Table, sessions: pa.Table, file: str) -> tuple[np.ndarray, np.ndarray]:
+    """The order (int64 [N]) that sorts requests by session and step, and the first row [M] of each session in it.
+
+    `sessions` as from `read_sessions`. Raises `UserError` where the requests are not exactly those of these sessions.
+    """
+    users = pc.unique(sessions["user_id"])
+    stride = 1 + max(pc.max(sessions["session_index"]).as_py(), pc.max(requests["session_index"]).as_py())
+    expected, found = (_user_codes(t, users) * stride + t["session_index"].to_numpy() for t in (sessions, requests))
+    order = np.lexsort((requests["step"].to_numpy(), found))
+    keys, first, length = np.unique(found[order], return_index=True, return_counts=True)
+    if not np.array_equal(keys, expected) or not np.array_equal(length, sessions["depth"].to_numpy()):
+        raise UserError(f"{file}: its sessions are not those of the data set's sessions; prepare the data again")
+    return order, first
+
+
+def session_columns(sessions: pa.Table, log_rho: np.ndarray) -> Sessions:
+    """`sessions` as from `read_sessions`, with the log weights [M, subjects] of its rows."""
+    user = _user_codes(sessions, pc.unique(sessions["user_id"]))
+    depth = sessions["depth"].to_numpy().astype(np.float64)
+    mean_depth = np.bincount(user, depth) / np.bincount(user)
+    return Sessions(
+        user=user,
+        depth_level=_levels(sessions["level_depth"]),
+        frequency_level=_levels(sessions["level_frequency"]),
+        relative_depth=depth / mean_depth[user],
+        log_rho=log_rho,
+    )
+
+
+def _user_codes(table: pa.Table, users: pa.Array) -> np.ndarray:
+    """The place of each row's user among `users`, int64; -1 for a stranger."""
+    return pc.index_in(table["user_id"], value_set=users).fill_null(-1).to_numpy().astype(np.int64)
+
+
+def _levels(column: pa.ChunkedArray) -> np.ndarray:
+    return pc.cast(column, pa.float64()).fill_null(np.nan).to_numpy()
