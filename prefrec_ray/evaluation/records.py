@@ -23,7 +23,7 @@ from prefrec_ray.evaluation.ncis import (
 from prefrec_ray.evaluation.scoring import score_split
 from prefrec_ray.evaluation.served import summarise
 from prefrec_ray.evaluation.sessions import Sessions
-from prefrec_ray.evaluation.subjects import RESERVED, Subject, length_only, scored_subjects
+from prefrec_ray.evaluation.subjects import Subject, check_names, length_only, scored_subjects
 from prefrec_ray.policy import Policy
 
 SCHEMA_VERSION = 1
@@ -122,9 +122,8 @@ def write_evaluation(
 
 
 def _check(dataset: PreparedDataset, policies: Mapping[str, Policy]) -> None:
+    check_names(policies)
     for name, policy in policies.items():
-        if name in RESERVED or ":" in name:
-            raise UserError(f"policy name '{name}': taken by a control; choose another one without ':'")
         ours, theirs = dataset.normaliser, policy.normaliser
         same = np.array_equal(ours.mean, theirs.mean) and np.array_equal(ours.std, theirs.std)
         if policy.state != dataset.state or not same:

@@ -17,7 +17,7 @@ from prefrec_ray.evaluation.clone import BehaviourClone
 from prefrec_ray.evaluation.ncis import NcisSettings, request_log_weights, session_log_weights
 from prefrec_ray.evaluation.served import Tally, count, tally_policy
 from prefrec_ray.evaluation.sessions import Sessions, read_sessions, session_columns, session_rows
-from prefrec_ray.evaluation.subjects import IMITATION, scored_subjects, subject_actions
+from prefrec_ray.evaluation.subjects import BEHAVIOUR, IMITATION, scored_subjects, subject_actions
 from prefrec_ray.policy import Policy
 
 #: Requests of the split on which it is looked at what the policies serve: finding the nearest item is the slow part.
@@ -101,5 +101,5 @@ def score_file(file: str, shared: Pass) -> tuple[Sessions, dict[str, Tally]]:
     rows = np.sort(rng.permutation(len(states))[: shared.served_rows])
     tallies = {name: tally_policy(policy, own[name][rows]) for name, policy in shared.policies.items()}
     tallies[IMITATION] = tally_policy(shared.clone.policy, own[IMITATION][rows])
-    tallies["behaviour"] = Tally(len(rows), count(requests["item_id"].to_numpy()[rows]))
+    tallies[BEHAVIOUR] = Tally(len(rows), count(requests["item_id"].to_numpy()[rows]))
     return session_columns(sessions, log_rho), tallies

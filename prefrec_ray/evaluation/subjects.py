@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.clone import BehaviourClone
 from prefrec_ray.policy import Policy
 
-IMITATION, CONSTANT, RANDOM_ITEMS = "imitation", "constant_action", "random_items"
-RESERVED = (IMITATION, CONSTANT, RANDOM_ITEMS, "behaviour")
+BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS = "behaviour", "imitation", "constant action", "random items"
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Subject:
 
 def shuffled(name: str) -> str:
     """The placebo of a policy: its own actions, in another order."""
-    return f"shuffled:{name}"
+    return f"shuffled {name}"
 
 
 def length_only(name: str) -> str:
     """The control of a policy: weights that depend on session length alone."""
-    return f"length_only:{name}"
+    return f"length only {name}"
 
 
 def scored_subjects(policies: Mapping[str, Policy]) -> list[Subject]:
@@ -43,15 +43,23 @@ def scored_subjects(policies: Mapping[str, Policy]) -> list[Subject]:
     return [
         *found,
         Subject(IMITATION, IMITATION, "control"),
+        Subject(shuffled(IMITATION), IMITATION, "placebo"),
         Subject(CONSTANT, CONSTANT, "placebo"),
         Subject(RANDOM_ITEMS, RANDOM_ITEMS, "placebo"),
     ]
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Raises `UserError` for a policy whose name a control bears."""
+    for name in names:
+        if name in (BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS) or name.startswith((shuffled(""), length_only(""))):
+            raise UserError(f"policy name '{name}': a control bears it; expected another name")
+
+
 def subject_actions(
     actions: Mapping[str, np.ndarray], clone: BehaviourClone, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Actions float32 [N, A] of every subject by name, for the policies' own (and imitation's) `actions`.
+    """Actions float32 [N, A] of every subject by name, from the policies' (and imitation's) own `actions`.
 
     Shuffled actions keep a policy's distribution and lose what it knows of the state; all policies are shuffled alike.
     """
@@ -59,7 +67,7 @@ def subject_actions(
     order = rng.permutation(rows)
     embeddings = clone.policy.items.embeddings
     found = dict(actions)
-    found |= {shuffled(name): own[order] for name, own in actions.items() if name != IMITATION}
+    found |= {shuffled(name): own[order] for name, own in actions.items()}
     found[CONSTANT] = np.broadcast_to(clone.mean_action, (rows, len(clone.mean_action)))
     found[RANDOM_ITEMS] = embeddings[rng.integers(0, len(embeddings), rows)]
     return found
