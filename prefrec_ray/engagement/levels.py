@@ -1,0 +1,56 @@
+"""Levels of change in engagement (PrefRec, Eq. 11): a session against the mean of its own user over the whole span."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prefrec_ray.engagement.sessions import first_rows
+from prefrec_ray.errors import UserError
+
+TASKS = ("depth", "frequency", "mixture")
+MAX_LEVEL = 5
+
+
+def depth_levels(user: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """clip(floor(d_i / mean d), 0, 5), float64 [M], for sessions sorted by user."""
+    depth = np.asarray(depth, dtype=np.float64)
+    total, count = _user_sums(user, depth), _user_sums(user, np.ones(len(depth)))
+    # d / (total / count) as one division of whole numbers: no rounding can push a ratio of exactly k below k.
+    return np.clip(np.floor_divide(depth * count, total), 0, MAX_LEVEL)
+
+
+def frequency_levels(user: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:
+    """clip(floor(mean e / e_i), 0, 5), float64 [M], for sessions sorted by user; NaN where `revisit_ms` is."""
+    revisit_ms = np.asarray(revisit_ms, dtype=np.float64)
+    known = ~np.isnan(revisit_ms)
+    total, count = _user_sums(user, np.where(known, revisit_ms, 0.0)), _user_sums(user, known.astype(np.float64))
+    levels = np.full(len(revisit_ms), np.nan)
+    levels[known] = np.clip(np.floor_divide(total[known], count[known] * revisit_ms[known]), 0, MAX_LEVEL)
+    return levels
+
+
+def mixture_levels(depth_level: np.ndarray, frequency_level: np.ndarray, weight: float) -> np.ndarray:
+    """weight * depth + (1 - weight) * frequency, float64 [M]; NaN where the frequency level is, whatever the weight.
+
+    The paper does not define its mixture; this is the project's definition.
+    """
+    return weight * np.asarray(depth_level) + (1.0 - weight) * np.asarray(frequency_level)
+
+
+def task_levels(task: str, depth_level: np.ndarray, frequency_level: np.ndarray, weight: float) -> np.ndarray:
+    """The levels that `task` (one of `TASKS`) is about. Raises `UserError` for another task."""
+    if task == "depth":
+        return np.asarray(depth_level, dtype=np.float64)
+    if task == "frequency":
+        return np.asarray(frequency_level, dtype=np.float64)
+    if task == "mixture":
+        return mixture_levels(depth_level, frequency_level, weight)
+    raise UserError(f"task '{task}'; expected one of {', '.join(TASKS)}")
+
+
+def _user_sums(user: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """For each entry the sum of `values` over its user."""
+    starts = first_rows(user)
+    if not len(starts):
+        return np.zeros(0)
+    return np.repeat(np.add.reduceat(values, starts), np.diff(np.append(starts, len(values))))

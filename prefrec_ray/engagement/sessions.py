@@ -1,0 +1,90 @@
+"""Sessions of users: which requests belong together, how deep a session is, and how long until the next one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class SessionTable:
+    """One entry a session [M], sorted by user and time. Times are in ms, UTC."""
+
+    user: np.ndarray  # of the given dtype
+    session_index: np.ndarray  # int64, from 0 within each user
+    start: np.ndarray  # int64, first timestamp
+    exit: np.ndarray  # int64, last timestamp plus its dwell where known
+    depth: np.ndarray  # int64, number of requests
+    revisit_ms: np.ndarray  # float64, next start minus exit, at least 1; NaN for a user's last session
+    first_row: np.ndarray  # int64, row of the session's first request
+
+    def __len__(self) -> int:
+        return len(self.depth)
+
+
+def first_rows(key: np.ndarray) -> np.ndarray:
+    """Rows (int64) at which a new run of equal values starts; on rows sorted by user, the first row of every user."""
+    return np.flatnonzero(_changes(key))
+
+
+def session_numbers(
+    user: np.ndarray, timestamp: np.ndarray, gap_ms: int, session_id: np.ndarray | None = None
+) -> np.ndarray:
+    """Number of each request's session, int64 [N], from 0 within each user.
+
+    Rows are sorted by (user, timestamp). A gap strictly larger than `gap_ms` opens a session; where `session_id` is
+    given, a change of id does so instead, and gaps do not count. Only equality of neighbours matters for both ids.
+    """
+    user_changes = _changes(user)
+    if session_id is None:
+        opens = user_changes.copy()
+        opens[1:] |= np.diff(timestamp) > gap_ms
+    else:
+        opens = user_changes | _changes(session_id)
+    count = np.cumsum(opens)
+    starts = np.flatnonzero(user_changes)
+    return count - np.repeat(count[starts], np.diff(np.append(starts, len(count))))
+
+
+def session_table(
+    user: np.ndarray, timestamp: np.ndarray, number: np.ndarray, dwell_ms: np.ndarray | None = None
+) -> SessionTable:
+    """The sessions of rows sorted by (user, timestamp) and numbered by `session_numbers`.
+
+    `dwell_ms` [N] is NaN where unknown; only that of a session's last request matters.
+    """
+    user = np.asarray(user)
+    timestamp = np.asarray(timestamp, dtype=np.int64)
+    user_changes = _changes(user)
+    first_row = np.flatnonzero(user_changes | _changes(number))
+    next_row = np.append(first_row[1:], len(user))
+    last_row = next_row[: len(first_row)] - 1
+    start, exit_ = timestamp[first_row], timestamp[last_row]
+    if dwell_ms is not None:
+        exit_ = exit_ + whole_dwell(np.asarray(dwell_ms)[last_row])
+    revisit_ms = np.full(len(first_row), np.nan)
+    revisit_ms[:-1] = np.maximum(start[1:] - exit_[:-1], 1)
+    revisit_ms[:-1][user_changes[first_row[1:]]] = np.nan
+    return SessionTable(
+        user=user[first_row],
+        session_index=np.asarray(number, dtype=np.int64)[first_row],
+        start=start,
+        exit=exit_,
+        depth=next_row[: len(first_row)] - first_row,
+        revisit_ms=revisit_ms,
+        first_row=first_row,
+    )
+
+
+def whole_dwell(dwell_ms: np.ndarray) -> np.ndarray:
+    """Dwell in whole ms (int64); 0 where unknown (NaN)."""
+    return np.rint(np.nan_to_num(np.asarray(dwell_ms, dtype=np.float64))).astype(np.int64)
+
+
+def _changes(key: np.ndarray) -> np.ndarray:
+    """Whether each entry differs from the one before; true for the first."""
+    key = np.asarray(key)
+    changes = np.ones(len(key), dtype=bool)
+    changes[1:] = key[1:] != key[:-1]
+    return changes

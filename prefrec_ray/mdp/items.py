@@ -1,0 +1,162 @@
+"""Items as actions: a table of ids and embeddings, looked up by id or by nearness to an action."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+
+RULES = ("nearest", "dot")
+#: Scores (actions x items) held at once: 64 MiB of float32.
+_SCORES_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class ItemTable:
+    """Items in the order of `ids` [I] (int64 or str); `embeddings` float32 [I, A].
+
+    Raises `UserError` for ids of another type, ids that repeat, and embeddings that do not fit or are not finite.
+    """
+
+    ids: np.ndarray
+    embeddings: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", _plain_ids(self.ids, "items"))
+        object.__setattr__(self, "embeddings", np.ascontiguousarray(self.embeddings, dtype=np.float32))
+        if self.embeddings.ndim != 2 or len(self.embeddings) != len(self.ids):
+            raise UserError(f"items: {len(self.ids)} ids and embeddings of shape {list(self.embeddings.shape)}")
+        broken = np.flatnonzero(~np.isfinite(self.embeddings).all(axis=1))
+        if len(broken):
+            raise UserError(f"items: embedding of item {self.ids[broken[0]]!s} is not finite")
+        sorted_ids = self.ids[self._order]
+        repeated = np.flatnonzero(sorted_ids[1:] == sorted_ids[:-1])
+        if len(repeated):
+            raise UserError(f"items: item_id {sorted_ids[repeated[0]]!s} occurs more than once")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, item_ids: np.ndarray) -> np.ndarray:
+        """Rows (int64) of `item_ids`. Raises `UserError` naming the first unknown id."""
+        wanted = _plain_ids(item_ids, "item ids")
+        if not len(wanted):
+            return np.zeros(0, dtype=np.int64)
+        if (wanted.dtype.kind == "i") != (self.ids.dtype.kind == "i"):
+            raise UserError(f"item_id {wanted[0]!s} is {_kind(wanted)}; the item table holds {_kind(self.ids)} ids")
+        place = np.minimum(np.searchsorted(self._sorted_ids, wanted), len(self) - 1)
+        unknown = self._sorted_ids[place] != wanted if len(self) else np.ones(len(wanted), dtype=bool)
+        if unknown.any():
+            raise UserError(f"item_id {wanted[unknown.argmax()]!s} is not in the item table of {len(self)} items")
+        return self._order[place]
+
+    def nearest(self, actions: np.ndarray, k: int, rule: str) -> np.ndarray:
+        """Rows int64 [n, k] of the best items for `actions` [n, A], best first.
+
+        `rule` is "nearest" (smallest Euclidean distance) or "dot" (largest dot product). Memory stays at 64 MiB or so
+        whatever n. Raises `UserError` for another rule or a k outside 1..I.
+        """
+        if rule not in RULES:
+            raise UserError(f"serving rule '{rule}'; expected one of {', '.join(RULES)}")
+        if not 1 <= k <= len(self):
+            raise UserError(f"k = {k} items wanted; the item table holds {len(self)}")
+        actions = np.ascontiguousarray(actions, dtype=np.float32)
+        best = np.empty((len(actions), k), dtype=np.int64)
+        chunk = max(1, _SCORES_AT_ONCE // len(self))
+        for start in range(0, len(actions), chunk):
+            loss = actions[start : start + chunk] @ -self.embeddings.T
+            if rule == "nearest":  # half the squared distance, but for what is equal for all items
+                loss += self._half_squares
+            best[start : start + chunk] = _smallest(loss, k)
+        return best
+
+    def distance(self, actions: np.ndarray) -> np.ndarray:
+        """Euclidean distance of each action [n, A] to its nearest item, float32 [n]."""
+        actions = np.asarray(actions, dtype=np.float32)
+        return np.linalg.norm(actions - self.embeddings[self.nearest(actions, 1, "nearest")[:, 0]], axis=1)
+
+    def to_table(self) -> pa.Table:
+        """item_id (int64 or string), embedding (fixed_size_list<float32>)."""
+        embedding = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings.ravel()), self.embeddings.shape[1])
+        return pa.table({"item_id": pa.array(self.ids), "embedding": embedding})
+
+    @classmethod
+    def from_table(cls, table: pa.Table, where: str = "items") -> ItemTable:
+        """The inverse of `to_table`. `where` opens the line of a `UserError`: missing columns, wrong types, nulls."""
+        for name in ("item_id", "embedding"):
+            if name not in table.column_names:
+                raise UserError(f"{where}: column '{name}' is missing; found {', '.join(table.column_names) or 'none'}")
+            if table[name].null_count:
+                raise UserError(f"{where}: column '{name}' holds {table[name].null_count} nulls; expected none")
+        kind = table["embedding"].type
+        if not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):
+            raise UserError(f"{where}: column 'embedding' is {kind}; expected fixed_size_list<float>")
+        embedding = table["embedding"].combine_chunks()
+        if isinstance(embedding, pa.ChunkedArray):  # some pyarrow versions keep one chunk
+            embedding = pa.concat_arrays(embedding.chunks) if embedding.num_chunks else pa.array([], kind)
+        values = embedding.flatten().to_numpy(zero_copy_only=False)
+        return cls(_plain_ids(table["item_id"].to_numpy(), where), values.reshape(table.num_rows, kind.list_size))
+
+    def save(self, uri: str) -> None:
+        """Writes the table to the Parquet file `uri`."""
+        system, path = storage.filesystem(uri)
+        pq.write_table(self.to_table(), path, filesystem=system, compression="none")
+
+    @classmethod
+    def load(cls, uri: str) -> ItemTable:
+        """Reads the Parquet file `uri`. Raises `UserError` where it is missing, unreadable or no table of items."""
+        system, path = storage.filesystem(uri)
+        try:
+            table = pq.read_table(path, filesystem=system)
+        except FileNotFoundError as error:
+            raise UserError(f"{uri}: no such file") from error
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{uri}: not a Parquet file ({str(error).splitlines()[0]})") from error
+        return cls.from_table(table, uri)
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        return np.argsort(self.ids, kind="stable")
+
+    @cached_property
+    def _sorted_ids(self) -> np.ndarray:
+        return self.ids[self._order]
+
+    @cached_property
+    def _half_squares(self) -> np.ndarray:
+        return 0.5 * np.einsum("ij,ij->i", self.embeddings, self.embeddings)
+
+
+def _smallest(loss: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the k smallest entries of each row, smallest first."""
+    if k == 1:
+        return loss.argmin(axis=1, keepdims=True)
+    if k == loss.shape[1]:
+        return loss.argsort(axis=1, kind="stable")
+    best = np.sort(np.argpartition(loss, k - 1, axis=1)[:, :k], axis=1)
+    order = np.take_along_axis(loss, best, axis=1).argsort(axis=1, kind="stable")
+    return np.take_along_axis(best, order, axis=1)
+
+
+def _plain_ids(ids: np.ndarray, where: str) -> np.ndarray:
+    """`ids` as an int64 or str array. Raises `UserError` for anything else."""
+    ids = np.asarray(ids)
+    if ids.dtype.kind in "iu":
+        return ids.astype(np.int64, copy=False)
+    if ids.dtype.kind == "U":
+        return ids
+    if ids.dtype.kind in "OT" and all(isinstance(value, str) for value in ids):
+        return ids.astype(np.str_)
+    if ids.size == 0:
+        return ids.astype(np.int64)
+    raise UserError(f"{where}: item_id of type {ids.dtype}; expected int64 or string")
+
+
+def _kind(ids: np.ndarray) -> str:
+    return "int64" if ids.dtype.kind == "i" else "string"

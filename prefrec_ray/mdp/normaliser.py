@@ -1,0 +1,89 @@
+"""Scaling of states by the mean and standard deviation of the training users' requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray.errors import UserError
+
+CLIP = 5.0
+#: Relative to 1 + |mean|: a smaller standard deviation is the rounding of a constant column.
+_CONSTANT = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Normaliser:
+    """clip((x - mean) / std, -5, 5) by column; `mean` and `std` are float64 [width].
+
+    Raises `UserError` where they differ in length or `std` is not positive.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.mean.shape != self.std.shape or self.mean.ndim != 1:
+            raise UserError(f"normaliser: mean of shape {self.mean.shape}, std of {self.std.shape}; expected one length")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std > 0).all()):
+            raise UserError("normaliser: a mean or std is not finite, or a std is not positive")
+
+    def __call__(self, raw: np.ndarray) -> np.ndarray:
+        """Scaled states, float32 [n, width], of raw ones; the input is left as it is."""
+        shift, scale = self._float32
+        scaled = np.subtract(raw, shift, dtype=np.float32)
+        scaled *= scale
+        return np.clip(scaled, -CLIP, CLIP, out=scaled)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, for JSON."""
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Normaliser:
+        """The inverse of `to_dict`, exact to the bit."""
+        return cls(np.array(value["mean"], dtype=np.float64), np.array(value["std"], dtype=np.float64))
+
+    @cached_property
+    def _float32(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.mean.astype(np.float32), (1.0 / self.std).astype(np.float32)
+
+
+@dataclass
+class Moments:
+    """Count, sum and sum of squares by column, in float64: summed by partition, merged, then a normaliser."""
+
+    count: int
+    total: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def zero(cls, width: int) -> Moments:
+        """Moments of no rows."""
+        return cls(0, np.zeros(width), np.zeros(width))
+
+    def add(self, rows: np.ndarray) -> None:
+        """Takes in `rows` [n, width]."""
+        self.count += len(rows)
+        self.total += rows.sum(axis=0, dtype=np.float64)
+        self.squares += np.einsum("ij,ij->j", rows, rows, dtype=np.float64)
+
+    def merge(self, other: Moments) -> None:
+        """Takes in the rows that `other` has seen."""
+        self.count += other.count
+        self.total += other.total
+        self.squares += other.squares
+
+    def normaliser(self) -> Normaliser:
+        """The normaliser of all rows seen. A constant column keeps the scale 1, so that it becomes 0.
+
+        Raises `UserError` if there were no rows.
+        """
+        if self.count == 0:
+            raise UserError("normaliser: no rows of training users to fit it on")
+        mean = self.total / self.count
+        std = np.sqrt(np.maximum(self.squares / self.count - mean**2, 0.0))
+        return Normaliser(mean, np.where(std <= _CONSTANT * (1.0 + np.abs(mean)), 1.0, std))
