@@ -1,1 +1,1 @@
-"""TODO."""
+"""The decision process: items as actions, causal user states, their scaling, transitions."""

@@ -1,0 +1,93 @@
+"""The states of whole histories at once. Time and memory are linear in the number of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.mdp.columns import (
+    RequestMeans,
+    SessionMeans,
+    count_columns,
+    recency_columns,
+    session_values,
+    time_columns,
+)
+from prefrec_ray.mdp.state import StateDefinition
+
+
+@dataclass(frozen=True, eq=False)
+class HistoryRows:
+    """The whole histories of U users: N requests sorted by (user, timestamp, order)."""
+
+    starts: np.ndarray  # int64 [U], first rows of the users
+    timestamp: np.ndarray  # int64 [N], ms, UTC
+    session: np.ndarray  # int64 [N], from `engagement.sessions.session_numbers`
+    feedback: np.ndarray  # float32 [N, F], in the order of the state definition
+    embeddings: np.ndarray  # float32 [N, A], of the requests' items
+    profile: np.ndarray  # float32 [U, P], from `StateDefinition.one_hot`
+    dwell_ms: np.ndarray | None = None  # float64 [N], NaN where unknown
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of requests of each user, int64 [U]."""
+        return np.diff(np.append(self.starts, len(self.timestamp)))
+
+
+def raw_states(definition: StateDefinition, rows: HistoryRows) -> np.ndarray:
+    """The state just before each request, float32 [N, width], not yet scaled.
+
+    Of a request itself only its timestamp, and that it opens a session, count; of the requests before it, all.
+    """
+    n, groups = len(rows.timestamp), definition.groups
+    states = np.empty((n, definition.width), dtype=np.float32)
+    user = np.repeat(np.arange(len(rows.starts)), rows.lengths)
+    first = rows.starts[user]
+    states[:, groups["profile"]] = rows.profile[user]
+
+    means = RequestMeans(definition)
+    values = np.concatenate([rows.feedback, rows.embeddings], axis=1)
+    running_means(values, rows.starts, means.decay, means.source, out=states[:, means.columns])
+
+    sessions = session_table(user, rows.timestamp, rows.session, rows.dwell_ms)
+    session = np.repeat(np.arange(len(sessions)), sessions.depth)  # the entry of each request's session
+    means_of_sessions = np.empty((len(sessions), len(SessionMeans(definition).decay)), dtype=np.float32)
+    past = SessionMeans(definition)
+    session_starts = np.searchsorted(sessions.user, np.arange(len(rows.starts)))
+    values = session_values(sessions.depth, sessions.revisit_ms)
+    running_means(values, session_starts, past.decay, past.source, out=means_of_sessions)
+    states[:, past.columns] = means_of_sessions[session]
+
+    since_exit = np.where(rows.session > 0, rows.timestamp - sessions.exit[session - 1], 0)
+    row = np.arange(n)
+    since_request = np.where(row > first, np.diff(rows.timestamp, prepend=0), 0)
+    states[:, groups["time"]] = time_columns(rows.timestamp)
+    states[:, groups["recency"]] = recency_columns(since_exit, since_request, row - sessions.first_row[session])
+    states[:, groups["counts"]] = count_columns(row - first, rows.session, rows.timestamp - rows.timestamp[first])
+    return states
+
+
+def running_means(
+    values: np.ndarray, starts: np.ndarray, decay: np.ndarray, source: np.ndarray, out: np.ndarray
+) -> None:
+    """Writes into `out` [N, K] the means of `values` [N, C] over each user's earlier rows; 0 at a user's first row.
+
+    Column k is sum_j decay[k]^j values[i - 1 - j, source[k]] / sum_j decay[k]^j. All users advance in step, the
+    longest histories first, so that those still going on are always a prefix: a few array operations a step.
+    """
+    lengths = np.diff(np.append(starts, len(values)))
+    order = np.argsort(-lengths, kind="stable")
+    first = starts[order]
+    steps = int(lengths.max(initial=0))
+    going_on = len(lengths) - np.searchsorted(np.sort(lengths), np.arange(steps), side="right")
+    sums = np.zeros((len(lengths), len(decay)))
+    weight = np.zeros(len(decay))
+    for step in range(steps):
+        active = sums[: going_on[step]]
+        row = first[: going_on[step]] + step
+        out[row] = active / np.maximum(weight, 1.0)
+        active *= decay
+        active += values[row].take(source, axis=1)
+        weight = weight * decay + 1.0

@@ -1,0 +1,78 @@
+"""The formulas of the state's columns, shared by its two faces: in bulk (bulk.py) and step by step (tracker.py)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prefrec_ray.mdp.state import StateDefinition
+
+DAY_MS = 86_400_000
+_MONDAY = 3  # 1970-01-01 was a Thursday: the fourth day of its week
+
+
+def decays(half_lives: tuple[float, ...], columns: int) -> np.ndarray:
+    """d = 0.5^(1 / half-life) for `columns` columns a half-life, half-life by half-life; 0 for a half-life of 0."""
+    return np.repeat([0.5 ** (1.0 / h) if h > 0 else 0.0 for h in half_lives], columns)
+
+
+class RequestMeans:
+    """Layout of the running means over requests: the groups `feedback` and `items`, which stand side by side.
+
+    `decay` float64 [K] by column; `source` int64 [K]: its column among a request's values, feedback then embedding.
+    """
+
+    def __init__(self, definition: StateDefinition) -> None:
+        feedback, dim = len(definition.feedback), definition.action_dim
+        rates, tastes = definition.feedback_half_lives, definition.item_half_lives
+        self.decay = np.concatenate([decays(rates, feedback), decays(tastes, dim)])
+        self.source = np.concatenate([np.tile(np.arange(feedback), len(rates)), feedback + np.tile(np.arange(dim), len(tastes))])
+        self.columns = slice(definition.groups["feedback"].start, definition.groups["items"].stop)
+
+
+class SessionMeans:
+    """The same for the running means over past sessions: the group `sessions`; a session's values are `session_values`."""
+
+    def __init__(self, definition: StateDefinition) -> None:
+        half_lives = definition.session_half_lives
+        self.decay = decays(half_lives, 2)
+        self.source = np.tile(np.arange(2), len(half_lives))
+        self.columns = definition.groups["sessions"]
+
+
+def session_values(depth: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:
+    """log1p(depth) and log1p(revisit in seconds), float64 [M, 2]."""
+    return np.log1p(np.stack([depth, revisit_ms / 1000.0], axis=1))
+
+
+def time_columns(timestamp: np.ndarray) -> np.ndarray:
+    """The group `time`, float32 [n, 11], of timestamps in ms, UTC."""
+    days, within = np.divmod(timestamp, DAY_MS)
+    angle = within * (2.0 * np.pi / DAY_MS)
+    columns = np.zeros((len(timestamp), 11), dtype=np.float32)
+    columns[:, 0], columns[:, 1] = np.sin(angle), np.cos(angle)
+    columns[:, 2], columns[:, 3] = np.sin(2.0 * angle), np.cos(2.0 * angle)
+    columns[np.arange(len(timestamp)), 4 + (days + _MONDAY) % 7] = 1.0
+    return columns
+
+
+def recency_columns(since_exit_ms: np.ndarray, since_request_ms: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """The group `recency`, float32 [n, 4].
+
+    `since_exit_ms` counts from the exit of the last session before the request's own, `since_request_ms` from the last
+    request; both are 0 where there is none, and below 0 they count as 0. `position` is that in the session, from 0.
+    """
+    columns = np.empty((len(position), 4), dtype=np.float32)
+    columns[:, 0] = np.log1p(np.maximum(since_exit_ms, 0) / 1000.0)
+    columns[:, 1] = np.log1p(np.maximum(since_request_ms, 0) / 1000.0)
+    columns[:, 2] = np.log1p(position)
+    columns[:, 3] = position == 0
+    return columns
+
+
+def count_columns(requests: np.ndarray, sessions: np.ndarray, since_first_ms: np.ndarray) -> np.ndarray:
+    """The group `counts`, float32 [n, 3], of what lies before the request: requests, sessions, time since the first."""
+    columns = np.empty((len(requests), 3), dtype=np.float32)
+    columns[:, 0] = np.log1p(requests)
+    columns[:, 1] = np.log1p(sessions)
+    columns[:, 2] = np.log1p(np.maximum(since_first_ms, 0) / DAY_MS)
+    return columns

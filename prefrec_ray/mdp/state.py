@@ -1,0 +1,128 @@
+"""What a state is made of: the names and places of its columns. How they are computed stands in columns.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prefrec_ray.errors import UserError
+
+#: A table with a row a user, or arrays by column name, or the number of users of whom nothing is known.
+UserFeatures = pa.Table | Mapping[str, np.ndarray] | int
+
+_TIME = ("day_sin", "day_cos", "half_day_sin", "half_day_cos", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_RECENCY = ("since_exit", "since_request", "position", "new_session")
+_COUNTS = ("requests", "sessions", "days")
+_SESSION_VALUES = ("depth", "revisit")
+
+
+@dataclass(frozen=True)
+class StateDefinition:
+    """The columns of a state; those of a running mean stand half-life by half-life.
+
+    `user_features` gives the categories of each feature, in the order of the columns; unknown is added to each.
+    Half-lives are in requests, those of sessions in sessions; 0 means the last value.
+    """
+
+    feedback: tuple[str, ...]
+    user_features: Mapping[str, tuple[str, ...]]
+    action_dim: int = 8
+    session_gap_ms: int = 30 * 60 * 1000
+    feedback_half_lives: tuple[float, ...] = (0, 5, 20, 100, 500)
+    item_half_lives: tuple[float, ...] = (0, 2, 8, 32, 128)
+    session_half_lives: tuple[float, ...] = (0, 2, 8, 32)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """A name a column, `group/column`."""
+        return tuple(f"{group}/{name}" for group, names in self._columns.items() for name in names)
+
+    @cached_property
+    def groups(self) -> dict[str, slice]:
+        """Where the columns of each group stand."""
+        ends = list(accumulate(len(names) for names in self._columns.values()))
+        return {group: slice(a, b) for group, a, b in zip(self._columns, [0, *ends], ends, strict=False)}
+
+    @cached_property
+    def width(self) -> int:
+        """Number of columns."""
+        return len(self.names)
+
+    def one_hot(self, features: UserFeatures) -> np.ndarray:
+        """The `profile` columns, float32 [n, P], of n users. A null and a value of no category are unknown.
+
+        Raises `UserError` for a missing column, and for a mapping without columns (which does not tell n).
+        """
+        if isinstance(features, int):
+            columns, n = {name: pa.nulls(features, pa.string()) for name in self.user_features}, features
+        else:
+            columns, n = _text_columns(features, self.user_features)
+        profile = np.zeros((n, self.groups["profile"].stop), dtype=np.float32)
+        offset = 0
+        for name, categories in self.user_features.items():
+            code = pc.fill_null(pc.index_in(columns[name], pa.array(categories, pa.string())), len(categories))
+            profile[np.arange(n), offset + code.to_numpy(zero_copy_only=False)] = 1.0
+            offset += len(categories) + 1
+        return profile
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, for JSON."""
+        return {
+            "feedback": list(self.feedback),
+            "user_features": {name: list(categories) for name, categories in self.user_features.items()},
+            "action_dim": self.action_dim,
+            "session_gap_ms": self.session_gap_ms,
+            "feedback_half_lives": list(self.feedback_half_lives),
+            "item_half_lives": list(self.item_half_lives),
+            "session_half_lives": list(self.session_half_lives),
+        }
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> StateDefinition:
+        """The inverse of `to_dict`."""
+        return cls(
+            feedback=tuple(value["feedback"]),
+            user_features={name: tuple(categories) for name, categories in value["user_features"].items()},
+            action_dim=value["action_dim"],
+            session_gap_ms=value["session_gap_ms"],
+            feedback_half_lives=tuple(value["feedback_half_lives"]),
+            item_half_lives=tuple(value["item_half_lives"]),
+            session_half_lives=tuple(value["session_half_lives"]),
+        )
+
+    @cached_property
+    def _columns(self) -> dict[str, list[str]]:
+        profile = [f"{name}={c}" for name, known in self.user_features.items() for c in (*known, "(unknown)")]
+        return {
+            "profile": profile,
+            "feedback": [f"{name}@{h:g}" for h in self.feedback_half_lives for name in self.feedback],
+            "items": [f"{k}@{h:g}" for h in self.item_half_lives for k in range(self.action_dim)],
+            "sessions": [f"{name}@{h:g}" for h in self.session_half_lives for name in _SESSION_VALUES],
+            "time": list(_TIME),
+            "recency": list(_RECENCY),
+            "counts": list(_COUNTS),
+        }
+
+
+def _text_columns(features: pa.Table | Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """The wanted columns as strings, and the number of users."""
+    table = isinstance(features, pa.Table)
+    found = features.column_names if table else list(features)
+    for name in wanted:
+        if name not in found:
+            raise UserError(f"user features: column '{name}' is missing; found {', '.join(found) or 'none'}")
+    if not found:
+        raise UserError("user features: no columns; give one (user_id, say) or the number of users")
+    n = features.num_rows if table else len(features[found[0]])
+    columns = {}
+    for name in wanted:
+        values = features[name]
+        columns[name] = (values if table else pa.array(values, from_pandas=True)).cast(pa.string())
+    return columns, n
