@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ray.rllib.core.rl_module.rl_module import RLModule
-from torch import nn
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
@@ -25,13 +24,8 @@ def export_policy(checkpoint: str, output: str) -> Policy:
     module = RLModule.from_checkpoint(path, filesystem=system)
     provenance = dict(module.model_config["provenance"])
     dataset = PreparedDataset.open(provenance["dataset"])
-    layers = [
-        (layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy())
-        for layer in module.actor.net
-        if isinstance(layer, nn.Linear)
-    ]
     policy = Policy(
-        layers=layers,
+        layers=module.actor.layers(),
         state=dataset.state,
         normaliser=dataset.normaliser,
         items=dataset.items(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -34,6 +35,26 @@ class OfflineLearner(TorchLearner):
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One update of everything but the reward model. Returns detached scalars by metric name."""
         raise NotImplementedError
+
+    def noise(self, width: int, draw: int = 0) -> Tensor:
+        """Standard normal numbers [B, width] for the rows of this mini-batch; `draw` tells several of a step apart.
+
+        A function of (seed, update, lane): a row gets the same numbers whichever learner holds it, resumed or not.
+        """
+        plan = self._transitions
+        parts = []
+        for lane, _, _ in plan.lanes:
+            generator = np.random.Generator(np.random.SFC64((plan.seed, self.update_index, lane, draw)))
+            parts.append(generator.standard_normal((plan.rows_per_lane, width), dtype=np.float32))
+        return torch.from_numpy(np.concatenate(parts)).to(self.device)
+
+    def mean_over_learners(self, value: Tensor) -> Tensor:
+        """The mean of a number over all learners: what it would be on the whole batch."""
+        if self._learners() > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+            value /= self._learners()
+        return value
 
     # --- RLlib's contract ---------------------------------------------------------------------------------------------
 
@@ -68,7 +89,9 @@ class OfflineLearner(TorchLearner):
         if plan.refresh_reward_scale:
             self._measure_reward_scale(plan)
         totals: list[dict[str, Tensor]] = []
+        self._transitions = plan.transitions
         for index, batch in enumerate(plan.transitions.batches(self.device)):
+            self.update_index = plan.transitions.first + index
             if plan.preferences is not None:
                 batch["preferences"] = (plan.preferences, index)
             totals.append(self._update({DEFAULT_MODULE_ID: batch})[1])
@@ -177,8 +200,10 @@ class OfflineLearner(TorchLearner):
 
     def _log(self, totals: Iterable[dict[str, Tensor]]) -> None:
         """Means over the mini-batches: the device is asked once."""
-        rows = list(totals)
-        names = list(rows[0])
-        means = torch.stack([torch.stack([row[name] for name in names]) for row in rows]).mean(0).tolist()
-        for name, value in zip(names, means, strict=True):
+        values: dict[str, list[Tensor]] = {}
+        for row in totals:
+            for name, value in row.items():
+                values.setdefault(name, []).append(value)
+        means = torch.stack([torch.stack(column).mean() for column in values.values()]).tolist()
+        for name, value in zip(values, means, strict=True):
             self.metrics.log_value((DEFAULT_MODULE_ID, *name.split("/")), value, window=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -34,3 +36,14 @@ def td_loss(q: Tensor, reward: Tensor, next_value: Tensor, gamma: float) -> Tens
 def actor_loss(q_of_policy: Tensor) -> Tensor:
     """Eq. 10: -Q(s, pi(s)), [B]."""
     return -q_of_policy.mean()
+
+
+def imitation_loss(action: Tensor, logged: Tensor) -> Tensor:
+    """Behaviour cloning: mean squared difference over rows and coordinates, [B, A] each."""
+    return (action - logged).square().mean()
+
+
+def gaussian_log_density(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """log N(x; mean, exp(log_std)^2), summed over the last axis: [B, A] -> [B]."""
+    z = (x - mean) * (-log_std).exp()
+    return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)

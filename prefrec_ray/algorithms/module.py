@@ -9,7 +9,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.networks import Scalar
+from prefrec_ray.algorithms.networks import DeterministicActor, Scalar
 
 
 class OfflineModule(TorchRLModule):
@@ -43,6 +43,14 @@ class OfflineModule(TorchRLModule):
     def setup_method(self, settings: dict[str, Any]) -> None:
         """Makes the networks of a method."""
         raise NotImplementedError
+
+    def deterministic_actor(self) -> DeterministicActor:
+        """An actor over the module's spaces."""
+        return DeterministicActor(self.state_dim, self.hidden_sizes, self.action_space.low, self.action_space.high)
+
+    def q_function(self) -> Scalar:
+        """A Q over state and action."""
+        return Scalar(self.state_dim + self.action_dim, self.hidden_sizes)
 
     def label(self, batch: dict[str, Tensor]) -> Tensor:
         """Rewards [B] of a batch of transitions, standardised (mean 0 and deviation 1 where that is off)."""

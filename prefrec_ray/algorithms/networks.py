@@ -43,8 +43,56 @@ class DeterministicActor(nn.Module):
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32), persistent=False)
 
     def forward(self, states: Tensor) -> Tensor:
-        unit = torch.tanh(self.net(states))
-        return self.low + (unit + 1.0) * 0.5 * (self.high - self.low)
+        return to_bounds(torch.tanh(self.net(states)), self.low, self.high)
+
+    def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(weight, bias) of the linear layers from the input on: what a policy bundle holds."""
+        return linear_layers(self.net)
+
+
+class GaussianActor(nn.Module):
+    """A Gaussian whose deviation depends on the state or not; acts by its mean, squashed like `DeterministicActor`'s.
+
+    forward: [B, S] -> [B, A], the action of the mean. `distribution` gives mean and log-deviation before tanh.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(
+        self, inputs: int, hidden_sizes: Sequence[int], low: np.ndarray, high: np.ndarray, state_deviation: bool
+    ) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(mlp(inputs, hidden_sizes[:-1], hidden_sizes[-1]), nn.ReLU())
+        self.mean = nn.Linear(hidden_sizes[-1], len(low))
+        self.deviation = nn.Linear(hidden_sizes[-1], len(low)) if state_deviation else None
+        self.log_std = None if state_deviation else nn.Parameter(torch.zeros(len(low)))
+        self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32), persistent=False)
+        self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32), persistent=False)
+
+    def distribution(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [B, A] and log-deviation [B, A] (or [A]), the latter clipped to [-5, 2]."""
+        hidden = self.trunk(states)
+        log_std = self.deviation(hidden) if self.deviation is not None else self.log_std
+        return self.mean(hidden), log_std.clamp(-5.0, 2.0)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return to_bounds(torch.tanh(self.mean(self.trunk(states))), self.low, self.high)
+
+    def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The path to the mean, as `DeterministicActor.layers`."""
+        return linear_layers(self.trunk) + linear_layers(self.mean)
+
+
+def to_bounds(unit: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """[-1, 1] -> [low, high]."""
+    return low + (unit + 1.0) * 0.5 * (high - low)
+
+
+def linear_layers(module: nn.Module) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(weight [out, in], bias [out]) of the linear layers in `module`, in order."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    return [(layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy()) for layer in layers]
 
 
 def polyak_update(target: nn.Module, source: nn.Module, tau: float) -> None:

@@ -15,7 +15,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import actor_loss, expectile_loss, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import DeterministicActor, Scalar, freeze, polyak_update
+from prefrec_ray.algorithms.networks import Scalar, freeze, polyak_update
 from prefrec_ray.errors import UserError
 
 
@@ -57,11 +57,9 @@ class PrefRecModule(OfflineModule):
     def setup_method(self, settings: dict[str, Any]) -> None:
         """Makes the networks; Qbar starts as a copy of Q."""
         self.value = Scalar(self.state_dim, self.hidden_sizes)
-        self.q = Scalar(self.state_dim + self.action_dim, self.hidden_sizes)
+        self.q = self.q_function()
         self.target_q = freeze(copy.deepcopy(self.q))
-        self.actor = DeterministicActor(
-            self.state_dim, self.hidden_sizes, self.action_space.low, self.action_space.high
-        )
+        self.actor = self.deterministic_actor()
 
 
 class PrefRecLearner(OfflineLearner):

@@ -1,0 +1,87 @@
+"""DDPG (Lillicrap et al. 2016): Q on the target networks' next action, a deterministic actor that climbs Q."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.learner import OfflineLearner
+from prefrec_ray.algorithms.losses import actor_loss, td_loss
+from prefrec_ray.algorithms.module import OfflineModule
+from prefrec_ray.algorithms.networks import freeze, polyak_update
+
+
+class DDPGConfig(OfflineConfig):
+    """`OfflineConfig`; DDPG adds nothing."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or DDPG)
+
+    def module_class(self) -> type:
+        """`DDPGModule`."""
+        return DDPGModule
+
+    def get_default_learner_class(self) -> type:
+        """`DDPGLearner`."""
+        return DDPGLearner
+
+
+class DDPGModule(OfflineModule):
+    """Networks: reward (base class), q, actor, and a target of either."""
+
+    def setup_method(self, settings: dict[str, Any]) -> None:
+        """Makes the networks; targets start as copies."""
+        self.q = self.q_function()
+        self.actor = self.deterministic_actor()
+        self.target_q = freeze(copy.deepcopy(self.q))
+        self.target_actor = freeze(copy.deepcopy(self.actor))
+
+
+class DDPGLearner(OfflineLearner):
+    """Critic, actor, targets."""
+
+    net: DDPGModule
+
+    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
+        """Q and actor."""
+        return {"q": (self.net.q, config.critic_lr), "actor": (self.net.actor, config.actor_lr)}
+
+    def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Q on r + gamma Qbar(s', pibar(s')), then the actor on -Q(s, pi(s)), then both targets."""
+        net, config = self.net, self.config
+        obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
+        with torch.no_grad():
+            reward = net.label(batch)
+            next_value = net.target_q(next_obs, net.target_actor(next_obs))
+
+        q = net.q(obs, action)
+        qf_loss = td_loss(q, reward, next_value, config.gamma)
+        self.minimise("q", net.q, qf_loss)
+
+        policy_loss = actor_loss(net.q(obs, net.actor(obs)))
+        self.minimise("actor", net.actor, policy_loss)
+
+        polyak_update(net.target_q, net.q, config.tau)
+        polyak_update(net.target_actor, net.actor, config.tau)
+        return {
+            "losses/qf_loss": qf_loss.detach(),
+            "losses/actor_loss": policy_loss.detach(),
+            "values/reward_mean": reward.mean(),
+            "values/q_mean": q.detach().mean(),
+        }
+
+
+class DDPG(OfflineAlgorithm):
+    """Builds from `DDPGConfig` or by the string "DDPG"."""
+
+    @classmethod
+    def get_default_config(cls) -> DDPGConfig:
+        """The recipe `robust`."""
+        return DDPGConfig()

@@ -1,0 +1,68 @@
+"""IL: behaviour cloning. The deterministic actor regresses the logged action; no reward is used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.learner import OfflineLearner
+from prefrec_ray.algorithms.losses import imitation_loss
+from prefrec_ray.algorithms.module import OfflineModule
+
+
+class ILConfig(OfflineConfig):
+    """`OfflineConfig`; settings of the reward have no effect."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or IL)
+
+    @property
+    def uses_preferences(self) -> bool:
+        """Never: imitation asks for no reward."""
+        return False
+
+    def module_class(self) -> type:
+        """`ILModule`."""
+        return ILModule
+
+    def get_default_learner_class(self) -> type:
+        """`ILLearner`."""
+        return ILLearner
+
+
+class ILModule(OfflineModule):
+    """The actor alone (the base class's reward stays as it was made)."""
+
+    def setup_method(self, settings: dict[str, Any]) -> None:
+        """Makes the actor."""
+        self.actor = self.deterministic_actor()
+
+
+class ILLearner(OfflineLearner):
+    """Regression on the logged action."""
+
+    net: ILModule
+
+    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
+        """The actor."""
+        return {"actor": (self.net.actor, config.actor_lr)}
+
+    def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step on the squared distance to the logged action."""
+        loss = imitation_loss(self.net.actor(batch[Columns.OBS]), batch[Columns.ACTIONS])
+        self.minimise("actor", self.net.actor, loss)
+        return {"losses/actor_loss": loss.detach()}
+
+
+class IL(OfflineAlgorithm):
+    """Builds from `ILConfig` or by the string "IL"."""
+
+    @classmethod
+    def get_default_config(cls) -> ILConfig:
+        """The recipe `robust`."""
+        return ILConfig()

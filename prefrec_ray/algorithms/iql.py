@@ -1,0 +1,129 @@
+"""IQL (Kostrikov et al. 2022): twin Q, expectile V on the smaller target Q, advantage-weighted regression."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.learner import OfflineLearner
+from prefrec_ray.algorithms.losses import expectile_loss, gaussian_log_density, td_loss
+from prefrec_ray.algorithms.module import OfflineModule
+from prefrec_ray.algorithms.networks import GaussianActor, Scalar, freeze, polyak_update
+from prefrec_ray.errors import UserError
+
+#: The weight exp(beta * advantage) is capped here, as in the authors' code.
+MAX_WEIGHT = 100.0
+
+
+class IQLConfig(OfflineConfig):
+    """`OfflineConfig` with expectile, value_lr, and temperature (the paper's beta: 0 imitates, 3 to 10 improve)."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or IQL)
+        self.temperature = 3.0
+
+    def training(  # type: ignore[override]
+        self,
+        *,
+        expectile: float = NotProvided,
+        value_lr: float = NotProvided,
+        temperature: float = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets IQL's own settings and those of `OfflineConfig.training`."""
+        super().training(**kwargs)
+        own = {"expectile": expectile, "value_lr": value_lr, "temperature": temperature}
+        self._set({name: value for name, value in own.items() if value is not NotProvided})
+        return self
+
+    def validate(self) -> None:
+        """As `OfflineConfig`'s, and the ranges of IQL's own settings."""
+        if not 0.5 <= self.expectile < 1:
+            raise UserError(f"expectile: expected at least 0.5 and less than 1, found {self.expectile}")
+        if not 0 <= self.temperature <= 10:
+            raise UserError(f"temperature: expected 0 to 10, found {self.temperature}")
+        super().validate()
+
+    def module_class(self) -> type:
+        """`IQLModule`."""
+        return IQLModule
+
+    def get_default_learner_class(self) -> type:
+        """`IQLLearner`."""
+        return IQLLearner
+
+
+class IQLModule(OfflineModule):
+    """Networks: reward (base class), value, twin q and their targets, a Gaussian actor."""
+
+    def setup_method(self, settings: dict[str, Any]) -> None:
+        """Makes the networks; targets start as copies. The actor's deviation does not depend on the state."""
+        self.value = Scalar(self.state_dim, self.hidden_sizes)
+        self.q = nn.ModuleList([self.q_function(), self.q_function()])
+        self.target_q = freeze(copy.deepcopy(self.q))
+        bounds = self.action_space.low, self.action_space.high
+        self.actor = GaussianActor(self.state_dim, self.hidden_sizes, *bounds, state_deviation=False)
+
+
+class IQLLearner(OfflineLearner):
+    """V, actor, Q, targets: the order of the authors' code."""
+
+    net: IQLModule
+
+    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
+        """V, both Q under one optimizer, and the actor."""
+        net = self.net
+        return {
+            "value": (net.value, config.value_lr),
+            "q": (net.q, config.critic_lr),
+            "actor": (net.actor, config.actor_lr),
+        }
+
+    def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """V on the expectile of min Qbar(s, a); the actor on exp(beta A) log pi(a|s); Q on r + gamma V(s')."""
+        net, config = self.net, self.config
+        obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
+        with torch.no_grad():
+            reward = net.label(batch)
+            target = torch.minimum(*(q(obs, action) for q in net.target_q))
+
+        value = net.value(obs)
+        value_loss = expectile_loss(target - value, config.expectile)
+        self.minimise("value", net.value, value_loss)
+
+        with torch.no_grad():
+            weight = (config.temperature * (target - net.value(obs))).exp().clamp(max=MAX_WEIGHT)
+            next_value = net.value(next_obs)
+        _, log_std = net.actor.distribution(obs)
+        policy_loss = -(weight * gaussian_log_density(action, net.actor(obs), log_std)).mean()
+        self.minimise("actor", net.actor, policy_loss)
+
+        qs = [q(obs, action) for q in net.q]
+        qf_loss = sum(td_loss(q, reward, next_value, config.gamma) for q in qs)
+        self.minimise("q", net.q, qf_loss)
+
+        polyak_update(net.target_q, net.q, config.tau)
+        return {
+            "losses/value_loss": value_loss.detach(),
+            "losses/qf_loss": qf_loss.detach(),
+            "losses/actor_loss": policy_loss.detach(),
+            "values/reward_mean": reward.mean(),
+            "values/q_mean": qs[0].detach().mean(),
+            "values/v_mean": value.detach().mean(),
+        }
+
+
+class IQL(OfflineAlgorithm):
+    """Builds from `IQLConfig` or by the string "IQL"."""
+
+    @classmethod
+    def get_default_config(cls) -> IQLConfig:
+        """The recipe `robust`."""
+        return IQLConfig()

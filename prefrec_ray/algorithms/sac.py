@@ -1,0 +1,121 @@
+"""SAC (Haarnoja et al. 2018): twin soft Q, a tanh-Gaussian actor, a learned temperature."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.learner import OfflineLearner
+from prefrec_ray.algorithms.losses import gaussian_log_density, td_loss
+from prefrec_ray.algorithms.module import OfflineModule
+from prefrec_ray.algorithms.networks import GaussianActor, freeze, polyak_update, to_bounds
+
+
+class SACConfig(OfflineConfig):
+    """`OfflineConfig`; the temperature is learned at the actor's rate towards an entropy of -A, as in the paper."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or SAC)
+
+    def module_class(self) -> type:
+        """`SACModule`."""
+        return SACModule
+
+    def get_default_learner_class(self) -> type:
+        """`SACLearner`."""
+        return SACLearner
+
+
+class Temperature(nn.Module):
+    """One number, learned as its logarithm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.zeros(()))
+
+
+class SACModule(OfflineModule):
+    """Networks: reward (base class), twin q and their targets, a Gaussian actor, a temperature."""
+
+    def setup_method(self, settings: dict[str, Any]) -> None:
+        """Makes the networks; targets start as copies."""
+        self.q = nn.ModuleList([self.q_function(), self.q_function()])
+        self.target_q = freeze(copy.deepcopy(self.q))
+        bounds = self.action_space.low, self.action_space.high
+        self.actor = GaussianActor(self.state_dim, self.hidden_sizes, *bounds, state_deviation=True)
+        self.temperature = Temperature()
+
+    def sample(self, states: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions [B, A] in the bounds and log-densities [B] of their tanh part, for standard normal `noise` [B, A]."""
+        mean, log_std = self.actor.distribution(states)
+        x = mean + log_std.exp() * noise
+        # log(1 - tanh(x)^2) in a form that does not underflow.
+        squash = (2.0 * (math.log(2.0) - x - functional.softplus(-2.0 * x))).sum(-1)
+        action = to_bounds(torch.tanh(x), self.actor.low, self.actor.high)
+        return action, gaussian_log_density(x, mean, log_std) - squash
+
+
+class SACLearner(OfflineLearner):
+    """Critics, actor, temperature, targets."""
+
+    net: SACModule
+
+    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
+        """Both Q under one optimizer, the actor, the temperature."""
+        net = self.net
+        return {
+            "q": (net.q, config.critic_lr),
+            "actor": (net.actor, config.actor_lr),
+            "temperature": (net.temperature, config.actor_lr),
+        }
+
+    def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Q on r + gamma (min Qbar - alpha log pi)(s', a'); the actor on alpha log pi - min Q; then alpha."""
+        net, config = self.net, self.config
+        obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
+        width = action.shape[1]
+        with torch.no_grad():
+            reward = net.label(batch)
+            alpha = net.temperature.log.exp()
+            next_action, next_log_density = net.sample(next_obs, self.noise(width))
+            next_q = torch.minimum(*(q(next_obs, next_action) for q in net.target_q))
+            next_value = next_q - alpha * next_log_density
+
+        qs = [q(obs, action) for q in net.q]
+        qf_loss = sum(td_loss(q, reward, next_value, config.gamma) for q in qs)
+        self.minimise("q", net.q, qf_loss)
+
+        policy, log_density = net.sample(obs, self.noise(width, draw=1))
+        policy_loss = (alpha * log_density - torch.minimum(*(q(obs, policy) for q in net.q))).mean()
+        self.minimise("actor", net.actor, policy_loss)
+
+        # The entropy that is aimed at is -A: log pi + (-A) -> 0.
+        temperature_loss = -net.temperature.log * (log_density.detach().mean() - width)
+        self.minimise("temperature", net.temperature, temperature_loss)
+
+        polyak_update(net.target_q, net.q, config.tau)
+        return {
+            "losses/qf_loss": qf_loss.detach(),
+            "losses/actor_loss": policy_loss.detach(),
+            "values/reward_mean": reward.mean(),
+            "values/q_mean": qs[0].detach().mean(),
+            "values/temperature": alpha,
+        }
+
+
+class SAC(OfflineAlgorithm):
+    """Builds from `SACConfig` or by the string "SAC"."""
+
+    @classmethod
+    def get_default_config(cls) -> SACConfig:
+        """The recipe `robust`."""
+        return SACConfig()

@@ -1,0 +1,116 @@
+"""TD3 (Fujimoto et al. 2018): DDPG with twin Q, a smoothed target action, and an actor that waits for the critic."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.learner import OfflineLearner
+from prefrec_ray.algorithms.losses import actor_loss, td_loss
+from prefrec_ray.algorithms.module import OfflineModule
+from prefrec_ray.algorithms.networks import freeze, polyak_update
+
+
+class TD3Config(OfflineConfig):
+    """`OfflineConfig` with target_noise, noise_clip (in units of the bounds' half-width), policy_delay (in updates)."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or TD3)
+        self.target_noise = 0.2
+        self.noise_clip = 0.5
+        self.policy_delay = 2
+
+    def training(  # type: ignore[override]
+        self,
+        *,
+        target_noise: float = NotProvided,
+        noise_clip: float = NotProvided,
+        policy_delay: int = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets TD3's own settings and those of `OfflineConfig.training`."""
+        super().training(**kwargs)
+        own = {"target_noise": target_noise, "noise_clip": noise_clip, "policy_delay": policy_delay}
+        self._set({name: value for name, value in own.items() if value is not NotProvided})
+        return self
+
+    def module_class(self) -> type:
+        """`TD3Module`."""
+        return TD3Module
+
+    def get_default_learner_class(self) -> type:
+        """`TD3Learner`."""
+        return TD3Learner
+
+
+class TD3Module(OfflineModule):
+    """Networks: reward (base class), twin q, actor, and a target of each."""
+
+    def setup_method(self, settings: dict[str, Any]) -> None:
+        """Makes the networks; targets start as copies."""
+        self.q = nn.ModuleList([self.q_function(), self.q_function()])
+        self.actor = self.deterministic_actor()
+        self.target_q = freeze(copy.deepcopy(self.q))
+        self.target_actor = freeze(copy.deepcopy(self.actor))
+
+
+class TD3Learner(OfflineLearner):
+    """Critics every update; actor and targets every `policy_delay` updates."""
+
+    net: TD3Module
+
+    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
+        """Both Q under one optimizer, and the actor."""
+        return {"q": (self.net.q, config.critic_lr), "actor": (self.net.actor, config.actor_lr)}
+
+    def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Twin Q on r + gamma min Qbar(s', pibar(s') + noise); at its turn the actor, then the targets."""
+        net, config = self.net, self.config
+        obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
+        with torch.no_grad():
+            reward = net.label(batch)
+            next_action = self._smoothed(net.target_actor(next_obs))
+            next_value = torch.minimum(*(q(next_obs, next_action) for q in net.target_q))
+
+        qs = [q(obs, action) for q in net.q]
+        qf_loss = sum(td_loss(q, reward, next_value, config.gamma) for q in qs)
+        self.minimise("q", net.q, qf_loss)
+        metrics = {
+            "losses/qf_loss": qf_loss.detach(),
+            "values/reward_mean": reward.mean(),
+            "values/q_mean": qs[0].detach().mean(),
+        }
+
+        if self.update_index % config.policy_delay == 0:
+            policy_loss = self.policy_loss(obs, action)
+            self.minimise("actor", net.actor, policy_loss)
+            metrics["losses/actor_loss"] = policy_loss.detach()
+            polyak_update(net.target_q, net.q, config.tau)
+            polyak_update(net.target_actor, net.actor, config.tau)
+        return metrics
+
+    def policy_loss(self, obs: Tensor, action: Tensor) -> Tensor:
+        """-Q1(s, pi(s))."""
+        return actor_loss(self.net.q[0](obs, self.net.actor(obs)))
+
+    def _smoothed(self, action: Tensor) -> Tensor:
+        config, actor = self.config, self.net.actor
+        half = 0.5 * (actor.high - actor.low)
+        noise = (self.noise(action.shape[1]) * config.target_noise).clamp(-config.noise_clip, config.noise_clip)
+        return torch.clamp(action + noise * half, actor.low, actor.high)
+
+
+class TD3(OfflineAlgorithm):
+    """Builds from `TD3Config` or by the string "TD3"."""
+
+    @classmethod
+    def get_default_config(cls) -> TD3Config:
+        """The recipe `robust`."""
+        return TD3Config()
