@@ -1,0 +1,88 @@
+"""One YAML, a section a stage: which sections there are, which settings each one holds, and `key=value` overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import yaml
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.settings import Settings, load_yaml, nearest, parse
+
+#: The settings of each section, imported only when a command uses it: Ray and PyTorch take seconds.
+SECTIONS = {
+    "simulate": ("prefrec_ray.simulator", "SimulateSettings"),
+    "prepare": ("prefrec_ray.prepare", "PrepareSettings"),
+    "train": ("prefrec_ray.algorithms.settings", "TrainSettings"),
+    "evaluate": ("prefrec_ray.evaluation", "EvaluateSettings"),
+}
+
+
+def load_sections(uri: str) -> dict[str, Any]:
+    """The sections of the YAML file at `uri`, as written. Raises `UserError` for an unknown section or for none."""
+    sections = load_yaml(uri)
+    for name in sections:
+        if name not in SECTIONS:
+            raise UserError(f"{uri}: unknown section '{name}'; {nearest(str(name), list(SECTIONS))}")
+    if not sections:
+        raise UserError(f"{uri}: empty; expected one or more of the sections {', '.join(SECTIONS)}")
+    return sections
+
+
+def parse_section(name: str, value: Any, where: str) -> Any:
+    """`value` as the settings of the section `name`; an empty section holds the defaults."""
+    settings: Any = parse(_model(name), {} if value is None else value, f"{where}: {name}")
+    if name == "train":
+        # The keys of `config` are those of the method, which RLlib's config knows; it opens no data yet.
+        from prefrec_ray.algorithms.settings import build_config
+
+        build_config(settings, "DATASET", f"{where}: {name}")
+    return settings
+
+
+def open_section(uri: str, name: str, overrides: Sequence[str] = ()) -> Any:
+    """The settings of the section `name` in the file at `uri`, with `key=value` texts over them."""
+    sections = load_sections(uri)
+    if name not in sections:
+        raise UserError(f"{uri}: section '{name}' is missing; found {', '.join(sections)}")
+    value = sections[name]
+    if overrides:
+        value = override(name, {} if value is None else value, overrides)
+    return parse_section(name, value, uri)
+
+
+def override(name: str, section: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
+    """A copy of `section` with each text `key=value` set: a key of the section itself, or else one of its `config`.
+
+    Values are YAML: `gamma=0.9`, `hidden_sizes=[64,64]`, `finetune_reward=false`.
+    """
+    fields = _model(name).model_fields
+    changed = {**section, "config": dict(section.get("config") or {})}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise UserError(f"'{text}': expected key=value, as in gamma=0.95")
+        target = changed if key in fields else changed["config"]
+        try:
+            target[key] = _scalar(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"'{text}': the value is not YAML ({getattr(error, 'problem', error)})") from error
+    return changed
+
+
+def _model(name: str) -> type[Settings]:
+    module, model = SECTIONS[name]
+    return getattr(import_module(module), model)
+
+
+def _scalar(text: str) -> Any:
+    """YAML, but `1e-4` is a number too (YAML 1.1 wants `1.0e-4`)."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

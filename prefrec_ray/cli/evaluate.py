@@ -1,0 +1,89 @@
+"""`prefrec evaluate`: what policies are worth, beside controls that know nothing."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from prefrec_ray.cli.console import Dataset, console, made
+from prefrec_ray.cli.progress import Report, progress
+from prefrec_ray.cli.summary import summary
+from prefrec_ray.errors import UserError
+
+SPLITS = ("validation", "test")
+
+
+def command(
+    policies: Annotated[list[str], typer.Argument(metavar="POLICY...", help="Policy bundles: RUN/policy.")],
+    dataset: Dataset,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="SPLIT", help="test (as a rule) or validation.")
+    ] = None,
+    online: Annotated[
+        bool, typer.Option("--online", help="Also roll out in the simulator that made the logs.")
+    ] = False,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section `evaluate`.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", metavar="FILE", help="File to write; evaluation.json beside the policies if left out."
+        ),
+    ] = None,
+) -> None:
+    """Evaluate policies by NCIS, with intervals, placebos and controls."""
+    from prefrec_ray import storage
+    from prefrec_ray.cli.config import open_section
+    from prefrec_ray.evaluation import EvaluateSettings
+
+    settings = open_section(config, "evaluate") if config else EvaluateSettings()
+    if split is not None:
+        if split not in SPLITS:
+            raise UserError(f"--split: unknown split '{split}'; expected one of {', '.join(SPLITS)}")
+        settings = settings.model_copy(update={"split": split})
+    output = output or storage.join(beside(policies), "evaluation.json")
+    with progress(console()) as report:
+        records = evaluate_policies(policies, dataset, settings, online, output, report)
+    for task in dict.fromkeys(record["task"] for record in records):
+        console().print(summary(records, task))
+    made("evaluation", output, f"prefrec report {posixpath.dirname(output) or '.'}")
+
+
+def beside(policies: Sequence[str]) -> str:
+    """The folder that holds all of `policies`: a run for one policy, the folder of the runs for several."""
+    parents = [posixpath.dirname(policy.rstrip("/")) or "." for policy in policies]
+    return parents[0] if len(set(parents)) == 1 else posixpath.commonpath(parents) or "."
+
+
+def evaluate_policies(
+    uris: Sequence[str], dataset: str, settings: Any, online: bool, output: str, report: Report
+) -> list[dict[str, Any]]:
+    """Writes `output` and returns its records. Each policy is scored on the task that it was trained for.
+
+    Raises `UserError`: no policy or data set there, a policy given twice, `online` for logs of no simulator.
+    """
+    from prefrec_ray.dataset import PreparedDataset
+    from prefrec_ray.evaluation import evaluate, write_evaluation
+    from prefrec_ray.policy import Policy
+    from prefrec_ray.reports.labels import labels
+
+    prepared = PreparedDataset.open(dataset)
+    bundles = [Policy.load(uri) for uri in uris]
+    names = labels([bundle.provenance for bundle in bundles], uris)
+    if len(set(names)) < len(names):
+        raise UserError(f"{uris[0]}: given twice")
+    policies = dict(zip(names, bundles, strict=True))
+    trained_for = {name: str(policy.provenance["task"]) for name, policy in policies.items()}
+    tasks = list(dict.fromkeys(trained_for.values()))
+    records, served = evaluate(prepared, policies, tasks, settings.split, settings.ncis, settings.seed, report)
+    if online:
+        from prefrec_ray.simulator.online import evaluate_online
+
+        records += evaluate_online(prepared, policies, tasks, seed=settings.seed, progress=report)
+    records = [r for r in records if trained_for.get(r["subject"].rpartition(":")[2], r["task"]) == r["task"]]
+    write_evaluation(output, records, served, {"dataset": dataset, "split": settings.split})
+    return records

@@ -1,0 +1,51 @@
+"""The command `prefrec`: one file a subcommand, and one place where mistakes become one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from prefrec_ray.cli import evaluate, export, prepare, quickstart, report, simulate, train, validate
+from prefrec_ray.errors import find_user_error
+
+app = typer.Typer(
+    name="prefrec",
+    help="Recommendation policies for long-term engagement, learned from preferences, trained on Ray.",
+    epilog="Start with: prefrec quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for module in (quickstart, simulate, prepare, train, export, evaluate, report, validate):
+    app.command(module.__name__.rpartition(".")[2])(module.command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command and exits: 0 when done, 2 after a mistake of the user (one line on stderr), 130 after Ctrl-C."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """As `main`, but returns the exit status. What is no mistake of the user is raised as it is."""
+    try:
+        status = app(args=arguments, standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _stop("interrupted", 130)
+    except Exception as error:
+        found = find_user_error(error)
+        if found is not None:
+            return _stop(str(found), 2)
+        # Typer's own errors (an unknown option, a missing argument) share this method and no public base class.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        return _stop(message(), 2) if message() else 2
+
+
+def _stop(message: str, status: int) -> int:
+    line = " ".join(message.split())
+    print(f"prefrec: error: {line}" if status == 2 else f"prefrec: {line}", file=sys.stderr)
+    return status

@@ -1,0 +1,25 @@
+"""`prefrec report`: one HTML page about one or several runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from prefrec_ray.cli.console import made
+
+
+def command(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or folders that hold runs.")],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="FILE.html", help="Page to write; report.html in the first RUN if left out."),
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page: settings, learning curves, evaluation with its controls."""
+    from prefrec_ray import storage
+    from prefrec_ray.reports import write_report
+
+    output = output or storage.join(runs[0], "report.html")
+    write_report(runs, output)
+    made("report", output, "open it in a browser (one file, works offline)")

@@ -1,0 +1,25 @@
+"""`prefrec simulate`: interaction logs from a short-video platform whose truth is known."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from prefrec_ray.cli.console import Config, console, made
+from prefrec_ray.cli.progress import progress
+
+
+def command(
+    config: Config,
+    output: Annotated[str, typer.Option("--output", metavar="LOGS", help="New folder for the logs.")],
+) -> None:
+    """Make interaction logs with the simulator (section `simulate`)."""
+    from prefrec_ray.cli.config import open_section
+    from prefrec_ray.simulator import simulate
+
+    settings = open_section(config, "simulate")
+
+    with progress(console()) as report:
+        simulate(settings, output, report)
+    made("logs", output, f"prefrec prepare {config} --output DATASET")

@@ -1,0 +1,57 @@
+"""`prefrec train`: a data set becomes a run: learning curves, checkpoints and a policy."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from prefrec_ray.cli.console import Config, console, made
+from prefrec_ray.cli.progress import Report, progress
+from prefrec_ray.errors import UserError
+
+
+def command(
+    config: Config,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="key=value", help="Settings over those of CONFIG, as in gamma=0.95 recipe=paper."),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="DATASET", help="Prepared data set, if CONFIG names none.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="RUN", help="New folder for the run; named by its settings if left out."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+) -> None:
+    """Train a policy (section `train`)."""
+    from prefrec_ray.cli.config import open_section
+
+    settings = open_section(config, "train", overrides or ())
+    dataset = dataset or settings.dataset
+    if dataset is None:
+        raise UserError(f"{config}: train: key 'dataset' is missing; name the data set there or by --dataset DATASET")
+    output = output or f"runs/{settings.method}_{settings.recipe}_{settings.task}_{settings.seed}"
+    train_run(settings, dataset, output, resume, where=f"{config}: train")
+    made("run", output, f"prefrec evaluate {output}/policy --dataset {dataset}")
+
+
+def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str, stage: str = "train") -> None:
+    """Trains with a bar over the iterations."""
+    from prefrec_ray import runtime
+    from prefrec_ray.algorithms.run import train
+
+    runtime.start_ray()
+    with progress(console()) as report:
+        train(settings, dataset, output, resume, lambda row: _show(report, stage, row), where)
+
+
+def _show(report: Report, stage: str, row: dict[str, Any]) -> None:
+    iterations = round(row["training_iteration"] / row["progress"])
+    if row["phase"] == "pretrain":
+        note = f"reward, {row['pairs_per_second']:,.0f} pairs/s"
+    else:
+        note = f"{row['transitions_per_second']:,.0f} transitions/s"
+    report(stage, row["training_iteration"], iterations, note)

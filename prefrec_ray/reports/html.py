@@ -1,0 +1,105 @@
+"""The few pieces of HTML that a report is made of; every text is escaped here."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from prefrec_ray.reports.style import svg
+
+STYLE = """
+:root { --ink: #222; --grey: #666; --line: #e3e3e3; --blue: #0072b2; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1180px; padding: 1.2rem; color: var(--ink); background: #fff;
+       font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: .4rem 0 .2rem; }
+h2 { font-size: 1.2rem; margin: 2.4rem 0 .4rem; padding-top: .6rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
+p { margin: .3rem 0 .8rem; max-width: 52rem; } p.note { color: var(--grey); font-size: .9rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 1rem 1.4rem;
+           align-items: start; }
+figure { margin: 0; } img { width: 100%; max-width: 620px; height: auto; display: block; }
+figcaption { color: var(--grey); font-size: .85rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; min-width: 50%; }
+th, td { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; color: var(--grey); white-space: nowrap; } td.number, th.number { text-align: right; }
+tr.policy td:first-child { font-weight: 600; color: var(--blue); } tr.placebo td { color: var(--grey); }
+td.good, td.bad, td.open { white-space: nowrap; }
+.good { color: #00734f; font-weight: 600; } .bad { color: #a84400; font-weight: 600; } .open { color: var(--grey); }
+details { margin: .4rem 0; } summary { cursor: pointer; color: var(--blue); }
+"""
+
+
+class Cell:
+    """A cell of a table with a class of its own (a verdict's tone)."""
+
+    def __init__(self, text: str, tone: str) -> None:
+        self.text, self.tone = text, tone
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequence[str] = ()) -> str:
+    """A table; numbers stand right. `classes` names each row's class."""
+    numeric = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
+    cells = "".join(f"<th{_class(n)}>{escape(name)}</th>" for name, n in zip(head, numeric, strict=True))
+    body = []
+    for number, row in enumerate(rows):
+        css = f' class="{classes[number]}"' if classes else ""
+        body.append(f"<tr{css}>{''.join(_cell(value, n) for value, n in zip(row, numeric, strict=True))}</tr>")
+    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def figures(items: Sequence[tuple[Figure, str]], captions: bool = True) -> str:
+    """Figures with their alternative text, side by side as they fit; `captions` shows that text below them too."""
+    parts = []
+    for figure, caption in items:
+        data = base64.b64encode(svg(figure)).decode("ascii")
+        text = escape(caption, quote=True)
+        below = f"<figcaption>{text}</figcaption>" if captions else ""
+        parts.append(f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{data}">{below}</figure>')
+    return f'<div class="figures">{"".join(parts)}</div>'
+
+
+def paragraph(text: str, css: str = "") -> str:
+    """A paragraph of plain text."""
+    return f'<p class="{css}">{escape(text)}</p>' if css else f"<p>{escape(text)}</p>"
+
+
+def section(title: str, *parts: str) -> str:
+    """A section of the page; empty where it has no parts."""
+    content = "\n".join(part for part in parts if part)
+    return f"<section><h2>{escape(title)}</h2>\n{content}</section>" if content else ""
+
+
+def document(title: str, body: str) -> str:
+    """A whole page, which loads nothing from anywhere."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for a reader; a dash where there is none."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """[low, high], or a dash."""
+    return "–" if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
+
+
+def _class(numeric: bool) -> str:
+    return ' class="number"' if numeric else ""
+
+
+def _cell(value: Any, numeric: bool) -> str:
+    if isinstance(value, Cell):
+        return f'<td class="{value.tone}">{escape(value.text)}</td>'
+    text = f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"<td{_class(numeric)}>{escape(text)}</td>"

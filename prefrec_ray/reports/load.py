@@ -1,0 +1,119 @@
+"""What a report is about: runs, their learning curves, and what evaluation said of their policies."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pyarrow import fs
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.reports.labels import labels
+
+TEXT_COLUMNS = ("phase",)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run. `curves` holds a column of progress.csv each, float64 [iterations] (NaN: empty) or texts."""
+
+    uri: str
+    config: dict[str, Any]
+    curves: dict[str, np.ndarray]
+    label: str = ""
+
+    def curve(self, column: str, phase: str | None = None) -> np.ndarray:
+        """The column (NaN where the run has none), of one phase's iterations if `phase` is given."""
+        values = self.curves.get(column, np.full(len(self.curves["phase"]), np.nan))
+        return values if phase is None else values[self.curves["phase"] == phase]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The records of evaluation.json files, and what each subject serves."""
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    served: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def of(self, task: str, estimator: str) -> list[dict[str, Any]]:
+        """Records of one task and estimator, as they stand in the file."""
+        return [r for r in self.records if r["task"] == task and r["estimator"] == estimator]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks with records, in order of appearance."""
+        return list(dict.fromkeys(r["task"] for r in self.records))
+
+
+def load_runs(uris: Sequence[str]) -> list[Run]:
+    """The runs at `uris`: run folders themselves, and runs one or two levels below other folders; in order of name.
+
+    Raises `UserError` where none is found.
+    """
+    folders = [folder for uri in uris for folder in _run_folders(uri)]
+    return _labelled([_load_run(folder) for folder in dict.fromkeys(folders)])
+
+
+def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
+    """All records of the evaluation.json files in `uris` and in the folders of `runs`; equal records count once."""
+    folders = dict.fromkeys([*(str(uri).rstrip("/") for uri in uris), *(run.uri for run in runs)])
+    records: dict[tuple[str, ...], dict[str, Any]] = {}
+    served: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        file = storage.join(folder, "evaluation.json")
+        if storage.exists(file):
+            content = storage.read_json(file)
+            for record in content["records"]:
+                key = (record["task"], record["estimator"], record["subject"], str(record.get("settings")))
+                records.setdefault(key, record)
+            served |= content.get("served") or {}
+    return Evaluation(list(records.values()), served)
+
+
+def _run_folders(uri: str) -> list[str]:
+    root = str(uri).rstrip("/")
+    if not storage.exists(root):
+        raise UserError(f"{root}: no such folder; expected a run, or a folder that holds runs")
+    found: list[str] = []
+    level = [root]
+    for _ in range(3):
+        found += [folder for folder in level if _is_run(folder)]
+        level = [below for folder in level if not _is_run(folder) for below in _folders(folder)]
+    if not found:
+        raise UserError(f"{root}: holds no run (expected config.json and progress.csv in it, or in a folder below)")
+    return found
+
+
+def _is_run(folder: str) -> bool:
+    return all(storage.exists(storage.join(folder, name)) for name in ("config.json", "progress.csv"))
+
+
+def _folders(uri: str) -> list[str]:
+    system, path = storage.filesystem(uri)
+    infos = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(storage.join(uri, info.base_name) for info in infos if info.type == fs.FileType.Directory)
+
+
+def _load_run(folder: str) -> Run:
+    config = storage.read_json(storage.join(folder, "config.json"))
+    rows = list(csv.DictReader(io.StringIO(storage.read_text(storage.join(folder, "progress.csv")))))
+    if not rows:
+        raise UserError(f"{folder}/progress.csv: no iteration yet; let the run go on before its report")
+    curves = {name: _column(name, [row[name] for row in rows]) for name in rows[0]}
+    return Run(folder, config, curves)
+
+
+def _column(name: str, values: list[str]) -> np.ndarray:
+    if name in TEXT_COLUMNS:
+        return np.array(values)
+    return np.array([float(value) if value else np.nan for value in values])
+
+
+def _labelled(runs: list[Run]) -> list[Run]:
+    texts = labels([run.config for run in runs], [run.uri for run in runs])
+    return [Run(run.uri, run.config, run.curves, text) for run, text in zip(runs, texts, strict=True)]

@@ -1,0 +1,207 @@
+"""`prefrec report`: everything about one or several runs on one page that loads nothing from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.reports import figures, html
+from prefrec_ray.reports.levels import level_shares
+from prefrec_ray.reports.load import Evaluation, Run, load_evaluation, load_runs
+from prefrec_ray.reports.verdict import verdict
+
+ESTIMATORS = {
+    "online": ("true level, by roll-outs in the simulator", "level against the users' own logged averages"),
+    "ncis": ("NCIS, estimated from the log", "level (ranks policies; its size is biased)"),
+}
+LEGEND = "value and 95 % interval over users. Blue: policies; orange: controls; grey: placebos that know nothing."
+CURVES = (
+    ("values/reward_mean", "Mean reward", "reward of a request"),
+    ("values/q_mean", "Mean Q", "discounted reward"),
+    ("values/v_mean", "Mean V", "discounted reward"),
+    ("losses/value_loss", "Loss of V (Eq. 9)", "expectile loss"),
+    ("losses/qf_loss", "Loss of Q (Eq. 6)", "squared error"),
+    ("losses/actor_loss", "Loss of the actor (Eq. 10)", "-Q"),
+    ("policy/action_saturation", "Saturated action coordinates", "share"),
+    ("policy/item_distance", "Distance of actions to the nearest item", "Euclidean"),
+    ("policy/items_served", "Distinct items served", "items"),
+    ("transitions_per_second", "Speed", "transitions / s"),
+)
+
+
+def write_report(uris: Sequence[str], output: str) -> None:
+    """Writes the page about the runs at or below `uris` to the file `output`. Raises `UserError` where none is."""
+    runs = load_runs(uris)
+    storage.write_text(output, render(runs, load_evaluation(uris, runs)))
+
+
+def render(runs: Sequence[Run], evaluation: Evaluation) -> str:
+    """The page as HTML."""
+    tasks = list(dict.fromkeys(str(run.config["task"]) for run in runs))
+    title = f"Policies for {' and '.join(tasks)}"
+    names = ", ".join(run.label for run in runs)
+    head = f"<h1>{escape(title)}</h1>{html.paragraph(f'{len(runs)} run(s): {names}', 'note')}"
+    parts = [
+        head,
+        _verdicts(evaluation),
+        _evaluation(evaluation),
+        _served(evaluation),
+        _reward(runs),
+        _curves(runs),
+        _levels(runs),
+        _settings(runs),
+    ]
+    return html.document(title, "\n".join(part for part in parts if part))
+
+
+def _verdicts(evaluation: Evaluation) -> str:
+    rows = []
+    for record in evaluation.records:
+        if record["role"] == "policy":
+            said = verdict(record, evaluation.of(record["task"], record["estimator"]))
+            rows.append(
+                [
+                    record["subject"],
+                    html.Cell(said.text, said.tone),
+                    record["task"],
+                    "true level" if record["estimator"] == "online" else "NCIS",
+                    html.number(record["value"]),
+                    html.interval(record["ci_low"], record["ci_high"]),
+                    html.number(record["behaviour"]),
+                ]
+            )
+    if not rows:
+        return html.section(
+            "Verdict", html.paragraph("Not evaluated yet: run prefrec evaluate, then this report again.")
+        )
+    head = ["policy", "verdict", "task", "measured by", "level", "95 % interval", "behaviour"]
+    return html.section("Verdict", html.table(head, rows))
+
+
+def _evaluation(evaluation: Evaluation) -> str:
+    parts = []
+    for task in evaluation.tasks:
+        for estimator, (title, unit) in ESTIMATORS.items():
+            records = evaluation.of(task, estimator)
+            if records:
+                forest = figures.forest(records, f"{task}: {title}", unit)
+                parts += [html.figures([(forest, f"{task}, {estimator}: {LEGEND}")]), _records(records)]
+    return html.section("Evaluation and its controls", *parts)
+
+
+def _records(records: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        [
+            record["subject"],
+            record["role"],
+            html.number(record["value"], 3),
+            html.interval(record["ci_low"], record["ci_high"]),
+            "–" if record.get("ess") is None else f"{record['ess']:.0%}",
+            html.number(record["behaviour"], 3),
+            f"{record['users']:,}",
+            f"{record['sessions']:,}",
+        ]
+        for record in records
+    ]
+    head = ["subject", "role", "value", "95 % interval", "effective sample", "behaviour", "users", "sessions"]
+    return html.table(head, rows, [record["role"] for record in records])
+
+
+def _served(evaluation: Evaluation) -> str:
+    if not evaluation.served:
+        return ""
+    rows = [[name, *_serving(served)] for name, served in evaluation.served.items()]
+    head = [
+        "subject",
+        "distinct items",
+        "most served items, with their share of requests",
+        "distance to an item",
+        "saturated",
+    ]
+    note = (
+        "Distance: mean Euclidean distance of an action to the nearest item. Saturated: share of action coordinates at "
+        "a bound. A policy that serves few items to everybody is no recommender, whatever its value."
+    )
+    return html.section("What the policies serve", html.paragraph(note, "note"), html.table(head, rows))
+
+
+def _serving(served: dict[str, Any]) -> list[Any]:
+    top = ", ".join(f"{item['item_id']} ({item['share']:.1%})" for item in served["top_items"][:5])
+    saturation = served.get("action_saturation")
+    return [
+        served["distinct_items"],
+        top,
+        html.number(served.get("item_distance")),
+        "–" if saturation is None else f"{saturation:.0%}",
+    ]
+
+
+def _reward(runs: Sequence[Run]) -> str:
+    drawn = [run for run in runs if any(f"reward/accuracy_{kind}" in run.curves for kind, _ in figures.KINDS)]
+    shown = [
+        (
+            figures.reward_accuracy(run),
+            f"Reward accuracy over pre-training and fine-tuning, {run.label} (the paper's Fig. 6)",
+        )
+        for run in drawn
+    ]
+    losses = [
+        (figures.reward_loss(run), f"Reward loss over pre-training and fine-tuning, {run.label} (the paper's Fig. 7)")
+        for run in drawn
+    ]
+    note = (
+        "Pairs across users mostly ask which user is the more active one; "
+        "pairs within a user ask what the recommendations did."
+    )
+    return (
+        html.section("Reward model", html.paragraph(note, "note"), html.figures(shown), html.figures(losses))
+        if shown
+        else ""
+    )
+
+
+def _curves(runs: Sequence[Run]) -> str:
+    drawn = [(figures.learning_curve(runs, column, title, unit), title) for column, title, unit in CURVES]
+    return html.section(
+        "Learning curves",
+        html.figures([(figure, title) for figure, title in drawn if figure is not None], captions=False),
+    )
+
+
+def _levels(runs: Sequence[Run]) -> str:
+    shown = []
+    missing = []
+    uris = list(dict.fromkeys(str(run.config["dataset"]) for run in runs))
+    for uri in uris:
+        try:
+            shares = level_shares(uri)
+        except UserError:
+            missing.append(uri)
+            continue
+        name = f", {uri}" if len(uris) > 1 else ""
+        shown += [
+            (figures.levels(share, kind), f"Sessions at each level in {kind}{name} (the paper's Fig. 4)")
+            for kind, share in shares.items()
+        ]
+    notes = [
+        html.paragraph(f"{uri}: the data set is not there any more, so its levels are not drawn.", "note")
+        for uri in missing
+    ]
+    return html.section("Engagement in the logs", html.figures(shown) if shown else "", *notes)
+
+
+def _settings(runs: Sequence[Run]) -> str:
+    columns = [_flat(run.config) for run in runs]
+    keys = list(dict.fromkeys(key for column in columns for key in column))
+    rows = [[key, *(column.get(key, "–") for column in columns)] for key in keys]
+    return html.section("Settings", html.table(["setting", *(run.label for run in runs)], rows))
+
+
+def _flat(config: dict[str, Any]) -> dict[str, str]:
+    """The top keys, then every resolved key of the method; what a run set by itself is among the resolved ones."""
+    top = {key: str(value) for key, value in config.items() if not isinstance(value, dict)}
+    resolved = config.get("resolved") or config.get("config") or {}
+    return top | {key: str(value) for key, value in resolved.items() if key not in top}

@@ -1,0 +1,86 @@
+"""How every figure looks: colours that the colour-blind tell apart, quiet axes, labels at the lines."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, the lighter ones last.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK, GREY, FAINT = "#222222", "#767676", "#DDDDDD"
+
+RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#EEEEEE",
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "lines.linewidth": 1.8,
+    "svg.hashsalt": "prefrec",
+}
+
+
+def panel(title: str, x: str, y: str, width: float = 5.0, height: float = 3.1) -> tuple[Figure, Axes]:
+    """An empty figure with one panel; sizes in inches."""
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.add_subplot(title=title, xlabel=x, ylabel=y)
+    return figure, axes
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Writes labels (x, y, text, colour) right of the panel, where lines end, pushed apart where they collide."""
+    ends = sorted((end for end in ends if np.isfinite(end[1])), key=lambda end: end[1])
+    if not ends:
+        return
+    low, high = axes.get_ylim()
+    heights = [(y - low) / (high - low) for _, y, _, _ in ends]
+    lines = max(text.count("\n") + 1 for _, _, text, _ in ends)
+    placed = spread(heights, 0.075 * lines)  # the height of a line of text, in panels
+    left, right = axes.get_xlim()
+    for (x, _, text, colour), height, place in zip(ends, heights, placed, strict=True):
+        start = (x - left) / (right - left)
+        axes.plot(
+            [start, 1.02], [height, place], transform=axes.transAxes, color=colour, lw=0.6, alpha=0.6, clip_on=False
+        )
+        axes.text(1.03, place, text, transform=axes.transAxes, color=colour, va="center", fontsize=9)
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Ascending heights moved as little as a few passes allow, so that neighbours are at least `gap` apart."""
+    placed = list(heights)
+    for _ in range(100):
+        for i in range(len(placed) - 1):
+            short = gap - (placed[i + 1] - placed[i])
+            if short > 1e-9:
+                placed[i] -= short / 2
+                placed[i + 1] += short / 2
+    return placed
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(RC):
+        figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
+    return buffer.getvalue()
+
+
+_NO_METADATA: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}

@@ -1,0 +1,71 @@
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.reports import figures
+from prefrec_ray.reports.load import Evaluation, load_evaluation, load_runs
+from prefrec_ray.reports.style import spread, svg
+
+
+def test_levels_draws_each_share_and_writes_it() -> None:
+    shares = np.array([0.5, 0.2, 0.1, 0.1, 0.05, 0.05])
+    axes = figures.levels(shares, "depth").axes[0]
+    np.testing.assert_allclose([bar.get_height() for bar in axes.patches], shares)
+    assert [text.get_text() for text in axes.texts][:2] == ["50.0%", "20.0%"]
+
+
+def test_reward_accuracy_draws_every_kind_of_pair_and_where_pretraining_ends(runs: Path) -> None:
+    run = load_runs([str(runs / "paper")])[0]
+    axes = figures.reward_accuracy(run).axes[0]
+    drawn = {tuple(line.get_ydata()) for line in axes.lines if len(line.get_ydata()) == 15}
+    columns = [f"reward/accuracy_{kind}" for kind in ("train", "any_users", "within_user")]
+    assert drawn == {tuple(run.curve(column)) for column in columns}
+    (pretraining,) = axes.patches
+    assert pretraining.get_x() + pretraining.get_width() == 3.5
+
+
+def test_reward_loss_takes_the_training_loss_for_training(runs: Path) -> None:
+    run = load_runs([str(runs / "paper")])[0]
+    drawn = {tuple(line.get_ydata()) for line in figures.reward_loss(run).axes[0].lines}
+    assert tuple(run.curve("losses/reward_loss")) in drawn
+
+
+def test_learning_curves_have_a_line_a_run_and_none_without_numbers(runs: Path) -> None:
+    found = load_runs([str(runs)])
+    figure = figures.learning_curve(found, "values/q_mean", "Mean Q", "reward")
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].texts if text.get_text()] == ["PrefRec paper", "PrefRec robust"]
+    assert figures.learning_curve(found, "no/such/column", "", "") is None
+
+
+def test_forest_draws_values_intervals_and_behaviour(runs: Path) -> None:
+    records = load_evaluation([str(runs)], []).of("frequency", "ncis")
+    axes = figures.forest(records, "", "").axes[0]
+    points = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
+    np.testing.assert_allclose(points, [r["value"] for r in records])
+    intervals = [
+        list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2 and line.get_color() != "#222222"
+    ]
+    np.testing.assert_allclose(intervals, [[r["ci_low"], r["ci_high"]] for r in records])
+    assert [label.get_text() for label in axes.get_yticklabels()] == [r["subject"] for r in records]
+
+
+def test_an_evaluation_without_files_is_empty(tmp_path: Path) -> None:
+    assert load_evaluation([str(tmp_path)], []) == Evaluation()
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
+def test_labels_are_pushed_apart_and_keep_their_order_and_centre(heights: list[float]) -> None:
+    heights = sorted(heights)
+    placed = spread(heights, 0.1)
+    assert all(b - a >= 0.1 - 1e-3 for a, b in pairwise(placed))
+    assert abs(np.mean(placed) - np.mean(heights)) < 1e-9
+
+
+def test_a_figure_is_the_same_bytes_each_time() -> None:
+    shares = np.full(6, 1 / 6)
+    assert svg(figures.levels(shares, "depth")) == svg(figures.levels(shares, "depth"))

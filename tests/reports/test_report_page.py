@@ -1,0 +1,131 @@
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import ClassVar
+from xml.etree import ElementTree
+
+import pyarrow as pa
+import pytest
+
+from prefrec_ray.reports import levels, page, write_report
+
+
+class Page(HTMLParser):
+    """Collects headings, images and whatever a browser would fetch; refuses tags that do not match."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.images: dict[str, str] = {}
+        self.texts: dict[str, list[str]] = {}
+        self.fetched: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        values = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "img":
+            self.images[values["alt"]] = values["src"]
+        self.fetched += [v for k, v in attrs if k in ("src", "href", "data") and not v.startswith("data:")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and data.strip():
+            self.texts.setdefault(self.open[-1], []).append(data.strip())
+
+
+def written(runs: Path) -> tuple[str, Page]:
+    output = runs / "report.html"
+    write_report([str(runs)], str(output))
+    text = output.read_text("utf-8")
+    return text, Page(text)
+
+
+def test_the_page_holds_every_section_and_figure(runs: Path) -> None:
+    _, found = written(runs)
+    sections = ["Verdict", "Evaluation and its controls", "What the policies serve", "Reward model", "Learning curves"]
+    assert found.texts["h2"] == [*sections, "Engagement in the logs", "Settings"]
+    names = " ".join(found.images)
+    assert all(text in names for text in ("Fig. 6", "Fig. 7", "Mean Q", "Loss of V", "Saturated", "Speed", "interval"))
+    assert len(found.images) == 2 * 2 + len(page.CURVES) + 2
+    for source in found.images.values():
+        kind, _, data = source.partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        ElementTree.fromstring(base64.b64decode(data))
+
+
+def test_the_page_fetches_nothing(runs: Path) -> None:
+    text, found = written(runs)
+    assert found.fetched == []
+    assert not re.search(r"https?://|@import|url\(|<script|<link", text)
+
+
+def test_the_tables_hold_the_records(runs: Path) -> None:
+    _, found = written(runs)
+    cells = found.texts["td"]
+    assert cells.count("above behaviour and every placebo") == 1
+    assert cells.count("above behaviour and imitation") == 1
+    assert "[3.30, 3.50]" in cells
+    assert "3 (25.0%), 4 (12.5%)" in cells
+
+
+def test_names_are_escaped(runs: Path) -> None:
+    file = runs / "evaluation.json"
+    content = json.loads(file.read_text())
+    content["records"][0]["subject"] = "<script>x"
+    file.write_text(json.dumps(content))
+    text, found = written(runs)
+    assert "<script" not in text
+    assert "<script>x" in found.texts["td"]
+
+
+def test_runs_without_evaluation_say_so(runs: Path) -> None:
+    (runs / "evaluation.json").unlink()
+    text, found = written(runs)
+    assert "Not evaluated yet" in text
+    assert "Evaluation and its controls" not in found.texts["h2"]
+
+
+def test_a_missing_data_set_is_said_and_a_present_one_drawn(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, _ = written(runs)
+    assert "no/such/dataset: the data set is not there any more" in text
+    monkeypatch.setattr(levels, "PreparedDataset", FakeDataset)
+    _, found = written(runs)
+    assert [name for name in found.images if "Fig. 4" in name] == [
+        "Sessions at each level in depth (the paper's Fig. 4)",
+        "Sessions at each level in frequency (the paper's Fig. 4)",
+    ]
+
+
+def test_shares_are_counted_over_files_and_leave_nulls_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levels, "PreparedDataset", FakeDataset)
+    shares = levels.level_shares("anywhere")
+    assert shares["depth"].tolist() == [0.5, 0.25, 0, 0, 0, 0.25]
+    assert shares["frequency"].tolist() == [0, 0.5, 0.5, 0, 0, 0]
+
+
+class FakeDataset:
+    """Two files of two sessions each."""
+
+    TABLES: ClassVar = {
+        "a": pa.table({"level_depth": [0.0, 1.0], "level_frequency": pa.array([1.0, None], pa.float32())}),
+        "b": pa.table({"level_depth": [0.0, 5.0], "level_frequency": pa.array([2.0, None], pa.float32())}),
+    }
+
+    @classmethod
+    def open(cls, uri: str) -> "FakeDataset":
+        return cls()
+
+    def files(self, *parts: str) -> list[str]:
+        return ["a", "b"]
+
+    def read(self, file: str, columns: list[str]) -> pa.Table:
+        return self.TABLES[file].select(columns)
