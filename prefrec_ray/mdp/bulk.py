@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.engagement.sessions import first_rows, session_table
 from prefrec_ray.mdp.columns import (
     RequestMeans,
     SessionMeans,
@@ -47,18 +47,17 @@ def raw_states(definition: StateDefinition, rows: HistoryRows) -> np.ndarray:
     first = rows.starts[user]
     states[:, groups["profile"]] = rows.profile[user]
 
-    means = RequestMeans(definition)
+    recent = RequestMeans(definition)
     values = np.concatenate([rows.feedback, rows.embeddings], axis=1)
-    running_means(values, rows.starts, means.decay, means.source, out=states[:, means.columns])
+    running_means(values, rows.starts, recent.decay, recent.source, out=states[:, recent.columns])
 
     sessions = session_table(user, rows.timestamp, rows.session, rows.dwell_ms)
-    session = np.repeat(np.arange(len(sessions)), sessions.depth)  # the entry of each request's session
-    means_of_sessions = np.empty((len(sessions), len(SessionMeans(definition).decay)), dtype=np.float32)
     past = SessionMeans(definition)
-    session_starts = np.searchsorted(sessions.user, np.arange(len(rows.starts)))
     values = session_values(sessions.depth, sessions.revisit_ms)
-    running_means(values, session_starts, past.decay, past.source, out=means_of_sessions)
-    states[:, past.columns] = means_of_sessions[session]
+    of_sessions = np.empty((len(sessions), len(past.decay)), dtype=np.float32)
+    running_means(values, first_rows(sessions.user), past.decay, past.source, out=of_sessions)
+    session = np.repeat(np.arange(len(sessions)), sessions.depth)  # the entry of each request's session
+    states[:, past.columns] = of_sessions[session]
 
     since_exit = np.where(rows.session > 0, rows.timestamp - sessions.exit[session - 1], 0)
     row = np.arange(n)

@@ -25,12 +25,14 @@ class RequestMeans:
         feedback, dim = len(definition.feedback), definition.action_dim
         rates, tastes = definition.feedback_half_lives, definition.item_half_lives
         self.decay = np.concatenate([decays(rates, feedback), decays(tastes, dim)])
-        self.source = np.concatenate([np.tile(np.arange(feedback), len(rates)), feedback + np.tile(np.arange(dim), len(tastes))])
+        self.source = np.concatenate(
+            [np.tile(np.arange(feedback), len(rates)), feedback + np.tile(np.arange(dim), len(tastes))]
+        )
         self.columns = slice(definition.groups["feedback"].start, definition.groups["items"].stop)
 
 
 class SessionMeans:
-    """The same for the running means over past sessions: the group `sessions`; a session's values are `session_values`."""
+    """The same for the running means over past sessions (group `sessions`) of `session_values`."""
 
     def __init__(self, definition: StateDefinition) -> None:
         half_lives = definition.session_half_lives

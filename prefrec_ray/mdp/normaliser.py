@@ -27,7 +27,9 @@ class Normaliser:
 
     def __post_init__(self) -> None:
         if self.mean.shape != self.std.shape or self.mean.ndim != 1:
-            raise UserError(f"normaliser: mean of shape {self.mean.shape}, std of {self.std.shape}; expected one length")
+            raise UserError(
+                f"normaliser: mean of shape {self.mean.shape}, std of {self.std.shape}; expected one length"
+            )
         if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std > 0).all()):
             raise UserError("normaliser: a mean or std is not finite, or a std is not positive")
 

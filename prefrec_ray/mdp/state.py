@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from prefrec_ray.errors import UserError
 
 #: A table with a row a user, or arrays by column name, or the number of users of whom nothing is known.
-UserFeatures = pa.Table | Mapping[str, np.ndarray] | int
+UserFeatures: TypeAlias = pa.Table | Mapping[str, np.ndarray] | int
 
 _TIME = ("day_sin", "day_cos", "half_day_sin", "half_day_cos", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _RECENCY = ("since_exit", "since_request", "position", "new_session")
@@ -113,16 +113,16 @@ class StateDefinition:
 
 def _text_columns(features: pa.Table | Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     """The wanted columns as strings, and the number of users."""
-    table = isinstance(features, pa.Table)
-    found = features.column_names if table else list(features)
+    if isinstance(features, pa.Table):
+        features = {name: features[name] for name in features.column_names}
+    found = list(features)
     for name in wanted:
         if name not in found:
             raise UserError(f"user features: column '{name}' is missing; found {', '.join(found) or 'none'}")
     if not found:
         raise UserError("user features: no columns; give one (user_id, say) or the number of users")
-    n = features.num_rows if table else len(features[found[0]])
-    columns = {}
-    for name in wanted:
-        values = features[name]
-        columns[name] = (values if table else pa.array(values, from_pandas=True)).cast(pa.string())
-    return columns, n
+    arrays = {
+        name: v if isinstance(v, pa.Array | pa.ChunkedArray) else pa.array(v, from_pandas=True)
+        for name, v in features.items()
+    }
+    return {name: arrays[name].cast(pa.string()) for name in wanted}, len(arrays[found[0]])
