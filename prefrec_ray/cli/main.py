@@ -21,6 +21,8 @@ app = typer.Typer(
 for module in (quickstart, simulate, prepare, train, export, evaluate, report, validate):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 
+INTERRUPTED = 130
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits: 0 when done, 2 after a mistake of the user (one line on stderr), 130 after Ctrl-C."""
@@ -30,10 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """As `main`, but returns the exit status. What is no mistake of the user is raised as it is."""
     try:
-        status = app(args=arguments, standalone_mode=False)
-        return status if isinstance(status, int) else 0
+        status = app(args=arguments, standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
-        return _stop("interrupted", 130)
+        status = INTERRUPTED
     except Exception as error:
         found = find_user_error(error)
         if found is not None:
@@ -43,6 +44,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if message is None:
             raise
         return _stop(message(), 2) if message() else 2
+    # Typer turns Ctrl-C into this status by itself.
+    return _stop("interrupted", INTERRUPTED) if status == INTERRUPTED else int(status)
 
 
 def _stop(message: str, status: int) -> int:

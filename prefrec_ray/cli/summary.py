@@ -18,9 +18,8 @@ def summary(records: Sequence[dict[str, Any]], task: str) -> Table:
             found[record["estimator"]][record["subject"]] = record
     online, ncis = found["online"], found["ncis"]
     first = online or ncis
-    table = Table(title=f"{task}: level, with 95 % interval over users", title_justify="left", box=None, pad_edge=False)
-    table.add_column("policy")
-    for column in [*(["true level"] if online else []), "NCIS", "kind"]:
+    table = Table(box=None, pad_edge=False)
+    for column in [f"{task} level", *(["true, with 95 % interval"] if online else []), "NCIS", "kind"]:
         table.add_column(column)
     for name, record in sorted(first.items(), key=lambda pair: -pair[1]["value"]):
         if name.startswith(("shuffled:", "length_only:")):

@@ -1,0 +1,78 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from prefrec_ray.cli import config
+from prefrec_ray.cli.main import app, run
+from prefrec_ray.errors import UserError
+
+COMMANDS = ["simulate", "prepare", "train", "export", "evaluate", "report", "validate", "quickstart"]
+
+
+def test_every_command_is_there() -> None:
+    assert sorted(command.name for command in app.registered_commands) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert f"prefrec {command}" in out or f" {command} [OPTIONS]" in out
+    assert err == ""
+
+
+def test_help_needs_neither_ray_nor_torch_nor_time() -> None:
+    start = time.perf_counter()
+    code = (
+        "import sys; from prefrec_ray.cli.main import run; assert run(['--help']) == 0; "
+        "assert not {'ray', 'torch', 'pyarrow', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert time.perf_counter() - start < 3.0  # a quarter of a second on an idle machine
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["train"], "Missing argument 'CONFIG'"),
+        (["simulate", "x.yaml"], "Missing option '--output'"),
+        (["validate", "x.yaml", "--foo"], "No such option: --foo"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("prefrec: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    def raise_it(uri: str) -> None:
+        raise error
+
+    monkeypatch.setattr(config, "load_sections", raise_it)
+    return run(["validate", "any.yaml"])
+
+
+def test_a_user_error_inside_other_errors_is_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrapped = RuntimeError("a task failed")
+    wrapped.__cause__ = UserError("column 'x': missing\nin part-0")
+    assert fail(monkeypatch, wrapped) == 2
+    assert capsys.readouterr().err == "prefrec: error: column 'x': missing in part-0\n"
+
+
+def test_ctrl_c_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fail(monkeypatch, KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err.strip().splitlines() == ["prefrec: interrupted"]
+
+
+def test_a_bug_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ZeroDivisionError):
+        fail(monkeypatch, ZeroDivisionError())
