@@ -15,13 +15,12 @@ from torch import nn
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.items import RULES, ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
-from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
 
 SCHEMA_VERSION = 1
-SERVING_RULES = ("nearest", "dot")
 _NAMES = ("weight", "bias")
 #: Rows of one forward pass: large enough for the matrix product, small enough for the cache and for memory.
 _CHUNK = 16_384
@@ -55,8 +54,8 @@ class Policy:
             raise UserError(
                 f"policy: the actor gives {sizes[-1]} numbers, its bounds have {len(self.low)} and {len(self.high)}"
             )
-        if self.serving not in SERVING_RULES:
-            raise UserError(f"policy: serving rule '{self.serving}'; expected one of {', '.join(SERVING_RULES)}")
+        if self.serving not in RULES:
+            raise UserError(f"policy: serving rule '{self.serving}'; expected one of {', '.join(RULES)}")
 
     def act(self, states: np.ndarray) -> np.ndarray:
         """Actions float32 [n, A] within the bounds, for scaled states float32 [n, S].
@@ -77,12 +76,10 @@ class Policy:
 
         Raises `UserError` for k beyond the number of items.
         """
-        if not 1 <= k <= len(self.items):
-            raise UserError(f"policy: k = {k}; expected 1 to {len(self.items)}, the number of items")
         return self.items.ids[self.items.nearest(self.act(states), k, self.serving)]
 
-    def tracker(self, user_features: Any) -> StateTracker:
-        """A tracker that gives this policy's states, for n users who have no history yet."""
+    def tracker(self, user_features: UserFeatures) -> StateTracker:
+        """A tracker that gives this policy's states, for n users without history; `user_features` tells them apart."""
         return StateTracker(self.state, self.normaliser, self.items, user_features)
 
     def save(self, uri: str) -> None:
@@ -132,7 +129,10 @@ class Policy:
 
     @cached_property
     def _tensors(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return [(torch.tensor(weight), torch.tensor(bias)) for weight, bias in self.layers]
+        return [
+            (torch.tensor(weight, dtype=torch.float32), torch.tensor(bias, dtype=torch.float32))
+            for weight, bias in self.layers
+        ]
 
     def _forward(self, states: torch.Tensor) -> torch.Tensor:
         hidden = states

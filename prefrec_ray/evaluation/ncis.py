@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.settings import Settings
 
 
@@ -29,8 +30,8 @@ class NcisSettings(Settings):
 
     mode: Literal["density", "kernel", "ratio"] = "ratio"
     aggregate: Literal["product", "geometric", "mean", "first"] = "geometric"
-    sigma: float = Field(2.0, gt=0)
-    cap: float | None = Field(10.0, gt=0)
+    sigma: float = Field(default=2.0, gt=0)
+    cap: float | None = Field(default=10.0, gt=0)
 
 
 def request_log_weights(
@@ -116,5 +117,5 @@ def _squared_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First row and length of every run of equal keys."""
-    first = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))
+    first = first_rows(keys)
     return first, np.diff(first, append=len(keys))
