@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import ndtr
 
 # With six feedback columns these make the state 245 wide: 66 + 5 * 6 + 137 categories + 12 unknowns.
 CATEGORIES: dict[str, tuple[str, ...]] = {
@@ -34,7 +35,7 @@ def draw_features(hints: dict[str, np.ndarray], rng: np.random.Generator) -> dic
         size = len(categories)
         if name in hints:
             seen = (hints[name] + rng.standard_normal(count)) / np.sqrt(2.0)
-            code = np.minimum((_normal_cdf(seen) * size).astype(np.int64), size - 1)
+            code = np.minimum((ndtr(seen) * size).astype(np.int64), size - 1)
         else:
             weight = 1.0 / np.arange(1, size + 1)
             code = rng.choice(size, size=count, p=weight / weight.sum())
@@ -42,9 +43,3 @@ def draw_features(hints: dict[str, np.ndarray], rng: np.random.Generator) -> dic
         values[rng.random(count) < UNKNOWN_SHARE] = None
         features[name] = values
     return features
-
-
-def _normal_cdf(x: np.ndarray) -> np.ndarray:
-    from scipy.special import ndtr
-
-    return ndtr(x)

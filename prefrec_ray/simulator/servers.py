@@ -1,11 +1,15 @@
-"""Who picks the items: the logging policy, and servers made by hand from the truth."""
+"""Who picks the items: a policy, the logging policy, and servers made by hand from the truth."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.world import World
 
 BEST_ITEMS = 10  # that a server made by hand takes turns with
@@ -19,6 +23,38 @@ class Server(Protocol):
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
         """Takes in what the items served led to; `feedback` is float32 [n, FEEDBACK]."""
+
+
+class ServedPolicy(Protocol):
+    """What a policy must be to be rolled out; `prefrec_ray.policy.Policy` is one."""
+
+    @property
+    def items(self) -> ItemTable:
+        """Items whose ids are rows of the world's table."""
+
+    @property
+    def serving(self) -> str:
+        """How an action becomes an item: `nearest` or `dot`."""
+
+    def act(self, states: np.ndarray) -> np.ndarray:
+        """Actions float32 [n, A] for states float32 [n, S]."""
+
+    def tracker(self, user_features: Any) -> StateTracker:
+        """A tracker of the policy's states for n users without history."""
+
+
+class PolicyServer:
+    """Serves a policy, which sees no more than a log would hold. `features` are the strings known of each user."""
+
+    def __init__(self, policy: ServedPolicy, features: Mapping[str, np.ndarray]) -> None:
+        self.policy, self.tracker = policy, policy.tracker(features)
+
+    def serve(self, time_ms: np.ndarray) -> np.ndarray:
+        actions = self.policy.act(self.tracker.states(time_ms))
+        return self.policy.items.ids[self.policy.items.nearest(actions, 1, self.policy.serving)[:, 0]]
+
+    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
+        self.tracker.observe(time_ms, rows, dict(zip(FEEDBACK, feedback.T, strict=True)))
 
 
 class _Blind:

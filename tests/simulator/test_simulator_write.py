@@ -21,7 +21,7 @@ SETTINGS = SimulateSettings(users=3 * BLOCK + 40, requests=40, items=200, seed=5
 
 
 @pytest.fixture(scope="module")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def logs(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("simulate") / "logs"
     simulate(SETTINGS, str(output))
     return output

@@ -1,0 +1,53 @@
+"""What a roll-out was worth to each user: levels against the user's own logged averages, and the true means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefrec_ray.engagement.levels import MAX_LEVEL, TASKS, task_levels
+from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.simulator.rollout import History
+
+HOUR_MS = 3_600_000.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Means over the sessions (or requests) of each of n users, float64 [n]; NaN where a user has none."""
+
+    levels: dict[str, np.ndarray]  # by task
+    sessions: dict[str, np.ndarray]  # by task: sessions that have a level, int64
+    depth: np.ndarray
+    revisit_hours: np.ndarray
+    satisfaction: np.ndarray
+
+
+def outcome(history: History, mean_depth: np.ndarray, mean_revisit_ms: np.ndarray, weight: float) -> Outcome:
+    """The outcome of a roll-out; `mean_depth` and `mean_revisit_ms` [n] are the users' logged averages.
+
+    Levels are those of Eq. 11, except that the means are the log's; `weight` is that of depth in the mixture. A
+    user's last session counts as it stands, cut by the end of the roll-out, as it does in a log.
+    """
+    users, requests = history.time_ms.shape
+    user = np.repeat(np.arange(users), requests)
+    table = session_table(user, history.time_ms.ravel(), history.session.ravel())
+    depth_level = np.clip(np.floor(table.depth / mean_depth[table.user]), 0, MAX_LEVEL)
+    # A session without a next one (NaN) has no level, nor has any where the log knows no mean.
+    frequency_level = np.clip(np.floor(mean_revisit_ms[table.user] / table.revisit_ms), 0, MAX_LEVEL)
+    levels = {task: task_levels(task, depth_level, frequency_level, weight) for task in TASKS}
+    return Outcome(
+        levels={task: _user_means(table.user, level, users) for task, level in levels.items()},
+        sessions={task: np.bincount(table.user[~np.isnan(level)], minlength=users) for task, level in levels.items()},
+        depth=_user_means(table.user, table.depth, users),
+        revisit_hours=_user_means(table.user, table.revisit_ms / HOUR_MS, users),
+        satisfaction=history.satisfaction.mean(axis=1, dtype=np.float64),
+    )
+
+
+def _user_means(user: np.ndarray, values: np.ndarray, users: int) -> np.ndarray:
+    """Means [users] of the values that are not NaN."""
+    known = ~np.isnan(values)
+    total, count = np.bincount(user[known], values[known], users), np.bincount(user[known], minlength=users)
+    return np.divide(total, count, out=np.full(users, np.nan), where=count > 0)

@@ -1,0 +1,232 @@
+"""Roll-outs with the users of a data set: what is known by hand must come out."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from ray import cloudpickle
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import Metadata, PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.bulk import HistoryRows, raw_states
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.simulator.features import CATEGORIES
+from prefrec_ray.simulator.online import evaluate_online
+from prefrec_ray.simulator.rollout import roll_out
+from prefrec_ray.simulator.servers import PolicyServer, nutrition_rows
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.world import World, generator
+from prefrec_ray.simulator.write import log_block
+
+# Ray's workers cannot import this file; its policies travel whole.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+SETTINGS = SimulateSettings(users=400, requests=150, items=300, seed=2)
+WORLD = World(SETTINGS)
+ITEMS = ItemTable(np.arange(300), WORLD.embeddings)
+DEFINITION = StateDefinition(FEEDBACK, CATEGORIES)
+CONTROLS = ["behaviour", "random items", "constant action", "clickbait", "nutrition"]
+
+
+@dataclass
+class Constant:
+    """A policy that looks at nothing."""
+
+    action: np.ndarray
+    serving: str = "nearest"
+    items: ItemTable = field(default_factory=lambda: ITEMS)
+    seen: list[np.ndarray] = field(default_factory=list)
+
+    def act(self, states: np.ndarray) -> np.ndarray:
+        self.seen.append(states.copy())
+        return np.tile(self.action, (len(states), 1)).astype(np.float32)
+
+    def tracker(self, user_features: Any) -> StateTracker:
+        return StateTracker(DEFINITION, Normaliser(np.zeros(245), np.full(245, 100.0)), self.items, user_features)
+
+
+def logged() -> pd.DataFrame:
+    """Sessions of the log, plainly: a row a session."""
+    log = pd.concat(log_block(WORLD, block).to_pandas() for block in range(WORLD.blocks))
+    late = log.groupby("user_id").timestamp.diff() > 1_800_000
+    log["session"] = late.groupby(log.user_id).cumsum()
+    visits = log.groupby(["user_id", "session"]).timestamp.agg(["min", "max", "size"]).reset_index()
+    visits["revisit_ms"] = visits.groupby("user_id")["min"].shift(-1) - visits["max"]
+    return visits.rename(columns={"size": "depth"})
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    """As much of a prepared data set as a roll-out reads; every second user is a test user."""
+    folder = tmp_path_factory.mktemp("online")
+    visits = logged()
+    visits["split"] = np.where(visits.user_id % 2 == 0, "test", "train")
+    (folder / "sessions").mkdir()
+    for part in range(3):
+        table = pa.Table.from_pandas(visits[visits.user_id % 3 == part], preserve_index=False)
+        pq.write_table(table, folder / "sessions" / f"part-{part}.parquet")
+    (folder / "transitions").mkdir()
+    actions = pa.FixedSizeListArray.from_arrays(pa.array(np.full(80, 0.1, np.float32)), 8)
+    pq.write_table(pa.table({"action": actions}), folder / "transitions" / "part-0.parquet")
+    ITEMS.save(str(folder / "items.parquet"))
+    write_metadata(folder, SETTINGS.model_dump(mode="json"))
+    return PreparedDataset.open(str(folder))
+
+
+def write_metadata(folder: Path, world: dict[str, Any] | None) -> None:
+    metadata = Metadata(
+        schema_version=1,
+        counts={},
+        state_dim=245,
+        action_dim=8,
+        action_low=-1,
+        action_high=1,
+        state=DEFINITION.to_dict(),
+        normaliser=Normaliser(np.zeros(245), np.ones(245)).to_dict(),
+        settings={},
+        seed=0,
+        tasks=["depth"],
+        teachers=[],
+        mixture_weight=0.25,
+        world=world,
+    )
+    storage.write_json(str(folder / "metadata.json"), metadata.model_dump())
+
+
+@pytest.fixture(scope="module")
+def records(ray_session: None, dataset: PreparedDataset) -> list[dict[str, Any]]:
+    policies = {"kale": Constant(-WORLD.direction, "dot"), "chocolate": Constant(WORLD.direction, "dot")}
+    return evaluate_online(dataset, policies, requests=200, controls={"imitation": Constant(np.full(8, 0.1))})
+
+
+def by_subject(records: list[dict[str, Any]], task: str) -> dict[str, dict[str, Any]]:
+    return {record["subject"]: record for record in records if record["task"] == task}
+
+
+def test_a_record_for_each_task_and_subject(records):
+    for task in ("depth", "frequency", "mixture"):
+        found = by_subject(records, task)
+        assert list(found) == [*CONTROLS, "kale", "chocolate", "imitation"]
+        assert [found[name]["role"] for name in found] == ["control"] * 5 + ["policy"] * 2 + ["control"]
+        for record in found.values():
+            assert record["estimator"] == "online"
+            # Whoever never leaves has no revisit time.
+            assert record["users"] + record["users_left_out"] == 200
+            assert record["users_left_out"] <= (0 if task == "depth" else 4)
+            assert record["ci_low"] <= record["value"] <= record["ci_high"]
+            assert record["behaviour"] == pytest.approx(found["behaviour"]["value"], rel=0.03)
+            assert record["ess"] is None
+        assert found["behaviour"]["gain_ci_low"] == found["behaviour"]["gain_ci_high"] == 0
+    assert len(records) == 3 * 8
+
+
+@pytest.mark.parametrize("task", ["depth", "frequency", "mixture"])
+def test_nutrition_is_best_and_clickbait_worst(records, task):
+    found = by_subject(records, task)
+    nutrition, behaviour, clickbait = (found[name] for name in ("nutrition", "behaviour", "clickbait"))
+    assert nutrition["ci_low"] > 2 * behaviour["ci_high"]
+    assert behaviour["ci_low"] > 1.5 * clickbait["ci_high"]
+    assert nutrition["gain_ci_low"] > 0 > clickbait["gain_ci_high"]
+    # The most aligned item of all with the true direction is one of the ten that the hand-made servers use.
+    assert found["kale"]["value"] == pytest.approx(nutrition["value"], rel=0.1)
+    assert found["chocolate"]["value"] == pytest.approx(clickbait["value"], rel=0.3, abs=0.05)
+    # Nearest to the mean action, by the policy or by the control: the same item for everybody.
+    assert found["imitation"]["value"] == found["constant action"]["value"]
+
+
+def test_true_means_go_with_the_levels(records):
+    found = by_subject(records, "depth")
+    nutrition, behaviour, clickbait = (found[name] for name in ("nutrition", "behaviour", "clickbait"))
+    assert nutrition["mean_depth"] > behaviour["mean_depth"] > clickbait["mean_depth"]
+    assert nutrition["mean_revisit_hours"] < behaviour["mean_revisit_hours"] < clickbait["mean_revisit_hours"]
+    assert nutrition["mean_satisfaction"] > 0.8 > 0.6 > behaviour["mean_satisfaction"] > 0.2
+    assert clickbait["mean_satisfaction"] < 0.15
+
+
+def test_behaviour_rolled_out_is_the_log_again(records):
+    visits = logged()
+    visits = visits[visits.user_id % 2 == 0]
+    by_user = visits.groupby("user_id")
+    depth = np.clip(np.floor(visits.depth / by_user.depth.transform("mean")), 0, 5)
+    frequency = np.clip(np.floor(by_user.revisit_ms.transform("mean") / visits.revisit_ms), 0, 5)
+    found = by_subject(records, "depth")["behaviour"]
+    assert found["value"] == pytest.approx(depth.groupby(visits.user_id).mean().mean(), abs=0.12)
+    assert found["mean_depth"] == pytest.approx(by_user.depth.mean().mean(), rel=0.1)
+    assert found["mean_revisit_hours"] == pytest.approx(by_user.revisit_ms.mean().mean() / 3.6e6, rel=0.1)
+    found = by_subject(records, "frequency")["behaviour"]
+    assert found["value"] == pytest.approx(frequency.groupby(visits.user_id).mean().mean(), abs=0.2)
+
+
+def test_the_same_seed_gives_the_same_records(records, dataset):
+    again = evaluate_online(dataset, {}, ["depth"], requests=200)
+    assert again == [by_subject(records, "depth")[name] for name in CONTROLS]
+    other = evaluate_online(dataset, {}, ["depth"], requests=200, seed=1)
+    assert other[0]["value"] != again[0]["value"]
+
+
+def test_fewer_users_are_drawn_from_the_split(ray_session, dataset):
+    progress = []
+    found = evaluate_online(
+        dataset, {}, ["frequency"], "train", users=150, requests=60, progress=lambda *report: progress.append(report)
+    )
+    assert {record["settings"]["split"] for record in found} == {"train"}
+    assert all(record["users"] + record["users_left_out"] == 150 for record in found)
+    # 150 users are two blocks for each of the five controls.
+    assert progress[-1] == ("online", 10, 10)
+
+
+def test_a_policy_sees_the_states_of_the_log_that_it_makes():
+    users = np.arange(40)
+    policy = Constant(np.full(8, 0.2))
+    traits = WORLD.traits(users)
+    server = PolicyServer(policy, traits.features)
+    history = roll_out(Crowd(SETTINGS.world, traits, generator(0, 9)), server, WORLD.clickbait, 50)
+    states = raw_states(
+        DEFINITION,
+        HistoryRows(
+            starts=users * 50,
+            timestamp=history.time_ms.ravel(),
+            session=history.session.ravel(),
+            feedback=history.feedback.reshape(2000, -1),
+            embeddings=WORLD.embeddings[history.rows.ravel()],
+            profile=DEFINITION.one_hot(traits.features),
+        ),
+    )
+    seen = np.array(policy.seen).transpose(1, 0, 2).reshape(2000, 245)
+    np.testing.assert_allclose(seen, np.clip(states / 100, -5, 5), atol=1e-6)
+    assert len(np.unique(history.rows)) == 1
+
+
+def test_nearest_and_dot_are_the_servers_to_choose_from():
+    traits = WORLD.traits(np.arange(3))
+    action = -0.4 * WORLD.direction
+    rows = {
+        rule: PolicyServer(Constant(action, rule), traits.features).serve(traits.start_ms)
+        for rule in ("nearest", "dot")
+    }
+    distance = np.linalg.norm(WORLD.embeddings - action.astype(np.float32), axis=1)
+    assert set(rows["nearest"]) == {distance.argmin()}
+    assert set(rows["dot"]) == {(WORLD.embeddings @ -WORLD.direction).argmax()} <= set(nutrition_rows(WORLD))
+
+
+def test_mistakes_are_one_line(dataset, tmp_path):
+    with pytest.raises(UserError, match="policy name 'nutrition': another subject bears it"):
+        evaluate_online(dataset, {"nutrition": Constant(np.zeros(8))})
+    with pytest.raises(UserError, match="no user in the split 'validation'"):
+        evaluate_online(dataset, {}, split="validation")
+    write_metadata(tmp_path, None)
+    with pytest.raises(UserError, match="not made from logs of the simulator"):
+        evaluate_online(PreparedDataset.open(str(tmp_path)), {})
