@@ -81,9 +81,13 @@ def evaluate_policies(
     tasks = list(dict.fromkeys(trained_for.values()))
     records, served = evaluate(prepared, policies, tasks, settings.split, settings.ncis, settings.seed, report)
     if online:
+        from prefrec_ray.evaluation.clone import fit_clone
         from prefrec_ray.simulator.online import evaluate_online
 
-        records += evaluate_online(prepared, policies, tasks, seed=settings.seed, progress=report)
+        imitation = {"imitation": fit_clone(prepared, settings.seed).policy}
+        records += evaluate_online(
+            prepared, policies, tasks, settings.split, seed=settings.seed, progress=report, controls=imitation
+        )
     records = [r for r in records if trained_for.get(r["subject"].rpartition(":")[2], r["task"]) == r["task"]]
     write_evaluation(output, records, served, {"dataset": dataset, "split": settings.split})
     return records

@@ -32,7 +32,7 @@ def run_all(text: str, output: str) -> None:
 
     from prefrec_ray import storage
     from prefrec_ray.cli.config import parse_section
-    from prefrec_ray.reports import write_report
+    from prefrec_ray.reports.page import write_report
 
     if storage.exists(output):
         raise UserError(f"{output}: already exists; remove it, or choose another folder by --output")

@@ -18,7 +18,7 @@ def command(
 ) -> None:
     """Write one self-contained HTML page: settings, learning curves, evaluation with its controls."""
     from prefrec_ray import storage
-    from prefrec_ray.reports import write_report
+    from prefrec_ray.reports.page import write_report
 
     output = output or storage.join(runs[0], "report.html")
     write_report(runs, output)

@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from prefrec_ray.reports.labels import subject
+
 STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 
@@ -15,14 +17,14 @@ def summary(records: Sequence[dict[str, Any]], task: str) -> Table:
     found: dict[str, dict[str, dict[str, Any]]] = {"online": {}, "ncis": {}}
     for record in records:
         if record["task"] == task:
-            found[record["estimator"]][record["subject"]] = record
+            found[record["estimator"]][subject(record)] = record
     online, ncis = found["online"], found["ncis"]
     first = online or ncis
     table = Table(box=None, pad_edge=False)
     for column in [f"{task} level", *(["true, with 95 % interval"] if online else []), "NCIS", "kind"]:
         table.add_column(column)
     for name, record in sorted(first.items(), key=lambda pair: -pair[1]["value"]):
-        if name.startswith(("shuffled:", "length_only:")):
+        if name.startswith(("shuffled:", "length only:")):
             continue
         cells = [_value(online[name])] if online else []
         estimate = _value(ncis[name]) if name in ncis else _behaviour(ncis) if name == "behaviour" else ""

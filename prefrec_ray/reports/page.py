@@ -11,13 +11,23 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.levels import level_shares
 from prefrec_ray.reports.load import Evaluation, Run, load_evaluation, load_runs
-from prefrec_ray.reports.verdict import verdict
+from prefrec_ray.reports.verdict import gain_interval, verdict
 
 ESTIMATORS = {
     "online": ("true level, by roll-outs in the simulator", "level against the users' own logged averages"),
     "ncis": ("NCIS, estimated from the log", "level (ranks policies; its size is biased)"),
 }
 LEGEND = "value and 95 % interval over users. Blue: policies; orange: controls; grey: placebos that know nothing."
+#: Columns of the evaluation's table that only some records have: title, key, format.
+COLUMNS = (
+    ("behaviour", "behaviour", "{:.3f}"),
+    ("effective sample", "ess", "{:.0%}"),
+    ("mean depth", "mean_depth", "{:.1f}"),
+    ("mean revisit (h)", "mean_revisit_hours", "{:.1f}"),
+    ("satisfaction", "mean_satisfaction", "{:.2f}"),
+    ("users", "users", "{:,}"),
+    ("sessions", "sessions", "{:,}"),
+)
 CURVES = (
     ("values/reward_mean", "Mean reward", "reward of a request"),
     ("values/q_mean", "Mean Q", "discounted reward"),
@@ -87,26 +97,26 @@ def _evaluation(evaluation: Evaluation) -> str:
         for estimator, (title, unit) in ESTIMATORS.items():
             records = evaluation.of(task, estimator)
             if records:
+                records = sorted(records, key=lambda record: -record["value"])
                 forest = figures.forest(records, f"{task}: {title}", unit)
                 parts += [html.figures([(forest, f"{task}, {estimator}: {LEGEND}")]), _records(records)]
     return html.section("Evaluation and its controls", *parts)
 
 
 def _records(records: Sequence[dict[str, Any]]) -> str:
+    known = [column for column in COLUMNS if any(record.get(column[1]) is not None for record in records)]
     rows = [
         [
             record["subject"],
             record["role"],
             html.number(record["value"], 3),
             html.interval(record["ci_low"], record["ci_high"]),
-            "–" if record.get("ess") is None else f"{record['ess']:.0%}",
-            html.number(record["behaviour"], 3),
-            f"{record['users']:,}",
-            f"{record['sessions']:,}",
+            html.interval(*gain_interval(record)),
+            *("–" if record.get(key) is None else form.format(record[key]) for _, key, form in known),
         ]
         for record in records
     ]
-    head = ["subject", "role", "value", "95 % interval", "effective sample", "behaviour", "users", "sessions"]
+    head = ["subject", "role", "level", "95 % interval", "gain over behaviour, 95 %", *(name for name, _, _ in known)]
     return html.table(head, rows, [record["role"] for record in records])
 
 

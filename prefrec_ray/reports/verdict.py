@@ -48,7 +48,7 @@ def _against_placebos(record: dict[str, Any], low: float, peers: Sequence[dict[s
     if gains and low <= max(gains):
         return Verdict("within what placebos score", "open")
     text = "above behaviour and every placebo" if gains else "above behaviour"
-    by_length = [_gain(peer) for peer in peers if peer["subject"] == f"length_only:{record['subject']}"]
+    by_length = [_gain(peer) for peer in peers if peer["subject"] == f"length only:{record['subject']}"]
     if by_length:
         text += f" ({max(0.0, by_length[0] / _gain(record)):.0%} of it by session length)"
     return Verdict(text, "good")

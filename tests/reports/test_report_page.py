@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pytest
 
-from prefrec_ray.reports import levels, page, write_report
+from prefrec_ray.reports import levels, page
+from prefrec_ray.reports.page import write_report
 
 
 class Page(HTMLParser):

@@ -32,7 +32,7 @@ def test_ncis_is_held_against_the_best_placebo(low: float, high: float, text: st
 
 
 def test_ncis_says_how_much_of_a_gain_is_session_length() -> None:
-    peers = [line("length_only:p", "control", 1.3, 1.2, 1.4), line("length_only:other", "control", 1.0, 1.0, 1.0)]
+    peers = [line("length only:p", "control", 1.3, 1.2, 1.4), line("length only:other", "control", 1.0, 1.0, 1.0)]
     assert verdict(line("p", "policy", 1.4, 1.3, 1.5), peers).text == "above behaviour (75% of it by session length)"
 
 
