@@ -89,7 +89,7 @@ def _baskets(basket: np.ndarray, item_row: np.ndarray, num_items: int) -> sparse
 
 
 def _leading_vectors(upper: sparse.csr_array, scale: np.ndarray, k: int) -> np.ndarray:
-    """Eigenvectors [n, k] of the k largest eigenvalues, largest first, of the symmetric matrix with triangle `upper`."""
+    """Eigenvectors [n, k] of the k largest eigenvalues, largest first, of the scaled matrix with triangle `upper`."""
     lower, diagonal = upper.T, upper.diagonal()
 
     def multiply(x: np.ndarray) -> np.ndarray:
@@ -103,7 +103,7 @@ def _leading_vectors(upper: sparse.csr_array, scale: np.ndarray, k: int) -> np.n
 
 
 def _weighted_percentile(values: np.ndarray, weight: np.ndarray, level: float) -> np.ndarray:
-    """By column of `values` [n, k], the smallest one below or at which `level` of the total weight lies; at least 1e-12."""
+    """By column of `values` [n, k], the smallest at or below which `level` of the weight lies; at least 1e-12."""
     order = values.argsort(axis=0, kind="stable")
     reached = weight[order].cumsum(axis=0) >= level * weight.sum()
     place = order[reached.argmax(axis=0), np.arange(values.shape[1])]

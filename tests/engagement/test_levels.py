@@ -1,0 +1,75 @@
+"""Levels (Eq. 11) against exact fractions, user by user."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.engagement.levels import TASKS, depth_levels, frequency_levels, mixture_levels, task_levels
+from prefrec_ray.errors import UserError
+
+session = st.tuples(st.integers(1, 40), st.integers(1, 60))
+users = st.lists(st.lists(session, min_size=1, max_size=14), min_size=1, max_size=5)
+
+
+def clipped(ratio):
+    return min(max(math.floor(ratio), 0), 5)
+
+
+@settings(deadline=None, max_examples=150)
+@given(users, st.sampled_from([1, 997, 86_400_000]))
+def test_levels_equal_exact_arithmetic(histories, unit):
+    user, depth, revisit, deep, often = [], [], [], [], []
+    for name, history in enumerate(histories):
+        depths = [d for d, _ in history]
+        returns = [e * unit for _, e in history[:-1]]  # none after the last session
+        mean_depth = Fraction(sum(depths), len(depths))
+        mean_return = Fraction(sum(returns), len(returns)) if returns else None
+        user += [name] * len(history)
+        depth += depths
+        revisit += [*returns, np.nan]
+        deep += [clipped(d / mean_depth) for d in depths]
+        often += [*(clipped(mean_return / e) for e in returns), np.nan]
+    np.testing.assert_array_equal(depth_levels(np.array(user), np.array(depth)), deep)
+    np.testing.assert_array_equal(frequency_levels(np.array(user), np.array(revisit)), often)
+
+
+def test_levels_equal_pandas_where_no_ratio_is_whole():
+    rng = np.random.default_rng(3)
+    log = pd.DataFrame({"user": np.sort(rng.integers(0, 20, 400)), "depth": rng.integers(1, 50, 400)})
+    log["revisit"] = rng.exponential(1e7, 400)
+    log.loc[~log["user"].duplicated(keep="last"), "revisit"] = np.nan
+    by_user = log.groupby("user")
+    ratio = log["depth"] / by_user["depth"].transform("mean")
+    unclear = np.isclose(ratio, ratio.round(), atol=1e-9)
+    assert unclear.mean() < 0.05
+    mine = depth_levels(log["user"].to_numpy(), log["depth"].to_numpy())
+    np.testing.assert_array_equal(mine[~unclear], np.floor(ratio).clip(0, 5)[~unclear])
+    mine = frequency_levels(log["user"].to_numpy(), log["revisit"].to_numpy())
+    np.testing.assert_array_equal(mine, np.floor(by_user["revisit"].transform("mean") / log["revisit"]).clip(0, 5))
+
+
+def test_mixture_is_null_where_frequency_is():
+    deep, often = np.array([1.0, 4.0, 2.0]), np.array([3.0, 0.0, np.nan])
+    np.testing.assert_array_equal(mixture_levels(deep, often, 0.5), [2.0, 2.0, np.nan])
+    np.testing.assert_array_equal(mixture_levels(deep, often, 1.0), [1.0, 4.0, np.nan])
+    np.testing.assert_array_equal(mixture_levels(deep, often, 0.25), [2.5, 1.0, np.nan])
+
+
+def test_each_task_has_its_levels():
+    deep, often = np.array([1.0, 4.0]), np.array([3.0, np.nan])
+    expected = {"depth": deep, "frequency": often, "mixture": [1.4, np.nan]}
+    assert set(TASKS) == set(expected)
+    for task in TASKS:
+        np.testing.assert_allclose(task_levels(task, deep, often, 0.8), expected[task])
+    with pytest.raises(UserError, match=r"task 'revenue'; expected one of depth, frequency, mixture"):
+        task_levels("revenue", deep, often, 0.5)
+
+
+def test_no_sessions():
+    assert depth_levels(np.zeros(0), np.zeros(0)).shape == (0,)
+    assert frequency_levels(np.zeros(0), np.zeros(0)).shape == (0,)

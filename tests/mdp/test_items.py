@@ -1,0 +1,103 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.mdp import items
+from prefrec_ray.mdp.items import ItemTable
+
+
+def table(count=50, dim=4, seed=0, ids=None):
+    rng = np.random.default_rng(seed)
+    ids = rng.permutation(count * 10)[:count] if ids is None else ids
+    return ItemTable(ids, rng.uniform(-1, 1, (len(ids), dim)))
+
+
+def brute_force(embeddings, action, k, rule):
+    if rule == "nearest":
+        loss = [sum((float(a) - float(e)) ** 2 for a, e in zip(action, row, strict=True)) for row in embeddings]
+    else:
+        loss = [-sum(float(a) * float(e) for a, e in zip(action, row, strict=True)) for row in embeddings]
+    return sorted(range(len(loss)), key=loss.__getitem__)[:k]
+
+
+@pytest.mark.parametrize("rule", ["nearest", "dot"])
+@pytest.mark.parametrize("k", [1, 3, 50])
+@pytest.mark.parametrize("at_once", [1, 7 * 50, 1 << 22])
+def test_nearest_equals_brute_force_whatever_the_chunk(monkeypatch, rule, k, at_once):
+    monkeypatch.setattr(items, "_SCORES_AT_ONCE", at_once)
+    catalogue = table()
+    actions = np.random.default_rng(1).uniform(-1, 1, (20, 4)).astype(np.float32)
+    expected = [brute_force(catalogue.embeddings, action, k, rule) for action in actions]
+    assert catalogue.nearest(actions, k, rule).tolist() == expected
+
+
+def test_distance_is_that_to_the_nearest_item():
+    catalogue = table()
+    actions = np.random.default_rng(2).uniform(-1, 1, (20, 4)).astype(np.float32)
+    expected = np.linalg.norm(actions[:, None] - catalogue.embeddings[None], axis=2).min(axis=1)
+    np.testing.assert_allclose(catalogue.distance(actions), expected, rtol=1e-5)
+    assert catalogue.distance(catalogue.embeddings).max() == 0.0
+
+
+@pytest.mark.parametrize("ids", [np.array([30, -4, 7, 12]), np.array(["d", "a", "long name", "c"])])
+def test_rows_find_every_id(ids):
+    catalogue = table(ids=ids)
+    wanted = np.random.default_rng(0).integers(0, 4, 100)
+    assert catalogue.rows(ids[wanted]).tolist() == wanted.tolist()
+    assert catalogue.rows(ids[:0]).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "wanted", "message"),
+    [
+        (np.array([1, 5]), np.array([5, 9, 8]), "item_id 9 is not in the item table of 2 items"),
+        (np.array([1, 5]), np.array([0]), "item_id 0 is not"),
+        (np.array(["a", "b"]), np.array(["b", "ab"]), "item_id ab is not"),
+        (np.array(["a", "b"]), np.array([3]), "item_id 3 is int64; the item table holds string ids"),
+        (np.array([1, 5]), np.array(["1"]), "item_id 1 is string; the item table holds int64 ids"),
+        (np.array([1, 5]), np.array([1.0]), "item_id of type float64; expected int64 or string"),
+    ],
+)
+def test_unknown_ids_are_named(ids, wanted, message):
+    with pytest.raises(UserError, match=message):
+        table(ids=ids).rows(wanted)
+
+
+def test_refuses_what_is_no_table():
+    with pytest.raises(UserError, match="item_id 3 occurs more than once"):
+        table(ids=np.array([3, 1, 3]))
+    with pytest.raises(UserError, match="embedding of item 2 is not finite"):
+        ItemTable(np.array([1, 2]), np.array([[0.0], [np.nan]]))
+    with pytest.raises(UserError, match=r"2 ids and embeddings of shape \[3, 1\]"):
+        ItemTable(np.array([1, 2]), np.zeros((3, 1)))
+    with pytest.raises(UserError, match="serving rule 'cosine'; expected one of nearest, dot"):
+        table().nearest(np.zeros((1, 4)), 1, "cosine")
+    with pytest.raises(UserError, match="k = 51 items wanted; the item table holds 50"):
+        table().nearest(np.zeros((1, 4)), 51, "dot")
+
+
+@pytest.mark.parametrize("ids", [np.array([30, -4, 7]), np.array(["d", "a", "long name"])])
+def test_round_trip_through_parquet(tmp_path, ids):
+    catalogue = table(ids=ids)
+    catalogue.save(str(tmp_path / "items.parquet"))
+    again = ItemTable.load(str(tmp_path / "items.parquet"))
+    assert again.ids.tolist() == ids.tolist()
+    np.testing.assert_array_equal(again.embeddings, catalogue.embeddings)
+    parts = pa.concat_tables([catalogue.to_table().slice(0, 1), catalogue.to_table().slice(1)])
+    np.testing.assert_array_equal(ItemTable.from_table(parts).embeddings, catalogue.embeddings)
+
+
+def test_bad_files_are_named(tmp_path):
+    missing = str(tmp_path / "items.parquet")
+    with pytest.raises(UserError, match=r"items\.parquet: no such file"):
+        ItemTable.load(missing)
+    (tmp_path / "items.parquet").write_text("no Parquet")
+    with pytest.raises(UserError, match=r"items\.parquet: not a Parquet file"):
+        ItemTable.load(missing)
+    with pytest.raises(UserError, match="x: column 'embedding' is missing; found item_id"):
+        ItemTable.from_table(pa.table({"item_id": [1]}), "x")
+    with pytest.raises(UserError, match="column 'embedding' is double; expected fixed_size_list"):
+        ItemTable.from_table(pa.table({"item_id": [1], "embedding": [0.5]}))
+    with pytest.raises(UserError, match="column 'item_id' holds 1 nulls"):
+        ItemTable.from_table(pa.table({"item_id": [1, None], "embedding": [0.5, 0.1]}))
