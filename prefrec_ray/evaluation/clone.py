@@ -54,14 +54,14 @@ def _fit(uri: str, seed: int) -> BehaviourClone:
     net = _Actor(dataset.state.width, low, high)
     held_out = _held_out(dataset, rng)
     optimizer = torch.optim.Adam(net.parameters())
-    best, best_weights, looks = np.inf, net.layers(), 0
+    best, best_weights, looks = np.inf, net.copy_layers(), 0
     total, rows = np.zeros(meta.action_dim), 0
     for update, (states, actions) in enumerate(_batches(dataset, rng)):
         if update % CHECK_EVERY == 0:
             loss = net.mean_square(*held_out)
             looks = 0 if loss < best else looks + 1
             if loss < best:
-                best, best_weights = loss, net.layers()
+                best, best_weights = loss, net.copy_layers()
             if looks > PATIENCE or update == UPDATES:
                 break
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / UPDATES)
@@ -101,8 +101,9 @@ class _Actor(nn.Module):
         with torch.inference_mode():
             return nn.functional.mse_loss(self(states), actions).item()
 
-    def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in self.linear]
+    def copy_layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        arrays = [parameter.detach().numpy().copy() for parameter in self.linear.parameters()]
+        return list(zip(arrays[::2], arrays[1::2], strict=True))
 
 
 def _batches(dataset: PreparedDataset, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:

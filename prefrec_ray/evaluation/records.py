@@ -11,7 +11,7 @@ from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.clone import fit_clone
+from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 from prefrec_ray.evaluation.intervals import bootstrap_interval
 from prefrec_ray.evaluation.ncis import (
     NcisSettings,
@@ -40,20 +40,21 @@ def evaluate(
     settings: NcisSettings | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    clone: BehaviourClone | None = None,
 ) -> tuple[list[Record], dict[str, dict[str, Any]]]:
     """NCIS (Eq. 12) of every policy and control on every task, in one pass over the split; and by name what they serve.
 
     A record: method, task, estimator ("ncis"), subject, role ("policy", "placebo" or "control"), value, its 95 %
     interval over users ci_low to ci_high, ess (a share of the sessions), behaviour (equal weights), gain_ci_low to
     gain_ci_high (the interval of value - behaviour, both on the same users drawn), users, sessions, users_left_out,
-    settings. `progress(stage, done, total)` counts files.
+    settings. `progress(stage, done, total)` counts files; `clone` is fitted by `fit_clone(dataset, seed)` if left out.
 
     Raises `UserError`: a policy's name that is taken, states that are not the data set's, a split without requests.
     """
     settings = settings or NcisSettings()
     _check(dataset, policies)
     runtime.start_ray()
-    clone = fit_clone(dataset, seed)
+    clone = clone or fit_clone(dataset, seed)
     count = None if progress is None else lambda done, total: progress("evaluate", done, total)
     sessions, served = score_split(dataset, split, policies, clone, settings, seed, count)
     described = {**settings.model_dump(), "residual_rms": clone.residual_rms, "split": split, "seed": seed}

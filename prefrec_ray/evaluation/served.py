@@ -49,8 +49,8 @@ def count(item_ids: np.ndarray) -> Counter[Any]:
 def summarise(tallies: Iterable[Tally]) -> dict[str, Any]:
     """The tallies of all files as one JSON value.
 
-    requests looked at; distinct_items; top_items with their shares of the requests; distance, the mean of an
-    action to the nearest item; saturation, the share of saturated coordinates.
+    requests looked at; distinct_items; top_items with their shares of the requests; item_distance, the mean of an
+    action to the nearest item; action_saturation, the share of saturated coordinates.
     """
     parts = list(tallies)
     requests = sum(part.requests for part in parts)
@@ -63,6 +63,6 @@ def summarise(tallies: Iterable[Tally]) -> dict[str, Any]:
         "top_items": [{"item_id": item, "share": times / requests} for item, times in top],
     }
     if all(part.distance is not None and part.saturation is not None for part in parts):
-        summary["distance"] = sum(part.distance or 0.0 for part in parts) / requests
-        summary["saturation"] = sum(part.saturation or 0.0 for part in parts) / requests
+        summary["item_distance"] = sum(part.distance or 0.0 for part in parts) / requests
+        summary["action_saturation"] = sum(part.saturation or 0.0 for part in parts) / requests
     return summary

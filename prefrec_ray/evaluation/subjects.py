@@ -26,12 +26,12 @@ class Subject:
 
 def shuffled(name: str) -> str:
     """The placebo of a policy: its own actions, in another order."""
-    return f"shuffled {name}"
+    return f"shuffled:{name}"
 
 
 def length_only(name: str) -> str:
     """The control of a policy: weights that depend on session length alone."""
-    return f"length only {name}"
+    return f"length only:{name}"
 
 
 def scored_subjects(policies: Mapping[str, Policy]) -> list[Subject]:
