@@ -14,9 +14,8 @@ MAX_LEVEL = 5
 def depth_levels(user: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """clip(floor(d_i / mean d), 0, 5), float64 [M], for sessions sorted by user."""
     depth = np.asarray(depth, dtype=np.float64)
-    total, count = _user_sums(user, depth), _user_sums(user, np.ones(len(depth)))
-    # d / (total / count) as one division of whole numbers: no rounding can push a ratio of exactly k below k.
-    return np.clip(np.floor_divide(depth * count, total), 0, MAX_LEVEL)
+    mean = _user_sums(user, depth) / _user_sums(user, np.ones(len(depth)))
+    return np.clip(np.floor(depth / mean), 0, MAX_LEVEL)
 
 
 def frequency_levels(user: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:
@@ -24,9 +23,8 @@ def frequency_levels(user: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:
     revisit_ms = np.asarray(revisit_ms, dtype=np.float64)
     known = ~np.isnan(revisit_ms)
     total, count = _user_sums(user, np.where(known, revisit_ms, 0.0)), _user_sums(user, known.astype(np.float64))
-    levels = np.full(len(revisit_ms), np.nan)
-    levels[known] = np.clip(np.floor_divide(total[known], count[known] * revisit_ms[known]), 0, MAX_LEVEL)
-    return levels
+    mean = total / np.maximum(count, 1.0)
+    return np.clip(np.floor(mean / revisit_ms), 0, MAX_LEVEL)  # NaN stays NaN
 
 
 def mixture_levels(depth_level: np.ndarray, frequency_level: np.ndarray, weight: float) -> np.ndarray:
