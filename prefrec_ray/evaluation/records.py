@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,16 +48,19 @@ def evaluate(
     A record: method, task, estimator ("ncis"), subject, role ("policy", "placebo" or "control"), value, its 95 %
     interval over users ci_low to ci_high, ess (a share of the sessions), behaviour (equal weights), gain_ci_low to
     gain_ci_high (the interval of value - behaviour, both on the same users drawn), users, sessions, users_left_out,
-    settings. `progress(stage, done, total)` counts files; `clone` is fitted by `fit_clone(dataset, seed)` if left out.
+    settings. `progress(stage, done, total)` counts files; the behaviour `clone` is fitted by `fit_clone(dataset, seed)` if left out.
 
     Raises `UserError`: a policy's name that is taken, states that are not the data set's, a split without requests.
     """
     settings = settings or NcisSettings()
     _check(dataset, policies)
     runtime.start_ray()
-    clone = clone or fit_clone(dataset, seed)
-    count = None if progress is None else lambda done, total: progress("evaluate", done, total)
-    sessions, served = score_split(dataset, split, policies, clone, settings, seed, count)
+    report: Progress = progress or (lambda stage, done, total: None)
+    if clone is None:
+        report("clone", 0, 1)
+        clone = fit_clone(dataset, seed)
+        report("clone", 1, 1)
+    sessions, served = score_split(dataset, split, policies, clone, settings, seed, partial(report, "evaluate"))
     described = {**settings.model_dump(), "residual_rms": clone.residual_rms, "split": split, "seed": seed}
     weight = dataset.metadata.mixture_weight
     records = []

@@ -44,7 +44,7 @@ def score_split(
     clone: BehaviourClone,
     settings: NcisSettings,
     seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None],
 ) -> tuple[Sessions, dict[str, list[Tally]]]:
     """All sessions of the split with the log weights of `scored_subjects(policies)`; and by name, a file each, what the
     policies, imitation and the logging policy ("behaviour") serve.
@@ -67,8 +67,7 @@ def score_split(
         parts.append(sessions)
         for name, tally in tallies.items():
             served.setdefault(name, []).append(tally)
-        if progress:
-            progress(len(parts), len(files))
+        progress(len(parts), len(files))
     return Sessions.concatenate(parts), served
 
 

@@ -1,0 +1,187 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.policy import Policy
+
+STATE = StateDefinition(feedback=("like", "watch"), user_features={"country": ("de", "fr")}, action_dim=3)
+LOW, HIGH = np.float32([-1, -1, 0]), np.float32([1, 2, 0.5])
+
+
+def make_policy(seed: int = 0, hidden: tuple[int, ...] = (16, 8), items: int = 40, **changes: object) -> Policy:
+    rng = np.random.default_rng(seed)
+    sizes = [STATE.width, *hidden, 3]
+    layers = [
+        ((rng.normal(size=(b, a)) / np.sqrt(a)).astype(np.float32), rng.normal(size=b).astype(np.float32))
+        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+    ]
+    table = ItemTable(np.array([f"item {i}" for i in range(items)]), rng.uniform(-1, 1, (items, 3)))
+    normaliser = Normaliser(rng.normal(size=STATE.width), rng.uniform(0.5, 2, STATE.width))
+    given = {"serving": "nearest", "provenance": {"method": "PrefRec", "task": "depth"}, **changes}
+    return Policy(layers, LOW, HIGH, STATE, normaliser, table, **given)
+
+
+def make_states(rows: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(rows, STATE.width)).astype(np.float32)
+
+
+@pytest.mark.parametrize("hidden", [(), (16,), (16, 8, 4)])
+def test_act_equals_a_torch_mlp(hidden: tuple[int, ...]) -> None:
+    policy = make_policy(hidden=hidden)
+    modules: list[nn.Module] = []
+    for weight, bias in policy.layers:
+        layer = nn.Linear(weight.shape[1], weight.shape[0])
+        layer.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
+        modules += [layer, nn.ReLU()]
+    unit = torch.tanh(nn.Sequential(*modules[:-1])(torch.tensor(make_states(50)))).detach().numpy()
+    actions = policy.act(make_states(50))
+    assert actions.dtype == np.float32
+    np.testing.assert_allclose(actions, (LOW + HIGH) / 2 + unit * (HIGH - LOW) / 2, atol=1e-6)
+
+
+def test_act_gives_the_same_in_chunks_and_on_read_only_memory() -> None:
+    policy, states = make_policy(), make_states(40_000)
+    states.flags.writeable = False
+    actions = policy.act(states)
+    np.testing.assert_allclose(actions[16_300:16_500], policy.act(states[16_300:16_500]), atol=1e-6)
+    assert policy.act(states[:0]).shape == (0, 3)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), k=st.integers(1, 40), rule=st.sampled_from(["nearest", "dot"]))
+def test_recommend_equals_brute_force(seed: int, k: int, rule: str) -> None:
+    policy, states = make_policy(seed, serving=rule), make_states(7, seed)
+    got = policy.recommend(states, k)
+    for action, ids in zip(policy.act(states), got, strict=True):
+        embeddings = policy.items.embeddings.astype(np.float64)
+        score = embeddings @ action if rule == "dot" else -np.linalg.norm(embeddings - action, axis=1)
+        assert ids.tolist() == policy.items.ids[np.argsort(-score, kind="stable")[:k]].tolist()
+
+
+def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
+    policy, states = make_policy(serving="dot"), make_states(20)
+    policy.save(str(tmp_path / "policy"))
+    again = Policy.load(str(tmp_path / "policy"))
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["actor.npz", "items.parquet", "policy.json"]
+    np.testing.assert_array_equal(again.act(states), policy.act(states))
+    np.testing.assert_array_equal(again.recommend(states, 5), policy.recommend(states, 5))
+    assert (again.state, again.serving, again.provenance) == (policy.state, "dot", policy.provenance)
+    np.testing.assert_array_equal(again.normaliser.std, policy.normaliser.std)
+
+
+def test_a_bundle_holds_no_pickle(tmp_path: Path) -> None:
+    make_policy().save(str(tmp_path / "policy"))
+    with np.load(tmp_path / "policy" / "actor.npz", allow_pickle=False) as arrays:
+        assert {name: array.dtype for name, array in arrays.items()} == {
+            f"layers.{i}.{name}": np.dtype(np.float32) for i in range(3) for name in ("weight", "bias")
+        }
+
+
+def test_the_tracker_is_that_of_the_policys_own_definition() -> None:
+    policy = make_policy()
+    features = pa.table({"country": ["fr", None]})
+    mine, plain = policy.tracker(features), StateTracker(STATE, policy.normaliser, policy.items, features)
+    now = np.array([1_700_000_000_000, 1_700_000_100_000])
+    feedback = {"like": np.array([1.0, 0.0]), "watch": np.array([0.5, 2.0])}
+    for tracker in (mine, plain):
+        tracker.observe(now, np.array(["item 3", "item 4"]), feedback)
+    states = mine.states(now + 5000)
+    np.testing.assert_array_equal(states, plain.states(now + 5000))
+    assert policy.recommend(states, 2).shape == (2, 2)
+
+
+def test_pickles_small_after_use_too() -> None:
+    policy = make_policy()
+    before = len(pickle.dumps(policy))
+    actions = policy.act(make_states(5))
+    copy = pickle.loads(pickle.dumps(policy))
+    assert len(pickle.dumps(policy)) < 1.1 * before
+    np.testing.assert_array_equal(copy.act(make_states(5)), actions)
+
+
+@pytest.mark.parametrize("name", ["policy.json", "actor.npz", "items.parquet"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    make_policy().save(str(tmp_path / "policy"))
+    (tmp_path / "policy" / name).unlink()
+    with pytest.raises(UserError, match=rf"policy/{name}: no such file"):
+        Policy.load(str(tmp_path / "policy"))
+
+
+def test_another_schema_version_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "policy")
+    make_policy().save(path)
+    file = storage.join(path, "policy.json")
+    storage.write_json(file, {**storage.read_json(file), "schema_version": 7})
+    with pytest.raises(UserError, match=r"policy\.json: schema version 7; .* reads 1"):
+        Policy.load(path)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "policy")
+    make_policy().save(path)
+    file = storage.join(path, "policy.json")
+    storage.write_json(file, {k: v for k, v in storage.read_json(file).items() if k != "low"})
+    with pytest.raises(UserError, match=r"policy\.json: key 'low' is missing"):
+        Policy.load(path)
+
+
+def test_weights_of_another_policy_are_refused(tmp_path: Path) -> None:
+    make_policy().save(str(tmp_path / "a"))
+    make_policy(hidden=(5,)).save(str(tmp_path / "b"))
+    (tmp_path / "b" / "actor.npz").replace(tmp_path / "a" / "actor.npz")
+    with pytest.raises(UserError, match=r"a/actor\.npz: .*layers"):
+        Policy.load(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("content", [b"no archive at all", b""])
+def test_a_broken_actor_is_one_line(tmp_path: Path, content: bytes) -> None:
+    make_policy().save(str(tmp_path / "policy"))
+    (tmp_path / "policy" / "actor.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"actor\.npz: not a file of plain arrays"):
+        Policy.load(str(tmp_path / "policy"))
+
+
+def test_a_pickle_is_refused_unread(tmp_path: Path) -> None:
+    make_policy().save(str(tmp_path / "policy"))
+    arrays = {f"layers.{i}.{n}": np.array([print], dtype=object) for i in range(3) for n in ("weight", "bias")}
+    np.savez(tmp_path / "policy" / "actor.npz", **arrays)
+    with pytest.raises(UserError, match=r"actor\.npz: not a file of plain arrays"):
+        Policy.load(str(tmp_path / "policy"))
+
+
+def test_mistakes_of_the_maker_are_one_line() -> None:
+    policy = make_policy()
+    parts = (LOW, HIGH, STATE, policy.normaliser, policy.items)
+    narrow = [(policy.layers[0][0][:, :-1], policy.layers[0][1]), *policy.layers[1:]]
+    with pytest.raises(UserError, match=rf"takes {STATE.width - 1} numbers, its states have {STATE.width}"):
+        Policy(narrow, *parts)
+    with pytest.raises(UserError, match="gives 8 numbers, its bounds have 3 and 3"):
+        Policy(policy.layers[:2], *parts)
+    with pytest.raises(UserError, match="layer 1 has a weight"):
+        Policy([policy.layers[0], policy.layers[2]], *parts)
+    with pytest.raises(UserError, match="no layers"):
+        Policy([], *parts)
+    with pytest.raises(UserError, match="serving rule 'cosine'; expected one of nearest, dot"):
+        make_policy(serving="cosine")
+    with pytest.raises(UserError, match=rf"states of shape \[2, 5\]; expected \[n, {STATE.width}\]"):
+        policy.act(np.zeros((2, 5), np.float32))
+
+
+def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "policy").mkdir()
+    with pytest.raises(UserError, match="already exists"):
+        make_policy().save(str(tmp_path / "policy"))
+    assert not list((tmp_path / "policy").iterdir())
