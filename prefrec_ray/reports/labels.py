@@ -17,7 +17,7 @@ def labels(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) -> li
 
 
 def subject(record: Mapping[str, Any]) -> str:
-    """The subject of an evaluation's record, with controls spelt as words: `random_items` and `random items` are one."""
+    """The subject of an evaluation's record; controls as words, so that `random_items` and `random items` are one."""
     if record["role"] == "policy":
         return str(record["subject"])
     kind, colon, policy = record["subject"].partition(":")

@@ -1,0 +1,65 @@
+"""The whole way through the command line, at a tiny size."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from prefrec_ray.cli.main import run
+
+CONFIG = """
+simulate:
+  users: 120
+  requests: 60
+  items: 200
+  seed: 3
+  shards: 2
+prepare:
+  source: {kind: simulator, path: logs}
+  preferences: {segment_length: 10, min_requests: 20, pairs: 200}
+train:
+  task: frequency
+  checkpoint_every: 1
+  config:
+    hidden_sizes: [16]
+    train_batch_size_per_learner: 64
+    preference_batch_size: 32
+    pretrain_epochs: 1
+    num_epochs: 0.2
+    updates_per_iteration: 5
+evaluate:
+  split: test
+"""
+
+
+def test_from_nothing_to_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(CONFIG)
+    assert run(["simulate", "config.yaml", "--output", "logs"]) == 0
+    assert run(["prepare", "config.yaml", "--output", "dataset"]) == 0
+    train = ["train", "config.yaml", "--dataset", "dataset"]
+    assert run([*train, "--output", "runs/robust"]) == 0
+    assert run([*train, "recipe=paper", "seed=1", "--output", "runs/paper"]) == 0
+    assert run([*train, "--output", "runs/robust", "--resume"]) == 0
+    checkpoint = sorted(Path("runs/paper").glob("checkpoint_*"))[-1]
+    assert run(["export", str(checkpoint), "--output", "policy"]) == 0
+    policies = ["runs/paper/policy", "runs/robust/policy"]
+    assert run(["evaluate", *policies, "--dataset", "dataset", "--online"]) == 0
+    assert run(["report", "runs"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for made in ("logs: logs", "data set: dataset", "run: runs/robust", "policy: policy", "report: runs/report.html"):
+        assert f"✓ {made}\n" in out
+    assert "next: prefrec train config.yaml --dataset dataset --output RUN" in out
+
+    assert Path("policy/actor.npz").read_bytes() == Path("runs/paper/policy/actor.npz").read_bytes()
+    records = json.loads(Path("runs/evaluation.json").read_text())["records"]
+    found = {(record["estimator"], record["subject"]) for record in records if record["role"] == "policy"}
+    names = ("PrefRec paper seed 1", "PrefRec robust seed 0")
+    assert found == {(estimator, name) for estimator in ("ncis", "online") for name in names}
+    page = Path("runs/report.html").read_text()
+    assert "Fig. 4" in page
+    assert "Fig. 6" in page
+    assert "://" not in page
