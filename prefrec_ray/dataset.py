@@ -1,0 +1,101 @@
+"""The prepared data set on disk: what it holds, opened by its metadata, read file by file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.settings import Settings, parse
+
+SCHEMA_VERSION = 1
+
+
+class Metadata(Settings):
+    """metadata.json. `counts` are users, sessions, requests and transitions, by split; `world` is the simulator's."""
+
+    schema_version: int
+    counts: dict[str, dict[str, int]]
+    state_dim: int
+    action_dim: int
+    action_low: float
+    action_high: float
+    state: dict[str, Any]
+    normaliser: dict[str, Any]
+    settings: dict[str, Any]
+    seed: int
+    tasks: list[str]
+    teachers: list[str]
+    mixture_weight: float
+    has_reward: bool = False
+    given_sessions: bool = False
+    world: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A prepared data set; open it by `PreparedDataset.open`."""
+
+    uri: str
+    metadata: Metadata
+
+    @classmethod
+    def open(cls, uri: str) -> PreparedDataset:
+        """Reads the metadata. Raises `UserError`: no data set there, or one of another schema version."""
+        path = storage.join(uri, "metadata.json")
+        if not storage.exists(path):
+            raise UserError(f"{uri}: not a prepared data set (no metadata.json); make one by `prefrec prepare`")
+        value = storage.read_json(path)
+        version = value.get("schema_version") if isinstance(value, dict) else None
+        if version != SCHEMA_VERSION:
+            raise UserError(
+                f"{path}: schema version {version}, expected {SCHEMA_VERSION}; make it again by `prefrec prepare`"
+            )
+        return cls(str(uri), parse(Metadata, value, path))
+
+    def path(self, *parts: str) -> str:
+        """The URI of a file or folder of the data set."""
+        return storage.join(self.uri, *parts)
+
+    def files(self, *parts: str) -> list[str]:
+        """URIs of the Parquet files in a folder of the data set, in order."""
+        return storage.list_files(self.path(*parts), ".parquet")
+
+    def read(self, file: str, columns: list[str] | None = None) -> pa.Table:
+        """One file as a table. Raises `UserError` if it is missing."""
+        system, path = storage.filesystem(file)
+        try:
+            return pq.read_table(path, columns=columns, filesystem=system)
+        except FileNotFoundError as error:
+            raise UserError(f"{file}: no such file in the data set") from error
+
+    def items(self) -> ItemTable:
+        """The items and their embeddings."""
+        return ItemTable.load(self.path("items.parquet"))
+
+    @cached_property
+    def state(self) -> StateDefinition:
+        """What the columns of a state are."""
+        return StateDefinition.from_dict(self.metadata.state)
+
+    @cached_property
+    def normaliser(self) -> Normaliser:
+        """How a state was scaled."""
+        return Normaliser.from_dict(self.metadata.normaliser)
+
+
+def tensor(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """A fixed_size_list<float32> column as float32 [n, d]; a view where the column is one chunk."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], type=array.type)
+    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
