@@ -66,12 +66,16 @@ def evaluate_policies(
 
     Raises `UserError`: no policy or data set there, a policy given twice, `online` for logs of no simulator.
     """
+    from prefrec_ray import runtime
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.evaluation import evaluate, write_evaluation
+    from prefrec_ray.evaluation.clone import fit_clone
     from prefrec_ray.policy import Policy
     from prefrec_ray.reports.labels import labels
 
     prepared = PreparedDataset.open(dataset)
+    if online and prepared.metadata.world is None:
+        raise UserError(f"{dataset}: --online rolls out in the simulator, which did not make these logs")
     bundles = [Policy.load(uri) for uri in uris]
     names = labels([bundle.provenance for bundle in bundles], uris)
     if len(set(names)) < len(names):
@@ -79,15 +83,17 @@ def evaluate_policies(
     policies = dict(zip(names, bundles, strict=True))
     trained_for = {name: str(policy.provenance["task"]) for name, policy in policies.items()}
     tasks = list(dict.fromkeys(trained_for.values()))
-    records, served = evaluate(prepared, policies, tasks, settings.split, settings.ncis, settings.seed, report)
+    split, seed = settings.split, settings.seed
+    runtime.start_ray()
+    report("clone", 0, 1)
+    clone = fit_clone(prepared, seed)
+    report("clone", 1, 1)
+    records, served = evaluate(prepared, policies, tasks, split, settings.ncis, seed, report, clone)
     if online:
-        from prefrec_ray.evaluation.clone import fit_clone
         from prefrec_ray.simulator.online import evaluate_online
 
-        imitation = {"imitation": fit_clone(prepared, settings.seed).policy}
-        records += evaluate_online(
-            prepared, policies, tasks, settings.split, seed=settings.seed, progress=report, controls=imitation
-        )
+        controls = {"imitation": clone.policy}
+        records += evaluate_online(prepared, policies, tasks, split, seed=seed, progress=report, controls=controls)
     records = [r for r in records if trained_for.get(r["subject"].rpartition(":")[2], r["task"]) == r["task"]]
-    write_evaluation(output, records, served, {"dataset": dataset, "split": settings.split})
+    write_evaluation(output, records, served, {"dataset": dataset, "split": split})
     return records

@@ -7,8 +7,6 @@ from typing import Any
 
 from rich.table import Table
 
-from prefrec_ray.reports.labels import subject
-
 STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 
@@ -17,7 +15,7 @@ def summary(records: Sequence[dict[str, Any]], task: str) -> Table:
     found: dict[str, dict[str, dict[str, Any]]] = {"online": {}, "ncis": {}}
     for record in records:
         if record["task"] == task:
-            found[record["estimator"]][subject(record)] = record
+            found[record["estimator"]][record["subject"]] = record
     online, ncis = found["online"], found["ncis"]
     first = online or ncis
     table = Table(box=None, pad_edge=False)

@@ -16,13 +16,5 @@ def labels(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) -> li
     return found if len(set(found)) == len(found) else [str(uri).rstrip("/") for uri in uris]
 
 
-def subject(record: Mapping[str, Any]) -> str:
-    """The subject of an evaluation's record; controls as words, so that `random_items` and `random items` are one."""
-    if record["role"] == "policy":
-        return str(record["subject"])
-    kind, colon, policy = record["subject"].partition(":")
-    return f"{kind.replace('_', ' ')}{colon}{policy}"
-
-
 def _text(key: str, value: Any) -> str:
     return f"seed {value}" if key == "seed" else str(value)

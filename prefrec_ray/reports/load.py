@@ -13,7 +13,7 @@ from pyarrow import fs
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.reports.labels import labels, subject
+from prefrec_ray.reports.labels import labels
 
 TEXT_COLUMNS = ("phase",)
 
@@ -69,7 +69,6 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
         if storage.exists(file):
             content = storage.read_json(file)
             for record in content["records"]:
-                record["subject"] = subject(record)
                 key = (record["task"], record["estimator"], record["subject"], str(record.get("settings")))
                 records.setdefault(key, record)
             served |= content.get("served") or {}

@@ -31,15 +31,6 @@ def test_evaluation_beside_and_inside_runs_counts_equal_records_once(runs: Path)
     assert [r["subject"] for r in whole.of("frequency", "online")] == ["paper", "robust", "imitation", "behaviour"]
 
 
-def test_controls_are_spelt_alike(runs: Path) -> None:
-    file = runs / "evaluation.json"
-    file.write_text(
-        file.read_text().replace("shuffled imitation", "shuffled_up:TD3_BC").replace('"robust"', '"TD3_BC"')
-    )
-    subjects = {record["subject"] for record in load_evaluation([str(runs)], []).records}
-    assert {"shuffled up:TD3_BC", "TD3_BC"} < subjects
-
-
 def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: holds no run \(expected config.json and progress.csv"):
