@@ -1,4 +1,5 @@
 import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def make_policy(seed: int = 0, hidden: tuple[int, ...] = (16, 8), items: int = 4
     sizes = [STATE.width, *hidden, 3]
     layers = [
         ((rng.normal(size=(b, a)) / np.sqrt(a)).astype(np.float32), rng.normal(size=b).astype(np.float32))
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        for a, b in pairwise(sizes)
     ]
     table = ItemTable(np.array([f"item {i}" for i in range(items)]), rng.uniform(-1, 1, (items, 3)))
     normaliser = Normaliser(rng.normal(size=STATE.width), rng.uniform(0.5, 2, STATE.width))

@@ -48,7 +48,7 @@ def evaluate(
     A record: method, task, estimator ("ncis"), subject, role ("policy", "placebo" or "control"), value, its 95 %
     interval over users ci_low to ci_high, ess (a share of the sessions), behaviour (equal weights), gain_ci_low to
     gain_ci_high (the interval of value - behaviour, both on the same users drawn), users, sessions, users_left_out,
-    settings. `progress(stage, done, total)` counts files; the behaviour `clone` is fitted by `fit_clone(dataset, seed)` if left out.
+    settings. `progress(stage, done, total)` counts files. `clone` is `fit_clone(dataset, seed)` if left out.
 
     Raises `UserError`: a policy's name that is taken, states that are not the data set's, a split without requests.
     """

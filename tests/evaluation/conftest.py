@@ -1,119 +1,24 @@
-"""A prepared data set made by hand, in the layout of docs/architecture.md."""
-
-import json
-from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from hand_made import direction, write_dataset
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement.levels import depth_levels, frequency_levels
-from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.mdp.normaliser import Normaliser
-from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 from prefrec_ray.policy import Policy
-
-ACTION_DIM = 2
-STATE = StateDefinition(feedback=("like",), user_features={}, action_dim=ACTION_DIM)
-#: Levels of the frequency task follow the first coordinate of a session's actions this much (log of the revisit time).
-EFFECT = 6.0
-
-
-def vectors(rows: np.ndarray) -> pa.Array:
-    rows = np.ascontiguousarray(rows, dtype=np.float32)
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
-
-
-def linear_policy(dataset: PreparedDataset, weight: np.ndarray, bias: np.ndarray, **changes: object) -> Policy:
-    """tanh(weight s + bias)."""
-    bounds = np.ones(ACTION_DIM, np.float32)
-    layers = [(np.float32(weight), np.float32(bias))]
-    return Policy(layers, -bounds, bounds, dataset.state, dataset.normaliser, dataset.items(), **changes)
-
-
-def direction(dataset: PreparedDataset, first: float) -> Policy:
-    """The behaviour's mean action shifted by `first` in its first coordinate."""
-    weight = behaviour_weight(dataset.state.width)
-    return linear_policy(dataset, weight, np.array([first, 0.0]))
-
-
-def behaviour_weight(width: int) -> np.ndarray:
-    return 0.5 * np.random.default_rng(99).normal(size=(ACTION_DIM, width)) / np.sqrt(width)
-
-
-def write_dataset(folder: Path, users: int, files: int = 4, seed: int = 0) -> PreparedDataset:
-    """`users` in each split; actions are a noisy function of the state; a session whose actions are large in the first
-    coordinate is followed by a sooner return."""
-    rng = np.random.default_rng(seed)
-    embeddings = rng.uniform(-1, 1, (300, ACTION_DIM))
-    items = ItemTable(np.arange(300) + 1000, embeddings)
-    weight = behaviour_weight(STATE.width)
-    for name in ("sessions", "transitions", "requests/test", "requests/validation", "requests/train"):
-        (folder / name).mkdir(parents=True)
-    items.save(str(folder / "items.parquet"))
-    counts = {split: dict.fromkeys(("users", "sessions", "requests", "transitions"), 0) for split in SPLITS}
-    for number in range(files):
-        sessions = []
-        for place, split in enumerate(SPLITS):
-            rows = []
-            for user in range(number, users, files):
-                depth = rng.geometric(0.25, rng.integers(1, 12))
-                index = np.repeat(np.arange(len(depth)), depth)
-                states = rng.normal(size=(len(index), STATE.width)).astype(np.float32)
-                wish = np.tanh(states @ weight.T) + 0.3 * rng.normal(size=(len(index), ACTION_DIM))
-                shown = items.nearest(wish, 1, "nearest")[:, 0]
-                actions = items.embeddings[shown]
-                mean_first = np.bincount(index, actions[:, 0]) / depth
-                revisit = np.exp(13 - EFFECT * mean_first + 0.3 * rng.normal(size=len(depth)))
-                revisit[-1] = np.nan
-                user_id = 3 * user + place
-                rows.append(
-                    (np.full(len(index), user_id), index, np.arange(len(index)), items.ids[shown], states, actions)
-                )
-                one = np.zeros(len(depth), np.int64)
-                levels = depth_levels(one, depth), frequency_levels(one, revisit)
-                sessions.append((one + user_id, np.arange(len(depth)), depth, revisit, *levels, [split] * len(depth)))
-            columns = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
-            table = pa.table(
-                {
-                    **dict(zip(("user_id", "session_index", "step", "item_id"), columns, strict=False)),
-                    "state": vectors(columns[4]),
-                    "action": vectors(columns[5]),
-                }
-            )
-            pq.write_table(table, folder / "requests" / split / f"part-{number:05d}.parquet")
-            counts[split]["requests"] += table.num_rows
-            if split == "train":
-                transitions = table.select(["state", "action"]).rename_columns(["obs", "action"])
-                pq.write_table(transitions, folder / "transitions" / f"part-{number:05d}.parquet")
-        columns = [np.concatenate(parts) for parts in zip(*sessions, strict=True)]
-        names = ("user_id", "session_index", "depth", "revisit_ms", "level_depth", "level_frequency", "split")
-        arrays = {n: pa.array(c, from_pandas=c.dtype == np.float64) for n, c in zip(names, columns, strict=True)}
-        pq.write_table(pa.table(arrays), folder / "sessions" / f"part-{number:05d}.parquet")
-    metadata = {
-        "schema_version": 1,
-        "counts": counts,
-        "state_dim": STATE.width,
-        "action_dim": ACTION_DIM,
-        "action_low": -1.0,
-        "action_high": 1.0,
-        "state": STATE.to_dict(),
-        "normaliser": Normaliser(np.zeros(STATE.width), np.ones(STATE.width)).to_dict(),
-        "settings": {},
-        "seed": seed,
-        "tasks": ["depth", "frequency", "mixture"],
-        "teachers": [],
-        "mixture_weight": 0.5,
-    }
-    (folder / "metadata.json").write_text(json.dumps(metadata))
-    return PreparedDataset.open(str(folder))
-
-
-SPLITS = ("train", "validation", "test")
 
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     return write_dataset(tmp_path_factory.mktemp("evaluation") / "dataset", users=240)
+
+
+@pytest.fixture(scope="session")
+def clone(dataset: PreparedDataset, ray_session: None) -> BehaviourClone:
+    return fit_clone(dataset, seed=0)
+
+
+@pytest.fixture(scope="session")
+def policies(dataset: PreparedDataset) -> dict[str, Policy]:
+    return {
+        "right": direction(dataset, 0.8, provenance={"method": "TD3_BC"}),
+        "left": direction(dataset, -0.8, serving="dot"),
+    }

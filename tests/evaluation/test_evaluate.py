@@ -1,0 +1,220 @@
+import json
+import math
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hand_made import behaviour_weight, direction, linear_policy, write_dataset
+
+from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation import NcisSettings, evaluate, write_evaluation
+from prefrec_ray.evaluation.clone import BehaviourClone
+from prefrec_ray.evaluation.records import task_records
+from prefrec_ray.evaluation.sessions import Sessions
+from prefrec_ray.evaluation.subjects import Subject
+
+TASKS = ("depth", "frequency", "mixture")
+
+
+@pytest.fixture(scope="module")
+def evaluated(dataset: PreparedDataset, policies: dict, clone: BehaviourClone) -> tuple[list[dict], dict]:
+    calls: list[tuple] = []
+    found = evaluate(dataset, policies, TASKS, progress=lambda *call: calls.append(call), clone=clone)
+    assert calls == [("evaluate", done, 4) for done in (1, 2, 3, 4)]
+    return found
+
+
+def by_subject(records: list[dict], task: str) -> dict[str, dict]:
+    return {record["subject"]: record for record in records if record["task"] == task}
+
+
+def plain_value(dataset: PreparedDataset, policy: object, clone: BehaviourClone, task: str) -> tuple[float, float]:
+    """The default NCIS and the behaviour value by plain loops over the files' own rows."""
+    sigma = 2 * clone.residual_rms
+    sessions = [row for file in dataset.files("sessions") for row in dataset.read(file).to_pylist()]
+    requests: dict[tuple[int, int], list[float]] = {}
+    for file in dataset.files("requests", "test"):
+        table = dataset.read(file)
+        states, logged = tensor(table["state"]), tensor(table["action"]).astype(np.float64)
+        ours = ((logged - policy.act(states)) ** 2).sum(axis=1)
+        clones = ((logged - clone.policy.act(states)) ** 2).sum(axis=1)
+        for user, index, log_ratio in zip(
+            table["user_id"].to_pylist(), table["session_index"].to_pylist(), clones - ours, strict=True
+        ):
+            requests.setdefault((user, index), []).append(log_ratio / (2 * sigma**2))
+    weighted: dict[int, list[tuple[float, float]]] = {}
+    for row in sessions:
+        depth, frequency = row["level_depth"], row["level_frequency"]
+        mixture = None if frequency is None else (depth + frequency) / 2
+        level = {"depth": depth, "frequency": frequency, "mixture": mixture}[task]
+        if row["split"] == "test" and level is not None:
+            logs = requests[row["user_id"], row["session_index"]]
+            rho = min(10.0, math.exp(sum(logs) / len(logs)))
+            weighted.setdefault(row["user_id"], []).append((rho, level))
+    users = list(weighted.values())
+    value = np.mean([sum(r * x for r, x in user) / sum(r for r, _ in user) for user in users])
+    return float(value), float(np.mean([np.mean([x for _, x in user]) for user in users]))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_whole_way_equals_plain_loops(
+    dataset: PreparedDataset, evaluated: tuple, policies: dict, clone: BehaviourClone, task: str
+) -> None:
+    found = by_subject(evaluated[0], task)
+    for name, policy in policies.items():
+        value, behaviour = plain_value(dataset, policy, clone, task)
+        assert found[name]["value"] == pytest.approx(value, abs=1e-5)
+        assert found[name]["behaviour"] == pytest.approx(behaviour, abs=1e-12)
+
+
+def test_a_record_says_it_all(evaluated: tuple, dataset: PreparedDataset, clone: BehaviourClone) -> None:
+    records = by_subject(evaluated[0], "frequency")
+    roles = {subject: record["role"] for subject, record in records.items()}
+    assert roles == {
+        "right": "policy",
+        "left": "policy",
+        **dict.fromkeys(["shuffled:right", "shuffled:left", "shuffled:imitation"], "placebo"),
+        **dict.fromkeys(["constant action", "random items"], "placebo"),
+        **dict.fromkeys(["imitation", "length only:right", "length only:left"], "control"),
+    }
+    sessions = [row for file in dataset.files("sessions") for row in dataset.read(file).to_pylist()]
+    sessions = [row for row in sessions if row["split"] == "test"]
+    kept = sum(row["level_frequency"] is not None for row in sessions)
+    alone = sum(count == 1 for count in Counter(row["user_id"] for row in sessions).values())
+    for record in records.values():
+        assert record["ci_low"] <= record["value"] <= record["ci_high"]
+        assert record["gain_ci_low"] <= record["value"] - record["behaviour"] + 1e-12
+        assert record["value"] - record["behaviour"] <= record["gain_ci_high"] + 1e-12
+        assert 0 < record["ess"] <= 1 + 1e-12
+        assert (record["sessions"], record["users_left_out"], record["users"]) == (kept, alone, 240 - alone)
+        assert record["settings"]["residual_rms"] == clone.residual_rms
+        assert record["settings"]["mode"] == "ratio"
+    assert alone > 0
+    assert (records["right"]["method"], records["left"]["method"]) == ("TD3_BC", "left")
+
+
+def test_ranks_by_what_good_sessions_did(evaluated: tuple) -> None:
+    found = by_subject(evaluated[0], "frequency")
+    assert found["right"]["gain_ci_low"] > 0.2
+    assert found["left"]["gain_ci_high"] < -0.2
+    assert found["imitation"]["value"] == pytest.approx(found["imitation"]["behaviour"], abs=1e-12)
+    assert found["imitation"]["ess"] == pytest.approx(1)
+
+
+def test_everybody_scores_the_behaviours_value_where_actions_change_nothing(ray_session: None, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", users=240, effect=0.0)
+    records, _ = evaluate(dataset, {"right": direction(dataset, 0.8)}, ["frequency"])
+    assert len(records) == 7
+    for record in records:
+        assert record["value"] == pytest.approx(record["behaviour"], abs=0.05)
+
+
+def test_session_length_explains_none_of_a_gain_in_frequency(evaluated: tuple) -> None:
+    found = by_subject(evaluated[0], "frequency")
+    gain = found["right"]["value"] - found["right"]["behaviour"]
+    by_length = found["length only:right"]["value"] - found["right"]["behaviour"]
+    assert abs(by_length) < 0.2 * gain
+
+
+def test_what_is_served(evaluated: tuple, dataset: PreparedDataset, policies: dict) -> None:
+    served = evaluated[1]
+    assert set(served) == {"right", "left", "imitation", "behaviour"}
+    rows = {"state": [], "item_id": []}
+    for file in dataset.files("requests", "test"):
+        table = dataset.read(file)
+        rows["state"].append(tensor(table["state"]))
+        rows["item_id"].append(table["item_id"].to_numpy())
+    states, logged = np.concatenate(rows["state"]), np.concatenate(rows["item_id"])
+    assert len(states) < 20_000  # the sample is everything
+    for name, policy in policies.items():
+        ids, counts = np.unique(policy.recommend(states, 1), return_counts=True)
+        actions = policy.act(states)
+        distances = np.linalg.norm(actions[:, None] - policy.items.embeddings, axis=2).min(axis=1)
+        assert served[name]["requests"] == len(states)
+        assert served[name]["distinct_items"] == len(ids)
+        top = served[name]["top_items"][0]
+        assert top["share"] == pytest.approx(counts.max() / len(states))
+        assert top["item_id"] in ids[counts == counts.max()]
+        assert len(served[name]["top_items"]) == min(20, len(ids))
+        assert served[name]["item_distance"] == pytest.approx(distances.mean(), rel=1e-4)
+        assert served[name]["action_saturation"] == pytest.approx((np.abs(actions) >= 0.99).mean(), abs=1e-6)
+    assert served["behaviour"]["distinct_items"] == len(np.unique(logged))
+
+
+def test_the_order_of_rows_and_files_does_not_matter(
+    dataset: PreparedDataset, evaluated: tuple, policies: dict, clone: BehaviourClone, tmp_path: Path
+) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(dataset.uri, mixed)
+    rng = np.random.default_rng(0)
+    renamed = dict(zip(range(4), rng.permutation(4), strict=True))
+    for source, target in renamed.items():
+        for folder in ("requests/test", "sessions"):
+            table = pq.read_table(f"{dataset.uri}/{folder}/part-{source:05d}.parquet")
+            table = table.take(rng.permutation(len(table)))
+            pq.write_table(table, mixed / folder / f"part-{target:05d}.parquet")
+    for aggregate in ("first", "geometric"):
+        settings = NcisSettings(aggregate=aggregate)
+        there, here = (
+            by_subject(evaluate(data, policies, ["frequency"], settings=settings, clone=clone)[0], "frequency")
+            for data in (PreparedDataset.open(str(mixed)), dataset)
+        )
+        for name in ("right", "left", "constant action", "length only:right"):
+            for key in ("value", "ess", "behaviour"):
+                assert there[name][key] == pytest.approx(here[name][key], abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_records(
+    dataset: PreparedDataset, evaluated: tuple, policies: dict, clone: BehaviourClone
+) -> None:
+    assert evaluate(dataset, policies, TASKS, clone=clone) == evaluated
+
+
+def test_a_policy_equal_to_the_clone_scores_like_it(dataset: PreparedDataset, clone: BehaviourClone) -> None:
+    records, _ = evaluate(dataset, {"copy": clone.policy}, ["depth"], split="validation", clone=clone)
+    found = by_subject(records, "depth")
+    assert found["copy"]["value"] == pytest.approx(found["copy"]["behaviour"], abs=1e-12)
+    assert found["copy"]["users_left_out"] == 0
+
+
+def test_sessions_without_a_level_are_left_out() -> None:
+    level = np.array([1.0, np.nan, 3.0, np.nan, np.nan, 5.0])
+    log_rho = np.log([[1.0], [9.0], [3.0], [2.0], [2.0], [7.0]])
+    sessions = Sessions(np.array([0, 0, 0, 1, 1, 2]), level, level, np.ones(6), log_rho)
+    (record, length_only) = task_records(sessions, level, [Subject("p", "m", "policy")], cap=None, seed=0)
+    assert record["value"] == pytest.approx((2.5 + 5) / 2)
+    assert length_only["value"] == record["behaviour"] == pytest.approx((2 + 5) / 2)
+    assert (record["users"], record["sessions"], record["users_left_out"]) == (2, 3, 1)
+
+
+def test_nobody_with_a_level_is_one_line() -> None:
+    nothing = np.full(2, np.nan)
+    sessions = Sessions(np.array([0, 1]), np.ones(2), nothing, np.ones(2), np.zeros((2, 1)))
+    with pytest.raises(UserError, match="no session has a level"):
+        task_records(sessions, nothing, [Subject("p", "m", "policy")], None, 0)
+
+
+def test_mistakes_are_one_line(dataset: PreparedDataset, policies: dict, clone: BehaviourClone, tmp_path: Path) -> None:
+    right = policies["right"]
+    for name in ("imitation", "shuffled:x"):
+        with pytest.raises(UserError, match=f"policy name '{name}'"):
+            evaluate(dataset, {name: right}, ["depth"], clone=clone)
+    shifted = type(right.normaliser)(right.normaliser.mean + 1, right.normaliser.std)
+    other = linear_policy(dataset, behaviour_weight(dataset.state.width), np.zeros(2), normaliser=shifted)
+    with pytest.raises(UserError, match="policy 'other': its states are not those of"):
+        evaluate(dataset, {"other": other}, ["depth"], clone=clone)
+    with pytest.raises(UserError, match="no requests in the split 'elsewhere'"):
+        evaluate(dataset, policies, ["depth"], split="elsewhere", clone=clone)
+
+
+def test_the_file_reads_back(evaluated: tuple, tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    write_evaluation(str(path), *evaluated, {"dataset": "somewhere", "split": "test"})
+    content = json.loads(path.read_text())
+    assert (content["schema_version"], content["dataset"], content["split"]) == (1, "somewhere", "test")
+    assert content["records"] == evaluated[0]
+    assert content["served"]["behaviour"]["top_items"] == evaluated[1]["behaviour"]["top_items"]
