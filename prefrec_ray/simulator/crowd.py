@@ -68,7 +68,8 @@ class Crowd:
 
         self.exposure = law.memory_discount * self.exposure - 2.0 * (clickbait - 0.5) + law.innovation * innovation
         after = self.satisfaction
-        stay = law.stay_base + self.traits.patience + law.stay_click * feedback[:, 0] + law.stay_satisfaction * after
+        clicked = feedback[:, FEEDBACK.index("click")]
+        stay = law.stay_base + self.traits.patience + law.stay_click * clicked + law.stay_satisfaction * after
         leaves = uniform[-1] >= sigmoid(stay)
         away = np.exp(self.traits.log_gap - law.gap_satisfaction * (after - 0.5) + law.gap_noise * gap_noise)
         # A second to swipe, or a second more than the rule that tells sessions apart.
