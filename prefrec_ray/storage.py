@@ -26,6 +26,11 @@ def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
         raise UserError(f"{text}: not a path or URI that pyarrow opens ({error})") from error
 
 
+def absolute(uri: str) -> str:
+    """`uri` as workers in other folders find it: a local path becomes absolute."""
+    return str(uri) if "://" in str(uri) else filesystem(uri)[1]
+
+
 def join(uri: str, *parts: str) -> str:
     """`uri` with `parts` below it."""
     return "/".join([str(uri).rstrip("/"), *parts])

