@@ -109,9 +109,9 @@ class _Actor(nn.Module):
 def _batches(dataset: PreparedDataset, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Endless batches of (states, actions), one shard in memory at a time, in an order drawn anew for every pass."""
     files = dataset.files("transitions")
-    if not files:
-        raise UserError(f"{dataset.uri}: no transitions; the behaviour clone of NCIS is fitted on them")
-    while True:
+    rows_seen = -1
+    while rows_seen:
+        rows_seen = 0
         for number in rng.permutation(len(files)):
             table = dataset.read(files[number], columns=["obs", "action"])
             states, actions = tensor(table["obs"]), tensor(table["action"])
@@ -119,6 +119,8 @@ def _batches(dataset: PreparedDataset, rng: np.random.Generator) -> Iterator[tup
             for start in range(0, len(order), BATCH):
                 rows = np.sort(order[start : start + BATCH])
                 yield states[rows], actions[rows]
+            rows_seen += len(order)
+    raise UserError(f"{dataset.uri}: no transitions; the behaviour clone of NCIS is fitted on them")
 
 
 def _held_out(dataset: PreparedDataset, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,6 +132,6 @@ def _held_out(dataset: PreparedDataset, rng: np.random.Generator) -> tuple[torch
         rows = np.sort(rng.permutation(table.num_rows)[: -(-HELD_OUT_ROWS // len(files))])
         states.append(tensor(table["state"])[rows])
         actions.append(tensor(table["action"])[rows])
-    if not sum(map(len, states)):
+    if not any(map(len, states)):
         raise UserError(f"{dataset.uri}: no validation requests; the behaviour clone of NCIS is stopped on them")
     return torch.from_numpy(np.concatenate(states)), torch.from_numpy(np.concatenate(actions))

@@ -25,7 +25,7 @@ class Sessions:
     @classmethod
     def concatenate(cls, parts: list[Sessions]) -> Sessions:
         """All sessions of several parts, which have no user in common."""
-        users = np.cumsum([0, *(part.user[-1] + 1 for part in parts[:-1])])
+        users = np.cumsum([0, *(part.user.max(initial=-1) + 1 for part in parts[:-1])])
         columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
         columns["user"] += np.repeat(users, [len(part.user) for part in parts])
         return cls(**columns)
@@ -46,8 +46,9 @@ def session_rows(requests: pa.Table, sessions: pa.Table, file: str) -> tuple[np.
     `sessions` as from `read_sessions`. Raises `UserError` where the requests are not exactly those of these sessions.
     """
     users = pc.unique(sessions["user_id"])
-    stride = 1 + max(pc.max(sessions["session_index"]).as_py(), pc.max(requests["session_index"]).as_py())
-    expected, found = (_user_codes(t, users) * stride + t["session_index"].to_numpy() for t in (sessions, requests))
+    tables = (sessions, requests)
+    stride = 1 + max(table["session_index"].to_numpy().max(initial=0) for table in tables)
+    expected, found = (_user_codes(table, users) * stride + table["session_index"].to_numpy() for table in tables)
     order = np.lexsort((requests["step"].to_numpy(), found))
     keys, first, length = np.unique(found[order], return_index=True, return_counts=True)
     if not np.array_equal(keys, expected) or not np.array_equal(length, sessions["depth"].to_numpy()):
