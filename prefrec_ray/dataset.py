@@ -93,6 +93,12 @@ class PreparedDataset:
         return Normaliser.from_dict(self.metadata.normaliser)
 
 
+def tensor_array(values: np.ndarray) -> pa.FixedSizeListArray:
+    """float32 [n, d] as a column; elements that cannot be null are read from Parquet several times faster."""
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False), values.shape[1])
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values, np.float32).ravel()), type=kind)
+
+
 def tensor(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """A fixed_size_list<float32> column as float32 [n, d]; a view where the column is one chunk."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,10 +91,8 @@ def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) 
 def to_numbers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
     """float64 [n], NaN for null; booleans, and the words true and false, are 1 and 0."""
     if _is_text(column.type):
-        try:
+        with suppress(pa.ArrowInvalid):  # not these words: numbers, or an error that names the row
             column = column.cast(pa.bool_())
-        except pa.ArrowInvalid:
-            pass  # numbers, or an error that names the row
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     return _cast(column, pa.float64(), place, name, "a number").to_numpy()

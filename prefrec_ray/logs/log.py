@@ -18,8 +18,8 @@ class Log:
     """Interactions, and what is known of users and items; interactions stay in Ray Data, the two tables do not."""
 
     # user_id, item_id (int64 or string), timestamp (int64, ms UTC), order (int64: position in the log, breaks ties of
-    # time)[, session_id (int64 or string)][, dwell_ms (float64, NaN where unknown)][, reward (float32)], and one float32
-    # column a feedback
+    # time)[, session_id (int64 or string)][, dwell_ms (float64, NaN where unknown)][, reward (float32)], and a
+    # float32 column a feedback
     interactions: ray.data.Dataset
     rows: int  # how many interactions there are; of a CSV file a guess by its size
     feedback: tuple[str, ...]  # names of the feedback columns, in the order of the state

@@ -57,7 +57,7 @@ class FilesSource(Settings):
     session: str | None = None
     dwell: str | None = None
     dwell_unit: Literal["s", "ms"] = "ms"
-    feedback: dict[str, str] = {}
+    feedback: dict[str, str] = Field(default_factory=dict)
     reward: str | None = None
     users: UsersTable | None = None
     items: ItemsTable | None = None
