@@ -9,6 +9,7 @@ import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.training_data import TrainingData
+from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
 from prefrec_ray.algorithms.data import PreparedData
@@ -30,7 +31,6 @@ class OfflineAlgorithm(Algorithm):
         """Builds RLlib's parts, then fetches what the diagnostics look at."""
         super().setup(config)
         self._items = self.offline_data.dataset.items()
-        self._probe = ray.get(self.offline_data.probe)
         self._report: dict[str, Any] = {}
 
     def training_step(self) -> None:
@@ -58,6 +58,10 @@ class OfflineAlgorithm(Algorithm):
             place[leaf] = value
         results["done"] = self.iteration + 1 >= self.offline_data.schedule.iterations
         return results
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Loads a checkpoint. RLlib's own also syncs env runners, which an offline algorithm does not have."""
+        Checkpointable.restore_from_path(self, path, *args, **kwargs)
 
     def _pretrain(self, position: Position) -> dict[str, float]:
         plans = self.offline_data.preference_plans(position)
@@ -91,7 +95,8 @@ class OfflineAlgorithm(Algorithm):
 
     def _diagnose(self) -> dict[str, float]:
         """Held-out accuracy of the reward and a look at the policy, by the first learner."""
-        data, items, probe, serving = self.offline_data, self._items, self._probe, self.config.serving
+        data, items, serving = self.offline_data, self._items, self.config.serving
+        probe = data.probe
         held_out = data.held_out if self.config.uses_preferences else None
 
         def look(learner: Any) -> dict[str, float]:

@@ -120,6 +120,7 @@ class OfflineConfig(AlgorithmConfig):
         return {
             "hidden_sizes": list(self.hidden_sizes),
             "seed": self.data_seed,
+            "reward_source": self.reward_source,
             "reward_input": self.reward_input,
             "reward_columns": self.reward_columns(dataset.state) or [],
             "provenance": {
@@ -140,9 +141,6 @@ class OfflineConfig(AlgorithmConfig):
         """The method's module over the data set's spaces."""
         settings = self.module_settings(PreparedDataset.open(str(self.input_)))
         return RLModuleSpec(module_class=self.module_class(), model_config=settings)
-
-    def build_learner_connector(self, *args: Any, **kwargs: Any) -> None:
-        """No connectors: columns go from the object store to the learner as they are."""
 
     def validate(self) -> None:
         """Checks every setting against the others and against the data set. Raises `UserError`."""

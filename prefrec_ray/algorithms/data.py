@@ -65,7 +65,9 @@ class PreparedData(OfflineData):
             self.preferences = load_buffer(self.dataset.uri, config.task, "train", [teacher], columns)
             self.held_out = load_buffer(self.dataset.uri, config.task, "validation", held_out, columns)
             self.pairs = len(ray.get(self.preferences))
-        self.probe = _probe_states.remote(self.dataset.uri, config.data_seed)
+            # All is read before the learners exist: they may take the last processors, and reading would never begin.
+            ray.get(self.held_out)
+        self.probe: np.ndarray = ray.get(_probe_states.remote(self.dataset.uri, config.data_seed))
         self.schedule = self._schedule()
 
     def _lane_rows(self) -> int:
@@ -126,7 +128,7 @@ def _load_shards(dataset: PreparedDataset) -> tuple[list[ray.ObjectRef], list[in
         _read_shard, batch_size=None, fn_kwargs={"uri": dataset.uri}
     )
     bundles = list(shards.materialize().iter_internal_ref_bundles())
-    blocks = [(ref, metadata.num_rows) for bundle in bundles for ref, metadata in bundle.blocks]
+    blocks = [(block.ref, block.metadata.num_rows) for bundle in bundles for block in bundle.blocks]
     if len(blocks) != len(files):
         raise UserError(
             f"{dataset.path('transitions')}: shards are too large for one block each; prepare the data again"

@@ -25,11 +25,11 @@ def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer) -> dict[str, f
         rewards = torch.cat([net.reward(chunk.to(_device(net))).cpu() for chunk in _chunks(buffer.inputs)])
         # Every row is scored once; a segment's sum is a difference of running sums.
         running = torch.cat([torch.zeros(1, dtype=torch.float64), rewards.double().cumsum(0)])
-        first = torch.from_numpy(buffer.first)
+        first = torch.tensor(buffer.first)
         returns = running[first + buffer.length] - running[first]
         logit = preference_logit(returns[:, 0], returns[:, 1])
-    label = torch.from_numpy(buffer.label)
-    within = torch.from_numpy(buffer.within)
+    label = torch.tensor(buffer.label)
+    within = torch.tensor(buffer.within)
     found = {}
     for name, kind in (("any_users", ~within), ("within_user", within)):
         decided = kind & (label != 0.5)
@@ -58,7 +58,8 @@ def look_at_policy(actor: nn.Module, states: np.ndarray, items: ItemTable, servi
 
 
 def _chunks(rows: np.ndarray) -> list[torch.Tensor]:
-    return [torch.from_numpy(rows[i : i + _CHUNK]) for i in range(0, len(rows), _CHUNK)]
+    # Copies: what the object store holds is read-only, which torch does not know.
+    return [torch.tensor(rows[i : i + _CHUNK]) for i in range(0, len(rows), _CHUNK)]
 
 
 def _device(module: nn.Module) -> torch.device:

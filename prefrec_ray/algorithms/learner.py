@@ -142,10 +142,10 @@ class OfflineLearner(TorchLearner):
     def _preference_logits(self, buffer: PreferenceBuffer, pairs: Any) -> Tensor:
         # A pass for either side: the two gradients of the reward's output bias, which Eq. 3 cancels, are then sums of
         # the same numbers with opposite signs, exactly zero. Adam would make a full step of any rounding that is left.
-        steps, inputs = torch.arange(buffer.length), torch.from_numpy(buffer.inputs)
+        steps = np.arange(buffer.length)
         returns = []
-        for first in torch.from_numpy(buffer.first[pairs]).unbind(1):
-            rows = inputs[first[:, None] + steps].to(self.device)
+        for first in buffer.first[pairs].T:
+            rows = torch.from_numpy(buffer.inputs[first[:, None] + steps]).to(self.device)
             returns.append(self.net.reward(rows).sum(-1))
         return preference_logit(*returns)
 

@@ -15,7 +15,8 @@ from prefrec_ray.algorithms.networks import DeterministicActor, Scalar
 class OfflineModule(TorchRLModule):
     """Holds `reward` and what a method adds in `setup_method`, which must set `actor` (states -> actions in bounds).
 
-    `model_config` (made by `OfflineConfig.module_settings`) gives hidden_sizes, seed, reward_input and reward_columns.
+    `model_config` (made by `OfflineConfig.module_settings`) gives hidden_sizes, seed,
+    reward_source, reward_input and reward_columns.
     """
 
     actor: nn.Module
@@ -28,6 +29,7 @@ class OfflineModule(TorchRLModule):
         self.hidden_sizes = tuple(settings["hidden_sizes"])
         self.state_dim = int(self.observation_space.shape[0])
         self.action_dim = int(self.action_space.shape[0])
+        self.given_reward = settings["reward_source"] == "column"
         self.next_state_reward = settings["reward_input"] == "next_state"
         # Weights depend on the seed alone: every learner of a group starts from the same ones.
         with torch.random.fork_rng(devices=[]):
@@ -54,7 +56,7 @@ class OfflineModule(TorchRLModule):
 
     def label(self, batch: dict[str, Tensor]) -> Tensor:
         """Rewards [B] of a batch of transitions, standardised (mean 0 and deviation 1 where that is off)."""
-        if Columns.REWARDS in batch:
+        if self.given_reward:
             raw = batch[Columns.REWARDS]
         elif self.next_state_reward:
             raw = self.reward(batch[Columns.NEXT_OBS].index_select(1, self.reward_columns))

@@ -1,0 +1,284 @@
+"""PrefRec's learner inside RLlib: equal to the plain algorithm, to itself, and for any number of learners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from plain_algorithm1 import PlainPrefRec
+from ray.rllib.core import DEFAULT_MODULE_ID
+
+from prefrec_ray.algorithms import PrefRec, PrefRecConfig
+from prefrec_ray.dataset import tensor
+
+NETWORKS = ("reward", "value", "q", "target_q", "actor")
+SMALL = {
+    "train_batch_size_per_learner": 64,
+    "preference_batch_size": 16,
+    "hidden_sizes": (16, 16, 16),
+    "updates_per_iteration": 10,
+    "pretrain_epochs": 1,
+    "num_epochs": 2,
+    "finetune_reward": True,
+}
+#: Rates at which 50 steps move the weights by far more than the tolerance.
+RATES = {"actor_lr": 3e-4, "critic_lr": 1e-3, "value_lr": 1e-3, "reward_lr": 1e-3}
+
+
+def config(dataset: str, **settings: Any) -> PrefRecConfig:
+    learners = settings.pop("num_learners", 0)
+    return (
+        PrefRecConfig()
+        .offline_data(input_=dataset)
+        .training(**{"task": "depth", **SMALL, **settings})
+        .learners(num_learners=learners)
+        .debugging(seed=5)
+    )
+
+
+@pytest.fixture
+def build() -> Iterator[Callable[..., PrefRec]]:
+    built: list[PrefRec] = []
+
+    def make(dataset: str, **settings: Any) -> PrefRec:
+        built.append(config(dataset, **settings).build_algo())
+        return built[-1]
+
+    yield make
+    for algorithm in built:
+        algorithm.stop()
+
+
+def weights(algorithm: PrefRec) -> dict[str, np.ndarray]:
+    state = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]
+    return {name: np.array(value) for name, value in state[DEFAULT_MODULE_ID].items()}
+
+
+def plain_copy(algorithm: PrefRec, **settings: Any) -> PlainPrefRec:
+    """The plain algorithm with the learner's networks."""
+    net = algorithm.learner_group._learner.net
+    nets = {
+        name: [
+            (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
+            for layer in getattr(net, name).net
+            if isinstance(layer, torch.nn.Linear)
+        ]
+        for name in NETWORKS
+    }
+    learner = algorithm.config
+    names = ("gamma", "expectile", "tau", "actor_lr", "critic_lr", "value_lr", "reward_lr", "reward_input")
+    return PlainPrefRec.from_state(
+        nets,
+        **{name: getattr(learner, name) for name in names},
+        reward_columns=np.array(learner.reward_columns(algorithm.offline_data.dataset.state) or []),
+        finetune_reward=learner.finetune_reward,
+        **settings,
+    )
+
+
+def segments(dataset: Any, task: str, teacher: str) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
+    """States, actions and next states of all pairs, cut from the request files one by one."""
+    requests: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
+    for file in dataset.files("requests", "train"):
+        table = pq.read_table(file)
+        users, states, actions = table["user_id"].to_numpy(), tensor(table["state"]), tensor(table["action"])
+        for user in np.unique(users):
+            requests[user] = (states[users == user], actions[users == user])
+    pairs = pq.read_table(dataset.path("preferences", task, "train.parquet")).to_pylist()
+    pairs = [row for row in pairs if row["teacher"] == teacher]
+    sides = []
+    for side in (0, 1):
+        cut: dict[str, list[np.ndarray]] = {"states": [], "actions": [], "next_states": []}
+        for row in pairs:
+            states, actions = requests[row[f"user_{side}"]]
+            start, stop = row[f"start_{side}"], row[f"start_{side}"] + row["length"]
+            cut["states"].append(states[start:stop])
+            cut["actions"].append(actions[start:stop])
+            cut["next_states"].append(states[start + 1 : stop + 1])
+        sides.append({name: np.stack(values) for name, values in cut.items()})
+    return sides, np.array([row["label"] for row in pairs], dtype=np.float32)
+
+
+def take(side: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(values[rows]) for name, values in side.items()}
+
+
+@pytest.mark.parametrize("recipe", ["paper", "robust"])
+def test_fifty_steps_equal_the_plain_algorithm(tiny_dataset: str, build: Callable[..., PrefRec], recipe: str) -> None:
+    algorithm = build(
+        tiny_dataset,
+        recipe=recipe,
+        **{**SMALL, "updates_per_iteration": 50, "num_epochs": 3},
+        **RATES,
+        standardise_reward=False,
+    )
+    data = algorithm.offline_data
+    teacher = f"{algorithm.config.pairing}_{algorithm.config.scoring}"
+    (side_0, side_1), label = segments(data.dataset, "depth", teacher)
+    plain = plain_copy(algorithm)
+
+    position = data.schedule.at(0)
+    (plan,) = data.preference_plans(position)
+    for index in range(position.count):
+        rows = plan.rows(index)
+        plain.pretrain_step(take(side_0, rows), take(side_1, rows), torch.from_numpy(label[rows]))
+    algorithm.train()
+
+    position = data.schedule.at(1)
+    assert position.count == 50
+    (plan,) = data.sample(position)
+    before = weights(algorithm)
+    for index, batch in enumerate(plan.transitions.batches(torch.device("cpu"))):
+        rows = plan.preferences.rows(index)
+        preferences = (take(side_0, rows), take(side_1, rows), torch.from_numpy(label[rows]))
+        plain.step(batch["obs"], batch["actions"], batch["new_obs"], preferences)
+    algorithm.train()
+
+    after, moved = weights(algorithm), {}
+    for name in NETWORKS:
+        for layer, pair in enumerate(plain.nets[name]):
+            for kind, expected in zip(("weight", "bias"), pair, strict=True):
+                key = f"{name}.net.{2 * layer}.{kind}"
+                np.testing.assert_allclose(after[key], expected.detach().numpy(), atol=1e-5, err_msg=key)
+                moved[name] = max(moved.get(name, 0.0), float(np.abs(after[key] - before[key]).max()))
+    assert min(moved.values()) > 5e-4, "the comparison says nothing where nothing moves"
+
+
+def test_same_seed_same_weights(tiny_dataset: str, build: Callable[..., PrefRec]) -> None:
+    runs = []
+    for _ in range(2):
+        algorithm = build(tiny_dataset)
+        for _ in range(3):
+            algorithm.train()
+        runs.append(weights(algorithm))
+    for name, value in runs[0].items():
+        assert np.array_equal(value, runs[1][name]), name
+
+
+def test_another_seed_gives_other_weights(tiny_dataset: str, build: Callable[..., PrefRec]) -> None:
+    first = weights(build(tiny_dataset))
+    other = config(tiny_dataset).debugging(seed=6).build_algo()
+    assert not np.array_equal(first["actor.net.0.weight"], weights(other)["actor.net.0.weight"])
+    other.stop()
+
+
+@pytest.mark.parametrize("recipe", ["paper", "robust"])
+def test_two_learners_equal_one(tiny_dataset: str, build: Callable[..., PrefRec], recipe: str) -> None:
+    results = []
+    for learners in (1, 2):
+        algorithm = build(
+            tiny_dataset,
+            **{**SMALL, "train_batch_size_per_learner": 64 // learners},
+            recipe=recipe,
+            num_learners=learners,
+        )
+        rows = [algorithm.train() for _ in range(3)]
+        results.append((weights(algorithm), rows[-1]["losses"]))
+        algorithm.stop()
+    (one, losses_one), (two, losses_two) = results
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, atol=1e-4, err_msg=name)
+    for name, loss in losses_one.items():
+        assert losses_two[name] == pytest.approx(loss, abs=1e-4), name
+
+
+def test_a_local_learner_equals_a_remote_one(tiny_dataset: str, build: Callable[..., PrefRec]) -> None:
+    found = []
+    for learners in (0, 1):
+        algorithm = build(tiny_dataset, num_learners=learners)
+        for _ in range(2):
+            algorithm.train()
+        found.append(weights(algorithm))
+        algorithm.stop()
+    for name, value in found[0].items():
+        # The threads of the two differ, and with them the order of sums.
+        np.testing.assert_allclose(found[1][name], value, atol=1e-4, err_msg=name)
+
+
+def test_resumed_run_equals_one_never_stopped(tiny_dataset: str, build: Callable[..., PrefRec], tmp_path: Any) -> None:
+    whole = build(tiny_dataset, recipe="robust")
+    for _ in range(4):
+        whole.train()
+    stopped = build(tiny_dataset, recipe="robust")
+    for _ in range(2):
+        stopped.train()
+    path = str(tmp_path / "checkpoint")
+    stopped.save_to_path(path)
+    resumed = build(tiny_dataset, recipe="robust")
+    resumed.restore_from_path(path)
+    assert resumed.iteration == 2
+    for _ in range(2):
+        resumed.train()
+    expected, found = weights(whole), weights(resumed)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert np.array_equal(value, found[name]), name
+    from_checkpoint = PrefRec.from_checkpoint(path)
+    assert from_checkpoint.iteration == 2
+    from_checkpoint.stop()
+
+
+def test_every_step_moves_the_target_and_leaves_q_without_gradient(
+    tiny_dataset: str, build: Callable[..., PrefRec]
+) -> None:
+    algorithm = build(tiny_dataset, recipe="paper")
+    learner, net = algorithm.learner_group._learner, algorithm.learner_group._learner.net
+    (plan,) = algorithm.offline_data.sample(algorithm.offline_data.schedule.at(1))
+    for batch in plan.transitions.batches(torch.device("cpu")):
+        before = [p.detach().clone() for p in net.target_q.parameters()]
+        learner._update({DEFAULT_MODULE_ID: batch})
+        for old, new, q in zip(before, net.target_q.parameters(), net.q.parameters(), strict=True):
+            torch.testing.assert_close(new, old + algorithm.config.tau * (q - old))
+        assert any(not torch.equal(old, new) for old, new in zip(before, net.target_q.parameters(), strict=True))
+
+    marks = [torch.full_like(p, 7.0) for p in net.q.parameters()]
+    for parameter, mark in zip(net.q.parameters(), marks, strict=True):
+        parameter.grad = mark.clone()
+    obs = batch["obs"]
+    learner.minimise("actor", net.actor, -net.q(obs, net.actor(obs)).mean())
+    for parameter, mark in zip(net.q.parameters(), marks, strict=True):
+        assert torch.equal(parameter.grad, mark)
+
+
+def test_results_hold_what_is_promised(tiny_dataset: str, build: Callable[..., PrefRec]) -> None:
+    algorithm = build(tiny_dataset, recipe="paper")
+    rows = [algorithm.train()]
+    while not rows[-1]["done"]:
+        rows.append(algorithm.train())
+    assert len(rows) == algorithm.offline_data.schedule.iterations
+    assert rows[0]["phase"] == "pretrain"
+    assert {row["phase"] for row in rows[1:]} == {"train"}
+    assert rows[-1]["progress"] == 1.0
+    assert rows[-1]["updates"] == 2 * algorithm.offline_data.batches_per_epoch
+    last = rows[-1]
+    assert set(last["losses"]) == {"reward_loss", "value_loss", "qf_loss", "actor_loss"}
+    assert set(last["values"]) == {"reward_mean", "q_mean", "v_mean"}
+    accuracies = {"accuracy_train", "accuracy_any_users", "accuracy_within_user"}
+    assert set(last["reward"]) == accuracies | {"loss_any_users", "loss_within_user"}
+    assert all(0 <= last["reward"][name] <= 1 for name in accuracies)
+    assert 0 <= last["policy"]["action_saturation"] <= 1
+    assert last["policy"]["items_served"] >= 1
+    assert last["transitions_per_second"] > 0
+
+
+def test_reward_of_a_column_and_standardisation(tiny_dataset: str, build: Callable[..., PrefRec]) -> None:
+    algorithm = build(tiny_dataset, recipe="robust", reward_source="column")
+    algorithm.train()
+    data = algorithm.offline_data
+    assert algorithm.offline_data.schedule.at(0).phase == "train"
+    table = [pq.read_table(file) for file in data.dataset.files("transitions")]
+    rewards = np.concatenate([part["reward"].to_numpy() for part in table])
+    state = weights(algorithm)
+    assert float(state["reward_mean"]) == pytest.approx(rewards.mean(), rel=1e-4)
+    assert float(state["reward_std"]) == pytest.approx(rewards.std(), rel=1e-4)
+
+
+def test_reward_learns_preferences(tiny_dataset: str, build: Callable[..., PrefRec]) -> None:
+    algorithm = build(tiny_dataset, recipe="paper", pretrain_epochs=40, reward_lr=3e-3)
+    rows = [algorithm.train() for _ in range(40)]
+    assert rows[-1]["losses"]["reward_loss"] < 0.5 * rows[0]["losses"]["reward_loss"]
+    assert rows[-1]["reward"]["accuracy_train"] > 0.85
