@@ -43,8 +43,9 @@ def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str
     from prefrec_ray import runtime
     from prefrec_ray.algorithms.run import train
 
-    runtime.start_ray()
     with progress(console()) as report:
+        report(stage, 0, 0, "starting")
+        runtime.start_ray()
         train(settings, dataset, output, resume, lambda row: _show(report, stage, row), where)
 
 

@@ -16,7 +16,9 @@ simulate:
   shards: 2
 prepare:
   source: {kind: simulator, path: logs}
-  preferences: {segment_length: 10, min_requests: 20, pairs: 200}
+  train_fraction: 0.6
+  validation_fraction: 0.2
+  preferences: {length: 10, min_requests: 20, pairs: 200, validation_pairs: 50, tasks: [frequency]}
 train:
   task: frequency
   checkpoint_every: 1
@@ -33,7 +35,7 @@ evaluate:
 
 
 def test_from_nothing_to_a_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("config.yaml").write_text(CONFIG)
