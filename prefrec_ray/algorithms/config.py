@@ -57,7 +57,7 @@ class OfflineConfig(AlgorithmConfig):
         for name, value in values.items():
             setattr(self, name, value)
 
-    def training(  # type: ignore[override]
+    def training(
         self,
         *,
         recipe: str = NotProvided,

@@ -99,7 +99,7 @@ class PreparedData(OfflineData):
             for part in range(self.learners)
         ]
 
-    def sample(self, position: Position) -> list[LearnerPlan]:  # type: ignore[override]
+    def sample(self, position: Position) -> list[LearnerPlan]:
         """The plan of every learner for one iteration of the phase "train"."""
         config = self.config
         first_of_phase = position.first == 0

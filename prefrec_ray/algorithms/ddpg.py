@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import actor_loss, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import freeze, polyak_update
+from prefrec_ray.algorithms.networks import polyak_update, target_copy
 
 
 class DDPGConfig(OfflineConfig):
@@ -40,8 +39,8 @@ class DDPGModule(OfflineModule):
         """Makes the networks; targets start as copies."""
         self.q = self.q_function()
         self.actor = self.deterministic_actor()
-        self.target_q = freeze(copy.deepcopy(self.q))
-        self.target_actor = freeze(copy.deepcopy(self.actor))
+        self.target_q = target_copy(self.q)
+        self.target_actor = target_copy(self.actor)
 
 
 class DDPGLearner(OfflineLearner):

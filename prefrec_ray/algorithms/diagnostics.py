@@ -8,6 +8,7 @@ from torch import nn
 
 from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.module import OfflineModule
+from prefrec_ray.algorithms.networks import DeterministicActor, GaussianActor
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
 from prefrec_ray.mdp.items import ItemTable
 
@@ -40,7 +41,9 @@ def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer) -> dict[str, f
     return found
 
 
-def look_at_policy(actor: nn.Module, states: np.ndarray, items: ItemTable, serving: str) -> dict[str, float]:
+def look_at_policy(
+    actor: DeterministicActor | GaussianActor, states: np.ndarray, items: ItemTable, serving: str
+) -> dict[str, float]:
     """Saturated share of action coordinates, mean distance to the nearest item, distinct items; `states` [n, S]."""
     if len(states) == 0:
         return {}

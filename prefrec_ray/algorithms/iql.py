@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Self
 
 import torch
@@ -15,7 +14,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import expectile_loss, gaussian_log_density, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import GaussianActor, Scalar, freeze, polyak_update
+from prefrec_ray.algorithms.networks import GaussianActor, Scalar, polyak_update, target_copy
 from prefrec_ray.errors import UserError
 
 #: The weight exp(beta * advantage) is capped here, as in the authors' code.
@@ -29,7 +28,7 @@ class IQLConfig(OfflineConfig):
         super().__init__(algo_class=algo_class or IQL)
         self.temperature = 3.0
 
-    def training(  # type: ignore[override]
+    def training(
         self,
         *,
         expectile: float = NotProvided,
@@ -63,11 +62,15 @@ class IQLConfig(OfflineConfig):
 class IQLModule(OfflineModule):
     """Networks: reward (base class), value, twin q and their targets, a Gaussian actor."""
 
+    q: nn.ModuleList
+    target_q: nn.ModuleList
+    actor: GaussianActor
+
     def setup_method(self, settings: dict[str, Any]) -> None:
         """Makes the networks; targets start as copies. The actor's deviation does not depend on the state."""
         self.value = Scalar(self.state_dim, self.hidden_sizes)
         self.q = nn.ModuleList([self.q_function(), self.q_function()])
-        self.target_q = freeze(copy.deepcopy(self.q))
+        self.target_q = target_copy(self.q)
         bounds = self.action_space.low, self.action_space.high
         self.actor = GaussianActor(self.state_dim, self.hidden_sizes, *bounds, state_deviation=False)
 
@@ -106,7 +109,7 @@ class IQLLearner(OfflineLearner):
         self.minimise("actor", net.actor, policy_loss)
 
         qs = [q(obs, action) for q in net.q]
-        qf_loss = sum(td_loss(q, reward, next_value, config.gamma) for q in qs)
+        qf_loss = torch.stack([td_loss(q, reward, next_value, config.gamma) for q in qs]).sum()
         self.minimise("q", net.q, qf_loss)
 
         polyak_update(net.target_q, net.q, config.tau)

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
-from torch import Tensor, nn
+from torch import Tensor
 
-from prefrec_ray.algorithms.networks import DeterministicActor, Scalar
+from prefrec_ray.algorithms.networks import DeterministicActor, GaussianActor, Scalar
 
 
 class OfflineModule(TorchRLModule):
@@ -19,7 +19,7 @@ class OfflineModule(TorchRLModule):
     reward_source, reward_input and reward_columns.
     """
 
-    actor: nn.Module
+    actor: DeterministicActor | GaussianActor
     reward_columns: Tensor
     reward_mean: Tensor
     reward_std: Tensor

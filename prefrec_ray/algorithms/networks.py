@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def mlp(inputs: int, hidden_sizes: Sequence[int], outputs: int) -> nn.Sequential:
@@ -73,8 +77,8 @@ class GaussianActor(nn.Module):
     def distribution(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [B, A] and log-deviation [B, A] (or [A]), the latter clipped to [-5, 2]."""
         hidden = self.trunk(states)
-        log_std = self.deviation(hidden) if self.deviation is not None else self.log_std
-        return self.mean(hidden), log_std.clamp(-5.0, 2.0)
+        log_std = self.log_std if self.deviation is None else self.deviation(hidden)
+        return self.mean(hidden), torch.clamp(log_std, -5.0, 2.0)
 
     def forward(self, states: Tensor) -> Tensor:
         return to_bounds(torch.tanh(self.mean(self.trunk(states))), self.low, self.high)
@@ -101,6 +105,8 @@ def polyak_update(target: nn.Module, source: nn.Module, tau: float) -> None:
         torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
 
 
-def freeze(module: nn.Module) -> nn.Module:
-    """Turns gradients off for good: for target networks."""
-    return module.requires_grad_(False)
+def target_copy(network: Network) -> Network:
+    """A copy that gets no gradients: a target network at its start."""
+    target = copy.deepcopy(network)
+    target.requires_grad_(False)
+    return target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Self
 
 import torch
@@ -15,7 +14,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import actor_loss, expectile_loss, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import Scalar, freeze, polyak_update
+from prefrec_ray.algorithms.networks import Scalar, polyak_update, target_copy
 from prefrec_ray.errors import UserError
 
 
@@ -25,9 +24,7 @@ class PrefRecConfig(OfflineConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or PrefRec)
 
-    def training(  # type: ignore[override]
-        self, *, expectile: float = NotProvided, value_lr: float = NotProvided, **kwargs: Any
-    ) -> Self:
+    def training(self, *, expectile: float = NotProvided, value_lr: float = NotProvided, **kwargs: Any) -> Self:
         """Sets PrefRec's own settings and those of `OfflineConfig.training`."""
         super().training(**kwargs)
         if expectile is not NotProvided:
@@ -58,7 +55,7 @@ class PrefRecModule(OfflineModule):
         """Makes the networks; Qbar starts as a copy of Q."""
         self.value = Scalar(self.state_dim, self.hidden_sizes)
         self.q = self.q_function()
-        self.target_q = freeze(copy.deepcopy(self.q))
+        self.target_q = target_copy(self.q)
         self.actor = self.deterministic_actor()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -17,7 +16,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import gaussian_log_density, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import GaussianActor, freeze, polyak_update, to_bounds
+from prefrec_ray.algorithms.networks import GaussianActor, polyak_update, target_copy, to_bounds
 
 
 class SACConfig(OfflineConfig):
@@ -46,10 +45,14 @@ class Temperature(nn.Module):
 class SACModule(OfflineModule):
     """Networks: reward (base class), twin q and their targets, a Gaussian actor, a temperature."""
 
+    q: nn.ModuleList
+    target_q: nn.ModuleList
+    actor: GaussianActor
+
     def setup_method(self, settings: dict[str, Any]) -> None:
         """Makes the networks; targets start as copies."""
         self.q = nn.ModuleList([self.q_function(), self.q_function()])
-        self.target_q = freeze(copy.deepcopy(self.q))
+        self.target_q = target_copy(self.q)
         bounds = self.action_space.low, self.action_space.high
         self.actor = GaussianActor(self.state_dim, self.hidden_sizes, *bounds, state_deviation=True)
         self.temperature = Temperature()
@@ -91,7 +94,7 @@ class SACLearner(OfflineLearner):
             next_value = next_q - alpha * next_log_density
 
         qs = [q(obs, action) for q in net.q]
-        qf_loss = sum(td_loss(q, reward, next_value, config.gamma) for q in qs)
+        qf_loss = torch.stack([td_loss(q, reward, next_value, config.gamma) for q in qs]).sum()
         self.minimise("q", net.q, qf_loss)
 
         policy, log_density = net.sample(obs, self.noise(width, draw=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Self
 
 import torch
@@ -15,7 +14,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import actor_loss, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import freeze, polyak_update
+from prefrec_ray.algorithms.networks import DeterministicActor, polyak_update, target_copy
 
 
 class TD3Config(OfflineConfig):
@@ -27,7 +26,7 @@ class TD3Config(OfflineConfig):
         self.noise_clip = 0.5
         self.policy_delay = 2
 
-    def training(  # type: ignore[override]
+    def training(
         self,
         *,
         target_noise: float = NotProvided,
@@ -53,12 +52,16 @@ class TD3Config(OfflineConfig):
 class TD3Module(OfflineModule):
     """Networks: reward (base class), twin q, actor, and a target of each."""
 
+    q: nn.ModuleList
+    target_q: nn.ModuleList
+    target_actor: DeterministicActor
+
     def setup_method(self, settings: dict[str, Any]) -> None:
         """Makes the networks; targets start as copies."""
         self.q = nn.ModuleList([self.q_function(), self.q_function()])
         self.actor = self.deterministic_actor()
-        self.target_q = freeze(copy.deepcopy(self.q))
-        self.target_actor = freeze(copy.deepcopy(self.actor))
+        self.target_q = target_copy(self.q)
+        self.target_actor = target_copy(self.actor)
 
 
 class TD3Learner(OfflineLearner):
@@ -80,7 +83,7 @@ class TD3Learner(OfflineLearner):
             next_value = torch.minimum(*(q(next_obs, next_action) for q in net.target_q))
 
         qs = [q(obs, action) for q in net.q]
-        qf_loss = sum(td_loss(q, reward, next_value, config.gamma) for q in qs)
+        qf_loss = torch.stack([td_loss(q, reward, next_value, config.gamma) for q in qs]).sum()
         self.minimise("q", net.q, qf_loss)
         metrics = {
             "losses/qf_loss": qf_loss.detach(),

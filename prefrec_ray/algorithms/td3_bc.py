@@ -19,7 +19,7 @@ class TD3BCConfig(TD3Config):
         super().__init__(algo_class=algo_class or TD3_BC)
         self.bc_alpha = 2.5
 
-    def training(self, *, bc_alpha: float = NotProvided, **kwargs: Any) -> Self:  # type: ignore[override]
+    def training(self, *, bc_alpha: float = NotProvided, **kwargs: Any) -> Self:
         """Sets bc_alpha and `TD3Config`'s settings."""
         super().training(**kwargs)
         if bc_alpha is not NotProvided:
