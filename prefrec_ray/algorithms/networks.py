@@ -54,6 +54,17 @@ class DeterministicActor(nn.Module):
         return linear_layers(self.net)
 
 
+class Constant(nn.Module):
+    """Learned numbers [n] that do not depend on the input."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(size))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.value
+
+
 class GaussianActor(nn.Module):
     """A Gaussian whose deviation depends on the state or not; acts by its mean, squashed like `DeterministicActor`'s.
 
@@ -69,16 +80,14 @@ class GaussianActor(nn.Module):
         super().__init__()
         self.trunk = nn.Sequential(mlp(inputs, hidden_sizes[:-1], hidden_sizes[-1]), nn.ReLU())
         self.mean = nn.Linear(hidden_sizes[-1], len(low))
-        self.deviation = nn.Linear(hidden_sizes[-1], len(low)) if state_deviation else None
-        self.log_std = None if state_deviation else nn.Parameter(torch.zeros(len(low)))
+        self.log_std = nn.Linear(hidden_sizes[-1], len(low)) if state_deviation else Constant(len(low))
         self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32), persistent=False)
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32), persistent=False)
 
     def distribution(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [B, A] and log-deviation [B, A] (or [A]), the latter clipped to [-5, 2]."""
         hidden = self.trunk(states)
-        log_std = self.log_std if self.deviation is None else self.deviation(hidden)
-        return self.mean(hidden), torch.clamp(log_std, -5.0, 2.0)
+        return self.mean(hidden), torch.clamp(self.log_std(hidden), -5.0, 2.0)
 
     def forward(self, states: Tensor) -> Tensor:
         return to_bounds(torch.tanh(self.mean(self.trunk(states))), self.low, self.high)

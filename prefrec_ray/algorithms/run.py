@@ -17,7 +17,7 @@ from pyarrow import fs
 from prefrec_ray import storage
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.export import export_policy
-from prefrec_ray.algorithms.settings import TrainSettings, build_config
+from prefrec_ray.algorithms.settings import RLLIB_KEYS, TrainSettings, build_config, training_keys
 from prefrec_ray.errors import UserError
 
 #: Columns of progress.csv, in this order.
@@ -85,7 +85,8 @@ def train(
             algorithm.restore_from_path(_absolute(checkpoint))
             rows = _rows_until(output, algorithm.iteration)
         storage.make_folder(output)
-        resolved = {name: getattr(algorithm.config, name) for name in _resolved_keys(algorithm)}
+        keys = sorted({*training_keys(type(algorithm.config)), *RLLIB_KEYS})
+        resolved = {name: getattr(algorithm.config, name) for name in keys}
         storage.write_json(storage.join(output, "config.json"), {**description, "resolved": resolved})
         iterations = algorithm.offline_data.schedule.iterations
         while algorithm.iteration < iterations:
@@ -130,12 +131,6 @@ def _save(algorithm: OfflineAlgorithm, output: str, keep: int) -> None:
 
 def _absolute(uri: str) -> str:
     return uri if "://" in uri else storage.filesystem(uri)[1]
-
-
-def _resolved_keys(algorithm: OfflineAlgorithm) -> list[str]:
-    from prefrec_ray.algorithms.settings import _RLLIB_KEYS, _training_keys
-
-    return sorted({*_training_keys(type(algorithm.config)), *_RLLIB_KEYS})
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], output: str) -> None:

@@ -13,7 +13,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.settings import Settings, nearest
 
 #: Keys of RLlib's own that a YAML may set, beside those of the methods' `training`.
-_RLLIB_KEYS = ("gamma", "train_batch_size_per_learner", "num_learners", "num_cpus_per_learner", "num_gpus_per_learner")
+RLLIB_KEYS = ("gamma", "train_batch_size_per_learner", "num_learners", "num_cpus_per_learner", "num_gpus_per_learner")
 
 
 class TrainSettings(Settings):
@@ -36,7 +36,7 @@ def build_config(settings: TrainSettings, dataset: str, where: str = "train") ->
     """
     if settings.method not in METHODS:
         raise UserError(
-            f"{where}: key 'method': unknown '{settings.method}'; {nearest(settings.method, list(METHODS))}"
+            f"{where}: key 'method': unknown method '{settings.method}'; {nearest(settings.method, list(METHODS))}"
         )
     config: OfflineConfig = METHODS[settings.method].get_default_config()
     config.training(recipe=settings.recipe, task=settings.task)
@@ -48,7 +48,7 @@ def build_config(settings: TrainSettings, dataset: str, where: str = "train") ->
 
 def check_keys(values: dict[str, Any], config: OfflineConfig, where: str) -> dict[str, Any]:
     """`values` with numbers as numbers; `UserError` for a key that the method does not know, or a wrong type."""
-    valid = sorted({*_training_keys(type(config)), *_RLLIB_KEYS} - {"recipe", "task"})
+    valid = sorted({*training_keys(type(config)), *RLLIB_KEYS} - {"recipe", "task"})
     checked = {}
     for key, value in values.items():
         if key not in valid:
@@ -57,7 +57,7 @@ def check_keys(values: dict[str, Any], config: OfflineConfig, where: str) -> dic
     return checked
 
 
-def _training_keys(config: type) -> set[str]:
+def training_keys(config: type) -> set[str]:
     """Names of the keyword arguments of `training` in a method's config and in `OfflineConfig`."""
     names: set[str] = set()
     for cls in inspect.getmro(config):

@@ -1,0 +1,130 @@
+"""A run's folder: whole, resumed to the same end, and refused where it should be."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prefrec_ray.algorithms.run import COLUMNS, latest_checkpoint, train
+from prefrec_ray.algorithms.settings import TrainSettings, build_config
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.policy import Policy
+
+CONFIG = {
+    "train_batch_size_per_learner": 64,
+    "preference_batch_size": 16,
+    "hidden_sizes": [16, 16],
+    "updates_per_iteration": 5,
+    "pretrain_epochs": 1,
+    "num_epochs": 1,
+}
+
+
+def settings(**changes: Any) -> TrainSettings:
+    return TrainSettings(**{"task": "depth", "checkpoint_every": 2, "config": CONFIG, **changes})
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_run_leaves_its_curves_checkpoints_and_policy(tiny_dataset: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "run")
+    seen: list[dict] = []
+    rows = train(settings(), tiny_dataset, output, progress=seen.append)
+    assert seen == rows
+    assert rows[-1]["progress"] == 1.0
+    with open(f"{output}/progress.csv") as file:
+        written = list(csv.DictReader(file))
+    assert list(written[0]) == list(COLUMNS)
+    assert [int(row["training_iteration"]) for row in written] == list(range(1, len(rows) + 1))
+    assert json.loads(Path(output, "config.json").read_text())["resolved"]["gamma"] == 0.97
+    assert len(list(Path(output).glob("checkpoint_*"))) == 2
+    assert not list(Path(output).glob("*.partial"))
+    policy = Policy.load(f"{output}/policy")
+    assert policy.provenance["task"] == "depth"
+    states = np.zeros((3, PreparedDataset.open(tiny_dataset).metadata.state_dim), dtype=np.float32)
+    assert policy.act(states).shape == (3, 2)
+
+
+def test_a_stopped_run_resumes_to_the_same_policy(tiny_dataset: str, tmp_path: Path) -> None:
+    whole, stopped = str(tmp_path / "whole"), str(tmp_path / "stopped")
+    expected = train(settings(), tiny_dataset, whole)
+
+    def stop_at_four(row: dict[str, Any]) -> None:
+        if row["training_iteration"] == 4:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(settings(), tiny_dataset, stopped, progress=stop_at_four)
+    # Iteration 4 has not been saved: the run goes on from the checkpoint before.
+    assert latest_checkpoint(stopped) == f"{stopped}/checkpoint_000004"
+    Path(stopped, "checkpoint_000004").rename(tmp_path / "aside")
+    assert latest_checkpoint(stopped) == f"{stopped}/checkpoint_000002"
+    rows = train(settings(), tiny_dataset, stopped, resume=True)
+    assert [row["losses/qf_loss"] for row in rows] == [row["losses/qf_loss"] for row in expected]
+    assert Path(stopped, "policy/actor.npz").read_bytes() == Path(whole, "policy/actor.npz").read_bytes()
+
+
+def test_an_existing_folder_and_other_settings_are_refused(tiny_dataset: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "run")
+    train(settings(), tiny_dataset, output)
+    with pytest.raises(UserError, match="already exists"):
+        train(settings(), tiny_dataset, output)
+    with pytest.raises(UserError, match="started with seed = 0, asked to go on with 1"):
+        train(settings(seed=1), tiny_dataset, output, resume=True)
+
+
+BAD = [
+    ({"method": "PrefReq"}, "unknown method 'PrefReq'; did you mean 'PrefRec'?"),
+    ({"config": {"expectle": 0.7}}, "key 'config.expectle': unknown key; did you mean 'expectile'?"),
+    ({"config": {"gamma": "high"}}, "key 'config.gamma': expected a number, found 'high'"),
+    ({"config": {"finetune_reward": 1}}, "expected true or false"),
+    ({"config": {"reward_leave_out": "items"}}, "expected a list"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_bad_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        build_config(TrainSettings(**changes), "dataset", "a.yaml: train")
+    assert message in str(error.value)
+    assert str(error.value).startswith("a.yaml: train: ")
+
+
+BAD_ON_DATA = [
+    ({"expectile": 1.5}, "expectile: expected at least 0.5 and less than 1, found 1.5"),
+    ({"pairing": "within"}, "unknown value 'within_mean'; did you mean 'within_user_mean'?"),
+    ({"reward_leave_out": ["item"]}, "reward_leave_out: unknown value 'item'; did you mean 'items'?"),
+    ({"train_batch_size_per_learner": 100}, "expected a multiple of 8"),
+    ({"train_batch_size_per_learner": 80000}, "expected a smaller batch"),
+    ({"gamma": 1}, "gamma: expected at least 0 and less than 1"),
+]
+
+
+@pytest.mark.parametrize(("config", "message"), BAD_ON_DATA)
+def test_settings_that_do_not_fit_the_data(
+    tiny_dataset: str, tmp_path: Path, config: dict[str, Any], message: str
+) -> None:
+    output = tmp_path / "run"
+    with pytest.raises(UserError) as error:
+        train(settings(config={**CONFIG, **config}), tiny_dataset, str(output))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not output.exists()
+
+
+def test_numbers_of_yaml_one_one() -> None:
+    # YAML 1.1 takes 3e-4 for a text.
+    assert build_config(TrainSettings(config={"actor_lr": "3e-4"}), "dataset").actor_lr == 3e-4
+
+
+def test_a_single_setting_overrides_its_recipe() -> None:
+    config = build_config(TrainSettings(recipe="paper", config={"gamma": 0.5}), "dataset")
+    assert (config.gamma, config.actor_lr, config.reward_input) == (0.5, 5e-6, "state_action")
