@@ -93,6 +93,12 @@ class PreparedDataset:
         return Normaliser.from_dict(self.metadata.normaliser)
 
 
+def write_table(table: pa.Table, uri: str) -> None:
+    """Writes an uncompressed Parquet file: tensors gain nothing from dictionaries or statistics."""
+    system, path = storage.filesystem(uri)
+    pq.write_table(table, path, filesystem=system, compression="none", use_dictionary=False, write_statistics=False)
+
+
 def tensor_array(values: np.ndarray) -> pa.FixedSizeListArray:
     """float32 [n, d] as a column; elements that cannot be null are read from Parquet several times faster."""
     kind = pa.list_(pa.field("element", pa.float32(), nullable=False), values.shape[1])

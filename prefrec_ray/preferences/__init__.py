@@ -1,1 +1,1 @@
-"""TODO."""
+"""Preferences between segments of histories: pairs, scripted teachers, labels."""

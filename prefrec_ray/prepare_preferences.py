@@ -1,0 +1,146 @@
+"""Preferences: pairs of segments, scored bucket by bucket, labelled and written a file a task and split."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+
+from prefrec_ray import storage
+from prefrec_ray.engagement.levels import task_levels
+from prefrec_ray.engagement.sessions import first_rows
+from prefrec_ray.errors import UserError
+from prefrec_ray.preferences.segments import PAIRINGS, Pairs
+from prefrec_ray.preferences.settings import PreferenceSettings
+from prefrec_ray.preferences.teachers import SCORINGS, Visits, label
+from prefrec_ray.prepare_settings import SPLITS, PrepareSettings
+from prefrec_ray.prepare_users import Users, codes
+from prefrec_ray.tasks import Progress, run_tasks
+
+_PAIRS_KEY = 5
+
+
+def write_preferences(users: Users, settings: PrepareSettings, folder: str, progress: Progress) -> None:
+    """Writes `preferences/<task>/{train,validation}.parquet`.
+
+    A pairing has the same pairs for every task and scoring. Raises `UserError` where too few users have enough
+    requests, and where every pair of a teacher's is tied.
+    """
+    wanted = settings.preferences
+    pairs = draw_pairs(users, wanted, settings.seed)
+    # All segments one after another: pair by pair, the first side and then the second.
+    segments = np.concatenate([np.stack([p.user, p.start], axis=2).reshape(-1, 2) for p in pairs.values()])
+    scores = _scores(users, segments, settings, folder, progress)
+    offsets = dict(zip(pairs, np.cumsum([0, *(2 * len(p) for p in pairs.values())]), strict=False))
+    for number, task in enumerate(wanted.tasks):
+        storage.make_folder(storage.join(folder, "preferences", task))
+        for split in ("train", "validation"):
+            tables = []
+            for pairing, scoring in _teachers(wanted, split):
+                p, begin = pairs[split, pairing], offsets[split, pairing]
+                column = scores[begin : begin + 2 * len(p), number, wanted.scorings.index(scoring)]
+                tables.append(_table(users, p, column.reshape(-1, 2), wanted.length, f"{pairing}_{scoring}"))
+                if split == "train":
+                    _check_not_all_tied(tables[-1], task)
+            table = pa.concat_tables(tables)
+            table = table.add_column(0, "pair_id", pa.array(np.arange(len(table))))
+            system, path = storage.filesystem(storage.join(folder, "preferences", task, f"{split}.parquet"))
+            pq.write_table(table, path, filesystem=system)
+
+
+def draw_pairs(users: Users, wanted: PreferenceSettings, seed: int) -> dict[tuple[str, str], Pairs]:
+    """Pairs by (split, pairing); `Pairs.user` are rows of `users`. The buckets do not matter: users count by id."""
+    found = {}
+    for split in ("train", "validation"):
+        eligible = eligible_users(users, split, wanted)
+        for pairing in dict.fromkeys(pairing for pairing, _ in _teachers(wanted, split)):
+            rng = np.random.default_rng((seed, _PAIRS_KEY, SPLITS.index(split), list(PAIRINGS).index(pairing)))
+            count = wanted.pairs if split == "train" else wanted.validation_pairs // 2
+            drawn = PAIRINGS[pairing](rng, users.requests[eligible], wanted.length, count)
+            found[split, pairing] = Pairs(eligible[drawn.user], drawn.start)
+    return found
+
+
+def eligible_users(users: Users, split: str, wanted: PreferenceSettings) -> np.ndarray:
+    """Rows of the users of a split with more than `min_requests` requests, by id; at least two, else a `UserError`."""
+    order = pc.sort_indices(users.ids).to_numpy().astype(np.int64)
+    mine = order[users.split[order] == SPLITS.index(split)]
+    enough = mine[users.requests[mine] > wanted.min_requests]
+    if len(enough) < 2:
+        most = f" (the most that one has is {users.requests[mine].max()})" if len(mine) else ""
+        raise UserError(
+            f"preferences: {len(enough)} of {len(mine)} {split} users have more than {wanted.min_requests} requests"
+            f"{most}; expected at least 2: lower preferences.length and preferences.min_requests, or bring more users"
+        )
+    return enough
+
+
+def _teachers(wanted: PreferenceSettings, split: str) -> list[tuple[str, str]]:
+    """(pairing, scoring) of a file: the teachers to learn from; held out, both pairings for every scoring."""
+    if split == "train":
+        return list(dict.fromkeys((teacher.pairing, teacher.scoring) for teacher in wanted.teachers))
+    return [(pairing, scoring) for scoring in wanted.scorings for pairing in PAIRINGS]
+
+
+def _scores(
+    users: Users, segments: np.ndarray, settings: PrepareSettings, folder: str, progress: Progress
+) -> np.ndarray:
+    """float64 [segments, tasks, scorings], scored where the sessions of the segments' users are."""
+    wanted = settings.preferences
+    buckets, first_user = np.unique(users.bucket, return_index=True)
+    rows = [np.flatnonzero(users.bucket[segments[:, 0]] == bucket) for bucket in buckets]
+
+    def submit(number: int) -> ray.ObjectRef:
+        user, start = segments[rows[number]].T
+        file = storage.join(folder, "sessions", f"part-{buckets[number]:05d}.parquet")
+        return _bucket_scores.remote(file, user - first_user[number], start, wanted, settings.mixture_weight)
+
+    scores = np.empty((len(segments), len(wanted.tasks), len(wanted.scorings)))
+    for number, found in enumerate(run_tasks(submit, range(len(buckets)), "preferences", progress)):
+        scores[rows[number]] = found
+    return scores
+
+
+@ray.remote(num_cpus=1)
+def _bucket_scores(
+    file: str, user: np.ndarray, start: np.ndarray, wanted: PreferenceSettings, weight: float
+) -> np.ndarray:
+    """float64 [n, tasks, scorings] of segments of the bucket's users; `user` counts them in the order of the file."""
+    system, path = storage.filesystem(file)
+    table = pq.read_table(path, filesystem=system, columns=["user_id", "depth", "level_depth", "level_frequency"])
+    starts, depth = first_rows(codes(table["user_id"])), table["depth"].to_numpy()
+    level_depth, level_frequency = table["level_depth"].to_numpy(), table["level_frequency"].to_numpy()
+    scores = np.empty((len(user), len(wanted.tasks), len(wanted.scorings)))
+    for i, task in enumerate(wanted.tasks):
+        visits = Visits.of(starts, depth, task_levels(task, level_depth, level_frequency, weight))
+        for j, scoring in enumerate(wanted.scorings):
+            scores[:, i, j] = SCORINGS[scoring](visits, user, start, wanted.length)
+    return scores
+
+
+def _table(users: Users, pairs: Pairs, scores: np.ndarray, length: int, teacher: str) -> pa.Table:
+    sides = {}
+    for side in (0, 1):
+        sides[f"user_{side}"] = users.ids.take(pa.array(pairs.user[:, side]))
+        sides[f"start_{side}"] = pairs.start[:, side]
+    return pa.table(
+        {
+            **sides,
+            "length": np.full(len(pairs), length),
+            "label": label(scores[:, 0], scores[:, 1]),
+            "score_0": scores[:, 0],
+            "score_1": scores[:, 1],
+            "teacher": pa.array([teacher] * len(pairs), pa.string()),
+        }
+    )
+
+
+def _check_not_all_tied(table: pa.Table, task: str) -> None:
+    if pc.all(pc.equal(table["label"], 0.5)).as_py():
+        raise UserError(
+            f"preferences: all {len(table)} pairs of teacher {table['teacher'][0]} for task {task} are tied (the score "
+            f"of the first is {table['score_0'][0]}); expected segments that differ: take a larger preferences.length, "
+            "another teacher, or leave the task out of preferences.tasks"
+        )

@@ -1,0 +1,39 @@
+"""The section `prepare` of a YAML."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from prefrec_ray.logs import Source
+from prefrec_ray.preferences.settings import PreferenceSettings
+from prefrec_ray.settings import Settings
+
+SPLITS = ("train", "validation", "test")
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class PrepareSettings(Settings):
+    """The section `prepare`: where the log is, and how it becomes a data set."""
+
+    source: Source
+    session_gap_minutes: PositiveFloat = 30.0  # a longer pause ends a session, where the log names no sessions
+    action_dim: PositiveInt = 8  # of learned item embeddings; those that a log gives have their own
+    mixture_weight: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the depth level in the mixture
+    train_fraction: Share = 0.8  # of the users, by a hash of their ids
+    validation_fraction: Share = 0.05  # the rest are test users
+    seed: NonNegativeInt = 0
+    preferences: PreferenceSettings = PreferenceSettings()
+    partitions: PositiveInt | None = None  # by default as many as keep the states of one at some 64 MiB
+
+    @property
+    def session_gap_ms(self) -> int:
+        """`session_gap_minutes` in ms."""
+        return round(self.session_gap_minutes * 60_000)
+
+    @model_validator(mode="after")
+    def _some_users_are_left(self) -> PrepareSettings:
+        if self.train_fraction + self.validation_fraction >= 1:
+            raise ValueError("train_fraction + validation_fraction must be less than 1: the rest are test users")
+        return self

@@ -1,0 +1,162 @@
+"""First stage: the log by users. Each bucket of users becomes one sorted file of narrow rows and its sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from prefrec_ray import storage
+from prefrec_ray.engagement.levels import depth_levels, frequency_levels
+from prefrec_ray.engagement.sessions import first_rows, session_numbers, session_table
+from prefrec_ray.errors import UserError
+from prefrec_ray.hashing import fraction, hash_ids
+from prefrec_ray.logs import Log
+from prefrec_ray.prepare_settings import SPLITS, PrepareSettings
+from prefrec_ray.tasks import Progress
+
+_SPLIT_KEY, _BUCKET_KEY = 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Users:
+    """All users, bucket by bucket and by id within a bucket: the one thing of a log that the driver holds whole."""
+
+    ids: pa.Array  # int64 or string [U]
+    bucket: np.ndarray  # int64 [U], ascending
+    requests: np.ndarray  # int64 [U]
+    sessions: np.ndarray  # int64 [U]
+    split: np.ndarray  # int8 [U], index into SPLITS
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Users, sessions, requests and transitions of each split."""
+        found = {}
+        for code, name in enumerate(SPLITS):
+            mine = self.split == code
+            users, requests = int(mine.sum()), int(self.requests[mine].sum())
+            sessions = int(self.sessions[mine].sum())
+            found[name] = {
+                "users": users,
+                "sessions": sessions,
+                "requests": requests,
+                "transitions": requests - users,
+            }
+        return found
+
+
+def split_by_user(log: Log, settings: PrepareSettings, partitions: int, folder: str, progress: Progress) -> Users:
+    """Writes `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k that has users.
+
+    The rows travel through Ray Data once, narrow; the wide states are made from these files.
+    Raises `UserError` for a bad value in the log, and for a log without rows.
+    """
+    for name in ("work", "sessions"):
+        storage.make_folder(storage.join(folder, name))
+    interactions = log.interactions.map_batches(
+        _add_bucket,
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        fn_kwargs={"seed": settings.seed, "partitions": partitions},
+    )
+    write = partial(write_bucket, settings=settings, given_sessions=log.given_sessions, folder=folder)
+    written = interactions.groupby("bucket", num_partitions=partitions).map_groups(write, batch_format="pyarrow")
+    parts = []
+    for batch in written.iter_batches(batch_size=None, batch_format="pyarrow"):
+        parts.append(batch)
+        progress("read", sum(part["requests"].to_numpy().sum() for part in parts), 0)
+    parts = [part for part in parts if part.num_rows]
+    if not parts:
+        raise UserError("the log is empty: no interactions in its files")
+    table = pa.concat_tables(parts)
+    table = table.take(pc.sort_indices(table, [("bucket", "ascending"), ("user_id", "ascending")]))
+    columns = {name: table[name].to_numpy() for name in ("bucket", "requests", "sessions", "split")}
+    progress("read", int(columns["requests"].sum()), int(columns["requests"].sum()))
+    return Users(ids=table["user_id"].combine_chunks(), **columns)
+
+
+def write_bucket(rows: pa.Table, settings: PrepareSettings, given_sessions: bool, folder: str) -> pa.Table:
+    """Sorts the rows of one bucket, finds their sessions and writes both; returns a row a user.
+
+    The file holds the canonical columns, sorted by (user_id, timestamp, order), with `session` (int64, its number) and
+    `split` (int8) for session_id and order.
+    """
+    bucket = rows["bucket"][0].as_py()
+    rows = rows.drop_columns(["bucket"]).sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
+    user = codes(rows["user_id"])
+    timestamp = rows["timestamp"].to_numpy()
+    session_id = codes(rows["session_id"]) if given_sessions else None
+    number = session_numbers(user, timestamp, settings.session_gap_ms, session_id)
+    starts = first_rows(user)
+    ids = rows["user_id"].take(pa.array(starts)).combine_chunks()
+    split = split_of(ids, settings)
+
+    dwell_ms = rows["dwell_ms"].to_numpy() if "dwell_ms" in rows.column_names else None
+    sessions = session_table(user, timestamp, number, dwell_ms)
+    table = pa.table(
+        {
+            "user_id": ids.take(pa.array(sessions.user)),
+            "session_index": sessions.session_index,
+            "start": sessions.start,
+            "exit": sessions.exit,
+            "depth": sessions.depth,
+            "revisit_ms": pa.array(sessions.revisit_ms, from_pandas=True).cast(pa.int64()),
+            "level_depth": depth_levels(sessions.user, sessions.depth),
+            "level_frequency": pa.array(frequency_levels(sessions.user, sessions.revisit_ms), from_pandas=True),
+            "split": pa.array(np.array(SPLITS)[split[sessions.user]]),
+        }
+    )
+    system, path = storage.filesystem(storage.join(folder, "sessions", f"part-{bucket:05d}.parquet"))
+    pq.write_table(table, path, filesystem=system)
+
+    rows = rows.drop_columns(["order", *(["session_id"] if given_sessions else [])])
+    rows = rows.append_column("session", pa.array(number)).append_column("split", pa.array(split[user]))
+    system, path = storage.filesystem(work_file(folder, bucket))
+    with system.open_output_stream(path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
+        writer.write_table(rows)
+    return pa.table(
+        {
+            "user_id": ids,
+            "bucket": np.full(len(ids), bucket),
+            "requests": np.bincount(user, minlength=len(ids)),
+            "sessions": np.bincount(sessions.user, minlength=len(ids)),
+            "split": split,
+        }
+    )
+
+
+def work_file(folder: str, bucket: int) -> str:
+    """Where the narrow rows of a bucket lie until the data set is complete."""
+    return storage.join(folder, "work", f"part-{bucket:05d}.arrow")
+
+
+def read_bucket(folder: str, bucket: int, columns: list[str] | None = None) -> pa.Table:
+    """The rows that `write_bucket` wrote."""
+    system, path = storage.filesystem(work_file(folder, bucket))
+    with system.open_input_file(path) as stream:
+        table = pa.ipc.open_file(stream).read_all()
+    return table if columns is None else table.select(columns)
+
+
+def split_of(ids: pa.Array, settings: PrepareSettings) -> np.ndarray:
+    """The split of each user, int8 [U]: a hash of the id, whatever else is in the log."""
+    place = fraction(hash_ids(ids, settings.seed, _SPLIT_KEY))
+    borders = [settings.train_fraction, settings.train_fraction + settings.validation_fraction]
+    return np.searchsorted(borders, place, side="right").astype(np.int8)
+
+
+def codes(column: pa.ChunkedArray) -> np.ndarray:
+    """Whole numbers, int64 [N], that are equal where the ids are; ascending from 0 where equal ids stand together."""
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.unify_dictionaries().combine_chunks()
+    return encoded.indices.to_numpy().astype(np.int64)
+
+
+def _add_bucket(rows: pa.Table, seed: int, partitions: int) -> pa.Table:
+    hashes = hash_ids(rows["user_id"], seed, _BUCKET_KEY)
+    return rows.append_column("bucket", pa.array((hashes % np.uint64(partitions)).astype(np.int64)))
