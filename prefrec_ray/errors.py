@@ -6,6 +6,10 @@ from __future__ import annotations
 class UserError(ValueError):
     """Bad input. The message is one line: the file, column, row or key; what was found; what was expected."""
 
+    def __str__(self) -> str:
+        # Ray Data appends advice of its own to the message of what its tasks raise.
+        return super().__str__().partition("\n")[0]
+
 
 def find_user_error(error: BaseException) -> UserError | None:
     """The `UserError` in `error`'s chain of causes (Ray wraps what its tasks and actors raise), or None."""

@@ -18,8 +18,10 @@ def start_ray(num_cpus: int | None = None) -> None:
     import ray
     import ray.data
 
-    for name in ("ray", "ray.data", "ray.tune", "ray.rllib"):
+    for name in ("ray", "ray.tune", "ray.rllib"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Ray Data logs every exception that it raises.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS")
         if address:
@@ -29,3 +31,5 @@ def start_ray(num_cpus: int | None = None) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
+    # Else a UserError of a task reaches the driver as a text in another exception.
+    context.raise_original_map_exception = True

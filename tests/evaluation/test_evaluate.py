@@ -10,7 +10,7 @@ import pytest
 from hand_made import behaviour_weight, direction, linear_policy, write_dataset
 
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation import NcisSettings, evaluate, write_evaluation
 from prefrec_ray.evaluation.clone import BehaviourClone
 from prefrec_ray.evaluation.records import task_records
@@ -209,6 +209,19 @@ def test_mistakes_are_one_line(dataset: PreparedDataset, policies: dict, clone: 
         evaluate(dataset, {"other": other}, ["depth"], clone=clone)
     with pytest.raises(UserError, match="no requests in the split 'elsewhere'"):
         evaluate(dataset, policies, ["depth"], split="elsewhere", clone=clone)
+
+
+def test_a_mistake_found_by_a_worker_is_one_line(
+    dataset: PreparedDataset, policies: dict, clone: BehaviourClone, tmp_path: Path
+) -> None:
+    shutil.copytree(dataset.uri, tmp_path / "less")
+    file = tmp_path / "less" / "requests" / "test" / "part-00002.parquet"
+    pq.write_table(pq.read_table(file).slice(1), file)
+    with pytest.raises(Exception, match="its sessions are not those") as raised:
+        evaluate(PreparedDataset.open(str(tmp_path / "less")), policies, ["depth"], clone=clone)
+    found = find_user_error(raised.value)
+    assert found is not None
+    assert str(found).startswith(f"{file}: its sessions are not those")
 
 
 def test_the_file_reads_back(evaluated: tuple, tmp_path: Path) -> None:
