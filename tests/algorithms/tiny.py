@@ -1,0 +1,108 @@
+"""A small prepared data set, written by hand, whose best action is known.
+
+States are independent standard normal numbers; the behaviour is `behaviour(s)` plus noise; the teacher prefers the
+segment whose actions are closer to `best(s)`. Nothing carries over from one request to the next, so that the best policy
+is the best single action.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import SCHEMA_VERSION, Metadata
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.state import StateDefinition
+
+ACTIONS = 2
+NOISE = 0.4
+STATE = StateDefinition(feedback=("click",), user_features={}, action_dim=ACTIONS)
+TEACHERS = ("any_users_sum", "within_user_sum", "any_users_mean", "within_user_mean")
+
+
+def best_action(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The best action and the behaviour's mean action, [n, 2] each, for `states` [n, S]."""
+    return 0.6 * np.tanh(states[:, 2:4]), 0.5 * np.tanh(states[:, :2])
+
+
+def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: int) -> None:
+    """Writes the data set: `users` training users, half as many validation and a few test users."""
+    generator = np.random.default_rng(0)
+    splits = {
+        "train": range(users),
+        "validation": range(users, users + users // 2),
+        "test": range(2 * users, 2 * users + 4),
+    }
+    transitions = []
+    for split, ids in splits.items():
+        score = {}
+        for part, members in enumerate(np.array_split(np.array(ids), 2)):
+            states = generator.normal(size=(len(members) * requests, STATE.width)).astype(np.float32)
+            best, behaviour = best_action(states)
+            actions = np.clip(behaviour + NOISE * generator.normal(size=behaviour.shape), -1, 1).astype(np.float32)
+            closeness = -np.square(actions - best).sum(axis=1)
+            score |= dict(zip(members.tolist(), closeness.reshape(len(members), requests), strict=True))
+            columns = {
+                "user_id": np.repeat(members, requests),
+                "step": np.tile(np.arange(requests), len(members)),
+                "state": matrix(states),
+                "action": matrix(actions),
+            }
+            write(folder / f"requests/{split}/part-{part:05d}.parquet", columns)
+            if split == "train":
+                first = np.flatnonzero(np.arange(len(states)) % requests < requests - 1)
+                transitions.append((states[first], actions[first], states[first + 1], closeness[first]))
+        if split != "test":
+            write(folder / f"preferences/depth/{split}.parquet", preferences(score, pairs, length, generator))
+    obs, action, next_obs, reward = (np.concatenate(column) for column in zip(*transitions, strict=True))
+    for shard, rows in enumerate(np.array_split(generator.permutation(len(obs)), 8)):
+        columns = {"obs": matrix(obs[rows]), "action": matrix(action[rows]), "next_obs": matrix(next_obs[rows])}
+        write(folder / f"transitions/part-{shard:05d}.parquet", {**columns, "reward": pa.array(reward[rows], pa.float32())})
+    ItemTable(np.arange(200), generator.uniform(-1, 1, size=(200, ACTIONS))).save(str(folder / "items.parquet"))
+    metadata = Metadata(
+        schema_version=SCHEMA_VERSION,
+        counts={},
+        state_dim=STATE.width,
+        action_dim=ACTIONS,
+        action_low=-1.0,
+        action_high=1.0,
+        state=STATE.to_dict(),
+        normaliser={"mean": [0.0] * STATE.width, "std": [1.0] * STATE.width},
+        settings={},
+        seed=0,
+        tasks=["depth"],
+        teachers=list(TEACHERS),
+        mixture_weight=0.5,
+        has_reward=True,
+    )
+    storage.write_json(str(folder / "metadata.json"), metadata.model_dump())
+
+
+def preferences(score: dict[int, np.ndarray], pairs: int, length: int, generator: np.random.Generator) -> dict[str, list]:
+    """`pairs` of each teacher; the segment with the larger sum of scores is preferred."""
+    columns: dict[str, list] = {}
+    for teacher in TEACHERS:
+        for number in range(pairs):
+            user = generator.choice(list(score), 2)
+            if teacher.startswith("within"):
+                user[1] = user[0]
+            start = generator.integers(0, len(score[user[0]]) - length - 1, 2)
+            sums = [score[u][s : s + length].sum() for u, s in zip(user, start, strict=True)]
+            row = {"pair_id": number, "length": length, "teacher": teacher, "label": float(sums[1] > sums[0])}
+            row |= {f"{name}_{k}": v[k] for k in (0, 1) for name, v in (("user", user), ("start", start), ("score", sums))}
+            for name, value in row.items():
+                columns.setdefault(name, []).append(value)
+    return columns
+
+
+def matrix(values: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).ravel()), values.shape[1])
+
+
+def write(path: Path, columns: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
