@@ -17,6 +17,7 @@ from prefrec_ray.logs.canonical import Place
 
 _PARQUET, _CSV = (".parquet",), (".csv", ".csv.gz")
 _BATCH = 1 << 16
+_ONE_THREAD = csv.ReadOptions(use_threads=False)
 _MAX_BLOCKS = 256
 _CSV_ROW_BYTES = 40  # a guess, to choose the number of partitions
 
@@ -40,7 +41,7 @@ def schema(file: str) -> pa.Schema:
     with _readable(file):
         if not is_csv(file):
             return pq.read_schema(path, filesystem=system)
-        with system.open_input_stream(path) as stream, csv.open_csv(stream) as reader:
+        with system.open_input_stream(path) as stream, csv.open_csv(stream, _ONE_THREAD) as reader:
             return reader.schema
 
 
@@ -108,10 +109,9 @@ def _batches(file: str, columns: list[str], group: int | None, text: bool) -> It
             null_values=[""],
             strings_can_be_null=True,
         )
-        # One thread: rows stay in order, and errors know their row.
         with (
             system.open_input_stream(path) as stream,
-            csv.open_csv(stream, csv.ReadOptions(use_threads=False), convert_options=options) as reader,
+            csv.open_csv(stream, _ONE_THREAD, convert_options=options) as reader,
         ):
             for batch in reader:
                 yield pa.Table.from_batches([batch])

@@ -1,0 +1,160 @@
+"""Logs in Parquet and CSV: the same rows in the order of the log, and one line for what does not fit."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from prefrec_ray.errors import UserError, find_user_error
+from prefrec_ray.logs import FilesSource, Log, open_log
+from prefrec_ray.settings import parse
+
+COLUMNS = {"kind": "files", "user": "u", "item": "i", "time": "t", "time_unit": "s", "feedback": ["like"]}
+
+
+def frame(rows: int, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "u": rng.integers(0, 9, rows),
+            "i": [f"ítem {k}" for k in rng.integers(0, 5, rows)],
+            "t": rng.integers(0, 10**9, rows),
+            "like": rng.random(rows).astype(np.float32),
+            "unused": "x",
+        }
+    )
+
+
+def write(data: pd.DataFrame, path: Path) -> Path:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pandas(data, preserve_index=False), path, row_group_size=7)
+    else:
+        data.to_csv(path, index=False)
+    return path
+
+
+def open_source(path: Path, **changes: object) -> Log:
+    return open_log(parse(FilesSource, {**COLUMNS, "path": str(path), **changes}, "test"), seed=0)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])
+def test_rows_come_in_the_order_of_the_log(ray_session: None, tmp_path: Path, suffix: str) -> None:
+    parts = [frame(30, seed) for seed in range(3)]
+    for number, part in enumerate(parts):
+        write(part, tmp_path / f"part-{number}{suffix}")
+    (tmp_path / "README.txt").write_text("no part of the log")
+    log = open_source(tmp_path)
+    found = log.interactions.to_pandas().sort_values("order")
+    given = pd.concat(parts)
+    assert found.order.is_unique
+    assert found.user_id.tolist() == given.u.tolist()
+    assert found.item_id.tolist() == given.i.tolist()
+    assert found.timestamp.tolist() == (given.t * 1000).tolist()
+    np.testing.assert_array_equal(found.like.to_numpy(np.float32), given.like.to_numpy())
+    assert (log.rows == 90) if suffix == ".parquet" else log.rows > 0
+
+
+def test_ids_in_csv_are_text_where_one_file_has_text(ray_session: None, tmp_path: Path) -> None:
+    numbers, names = frame(5), frame(5)
+    names["u"] = ["00", "a", "b", "a", "é"]
+    write(numbers, tmp_path / "1.csv")
+    assert open_source(tmp_path).interactions.schema().types[0] == pa.int64()
+    write(names, tmp_path / "2.csv")
+    found = open_source(tmp_path).interactions.to_pandas().sort_values("order")
+    assert found.user_id.tolist() == [str(u) for u in numbers.u] + names.u.tolist()
+
+
+def test_feedback_may_have_names_of_its_own(ray_session: None, tmp_path: Path) -> None:
+    log = open_source(write(frame(4), tmp_path / "a.csv"), feedback={"liked": "like", "again": "like"}, reward="like")
+    assert log.feedback == ("liked", "again")
+    assert log.has_reward
+    found = log.interactions.to_pandas()
+    assert (found.liked == found.again).all()
+    assert (found.liked == found.reward).all()
+
+
+def test_tables_of_users_and_items(tmp_path: Path) -> None:
+    path = write(frame(4), tmp_path / "a.parquet")
+    write(pd.DataFrame({"uid": [3, 4], "age": [30, None], "city": ["Å", "B"]}), tmp_path / "users.csv")
+    write(pd.DataFrame({"iid": ["p", "q"], "x": [0.5, 0], "y": [-1.0, 1.0]}), tmp_path / "items.csv")
+    log = open_source(
+        path,
+        users={"path": str(tmp_path / "users.csv"), "id": "uid", "features": ["city", "age"]},
+        items={"path": str(tmp_path / "items.csv"), "id": "iid", "embedding": ["x", "y"]},
+    )
+    assert log.users.to_pydict() == {"user_id": [3, 4], "city": ["Å", "B"], "age": ["30", None]}
+    assert log.items.to_pydict() == {"item_id": ["p", "q"], "embedding": [[0.5, -1.0], [0.0, 1.0]]}
+    pq.write_table(pa.table({"iid": ["p", "q"], "e": [[0.5, -1.0], [0.0, 1.0]]}), tmp_path / "items.parquet")
+    items = {"path": str(tmp_path / "items.parquet"), "id": "iid", "embedding": "e"}
+    assert open_source(path, items=items).items.equals(log.items)
+
+
+@pytest.mark.parametrize(
+    ("items", "words"),
+    [
+        ({"iid": ["p", "p"], "e": [[0.0], [0.0]]}, ["'iid'", "p occurs more than once"]),
+        ({"iid": ["p", "q"], "e": [[0.0, 0.1], [0.0]]}, ["'e'", "row 2", "a list of 1", "2 numbers"]),
+        ({"iid": ["p", "q"], "e": [[0.0], [1.5]]}, ["'e'", "row 2", "1.5", "[-1, 1]"]),
+        ({"iid": ["p", "q"], "e": [[0.0], [float("nan")]]}, ["'e'", "row 2", "finite"]),
+        ({"iid": ["p", "q"], "e": [0.0, 1.0]}, ["'e'", "double", "lists of numbers"]),
+        ({"iid": ["p", "q"], "f": [[0.0], [1.0]]}, ["'e' is missing", "found iid, f"]),
+    ],
+)
+def test_bad_item_tables(tmp_path: Path, items: dict, words: list[str]) -> None:
+    path = write(frame(4), tmp_path / "a.parquet")
+    pq.write_table(pa.table(items), tmp_path / "items.parquet")
+    with pytest.raises(UserError) as caught:
+        open_source(path, items={"path": str(tmp_path / "items.parquet"), "id": "iid", "embedding": "e"})
+    assert "items.parquet: " in str(caught.value)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_feature_of_too_many_categories(tmp_path: Path) -> None:
+    path = write(frame(4), tmp_path / "a.parquet")
+    write(pd.DataFrame({"user_id": range(600), "zip": [f"z{k}" for k in range(600)]}), tmp_path / "users.csv")
+    with pytest.raises(UserError, match=r"users.csv: column 'zip' has 600 categories; expected at most 512"):
+        open_source(path, users={"path": str(tmp_path / "users.csv"), "features": ["zip"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.csv", {"u": [1], "t": [1], "like": [1]}, ["a.csv: column 'i' is missing", "found u, t, like"]),
+        ("a.parquet", {"u": [1.5], "i": [1], "t": [1], "like": [1]}, ["a.parquet: column 'u' is double", "integers"]),
+        ("a.parquet", {"u": [1], "i": [1], "t": [1], "like": ["x"]}, ["column 'like' is", "string", "numbers"]),
+        ("a.parquet", {"u": [1], "i": [1], "t": [True], "like": [1]}, ["column 't' is bool", "times"]),
+    ],
+)
+def test_columns_that_do_not_fit(tmp_path: Path, name: str, data: dict, words: list[str]) -> None:
+    write(pd.DataFrame(data), tmp_path / name)
+    with pytest.raises(UserError) as caught:
+        open_source(tmp_path)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_files_that_do_not_fit(ray_session: None, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere: no such file or folder"):
+        open_source(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"no Parquet or CSV files"):
+        open_source(tmp_path)
+    (tmp_path / "a.parquet").write_text("no Parquet")
+    with pytest.raises(UserError, match=r"a.parquet: not readable as Parquet"):
+        open_source(tmp_path)
+    (tmp_path / "a.parquet").unlink()
+    (tmp_path / "a.csv").write_text("")
+    with pytest.raises(UserError, match=r"a.csv: not readable as CSV \(Empty CSV file"):
+        open_source(tmp_path)
+    (tmp_path / "a.csv").write_text("u,i,t,like\n1,2,3,4\n5,6,7\n")
+    with pytest.raises(Exception, match=r"a.csv: not readable as CSV .*Expected 4 columns, got 3: 5,6,7") as caught:
+        open_source(tmp_path).interactions.to_pandas()
+    assert "\n" not in str(find_user_error(caught.value))
+
+
+def test_types_of_ids_agree_between_files(tmp_path: Path) -> None:
+    write(frame(3), tmp_path / "1.parquet")
+    write(frame(3).astype({"u": str}), tmp_path / "2.parquet")
+    with pytest.raises(UserError, match=r"2.parquet: column .u. is string, but int64 in .*1.parquet"):
+        open_source(tmp_path)

@@ -1,0 +1,33 @@
+"""Hashes are uniform, independent by key, and the same for ever."""
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.hashing import fraction, hash_ids, mix
+
+
+def test_fractions_are_uniform_and_keys_independent() -> None:
+    numbers = np.arange(100_000)
+    one, other, third = (fraction(mix(numbers, *key)) for key in ((0, 1), (0, 2), (1, 1)))
+    counts = np.histogram(one, bins=20, range=(0, 1))[0]
+    assert np.abs(counts - 5000).max() < 5 * np.sqrt(5000)
+    for x, y in ((one, other), (one, third), (one[1:], one[:-1])):
+        assert abs(np.corrcoef(x, y)[0, 1]) < 0.015
+
+
+def test_values_never_change() -> None:
+    """Data sets made by an earlier version keep their splits."""
+    assert mix(np.array([0, 1, -1]), 3, 5).tolist() == [8186871948090372919, 18212231304417430921, 6711370963749523826]
+    assert hash_ids(pa.array(["Zoë", "b"]), 3).tolist() == [6608936497382248584, 8789827015126671974]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.text(max_size=4), min_size=1), st.data())
+def test_a_text_hashes_alike_wherever_it_stands(texts: list[str], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(texts)))
+    chunks = pa.chunked_array([texts[:cut], texts[cut:]], pa.string())
+    alone = [int(hash_ids(pa.array([text]), 7)[0]) for text in texts]
+    assert hash_ids(chunks, 7).tolist() == alone
+    assert len(set(alone)) == len(set(texts))
