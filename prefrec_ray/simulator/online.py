@@ -30,8 +30,8 @@ from prefrec_ray.simulator.servers import (
 )
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import ROLLOUT, Traits, World, generator
+from prefrec_ray.tasks import Progress, run_tasks
 
-Progress = Callable[[str, int, int], None]  # stage, done, total
 Maker = Callable[[World, Traits, np.random.Generator], Server]
 
 BEHAVIOUR = "behaviour"
@@ -165,20 +165,18 @@ def _roll_out_all(
 ) -> dict[str, list[Outcome]]:
     """The outcomes of every subject, in the order of the users."""
     parts = np.array_split(np.arange(len(users.numbers)), -(-len(users.numbers) // USERS_A_TASK))
-    tasks: dict[str, list[Any]] = {}
-    for name, subject in subjects.items():
-        make = ray.put(subject.make)
-        tasks[name] = [
-            _roll_out_part.remote(settings, make, users.take(rows), part, weight, requests, seed)
-            for part, rows in enumerate(parts)
-        ]
-    pending = [task for group in tasks.values() for task in group]
-    total = len(pending)
-    while pending:
-        _, pending = ray.wait(pending)
-        if progress:
-            progress("online", total - len(pending), total)
-    return {name: ray.get(group) for name, group in tasks.items()}
+    makers = {name: ray.put(subject.make) for name, subject in subjects.items()}
+
+    def submit(piece: tuple[str, int]) -> Any:
+        name, part = piece
+        return _roll_out_part.remote(settings, makers[name], users.take(parts[part]), part, weight, requests, seed)
+
+    pieces = [(name, part) for name in subjects for part in range(len(parts))]
+    results = run_tasks(submit, pieces, "online", progress or (lambda *report: None))
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in subjects}
+    for (name, _), result in zip(pieces, results, strict=True):
+        outcomes[name].append(result)
+    return outcomes
 
 
 @ray.remote(num_cpus=1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,9 +15,9 @@ from prefrec_ray.simulator.rollout import roll_out
 from prefrec_ray.simulator.servers import ClickChaser
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
 from prefrec_ray.simulator.world import LOGGING, World, generator
+from prefrec_ray.tasks import Progress
 
 SCHEMA_VERSION = 1
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 def simulate(settings: SimulateSettings, output: str, progress: Progress | None = None) -> None:
