@@ -42,6 +42,7 @@ ROBUST: dict[str, Any] = {
     "reward_input": "next_state",
     "reward_leave_out": ("items",),
     "standardise_reward": True,
+    "finetune_reward": False,
 }
 
 RECIPES: dict[str, dict[str, Any]] = {"paper": PAPER, "robust": ROBUST}

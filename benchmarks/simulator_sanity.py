@@ -1,0 +1,101 @@
+"""Does training raise what it should, where the truth is known?
+
+    python -m benchmarks.simulator_sanity [--seeds 0 1 2] [--output docs/results/simulator_sanity.json]
+
+For each seed a new world, log and training seed: PrefRec on the true satisfaction, and with learned rewards under the recipes `robust` and
+`paper` on all three tasks, rolled out beside behaviour, imitation and the hand-made policies. Score: (value - behaviour) / (nutrition - behaviour).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from prefrec_ray.algorithms.run import train
+from prefrec_ray.algorithms.settings import TrainSettings
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.engagement.levels import TASKS
+from prefrec_ray.evaluation.clone import fit_clone
+from prefrec_ray.policy import Policy
+from prefrec_ray.prepare import prepare
+from prefrec_ray.prepare_settings import PrepareSettings
+from prefrec_ray.runtime import start_ray
+from prefrec_ray.simulator.online import evaluate_online
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
+
+#: Both recipes at the same small size and budget; what a recipe is about (rates, teacher, reward input, horizon) is its own.
+SIZE: dict[str, Any] = {"hidden_sizes": [128, 128, 128], "train_batch_size_per_learner": 512, "preference_batch_size": 16, "num_epochs": 2}
+
+
+def train_all(dataset: str, folder: Path, seed: int, extra: dict[str, Any]) -> dict[str, Policy]:
+    """The truth's policy and one for each (recipe, task)."""
+    jobs = {"truth": ("robust", "frequency", {"reward_source": "column"})}
+    jobs |= {f"{recipe} {task}": (recipe, task, {}) for recipe in ("robust", "paper") for task in TASKS}
+    policies = {}
+    for name, (recipe, task, config) in jobs.items():
+        output = str(folder / name.replace(" ", "_"))
+        config = {**SIZE, **config, **(extra if recipe == "robust" else {})}
+        start = time.perf_counter()
+        rows = train(TrainSettings(recipe=recipe, task=task, seed=seed, config=config), dataset, output)
+        accuracy = rows[-1]["reward/accuracy_within_user"]
+        print(f"  {name}: {time.perf_counter() - start:.0f} s, within-user accuracy {accuracy}", flush=True)
+        policies[name] = Policy.load(f"{output}/policy")
+    return policies
+
+
+def one_seed(seed: int, extra: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records of one world."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        simulate(SimulateSettings(seed=seed, truth=True), str(folder / "logs"))
+        source = {"kind": "simulator", "path": str(folder / "logs")}
+        settings = PrepareSettings(source=source, seed=seed, preferences={"pairs": 6000})
+        prepare(settings, str(folder / "dataset"))
+        shutil.rmtree(folder / "logs")
+        dataset = PreparedDataset.open(str(folder / "dataset"))
+        policies = train_all(dataset.uri, folder, seed, extra)
+        records = evaluate_online(dataset, policies, users=300, seed=seed, controls={"imitation": fit_clone(dataset, seed).policy})
+    return [{**record, "seed": seed} for record in records]
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """A line a subject that belongs to the task: value and score of each seed."""
+    lines = ["| task | subject | value by seed | score by seed |", "|---|---|---|---|"]
+    for task in TASKS:
+        subjects = dict.fromkeys(r["subject"] for r in records if r["task"] == task)
+        for subject in subjects:
+            if subject.split()[-1] in TASKS and subject.split()[-1] != task:
+                continue
+            rows = sorted((r for r in records if r["task"] == task and r["subject"] == subject), key=lambda r: r["seed"])
+            best = {r["seed"]: r["value"] for r in records if r["task"] == task and r["subject"] == "nutrition"}
+            values = " ".join(f"{r['value']:.2f}" for r in rows)
+            scores = " ".join(f"{(r['value'] - r['behaviour']) / (best[r['seed']] - r['behaviour']):.2f}" for r in rows)
+            lines.append(f"| {task} | {subject} | {values} | {scores} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs the seeds and writes the records."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--output", default="docs/results/simulator_sanity.json")
+    parser.add_argument("--robust", default="{}", help="JSON of settings over the recipe robust")
+    arguments = parser.parse_args()
+    start_ray()
+    records: list[dict[str, Any]] = []
+    for seed in arguments.seeds:
+        print(f"seed {seed}", flush=True)
+        records += one_seed(seed, json.loads(arguments.robust))
+        print(table(records), flush=True)
+    Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
+    Path(arguments.output).write_text(json.dumps(records, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
