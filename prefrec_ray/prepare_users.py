@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from prefrec_ray import storage
 from prefrec_ray.engagement.levels import depth_levels, frequency_levels
 from prefrec_ray.engagement.sessions import first_rows, session_numbers, session_table
-from prefrec_ray.errors import UserError
 from prefrec_ray.hashing import fraction, hash_ids
 from prefrec_ray.logs import Log
 from prefrec_ray.prepare_settings import SPLITS, PrepareSettings
@@ -52,7 +51,7 @@ def split_by_user(log: Log, settings: PrepareSettings, partitions: int, folder: 
     """Writes `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k that has users.
 
     The rows travel through Ray Data once, narrow; the wide states are made from these files.
-    Raises `UserError` for a bad value in the log, and for a log without rows.
+    Raises `UserError` for a bad value in the log.
     """
     for name in ("work", "sessions"):
         storage.make_folder(storage.join(folder, name))
@@ -69,10 +68,7 @@ def split_by_user(log: Log, settings: PrepareSettings, partitions: int, folder: 
     for batch in written.iter_batches(batch_size=None, batch_format="pyarrow"):
         parts.append(batch)
         progress("read", sum(part["requests"].to_numpy().sum() for part in parts), 0)
-    parts = [part for part in parts if part.num_rows]
-    if not parts:
-        raise UserError("the log is empty: no interactions in its files")
-    table = pa.concat_tables(parts)
+    table = pa.concat_tables([part for part in parts if part.num_rows])
     table = table.take(pc.sort_indices(table, [("bucket", "ascending"), ("user_id", "ascending")]))
     columns = {name: table[name].to_numpy() for name in ("bucket", "requests", "sessions", "split")}
     progress("read", int(columns["requests"].sum()), int(columns["requests"].sum()))

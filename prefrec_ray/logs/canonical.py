@@ -85,7 +85,7 @@ def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) 
     """Ids as int64 or string."""
     if column.null_count:
         raise place.problem(name, _first(column.is_null()), "no id", "one in every row")
-    return _cast(column, kind, place, name, "an integer id, as in the rows before" if kind == pa.int64() else "text")
+    return _cast(column, kind, place, name, "an integer id" if kind == pa.int64() else "text")
 
 
 def to_numbers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:

@@ -54,6 +54,8 @@ def with_types(columns: ColumnMap, files: list[str]) -> ColumnMap:
         for name in columns.columns:
             _check_present(name, here, file)
         for name in columns.ids:
+            if here.field(name).type == pa.null():  # no rows to tell
+                continue
             found[name].setdefault(id_type(here.field(name).type, file, name), file)
         if not is_csv(file):
             for name in numbers:
@@ -77,7 +79,7 @@ def id_type(kind: pa.DataType, file: str, name: str) -> pa.DataType:
         return pa.string()
     if pa.types.is_dictionary(kind):
         return id_type(kind.value_type, file, name)
-    if is_csv(file):  # inferred as a date, a decimal, a boolean, or nothing: the text as it is written
+    if is_csv(file):  # inferred as a date, a decimal or a boolean: the text as it is written
         return pa.string()
     raise UserError(f"{file}: column '{name}' is {kind}; expected ids as integers or text")
 

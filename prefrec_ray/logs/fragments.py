@@ -17,9 +17,9 @@ from prefrec_ray.logs.canonical import Place
 
 _PARQUET, _CSV = (".parquet",), (".csv", ".csv.gz")
 _BATCH = 1 << 16
-_ONE_THREAD = csv.ReadOptions(use_threads=False)
 _MAX_BLOCKS = 256
-_CSV_ROW_BYTES = 40  # a guess, to choose the number of partitions
+_BLOCK_BYTES = 1 << 20
+_ONE_THREAD = csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES)
 
 
 def list_inputs(path: str) -> list[str]:
@@ -47,7 +47,7 @@ def schema(file: str) -> pa.Schema:
 
 def read_table(file: str, columns: list[str]) -> pa.Table:
     """Some columns of a whole file, for tables of users or items."""
-    return pa.concat_tables(list(_batches(file, columns, None, text=False)))
+    return pa.concat_tables(list(_batches(file, columns, None)))
 
 
 def read(files: list[str], columns: list[str], convert: Callable[[pa.Table, Place], pa.Table]) -> tuple[Any, int]:
@@ -56,15 +56,15 @@ def read(files: list[str], columns: list[str], convert: Callable[[pa.Table, Plac
     for number, file in enumerate(files):
         groups = [(-1, 0)]
         if is_csv(file):
-            system, path = storage.filesystem(file)
-            rows += system.get_file_info(path).size // _CSV_ROW_BYTES
+            rows += _guess_rows(file)
         else:
             sizes = _row_groups(file)
             rows += sum(sizes)
             groups = [(group, sum(sizes[:group])) for group in range(len(sizes))]
         fragments += [{"file": file, "number": number, "group": g, "first": first} for g, first in groups]
-    if not fragments:
-        raise UserError(f"{files[0]}: no rows in {len(files)} file(s); expected interactions")
+    if not rows:
+        more = f" (and {len(files) - 1} more files)" if len(files) > 1 else ""
+        raise UserError(f"{files[0]}{more}: the log is empty; expected interactions")
     blocks = min(len(fragments), _MAX_BLOCKS)
     dataset = ray.data.from_items(fragments, override_num_blocks=blocks).map_batches(
         _read_fragments,
@@ -85,13 +85,13 @@ def _read_fragments(
 ) -> Iterator[pa.Table]:
     for fragment in fragments.to_pylist():
         row = fragment["first"]
-        for table in _batches(fragment["file"], columns, fragment["group"], text=True):
+        for table in _batches(fragment["file"], columns, fragment["group"]):
             yield convert(table, Place(fragment["file"], fragment["number"], row))
             row += table.num_rows
 
 
-def _batches(file: str, columns: list[str], group: int | None, text: bool) -> Iterator[pa.Table]:
-    """Tables of at most some ten thousand rows; `text` leaves the columns of CSV as they are written."""
+def _batches(file: str, columns: list[str], group: int | None) -> Iterator[pa.Table]:
+    """Tables of at most some ten thousand rows; the columns of CSV are text, as they are written."""
     system, path = storage.filesystem(file)
     with _readable(file):
         if not is_csv(file):
@@ -105,7 +105,7 @@ def _batches(file: str, columns: list[str], group: int | None, text: bool) -> It
             return
         options = csv.ConvertOptions(
             include_columns=columns,
-            column_types=dict.fromkeys(columns, pa.string()) if text else None,
+            column_types=dict.fromkeys(columns, pa.string()),
             null_values=[""],
             strings_can_be_null=True,
         )
@@ -122,6 +122,19 @@ def _row_groups(file: str) -> list[int]:
     with _readable(file):
         metadata = pq.read_metadata(path, filesystem=system)
     return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+
+
+def _guess_rows(file: str) -> int:
+    """Rows of a CSV file, by those of its first block; 0 for a header alone."""
+    system, path = storage.filesystem(file)
+    size = system.get_file_info(path).size
+    with (
+        _readable(file),
+        system.open_input_stream(path) as stream,
+        csv.open_csv(stream, _ONE_THREAD) as reader,
+    ):
+        rows = next((batch.num_rows for batch in reader), 0)
+    return rows * max(1, size // _BLOCK_BYTES)
 
 
 @contextmanager

@@ -71,9 +71,7 @@ class FilesSource(Settings):
     def _names_are_free(self) -> FilesSource:
         for name in self.feedback:
             if name in RESERVED:
-                raise ValueError(
-                    f"feedback '{name}': this name has a meaning of its own; map another name to the column"
-                )
+                raise ValueError(f"feedback '{name}': this name is taken; map another name to the column")
         return self
 
 

@@ -45,6 +45,7 @@ def test_rows_come_in_the_order_of_the_log(ray_session: None, tmp_path: Path, su
     parts = [frame(30, seed) for seed in range(3)]
     for number, part in enumerate(parts):
         write(part, tmp_path / f"part-{number}{suffix}")
+    write(parts[0].head(0), tmp_path / f"part-9{suffix}")
     (tmp_path / "README.txt").write_text("no part of the log")
     log = open_source(tmp_path)
     found = log.interactions.to_pandas().sort_values("order")
@@ -78,14 +79,14 @@ def test_feedback_may_have_names_of_its_own(ray_session: None, tmp_path: Path) -
 
 def test_tables_of_users_and_items(tmp_path: Path) -> None:
     path = write(frame(4), tmp_path / "a.parquet")
-    write(pd.DataFrame({"uid": [3, 4], "age": [30, None], "city": ["Å", "B"]}), tmp_path / "users.csv")
+    write(pd.DataFrame({"uid": [3, 4], "age": ["030", None], "city": ["Å", "B"]}), tmp_path / "users.csv")
     write(pd.DataFrame({"iid": ["p", "q"], "x": [0.5, 0], "y": [-1.0, 1.0]}), tmp_path / "items.csv")
     log = open_source(
         path,
         users={"path": str(tmp_path / "users.csv"), "id": "uid", "features": ["city", "age"]},
         items={"path": str(tmp_path / "items.csv"), "id": "iid", "embedding": ["x", "y"]},
     )
-    assert log.users.to_pydict() == {"user_id": [3, 4], "city": ["Å", "B"], "age": ["30", None]}
+    assert log.users.to_pydict() == {"user_id": [3, 4], "city": ["Å", "B"], "age": ["030", None]}
     assert log.items.to_pydict() == {"item_id": ["p", "q"], "embedding": [[0.5, -1.0], [0.0, 1.0]]}
     pq.write_table(pa.table({"iid": ["p", "q"], "e": [[0.5, -1.0], [0.0, 1.0]]}), tmp_path / "items.parquet")
     items = {"path": str(tmp_path / "items.parquet"), "id": "iid", "embedding": "e"}

@@ -1,0 +1,91 @@
+"""Opening a data set, tensors as columns and back."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.dataset import SCHEMA_VERSION, PreparedDataset, tensor, tensor_array, write_table
+from prefrec_ray.errors import UserError
+
+
+def metadata(**changes: object) -> dict:
+    good = {
+        "schema_version": SCHEMA_VERSION,
+        "counts": {},
+        "state_dim": 2,
+        "action_dim": 1,
+        "action_low": -1.0,
+        "action_high": 1.0,
+        "state": {},
+        "normaliser": {"mean": [0.0, 1.0], "std": [1.0, 2.0]},
+        "settings": {},
+        "seed": 0,
+        "tasks": ["depth"],
+        "teachers": ["any_users_sum"],
+        "mixture_weight": 0.5,
+    }
+    return good | changes
+
+
+def write(folder: Path, value: object) -> str:
+    (folder / "metadata.json").write_text(json.dumps(value))
+    return str(folder)
+
+
+def test_open(tmp_path: Path) -> None:
+    dataset = PreparedDataset.open(write(tmp_path, metadata()))
+    assert dataset.metadata.tasks == ["depth"]
+    assert dataset.normaliser.std.tolist() == [1.0, 2.0]
+    write_table(pa.table({"obs": tensor_array(np.eye(2))}), dataset.path("part-1.parquet"))
+    write_table(pa.table({"obs": tensor_array(np.ones((1, 2)))}), dataset.path("part-0.parquet"))
+    first, second = dataset.files()
+    assert first.endswith("part-0.parquet")
+    np.testing.assert_array_equal(tensor(dataset.read(second, ["obs"])["obs"]), np.eye(2))
+    with pytest.raises(UserError, match=r"part-2.parquet: no such file"):
+        dataset.read(dataset.path("part-2.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (metadata(schema_version=SCHEMA_VERSION + 1), "schema version 2, expected 1"),
+        ({"anything": 1}, "schema version None, expected 1"),
+        ([1], "schema version None, expected 1"),
+        (metadata(state_dim="wide"), "key 'state_dim'"),
+    ],
+)
+def test_another_schema_version(tmp_path: Path, value: object, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        PreparedDataset.open(write(tmp_path, value))
+    assert "metadata.json" in str(caught.value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not a prepared data set \(no metadata.json\)"):
+        PreparedDataset.open(str(tmp_path / "nowhere"))
+
+
+@settings(deadline=None, max_examples=50)
+@given(rows=st.integers(0, 20), width=st.integers(1, 5), cuts=st.lists(st.integers(0, 20), max_size=3))
+def test_tensors_come_back_from_any_chunks(rows: int, width: int, cuts: list[int]) -> None:
+    values = np.random.default_rng(rows).normal(size=(rows, width)).astype(np.float32)
+    whole = tensor_array(values)
+    edges = sorted({0, rows, *(min(cut, rows) for cut in cuts)})
+    chunks = pa.chunked_array([whole.slice(a, b - a) for a, b in itertools.pairwise(edges)], whole.type)
+    for column in (whole, chunks):
+        found = tensor(column)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, values)
+
+
+def test_a_tensor_is_a_view() -> None:
+    column = tensor_array(np.ones((3, 2)))
+    assert np.shares_memory(tensor(column), column.flatten().to_numpy())
