@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,9 @@ def learn_items(settings: PrepareSettings, buckets: list[int], folder: str, prog
         raise UserError("item embeddings: no session of a training user has 3 different items; give embeddings")
     shared = ray.put(ids)
     parts: list[Any] = [_bucket_gram.remote(folder, bucket, shared, float(sizes.mean())) for bucket in buckets]
-    (embeddings,) = run_tasks(lambda _: _embeddings.remote(settings.action_dim, *parts), [0], "embeddings", progress)
+    while len(parts) > 1:  # a tree of sums: no task holds more than a few parts
+        parts = [_merge.remote(*parts[first : first + 8]) for first in range(0, len(parts), 8)]
+    (embeddings,) = run_tasks(lambda gram: _embeddings.remote(gram, settings.action_dim), parts, "embeddings", progress)
     return ItemTable(ids.to_numpy(zero_copy_only=False), embeddings)
 
 
@@ -65,8 +68,10 @@ def _bucket_gram(folder: str, bucket: int, ids: pa.Array, mean_size: float) -> B
 
 
 @ray.remote(num_cpus=1)
-def _embeddings(dim: int, *parts: BasketGram) -> np.ndarray:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total.merge(part)
-    return embeddings_from_gram(total, dim)
+def _merge(*parts: BasketGram) -> BasketGram:
+    return reduce(BasketGram.merge, parts)
+
+
+@ray.remote(num_cpus=1)
+def _embeddings(gram: BasketGram, dim: int) -> np.ndarray:
+    return embeddings_from_gram(gram, dim)
