@@ -1,4 +1,4 @@
-"""Second stage: the embeddings of all items, given by the log or learned from what training users take together."""
+"""The embeddings of all items, given by the log or learned from what training users take together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Third stage: the states of each bucket's users, scaled, as requests on disk and as pieces of transitions."""
+"""The states of each bucket's users, scaled, as requests on disk and as pieces of transitions."""
 
 from __future__ import annotations
 
@@ -49,8 +49,7 @@ class Histories:
         if split is not None:
             table = table.filter(pc.equal(table["split"], split))
         self.table, self._context = table, context
-        self.user = codes(table["user_id"])
-        self.starts = first_rows(self.user)
+        self.starts = first_rows(codes(table["user_id"]))
 
     @cached_property
     def actions(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""First stage: the log by users. Each bucket of users becomes one sorted file of narrow rows and its sessions."""
+"""The log by users. Each bucket of users becomes one sorted file of narrow rows and its sessions."""
 
 from __future__ import annotations
 

@@ -264,8 +264,9 @@ def test_neither_format_nor_partitions_change_what_is_found(
         assert done == total > 0
 
 
-def test_another_seed_is_another_split_and_order(dataset: PreparedDataset, folder: Path) -> None:
-    other = prepare(settings_for(folder / "csv", partitions=1, seed=1), str(folder / "seed"))
+def test_another_seed_is_another_split(dataset: PreparedDataset, folder: Path) -> None:
+    # With so many buckets some have no training user.
+    other = prepare(settings_for(folder / "csv", partitions=30, seed=1), str(folder / "seed"))
     users = [set(table(d, "requests", "train").user_id) for d in (dataset, other)]
     assert users[0] != users[1]
 

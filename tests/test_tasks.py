@@ -1,0 +1,38 @@
+"""Ray tasks in bounded numbers: results in order, progress to the end, mistakes passed on."""
+
+import time
+
+import pytest
+import ray
+
+from prefrec_ray.errors import UserError, find_user_error
+from prefrec_ray.tasks import run_tasks
+
+
+@ray.remote(num_cpus=1)
+def slow_first(number: int) -> int:
+    if number == 3:
+        raise UserError("three")
+    time.sleep(0.2 if number == 0 else 0.0)
+    return 10 * number
+
+
+def test_results_are_in_order_and_few_tasks_wait(ray_session: None) -> None:
+    seen: list[tuple[str, int, int]] = []
+    waiting = []
+
+    def submit(number: int) -> ray.ObjectRef:
+        waiting.append(len(waiting) - len(seen))
+        return slow_first.remote(number)
+
+    numbers = [0, 1, 2, 4, 5, 6, 7, 8, 9, 10]
+    found = run_tasks(submit, numbers, "count", lambda *step: seen.append(step))
+    assert found == [10 * number for number in numbers]
+    assert seen == [("count", done, 10) for done in range(1, 11)]
+    assert max(waiting) < 2 * ray.cluster_resources()["CPU"]
+
+
+def test_a_mistake_is_passed_on(ray_session: None) -> None:
+    with pytest.raises(UserError) as caught:
+        run_tasks(slow_first.remote, [1, 3], "count", lambda stage, done, total: None)
+    assert str(find_user_error(caught.value)) == "three"
