@@ -26,7 +26,7 @@ PAPER: dict[str, Any] = {
     "standardise_reward": False,
 }
 
-#: What differs where a gain must be real (docs/recipe.md): preferences within a user on the mean level of the visits
+#: What differs where a gain must be real (docs/training.md): preferences within a user on the mean level of the visits
 #: that end in the segment; a reward of the state that an item leads to, blind to which items those were; a target
 #: network and a horizon that back values up over more than a few requests.
 ROBUST: dict[str, Any] = {
