@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from prefrec_ray import storage
+from prefrec_ray.actors import MlpActor
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
@@ -32,7 +33,7 @@ def make_policy(seed: int = 0, hidden: tuple[int, ...] = (16, 8), items: int = 4
     table = ItemTable(np.array([f"item {i}" for i in range(items)]), rng.uniform(-1, 1, (items, 3)))
     normaliser = Normaliser(rng.normal(size=STATE.width), rng.uniform(0.5, 2, STATE.width))
     given = {"serving": "nearest", "provenance": {"method": "PrefRec", "task": "depth"}, **changes}
-    return Policy(layers, LOW, HIGH, STATE, normaliser, table, **given)
+    return Policy(MlpActor(layers, LOW, HIGH), STATE, normaliser, table, **given)
 
 
 def make_states(rows: int, seed: int = 1) -> np.ndarray:
@@ -43,7 +44,7 @@ def make_states(rows: int, seed: int = 1) -> np.ndarray:
 def test_act_equals_a_torch_mlp(hidden: tuple[int, ...]) -> None:
     policy = make_policy(hidden=hidden)
     modules: list[nn.Module] = []
-    for weight, bias in policy.layers:
+    for weight, bias in policy.actor.layers:
         layer = nn.Linear(weight.shape[1], weight.shape[0])
         layer.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
         modules += [layer, nn.ReLU()]
@@ -130,12 +131,13 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
         Policy.load(path)
 
 
-def test_a_missing_key_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["actor", "normaliser"])
+def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     path = str(tmp_path / "policy")
     make_policy().save(path)
     file = storage.join(path, "policy.json")
-    storage.write_json(file, {k: v for k, v in storage.read_json(file).items() if k != "low"})
-    with pytest.raises(UserError, match=r"policy\.json: key 'low' is missing"):
+    storage.write_json(file, {k: v for k, v in storage.read_json(file).items() if k != key})
+    with pytest.raises(UserError, match=rf"policy\.json: key '{key}' is missing"):
         Policy.load(path)
 
 
@@ -165,16 +167,16 @@ def test_a_pickle_is_refused_unread(tmp_path: Path) -> None:
 
 def test_mistakes_of_the_maker_are_one_line() -> None:
     policy = make_policy()
-    parts = (LOW, HIGH, STATE, policy.normaliser, policy.items)
-    narrow = [(policy.layers[0][0][:, :-1], policy.layers[0][1]), *policy.layers[1:]]
+    parts = (STATE, policy.normaliser, policy.items)
+    narrow = [(policy.actor.layers[0][0][:, :-1], policy.actor.layers[0][1]), *policy.actor.layers[1:]]
     with pytest.raises(UserError, match=rf"takes {STATE.width - 1} numbers, its states have {STATE.width}"):
-        Policy(narrow, *parts)
+        Policy(MlpActor(narrow, LOW, HIGH), *parts)
     with pytest.raises(UserError, match="gives 8 numbers, its bounds have 3 and 3"):
-        Policy(policy.layers[:2], *parts)
+        MlpActor(policy.actor.layers[:2], LOW, HIGH)
     with pytest.raises(UserError, match="layer 1 has a weight"):
-        Policy([policy.layers[0], policy.layers[2]], *parts)
+        MlpActor([policy.actor.layers[0], policy.actor.layers[2]], LOW, HIGH)
     with pytest.raises(UserError, match="no layers"):
-        Policy([], *parts)
+        MlpActor([], LOW, HIGH)
     with pytest.raises(UserError, match="serving rule 'cosine'; expected one of nearest, dot"):
         make_policy(serving="cosine")
     with pytest.raises(UserError, match=rf"states of shape \[2, 5\]; expected \[n, {STATE.width}\]"):

@@ -2,6 +2,7 @@
 
 from ray.tune.registry import register_trainable
 
+from prefrec_ray.algorithms.bcq import BCQ, BCQConfig
 from prefrec_ray.algorithms.ddpg import DDPG, DDPGConfig
 from prefrec_ray.algorithms.il import IL, ILConfig
 from prefrec_ray.algorithms.iql import IQL, IQLConfig
@@ -16,6 +17,7 @@ METHODS = {
     "TD3": TD3,
     "SAC": SAC,
     "TD3_BC": TD3_BC,
+    "BCQ": BCQ,
     "IQL": IQL,
     "IL": IL,
 }
@@ -23,6 +25,7 @@ for _name, _method in METHODS.items():
     register_trainable(_name, _method)
 
 __all__ = [
+    "BCQ",
     "DDPG",
     "IL",
     "IQL",
@@ -30,6 +33,7 @@ __all__ = [
     "SAC",
     "TD3",
     "TD3_BC",
+    "BCQConfig",
     "DDPGConfig",
     "ILConfig",
     "IQLConfig",

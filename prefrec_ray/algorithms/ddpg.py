@@ -14,7 +14,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import actor_loss, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import polyak_update, target_copy
+from prefrec_ray.algorithms.networks import DeterministicActor, polyak_update, target_copy
 
 
 class DDPGConfig(OfflineConfig):
@@ -34,6 +34,8 @@ class DDPGConfig(OfflineConfig):
 
 class DDPGModule(OfflineModule):
     """Networks: reward (base class), q, actor, and a target of either."""
+
+    actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
         """Makes the networks; targets start as copies."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import DeterministicActor, GaussianActor
+from prefrec_ray.algorithms.networks import ActorNetwork
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
 from prefrec_ray.mdp.items import ItemTable
 
@@ -41,14 +41,12 @@ def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer) -> dict[str, f
     return found
 
 
-def look_at_policy(
-    actor: DeterministicActor | GaussianActor, states: np.ndarray, items: ItemTable, serving: str
-) -> dict[str, float]:
+def look_at_policy(actor: ActorNetwork, states: np.ndarray, items: ItemTable, serving: str) -> dict[str, float]:
     """Saturated share of action coordinates, mean distance to the nearest item, distinct items; `states` [n, S]."""
     if len(states) == 0:
         return {}
     with torch.no_grad():
-        action = torch.cat([actor(chunk.to(_device(actor))).cpu() for chunk in _chunks(states)])
+        action = torch.cat([actor(chunk.to(actor.low.device)).cpu() for chunk in _chunks(states)])
     low, high = actor.low.cpu(), actor.high.cpu()
     margin = _SATURATION * 0.5 * (high - low)
     saturated = (action <= low + margin) | (action >= high - margin)

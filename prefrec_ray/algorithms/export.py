@@ -25,13 +25,11 @@ def export_policy(checkpoint: str, output: str) -> Policy:
     provenance = dict(module.model_config["provenance"])
     dataset = PreparedDataset.open(provenance["dataset"])
     policy = Policy(
-        layers=module.actor.layers(),
+        actor=module.actor.export(),
         state=dataset.state,
         normaliser=dataset.normaliser,
         items=dataset.items(),
         serving=provenance.pop("serving"),
-        low=module.action_space.low,
-        high=module.action_space.high,
         provenance=provenance,
     )
     policy.save(output)

@@ -13,6 +13,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import imitation_loss
 from prefrec_ray.algorithms.module import OfflineModule
+from prefrec_ray.algorithms.networks import DeterministicActor
 
 
 class ILConfig(OfflineConfig):
@@ -37,6 +38,8 @@ class ILConfig(OfflineConfig):
 
 class ILModule(OfflineModule):
     """The actor alone (the base class's reward stays as it was made)."""
+
+    actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
         """Makes the actor."""

@@ -9,7 +9,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor
 
-from prefrec_ray.algorithms.networks import DeterministicActor, GaussianActor, Scalar
+from prefrec_ray.algorithms.networks import ActorNetwork, DeterministicActor, Scalar
 
 
 class OfflineModule(TorchRLModule):
@@ -19,7 +19,7 @@ class OfflineModule(TorchRLModule):
     reward_source, reward_input and reward_columns.
     """
 
-    actor: DeterministicActor | GaussianActor
+    actor: ActorNetwork
     reward_columns: Tensor
     reward_mean: Tensor
     reward_std: Tensor

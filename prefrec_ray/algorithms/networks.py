@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from prefrec_ray.actors import Actor, MlpActor
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -34,6 +36,21 @@ class Scalar(nn.Module):
         return self.net(joined).squeeze(-1)
 
 
+class ActorNetwork(Protocol):
+    """What a method acts with: [B, S] -> [B, A] within `low` and `high` [A]."""
+
+    @property
+    def low(self) -> Tensor: ...
+
+    @property
+    def high(self) -> Tensor: ...
+
+    def __call__(self, states: Tensor) -> Tensor: ...
+
+    def export(self) -> Actor:
+        """The same as plain arrays: what a policy bundle holds."""
+
+
 class DeterministicActor(nn.Module):
     """pi(s): an MLP, tanh, scaled to the bounds of the action space. [B, S] -> [B, A]."""
 
@@ -49,9 +66,9 @@ class DeterministicActor(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         return to_bounds(torch.tanh(self.net(states)), self.low, self.high)
 
-    def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(weight, bias) of the linear layers from the input on: what a policy bundle holds."""
-        return linear_layers(self.net)
+    def export(self) -> MlpActor:
+        """The same as plain arrays: what a policy bundle holds."""
+        return MlpActor(linear_layers(self.net), to_array(self.low), to_array(self.high))
 
 
 class Constant(nn.Module):
@@ -92,9 +109,10 @@ class GaussianActor(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         return to_bounds(torch.tanh(self.mean(self.trunk(states))), self.low, self.high)
 
-    def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The path to the mean, as `DeterministicActor.layers`."""
-        return linear_layers(self.trunk) + linear_layers(self.mean)
+    def export(self) -> MlpActor:
+        """The path to the mean as plain arrays: what a policy bundle holds."""
+        layers = linear_layers(self.trunk) + linear_layers(self.mean)
+        return MlpActor(layers, to_array(self.low), to_array(self.high))
 
 
 def to_bounds(unit: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -105,7 +123,12 @@ def to_bounds(unit: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def linear_layers(module: nn.Module) -> list[tuple[np.ndarray, np.ndarray]]:
     """(weight [out, in], bias [out]) of the linear layers in `module`, in order."""
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    return [(layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy()) for layer in layers]
+    return [(to_array(layer.weight), to_array(layer.bias)) for layer in layers]
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """A copy in plain memory."""
+    return tensor.detach().cpu().numpy().copy()
 
 
 def polyak_update(target: nn.Module, source: nn.Module, tau: float) -> None:

@@ -14,7 +14,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import actor_loss, expectile_loss, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import Scalar, polyak_update, target_copy
+from prefrec_ray.algorithms.networks import DeterministicActor, Scalar, polyak_update, target_copy
 from prefrec_ray.errors import UserError
 
 
@@ -50,6 +50,8 @@ class PrefRecConfig(OfflineConfig):
 
 class PrefRecModule(OfflineModule):
     """Networks: reward (base class), value, q, target_q, actor."""
+
+    actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
         """Makes the networks; Qbar starts as a copy of Q."""

@@ -53,6 +53,7 @@ class TD3Module(OfflineModule):
     """Networks: reward (base class), twin q, actor, and a target of each."""
 
     q: nn.ModuleList
+    actor: DeterministicActor
     target_q: nn.ModuleList
     target_actor: DeterministicActor
 
@@ -91,7 +92,7 @@ class TD3Learner(OfflineLearner):
             "values/q_mean": qs[0].detach().mean(),
         }
 
-        if self.update_index % config.policy_delay == 0:
+        if (self.update_index + 1) % config.policy_delay == 0:
             policy_loss = self.policy_loss(obs, action)
             self.minimise("actor", net.actor, policy_loss)
             metrics["losses/actor_loss"] = policy_loss.detach()

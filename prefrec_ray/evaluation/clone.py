@@ -11,6 +11,7 @@ import ray
 import torch
 from torch import nn
 
+from prefrec_ray.actors import MlpActor
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
@@ -71,9 +72,7 @@ def _fit(uri: str, seed: int) -> BehaviourClone:
         total += actions.sum(axis=0, dtype=np.float64)
         rows += len(actions)
     policy = Policy(
-        layers=best_weights,
-        low=low,
-        high=high,
+        actor=MlpActor(best_weights, low, high),
         state=dataset.state,
         normaliser=dataset.normaliser,
         items=dataset.items(),
@@ -83,7 +82,7 @@ def _fit(uri: str, seed: int) -> BehaviourClone:
 
 
 class _Actor(nn.Module):
-    """The form of `Policy`: ReLU between, tanh scaled to the bounds at the end."""
+    """The form of `MlpActor`: ReLU between, tanh scaled to the bounds at the end."""
 
     def __init__(self, inputs: int, low: np.ndarray, high: np.ndarray) -> None:
         super().__init__()

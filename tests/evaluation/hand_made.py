@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prefrec_ray.actors import MlpActor
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import depth_levels, frequency_levels
 from prefrec_ray.mdp.items import ItemTable
@@ -28,7 +29,7 @@ def linear_policy(dataset: PreparedDataset, weight: np.ndarray, bias: np.ndarray
     """tanh(weight s + bias)."""
     bounds = np.ones(ACTION_DIM, np.float32)
     layers = [(np.float32(weight), np.float32(bias))]
-    policy = Policy(layers, -bounds, bounds, dataset.state, dataset.normaliser, dataset.items())
+    policy = Policy(MlpActor(layers, -bounds, bounds), dataset.state, dataset.normaliser, dataset.items())
     return replace(policy, **changes)
 
 

@@ -1,0 +1,272 @@
+"""BCQ (Fujimoto et al. 2019): the best of actions that a generative model of the log proposes, each moved a little."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from prefrec_ray.actors import CandidateActor, best_candidate
+from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.learner import OfflineLearner
+from prefrec_ray.algorithms.losses import actor_loss, imitation_loss, td_loss
+from prefrec_ray.algorithms.module import OfflineModule
+from prefrec_ray.algorithms.networks import (
+    ActorNetwork,
+    DeterministicActor,
+    linear_layers,
+    mlp,
+    polyak_update,
+    target_copy,
+    to_array,
+)
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+
+#: Latents that actions are decoded from are clipped here, as in the authors' code: nothing from the prior's tails.
+MAX_LATENT = 0.5
+#: Of the Kullback-Leibler term (a mean over latents) beside the mean squared error, as in the authors' code.
+KL_WEIGHT = 0.5
+
+
+class BCQConfig(OfflineConfig):
+    """`OfflineConfig` with the paper's phi, lambda and n.
+
+    perturbation: how far an action is moved at most, in units of the bounds' half-width (0.05). soft_clip: weight of
+    the smaller of the twin Q against the larger (0.75; 0.5 to 1). candidates: actions that a state's best is taken
+    from (10), in targets and when acting.
+    """
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or BCQ)
+        self.perturbation = 0.05
+        self.soft_clip = 0.75
+        self.candidates = 10
+
+    def training(
+        self,
+        *,
+        perturbation: float = NotProvided,
+        soft_clip: float = NotProvided,
+        candidates: int = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets BCQ's own settings and those of `OfflineConfig.training`."""
+        super().training(**kwargs)
+        own = {"perturbation": perturbation, "soft_clip": soft_clip, "candidates": candidates}
+        self._set({name: value for name, value in own.items() if value is not NotProvided})
+        return self
+
+    def validate(self) -> None:
+        """As `OfflineConfig`'s, and the ranges of BCQ's own settings."""
+        if not 0 <= self.perturbation <= 1:
+            raise UserError(f"perturbation: expected 0 to 1, found {self.perturbation}")
+        if not 0.5 <= self.soft_clip <= 1:
+            raise UserError(f"soft_clip: expected 0.5 to 1, found {self.soft_clip}")
+        if not (self.candidates >= 1 and self.candidates == int(self.candidates)):
+            raise UserError(f"candidates: expected a whole number of at least 1, found {self.candidates}")
+        super().validate()
+
+    def module_settings(self, dataset: PreparedDataset) -> dict[str, Any]:
+        """As `OfflineConfig`'s, with what the module's networks and its acting depend on."""
+        own = {"perturbation": self.perturbation, "candidates": int(self.candidates)}
+        return {**super().module_settings(dataset), **own}
+
+    def module_class(self) -> type:
+        """`BCQModule`."""
+        return BCQModule
+
+    def get_default_learner_class(self) -> type:
+        """`BCQLearner`."""
+        return BCQLearner
+
+
+class Encoder(nn.Module):
+    """q(z | s, a): mean and deviation of a Gaussian, [B, Z] each; the log-deviation is clipped as by the authors."""
+
+    def __init__(self, inputs: int, hidden_sizes: Sequence[int], latents: int) -> None:
+        super().__init__()
+        self.net = mlp(inputs, hidden_sizes, 2 * latents)
+
+    def forward(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.net(torch.cat([states, actions], dim=-1)).chunk(2, dim=-1)
+        return mean, torch.clamp(log_std, -4.0, 15.0).exp()
+
+
+class Perturbation(nn.Module):
+    """xi(s, a): the action moved by at most `reach` times the bounds' half-width, and kept in the bounds."""
+
+    low: Tensor
+    high: Tensor
+    reach: Tensor
+
+    def __init__(
+        self, inputs: int, hidden_sizes: Sequence[int], low: np.ndarray, high: np.ndarray, reach: float
+    ) -> None:
+        super().__init__()
+        self.net = mlp(inputs, hidden_sizes, len(low))
+        half = 0.5 * (np.asarray(high) - np.asarray(low))
+        for name, values in (("low", low), ("high", high), ("reach", reach * half)):
+            self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32), persistent=False)
+
+    def forward(self, states: Tensor, actions: Tensor) -> Tensor:
+        step = self.reach * torch.tanh(self.net(torch.cat([states, actions], dim=-1)))
+        return torch.clamp(actions + step, self.low, self.high)
+
+
+class BCQModule(OfflineModule):
+    """Networks: reward (base class), encoder, decoder, perturbation, twin q, and targets of the last two.
+
+    It acts by the best by Q1 of the actions decoded from fixed latents: zero, and draws of the seed.
+    """
+
+    q: nn.ModuleList
+    target_q: nn.ModuleList
+    latents: Tensor
+
+    def setup_method(self, settings: dict[str, Any]) -> None:
+        """Makes the networks; targets start as copies. There are twice as many latents as action coordinates."""
+        bounds = self.action_space.low, self.action_space.high
+        self.latent_dim = 2 * self.action_dim
+        both = self.state_dim + self.action_dim
+        self.encoder = Encoder(both, self.hidden_sizes, self.latent_dim)
+        self.decoder = DeterministicActor(self.state_dim + self.latent_dim, self.hidden_sizes, *bounds)
+        self.perturbation = Perturbation(both, self.hidden_sizes, *bounds, settings["perturbation"])
+        self.q = nn.ModuleList([self.q_function(), self.q_function()])
+        self.target_perturbation = target_copy(self.perturbation)
+        self.target_q = target_copy(self.q)
+        latents = torch.randn(settings["candidates"], self.latent_dim).clamp(-MAX_LATENT, MAX_LATENT)
+        latents[0] = 0.0
+        self.register_buffer("latents", latents)
+        self.actor: ActorNetwork = BestCandidate(self)
+
+    def decode(self, states: Tensor, latents: Tensor) -> Tensor:
+        """Actions [B, A] that the generative model proposes at latents [B, Z]."""
+        return self.decoder(torch.cat([states, latents], dim=-1))
+
+
+class BestCandidate:
+    """The acting of a `BCQModule`, which holds the networks."""
+
+    def __init__(self, net: BCQModule) -> None:
+        self._net = net
+
+    @property
+    def low(self) -> Tensor:
+        """Lower bounds of the actions [A]."""
+        return self._net.perturbation.low
+
+    @property
+    def high(self) -> Tensor:
+        """Upper bounds of the actions [A]."""
+        return self._net.perturbation.high
+
+    def __call__(self, states: Tensor) -> Tensor:
+        return best_candidate(self._candidates(states))
+
+    def _candidates(self, states: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        net = self._net
+        for latent in net.latents:
+            decoded = net.decode(states, latent.expand(len(states), -1))
+            action = net.perturbation(states, decoded)
+            yield action, net.q[0](states, action)[:, None]
+
+    def export(self) -> CandidateActor:
+        """The same as plain arrays: what a policy bundle holds."""
+        net = self._net
+        return CandidateActor(
+            decoder=linear_layers(net.decoder),
+            perturbation=linear_layers(net.perturbation),
+            critic=linear_layers(net.q[0]),
+            latents=to_array(net.latents),
+            reach=to_array(net.perturbation.reach),
+            low=to_array(self.low),
+            high=to_array(self.high),
+        )
+
+
+class BCQLearner(OfflineLearner):
+    """Generative model, critics, perturbation, targets: Algorithm 1 of the paper."""
+
+    net: BCQModule
+
+    def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
+        """Encoder and decoder under one optimizer, both Q under one, and the perturbation."""
+        net = self.net
+        return {
+            "vae": (nn.ModuleList([net.encoder, net.decoder]), config.critic_lr),
+            "q": (net.q, config.critic_lr),
+            "perturbation": (net.perturbation, config.actor_lr),
+        }
+
+    def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The VAE on (s, a); Q on r + gamma max over candidates of the soft-clipped Qbar; the perturbation on -Q1."""
+        net, config = self.net, self.config
+        obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
+        vae_loss = self._vae_loss(obs, action)
+        self.minimise("vae", nn.ModuleList([net.encoder, net.decoder]), vae_loss)
+
+        with torch.no_grad():
+            reward = net.label(batch)
+            next_value = self._next_value(next_obs)
+        qs = [q(obs, action) for q in net.q]
+        qf_loss = torch.stack([td_loss(q, reward, next_value, config.gamma) for q in qs]).sum()
+        self.minimise("q", net.q, qf_loss)
+
+        with torch.no_grad():
+            proposed = net.decode(obs, self._latents(1))
+        policy_loss = actor_loss(net.q[0](obs, net.perturbation(obs, proposed)))
+        self.minimise("perturbation", net.perturbation, policy_loss)
+
+        polyak_update(net.target_q, net.q, config.tau)
+        polyak_update(net.target_perturbation, net.perturbation, config.tau)
+        return {
+            "losses/vae_loss": vae_loss.detach(),
+            "losses/qf_loss": qf_loss.detach(),
+            "losses/actor_loss": policy_loss.detach(),
+            "values/reward_mean": reward.mean(),
+            "values/q_mean": qs[0].detach().mean(),
+        }
+
+    def _vae_loss(self, obs: Tensor, action: Tensor) -> Tensor:
+        mean, std = self.net.encoder(obs, action)
+        decoded = self.net.decode(obs, mean + std * self.noise(mean.shape[1]))
+        return imitation_loss(decoded, action) + KL_WEIGHT * kl_divergence(mean, std).mean()
+
+    def _next_value(self, next_obs: Tensor) -> Tensor:
+        """max over candidates of lambda min(Qbar1, Qbar2) + (1 - lambda) max(Qbar1, Qbar2), [B]."""
+        net, values = self.net, []
+        for number in range(self.config.candidates):
+            proposed = net.decode(next_obs, self._latents(2 + number))
+            action = net.target_perturbation(next_obs, proposed)
+            q_1, q_2 = (q(next_obs, action) for q in net.target_q)
+            values.append(soft_clipped(q_1, q_2, self.config.soft_clip))
+        return torch.stack(values).amax(0)
+
+    def _latents(self, draw: int) -> Tensor:
+        return self.noise(self.net.latent_dim, draw).clamp(-MAX_LATENT, MAX_LATENT)
+
+
+def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
+    """KL of N(mean, std^2) from the standard normal, coordinate by coordinate."""
+    return 0.5 * (mean.square() + std.square() - 1.0) - std.log()
+
+
+def soft_clipped(q_1: Tensor, q_2: Tensor, weight: float) -> Tensor:
+    """weight min(Q1, Q2) + (1 - weight) max(Q1, Q2): Eq. 13 of the paper."""
+    return weight * torch.minimum(q_1, q_2) + (1.0 - weight) * torch.maximum(q_1, q_2)
+
+
+class BCQ(OfflineAlgorithm):
+    """Builds from `BCQConfig` or by the string "BCQ"."""
+
+    @classmethod
+    def get_default_config(cls) -> BCQConfig:
+        """The recipe `robust`."""
+        return BCQConfig()
