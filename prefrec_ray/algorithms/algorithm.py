@@ -14,6 +14,7 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 
 from prefrec_ray.algorithms.data import PreparedData
 from prefrec_ray.algorithms.diagnostics import look_at_policy, reward_accuracy
+from prefrec_ray.algorithms.pretraining import RewardState
 from prefrec_ray.algorithms.schedule import Position
 
 
@@ -32,6 +33,9 @@ class OfflineAlgorithm(Algorithm):
         super().setup(config)
         self._items = self.offline_data.dataset.items()
         self._report: dict[str, Any] = {}
+        reward = self.config.pretrained_reward.value
+        if reward is not None and self.config.uses_preferences:
+            on_each_learner(self.learner_group, [lambda learner: learner.set_reward_state(reward)] * self._learners())
 
     def training_step(self) -> None:
         """One iteration, at the place that the iteration number says."""
@@ -59,14 +63,21 @@ class OfflineAlgorithm(Algorithm):
         results["done"] = self.iteration + 1 >= self.offline_data.schedule.iterations
         return results
 
+    def reward_state(self) -> RewardState:
+        """The reward model as it stands, with its optimizer's moments."""
+        return on_each_learner(self.learner_group, [lambda learner: learner.reward_state()])[0]
+
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """Loads a checkpoint. RLlib's own also syncs env runners, which an offline algorithm does not have."""
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
 
+    def _learners(self) -> int:
+        return max(1, self.config.num_learners)
+
     def _pretrain(self, position: Position) -> dict[str, float]:
         plans = self.offline_data.preference_plans(position)
         calls = [lambda learner, plan=plan: learner.pretrain_reward(plan, position.count) for plan in plans]
-        results = _on_each_learner(self.learner_group, calls)
+        results = on_each_learner(self.learner_group, calls)
         return {name: sum(r[name] for r in results) / len(results) for name in results[0]}
 
     def _train(self, position: Position) -> dict[str, float]:
@@ -103,10 +114,10 @@ class OfflineAlgorithm(Algorithm):
             found = reward_accuracy(learner.net, ray.get(held_out)) if held_out is not None else {}
             return found | look_at_policy(learner.net.actor, probe, items, serving)
 
-        return _on_each_learner(self.learner_group, [look])[0]
+        return on_each_learner(self.learner_group, [look])[0]
 
 
-def _on_each_learner(group: Any, calls: list[Any]) -> list[Any]:
+def on_each_learner(group: Any, calls: list[Any]) -> list[Any]:
     """Runs call i on learner i, and returns what they return; an error of a learner is raised here."""
     if group.is_local:
         return [calls[0](group._learner)]

@@ -10,7 +10,8 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from prefrec_ray.algorithms.data import PreparedData
+from prefrec_ray.algorithms.data import LoadedData, PreparedData
+from prefrec_ray.algorithms.pretraining import RewardState
 from prefrec_ray.algorithms.recipes import RECIPES
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import TASKS
@@ -22,6 +23,19 @@ REWARD_INPUTS = ("state_action", "next_state")
 REWARD_SOURCES = ("preferences", "column")
 
 
+class Unsaved:
+    """Holds what belongs to this process: copies of a config share it, pickles and checkpoints of a config leave it out."""
+
+    def __init__(self, value: Any = None) -> None:
+        self.value = value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Unsaved:
+        return self
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return Unsaved, ()
+
+
 class OfflineConfig(AlgorithmConfig):
     """Settings of training on a prepared data set.
 
@@ -31,7 +45,7 @@ class OfflineConfig(AlgorithmConfig):
     task: "depth", "frequency" or "mixture". gamma, tau (Polyak rate of the target network), actor_lr, critic_lr,
     reward_lr: as in the field. train_batch_size_per_learner: transitions. preference_batch_size: pairs, in all learners
     together. pretrain_epochs: passes over the preferences before the policy learns (0: no pre-training). num_epochs:
-    passes over the transitions (may be a fraction). updates_per_iteration: of one RLlib iteration (None: a quarter of
+    passes over the transitions. Both may be fractions. updates_per_iteration: of one RLlib iteration (None: a quarter of
     an epoch). finetune_reward: one reward update a step. pairing, scoring: the teacher's. reward_input: "state_action"
     (paper) or "next_state", without the state's groups reward_leave_out. standardise_reward: to mean 0 and deviation 1
     on training requests. reward_source: "preferences", or "column" for a data set's own hand-made reward. serving: how
@@ -51,6 +65,8 @@ class OfflineConfig(AlgorithmConfig):
         self.reward_source = "preferences"
         self.serving = "nearest"
         self.recipe = "robust"
+        self.loaded_data = Unsaved()
+        self.pretrained_reward = Unsaved()
         self._set(RECIPES["robust"])
 
     def _set(self, values: dict[str, Any]) -> None:
@@ -67,7 +83,7 @@ class OfflineConfig(AlgorithmConfig):
         critic_lr: float = NotProvided,
         reward_lr: float = NotProvided,
         preference_batch_size: int = NotProvided,
-        pretrain_epochs: int = NotProvided,
+        pretrain_epochs: float = NotProvided,
         num_epochs: float = NotProvided,
         updates_per_iteration: int | None = NotProvided,
         finetune_reward: bool = NotProvided,
@@ -89,6 +105,22 @@ class OfflineConfig(AlgorithmConfig):
             self._set(RECIPES[recipe])
         self._set({name: value for name, value in own.items() if value is not NotProvided})
         super().training(**kwargs)
+        return self
+
+    def offline_data(
+        self, *, loaded_data: LoadedData = NotProvided, pretrained_reward: RewardState = NotProvided, **kwargs: Any
+    ) -> Self:
+        """RLlib's settings (`input_`), and what runs on the same data set may share.
+
+        loaded_data: from `data.load_data`, instead of reading the data set again. pretrained_reward: from
+        `pretraining.pretrain` of a run that differs in nothing that `pretraining.reward_key` names; this run skips its
+        pre-training then, and ends as if it had done it.
+        """
+        if loaded_data is not NotProvided:
+            self.loaded_data = Unsaved(loaded_data)
+        if pretrained_reward is not NotProvided:
+            self.pretrained_reward = Unsaved(pretrained_reward)
+        super().offline_data(**kwargs)
         return self
 
     def update_from_dict(self, config_dict: dict[str, Any]) -> Self:

@@ -31,6 +31,45 @@ class LearnerPlan:
     refresh_reward_scale: bool
 
 
+@dataclass(frozen=True)
+class LoadedData:
+    """References to a data set's contents in the object store, of which many runs need one copy.
+
+    shards: transitions (Arrow tables), `sizes` rows each. preferences, held_out: `PreferenceBuffer`s of training users
+    (`pairs` long) and of validation users, or None. probe: states to look at the policy with. The process that loaded
+    them must outlive their use.
+    """
+
+    shards: list[ray.ObjectRef]
+    sizes: list[int]
+    probe: ray.ObjectRef
+    preferences: ray.ObjectRef | None = None
+    held_out: ray.ObjectRef | None = None
+    pairs: int = 0
+
+
+def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedData:
+    """Reads what `config` asks for, by tasks; all is read when this returns.
+
+    `same`: the data set's transitions, already loaded with other preferences. Raises `UserError` for a data set that is
+    damaged, or has no preferences of the teacher.
+    """
+    dataset = PreparedDataset.open(str(config.input_))
+    if same is None:
+        shards, sizes = _load_shards(dataset)
+        same = LoadedData(shards, sizes, _probe_states.remote(dataset.uri))
+    if not config.uses_preferences:
+        return LoadedData(same.shards, same.sizes, same.probe)
+    columns = config.reward_columns(dataset.state)
+    teacher = f"{config.pairing}_{config.scoring}"
+    either = [f"{pairing}_{config.scoring}" for pairing in ("any_users", "within_user")]
+    preferences = load_buffer(dataset.uri, config.task, "train", [teacher], columns)
+    held_out = load_buffer(dataset.uri, config.task, "validation", either, columns)
+    # All is read before the learners exist: they may take the last processors, and reading would never begin.
+    ray.get([held_out, same.probe])
+    return LoadedData(same.shards, same.sizes, same.probe, preferences, held_out, len(ray.get(preferences)))
+
+
 class PreparedData(OfflineData):
     """RLlib's `OfflineData` over a prepared data set: shards lie in the object store, learners get plans of reading.
 
@@ -42,7 +81,8 @@ class PreparedData(OfflineData):
         # Set by RLlib's Algorithm.setup.
         self.locality_hints = self.learner_handles = self.module_spec = self.spaces = None
         self.dataset = PreparedDataset.open(str(config.input_))
-        self._shards, self._sizes = _load_shards(self.dataset)
+        loaded = config.loaded_data.value or load_data(config)
+        self._shards, self._sizes = loaded.shards, loaded.sizes
         self.learners = max(1, config.num_learners)
         self.batch_size = config.train_batch_size_per_learner * self.learners
         if self.batch_size % LANES:
@@ -56,18 +96,12 @@ class PreparedData(OfflineData):
                 f"train_batch_size_per_learner: a batch of {self.batch_size} is larger than the data set's "
                 f"{sum(self._sizes)} transitions ({self.dataset.uri}); expected a smaller batch"
             )
-        self.preferences: ray.ObjectRef | None = None
-        self.pairs = 0
-        if config.uses_preferences:
-            columns = config.reward_columns(self.dataset.state)
-            teacher = f"{config.pairing}_{config.scoring}"
-            held_out = [f"{pairing}_{config.scoring}" for pairing in ("any_users", "within_user")]
-            self.preferences = load_buffer(self.dataset.uri, config.task, "train", [teacher], columns)
-            self.held_out = load_buffer(self.dataset.uri, config.task, "validation", held_out, columns)
-            self.pairs = len(ray.get(self.preferences))
-            # All is read before the learners exist: they may take the last processors, and reading would never begin.
-            ray.get(self.held_out)
-        self.probe: np.ndarray = ray.get(_probe_states.remote(self.dataset.uri, config.data_seed))
+        self.preferences, self.pairs, self.held_out = loaded.preferences, loaded.pairs, loaded.held_out
+        self.probe: np.ndarray = ray.get(loaded.probe)
+        self.preference_batches = batches_per_pass(self.pairs, config.preference_batch_size)
+        self.pretrain_batches = 0
+        if config.uses_preferences and config.pretrain_epochs > 0:
+            self.pretrain_batches = max(1, round(config.pretrain_epochs * self.preference_batches))
         self.schedule = self._schedule()
 
     def _lane_rows(self) -> int:
@@ -77,8 +111,8 @@ class PreparedData(OfflineData):
         config = self.config
         updates = max(1, round(config.num_epochs * self.batches_per_epoch))
         return Schedule(
-            pretrain_epochs=config.pretrain_epochs if config.uses_preferences else 0,
-            preference_batches=batches_per_pass(self.pairs, config.preference_batch_size),
+            pretrain_batches=0 if config.pretrained_reward.value is not None else self.pretrain_batches,
+            preference_batches=self.preference_batches,
             updates=updates,
             updates_per_epoch=self.batches_per_epoch,
             updates_per_iteration=config.updates_per_iteration or max(1, -(-self.batches_per_epoch // 4)),
@@ -86,12 +120,12 @@ class PreparedData(OfflineData):
 
     def preference_plans(self, position: Position) -> list[PreferencePlan | None]:
         """The preferences of one iteration for each learner; None where the reward is not updated."""
-        config, schedule = self.config, self.schedule
+        config = self.config
         pretraining = position.phase == "pretrain"
         if self.preferences is None or not (pretraining or config.finetune_reward):
             return [None] * self.learners
         # Fine-tuning goes on where pre-training stopped, one mini-batch a step.
-        first = position.first + (0 if pretraining else schedule.pretrain_epochs * schedule.preference_batches)
+        first = position.first + (0 if pretraining else self.pretrain_batches)
         return [
             PreferencePlan(
                 self.preferences, self.pairs, config.preference_batch_size, config.data_seed, first, part, self.learners
@@ -142,11 +176,11 @@ def _read_shard(batch: dict[str, np.ndarray], uri: str) -> Any:
 
 
 @ray.remote(num_cpus=1)
-def _probe_states(uri: str, seed: int) -> np.ndarray:
+def _probe_states(uri: str) -> np.ndarray:
     """A sample of validation states [n, S] (all of them where there are few), file by file."""
     dataset = PreparedDataset.open(uri)
     files = dataset.files("requests", "validation")
-    generator = np.random.default_rng((seed, 0x57A7))
+    generator = np.random.default_rng(0x57A7)
     found = []
     for file in files:
         states = tensor(dataset.read(file, columns=["state"])["state"])

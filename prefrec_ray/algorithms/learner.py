@@ -18,6 +18,7 @@ from prefrec_ray.algorithms.data import LearnerPlan
 from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.module import OfflineModule
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
+from prefrec_ray.algorithms.pretraining import RewardState
 
 #: Pairs in one forward pass of the reward update: larger chunks fall out of the processor's cache.
 PAIRS_PER_CHUNK = 16
@@ -115,6 +116,22 @@ class OfflineLearner(TorchLearner):
         buffer = plan.load()
         totals = [self._update_reward(buffer, plan.rows(index)) for index in range(count)]
         return {name: float(torch.stack([t[name] for t in totals]).mean()) for name in totals[0]}
+
+    def reward_state(self) -> RewardState:
+        """The reward model's weights and its Adam's moments, as arrays on the host."""
+        optimizer = self.get_optimizer(DEFAULT_MODULE_ID, "reward")
+        moments = optimizer.state_dict()["state"]
+        return RewardState(
+            weights={name: value.cpu().numpy().copy() for name, value in self.net.reward.state_dict().items()},
+            moments={i: {k: v.cpu().numpy().copy() for k, v in values.items()} for i, values in moments.items()},
+        )
+
+    def set_reward_state(self, state: RewardState) -> None:
+        """Puts the reward model and its optimizer where `state` was taken."""
+        self.net.reward.load_state_dict({name: torch.tensor(value) for name, value in state.weights.items()})
+        optimizer = self.get_optimizer(DEFAULT_MODULE_ID, "reward")
+        moments = {i: {k: torch.tensor(v) for k, v in values.items()} for i, values in state.moments.items()}
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
     def _update_reward(self, buffer: PreferenceBuffer, pairs: Any) -> dict[str, Tensor]:
         """One step on Eq. 4, its gradient accumulated over chunks of pairs."""

@@ -90,7 +90,7 @@ def train(
         storage.write_json(storage.join(output, "config.json"), {**description, "resolved": resolved})
         iterations = algorithm.offline_data.schedule.iterations
         while algorithm.iteration < iterations:
-            row = _flatten(algorithm.train())
+            row = flatten(algorithm.train())
             rows.append(row)
             _write_rows(output, rows)
             if algorithm.iteration % settings.checkpoint_every == 0 or algorithm.iteration == iterations:
@@ -143,7 +143,8 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], output: str) -> Non
             )
 
 
-def _flatten(result: dict[str, Any]) -> Row:
+def flatten(result: dict[str, Any]) -> Row:
+    """RLlib's result as a row of progress.csv; None where a method has no such figure."""
     row: Row = {}
     for column in COLUMNS:
         value: Any = result
