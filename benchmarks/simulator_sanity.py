@@ -2,8 +2,9 @@
 
     python -m benchmarks.simulator_sanity [--seeds 0 1 2] [--output docs/results/simulator_sanity.json]
 
-For each seed a new world, log and training seed: PrefRec on the true satisfaction, and with learned rewards under the recipes `robust` and
-`paper` on all three tasks, rolled out beside behaviour, imitation and the hand-made policies. Score: (value - behaviour) / (nutrition - behaviour).
+For each seed a new world, log and training seed: PrefRec on the true satisfaction, and with learned rewards under the
+recipes `robust` and `paper` on all three tasks, rolled out beside behaviour, imitation and the hand-made policies.
+Score: (value - behaviour) / (nutrition - behaviour).
 """
 
 from __future__ import annotations
@@ -29,27 +30,31 @@ from prefrec_ray.simulator.online import evaluate_online
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
 
-#: Both recipes at the same small size and budget; what a recipe is about (rates, teacher, reward input, horizon) is its own.
-SIZE: dict[str, Any] = {"hidden_sizes": [128, 128, 128], "train_batch_size_per_learner": 512, "preference_batch_size": 16, "num_epochs": 2}
+#: Both recipes at the same small size and budget; what a recipe is about (rates, teacher, reward, horizon) is its own.
+SIZE: dict[str, Any] = {
+    "hidden_sizes": [128, 128, 128],
+    "train_batch_size_per_learner": 512,
+    "preference_batch_size": 16,
+    "num_epochs": 2,
+}
 
 
-def train_all(dataset: str, folder: Path, seed: int, extra: dict[str, Any]) -> dict[str, Policy]:
+def train_all(dataset: str, folder: Path, seed: int) -> dict[str, Policy]:
     """The truth's policy and one for each (recipe, task)."""
     jobs = {"truth": ("robust", "frequency", {"reward_source": "column"})}
     jobs |= {f"{recipe} {task}": (recipe, task, {}) for recipe in ("robust", "paper") for task in TASKS}
     policies = {}
     for name, (recipe, task, config) in jobs.items():
         output = str(folder / name.replace(" ", "_"))
-        config = {**SIZE, **config, **(extra if recipe == "robust" else {})}
         start = time.perf_counter()
-        rows = train(TrainSettings(recipe=recipe, task=task, seed=seed, config=config), dataset, output)
+        rows = train(TrainSettings(recipe=recipe, task=task, seed=seed, config={**SIZE, **config}), dataset, output)
         accuracy = rows[-1]["reward/accuracy_within_user"]
         print(f"  {name}: {time.perf_counter() - start:.0f} s, within-user accuracy {accuracy}", flush=True)
         policies[name] = Policy.load(f"{output}/policy")
     return policies
 
 
-def one_seed(seed: int, extra: dict[str, Any]) -> list[dict[str, Any]]:
+def one_seed(seed: int) -> list[dict[str, Any]]:
     """The records of one world."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -59,24 +64,25 @@ def one_seed(seed: int, extra: dict[str, Any]) -> list[dict[str, Any]]:
         prepare(settings, str(folder / "dataset"))
         shutil.rmtree(folder / "logs")
         dataset = PreparedDataset.open(str(folder / "dataset"))
-        policies = train_all(dataset.uri, folder, seed, extra)
-        records = evaluate_online(dataset, policies, users=300, seed=seed, controls={"imitation": fit_clone(dataset, seed).policy})
+        policies = train_all(dataset.uri, folder, seed)
+        imitation = fit_clone(dataset, seed).policy
+        records = evaluate_online(dataset, policies, users=300, seed=seed, controls={"imitation": imitation})
     return [{**record, "seed": seed} for record in records]
 
 
 def table(records: list[dict[str, Any]]) -> str:
     """A line a subject that belongs to the task: value and score of each seed."""
-    lines = ["| task | subject | value by seed | score by seed |", "|---|---|---|---|"]
+    lines = ["| task | subject | true level, by seed | score, by seed |", "|---|---|---|---|"]
     for task in TASKS:
-        subjects = dict.fromkeys(r["subject"] for r in records if r["task"] == task)
-        for subject in subjects:
+        mine = [record for record in records if record["task"] == task]
+        best = {record["seed"]: record["value"] for record in mine if record["subject"] == "nutrition"}
+        for subject in dict.fromkeys(record["subject"] for record in mine):
             if subject.split()[-1] in TASKS and subject.split()[-1] != task:
                 continue
-            rows = sorted((r for r in records if r["task"] == task and r["subject"] == subject), key=lambda r: r["seed"])
-            best = {r["seed"]: r["value"] for r in records if r["task"] == task and r["subject"] == "nutrition"}
+            rows = [record for record in mine if record["subject"] == subject]
             values = " ".join(f"{r['value']:.2f}" for r in rows)
-            scores = " ".join(f"{(r['value'] - r['behaviour']) / (best[r['seed']] - r['behaviour']):.2f}" for r in rows)
-            lines.append(f"| {task} | {subject} | {values} | {scores} |")
+            scores = [(r["value"] - r["behaviour"]) / (best[r["seed"]] - r["behaviour"]) for r in rows]
+            lines.append(f"| {task} | {subject} | {values} | {' '.join(f'{score:.2f}' for score in scores)} |")
     return "\n".join(lines)
 
 
@@ -85,13 +91,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", default="docs/results/simulator_sanity.json")
-    parser.add_argument("--robust", default="{}", help="JSON of settings over the recipe robust")
     arguments = parser.parse_args()
     start_ray()
     records: list[dict[str, Any]] = []
     for seed in arguments.seeds:
         print(f"seed {seed}", flush=True)
-        records += one_seed(seed, json.loads(arguments.robust))
+        records += one_seed(seed)
         print(table(records), flush=True)
     Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
     Path(arguments.output).write_text(json.dumps(records, indent=1) + "\n")
