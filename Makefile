@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test lint bench clean
+.PHONY: install quickstart test lint clean
 
 install: $(VENV)/.installed
 
@@ -23,9 +23,6 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest
-
-bench: install
-	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV)
