@@ -68,8 +68,12 @@ class OfflineAlgorithm(Algorithm):
         return on_each_learner(self.learner_group, [lambda learner: learner.reward_state()])[0]
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """Loads a checkpoint. RLlib's own also syncs env runners, which an offline algorithm does not have."""
+        """Loads a checkpoint; learning rates stay this config's.
+
+        RLlib's own also syncs env runners, which an offline algorithm does not have.
+        """
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
+        on_each_learner(self.learner_group, [lambda learner: learner.reset_learning_rates()] * self._learners())
 
     def _learners(self) -> int:
         return max(1, self.config.num_learners)

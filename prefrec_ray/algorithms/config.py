@@ -24,7 +24,7 @@ REWARD_SOURCES = ("preferences", "column")
 
 
 class Unsaved:
-    """Holds what belongs to this process: copies of a config share it, pickles and checkpoints of a config leave it out."""
+    """Holds what belongs to this process: copies of a config share it, its pickles and checkpoints leave it out."""
 
     def __init__(self, value: Any = None) -> None:
         self.value = value
@@ -45,8 +45,8 @@ class OfflineConfig(AlgorithmConfig):
     task: "depth", "frequency" or "mixture". gamma, tau (Polyak rate of the target network), actor_lr, critic_lr,
     reward_lr: as in the field. train_batch_size_per_learner: transitions. preference_batch_size: pairs, in all learners
     together. pretrain_epochs: passes over the preferences before the policy learns (0: no pre-training). num_epochs:
-    passes over the transitions. Both may be fractions. updates_per_iteration: of one RLlib iteration (None: a quarter of
-    an epoch). finetune_reward: one reward update a step. pairing, scoring: the teacher's. reward_input: "state_action"
+    passes over the transitions. Both may be fractions. updates_per_iteration: of one RLlib iteration (None: a quarter
+    of an epoch). finetune_reward: one reward update a step. pairing, scoring: the teacher's. reward_input: "state_action"
     (paper) or "next_state", without the state's groups reward_leave_out. standardise_reward: to mean 0 and deviation 1
     on training requests. reward_source: "preferences", or "column" for a data set's own hand-made reward. serving: how
     an action becomes an item ("nearest" or "dot").

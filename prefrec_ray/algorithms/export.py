@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ray.rllib.core.rl_module.rl_module import RLModule
 
 from prefrec_ray import storage
@@ -21,10 +23,16 @@ def export_policy(checkpoint: str, output: str) -> Policy:
     if not storage.exists(folder):
         raise UserError(f"{checkpoint}: not a training checkpoint (expected a folder {_MODULE} in it)")
     system, path = storage.filesystem(folder)
-    module = RLModule.from_checkpoint(path, filesystem=system)
+    policy = policy_of(RLModule.from_checkpoint(path, filesystem=system))
+    policy.save(output)
+    return policy
+
+
+def policy_of(module: Any) -> Policy:
+    """The policy of an `OfflineModule` as it stands."""
     provenance = dict(module.model_config["provenance"])
     dataset = PreparedDataset.open(provenance["dataset"])
-    policy = Policy(
+    return Policy(
         actor=module.actor.export(),
         state=dataset.state,
         normaliser=dataset.normaliser,
@@ -32,5 +40,3 @@ def export_policy(checkpoint: str, output: str) -> Policy:
         serving=provenance.pop("serving"),
         provenance=provenance,
     )
-    policy.save(output)
-    return policy

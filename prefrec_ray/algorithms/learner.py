@@ -61,11 +61,7 @@ class OfflineLearner(TorchLearner):
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:
         """Registers an Adam (the paper's optimizer) for each network."""
-        config = config or self.config
-        networks = self.networks_to_train(config)
-        if config.uses_preferences:
-            networks = {"reward": (self.net.reward, config.reward_lr), **networks}
-        for name, (network, lr) in networks.items():
+        for name, (network, lr) in self._networks(config or self.config).items():
             parameters = list(network.parameters())
             self.register_optimizer(
                 module_id=module_id,
@@ -74,6 +70,16 @@ class OfflineLearner(TorchLearner):
                 params=parameters,
                 lr_or_lr_schedule=lr,
             )
+
+    def reset_learning_rates(self) -> None:
+        """Sets the learning rates to the config's: a checkpoint brings those that it was trained with."""
+        for name, (_, lr) in self._networks(self.config).items():
+            for group in self.get_optimizer(DEFAULT_MODULE_ID, name).param_groups:
+                group["lr"] = lr
+
+    def _networks(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
+        networks = self.networks_to_train(config)
+        return {"reward": (self.net.reward, config.reward_lr), **networks} if config.uses_preferences else networks
 
     def _make_modules_ddp_if_necessary(self) -> None:
         """No DDP: its reducer expects one backward pass a step; a step has one for each network (see `minimise`)."""

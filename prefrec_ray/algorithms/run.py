@@ -16,6 +16,7 @@ from pyarrow import fs
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.export import export_policy
 from prefrec_ray.algorithms.settings import RLLIB_KEYS, TrainSettings, build_config, training_keys
 from prefrec_ray.errors import UserError
@@ -64,20 +65,14 @@ def train(
     checkpoint, or from the start where it has none. Returns all rows.
     Raises `UserError` if `output` exists (without `resume`), or if the run was started with other settings.
     """
-    description = {
-        "method": settings.method,
-        "recipe": settings.recipe,
-        "task": settings.task,
-        "dataset": dataset,
-        "seed": settings.seed,
-        "config": settings.config,
-    }
+    config = build_config(settings, dataset, where)
+    description = describe(settings, dataset)
     started = storage.exists(storage.join(output, "config.json"))
     if storage.exists(output) and not resume:
         raise UserError(f"{output}: already exists; go on with it by --resume, or choose another output folder")
     if resume and started:
         _check_same(storage.read_json(storage.join(output, "config.json")), description, output)
-    algorithm: OfflineAlgorithm = build_config(settings, dataset, where).build_algo()
+    algorithm: OfflineAlgorithm = config.build_algo()
     try:
         rows: list[Row] = []
         checkpoint = latest_checkpoint(output) if resume else None
@@ -85,14 +80,12 @@ def train(
             algorithm.restore_from_path(_absolute(checkpoint))
             rows = _rows_until(output, algorithm.iteration)
         storage.make_folder(output)
-        keys = sorted({*training_keys(type(algorithm.config)), *RLLIB_KEYS})
-        resolved = {name: getattr(algorithm.config, name) for name in keys}
-        storage.write_json(storage.join(output, "config.json"), {**description, "resolved": resolved})
+        storage.write_json(storage.join(output, "config.json"), {**description, "resolved": resolved(config)})
         iterations = algorithm.offline_data.schedule.iterations
         while algorithm.iteration < iterations:
             row = flatten(algorithm.train())
             rows.append(row)
-            _write_rows(output, rows)
+            write_rows(output, rows)
             if algorithm.iteration % settings.checkpoint_every == 0 or algorithm.iteration == iterations:
                 _save(algorithm, output, settings.keep_checkpoints)
             if progress is not None:
@@ -105,6 +98,16 @@ def train(
     assert last is not None
     export_policy(last, policy)
     return rows
+
+
+def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
+    """What makes a run what it is."""
+    return {**settings.model_dump(include={"method", "recipe", "task", "seed", "config"}), "dataset": dataset}
+
+
+def resolved(config: OfflineConfig) -> dict[str, Any]:
+    """Every setting of a config that a YAML may set, defaults included."""
+    return {name: getattr(config, name) for name in sorted({*training_keys(type(config)), *RLLIB_KEYS})}
 
 
 def latest_checkpoint(run: str) -> str | None:
@@ -154,9 +157,10 @@ def flatten(result: dict[str, Any]) -> Row:
     return row
 
 
-def _write_rows(output: str, rows: list[Row]) -> None:
+def write_rows(output: str, rows: list[Row]) -> None:
+    """Writes progress.csv and result.json of the run's folder `output`."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     storage.write_text(storage.join(output, "progress.csv"), text.getvalue())

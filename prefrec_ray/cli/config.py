@@ -17,6 +17,7 @@ SECTIONS = {
     "prepare": ("prefrec_ray.prepare_settings", "PrepareSettings"),
     "train": ("prefrec_ray.algorithms.settings", "TrainSettings"),
     "evaluate": ("prefrec_ray.evaluation", "EvaluateSettings"),
+    "tune": ("prefrec_ray.tuning.settings", "TuneSettings"),
 }
 
 
@@ -39,6 +40,10 @@ def parse_section(name: str, value: Any, where: str) -> Any:
         from prefrec_ray.algorithms.settings import build_config
 
         build_config(settings, "DATASET", f"{where}: {name}")
+    if name == "tune":
+        from prefrec_ray.tuning.check import checked
+
+        return checked(settings, f"{where}: {name}")
     return settings
 
 

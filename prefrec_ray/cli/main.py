@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from prefrec_ray.cli import evaluate, export, prepare, quickstart, report, simulate, train, validate
+from prefrec_ray.cli import evaluate, export, prepare, quickstart, report, simulate, train, tune, validate
 from prefrec_ray.errors import find_user_error
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (quickstart, simulate, prepare, train, export, evaluate, report, validate):
+for module in (quickstart, simulate, prepare, train, tune, export, evaluate, report, validate):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 
 INTERRUPTED = 130

@@ -102,6 +102,30 @@ def evaluate_online(
     ]
 
 
+def true_level(
+    dataset: PreparedDataset,
+    policy: ServedPolicy,
+    task: str,
+    split: str,
+    users: int,
+    requests: int = 250,
+    seed: int = 0,
+) -> float:
+    """The value that `evaluate_online` gives `policy`, found in this process, without tasks and without controls.
+
+    Users have a level here even where behaviour has left them without one. NaN where nobody has a level.
+    """
+    settings = _world_settings(dataset)
+    chosen = _choose_users(dataset, settings, split, users, seed)
+    parts = np.array_split(np.arange(len(chosen.numbers)), -(-len(chosen.numbers) // USERS_A_TASK))
+    weight = dataset.metadata.mixture_weight
+    found = [
+        _roll_out_users(settings, _maker(policy), chosen.take(rows), part, weight, requests, seed).levels[task]
+        for part, rows in enumerate(parts)
+    ]
+    return _finite_mean(np.concatenate(found)) or float("nan")
+
+
 def _world_settings(dataset: PreparedDataset) -> SimulateSettings:
     world = dataset.metadata.world
     if world is None:
@@ -179,8 +203,7 @@ def _roll_out_all(
     return outcomes
 
 
-@ray.remote(num_cpus=1)
-def _roll_out_part(
+def _roll_out_users(
     settings: SimulateSettings, make: Maker, users: _Users, part: int, weight: float, requests: int, seed: int
 ) -> Outcome:
     world = World(settings)
@@ -190,6 +213,9 @@ def _roll_out_part(
     server = make(world, traits, generator(settings.seed, ROLLOUT, seed, part, 1))
     history = roll_out(crowd, server, world.clickbait, requests)
     return outcome(history, users.mean_depth, users.mean_revisit_ms, weight)
+
+
+_roll_out_part = ray.remote(num_cpus=1)(_roll_out_users)
 
 
 def _score(parts: Sequence[Outcome], behaviour: Sequence[Outcome], task: str, seed: int) -> dict[str, Any]:

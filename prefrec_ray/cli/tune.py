@@ -1,0 +1,43 @@
+"""`prefrec tune`: many trials in parallel on one copy of the data: grids, ablations, searches."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Annotated
+
+import typer
+
+from prefrec_ray.cli.console import console, made
+from prefrec_ray.cli.progress import progress
+from prefrec_ray.errors import UserError
+
+
+def command(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="YAML file or URI.")],
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="DATASET", help="Prepared data set, if FILE names none.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="SWEEP", help="New folder for the sweep; named as FILE if left out."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the sweep in SWEEP was stopped.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Run all of FILE at a hundredth of its size.")] = False,
+) -> None:
+    """Run a grid, an ablation or a search (section `tune`)."""
+    from prefrec_ray import storage
+    from prefrec_ray.cli.config import open_section
+    from prefrec_ray.tuning.run import sweep
+
+    settings = open_section(file, "tune")
+    dataset = dataset or settings.dataset
+    if dataset is None:
+        raise UserError(f"{file}: tune: key 'dataset' is missing; name the data set there or by --dataset DATASET")
+    name = posixpath.basename(file).removesuffix(".yaml") + ("_smoke" if smoke else "")
+    output = output or storage.join(settings.storage_path or "sweeps", name)
+    with progress(console()) as report:
+        rows = sweep(settings, dataset, output, resume, smoke, report, f"{file}: tune")
+    stopped = sum(row["status"] == "stopped" for row in rows)
+    note = f", {stopped} stopped early" if stopped else ""
+    console().print(f"{len(rows)} trials{note}: {output}/trials.csv", markup=False)
+    made("sweep", output, f"prefrec evaluate {output}/policies/* --dataset {dataset} --output {output}/evaluation.json")

@@ -1,0 +1,112 @@
+"""What is wrong with a sweep, said before anything is run."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from prefrec_ray.algorithms import METHODS
+from prefrec_ray.algorithms.pretraining import REWARD_KEYS
+from prefrec_ray.algorithms.run import COLUMNS
+from prefrec_ray.algorithms.settings import build_config, check_keys
+from prefrec_ray.errors import UserError
+from prefrec_ray.settings import nearest
+from prefrec_ray.tuning.settings import Space, TuneSettings
+from prefrec_ray.tuning.space import spaces_of, train_settings, trial
+from prefrec_ray.tuning.validation import SCORES
+
+#: Columns that are no figures.
+TEXTS = ("phase",)
+
+
+def checked(settings: TuneSettings, where: str) -> TuneSettings:
+    """`settings` with the values of `search` as numbers where they are numbers.
+
+    Raises `UserError`, opened by `where`: an unknown method, a key that a method does not have or a value of the wrong
+    type, a metric that trials do not report, settings that do not go together, a package that is not installed.
+    """
+    for method in settings.method:
+        if method not in METHODS:
+            raise UserError(f"{where}: key 'method': unknown method '{method}'; {nearest(method, list(METHODS))}")
+    for key, space in settings.search.items():
+        for method in space.methods or ():
+            if method not in settings.method:
+                raise UserError(
+                    f"{where}: key 'search.{key}.methods': '{method}' is not in this sweep; "
+                    f"{nearest(method, settings.method)}"
+                )
+    search: dict[str, Space] = dict(settings.search)
+    for method in settings.method:
+        first = trial(0, method, settings.recipe[0], settings.task[0], settings.seeds[0], {})
+        config = build_config(
+            train_settings(settings.model_copy(update={"base": {}}), first), settings.dataset or "DATASET", where
+        )
+        check_keys(settings.base, config, f"{where}: method {method}: key 'base.")
+        for key in spaces_of(settings, method):
+            search[key] = _checked_space(key, search[key], config, f"{where}: method {method}: key 'search.")
+    settings = settings.model_copy(update={"search": search})
+    _check_metric(settings, where)
+    _check_together(settings, where)
+    if settings.searcher == "optuna":
+        _check_installed("optuna", "search", where)
+    if settings.mlflow is not None:
+        _check_installed("mlflow", "mlflow", where)
+    return settings
+
+
+def _check_installed(package: str, extra: str, where: str) -> None:
+    if find_spec(package) is None:
+        raise UserError(f"{where}: {package} is not installed; install it by: pip install 'prefrec-ray[{extra}]'")
+
+
+def _checked_space(key: str, space: Space, config: Any, where: str) -> Space:
+    if space.kind in ("grid", "choice"):
+        values = [check_keys({key: value}, config, where)[key] for value in space.values]
+        return space.model_copy(update={space.kind: values})
+    check_keys({key: space.bounds[0]}, config, where)
+    return space
+
+
+def _check_metric(settings: TuneSettings, where: str) -> None:
+    known = [name for name in COLUMNS if name not in TEXTS]
+    if settings.validation is not None:
+        known += [name for name in SCORES if settings.validation.online or "online" not in name]
+    if settings.metric is not None and settings.metric not in known:
+        scored = settings.metric in SCORES
+        hint = "set validation (and validation.online) for it" if scored else nearest(settings.metric, known)
+        raise UserError(f"{where}: key 'metric': no trial reports '{settings.metric}'; {hint}")
+
+
+def _check_together(settings: TuneSettings, where: str) -> None:
+    drawn = [key for key, space in settings.search.items() if space.kind != "grid"]
+    if settings.num_samples > 1 and not drawn:
+        raise UserError(
+            f"{where}: key 'num_samples': found {settings.num_samples}, but no key of 'search' is drawn "
+            f"(choice, uniform, loguniform, quniform)"
+        )
+    scheduler = settings.scheduler.name
+    for what in [name for name in (scheduler, settings.searcher) if name not in ("none", "random")]:
+        if settings.metric is None:
+            raise UserError(f"{where}: key 'metric' is missing; {what} needs one")
+        if len(settings.task) > 1:
+            raise UserError(f"{where}: {what} compares trials, and tasks have no common scale; expected one task")
+    if settings.searcher == "optuna":
+        if len(drawn) < len(settings.search) or not drawn:
+            raise UserError(f"{where}: searcher optuna draws every key; expected 'search' with choice instead of grid")
+        if len(settings.seeds) > 1:
+            raise UserError(f"{where}: searcher optuna takes one seed, found {len(settings.seeds)}; expected one")
+    validation = settings.validation
+    if scheduler != "none" and settings.metric in SCORES and validation is not None and validation.every != 1:
+        raise UserError(f"{where}: scheduler {scheduler} compares trials in mid-training; expected validation.every: 1")
+    if scheduler == "pbt":
+        if settings.searcher != "random":
+            raise UserError(f"{where}: scheduler pbt searches by itself; expected searcher random")
+        if len(settings.method) > 1 or len(settings.recipe) > 1:
+            raise UserError(f"{where}: scheduler pbt copies weights between trials; expected one method and one recipe")
+        config = METHODS[settings.method[0]].get_default_config()
+        for key, space in settings.search.items():
+            if space.values or key in REWARD_KEYS or not isinstance(getattr(config, key), float):
+                raise UserError(
+                    f"{where}: key 'search.{key}': scheduler pbt changes it in mid-training; "
+                    f"expected a range of gamma, tau, the expectile or a rate of actor, critic or V"
+                )

@@ -1,0 +1,116 @@
+"""A live table of trials on a terminal; without one, a line for every trial that ends."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from ray.tune import Callback
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+#: Trials on the screen: those that run, then those that ended last.
+ROWS = 24
+
+_STATES = {"RUNNING": "running", "PENDING": "waiting", "PAUSED": "paused", "ERROR": "failed"}
+
+
+class ProgressTable(Callback):
+    """Tune keeps its callbacks in the sweep's folder: this one is kept as nothing, and finds its console anew."""
+
+    def __init__(self, metric: str | None) -> None:
+        self._metric = metric
+        self._live: Live | None = None
+        self._started = time.monotonic()
+        self._console: Console | None = None
+        self._drawn = 0.0
+
+    def __reduce__(self) -> tuple[type, tuple[str | None]]:
+        return ProgressTable, (self._metric,)
+
+    def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
+        """Starts the display."""
+        self._console = Console(soft_wrap=True, highlight=False)
+        self._started = time.monotonic()
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Draws the table, a few times a second at most."""
+        if self._live is not None and time.monotonic() - self._drawn > 0.25:
+            self._drawn = time.monotonic()
+            self._live.update(table(trials, self._metric, self._drawn - self._started), refresh=True)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A line, where there is no table."""
+        self._line(trial, trials)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """As for a trial that is done."""
+        self._line(trial, trials)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Takes the table off the screen."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _line(self, trial: Any, trials: list[Any]) -> None:
+        if self._live is None and self._console is not None:
+            # Tune calls just before it sets the state of a trial that completes.
+            state = "failed" if trial.status == "ERROR" else _end(trial)
+            ended = sum(other is trial or other.status in ("TERMINATED", "ERROR") for other in trials)
+            value = f", {self._metric} {_number(trial, self._metric)}" if self._metric else ""
+            self._console.print(f"{trial}: {state}{value} ({ended} of {len(trials)})", markup=False)
+
+
+def table(trials: list[Any], metric: str | None, seconds: float) -> Group:
+    """What is to be seen of Tune's `trials` after so many seconds."""
+    columns = ["trial", "state", "done", "phase", "Q loss", "actor loss", *([metric] if metric else [])]
+    grid = Table(box=None, pad_edge=False)
+    for column in [*columns, "rows/s", "left"]:
+        grid.add_column(column, justify="left" if column in ("trial", "state", "phase") else "right")
+    running = [trial for trial in trials if trial.status == "RUNNING"]
+    ended = [trial for trial in trials if trial.status in ("TERMINATED", "ERROR")]
+    shown = (running + ended[::-1])[:ROWS]
+    for trial in shown:
+        last = trial.last_result or {}
+        share = float(last.get("progress") or 0.0)
+        left = float(last.get("time_total_s") or 0.0) * (1 / share - 1) if share else math.nan
+        cells = [str(trial), _state(trial), f"{share:.0%}", str(last.get("phase", ""))]
+        cells += [_number(trial, name) for name in ("losses/qf_loss", "losses/actor_loss")]
+        cells += [_number(trial, metric)] if metric else []
+        rate = last.get("transitions_per_second")
+        cells.append(f"{rate:,.0f}" if rate and math.isfinite(rate) else "")
+        alive = trial.status == "RUNNING"
+        grid.add_row(*cells, _time(left) if alive else "", style=None if alive else "dim")
+    done = sum(1.0 if trial in ended else float((trial.last_result or {}).get("progress") or 0.0) for trial in trials)
+    left = seconds * (len(trials) / done - 1) if done else math.nan
+    line = f"{len(ended)} of {len(trials)} trials ended, {len(running)} running, {_time(seconds)} gone"
+    return Group(grid, Text(line + (f", {_time(left)} left" if math.isfinite(left) else ""), style="bold"))
+
+
+def _state(trial: Any) -> str:
+    if trial.status == "TERMINATED":
+        return _end(trial)
+    return _STATES.get(trial.status, trial.status.lower())
+
+
+def _end(trial: Any) -> str:
+    return "finished" if (trial.last_result or {}).get("finished") else "stopped"
+
+
+def _number(trial: Any, name: str | None) -> str:
+    value = (trial.last_result or {}).get(name)
+    return f"{value:.4g}" if isinstance(value, int | float) and math.isfinite(value) else ""
+
+
+def _time(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

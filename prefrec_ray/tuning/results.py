@@ -1,0 +1,128 @@
+"""What a sweep leaves: a table of trials, the best settings, a run's folder and a policy for each trial.
+
+SWEEP/trials.csv  SWEEP/best.yaml  SWEEP/policies/TRIAL/  SWEEP/TRIAL/{config.json,progress.csv,result.json}
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import posixpath
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from prefrec_ray import storage
+from prefrec_ray.algorithms.export import export_policy
+from prefrec_ray.algorithms.run import COLUMNS, Row, describe, resolved, write_rows
+from prefrec_ray.algorithms.settings import build_config
+from prefrec_ray.errors import find_user_error
+from prefrec_ray.tuning.settings import TuneSettings
+from prefrec_ray.tuning.space import train_settings
+from prefrec_ray.tuning.validation import SCORES
+
+#: Columns that differ from run to run: the last ones of the table.
+CLOCK = ("transitions_per_second", "pairs_per_second", "time_total_s")
+
+
+def trial_row(result: Any, settings: TuneSettings) -> Row:
+    """The row of Tune's `result` in trials.csv.
+
+    status: "finished" at its own end, "stopped" by the scheduler, "failed", or "waiting" (interrupted before its end).
+    """
+    trial = result.config["trial"]
+    last = result.metrics or {}
+    status = "failed" if result.error else "finished" if last.get("finished") else "waiting"
+    if status == "waiting" and last.get("done"):
+        status = "stopped"
+    figures = [*(name for name in COLUMNS if name not in CLOCK), *(SCORES if settings.validation else ()), *CLOCK]
+    return {
+        "trial": trial["name"],
+        "status": status,
+        **{key: trial[key] for key in ("method", "recipe", "task", "seed")},
+        **{key: trial["config"].get(key) for key in settings.search},
+        **{name: _finite(last.get(name)) for name in figures},
+        "error": error_line(result.error),
+    }
+
+
+def error_line(error: BaseException | None) -> str | None:
+    """The user's mistake in what a trial died of, or its last line."""
+    if error is None:
+        return None
+    found = find_user_error(error)
+    return str(found) if found else str(error).strip().splitlines()[-1]
+
+
+def write_table(output: str, rows: Sequence[Row]) -> None:
+    """Writes SWEEP/trials.csv, by name of trial."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    storage.write_text(storage.join(output, "trials.csv"), text.getvalue())
+
+
+def write_best(output: str, rows: Sequence[Row], settings: TuneSettings, dataset: str) -> None:
+    """Writes SWEEP/best.yaml, or a best_TASK.yaml each for several tasks: the settings with the best mean over seeds.
+
+    Trials that did not finish, or have no value, do not count; a task without any is left out.
+    """
+    assert settings.metric is not None
+    for task in settings.task:
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            if row["task"] == task and row["status"] == "finished" and row[settings.metric] is not None:
+                key = {name: row[name] for name in ("method", "recipe", *settings.search)}
+                groups.setdefault(json.dumps(key, default=str), []).append(row)
+        if not groups:
+            continue
+        sign = 1 if settings.mode == "max" else -1
+        best = max(groups.values(), key=lambda group: sign * _mean(group, settings.metric))
+        name = "best.yaml" if len(settings.task) == 1 else f"best_{task}.yaml"
+        storage.write_text(storage.join(output, name), _best_text(best, settings, dataset))
+
+
+def _best_text(group: Sequence[Row], settings: TuneSettings, dataset: str) -> str:
+    row = group[0]
+    config = {**settings.base, **{key: row[key] for key in settings.search if row[key] is not None}}
+    section = {
+        **{key: row[key] for key in ("method", "recipe", "task")},
+        "dataset": dataset,
+        "seed": row["seed"],
+        "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
+    }
+    seeds = ", ".join(str(other["seed"]) for other in group)
+    head = f"# {settings.metric}: {_mean(group, settings.metric):.6g} (mean of seed {seeds}), {row['trial']}\n"
+    return head + yaml.safe_dump({"train": section}, sort_keys=False)
+
+
+def write_run(output: str, result: Any, settings: TuneSettings, dataset: str, smoke: bool) -> None:
+    """Makes the trial's folder a run like that of `prefrec train`, and exports its policy.
+
+    An iteration that was run again after a resume counts once, as it came out last.
+    """
+    trial = result.config["trial"]
+    folder = storage.join(output, trial["name"])
+    run = train_settings(settings, trial, smoke)
+    columns = [*COLUMNS, *(SCORES if settings.validation else ())]
+    lines = storage.read_text(storage.join(folder, "result.json")).splitlines()
+    rows = {row["training_iteration"]: row for row in map(json.loads, lines)}
+    write_rows(folder, [{name: _finite(row.get(name)) for name in columns} for _, row in sorted(rows.items())])
+    made = {**describe(run, dataset), "resolved": resolved(build_config(run, dataset))}
+    storage.write_json(storage.join(folder, "config.json"), made)
+    policy = storage.join(output, "policies", trial["name"])
+    storage.remove(policy)
+    export_policy(storage.join(folder, posixpath.basename(result.checkpoint.path)), policy)
+
+
+def _mean(group: Sequence[Row], metric: str | None) -> float:
+    assert metric is not None
+    return sum(row[metric] for row in group) / len(group)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,162 @@
+"""A sweep from its settings to its folder, or on from where it was stopped.
+
+SWEEP/sweep.json  SWEEP/rewards/  SWEEP/TRIAL/ (Tune's logs and checkpoints)  and what `results` writes at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import posixpath
+from functools import partial
+from typing import Any
+
+from ray import tune
+
+from prefrec_ray import runtime, storage
+from prefrec_ray.algorithms.run import Row
+from prefrec_ray.algorithms.settings import build_config
+from prefrec_ray.errors import UserError
+from prefrec_ray.tuning import results, searchers, space
+from prefrec_ray.tuning.check import checked
+from prefrec_ray.tuning.progress import ProgressTable
+from prefrec_ray.tuning.settings import TuneSettings
+from prefrec_ray.tuning.shared import Progress, share
+from prefrec_ray.tuning.trial import Plan, SweepTrial, resources
+from prefrec_ray.tuning.validation import Judge
+
+#: Seconds between two states of the sweep on disk: what a kill can cost beside the trials' own checkpoints.
+STATE_EVERY = "2"
+
+
+def sweep(
+    settings: TuneSettings,
+    dataset: str,
+    output: str,
+    resume: bool = False,
+    smoke: bool = False,
+    progress: Progress | None = None,
+    where: str = "tune",
+) -> list[Row]:
+    """Runs all trials and returns the rows of SWEEP/trials.csv.
+
+    `smoke`: a hundredth of every trial, one seed, few samples. Raises `UserError`: what `check.checked` finds, a value
+    out of its range, an `output` that exists (without `resume`) or holds no sweep or another one (with it), a trial
+    that failed (all others are finished first), a metric that no trial reported.
+    """
+    dataset, output = storage.absolute(dataset), storage.absolute(output)
+    settings = checked(settings, where)
+    if smoke:
+        settings = space.smoke_settings(settings)
+    _open_folder(settings, dataset, output, resume, smoke)
+    runtime.start_ray()
+    trainable = tune.with_resources(
+        tune.with_parameters(SweepTrial, plan=_prepare(settings, dataset, output, smoke, progress, where)),
+        partial(resources, settings=settings),
+    )
+    found = _tuner(settings, trainable, output, resume).fit()
+    rows = sorted((results.trial_row(result, settings) for result in found), key=lambda row: row["trial"])
+    results.write_table(output, rows)
+    _finish(settings, dataset, output, smoke, rows, found)
+    return rows
+
+
+def _open_folder(settings: TuneSettings, dataset: str, output: str, resume: bool, smoke: bool) -> None:
+    description = {"dataset": dataset, "smoke": smoke, "settings": settings.model_dump(mode="json")}
+    file = storage.join(output, "sweep.json")
+    if not resume:
+        if storage.exists(output):
+            raise UserError(f"{output}: already exists; go on with it by --resume, or choose another output folder")
+        storage.make_folder(output)
+        storage.write_json(file, description)
+        return
+    if not storage.exists(file):
+        raise UserError(f"{output}: no sweep to resume (expected sweep.json in it); start it without --resume")
+    for key, before in storage.read_json(file).items():
+        if before != description[key]:
+            raise UserError(f"{output}: started with other {key}; resume it with the same, or choose another folder")
+
+
+def _prepare(
+    settings: TuneSettings, dataset: str, output: str, smoke: bool, progress: Progress | None, where: str
+) -> Plan:
+    """Checks every trial against the data, then loads what all share."""
+    report: Progress = progress or (lambda stage, done, total: None)
+    chosen = space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
+    runs = [space.train_settings(settings, trial, smoke) for trial in chosen]
+    for run in runs:
+        build_config(run, dataset, where).validate()
+    # A reward that every trial trains in its own way (its learning rate is searched for) is left to the trials.
+    alike = settings.searcher == "random" or not space.draws_reward(settings)
+    folder = storage.join(output, "rewards")
+    shared = share(runs, dataset, runs if alike else [], folder, settings.resources, report)
+    judge = Judge.prepare(dataset, settings.validation) if settings.validation else None
+    return Plan(settings, dataset, smoke, shared, judge)
+
+
+def _tuner(settings: TuneSettings, trainable: Any, output: str, resume: bool) -> tune.Tuner:
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", STATE_EVERY)
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    # Tune's newer output prints a table of its own whatever it is told.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Failed trials are named at the end.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    if resume and tune.Tuner.can_restore(output):
+        return tune.Tuner.restore(output, trainable=trainable, resume_unfinished=True, resume_errored=True)
+    by_optuna = settings.searcher == "optuna"
+    callbacks: list[Any] = [ProgressTable(settings.metric)]
+    if settings.mlflow is not None:
+        from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+        callbacks.append(MLflowLoggerCallback(settings.mlflow, experiment_name=posixpath.basename(output)))
+    return tune.Tuner(
+        trainable,
+        param_space={} if by_optuna else {"trial": tune.grid_search(space.trials(settings))},
+        tune_config=tune.TuneConfig(
+            metric=settings.metric,
+            mode=settings.mode if settings.metric else None,
+            num_samples=settings.num_samples if by_optuna else 1,
+            search_alg=searchers.optuna_search(settings) if by_optuna else None,
+            scheduler=searchers.scheduler(settings),
+            max_concurrent_trials=settings.max_concurrent,
+            reuse_actors=True,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name=posixpath.basename(output),
+            storage_path=posixpath.dirname(output),
+            callbacks=callbacks,
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=settings.keep_checkpoints,
+                checkpoint_frequency=settings.checkpoint_every,
+                checkpoint_at_end=True,
+            ),
+        ),
+    )
+
+
+def _name(trial: Any) -> str:
+    return str(trial.config["trial"]["name"])
+
+
+def _finish(settings: TuneSettings, dataset: str, output: str, smoke: bool, rows: list[Row], found: Any) -> None:
+    """Policies, runs and the best settings; then says what went wrong."""
+    for result in found:
+        if result.metrics and result.metrics.get("finished"):
+            results.write_run(output, result, settings, dataset, smoke)
+    if settings.metric is not None:
+        results.write_best(output, rows, settings, dataset)
+    failed = [row for row in rows if row["status"] == "failed"]
+    if failed:
+        first = failed[0]
+        raise UserError(
+            f"{output}: {len(failed)} of {len(rows)} trials failed, {first['trial']} by: {first['error']} "
+            f"(--resume tries them again)"
+        )
+    if any(row["status"] == "waiting" for row in rows):
+        raise KeyboardInterrupt
+    if settings.metric is not None and all(row[settings.metric] is None for row in rows):
+        raise UserError(f"{output}: no trial reported the metric '{settings.metric}'; its methods have no such figure")

@@ -1,0 +1,143 @@
+"""The section `tune` of a YAML: which trials there are, what they report, and how they are run."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from prefrec_ray.settings import Settings
+
+Recipe = Literal["paper", "robust"]
+Task = Literal["depth", "frequency", "mixture"]
+
+
+class Space(Settings):
+    """Values of one key: exactly one of the five. `methods`: those that have the key (all, if left out).
+
+    `grid`: every value. `choice`, `uniform` [low, high), `loguniform` [low, high), `quniform` [low, high, step]: drawn.
+    """
+
+    grid: list[Any] | None = None
+    choice: list[Any] | None = None
+    uniform: tuple[float, float] | None = None
+    loguniform: tuple[float, float] | None = None
+    quniform: tuple[float, float, float] | None = None
+    methods: list[str] | None = None
+
+    @property
+    def kind(self) -> str:
+        """The name of the one that is given."""
+        return next(name for name in KINDS if getattr(self, name) is not None)
+
+    @property
+    def values(self) -> list[Any]:
+        """Values of a grid or choice."""
+        return list(self.grid or self.choice or [])
+
+    @property
+    def bounds(self) -> tuple[float, float, float | None]:
+        """Low, high and step (None: continuous) of a range."""
+        low, high, *step = getattr(self, self.kind)
+        return low, high, step[0] if step else None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Space:
+        given = [name for name in KINDS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected exactly one of {', '.join(KINDS)}")
+        if self.kind in ("grid", "choice"):
+            if not self.values:
+                raise ValueError(f"{self.kind} is empty: no trial would be run")
+            return self
+        low, high, step = self.bounds
+        if not low < high:
+            raise ValueError(f"{self.kind}: expected the lower bound first")
+        if self.kind == "loguniform" and low <= 0:
+            raise ValueError("loguniform: expected bounds above 0")
+        if step is not None and step <= 0:
+            raise ValueError("quniform: expected a step above 0")
+        return self
+
+
+KINDS = ("grid", "choice", "uniform", "loguniform", "quniform")
+
+
+class SchedulerSettings(Settings):
+    """`none`; `asha`: of the trials at a rung (grace_iterations times a power of reduction_factor) only the best
+    1/reduction_factor go on; `pbt`: every perturb_every iterations the worst quarter takes over weights and perturbed
+    settings of the best."""
+
+    name: Literal["none", "asha", "pbt"] = "none"
+    grace_iterations: int = Field(default=1, ge=1)
+    reduction_factor: float = Field(default=3, gt=1)
+    perturb_every: int = Field(default=2, ge=1)
+
+
+class ResourceSettings(Settings):
+    """Of one trial; learners of their own (`num_learners` under `base` or `search`) come on top."""
+
+    cpus: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0, ge=0)
+
+
+class StopSettings(Settings):
+    """Ends every trial early: after so many iterations, or passes over the transitions."""
+
+    iterations: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+
+
+class ValidationSettings(Settings):
+    """Scores policies on validation users as trials go: NCIS, and true levels where the simulator made the logs.
+
+    `every`: iterations between scores (the last iteration always has one); null: at the end only.
+    """
+
+    every: int | None = Field(default=None, ge=1)
+    online: bool = False
+    users: int = Field(default=200, ge=2, description="of the roll-outs")
+
+
+class TuneSettings(Settings):
+    """Section `tune`. A list of methods, recipes or tasks is a grid of them."""
+
+    method: list[str] = Field(default=["PrefRec"])
+    recipe: list[Recipe] = Field(default=["robust"])
+    task: list[Task] = Field(default=["frequency"])
+    dataset: str | None = None
+    base: dict[str, Any] = Field(default_factory=dict)
+    search: dict[str, Space] = Field(default_factory=dict)
+    seeds: list[int] = Field(default=[0])
+    num_samples: int = Field(default=1, ge=1)
+    metric: str | None = None
+    mode: Literal["max", "min"] = "max"
+    scheduler: SchedulerSettings = SchedulerSettings()
+    searcher: Literal["random", "optuna"] = "random"
+    validation: ValidationSettings | None = None
+    resources: ResourceSettings = ResourceSettings()
+    max_concurrent: int | None = Field(default=None, ge=1)
+    storage_path: str | None = None
+    stop: StopSettings = StopSettings()
+    checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints of a trial")
+    keep_checkpoints: int = Field(default=2, ge=1)
+    mlflow: str | None = Field(default=None, description="tracking URI")
+
+    @field_validator("method", "recipe", "task", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("method", "recipe", "task", "seeds")
+    @classmethod
+    def _not_empty(cls, value: list[Any]) -> list[Any]:
+        if not value:
+            raise ValueError("a grid of zero trials; expected at least one value")
+        if len(set(value)) < len(value):
+            raise ValueError("a value stands twice")
+        return value

@@ -1,0 +1,130 @@
+"""What all trials of a sweep share: the data, loaded once, and pre-trained rewards, one for each kind asked for.
+
+The driver loads and owns everything before the first trial starts. A trial then starts no task of its own, and never
+waits for a processor that other trials hold.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import ray
+
+from prefrec_ray import storage
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.data import LoadedData, load_data
+from prefrec_ray.algorithms.pretraining import RewardState, pretrain, reward_key
+from prefrec_ray.algorithms.settings import TrainSettings, build_config
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.tuning.settings import ResourceSettings
+
+Key = tuple[Hashable, ...]
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+@dataclass(frozen=True)
+class Shared:
+    """References by key, owned by the driver."""
+
+    data: dict[Key, LoadedData] = field(default_factory=dict)
+    rewards: dict[Key, ray.ObjectRef] = field(default_factory=dict)
+
+    def give(self, config: OfflineConfig) -> OfflineConfig:
+        """`config` with its data and, where there is one, its pre-trained reward."""
+        config.offline_data(loaded_data=self.data[data_key(config)])
+        key = reward_key(config)
+        if key in self.rewards:
+            config.offline_data(pretrained_reward=ray.get(self.rewards[key]))
+        return config
+
+
+def data_key(config: OfflineConfig) -> Key:
+    """Equal for configs that read the same."""
+    uri = str(config.input_)
+    if not config.uses_preferences:
+        return (uri,)
+    columns = config.reward_columns(PreparedDataset.open(uri).state)
+    return (uri, config.task, config.pairing, config.scoring, None if columns is None else tuple(columns))
+
+
+def share(
+    runs: Sequence[TrainSettings],
+    dataset: str,
+    rewards_for: Sequence[TrainSettings],
+    folder: str,
+    resources: ResourceSettings,
+    progress: Progress,
+) -> Shared:
+    """Loads what `runs` read and pre-trains the rewards of `rewards_for`; `folder` keeps these for a resumed sweep."""
+    shared = Shared()
+    configs = [build_config(run, dataset) for run in runs]
+    asked = {data_key(config): config for config in configs}
+    first: LoadedData | None = None
+    for number, (key, config) in enumerate(asked.items()):
+        progress("load", number, len(asked))
+        shared.data[key] = load_data(config, first)
+        first = first or shared.data[key]
+    progress("load", len(asked), len(asked))
+
+    wanted: dict[Key, TrainSettings] = {}
+    for run in rewards_for:
+        asks = reward_key(build_config(run, dataset))
+        if asks is not None:
+            wanted.setdefault(asks, run)
+    pending: dict[Any, Key] = {}
+    for key, run in wanted.items():
+        kept = storage.join(folder, _name(key))
+        if storage.exists(kept):
+            shared.rewards[key] = ray.put(_read(kept))
+        else:
+            task = _pretrain.options(num_cpus=resources.cpus, num_gpus=resources.gpus)
+            alone = run.model_copy(update={"config": {**run.config, "num_learners": 0}})
+            pending[task.remote(alone, dataset, shared.data[data_key(build_config(run, dataset))])] = key
+    while pending:
+        progress("rewards", len(shared.rewards), len(wanted))
+        (ready,), _ = ray.wait(list(pending))
+        key = pending.pop(ready)
+        shared.rewards[key] = ready
+        _write(storage.join(folder, _name(key)), ray.get(ready))
+    if wanted:
+        progress("rewards", len(wanted), len(wanted))
+    return shared
+
+
+@ray.remote
+def _pretrain(run: TrainSettings, dataset: str, data: LoadedData) -> RewardState:
+    return pretrain(build_config(run, dataset).offline_data(loaded_data=data))
+
+
+def _name(key: Key) -> str:
+    _, task, seed, *_ = key
+    return f"{task}_{seed}_{zlib.crc32(repr(key).encode()):08x}"
+
+
+def _write(folder: str, state: RewardState) -> None:
+    arrays: dict[str, Any] = {f"weights/{name}": value for name, value in state.weights.items()}
+    arrays |= {f"moments/{i}/{name}": value for i, kinds in state.moments.items() for name, value in kinds.items()}
+    with storage.staged(folder) as partial:
+        system, path = storage.filesystem(storage.join(partial, "reward.npz"))
+        with system.open_output_stream(path) as stream:
+            content = io.BytesIO()
+            np.savez(content, **arrays)
+            stream.write(content.getvalue())
+
+
+def _read(folder: str) -> RewardState:
+    system, path = storage.filesystem(storage.join(folder, "reward.npz"))
+    state = RewardState({}, {})
+    with system.open_input_file(path) as stream, np.load(io.BytesIO(stream.read()), allow_pickle=False) as arrays:
+        for name in arrays.files:
+            kind, *parts = name.split("/")
+            if kind == "weights":
+                state.weights[parts[0]] = arrays[name]
+            else:
+                state.moments.setdefault(int(parts[0]), {})[parts[1]] = arrays[name]
+    return state

@@ -1,0 +1,124 @@
+"""Settings become trials: grids multiplied out, samples drawn, everything a function of the settings alone.
+
+A trial is a plain mapping, `{"name", "method", "recipe", "task", "seed", "config"}`; `config` holds what `search` says,
+over `base`.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray.algorithms.pretraining import REWARD_KEYS
+from prefrec_ray.algorithms.recipes import RECIPES
+from prefrec_ray.algorithms.settings import TrainSettings
+from prefrec_ray.tuning.settings import Space, TuneSettings
+
+Trial = dict[str, Any]
+
+#: What `--smoke` leaves of a run's length.
+SMOKE_SHARE = 0.01
+SMOKE_SAMPLES = 2
+
+
+def trials(settings: TuneSettings) -> list[Trial]:
+    """All trials of a sweep without a searcher, in the order of their numbers: a setting's seeds stand together.
+
+    Draw number i of a key is the same for every method and task, and whatever other keys there are.
+    """
+    found: list[Trial] = []
+    for task, recipe, method in product(settings.task, settings.recipe, settings.method):
+        spaces = spaces_of(settings, method)
+        grids = {key: space.values for key, space in spaces.items() if space.kind == "grid"}
+        drawn = {key: space for key, space in spaces.items() if space.kind != "grid"}
+        for values in product(*grids.values()):
+            for number in range(settings.num_samples if drawn else 1):
+                config = {key: draw(space, _random(key, number)) for key, space in drawn.items()}
+                config = {key: (dict(zip(grids, values, strict=True)) | config)[key] for key in spaces}
+                for seed in settings.seeds:
+                    found.append(trial(len(found), method, recipe, task, seed, config))
+    return found
+
+
+def corners(settings: TuneSettings) -> list[Trial]:
+    """Trials that between them ask for all the data and rewards that a searcher's trials may ask for."""
+    found: list[Trial] = []
+    for task, recipe, method, seed in product(settings.task, settings.recipe, settings.method, settings.seeds):
+        spaces = spaces_of(settings, method)
+        lowest = {key: draw(space, lambda: 0.0) for key, space in spaces.items()}
+        choices = {key: space.values for key, space in spaces.items() if key in REWARD_KEYS and space.values}
+        for values in product(*choices.values()):
+            config = {**lowest, **dict(zip(choices, values, strict=True))}
+            found.append(trial(len(found), method, recipe, task, seed, config))
+    return found
+
+
+def draws_reward(settings: TuneSettings) -> bool:
+    """Whether pre-training depends on a number drawn from a range: hardly two trials have the same reward then."""
+    return any(key in REWARD_KEYS and not space.values for key, space in settings.search.items())
+
+
+def spaces_of(settings: TuneSettings, method: str) -> dict[str, Space]:
+    """The part of `search` that concerns a method."""
+    return {key: space for key, space in settings.search.items() if not space.methods or method in space.methods}
+
+
+def trial(number: int, method: str, recipe: str, task: str, seed: int, config: dict[str, Any]) -> Trial:
+    """One trial; its name is a function of what it is."""
+    name = f"{method}_{task}_{seed}_{number:03d}"
+    return {"name": name, "method": method, "recipe": recipe, "task": task, "seed": seed, "config": config}
+
+
+def draw(space: Space, random: Callable[[], float]) -> Any:
+    """A value of a space that is no grid; `random` gives numbers of [0, 1)."""
+    if space.kind == "choice":
+        return space.values[int(random() * len(space.values))]
+    low, high, step = space.bounds
+    if space.kind == "loguniform":
+        return math.exp(math.log(low) + random() * (math.log(high) - math.log(low)))
+    if step is not None:
+        value = round((low + random() * (high - low)) / step) * step
+        # The step as a decimal number, not as the sum of binary fractions that it is.
+        return _whole(round(value, 12))
+    return low + random() * (high - low)
+
+
+def train_settings(settings: TuneSettings, chosen: Trial, smoke: bool = False) -> TrainSettings:
+    """What `prefrec train` would be told to run this trial."""
+    config = {**settings.base, **chosen["config"]}
+    if smoke:
+        config = shortened(config, chosen["recipe"])
+    return TrainSettings(
+        method=chosen["method"],
+        recipe=chosen["recipe"],
+        task=chosen["task"],
+        seed=chosen["seed"],
+        checkpoint_every=settings.checkpoint_every,
+        keep_checkpoints=settings.keep_checkpoints,
+        config=config,
+    )
+
+
+def shortened(config: dict[str, Any], recipe: str) -> dict[str, Any]:
+    """A hundredth of the passes over preferences and transitions."""
+    lengths = {key: float(config.get(key, RECIPES[recipe][key])) for key in ("pretrain_epochs", "num_epochs")}
+    return {**config, **{key: value * SMOKE_SHARE for key, value in lengths.items()}, "updates_per_iteration": None}
+
+
+def smoke_settings(settings: TuneSettings) -> TuneSettings:
+    """The sweep with one seed and few samples; `shortened` does the rest."""
+    few = min(settings.num_samples, SMOKE_SAMPLES)
+    return settings.model_copy(update={"seeds": settings.seeds[:1], "num_samples": few})
+
+
+def _random(key: str, number: int) -> Callable[[], float]:
+    return np.random.default_rng((zlib.crc32(key.encode()), number)).random
+
+
+def _whole(value: float) -> int | float:
+    return int(value) if value == int(value) else value
