@@ -66,14 +66,14 @@ def evaluate_policies(
 
     Raises `UserError`: no policy or data set there, a policy given twice, `online` for logs of no simulator.
     """
-    from prefrec_ray import runtime
+    from prefrec_ray import runtime, storage
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.evaluation import evaluate, write_evaluation
     from prefrec_ray.evaluation.clone import fit_clone
     from prefrec_ray.policy import Policy
     from prefrec_ray.reports.labels import labels
 
-    prepared = PreparedDataset.open(dataset)
+    prepared = PreparedDataset.open(storage.absolute(dataset))
     if online and prepared.metadata.world is None:
         raise UserError(f"{dataset}: --online rolls out in the simulator, which did not make these logs")
     bundles = [Policy.load(uri) for uri in uris]

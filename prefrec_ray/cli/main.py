@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """As `main`, but returns the exit status. What is no mistake of the user is raised as it is."""
+    # Threads of PyTorch that wait for each other sleep: where cores are shared, spinning slows training ten times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         status = app(args=arguments, standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):

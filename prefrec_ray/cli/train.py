@@ -40,13 +40,14 @@ def command(
 
 def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str, stage: str = "train") -> None:
     """Trains with a bar over the iterations."""
-    from prefrec_ray import runtime
+    from prefrec_ray import runtime, storage
     from prefrec_ray.algorithms.run import train
 
     with progress(console()) as report:
         report(stage, 0, 0, "starting")
         runtime.start_ray()
-        train(settings, dataset, output, resume, lambda row: _show(report, stage, row), where)
+        # Workers, which may run in another folder, read the data set.
+        train(settings, storage.absolute(dataset), output, resume, lambda row: _show(report, stage, row), where)
 
 
 def _show(report: Report, stage: str, row: dict[str, Any]) -> None:

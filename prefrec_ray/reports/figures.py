@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prefrec_ray.reports.load import Run
-from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, label_ends, panel
+from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, label_ends, note, panel
 
 #: What reward accuracy and loss are measured on: column suffix and label.
 KINDS = (("train", "training"), ("within_user", "held out,\nwithin users"), ("any_users", "held out,\nacross users"))
@@ -63,26 +63,9 @@ def _over_training(axes: Axes, run: Run, columns: dict[str, str], chance: float)
     axes.axhline(chance, color=GREY, ls=":", lw=1)
     low, high = axes.get_ylim()
     axes.set_ylim(low - 0.02 * (high - low), high + 0.14 * (high - low))
-    axes.annotate(
-        "chance",
-        (iteration.max() + 0.5, chance),
-        (-3, 2),
-        textcoords="offset points",
-        fontsize=8,
-        color=GREY,
-        ha="right",
-    )
+    note(axes, "chance", (iteration.max() + 0.5, chance), (-3, 2), color=GREY, ha="right")
     if len(pretraining):
-        axes.annotate(
-            "pre-training",
-            (0, 1),
-            (4, -3),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=8,
-            color=GREY,
-            va="top",
-        )
+        axes.annotate("pre-training", (0.01, 0.98), xycoords="axes fraction", fontsize=8, color=GREY, va="top")
     label_ends(axes, ends)
 
 
@@ -115,27 +98,11 @@ def forest(records: Sequence[dict[str, Any]], title: str, unit: str) -> Figure:
         if record["ci_low"] is not None:
             axes.plot([record["ci_low"], record["ci_high"]], [row, row], color=colour, lw=2.2, solid_capstyle="butt")
         axes.plot([record["value"]], [row], "o", color=colour, ms=6)
-        axes.annotate(
-            f"{record['value']:.2f}",
-            (record["value"], row),
-            (0, 5),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color=colour,
-        )
+        note(axes, f"{record['value']:.2f}", (record["value"], row), (0, 5), color=colour, ha="center")
     behaviour = next((r["behaviour"] for r in records if r.get("behaviour") is not None), None)
     if behaviour is not None:
         axes.axvline(behaviour, color=INK, lw=1, ls="--")
-        axes.annotate(
-            "behaviour",
-            (behaviour, 1),
-            (3, -2),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            fontsize=8,
-            va="top",
-        )
+        note(axes, "behaviour", (behaviour, -1.2), (3, -2), color=INK, va="top")
     axes.set_yticks(range(len(records)), [record["subject"] for record in records])
     for text, record in zip(axes.get_yticklabels(), records, strict=True):
         text.set_color(ROLES[record["role"]])

@@ -21,7 +21,7 @@ h2 { font-size: 1.2rem; margin: 2.4rem 0 .4rem; padding-top: .6rem; border-top: 
 h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 p { margin: .3rem 0 .8rem; max-width: 52rem; } p.note { color: var(--grey); font-size: .9rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 1rem 1.4rem;
-           align-items: start; }
+           align-items: start; margin: 1.2rem 0 .8rem; }
 figure { margin: 0; } img { width: 100%; max-width: 620px; height: auto; display: block; }
 figcaption { color: var(--grey); font-size: .85rem; }
 .scroll { overflow-x: auto; }
@@ -29,7 +29,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--grey); white-space: nowrap; } td.number, th.number { text-align: right; }
 tr.policy td:first-child { font-weight: 600; color: var(--blue); } tr.placebo td { color: var(--grey); }
-td.good, td.bad, td.open { white-space: nowrap; }
+td:first-child, td.good, td.bad, td.open { white-space: nowrap; }
 .good { color: #00734f; font-weight: 600; } .bad { color: #a84400; font-weight: 600; } .open { color: var(--grey); }
 details { margin: .4rem 0; } summary { cursor: pointer; color: var(--blue); }
 """
@@ -91,7 +91,10 @@ def number(value: float | None, digits: int = 2) -> str:
 
 def interval(low: float | None, high: float | None) -> str:
     """[low, high], or a dash."""
-    return "–" if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
+    if low is None or high is None:
+        return "–"
+    # Adding 0 makes a rounded -0.0 a plain 0.
+    return f"[{round(low, 2) + 0.0:.2f}, {round(high, 2) + 0.0:.2f}]"
 
 
 def _class(numeric: bool) -> str:

@@ -53,7 +53,7 @@ def render(runs: Sequence[Run], evaluation: Evaluation) -> str:
     tasks = list(dict.fromkeys(str(run.config["task"]) for run in runs))
     title = f"Policies for {' and '.join(tasks)}"
     names = ", ".join(run.label for run in runs)
-    head = f"<h1>{escape(title)}</h1>{html.paragraph(f'{len(runs)} run(s): {names}', 'note')}"
+    head = f"<h1>{escape(title)}</h1>{html.paragraph(names, 'note')}"
     parts = [
         head,
         _verdicts(evaluation),
@@ -69,7 +69,7 @@ def render(runs: Sequence[Run], evaluation: Evaluation) -> str:
 
 def _verdicts(evaluation: Evaluation) -> str:
     rows = []
-    for record in evaluation.records:
+    for record in sorted(evaluation.records, key=lambda record: (record["task"], record["estimator"] == "ncis")):
         if record["role"] == "policy":
             said = verdict(record, evaluation.of(record["task"], record["estimator"]))
             rows.append(
@@ -99,7 +99,11 @@ def _evaluation(evaluation: Evaluation) -> str:
             if records:
                 records = sorted(records, key=lambda record: -record["value"])
                 forest = figures.forest(records, f"{task}: {title}", unit)
-                parts += [html.figures([(forest, f"{task}, {estimator}: {LEGEND}")]), _records(records)]
+                parts += [
+                    html.figures([(forest, f"{task}, {estimator}: {LEGEND}")]),
+                    _records(records),
+                    _estimation(records[0]),
+                ]
     return html.section("Evaluation and its controls", *parts)
 
 
@@ -118,6 +122,15 @@ def _records(records: Sequence[dict[str, Any]]) -> str:
     ]
     head = ["subject", "role", "level", "95 % interval", "gain over behaviour, 95 %", *(name for name, _, _ in known)]
     return html.table(head, rows, [record["role"] for record in records])
+
+
+def _estimation(record: dict[str, Any]) -> str:
+    """The estimator's settings in a line."""
+    settings = ", ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in record["settings"].items()
+    )
+    return html.paragraph(f"Settings: {settings}.", "note") if settings else ""
 
 
 def _served(evaluation: Evaluation) -> str:

@@ -45,6 +45,12 @@ def panel(title: str, x: str, y: str, width: float = 5.0, height: float = 3.1) -
     return figure, axes
 
 
+def note(axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
+    """A small text `offset` points from the point `at`, readable over lines."""
+    behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
+    axes.annotate(text, at, offset, textcoords="offset points", fontsize=8, bbox=behind, **style)
+
+
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Writes labels (x, y, text, colour) right of the panel, where lines end, pushed apart where they collide."""
     ends = sorted((end for end in ends if np.isfinite(end[1])), key=lambda end: end[1])
@@ -57,9 +63,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
     left, right = axes.get_xlim()
     for (x, _, text, colour), height, place in zip(ends, heights, placed, strict=True):
         start = (x - left) / (right - left)
-        axes.plot(
-            [start, 1.02], [height, place], transform=axes.transAxes, color=colour, lw=0.6, alpha=0.6, clip_on=False
-        )
+        axes.plot([start, 1.02], [height, place], transform=axes.transAxes, color=colour, lw=0.8, ls=":", clip_on=False)
         axes.text(1.03, place, text, transform=axes.transAxes, color=colour, va="center", fontsize=9)
 
 

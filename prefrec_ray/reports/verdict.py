@@ -19,7 +19,8 @@ def verdict(record: dict[str, Any], peers: Sequence[dict[str, Any]]) -> Verdict:
     """The verdict on one policy's record among all records of its task and estimator.
 
     Its gain over behaviour must have an interval above 0; then it is held against imitation (`online`, by roll-outs)
-    or against the best placebo (NCIS). Of a gain by NCIS it says how much is session length.
+    or against the best placebo and its own shuffled actions (NCIS): what they score too owes nothing to the state. Of a
+    gain by NCIS it says how much is session length.
     """
     low, high = gain_interval(record)
     if high < 0:
@@ -44,13 +45,18 @@ def _against_imitation(low: float, peers: Sequence[dict[str, Any]]) -> Verdict:
 
 
 def _against_placebos(record: dict[str, Any], low: float, peers: Sequence[dict[str, Any]]) -> Verdict:
-    gains = [_gain(peer) for peer in peers if peer["role"] == "placebo"]
-    if gains and low <= max(gains):
+    gains = {peer["subject"]: _gain(peer) for peer in peers if peer["subject"] != record["subject"]}
+    shuffled = gains.get(f"shuffled:{record['subject']}")
+    # Other policies' shuffled actions are policies of their own kind, no placebos for this one.
+    blind = [gains[name] for name in ("random items", "constant action", "shuffled:imitation") if name in gains]
+    if blind and low <= max(blind):
         return Verdict("within what placebos score", "open")
-    text = "above behaviour and every placebo" if gains else "above behaviour"
-    by_length = [_gain(peer) for peer in peers if peer["subject"] == f"length only:{record['subject']}"]
-    if by_length:
-        text += f" ({max(0.0, by_length[0] / _gain(record)):.0%} of it by session length)"
+    text = "above behaviour and every placebo" if blind else "above behaviour"
+    by_length = gains.get(f"length only:{record['subject']}")
+    if by_length is not None:
+        text += f" ({max(0.0, by_length / _gain(record)):.0%} of it by session length)"
+    if shuffled is not None and low <= shuffled:
+        return Verdict(f"{text}, but so are its own actions shuffled over states", "open")
     return Verdict(text, "good")
 
 

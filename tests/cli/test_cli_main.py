@@ -8,7 +8,7 @@ from prefrec_ray.cli import config
 from prefrec_ray.cli.main import app, run
 from prefrec_ray.errors import UserError
 
-COMMANDS = ["simulate", "prepare", "train", "export", "evaluate", "report", "validate", "quickstart"]
+COMMANDS = ["simulate", "prepare", "train", "tune", "export", "evaluate", "report", "validate", "quickstart"]
 
 
 def test_every_command_is_there() -> None:
@@ -63,9 +63,9 @@ def test_a_user_error_inside_other_errors_is_found(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrapped = RuntimeError("a task failed")
-    wrapped.__cause__ = UserError("column 'x': missing\nin part-0")
+    wrapped.__cause__ = UserError("column 'x': missing\nadvice of Ray")
     assert fail(monkeypatch, wrapped) == 2
-    assert capsys.readouterr().err == "prefrec: error: column 'x': missing in part-0\n"
+    assert capsys.readouterr().err == "prefrec: error: column 'x': missing\n"
 
 
 def test_ctrl_c_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ def line(subject: str, role: str, value: float, low: float, high: float, estimat
     ],
 )
 def test_ncis_is_held_against_the_best_placebo(low: float, high: float, text: str, tone: str) -> None:
-    peers = [line("random_items", "placebo", 1.2, 1.1, 1.3), line("constant_action", "placebo", 0.9, 0.8, 1.0)]
+    peers = [line("random items", "placebo", 1.2, 1.1, 1.3), line("constant action", "placebo", 0.9, 0.8, 1.0)]
     said = verdict(line("p", "policy", (low + high) / 2, low, high), peers)
     assert (said.text, said.tone) == (text, tone)
 
@@ -34,6 +34,14 @@ def test_ncis_is_held_against_the_best_placebo(low: float, high: float, text: st
 def test_ncis_says_how_much_of_a_gain_is_session_length() -> None:
     peers = [line("length only:p", "control", 1.3, 1.2, 1.4), line("length only:other", "control", 1.0, 1.0, 1.0)]
     assert verdict(line("p", "policy", 1.4, 1.3, 1.5), peers).text == "above behaviour (75% of it by session length)"
+
+
+def test_ncis_that_survives_shuffling_the_states_is_no_clear_gain() -> None:
+    policy = line("p", "policy", 1.5, 1.4, 1.6)
+    said = verdict(policy, [line("shuffled:p", "placebo", 1.5, 1.4, 1.6)])
+    assert (said.text, said.tone) == ("above behaviour, but so are its own actions shuffled over states", "open")
+    assert verdict(policy, [line("shuffled:p", "placebo", 1.1, 1.0, 1.2)]).tone == "good"
+    assert verdict(policy, [line("shuffled:other", "placebo", 1.5, 1.4, 1.6)]).tone == "good"
 
 
 def test_roll_outs_are_held_against_imitation() -> None:
