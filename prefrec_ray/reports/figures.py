@@ -97,7 +97,7 @@ def forest(records: Sequence[dict[str, Any]], title: str, unit: str) -> Figure:
         colour = ROLES[record["role"]]
         if record["ci_low"] is not None:
             axes.plot([record["ci_low"], record["ci_high"]], [row, row], color=colour, lw=2.2, solid_capstyle="butt")
-        axes.plot([record["value"]], [row], "o", color=colour, ms=6)
+        axes.plot([record["value"]], [row], "o", color=colour, ms=6, zorder=4)
         note(axes, f"{record['value']:.2f}", (record["value"], row), (0, 5), color=colour, ha="center")
     behaviour = next((r["behaviour"] for r in records if r.get("behaviour") is not None), None)
     if behaviour is not None:

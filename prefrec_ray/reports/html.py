@@ -25,11 +25,11 @@ p { margin: .3rem 0 .8rem; max-width: 52rem; } p.note { color: var(--grey); font
 figure { margin: 0; } img { width: 100%; max-width: 620px; height: auto; display: block; }
 figcaption { color: var(--grey); font-size: .85rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; min-width: 50%; }
-th, td { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; min-width: 50%; }
+th, td { padding: .3rem .7rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--grey); white-space: nowrap; } td.number, th.number { text-align: right; }
 tr.policy td:first-child { font-weight: 600; color: var(--blue); } tr.placebo td { color: var(--grey); }
-td:first-child, td.good, td.bad, td.open { white-space: nowrap; }
+td:first-child { white-space: nowrap; } td.good, td.bad, td.open { min-width: 14rem; }
 .good { color: #00734f; font-weight: 600; } .bad { color: #a84400; font-weight: 600; } .open { color: var(--grey); }
 details { margin: .4rem 0; } summary { cursor: pointer; color: var(--blue); }
 """

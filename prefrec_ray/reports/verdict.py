@@ -56,7 +56,7 @@ def _against_placebos(record: dict[str, Any], low: float, peers: Sequence[dict[s
     if by_length is not None:
         text += f" ({max(0.0, by_length / _gain(record)):.0%} of it by session length)"
     if shuffled is not None and low <= shuffled:
-        return Verdict(f"{text}, but so are its own actions shuffled over states", "open")
+        return Verdict(f"{text}; so are its own actions shuffled over states", "open")
     return Verdict(text, "good")
 
 

@@ -39,7 +39,7 @@ def test_ncis_says_how_much_of_a_gain_is_session_length() -> None:
 def test_ncis_that_survives_shuffling_the_states_is_no_clear_gain() -> None:
     policy = line("p", "policy", 1.5, 1.4, 1.6)
     said = verdict(policy, [line("shuffled:p", "placebo", 1.5, 1.4, 1.6)])
-    assert (said.text, said.tone) == ("above behaviour, but so are its own actions shuffled over states", "open")
+    assert (said.text, said.tone) == ("above behaviour; so are its own actions shuffled over states", "open")
     assert verdict(policy, [line("shuffled:p", "placebo", 1.1, 1.0, 1.2)]).tone == "good"
     assert verdict(policy, [line("shuffled:other", "placebo", 1.5, 1.4, 1.6)]).tone == "good"
 
