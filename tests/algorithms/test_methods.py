@@ -1,23 +1,32 @@
-"""One contract for every method: it learns what is known to be best, saves, resumes exactly, and runs on two learners."""
+"""One contract for every method: it learns what is known to be best, resumes exactly, runs on two learners, exports."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
+import torch
+import torch.distributed as dist
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.training_data import TrainingData
+from ray.tune.registry import get_trainable_cls
 from tiny import best_action, write_dataset
 
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.export import export_policy
+from prefrec_ray.algorithms.pretraining import RewardState, pretrain
+from prefrec_ray.policy import Policy
 
-#: Updates of 256 transitions each, after 30 passes over 600 preferences.
-UPDATES = 1200
-SETTINGS: dict[str, Any] = {
+#: The quadratic task: 400 updates of 256 transitions, after 6 passes over 3000 pairs of segments of two requests.
+QUADRATIC: dict[str, Any] = {
     "recipe": "paper",
-    "task": "depth",
     "gamma": 0.5,
     "tau": 0.01,
     "train_batch_size_per_learner": 256,
@@ -25,52 +34,208 @@ SETTINGS: dict[str, Any] = {
     "hidden_sizes": (64, 64),
     "actor_lr": 1e-3,
     "critic_lr": 1e-3,
-    "reward_lr": 1e-3,
+    "value_lr": 1e-3,
+    "reward_lr": 2e-3,
     "finetune_reward": False,
     "standardise_reward": True,
-    "pretrain_epochs": 30,
-    "updates_per_iteration": UPDATES,
-    "num_epochs": 1,
+    "pretrain_epochs": 6,
+    "updates_per_iteration": 400,
+    "num_epochs": 12,
 }
-LEARNERS = [name for name in METHODS if name != "IL"]
+#: Largest mean distance to the best action after that; behaviour's is 0.64. Over seeds 0 to 3 the first five were at
+#: 0.13 to 0.17, IQL (which averages logged actions) at 0.33 to 0.34, BCQ (which stays near them) at 0.55 to 0.56.
+NEAR = {"PrefRec": 0.25, "DDPG": 0.25, "TD3": 0.25, "SAC": 0.25, "TD3_BC": 0.25, "IQL": 0.42, "BCQ": 0.6}
+
+#: Equality: a few updates of 64 transitions.
+SMALL: dict[str, Any] = {
+    "recipe": "paper",
+    "train_batch_size_per_learner": 64,
+    "preference_batch_size": 16,
+    "hidden_sizes": (16, 16),
+    "updates_per_iteration": 5,
+    "pretrain_epochs": 1,
+    "num_epochs": 2,
+    "standardise_reward": True,
+    "actor_lr": 1e-3,
+    "critic_lr": 1e-3,
+    "value_lr": 1e-3,
+}
 
 
-@pytest.fixture(scope="module")
-def dataset(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("quadratic") / "dataset"
-    write_dataset(folder, users=60, requests=150, pairs=600, length=10)
-    return str(folder)
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from threads, and lose much where other processes take the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
-def build(dataset: str, method: str, learners: int = 0, **settings: Any) -> OfflineAlgorithm:
+def make_config(dataset: str, method: str, learners: int = 0, **settings: Any) -> OfflineConfig:
     config = METHODS[method].get_default_config()
+    if method not in ("PrefRec", "IQL"):
+        settings.pop("value_lr", None)
     config.offline_data(input_=dataset).learners(num_learners=learners).debugging(seed=1)
-    if hasattr(config, "value_lr"):
-        settings = {"value_lr": 1e-3, **settings} if method in ("PrefRec", "IQL") else settings
-    config.training(**{**SETTINGS, **settings})
-    return config.build_algo()
+    return config.training(task="depth", **settings)
 
 
-def weights(algorithm: OfflineAlgorithm) -> dict[str, np.ndarray]:
-    state = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]
-    return {name: np.array(value) for name, value in state[DEFAULT_MODULE_ID].items()}
+@pytest.fixture
+def build() -> Iterator[Callable[..., OfflineAlgorithm]]:
+    """Builds through `make`, and stops at the end."""
+    built: list[OfflineAlgorithm] = []
+
+    def keep(algorithm: OfflineAlgorithm) -> OfflineAlgorithm:
+        built.append(algorithm)
+        return algorithm
+
+    yield keep
+    for algorithm in built:
+        algorithm.stop()
 
 
-def actions_of(algorithm: OfflineAlgorithm, states: np.ndarray) -> np.ndarray:
-    import torch
+def weights(learner: Any) -> dict[str, np.ndarray]:
+    return {name: value.detach().numpy().copy() for name, value in learner.net.state_dict().items()}
 
+
+def actor_on(algorithm: OfflineAlgorithm, states: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         return algorithm.learner_group._learner.net.actor(torch.tensor(states)).numpy()
 
 
+def distance(actions: np.ndarray, others: np.ndarray) -> float:
+    return float(np.linalg.norm(actions - others, axis=1).mean())
+
+
+# --- learning ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def quadratic(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("quadratic") / "dataset"
+    write_dataset(folder, users=60, requests=150, pairs=3000, length=2)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def reward(quadratic: str) -> RewardState:
+    """The reward model that all methods share: it has the same seed and settings in all of them."""
+    return pretrain(make_config(quadratic, "DDPG", **QUADRATIC))
+
+
 @pytest.mark.parametrize("method", list(METHODS))
-def test_learns_what_is_best(dataset: str, method: str) -> None:
-    algorithm = build(dataset, method, num_epochs=UPDATES / 28)
-    rows = [algorithm.train()]
-    while not rows[-1]["done"]:
-        rows.append(algorithm.train())
+def test_learns_what_is_best(
+    quadratic: str, reward: RewardState, method: str, build: Callable[..., OfflineAlgorithm]
+) -> None:
+    config = make_config(quadratic, method, **QUADRATIC).offline_data(pretrained_reward=reward)
+    algorithm = build(config.build_algo())
+    result = algorithm.train()
+    assert (result["phase"], result["updates"]) == ("train", 400)
     states = algorithm.offline_data.probe
-    policy = actions_of(algorithm, states)
-    algorithm.stop()
+    policy = actor_on(algorithm, states)
     best, behaviour = best_action(states)
-    print(method, float(np.linalg.norm(policy - best, axis=1).mean()), float(np.linalg.norm(behaviour - best, axis=1).mean()), float(np.linalg.norm(policy - behaviour, axis=1).mean()), rows[-1]["policy"], rows[-1].get("reward"), rows[-1]["losses"], rows[-1].get("values"))
+    start = distance(behaviour, best)
+    assert start > 0.6
+    if method == "IL":
+        # The clone errs by 0.10 to 0.11 in a random direction, which takes it neither nearer nor further away.
+        assert distance(policy, behaviour) < 0.15
+        assert abs(distance(policy, best) - start) < 0.04
+    else:
+        assert distance(policy, best) < NEAR[method]
+        assert result["reward"]["accuracy_any_users"] > 0.8
+    if method == "BCQ":
+        assert distance(policy, behaviour) < 0.2, "BCQ has left the data"
+
+
+# --- equality ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_resumes_bit_for_bit_and_exports_its_actor(
+    tiny_dataset: str, method: str, build: Callable[..., OfflineAlgorithm], tmp_path: Path
+) -> None:
+    """The first is built as Tune does from a string and a config, the second from the config."""
+    config = make_config(tiny_dataset, method, **SMALL, finetune_reward=True)
+    assert get_trainable_cls(method) is METHODS[method]
+    whole = build(get_trainable_cls(method)(config=config.copy()))
+    for _ in range(2):
+        whole.train()
+    checkpoint = str(tmp_path / "checkpoint")
+    whole.save_to_path(checkpoint)
+    resumed = build(config.copy().build_algo())
+    resumed.restore_from_path(checkpoint)
+    assert resumed.iteration == 2
+    states = whole.offline_data.probe
+    at_checkpoint = actor_on(whole, states)
+    np.testing.assert_array_equal(actor_on(resumed, states), at_checkpoint)
+
+    export_policy(checkpoint, str(tmp_path / "policy"))
+    policy = Policy.load(str(tmp_path / "policy"))
+    assert policy.provenance["method"] == method
+    np.testing.assert_allclose(policy.act(states), at_checkpoint, atol=1e-6)
+
+    for algorithm in (whole, resumed):
+        algorithm.train()
+    expected, found = (weights(algorithm.learner_group._learner) for algorithm in (whole, resumed))
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert np.array_equal(value, found[name]), name
+    assert not np.array_equal(actor_on(whole, states), at_checkpoint)
+
+
+# Worker processes cannot import this file.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@ray.remote(num_cpus=0)  # the tasks that read the data need the processors
+class Half:
+    """One of two learners: a process that updates on its lanes, and averages gradients with the other."""
+
+    def __init__(self, rank: int, folder: str) -> None:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+
+    def update(self, config: OfflineConfig, plan: Any) -> dict[str, np.ndarray]:
+        return run_learner(config, plan)[0]
+
+
+def run_learner(config: OfflineConfig, plan: Any) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """The weights after all updates of `plan`, and how far each trained network has moved (largest change)."""
+    learner = config.build_learner(spaces={DEFAULT_MODULE_ID: (config.observation_space, config.action_space)})
+    trained = {name: list(net.parameters()) for name, (net, _) in learner.networks_to_train(config).items()}
+    before = {name: [p.detach().clone() for p in parameters] for name, parameters in trained.items()}
+    learner.update(training_data=TrainingData(data_iterators=[plan]))
+    moved = {
+        name: max((p - old).abs().max().item() for p, old in zip(parameters, before[name], strict=True))
+        for name, parameters in trained.items()
+    }
+    return weights(learner), moved
+
+
+@pytest.fixture(scope="module")
+def halves(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
+    """Two processes for all methods. (RLlib's own group of two learners takes 10 s to start: see test_prefrec.py.)"""
+    folder = str(tmp_path_factory.mktemp("group"))
+    actors = [Half.remote(rank, folder) for rank in range(2)]
+    yield actors
+    for actor in actors:
+        ray.kill(actor)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_two_learners_equal_one(tiny_dataset: str, method: str, halves: list[Any]) -> None:
+    configs, plans = [], []
+    for learners in (1, 2):
+        settings = {**SMALL, "train_batch_size_per_learner": 64 // learners}
+        config = make_config(tiny_dataset, method, learners, **settings, finetune_reward=False)
+        config.validate()
+        data = config.offline_data_class(config)
+        first = data.schedule.at(data.schedule.pretrain_iterations)
+        assert (first.phase, first.count) == ("train", 5)
+        configs.append(config)
+        plans.append(data.sample(first))
+    one, moved = run_learner(configs[0], plans[0][0])
+    two = ray.get([half.update.remote(configs[1], plan) for half, plan in zip(halves, plans[1], strict=True)])
+    assert min(moved.values()) > 1e-3, "the comparison says nothing where nothing moves"
+    for name, value in one.items():
+        np.testing.assert_array_equal(two[0][name], two[1][name], err_msg=f"{name}: the learners have drifted apart")
+        np.testing.assert_allclose(two[0][name], value, atol=1e-4, err_msg=name)

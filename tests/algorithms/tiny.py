@@ -1,8 +1,8 @@
 """A small prepared data set, written by hand, whose best action is known.
 
 States are independent standard normal numbers; the behaviour is `behaviour(s)` plus noise; the teacher prefers the
-segment whose actions are closer to `best(s)`. Nothing carries over from one request to the next, so that the best policy
-is the best single action.
+segment whose actions are closer to `best(s)`. Nothing carries over from one request to the next, so that the best
+policy is the best single action.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from prefrec_ray.mdp.state import StateDefinition
 
 ACTIONS = 2
 NOISE = 0.4
-STATE = StateDefinition(feedback=("click",), user_features={}, action_dim=ACTIONS)
+STATE = StateDefinition(
+    feedback=("click",),
+    user_features={},
+    action_dim=ACTIONS,
+    feedback_half_lives=(0,),
+    item_half_lives=(0,),
+    session_half_lives=(0,),
+)
 TEACHERS = ("any_users_sum", "within_user_sum", "any_users_mean", "within_user_mean")
 
 
@@ -61,7 +68,10 @@ def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: i
     obs, action, next_obs, reward = (np.concatenate(column) for column in zip(*transitions, strict=True))
     for shard, rows in enumerate(np.array_split(generator.permutation(len(obs)), 8)):
         columns = {"obs": matrix(obs[rows]), "action": matrix(action[rows]), "next_obs": matrix(next_obs[rows])}
-        write(folder / f"transitions/part-{shard:05d}.parquet", {**columns, "reward": pa.array(reward[rows], pa.float32())})
+        write(
+            folder / f"transitions/part-{shard:05d}.parquet",
+            {**columns, "reward": pa.array(reward[rows], pa.float32())},
+        )
     ItemTable(np.arange(200), generator.uniform(-1, 1, size=(200, ACTIONS))).save(str(folder / "items.parquet"))
     metadata = Metadata(
         schema_version=SCHEMA_VERSION,
@@ -82,21 +92,30 @@ def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: i
     storage.write_json(str(folder / "metadata.json"), metadata.model_dump())
 
 
-def preferences(score: dict[int, np.ndarray], pairs: int, length: int, generator: np.random.Generator) -> dict[str, list]:
+def preferences(
+    score: dict[int, np.ndarray], pairs: int, length: int, generator: np.random.Generator
+) -> dict[str, np.ndarray]:
     """`pairs` of each teacher; the segment with the larger sum of scores is preferred."""
-    columns: dict[str, list] = {}
+    users, scores = np.array(list(score)), np.stack(list(score.values()))
+    running = np.concatenate([np.zeros((len(users), 1)), scores.cumsum(axis=1)], axis=1)
+    tables: list[dict[str, np.ndarray]] = []
     for teacher in TEACHERS:
-        for number in range(pairs):
-            user = generator.choice(list(score), 2)
-            if teacher.startswith("within"):
-                user[1] = user[0]
-            start = generator.integers(0, len(score[user[0]]) - length - 1, 2)
-            sums = [score[u][s : s + length].sum() for u, s in zip(user, start, strict=True)]
-            row = {"pair_id": number, "length": length, "teacher": teacher, "label": float(sums[1] > sums[0])}
-            row |= {f"{name}_{k}": v[k] for k in (0, 1) for name, v in (("user", user), ("start", start), ("score", sums))}
-            for name, value in row.items():
-                columns.setdefault(name, []).append(value)
-    return columns
+        user = generator.integers(0, len(users), (pairs, 2))
+        if teacher.startswith("within"):
+            user[:, 1] = user[:, 0]
+        start = generator.integers(0, scores.shape[1] - length - 1, (pairs, 2))
+        sums = running[user, start + length] - running[user, start]
+        sides = {"user": users[user], "start": start, "score": sums}
+        tables.append(
+            {
+                "pair_id": np.arange(pairs),
+                "length": np.full(pairs, length),
+                "teacher": np.full(pairs, teacher),
+                "label": (sums[:, 1] > sums[:, 0]).astype(np.float32),
+                **{f"{name}_{side}": values[:, side] for name, values in sides.items() for side in (0, 1)},
+            }
+        )
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
 def matrix(values: np.ndarray) -> pa.FixedSizeListArray:
