@@ -105,7 +105,11 @@ def _check_together(settings: TuneSettings, where: str) -> None:
             raise UserError(f"{where}: scheduler pbt copies weights between trials; expected one method and one recipe")
         config = METHODS[settings.method[0]].get_default_config()
         for key, space in settings.search.items():
-            if space.values or key in REWARD_KEYS or not isinstance(getattr(config, key), float):
+            if (
+                space.kind not in ("uniform", "loguniform")
+                or key in REWARD_KEYS
+                or not isinstance(getattr(config, key), float)
+            ):
                 raise UserError(
                     f"{where}: key 'search.{key}': scheduler pbt changes it in mid-training; "
                     f"expected a range of gamma, tau, the expectile or a rate of actor, critic or V"

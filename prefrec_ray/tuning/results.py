@@ -27,17 +27,19 @@ from prefrec_ray.tuning.validation import SCORES
 #: Columns that differ from run to run: the last ones of the table.
 CLOCK = ("transitions_per_second", "pairs_per_second", "time_total_s")
 
+_STATES = {"TERMINATED": "stopped", "ERROR": "failed"}
 
-def trial_row(result: Any, settings: TuneSettings) -> Row:
-    """The row of Tune's `result` in trials.csv.
+
+def trial_row(ended: Any, settings: TuneSettings) -> Row:
+    """The row of Tune's trial `ended` in trials.csv.
 
     status: "finished" at its own end, "stopped" by the scheduler, "failed", or "waiting" (interrupted before its end).
     """
-    trial = result.config["trial"]
-    last = result.metrics or {}
-    status = "failed" if result.error else "finished" if last.get("finished") else "waiting"
-    if status == "waiting" and last.get("done"):
-        status = "stopped"
+    trial = ended.config["trial"]
+    last = ended.last_result
+    status = _STATES.get(ended.status, "waiting")
+    if status == "stopped" and last.get("finished"):
+        status = "finished"
     figures = [*(name for name in COLUMNS if name not in CLOCK), *(SCORES if settings.validation else ()), *CLOCK]
     return {
         "trial": trial["name"],
@@ -45,20 +47,18 @@ def trial_row(result: Any, settings: TuneSettings) -> Row:
         **{key: trial[key] for key in ("method", "recipe", "task", "seed")},
         **{key: trial["config"].get(key) for key in settings.search},
         **{name: _finite(last.get(name)) for name in figures},
-        "error": error_line(result.error),
+        "error": error_line(ended.get_pickled_error() or ended.get_error()) if status == "failed" else None,
     }
 
 
-def error_line(error: BaseException | None) -> str | None:
+def error_line(error: BaseException) -> str:
     """The user's mistake in what a trial died of, or its last line."""
-    if error is None:
-        return None
     found = find_user_error(error)
     return str(found) if found else str(error).strip().splitlines()[-1]
 
 
 def write_table(output: str, rows: Sequence[Row]) -> None:
-    """Writes SWEEP/trials.csv, by name of trial."""
+    """Writes SWEEP/trials.csv, by number of trial."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -100,12 +100,12 @@ def _best_text(group: Sequence[Row], settings: TuneSettings, dataset: str) -> st
     return head + yaml.safe_dump({"train": section}, sort_keys=False)
 
 
-def write_run(output: str, result: Any, settings: TuneSettings, dataset: str, smoke: bool) -> None:
+def write_run(output: str, ended: Any, settings: TuneSettings, dataset: str, smoke: bool) -> None:
     """Makes the trial's folder a run like that of `prefrec train`, and exports its policy.
 
     An iteration that was run again after a resume counts once, as it came out last.
     """
-    trial = result.config["trial"]
+    trial = ended.config["trial"]
     folder = storage.join(output, trial["name"])
     run = train_settings(settings, trial, smoke)
     columns = [*COLUMNS, *(SCORES if settings.validation else ())]
@@ -116,7 +116,7 @@ def write_run(output: str, result: Any, settings: TuneSettings, dataset: str, sm
     storage.write_json(storage.join(folder, "config.json"), made)
     policy = storage.join(output, "policies", trial["name"])
     storage.remove(policy)
-    export_policy(storage.join(folder, posixpath.basename(result.checkpoint.path)), policy)
+    export_policy(storage.join(folder, posixpath.basename(ended.checkpoint.path)), policy)
 
 
 def _mean(group: Sequence[Row], metric: str | None) -> float:

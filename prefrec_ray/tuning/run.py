@@ -54,10 +54,11 @@ def sweep(
         tune.with_parameters(SweepTrial, plan=_prepare(settings, dataset, output, smoke, progress, where)),
         partial(resources, settings=settings),
     )
-    found = _tuner(settings, trainable, output, resume).fit()
-    rows = sorted((results.trial_row(result, settings) for result in found), key=lambda row: row["trial"])
+    _tuner(settings, trainable, output, resume).fit()
+    ended = tune.ExperimentAnalysis(output).trials
+    rows = sorted((results.trial_row(trial, settings) for trial in ended), key=_number)
     results.write_table(output, rows)
-    _finish(settings, dataset, output, smoke, rows, found)
+    _finish(settings, dataset, output, smoke, rows, ended)
     return rows
 
 
@@ -142,11 +143,15 @@ def _name(trial: Any) -> str:
     return str(trial.config["trial"]["name"])
 
 
-def _finish(settings: TuneSettings, dataset: str, output: str, smoke: bool, rows: list[Row], found: Any) -> None:
+def _number(row: Row) -> int:
+    return int(row["trial"].rpartition("_")[2])
+
+
+def _finish(settings: TuneSettings, dataset: str, output: str, smoke: bool, rows: list[Row], ended: list[Any]) -> None:
     """Policies, runs and the best settings; then says what went wrong."""
-    for result in found:
-        if result.metrics and result.metrics.get("finished"):
-            results.write_run(output, result, settings, dataset, smoke)
+    for trial in ended:
+        if trial.status == "TERMINATED" and trial.last_result.get("finished"):
+            results.write_run(output, trial, settings, dataset, smoke)
     if settings.metric is not None:
         results.write_best(output, rows, settings, dataset)
     failed = [row for row in rows if row["status"] == "failed"]

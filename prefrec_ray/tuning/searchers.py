@@ -62,7 +62,5 @@ def _suggest(space: Space, key: str, asked: Any) -> Any:
 
 
 def _range(space: Space) -> Any:
-    low, high, step = space.bounds
-    if step is not None:
-        return tune.quniform(low, high, step)
+    low, high, _ = space.bounds
     return tune.loguniform(low, high) if space.kind == "loguniform" else tune.uniform(low, high)

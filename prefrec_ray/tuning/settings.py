@@ -15,7 +15,8 @@ Task = Literal["depth", "frequency", "mixture"]
 class Space(Settings):
     """Values of one key: exactly one of the five. `methods`: those that have the key (all, if left out).
 
-    `grid`: every value. `choice`, `uniform` [low, high), `loguniform` [low, high), `quniform` [low, high, step]: drawn.
+    `grid`: every value. Drawn: `choice`; `uniform` and `loguniform` [low, high]; `quniform` [low, high, step]: one of
+    low, low + step, ... up to high.
     """
 
     grid: list[Any] | None = None

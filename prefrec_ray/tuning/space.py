@@ -82,9 +82,9 @@ def draw(space: Space, random: Callable[[], float]) -> Any:
     if space.kind == "loguniform":
         return math.exp(math.log(low) + random() * (math.log(high) - math.log(low)))
     if step is not None:
-        value = round((low + random() * (high - low)) / step) * step
-        # The step as a decimal number, not as the sum of binary fractions that it is.
-        return _whole(round(value, 12))
+        # Rounded to the decimal number that was meant; a hair for a high that is reached but for rounding.
+        steps = int((high - low) / step + 1e-9) + 1
+        return _whole(round(low + int(random() * steps) * step, 12))
     return low + random() * (high - low)
 
 

@@ -1,0 +1,85 @@
+"""Every mistake in a section `tune` is one line that names the key, before anything is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefrec_ray.cli.config import parse_section
+from prefrec_ray.cli.main import run
+from prefrec_ray.errors import UserError
+from prefrec_ray.tuning import check
+
+RATE = {"actor_lr": {"loguniform": [1e-5, 1e-3]}}
+ASHA = {"scheduler": "asha", "metric": "reward/accuracy_within_user"}
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"methd": "PrefRec"}, "unknown key 'methd'; did you mean 'method'?"),
+    ({"method": ["PrefRec", "TD3BC"]}, "unknown method 'TD3BC'; did you mean 'TD3_BC'?"),
+    ({"method": []}, "key 'method': value error, a grid of zero trials"),
+    ({"seeds": []}, "key 'seeds': value error, a grid of zero trials"),
+    ({"seeds": [1, 1]}, "key 'seeds': value error, a value stands twice"),
+    ({"task": "dept"}, "key 'task.0': input should be 'depth', 'frequency' or 'mixture', found 'dept'"),
+    ({"base": {"gama": 0.9}}, "method PrefRec: key 'base.gama': unknown key; did you mean 'gamma'?"),
+    ({"search": {"expectle": {"grid": [0.5]}}}, "key 'search.expectle': unknown key; did you mean 'expectile'?"),
+    ({"method": "DDPG", "search": {"expectile": {"grid": [0.5]}}}, "method DDPG: key 'search.expectile': unknown key"),
+    ({"search": {"gamma": {"grid": []}}}, "grid is empty: no trial would be run"),
+    ({"search": {"gamma": {"grid": ["high"]}}}, "key 'search.gamma': expected a number, found 'high'"),
+    ({"search": {"gamma": {"normal": [0, 1]}}}, "unknown key 'search.gamma.normal'; did you mean"),
+    ({"search": {"gamma": {"uniform": [0, 1], "grid": [0.5]}}}, "expected exactly one of grid, choice, uniform"),
+    ({"search": {"gamma": {"uniform": [0.9, 0.8]}}}, "uniform: expected the lower bound first"),
+    ({"search": {"gamma": {"loguniform": [0, 1]}}}, "loguniform: expected bounds above 0"),
+    ({"search": {"gamma": {"grid": [0.9], "methods": ["IQL"]}}}, "'IQL' is not in this sweep"),
+    ({"metric": "reward/acuracy_within_user"}, "no trial reports 'reward/acuracy_within_user'; did you mean"),
+    ({"metric": "validation/ncis"}, "no trial reports 'validation/ncis'; set validation"),
+    ({"metric": "validation/online", "validation": {}}, "no trial reports 'validation/online'"),
+    ({"num_samples": 3}, "key 'num_samples': found 3, but no key of 'search' is drawn"),
+    ({"scheduler": "hyperband"}, "key 'scheduler.name': input should be 'none', 'asha' or 'pbt'"),
+    ({"scheduler": "asha"}, "key 'metric' is missing; asha needs one"),
+    ({**ASHA, "task": ["depth", "mixture"]}, "asha compares trials, and tasks have no common scale"),
+    ({**ASHA, "metric": "validation/ncis", "validation": {}}, "expected validation.every: 1"),
+    ({**ASHA, "scheduler": "pbt", "search": {"num_epochs": {"uniform": [1, 2]}}}, "changes it in mid-training"),
+    (
+        {**ASHA, "scheduler": "none", "searcher": "optuna", "search": {"gamma": {"grid": [0.9]}}},
+        "choice instead of grid",
+    ),
+    ({**ASHA, "searcher": "optuna", "search": RATE, "seeds": [0, 1]}, "takes one seed, found 2"),
+]
+
+
+@pytest.mark.parametrize(("section", "message"), BAD, ids=lambda value: value if isinstance(value, str) else "")
+def test_bad_sections(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_section("tune", section, "a.yaml")
+    assert message in str(error.value)
+    assert str(error.value).startswith("a.yaml: tune: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "package", "extra"),
+    [({**ASHA, "searcher": "optuna", "search": RATE}, "optuna", "search"), ({"mlflow": "runs"}, "mlflow", "mlflow")],
+)
+def test_a_package_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, section: dict[str, Any], package: str, extra: str
+) -> None:
+    monkeypatch.setattr(check, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=rf"{package} is not installed; .*prefrec-ray\[{extra}\]"):
+        parse_section("tune", section, "a.yaml")
+
+
+def cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert run(["tune", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_folders_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("tune: {method: IL}\n")
+    output, dataset = str(tmp_path / "sweep"), ["--dataset", str(tmp_path / "data")]
+    assert "key 'dataset' is missing" in cli(capsys, str(file), "--output", output)
+    assert "no sweep to resume" in cli(capsys, str(file), "--output", output, "--resume", *dataset)
+    Path(output).mkdir()
+    assert "already exists; go on with it by --resume" in cli(capsys, str(file), "--output", output, *dataset)

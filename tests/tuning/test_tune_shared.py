@@ -1,0 +1,91 @@
+"""What trials share: equal to what each would have made by itself."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.rllib.core import DEFAULT_MODULE_ID
+
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.data import load_data
+from prefrec_ray.algorithms.pretraining import pretrain, reward_key
+from prefrec_ray.algorithms.settings import TrainSettings, build_config
+from prefrec_ray.tuning.settings import ResourceSettings
+from prefrec_ray.tuning.shared import share
+
+CONFIG = {
+    "train_batch_size_per_learner": 64,
+    "preference_batch_size": 16,
+    "hidden_sizes": [16, 16],
+    "updates_per_iteration": 6,
+    "pretrain_epochs": 1.5,
+    "num_epochs": 1,
+    "finetune_reward": True,
+}
+
+
+def run_of(method: str = "PrefRec", **changes: Any) -> TrainSettings:
+    return TrainSettings(method=method, task="depth", seed=3, config={**CONFIG, **changes})
+
+
+def trained(config: OfflineConfig) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The phases of a whole run, and the weights it ends with."""
+    algorithm = config.build_algo()
+    rows = [algorithm.train()]
+    while not rows[-1]["done"]:
+        rows.append(algorithm.train())
+    state = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]
+    algorithm.stop()
+    return [row["phase"] for row in rows], {k: np.array(v) for k, v in state[DEFAULT_MODULE_ID].items()}
+
+
+@pytest.mark.parametrize("method", ["PrefRec", "TD3_BC"])
+def test_a_given_reward_ends_in_the_same_weights(small_dataset: str, method: str) -> None:
+    alone_phases, alone = trained(build_config(run_of(method), small_dataset))
+    # Fine-tuning goes on from the moments and from the place in the preferences: both must have come along.
+    config = build_config(run_of(method), small_dataset)
+    data = load_data(config)
+    reward = pretrain(build_config(run_of("PrefRec"), small_dataset).offline_data(loaded_data=data))
+    phases, weights = trained(config.offline_data(loaded_data=data, pretrained_reward=reward))
+    assert alone_phases[:2] == ["pretrain", "pretrain"]
+    assert phases == alone_phases[2:]
+    for name, value in alone.items():
+        np.testing.assert_array_equal(weights[name], value, err_msg=name)
+
+
+def test_the_key_tells_rewards_apart_by_what_they_depend_on(small_dataset: str) -> None:
+    key = reward_key(build_config(run_of(), small_dataset))
+    assert key == reward_key(build_config(run_of("IQL", gamma=0.5, actor_lr=1e-2), small_dataset))
+    for change in ({"reward_lr": 1e-2}, {"pretrain_epochs": 2}, {"scoring": "sum"}, {"hidden_sizes": [8]}):
+        assert key != reward_key(build_config(run_of(**change), small_dataset))
+    assert reward_key(build_config(run_of(pretrain_epochs=0), small_dataset)) is None
+    assert reward_key(build_config(run_of("IL"), small_dataset)) is None
+
+
+def test_one_copy_of_each_and_rewards_are_kept(small_dataset: str, tmp_path: Path) -> None:
+    runs = [run_of(), run_of("TD3_BC"), run_of("IL"), run_of(scoring="sum")]
+    folder = str(tmp_path / "rewards")
+    shared = share(runs, small_dataset, runs, folder, ResourceSettings(), lambda *stage: None)
+    assert len(shared.data) == 3
+    assert len({id(data.shards) for data in shared.data.values()}) == 1
+    assert len(shared.rewards) == 2
+    again = share(runs, small_dataset, runs, folder, ResourceSettings(), lambda *stage: None)
+    for run in runs[:2]:
+        before, after = (s.give(build_config(run, small_dataset)).pretrained_reward.value for s in (shared, again))
+        assert before.weights.keys() == after.weights.keys()
+        assert all(np.array_equal(value, after.weights[name]) for name, value in before.weights.items())
+        assert before.moments.keys() == after.moments.keys()
+        for number, kinds in before.moments.items():
+            assert all(np.array_equal(value, after.moments[number][name]) for name, value in kinds.items())
+    assert shared.give(build_config(run_of("IL"), small_dataset)).pretrained_reward.value is None
+
+
+def test_a_config_is_pickled_without_what_it_was_lent(small_dataset: str) -> None:
+    config = build_config(run_of(), small_dataset)
+    config.offline_data(loaded_data=load_data(config))
+    assert config.copy().loaded_data.value is config.loaded_data.value
+    assert pickle.loads(pickle.dumps(config.loaded_data)).value is None

@@ -1,0 +1,124 @@
+"""Which trials a section `tune` stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.algorithms.recipes import RECIPES
+from prefrec_ray.tuning.searchers import suggest
+from prefrec_ray.tuning.settings import Space, TuneSettings
+from prefrec_ray.tuning.space import corners, draw, draws_reward, shortened, smoke_settings, train_settings, trials
+
+
+def sweep(**changes: Any) -> TuneSettings:
+    return TuneSettings.model_validate(changes)
+
+
+def test_a_grid_is_multiplied_out_with_its_seeds() -> None:
+    found = trials(
+        sweep(
+            method=["PrefRec", "IQL"], task=["depth", "mixture"], seeds=[3, 4], search={"gamma": {"grid": [0.5, 0.9]}}
+        )
+    )
+    assert len(found) == 2 * 2 * 2 * 2
+    seen = {(t["method"], t["task"], t["seed"], t["config"]["gamma"]) for t in found}
+    assert len(seen) == 16
+    assert [t["name"] for t in found[:2]] == ["PrefRec_depth_3_000", "PrefRec_depth_4_001"]
+    assert len({t["name"] for t in found}) == 16
+
+
+def test_a_key_of_one_method_multiplies_that_method_alone() -> None:
+    search = {"expectile": {"grid": [0.5, 0.7, 0.9], "methods": ["PrefRec"]}, "gamma": {"grid": [0.9, 0.97]}}
+    found = trials(sweep(method=["PrefRec", "DDPG"], search=search))
+    assert [t["method"] for t in found] == ["PrefRec"] * 6 + ["DDPG"] * 2
+    assert all(("expectile" in t["config"]) == (t["method"] == "PrefRec") for t in found)
+
+
+def test_a_draw_is_the_same_for_every_method_seed_and_neighbour() -> None:
+    rates = {"actor_lr": {"loguniform": [1e-5, 1e-3]}}
+    both = trials(sweep(method=["PrefRec", "IQL"], seeds=[0, 1], num_samples=3, search=rates))
+    values = [t["config"]["actor_lr"] for t in both]
+    assert values[:6] == values[6:]
+    assert values[0] == values[1] != values[2]
+    more = trials(sweep(num_samples=5, search={"gamma": {"uniform": [0.8, 0.9]}, **rates}))
+    assert [t["config"]["actor_lr"] for t in more][:3] == values[:6:2]
+
+
+def test_without_a_drawn_key_a_trial_is_not_repeated() -> None:
+    assert len(trials(sweep(num_samples=4))) == 1
+
+
+SPACES = [
+    {"uniform": [0.2, 0.4]},
+    {"loguniform": [1e-6, 1e-2]},
+    {"quniform": [0.1, 0.9, 0.2]},
+    {"choice": [1, "a", [2, 3]]},
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: next(iter(space)))
+@settings(deadline=None, max_examples=50)
+@given(position=st.floats(0, 1, exclude_max=True))
+def test_draws_stay_in_their_space(space: dict[str, Any], position: float) -> None:
+    (kind, given_values), made = next(iter(space.items())), Space.model_validate(space)
+    value = draw(made, lambda: position)
+    if kind == "choice":
+        assert value in given_values
+    else:
+        low, high, *step = given_values
+        assert low * (1 - 1e-12) <= value <= high
+        if step:
+            assert value in (0.1, 0.3, 0.5, 0.7, 0.9)
+        if kind == "loguniform" and position == 0.5:
+            assert value == pytest.approx(1e-4)
+
+
+def test_base_stands_under_what_is_searched() -> None:
+    asked = sweep(base={"gamma": 0.5, "tau": 0.1}, search={"gamma": {"grid": [0.9]}})
+    (run,) = [train_settings(asked, trial) for trial in trials(asked)]
+    assert run.config == {"gamma": 0.9, "tau": 0.1}
+
+
+def test_smoke_runs_a_hundredth() -> None:
+    asked = sweep(seeds=[5, 6], num_samples=40, recipe="paper", search={"num_epochs": {"uniform": [10, 20]}})
+    few = smoke_settings(asked)
+    assert len(trials(few)) == 2
+    run = train_settings(few, trials(few)[0], smoke=True)
+    assert run.config["num_epochs"] == trials(asked)[0]["config"]["num_epochs"] / 100
+    assert run.config["pretrain_epochs"] == RECIPES["paper"]["pretrain_epochs"] / 100
+    assert shortened({"pretrain_epochs": 0}, "paper")["pretrain_epochs"] == 0
+
+
+class Asked:
+    """Stands for Optuna's trial: takes the last category, and the middle of a range."""
+
+    number = 7
+
+    def suggest_categorical(self, name: str, values: Any) -> Any:
+        return list(values)[-1]
+
+    def suggest_float(self, name: str, low: float, high: float) -> float:
+        return (low + high) / 2
+
+
+def test_optuna_draws_the_keys_of_the_method_it_chose() -> None:
+    search = {
+        "expectile": {"uniform": [0.5, 0.9], "methods": ["PrefRec"]},
+        "actor_lr": {"loguniform": [1e-6, 1e-2]},
+        "hidden_sizes": {"choice": [[64], [128, 128]]},
+    }
+    found = suggest(sweep(method=["PrefRec", "DDPG"], search=search, seeds=[2]), Asked())["trial"]
+    assert found["name"] == "DDPG_frequency_2_007"
+    assert found["config"] == {"actor_lr": pytest.approx(1e-4), "hidden_sizes": [128, 128]}
+
+
+def test_corners_ask_for_every_reward_that_a_searcher_may_ask_for() -> None:
+    search = {"scoring": {"choice": ["sum", "mean"]}, "gamma": {"uniform": [0.8, 0.9]}}
+    asked = sweep(searcher="optuna", search=search)
+    assert [t["config"]["scoring"] for t in corners(asked)] == ["sum", "mean"]
+    assert not draws_reward(asked)
+    assert draws_reward(sweep(search={"reward_lr": {"loguniform": [1e-5, 1e-3]}}))

@@ -1,0 +1,158 @@
+"""A sweep leaves its table, policies and best settings; trials read nothing; killed and resumed it ends the same."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray import tune
+
+from prefrec_ray.algorithms.run import COLUMNS
+from prefrec_ray.cli.config import open_section
+from prefrec_ray.errors import UserError
+from prefrec_ray.policy import Policy
+from prefrec_ray.reports.load import load_runs
+from prefrec_ray.tuning.results import CLOCK
+from prefrec_ray.tuning.run import sweep
+
+SECTION: dict[str, Any] = {
+    "method": ["PrefRec", "IL"],
+    "task": "depth",
+    "seeds": [0, 1],
+    "base": {
+        "train_batch_size_per_learner": 64,
+        "preference_batch_size": 16,
+        "hidden_sizes": [16, 16],
+        "updates_per_iteration": 2,
+        "pretrain_epochs": 1,
+        "num_epochs": 2,
+    },
+    "metric": "policy/item_distance",
+    "mode": "min",
+    "max_concurrent": 1,
+    "checkpoint_every": 2,
+    "keep_checkpoints": 1,
+}
+NAMES = ["PrefRec_depth_0_000", "PrefRec_depth_1_001", "IL_depth_0_002", "IL_depth_1_003"]
+
+
+def write(folder: Path, section: dict[str, Any]) -> str:
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"tune": section}))
+    return str(file)
+
+
+def table(output: Path) -> list[dict[str, str]]:
+    with open(output / "trials.csv") as file:
+        return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sweep, run while the data it has loaded are out of reach: a trial that reads them again fails."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    data = Path(small_dataset)
+    hidden = [(data / name, data / f"hidden_{name}") for name in ("transitions", "preferences", "requests")]
+
+    def hide(stage: str, done: int, total: int) -> None:
+        if stage == "load" and done == total:
+            for shown, away in hidden:
+                shown.rename(away)
+
+    try:
+        sweep(open_section(write(folder, SECTION), "tune"), small_dataset, str(folder / "sweep"), progress=hide)
+    finally:
+        for shown, away in hidden:
+            away.rename(shown)
+    return folder / "sweep"
+
+
+def test_a_sweep_leaves_table_policies_and_best_settings(undisturbed: Path, small_dataset: str) -> None:
+    rows = table(undisturbed)
+    assert [row["trial"] for row in rows] == NAMES
+    assert {row["status"] for row in rows} == {"finished"}
+    assert [row["losses/qf_loss"] == "" for row in rows] == [False, False, True, True]
+    for name in NAMES:
+        assert Policy.load(str(undisturbed / "policies" / name)).provenance["method"] == name.partition("_")[0]
+    best = open_section(str(undisturbed / "best.yaml"), "train")
+    means = {m: sum(float(r["policy/item_distance"]) for r in rows if r["method"] == m) for m in ("PrefRec", "IL")}
+    assert best.method == min(means, key=lambda method: means[method])
+    assert best.dataset == small_dataset
+    runs = load_runs([str(undisturbed)])
+    assert len(runs) == 4
+    assert all(list(run.curves) == list(COLUMNS) for run in runs)
+    # The reward came pre-trained: no trial has an iteration of that phase.
+    assert {phase for run in runs for phase in run.curves["phase"]} == {"train"}
+
+
+def test_a_sweep_that_was_killed_ends_the_same(undisturbed: Path, small_dataset: str, tmp_path: Path) -> None:
+    output = tmp_path / "sweep"
+    command = [
+        *(sys.executable, "-c", "from prefrec_ray.cli.main import main; main()"),
+        *("tune", write(tmp_path, SECTION), "--dataset", small_dataset, "--output", str(output)),
+    ]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert first.stdout is not None
+    finished = []
+    for line in first.stdout:
+        if ": finished" in line:
+            finished.append(line.partition(":")[0])
+            break
+    assert finished == NAMES[:1]
+    running = output / NAMES[1]
+    # Its second checkpoint is there: the first one is in the state of the sweep.
+    while not list(running.glob("checkpoint_00000[1-9]")):
+        assert first.poll() is None
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not (output / "trials.csv").exists()
+
+    second = subprocess.run([*command, "--resume"], stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    repeated = [line.partition(":")[0] for line in second.stdout.splitlines() if ": finished" in line]
+    assert repeated == NAMES[1:]
+    assert table(output) == table(undisturbed)
+    states = {str(trial): trial.last_result for trial in tune.ExperimentAnalysis(str(output)).trials}
+    assert states[NAMES[1]]["iterations_since_restore"] < states[NAMES[1]]["training_iteration"]
+    for name in NAMES:
+        actors = [folder / "policies" / name / "actor.npz" for folder in (output, undisturbed)]
+        assert actors[0].read_bytes() == actors[1].read_bytes()
+
+
+def test_another_sweep_is_not_resumed(undisturbed: Path, small_dataset: str, tmp_path: Path) -> None:
+    other = open_section(write(tmp_path, {**SECTION, "seeds": [2]}), "tune")
+    with pytest.raises(UserError, match="started with other settings"):
+        sweep(other, small_dataset, str(undisturbed), resume=True)
+
+
+def test_trials_that_fail_and_a_metric_without_values(small_dataset: str, tmp_path: Path) -> None:
+    section = {**SECTION, "method": "IL", "seeds": [0], "metric": "losses/qf_loss"}
+    section["base"] = {**SECTION["base"], "updates_per_iteration": 18}
+    section["search"] = {"train_batch_size_per_learner": {"grid": [64, 100]}}
+    output = tmp_path / "sweep"
+    with pytest.raises(UserError, match=r"1 of 2 trials failed, IL_depth_0_001 by: .*expected a multiple of 8"):
+        sweep(open_section(write(tmp_path, section), "tune"), small_dataset, str(output))
+    assert [row["status"] for row in table(output)] == ["finished", "failed"]
+    section["search"] = {"train_batch_size_per_learner": {"grid": [64]}}
+    with pytest.raises(UserError, match="no trial reported the metric 'losses/qf_loss'"):
+        sweep(open_section(write(tmp_path, section), "tune"), small_dataset, str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"searcher": "optuna", "scheduler": "asha"}, {"scheduler": {"name": "pbt", "perturb_every": 2}}]
+)
+def test_searchers_and_schedulers(small_dataset: str, tmp_path: Path, changes: dict[str, Any]) -> None:
+    section = {**SECTION, "method": "PrefRec", "seeds": [0], "num_samples": 3, "max_concurrent": 2, **changes}
+    section["base"] = {**SECTION["base"], "updates_per_iteration": 9}
+    section["search"] = {"actor_lr": {"loguniform": [1e-5, 1e-2]}, "expectile": {"uniform": [0.5, 0.9]}}
+    rows = sweep(open_section(write(tmp_path, section), "tune"), small_dataset, str(tmp_path / "sweep"))
+    assert len({row["trial"] for row in rows}) == 3
+    assert {row["status"] for row in rows} <= {"finished", "stopped"}
+    assert all(1e-6 < row["actor_lr"] < 1e-1 for row in rows)
