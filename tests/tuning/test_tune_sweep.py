@@ -30,7 +30,7 @@ SECTION: dict[str, Any] = {
         "train_batch_size_per_learner": 64,
         "preference_batch_size": 16,
         "hidden_sizes": [16, 16],
-        "updates_per_iteration": 2,
+        "updates_per_iteration": 3,
         "pretrain_epochs": 1,
         "num_epochs": 2,
     },
@@ -92,7 +92,9 @@ def test_a_sweep_leaves_table_policies_and_best_settings(undisturbed: Path, smal
     assert {phase for run in runs for phase in run.curves["phase"]} == {"train"}
 
 
-def test_a_sweep_that_was_killed_ends_the_same(undisturbed: Path, small_dataset: str, tmp_path: Path) -> None:
+def test_a_sweep_that_was_killed_ends_the_same(
+    undisturbed: Path, small_dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "sweep"
     command = [
         *(sys.executable, "-c", "from prefrec_ray.cli.main import main; main()"),
@@ -115,8 +117,9 @@ def test_a_sweep_that_was_killed_ends_the_same(undisturbed: Path, small_dataset:
     first.wait()
     assert not (output / "trials.csv").exists()
 
-    second = subprocess.run([*command, "--resume"], stdout=subprocess.PIPE, text=True, env=environment, check=True)
-    repeated = [line.partition(":")[0] for line in second.stdout.splitlines() if ": finished" in line]
+    capsys.readouterr()
+    sweep(open_section(str(tmp_path / "sweep.yaml"), "tune"), small_dataset, str(output), resume=True)
+    repeated = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if ": finished" in line]
     assert repeated == NAMES[1:]
     assert table(output) == table(undisturbed)
     states = {str(trial): trial.last_result for trial in tune.ExperimentAnalysis(str(output)).trials}

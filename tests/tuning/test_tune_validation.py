@@ -1,0 +1,70 @@
+"""Scores inside a trial are those of `prefrec evaluate` on validation users."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prefrec_ray.actors import MlpActor
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation import evaluate
+from prefrec_ray.policy import Policy
+from prefrec_ray.prepare import prepare
+from prefrec_ray.prepare_settings import PrepareSettings
+from prefrec_ray.simulator import SimulateSettings, simulate
+from prefrec_ray.simulator.online import evaluate_online
+from prefrec_ray.tuning.settings import ValidationSettings
+from prefrec_ray.tuning.validation import Judge
+
+
+@pytest.fixture(scope="module")
+def simulated(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    folder = tmp_path_factory.mktemp("simulated")
+    simulate(SimulateSettings(users=240, requests=80, items=60, seed=1), str(folder / "logs"))
+    settings = {
+        "source": {"kind": "simulator", "path": str(folder / "logs")},
+        "preferences": {"pairs": 20, "validation_pairs": 20, "length": 20, "min_requests": 40, "tasks": ["frequency"]},
+    }
+    prepare(PrepareSettings.model_validate(settings), str(folder / "dataset"))
+    return PreparedDataset.open(str(folder / "dataset"))
+
+
+def policy_on(dataset: PreparedDataset, seed: int) -> Policy:
+    generator = np.random.default_rng(seed)
+    width, actions = dataset.metadata.state_dim, dataset.metadata.action_dim
+    layer = (generator.normal(size=(actions, width)).astype(np.float32) * 0.3, np.zeros(actions, np.float32))
+    ones = np.ones(actions, np.float32)
+    return Policy(MlpActor([layer], -ones, ones), dataset.state, dataset.normaliser, dataset.items())
+
+
+def test_scores_are_those_of_an_evaluation(simulated: PreparedDataset) -> None:
+    judge = Judge.prepare(simulated.uri, ValidationSettings(online=True, users=8))
+    found = []
+    for seed in (0, 1):
+        policy = policy_on(simulated, seed)
+        scores = judge.scores(policy, "frequency")
+        records, _ = evaluate(simulated, {"p": policy}, ["frequency"], "validation", clone=judge.clone)
+        (record,) = [r for r in records if r["subject"] == "p"]
+        assert scores["validation/ncis"] == pytest.approx(record["value"], rel=1e-12)
+        assert scores["validation/ess"] == pytest.approx(record["ess"], rel=1e-12)
+        records = evaluate_online(simulated, {"p": policy}, ["frequency"], "validation", users=8)
+        (record,) = [r for r in records if r["subject"] == "p"]
+        assert record["users_left_out"] == 0
+        assert scores["validation/online"] == pytest.approx(record["value"], rel=1e-12)
+        found.append(scores)
+    assert found[0] != found[1]
+
+
+def test_when_a_trial_is_scored() -> None:
+    def due(every: int | None) -> list[bool]:
+        judge = Judge("", ValidationSettings(every=every), None)  # type: ignore[arg-type]
+        return [judge.due(iteration, iteration == 5) for iteration in range(1, 6)]
+
+    assert due(None) == [False, False, False, False, True]
+    assert due(2) == [False, True, False, True, True]
+
+
+def test_roll_outs_need_a_world(small_dataset: str) -> None:
+    with pytest.raises(UserError, match="which did not make these logs"):
+        Judge.prepare(small_dataset, ValidationSettings(online=True))
