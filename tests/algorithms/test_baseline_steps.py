@@ -115,7 +115,7 @@ def log_normal(x: np.ndarray, mean: np.ndarray, log_std: np.ndarray) -> np.ndarr
     return (-(((x - mean) / np.exp(log_std)) ** 2) / 2 - log_std - np.log(2 * np.pi) / 2).sum(axis=1)
 
 
-# --- the losses: optimizer -> (prefixes of its parameters, its metric, loss of the weights) ----------------------------
+# --- the losses: optimizer -> (prefixes of its parameters, its metric, loss of the weights) ---
 
 Loss = tuple[tuple[str, ...], str | None, Callable[[Weights], float]]
 
