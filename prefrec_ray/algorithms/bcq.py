@@ -242,7 +242,7 @@ class BCQLearner(OfflineLearner):
     def _next_value(self, next_obs: Tensor) -> Tensor:
         """max over candidates of lambda min(Qbar1, Qbar2) + (1 - lambda) max(Qbar1, Qbar2), [B]."""
         net, values = self.net, []
-        for number in range(self.config.candidates):
+        for number in range(len(net.latents)):
             proposed = net.decode(next_obs, self._latents(2 + number))
             action = net.target_perturbation(next_obs, proposed)
             q_1, q_2 = (q(next_obs, action) for q in net.target_q)
