@@ -107,7 +107,7 @@ def tensor_array(values: np.ndarray) -> pa.FixedSizeListArray:
 
 def tensor(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """A fixed_size_list<float32> column as float32 [n, d]; a view where the column is one chunk."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], type=array.type)
-    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
+    if isinstance(column, pa.ChunkedArray):
+        # One chunk is taken as it lies: `combine_chunks` would copy it.
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)

@@ -172,7 +172,8 @@ def _load_shards(dataset: PreparedDataset) -> tuple[list[ray.ObjectRef], list[in
 
 def _read_shard(batch: dict[str, np.ndarray], uri: str) -> Any:
     (file,) = batch["item"]
-    return PreparedDataset.open(uri).read(str(file))
+    # One chunk a column, which `tensor` takes as it lies in shared memory: several would be copied by every reader.
+    return PreparedDataset.open(uri).read(str(file)).combine_chunks()
 
 
 @ray.remote(num_cpus=1)

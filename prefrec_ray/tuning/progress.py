@@ -63,7 +63,8 @@ class ProgressTable(Callback):
             # Tune calls just before it sets the state of a trial that completes.
             state = "failed" if trial.status == "ERROR" else _end(trial)
             ended = sum(other is trial or other.status in ("TERMINATED", "ERROR") for other in trials)
-            value = f", {self._metric} {_number(trial, self._metric)}" if self._metric else ""
+            number = _number(trial, self._metric)
+            value = f", {self._metric} {number}" if number else ""
             self._console.print(f"{trial}: {state}{value} ({ended} of {len(trials)})", markup=False)
 
 

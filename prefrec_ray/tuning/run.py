@@ -11,6 +11,7 @@ import posixpath
 from functools import partial
 from typing import Any
 
+import ray
 from ray import tune
 
 from prefrec_ray import runtime, storage
@@ -48,12 +49,25 @@ def sweep(
     settings = checked(settings, where)
     if smoke:
         settings = space.smoke_settings(settings)
-    _open_folder(settings, dataset, output, resume, smoke)
+    description = {"dataset": dataset, "smoke": smoke, "settings": settings.model_dump(mode="json")}
+    _check_folder(description, output, resume)
     runtime.start_ray()
-    trainable = tune.with_resources(
-        tune.with_parameters(SweepTrial, plan=_prepare(settings, dataset, output, smoke, progress, where)),
-        partial(resources, settings=settings),
-    )
+    chosen = space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
+    _check_fits(settings, chosen, where)
+    runs = [space.train_settings(settings, trial, smoke) for trial in chosen]
+    for run in runs:
+        build_config(run, dataset, where).validate()
+    judge = Judge.prepare(dataset, settings.validation) if settings.validation else None
+    storage.make_folder(output)
+    storage.write_json(storage.join(output, "sweep.json"), description)
+
+    # A reward that every trial trains in its own way (its learning rate is searched for) is left to the trials.
+    alike = settings.searcher == "random" or not space.draws_reward(settings)
+    rewards = storage.join(output, "rewards")
+    report: Progress = progress or (lambda stage, done, total: None)
+    shared = share(runs, dataset, runs if alike else [], rewards, settings.resources, report)
+    plan = Plan(settings, dataset, smoke, shared, judge)
+    trainable = tune.with_resources(tune.with_parameters(SweepTrial, plan=plan), partial(resources, settings=settings))
     _tuner(settings, trainable, output, resume).fit()
     ended = tune.ExperimentAnalysis(output).trials
     rows = sorted((results.trial_row(trial, settings) for trial in ended), key=_number)
@@ -62,15 +76,12 @@ def sweep(
     return rows
 
 
-def _open_folder(settings: TuneSettings, dataset: str, output: str, resume: bool, smoke: bool) -> None:
-    description = {"dataset": dataset, "smoke": smoke, "settings": settings.model_dump(mode="json")}
-    file = storage.join(output, "sweep.json")
+def _check_folder(description: dict[str, Any], output: str, resume: bool) -> None:
     if not resume:
         if storage.exists(output):
             raise UserError(f"{output}: already exists; go on with it by --resume, or choose another output folder")
-        storage.make_folder(output)
-        storage.write_json(file, description)
         return
+    file = storage.join(output, "sweep.json")
     if not storage.exists(file):
         raise UserError(f"{output}: no sweep to resume (expected sweep.json in it); start it without --resume")
     for key, before in storage.read_json(file).items():
@@ -78,21 +89,17 @@ def _open_folder(settings: TuneSettings, dataset: str, output: str, resume: bool
             raise UserError(f"{output}: started with other {key}; resume it with the same, or choose another folder")
 
 
-def _prepare(
-    settings: TuneSettings, dataset: str, output: str, smoke: bool, progress: Progress | None, where: str
-) -> Plan:
-    """Checks every trial against the data, then loads what all share."""
-    report: Progress = progress or (lambda stage, done, total: None)
-    chosen = space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
-    runs = [space.train_settings(settings, trial, smoke) for trial in chosen]
-    for run in runs:
-        build_config(run, dataset, where).validate()
-    # A reward that every trial trains in its own way (its learning rate is searched for) is left to the trials.
-    alike = settings.searcher == "random" or not space.draws_reward(settings)
-    folder = storage.join(output, "rewards")
-    shared = share(runs, dataset, runs if alike else [], folder, settings.resources, report)
-    judge = Judge.prepare(dataset, settings.validation) if settings.validation else None
-    return Plan(settings, dataset, smoke, shared, judge)
+def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -> None:
+    """Tune waits for ever for a trial that asks for more than there is."""
+    there = ray.cluster_resources()
+    for trial in chosen:
+        asked = resources({"trial": trial}, settings).required_resources
+        for kind, amount in asked.items():
+            if amount > there.get(kind, 0):
+                raise UserError(
+                    f"{where}: trial {trial['name']} asks for {amount:g} {kind}, the cluster has "
+                    f"{there.get(kind, 0):g}; expected less (resources, num_learners) or a larger cluster"
+                )
 
 
 def _tuner(settings: TuneSettings, trainable: Any, output: str, resume: bool) -> tune.Tuner:

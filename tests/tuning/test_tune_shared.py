@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.data import load_data
 from prefrec_ray.algorithms.pretraining import pretrain, reward_key
 from prefrec_ray.algorithms.settings import TrainSettings, build_config
+from prefrec_ray.dataset import tensor
 from prefrec_ray.tuning.settings import ResourceSettings
 from prefrec_ray.tuning.shared import share
 
@@ -89,3 +91,13 @@ def test_a_config_is_pickled_without_what_it_was_lent(small_dataset: str) -> Non
     config.offline_data(loaded_data=load_data(config))
     assert config.copy().loaded_data.value is config.loaded_data.value
     assert pickle.loads(pickle.dumps(config.loaded_data)).value is None
+
+
+def test_what_a_trial_reads_are_views_of_shared_memory(small_dataset: str) -> None:
+    data = load_data(build_config(run_of(), small_dataset))
+    for ref in data.shards:
+        columns = ray.get(ref)
+        for name, values in {name: tensor(columns[name]) for name in columns.column_names if name != "reward"}.items():
+            address = values.__array_interface__["data"][0]
+            (buffer,) = [b for b in columns[name].chunk(0).buffers() if b is not None]
+            assert buffer.address <= address < buffer.address + buffer.size

@@ -159,3 +159,21 @@ def test_searchers_and_schedulers(small_dataset: str, tmp_path: Path, changes: d
     assert len({row["trial"] for row in rows}) == 3
     assert {row["status"] for row in rows} <= {"finished", "stopped"}
     assert all(1e-6 < row["actor_lr"] < 1e-1 for row in rows)
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"resources": {"cpus": 64}}, "trial PrefRec_depth_0_000 asks for 64 CPU, the cluster has 2"),
+    ({"method": "PrefRec", "search": {"expectile": {"grid": [0.5, 1.5]}}}, "expectile: expected at least 0.5"),
+    ({"task": "mixture", "search": {"pairing": {"grid": ["users"]}}}, "unknown value 'users_mean'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=[message for _, message in BAD])
+def test_mistakes_that_the_data_show_leave_no_folder(
+    small_dataset: str, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    output = tmp_path / "sweep"
+    with pytest.raises(UserError) as error:
+        sweep(open_section(write(tmp_path, {**SECTION, **changes}), "tune"), small_dataset, str(output))
+    assert message in str(error.value)
+    assert not output.exists()
