@@ -27,7 +27,7 @@ def command(
     """Run a grid, an ablation or a search (section `tune`)."""
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
-    from prefrec_ray.tuning.run import sweep
+    from prefrec_ray.tuning.run import prepare_sweep, run_sweep
 
     settings = open_section(file, "tune")
     dataset = dataset or settings.dataset
@@ -36,8 +36,9 @@ def command(
     name = posixpath.basename(file).removesuffix(".yaml") + ("_smoke" if smoke else "")
     output = output or storage.join(settings.storage_path or "sweeps", name)
     with progress(console()) as report:
-        rows = sweep(settings, dataset, output, resume, smoke, report, f"{file}: tune")
+        plan = prepare_sweep(settings, dataset, output, resume, smoke, report, f"{file}: tune")
+    rows = run_sweep(plan, output, resume)
     stopped = sum(row["status"] == "stopped" for row in rows)
     note = f", {stopped} stopped early" if stopped else ""
-    console().print(f"{len(rows)} trials{note}: {output}/trials.csv", markup=False)
+    console().print(f"trials: {len(rows)}{note}: {output}/trials.csv", markup=False)
     made("sweep", output, f"prefrec evaluate {output}/policies/* --dataset {dataset} --output {output}/evaluation.json")

@@ -45,6 +45,20 @@ def sweep(
     out of its range, an `output` that exists (without `resume`) or holds no sweep or another one (with it), a trial
     that failed (all others are finished first), a metric that no trial reported.
     """
+    plan = prepare_sweep(settings, dataset, output, resume, smoke, progress, where)
+    return run_sweep(plan, output, resume)
+
+
+def prepare_sweep(
+    settings: TuneSettings,
+    dataset: str,
+    output: str,
+    resume: bool = False,
+    smoke: bool = False,
+    progress: Progress | None = None,
+    where: str = "tune",
+) -> Plan:
+    """The first part of `sweep`: checks everything, then loads what all trials share."""
     dataset, output = storage.absolute(dataset), storage.absolute(output)
     settings = checked(settings, where)
     if smoke:
@@ -66,13 +80,18 @@ def sweep(
     rewards = storage.join(output, "rewards")
     report: Progress = progress or (lambda stage, done, total: None)
     shared = share(runs, dataset, runs if alike else [], rewards, settings.resources, report)
-    plan = Plan(settings, dataset, smoke, shared, judge)
+    return Plan(settings, dataset, smoke, shared, judge)
+
+
+def run_sweep(plan: Plan, output: str, resume: bool = False) -> list[Row]:
+    """The second part of `sweep`: the trials, and what they leave."""
+    settings, output = plan.settings, storage.absolute(output)
     trainable = tune.with_resources(tune.with_parameters(SweepTrial, plan=plan), partial(resources, settings=settings))
     _tuner(settings, trainable, output, resume).fit()
     ended = tune.ExperimentAnalysis(output).trials
     rows = sorted((results.trial_row(trial, settings) for trial in ended), key=_number)
     results.write_table(output, rows)
-    _finish(settings, dataset, output, smoke, rows, ended)
+    _finish(plan, output, rows, ended)
     return rows
 
 
@@ -154,13 +173,14 @@ def _number(row: Row) -> int:
     return int(row["trial"].rpartition("_")[2])
 
 
-def _finish(settings: TuneSettings, dataset: str, output: str, smoke: bool, rows: list[Row], ended: list[Any]) -> None:
+def _finish(plan: Plan, output: str, rows: list[Row], ended: list[Any]) -> None:
     """Policies, runs and the best settings; then says what went wrong."""
+    settings = plan.settings
     for trial in ended:
         if trial.status == "TERMINATED" and trial.last_result.get("finished"):
-            results.write_run(output, trial, settings, dataset, smoke)
+            results.write_run(output, trial, settings, plan.dataset, plan.smoke)
     if settings.metric is not None:
-        results.write_best(output, rows, settings, dataset)
+        results.write_best(output, rows, settings, plan.dataset)
     failed = [row for row in rows if row["status"] == "failed"]
     if failed:
         first = failed[0]
