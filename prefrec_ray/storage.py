@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,15 @@ def read_json(uri: str) -> Any:
 def write_json(uri: str, value: Any) -> None:
     """Writes `value` to `uri` as indented JSON, whole or not at all."""
     write_text(uri, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
+
+
+def write_csv(uri: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes `rows` (at least one, all with the same keys) to `uri` under a header, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(uri, text.getvalue())
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -116,12 +117,17 @@ class PreferencePlan:
         per_epoch = batches_per_pass(self.pairs, self.batch_size)
         epoch, within = divmod(self.first + index, per_epoch)
         size = min(self.batch_size, self.pairs)
-        order = np.random.default_rng((self.seed, 0x9AF5, epoch)).permutation(self.pairs)
-        return order[within * size : (within + 1) * size][self.part :: self.parts]
+        return _pass_order(self.seed, epoch, self.pairs)[within * size : (within + 1) * size][self.part :: self.parts]
 
     def load(self) -> PreferenceBuffer:
         """The buffer, shared memory of the node."""
         return ray.get(self.buffer)
+
+
+@lru_cache(maxsize=1)
+def _pass_order(seed: int, epoch: int, pairs: int) -> np.ndarray:
+    """The order of one pass over the pairs; drawn once for all mini-batches of the pass."""
+    return np.random.default_rng((seed, 0x9AF5, epoch)).permutation(pairs)
 
 
 def batches_per_pass(pairs: int, batch_size: int) -> int:

@@ -58,6 +58,8 @@ def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedDa
     if same is None:
         shards, sizes = _load_shards(dataset)
         same = LoadedData(shards, sizes, _probe_states.remote(dataset.uri))
+        # All is read before the learners exist: they may take the last processors, and reading would never begin.
+        ray.get(same.probe)
     if not config.uses_preferences:
         return LoadedData(same.shards, same.sizes, same.probe)
     columns = config.reward_columns(dataset.state)
@@ -65,8 +67,7 @@ def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedDa
     either = [f"{pairing}_{config.scoring}" for pairing in ("any_users", "within_user")]
     preferences = load_buffer(dataset.uri, config.task, "train", [teacher], columns)
     held_out = load_buffer(dataset.uri, config.task, "validation", either, columns)
-    # All is read before the learners exist: they may take the last processors, and reading would never begin.
-    ray.get([held_out, same.probe])
+    ray.get(held_out)
     return LoadedData(same.shards, same.sizes, same.probe, preferences, held_out, len(ray.get(preferences)))
 
 

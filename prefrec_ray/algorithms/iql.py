@@ -10,7 +10,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.expectile import ExpectileConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import expectile_loss, gaussian_log_density, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
@@ -21,31 +21,22 @@ from prefrec_ray.errors import UserError
 MAX_WEIGHT = 100.0
 
 
-class IQLConfig(OfflineConfig):
-    """`OfflineConfig` with expectile, value_lr, and temperature (the paper's beta: 0 imitates, 3 to 10 improve)."""
+class IQLConfig(ExpectileConfig):
+    """`ExpectileConfig` with temperature (the paper's beta: 0 imitates, 3 to 10 improve)."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or IQL)
         self.temperature = 3.0
 
-    def training(
-        self,
-        *,
-        expectile: float = NotProvided,
-        value_lr: float = NotProvided,
-        temperature: float = NotProvided,
-        **kwargs: Any,
-    ) -> Self:
-        """Sets IQL's own settings and those of `OfflineConfig.training`."""
+    def training(self, *, temperature: float = NotProvided, **kwargs: Any) -> Self:
+        """Sets the temperature and those of `ExpectileConfig.training`."""
         super().training(**kwargs)
-        own = {"expectile": expectile, "value_lr": value_lr, "temperature": temperature}
-        self._set({name: value for name, value in own.items() if value is not NotProvided})
+        if temperature is not NotProvided:
+            self.temperature = temperature
         return self
 
     def validate(self) -> None:
-        """As `OfflineConfig`'s, and the ranges of IQL's own settings."""
-        if not 0.5 <= self.expectile < 1:
-            raise UserError(f"expectile: expected at least 0.5 and less than 1, found {self.expectile}")
+        """As `ExpectileConfig`'s, and the range of the temperature."""
         if not 0 <= self.temperature <= 10:
             raise UserError(f"temperature: expected 0 to 10, found {self.temperature}")
         super().validate()

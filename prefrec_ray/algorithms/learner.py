@@ -95,12 +95,13 @@ class OfflineLearner(TorchLearner):
         self.before_gradient_based_update(timesteps=timesteps or {})
         if plan.refresh_reward_scale:
             self._measure_reward_scale(plan)
+        buffer = plan.preferences.load() if plan.preferences is not None else None
         totals: list[dict[str, Tensor]] = []
         self._transitions = plan.transitions
         for index, batch in enumerate(plan.transitions.batches(self.device)):
             self.update_index = plan.transitions.first + index
             if plan.preferences is not None:
-                batch["preferences"] = (plan.preferences, index)
+                batch["preferences"] = (buffer, plan.preferences.rows(index))
             totals.append(self._update({DEFAULT_MODULE_ID: batch})[1])
         self.after_gradient_based_update(timesteps=timesteps or {})
         self._log(totals)
@@ -111,8 +112,7 @@ class OfflineLearner(TorchLearner):
         preferences = module_batch.pop("preferences", None)
         metrics = self.update_policy(module_batch)
         if preferences is not None:
-            plan, index = preferences
-            metrics |= self._update_reward(plan.load(), plan.rows(index))
+            metrics |= self._update_reward(*preferences)
         return {}, metrics, {}
 
     # --- the reward model ---------------------------------------------------------------------------------------------

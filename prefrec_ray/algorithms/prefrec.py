@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.expectile import ExpectileConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import actor_loss, expectile_loss, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
 from prefrec_ray.algorithms.networks import DeterministicActor, Scalar, polyak_update, target_copy
-from prefrec_ray.errors import UserError
 
 
-class PrefRecConfig(OfflineConfig):
-    """`OfflineConfig` with `expectile` (the paper's tau, Eq. 9: at least 0.5, less than 1) and `value_lr`."""
+class PrefRecConfig(ExpectileConfig):
+    """`ExpectileConfig`; PrefRec adds nothing."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or PrefRec)
-
-    def training(self, *, expectile: float = NotProvided, value_lr: float = NotProvided, **kwargs: Any) -> Self:
-        """Sets PrefRec's own settings and those of `OfflineConfig.training`."""
-        super().training(**kwargs)
-        if expectile is not NotProvided:
-            self.expectile = expectile
-        if value_lr is not NotProvided:
-            self.value_lr = value_lr
-        return self
-
-    def validate(self) -> None:
-        """As `OfflineConfig`'s, and the range of the expectile."""
-        if not 0.5 <= self.expectile < 1:
-            raise UserError(f"expectile: expected at least 0.5 and less than 1, found {self.expectile}")
-        super().validate()
 
     def module_class(self) -> type:
         """`PrefRecModule`."""

@@ -5,8 +5,6 @@ RUN/config.json  RUN/progress.csv  RUN/result.json  RUN/checkpoint_000012/  RUN/
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Callable
@@ -159,11 +157,7 @@ def flatten(result: dict[str, Any]) -> Row:
 
 def write_rows(output: str, rows: list[Row]) -> None:
     """Writes progress.csv and result.json of the run's folder `output`."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    storage.write_text(storage.join(output, "progress.csv"), text.getvalue())
+    storage.write_csv(storage.join(output, "progress.csv"), rows)
     storage.write_text(storage.join(output, "result.json"), "".join(json.dumps(row) + "\n" for row in rows))
 
 

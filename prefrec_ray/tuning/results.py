@@ -5,8 +5,6 @@ SWEEP/trials.csv  SWEEP/best.yaml  SWEEP/policies/TRIAL/  SWEEP/TRIAL/{config.js
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import posixpath
@@ -59,11 +57,7 @@ def error_line(error: BaseException) -> str:
 
 def write_table(output: str, rows: Sequence[Row]) -> None:
     """Writes SWEEP/trials.csv, by number of trial."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    storage.write_text(storage.join(output, "trials.csv"), text.getvalue())
+    storage.write_csv(storage.join(output, "trials.csv"), rows)
 
 
 def write_best(output: str, rows: Sequence[Row], settings: TuneSettings, dataset: str) -> None:
