@@ -1,4 +1,4 @@
-"""Do IQL, TD3_BC and BCQ end where d3rlpy's IQL, TD3+BC and BCQ end, on the same arrays?
+"""Do IQL, TD3_BC and BCQ end where d3rlpy's IQL, TD3+BC and BCQ and RLlib's own IQL end, on the same arrays?
 
     python -m benchmarks.fixed_points --d3rlpy PYTHON [--methods IQL TD3_BC BCQ] [--seeds 0 1 2] [--output FILE]
 
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.fixed_points_rllib import train_rllib
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.runtime import start_ray
@@ -66,7 +67,10 @@ def main() -> None:
             for seed in arguments.seeds:
                 ours = train_ours(method, str(dataset), arrays, seed, arguments.updates)
                 theirs = train_theirs(arguments.d3rlpy, method, arrays, seed, arguments.updates, Path(folder))
-                for library, found in (("prefrec_ray", ours), ("d3rlpy", theirs)):
+                libraries = {"prefrec_ray": ours, "d3rlpy": theirs}
+                if method == "IQL":
+                    libraries["RLlib"] = train_rllib(arrays, SETTINGS, seed, arguments.updates)
+                for library, found in libraries.items():
                     rows.append({"method": method, "library": library, "seed": seed, **figures(found, truth)})
                     print(json.dumps(rows[-1]), flush=True)
     output = Path(arguments.output)
@@ -147,7 +151,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Mean over seeds, and (smallest to largest), in Markdown."""
     lines = ["| method | library | " + " | ".join(FIGURES) + " |", "|" + "---|" * (2 + len(FIGURES))]
     for method in dict.fromkeys(row["method"] for row in rows):
-        for library in ("prefrec_ray", "d3rlpy"):
+        for library in dict.fromkeys(row["library"] for row in rows if row["method"] == method):
             runs = [row for row in rows if (row["method"], row["library"]) == (method, library)]
             columns = [[run[name] for run in runs] for name in FIGURES]
             cells = [f"{np.mean(c):.3f} ({min(c):.3f} to {max(c):.3f})" for c in columns]
