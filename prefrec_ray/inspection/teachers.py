@@ -1,0 +1,171 @@
+"""What a teacher's labels are about: how much of them is known without a look at what was recommended.
+
+A reward model can only learn what the labels hold. Where the number of visits in a segment, or the user alone, already
+tells which segment is preferred, a high accuracy says nothing about actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.engagement.levels import task_levels
+from prefrec_ray.engagement.sessions import first_rows
+from prefrec_ray.errors import UserError
+from prefrec_ray.preferences.segments import PAIRINGS
+from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Visits
+from prefrec_ray.prepare_users import codes
+
+#: Sessions that are looked at: whole buckets of users until there are so many. A bucket is a random part of the users.
+_SESSIONS = 1_000_000
+_PAIRS = 4000  # a pairing
+_DRAWS = 16  # segments of each user, for what lies between users
+_DIAGNOSIS_KEY = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Sessions of U users with enough requests, by user and in time order: M of them."""
+
+    starts: np.ndarray  # int64 [U], the first session of each user
+    depth: np.ndarray  # int64 [M]
+    level_depth: np.ndarray  # float64 [M]
+    level_frequency: np.ndarray  # float64 [M], NaN where undefined
+
+    @property
+    def requests(self) -> np.ndarray:
+        """Number of requests of each user, int64 [U]."""
+        return np.add.reduceat(self.depth, self.starts)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One teacher on one task. Accuracies are over pairs without ties, and None where there are none."""
+
+    task: str
+    pairing: str
+    scoring: str
+    ties: float  # share of pairs
+    between_users: float  # share of the variance of a segment's score that lies between users
+    visits: float | None  # accuracy of a rule that counts the visits that end in a segment ...
+    prefers_more: bool  # ... and prefers more of them, or fewer: what fits better
+    user: float | None  # accuracy of the rule "the user whose segments score higher on average"; None within users
+
+    @property
+    def teacher(self) -> str:
+        """`<pairing>_<scoring>`, as in a data set."""
+        return f"{self.pairing}_{self.scoring}"
+
+
+def between_share(scores: np.ndarray) -> float:
+    """Share of the variance that lies between rows of `scores` float64 [U, K]: U users, K segments of each.
+
+    One-way random effects: b / (b + w) with w the mean square within, b = (mean square between - w) / K, at least 0
+    (the intraclass correlation ICC(1), Shrout and Fleiss 1979); 0 where nothing varies.
+    """
+    users, draws = scores.shape
+    means = scores.mean(axis=1)
+    within = ((scores - means[:, None]) ** 2).sum() / (users * (draws - 1))
+    between = max(0.0, (draws * ((means - means.mean()) ** 2).sum() / (users - 1) - within) / draws)
+    total = between + within
+    return float(between / total) if total > 0 else 0.0
+
+
+def rule_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> float | None:
+    """How often the larger of `first` and `second` [P] is the preferred one; half a hit where the rule has no opinion.
+
+    `labels` [P] are P(second preferred); pairs at 0.5 are left out. None where all are.
+    """
+    decided = labels != 0.5
+    if not decided.any():
+        return None
+    said = np.sign(second - first)[decided]
+    return float(np.mean((1 + said * np.sign(labels[decided] - 0.5)) / 2))
+
+
+def diagnose(
+    histories: Histories, tasks: Sequence[str], length: int, mixture_weight: float, seed: int, pairs: int = _PAIRS
+) -> list[Diagnosis]:
+    """Every task, pairing and scoring on fresh pairs of segments of `length` requests; the same pairs for all tasks.
+
+    Each user of `histories` (two at least) has more than 2 `length` requests.
+    """
+    requests = histories.requests
+    users = len(requests)
+    rng = np.random.default_rng((seed, _DIAGNOSIS_KEY))
+    drawn = {name: pairing(rng, requests, length, pairs) for name, pairing in PAIRINGS.items()}
+    alone = np.repeat(np.arange(users), _DRAWS)
+    alone_start = rng.integers(0, requests[alone] - length)
+    found = []
+    for task in tasks:
+        levels = task_levels(task, histories.level_depth, histories.level_frequency, mixture_weight)
+        visits = Visits.of(histories.starts, histories.depth, levels)
+        for pairing, p in drawn.items():
+            first, end = visits.ending_in(p.user.ravel(), p.start.ravel(), length)
+            count = (end - first).reshape(-1, 2)
+            for scoring in SCORINGS:
+                teacher = ScriptedTeacher(scoring)
+                scores = teacher.score(visits, p.user.ravel(), p.start.ravel(), length).reshape(-1, 2)
+                of_user = teacher.score(visits, alone, alone_start, length).reshape(users, _DRAWS)
+                labels = teacher.prefer(scores[:, 0], scores[:, 1])
+                more = rule_accuracy(labels, count[:, 0], count[:, 1])
+                mean = of_user.mean(axis=1)[p.user]
+                found.append(
+                    Diagnosis(
+                        task=task,
+                        pairing=pairing,
+                        scoring=scoring,
+                        ties=float(np.mean(labels == 0.5)),
+                        between_users=between_share(of_user),
+                        visits=None if more is None else max(more, 1 - more),
+                        prefers_more=more is None or more >= 0.5,
+                        user=None if pairing == "within_user" else rule_accuracy(labels, mean[:, 0], mean[:, 1]),
+                    )
+                )
+    return found
+
+
+def diagnose_dataset(dataset: PreparedDataset, tasks: Sequence[str] | None = None) -> list[Diagnosis]:
+    """`diagnose` with the data set's own segment length, on users that are no test users, a million sessions at most.
+
+    Raises `UserError` where fewer than two of them have enough requests.
+    """
+    wanted: dict[str, Any] = dataset.metadata.settings["preferences"]
+    histories = load_histories(dataset, wanted["min_requests"])
+    return diagnose(
+        histories,
+        tasks or dataset.metadata.tasks,
+        wanted["length"],
+        dataset.metadata.mixture_weight,
+        dataset.metadata.seed,
+    )
+
+
+def load_histories(dataset: PreparedDataset, min_requests: int, limit: int = _SESSIONS) -> Histories:
+    """Sessions of training and validation users with more than `min_requests` requests, from as many files as it takes
+    to have `limit` of them. Raises `UserError` where there are fewer than two such users."""
+    columns = ["user_id", "depth", "level_depth", "level_frequency", "split"]
+    parts, users, sessions = [], 0, 0
+    for file in dataset.files("sessions"):
+        table = dataset.read(file, columns=columns)
+        starts = first_rows(codes(table["user_id"]))
+        sizes = np.diff(np.append(starts, len(table)))
+        depth = table["depth"].to_numpy()
+        enough = np.add.reduceat(depth, starts) > min_requests
+        seen = table["split"].to_numpy(zero_copy_only=False)[starts] != "test"
+        keep = np.repeat(enough & seen, sizes)
+        levels = [table[name].to_numpy()[keep].astype(np.float64) for name in ("level_depth", "level_frequency")]
+        parts.append((sizes[enough & seen], depth[keep], *levels))
+        users, sessions = users + len(parts[-1][0]), sessions + len(parts[-1][1])
+        if sessions >= limit:
+            break
+    if users < 2:
+        raise UserError(
+            f"{dataset.uri}: {users} training and validation users have more than {min_requests} requests; expected 2"
+        )
+    sizes, depth, level_depth, level_frequency = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Histories(np.cumsum(sizes) - sizes, depth, level_depth, level_frequency)
