@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from prefrec_ray.logs.log import Log
-from prefrec_ray.logs.sources import CompleteJourneySource, FilesSource, SimulatorSource, Source
+from prefrec_ray.logs.sources import CompleteJourneySource, FilesSource, KuaiRandSource, SimulatorSource, Source
 
-__all__ = ["CompleteJourneySource", "FilesSource", "Log", "SimulatorSource", "Source", "open_log"]
+__all__ = ["CompleteJourneySource", "FilesSource", "KuaiRandSource", "Log", "SimulatorSource", "Source", "open_log"]
 
 
 def open_log(source: Source, seed: int) -> Log:
@@ -22,6 +22,10 @@ def open_log(source: Source, seed: int) -> Log:
         from prefrec_ray.logs.completejourney import open_complete_journey
 
         return open_complete_journey(seed)
+    if isinstance(source, KuaiRandSource):
+        from prefrec_ray.logs.kuairand import open_kuairand
+
+        return open_kuairand(source)
     from prefrec_ray.logs.files import open_files
 
     return open_files(source)

@@ -47,7 +47,7 @@ def schema(file: str) -> pa.Schema:
 
 def read_table(file: str, columns: list[str]) -> pa.Table:
     """Some columns of a whole file, for tables of users or items."""
-    return pa.concat_tables(list(_batches(file, columns, None)))
+    return pa.concat_tables(list(batches(file, columns, None)))
 
 
 def read(files: list[str], columns: list[str], convert: Callable[[pa.Table, Place], pa.Table]) -> tuple[Any, int]:
@@ -85,12 +85,12 @@ def _read_fragments(
 ) -> Iterator[pa.Table]:
     for fragment in fragments.to_pylist():
         row = fragment["first"]
-        for table in _batches(fragment["file"], columns, fragment["group"]):
+        for table in batches(fragment["file"], columns, fragment["group"]):
             yield convert(table, Place(fragment["file"], fragment["number"], row))
             row += table.num_rows
 
 
-def _batches(file: str, columns: list[str], group: int | None) -> Iterator[pa.Table]:
+def batches(file: str, columns: list[str], group: int | None) -> Iterator[pa.Table]:
     """Tables of at most some ten thousand rows; the columns of CSV are text, as they are written."""
     system, path = storage.filesystem(file)
     with _readable(file):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from prefrec_ray.logs.log import RESERVED
 from prefrec_ray.settings import Settings
@@ -75,4 +75,29 @@ class FilesSource(Settings):
         return self
 
 
-Source = Annotated[SimulatorSource | CompleteJourneySource | FilesSource, Field(discriminator="kind")]
+class KuaiRandSource(Settings):
+    """KuaiRand (Pure, 1K or 27K) as it is unpacked: a folder of its CSV files, or the one that holds `data/`.
+
+    `version` is needed where the folder holds several. `random` says what becomes of randomly exposed videos: `only`
+    them makes a data set to evaluate on (with `prepare.like`).
+    """
+
+    kind: Literal["kuairand"]
+    path: str
+    version: Literal["pure", "1k", "27k"] | None = None
+    tabs: Literal["all"] | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (1,)
+    request: Literal["row", "batch"] = "row"
+    random: Literal["exclude", "only", "include"] = "exclude"
+    user_features: tuple[str, ...] = (
+        "user_active_degree",
+        "is_live_streamer",
+        "is_video_author",
+        "follow_user_num_range",
+        "fans_user_num_range",
+        "friend_user_num_range",
+        "register_days_range",
+        *(f"onehot_feat{k}" for k in (0, 1, 6, 9, 10, 11, 12, 13, 14, 15, 16, 17)),
+    )
+
+
+Source = Annotated[SimulatorSource | CompleteJourneySource | KuaiRandSource | FilesSource, Field(discriminator="kind")]

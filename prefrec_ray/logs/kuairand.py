@@ -1,0 +1,148 @@
+"""KuaiRand (Gao et al., CIKM 2022): logs of a short-video platform, in its versions Pure, 1K and 27K.
+
+A request is a row of the log, or all rows of a user that have one time: the platform stamps what it sent together.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.hashing import mix
+from prefrec_ray.logs.canonical import ROWS_OF_FILE, Place, to_ids
+from prefrec_ray.logs.fragments import read, schema
+from prefrec_ray.logs.kuairand_items import VideoLabels
+from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.sources import KuaiRandSource
+from prefrec_ray.logs.tables import user_table
+
+_FLAGS = ("is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "is_profile_enter")
+FEEDBACK = (*_FLAGS, "play_ratio")
+#: All 19 columns: a row is a duplicate only where it equals another in each.
+COLUMNS = (
+    *("user_id", "video_id", "date", "hourmin", "time_ms", *_FLAGS, "play_time_ms", "duration_ms"),
+    *("profile_stay_time", "comment_stay_time", "is_rand", "tab"),
+)
+#: Where a video's length is unknown, KuaiRand itself takes 18 s of it for a long view.
+_UNKNOWN_DURATION_MS = 18_000
+_UNKNOWN = pa.array(["-124", "UNKNOWN"])
+_NAME = re.compile(r"(log_standard|log_random|user_features|video_features_basic)(?:_.*)?_(pure|1k|27k)[._].*")
+
+
+def open_kuairand(source: KuaiRandSource) -> Log:
+    """Raises `UserError` for missing files and columns, and where a folder holds versions but `version` names none."""
+    files = find_files(source)
+    wanted = {"exclude": ["log_standard"], "only": ["log_random"], "include": ["log_random", "log_standard"]}
+    logs = [file for kind in wanted[source.random] for file in files[kind]]
+    for file in logs:
+        _check_columns(file, COLUMNS)
+    tabs = None if source.tabs == "all" else source.tabs
+    interactions, rows = read(logs, list(COLUMNS), _Rows(tabs, source.random))
+    return Log(
+        interactions=interactions,
+        rows=rows,
+        feedback=FEEDBACK,
+        users=_users(files["user_features"][0], source.user_features),
+        labels=VideoLabels(tuple(files["video_features_basic"])),
+        one_request_a_moment=source.request == "batch",
+    )
+
+
+def find_files(source: KuaiRandSource) -> dict[str, list[str]]:
+    """The files of one version by what they are, each list by name (hence by date and part)."""
+    folder = storage.absolute(source.path)
+    if not storage.exists(folder):
+        raise UserError(f"{source.path}: no such file or folder")
+    found: dict[str, dict[str, list[str]]] = {}
+    for file in [*storage.list_files(storage.join(folder, "data")), *storage.list_files(folder)]:
+        name = _NAME.fullmatch(file.rsplit("/", 1)[-1])
+        if name and file.endswith((".csv", ".csv.gz")):
+            found.setdefault(name[2], {}).setdefault(name[1], []).append(file)
+    if source.version is None and len(found) > 1:
+        raise UserError(f"{source.path}: holds {', '.join(sorted(found))}; expected one of them as the key version")
+    version: str = source.version or next(iter(found), "*")
+    files = found.get(version, {})
+    needed = {"log_standard": source.random != "only", "log_random": source.random != "exclude"}
+    for kind in ("log_standard", "log_random", "user_features", "video_features_basic"):
+        if needed.get(kind, True) and kind not in files:
+            raise UserError(f"{source.path}: no {kind}_*{version}*.csv; expected KuaiRand as it is unpacked")
+    return files
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a log as canonical interactions; those of other tabs, and of the other kind of exposure, are left out."""
+
+    tabs: tuple[int, ...] | None
+    random: str
+
+    def __call__(self, table: pa.Table, place: Place) -> pa.Table:
+        given = {name: to_ids(table[name], pa.int64(), place, name).to_numpy() for name in COLUMNS}
+        for name in (*_FLAGS, "is_rand"):
+            _check_range(given[name], 0, 1, place, name)
+        for name in ("play_time_ms", "duration_ms", "time_ms"):
+            _check_range(given[name], 0, None, place, name)
+        kept = np.ones(table.num_rows, dtype=bool) if self.tabs is None else np.isin(given["tab"], self.tabs)
+        if self.random != "include":
+            kept &= given["is_rand"] == (self.random == "only")
+        order = place.number * ROWS_OF_FILE + place.first_row + np.flatnonzero(kept)
+        rows = {name: values[kept] for name, values in given.items()}
+        feedback = {name: rows[name] for name in _FLAGS} | {"play_ratio": play_ratio(rows)}
+        return pa.table(
+            {
+                "user_id": rows["user_id"],
+                "item_id": rows["video_id"],
+                "timestamp": rows["time_ms"],
+                "order": order,
+                "dwell_ms": rows["play_time_ms"].astype(np.float64),
+                "row_hash": row_hash(rows),
+                **{name: values.astype(np.float32) for name, values in feedback.items()},
+            }
+        )
+
+
+def play_ratio(rows: dict[str, np.ndarray]) -> np.ndarray:
+    """How much of the video was played, at most 1; of 18 s where its length is unknown (0)."""
+    duration = rows["duration_ms"]
+    return np.minimum(rows["play_time_ms"] / np.where(duration > 0, duration, _UNKNOWN_DURATION_MS), 1.0)
+
+
+def row_hash(rows: dict[str, np.ndarray]) -> np.ndarray:
+    """int64 [n], of all columns."""
+    total = np.zeros(len(rows["user_id"]), dtype=np.uint64)
+    for number, name in enumerate(COLUMNS):
+        total = mix(total ^ mix(rows[name], number))
+    return total.view(np.int64)
+
+
+def _users(file: str, features: tuple[str, ...]) -> pa.Table | None:
+    """Features as text; null where KuaiRand writes -124, UNKNOWN or nothing. Whole numbers lose their '.0'."""
+    if not features:
+        return None
+    table = user_table(file, "user_id", list(features), pa.int64())
+    columns = {"user_id": table["user_id"]}
+    for name in features:
+        text = pc.replace_substring_regex(table[name], r"\.0$", "")
+        columns[name] = pc.if_else(pc.is_in(text, _UNKNOWN), pa.scalar(None, pa.string()), text)
+    return pa.table(columns)
+
+
+def _check_columns(file: str, wanted: tuple[str, ...]) -> None:
+    found = schema(file).names
+    for name in wanted:
+        if name not in found:
+            raise UserError(f"{file}: column '{name}' is missing; found {', '.join(found)}")
+
+
+def _check_range(values: np.ndarray, low: int, high: int | None, place: Place, name: str) -> None:
+    bad = values < low if high is None else (values < low) | (values > high)
+    if bad.any():
+        row = int(bad.argmax())
+        expected = f"at least {low}" if high is None else f"{low} or {high}"
+        raise place.problem(name, row, f"found {values[row]}", expected)

@@ -1,0 +1,49 @@
+"""What KuaiRand says of its videos before they are shown: tags and author.
+
+Its statistics of videos are never read: they are averages over the month of the log, and so know its future.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy import sparse
+
+from prefrec_ray.logs.canonical import Place, to_ids
+from prefrec_ray.logs.fragments import batches
+from prefrec_ray.logs.log import Labels
+
+
+@dataclass(frozen=True)
+class VideoLabels:
+    """Labels of videos from the files `video_features_basic`, of which only three columns are read, piece by piece."""
+
+    files: tuple[str, ...]
+
+    def __call__(self, ids: np.ndarray) -> Labels:
+        """Labels of `ids` (int64, ascending). A video that the files do not hold has no tags and no author."""
+        maker = np.full(len(ids), -1, dtype=np.int64)
+        rows, tags = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for number, file in enumerate(self.files):
+            row = 0
+            for table in batches(file, ["video_id", "author_id", "tag"], None):
+                place = Place(file, number, row)
+                video = to_ids(table["video_id"], pa.int64(), place, "video_id").to_numpy()
+                author = to_ids(table["author_id"], pa.int64(), place, "author_id").to_numpy()
+                found = np.searchsorted(ids, video).clip(max=len(ids) - 1)
+                known = ids[found] == video
+                maker[found[known]] = author[known]
+                parts = pc.split_pattern(pc.fill_null(table["tag"].filter(pa.array(known)), ""), ",").combine_chunks()
+                flat = pc.utf8_trim_whitespace(parts.flatten())
+                given = pc.not_equal(flat, "")
+                rows.append(found[known][pc.list_parent_indices(parts).to_numpy()][given.to_numpy(False)])
+                tags.append(to_ids(pa.chunked_array([flat.filter(given)]), pa.int64(), place, "tag").to_numpy())
+                row += table.num_rows
+        names, column = np.unique(np.concatenate(tags), return_inverse=True)
+        row_of = np.concatenate(rows)
+        matrix = sparse.csr_array((np.ones(len(row_of), np.float32), (row_of, column)), shape=(len(ids), len(names)))
+        matrix.data[:] = 1.0  # a tag that is named twice counts once
+        return Labels(matrix, maker)
