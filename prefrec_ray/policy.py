@@ -93,7 +93,7 @@ class Policy:
             "normaliser": self.normaliser.to_dict(),
             "provenance": dict(self.provenance),
         }
-        with storage.staged(uri) as folder:
+        with storage.staged(uri, "policy.json") as folder:
             description["actor"] = save_actor(storage.join(folder, "actor.npz"), self.actor)
             self.items.save(storage.join(folder, "items.parquet"))
             storage.write_json(storage.join(folder, "policy.json"), description)

@@ -1,4 +1,8 @@
-"""Paths and URIs: everything that is read or written goes through pyarrow's filesystems, local or `s3://`, `gs://`."""
+"""Paths and URIs: everything that is read or written goes through pyarrow's filesystems, local or `s3://`, `gs://`.
+
+Credentials and the endpoint of another S3 server come from the environment alone (AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION; GOOGLE_APPLICATION_CREDENTIALS).
+"""
 
 from __future__ import annotations
 
@@ -15,17 +19,23 @@ import pyarrow as pa
 from pyarrow import fs
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.stores import move_objects, open_store
 
 
 def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
-    """The filesystem of `uri` and the path inside it. Raises `UserError` for a scheme that pyarrow does not know."""
+    """The filesystem of `uri` and the path inside it.
+
+    Raises `UserError` for a scheme that pyarrow does not know, and for a store that does not answer.
+    """
     text = str(uri)
     if "://" not in text:
         return fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+    if "?" in text:
+        raise UserError(f"{text}: expected no '?'; the endpoint of an S3 server is named by AWS_ENDPOINT_URL")
     try:
-        return fs.FileSystem.from_uri(text)
-    except (pa.ArrowInvalid, ValueError) as error:
-        raise UserError(f"{text}: not a path or URI that pyarrow opens ({error})") from error
+        return open_store(text)
+    except (pa.ArrowInvalid, ValueError, OSError) as error:
+        raise UserError(f"{text}: not a path or URI that pyarrow opens ({str(error).splitlines()[0]})") from error
 
 
 def absolute(uri: str) -> str:
@@ -52,8 +62,15 @@ def list_files(uri: str, suffix: str = "") -> list[str]:
     return [join(uri, name) for name in names]
 
 
+def list_folders(uri: str) -> list[str]:
+    """URIs of the folders directly inside the folder `uri`, sorted by name; none where it does not exist."""
+    system, path = filesystem(uri)
+    infos = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(join(uri, info.base_name) for info in infos if info.type == fs.FileType.Directory)
+
+
 def make_folder(uri: str) -> None:
-    """Creates the folder and its parents; nothing happens where it exists."""
+    """Creates the folder and its parents; nothing happens where it exists, or where a store has no folders."""
     system, path = filesystem(uri)
     system.create_dir(path, recursive=True)
 
@@ -81,6 +98,10 @@ def read_text(uri: str) -> str:
 def write_text(uri: str, text: str) -> None:
     """Writes `text` to `uri` so that a reader sees the old file or the new one, never a part of it."""
     system, path = filesystem(uri)
+    if not isinstance(system, fs.LocalFileSystem):  # a store shows an object once it is whole
+        with system.open_output_stream(path) as stream:
+            stream.write(text.encode("utf-8"))
+        return
     temporary = f"{path}.{uuid.uuid4().hex[:8]}.partial"
     with system.open_output_stream(temporary) as stream:
         stream.write(text.encode("utf-8"))
@@ -110,10 +131,11 @@ def write_csv(uri: str, rows: Sequence[dict[str, Any]]) -> None:
 
 
 @contextmanager
-def staged(output: str) -> Iterator[str]:
+def staged(output: str, last: str) -> Iterator[str]:
     """A folder to write to, which becomes `output` when the block ends well and vanishes when it fails.
 
-    Raises `UserError` if `output` already exists.
+    On a disk it is renamed. A store has no folders to rename: its objects are moved one by one, the file `last` after
+    all others, so that who finds `last` finds everything. Raises `UserError` if `output` already exists.
     """
     if exists(output):
         raise UserError(f"{output}: already exists; choose another output folder or remove this one")
@@ -122,7 +144,11 @@ def staged(output: str) -> Iterator[str]:
     try:
         yield temporary
         system, target = filesystem(output)
-        system.move(filesystem(temporary)[1], target)
+        source = filesystem(temporary)[1]
+        if isinstance(system, fs.LocalFileSystem):
+            system.move(source, target)
+        else:
+            move_objects(system, source, target, last)
     except BaseException:
         remove(temporary)
         raise

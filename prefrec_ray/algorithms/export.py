@@ -7,6 +7,7 @@ from typing import Any
 from ray.rllib.core.rl_module.rl_module import RLModule
 
 from prefrec_ray import storage
+from prefrec_ray.algorithms.checkpoints import fetched
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
@@ -19,11 +20,10 @@ def export_policy(checkpoint: str, output: str) -> Policy:
 
     Raises `UserError` if `checkpoint` is no checkpoint of a training run, or `output` exists.
     """
-    folder = storage.join(checkpoint, _MODULE)
-    if not storage.exists(folder):
+    if not storage.exists(storage.join(checkpoint, _MODULE)):
         raise UserError(f"{checkpoint}: not a training checkpoint (expected a folder {_MODULE} in it)")
-    system, path = storage.filesystem(folder)
-    policy = policy_of(RLModule.from_checkpoint(path, filesystem=system))
+    with fetched(checkpoint) as folder:
+        policy = policy_of(RLModule.from_checkpoint(f"{folder}/{_MODULE}"))
     policy.save(output)
     return policy
 

@@ -6,18 +6,17 @@ RUN/config.json  RUN/progress.csv  RUN/result.json  RUN/checkpoint_000012/  RUN/
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
-from typing import Any
-
-from pyarrow import fs
+from typing import Any, Protocol
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.algorithm import OfflineAlgorithm, on_each_learner
+from prefrec_ray.algorithms.checkpoints import best_checkpoint, checkpoints, latest_checkpoint, save_checkpoint
 from prefrec_ray.algorithms.config import OfflineConfig
-from prefrec_ray.algorithms.export import export_policy
+from prefrec_ray.algorithms.export import export_policy, policy_of
 from prefrec_ray.algorithms.settings import RLLIB_KEYS, TrainSettings, build_config, training_keys
 from prefrec_ray.errors import UserError
+from prefrec_ray.policy import Policy
 
 #: Columns of progress.csv, in this order.
 COLUMNS = (
@@ -46,7 +45,21 @@ COLUMNS = (
     "policy/items_served",
 )
 
+#: Columns beside them where policies are scored on validation users: NCIS (Eq. 12), its effective sample size, and the
+#: true level. The best checkpoint is that of the highest first one.
+SCORES = ("validation/ncis", "validation/ess", "validation/online")
+
 Row = dict[str, Any]
+
+
+class Judge(Protocol):
+    """Scores policies on validation users."""
+
+    def due(self, iteration: int, last: bool) -> bool:
+        """Whether to score after this iteration."""
+
+    def scores(self, policy: Policy, task: str) -> dict[str, float]:
+        """`SCORES`, or some of them."""
 
 
 def train(
@@ -56,11 +69,12 @@ def train(
     resume: bool = False,
     progress: Callable[[Row], None] | None = None,
     where: str = "train",
+    judge: Judge | None = None,
 ) -> list[Row]:
-    """Trains to the end of the schedule and exports the policy to RUN/policy.
+    """Trains to the end of the schedule and exports the policy to RUN/policy: the best one by `judge`, or the last.
 
-    Args: `progress` is called with each iteration's row (keys `COLUMNS`). With `resume` the run goes on from its last
-    checkpoint, or from the start where it has none. Returns all rows.
+    Args: `progress` is called with each iteration's row (keys `COLUMNS`, and `SCORES` with a `judge`). With `resume`
+    the run goes on from its last whole checkpoint, or from the start where it has none. Returns all rows.
     Raises `UserError` if `output` exists (without `resume`), or if the run was started with other settings.
     """
     config = build_config(settings, dataset, where)
@@ -72,30 +86,51 @@ def train(
         _check_same(storage.read_json(storage.join(output, "config.json")), description, output)
     algorithm: OfflineAlgorithm = config.build_algo()
     try:
-        rows: list[Row] = []
-        checkpoint = latest_checkpoint(output) if resume else None
-        if checkpoint is not None:
-            algorithm.restore_from_path(_absolute(checkpoint))
-            rows = _rows_until(output, algorithm.iteration)
+        rows = _restore(algorithm, output) if resume else []
         storage.make_folder(output)
         storage.write_json(storage.join(output, "config.json"), {**description, "resolved": resolved(config)})
         iterations = algorithm.offline_data.schedule.iterations
         while algorithm.iteration < iterations:
             row = flatten(algorithm.train())
+            last = algorithm.iteration == iterations
+            if judge is not None:
+                row |= dict.fromkeys(SCORES)
+                if judge.due(algorithm.iteration, last):
+                    row |= judge.scores(policy_now(algorithm), settings.task)
             rows.append(row)
             write_rows(output, rows)
-            if algorithm.iteration % settings.checkpoint_every == 0 or algorithm.iteration == iterations:
-                _save(algorithm, output, settings.keep_checkpoints)
+            if last or algorithm.iteration % settings.checkpoint_every == 0 or row.get(SCORES[0]) is not None:
+                save_checkpoint(algorithm, output, settings.keep_checkpoints, row.get(SCORES[0]))
             if progress is not None:
                 progress(row)
     finally:
         algorithm.stop()
     policy = storage.join(output, "policy")
     storage.remove(policy)
-    last = latest_checkpoint(output)
-    assert last is not None
-    export_policy(last, policy)
+    export_policy(best_checkpoint(output) or checkpoints(output)[-1], policy)
     return rows
+
+
+def policy_now(algorithm: OfflineAlgorithm) -> Policy:
+    """The policy as it stands."""
+    return on_each_learner(algorithm.learner_group, [lambda learner: policy_of(learner.net)])[0]
+
+
+def _restore(algorithm: OfflineAlgorithm, output: str) -> list[Row]:
+    """Puts the algorithm where the newest whole checkpoint left it; the rows until there."""
+    # What a kill has left half-written; nothing else writes to this folder.
+    for leftover in (*storage.list_folders(output), *storage.list_files(output)):
+        if leftover.endswith(".partial"):
+            storage.remove(leftover)
+    with latest_checkpoint(output) as found:
+        if found is None:
+            return []
+        algorithm.restore_from_path(found[1])
+    # Checkpoints after it are damaged; they will be written again.
+    for later in checkpoints(output):
+        if later > found[0]:
+            storage.remove(later)
+    return _rows_until(output, algorithm.iteration)
 
 
 def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
@@ -106,32 +141,6 @@ def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
 def resolved(config: OfflineConfig) -> dict[str, Any]:
     """Every setting of a config that a YAML may set, defaults included."""
     return {name: getattr(config, name) for name in sorted({*training_keys(type(config)), *RLLIB_KEYS})}
-
-
-def latest_checkpoint(run: str) -> str | None:
-    """The newest whole checkpoint of a run, or None."""
-    found = _checkpoints(run)
-    return found[-1] if found else None
-
-
-def _checkpoints(run: str) -> list[str]:
-    system, path = storage.filesystem(run)
-    infos = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    names = sorted(i.base_name for i in infos if re.fullmatch(r"checkpoint_\d+", i.base_name))
-    return [storage.join(run, name) for name in names]
-
-
-def _save(algorithm: OfflineAlgorithm, output: str, keep: int) -> None:
-    target = storage.join(output, f"checkpoint_{algorithm.iteration:06d}")
-    storage.remove(target)
-    with storage.staged(target) as folder:
-        algorithm.save_to_path(_absolute(folder))
-    for old in _checkpoints(output)[:-keep]:
-        storage.remove(old)
-
-
-def _absolute(uri: str) -> str:
-    return uri if "://" in uri else storage.filesystem(uri)[1]
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], output: str) -> None:

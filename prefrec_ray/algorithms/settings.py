@@ -16,6 +16,17 @@ from prefrec_ray.settings import Settings, nearest
 RLLIB_KEYS = ("gamma", "train_batch_size_per_learner", "num_learners", "num_cpus_per_learner", "num_gpus_per_learner")
 
 
+class ValidationSettings(Settings):
+    """Scores policies on validation users as trials go: NCIS, and true levels where the simulator made the logs.
+
+    `every`: iterations between scores (the last iteration always has one); null: at the end only.
+    """
+
+    every: int | None = Field(default=None, ge=1)
+    online: bool = False
+    users: int = Field(default=200, ge=2, description="of the roll-outs")
+
+
 class TrainSettings(Settings):
     """Section `train`: what to train, on which data set, and any key of the method's config."""
 
@@ -26,6 +37,7 @@ class TrainSettings(Settings):
     seed: int = 0
     checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1)
+    validation: ValidationSettings | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -42,12 +42,15 @@ def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str
     """Trains with a bar over the iterations."""
     from prefrec_ray import runtime, storage
     from prefrec_ray.algorithms.run import train
+    from prefrec_ray.tuning.validation import Judge
 
     with progress(console()) as report:
         report(stage, 0, 0, "starting")
         runtime.start_ray()
         # Workers, which may run in another folder, read the data set.
-        train(settings, storage.absolute(dataset), output, resume, lambda row: _show(report, stage, row), where)
+        uri = storage.absolute(dataset)
+        judge = Judge.prepare(uri, settings.validation) if settings.validation else None
+        train(settings, uri, output, resume, lambda row: _show(report, stage, row), where, judge)
 
 
 def _show(report: Report, stage: str, row: dict[str, Any]) -> None:

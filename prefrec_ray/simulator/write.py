@@ -27,7 +27,7 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress | None 
     files together hold the same rows whatever `settings.shards` and however many workers write them.
     Raises `UserError` if `output` exists.
     """
-    with storage.staged(output) as folder:
+    with storage.staged(output, "log.json") as folder:
         runtime.start_ray()
         world = World(settings)
         storage.make_folder(storage.join(folder, "interactions"))

@@ -15,12 +15,11 @@ import yaml
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.export import export_policy
-from prefrec_ray.algorithms.run import COLUMNS, Row, describe, resolved, write_rows
+from prefrec_ray.algorithms.run import COLUMNS, SCORES, Row, describe, resolved, write_rows
 from prefrec_ray.algorithms.settings import build_config
 from prefrec_ray.errors import find_user_error
 from prefrec_ray.tuning.settings import TuneSettings
 from prefrec_ray.tuning.space import train_settings
-from prefrec_ray.tuning.validation import SCORES
 
 #: Columns that differ from run to run: the last ones of the table.
 CLOCK = ("transitions_per_second", "pairs_per_second", "time_total_s")

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from prefrec_ray.algorithms.settings import ValidationSettings
 from prefrec_ray.settings import Settings
 
 Recipe = Literal["paper", "robust"]
@@ -87,17 +88,6 @@ class StopSettings(Settings):
 
     iterations: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0)
-
-
-class ValidationSettings(Settings):
-    """Scores policies on validation users as trials go: NCIS, and true levels where the simulator made the logs.
-
-    `every`: iterations between scores (the last iteration always has one); null: at the end only.
-    """
-
-    every: int | None = Field(default=None, ge=1)
-    online: bool = False
-    users: int = Field(default=200, ge=2, description="of the roll-outs")
 
 
 class TuneSettings(Settings):

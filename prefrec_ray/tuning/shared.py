@@ -109,7 +109,7 @@ def _name(key: Key) -> str:
 def _write(folder: str, state: RewardState) -> None:
     arrays: dict[str, Any] = {f"weights/{name}": value for name, value in state.weights.items()}
     arrays |= {f"moments/{i}/{name}": value for i, kinds in state.moments.items() for name, value in kinds.items()}
-    with storage.staged(folder) as partial:
+    with storage.staged(folder, "reward.npz") as partial:
         system, path = storage.filesystem(storage.join(partial, "reward.npz"))
         with system.open_output_stream(path) as stream:
             content = io.BytesIO()

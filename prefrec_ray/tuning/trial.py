@@ -9,14 +9,13 @@ from typing import Any
 from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
-from prefrec_ray.algorithms.algorithm import OfflineAlgorithm, on_each_learner
-from prefrec_ray.algorithms.export import policy_of
-from prefrec_ray.algorithms.run import flatten
+from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.run import SCORES, flatten, policy_now
 from prefrec_ray.algorithms.settings import build_config
 from prefrec_ray.tuning.settings import TuneSettings
 from prefrec_ray.tuning.shared import Shared
 from prefrec_ray.tuning.space import train_settings
-from prefrec_ray.tuning.validation import SCORES, Judge
+from prefrec_ray.tuning.validation import Judge
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,7 @@ class SweepTrial(tune.Trainable):
         if self.plan.judge is not None:
             row |= dict.fromkeys(SCORES)
             if self.plan.judge.due(row["training_iteration"], finished):
-                policy = on_each_learner(self.algorithm.learner_group, [lambda learner: policy_of(learner.net)])[0]
-                row |= self.plan.judge.scores(policy, self.task)
+                row |= self.plan.judge.scores(policy_now(self.algorithm), self.task)
         row = {name: math.nan if value is None else value for name, value in row.items()}
         return {**row, "finished": finished, "done": finished}
 

@@ -1,4 +1,4 @@
-"""Scores on validation users for the trials of a sweep, inside the trial: it starts no tasks."""
+"""Scores on validation users, for runs and for the trials of a sweep; it starts no tasks of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prefrec_ray.algorithms.settings import ValidationSettings
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
@@ -16,10 +17,6 @@ from prefrec_ray.evaluation.scoring import Pass, score_file
 from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.subjects import scored_subjects
 from prefrec_ray.policy import Policy
-from prefrec_ray.tuning.settings import ValidationSettings
-
-#: Columns that a trial with `validation` reports: NCIS (Eq. 12) and its effective sample size; the true level.
-SCORES = ("validation/ncis", "validation/ess", "validation/online")
 
 _SPLIT = "validation"
 _NAME = "trial"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prefrec_ray.algorithms.run import COLUMNS, latest_checkpoint, train
+from prefrec_ray.algorithms.checkpoints import checkpoints
+from prefrec_ray.algorithms.run import COLUMNS, train
 from prefrec_ray.algorithms.settings import TrainSettings, build_config
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
@@ -64,9 +65,8 @@ def test_a_stopped_run_resumes_to_the_same_policy(tiny_dataset: str, tmp_path: P
     with pytest.raises(Stop):
         train(settings(), tiny_dataset, stopped, progress=stop_at_four)
     # Iteration 4 has not been saved: the run goes on from the checkpoint before.
-    assert latest_checkpoint(stopped) == f"{stopped}/checkpoint_000004"
+    assert checkpoints(stopped) == [f"{stopped}/checkpoint_000002", f"{stopped}/checkpoint_000004"]
     Path(stopped, "checkpoint_000004").rename(tmp_path / "aside")
-    assert latest_checkpoint(stopped) == f"{stopped}/checkpoint_000002"
     rows = train(settings(), tiny_dataset, stopped, resume=True)
     assert [row["losses/qf_loss"] for row in rows] == [row["losses/qf_loss"] for row in expected]
     assert Path(stopped, "policy/actor.npz").read_bytes() == Path(whole, "policy/actor.npz").read_bytes()
