@@ -13,19 +13,20 @@ from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
 from prefrec_ray.preferences.segments import PAIRINGS, Pairs
-from prefrec_ray.preferences.settings import PreferenceSettings
-from prefrec_ray.preferences.teachers import SCORINGS, Visits, label
+from prefrec_ray.preferences.settings import PreferenceSettings, TeacherSettings
+from prefrec_ray.preferences.teachers import ScriptedTeacher, Visits
 from prefrec_ray.prepare_settings import SPLITS, PrepareSettings
 from prefrec_ray.prepare_users import Users, codes
 from prefrec_ray.tasks import Progress, run_tasks
 
-_PAIRS_KEY = 5
+_PAIRS_KEY, _FLIPS_KEY = 5, 6
 
 
 def write_preferences(users: Users, settings: PrepareSettings, folder: str, progress: Progress) -> None:
     """Writes `preferences/<task>/{train,validation}.parquet`.
 
-    A pairing has the same pairs for every task and scoring. Raises `UserError` where too few users have enough
+    A pairing has the same pairs for every task and teacher, and a teacher's flips are of the same pairs for every size
+    of them. Held-out labels are those of teachers that do not err. Raises `UserError` where too few users have enough
     requests, and where every pair of a teacher's is tied.
     """
     wanted = settings.preferences
@@ -38,10 +39,12 @@ def write_preferences(users: Users, settings: PrepareSettings, folder: str, prog
         storage.make_folder(storage.join(folder, "preferences", task))
         for split in ("train", "validation"):
             tables = []
-            for pairing, scoring in _teachers(wanted, split):
-                p, begin = pairs[split, pairing], offsets[split, pairing]
-                column = scores[begin : begin + 2 * len(p), number, wanted.scorings.index(scoring)]
-                tables.append(_table(users, p, column.reshape(-1, 2), wanted.length, f"{pairing}_{scoring}"))
+            for teacher in _teachers(wanted, split):
+                p, begin = pairs[split, teacher.pairing], offsets[split, teacher.pairing]
+                column = scores[begin : begin + 2 * len(p), number, _ways(wanted).index(_way(teacher))].reshape(-1, 2)
+                scripted = teacher.scripted(settings.seed, _FLIPS_KEY, number, list(PAIRINGS).index(teacher.pairing))
+                preferred = scripted.prefer(*column.T)
+                tables.append(_table(users, p, column, preferred, wanted.length, teacher.name))
                 if split == "train":
                     _check_not_all_tied(tables[-1], task)
             table = pa.concat_tables(tables)
@@ -52,10 +55,10 @@ def write_preferences(users: Users, settings: PrepareSettings, folder: str, prog
 
 def draw_pairs(users: Users, wanted: PreferenceSettings, seed: int) -> dict[tuple[str, str], Pairs]:
     """Pairs by (split, pairing); `Pairs.user` are rows of `users`. The buckets do not matter: users count by id."""
-    found = {}
+    found: dict[tuple[str, str], Pairs] = {}
     for split in ("train", "validation"):
         eligible = eligible_users(users, split, wanted)
-        for pairing in dict.fromkeys(pairing for pairing, _ in _teachers(wanted, split)):
+        for pairing in dict.fromkeys(teacher.pairing for teacher in _teachers(wanted, split)):
             rng = np.random.default_rng((seed, _PAIRS_KEY, SPLITS.index(split), list(PAIRINGS).index(pairing)))
             count = wanted.pairs if split == "train" else wanted.validation_pairs // 2
             drawn = PAIRINGS[pairing](rng, users.requests[eligible], wanted.length, count)
@@ -77,17 +80,28 @@ def eligible_users(users: Users, split: str, wanted: PreferenceSettings) -> np.n
     return enough
 
 
-def _teachers(wanted: PreferenceSettings, split: str) -> list[tuple[str, str]]:
-    """(pairing, scoring) of a file: the teachers to learn from; held out, both pairings for every scoring."""
+def _teachers(wanted: PreferenceSettings, split: str) -> list[TeacherSettings]:
+    """The teachers of a file: those to learn from; held out, both pairings for every scoring, without errors."""
     if split == "train":
-        return list(dict.fromkeys((teacher.pairing, teacher.scoring) for teacher in wanted.teachers))
-    return [(pairing, scoring) for scoring in wanted.scorings for pairing in PAIRINGS]
+        return list(wanted.teachers)
+    exact = [{"pairing": pairing, "scoring": scoring} for scoring in wanted.scorings for pairing in PAIRINGS]
+    return [TeacherSettings.model_validate(teacher) for teacher in exact]
+
+
+def _way(teacher: TeacherSettings) -> tuple[str, float]:
+    """What a teacher's scores depend on: its scoring and myopia."""
+    return teacher.scoring, teacher.myopia
+
+
+def _ways(wanted: PreferenceSettings) -> list[tuple[str, float]]:
+    """Every way to score that some file needs."""
+    return list(dict.fromkeys(_way(t) for split in ("train", "validation") for t in _teachers(wanted, split)))
 
 
 def _scores(
     users: Users, segments: np.ndarray, settings: PrepareSettings, folder: str, progress: Progress
 ) -> np.ndarray:
-    """float64 [segments, tasks, scorings], scored where the sessions of the segments' users are."""
+    """float64 [segments, tasks, ways], scored where the sessions of the segments' users are."""
     wanted = settings.preferences
     buckets, first_user = np.unique(users.bucket, return_index=True)
     rows = [np.flatnonzero(users.bucket[segments[:, 0]] == bucket) for bucket in buckets]
@@ -97,7 +111,7 @@ def _scores(
         file = storage.join(folder, "sessions", f"part-{buckets[number]:05d}.parquet")
         return _bucket_scores.remote(file, user - first_user[number], start, wanted, settings.mixture_weight)
 
-    scores = np.empty((len(segments), len(wanted.tasks), len(wanted.scorings)))
+    scores = np.empty((len(segments), len(wanted.tasks), len(_ways(wanted))))
     for number, found in enumerate(run_tasks(submit, range(len(buckets)), "preferences", progress)):
         scores[rows[number]] = found
     return scores
@@ -107,20 +121,22 @@ def _scores(
 def _bucket_scores(
     file: str, user: np.ndarray, start: np.ndarray, wanted: PreferenceSettings, weight: float
 ) -> np.ndarray:
-    """float64 [n, tasks, scorings] of segments of the bucket's users; `user` counts them in the order of the file."""
+    """float64 [n, tasks, ways] of segments of the bucket's users; `user` counts them in the order of the file."""
     system, path = storage.filesystem(file)
     table = pq.read_table(path, filesystem=system, columns=["user_id", "depth", "level_depth", "level_frequency"])
     starts, depth = first_rows(codes(table["user_id"])), table["depth"].to_numpy()
     level_depth, level_frequency = table["level_depth"].to_numpy(), table["level_frequency"].to_numpy()
-    scores = np.empty((len(user), len(wanted.tasks), len(wanted.scorings)))
+    scores = np.empty((len(user), len(wanted.tasks), len(_ways(wanted))))
     for i, task in enumerate(wanted.tasks):
         visits = Visits.of(starts, depth, task_levels(task, level_depth, level_frequency, weight))
-        for j, scoring in enumerate(wanted.scorings):
-            scores[:, i, j] = SCORINGS[scoring](visits, user, start, wanted.length)
+        for j, (scoring, myopia) in enumerate(_ways(wanted)):
+            scores[:, i, j] = ScriptedTeacher(scoring, myopia).score(visits, user, start, wanted.length)
     return scores
 
 
-def _table(users: Users, pairs: Pairs, scores: np.ndarray, length: int, teacher: str) -> pa.Table:
+def _table(
+    users: Users, pairs: Pairs, scores: np.ndarray, preferred: np.ndarray, length: int, teacher: str
+) -> pa.Table:
     sides = {}
     for side in (0, 1):
         sides[f"user_{side}"] = users.ids.take(pa.array(pairs.user[:, side]))
@@ -129,7 +145,7 @@ def _table(users: Users, pairs: Pairs, scores: np.ndarray, length: int, teacher:
         {
             **sides,
             "length": np.full(len(pairs), length),
-            "label": label(scores[:, 0], scores[:, 1]),
+            "label": preferred,
             "score_0": scores[:, 0],
             "score_1": scores[:, 1],
             "teacher": pa.array([teacher] * len(pairs), pa.string()),

@@ -4,23 +4,47 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
+from prefrec_ray.preferences.segments import PAIRINGS
+from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher
 from prefrec_ray.settings import Settings
 
 Task = Literal["depth", "frequency", "mixture"]
 
+#: What the name of a teacher, scripted or not, is made of: it is a folder's name and a word on the command line too.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
-class Teacher(Settings):
-    """Which segments are compared (`pairing`), and what of them (`scoring`)."""
+#: The scripted teachers that do not err: <pairing>_<scoring>.
+EXACT = tuple(f"{pairing}_{scoring}" for pairing in PAIRINGS for scoring in SCORINGS)
+
+
+class TeacherSettings(Settings):
+    """A scripted teacher: which segments are compared (`pairing`), what of them (`scoring`), and how it errs.
+
+    `flip`, `threshold` and `myopia` are those of `teachers.ScriptedTeacher`.
+    """
 
     pairing: Literal["any_users", "within_user"]
     scoring: Literal["sum", "mean"]
+    flip: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    threshold: NonNegativeFloat = 0.0
+    myopia: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    # By default <pairing>_<scoring>, with a suffix for every kind of error.
+    name: str = Field(default_factory=lambda given: _name(**given), pattern=NAME)
 
     @property
-    def name(self) -> str:
-        """`<pairing>_<scoring>`."""
-        return f"{self.pairing}_{self.scoring}"
+    def errs(self) -> bool:
+        """Whether its labels are not simply those of the scores."""
+        return bool(self.flip or self.threshold or self.myopia)
+
+    def scripted(self, *seed: int) -> ScriptedTeacher:
+        """The teacher itself; `seed` is of its flips."""
+        return ScriptedTeacher(self.scoring, self.myopia, self.threshold, self.flip, seed)
+
+
+def _name(pairing: str, scoring: str, **errors: float) -> str:
+    return "_".join([f"{pairing}_{scoring}", *(f"{kind}{size:g}" for kind, size in errors.items() if size)])
 
 
 class PreferenceSettings(Settings):
@@ -31,9 +55,9 @@ class PreferenceSettings(Settings):
     length: PositiveInt = 100  # requests in a segment
     min_requests: PositiveInt = 200  # only users with more requests than this are compared
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = ("depth", "frequency", "mixture")
-    teachers: Annotated[tuple[Teacher, ...], Field(min_length=1)] = (
-        Teacher(pairing="any_users", scoring="sum"),
-        Teacher(pairing="within_user", scoring="mean"),
+    teachers: Annotated[tuple[TeacherSettings, ...], Field(min_length=1)] = (
+        TeacherSettings(pairing="any_users", scoring="sum"),
+        TeacherSettings(pairing="within_user", scoring="mean"),
     )
 
     @property
@@ -48,4 +72,17 @@ class PreferenceSettings(Settings):
                 f"min_requests {self.min_requests} is too small for two segments of length {self.length} of one user; "
                 f"expected min_requests of at least {2 * self.length}, or a smaller length"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _names_tell_teachers_apart(self) -> PreferenceSettings:
+        names: set[str] = set()
+        for teacher in self.teachers:
+            if teacher.name in EXACT and (teacher.errs or teacher.name != f"{teacher.pairing}_{teacher.scoring}"):
+                raise ValueError(
+                    f"the name '{teacher.name}' is that of a teacher without errors; expected another name"
+                )
+            if teacher.name in names:
+                raise ValueError(f"two teachers are called '{teacher.name}'; give one of them another name")
+            names.add(teacher.name)
         return self
