@@ -79,9 +79,7 @@ class PreferenceSettings(Settings):
         names: set[str] = set()
         for teacher in self.teachers:
             if teacher.name in EXACT and (teacher.errs or teacher.name != f"{teacher.pairing}_{teacher.scoring}"):
-                raise ValueError(
-                    f"the name '{teacher.name}' is that of a teacher without errors; expected another name"
-                )
+                raise ValueError(f"'{teacher.name}' is the name of a teacher that does not err; expected another one")
             if teacher.name in names:
                 raise ValueError(f"two teachers are called '{teacher.name}'; give one of them another name")
             names.add(teacher.name)
