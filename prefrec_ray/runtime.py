@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections import Counter
 
 
 def start_ray(num_cpus: int | None = None) -> None:
@@ -33,3 +34,14 @@ def start_ray(num_cpus: int | None = None) -> None:
     context.execution_options.preserve_order = True
     # Else a UserError of a task reaches the driver as a text in another exception.
     context.raise_original_map_exception = True
+
+
+def capacity() -> dict[str, float]:
+    """Units of each resource that the cluster has, or that its autoscaler may add: a group of nodes may be at zero."""
+    import ray
+    from ray._private.state import state
+
+    most: Counter[str] = Counter(ray.cluster_resources())
+    # Ray's public calls tell of nodes that run, not of those that may be started.
+    most |= Counter(state.get_max_resources_from_cluster_config() or {})
+    return dict(most)

@@ -13,7 +13,14 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.settings import Settings, nearest
 
 #: Keys of RLlib's own that a YAML may set, beside those of the methods' `training`.
-RLLIB_KEYS = ("gamma", "train_batch_size_per_learner", "num_learners", "num_cpus_per_learner", "num_gpus_per_learner")
+RLLIB_KEYS = (
+    "gamma",
+    "train_batch_size_per_learner",
+    "num_learners",
+    "num_cpus_per_learner",
+    "num_gpus_per_learner",
+    "custom_resources_per_learner",
+)
 
 
 class ValidationSettings(Settings):
@@ -89,9 +96,12 @@ def _checked(value: Any, default: Any, where: str) -> Any:
                 value = float(value)
             except ValueError:
                 raise UserError(f"{where}: expected a number, found '{value}'") from None
-        expected, good = "a number", isinstance(value, int | float) and not isinstance(value, bool)
+        expected, good = "a number", _is_number(value)
         if value is None and default is None:
             good = True
+    elif isinstance(default, dict):
+        expected = "a mapping of names to numbers above 0"
+        good = isinstance(value, dict) and all(_is_number(amount) and amount > 0 for amount in value.values())
     elif isinstance(default, tuple | list):
         expected, good = "a list", isinstance(value, list | tuple)
         value = tuple(value) if good else value
@@ -100,3 +110,7 @@ def _checked(value: Any, default: Any, where: str) -> Any:
     if not good:
         raise UserError(f"{where}: expected {expected}, found {value!r}")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -11,7 +11,6 @@ import posixpath
 from functools import partial
 from typing import Any
 
-import ray
 from ray import tune
 
 from prefrec_ray import runtime, storage
@@ -110,7 +109,7 @@ def _check_folder(description: dict[str, Any], output: str, resume: bool) -> Non
 
 def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -> None:
     """Tune waits for ever for a trial that asks for more than there is."""
-    there = ray.cluster_resources()
+    there = runtime.capacity()
     for trial in chosen:
         asked = resources({"trial": trial}, settings).required_resources
         for kind, amount in asked.items():

@@ -77,10 +77,23 @@ class SchedulerSettings(Settings):
 
 
 class ResourceSettings(Settings):
-    """Of one trial; learners of their own (`num_learners` under `base` or `search`) come on top."""
+    """Of one trial; learners of their own (`num_learners` under `base` or `search`) come on top.
 
-    cpus: int = Field(default=1, ge=1)
+    `custom`: units of the cluster's own resources, as in {train: 1}; with one the trial may do without CPUs.
+    """
+
+    cpus: int = Field(default=1, ge=0)
     gpus: float = Field(default=0, ge=0)
+    custom: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _placed(self) -> ResourceSettings:
+        for name, amount in self.custom.items():
+            if name in ("CPU", "GPU") or amount <= 0:
+                raise ValueError(f"custom: expected amounts above 0 of resources other than CPU and GPU ('{name}')")
+        if not self.cpus and not self.custom:
+            raise ValueError("cpus: expected at least 1 where no custom resource places the trial")
+        return self
 
 
 class StopSettings(Settings):

@@ -82,7 +82,7 @@ def share(
         if storage.exists(kept):
             shared.rewards[key] = ray.put(_read(kept))
         else:
-            task = _pretrain.options(num_cpus=resources.cpus, num_gpus=resources.gpus)
+            task = _pretrain.options(num_cpus=resources.cpus, num_gpus=resources.gpus, resources=resources.custom)
             alone = run.model_copy(update={"config": {**run.config, "num_learners": 0}})
             pending[task.remote(alone, dataset, shared.data[data_key(build_config(run, dataset))])] = key
     while pending:

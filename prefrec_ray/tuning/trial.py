@@ -87,7 +87,8 @@ class SweepTrial(tune.Trainable):
 def resources(config: dict[str, Any], settings: TuneSettings) -> PlacementGroupFactory:
     """A bundle for the trial itself, and one for each learner of its own."""
     chosen = {**settings.base, **config["trial"]["config"]}
-    own = {"CPU": settings.resources.cpus, "GPU": settings.resources.gpus}
+    own = {"CPU": settings.resources.cpus, "GPU": settings.resources.gpus, **settings.resources.custom}
     cpus = chosen.get("num_cpus_per_learner", 1)
     learner = {"CPU": cpus if isinstance(cpus, int | float) else 1, "GPU": chosen.get("num_gpus_per_learner", 0)}
+    learner |= chosen.get("custom_resources_per_learner", {})
     return PlacementGroupFactory([own] + [learner] * int(chosen.get("num_learners", 0)))
