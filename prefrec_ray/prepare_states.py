@@ -57,15 +57,20 @@ class Histories:
         items = self._context.items
         return items.embeddings[items.rows(self.table["item_id"].to_numpy(zero_copy_only=False))]
 
+    @cached_property
+    def feedback(self) -> np.ndarray:
+        """As in the log, float32 [N, F], in the order of the state definition."""
+        columns = [self.table[name].to_numpy() for name in self._context.definition.feedback]
+        return np.stack(columns, axis=1) if columns else np.empty((len(self.table), 0), np.float32)
+
     def raw_states(self) -> np.ndarray:
         """float32 [N, width]."""
         context, table = self._context, self.table
-        feedback = [table[name].to_numpy() for name in context.definition.feedback]
         rows = HistoryRows(
             starts=self.starts,
             timestamp=table["timestamp"].to_numpy(),
             session=table["session"].to_numpy(),
-            feedback=np.stack(feedback, axis=1) if feedback else np.empty((len(table), 0), np.float32),
+            feedback=self.feedback,
             embeddings=self.actions,
             profile=context.profile(table["user_id"].take(pa.array(self.starts)).combine_chunks()),
             dwell_ms=table["dwell_ms"].to_numpy() if "dwell_ms" in table.column_names else None,
@@ -93,13 +98,13 @@ def write_requests(
     """
     histories = Histories(context, bucket)
     states = normaliser(histories.raw_states())
-    table, actions = histories.table, histories.actions
+    table, actions, feedback = histories.table, histories.actions, histories.feedback
     step = np.arange(len(table)) - np.repeat(histories.starts, np.diff(np.append(histories.starts, len(table))))
     split = table["split"].to_numpy()
     for code, name in enumerate(SPLITS):
         rows = np.flatnonzero(split == code)
         if len(rows):
-            _write(context, table, states, actions, step, rows, name, bucket)
+            _write(context, table, states, actions, feedback, step, rows, name, bucket)
 
     first = transition_rows(histories.starts, len(table))
     first = first[split[first] == 0]
@@ -119,6 +124,7 @@ def _write(
     table: pa.Table,
     states: np.ndarray,
     actions: np.ndarray,
+    feedback: np.ndarray,
     step: np.ndarray,
     rows: np.ndarray,
     split: str,
@@ -134,6 +140,8 @@ def _write(
         "state": tensor_array(states[rows]),
         "action": tensor_array(actions[rows]),
     }
+    if feedback.shape[1]:
+        columns["feedback"] = tensor_array(feedback[rows])
     if context.has_reward:
         columns["reward"] = kept["reward"]
     write_table(pa.table(columns), storage.join(context.folder, "requests", split, f"part-{bucket:05d}.parquet"))
