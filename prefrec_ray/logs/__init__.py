@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import CompleteJourneySource, FilesSource, KuaiRandSource, SimulatorSource, Source
 
 __all__ = ["CompleteJourneySource", "FilesSource", "KuaiRandSource", "Log", "SimulatorSource", "Source", "open_log"]
 
 
-def open_log(source: Source, seed: int) -> Log:
+def open_log(source: Source, seed: int, side: SideFiles | None = None) -> Log:
     """The log that `source` describes; nothing but schemas and small tables is read yet.
 
     `seed` orders what the log leaves open (the lines of one basket). Raises `UserError` for a missing file or column
-    and a wrong type; bad values in rows raise one when the interactions are read.
+    and a wrong type. Rows that break the contract go to `side` when they are read; without it the first of them is a
+    `UserError`.
     """
     if isinstance(source, SimulatorSource):
         from prefrec_ray.logs.simulator import open_simulator
 
-        return open_simulator(source)
+        return open_simulator(source, side)
     if isinstance(source, CompleteJourneySource):
         from prefrec_ray.logs.completejourney import open_complete_journey
 
@@ -28,4 +30,4 @@ def open_log(source: Source, seed: int) -> Log:
         return open_kuairand(source)
     from prefrec_ray.logs.files import open_files
 
-    return open_files(source)
+    return open_files(source, side)

@@ -2,84 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.canonical import ColumnMap
-from prefrec_ray.logs.fragments import is_csv, list_inputs, read, schema
+from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.logs.fragments import CsvFormat, is_csv, list_inputs, read, schemas
+from prefrec_ray.logs.listing import partition_values
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import FilesSource
 from prefrec_ray.logs.tables import item_table, user_table
 
 
-def open_files(source: FilesSource) -> Log:
-    """Raises `UserError` for a missing file or column, and for a column of a wrong type."""
+def open_files(source: FilesSource, side: SideFiles | None = None) -> Log:
+    """Bad rows go to `side`. Raises `UserError` for a missing file or column, and for a column of a wrong type."""
     files = list_inputs(source.path)
-    columns = ColumnMap(
-        user=source.user,
-        item=source.item,
-        time=source.time,
-        feedback=source.feedback,
-        time_unit=source.time_unit,
-        session=source.session,
-        dwell=source.dwell,
-        dwell_unit=source.dwell_unit,
-        reward=source.reward,
-    )
-    columns = with_types(columns, files)
-    interactions, rows = read(files, columns.columns, columns)
-    users, items = source.users, source.items
+    names = source.column_names
+    form = CsvFormat(source.delimiter, tuple(names) if names else None)
+    columns = with_types(column_map(source), files, form)
+    interactions, rows = read(files, columns.columns, columns, side, form)
+    users, items = _tables(source, columns.id_types, side)
     return Log(
         interactions=interactions,
         rows=rows,
         feedback=tuple(source.feedback),
-        users=user_table(users.path, users.id, users.features, columns.id_types[source.user]) if users else None,
-        items=item_table(items.path, items.id, items.embedding, columns.id_types[source.item]) if items else None,
+        users=users,
+        items=items,
+        files=tuple(files),
+        unique_rows=source.duplicates == "refuse",
         given_sessions=source.session is not None,
         has_reward=source.reward is not None,
     )
 
 
-def with_types(columns: ColumnMap, files: list[str]) -> ColumnMap:
+def _tables(
+    source: FilesSource, types: Mapping[str, pa.DataType], side: SideFiles | None
+) -> tuple[pa.Table | None, pa.Table | None]:
+    """Users and items, where `source` names them."""
+    users, items, form = source.users, source.items, CsvFormat(source.delimiter)
+    known = given = None
+    if users:
+        with side.part("users") if side else nullcontext() as part:
+            known = user_table(users.path, users.id, users.features, types[source.user], part, form)
+    if items:
+        with side.part("items") if side else nullcontext() as part:
+            given = item_table(items.path, items.id, items.embedding, types[source.item], part, form)
+    return known, given
+
+
+def column_map(source: FilesSource) -> ColumnMap:
+    """The columns that `source` names; their types are not known yet."""
+    return ColumnMap(
+        user=source.user,
+        item=source.item,
+        time=source.time,
+        feedback={name: feedback.column for name, feedback in source.feedback.items()},
+        time_unit=source.time_unit,
+        session=source.session,
+        dwell=source.dwell,
+        dwell_unit=source.dwell_unit,
+        reward=source.reward,
+        kinds={name: feedback.kind for name, feedback in source.feedback.items()},
+        missing={name: f.missing for name, f in source.feedback.items() if f.missing is not None},
+        time_zone=source.time_zone,
+        time_format=source.time_format,
+    )
+
+
+def with_types(columns: ColumnMap, files: list[str], form: CsvFormat = CsvFormat()) -> ColumnMap:  # noqa: B008
     """`columns` with the types of its ids, after a look at the schemas of all files.
 
-    Ids in CSV are integers where the first block of every file shows nothing else, and text otherwise.
+    Ids that are written as text (in CSV, and in the names of folders) are integers where the first block of every file
+    shows nothing else.
     """
     found: dict[str, dict[pa.DataType, str]] = {name: {} for name in columns.ids}
+    typed: set[str] = set()
     numbers = [n for n in (*columns.feedback.values(), columns.dwell, columns.reward) if n is not None]
-    for file in files:
-        here = schema(file)
+    for file, here in zip(files, schemas(files, form), strict=True):
+        written = set(here.names) if is_csv(file) else set(partition_values(file))
         for name in columns.columns:
             _check_present(name, here, file)
         for name in columns.ids:
             if here.field(name).type == pa.null():  # no rows to tell
                 continue
-            found[name].setdefault(id_type(here.field(name).type, file, name), file)
-        if not is_csv(file):
-            for name in numbers:
+            found[name].setdefault(id_type(here.field(name).type, file, name, name in written), file)
+            if name not in written:
+                typed.add(name)
+        for name in numbers:
+            if name not in written:
                 _check_type(here, name, file, "numbers", _is_number)
+        if columns.time not in written:
             _check_type(here, columns.time, file, "times (numbers, timestamps or ISO 8601 text)", _is_time)
     for name, kinds in found.items():
-        if len(kinds) > 1 and not all(is_csv(file) for file in files):
+        if len(kinds) > 1 and name in typed:
             first, second = list(kinds.items())[:2]
             raise UserError(
                 f"{second[1]}: column '{name}' is {second[0]}, but {first[0]} in {first[1]}; expected one type"
             )
     types = {name: pa.string() if pa.string() in kinds else pa.int64() for name, kinds in found.items()}
-    return ColumnMap(**{**columns.__dict__, "id_types": types})
+    return replace(columns, id_types=types)
 
 
-def id_type(kind: pa.DataType, file: str, name: str) -> pa.DataType:
-    """int64 or string. Raises `UserError` for a column of another kind."""
-    if pa.types.is_integer(kind):
+def id_type(kind: pa.DataType, file: str, name: str, written: bool) -> pa.DataType:
+    """int64 or string; `written` as text or not. Raises `UserError` for a column of another kind."""
+    if pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0 and not written):
         return pa.int64()
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return pa.string()
     if pa.types.is_dictionary(kind):
-        return id_type(kind.value_type, file, name)
-    if is_csv(file):  # inferred as a date, a decimal or a boolean: the text as it is written
+        return id_type(kind.value_type, file, name, written)
+    if written:  # inferred as a date, a decimal or a boolean: the text as it is written
         return pa.string()
     raise UserError(f"{file}: column '{name}' is {kind}; expected ids as integers or text")
 
@@ -87,25 +123,24 @@ def id_type(kind: pa.DataType, file: str, name: str) -> pa.DataType:
 def _check_present(name: str, found: pa.Schema, file: str) -> None:
     if name not in found.names:
         raise UserError(f"{file}: column '{name}' is missing; found {', '.join(found.names)}")
+    if found.names.count(name) > 1:
+        raise UserError(f"{file}: column '{name}' stands there {found.names.count(name)} times; expected once")
 
 
-def _check_type(found: pa.Schema, name: str, file: str, expected: str, allowed: object) -> None:
+def _check_type(found: pa.Schema, name: str, file: str, expected: str, allowed: Callable[[pa.DataType], bool]) -> None:
     kind = found.field(name).type
-    if not allowed(kind):  # type: ignore[operator]
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not allowed(kind) and kind != pa.null():
         raise UserError(f"{file}: column '{name}' is {kind}; expected {expected}")
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return any(check(kind) for check in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
+    types = pa.types
+    return any(check(kind) for check in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal))
 
 
 def _is_time(kind: pa.DataType) -> bool:
-    checks: Iterable = (
-        pa.types.is_integer,
-        pa.types.is_floating,
-        pa.types.is_timestamp,
-        pa.types.is_date,
-        pa.types.is_string,
-        pa.types.is_large_string,
-    )
-    return any(check(kind) for check in checks)
+    types = pa.types
+    whole_or_text = (types.is_integer, types.is_floating, types.is_decimal, types.is_string, types.is_large_string)
+    return any(check(kind) for check in (*whole_or_text, types.is_timestamp, types.is_date))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
@@ -13,108 +17,212 @@ from pyarrow import csv
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.canonical import Place
+from prefrec_ray.logs.contract import Part, Place, Reason, SideFiles, clean
+from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
 
-_PARQUET, _CSV = (".parquet",), (".csv", ".csv.gz")
+__all__ = ["CsvFormat", "batches", "is_csv", "list_inputs", "read", "read_clean", "schema", "schemas"]
+
 _BATCH = 1 << 16
 _MAX_BLOCKS = 256
 _BLOCK_BYTES = 1 << 20
-_ONE_THREAD = csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES)
+#: Footers and first blocks are small: waiting for storage is what takes time.
+_THREADS = 16
+
+Convert = Callable[[pa.Table, Place], pa.Table]
 
 
-def list_inputs(path: str) -> list[str]:
-    """The Parquet or CSV files at `path` (a file or a folder), by name. Raises `UserError` where there are none."""
-    uri = storage.absolute(path)
-    if not storage.exists(uri):
-        raise UserError(f"{path}: no such file or folder")
-    if uri.endswith(_PARQUET + _CSV):
-        return [uri]
-    found = [file for file in storage.list_files(uri) if file.endswith(_PARQUET + _CSV)]
-    if not found:
-        raise UserError(f"{path}: no Parquet or CSV files (.parquet, .csv, .csv.gz)")
-    return found
+@dataclass(frozen=True)
+class CsvFormat:
+    """How CSV files are written: `names` are the columns of files without a header."""
+
+    delimiter: str | None = None  # None: a tab in .tsv, else a comma
+    names: tuple[str, ...] | None = None
+
+    def row(self, line: csv.InvalidRow) -> int:
+        """The row, from 0, that a line of the file is."""
+        return line.number - (2 if self.names is None else 1)
+
+    def open(self, stream: Any, file: str, handler: Any = None, columns: list[str] | None = None) -> Any:
+        """A reader of `stream`; with `columns` of these alone, as text."""
+        delimiter = self.delimiter or ("\t" if ".tsv" in file.rpartition("/")[2] else ",")
+        names = None if self.names is None else list(self.names)
+        convert = csv.ConvertOptions()
+        if columns is not None:
+            types = dict.fromkeys(columns, pa.string())
+            convert = csv.ConvertOptions(
+                include_columns=columns, column_types=types, null_values=[""], strings_can_be_null=True
+            )
+        return csv.open_csv(
+            stream,
+            csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=names),
+            csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=handler),
+            convert,
+        )
 
 
-def schema(file: str) -> pa.Schema:
-    """Names and types of a file's columns; of CSV as its first block shows them."""
+def schema(file: str, form: CsvFormat = CsvFormat()) -> pa.Schema:
+    """Names and types of a file's columns, those of its folders last; of CSV as its first block shows them."""
+    found = _own_schema(file, form)
+    return pa.schema([*found, *_partition_fields(file, set(found.names))])
+
+
+def _own_schema(file: str, form: CsvFormat) -> pa.Schema:
     system, path = storage.filesystem(file)
     with _readable(file):
         if not is_csv(file):
             return pq.read_schema(path, filesystem=system)
-        with system.open_input_stream(path) as stream, csv.open_csv(stream, _ONE_THREAD) as reader:
+        with system.open_input_stream(path) as stream, form.open(stream, file, _ignore) as reader:
             return reader.schema
 
 
-def read_table(file: str, columns: list[str]) -> pa.Table:
-    """Some columns of a whole file, for tables of users or items."""
-    return pa.concat_tables(list(batches(file, columns, None)))
+def _partition_fields(file: str, own: set[str]) -> list[pa.Field]:
+    """What the folders say and the file does not."""
+    fields = []
+    for name, value in partition_values(file).items():
+        if name not in own:
+            whole = value is not None and re.fullmatch(r"-?\d{1,18}", value)
+            fields.append(pa.field(name, pa.null() if value is None else pa.int64() if whole else pa.string()))
+    return fields
 
 
-def read(files: list[str], columns: list[str], convert: Callable[[pa.Table, Place], pa.Table]) -> tuple[Any, int]:
-    """The rows of all files as a Ray data set, each batch through `convert`, and how many rows there are (or so)."""
-    fragments, rows = [], 0
-    for number, file in enumerate(files):
-        groups = [(-1, 0)]
-        if is_csv(file):
-            rows += _guess_rows(file)
-        else:
-            sizes = _row_groups(file)
-            rows += sum(sizes)
-            groups = [(group, sum(sizes[:group])) for group in range(len(sizes))]
-        fragments += [{"file": file, "number": number, "group": g, "first": first} for g, first in groups]
+def schemas(files: list[str], form: CsvFormat = CsvFormat()) -> list[pa.Schema]:
+    """`schema` of many files."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(lambda file: schema(file, form), files))
+
+
+def read_clean(
+    file: str, columns: list[str], convert: Convert, part: Part | None, form: CsvFormat = CsvFormat()
+) -> pa.Table:
+    """Some columns of a whole file through `convert`, for tables of users or items: their rows stand before the log."""
+    table = pa.concat_tables(list(batches(file, columns, None, form)))
+    return clean(table, Place(file, -1), convert, part)
+
+
+def read(
+    files: list[str],
+    columns: list[str],
+    convert: Convert,
+    side: SideFiles | None = None,
+    form: CsvFormat = CsvFormat(),
+) -> tuple[Any, int]:
+    """The rows of all files as a Ray data set, each batch through `convert`, and how many rows there are (or so).
+
+    Rows for which `convert` raises `BadRows` go to `side`, or end in a `UserError` where there is none.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        sizes = list(pool.map(lambda file: [_guess_rows(file, form)] if is_csv(file) else _row_groups(file), files))
+    rows = sum(map(sum, sizes))
     if not rows:
         more = f" (and {len(files) - 1} more files)" if len(files) > 1 else ""
         raise UserError(f"{files[0]}{more}: the log is empty; expected interactions")
+    fragments = [
+        {"file": file, "number": number, "group": -1 if is_csv(file) else group, "first": sum(of_file[:group])}
+        for number, (file, of_file) in enumerate(zip(files, sizes, strict=True))
+        for group in range(len(of_file))
+    ]
     blocks = min(len(fragments), _MAX_BLOCKS)
     dataset = ray.data.from_items(fragments, override_num_blocks=blocks).map_batches(
         _read_fragments,
         batch_size=None,
         batch_format="pyarrow",
-        fn_kwargs={"columns": columns, "convert": convert},
+        fn_kwargs={"columns": columns, "convert": convert, "side": side, "form": form},
     )
     return dataset, rows
 
 
-def is_csv(file: str) -> bool:
-    """Whether a file is CSV, by its name."""
-    return file.endswith(_CSV)
-
-
 def _read_fragments(
-    fragments: pa.Table, columns: list[str], convert: Callable[[pa.Table, Place], pa.Table]
+    fragments: pa.Table, columns: list[str], convert: Convert, side: SideFiles | None, form: CsvFormat
 ) -> Iterator[pa.Table]:
     for fragment in fragments.to_pylist():
-        row = fragment["first"]
-        for table in batches(fragment["file"], columns, fragment["group"]):
-            yield convert(table, Place(fragment["file"], fragment["number"], row))
-            row += table.num_rows
+        name = f"{fragment['number']:05d}-{fragment['group'] + 1:05d}"
+        place = Place(fragment["file"], fragment["number"], fragment["first"])
+        with side.part(name) if side else nullcontext() as part:
+            if is_csv(place.file):
+                for table, here in _csv_batches(place, columns, part, form):
+                    yield clean(table, here, convert, part)
+                continue
+            row = place.first_row
+            for table in batches(place.file, columns, fragment["group"]):
+                yield clean(table, Place(place.file, place.number, row), convert, part)
+                row += table.num_rows
 
 
-def batches(file: str, columns: list[str], group: int | None) -> Iterator[pa.Table]:
-    """Tables of at most some ten thousand rows; the columns of CSV are text, as they are written."""
+def batches(file: str, columns: list[str], group: int | None, form: CsvFormat = CsvFormat()) -> Iterator[pa.Table]:
+    """Tables of at most some ten thousand rows; the columns of CSV are text, as they are written.
+
+    `group`: a row group of Parquet, or None for all. Raises `UserError` for a CSV line of too few or too many values.
+    """
+    if is_csv(file):
+        for table, _ in _csv_batches(Place(file, 0), columns, None, form):
+            yield table
+        return
+    here = partition_values(file)
     system, path = storage.filesystem(file)
-    with _readable(file):
-        if not is_csv(file):
-            with system.open_input_file(path) as stream:
-                parquet = pq.ParquetFile(stream)
-                groups = list(range(parquet.num_row_groups)) if group is None else [group]
-                for batch in parquet.iter_batches(_BATCH, row_groups=groups, columns=columns, use_threads=False):
-                    yield pa.Table.from_batches([batch])
-                if not groups:
-                    yield parquet.schema_arrow.empty_table().select(columns)
-            return
-        options = csv.ConvertOptions(
-            include_columns=columns,
-            column_types=dict.fromkeys(columns, pa.string()),
-            null_values=[""],
-            strings_can_be_null=True,
+    with _readable(file), system.open_input_file(path) as stream:
+        parquet = pq.ParquetFile(stream)
+        groups = list(range(parquet.num_row_groups)) if group is None else [group]
+        own = set(parquet.schema_arrow.names)
+        inside = [name for name in columns if name in own or name not in here]
+        for batch in parquet.iter_batches(_BATCH, row_groups=groups, columns=inside, use_threads=False):
+            yield _with_partition(pa.Table.from_batches([batch]), columns, here)
+        if not groups:
+            yield _with_partition(parquet.schema_arrow.empty_table().select(inside), columns, here)
+
+
+def _csv_batches(
+    place: Place, columns: list[str], part: Part | None, form: CsvFormat
+) -> Iterator[tuple[pa.Table, Place]]:
+    """Tables and where they stand; lines of another number of values go to `part`, or end in a `UserError`."""
+    file, here = place.file, partition_values(place.file)
+    own = _own_schema(file, form).names if here else columns
+    inside = [name for name in columns if name in own]
+    lines: list[csv.InvalidRow] = []  # appended to while pyarrow reads ahead
+    reported = first = 0
+
+    def skip(line: csv.InvalidRow) -> str:
+        lines.append(line)
+        return "skip"
+
+    system, path = storage.filesystem(file)
+    with _readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skip, inside) as reader:
+        for batch in reader:
+            known = len(lines)
+            _refuse_lines(lines[reported:known], place, part, form)
+            reported = known
+            rows = _rows_beside(first, batch.num_rows, np.array([form.row(line) for line in lines[:known]], np.int64))
+            yield _with_partition(pa.Table.from_batches([batch]), columns, here), replace(place, rows=rows)
+            first = int(rows[-1]) + 1 if len(rows) else first
+        _refuse_lines(lines[reported:], place, part, form)
+
+
+def _rows_beside(first: int, count: int, taken: np.ndarray) -> np.ndarray:
+    """The `count` smallest numbers from `first` on that are not `taken` (int64, ascending)."""
+    taken = taken[taken >= first]
+    return np.setdiff1d(np.arange(first, first + count + len(taken)), taken, assume_unique=True)[:count]
+
+
+def _refuse_lines(lines: list[csv.InvalidRow], place: Place, part: Part | None, form: CsvFormat) -> None:
+    for line in lines:
+        reason = Reason(
+            column="",
+            expected=f"{line.expected_columns} in every line",
+            rows=1,
+            number=place.number,
+            file=place.file,
+            row=form.row(line) + 1,
+            found=f"found {line.actual_columns} values ({line.text[:80]})",
         )
-        with (
-            system.open_input_stream(path) as stream,
-            csv.open_csv(stream, _ONE_THREAD, convert_options=options) as reader,
-        ):
-            for batch in reader:
-                yield pa.Table.from_batches([batch])
+        if part is None:
+            raise UserError(str(reason))
+        part.add(reason, [reason.row], [line.text], [line.text])
+
+
+def _with_partition(table: pa.Table, columns: list[str], values: dict[str, str | None]) -> pa.Table:
+    for name in columns:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([values[name]] * table.num_rows, pa.string()))
+    return table
 
 
 def _row_groups(file: str) -> list[int]:
@@ -124,17 +232,17 @@ def _row_groups(file: str) -> list[int]:
     return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
 
-def _guess_rows(file: str) -> int:
+def _guess_rows(file: str, form: CsvFormat) -> int:
     """Rows of a CSV file, by those of its first block; 0 for a header alone."""
     system, path = storage.filesystem(file)
     size = system.get_file_info(path).size
-    with (
-        _readable(file),
-        system.open_input_stream(path) as stream,
-        csv.open_csv(stream, _ONE_THREAD) as reader,
-    ):
+    with _readable(file), system.open_input_stream(path) as stream, form.open(stream, file, _ignore) as reader:
         rows = next((batch.num_rows for batch in reader), 0)
     return rows * max(1, size // _BLOCK_BYTES)
+
+
+def _ignore(line: csv.InvalidRow) -> str:
+    return "skip"
 
 
 @contextmanager

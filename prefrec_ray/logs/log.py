@@ -38,6 +38,8 @@ class Log:
     categories: Mapping[str, tuple[str, ...]] | None = None  # all that a feature can be; None: what the users show
     items: pa.Table | None = None  # item_id, embedding (fixed_size_list<float32>), in [-1, 1]
     labels: Callable[[np.ndarray], Labels] | None = None  # of ascending item ids; without `items` they help to embed
+    files: tuple[str, ...] = ()  # whose rows `order` numbers (logs.contract): errors name them
+    unique_rows: bool = False  # whether rows that are equal in all columns but `order` break the contract
     one_request_a_moment: bool = False  # whether the rows of one user and time are one request
     given_sessions: bool = False  # whether session_id rules, instead of the gap
     has_reward: bool = False  # whether there is a hand-made reward, kept out of the state

@@ -7,6 +7,7 @@ import pyarrow as pa
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.canonical import ColumnMap
+from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.fragments import list_inputs, read
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import SimulatorSource
@@ -15,8 +16,8 @@ from prefrec_ray.logs.tables import item_table, user_table
 SCHEMA_VERSION = 1
 
 
-def open_simulator(source: SimulatorSource) -> Log:
-    """Raises `UserError` where there is no log folder, or one of another schema version."""
+def open_simulator(source: SimulatorSource, side: SideFiles | None = None) -> Log:
+    """Bad rows go to `side`. Raises `UserError` where there is no log folder, or one of another schema version."""
     folder = storage.absolute(source.path)
     about = storage.join(folder, "log.json")
     if not storage.exists(about):
@@ -31,7 +32,8 @@ def open_simulator(source: SimulatorSource) -> Log:
         feedback={name: name for name in log["feedback"]},
         reward=log["reward"],
     )
-    interactions, rows = read(list_inputs(storage.join(folder, "interactions")), columns.columns, columns)
+    files = list_inputs(storage.join(folder, "interactions"))
+    interactions, rows = read(files, columns.columns, columns, side)
     features = {name: tuple(categories) for name, categories in log["user_features"].items()}
     return Log(
         interactions=interactions,
@@ -40,6 +42,7 @@ def open_simulator(source: SimulatorSource) -> Log:
         users=user_table(storage.join(folder, "users.parquet"), "user_id", list(features), pa.int64()),
         categories=features,
         items=item_table(storage.join(folder, "items.parquet"), "item_id", "embedding", pa.int64()),
+        files=tuple(files),
         has_reward=log["reward"] is not None,
         world=log["world"],
     )

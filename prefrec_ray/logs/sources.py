@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from zoneinfo import available_timezones
 
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
@@ -41,37 +42,69 @@ class ItemsTable(Settings):
     embedding: str | Annotated[list[str], Field(min_length=1)]
 
 
-class FilesSource(Settings):
-    """Parquet or CSV files (`path`: a file, or a folder of them, read in the order of their names) and their columns.
+class Feedback(Settings):
+    """A column of feedback and what its numbers mean, which decides how they are checked and scaled.
 
-    `time_unit` is needed where times are numbers; text is ISO 8601, and timestamps of Parquet know their own. Naive
-    times are UTC. `feedback` is a list of columns, or a mapping from names of your own to columns.
+    `missing` stands where the log has nothing; without it every row needs a number.
+    """
+
+    column: str
+    kind: Literal["number", "binary", "count", "seconds", "ratio"] = "number"
+    missing: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class FilesSource(Settings):
+    """Parquet or CSV files and their columns; docs/data.md says what each key means.
+
+    `path`: a file, a folder and all below it, a glob, or a list of them. `time_unit` is needed where times are numbers;
+    text is ISO 8601 or as `time_format` says (strftime), and timestamps of Parquet know their own unit. Times that name
+    no zone are of `time_zone`. `feedback` is a list of columns, or a mapping from names of your own to columns, or to
+    `Feedback`. `column_names` are those of CSV files without a header.
     """
 
     kind: Literal["files"]
-    path: str
+    path: str | Annotated[list[str], Field(min_length=1)]
     user: str
     item: str
     time: str
     time_unit: TimeUnit | None = None
+    time_zone: str | None = None
+    time_format: str | None = None
     session: str | None = None
     dwell: str | None = None
     dwell_unit: Literal["s", "ms"] = "ms"
-    feedback: dict[str, str] = Field(default_factory=dict)
+    feedback: dict[str, Feedback] = Field(default_factory=dict)
     reward: str | None = None
     users: UsersTable | None = None
     items: ItemsTable | None = None
+    duplicates: Literal["refuse", "keep"] = "refuse"  # rows that are equal in all of these columns
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    column_names: Annotated[list[str], Field(min_length=1)] | None = None
 
     @field_validator("feedback", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
-        return {str(name): name for name in value} if isinstance(value, list) else value
+        if isinstance(value, list):
+            value = {str(name): name for name in value}
+        if not isinstance(value, dict):
+            return value
+        return {str(name): {"column": one} if isinstance(one, str) else one for name, one in value.items()}
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_exists(cls, value: str | None) -> str | None:
+        if value is not None and value not in available_timezones():
+            raise ValueError("expected a time zone of the IANA data base, as in Europe/Paris")
+        return value
 
     @model_validator(mode="after")
-    def _names_are_free(self) -> FilesSource:
+    def _makes_sense(self) -> FilesSource:
         for name in self.feedback:
             if name in RESERVED:
                 raise ValueError(f"feedback '{name}': this name is taken; map another name to the column")
+        for key in ("time_zone", "time_format"):
+            if getattr(self, key) is not None and self.time_unit not in (None, "iso"):
+                raise ValueError(f"{key} is for times that are no numbers; leave out time_unit, or {key}")
         return self
 
 

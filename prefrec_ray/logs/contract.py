@@ -1,0 +1,221 @@
+"""The contract of a log: where its rows stand, and what becomes of those that break it.
+
+A reader converts a table of rows at a time and raises `BadRows` for all rows that one column makes unusable. `clean`
+then leaves these rows out and converts the rest; `SideFiles` counts them, keeps the first of each kind, and writes
+them to files of their own where they are dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+
+#: Files are numbered from 0 in their order; a row's place in the log is file * 2^40 + row.
+ROWS_OF_FILE = 1 << 40
+_SIDE_SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),
+        ("row", pa.int64()),  # from 1, without the header
+        ("column", pa.string()),
+        ("reason", pa.string()),
+        ("value", pa.string()),
+        ("raw", pa.string()),  # the columns that were read, as JSON
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a table of rows stands in the log: its rows follow `first_row` (from 0), or are `rows` of the file."""
+
+    file: str
+    number: int  # of the file
+    first_row: int = 0
+    rows: np.ndarray | None = None
+
+    def row_numbers(self, count: int) -> np.ndarray:
+        """The rows of the file, int64 from 0, that `count` rows of the table are."""
+        return self.first_row + np.arange(count) if self.rows is None else self.rows
+
+    def order(self, count: int) -> np.ndarray:
+        """The places in the log, int64, of `count` rows of the table."""
+        return self.number * ROWS_OF_FILE + self.row_numbers(count)
+
+    def problem(self, column: str, row: int, found: str, expected: str) -> UserError:
+        """The error for one `row` of the table; users count rows from 1."""
+        number = self.first_row + row if self.rows is None else int(self.rows[row])
+        return UserError(_line(self.file, column, number + 1, found, expected))
+
+
+class BadRows(UserError):
+    """Rows of a table (ascending, at least one) that one column makes unusable; as an error it names the first."""
+
+    def __init__(self, place: Place, column: str, rows: np.ndarray, found: str, expected: str) -> None:
+        super().__init__(str(place.problem(column, int(rows[0]), found, expected)))
+        self.place, self.column, self.rows, self.found, self.expected = place, column, rows, found, expected
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UserError, (str(self),)  # to other processes it is its message
+
+
+@dataclass(frozen=True)
+class Reason:
+    """How many rows break the contract in one way, and the first of them. `number` is that of its file."""
+
+    column: str
+    expected: str
+    rows: int
+    number: int
+    file: str
+    row: int
+    found: str
+
+    def merge(self, other: Reason) -> Reason:
+        """Both together."""
+        first = min(self, other, key=lambda reason: (reason.number, reason.row))
+        return replace(first, rows=self.rows + other.rows)
+
+    def __str__(self) -> str:
+        return _line(self.file, self.column, self.row, self.found, self.expected)
+
+
+class Part:
+    """The bad rows of one piece of a log, written as they come."""
+
+    def __init__(self, uri: str | None) -> None:
+        self._uri = uri
+        self._writer: pq.ParquetWriter | None = None
+        self.reasons: dict[tuple[str, str], Reason] = {}
+
+    def reject(self, table: pa.Table, bad: BadRows) -> None:
+        """Takes the rows `bad.rows` of `table`, which stands at `bad.place`."""
+        place, numbers = bad.place, bad.place.row_numbers(table.num_rows)[bad.rows] + 1
+        reason = Reason(bad.column, bad.expected, len(numbers), place.number, place.file, int(numbers[0]), bad.found)
+        rows = table.take(pa.array(bad.rows)).to_pylist() if self._uri else []
+        self.add(reason, numbers, [row.get(bad.column) for row in rows], rows)
+
+    def add(self, reason: Reason, numbers: Sequence[int] | np.ndarray, values: list[Any], raw: list[Any]) -> None:
+        """Takes rows of one file: their numbers (from 1), the bad values, and all that was read of them."""
+        key = (reason.column, reason.expected)
+        self.reasons[key] = self.reasons[key].merge(reason) if key in self.reasons else reason
+        if self._uri is None:
+            return
+        side = {
+            "file": [reason.file] * len(raw),
+            "row": numbers,
+            "column": [reason.column] * len(raw),
+            "reason": [f"expected {reason.expected}"] * len(raw),
+            "value": [None if value is None else str(value) for value in values],
+            "raw": [json.dumps(row, ensure_ascii=False, default=str) for row in raw],
+        }
+        if self._writer is None:
+            system, path = storage.filesystem(self._uri)
+            self._writer = pq.ParquetWriter(path, _SIDE_SCHEMA, filesystem=system)
+        self._writer.write_table(pa.table(side, schema=_SIDE_SCHEMA))
+
+    def close(self) -> None:
+        """Ends the file, if there is one."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+@dataclass(frozen=True)
+class SideFiles:
+    """Where bad rows go while a data set is made: their numbers below `folder`/work, they themselves (where they are
+    dropped) to `folder`/dropped/part-*.parquet. Parts have names of their own, so that a task may run twice."""
+
+    folder: str
+    keep_rows: bool
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[Part]:
+        """Takes the bad rows of one piece of the log."""
+        part = Part(storage.join(self._rows, f"part-{name}.parquet") if self.keep_rows else None)
+        try:
+            yield part
+        finally:
+            part.close()
+        if part.reasons:
+            reasons = [asdict(reason) for reason in part.reasons.values()]
+            storage.write_json(storage.join(self._reasons, f"{name}.json"), reasons)
+
+    def make_folders(self) -> None:
+        """Makes the folders; `remove_empty` removes the one that stays where nothing was dropped."""
+        storage.make_folder(self._reasons)
+        if self.keep_rows:
+            storage.make_folder(self._rows)
+
+    def remove_empty(self) -> None:
+        """Removes the folder of dropped rows if there are none."""
+        if not storage.list_files(self._rows):
+            storage.remove(self._rows)
+
+    def reasons(self) -> list[Reason]:
+        """All kinds of bad rows so far, in the order of their first rows."""
+        merged: dict[tuple[str, str], Reason] = {}
+        for file in storage.list_files(self._reasons, ".json"):
+            for value in storage.read_json(file):
+                reason = Reason(**value)
+                key = (reason.column, reason.expected)
+                merged[key] = merged[key].merge(reason) if key in merged else reason
+        return sorted(merged.values(), key=lambda reason: (reason.number, reason.row, reason.column))
+
+    def check(self) -> None:
+        """Raises `UserError` if rows are bad and not to be dropped: the first of them, and how many there are."""
+        reasons = [] if self.keep_rows else self.reasons()
+        if reasons:
+            raise UserError(f"{reasons[0]}{_more(reasons)}")
+
+    @property
+    def _rows(self) -> str:
+        return storage.join(self.folder, "dropped")
+
+    @property
+    def _reasons(self) -> str:
+        return storage.join(self.folder, "work", "reasons")
+
+
+def clean(
+    table: pa.Table, place: Place, convert: Callable[[pa.Table, Place], pa.Table], part: Part | None = None
+) -> pa.Table:
+    """`convert(table, place)` of the rows that keep the contract; each of the others is given to `part` once.
+
+    Without `part` the first bad row is a `UserError`.
+    """
+    while True:
+        try:
+            return convert(table, place)
+        except BadRows as bad:
+            if part is None:
+                raise UserError(str(bad)) from bad
+            part.reject(table, bad)
+            keep = np.ones(table.num_rows, dtype=bool)
+            keep[bad.rows] = False
+            place = replace(place, rows=place.row_numbers(table.num_rows)[keep])
+            table = table.filter(pa.array(keep))
+
+
+def _more(reasons: list[Reason]) -> str:
+    total = sum(reason.rows for reason in reasons)
+    if total == 1:
+        return ""
+    like_it = f"; {reasons[0].rows:,} rows like it" if reasons[0].rows > 1 else ""
+    if len(reasons) == 1:
+        return f"{like_it} (--on-error drop leaves them out)"
+    kinds = ", ".join(f"'{reason.column}' {reason.rows:,}" for reason in reasons)
+    return f"{like_it}; {total:,} bad rows in all (by column: {kinds}; --on-error drop leaves them out)"
+
+
+def _line(file: str, column: str, row: int, found: str, expected: str) -> str:
+    where = f"column '{column}', " if column else ""
+    return f"{file}: {where}row {row}: {found}; expected {expected}"

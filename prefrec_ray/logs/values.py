@@ -1,0 +1,101 @@
+"""Ids and numbers as they are written -> int64, text and float64; all rows of a column that are none at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prefrec_ray.logs.contract import BadRows, Place
+
+#: What can be a number at all; whether it is one (in range) is left to Arrow.
+_LIKE = {
+    pa.int64(): r"^-?(\d+|0[xX][0-9a-fA-F]+)$",
+    pa.float64(): r"^(?i)[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan(\(.*\))?)$",
+}
+
+
+def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) -> pa.ChunkedArray:
+    """Ids as int64 or string. Raises `BadRows`."""
+    refuse(column.is_null().to_numpy(), place, name, lambda row: "no id", "one in every row")
+    return cast(column, kind, place, name, "an integer id" if kind == pa.int64() else "text")
+
+
+def to_numbers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
+    """float64 [n], NaN for null; booleans, and the words true and false, are 1 and 0. Raises `BadRows`."""
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    if is_text(column.type):
+        try:
+            return column.cast(pa.float64()).to_numpy()
+        except pa.ArrowInvalid:
+            column = _words_as_digits(column)
+    return cast(column, pa.float64(), place, name, "a number").to_numpy()
+
+
+def finite(values: np.ndarray, place: Place, name: str) -> np.ndarray:
+    """`values`, all of them finite. Raises `BadRows`."""
+    refuse(~np.isfinite(values), place, name, lambda row: f"found {word(values[row])}", "a finite number")
+    return values
+
+
+def refuse(bad: np.ndarray, place: Place, name: str, found: Callable[[int], str], expected: str) -> None:
+    """Raises `BadRows` for the rows where `bad` (bool [n]) is true; `found(row)` words what stands in the first."""
+    if bad.any():
+        rows = np.flatnonzero(bad)
+        raise BadRows(place, name, rows, found(int(rows[0])), expected)
+
+
+def cast(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str, expected: str) -> pa.ChunkedArray:
+    """`column` as `kind`. Raises `BadRows` for the rows that are none."""
+    try:
+        return column.cast(kind)
+    except pa.ArrowInvalid as error:
+        rows = failing_rows(column, kind, _LIKE.get(kind))
+        raise BadRows(place, name, rows, f"found {word(column[int(rows[0])].as_py())}", expected) from error
+
+
+def failing_rows(column: pa.ChunkedArray, kind: pa.DataType, like: str | None) -> np.ndarray:
+    """The rows, ascending, whose cast to `kind` fails. Text that is not `like` (a regular expression) does for sure;
+    the rest is found by halving, so that a few bad rows among many cost a few casts."""
+    surely = np.zeros(len(column), dtype=bool)
+    if like is not None and is_text(column.type):
+        surely = ~pc.match_substring_regex(column, like).fill_null(True).to_numpy().astype(bool)
+    rest = np.flatnonzero(~surely)
+    values = column.take(pa.array(rest)).combine_chunks()
+    values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values
+    failing, pending = [], [(0, len(rest))] if len(rest) else []
+    while pending:
+        first, size = pending.pop()
+        try:
+            values.slice(first, size).cast(kind)
+        except pa.ArrowInvalid:
+            if size == 1:
+                failing.append(rest[first])
+            else:
+                half = size // 2
+                pending += [(first, half), (first + half, size - half)]
+    return np.sort(np.concatenate([np.flatnonzero(surely), np.array(failing, dtype=np.int64)]))
+
+
+def word(value: object) -> str:
+    """How an error calls what it found."""
+    if isinstance(value, float) and np.isnan(value):
+        return "NaN or nothing"
+    if isinstance(value, float) and np.isinf(value):
+        return "infinity"
+    return repr(value)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column is text."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _words_as_digits(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    lower = pc.utf8_lower(column)
+    for text, digit in (("true", "1"), ("false", "0")):
+        column = pc.if_else(pc.fill_null(pc.equal(lower, text), False), digit, column)
+    return column
