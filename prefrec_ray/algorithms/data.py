@@ -12,6 +12,7 @@ from ray.rllib.offline.offline_data import OfflineData
 from prefrec_ray.algorithms.batches import LANES, PreferencePlan, TransitionPlan, batches_per_pass
 from prefrec_ray.algorithms.preferences import load_buffer
 from prefrec_ray.algorithms.schedule import Position, Schedule
+from prefrec_ray.complete import check_complete
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 
@@ -56,6 +57,7 @@ def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedDa
     """
     dataset = PreparedDataset.open(str(config.input_))
     if same is None:
+        check_complete(dataset)
         shards, sizes = _load_shards(dataset)
         same = LoadedData(shards, sizes, _probe_states.remote(dataset.uri))
         # All is read before the learners exist: they may take the last processors, and reading would never begin.

@@ -1,0 +1,62 @@
+"""Whether a prepared data set is complete: every file is there, and holds the rows that the metadata says."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+
+#: Footers are small: waiting for storage is what takes time.
+_THREADS = 16
+_AGAIN = "make the data set again by `prefrec prepare`"
+
+
+def check_complete(dataset: PreparedDataset) -> None:
+    """Reads the footers of all files. Raises `UserError` for a missing or damaged file and for other numbers of rows,
+    and where the metadata contradicts itself.
+    """
+    about, metadata = dataset.path("metadata.json"), dataset.metadata
+    try:
+        widths = {dataset.state.width, len(dataset.normaliser.mean), len(dataset.normaliser.std), metadata.state_dim}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{about}: state or normaliser is damaged ({error}); {_AGAIN}") from error
+    if len(widths) > 1:
+        raise UserError(
+            f"{about}: state_dim {metadata.state_dim}; expected the width of state and normaliser; {_AGAIN}"
+        )
+    for folder, rows in _expected_rows(metadata.counts).items():
+        _check_rows(dataset, folder, rows)
+    if not storage.exists(dataset.path("items.parquet")):
+        raise UserError(f"{dataset.path('items.parquet')}: no such file in the data set; {_AGAIN}")
+
+
+def _expected_rows(counts: dict[str, dict[str, int]]) -> dict[tuple[str, ...], int]:
+    if not counts:
+        return {}
+    requests = {("requests", split): of_split["requests"] for split, of_split in counts.items()}
+    sessions = sum(of_split["sessions"] for of_split in counts.values())
+    return {("sessions",): sessions, **requests, ("transitions",): counts["train"]["transitions"]}
+
+
+def _check_rows(dataset: PreparedDataset, folder: tuple[str, ...], expected: int) -> None:
+    files = dataset.files(*folder)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = sum(pool.map(_rows, files))
+    if found != expected:
+        raise UserError(
+            f"{dataset.path(*folder)}: {found:,} rows in {len(files)} files; expected {expected:,} as in metadata.json: "
+            f"{_AGAIN}"
+        )
+
+
+def _rows(file: str) -> int:
+    system, path = storage.filesystem(file)
+    try:
+        return pq.read_metadata(path, filesystem=system).num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{file}: not readable as Parquet ({str(error).splitlines()[0]}); {_AGAIN}") from error
