@@ -38,9 +38,12 @@ def check_complete(dataset: PreparedDataset) -> None:
 def _expected_rows(counts: dict[str, dict[str, int]]) -> dict[tuple[str, ...], int]:
     if not counts:
         return {}
-    requests = {("requests", split): of_split["requests"] for split, of_split in counts.items()}
-    sessions = sum(of_split["sessions"] for of_split in counts.values())
-    return {("sessions",): sessions, **requests, ("transitions",): counts["train"]["transitions"]}
+    expected: dict[tuple[str, ...], int] = {
+        ("requests", split): of_split["requests"] for split, of_split in counts.items()
+    }
+    expected[("sessions",)] = sum(of_split["sessions"] for of_split in counts.values())
+    expected[("transitions",)] = counts["train"]["transitions"]
+    return expected
 
 
 def _check_rows(dataset: PreparedDataset, folder: tuple[str, ...], expected: int) -> None:
@@ -49,7 +52,7 @@ def _check_rows(dataset: PreparedDataset, folder: tuple[str, ...], expected: int
         found = sum(pool.map(_rows, files))
     if found != expected:
         raise UserError(
-            f"{dataset.path(*folder)}: {found:,} rows in {len(files)} files; expected {expected:,} as in metadata.json: "
+            f"{dataset.path(*folder)}: {found:,} rows in {len(files)} files; expected {expected:,} (metadata.json); "
             f"{_AGAIN}"
         )
 
