@@ -48,6 +48,9 @@ class OfflineAlgorithm(Algorithm):
             losses = self._train(position)
             per_update, rate = self.offline_data.batch_size, "transitions_per_second"
         seconds = time.perf_counter() - start
+        busy = losses.pop("time/learner_seconds", None)
+        if busy is not None:
+            losses["time/learner_idle_share"] = max(0.0, 1 - busy / seconds)
         self._report = {**losses, rate: position.count * per_update / seconds, **self._place(position)}
         self._report |= self._diagnose()
 
@@ -93,7 +96,7 @@ class OfflineAlgorithm(Algorithm):
         return {
             f"{group}/{name}": float(value)
             for group, values in found.items()
-            if group in ("losses", "reward", "values")
+            if group in ("losses", "reward", "values", "time")
             for name, value in values.items()
         }
 

@@ -7,10 +7,11 @@ the N parts is the very batch that a single learner would have had.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
@@ -22,6 +23,8 @@ from prefrec_ray.algorithms.preferences import PreferenceBuffer
 from prefrec_ray.dataset import tensor
 
 LANES = 8
+
+Value = TypeVar("Value")
 
 _COLUMNS = {"obs": Columns.OBS, "action": Columns.ACTIONS, "next_obs": Columns.NEXT_OBS, "reward": Columns.REWARDS}
 
@@ -65,6 +68,24 @@ class TransitionPlan:
             {name: values[:each] for name, values in _arrays(ray.get(refs[0])).items()} for _, refs, _ in self.lanes
         ]
         return {name: torch.from_numpy(np.concatenate([part[name] for part in found])).to(device) for name in found[0]}
+
+
+class Stopwatch:
+    """Time spent waiting for the next value of an iterator, in `seconds`."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def over(self, values: Iterator[Value]) -> Iterator[Value]:
+        """The same values."""
+        while True:
+            start = time.perf_counter()
+            try:
+                value = next(values)
+            except StopIteration:
+                return
+            self.seconds += time.perf_counter() - start
+            yield value
 
 
 class _LaneOrder:

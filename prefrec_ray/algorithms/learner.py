@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.batches import PreferencePlan
+from prefrec_ray.algorithms.batches import PreferencePlan, Stopwatch
 from prefrec_ray.algorithms.data import LearnerPlan
 from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.module import OfflineModule
@@ -91,6 +92,7 @@ class OfflineLearner(TorchLearner):
     def update(self, *, training_data: Any, timesteps: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         """Runs the mini-batches of the `LearnerPlan` in `training_data.data_iterators`; returns RLlib's metrics."""
         self._check_is_built()
+        begin = time.perf_counter()
         (plan,) = training_data.data_iterators
         self.before_gradient_based_update(timesteps=timesteps or {})
         if plan.refresh_reward_scale:
@@ -98,13 +100,17 @@ class OfflineLearner(TorchLearner):
         buffer = plan.preferences.load() if plan.preferences is not None else None
         totals: list[dict[str, Tensor]] = []
         self._transitions = plan.transitions
-        for index, batch in enumerate(plan.transitions.batches(self.device)):
+        waited = Stopwatch()
+        for index, batch in enumerate(waited.over(plan.transitions.batches(self.device))):
             self.update_index = plan.transitions.first + index
             if plan.preferences is not None:
                 batch["preferences"] = (buffer, plan.preferences.rows(index))
             totals.append(self._update({DEFAULT_MODULE_ID: batch})[1])
         self.after_gradient_based_update(timesteps=timesteps or {})
         self._log(totals)
+        seconds = time.perf_counter() - begin
+        for name, value in (("data_wait_share", waited.seconds / seconds), ("learner_seconds", seconds)):
+            self.metrics.log_value((DEFAULT_MODULE_ID, "time", name), value, window=1)
         return self.metrics.reduce()
 
     def _update(self, batch: dict[str, Any]) -> tuple[Any, Any, Any]:

@@ -6,6 +6,7 @@ RUN/config.json  RUN/progress.csv  RUN/result.json  RUN/checkpoint_000012/  RUN/
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from prefrec_ray.algorithms.algorithm import OfflineAlgorithm, on_each_learner
 from prefrec_ray.algorithms.checkpoints import best_checkpoint, checkpoints, latest_checkpoint, save_checkpoint
 from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.export import export_policy, policy_of
+from prefrec_ray.algorithms.monitoring import publish
 from prefrec_ray.algorithms.settings import RLLIB_KEYS, TrainSettings, build_config, training_keys
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
@@ -27,6 +29,8 @@ COLUMNS = (
     "updates",
     "transitions_per_second",
     "pairs_per_second",
+    "time/data_wait_share",
+    "time/learner_idle_share",
     "time_total_s",
     "losses/reward_loss",
     "losses/value_loss",
@@ -101,6 +105,7 @@ def train(
             write_rows(output, rows)
             if last or algorithm.iteration % settings.checkpoint_every == 0 or row.get(SCORES[0]) is not None:
                 save_checkpoint(algorithm, output, settings.keep_checkpoints, row.get(SCORES[0]))
+            publish(row, posixpath.basename(output.rstrip("/")), settings.method, settings.task)
             if progress is not None:
                 progress(row)
     finally:

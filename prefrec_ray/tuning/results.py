@@ -22,7 +22,13 @@ from prefrec_ray.tuning.settings import TuneSettings
 from prefrec_ray.tuning.space import train_settings
 
 #: Columns that differ from run to run: the last ones of the table.
-CLOCK = ("transitions_per_second", "pairs_per_second", "time_total_s")
+CLOCK = (
+    "transitions_per_second",
+    "pairs_per_second",
+    "time/data_wait_share",
+    "time/learner_idle_share",
+    "time_total_s",
+)
 
 _STATES = {"TERMINATED": "stopped", "ERROR": "failed"}
 

@@ -10,6 +10,7 @@ from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.monitoring import publish
 from prefrec_ray.algorithms.run import SCORES, flatten, policy_now
 from prefrec_ray.algorithms.settings import build_config
 from prefrec_ray.tuning.settings import TuneSettings
@@ -52,7 +53,7 @@ class SweepTrial(tune.Trainable):
         built = plan.shared.give(build_config(run, plan.dataset))
         if plan.settings.resources.gpus and not built.num_learners:
             built.learners(num_gpus_per_learner=plan.settings.resources.gpus)
-        self.task = run.task
+        self.name, self.method, self.task = config["trial"]["name"], run.method, run.task
         self.algorithm: OfflineAlgorithm = built.build_algo()
 
     def step(self) -> dict[str, Any]:
@@ -68,6 +69,7 @@ class SweepTrial(tune.Trainable):
             row |= dict.fromkeys(SCORES)
             if self.plan.judge.due(row["training_iteration"], finished):
                 row |= self.plan.judge.scores(policy_now(self.algorithm), self.task)
+        publish(row, self.name, self.method, self.task)
         row = {name: math.nan if value is None else value for name, value in row.items()}
         return {**row, "finished": finished, "done": finished}
 

@@ -1,4 +1,4 @@
-"""python train_until_killed.py SETTINGS.json-text DATASET RUN: starts a run, or goes on with it; says when it begins."""
+"""python train_until_killed.py SETTINGS.json-text DATASET RUN: starts a run or goes on with it; says when it begins."""
 
 import json
 import sys

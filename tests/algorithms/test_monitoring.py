@@ -1,0 +1,47 @@
+"""Operators see a run: gauges on the node's Prometheus endpoint, lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from urllib.request import urlopen
+
+import pytest
+import ray
+
+from prefrec_ray.algorithms.monitoring import publish
+
+ROW = {"updates": 40, "phase": "train", "losses/qf_loss": 0.125, "values/v_mean": None, "time/data_wait_share": 0.03}
+
+
+def test_rows_become_gauges(ray_session: None) -> None:
+    publish(ROW, "run7", "TD3_BC", "depth")
+    (node,) = ray.nodes()
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        with urlopen(address, timeout=10) as answer:
+            text = answer.read().decode()
+        found = {line.split("{")[0]: line for line in text.splitlines() if 'run="run7"' in line}
+        # Ray puts its own name before those of applications.
+        if "ray_prefrec_losses_qf_loss" in found:
+            break
+        time.sleep(0.5)
+    assert float(found["ray_prefrec_losses_qf_loss"].split()[-1]) == 0.125
+    assert float(found["ray_prefrec_updates"].split()[-1]) == 40
+    assert 'method="TD3_BC"' in found["ray_prefrec_updates"]
+    assert 'task="depth"' in found["ray_prefrec_updates"]
+    assert not any("phase" in name or "v_mean" in name for name in found)
+
+
+def test_lines_of_json_only_when_asked_for(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(ROW, "run8", "IL", "depth")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("PREFREC_LOG", "json")
+    publish(ROW, "run8", "IL", "depth")
+    line = json.loads(capsys.readouterr().err)
+    assert abs(line.pop("time") - time.time()) < 60
+    expected = {name: value for name, value in ROW.items() if value is not None}
+    assert line == {"event": "iteration", "run": "run8", "method": "IL", "task": "depth", **expected}
