@@ -57,6 +57,11 @@ class Place:
         return UserError(_line(self.file, column, number + 1, found, expected))
 
 
+def place_of(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the files and the rows in them (from 1) of places in the log."""
+    return order // ROWS_OF_FILE, order % ROWS_OF_FILE + 1
+
+
 class BadRows(UserError):
     """Rows of a table (ascending, at least one) that one column makes unusable; as an error it names the first."""
 
