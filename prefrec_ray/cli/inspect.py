@@ -1,0 +1,93 @@
+"""`prefrec inspect`: what a log or a data set holds, before anything is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.table import Table
+
+from prefrec_ray.cli.console import console
+from prefrec_ray.errors import UserError
+
+_PIPE_WIDTH = 150
+
+
+def command(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATH]...", help="Logs (files, folders, globs), or one prepared data set."),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", metavar="CONFIG", help="Look at the log of this YAML's section `prepare` instead."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="FILE.yaml", help="Write the proposed YAML to this file.")
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="RUN", help="With a data set: a run, whose reward is held against the teachers."),
+    ] = None,
+) -> None:
+    """Look at a log (columns, sessions, levels; proposes the YAML), or at a data set (counts, teachers)."""
+    from prefrec_ray import storage
+
+    paths = paths or []
+    if bool(paths) == bool(config):
+        raise UserError("expected PATH, or --config with a YAML that says where the log is (one of the two)")
+    is_dataset = len(paths) == 1 and storage.exists(storage.join(paths[0], "metadata.json"))
+    if run and not is_dataset:
+        raise UserError(f"--run: {paths[0] if paths else config} is no prepared data set")
+    if output and (is_dataset or config):
+        raise UserError("--output: a YAML is proposed for raw logs only, given by their PATH")
+    if output and storage.exists(output):
+        raise UserError(f"{output}: already exists; choose another file or remove this one")
+    if is_dataset:
+        _show_dataset(paths[0], run)
+    else:
+        _show_log(paths, config, output)
+
+
+def _show_dataset(uri: str, run: str | None) -> None:
+    from prefrec_ray.cli.inspect_tables import dataset_tables, teacher_tables
+    from prefrec_ray.dataset import PreparedDataset
+    from prefrec_ray.inspection.teachers import diagnose_dataset
+    from prefrec_ray.reports.levels import level_shares
+    from prefrec_ray.reports.load import load_runs
+
+    dataset, runs = PreparedDataset.open(uri), load_runs([run]) if run else []
+    _print(dataset_tables(dataset, level_shares(uri)))
+    _print(teacher_tables(diagnose_dataset(dataset), dataset.metadata.teachers, runs))
+
+
+def _show_log(paths: list[str], config: str | None, output: str | None) -> None:
+    from prefrec_ray import storage
+    from prefrec_ray.cli.config import open_section
+    from prefrec_ray.cli.inspect_tables import log_tables
+    from prefrec_ray.inspection.log import inspect_log, inspect_settings
+
+    out = console()
+    with out.status("reading the log"):
+        report = inspect_settings(open_section(config, "prepare")) if config else inspect_log(paths)
+    _print(log_tables(report))
+    if report.yaml is None:
+        return
+    if output:
+        storage.write_text(output, report.yaml)
+        out.print(f"\n[green]✓[/green] proposed YAML: [bold]{output}[/bold]")
+        out.print(f"  next: read it, then prefrec prepare {output} --output DATASET", style="dim", markup=False)
+    else:
+        out.print("\nProposed YAML (--output FILE.yaml writes it):\n", style="bold")
+        out.print(report.yaml, markup=False)
+
+
+def _print(parts: Iterable[RenderableType]) -> None:
+    out = console()
+    if not out.is_terminal:
+        out.width = _PIPE_WIDTH
+    for part in parts:
+        # Cells of a table fold; other lines are as long as they are.
+        out.print(part, soft_wrap=not isinstance(part, Table))

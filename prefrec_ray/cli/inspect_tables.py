@@ -1,0 +1,160 @@
+"""What `prefrec inspect` prints: tables of columns, sessions and levels, and of what teachers measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from prefrec_ray.inspection.counts import LENGTHS, SKETCH
+from prefrec_ray.reports.teachers import EXPLANATION, HEAD, reward_accuracy, rows, share
+
+if TYPE_CHECKING:
+    from prefrec_ray.dataset import PreparedDataset
+    from prefrec_ray.inspection.columns import Column
+    from prefrec_ray.inspection.counts import Counts
+    from prefrec_ray.inspection.log import LogReport
+    from prefrec_ray.inspection.teachers import Diagnosis
+    from prefrec_ray.reports.load import Run
+
+_WIDTH = 28  # of a value
+
+
+def log_tables(report: LogReport) -> Iterator[RenderableType]:
+    """All about a raw log but the YAML."""
+    counts = report.counts
+    yield Text(report.what, style="bold")
+    yield Text(f"{counts.rows:,} requests of {counts.users:,} users with {_about(counts.items)} items, {_span(counts)}")
+    if report.other_files:
+        yield Text(f"beside the log: {', '.join(file.rpartition('/')[2] for file in report.other_files)}")
+    for note in _notes(counts):
+        yield Text(f"- {note}")
+
+    columns = _table("column", "type", "empty", "distinct", "from", "to", "examples", "taken for")
+    for c in report.columns:
+        role = report.roles.of(c.name) if report.roles else ""
+        examples = ", ".join(_value(value, 14) for value in c.examples)
+        columns.add_row(
+            c.name,
+            str(c.kind),
+            share(c.empty) if c.empty else "",
+            _distinct(c),
+            _value(c.low),
+            _value(c.high),
+            examples,
+            role,
+        )
+    yield ""
+    yield columns
+
+    sessions = _table("sessions end after", "sessions", "mean depth", "sessions a user", "users with one")
+    for gap, number, single in zip(counts.gaps, counts.sessions, counts.single, strict=True):
+        row = [f"{number:,}", f"{counts.rows / number:.1f}", f"{number / counts.users:.1f}", f"{single:,}"]
+        sessions.add_row(_gap(gap), *row, style="bold" if gap == counts.level_gap else "")
+    yield ""
+    yield sessions
+
+    yield ""
+    shares = {"depth": counts.depth_levels, "frequency": counts.frequency_levels}
+    yield _levels({name: level / max(1, level.sum()) for name, level in shares.items()}, _gap(counts.level_gap))
+
+    segments = _table("segments of", *(f"{length} requests" for length in LENGTHS))
+    segments.add_row("users that can give two", *(f"{n:,} ({share(n / counts.users)})" for n in counts.long_users))
+    yield ""
+    yield segments
+
+
+def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> Iterator[RenderableType]:
+    """Counts, widths and levels of a prepared data set."""
+    about = dataset.metadata
+    wanted = about.settings["preferences"]
+    yield Text(f"prepared data set: {dataset.uri}", style="bold")
+    groups = ", ".join(f"{name} {group.stop - group.start}" for name, group in dataset.state.groups.items())
+    yield Text(f"states of {about.state_dim} numbers ({groups}); actions of {about.action_dim}")
+    yield Text(f"preferences: {', '.join(about.tasks)} by {', '.join(about.teachers)}")
+    yield Text(f"segments of {wanted['length']} requests of users with more than {wanted['min_requests']}")
+    counts = _table("split", *next(iter(about.counts.values())))
+    for split, numbers in about.counts.items():
+        counts.add_row(split, *(f"{number:,}" for number in numbers.values()))
+    yield ""
+    yield counts
+    yield ""
+    yield _levels(levels, "its sessions")
+
+
+def teacher_tables(found: Sequence[Diagnosis], present: Sequence[str], runs: Sequence[Run]) -> Iterator[RenderableType]:
+    """One row a task and teacher; then the reward models of `runs`."""
+    table = _table(*HEAD)
+    for d, cells in zip(found, rows(found), strict=True):
+        table.add_row(*cells, style="bold" if d.teacher in present else "")
+    yield ""
+    yield table
+    yield Text(f"{EXPLANATION} Bold: teachers of this data set.", style="dim")
+    if runs:
+        rewards = _table("run", "task", "held-out accuracy within users", "across users")
+        for run in runs:
+            accuracies = [reward_accuracy(run, kind) for kind in ("within_user", "any_users")]
+            rewards.add_row(run.label, str(run.config["task"]), *map(share, accuracies))
+        yield ""
+        yield rewards
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(first, overflow="fold")
+    for name in others:
+        words = name in ("type", "from", "to", "examples", "taken for", "task", "teacher")
+        table.add_column(name, justify="left" if words else "right", overflow="fold")
+    return table
+
+
+def _levels(shares: dict[str, np.ndarray], sessions: str) -> Table:
+    table = _table(f"levels ({sessions})", *map(str, range(len(next(iter(shares.values()))))), "mean")
+    for name, of_level in shares.items():
+        table.add_row(name, *map(share, of_level), f"{of_level @ np.arange(len(of_level)):.2f}")
+    return table
+
+
+def _notes(counts: Counts) -> Iterator[str]:
+    if counts.incomplete:
+        yield f"{counts.incomplete:,} rows without a user, an item or a time that can be read; not counted below"
+    if counts.duplicates:
+        yield f"{counts.duplicates:,} rows ({share(counts.duplicates / counts.rows)}) equal another in every column"
+    if counts.repeats > counts.duplicates:
+        yield f"{counts.repeats:,} rows equal another in every column that is taken for something"
+    if counts.disorder:
+        yield f"{counts.disorder:,} rows stand after a later one of their user (prepare sorts them)"
+    if counts.simultaneous:
+        shared = share(counts.simultaneous / counts.rows)
+        yield f"{counts.simultaneous:,} rows ({shared}) share user and time with another; they stay in the log's order"
+    if not counts.timed:
+        yield "no row has a time of day: sessions are days"
+
+
+def _span(counts: Counts) -> str:
+    first, last = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (counts.first, counts.last))
+    return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC ({(last - first).days + 1:,} days)"
+
+
+def _gap(minutes: float | None) -> str:
+    if minutes is None:
+        return "the log's own"
+    return "1 day" if minutes == 1440 else f"{minutes:g} minutes"
+
+
+def _about(items: int) -> str:
+    return f"{items:,}" if items < SKETCH else f"about {items:,}"
+
+
+def _distinct(column: Column) -> str:
+    return f"{column.distinct:,}" if column.distinct == column.distinct_in_log else f"~{column.distinct_in_log:,}"
+
+
+def _value(value: object, width: int = _WIDTH) -> str:
+    text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,0 +1,144 @@
+"""The columns of a log, from a sample of its files: types, how much is empty, how many values, which ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.fragments import CsvFormat, batches, is_csv, schema
+
+_PIECES = 8  # of the log, evenly spread, of which the first rows are the sample
+_ROWS = 25_000  # of a piece
+_EXAMPLES = 3
+_SEPARATORS = (";", "\t", "|")
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a sample shows of one column."""
+
+    name: str
+    kind: pa.DataType  # of CSV the narrowest of integer, number, boolean and text that all values of the sample have
+    empty: float  # share
+    distinct: int  # in the sample
+    distinct_in_log: int  # estimated
+    low: object  # None where all is empty, or the kind has no order
+    high: object
+    examples: tuple[object, ...]  # the most frequent ones
+
+    @property
+    def is_number(self) -> bool:
+        """Integers, floating-point numbers and booleans."""
+        return any(check(self.kind) for check in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
+
+    @property
+    def is_text(self) -> bool:
+        """Text, plain or as a dictionary."""
+        kind = self.kind.value_type if pa.types.is_dictionary(self.kind) else self.kind
+        return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def csv_format(file: str) -> CsvFormat:
+    """How a CSV file is written: with the separator that parts its first line into most columns."""
+    forms = [CsvFormat(), *(CsvFormat(sign) for sign in _SEPARATORS)]
+    return max(forms, key=lambda form: len(schema(file, form))) if is_csv(file) else forms[0]
+
+
+def flat_columns(file: str, form: CsvFormat) -> list[str]:
+    """Names of the columns that hold one value a row (no lists, no structures)."""
+    return [field.name for field in schema(file, form) if not pa.types.is_nested(field.type)]
+
+
+def sample(files: Sequence[str], columns: list[str], form: CsvFormat) -> pa.Table:
+    """The first rows of some pieces (row groups of Parquet, CSV files), evenly spread over `files`.
+
+    Raises `UserError` where there are no rows.
+    """
+    # From both ends inwards: no more files are opened than there are pieces to take.
+    chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(_PIECES, len(files))).astype(int))]
+    each = max(1, _PIECES // len(chosen))
+    parts = [part for file in chosen for part in _first_rows(file, columns, each, form)]
+    names = dict.fromkeys(columns)
+    table = pa.table({name: _joined([part[name] for part in parts], is_csv(chosen[0])) for name in names})
+    if not len(table):
+        more = f" (and {len(files) - 1} more files)" if len(files) > 1 else ""
+        raise UserError(f"{files[0]}{more}: the log is empty; expected interactions")
+    return table
+
+
+def profile(table: pa.Table, rows: int) -> list[Column]:
+    """What `table`, a sample of a log of `rows` rows, shows of each column."""
+    return [_profile(name, table[name], rows) for name in table.column_names]
+
+
+def _first_rows(file: str, columns: list[str], pieces: int, form: CsvFormat) -> list[pa.Table]:
+    groups: list[int | None] = [None]
+    if not is_csv(file):
+        system, path = storage.filesystem(file)
+        number = pq.read_metadata(path, filesystem=system).num_row_groups
+        groups = np.unique(np.linspace(0, number - 1, min(pieces, number)).astype(int)).tolist() if number else []
+    found = [next(iter(batches(file, columns, group, form)), None) for group in groups]
+    return [table.slice(0, _ROWS) for table in found if table is not None]
+
+
+def _joined(parts: Sequence[pa.ChunkedArray], text: bool) -> pa.ChunkedArray:
+    kinds = list(dict.fromkeys(part.type for part in parts))
+    if len(kinds) > 1:
+        with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return _joined([part.cast(kinds[0]) for part in parts], text)
+        return _joined([part.cast(pa.string()) for part in parts], text)
+    whole = pa.chunked_array([chunk for part in parts for chunk in part.chunks], kinds[0] if kinds else pa.string())
+    return narrowest(whole) if text else whole
+
+
+def narrowest(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text as integers, numbers or booleans where all of it is."""
+    for kind in (pa.int64(), pa.float64(), pa.bool_()):
+        with suppress(pa.ArrowInvalid):
+            return column.cast(kind)
+    return column
+
+
+def _profile(name: str, column: pa.ChunkedArray, rows: int) -> Column:
+    known = column.drop_null()
+    if pa.types.is_dictionary(known.type):
+        known = known.cast(known.type.value_type)
+    counts = pc.value_counts(known)
+    each = counts.field("counts").to_numpy()
+    values = counts.field("values")
+    low = high = None
+    with suppress(pa.ArrowNotImplementedError):
+        ends = pc.min_max(known)
+        low, high = ends["min"].as_py(), ends["max"].as_py()
+    first = np.argsort(-each, kind="stable")[:_EXAMPLES]
+    return Column(
+        name=name,
+        kind=column.type,
+        empty=column.null_count / max(1, len(column)),
+        distinct=len(each),
+        distinct_in_log=distinct_estimate(each, rows * len(known) // max(1, len(column))),
+        low=low,
+        high=high,
+        examples=tuple(values[int(i)].as_py() for i in first),
+    )
+
+
+def distinct_estimate(counts: np.ndarray, rows: int) -> int:
+    """Distinct values among `rows`, from how often each occurs in a uniform sample: sqrt(rows / n) f1 + f2 + f3 + ...
+
+    f_j is the number of values that occur j times (the estimator GEE of Charikar et al. 2000). The rows of a sorted log
+    are no uniform sample: then it is a guess.
+    """
+    sampled = int(counts.sum())
+    if not sampled:
+        return 0
+    once = int((counts == 1).sum())
+    return round(np.sqrt(max(1.0, rows / sampled)) * once) + len(counts) - once

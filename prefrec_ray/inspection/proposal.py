@@ -1,0 +1,110 @@
+"""The section `prepare` that a log seems to need, as a YAML to read, correct and run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefrec_ray.inspection.counts import LENGTHS, Counts
+from prefrec_ray.inspection.roles import Roles
+from prefrec_ray.logs.log import RESERVED
+
+#: Enough users for pairs of training and of validation users (5 % of all) that differ.
+_ENOUGH_USERS = 100
+_DEFAULT_LENGTH = 100
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables beside a log: the keys `users` and `items` of a source of kind `files`."""
+
+    users: Mapping[str, Any] | None = None
+    items: Mapping[str, Any] | None = None
+
+
+def files_source(
+    path: str | list[str], roles: Roles, counts: Counts, tables: Tables, delimiter: str | None
+) -> list[str]:
+    """Lines of the key `source` for files with these roles."""
+    lines = ["kind: files", f"path: {_value(path)}"]
+    if delimiter:
+        lines.append(f"delimiter: {_value(delimiter)}")
+    lines += [f"user: {_value(roles.user)}", f"item: {_value(roles.item)}", f"time: {_value(roles.time)}"]
+    if roles.time_format:
+        lines.append(f"time_format: {_value(roles.time_format)}")
+    elif roles.time_unit != "iso":
+        lines.append(f"time_unit: {roles.time_unit}")
+    if roles.session:
+        lines.append(f"session: {_value(roles.session)}")
+    if roles.dwell:
+        lines += [f"dwell: {_value(roles.dwell)}", f"dwell_unit: {roles.dwell_unit}"]
+    if roles.feedback:
+        lines.append("feedback:")
+        lines += [f"  {line}" for column, kind in roles.feedback.items() for line in _feedback(column, kind, roles)]
+    if roles.reward:
+        lines.append(f"reward: {_value(roles.reward)}  # stays out of the state")
+    for key, table in (("users", tables.users), ("items", tables.items)):
+        if table:
+            lines.append(f"{key}: {_value(dict(table))}")
+    if counts.repeats:
+        lines.append(f"duplicates: keep  # {counts.repeats:,} rows; or refuse, and prefrec prepare --on-error drop")
+    return lines
+
+
+def proposal(source: list[str], counts: Counts) -> str:
+    """The whole YAML: `source` (lines), and settings that differ from the defaults because of what was counted."""
+    lines = ["prepare:", "  source:", *(f"    {line}" for line in source)]
+    lines.append("  session_gap_minutes: 30" if None not in counts.gaps else "  # sessions are the log's own")
+    if not counts.timed:
+        lines[-1] += "  # times are whole days: sessions are days"
+    length, users = segment_length(counts)
+    if length != _DEFAULT_LENGTH:
+        lines += [
+            "  preferences:",
+            f"    length: {length}  # {users:,} of {counts.users:,} users have more than {2 * length} requests",
+            f"    min_requests: {2 * length}",
+        ]
+    if users < _ENOUGH_USERS:
+        # 5 % of few users are none: more of them for pairs that are held out.
+        lines += ["  train_fraction: 0.6", "  validation_fraction: 0.2  # few users have enough requests"]
+    return "\n".join(lines) + "\n"
+
+
+def segment_length(counts: Counts) -> tuple[int, int]:
+    """The longest segments that enough users can give, and how many do; those that most can give where none suffice."""
+    for length, users in zip(LENGTHS, counts.long_users, strict=True):
+        if users >= _ENOUGH_USERS:
+            return length, int(users)
+    return LENGTHS[-1], int(counts.long_users[-1])
+
+
+def _feedback(column: str, kind: str, roles: Roles) -> list[str]:
+    name = f"{column}_" if column in RESERVED else column
+    about = {"column": column} | ({"kind": kind} if kind != "number" else {})
+    if column in roles.gaps:
+        return [f"{_value(name)}: {_value({**about, 'missing': 0})}  # nothing counts as 0: right?"]
+    return [f"{_value(name)}: {_value(about)}"]
+
+
+def _value(value: Any) -> str:
+    """A value in YAML's flow style; a text is quoted where it could be read as something else."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_value(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, str) and not _is_plain(value):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _is_plain(text: str) -> bool:
+    import yaml
+
+    if not text or any(sign in text for sign in ",[]{}#&*!|>'\"%@`\n\t"):
+        return False
+    try:
+        return yaml.safe_load(f"a: {text}") == {"a": text}
+    except yaml.YAMLError:
+        return False

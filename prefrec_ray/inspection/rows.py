@@ -1,0 +1,129 @@
+"""A log as six numbers a row: all that counting needs, whatever the columns were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prefrec_ray.hashing import hash_ids, mix
+from prefrec_ray.inspection.roles import Roles
+from prefrec_ray.logs.contract import BadRows, Place
+from prefrec_ray.logs.fragments import CsvFormat, read
+from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.times import to_milliseconds
+
+#: The bucket of rows without a user, an item or a time, which are only counted.
+INCOMPLETE = -1
+_USER_KEY, _BUCKET_KEY = 1, 2
+_ROWS_OF_BUCKET = 1 << 20
+_FEWEST = 4  # buckets, to keep several cores busy
+
+
+def rows_of_files(files: list[str], columns: list[str], roles: Roles, form: CsvFormat) -> Any:
+    """The rows of files as Ray Data.
+
+    Columns int64: bucket (of users), user, item (hashes), time (ms), order (place in the log), row and used (hashes of
+    all `columns`, and of those that have a role)[, session].
+    """
+    dataset, rows = read(files, columns, _Given(roles), None, form)
+    return _with_bucket(dataset, rows)
+
+
+def rows_of_log(log: Log) -> Any:
+    """The same for a log that is open already."""
+    dataset = log.interactions.map_batches(_of_canonical, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
+    return _with_bucket(dataset, log.rows)
+
+
+def column_hash(column: pa.ChunkedArray, key: int) -> np.ndarray:
+    """uint64 [n], equal where the values of the column are (nothing equals nothing)."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    empty = column.is_null().to_numpy()
+    kind = column.type
+    if pa.types.is_floating(kind):
+        bits = pc.fill_null(column.cast(pa.float64()), 0.0).to_numpy().view(np.int64)
+        hashes = mix(bits, key)
+    elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        hashes = mix(pc.fill_null(column.cast(pa.int64(), safe=False), 0).to_numpy(), key)
+    elif pa.types.is_timestamp(kind):
+        hashes = mix(pc.fill_null(column.cast(pa.int64()), 0).to_numpy(), key)
+    else:
+        hashes = hash_ids(pc.fill_null(column.cast(pa.string()), ""), key)
+    return np.where(empty, mix(np.array([key]), key, key), hashes)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Rows of files by their roles."""
+
+    roles: Roles
+
+    def __call__(self, table: pa.Table, place: Place) -> pa.Table:
+        roles = self.roles
+        time, complete = _milliseconds(table[roles.time], roles, place)
+        for name in (roles.user, roles.item):
+            complete &= ~table[name].is_null().to_numpy()
+        columns = {
+            "complete": complete,
+            "user": column_hash(table[roles.user], _USER_KEY).view(np.int64),
+            "item": column_hash(table[roles.item], _USER_KEY).view(np.int64),
+            "time": time,
+            "order": place.order(table.num_rows),
+            "row": _row_hash(table, table.column_names),
+            "used": _row_hash(table, roles.columns),
+        }
+        if roles.session:
+            columns["session"] = column_hash(table[roles.session], _USER_KEY).view(np.int64)
+        return pa.table(columns)
+
+
+def _of_canonical(table: pa.Table) -> pa.Table:
+    columns = {
+        "complete": np.ones(table.num_rows, dtype=bool),
+        "user": column_hash(table["user_id"], _USER_KEY).view(np.int64),
+        "item": column_hash(table["item_id"], _USER_KEY).view(np.int64),
+        "time": table["timestamp"],
+        "order": table["order"],
+        "used": _row_hash(table, [name for name in table.column_names if name not in ("order", "row_hash")]),
+    }
+    columns["row"] = table["row_hash"] if "row_hash" in table.column_names else columns["used"]
+    if "session_id" in table.column_names:
+        columns["session"] = column_hash(table["session_id"], _USER_KEY).view(np.int64)
+    return pa.table(columns)
+
+
+def _row_hash(table: pa.Table, names: list[str]) -> np.ndarray:
+    total = np.zeros(table.num_rows, dtype=np.uint64)
+    for number, name in enumerate(names):
+        total = mix(total.view(np.int64), 0) ^ column_hash(table[name], number)
+    return total.view(np.int64)
+
+
+def _milliseconds(column: pa.ChunkedArray, roles: Roles, place: Place) -> tuple[np.ndarray, np.ndarray]:
+    """Times as int64 ms, and which of them are times: nothing, and what cannot be read as one, is 0 and false."""
+    times = np.zeros(len(column), dtype=np.int64)
+    good = ~column.is_null().to_numpy()
+    while good.any():
+        try:
+            known = column.filter(pa.array(good))
+            times[good] = to_milliseconds(known, roles.time_unit, place, roles.time, pattern=roles.time_format)
+            break
+        except BadRows as bad:
+            good[np.flatnonzero(good)[bad.rows]] = False
+    return times, good
+
+
+def _with_bucket(dataset: Any, rows: int) -> Any:
+    partitions = max(_FEWEST, rows // _ROWS_OF_BUCKET)
+
+    def add(table: pa.Table) -> pa.Table:
+        bucket = (mix(table["user"].to_numpy(), _BUCKET_KEY) % np.uint64(partitions)).astype(np.int64)
+        bucket = np.where(table["complete"].to_numpy(zero_copy_only=False), bucket, INCOMPLETE)
+        return table.drop_columns(["complete"]).append_column("bucket", pa.array(bucket))
+
+    return dataset.map_batches(add, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)

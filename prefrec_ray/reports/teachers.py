@@ -1,0 +1,81 @@
+"""The report's section about teachers: whether the labels that runs learned from are about what was recommended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.inspection.teachers import Diagnosis, diagnose_dataset
+from prefrec_ray.reports import html
+from prefrec_ray.reports.load import Run
+
+EXPLANATION = (
+    "Between users: share of the variance of a segment's score that lies between users. Visits alone, user alone: "
+    "share of the labels (without ties) that a rule gets right which counts visits, or knows the user, and sees no "
+    "action. A label that the number of visits predicts says nothing about actions."
+)
+HEAD = ("task", "teacher", "ties", "between users", "visits alone", "user alone")
+
+
+def teachers_section(runs: Sequence[Run]) -> str:
+    """One row a task of the runs and teacher, for every data set that is still there; then the runs' reward models."""
+    parts = []
+    uris = list(dict.fromkeys(str(run.config["dataset"]) for run in runs))
+    for uri in uris:
+        mine = [run for run in runs if str(run.config["dataset"]) == uri]
+        tasks = list(dict.fromkeys(str(run.config["task"]) for run in mine))
+        try:
+            found = diagnose_dataset(PreparedDataset.open(uri), tasks)
+        except UserError:
+            continue  # the section on levels says which data sets are missing
+        used = {_teacher(run) for run in mine}
+        classes = ["policy" if d.teacher in used else "" for d in found]
+        parts += [
+            html.paragraph(uri, "note") if len(uris) > 1 else "",
+            html.table(HEAD, rows(found), classes),
+            html.table(["run", "held-out accuracy within users", "across users"], [_reward(run) for run in mine]),
+        ]
+    if not parts:
+        return ""
+    return html.section("Teachers", html.paragraph(f"{EXPLANATION} Blue: what runs learned from.", "note"), *parts)
+
+
+def rows(found: Sequence[Diagnosis]) -> list[list[str]]:
+    """The cells of each diagnosis, under `HEAD`."""
+    return [
+        [
+            d.task,
+            d.teacher,
+            share(d.ties),
+            share(d.between_users),
+            "–" if d.visits is None else f"{share(d.visits)} ({'more' if d.prefers_more else 'fewer'})",
+            share(d.user),
+        ]
+        for d in found
+    ]
+
+
+def reward_accuracy(run: Run, kind: str) -> float | None:
+    """The last accuracy of a run's reward on held-out pairs (`within_user` or `any_users`), or None."""
+    values = run.curve(f"reward/accuracy_{kind}")
+    known = values[np.isfinite(values)]
+    return float(known[-1]) if len(known) else None
+
+
+def share(value: float | None) -> str:
+    """A share in percent; a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if 0 < value < 0.1 else f"{value:.0%}"
+
+
+def _reward(run: Run) -> list[str]:
+    return [run.label, *(share(reward_accuracy(run, kind)) for kind in ("within_user", "any_users"))]
+
+
+def _teacher(run: Run) -> str:
+    resolved = run.config.get("resolved") or {}
+    return f"{resolved.get('pairing')}_{resolved.get('scoring')}"
