@@ -17,7 +17,10 @@ SPLITS = ("validation", "test")
 
 
 def command(
-    policies: Annotated[list[str], typer.Argument(metavar="POLICY...", help="Policy bundles: RUN/policy.")],
+    policies: Annotated[
+        list[str],
+        typer.Argument(metavar="POLICY...", help="Policy bundles: RUN/policy; or a SWEEP, for all its."),
+    ],
     dataset: Dataset,
     split: Annotated[
         str | None, typer.Option("--split", metavar="SPLIT", help="test (as a rule) or validation.")
@@ -45,12 +48,29 @@ def command(
         if split not in SPLITS:
             raise UserError(f"--split: unknown split '{split}'; expected one of {', '.join(SPLITS)}")
         settings = settings.model_copy(update={"split": split})
-    output = output or storage.join(beside(policies), "evaluation.json")
+    bundles = [bundle for policy in policies for bundle in bundles_of(policy)]
+    folder = policies[0] if bundles != policies and len(policies) == 1 else beside(bundles)
+    output = output or storage.join(folder, "evaluation.json")
     with progress(console()) as report:
-        records = evaluate_policies(policies, dataset, settings, online, output, report)
+        records = evaluate_policies(bundles, dataset, settings, online, output, report)
     for task in dict.fromkeys(record["task"] for record in records):
         console().print(summary(records, task))
     made("evaluation", output, f"prefrec report {posixpath.dirname(output) or '.'}")
+
+
+def bundles_of(uri: str) -> list[str]:
+    """The bundle `uri` itself, or where `uri` is a sweep the policies of all its trials, in the order of their numbers.
+
+    Raises `UserError` for a sweep without a policy.
+    """
+    from prefrec_ray import storage
+
+    if not storage.exists(storage.join(uri, "sweep.json")):
+        return [uri]
+    found = storage.list_folders(storage.join(uri, "policies"))
+    if not found:
+        raise UserError(f"{uri}: no trial of this sweep has a policy (expected {uri}/policies/TRIAL); let it end first")
+    return sorted(found, key=lambda folder: folder.rpartition("_")[2].zfill(9))
 
 
 def beside(policies: Sequence[str]) -> str:
@@ -64,20 +84,26 @@ def evaluate_policies(
 ) -> list[dict[str, Any]]:
     """Writes `output` and returns its records. Each policy is scored on the task that it was trained for.
 
+    A record of a policy, or of a placebo or control made from it, has what tells which policy it is: `bundle`, its URI,
+    and `provenance`, with method, recipe, task and seed.
+
     Raises `UserError`: no policy or data set there, a policy given twice, `online` for logs of no simulator.
     """
     from prefrec_ray import runtime, storage
+    from prefrec_ray.complete import check_complete
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.evaluation import evaluate, write_evaluation
     from prefrec_ray.evaluation.clone import fit_clone
+    from prefrec_ray.evaluation.subjects import subject_of
     from prefrec_ray.policy import Policy
     from prefrec_ray.reports.labels import labels
 
     prepared = PreparedDataset.open(storage.absolute(dataset))
+    check_complete(prepared)
     if online and prepared.metadata.world is None:
         raise UserError(f"{dataset}: --online rolls out in the simulator, which did not make these logs")
     bundles = [Policy.load(uri) for uri in uris]
-    names = labels([bundle.provenance for bundle in bundles], uris)
+    names = labels([bundle.provenance for bundle in bundles], short(uris))
     if len(set(names)) < len(names):
         raise UserError(f"{uris[0]}: given twice")
     policies = dict(zip(names, bundles, strict=True))
@@ -94,6 +120,16 @@ def evaluate_policies(
 
         controls = {"imitation": clone.policy}
         records += evaluate_online(prepared, policies, tasks, split, seed=seed, progress=report, controls=controls)
-    records = [r for r in records if trained_for.get(r["subject"].rpartition(":")[2], r["task"]) == r["task"]]
+    known = {
+        name: {"bundle": uri, "provenance": policies[name].provenance} for name, uri in zip(names, uris, strict=True)
+    }
+    records = [record | known.get(subject_of(record["subject"]), {}) for record in records]
+    records = [r for r in records if trained_for.get(subject_of(r["subject"]), r["task"]) == r["task"]]
     write_evaluation(output, records, served, {"dataset": dataset, "split": split})
     return records
+
+
+def short(uris: Sequence[str]) -> list[str]:
+    """The last part of each URI, where it tells them apart (trials of a sweep); else the URIs."""
+    names = [uri.rstrip("/").rpartition("/")[2] for uri in uris]
+    return names if len(set(names)) == len(names) > 1 else list(uris)

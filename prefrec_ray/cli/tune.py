@@ -41,4 +41,4 @@ def command(
     stopped = sum(row["status"] == "stopped" for row in rows)
     note = f", {stopped} stopped early" if stopped else ""
     console().print(f"trials: {len(rows)}{note}: {output}/trials.csv", markup=False)
-    made("sweep", output, f"prefrec evaluate {output}/policies/* --dataset {dataset} --output {output}/evaluation.json")
+    made("sweep", output, f"prefrec evaluate {output} --dataset {dataset}")

@@ -34,6 +34,11 @@ def length_only(name: str) -> str:
     return f"length only:{name}"
 
 
+def subject_of(name: str) -> str:
+    """The policy that a placebo or control of its own was made from; any other name as it is."""
+    return name.removeprefix(shuffled("")).removeprefix(length_only(""))
+
+
 def scored_subjects(policies: Mapping[str, Policy]) -> list[Subject]:
     """Those with actions of their own, in the order of the weights."""
     found = []

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from pyarrow import fs
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
@@ -56,7 +55,7 @@ def load_runs(uris: Sequence[str]) -> list[Run]:
     Raises `UserError` where none is found.
     """
     folders = [folder for uri in uris for folder in _run_folders(uri)]
-    return _labelled([_load_run(folder) for folder in dict.fromkeys(folders)])
+    return _labelled([load_run(folder) for folder in dict.fromkeys(folders)])
 
 
 def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
@@ -83,7 +82,7 @@ def _run_folders(uri: str) -> list[str]:
     level = [root]
     for _ in range(3):
         found += [folder for folder in level if _is_run(folder)]
-        level = [below for folder in level if not _is_run(folder) for below in _folders(folder)]
+        level = [below for folder in level if not _is_run(folder) for below in storage.list_folders(folder)]
     if not found:
         raise UserError(f"{root}: holds no run (expected config.json and progress.csv in it, or in a folder below)")
     return found
@@ -93,13 +92,8 @@ def _is_run(folder: str) -> bool:
     return all(storage.exists(storage.join(folder, name)) for name in ("config.json", "progress.csv"))
 
 
-def _folders(uri: str) -> list[str]:
-    system, path = storage.filesystem(uri)
-    infos = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return sorted(storage.join(uri, info.base_name) for info in infos if info.type == fs.FileType.Directory)
-
-
-def _load_run(folder: str) -> Run:
+def load_run(folder: str) -> Run:
+    """The run in `folder`, without a label. Raises `UserError` where a file is missing or holds no iteration."""
     config = storage.read_json(storage.join(folder, "config.json"))
     rows = list(csv.DictReader(io.StringIO(storage.read_text(storage.join(folder, "progress.csv")))))
     if not rows:

@@ -11,6 +11,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.levels import level_shares
 from prefrec_ray.reports.load import Evaluation, Run, load_evaluation, load_runs
+from prefrec_ray.reports.sweep_load import is_sweep
+from prefrec_ray.reports.sweep_page import write_sweep_report
 from prefrec_ray.reports.verdict import gain_interval, verdict
 
 ESTIMATORS = {
@@ -43,7 +45,13 @@ CURVES = (
 
 
 def write_report(uris: Sequence[str], output: str) -> None:
-    """Writes the page about the runs at or below `uris` to the file `output`. Raises `UserError` where none is."""
+    """Writes the page about the runs at or below `uris`, or about the one sweep there, to the file `output`.
+
+    Raises `UserError` where none is.
+    """
+    if len(uris) == 1 and is_sweep(uris[0]):
+        write_sweep_report(uris[0], output)
+        return
     runs = load_runs(uris)
     storage.write_text(output, render(runs, load_evaluation(uris, runs)))
 

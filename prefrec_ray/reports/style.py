@@ -15,6 +15,9 @@ from matplotlib.figure import Figure
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, GREY, FAINT = "#222222", "#767676", "#DDDDDD"
 
+#: Colour and dashes of the first lines of a panel: eight that stay apart.
+LINES = (*((colour, "-") for colour in COLOURS), (INK, "--"), (GREY, "-."))
+
 RC = {
     "font.family": "DejaVu Sans",
     "font.size": 10,

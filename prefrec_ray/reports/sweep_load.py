@@ -1,0 +1,179 @@
+"""What the report of a sweep is about: its settings, its trials with their curves, and what evaluation said."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.reports.load import Run, load_run
+from prefrec_ray.settings import parse
+from prefrec_ray.tuning.settings import Space, TuneSettings
+
+FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+#: Columns of trials.csv that are no figures, beside the searched keys.
+TEXTS = ("trial", "status", "method", "recipe", "task", "seed", "phase", "error")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the seeds of one cell have in common; `keys` are the searched ones that the method has."""
+
+    method: str
+    recipe: str
+    keys: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row of trials.csv; `figures` holds the numbers at the trial's end (None: it has no such figure)."""
+
+    name: str
+    status: str
+    setting: Setting
+    task: str
+    seed: int
+    figures: Mapping[str, float | None]
+    error: str
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The searched keys that the trial's method has."""
+        return dict(self.setting.keys)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's folder. `runs`: of finished trials, by name; `evaluation`: evaluation.json; `best`: text by file."""
+
+    uri: str
+    dataset: str
+    smoke: bool
+    settings: TuneSettings
+    trials: Sequence[Trial]
+    runs: Mapping[str, Run]
+    evaluation: Mapping[str, Any] | None
+    best: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.uri.rpartition("/")[2]
+
+    @property
+    def finished(self) -> list[Trial]:
+        """Trials that reached their own end."""
+        return [trial for trial in self.trials if trial.status == FINISHED]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks with a finished trial, in the order of the settings."""
+        return [task for task in self.settings.task if any(trial.task == task for trial in self.finished)]
+
+    @property
+    def chosen(self) -> list[Setting]:
+        """Settings with a finished trial, in the order of their numbers."""
+        return list(dict.fromkeys(trial.setting for trial in self.finished))
+
+    @property
+    def dataset_name(self) -> str:
+        """The name of the data set, without the place where it lies."""
+        parts = [part for part in self.dataset.split("/") if part]
+        return "/".join(parts[-2:]) if parts[-1:] == ["dataset"] else parts[-1]
+
+    def group(self, setting: Setting, task: str) -> list[Trial]:
+        """The finished trials of a setting on a task: its seeds."""
+        return [trial for trial in self.finished if trial.setting == setting and trial.task == task]
+
+
+def is_sweep(uri: str) -> bool:
+    """Whether the folder holds a sweep."""
+    return storage.exists(storage.join(uri, "sweep.json"))
+
+
+def load_sweep(uri: str) -> Sweep:
+    """The sweep in the folder `uri`.
+
+    Raises `UserError`: no sweep.json, settings that are none, no trials.csv (the sweep has not ended), a column that is
+    missing, a run that is missing of a trial that finished, an evaluation.json of something else.
+    """
+    root = str(uri).rstrip("/")
+    file = storage.join(root, "sweep.json")
+    description = storage.read_json(file)
+    for key in ("dataset", "settings"):
+        if key not in description:
+            raise UserError(f"{file}: key '{key}' is missing; expected the sweep.json of `prefrec tune`")
+    settings = parse(TuneSettings, description["settings"], f"{file}: settings")
+    trials = _load_trials(root, settings)
+    return Sweep(
+        uri=root,
+        dataset=str(description["dataset"]),
+        smoke=bool(description.get("smoke")),
+        settings=settings,
+        trials=trials,
+        runs={trial.name: load_run(storage.join(root, trial.name)) for trial in trials if trial.status == FINISHED},
+        evaluation=_load_evaluation(storage.join(root, "evaluation.json")),
+        best={
+            found.rpartition("/")[2]: storage.read_text(found)
+            for found in storage.list_files(root, ".yaml")
+            if found.rpartition("/")[2].startswith("best")
+        },
+    )
+
+
+def _load_trials(root: str, settings: TuneSettings) -> list[Trial]:
+    file = storage.join(root, "trials.csv")
+    if not storage.exists(file):
+        raise UserError(f"{root}: no trials.csv in it: the sweep has not ended; go on with it by prefrec tune --resume")
+    reader = csv.DictReader(io.StringIO(storage.read_text(file)))
+    columns = reader.fieldnames or []
+    for column in (*(name for name in TEXTS if name != "phase"), *settings.search):
+        if column not in columns:
+            raise UserError(f"{file}: column '{column}' is missing; expected the trials.csv of `prefrec tune`")
+    trials = [_trial(row, settings, f"{file}: line {number}") for number, row in enumerate(reader, start=2)]
+    if not trials:
+        raise UserError(f"{file}: no trial in it; expected a row a trial")
+    return trials
+
+
+def _trial(row: Mapping[str, str], settings: TuneSettings, where: str) -> Trial:
+    keys = tuple((key, _value(row[key], space)) for key, space in settings.search.items() if row[key])
+    figures: dict[str, float | None] = {}
+    for name, text in row.items():
+        if name not in TEXTS and name not in settings.search:
+            try:
+                figures[name] = float(text) if text else None
+            except ValueError as error:
+                raise UserError(f"{where}: column '{name}': found '{text}', expected a number") from error
+    return Trial(
+        name=row["trial"],
+        status=row["status"],
+        setting=Setting(row["method"], row["recipe"], keys),
+        task=row["task"],
+        seed=int(row["seed"]),
+        figures=figures,
+        error=row["error"],
+    )
+
+
+def _value(text: str, space: Space) -> Any:
+    """The value that was written as `text`: that of a grid or choice, or a number of a range."""
+    if not space.values:
+        number = float(text)
+        return int(number) if space.kind == "quniform" and number == int(number) else number
+    known = {str(value): value for value in space.values}
+    value = known.get(text.replace("(", "[").replace(")", "]"), text)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _load_evaluation(file: str) -> Mapping[str, Any] | None:
+    if not storage.exists(file):
+        return None
+    found = storage.read_json(file)
+    if not isinstance(found, dict) or not isinstance(found.get("records"), list):
+        raise UserError(f"{file}: no records in it; expected what `prefrec evaluate` writes")
+    return found

@@ -1,0 +1,232 @@
+"""`prefrec report SWEEP`: Table 2, figures, search, best settings and trials on one page that loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from prefrec_ray import storage
+from prefrec_ray.reports import html, sweep_figures, sweep_search
+from prefrec_ray.reports.sweep_load import FAILED, Sweep, load_sweep
+from prefrec_ray.reports.sweep_names import short
+from prefrec_ray.reports.sweep_scores import ESTIMATORS, Measure, measures, unknown_policies
+from prefrec_ray.reports.sweep_table import Row, Table, cell_lines, gain_lines, make_table, markdown, name_of, notes
+
+SEEDS = "Points: mean over seeds; bars: 95 % interval over seeds (Student's t); small dots: the seeds."
+BAND = "Lines: mean over seeds; bands: from the lowest to the highest seed, no interval."
+
+
+def write_sweep_report(uri: str, output: str) -> None:
+    """Writes the page about the sweep at `uri` to the file `output`, and its tables as Markdown to table.md beside it.
+
+    Raises `UserError` where `uri` holds no sweep that has ended.
+    """
+    sweep = load_sweep(uri)
+    found = measures(sweep)
+    tables = [make_table(sweep, measure) for measure in found]
+    page = render(sweep, tables)
+    if tables:
+        folder = output.rpartition("/")[0] or "."
+        storage.write_text(storage.join(folder, "table.md"), "\n".join(markdown(table) for table in tables))
+    storage.write_text(output, page)
+
+
+def render(sweep: Sweep, tables: Sequence[Table]) -> str:
+    """The page as HTML."""
+    found = [table.measure for table in tables]
+    title = f"Sweep {sweep.name}"
+    parts = [
+        f"<h1>{escape(title)}</h1>{html.paragraph(_about(sweep), 'note')}",
+        _smoke(sweep),
+        _tables(sweep, tables),
+        _against_key(sweep, found),
+        _combinations(sweep, found),
+        _curves(sweep),
+        _search(sweep),
+        _best(sweep),
+        _trials(sweep),
+        _settings(sweep),
+    ]
+    return html.document(title, "\n".join(part for part in parts if part))
+
+
+def _about(sweep: Sweep) -> str:
+    settings = sweep.settings
+    parts = [
+        _count(settings.method, "method"),
+        _count(settings.recipe, "recipe"),
+        _count(settings.task, "task"),
+        _count(settings.seeds, "seed"),
+    ]
+    states = [trial.status for trial in sweep.trials]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    said = "; ".join(parts)
+    return f"{said[0].upper()}{said[1:]}. Data set: {sweep.dataset_name}. {len(states)} trials: {counts}."
+
+
+def _count(values: Sequence[Any], what: str) -> str:
+    return f"{what} {values[0]}" if len(values) == 1 else f"{what}s {', '.join(map(str, values))}"
+
+
+def _smoke(sweep: Sweep) -> str:
+    text = "A smoke run: every trial at a hundredth of its size. Its numbers say that everything works, nothing more."
+    return html.paragraph(text, "bad") if sweep.smoke else ""
+
+
+def _tables(sweep: Sweep, tables: Sequence[Table]) -> str:
+    parts = []
+    if sweep.evaluation is None:
+        parts.append(
+            html.paragraph(
+                "Not evaluated on test users yet, and so without controls. To do it, then make this report again:"
+            )
+            + html.pre(f"prefrec evaluate {sweep.uri} --dataset {sweep.dataset_name}")
+        )
+    if not tables:
+        parts.append(
+            html.paragraph("No finished trial has a score: set validation in the sweep, or evaluate it.", "note")
+        )
+    if strangers := unknown_policies(sweep):
+        parts.append(
+            html.paragraph(f"{strangers} policies in evaluation.json are not of this sweep: left out.", "note")
+        )
+    for table in tables:
+        own = html.details(
+            "Placebos and controls made from each policy",
+            html.paragraph(
+                "Own actions shuffled: the same actions, in another order, which know nothing of the state. Session "
+                "length only: what the weights of sessions give by their length alone.",
+                "note",
+            ),
+            _table(table, table.own, {}) if table.own else "",
+        )
+        parts += [
+            f"<h3>{escape(table.measure.title)}</h3>",
+            _table(table, table.rows, table.gains),
+            *(html.paragraph(note, "note") for note in notes(table)),
+            own if table.own else "",
+        ]
+    title = "Scores by method and task (the paper's Table 2)" if len(sweep.settings.method) > 1 else "Scores"
+    return html.section(title, *parts)
+
+
+def _table(table: Table, rows: Sequence[Row], gains: Any) -> str:
+    lines: list[list[Any]] = []
+    for row in rows:
+        label = row.label if rows is table.own else name_of(row)
+        cells = []
+        for column, found in enumerate(row.cells):
+            tone = "score best" if rows is table.rows and table.is_best(row, column) else "score"
+            cells.append(html.Cell("\n".join(cell_lines(found, table.measure, row.role)), tone))
+        lines.append([html.Cell(f"{label}\n{row.keys}", "keys") if row.keys else label, *cells])
+    classes = [row.role for row in rows]
+    for label, found in gains.items():
+        cells = [html.Cell("\n".join(gain_lines(gain)), "score") for gain in found]
+        lines.append([f"{label} against the best baseline", *cells])
+        classes.append("gain")
+    return html.table(["", *table.tasks], lines, classes)
+
+
+def _against_key(sweep: Sweep, found: Sequence[Measure]) -> str:
+    key = sweep_figures.single_number(sweep)
+    if key is None:
+        return ""
+    parts = []
+    for measure in found:
+        shown = [(sweep_figures.against_key(sweep, measure, task, key), task) for task in sweep.tasks]
+        parts.append(_figures(shown, f"{measure.title} against {key}"))
+    fig = " (the paper's Fig. 8)" if key == "expectile" else ""
+    return html.section(f"Score against {key}{fig}", *_explained(parts, SEEDS))
+
+
+def _combinations(sweep: Sweep, found: Sequence[Measure]) -> str:
+    if sweep_figures.single_number(sweep) or not sweep_figures.has_combinations(sweep):
+        return ""
+    parts = []
+    for measure in found:
+        shown = [(sweep_figures.combinations(sweep, measure, task), task) for task in sweep.tasks]
+        parts.append(_figures(shown, f"{measure.title}, each combination"))
+    keys = " and ".join(sweep.settings.search)
+    return html.section(f"Combinations of {keys} (as the paper's Fig. 9)", *_explained(parts, SEEDS))
+
+
+def _curves(sweep: Sweep) -> str:
+    parts = []
+    for key, (title, _) in ESTIMATORS.items():
+        shown = [(sweep_figures.learning_curves(sweep, task, f"validation/{key}", title), task) for task in sweep.tasks]
+        parts.append(_figures(shown, f"{title} on validation users over training"))
+    return html.section("Learning curves (the paper's Fig. 5)", *_explained(parts, BAND))
+
+
+def _figures(shown: Sequence[tuple[Any, str]], title: str) -> str:
+    """Those figures that there are, under their common title."""
+    drawn = [(figure, f"{title}: {task}") for figure, task in shown if figure is not None]
+    return f"<h3>{escape(title)}</h3>{html.figures(drawn, captions=False)}" if drawn else ""
+
+
+def _explained(parts: Sequence[str], text: str) -> list[str]:
+    return [html.paragraph(text, "note"), *parts] if any(parts) else []
+
+
+def _search(sweep: Sweep) -> str:
+    parts = []
+    for search in sweep_search.searches(sweep):
+        best = search.best
+        said = f"best: {best.name}, {search.value(best):.4g}" if best else "no trial finished"
+        name = f"{search.method}, {search.task}"
+        title = f"{name}: {len(search.trials)} trials by {search.metric}; {said}"
+        caption = f"{name}: every trial, from its keys to {search.metric}"
+        panels = [
+            (sweep_search.scatter(search, key), f"{name}: {search.metric} against {key}") for key in search.spaces
+        ]
+        parts += [
+            f"<h3>{escape(title)}</h3>",
+            html.figures([(sweep_search.parallel(search), caption)], wide=True),
+            html.figures(panels, captions=False),
+        ]
+    text = (
+        "A line or dot is a trial, one seed each. Orange: the best finished one; the darker a line, the better; "
+        "grey: stopped early by the scheduler, with its value at that time."
+    )
+    return html.section("Search", *_explained(parts, text))
+
+
+def _best(sweep: Sweep) -> str:
+    parts = [
+        html.pre(f"prefrec train {sweep.uri}/{name} --output RUN") + html.pre(text)
+        for name, text in sorted(sweep.best.items())
+    ]
+    return html.section("Best settings", *parts)
+
+
+def _trials(sweep: Sweep) -> str:
+    keys = list(sweep.settings.search)
+    wanted = [sweep.settings.metric, *(f"validation/{name}" for name in ("online", "ncis", "ess")), "time_total_s"]
+    columns = [c for c in dict.fromkeys(wanted) if c and any(t.figures.get(c) is not None for t in sweep.trials)]
+    rows = [
+        [
+            *(trial.name, trial.status, trial.setting.method, trial.setting.recipe, trial.task, str(trial.seed)),
+            *(short(trial.keys.get(key, "–")) for key in keys),
+            *("–" if (value := trial.figures.get(column)) is None else value for column in columns),
+        ]
+        for trial in sweep.trials
+    ]
+    head = ["trial", "status", "method", "recipe", "task", "seed", *keys, *columns]
+    failed = [html.paragraph(f"{t.name} failed: {t.error}", "bad") for t in sweep.trials if t.status == FAILED]
+    return html.section("Trials", *failed, html.details(f"All {len(rows)} trials", html.table(head, rows)))
+
+
+def _settings(sweep: Sweep) -> str:
+    said = sweep.settings.model_dump(mode="json", exclude={"dataset", "storage_path"}, exclude_defaults=True)
+    rows = [["dataset", sweep.dataset_name]]
+    for key, value in said.items():
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        rows += [[f"{key}.{name}" if name else key, _plain(one)] for name, one in inner]
+    return html.section("Settings", html.table(["setting", "value"], rows))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(one)}" for key, one in value.items() if one is not None)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,148 @@
+"""What a sweep's trials scored: on test users where they are evaluated, else on validation users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.subjects import BEHAVIOUR, IMITATION, length_only, shuffled
+from prefrec_ray.reports.sweep_load import Sweep, Trial
+
+#: estimator -> name of what it measures, format of a value.
+ESTIMATORS = {"online": ("True level", "{:z.2f}"), "ncis": ("NCIS", "{:z.3f}")}
+#: Placebos and controls that are made from a policy, by the opening of their names.
+OWN = {shuffled(""): "own actions shuffled", length_only(""): "session length only"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A value with its 95 % interval over users (None: not known)."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One way of scoring. `scores`: by trial; `controls`: by task, by subject; `own`: by kind of placebo, by trial."""
+
+    key: str  # an estimator, or a column of trials.csv
+    name: str  # of what it measures
+    form: str
+    users: str  # "test users", "validation users" or "" (a figure of training)
+    scores: Mapping[str, Score]
+    sign: int = 1  # -1: less is better
+    controls: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What it measures, and on whom."""
+        return f"{self.name} on {self.users}" if self.users else f"{self.name} at the end of training"
+
+    def of(self, trials: Sequence[Trial]) -> list[Score]:
+        """The scores of those of `trials` that have one."""
+        return [self.scores[trial.name] for trial in trials if trial.name in self.scores]
+
+    def text(self, value: float) -> str:
+        """The value for a reader."""
+        return self.form.format(value)
+
+
+def measures(sweep: Sweep) -> list[Measure]:
+    """True levels first, then NCIS: by evaluation.json if there is one, else the trials' own scores on validation
+    users, else the sweep's metric. Raises `UserError` for an evaluation of other policies."""
+    if sweep.evaluation is not None:
+        return _evaluated(sweep, sweep.evaluation)
+    return validated(sweep) or _by_metric(sweep)
+
+
+def validated(sweep: Sweep) -> list[Measure]:
+    """The trials' own scores at their ends, on validation users; those that the sweep asked for."""
+    found = []
+    for key, (title, form) in ESTIMATORS.items():
+        scores = _figures(sweep, f"validation/{key}")
+        if scores:
+            found.append(Measure(key, title, form, "validation users", scores))
+    return found
+
+
+def unknown_policies(sweep: Sweep) -> int:
+    """How many policies in evaluation.json are not of this sweep's trials."""
+    records = sweep.evaluation["records"] if sweep.evaluation else []
+    return len({record["subject"] for record in records if record["role"] == "policy" and not trial_of(record, sweep)})
+
+
+def trial_of(record: Mapping[str, Any], sweep: Sweep) -> str | None:
+    """The trial whose policy a record is about: that of the bundle's name, with its method, recipe, task and seed."""
+    name = str(record.get("bundle", "")).rstrip("/").rpartition("/")[2]
+    made = record.get("provenance") or {}
+    for trial in sweep.trials:
+        if trial.name == name:
+            ours = (trial.setting.method, trial.setting.recipe, trial.task, trial.seed)
+            return name if ours == tuple(made.get(key) for key in ("method", "recipe", "task", "seed")) else None
+    return None
+
+
+def _by_metric(sweep: Sweep) -> list[Measure]:
+    metric = sweep.settings.metric
+    scores = _figures(sweep, metric) if metric else {}
+    if metric is None or not scores:
+        return []
+    sign = 1 if sweep.settings.mode == "max" else -1
+    return [Measure(metric, metric, "{:.4g}", "", scores, sign)]
+
+
+def _figures(sweep: Sweep, column: str) -> dict[str, Score]:
+    values = {trial.name: trial.figures.get(column) for trial in sweep.finished}
+    return {name: Score(value) for name, value in values.items() if value is not None}
+
+
+def _evaluated(sweep: Sweep, evaluation: Mapping[str, Any]) -> list[Measure]:
+    users = f"{evaluation.get('split', 'test')} users"
+    found = []
+    for key, (title, form) in ESTIMATORS.items():
+        records = [record for record in evaluation["records"] if record["estimator"] == key]
+        trials = [trial_of(record, sweep) for record in records]
+        scores = {
+            trial: _score(record)
+            for trial, record in zip(trials, records, strict=True)
+            if trial and record["role"] == "policy"
+        }
+        if scores:
+            own = {
+                name: {
+                    trial: _score(record)
+                    for trial, record in zip(trials, records, strict=True)
+                    if trial and record["subject"].startswith(opening)
+                }
+                for opening, name in OWN.items()
+            }
+            shared = [record for record in records if "bundle" not in record and record["role"] != "policy"]
+            roles = {BEHAVIOUR: "control"} | {record["subject"]: record["role"] for record in shared}
+            controls = {task: _controls(task, records, shared) for task in sweep.tasks}
+            own = {name: scored for name, scored in own.items() if scored}
+            found.append(Measure(key, title, form, users, scores, 1, controls, roles, own))
+    if not found:
+        raise UserError(
+            f"{sweep.uri}/evaluation.json: none of its policies is a trial of this sweep; "
+            f"evaluate them by: prefrec evaluate {sweep.uri} --dataset {sweep.dataset}"
+        )
+    return found
+
+
+def _controls(task: str, records: Sequence[Mapping[str, Any]], shared: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
+    """The controls of a task by subject, behaviour and imitation first; NCIS has behaviour only as a field."""
+    values = [record["behaviour"] for record in records if record["task"] == task]
+    found = {BEHAVIOUR: Score(values[0])} if values else {}
+    known = {record["subject"]: _score(record) for record in shared if record["task"] == task}
+    first = {name: known[name] for name in (BEHAVIOUR, IMITATION) if name in known}
+    return found | first | known
+
+
+def _score(record: Mapping[str, Any]) -> Score:
+    return Score(record["value"], record["ci_low"], record["ci_high"])

@@ -1,0 +1,226 @@
+"""Table 2: settings by tasks, with intervals over seeds and over users kept apart, and its text as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from prefrec_ray.reports.sweep_load import Setting, Sweep
+from prefrec_ray.reports.sweep_names import is_drawn, keys_text, labels
+from prefrec_ray.reports.sweep_scores import ESTIMATORS, Measure, Score
+
+OURS = "PrefRec"
+#: More settings than this make no table: only the best ones of a search are shown.
+MOST_ROWS = 24
+BEST_ROWS = 10
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The mean over seeds; its 95 % interval over seeds (None: one seed); the mean of the seeds' intervals over users
+    (None: not known)."""
+
+    mean: float
+    seeds: int
+    low: float | None
+    high: float | None
+    users_low: float | None
+    users_high: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a cell a task (None: nothing there). role: "policy", "control" or "placebo"; `keys`: what
+    stands behind the label of a draw."""
+
+    label: str
+    role: str
+    cells: Sequence[Cell | None]
+    keys: str = ""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """(PrefRec - best baseline) / best baseline; `overlap`: whether their intervals over seeds do (None: one seed)."""
+
+    share: float
+    over: str
+    overlap: bool | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """`gains`: by label of a row of PrefRec, a gain a task. `own`: placebos made from policies. `hidden`: settings that
+    are not shown, being worse by `picked`."""
+
+    measure: Measure
+    tasks: Sequence[str]
+    rows: Sequence[Row]
+    gains: Mapping[str, Sequence[Gain | None]]
+    own: Sequence[Row]
+    hidden: int
+    picked: str
+
+    def is_best(self, row: Row, column: int) -> bool:
+        """Whether no policy has a better mean on the task of the column."""
+        means = [line.cells[column] for line in self.rows if line.role == "policy"]
+        cell = row.cells[column]
+        signed = [self.measure.sign * found.mean for found in means if found is not None]
+        return row.role == "policy" and cell is not None and self.measure.sign * cell.mean >= max(signed)
+
+
+def seed_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of the mean of `values` (one a seed) by Student's t; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def cell(scores: Sequence[Score]) -> Cell | None:
+    """The cell of the seeds of one setting and task; None where there are none."""
+    if not scores:
+        return None
+    values = [score.value for score in scores]
+    low, high = seed_interval(values) or (None, None)
+    lows, highs = [s.low for s in scores if s.low is not None], [s.high for s in scores if s.high is not None]
+    users = (float(np.mean(lows)), float(np.mean(highs))) if len(lows) == len(highs) == len(scores) else (None, None)
+    return Cell(float(np.mean(values)), len(values), low, high, *users)
+
+
+def make_table(sweep: Sweep, measure: Measure) -> Table:
+    """The table of one measure."""
+    shown = chosen(sweep, measure)
+    label = labels(sweep)
+    tasks = [task for task in sweep.tasks if any(t.task == task and t.name in measure.scores for t in sweep.finished)]
+
+    def line(setting: Setting, scores: Mapping[str, Score]) -> list[Cell | None]:
+        groups = [[t.name for t in sweep.group(setting, task) if t.name in scores] for task in tasks]
+        return [cell([scores[name] for name in group]) for group in groups]
+
+    rows = [
+        Row(label[setting], "policy", line(setting, measure.scores), keys_text(setting) if is_drawn(sweep) else "")
+        for setting in shown
+    ]
+    ours = [row for row, setting in zip(rows, shown, strict=True) if setting.method == OURS]
+    others = [row for row, setting in zip(rows, shown, strict=True) if setting.method != OURS]
+    levels = measure.key in ESTIMATORS
+    gains = {
+        row.label: [_gain(row, others, column) for column in range(len(tasks))] for row in ours if others and levels
+    }
+    subjects = dict.fromkeys(name for task in tasks for name in measure.controls.get(task, {}))
+    controls = [
+        Row(name, measure.roles[name], [_control(measure.controls[task].get(name)) for task in tasks])
+        for name in subjects
+    ]
+    own = [
+        Row(f"{label[setting]}: {kind}", "placebo", line(setting, scores))
+        for kind, scores in measure.own.items()
+        for setting in shown
+    ]
+    hidden = len(sweep.chosen) - len(shown)
+    return Table(measure, tasks, [*rows, *controls], gains, own, hidden, sweep.settings.metric or measure.title)
+
+
+def chosen(sweep: Sweep, measure: Measure) -> list[Setting]:
+    """The settings of the table's rows: all, or the best of a search by the sweep's metric (else by the measure)."""
+    settings = sweep.chosen
+    if len(settings) <= MOST_ROWS:
+        return settings
+    metric, sign = sweep.settings.metric, 1 if sweep.settings.mode == "max" else -1
+
+    def worth(setting: Setting) -> float:
+        trials = [trial for trial in sweep.finished if trial.setting == setting]
+        if metric is None:
+            values = [measure.sign * score.value for score in measure.of(trials)]
+        else:
+            values = [sign * value for t in trials if (value := t.figures.get(metric)) is not None]
+        return float(np.mean(values)) if values else -np.inf
+
+    return sorted(settings, key=worth, reverse=True)[:BEST_ROWS]
+
+
+def _gain(row: Row, others: Sequence[Row], column: int) -> Gain | None:
+    ours = row.cells[column]
+    rivals = [(found, other.label) for other in others if (found := other.cells[column]) is not None]
+    if ours is None or not rivals:
+        return None
+    best, label = max(rivals, key=lambda rival: rival[0].mean)
+    if best.mean <= 0:
+        return None
+    overlap = None
+    if ours.low is not None and ours.high is not None and best.low is not None and best.high is not None:
+        overlap = ours.low <= best.high and best.low <= ours.high
+    return Gain((ours.mean - best.mean) / best.mean, label, overlap)
+
+
+def _control(score: Score | None) -> Cell | None:
+    return None if score is None else Cell(score.value, 1, None, None, score.low, score.high)
+
+
+def cell_lines(found: Cell | None, measure: Measure, role: str) -> list[str]:
+    """The lines of a cell: its mean, then its intervals, each named."""
+    if found is None:
+        return ["–"]
+    lines = [measure.text(found.mean)]
+    if role != "control" and found.low is not None and found.high is not None:
+        lines.append(f"{found.seeds} seeds [{measure.text(found.low)}, {measure.text(found.high)}]")
+    elif role == "policy":
+        lines.append("1 seed")
+    if found.users_low is not None and found.users_high is not None:
+        lines.append(f"users [{measure.text(found.users_low)}, {measure.text(found.users_high)}]")
+    return lines
+
+
+def name_of(row: Row) -> str:
+    """A row's label; those that are no policies say what they are."""
+    return row.label if row.role == "policy" else f"{row.label} ({row.role})"
+
+
+def gain_lines(gain: Gain | None) -> list[str]:
+    """The lines of an improvement."""
+    if gain is None:
+        return ["–"]
+    tell = {True: "seed intervals overlap", False: "seed intervals apart", None: "one seed"}[gain.overlap]
+    return [f"{gain.share:+.1%}", f"over {gain.over}", tell]
+
+
+def notes(table: Table) -> list[str]:
+    """What the numbers are, in sentences."""
+    measure = table.measure
+    scored = any(found and found.users_low is not None for row in table.rows for found in row.cells)
+    seeds = "Mean over seeds; “seeds”: 95 % interval of that mean over training seeds (Student's t)."
+    users = f"“users”: 95 % interval over {measure.users}, the mean of the seeds' own bootstrap intervals."
+    best = f"Bold: the {'highest' if measure.sign > 0 else 'lowest'} mean of a task among policies."
+    found = [f"{seeds} {users} {best}" if scored else f"{seeds} {best}"]
+    if any(row.role != "policy" for row in table.rows):
+        found.append("Controls and placebos learn nothing from the reward, and have one seed.")
+    if table.gains:
+        found.append(
+            f"Improvement: ({OURS} - best baseline) / best baseline, of the means. The best baseline is picked after "
+            "the fact, on the same scores; “seed intervals overlap”: the two intervals over seeds do."
+        )
+    if measure.key == "ncis":
+        found.append("NCIS ranks policies; its size is biased: hold it against the placebos before behaviour.")
+    if table.hidden:
+        found.append(f"{table.hidden} settings of the search are not shown: these are the best by {table.picked}.")
+    return found
+
+
+def markdown(table: Table) -> str:
+    """The table as Markdown, to be pasted into a page of results."""
+    lines = [f"### {table.measure.title}", "", f"| | {' | '.join(table.tasks)} |", f"|---{'|---' * len(table.tasks)}|"]
+    for row in table.rows:
+        cells = []
+        for column, found in enumerate(row.cells):
+            mean, *rest = cell_lines(found, table.measure, row.role)
+            bold = f"**{mean}**" if table.is_best(row, column) else mean
+            cells.append(f"{bold} ({'; '.join(rest)})" if rest else bold)
+        lines.append(f"| {name_of(row)}{f' ({row.keys})' if row.keys else ''} | {' | '.join(cells)} |")
+    for label, gains in table.gains.items():
+        texts = [", ".join(gain_lines(gain)) for gain in gains]
+        lines.append(f"| {label} against the best baseline | {' | '.join(texts)} |")
+    return "\n".join([*lines, "", *(f"{note}\n" for note in notes(table))])

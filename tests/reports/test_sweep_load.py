@@ -1,0 +1,121 @@
+"""Sweep folders are read whole; what is wrong with one is a line."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from sweep_folder import UPDATES, settings, write_evaluation, write_sweep
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.reports.sweep_load import load_sweep
+from prefrec_ray.reports.sweep_names import labels
+from prefrec_ray.reports.sweep_scores import measures, trial_of, unknown_policies
+
+
+def test_trials_have_their_keys_as_values_again(tmp_path: Path) -> None:
+    search = {
+        "expectile": {"grid": [0.5, 0.9], "methods": ["PrefRec"]},
+        "hidden_sizes": {"choice": [[64, 64], [8]]},
+        "finetune_reward": {"grid": [True, False], "methods": ["PrefRec"]},
+        "actor_lr": {"loguniform": [1e-6, 1e-3]},
+    }
+    trials = write_sweep(tmp_path / "sweep", settings(search=search))
+    sweep = load_sweep(f"{tmp_path}/sweep/")
+    assert sweep.name == "sweep"
+    assert sweep.dataset_name == "simulator/dataset"
+    for made, trial in zip(trials, sweep.trials, strict=True):
+        config = {key: tuple(v) if isinstance(v, list) else v for key, v in made["config"].items()}
+        assert trial.keys == config
+        assert (trial.name, trial.task, trial.seed) == (made["name"], made["task"], made["seed"])
+    assert {type(trial.keys["finetune_reward"]) for trial in sweep.trials if trial.setting.method == "PrefRec"} == {
+        bool
+    }
+    assert sweep.runs[trials[0]["name"]].curve("updates").tolist() == list(UPDATES)
+    assert list(sweep.best) == ["best.yaml"]
+
+
+def test_settings_are_named_by_what_differs(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "methods")
+    assert list(labels(load_sweep(f"{tmp_path}/methods")).values()) == ["PrefRec", "TD3_BC"]
+    write_sweep(tmp_path / "recipes", settings(recipe=["paper", "robust"], method="IL"))
+    assert list(labels(load_sweep(f"{tmp_path}/recipes")).values()) == ["IL paper", "IL robust"]
+    search = {"expectile": {"grid": [0.5, 0.9], "methods": ["PrefRec"]}}
+    write_sweep(tmp_path / "keys", settings(search=search))
+    found = list(labels(load_sweep(f"{tmp_path}/keys")).values())
+    assert found == ["PrefRec expectile=0.5", "PrefRec expectile=0.9", "TD3_BC"]
+    switches = {"finetune_reward": {"grid": [True, False]}, "pretrain_epochs": {"grid": [3, 0]}}
+    write_sweep(tmp_path / "switches", settings(method="PrefRec", search=switches))
+    found = list(labels(load_sweep(f"{tmp_path}/switches")).values())
+    assert found == ["full", "no pre-training", "no fine-tuning", "neither"]
+    drawn = settings(method="PrefRec", search={"actor_lr": {"loguniform": [1e-6, 1e-3]}}, seeds=[0], num_samples=2)
+    write_sweep(tmp_path / "drawn", drawn)
+    assert list(labels(load_sweep(f"{tmp_path}/drawn")).values()) == ["#000", "#001"]
+
+
+def test_records_are_matched_by_bundle_and_by_what_it_was_made_of(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    search = {"expectile": {"grid": [0.5, 0.9], "methods": ["PrefRec"]}}
+    trials = write_sweep(folder, settings(search=search))
+    records = write_evaluation(folder, trials)
+    sweep = load_sweep(str(folder))
+    online, ncis = measures(sweep)
+    values = {}
+    for record in records:
+        if record["role"] == "policy":
+            values[record["estimator"], trial_of(record, sweep)] = record["value"]
+    assert {name: score.value for name, score in online.scores.items()} == {
+        trial["name"]: values["online", trial["name"]] for trial in trials
+    }
+    assert len(ncis.scores) == len(trials)
+    assert unknown_policies(sweep) == 0
+    assert trial_of({**records[0], "provenance": {**records[0]["provenance"], "seed": 7}}, sweep) is None
+    assert trial_of({**records[0], "bundle": "elsewhere"}, sweep) is None
+
+
+def test_an_evaluation_of_other_policies_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    write_evaluation(folder, write_sweep(folder))
+    file = folder / "evaluation.json"
+    content = json.loads(file.read_text())
+    for record in content["records"]:
+        record.pop("bundle", None)
+    file.write_text(json.dumps(content))
+    message = r"none of its policies is a trial of this sweep; evaluate them by: prefrec evaluate .*/sweep --d"
+    with pytest.raises(UserError, match=message):
+        measures(load_sweep(str(folder)))
+
+
+def test_what_is_no_sweep_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    with pytest.raises(UserError, match=r"sweep/sweep\.json: no such file"):
+        load_sweep(str(folder))
+    write_sweep(folder)
+    table = folder / "trials.csv"
+    text = table.read_text()
+
+    table.write_text(text.replace("status", "state"))
+    with pytest.raises(UserError, match=r"trials\.csv: column 'status' is missing"):
+        load_sweep(str(folder))
+    table.write_text(text.replace(",12.5,", ",soon,", 1))
+    with pytest.raises(UserError, match=r"trials\.csv: line 2: column 'time_total_s': found 'soon', expected a number"):
+        load_sweep(str(folder))
+    table.write_text(text.splitlines()[0] + "\n")
+    with pytest.raises(UserError, match=r"trials\.csv: no trial in it"):
+        load_sweep(str(folder))
+    table.unlink()
+    with pytest.raises(UserError, match=r"no trials\.csv in it: the sweep has not ended"):
+        load_sweep(str(folder))
+
+    table.write_text(text)
+    name = next(csv.DictReader(text.splitlines()))["trial"]
+    (folder / name / "progress.csv").unlink()
+    with pytest.raises(UserError, match=rf"{name}/progress\.csv: no such file"):
+        load_sweep(str(folder))
+    description = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps({**description, "settings": {"metods": []}}))
+    with pytest.raises(UserError, match=r"sweep\.json: settings: unknown key 'metods'"):
+        load_sweep(str(folder))
+    (folder / "sweep.json").write_text("{}")
+    with pytest.raises(UserError, match=r"sweep\.json: key 'dataset' is missing"):
+        load_sweep(str(folder))

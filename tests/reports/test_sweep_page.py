@@ -1,0 +1,143 @@
+"""The page about a sweep: right sections, right numbers, nothing fetched."""
+
+import re
+from pathlib import Path
+
+import pytest
+from sweep_folder import settings, write_evaluation, write_sweep
+from test_report_page import Page
+
+from prefrec_ray.cli.evaluate import bundles_of
+from prefrec_ray.cli.main import run
+from prefrec_ray.errors import UserError
+from prefrec_ray.reports.page import write_report
+from prefrec_ray.reports.sweep_load import load_sweep
+from prefrec_ray.reports.sweep_scores import measures
+from prefrec_ray.reports.sweep_table import make_table
+
+
+def written(folder: Path) -> tuple[str, Page]:
+    write_report([str(folder)], str(folder / "report.html"))
+    text = (folder / "report.html").read_text("utf-8")
+    return text, Page(text)
+
+
+def test_an_evaluated_sweep_has_table_2_and_curves(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    write_evaluation(folder, write_sweep(folder))
+    text, found = written(folder)
+    assert found.texts["h2"] == [
+        "Scores by method and task (the paper's Table 2)",
+        "Learning curves (the paper's Fig. 5)",
+        *("Best settings", "Trials", "Settings"),
+    ]
+    cells = " ".join(found.texts["td"])
+    sweep = load_sweep(str(folder))
+    for measure in measures(sweep):
+        assert measure.title in found.texts["h3"]
+        for row in make_table(sweep, measure).rows:
+            for one in row.cells:
+                assert one is not None
+                assert measure.text(one.mean) in cells
+                if row.role == "policy":
+                    assert f"3 seeds [{measure.text(one.low or 0)}, {measure.text(one.high or 0)}]" in cells
+    assert "against the best baseline" in cells
+    assert "Not evaluated" not in text
+    assert f"prefrec train {folder}/best.yaml --output RUN" in found.texts["pre"]
+    assert "gamma: 0.97" in found.texts["pre"][1]
+    assert "12 trials: 12 finished." in text
+    table = (folder / "table.md").read_text()
+    assert table.count("### ") == 2
+    assert table.startswith("### True level on test users")
+
+
+def test_the_page_fetches_nothing_and_names_the_data_set_only(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    write_evaluation(folder, write_sweep(folder))
+    text, found = written(folder)
+    assert found.fetched == []
+    assert not re.search(r"https?://|@import|url\(|<script|<link", text)
+    assert "simulator/dataset" in text
+    assert "/data/simulator" not in text
+
+
+def test_without_evaluation_the_page_says_how_to_make_one(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep")
+    text, found = written(tmp_path / "sweep")
+    assert f"prefrec evaluate {tmp_path}/sweep --dataset" in found.texts["pre"][0]
+    assert "True level on validation users" in found.texts["h3"]
+    assert "on test users:" not in text
+    assert "behaviour" not in " ".join(found.texts["td"])
+
+
+def test_failed_trials_are_named_with_their_error(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep", status=lambda t: "failed" if t["name"] == "TD3_BC_depth_1_004" else "finished")
+    text, _ = written(tmp_path / "sweep")
+    assert "TD3_BC_depth_1_004 failed: no space left" in text
+    assert "12 trials: 11 finished, 1 failed." in text
+
+
+def test_a_sweep_of_which_nothing_finished_still_has_a_page(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep", status=lambda t: "failed")
+    text, found = written(tmp_path / "sweep")
+    assert "No finished trial has a score" in text
+    assert not found.images
+    assert not (tmp_path / "sweep" / "table.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("search", "heading", "images"),
+    [
+        ({"expectile": {"grid": [0.5, 0.9]}}, "Score against expectile (the paper's Fig. 8)", 8),
+        (
+            {"pretrain_epochs": {"grid": [3, 0]}, "finetune_reward": {"grid": [True, False]}},
+            "Combinations of pretrain_epochs and finetune_reward (as the paper's Fig. 9)",
+            8,
+        ),
+        ({"actor_lr": {"loguniform": [1e-6, 1e-3]}, "gamma": {"uniform": [0.9, 0.99]}}, "Search", 4 + 2 * 3),
+    ],
+)
+def test_each_kind_of_sweep_has_its_figures(tmp_path: Path, search: dict, heading: str, images: int) -> None:
+    drawn = heading == "Search"
+    chosen = settings(method="PrefRec", search=search, num_samples=3 if drawn else 1)
+    write_sweep(tmp_path / "sweep", chosen)
+    _, found = written(tmp_path / "sweep")
+    assert found.texts["h2"][0] == "Scores"
+    assert heading in found.texts["h2"]
+    assert len(found.images) == images
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep", status=lambda t: "failed" if t["seed"] else "finished")
+    table = tmp_path / "sweep" / "trials.csv"
+    table.write_text(table.read_text().replace("no space left", "<script>x"))
+    text, _ = written(tmp_path / "sweep")
+    assert "<script" not in text
+    assert "&lt;script&gt;x" in text
+
+
+def test_the_command_writes_the_page_and_a_mistake_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sweep"
+    write_sweep(folder)
+    assert run(["report", str(folder), "--output", str(tmp_path / "out.html")]) == 0
+    assert (tmp_path / "out.html").exists()
+    assert (tmp_path / "table.md").exists()
+    capsys.readouterr()
+    (folder / "trials.csv").unlink()
+    assert run(["report", str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "the sweep has not ended" in err
+    assert not (folder / "report.html").exists()
+
+
+def test_a_sweep_stands_for_the_policies_of_all_its_trials(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    trials = write_sweep(folder, settings(seeds=[0, 10]))
+    assert [uri.rpartition("/")[2] for uri in bundles_of(str(folder))] == [trial["name"] for trial in trials]
+    assert bundles_of(f"{folder}/policies/{trials[0]['name']}") == [f"{folder}/policies/{trials[0]['name']}"]
+    write_sweep(tmp_path / "empty", status=lambda t: "failed")
+    with pytest.raises(UserError, match="no trial of this sweep has a policy"):
+        bundles_of(f"{tmp_path}/empty")

@@ -1,0 +1,172 @@
+"""Table 2 against plain computations."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from scipy import stats
+from sweep_folder import score, settings, write_evaluation, write_sweep
+
+from prefrec_ray.reports.sweep_load import Sweep, load_sweep
+from prefrec_ray.reports.sweep_scores import Score, measures
+from prefrec_ray.reports.sweep_table import cell, cell_lines, make_table, markdown, notes, seed_interval
+from prefrec_ray.tuning.space import Trial
+
+LEVELS = st.lists(st.floats(-5, 5, allow_subnormal=False), min_size=2, max_size=8)
+
+
+@hypothesis_settings(deadline=None, max_examples=50)
+@given(LEVELS)
+def test_the_interval_over_seeds_is_students(values: list[float]) -> None:
+    found = seed_interval(values)
+    spread = stats.sem(values)
+    if spread > 0:
+        np.testing.assert_allclose(
+            found, stats.t.interval(0.95, len(values) - 1, np.mean(values), spread), rtol=1e-6, atol=1e-9
+        )
+    else:
+        np.testing.assert_allclose(found, [np.mean(values)] * 2)
+
+
+def test_one_seed_has_no_interval_over_seeds() -> None:
+    assert seed_interval([1.0]) is None
+    found = cell([Score(1.0, 0.5, 1.75)])
+    assert found is not None
+    assert (found.seeds, found.low, found.users_low, found.users_high) == (1, None, 0.5, 1.75)
+    assert cell([]) is None
+
+
+def test_users_intervals_are_averaged_and_stay_apart() -> None:
+    found = cell([Score(1.0, 0.5, 1.5), Score(2.0, 1.8, 2.3)])
+    assert found is not None
+    # t(0.975, 1) = 12.7062; the standard error of 1 and 2 is 0.5.
+    assert (found.low, found.high) == pytest.approx((1.5 - 6.3531, 1.5 + 6.3531), abs=1e-3)
+    assert (found.users_low, found.users_high) == pytest.approx((1.15, 1.9))
+    without = cell([Score(1.0, 0.5, 1.5), Score(2.0)])
+    assert without is not None
+    assert without.users_low is None
+
+
+def evaluated(tmp_path: Path) -> tuple[Sweep, list[Trial]]:
+    folder = tmp_path / "sweep"
+    trials = write_sweep(folder)
+    write_evaluation(folder, trials)
+    return load_sweep(str(folder)), trials
+
+
+def test_the_table_holds_means_improvement_and_controls(tmp_path: Path) -> None:
+    sweep, trials = evaluated(tmp_path)
+    online, ncis = (make_table(sweep, measure) for measure in measures(sweep))
+    assert online.tasks == ["depth", "frequency"]
+    labels = [row.label for row in online.rows]
+    assert labels == ["PrefRec", "TD3_BC", "behaviour", "imitation", "clickbait", "nutrition"]
+    means = {}
+    for row, method in zip(online.rows, ("PrefRec", "TD3_BC"), strict=False):
+        for found, task in zip(row.cells, online.tasks, strict=True):
+            levels = [score(t) + 0.2 for t in trials if (t["method"], t["task"]) == (method, task)]
+            assert found is not None
+            assert found.mean == pytest.approx(np.mean(levels))
+            assert found.seeds == 3
+            # The users' intervals are +- 0.05, 0.1 and 0.15.
+            assert (found.users_low, found.users_high) == pytest.approx((found.mean - 0.1, found.mean + 0.1))
+            means[method, task] = found
+    for gain, task in zip(online.gains["PrefRec"], online.tasks, strict=True):
+        ours, best = means["PrefRec", task], means["TD3_BC", task]
+        assert gain is not None
+        assert gain.share == pytest.approx(ours.mean / best.mean - 1)
+        assert gain.over == "TD3_BC"
+        assert gain.overlap == (max(ours.low or 0, best.low or 0) <= min(ours.high or 0, best.high or 0))
+    assert [online.is_best(row, 0) for row in online.rows] == [True] + 5 * [False]
+    assert [row.label for row in ncis.rows][2:] == ["behaviour", "imitation", "random items"]
+    assert cell_lines(ncis.rows[2].cells[0], ncis.measure, "control") == ["1.000"]
+    assert [row.label for row in ncis.own] == [
+        f"{method}: {kind}"
+        for kind in ("own actions shuffled", "session length only")
+        for method in ("PrefRec", "TD3_BC")
+    ]
+
+
+def test_markdown_holds_every_cell_and_names_both_intervals(tmp_path: Path) -> None:
+    sweep, _ = evaluated(tmp_path)
+    table = make_table(sweep, measures(sweep)[0])
+    text = markdown(table)
+    lines = text.splitlines()
+    assert lines[0] == "### True level on test users"
+    assert lines[2] == "| | depth | frequency |"
+    found = table.rows[0].cells[0]
+    assert found is not None
+    assert f"| PrefRec | **{found.mean:.2f}** (3 seeds [{found.low:.2f}, {found.high:.2f}]; users [" in text
+    assert "| imitation (control) | 1.30 (users [1.20, 1.40]) |" in text
+    assert "| PrefRec against the best baseline | +" in text
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    assert "95 % interval of that mean over training seeds" in text
+    assert "95 % interval over test users" in text
+
+
+def test_without_evaluation_scores_are_those_on_validation_users(tmp_path: Path) -> None:
+    trials = write_sweep(tmp_path / "sweep")
+    sweep = load_sweep(f"{tmp_path}/sweep")
+    online, ncis = measures(sweep)
+    assert (online.title, ncis.title) == ("True level on validation users", "NCIS on validation users")
+    found = make_table(sweep, online).rows[1].cells[1]
+    assert found is not None
+    levels = [score(t) for t in trials if (t["method"], t["task"]) == ("TD3_BC", "frequency")]
+    assert found.mean == pytest.approx(np.mean(levels))
+    assert cell_lines(found, online, "policy")[1].startswith("3 seeds [")
+    assert len(cell_lines(found, online, "policy")) == 2
+    assert "users”" not in " ".join(notes(make_table(sweep, online)))
+
+
+def test_failed_trials_leave_a_cell_with_fewer_seeds_or_none(tmp_path: Path) -> None:
+    def status(trial: Trial) -> str:
+        lost = trial["method"] == "TD3_BC" and (trial["task"] == "depth" or trial["seed"] == 0)
+        return "failed" if lost else "finished"
+
+    write_sweep(tmp_path / "sweep", status=status)
+    sweep = load_sweep(f"{tmp_path}/sweep")
+    table = make_table(sweep, measures(sweep)[0])
+    none, two = table.rows[1].cells
+    assert none is None
+    assert two is not None
+    assert two.seeds == 2
+    assert table.gains["PrefRec"][0] is None
+    assert cell_lines(none, table.measure, "policy") == ["–"]
+
+
+def test_of_a_large_search_the_best_settings_by_the_metric_are_shown(tmp_path: Path) -> None:
+    chosen = settings(
+        method="PrefRec",
+        task="depth",
+        seeds=[0],
+        num_samples=30,
+        search={"actor_lr": {"loguniform": [1e-6, 1e-3]}},
+        metric="losses/qf_loss",
+        mode="min",
+    )
+    trials = write_sweep(tmp_path / "sweep", chosen)
+    file = tmp_path / "sweep" / "trials.csv"
+    lines = file.read_text().splitlines()
+    file.write_text(
+        "\n".join([lines[0], *(line.replace(",0.1,", f",{i},") for i, line in enumerate(lines[1:]))]) + "\n"
+    )
+    sweep = load_sweep(f"{tmp_path}/sweep")
+    table = make_table(sweep, measures(sweep)[0])
+    assert [row.label for row in table.rows] == [f"#{i:03d}" for i in range(10)]
+    assert table.rows[0].keys == f"actor_lr={trials[0]['config']['actor_lr']:.3g}"
+    assert table.hidden == 20
+    assert "20 settings of the search are not shown: these are the best by losses/qf_loss." in notes(table)
+
+
+def test_a_sweep_without_scores_falls_back_to_its_metric(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep", settings(validation=None, metric="losses/qf_loss", mode="min"))
+    sweep = load_sweep(f"{tmp_path}/sweep")
+    (measure,) = measures(sweep)
+    assert measure.title == "losses/qf_loss at the end of training"
+    table = make_table(sweep, measure)
+    assert table.gains == {}
+    assert "Bold: the lowest mean" in notes(table)[0]
+    write_sweep(tmp_path / "other", settings(validation=None))
+    assert measures(load_sweep(f"{tmp_path}/other")) == []
