@@ -21,7 +21,10 @@ SCHEMA_VERSION = 1
 
 
 class Metadata(Settings):
-    """metadata.json. `counts` are users, sessions, requests and transitions, by split; `world` is the simulator's."""
+    """metadata.json. `counts` are users, sessions, requests and transitions, by split; `world` is the simulator's.
+
+    `dropped` are the rows of the log that are in no request, by the reason.
+    """
 
     schema_version: int
     counts: dict[str, dict[str, int]]
@@ -39,6 +42,7 @@ class Metadata(Settings):
     has_reward: bool = False
     given_sessions: bool = False
     world: dict[str, Any] | None = None
+    dropped: dict[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,18 @@ class PreparedDataset:
         return storage.list_files(self.path(*parts), ".parquet")
 
     def read(self, file: str, columns: list[str] | None = None) -> pa.Table:
-        """One file as a table. Raises `UserError` if it is missing."""
+        """One file as a table. Raises `UserError` if it is missing or damaged, or holds a number that is not finite."""
         system, path = storage.filesystem(file)
         try:
-            return pq.read_table(path, columns=columns, filesystem=system)
+            table = pq.read_table(path, columns=columns, filesystem=system)
         except FileNotFoundError as error:
             raise UserError(f"{file}: no such file in the data set") from error
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{file}: damaged, or of other columns ({str(error).splitlines()[0]})") from error
+        for name in table.column_names:
+            if pa.types.is_fixed_size_list(table.schema.field(name).type):
+                _check_finite(table[name], name, file)
+        return table
 
     def items(self) -> ItemTable:
         """The items and their embeddings."""
@@ -91,6 +101,13 @@ class PreparedDataset:
     def normaliser(self) -> Normaliser:
         """How a state was scaled."""
         return Normaliser.from_dict(self.metadata.normaliser)
+
+
+def _check_finite(column: pa.ChunkedArray, name: str, file: str) -> None:
+    finite = np.isfinite(tensor(column))
+    if not finite.all():
+        row = int((~finite.all(axis=1)).argmax())
+        raise UserError(f"{file}: column '{name}', row {row + 1}: found a number that is not finite")
 
 
 def write_table(table: pa.Table, uri: str) -> None:

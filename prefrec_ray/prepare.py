@@ -7,43 +7,52 @@ user and an item, never the interactions.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.compute as pc
-import ray
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.logs import Log, open_log
-from prefrec_ray.mdp.normaliser import Moments, Normaliser
+from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.prepare_items import given_items, learn_items
+from prefrec_ray.prepare_like import check_like, open_like
 from prefrec_ray.prepare_preferences import write_preferences
 from prefrec_ray.prepare_settings import SPLITS, PrepareSettings
-from prefrec_ray.prepare_shuffle import Destinations, write_shard
-from prefrec_ray.prepare_states import Context, state_moments, write_requests
+from prefrec_ray.prepare_states import Context
 from prefrec_ray.prepare_users import Users, split_by_user
-from prefrec_ray.tasks import Progress, run_tasks
+from prefrec_ray.prepare_waves import fit_normaliser, write_states
+from prefrec_ray.tasks import Progress
 
-__all__ = ["PrepareSettings", "prepare"]
+__all__ = ["OnError", "PrepareSettings", "prepare"]
+
+OnError = Literal["fail", "drop"]
 
 #: Raw states of one bucket, of which a task holds a few copies.
 _BUCKET_BYTES = 64 << 20
 
 
-def prepare(settings: PrepareSettings, output: str, progress: Progress | None = None) -> PreparedDataset:
+def prepare(
+    settings: PrepareSettings, output: str, progress: Progress | None = None, on_error: OnError = "fail"
+) -> PreparedDataset:
     """Writes the data set `output` (docs/architecture.md: the data set) and opens it.
 
     `progress(stage, done, total)` counts interactions (stage read), buckets of users and shards. The same settings and
     log give the same bytes, however many workers there are.
+    Rows that break the contract (docs/data.md) are all counted, and end it, or go to `output`/dropped where `on_error`
+    is "drop"; what is kept and what is not stands in `output`/dropped.json.
     Raises `UserError` for a log that cannot be used, and where `output` exists; nothing is left behind then.
     """
     report = progress or (lambda stage, done, total: None)
     try:
-        with storage.staged(storage.absolute(output)) as folder:
+        with storage.staged(storage.absolute(output), "metadata.json") as folder:
             runtime.start_ray()
-            _write_dataset(settings, folder, report)
+            _write_dataset(settings, folder, report, SideFiles(folder, keep_rows=on_error == "drop"))
     except Exception as error:
         mistake = find_user_error(error)
         if mistake is None:
@@ -52,27 +61,39 @@ def prepare(settings: PrepareSettings, output: str, progress: Progress | None = 
     return PreparedDataset.open(output)
 
 
-def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress) -> None:
-    log = open_log(settings.source, settings.seed)
-    items = given_items(log, settings)
-    definition = StateDefinition(
-        feedback=log.feedback,
-        user_features=_categories(log),
-        action_dim=items.embeddings.shape[1] if items else settings.action_dim,
-        session_gap_ms=settings.session_gap_ms,
-    )
+def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, side: SideFiles) -> None:
+    settings, like = open_like(settings)
+    side.make_folders()
+    log = open_log(settings.source, settings.seed, side)
+    side.check()
+    if like:
+        check_like(log, like)
+        items: ItemTable | None = like.items()
+        definition = like.state
+    else:
+        items = given_items(log, settings)
+        definition = StateDefinition(
+            feedback=log.feedback,
+            user_features=_categories(log),
+            action_dim=items.embeddings.shape[1] if items else settings.action_dim,
+            session_gap_ms=settings.session_gap_ms,
+        )
     partitions = settings.partitions or max(1, -(-log.rows * definition.width * 4 // _BUCKET_BYTES))
-    users = split_by_user(log, settings, partitions, folder, progress)
+    users = split_by_user(log, settings, partitions, folder, progress, items if like else None, side)
     _check_splits(users)
-    # They need sessions only, and are the first to tell that a log is too small: before the long stages.
-    write_preferences(users, settings, folder, progress)
+    if settings.draws_preferences:
+        # They need sessions only, and are the first to tell that a log is too small: before the long stages.
+        write_preferences(users, settings, folder, progress)
     buckets = np.unique(users.bucket).tolist()
     if items is None:
-        items = learn_items(settings, buckets, folder, progress)
+        items = learn_items(settings, log.labels, buckets, folder, progress)
     items.save(storage.join(folder, "items.parquet"))
 
     context = Context(folder, definition, items, log.users, log.has_reward)
-    normaliser = _write_states(context, users, buckets, settings.seed, progress)
+    normaliser = like.normaliser if like else fit_normaliser(context, buckets, progress)
+    write_states(context, normaliser, users, settings.seed, progress)
+    storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side))
+    side.remove_empty()
     storage.remove(storage.join(folder, "work"))
     metadata = Metadata(
         schema_version=SCHEMA_VERSION,
@@ -85,47 +106,26 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress) -
         normaliser=normaliser.to_dict(),
         settings=settings.model_dump(mode="json"),
         seed=settings.seed,
-        tasks=list(settings.preferences.tasks),
-        teachers=list(dict.fromkeys(teacher.name for teacher in settings.preferences.teachers)),
+        tasks=list(settings.preferences.tasks) if settings.draws_preferences else [],
+        teachers=[teacher.name for teacher in settings.preferences.teachers] if settings.draws_preferences else [],
         mixture_weight=settings.mixture_weight,
         has_reward=log.has_reward,
         given_sessions=log.given_sessions,
         world=log.world,
+        dropped={reason: count for reason, count in users.dropped.items() if count},
     )
     storage.write_json(storage.join(folder, "metadata.json"), metadata.model_dump(mode="json"))
 
 
-def _write_states(context: Context, users: Users, buckets: list[int], seed: int, progress: Progress) -> Normaliser:
-    """Fits the normaliser on the training users' requests, then writes requests and shuffled transitions."""
-    shared = ray.put(context)
-    total = Moments.zero(context.definition.width)
-    for part in run_tasks(lambda bucket: state_moments.remote(shared, bucket), buckets, "scale", progress):
-        total.merge(part)
-    normaliser = total.normaliser()
-
-    for name in (*(f"requests/{split}" for split in SPLITS), "transitions"):
-        storage.make_folder(storage.join(context.folder, name))
-    widths = (context.definition.width, context.definition.action_dim, int(context.has_reward))
-    training = users.split == 0
-    sizes = np.bincount(users.bucket, training * (users.requests - 1)).astype(np.int64)
-    offsets = np.cumsum(sizes) - sizes
-    destinations = Destinations.for_size(int(sizes.sum()), 4 * (2 * widths[0] + widths[1] + widths[2]), seed)
-    pieces: dict[int, list[ray.ObjectRef | None]] = {}
-
-    def submit_bucket(bucket: int) -> ray.ObjectRef:
-        task = write_requests.options(num_returns=1 + destinations.shards)
-        written, *pieces[bucket] = task.remote(shared, normaliser, bucket, destinations, int(offsets[bucket]))
-        return written
-
-    def submit_shard(shard: int) -> ray.ObjectRef:
-        parts = [pieces[bucket][shard] for bucket in buckets]
-        for bucket in buckets:
-            pieces[bucket][shard] = None  # the task alone holds them now: they are freed when it ends
-        return write_shard.remote(context.folder, shard, widths, seed, *parts)
-
-    run_tasks(submit_bucket, buckets, "states", progress)
-    run_tasks(submit_shard, range(destinations.shards), "shuffle", progress)
-    return normaliser
+def drop_report(users: Users, side: SideFiles) -> dict[str, Any]:
+    """What is kept, and what is not: rows that break the contract by reason, and those that no request is made of."""
+    bad = side.reasons()
+    return {
+        "kept": {"rows": int(users.requests.sum()), "users": len(users.ids), "sessions": int(users.sessions.sum())},
+        "bad_rows": sum(reason.rows for reason in bad),
+        "reasons": [asdict(reason) for reason in bad],
+        "left_out": {reason: count for reason, count in users.dropped.items() if count},
+    }
 
 
 def _categories(log: Log) -> Mapping[str, tuple[str, ...]]:

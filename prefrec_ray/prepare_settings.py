@@ -18,19 +18,25 @@ class PrepareSettings(Settings):
     """The section `prepare`: where the log is, and how it becomes a data set."""
 
     source: Source
+    like: str | None = None  # a data set whose states, items and splits this one shares
     session_gap_minutes: PositiveFloat = 30.0  # a longer pause ends a session, where the log names no sessions
     action_dim: PositiveInt = 8  # of learned item embeddings; those that a log gives have their own
     mixture_weight: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the depth level in the mixture
     train_fraction: Share = 0.8  # of the users, by a hash of their ids
     validation_fraction: Share = 0.05  # the rest are test users
     seed: NonNegativeInt = 0
-    preferences: PreferenceSettings = PreferenceSettings()
+    preferences: PreferenceSettings = PreferenceSettings()  # with `like` drawn only where this key is given
     partitions: PositiveInt | None = None  # by default as many as keep the states of one at some 64 MiB
 
     @property
     def session_gap_ms(self) -> int:
         """`session_gap_minutes` in ms."""
         return round(self.session_gap_minutes * 60_000)
+
+    @property
+    def draws_preferences(self) -> bool:
+        """Whether pairs are drawn: always, but for a data set to evaluate on (`like`) that does not ask for them."""
+        return self.like is None or "preferences" in self.model_fields_set
 
     @model_validator(mode="after")
     def _some_users_are_left(self) -> PrepareSettings:

@@ -1,6 +1,7 @@
 """The shuffle of transitions: which shard each goes to, and the shards on disk.
 
 Wide rows pass once from the task that made them to the task that writes their shard, as one array a (bucket, shard).
+Large data sets do so in waves (prepare_waves.py).
 """
 
 from __future__ import annotations
@@ -20,30 +21,69 @@ _SHARD_KEY, _ORDER_KEY = 3, 4
 #: Learners take shards in lanes of eight (algorithms/batches.py), and one shard is one block of at most 128 MiB.
 _MULTIPLE = 8
 _SHARD_BYTES = 48 << 20
+#: What passes through Ray's object store at a time.
+_WAVE_BYTES = 2 << 30
+_POSITIONS_OF_WAVE = 1 << 40
 
 
 @dataclass(frozen=True)
 class Destinations:
-    """A seeded shard for each of the transitions, numbered over all buckets; the shards are of equal size, to a row."""
+    """A seeded shard for each of the transitions, numbered over all buckets; the shards are of equal size, to a row.
 
-    shards: int
+    Wave w holds the transitions from w T / W on and shuffles them among its own shards, w, w + W, w + 2 W ...
+    """
+
+    transitions: int  # T
+    waves: int  # W
+    shards_of_wave: int
     seed: int
 
     @classmethod
     def for_size(cls, transitions: int, row_bytes: int, seed: int) -> Destinations:
-        """As many shards as keep one at some 48 MiB."""
-        wanted = -(-transitions * row_bytes // _SHARD_BYTES)
-        return cls(max(1, -(-wanted // _MULTIPLE)) * _MULTIPLE, seed)
+        """As many waves as keep one below 2 GiB, and as many shards as keep one at some 48 MiB."""
+        waves = max(1, -(-transitions * row_bytes // _WAVE_BYTES))
+        wanted = -(-transitions * row_bytes // (waves * _SHARD_BYTES))
+        return cls(transitions, waves, max(1, -(-wanted // _MULTIPLE)) * _MULTIPLE, seed)
+
+    @property
+    def shards(self) -> int:
+        """Of all waves."""
+        return self.waves * self.shards_of_wave
+
+    def of_wave(self, wave: int) -> list[int]:
+        """The numbers of a wave's shards."""
+        return list(range(wave, self.shards, self.waves))
+
+    def wave(self, position: np.ndarray) -> np.ndarray:
+        """The waves (int64) that hold transitions; of a position past the last one, the last."""
+        starts = np.arange(1, self.waves) * self.transitions // self.waves
+        return np.searchsorted(starts, position, side="right")
+
+    def reached(self, offset: int, count: int) -> list[int]:
+        """The shards of all waves that the transitions [offset, offset + count) touch, wave by wave."""
+        return [shard for wave, _, _ in self._parts(offset, count) for shard in self.of_wave(wave)]
 
     def of(self, offset: int, count: int) -> Iterator[np.ndarray]:
-        """For each shard, which of the transitions [offset, offset + count) go there (int64, ascending, from 0)."""
-        # Of every `shards` consecutive transitions each shard gets one, in a random order.
-        first, last = offset // self.shards, -(-(offset + count) // self.shards)
-        blocks = np.arange(first * self.shards, last * self.shards)
-        shard = mix(blocks, self.seed, _SHARD_KEY).reshape(-1, self.shards).argsort(axis=1, kind="stable").ravel()
-        shard = shard[offset - first * self.shards :][:count]
-        order = shard.argsort(kind="stable")
-        yield from np.split(order, np.searchsorted(shard[order], np.arange(1, self.shards)))
+        """For each shard of `reached`, which of the transitions go there (int64, ascending, from 0)."""
+        size = self.shards_of_wave
+        for wave, first, last in self._parts(offset, count):
+            start = wave * self.transitions // self.waves
+            # Of every `size` consecutive transitions of a wave each shard gets one, in a random order.
+            begin, end = (first - start) // size, -(-(last - start) // size)
+            blocks = np.arange(begin * size, end * size) + wave * _POSITIONS_OF_WAVE
+            shard = mix(blocks, self.seed, _SHARD_KEY).reshape(-1, size).argsort(axis=1, kind="stable").ravel()
+            shard = shard[first - start - begin * size :][: last - first]
+            order = shard.argsort(kind="stable")
+            yield from np.split(order + first - offset, np.searchsorted(shard[order], np.arange(1, size)))
+
+    def _parts(self, offset: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """(wave, first, last) of the transitions [offset, offset + count), a part for each wave that they touch."""
+        if not count:
+            return
+        low, high = self.wave(np.array([offset, offset + count - 1])).tolist()
+        for wave in range(low, high + 1):
+            start, end = (w * self.transitions // self.waves for w in (wave, wave + 1))
+            yield wave, max(offset, start), min(offset + count, end)
 
 
 @ray.remote(num_cpus=1)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import ray
 
 from prefrec_ray import storage
 from prefrec_ray.engagement.levels import depth_levels, frequency_levels
 from prefrec_ray.engagement.sessions import first_rows, session_numbers, session_table
+from prefrec_ray.errors import UserError
 from prefrec_ray.hashing import fraction, hash_ids
 from prefrec_ray.logs import Log
+from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.prepare_contract import RowContract
+from prefrec_ray.prepare_rows import REASONS, RowRules
 from prefrec_ray.prepare_settings import SPLITS, PrepareSettings
 from prefrec_ray.tasks import Progress
 
@@ -30,6 +38,7 @@ class Users:
     requests: np.ndarray  # int64 [U]
     sessions: np.ndarray  # int64 [U]
     split: np.ndarray  # int8 [U], index into SPLITS
+    dropped: dict[str, int]  # rows of the log that are in no request, by the reason
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Users, sessions, requests and transitions of each split."""
@@ -47,11 +56,21 @@ class Users:
         return found
 
 
-def split_by_user(log: Log, settings: PrepareSettings, partitions: int, folder: str, progress: Progress) -> Users:
+def split_by_user(
+    log: Log,
+    settings: PrepareSettings,
+    partitions: int,
+    folder: str,
+    progress: Progress,
+    items: ItemTable | None,
+    side: SideFiles,
+) -> Users:
     """Writes `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k that has users.
 
-    The rows travel through Ray Data once, narrow; the wide states are made from these files.
-    Raises `UserError` for a bad value in the log.
+    The rows travel through Ray Data once, narrow; the wide states are made from these files. Rows with an item that
+    `items` do not hold are dropped and counted.
+    Rows that break the contract go to `side`. Raises `UserError` where these are not to be dropped, and where no row is
+    left.
     """
     for name in ("work", "sessions"):
         storage.make_folder(storage.join(folder, name))
@@ -62,27 +81,54 @@ def split_by_user(log: Log, settings: PrepareSettings, partitions: int, folder: 
         zero_copy_batch=True,
         fn_kwargs={"seed": settings.seed, "partitions": partitions},
     )
-    write = partial(write_bucket, settings=settings, given_sessions=log.given_sessions, folder=folder)
+    known = None if items is None else [ray.put(pa.array(items.ids))]
+    rules = RowRules(log.feedback, log.one_request_a_moment, known)
+    given = [ray.put(log.items["item_id"].combine_chunks())] if log.items is not None and items is None else None
+    contract = RowContract(side, log.files, log.unique_rows, given)
+    write = partial(
+        write_bucket,
+        settings=settings,
+        given_sessions=log.given_sessions,
+        folder=folder,
+        contract=contract,
+        rules=rules,
+    )
     written = interactions.groupby("bucket", num_partitions=partitions).map_groups(write, batch_format="pyarrow")
     parts = []
     for batch in written.iter_batches(batch_size=None, batch_format="pyarrow"):
         parts.append(batch)
         progress("read", sum(part["requests"].to_numpy().sum() for part in parts), 0)
-    table = pa.concat_tables([part for part in parts if part.num_rows])
+    side.check()
+    parts = [part for part in parts if part.num_rows]
+    if not parts:
+        raise UserError("every row of the log breaks the contract; expected some that do not")
+    table = pa.concat_tables(parts)
+    dropped = {reason: pc.sum(table[reason]).as_py() for reason in REASONS}
+    table = table.filter(pc.greater(table["requests"], 0))
+    if not len(table):
+        raise UserError(f"no request is left of the log (rows dropped: {dropped}); expected some")
     table = table.take(pc.sort_indices(table, [("bucket", "ascending"), ("user_id", "ascending")]))
     columns = {name: table[name].to_numpy() for name in ("bucket", "requests", "sessions", "split")}
     progress("read", int(columns["requests"].sum()), int(columns["requests"].sum()))
-    return Users(ids=table["user_id"].combine_chunks(), **columns)
+    return Users(ids=table["user_id"].combine_chunks(), dropped=dropped, **columns)
 
 
-def write_bucket(rows: pa.Table, settings: PrepareSettings, given_sessions: bool, folder: str) -> pa.Table:
+def write_bucket(
+    rows: pa.Table, settings: PrepareSettings, given_sessions: bool, folder: str, contract: RowContract, rules: RowRules
+) -> pa.Table:
     """Sorts the rows of one bucket, finds their sessions and writes both; returns a row a user.
 
-    The file holds the canonical columns, sorted by (user_id, timestamp, order), with `session` (int64, its number) and
+    A last row, with 0 requests, counts the rows that were dropped; nothing is written where none is left. The file
+    holds the canonical columns, sorted by (user_id, timestamp, order), with `session` (int64, its number) and
     `split` (int8) for session_id and order.
     """
     bucket = rows["bucket"][0].as_py()
     rows = rows.drop_columns(["bucket"]).sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
+    some_user = rows["user_id"][:1].combine_chunks()
+    rows, dropped = rules(contract(rows, bucket))
+    last = _user_rows(some_user, bucket, *np.zeros((3, 1), dtype=np.int64), dropped)
+    if not rows.num_rows:
+        return last
     user = codes(rows["user_id"])
     timestamp = rows["timestamp"].to_numpy()
     session_id = codes(rows["session_id"]) if given_sessions else None
@@ -114,15 +160,22 @@ def write_bucket(rows: pa.Table, settings: PrepareSettings, given_sessions: bool
     system, path = storage.filesystem(work_file(folder, bucket))
     with system.open_output_stream(path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
         writer.write_table(rows)
-    return pa.table(
-        {
-            "user_id": ids,
-            "bucket": np.full(len(ids), bucket),
-            "requests": np.bincount(user, minlength=len(ids)),
-            "sessions": np.bincount(sessions.user, minlength=len(ids)),
-            "split": split,
-        }
-    )
+    requests = np.bincount(user, minlength=len(ids))
+    users = _user_rows(ids, bucket, requests, np.bincount(sessions.user, minlength=len(ids)), split)
+    return pa.concat_tables([users, last])
+
+
+def _user_rows(
+    ids: pa.Array,
+    bucket: int,
+    requests: np.ndarray,
+    sessions: np.ndarray,
+    split: np.ndarray,
+    dropped: Mapping[str, int] = MappingProxyType({}),
+) -> pa.Table:
+    columns = {"user_id": ids, "bucket": np.full(len(ids), bucket), "requests": requests, "sessions": sessions}
+    counts = {reason: np.full(len(ids), dropped.get(reason, 0)) for reason in REASONS}
+    return pa.table({**columns, "split": split.astype(np.int8), **counts})
 
 
 def work_file(folder: str, bucket: int) -> str:

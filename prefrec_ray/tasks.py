@@ -8,26 +8,71 @@ from typing import Any
 import ray
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
+_BRANCH = 8
 
 
-def run_tasks(submit: Callable[[Any], Any], inputs: Iterable[Any], stage: str, progress: Progress) -> list[Any]:
+def run_tasks(
+    submit: Callable[[Any], Any],
+    inputs: Iterable[Any],
+    stage: str,
+    progress: Progress,
+    of: tuple[int, int] | None = None,
+) -> list[Any]:
     """`submit(x)` starts a task and gives its reference; returns the results for all `inputs`, in their order.
 
     At most twice as many tasks as the cluster has CPUs wait or run at a time, so that what they need and what they
-    make stays bounded.
+    make stays bounded. `of` (done before, total) is for a stage that takes several calls.
     """
     inputs = list(inputs)
-    limit = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
     results: list[Any] = [None] * len(inputs)
     pending: dict[Any, int] = {}
-    done = 0
+    done, total = of or (0, len(inputs))
+    limit = _at_once()
     for number, value in enumerate(inputs):
         while len(pending) >= limit:
-            done = _collect(pending, results, done, stage, len(inputs), progress)
+            done = _collect(pending, results, done, stage, total, progress)
         pending[submit(value)] = number
     while pending:
-        done = _collect(pending, results, done, stage, len(inputs), progress)
+        done = _collect(pending, results, done, stage, total, progress)
     return results
+
+
+def reduce_tasks(
+    submit: Callable[[Any], Any], merge: Any, inputs: Iterable[Any], stage: str, progress: Progress
+) -> Any:
+    """The reference to the merge of `submit(x)` over all `inputs` (at least one).
+
+    `merge` is a remote function of up to 8 parts, which are merged in a tree of one fixed shape as they come: never
+    more parts wait than run at once or fill a branch.
+    """
+    inputs = list(inputs)
+    levels: list[list[Any]] = []  # of each level of the tree the parts that fill no branch yet
+    pending: list[Any] = []
+
+    def add(part: Any, level: int) -> None:
+        if level == len(levels):
+            levels.append([])
+        levels[level].append(part)
+        if len(levels[level]) == _BRANCH:
+            parts, levels[level] = levels[level], []
+            add(merge.remote(*parts), level + 1)
+
+    limit = _at_once()
+    for number, value in enumerate(inputs):
+        if len(pending) >= limit:
+            _, pending = ray.wait(pending, fetch_local=False)
+        pending.append(submit(value))
+        add(pending[-1], 0)
+        progress(stage, number + 1, len(inputs))
+    for level in range(len(levels)):
+        if levels[level] and (level + 1 < len(levels) or len(levels[level]) > 1):
+            parts, levels[level] = levels[level], []
+            add(merge.remote(*parts), level + 1)
+    return next(part for parts in levels for part in parts)
+
+
+def _at_once() -> int:
+    return max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _collect(pending: dict[Any, int], results: list[Any], done: int, stage: str, total: int, progress: Progress) -> int:

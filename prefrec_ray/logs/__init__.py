@@ -27,7 +27,7 @@ def open_log(source: Source, seed: int, side: SideFiles | None = None) -> Log:
     if isinstance(source, KuaiRandSource):
         from prefrec_ray.logs.kuairand import open_kuairand
 
-        return open_kuairand(source)
+        return open_kuairand(source, side)
     from prefrec_ray.logs.files import open_files
 
     return open_files(source, side)

@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.hashing import mix
-from prefrec_ray.logs.canonical import ROWS_OF_FILE, Place, to_ids
+from prefrec_ray.logs.contract import Place, SideFiles
 from prefrec_ray.logs.fragments import read, schema
 from prefrec_ray.logs.kuairand_items import VideoLabels
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.logs.tables import user_table
+from prefrec_ray.logs.values import refuse, to_ids
 
 _FLAGS = ("is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "is_profile_enter")
 FEEDBACK = (*_FLAGS, "play_ratio")
@@ -35,7 +36,7 @@ _UNKNOWN = pa.array(["-124", "UNKNOWN"])
 _NAME = re.compile(r"(log_standard|log_random|user_features|video_features_basic)(?:_.*)?_(pure|1k|27k)[._].*")
 
 
-def open_kuairand(source: KuaiRandSource) -> Log:
+def open_kuairand(source: KuaiRandSource, side: SideFiles | None = None) -> Log:
     """Raises `UserError` for missing files and columns, and where a folder holds versions but `version` names none."""
     files = find_files(source)
     wanted = {"exclude": ["log_standard"], "only": ["log_random"], "include": ["log_random", "log_standard"]}
@@ -43,12 +44,13 @@ def open_kuairand(source: KuaiRandSource) -> Log:
     for file in logs:
         _check_columns(file, COLUMNS)
     tabs = None if source.tabs == "all" else source.tabs
-    interactions, rows = read(logs, list(COLUMNS), _Rows(tabs, source.random))
+    interactions, rows = read(logs, list(COLUMNS), _Rows(tabs, source.random), side)
     return Log(
         interactions=interactions,
         rows=rows,
         feedback=FEEDBACK,
         users=_users(files["user_features"][0], source.user_features),
+        files=tuple(logs),
         labels=VideoLabels(tuple(files["video_features_basic"])),
         one_request_a_moment=source.request == "batch",
     )
@@ -83,6 +85,7 @@ class _Rows:
     random: str
 
     def __call__(self, table: pa.Table, place: Place) -> pa.Table:
+        """The canonical interactions of some rows of a file. Raises `BadRows`."""
         given = {name: to_ids(table[name], pa.int64(), place, name).to_numpy() for name in COLUMNS}
         for name in (*_FLAGS, "is_rand"):
             _check_range(given[name], 0, 1, place, name)
@@ -91,7 +94,6 @@ class _Rows:
         kept = np.ones(table.num_rows, dtype=bool) if self.tabs is None else np.isin(given["tab"], self.tabs)
         if self.random != "include":
             kept &= given["is_rand"] == (self.random == "only")
-        order = place.number * ROWS_OF_FILE + place.first_row + np.flatnonzero(kept)
         rows = {name: values[kept] for name, values in given.items()}
         feedback = {name: rows[name] for name in _FLAGS} | {"play_ratio": play_ratio(rows)}
         return pa.table(
@@ -99,7 +101,7 @@ class _Rows:
                 "user_id": rows["user_id"],
                 "item_id": rows["video_id"],
                 "timestamp": rows["time_ms"],
-                "order": order,
+                "order": place.order(table.num_rows)[kept],
                 "dwell_ms": rows["play_time_ms"].astype(np.float64),
                 "row_hash": row_hash(rows),
                 **{name: values.astype(np.float32) for name, values in feedback.items()},
@@ -142,7 +144,5 @@ def _check_columns(file: str, wanted: tuple[str, ...]) -> None:
 
 def _check_range(values: np.ndarray, low: int, high: int | None, place: Place, name: str) -> None:
     bad = values < low if high is None else (values < low) | (values > high)
-    if bad.any():
-        row = int(bad.argmax())
-        expected = f"at least {low}" if high is None else f"{low} or {high}"
-        raise place.problem(name, row, f"found {values[row]}", expected)
+    expected = f"at least {low}" if high is None else f"{low} or {high}"
+    refuse(bad, place, name, lambda row: f"found {values[row]}", expected)

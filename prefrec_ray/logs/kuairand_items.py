@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from prefrec_ray.logs.canonical import Place, to_ids
+from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.fragments import batches
 from prefrec_ray.logs.log import Labels
+from prefrec_ray.logs.values import to_ids
 
 
 @dataclass(frozen=True)

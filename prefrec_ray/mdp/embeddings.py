@@ -55,8 +55,8 @@ def basket_gram(basket: np.ndarray, item_row: np.ndarray, num_items: int, mean_s
 def embeddings_from_gram(gram: BasketGram, dim: int) -> np.ndarray:
     """Item embeddings in [-1, 1], float32 [I, dim]; zero for items that stand in no basket that counts.
 
-    The first eigenvector only tells popularity and is dropped. The signed square root and the scale (the 99th
-    percentile over consumptions) spread what is left over [-1, 1]. Deterministic: fixed start vector, fixed signs.
+    The first eigenvector only tells popularity and is dropped; `spread` makes numbers in [-1, 1] of the others.
+    Deterministic: fixed start vector, fixed signs.
     Raises `UserError` where fewer than dim + 2 items can be embedded.
     """
     known = np.flatnonzero(gram.counts)
@@ -68,11 +68,19 @@ def embeddings_from_gram(gram: BasketGram, dim: int) -> np.ndarray:
     counts = gram.counts[known]
     scale = 1.0 / np.sqrt(counts + counts.mean())
     vectors = _leading_vectors(gram.pairs[known][:, known], scale, dim + 1)[:, 1:] * scale[:, None]
-    vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)])
-    spread = np.sign(vectors) * np.sqrt(np.abs(vectors))
     embeddings = np.zeros((len(gram.counts), dim), dtype=np.float32)
-    embeddings[known] = np.clip(spread / _weighted_percentile(np.abs(spread), counts, 0.99), -1.0, 1.0)
+    embeddings[known] = spread(vectors, counts)
     return embeddings
+
+
+def spread(vectors: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Vectors [I, dim] spread over [-1, 1] by their signed roots and the 99th percentile over `weight` [I].
+
+    Of each column the largest number is positive: the sign of an axis means nothing.
+    """
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
+    roots = np.sign(vectors) * np.sqrt(np.abs(vectors))
+    return np.clip(roots / _weighted_percentile(np.abs(roots), weight, 0.99), -1.0, 1.0)
 
 
 def _baskets(basket: np.ndarray, item_row: np.ndarray, num_items: int) -> sparse.csr_array:
