@@ -8,7 +8,20 @@ from collections.abc import Sequence
 
 import typer
 
-from prefrec_ray.cli import evaluate, export, prepare, quickstart, report, simulate, train, tune, validate
+from prefrec_ray.cli import (
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    prepare,
+    quickstart,
+    report,
+    simulate,
+    submit,
+    train,
+    tune,
+    validate,
+)
 from prefrec_ray.errors import find_user_error
 
 app = typer.Typer(
@@ -19,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (quickstart, simulate, prepare, train, tune, export, evaluate, report, validate):
+for module in (quickstart, simulate, inspect, prepare, train, tune, export, evaluate, report, validate, submit, doctor):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 
 INTERRUPTED = 130
@@ -55,3 +68,7 @@ def _stop(message: str, status: int) -> int:
     line = " ".join(message.split())
     print(f"prefrec: error: {line}" if status == 2 else f"prefrec: {line}", file=sys.stderr)
     return status
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""`prefrec doctor`: is this cluster ready for a run?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from prefrec_ray.cli.console import console
+from prefrec_ray.cli.submit import Address
+
+
+def command(
+    address: Address = "http://127.0.0.1:8265",
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", metavar="URI", help="Where data sets and runs go: every node tries to write there."),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="CONFIG", help="YAML whose resources the cluster should have.")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="NAME", help="Hand on this environment variable; may be repeated."),
+    ] = None,
+) -> int:
+    """Check a cluster before a run: token, versions, clocks, storage, memory, resources."""
+    from prefrec_ray.cli.config import load_sections, parse_section
+    from prefrec_ray.cluster import doctor, job, placement
+
+    sections = load_sections(config) if config is not None else {}
+    settings = {name: parse_section(name, value, str(config)) for name, value in sections.items()}
+    checks = doctor.examine(address, storage, placement.demands(settings), job.environment(env or ()))
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        mark = "[green]✓[/green]" if check.good else "[red]✗[/red]"
+        console().print(mark, end=" ")
+        console().print(f"{check.name:<{width}}  {check.text}", markup=False)
+    return 0 if all(check.good for check in checks) else 2

@@ -1,0 +1,1 @@
+"""Runs on a cluster that stands: submitted as jobs, checked beforehand."""

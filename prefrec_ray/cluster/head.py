@@ -1,0 +1,125 @@
+"""The head of a cluster, as seen from outside: its dashboard's address, the token, a client for jobs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from prefrec_ray.errors import UserError
+
+#: Where `ray dashboard`, `kubectl port-forward` and an ssh tunnel put a cluster's dashboard.
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+#: Seconds that the head has to answer a plain question.
+PATIENCE = 10.0
+_ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+
+
+def token() -> str | None:
+    """The token of `RAY_AUTH_TOKEN`, of the file `RAY_AUTH_TOKEN_PATH`, or of `~/.ray/auth_token`: Ray's own order.
+
+    Raises `UserError` where `RAY_AUTH_TOKEN_PATH` names no readable file.
+    """
+    given = os.environ.get("RAY_AUTH_TOKEN", "").strip()
+    if given:
+        return given
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
+    try:
+        return path.read_text("utf-8").strip() or None
+    except OSError as error:
+        if named:
+            raise UserError(f"RAY_AUTH_TOKEN_PATH: {named}: {error.strerror}; expected the cluster's token") from error
+        return None
+
+
+def connect(address: str) -> Any:
+    """A `JobSubmissionClient` of the cluster whose dashboard is at `address`, once it has answered with this token.
+
+    Raises `UserError`, within seconds: no http address, nobody there, no dashboard of Ray, no token, a wrong one,
+    another version of Ray.
+    """
+    address = address.rstrip("/")
+    found, ours = cluster_version(address), version("ray")
+    if found != ours:
+        raise UserError(f"{address}: the cluster runs Ray {found}, this machine {ours}; expected the same version")
+    # Only now: importing Ray takes seconds, in which a mistake would wait.
+    from ray.job_submission import JobSubmissionClient
+
+    for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with _without(_ADDRESS_VARIABLES):
+        return JobSubmissionClient(address, headers=headers())
+
+
+def headers() -> dict[str, str]:
+    """What shows the token to the dashboard."""
+    found = token()
+    return {"Authorization": f"Bearer {found}"} if found else {}
+
+
+def cluster_version(address: str) -> str:
+    """The version of Ray that the dashboard at `address` tells to this token. Raises `UserError` as `connect`."""
+    _knock(address)
+    status, answer = _get(address, "/api/version", headers())
+    if status == 401:
+        raise UserError(
+            f"{address}: the cluster asks for its token; "
+            f"set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or put it into ~/.ray/auth_token"
+        )
+    if status == 403:
+        raise UserError(f"{address}: wrong token; expected the one that the cluster was started with")
+    if status != 200 or not isinstance(answer, dict) or "ray_version" not in answer:
+        raise UserError(f"{address}: answers, but is no dashboard of Ray (status {status}); expected its URL")
+    return str(answer["ray_version"])
+
+
+def asks_for_token(address: str) -> bool:
+    """Whether the list of jobs is refused to who has no token."""
+    return _get(address, "/api/jobs/", {})[0] in (401, 403)
+
+
+def _knock(address: str) -> None:
+    """Raises `UserError` where nothing listens: a plain connection fails sooner than any client of Ray."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"{address}: no address of a dashboard; expected a URL such as {DEFAULT_ADDRESS}")
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname, port), timeout=PATIENCE).close()
+    except (OSError, ValueError) as error:
+        reason = "no answer" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"{address}: nobody there ({reason}); expected a cluster's dashboard: "
+            f"is it up, and the port forwarded (ray dashboard, kubectl port-forward, ssh -L)?"
+        ) from error
+
+
+def _get(address: str, path: str, shown: dict[str, str]) -> tuple[int, Any]:
+    """Status and JSON (None: it is none) of what `address` answers."""
+    import requests
+
+    try:
+        response = requests.get(f"{address}{path}", headers=shown, timeout=PATIENCE)
+    except requests.RequestException as error:
+        raise UserError(f"{address}: no dashboard of Ray there ({type(error).__name__}); expected its URL") from error
+    try:
+        return response.status_code, response.json()
+    except ValueError:
+        return response.status_code, None
+
+
+@contextmanager
+def _without(names: tuple[str, ...]) -> Iterator[None]:
+    """Ray's client would go to the address in these variables, whatever address it is given."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)

@@ -1,0 +1,109 @@
+"""A command of `prefrec` as a job of the cluster: what travels with it, and its log until the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import prefrec_ray
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+
+#: Seconds without an answer of the dashboard after which following is given up; the job itself goes on.
+SILENCE = 60.0
+_ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+def environment(names: Sequence[str]) -> dict[str, str]:
+    """The variables `names` as they are set here. Raises `UserError` for one that is not."""
+    for name in names:
+        if name not in os.environ:
+            raise UserError(f"--env {name}: not set here; expected the name of an environment variable")
+    return {name: os.environ[name] for name in names}
+
+
+@contextmanager
+def parcel(config: str | None = None) -> Iterator[dict[str, Any]]:
+    """A runtime environment with this package, and in the working folder the YAML at `config` under its own name.
+
+    Nothing is installed on the nodes: they have Ray, PyTorch and the rest in their image.
+    """
+    with tempfile.TemporaryDirectory(prefix="prefrec-") as folder:
+        package = Path(prefrec_ray.__file__).parent
+        code = Path(folder, package.name)
+        shutil.copytree(package, code, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        work = Path(folder, "work")
+        work.mkdir()
+        if config is not None:
+            (work / config.rpartition("/")[2]).write_text(storage.read_text(config), "utf-8")
+        yield {"working_dir": str(work), "py_modules": [str(code)]}
+
+
+def submit(
+    client: Any, config: str, command: str, arguments: Sequence[str], env: dict[str, str], on: str | None
+) -> str:
+    """Starts `prefrec COMMAND CONFIG ARGUMENTS` on the cluster and returns the job's id.
+
+    Its process runs on the head, or where `on` is given on a node that has a unit of this resource.
+    Raises `UserError` where the cluster does not take the job.
+    """
+    line = ["python", "-m", "prefrec_ray.cli.main", command, config.rpartition("/")[2], *arguments]
+    with parcel(config) as runtime_env:
+        return start(client, shlex.join(line), {**runtime_env, "env_vars": env}, {on: 1.0} if on else None)
+
+
+def start(client: Any, line: str, runtime_env: dict[str, Any], resources: dict[str, float] | None = None) -> str:
+    """Starts the shell command `line` as a job. Raises `UserError` where the cluster does not take it."""
+    # As in the container or service of the node: its own Python, unbuffered, so that the log is followed line by line.
+    runtime_env = {**runtime_env, "env_vars": {"PYTHONUNBUFFERED": "1", **runtime_env.get("env_vars", {})}}
+    try:
+        return str(client.submit_job(entrypoint=line, runtime_env=runtime_env, entrypoint_resources=resources))
+    except (RuntimeError, ConnectionError) as error:
+        raise UserError(f"the cluster does not take the job ({error})") from error
+
+
+def follow(client: Any, job: str, write: Callable[[str], None]) -> int:
+    """Hands the job's log to `write` until its end; returns its exit status (1 where it has none but failed).
+
+    A connection that breaks is made again, and the log goes on where it was. Raises `UserError` after `SILENCE`.
+    """
+    seen, heard = 0, time.monotonic()
+
+    async def tail() -> None:
+        nonlocal seen, heard
+        start = 0
+        async for text in client.tail_job_logs(job):
+            heard = time.monotonic()
+            # Each connection begins at the first character.
+            start, new = start + len(text), text[max(0, seen - start) :]
+            if new:
+                write(new)
+                seen += len(new)
+
+    while True:
+        try:
+            asyncio.run(tail())
+            info = client.get_job_info(job)
+            heard = time.monotonic()
+            if str(info.status.value) in _ENDED:
+                return _status(info)
+        except (RuntimeError, OSError) as error:
+            if time.monotonic() - heard > SILENCE:
+                raise UserError(
+                    f"job {job}: no word of the cluster for {SILENCE:.0f} s; it may go on ({error})"
+                ) from error
+        time.sleep(1.0)
+
+
+def _status(info: Any) -> int:
+    if info.status.value == "SUCCEEDED":
+        return 0
+    return int(info.driver_exit_code or 1)

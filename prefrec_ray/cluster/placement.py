@@ -1,0 +1,90 @@
+"""What the sections of a YAML ask of a cluster, and whether its nodes have it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Bundle = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Bundles of resources that are needed at once, each whole on one node. `what` names who needs them."""
+
+    what: str
+    bundles: tuple[Bundle, ...]
+    in_driver: bool = False  # whether the job's own process trains
+
+
+def demands(settings: Mapping[str, Any]) -> list[Demand]:
+    """What the parsed sections `settings` (by name) need at least: of a sweep the largest trial, of data one CPU."""
+    found = []
+    for section in ("simulate", "prepare"):
+        if section in settings:
+            found.append(Demand(section, ({"CPU": 1.0},)))
+    if "train" in settings:
+        found.append(_of_train(settings["train"]))
+    if "tune" in settings:
+        found.append(_of_tune(settings["tune"]))
+    return found
+
+
+def _of_train(settings: Any) -> Demand:
+    from prefrec_ray.algorithms.settings import build_config
+
+    config = build_config(settings, "DATASET")
+    if not config.num_learners:
+        return Demand("train", ({"CPU": 1.0},), in_driver=True)  # its data tasks
+    cpus = config.num_cpus_per_learner
+    learner = {
+        "CPU": float(cpus) if isinstance(cpus, int | float) else float(not config.num_gpus_per_learner),
+        "GPU": float(config.num_gpus_per_learner),
+        **config.custom_resources_per_learner,
+    }
+    return Demand(f"train ({config.num_learners} learners)", (_asked(learner),) * int(config.num_learners))
+
+
+def _of_tune(settings: Any) -> Demand:
+    from prefrec_ray.tuning import space
+    from prefrec_ray.tuning.trial import resources
+
+    trials = space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
+    asked = [(trial, resources({"trial": trial}, settings).bundles) for trial in trials]
+    trial, bundles = max(asked, key=lambda pair: sum(sum(bundle.values()) for bundle in pair[1]))
+    return Demand(f"tune (trial {trial['name']})", tuple(_asked(bundle) for bundle in bundles))
+
+
+def _asked(bundle: Bundle) -> Bundle:
+    return {kind: float(amount) for kind, amount in bundle.items() if amount}
+
+
+def unplaced(demand: Demand, nodes: Sequence[Bundle]) -> str | None:
+    """What is missing for `demand` on `nodes` (the resources of each); None where it fits. Largest bundles go first."""
+    free = [dict(node) for node in nodes]
+    for bundle in sorted(demand.bundles, key=lambda bundle: -sum(bundle.values())):
+        if not any(_fits(bundle, node) for node in nodes):
+            return f"no node has {_text(bundle)} together{_lacking(bundle, nodes)}"
+        home = next((node for node in free if _fits(bundle, node)), None)
+        if home is None:
+            return f"{len(demand.bundles)} times {_text(bundle)} do not fit on the nodes at once"
+        for kind, amount in bundle.items():
+            home[kind] -= amount
+    return None
+
+
+def _fits(bundle: Bundle, node: Bundle) -> bool:
+    return all(node.get(kind, 0.0) >= amount for kind, amount in bundle.items())
+
+
+def _lacking(bundle: Bundle, nodes: Sequence[Bundle]) -> str:
+    for kind, amount in bundle.items():
+        most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+        if most < amount:
+            return f" (the most {kind} of one node is {most:g})"
+    return ""
+
+
+def _text(bundle: Bundle) -> str:
+    return " + ".join(f"{amount:g} {kind}" for kind, amount in bundle.items())
