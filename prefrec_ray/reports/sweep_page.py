@@ -81,7 +81,7 @@ def _tables(sweep: Sweep, tables: Sequence[Table]) -> str:
             html.paragraph(
                 "Not evaluated on test users yet, and so without controls. To do it, then make this report again:"
             )
-            + html.pre(f"prefrec evaluate {sweep.uri} --dataset {sweep.dataset_name}")
+            + html.pre(f"prefrec evaluate {sweep.uri} --dataset DATASET")
         )
     if not tables:
         parts.append(
