@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from prefrec_ray.cli.console import Config, console, made
 from prefrec_ray.cli.progress import progress
+from prefrec_ray.errors import UserError
+
+ON_ERROR = ("fail", "drop")
 
 
 def command(
     config: Config,
     output: Annotated[str, typer.Option("--output", metavar="DATASET", help="New folder for the data set.")],
+    on_error: Annotated[
+        str,
+        typer.Option(
+            "--on-error", metavar="fail|drop", help="Bad rows end it, or are left out and written to DATASET/dropped."
+        ),
+    ] = "fail",
 ) -> None:
     """Turn logs into a data set to train on (section `prepare`)."""
+    from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
     from prefrec_ray.prepare import prepare
 
+    if on_error not in ON_ERROR:
+        raise UserError(f"--on-error: found '{on_error}'; expected one of {', '.join(ON_ERROR)}")
     settings = open_section(config, "prepare")
 
     with progress(console()) as report:
-        prepare(settings, output, report)
+        prepare(settings, output, report, on_error)  # type: ignore[arg-type]  # checked above
+    for line in summary(storage.read_json(storage.join(output, "dropped.json"))):
+        console().print(line, markup=False)
     made("data set", output, f"prefrec train {config} --dataset {output} --output RUN")
+
+
+def summary(report: dict[str, Any]) -> list[str]:
+    """dropped.json in words: what is kept, and what was dropped and why."""
+    kept, bad = report["kept"], report["bad_rows"]
+    lines = [f"kept: {kept['rows']:,} requests of {kept['users']:,} users in {kept['sessions']:,} sessions"]
+    for reason, rows in report["left_out"].items():
+        lines.append(f"left out: {rows:,} rows ({reason.replace('_', ' ')})")
+    if bad:
+        lines.append(f"dropped: {bad:,} bad rows (DATASET/dropped)")
+    for reason in report["reasons"]:
+        what = f"column '{reason['column']}', " if reason["column"] else ""
+        first = f"first in {reason['file']}, row {reason['row']} ({reason['found']})"
+        lines.append(f"  {reason['rows']:,}: {what}expected {reason['expected']}; {first}")
+    return lines
