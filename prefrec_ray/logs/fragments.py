@@ -95,8 +95,9 @@ def read_clean(
     file: str, columns: list[str], convert: Convert, part: Part | None, form: CsvFormat = CsvFormat()
 ) -> pa.Table:
     """Some columns of a whole file through `convert`, for tables of users or items: their rows stand before the log."""
-    table = pa.concat_tables(list(batches(file, columns, None, form)))
-    return clean(table, Place(file, -1), convert, part)
+    empty = {name: pa.array([], pa.string()) for name in columns}  # CSV of a header alone has no batches
+    tables = list(batches(file, columns, None, form)) or [pa.table(empty)]
+    return clean(pa.concat_tables(tables), Place(file, -1), convert, part)
 
 
 def read(

@@ -1,0 +1,153 @@
+"""Bad rows: found in one pass, each set aside once with its place, and the rest read as if they had never been."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.canonical import ColumnMap
+from prefrec_ray.logs.contract import BadRows, Place, SideFiles
+from prefrec_ray.logs.fragments import CsvFormat, _read_fragments
+
+COLUMNS = ColumnMap("u", "i", "t", {"like": "like"}, "s", kinds={"like": "binary"})
+GOOD = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 9**9), st.sampled_from(["0", "1", "true"]))
+#: Rows that break the contract, and the column that tells.
+BAD = st.sampled_from(
+    [
+        (("", "1", "5", "0"), "u"),
+        (("x", "1", "5", "0"), "u"),
+        (("1", "", "5", "7"), "i"),
+        (("1", "2", "soon", "0"), "t"),
+        (("1", "2", "-5", ""), "t"),
+        (("1", "2", "5", ""), "like"),
+        (("1", "2", "5", "7"), "like"),
+        (("1", "2", "5"), ""),
+        (("1", "2", "5", "0", "more"), ""),
+    ]
+)
+
+
+def read(side: SideFiles | None, *files: Path, form: CsvFormat = CsvFormat()) -> pa.Table:  # noqa: B008
+    """As Ray Data reads, but here and now."""
+    groups = [range(pq.read_metadata(file).num_row_groups) if file.suffix == ".parquet" else [-1] for file in files]
+    fragments = [
+        {"file": str(file), "number": number, "group": group, "first": 7 * max(group, 0)}
+        for number, file in enumerate(files)
+        for group in groups[number]
+    ]
+    return pa.concat_tables(_read_fragments(pa.Table.from_pylist(fragments), COLUMNS.columns, COLUMNS, side, form))
+
+
+def side_files(folder: Path, keep_rows: bool = True) -> SideFiles:
+    side = SideFiles(str(folder), keep_rows)
+    side.make_folders()
+    return side
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=st.lists(st.one_of(GOOD.map(lambda row: (tuple(map(str, row)), None)), BAD), max_size=60))
+def test_csv_with_bad_rows(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[tuple[str, ...], Any]]) -> None:
+    folder = tmp_path_factory.mktemp("csv")
+    rows = [*rows, (("0", "0", "1", "0"), None)]
+    lines = [",".join(values) for values, _ in rows]
+    (folder / "a.csv").write_text("u,i,t,like\n" + "".join(line + "\n" for line in lines))
+    good = [line for line, (_, column) in zip(lines, rows, strict=True) if column is None]
+    (folder / "good.csv").write_text("u,i,t,like\n" + "".join(line + "\n" for line in good))
+    side = side_files(folder)
+    found, expected = read(side, folder / "a.csv"), read(None, folder / "good.csv")
+    assert found.drop_columns("order").equals(expected.drop_columns("order"))
+    assert found["order"].to_pylist() == [k for k, (_, column) in enumerate(rows) if column is None]
+
+    bad = [(k + 1, column) for k, (_, column) in enumerate(rows) if column is not None]
+    files = storage.list_files(f"{folder}/dropped")
+    written = [row for file in files for row in pq.read_table(file).to_pylist()]
+    assert sorted((row["row"], row["column"]) for row in written) == bad
+    assert {row["file"] for row in written} <= {str(folder / "a.csv")}
+    for row in written:
+        raw = json.loads(row["raw"])
+        values = dict(zip(("u", "i", "t", "like"), (value or None for value in rows[row["row"] - 1][0]), strict=False))
+        assert raw == (values if row["column"] else lines[row["row"] - 1])
+        assert row["value"] == (values[row["column"]] if row["column"] else lines[row["row"] - 1])
+    assert sum(reason.rows for reason in side.reasons()) == len(bad)
+    side.check()  # they are dropped: no error
+    strict = SideFiles(str(folder), keep_rows=False)
+    if not bad:
+        strict.check()
+        return
+    with pytest.raises(UserError) as caught:
+        strict.check()
+    assert f"row {bad[0][0]}: " in str(caught.value)
+    assert ("bad rows" in str(caught.value) or "rows like it" in str(caught.value)) == (len(bad) > 1)
+    with pytest.raises(UserError):
+        read(None, folder / "a.csv")
+
+
+def test_rows_are_numbered_across_blocks_of_a_file(tmp_path: Path) -> None:
+    """Three MiB: several blocks, with wrong lines and bad values in each; also without a header."""
+    lines = [f"{k},{k % 7},{k + 1},1,{'x' * 20}" for k in range(90_000)]
+    wrong, bad = range(5, 90_000, 9_001), range(17, 90_000, 10_007)
+    for k in wrong:
+        lines[k] += ",y"
+    for k in bad:
+        lines[k] = f"{k},,{k + 1},1,z"
+    header = "u,i,t,like,text"
+    for name, start, form in (
+        ("a.csv", [header], CsvFormat()),
+        ("b.data", [], CsvFormat("\t", tuple(header.split(",")))),
+    ):
+        text = "\n".join([*start, *lines])
+        (tmp_path / name).write_text(text if start else text.replace(",", "\t"))
+        side = side_files(tmp_path / name.replace(".", "_"))
+        found = read(side, tmp_path / name, form=form)
+        assert found["user_id"].equals(found["order"])
+        assert found.num_rows == 90_000 - len(wrong) - len(bad)
+        rows = pq.read_table(f"{side.folder}/dropped").to_pandas()
+        assert sorted(rows.row[rows.column == ""]) == [k + 1 for k in wrong]
+        assert sorted(rows.row[rows.column == "i"]) == [k + 1 for k in bad]
+
+
+def test_first_and_number_over_files_and_row_groups(tmp_path: Path) -> None:
+    data = pd.DataFrame({"u": range(30), "i": 1, "t": range(1, 31), "like": 0.0})
+    first = data.assign(like=[2.0 if k in (9, 12, 20) else 0.0 for k in range(30)])
+    second = data.assign(u=[None if k == 3 else k for k in range(30)]).astype({"u": "Int64"})
+    for name, one in (("1.parquet", first), ("2.parquet", second)):
+        pq.write_table(pa.Table.from_pandas(one, preserve_index=False), tmp_path / name, row_group_size=7)
+    side = side_files(tmp_path / "out", keep_rows=False)
+    found = read(side, tmp_path / "1.parquet", tmp_path / "2.parquet")
+    assert found.num_rows == 56
+    with pytest.raises(UserError) as caught:
+        side.check()
+    assert str(caught.value) == (
+        f"{tmp_path}/1.parquet: column 'like', row 10: found 2.0; expected 0 or 1; 3 rows like it; 4 bad rows in all "
+        "(by column: 'like' 3, 'u' 1; --on-error drop leaves them out)"
+    )
+    assert not (tmp_path / "out" / "dropped").exists()  # nothing but numbers while it fails
+
+
+def test_an_error_crosses_processes_as_its_message() -> None:
+    bad = BadRows(Place("a.csv", 0, 5), "u", pa.array([2]).to_numpy(), "no id", "one")
+    copy = pickle.loads(pickle.dumps(bad))
+    assert type(copy) is UserError
+    assert str(copy) == "a.csv: column 'u', row 8: no id; expected one"
+
+
+def test_partitions_are_columns(tmp_path: Path) -> None:
+    for user, like in (("7", "1"), ("8", "0")):
+        folder = tmp_path / f"u={user}" / f"like={like}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"i": [1, 2], "t": [1, 2]}), folder / "a.parquet")
+        pd.DataFrame({"i": [3], "t": [3]}).to_csv(folder / "b.csv", index=False)
+    files = sorted(tmp_path.rglob("*.*"))
+    found = read(None, *files)
+    assert found["user_id"].to_pylist() == [7, 7, 7, 8, 8, 8]
+    assert found["item_id"].to_pylist() == [1, 2, 3] * 2
+    assert found["like"].to_pylist() == [1, 1, 1, 0, 0, 0]

@@ -1,0 +1,69 @@
+"""Files, folders, globs, lists and partitions."""
+
+from pathlib import Path
+
+import pytest
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.listing import list_inputs, partition_values
+
+FILES = [
+    "2024/a.csv",
+    "2024/deep/er/b.parquet",
+    "2025/a.tsv",
+    "2025/b.csv.gz",
+    "2025/c[1].csv",
+    "2025/_SUCCESS",
+    "2025/_temporary/d.csv",
+    "2025/.hidden.csv",
+    "2025/notes.txt",
+    "u.data",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("", ["2024/a.csv", "2024/deep/er/b.parquet", "2025/a.tsv", "2025/b.csv.gz", "2025/c[1].csv"]),
+        ("2024", ["2024/a.csv", "2024/deep/er/b.parquet"]),
+        ("u.data", ["u.data"]),
+        ("*.data", ["u.data"]),
+        ("2025/c[1].csv", ["2025/c[1].csv"]),
+        ("20*/a.*", ["2024/a.csv", "2025/a.tsv"]),
+        ("202[!4]/?.tsv", ["2025/a.tsv"]),
+        ("**/*.parquet", ["2024/deep/er/b.parquet"]),
+        ("**/*.csv", ["2024/a.csv", "2025/c[1].csv"]),
+        ("2024/*", ["2024/a.csv", "2024/deep/er/b.parquet"]),
+        (["2025/a.tsv", "2024", "20*/a.csv"], ["2025/a.tsv", "2024/a.csv", "2024/deep/er/b.parquet"]),
+    ],
+)
+def test_paths(folder: Path, path: str | list[str], expected: list[str]) -> None:
+    paths = [f"{folder}/{one}" for one in path] if isinstance(path, list) else f"{folder}/{path}"
+    assert list_inputs(paths) == [f"{folder}/{name}" for name in expected]
+    if "[1]" not in path and not isinstance(paths, list):  # in a URI a bracket is always a wildcard
+        assert list_inputs(f"file://{paths}") == [f"file://{folder}/{name}" for name in expected]
+
+
+def test_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert list_inputs("2024/*.csv") == [f"{folder}/2024/a.csv"]
+
+
+@pytest.mark.parametrize("path", ["nowhere/*.csv", "2024/*.tsv"])
+def test_a_glob_that_nothing_matches(folder: Path, path: str) -> None:
+    with pytest.raises(UserError, match=r"\.[ct]sv: no file matches$"):
+        list_inputs(f"{folder}/{path}")
+
+
+def test_partitions() -> None:
+    found = partition_values("s3://b/logs/day=2024-01-31/tab=a%2Fb/who=__HIVE_DEFAULT_PARTITION__/part-0.parquet")
+    assert found == {"day": "2024-01-31", "tab": "a/b", "who": None}
+    assert partition_values("/logs/a=b.csv") == {}

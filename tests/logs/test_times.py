@@ -1,0 +1,98 @@
+"""Times with zones and formats against the standard library, and all bad ones at once."""
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.logs.contract import BadRows, Place
+from prefrec_ray.logs.times import to_milliseconds
+
+PLACE = Place("log.csv", 2, 10)
+MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2037, 1, 1))  # Arrow knows no daylight saving beyond
+
+
+def column(values: list, kind: pa.DataType | None = None) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.array(values, kind)])
+
+
+def is_shown(moment: datetime, zone: ZoneInfo) -> bool:
+    return moment.replace(tzinfo=zone).astimezone(ZoneInfo("UTC")).astimezone(zone).replace(tzinfo=None) == moment
+
+
+def ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    moments=st.lists(MOMENTS.map(lambda m: m.replace(microsecond=0)), min_size=1, max_size=20),
+    zone=st.sampled_from(["Europe/Paris", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"]),
+)
+def test_naive_times_are_of_the_zone(moments: list[datetime], zone: str) -> None:
+    there = ZoneInfo(zone)
+    # Hours that the clock skips have no right answer; of those that it shows twice the first is meant (fold 0).
+    real = [
+        m
+        for m in moments
+        if m.replace(tzinfo=there).astimezone(ZoneInfo("UTC")).astimezone(there).replace(tzinfo=None) == m
+    ]
+    expected = [ms(m.replace(tzinfo=there, fold=0)) for m in real]
+    for given_as in (column([m.isoformat() for m in real], pa.string()), column(real, pa.timestamp("us"))):
+        assert to_milliseconds(given_as, None, PLACE, "t", zone).tolist() == expected
+    shown = column([m.strftime("%d.%m.%Y %H:%M:%S") for m in real], pa.string())
+    assert to_milliseconds(shown, None, PLACE, "t", zone, "%d.%m.%Y %H:%M:%S").tolist() == expected
+
+
+def test_hours_that_a_clock_shows_twice_or_skips() -> None:
+    twice, skipped = "2024-10-27T02:30:00", "2024-03-31T02:30:00"
+    found = to_milliseconds(column([twice, skipped]), "iso", PLACE, "t", "Europe/Paris")
+    expected = ["2024-10-27T00:30:00+00:00", "2024-03-31T01:00:00+00:00"]  # the first of both; when the clock moved
+    assert found.tolist() == [ms(datetime.fromisoformat(text)) for text in expected]
+
+
+def test_times_that_name_their_zone_keep_it() -> None:
+    mixed = ["2024-02-29T12:00:00Z", "2024-02-29T12:00:00", "2024-02-29T12:00:00+02:00", "2024-02-29"]
+    found = to_milliseconds(column(mixed), None, PLACE, "t", "Asia/Tokyo")
+    noon = ms(datetime.fromisoformat("2024-02-29T12:00:00+00:00"))
+    hour = 3_600_000
+    assert found.tolist() == [noon, noon - 9 * hour, noon - 2 * hour, noon - 21 * hour]
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "expected"),
+    [
+        (["5", "soon", "7", "", "1e99"], "s", [1, 3]),
+        ([5, -1, 10**18], "s", [1, 2]),
+        ([1.5, float("nan"), float("inf"), 2.0], "s", [1, 2]),
+        (
+            ["2024-01-01", "2024-13-01", "yesterday", "2024-01-01T00:00:00Z", "2024-01-01T00:00:00+99:00"],
+            None,
+            [1, 2, 4],
+        ),
+        (["1969-12-31T23:59:59", "2024-01-01", "2200-01-01"], None, [0, 2]),
+        (["2024-01-01", None, "2024-01-02"], None, [1]),
+    ],
+)
+def test_all_bad_rows_are_found_at_once(values: list, unit: str | None, expected: list[int]) -> None:
+    with pytest.raises(BadRows) as caught:
+        to_milliseconds(column(values), unit, PLACE, "t")
+    assert caught.value.rows.tolist() == expected
+    assert str(caught.value).startswith(f"log.csv: column 't', row {11 + expected[0]}: ")
+
+
+def test_text_of_another_format() -> None:
+    with pytest.raises(BadRows, match=r"row 12: found '2024-01-01'; expected a time like %d/%m/%Y"):
+        to_milliseconds(column(["31/12/2024", "2024-01-01"]), None, PLACE, "t", None, "%d/%m/%Y")
+
+
+def test_decimals_dates_and_fractions() -> None:
+    decimals = column([1.25, 2], pa.float64()).cast(pa.decimal128(10, 2))
+    assert to_milliseconds(decimals, "s", PLACE, "t").tolist() == [1250, 2000]
+    assert to_milliseconds(column([1], pa.date32()), None, PLACE, "t", "Asia/Tokyo").tolist() == [15 * 3_600_000]
+    fraction = column([np.datetime64("2024-01-01T00:00:00.1239")], pa.timestamp("us"))
+    assert to_milliseconds(fraction, None, PLACE, "t").tolist() == [1_704_067_200_123]

@@ -1,0 +1,98 @@
+"""Ids and numbers: the bad rows of a column are those that one value at a time would show."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.logs.canonical import RATIO_CAP, ColumnMap, scaled
+from prefrec_ray.logs.contract import BadRows, Place
+from prefrec_ray.logs.values import _LIKE, failing_rows, to_ids, to_numbers
+
+PLACE = Place("log.csv", 0)
+#: Pieces of what numbers and mistakes are made of.
+TEXTS = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["nan", "-inf", "+Infinity", "NAN(1)", "1e5", "1.", ".5", "0xAb", "1e", "9" * 30, "", "é", "0x"]
+        ),
+        st.text("0123456789+-.eExXaAnNiIfFtTyY()_ ", max_size=5),
+        st.integers(-10, 10).map(str),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(texts=TEXTS, kind=st.sampled_from([pa.int64(), pa.float64()]))
+def test_failing_rows(texts: list[str], kind: pa.DataType) -> None:
+    def fails(text: str) -> bool:
+        try:
+            pa.scalar(text).cast(kind)
+        except pa.ArrowInvalid:
+            return True
+        return False
+
+    column = pa.chunked_array([pa.array(texts, pa.string())])
+    assert failing_rows(column, kind, _LIKE[kind]).tolist() == [row for row, text in enumerate(texts) if fails(text)]
+
+
+def test_numbers_among_words() -> None:
+    column = pa.chunked_array([["true", "2.5", None, "FALSE"]])
+    np.testing.assert_array_equal(to_numbers(column, PLACE, "x"), [1.0, 2.5, np.nan, 0.0])
+    with pytest.raises(BadRows) as caught:
+        to_numbers(pa.chunked_array([["true", "yes", "1", "no"]]), PLACE, "x")
+    assert caught.value.rows.tolist() == [1, 3]
+
+
+def test_ids_beyond_int64() -> None:
+    with pytest.raises(BadRows, match=r"row 2: found 18446744073709551615; expected an integer id"):
+        to_ids(pa.chunked_array([pa.array([1, 2**64 - 1], pa.uint64())]), pa.int64(), PLACE, "u")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        ("binary", ["0", "1", "true", "False"], [0, 1, 1, 0]),
+        ("count", ["0", "3"], [0, np.log(4)]),
+        ("seconds", ["0", "1.5"], [0, np.log(2.5)]),
+        ("ratio", ["0.25", "1.5", "70"], [0.25, 1.5, RATIO_CAP]),
+        ("number", ["-3", "70"], [-3, 70]),
+    ],
+)
+def test_feedback_by_its_meaning(kind: str, values: list[str], expected: list[float]) -> None:
+    np.testing.assert_allclose(converted(kind, values), np.float32(expected))
+    numbers = to_numbers(pa.chunked_array([values]), PLACE, "f")
+    np.testing.assert_allclose(scaled(numbers, kind), expected)  # what a server gives to a tracker
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "bad", "words"),
+    [
+        ("binary", ["0", "2", "1", "0.5"], [1, 3], "found 2.0; expected 0 or 1"),
+        ("count", ["1", "-1", "1.5"], [1, 2], "found -1.0; expected a whole number of at least 0"),
+        ("seconds", ["1", "-0.5"], [1], "found -0.5; expected at least 0 seconds"),
+        ("ratio", ["-1", "0"], [0], "found -1.0; expected a ratio of at least 0"),
+        ("number", ["1", "inf", ""], [1], "found infinity; expected a finite number"),
+    ],
+)
+def test_feedback_that_cannot_be(kind: str, values: list[str], bad: list[int], words: str) -> None:
+    if kind == "number":
+        values, bad = ["1", "inf", None], [1, 2]
+    with pytest.raises(BadRows, match=words) as caught:
+        converted(kind, values)
+    assert caught.value.rows.tolist() == bad
+
+
+def test_what_nothing_means() -> None:
+    assert converted("count", ["1", None], missing={"f": 0.0}).tolist() == [np.float32(np.log(2)), 0.0]
+    with pytest.raises(BadRows, match="NaN or nothing"):  # a NaN is something
+        converted("count", ["nan"], missing={"f": 0.0})
+
+
+def converted(kind: str, values: list, missing: dict[str, float] | None = None) -> np.ndarray:
+    columns = ColumnMap("u", "i", "t", {"f": "f"}, "s", kinds={"f": kind}, missing=missing or {})
+    count = len(values)
+    table = pa.table({"u": range(count), "i": range(count), "t": range(count), "f": pa.array(values, pa.string())})
+    return columns(table, PLACE)["f"].to_numpy()
