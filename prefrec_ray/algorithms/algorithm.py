@@ -116,9 +116,10 @@ class OfflineAlgorithm(Algorithm):
         data, items, serving = self.offline_data, self._items, self.config.serving
         probe = data.probe
         held_out = data.held_out if self.config.uses_preferences else None
+        by_teacher = bool(self.config.teachers)
 
         def look(learner: Any) -> dict[str, float]:
-            found = reward_accuracy(learner.net, ray.get(held_out)) if held_out is not None else {}
+            found = reward_accuracy(learner.net, ray.get(held_out), by_teacher) if held_out is not None else {}
             return found | look_at_policy(learner.net.actor, probe, items, serving)
 
         return on_each_learner(self.learner_group, [look])[0]

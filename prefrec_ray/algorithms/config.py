@@ -46,8 +46,9 @@ class OfflineConfig(AlgorithmConfig):
     reward_lr: as in the field. train_batch_size_per_learner: transitions. preference_batch_size: pairs, in all learners
     together. pretrain_epochs: passes over the preferences before the policy learns (0: no pre-training). num_epochs:
     passes over the transitions. Both may be fractions. updates_per_iteration: of one RLlib iteration (None: a quarter
-    of an epoch). finetune_reward: one reward update a step. pairing, scoring: the teacher's. reward_input:
-    "state_action" (paper) or "next_state", without the state's groups reward_leave_out. standardise_reward: to mean 0
+    of an epoch). finetune_reward: one reward update a step. pairing, scoring: the teacher's. teachers:
+    names of the teachers to learn from, scripted ones and people, whose pairs are pooled; none: `<pairing>_<scoring>`.
+    reward_input: "state_action" (paper) or "next_state", without the state's groups reward_leave_out. standardise_reward: to mean 0
     and deviation 1 on training requests. reward_source: "preferences", or "column" for a data set's own hand-made
     reward. serving: how an action becomes an item ("nearest" or "dot").
     """
@@ -90,6 +91,7 @@ class OfflineConfig(AlgorithmConfig):
         hidden_sizes: Sequence[int] = NotProvided,
         pairing: str = NotProvided,
         scoring: str = NotProvided,
+        teachers: Sequence[str] = NotProvided,
         reward_input: str = NotProvided,
         reward_leave_out: Sequence[str] = NotProvided,
         standardise_reward: bool = NotProvided,
@@ -134,6 +136,11 @@ class OfflineConfig(AlgorithmConfig):
     def uses_preferences(self) -> bool:
         """Whether a reward model is learned."""
         return self.reward_source == "preferences"
+
+    @property
+    def teacher_names(self) -> tuple[str, ...]:
+        """The teachers to learn from."""
+        return tuple(self.teachers) or (f"{self.pairing}_{self.scoring}",)
 
     @property
     def data_seed(self) -> int:
@@ -187,9 +194,10 @@ class OfflineConfig(AlgorithmConfig):
             self._check_choice("reward_leave_out", group, tuple(dataset.state.groups))
         if self.reward_source == "column" and not dataset.metadata.has_reward:
             raise UserError(f"reward_source: 'column', but {dataset.uri} was prepared without a reward column")
-        teacher = f"{self.pairing}_{self.scoring}"
         if self.uses_preferences:
-            self._check_choice("pairing_scoring", teacher, tuple(dataset.metadata.teachers))
+            key = "teachers" if self.teachers else "pairing_scoring"
+            for teacher in self.teacher_names:
+                self._check_choice(key, teacher, (*dataset.metadata.teachers, *dataset.people()))
         for name in ("num_epochs", "train_batch_size_per_learner", "preference_batch_size", "tau"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: expected more than 0, found {getattr(self, name)}")

@@ -10,7 +10,7 @@ import ray
 from ray.rllib.offline.offline_data import OfflineData
 
 from prefrec_ray.algorithms.batches import LANES, PreferencePlan, TransitionPlan, batches_per_pass
-from prefrec_ray.algorithms.preferences import load_buffer
+from prefrec_ray.algorithms.preferences import held_out_teachers, load_buffer
 from prefrec_ray.algorithms.schedule import Position, Schedule
 from prefrec_ray.complete import check_complete
 from prefrec_ray.dataset import PreparedDataset, tensor
@@ -37,7 +37,7 @@ class LoadedData:
     """References to a data set's contents in the object store, of which many runs need one copy.
 
     shards: transitions (Arrow tables), `sizes` rows each. preferences, held_out: `PreferenceBuffer`s of training users
-    (`pairs` long) and of validation users, or None. probe: states to look at the policy with. The process that loaded
+    (`pairs` long) and of validation users, or None (the latter too where people judged none of these). probe: states to look at the policy with. The process that loaded
     them must outlive their use.
     """
 
@@ -53,7 +53,7 @@ def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedDa
     """Reads what `config` asks for, by tasks; all is read when this returns.
 
     `same`: the data set's transitions, already loaded with other preferences. Raises `UserError` for a data set that is
-    damaged, or has no preferences of the teacher.
+    damaged, or has no preferences of a teacher.
     """
     dataset = PreparedDataset.open(str(config.input_))
     if same is None:
@@ -65,11 +65,11 @@ def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedDa
     if not config.uses_preferences:
         return LoadedData(same.shards, same.sizes, same.probe)
     columns = config.reward_columns(dataset.state)
-    teacher = f"{config.pairing}_{config.scoring}"
-    either = [f"{pairing}_{config.scoring}" for pairing in ("any_users", "within_user")]
-    preferences = load_buffer(dataset.uri, config.task, "train", [teacher], columns)
-    held_out = load_buffer(dataset.uri, config.task, "validation", either, columns)
-    ray.get(held_out)
+    preferences = load_buffer(dataset.uri, config.task, "train", config.teacher_names, columns)
+    measure = held_out_teachers(dataset, config.teacher_names)
+    held_out = load_buffer(dataset.uri, config.task, "validation", measure, columns) if measure else None
+    if held_out is not None:
+        ray.get(held_out)
     return LoadedData(same.shards, same.sizes, same.probe, preferences, held_out, len(ray.get(preferences)))
 
 

@@ -17,27 +17,36 @@ _CHUNK = 16_384
 _SATURATION = 0.01
 
 
-def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer) -> dict[str, float]:
+def segment_returns(reward: nn.Module, inputs: np.ndarray, first: np.ndarray, length: int) -> torch.Tensor:
+    """Sums of rewards, float64, of segments of `length` rows of `inputs` [M, D] that begin at the rows `first`."""
+    rewards = [reward(chunk.to(_device(reward))).cpu() for chunk in _chunks(inputs)]
+    # Every row is scored once; a segment's sum is a difference of running sums.
+    running = torch.cat([torch.zeros(1), *rewards]).double().cumsum(0)
+    begin = torch.tensor(first)
+    return running[begin + length] - running[begin]
+
+
+def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer, by_teacher: bool = False) -> dict[str, float]:
     """Accuracy (pairs without ties) and loss (all pairs) on held-out preferences, across users and within users apart.
 
-    A kind of pair that is not there is left out of the result.
+    With `by_teacher` accuracy by each teacher's labels too. A kind of pair that is not there is left out of the result.
     """
     with torch.no_grad():
-        rewards = torch.cat([net.reward(chunk.to(_device(net))).cpu() for chunk in _chunks(buffer.inputs)])
-        # Every row is scored once; a segment's sum is a difference of running sums.
-        running = torch.cat([torch.zeros(1, dtype=torch.float64), rewards.double().cumsum(0)])
-        first = torch.tensor(buffer.first)
-        returns = running[first + buffer.length] - running[first]
+        returns = segment_returns(net.reward, buffer.inputs, buffer.first, buffer.length)
         logit = preference_logit(returns[:, 0], returns[:, 1])
     label = torch.tensor(buffer.label)
     within = torch.tensor(buffer.within)
+    hits = ((logit > 0) == (label > 0.5)).double()
     found = {}
     for name, kind in (("any_users", ~within), ("within_user", within)):
         decided = kind & (label != 0.5)
         if decided.any():
-            hits = (logit[decided] > 0) == (label[decided] > 0.5)
-            found[f"reward/accuracy_{name}"] = hits.double().mean().item()
+            found[f"reward/accuracy_{name}"] = hits[decided].mean().item()
             found[f"reward/loss_{name}"] = preference_loss(logit[kind], label[kind].double()).item()
+    for teacher in np.unique(buffer.teacher) if by_teacher else ():
+        decided = torch.tensor(buffer.teacher == teacher) & (label != 0.5)
+        if decided.any():
+            found[f"reward/accuracy_by/{teacher}"] = hits[decided].mean().item()
     return found
 
 

@@ -12,7 +12,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 
-_MODULE = "learner_group/learner/rl_module/default_policy"
+MODULE = "learner_group/learner/rl_module/default_policy"
 
 
 def export_policy(checkpoint: str, output: str) -> Policy:
@@ -20,12 +20,17 @@ def export_policy(checkpoint: str, output: str) -> Policy:
 
     Raises `UserError` if `checkpoint` is no checkpoint of a training run, or `output` exists.
     """
-    if not storage.exists(storage.join(checkpoint, _MODULE)):
-        raise UserError(f"{checkpoint}: not a training checkpoint (expected a folder {_MODULE} in it)")
-    with fetched(checkpoint) as folder:
-        policy = policy_of(RLModule.from_checkpoint(f"{folder}/{_MODULE}"))
+    policy = policy_of(load_module(checkpoint))
     policy.save(output)
     return policy
+
+
+def load_module(checkpoint: str) -> Any:
+    """The `OfflineModule` of a checkpoint. Raises `UserError` if it is none of a training run."""
+    if not storage.exists(storage.join(checkpoint, MODULE)):
+        raise UserError(f"{checkpoint}: not a training checkpoint (expected a folder {MODULE} in it)")
+    with fetched(checkpoint) as folder:
+        return RLModule.from_checkpoint(f"{folder}/{MODULE}")
 
 
 def policy_of(module: Any) -> Policy:

@@ -32,7 +32,11 @@ def publish(row: Mapping[str, Any], run: str, method: str, task: str) -> None:
         print(json.dumps(line), file=sys.stderr, flush=True)
 
 
+def gauge_name(column: str) -> str:
+    """The gauge of a column of progress.csv; Prometheus has it with Ray's `ray_` before it."""
+    return "prefrec_" + "".join(letter if letter.isalnum() else "_" for letter in column)
+
+
 @cache
 def _gauge(column: str) -> Gauge:
-    name = "prefrec_" + "".join(letter if letter.isalnum() else "_" for letter in column)
-    return Gauge(name, description=f"{column} of progress.csv", tag_keys=TAGS)
+    return Gauge(gauge_name(column), description=f"{column} of progress.csv", tag_keys=TAGS)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
+from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
+from prefrec_ray.preferences.segments import PAIRINGS
 
 
 @dataclass(frozen=True)
@@ -18,27 +23,49 @@ class PreferenceBuffer:
 
     inputs [M, D] float32: what the reward model sees of a request (state and action, or columns of the next state);
     first [P, 2] int64: row of the first request of either segment; label [P] float32: P(second preferred);
-    within [P] bool: both segments are of one user; length: requests in a segment.
+    within [P] bool: both segments are of one user; teacher [P]: who says so; length: requests in a segment.
     """
 
     inputs: np.ndarray
     first: np.ndarray
     label: np.ndarray
     within: np.ndarray
+    teacher: np.ndarray
     length: int
 
     def __len__(self) -> int:
         return len(self.label)
 
 
-def load_buffer(uri: str, task: str, split: str, teachers: list[str], columns: list[int] | None) -> ray.ObjectRef:
-    """Reads the pairs of `teachers` and the rows of their segments into the object store, by tasks over the files.
+def held_out_teachers(dataset: PreparedDataset, teachers: Sequence[str]) -> list[str]:
+    """By whose labels of validation users one measures a reward that was learned from `teachers`.
+
+    Of scripted ones those that do not err, with the same scoring and either pairing; of people their own labels, if
+    they judged pairs of validation users.
+    """
+    scorings = {
+        teacher["name"]: teacher["scoring"]
+        for teacher in dataset.metadata.settings.get("preferences", {}).get("teachers", ())
+        if "name" in teacher  # a data set of an earlier version does not say it, and has plain names only
+    }
+    found = []
+    for name in teachers:
+        if name in dataset.people():
+            found += [name] if storage.exists(dataset.path("people", name, "validation.parquet")) else []
+        else:
+            scoring = scorings.get(name, name.rpartition("_")[2])
+            found += [f"{pairing}_{scoring}" for pairing in PAIRINGS]
+    return list(dict.fromkeys(found))
+
+
+def load_buffer(uri: str, task: str, split: str, teachers: Sequence[str], columns: list[int] | None) -> ray.ObjectRef:
+    """Reads the pairs of `teachers`, one after another, and the rows of their segments into the object store, by tasks over the files.
 
     `columns` are the columns of the next state that the reward sees, or None for state and action.
     Returns a reference to a `PreferenceBuffer`. Raises `UserError` (at `ray.get`) where a teacher has no pairs.
     """
     dataset = PreparedDataset.open(uri)
-    pairs = _load_pairs.remote(uri, task, split, teachers)
+    pairs = _load_pairs.remote(uri, task, split, list(teachers))
     parts = [_segment_rows.remote(uri, file, pairs, columns) for file in dataset.files("requests", split)]
     return _join.remote(pairs, *parts)
 
@@ -46,23 +73,37 @@ def load_buffer(uri: str, task: str, split: str, teachers: list[str], columns: l
 @ray.remote(num_cpus=1)
 def _load_pairs(uri: str, task: str, split: str, teachers: list[str]) -> dict[str, np.ndarray]:
     dataset = PreparedDataset.open(uri)
-    table = dataset.read(dataset.path("preferences", task, f"{split}.parquet"))
-    keep = np.isin(table["teacher"].to_numpy(zero_copy_only=False).astype(str), teachers)
-    if not keep.any():
+    people = dataset.people()
+    scripted = [name for name in teachers if name not in people]
+    names = ["user_0", "user_1", "start_0", "start_1", "label", "length", "teacher"]
+    tables: list[pa.Table] = []
+    if scripted:
+        table = dataset.read(dataset.path("preferences", task, f"{split}.parquet"), columns=names)
+        tables.append(table.filter(pc.is_in(table["teacher"], pa.array(scripted))))
+        if len(tables[0]) == 0:
+            raise UserError(
+                f"{dataset.path('preferences', task)}: no {split} pairs of teacher {' or '.join(scripted)}; "
+                f"the data set has {', '.join(dataset.metadata.teachers)}"
+            )
+    for name in teachers:
+        if name in people:
+            tables.append(dataset.read(dataset.path("people", name, f"{split}.parquet"), columns=names))
+    found = {name: np.concatenate([t[name].to_numpy(zero_copy_only=False) for t in tables]) for name in names}
+    lengths = np.unique(found["length"])
+    if len(lengths) > 1:
         raise UserError(
-            f"{dataset.path('preferences', task)}: no {split} pairs of teacher {' or '.join(teachers)}; "
-            f"the data set has {', '.join(dataset.metadata.teachers)}"
+            f"{uri}: the pairs of {' and '.join(teachers)} are of {' and '.join(map(str, lengths))} requests; "
+            "expected one length of segments for all"
         )
-    names = ("user_0", "user_1", "start_0", "start_1", "label", "length")
-    found = {name: table[name].to_numpy(zero_copy_only=False)[keep] for name in names}
-    if len(np.unique(found["length"])) > 1:
-        raise UserError(f"{dataset.path('preferences', task)}: column length: expected one length, found several")
     return found
 
 
-@ray.remote(num_cpus=1)
-def _segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: list[int] | None) -> dict[str, Any]:
-    """The rows of one file that some segment needs, and where each segment of its users begins among them."""
+def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: list[int] | None) -> dict[str, Any]:
+    """The rows of one file that some segment needs, and where each segment of its users begins among them.
+
+    `pairs` holds user_0, start_0, user_1, start_1 and length. Returns inputs [M, D], and as `starts` for either side
+    (side, numbers of the pairs [n] whose user is in the file, rows of their first requests [n]).
+    """
     dataset = PreparedDataset.open(uri)
     table = dataset.read(file, columns=["user_id", "state", "action"])
     users = table["user_id"].to_numpy(zero_copy_only=False)
@@ -89,6 +130,9 @@ def _segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: li
     return {"inputs": np.ascontiguousarray(inputs), "starts": starts}
 
 
+_segment_rows = ray.remote(num_cpus=1)(segment_rows)
+
+
 @ray.remote(num_cpus=1)
 def _join(pairs: dict[str, np.ndarray], *parts: dict[str, Any]) -> PreferenceBuffer:
     first = np.full((len(pairs["label"]), 2), -1, dtype=np.int64)
@@ -102,5 +146,6 @@ def _join(pairs: dict[str, np.ndarray], *parts: dict[str, Any]) -> PreferenceBuf
         first=first,
         label=pairs["label"].astype(np.float32),
         within=pairs["user_0"] == pairs["user_1"],
+        teacher=pairs["teacher"].astype(str),
         length=int(pairs["length"][0]),
     )

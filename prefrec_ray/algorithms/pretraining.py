@@ -17,6 +17,7 @@ REWARD_KEYS = (
     "seed",
     "pairing",
     "scoring",
+    "teachers",
     "reward_input",
     "reward_leave_out",
     "reward_lr",

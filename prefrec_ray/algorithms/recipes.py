@@ -21,6 +21,7 @@ PAPER: dict[str, Any] = {
     "hidden_sizes": (256, 256, 256),
     "pairing": "any_users",
     "scoring": "sum",
+    "teachers": (),
     "reward_input": "state_action",
     "reward_leave_out": (),
     "standardise_reward": False,

@@ -87,7 +87,8 @@ def run_sweep(plan: Plan, output: str, resume: bool = False) -> list[Row]:
     settings, output = plan.settings, storage.absolute(output)
     trainable = tune.with_resources(tune.with_parameters(SweepTrial, plan=plan), partial(resources, settings=settings))
     _tuner(settings, trainable, output, resume).fit()
-    ended = tune.ExperimentAnalysis(output).trials
+    system, path = storage.filesystem(output)
+    ended = tune.ExperimentAnalysis(path, storage_filesystem=system).trials
     rows = sorted((results.trial_row(trial, settings) for trial in ended), key=_number)
     results.write_table(output, rows)
     _finish(plan, output, rows, ended)
@@ -128,8 +129,11 @@ def _tuner(settings: TuneSettings, trainable: Any, output: str, resume: bool) ->
     # Failed trials are named at the end.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    if resume and tune.Tuner.can_restore(output):
-        return tune.Tuner.restore(output, trainable=trainable, resume_unfinished=True, resume_errored=True)
+    system, path = storage.filesystem(output)
+    if resume and tune.Tuner.can_restore(path, storage_filesystem=system):
+        return tune.Tuner.restore(
+            path, trainable=trainable, resume_unfinished=True, resume_errored=True, storage_filesystem=system
+        )
     by_optuna = settings.searcher == "optuna"
     callbacks: list[Any] = [ProgressTable(settings.metric)]
     if settings.mlflow is not None:
@@ -151,8 +155,9 @@ def _tuner(settings: TuneSettings, trainable: Any, output: str, resume: bool) ->
             trial_dirname_creator=_name,
         ),
         run_config=tune.RunConfig(
-            name=posixpath.basename(output),
-            storage_path=posixpath.dirname(output),
+            name=posixpath.basename(path),
+            storage_path=posixpath.dirname(path),
+            storage_filesystem=system,
             callbacks=callbacks,
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(

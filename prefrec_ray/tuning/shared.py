@@ -49,7 +49,7 @@ def data_key(config: OfflineConfig) -> Key:
     if not config.uses_preferences:
         return (uri,)
     columns = config.reward_columns(PreparedDataset.open(uri).state)
-    return (uri, config.task, config.pairing, config.scoring, None if columns is None else tuple(columns))
+    return (uri, config.task, config.teacher_names, None if columns is None else tuple(columns))
 
 
 def share(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 import ray
 
-from prefrec_ray.algorithms.monitoring import publish
+from prefrec_ray.algorithms.monitoring import gauge_name, publish
+from prefrec_ray.algorithms.run import COLUMNS, SCORES
 
 ROW = {"updates": 40, "phase": "train", "losses/qf_loss": 0.125, "values/v_mean": None, "time/data_wait_share": 0.03}
 
@@ -32,6 +34,16 @@ def test_rows_become_gauges(ray_session: None) -> None:
     assert 'method="TD3_BC"' in found["ray_prefrec_updates"]
     assert 'task="depth"' in found["ray_prefrec_updates"]
     assert not any("phase" in name or "v_mean" in name for name in found)
+
+
+def test_the_dashboard_draws_what_runs_publish() -> None:
+    dashboard = json.loads((Path(__file__).parents[2] / "cluster" / "grafana.json").read_text())
+    published = {"ray_" + gauge_name(column) for column in (*COLUMNS, *SCORES)}
+    drawn = {t["expr"].split("{")[0] for p in dashboard["panels"] for t in p["targets"] if "prefrec" in t["expr"]}
+    assert drawn
+    assert drawn <= published
+    places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
+    assert len(set(places)) == len(places)
 
 
 def test_lines_of_json_only_when_asked_for(

