@@ -75,7 +75,7 @@ def count(dataset: Any, gap_minutes: float = 30.0, named_sessions: bool = False)
     return Counts(
         incomplete=incomplete,
         **sums,
-        items=_distinct(np.concatenate([np.asarray(part["items"], dtype=np.int64) for part in parts])),
+        items=distinct_items(np.concatenate([np.asarray(part["items"], dtype=np.int64) for part in parts])),
         first=min(int(part["first"]) for part in parts),
         last=max(int(part["last"]) for part in parts),
         gaps=gaps,
@@ -145,7 +145,7 @@ def _one_row(values: dict[str, Any]) -> pa.Table:
     return pa.table(dict(sorted(columns.items())))
 
 
-def _distinct(hashes: np.ndarray) -> int:
+def distinct_items(hashes: np.ndarray) -> int:
     """Number of distinct items, from the smallest hashes of each bucket (k minimum values, Bar-Yossef et al. 2002)."""
     smallest = np.unique(hashes.view(np.uint64))[:SKETCH]
     if len(smallest) < SKETCH:

@@ -68,6 +68,9 @@ class Roles:
 
 def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles:
     """The roles of `columns`, of which `table` is a sample. Raises `UserError` without a user, an item or a time."""
+    if any(re.fullmatch(r"[\d.:\- ]+", c.name) for c in columns):
+        names = ", ".join(c.name for c in columns)
+        raise UserError(f"{where}: no header: the first line is {names}; expected names, or column_names in a YAML")
     units = {c.name: unit for c in columns if (unit := time_unit(table[c.name])) is not None}
     time = _best([c for c in columns if c.name in units], TIME)
     if time is None:  # no name says so: the one that changes most often
@@ -212,5 +215,4 @@ def _no_feedback(column: Column, units: dict[str, str]) -> str | None:
 
 def _nothing(where: str, columns: Sequence[Column], expected: str) -> UserError:
     names = ", ".join(column.name for column in columns)
-    hint = "; is the header missing?" if any(re.fullmatch(r"[\d.:\- ]+", column.name) for column in columns) else ""
-    return UserError(f"{where}: no column looks like {expected}; found {names}{hint}")
+    return UserError(f"{where}: no column looks like {expected}; found {names}")

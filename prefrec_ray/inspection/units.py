@@ -29,7 +29,7 @@ def time_unit(column: pa.ChunkedArray) -> str | None:
         return "iso" if time_format(known) is not None else None
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return None
-    values = known.cast(pa.float64()).to_numpy()
+    values = known.cast(pa.float64(), safe=False).to_numpy()
     for unit, per_second in PER_SECOND.items():
         if ((values >= _FIRST * per_second) & (values < _LAST * per_second)).all():
             return unit

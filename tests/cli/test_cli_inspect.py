@@ -1,0 +1,75 @@
+"""`prefrec inspect` as it is run: what it prints, and one line for what it cannot look at."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from prefrec_ray.cli.main import run
+
+
+def log(users: int = 3) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = 30 * users
+    time = 1_600_000_000 + rng.integers(0, 10**6, rows)
+    return pd.DataFrame(
+        {"user_id": np.arange(rows) % users, "item_id": rng.integers(0, 9, rows), "ts": time, "like": 0}
+    )
+
+
+def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
+    ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log().to_csv(tmp_path / "log.csv", index=False)
+    assert run(["inspect", str(tmp_path / "log.csv"), "--output", str(tmp_path / "my.yaml")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "\x1b" not in out
+    assert "90 requests of 3 users with 9 items, 2020-09-13" in out
+    for words in ("feedback, binary", "time, s", "30 minutes", "levels (30 minutes)"):
+        assert words in out
+    proposed = yaml.safe_load((tmp_path / "my.yaml").read_text())["prepare"]
+    assert proposed["source"]["feedback"] == {"like": {"column": "like", "kind": "binary"}}
+    assert run(["validate", str(tmp_path / "my.yaml")]) == 0
+
+    capsys.readouterr()
+    assert run(["inspect", "--config", str(tmp_path / "my.yaml")]) == 0
+    assert "90 requests of 3 users" in capsys.readouterr().out
+    assert run(["inspect", str(tmp_path / "log.csv"), "--output", str(tmp_path / "my.yaml")]) == 2
+    assert "my.yaml: already exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "message"),
+    [
+        ({}, [], "expected PATH, or --config"),
+        ({}, ["{}/nowhere"], "nowhere: no such file or folder"),
+        ({}, ["{}"], "no Parquet or CSV files"),
+        ({}, ["{}/*.csv"], "no file matches"),
+        ({"a.csv": ""}, ["{}/a.csv"], "a.csv: not readable as CSV"),
+        ({"a.csv": "user_id,item_id,ts\n"}, ["{}/a.csv"], "a.csv: the log is empty"),
+        ({"a.parquet": "none"}, ["{}"], "a.parquet: not readable as Parquet"),
+        ({"a.csv": "x,item,ts,q\n1,2,1600000000,3\n1,3,1600000001,3\n"}, ["{}"], "no column looks like a user"),
+        ({"a.csv": "user,item\n1,2\n1,3\n"}, ["{}"], "no column looks like a time"),
+        ({"a.csv": "17,99,1600000000\n17,98,1600000001\n"}, ["{}"], "no header: the first line is 17, 99"),
+        ({"metadata.json": '{"schema_version": 99}'}, ["{}"], "schema version 99"),
+        ({"a.csv": "user,item\n"}, ["{}", "--run", "x"], "no prepared data set"),
+        ({"my.yaml": "prepare: {}"}, ["{}", "--config", "{}/my.yaml"], "one of the two"),
+        ({"my.yaml": "prepare: {}"}, ["--config", "{}/my.yaml"], "key 'source' is missing"),
+        ({"my.yaml": "prepare: {}"}, ["--config", "{}/my.yaml", "--output", "x.yaml"], "--output: a YAML is proposed"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_one_line(
+    tmp_path: Path, files: dict, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert run(["inspect", *(argument.format(tmp_path) for argument in arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("prefrec: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)

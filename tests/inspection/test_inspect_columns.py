@@ -1,0 +1,72 @@
+"""Profiles of columns against pandas, and the estimate of distinct values against its formula."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from inspect_logs import clickstream, write
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.inspection.columns import csv_format, distinct_estimate, flat_columns, profile, sample
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.parquet"])
+def test_profiles_are_those_of_pandas(tmp_path: Path, name: str) -> None:
+    frame = clickstream(20)
+    file = str(write(frame, tmp_path / name))
+    form = csv_format(file)
+    table = sample([file], flat_columns(file, form), form)
+    found = {column.name: column for column in profile(table, len(frame))}
+    assert list(found) == list(frame.columns)
+    for column in frame:
+        values = frame[column].dropna()
+        assert found[column].distinct == found[column].distinct_in_log == values.nunique()
+        assert found[column].empty == pytest.approx(frame[column].isna().mean())
+        assert (found[column].low, found[column].high) == (values.min(), values.max())
+        assert set(found[column].examples) <= set(values)
+        assert values.value_counts().iloc[0] == (values == found[column].examples[0]).sum()
+    kinds = {column: str(found[column].kind) for column in ("visitorid", "event", "price")}
+    assert kinds.pop("event").endswith("string")
+    assert kinds == {"visitorid": "int64", "price": "double"}
+
+
+def test_text_in_one_file_makes_a_column_text(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1, 2], "flag": ["true", "false"]})
+    files = [str(write(frame, tmp_path / "1.csv")), str(write(frame.assign(a=["x", "2"]), tmp_path / "2.csv"))]
+    table = sample(files, ["a", "flag"], csv_format(files[0]))
+    assert table["a"].to_pylist() == ["1", "2", "x", "2"]
+    assert table.schema.field("flag").type == pa.bool_()
+    mixed = [str(write(frame, tmp_path / "3.parquet")), str(write(frame.assign(a=["x", "2"]), tmp_path / "4.parquet"))]
+    assert sample(mixed, ["a"], csv_format(mixed[0]))["a"].to_pylist() == ["1", "2", "x", "2"]
+
+
+def test_a_sample_is_spread_over_files_and_row_groups(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"k": np.arange(1000)})
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "a.parquet", row_group_size=10)
+    found = sample([str(tmp_path / "a.parquet")], ["k"], csv_format("a.parquet"))["k"].to_numpy()
+    assert 20 <= len(found) <= 200
+    assert (found.min(), found.max()) == (0, 999)
+
+
+def test_separators_and_nested_columns(tmp_path: Path) -> None:
+    for sign in (";", "\t", "|", ","):
+        file = str(write(pd.DataFrame({"a": [1], "b": [2], "c": [3]}), tmp_path / f"{ord(sign)}.csv", sep=sign))
+        assert flat_columns(file, csv_format(file)) == ["a", "b", "c"]
+    pq.write_table(pa.table({"a": [1], "e": [[0.5]]}), tmp_path / "e.parquet")
+    assert flat_columns(str(tmp_path / "e.parquet"), csv_format("e.parquet")) == ["a"]
+
+
+def test_distinct_values_of_the_whole_log_are_estimated() -> None:
+    assert distinct_estimate(np.array([3, 2, 5]), 1000) == 3  # each seen several times: there are no others
+    assert distinct_estimate(np.ones(100, int), 400) == 200  # sqrt(400 / 100) * 100
+    assert distinct_estimate(np.array([1, 1, 1, 1, 2, 2, 4]), 12) == 7
+    assert distinct_estimate(np.array([], int), 10) == 0
+
+
+def test_no_rows_at_all(tmp_path: Path) -> None:
+    file = str(write(pd.DataFrame({"a": []}), tmp_path / "a.csv"))
+    with pytest.raises(UserError, match=r"a.csv: the log is empty; expected interactions"):
+        sample([file], ["a"], csv_format(file))

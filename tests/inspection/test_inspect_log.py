@@ -1,0 +1,135 @@
+"""From files to a YAML that `prefrec prepare` takes."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from inspect_logs import clickstream, lastfm, movielens, write
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.inspection.log import inspect_log, known_source
+from prefrec_ray.inspection.proposal import Tables, files_source, proposal
+from prefrec_ray.inspection.roles import Roles
+from prefrec_ray.prepare import PrepareSettings, prepare
+from prefrec_ray.settings import parse
+
+
+def settings_of(text: str) -> PrepareSettings:
+    return parse(PrepareSettings, yaml.safe_load(text)["prepare"], "proposal")
+
+
+def test_movielens_in_a_folder_is_prepared_as_proposed(ray_session: None, tmp_path: Path) -> None:
+    log = movielens()
+    folder = tmp_path / "ml"
+    write(log, folder / "ratings.csv")
+    write(pd.DataFrame({"movieId": range(200), "title": "x", "genres": "a|b"}), folder / "movies.csv")
+    people = {"userId": range(1, 161), "gender": ["F", "M"] * 80, "age": [18, 25, 35, 50] * 40, "zip": range(160)}
+    write(pd.DataFrame(people), folder / "users.csv")
+    report = inspect_log([str(folder)])
+    assert [Path(file).name for file in report.other_files] == ["movies.csv", "users.csv"]
+    settings = settings_of(report.yaml)
+    source = settings.source
+    assert source.path == str(folder / "ratings.csv")
+    assert source.users.model_dump() == {
+        "path": str(folder / "users.csv"),
+        "id": "userId",
+        "features": ["gender", "age"],
+    }
+    assert settings.preferences.length == 10  # no user has more than 100 requests, nearly all have more than 20
+    few = settings.model_copy(
+        update={"preferences": settings.preferences.model_copy(update={"pairs": 40, "validation_pairs": 20})}
+    )
+    dataset = prepare(few, str(tmp_path / "dataset"))
+    counts = dataset.metadata.counts
+    assert sum(split["requests"] for split in counts.values()) == len(log) == report.counts.rows
+    assert sum(split["users"] for split in counts.values()) == 160
+    position = report.counts.gaps.index(30)
+    assert sum(split["sessions"] for split in counts.values()) == report.counts.sessions[position]
+
+
+def test_other_logs_are_proposed_with_what_they_have(ray_session: None, tmp_path: Path) -> None:
+    for day in range(2):
+        part = clickstream(30, seed=day).assign(visitorid=lambda frame, day=day: frame.visitorid + 100 * day)
+        write(part, tmp_path / f"clicks/day={day}/part.parquet")
+    report = inspect_log([str(tmp_path / "clicks")])
+    source = settings_of(report.yaml).source
+    assert (source.path, source.session, source.dwell, source.dwell_unit) == (
+        str(tmp_path / "clicks"),
+        "sessionId",
+        "dwell_sec",
+        "s",
+    )
+    assert {name: (f.kind, f.missing) for name, f in source.feedback.items()} == {
+        "bought": ("binary", None),
+        "price": ("number", 0),
+    }
+    assert report.counts.level_gap is None
+    assert "day" in [column.name for column in report.columns]
+
+    write(lastfm(), tmp_path / "a.tsv", sep="\t")
+    write(lastfm(seed=5).assign(userid="only one"), tmp_path / "b.tsv", sep="\t")
+    report = inspect_log([str(tmp_path / "a.tsv"), str(tmp_path / "b.tsv")])
+    settings = settings_of(report.yaml)
+    assert settings.source.path == [str(tmp_path / "a.tsv"), str(tmp_path / "b.tsv")]
+    assert (settings.source.time_unit, settings.source.feedback) == (None, {})
+    assert settings.validation_fraction == 0.2  # 41 users
+    assert report.counts.users == 41
+
+
+def test_embeddings_beside_a_log_are_proposed(ray_session: None, tmp_path: Path) -> None:
+    write(clickstream(5), tmp_path / "log/clicks.parquet")
+    pq.write_table(pa.table({"itemid": [1, 2], "vector": [[0.5], [1.0]]}), tmp_path / "log/items.parquet")
+    items = settings_of(inspect_log([str(tmp_path / "log")]).yaml).source.items
+    assert items.model_dump() == {"path": str(tmp_path / "log/items.parquet"), "id": "itemid", "embedding": "vector"}
+
+
+COUNTS = SimpleNamespace(repeats=3, gaps=(30.0,), timed=1, users=900, long_users=np.array([150, 300, 500, 600, 700]))
+
+
+@pytest.mark.parametrize(
+    "name", ["order", "is: it?", "yes", "12", "a#b", "größe", "- x", "{q}", "'", "null", "a, b", "\t"]
+)
+def test_any_name_of_a_column_survives_the_yaml(name: str) -> None:
+    roles = Roles("user", name, "time", "us", feedback={name: "count"}, gaps=frozenset({name}), reward=name)
+    tables = Tables(users={"path": name, "id": name, "features": [name, "b"]})
+    source = settings_of(proposal(files_source(name, roles, COUNTS, tables, ";"), COUNTS)).source
+    ((_, feedback),) = source.feedback.items()
+    assert (source.path, source.item, source.reward, source.users.id, feedback.column) == (name,) * 5
+    assert (feedback.kind, feedback.missing, source.duplicates, source.delimiter) == ("count", 0, "keep", ";")
+    assert (source.users.features, source.time_unit) == ([name, "b"], "us")
+
+
+def test_the_length_of_segments_is_one_that_enough_users_can_give() -> None:
+    def proposed(*long_users: int) -> tuple[int, int, float]:
+        counts = SimpleNamespace(**{**vars(COUNTS), "long_users": np.array(long_users)})
+        found = settings_of(proposal(["kind: completejourney"], counts))
+        return found.preferences.length, found.preferences.min_requests, found.validation_fraction
+
+    assert proposed(150, 300, 500, 600, 700) == (100, 200, 0.05)
+    assert proposed(20, 99, 100, 600, 700) == (20, 40, 0.05)
+    assert proposed(0, 0, 0, 2, 40) == (5, 10, 0.2)
+
+
+def test_known_folders(tmp_path: Path) -> None:
+    assert known_source(str(tmp_path)) is None
+    (tmp_path / "log.json").write_text("{}")
+    assert known_source(str(tmp_path)).kind == "simulator"
+    for name in ("log_standard_4_08_to_4_21_pure.csv", "user_features_pure.csv"):
+        write(pd.DataFrame({"user_id": [1]}), tmp_path / "kuai/data" / name)
+    assert known_source(str(tmp_path / "kuai")).model_dump(exclude_defaults=True) == {
+        "kind": "kuairand",
+        "path": str(tmp_path / "kuai"),
+    }
+    assert known_source(str(tmp_path / "kuai/data/user_features_pure.csv")) is None
+
+
+def test_a_folder_without_a_log_says_what_its_largest_files_lack(tmp_path: Path) -> None:
+    write(pd.DataFrame({"userId": [1, 1], "gender": ["F", "M"]}), tmp_path / "users.csv")
+    write(pd.DataFrame({"movieId": range(90), "title": "a long title"}), tmp_path / "movies.csv")
+    with pytest.raises(UserError, match=r"movies.csv: no column looks like a time .*found movieId, title"):
+        inspect_log([str(tmp_path)])

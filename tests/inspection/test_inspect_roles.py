@@ -1,0 +1,146 @@
+"""Columns of well-known logs are taken for what they are, by their names and values."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from inspect_logs import clickstream, lastfm, movielens
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.inspection.columns import narrowest, profile
+from prefrec_ray.inspection.roles import Roles, guess_roles, words
+from prefrec_ray.inspection.units import time_unit
+
+
+def roles(frame: pd.DataFrame) -> Roles:
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    return guess_roles(table, profile(table, len(table)), "log")
+
+
+def test_movielens() -> None:
+    found = roles(movielens(10))
+    assert (found.user, found.item, found.time, found.time_unit) == ("userId", "movieId", "timestamp", "s")
+    assert found.feedback == {"rating": "number"}
+    assert (found.session, found.dwell, found.others) == (None, None, {})
+
+
+def test_lastfm() -> None:
+    found = roles(lastfm(10))
+    assert (found.user, found.item, found.time, found.time_unit) == ("userid", "track_id", "timestamp", "iso")
+    assert found.feedback == {}
+    assert found.others == {"artist_id": "text", "artist_name": "text", "track_name": "text"}
+
+
+def test_clickstream() -> None:
+    found = roles(clickstream(10))
+    assert (found.user, found.item, found.time, found.time_unit) == ("visitorid", "itemid", "timestamp", "ms")
+    assert (found.session, found.dwell, found.dwell_unit) == ("sessionId", "dwell_sec", "s")
+    assert found.feedback == {"bought": "binary", "price": "number"}
+    assert found.gaps == {"price"}
+    assert found.others == {"event": "text", "weekday": "a part of the time"}
+    assert [found.of(c) for c in ("visitorid", "timestamp", "bought", "event")] == [
+        "user",
+        "time, ms",
+        "feedback, binary",
+        "text",
+    ]
+
+
+def test_a_session_of_two_users_is_none() -> None:
+    frame = clickstream(10)
+    assert roles(frame.assign(sessionId=frame.sessionId.str.partition("-")[2])).session is None
+
+
+def test_names_in_other_words() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "event_time": pd.to_datetime(1_700_000_000 + np.arange(50) * 60, unit="s").strftime(
+                "%Y-%m-%d %H:%M:%S UTC"
+            ),
+            "event_type": "view",
+            "product_id": rng.integers(0, 9, 50),
+            "category_id": rng.integers(0, 3, 50),
+            "watch_time_ms": rng.integers(0, 90_000, 50),
+            "pageViews": rng.integers(0, 9, 50),
+            "watch_ratio": rng.random(50) * 2,
+            "temperature": rng.normal(size=50),
+            "liked": rng.random(50) < 0.3,
+            "constant": 7,
+            "customer_name": "A",
+            "CustomerID": rng.integers(0, 4, 50),
+            "reward": rng.random(50),
+        }
+    )
+    found = roles(frame)
+    assert (found.user, found.item, found.time) == ("CustomerID", "product_id", "event_time")
+    assert (found.time_unit, found.time_format) == ("iso", "%Y-%m-%d %H:%M:%S UTC")
+    assert (found.dwell, found.dwell_unit, found.reward) == ("watch_time_ms", "ms", "reward")
+    kinds = {"pageViews": "count", "watch_ratio": "ratio", "temperature": "number", "liked": "binary"}
+    assert found.feedback == kinds
+    assert found.others["category_id"] == "an id"
+    assert found.others["constant"] == "one value"
+
+
+def test_without_names_the_values_decide() -> None:
+    frame = movielens(10).rename(columns={"userId": "who", "timestamp": "moment"})
+    found = roles(frame.drop(columns="rating"))
+    assert (found.user, found.item, found.time) == ("who", "movieId", "moment")
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64()])
+def test_units_make_plausible_dates(unit: str, kind: pa.DataType) -> None:
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    for second in (800_000_000, 1_234_567_890, 2_100_000_000):
+        values = [second * per_second, None, (second + 5) * per_second]
+        column = pa.chunked_array([values], pa.int64()).cast(kind, safe=False)
+        assert time_unit(column) == unit
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [
+        ([20220408, 20220409], None),  # a date as a number is no time since 1970
+        ([1, 2], None),
+        ([1_600_000_000, 5], None),
+        (["2020-01-31", "2020-02-01"], "iso"),
+        (["2020-01-31T10:00:00+02:00", "2020-02-01 10:00:00"], "iso"),
+        (["31/12/2020 10:00", "01/01/2021 11:30"], "iso"),
+        (["1600000000", "x"], None),
+        (["ten past ten", "eleven o'clock"], None),
+        ([None], None),
+    ],
+)
+def test_what_is_a_time(values: list, unit: str | None) -> None:
+    assert time_unit(pa.chunked_array([values])) == unit
+
+
+def test_words() -> None:
+    for name in ("visitorId", "visitor_id", "VISITOR_ID", "visitorid", "VisitorID"):
+        assert words(name) == ["visitor", "id"]
+    assert words("is_paid") == ["is", "paid"]
+    assert words("playTimeMs2") == ["play", "time", "ms"]
+
+
+def test_text_that_is_numbers_is_numbers() -> None:
+    texts = {"int64": ["1", "-2", None], "double": ["1.5", "2"], "bool": ["true", "False"], "string": ["1", "b"]}
+    for kind, values in texts.items():
+        assert str(narrowest(pa.chunked_array([values], pa.string())).type) == kind
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"a": [1, 1], "item": [1, 2], "b": [3, 3], "time": [1.6e9, 1.7e9]}, "looks like a user"),
+        ({"user": [1, 1], "item": [1, 2], "day": [3, 4]}, "looks like a time"),
+        ({"user": [1, 1], "x": [0.5, 0.2], "time": [1.6e9, 1.7e9]}, "looks like an item"),
+        ({"user": [1, 2], "item": [1, 2], "time": [1.6e9, 1.7e9]}, "looks like a user"),  # a new one in every row
+        ({"17": [1, 1], "1.5": [1, 2], "1600000000": [1.6e9, 1.7e9]}, "no header"),
+    ],
+)
+def test_what_is_not_there_is_named(columns: dict, expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        roles(pd.DataFrame(columns))
+    assert expected in str(caught.value)
+    assert ", ".join(columns) in str(caught.value)
