@@ -88,6 +88,11 @@ class PreparedDataset:
                 _check_finite(table[name], name, file)
         return table
 
+    def people(self) -> list[str]:
+        """The teachers that are people: names below `people/` (people/store.py)."""
+        folders = storage.list_folders(self.path("people"))
+        return [f.rsplit("/", 1)[-1] for f in folders if storage.exists(storage.join(f, "people.json"))]
+
     def items(self) -> ItemTable:
         """The items and their embeddings."""
         return ItemTable.load(self.path("items.parquet"))

@@ -46,9 +46,9 @@ class OfflineConfig(AlgorithmConfig):
     reward_lr: as in the field. train_batch_size_per_learner: transitions. preference_batch_size: pairs, in all learners
     together. pretrain_epochs: passes over the preferences before the policy learns (0: no pre-training). num_epochs:
     passes over the transitions. Both may be fractions. updates_per_iteration: of one RLlib iteration (None: a quarter
-    of an epoch). finetune_reward: one reward update a step. pairing, scoring: the teacher's. teachers:
-    names of the teachers to learn from, scripted ones and people, whose pairs are pooled; none: `<pairing>_<scoring>`.
-    reward_input: "state_action" (paper) or "next_state", without the state's groups reward_leave_out. standardise_reward: to mean 0
+    of an epoch). finetune_reward: one reward update a step. pairing, scoring: the teacher's. teachers: names of whom
+    to learn from, scripted ones and people, whose pairs are pooled; none: `<pairing>_<scoring>`. reward_input:
+    "state_action" (paper) or "next_state", without the state's groups reward_leave_out. standardise_reward: to mean 0
     and deviation 1 on training requests. reward_source: "preferences", or "column" for a data set's own hand-made
     reward. serving: how an action becomes an item ("nearest" or "dot").
     """

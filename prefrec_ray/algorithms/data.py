@@ -37,8 +37,8 @@ class LoadedData:
     """References to a data set's contents in the object store, of which many runs need one copy.
 
     shards: transitions (Arrow tables), `sizes` rows each. preferences, held_out: `PreferenceBuffer`s of training users
-    (`pairs` long) and of validation users, or None (the latter too where people judged none of these). probe: states to look at the policy with. The process that loaded
-    them must outlive their use.
+    (`pairs` long) and of validation users, or None (the latter too where people judged none of these). probe: states to
+    look at the policy with. The process that loaded them must outlive their use.
     """
 
     shards: list[ray.ObjectRef]

@@ -59,10 +59,10 @@ def held_out_teachers(dataset: PreparedDataset, teachers: Sequence[str]) -> list
 
 
 def load_buffer(uri: str, task: str, split: str, teachers: Sequence[str], columns: list[int] | None) -> ray.ObjectRef:
-    """Reads the pairs of `teachers`, one after another, and the rows of their segments into the object store, by tasks over the files.
+    """Reads the pairs of `teachers` and the rows of their segments into the object store, by tasks over the files.
 
-    `columns` are the columns of the next state that the reward sees, or None for state and action.
-    Returns a reference to a `PreferenceBuffer`. Raises `UserError` (at `ray.get`) where a teacher has no pairs.
+    The pairs of several teachers are pooled. `columns` are the columns of the next state that the reward sees, or None
+    for state and action. Returns a reference to a `PreferenceBuffer`. Raises `UserError` (at `ray.get`) where a teacher has no pairs.
     """
     dataset = PreparedDataset.open(uri)
     pairs = _load_pairs.remote(uri, task, split, list(teachers))

@@ -166,7 +166,8 @@ def flatten(result: dict[str, Any]) -> Row:
         for part in column.split("/"):
             value = value.get(part) if isinstance(value, dict) else None
         row[column] = value
-    return row
+    by_teacher = result.get("reward", {}).get("accuracy_by", {})
+    return row | {f"reward/accuracy_by/{teacher}": value for teacher, value in by_teacher.items()}
 
 
 def write_rows(output: str, rows: list[Row]) -> None:

@@ -12,7 +12,9 @@ from prefrec_ray.cli import (
     doctor,
     evaluate,
     export,
+    import_labels,
     inspect,
+    pairs,
     prepare,
     quickstart,
     report,
@@ -32,8 +34,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (quickstart, simulate, inspect, prepare, train, tune, export, evaluate, report, validate, submit, doctor):
-    app.command(module.__name__.rpartition(".")[2])(module.command)
+DATA = (simulate, inspect, prepare, pairs, import_labels)
+POLICIES = (train, tune, export, evaluate, report)
+for module in (quickstart, *DATA, *POLICIES, validate, submit, doctor):
+    app.command(module.__name__.rpartition(".")[2].replace("_", "-"))(module.command)
 
 INTERRUPTED = 130
 

@@ -1,0 +1,54 @@
+"""`prefrec import-labels`: what people answered becomes preferences to train on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from prefrec_ray.cli.console import Dataset, console, made
+from prefrec_ray.cli.progress import progress
+
+
+def command(
+    labels: Annotated[
+        str, typer.Argument(metavar="LABELS", help="Answers: .jsonl, .csv, or a .json export of Label Studio.")
+    ],
+    pairs: Annotated[str, typer.Option("--pairs", metavar="FOLDER", help="What `prefrec pairs` wrote.")],
+    dataset: Dataset,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What these people are called as a teacher.")],
+    aggregate: Annotated[str, typer.Option("--aggregate", help="majority, mean or dawid-skene.")] = "majority",
+    replace: Annotated[bool, typer.Option("--replace", help="Take the place of what was imported as NAME.")] = False,
+) -> None:
+    """Turn people's answers into preferences, and say how far they agree."""
+    from prefrec_ray import runtime, storage
+    from prefrec_ray.people.store import import_labels
+
+    uri = storage.absolute(dataset)
+    with progress(console()) as report:
+        runtime.start_ray()
+        summary = import_labels(labels, pairs, uri, name, aggregate, replace, report)
+    console().print(_table(summary))
+    console().print(_line(summary))
+    made("preferences", f"{dataset}/people/{name}", f"prefrec train CONFIG teachers=[{name}] --dataset {dataset}")
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("annotator", "votes", "skips", "on another side than the label"):
+        table.add_column(column)
+    for row in summary["annotators"]:
+        share = "" if row["disagreement"] is None else f"{row['disagreement']:.1%}"
+        table.add_row(row["annotator"], str(row["votes"]), str(row["skips"]), share)
+    return table
+
+
+def _line(summary: dict[str, Any]) -> str:
+    alpha = summary["krippendorff_alpha"]
+    said = "not defined (nobody could have disagreed)" if alpha is None else f"{alpha:.3f}"
+    pairs = summary["pairs"]
+    return (
+        f"{pairs['train']:,} pairs to learn from, {pairs['validation']:,} held out; {summary['votes']:,} votes, "
+        f"{summary['ties']:.1%} of them ties, {summary['skips']:,} skips; Krippendorff's alpha {said}"
+    )

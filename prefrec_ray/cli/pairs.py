@@ -1,0 +1,47 @@
+"""`prefrec pairs`: a data set becomes questions for people: which of two segments is better?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from prefrec_ray.cli.console import Dataset, console, made
+from prefrec_ray.cli.progress import progress
+from prefrec_ray.errors import UserError
+from prefrec_ray.settings import nearest
+
+
+def command(
+    dataset: Dataset,
+    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the pairs.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="Pairs to ask about.")] = 1000,
+    held_out: Annotated[
+        float, typer.Option("--held-out", min=0, max=0.9, help="Share of them of validation users, to measure with.")
+    ] = 0.1,
+    pairing: Annotated[str, typer.Option("--pairing", help="within_user or any_users.")] = "within_user",
+    length: Annotated[
+        int | None, typer.Option("--length", min=1, help="Requests in a segment; as in the data set if left out.")
+    ] = None,
+    strategy: Annotated[str, typer.Option("--strategy", help="uniform, or disagreement of --reward.")] = "uniform",
+    reward: Annotated[
+        list[str] | None,
+        typer.Option("--reward", metavar="RUN", help="A run, or a checkpoint, whose reward takes part; repeat it."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+) -> None:
+    """Draw pairs of segments for people to compare, as JSONL and for Label Studio."""
+    from prefrec_ray import runtime, storage
+    from prefrec_ray.dataset import PreparedDataset
+    from prefrec_ray.people.ask import STRATEGIES, write_pairs
+    from prefrec_ray.preferences.segments import PAIRINGS
+
+    for option, value, valid in (("pairing", pairing, list(PAIRINGS)), ("strategy", strategy, list(STRATEGIES))):
+        if value not in valid:
+            raise UserError(f"--{option}: unknown value '{value}'; {nearest(value, valid)}")
+    prepared = PreparedDataset.open(storage.absolute(dataset))
+    length = length or int(prepared.metadata.settings["preferences"]["length"])
+    with progress(console()) as report:
+        runtime.start_ray()
+        write_pairs(prepared, output, count, held_out, pairing, length, strategy, tuple(reward or ()), seed, report)
+    made("pairs", output, f"prefrec import-labels LABELS --pairs {output} --dataset {dataset} --name NAME")

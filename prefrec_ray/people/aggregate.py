@@ -1,0 +1,62 @@
+"""Many votes on a pair become one label, P(second preferred).
+
+A vote v is sided: first (v < 1/2), tie (v = 1/2) or second (v > 1/2). `mean` takes the numbers as they are, the other
+two count sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from prefrec_ray.errors import UserError
+
+#: P(second preferred) of the sides 0, 1, 2.
+SIDES = np.array([0.0, 0.5, 1.0])
+
+#: Rounds of expectation and maximisation; it stops sooner when the likelihood stands still.
+_ROUNDS = 100
+
+Aggregate = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
+
+
+def side(label: np.ndarray) -> np.ndarray:
+    """0, 1 or 2 (first, tie, second) of labels in [0, 1], int64."""
+    return (np.sign(label - 0.5) + 1).astype(np.int64)
+
+
+def mean(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
+    """The mean vote. Of V votes: pair and annotator int64 [V] from 0, label [V]; returns float64 [pairs].
+
+    Every pair needs a vote.
+    """
+    return np.bincount(pair, label, minlength=pairs) / np.bincount(pair, minlength=pairs)
+
+
+def majority(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
+    """The side that most votes are on; a tie where several sides share the most. Arguments and result as of `mean`."""
+    counts = np.zeros((pairs, 3))
+    np.add.at(counts, (pair, side(label)), 1)
+    most = counts == counts.max(axis=1, keepdims=True)
+    return np.where(most.sum(axis=1) == 1, SIDES[most.argmax(axis=1)], 0.5)
+
+
+def dawid_skene(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
+    """P(second) + P(tie) / 2 by Dawid and Skene (1979), whose annotators each mistake sides at rates of their own.
+
+    Arguments and result as of `mean`. The model is crowd-kit's (extra `people`); `UserError` where it is not installed.
+    """
+    try:
+        import pandas as pd
+        from crowdkit.aggregation import DawidSkene
+    except ImportError as error:
+        raise UserError(
+            "aggregate: 'dawid-skene' needs crowd-kit, which is not installed; pip install 'prefrec-ray[people]'"
+        ) from error
+    votes = pd.DataFrame({"task": pair, "worker": annotator, "label": side(label)})
+    chances = DawidSkene(n_iter=_ROUNDS).fit_predict_proba(votes).reindex(range(pairs))
+    return (chances * SIDES[chances.columns.to_numpy(dtype=np.int64)]).sum(axis=1).to_numpy()
+
+
+AGGREGATES: Mapping[str, Aggregate] = {"majority": majority, "mean": mean, "dawid-skene": dawid_skene}

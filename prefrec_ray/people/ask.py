@@ -1,0 +1,105 @@
+"""The folder that goes out to annotators: pairs with what they need to judge, and the same for Label Studio.
+
+FOLDER/pairs.jsonl        a pair a line: pair_id, split, user_0, start_0, user_1, start_1, length, segments
+FOLDER/label_studio.json  its tasks, to import
+FOLDER/label_studio.xml   its labelling config; written last
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.people import label_studio
+from prefrec_ray.people.context import describe
+from prefrec_ray.people.pairs import IDENTITY, draw_pairs, histories
+from prefrec_ray.tasks import Progress
+
+STRATEGIES = ("uniform", "disagreement")
+#: Pairs drawn for every pair that is kept for the disagreement about it.
+POOL = 10
+
+PAIRS, TASKS, CONFIG = "pairs.jsonl", "label_studio.json", "label_studio.xml"
+
+
+def write_pairs(
+    dataset: PreparedDataset,
+    output: str,
+    count: int,
+    held_out: float,
+    pairing: str,
+    length: int,
+    strategy: str,
+    rewards: Sequence[str],
+    seed: int,
+    progress: Progress,
+) -> pa.Table:
+    """Writes FOLDER `output` with `count` pairs, the share `held_out` of them of validation users; returns them.
+
+    Pairs of training users are drawn uniformly, or (`disagreement`) are those of `POOL` times as many on which the
+    models of `rewards` (runs or checkpoints) disagree most, in this order. Held-out pairs are drawn uniformly always,
+    so that accuracy on them means something. Raises `UserError`: too few users or pairs, fewer than two rewards.
+    """
+    if strategy == "disagreement" and len(rewards) < 2:
+        raise UserError(f"--strategy disagreement: found {len(rewards)} --reward, expected at least 2 (of other seeds)")
+    with storage.staged(output, CONFIG) as folder:
+        users = histories(dataset, progress)
+        kept_out = round(count * held_out)
+        if strategy == "uniform":
+            asked = [draw_pairs(users["train"], "train", pairing, length, count - kept_out, seed)]
+        else:
+            from prefrec_ray.people.disagreement import disagreement, load_reward
+
+            pool = draw_pairs(users["train"], "train", pairing, length, POOL * (count - kept_out), seed)
+            unsure = disagreement(dataset, pool, [load_reward(uri) for uri in rewards], progress)
+            asked = [pool.take(pa.array(np.argsort(-unsure, kind="stable")[: count - kept_out]))]
+        if kept_out:
+            asked.append(draw_pairs(users["validation"], "validation", pairing, length, kept_out, seed))
+        pairs = pa.concat_tables(asked)
+        _write(folder, pairs, describe(dataset, pairs, progress))
+    return pairs
+
+
+def _write(folder: str, pairs: pa.Table, described: list) -> None:
+    rows = pairs.to_pylist()
+    with _stream(storage.join(folder, PAIRS)) as stream:
+        for row, ((first, _), (second, _)) in zip(rows, described, strict=True):
+            head = json.dumps(row, ensure_ascii=False).removesuffix("}")
+            stream.write(f'{head}, "segments": [{first}, {second}]}}\n'.encode())
+    with _stream(storage.join(folder, TASKS)) as stream:
+        for number, (row, ((_, first), (_, second))) in enumerate(zip(rows, described, strict=True)):
+            task = json.dumps(label_studio.task(row, first, second), ensure_ascii=False)
+            stream.write(f"{',' if number else '['}\n{task}".encode())
+        stream.write(b"\n]\n")
+    storage.write_text(storage.join(folder, CONFIG), label_studio.CONFIG)
+
+
+def _stream(uri: str) -> pa.NativeFile:
+    system, path = storage.filesystem(uri)
+    return system.open_output_stream(path)
+
+
+def read_pairs(folder: str) -> pa.Table:
+    """The pairs of a folder that `write_pairs` wrote (pair_id, split, `IDENTITY`), without what annotators see.
+
+    Raises `UserError` for another folder, and for a file that was changed.
+    """
+    file = storage.join(folder, PAIRS)
+    rows = []
+    for number, line in enumerate(storage.read_text(file).splitlines(), 1):
+        try:
+            row = json.loads(line)
+            rows.append({name: row[name] for name in ("pair_id", "split", *IDENTITY)})
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{file}: line {number}: expected a pair as `prefrec pairs` writes it ({error!r})"
+            ) from error
+    if not rows:
+        raise UserError(f"{file}: no pairs")
+    return pa.Table.from_pylist(rows)

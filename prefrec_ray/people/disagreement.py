@@ -1,0 +1,78 @@
+"""Which pairs are worth asking about: those on which reward models, trained from different seeds, disagree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+
+from prefrec_ray import storage
+from prefrec_ray.algorithms.checkpoints import latest_checkpoint
+from prefrec_ray.algorithms.diagnostics import segment_returns
+from prefrec_ray.algorithms.export import MODULE, load_module
+from prefrec_ray.algorithms.networks import Scalar
+from prefrec_ray.algorithms.preferences import segment_rows
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.tasks import Progress, run_tasks
+
+
+@dataclass(frozen=True, eq=False)
+class Reward:
+    """A trained reward model: its network, and the columns of the next state that it sees (None: state and action)."""
+
+    net: Scalar
+    columns: tuple[int, ...] | None
+
+
+def load_reward(uri: str) -> Reward:
+    """The reward model of a run (its last checkpoint) or of one checkpoint. Raises `UserError` where there is none."""
+    if storage.exists(storage.join(uri, MODULE)):
+        module = load_module(uri)
+    else:
+        with latest_checkpoint(uri) as found:
+            if found is None:
+                raise UserError(
+                    f"{uri}: neither a run with a checkpoint nor a checkpoint; expected one of `prefrec train`"
+                )
+            module = load_module(found[1])
+    if module.given_reward:
+        raise UserError(f"{uri}: was trained on the log's own reward; expected a run that learned one from preferences")
+    columns = tuple(module.reward_columns.tolist()) if module.next_state_reward else None
+    return Reward(module.reward.cpu(), columns)
+
+
+def disagreement(dataset: PreparedDataset, pairs: pa.Table, rewards: list[Reward], progress: Progress) -> np.ndarray:
+    """Standard deviation over the rewards of P(second preferred), float64 [P], for pairs of training users.
+
+    Christiano et al. 2017, "Deep Reinforcement Learning from Human Preferences", 2.2.4: the variance across an
+    ensemble says what is informative. Only sums of segments leave the tasks, which read a file each.
+    """
+    columns = {name: pairs[name].to_numpy(zero_copy_only=False) for name in pairs.column_names}
+    shared = ray.put((columns, rewards))
+    files = dataset.files("requests", "train")
+    returns = np.full((2, len(pairs), len(rewards)), np.nan)
+    for part in run_tasks(lambda file: _returns.remote(dataset.uri, file, shared), files, "rewards", progress):
+        for side, pair, values in part:
+            returns[side, pair] = values
+    preferred = 1 / (1 + np.exp(-(returns[1] - returns[0])))
+    return preferred.std(axis=1)
+
+
+@ray.remote(num_cpus=1)
+def _returns(uri: str, file: str, shared: Any) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """For either side: its number, the pairs whose users are in the file, and the segments' returns [n, rewards]."""
+    pairs, rewards = shared
+    length = int(pairs["length"][0])
+    found: dict[int, tuple[np.ndarray, list[np.ndarray]]] = {}
+    for reward in rewards:
+        rows = segment_rows(uri, file, pairs, None if reward.columns is None else list(reward.columns))
+        for side, pair, first in rows["starts"]:
+            with torch.no_grad():
+                values = segment_returns(reward.net, rows["inputs"], first, length)
+            found.setdefault(side, (pair, []))[1].append(values.numpy())
+    return [(side, pair, np.stack(values, axis=1)) for side, (pair, values) in found.items()]

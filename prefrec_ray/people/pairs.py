@@ -1,0 +1,98 @@
+"""Which pairs of segments people are asked about, and how a pair is called."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.preferences.segments import PAIRINGS
+from prefrec_ray.tasks import Progress, run_tasks
+
+#: What makes a pair the pair that it is; with `pair_id` and `split` the columns of a table of pairs.
+IDENTITY = ("user_0", "start_0", "user_1", "start_1", "length")
+
+_SPLITS = ("train", "validation")
+_KEY = 7
+#: Draws at a time for every pair wanted: pairs that come twice count once.
+_DRAWS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Who can be asked about: the users of one split, by id, and their numbers of requests."""
+
+    ids: pa.Array  # int64 or string [U], ascending
+    requests: np.ndarray  # int64 [U]
+
+    def has(self, user: pa.Array, start: np.ndarray, length: np.ndarray) -> np.ndarray:
+        """Whether each segment lies inside its user's history with a request after it, bool [n]."""
+        place = pc.index_in(user.cast(self.ids.type), self.ids)
+        found = self.requests[place.fill_null(0).to_numpy(zero_copy_only=False)]
+        known = place.is_valid().to_numpy(zero_copy_only=False)
+        return known & (start >= 0) & (start + length < found)
+
+
+def histories(dataset: PreparedDataset, progress: Progress) -> dict[str, Histories]:
+    """The users of the splits that people are asked about, from the sessions: a task a file."""
+    files = dataset.files("sessions")
+    parts = run_tasks(lambda file: _requests_of_users.remote(dataset.uri, file), files, "users", progress)
+    table = pa.concat_tables(parts).sort_by("user_id")
+    found = {}
+    for split in _SPLITS:
+        mine = table.filter(pc.equal(table["split"], split))
+        found[split] = Histories(mine["user_id"].combine_chunks(), mine["requests"].to_numpy())
+    return found
+
+
+@ray.remote(num_cpus=1)
+def _requests_of_users(uri: str, file: str) -> pa.Table:
+    table = PreparedDataset.open(uri).read(file, columns=["user_id", "depth", "split"])
+    return table.group_by(["user_id", "split"]).aggregate([("depth", "sum")]).rename_columns({"depth_sum": "requests"})
+
+
+def draw_pairs(users: Histories, split: str, pairing: str, length: int, count: int, seed: int) -> pa.Table:
+    """`count` different pairs of segments of `length` requests: pair_id, split and `IDENTITY`.
+
+    Users with more than twice `length` requests are compared. Raises `UserError` where there are fewer than two, or
+    fewer pairs than asked for.
+    """
+    eligible = np.flatnonzero(users.requests > 2 * length)
+    if len(eligible) < 2:
+        raise UserError(
+            f"pairs: {len(eligible)} of {len(users.requests)} {split} users have more than {2 * length} requests; "
+            "expected at least 2: take a smaller --length"
+        )
+    rng = np.random.default_rng((seed, _KEY, _SPLITS.index(split), list(PAIRINGS).index(pairing)))
+    drawn = PAIRINGS[pairing](rng, users.requests[eligible], length, _DRAWS * count)
+    user, start = eligible[drawn.user], drawn.start
+    _, first = np.unique(np.concatenate([user, start], axis=1), axis=0, return_index=True)
+    if len(first) < count:
+        raise UserError(
+            f"pairs: found {len(first)} different {split} pairs, expected {count}: ask for fewer by --count"
+        )
+    rows = np.sort(first)[:count]
+    sides = {}
+    for side in (0, 1):
+        sides[f"user_{side}"] = users.ids.take(pa.array(user[rows, side]))
+        sides[f"start_{side}"] = pa.array(start[rows, side])
+    sides["length"] = pa.array(np.full(count, length))
+    ids = pair_ids(pa.table(sides))
+    return pa.table({"pair_id": ids, "split": pa.array([split] * count), **sides})
+
+
+def pair_ids(pairs: pa.Table) -> pa.Array:
+    """A number of 48 bits for each pair, int64, made of its `IDENTITY`: the same pair is called the same everywhere.
+
+    Of 48 bits, because spreadsheets and JavaScript round longer ones.
+    """
+    texts = (json.dumps([row[name] for name in IDENTITY], ensure_ascii=False) for row in pairs.to_pylist())
+    digests = (blake2b(text.encode("utf-8"), digest_size=6).digest() for text in texts)
+    return pa.array([int.from_bytes(digest, "big") for digest in digests], pa.int64())

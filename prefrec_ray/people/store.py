@@ -1,0 +1,132 @@
+"""What people prefer, kept in the data set: labels to learn from, and who said what.
+
+DATASET/people/NAME/train.parquet       pair_id, user_0, start_0, user_1, start_1, length, label, votes, teacher
+DATASET/people/NAME/validation.parquet  the same of validation users, held out; only where people judged some
+DATASET/people/NAME/votes.parquet       pair_id, annotator, label (null: skipped)
+DATASET/people/NAME/people.json         how the labels were made, and how far people agree
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.people.aggregate import AGGREGATES
+from prefrec_ray.people.agreement import disagreement, krippendorff_alpha
+from prefrec_ray.people.ask import read_pairs
+from prefrec_ray.people.pairs import histories
+from prefrec_ray.people.votes import read_votes
+from prefrec_ray.preferences.settings import EXACT, NAME
+from prefrec_ray.settings import nearest
+from prefrec_ray.tasks import Progress
+
+LAST = "people.json"
+
+
+def import_labels(
+    labels: str, pairs: str, dataset: str, name: str, aggregate: str, replace: bool, progress: Progress
+) -> dict[str, Any]:
+    """Writes DATASET/people/NAME from the answers in the file `labels` to the questions in the folder `pairs`.
+
+    Returns the contents of people.json. Raises `UserError` for bad answers (`votes.read_votes`), a name that is no
+    name or is taken (by people, unless `replace`; by a scripted teacher, always), and pairs of another data set.
+    Nothing is written then, and with `replace` the labels of before stay.
+    """
+    prepared = PreparedDataset.open(dataset)
+    target = prepared.path("people", name)
+    _check_name(name, prepared, replace)
+    if aggregate not in AGGREGATES:
+        raise UserError(f"aggregate: unknown way '{aggregate}'; {nearest(aggregate, list(AGGREGATES))}")
+    asked = read_pairs(pairs)
+    votes = read_votes(labels, set(asked["pair_id"].to_pylist()))
+    _check_pairs(asked, prepared, pairs, progress)
+
+    said = votes.filter(votes["label"].is_valid())
+    ids, pair = np.unique(said["pair_id"].to_numpy(), return_inverse=True)
+    names = pc.unique(votes["annotator"]).sort()
+    annotator = pc.index_in(said["annotator"], names).to_numpy()
+    vote = said["label"].to_numpy().astype(np.float64)
+    label = AGGREGATES[aggregate](pair, annotator, vote, len(ids))
+
+    rows = asked.take(pc.index_in(pa.array(ids), asked["pair_id"].combine_chunks()))
+    rows = rows.append_column("label", pa.array(label, pa.float32()))
+    rows = rows.append_column("votes", pa.array(np.bincount(pair)))
+    rows = rows.append_column("teacher", pa.array([name] * len(rows), pa.string()))
+    parts = {
+        split: rows.filter(pc.equal(rows["split"], split)).drop_columns("split") for split in ("train", "validation")
+    }
+    if len(parts["train"]) == 0:
+        raise UserError(f"{labels}: no votes on pairs of training users; expected some, there is nothing to learn from")
+
+    skipped = votes.filter(votes["label"].is_null())["annotator"]
+    differs = disagreement(annotator, vote, label[pair], len(names))
+    summary = {
+        "name": name,
+        "aggregate": aggregate,
+        "pairs": {split: len(part) for split, part in parts.items()},
+        "votes": len(said),
+        "skips": len(skipped),
+        "ties": float((vote == 0.5).mean()),
+        "krippendorff_alpha": krippendorff_alpha(pair, vote),
+        "annotators": [
+            {
+                "annotator": who,
+                "votes": int((annotator == number).sum()),
+                "skips": int(pc.sum(pc.equal(skipped, who)).as_py() or 0),
+                "disagreement": None if math.isnan(differs[number]) else float(differs[number]),
+            }
+            for number, who in enumerate(names.to_pylist())
+        ],
+    }
+    _write(target, parts, votes, summary, replace)
+    return summary
+
+
+def _write(target: str, parts: dict[str, pa.Table], votes: pa.Table, summary: dict[str, Any], replace: bool) -> None:
+    if replace:
+        # All is known to be good by now: what can still fail is the disk.
+        storage.remove(target)
+    with storage.staged(target, LAST) as folder:
+        for name, table in {**{split: part for split, part in parts.items() if len(part)}, "votes": votes}.items():
+            system, path = storage.filesystem(storage.join(folder, f"{name}.parquet"))
+            pq.write_table(table, path, filesystem=system)
+        storage.write_json(storage.join(folder, LAST), summary)
+
+
+def _check_name(name: str, dataset: PreparedDataset, replace: bool) -> None:
+    if not re.match(NAME, name) or name.endswith(".partial"):
+        raise UserError(
+            f"--name: '{name}' is no name; expected letters, digits, '_', '-' and '.', a letter or digit first"
+        )
+    if name in (*dataset.metadata.teachers, *EXACT):
+        raise UserError(f"--name: '{name}' is a scripted teacher of the data set; expected another name")
+    if storage.exists(dataset.path("people", name)) and not replace:
+        raise UserError(f"--name: {dataset.path('people', name)} exists; choose another name, or --replace")
+
+
+def _check_pairs(asked: pa.Table, dataset: PreparedDataset, where: str, progress: Progress) -> None:
+    users = histories(dataset, progress)
+    for split, known in users.items():
+        mine = asked.filter(pc.equal(asked["split"], split))
+        length = mine["length"].to_numpy()
+        for side in (0, 1):
+            user = mine[f"user_{side}"].combine_chunks()
+            if len(mine) and user.type != known.ids.type:
+                raise UserError(f"{where}: user ids are {user.type}, those of {dataset.uri} {known.ids.type}")
+            outside = np.flatnonzero(~known.has(user, mine[f"start_{side}"].to_numpy(), length))
+            if len(outside):
+                row = int(outside[0])
+                pair, start = mine["pair_id"][row], mine[f"start_{side}"][row].as_py()
+                raise UserError(
+                    f"{where}: pair {pair}: {dataset.uri} has no {split} user {user[row]} with more than "
+                    f"{start + length[row]} requests; expected the data set that was asked about"
+                )

@@ -1,0 +1,131 @@
+"""What people said: a file of answers (JSONL, CSV, Label Studio's JSON, JSON-MIN or CSV) becomes a table of votes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.people import label_studio
+
+COLUMNS = ("pair_id", "annotator", "label")
+#: P(second preferred) of an answer in words; a skip is no vote.
+WORDS: dict[str, float | None] = {"first": 0.0, "second": 1.0, "tie": 0.5, "skip": None}
+
+#: label: P(second preferred); null where the annotator skipped the pair.
+SCHEMA = pa.schema([("pair_id", pa.int64()), ("annotator", pa.string()), ("label", pa.float32())])
+
+Answer = tuple[str, dict[str, Any]]  # where it stands, and what it says
+
+
+def read_votes(uri: str, known: set[int]) -> pa.Table:
+    """The answers in `uri`, a row each (`SCHEMA`), in order. `known` are the ids of the pairs that were asked about.
+
+    A label is first, second, tie or skip, or a number in [0, 1]: the probability that the second is better.
+    Raises `UserError`: a missing file or column, bad JSON, an unknown pair or label, nobody's answer, an annotator who
+    judges a pair twice, no vote at all.
+    """
+    votes: dict[tuple[int, str], tuple[float | None, str]] = {}
+    for where, answer in _answers(uri):
+        for column in COLUMNS:
+            if answer.get(column) is None or answer[column] == "":
+                found = ", ".join(sorted(answer)) or "nothing"
+                raise UserError(f"{where}: {column} is missing; expected {', '.join(COLUMNS)}, found {found}")
+        pair, annotator = _pair(answer["pair_id"], known, where), str(answer["annotator"])
+        if (pair, annotator) in votes:
+            before = votes[pair, annotator][1].removeprefix(f"{uri}: ")
+            raise UserError(
+                f"{where}: annotator '{annotator}' judges pair {pair} again (first in {before}); expected once"
+            )
+        votes[pair, annotator] = _label(answer["label"], where), where
+    if all(label is None for label, _ in votes.values()):
+        raise UserError(f"{uri}: {len(votes)} answers, none of them a vote; expected at least one that is no skip")
+    rows = [{"pair_id": pair, "annotator": name, "label": label} for (pair, name), (label, _) in votes.items()]
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _answers(uri: str) -> Iterator[Answer]:
+    text = storage.read_text(uri).removeprefix("\ufeff")
+    suffix = uri.rsplit(".", 1)[-1].lower()
+    if suffix in ("jsonl", "ndjson"):
+        return _json_lines(text, uri)
+    if suffix == "csv":
+        return _csv(text, uri)
+    if suffix == "json":
+        return _json(text, uri)
+    raise UserError(f"{uri}: expected a file .jsonl, .csv or .json (Label Studio's export), found .{suffix}")
+
+
+def _json_lines(text: str, uri: str) -> Iterator[Answer]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            where = f"{uri}: line {number}"
+            yield where, _object(_parsed(line, where), where)
+
+
+def _csv(text: str, uri: str) -> Iterator[Answer]:
+    reader = csv.DictReader(io.StringIO(text))
+    found = reader.fieldnames or []
+    for column in COLUMNS:
+        if column not in found:
+            raise UserError(f"{uri}: column '{column}' is missing; found {', '.join(found) or 'none'}")
+    for row in reader:
+        yield f"{uri}: line {reader.line_num}", {column: row[column] for column in COLUMNS}
+
+
+def _json(text: str, uri: str) -> Iterator[Answer]:
+    rows = _parsed(text, uri)
+    if not isinstance(rows, list):
+        raise UserError(
+            f"{uri}: expected a list (Label Studio's export as JSON or JSON-MIN), found {type(rows).__name__}"
+        )
+    if label_studio.is_export(rows):
+        yield from label_studio.answers(rows, uri)
+        return
+    for number, row in enumerate(rows, 1):
+        where = f"{uri}: entry {number}"
+        yield where, _object(row, where)
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error.msg})") from error
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected an object with {', '.join(COLUMNS)}, found {value!r}")
+    return value
+
+
+def _pair(value: Any, known: set[int], where: str) -> int:
+    try:
+        pair = int(value)
+    except (TypeError, ValueError):
+        pair = -1
+    if pair not in known:
+        raise UserError(
+            f"{where}: unknown pair_id {value!r}; expected one of the {len(known)} pairs that were asked about"
+        )
+    return pair
+
+
+def _label(value: Any, where: str) -> float | None:
+    text = str(value).strip().lower()
+    if text in WORDS:
+        return WORDS[text]
+    try:
+        number = float(text) if not isinstance(value, bool) else -1.0
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise UserError(f"{where}: unknown label {value!r}; expected {', '.join(WORDS)} or a number from 0 to 1")
+    return number
