@@ -87,7 +87,9 @@ def training_keys(config: type) -> set[str]:
 
 
 def _checked(value: Any, default: Any, where: str) -> Any:
-    if isinstance(default, bool):
+    if default == "auto":
+        expected, good = "a number or auto", value == "auto" or _is_number(value)
+    elif isinstance(default, bool):
         expected, good = "true or false", isinstance(value, bool)
     elif isinstance(default, int | float) or default is None:
         # YAML 1.1 reads 3e-4 as a text.

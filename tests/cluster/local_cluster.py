@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from prefrec_ray.cluster import head
 from prefrec_ray.errors import UserError
 
@@ -70,13 +72,16 @@ class LocalCluster:
             subprocess.Popen(command, env=self.variables, stdout=log, stderr=log, start_new_session=True)
         )
 
-    def wait(self, seconds: float = 60.0) -> None:
-        """Until the dashboard takes jobs."""
+    def wait(self, nodes: int, seconds: float = 120.0) -> None:
+        """Until the dashboard shows so many nodes."""
         ends = time.monotonic() + seconds
         while True:
             try:
                 head.cluster_version(self.address)
-                return
+                found = requests.get(f"{self.address}/nodes?view=summary", headers=head.headers(), timeout=10).json()
+                if len(found["data"]["summary"]) >= nodes:
+                    return
+                time.sleep(0.3)
             except UserError:
                 if time.monotonic() > ends or any(process.poll() is not None for process in self.processes):
                     logs = [path.read_text() for path in Path(self.folder).glob("start-*.log")]

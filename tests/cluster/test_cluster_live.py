@@ -1,0 +1,135 @@
+"""Jobs and checks on a real cluster with a token: a head without CPUs, a worker for data, a worker for learners."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+from local_cluster import TOKEN, LocalCluster, environment, prefrec
+
+from prefrec_ray.cluster import head, job
+
+LOGS = {"simulate": {"users": 24, "requests_per_user": 30, "items": 40}}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    kept = os.environ.get("RAY_AUTH_TOKEN")
+    os.environ["RAY_AUTH_TOKEN"] = TOKEN
+    running = LocalCluster()
+    try:
+        running.add(2, '{"data": 2}')
+        running.add(0, '{"train": 1}')
+        running.wait(nodes=3)
+        yield running
+    finally:
+        running.stop()
+        if kept is None:
+            del os.environ["RAY_AUTH_TOKEN"]
+        else:
+            os.environ["RAY_AUTH_TOKEN"] = kept
+    assert running.left() == []
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "my.yaml"
+    file.write_text(yaml.safe_dump(LOGS | {"tune": {"resources": {"cpus": 0, "custom": {"train": 1}}}}))
+    return file
+
+
+def test_a_cluster_that_is_ready(cluster: LocalCluster, config: Path, tmp_path: Path) -> None:
+    done = prefrec("doctor", "--address", cluster.address, "--storage", str(tmp_path / "runs"), "--config", str(config))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert all(line.startswith("✓ ") for line in lines)
+    assert [line[2:].partition("  ")[0].strip() for line in lines] == [
+        *("token", "nodes", "versions", "clocks", "head", "storage", "shared memory", "spilling"),
+        *("resources", "resources"),
+    ]
+    assert "3 of 3 answer" in lines[1]
+    assert f"{tmp_path}/runs: written and read by 3 nodes" in done.stdout
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_cluster_that_is_not(cluster: LocalCluster, config: Path) -> None:
+    config.write_text("tune: {resources: {cpus: 3, gpus: 1}}\n")
+    started = time.monotonic()
+    done = prefrec("doctor", "--address", cluster.address, "--storage", "/proc/runs", "--config", str(config))
+    assert time.monotonic() - started < 60
+    assert done.returncode == 2, done.stdout + done.stderr
+    crosses = [line for line in done.stdout.splitlines() if line.startswith("✗ ")]
+    assert len(crosses) == 2
+    assert "/proc/runs" in crosses[0]
+    assert "no node has 3 CPU + 1 GPU together (the most CPU of one node is 2)" in crosses[1]
+
+
+@pytest.mark.parametrize(("token", "line"), [(None, "asks for its token"), ("not-this-one", "wrong token")])
+def test_who_has_no_token_gets_nowhere(cluster: LocalCluster, config: Path, token: str | None, line: str) -> None:
+    """Neither by the commands nor by bare HTTP: no job, no list, no log, no state; and no job is left there."""
+    before = len(head.connect(cluster.address).list_jobs())
+    for arguments in (["doctor"], ["submit", str(config), "--command", "simulate", "--output", "/nonexistent/logs"]):
+        started = time.monotonic()
+        done = prefrec(*arguments, "--address", cluster.address, token=token)
+        assert time.monotonic() - started < 30
+        assert done.returncode == 2
+        (error,) = done.stderr.splitlines()
+        assert line in error
+    shown = {"Authorization": f"Bearer {token}"} if token else {}
+    for path in (
+        "/api/jobs/",
+        "/api/version",
+        "/nodes?view=summary",
+        "/api/v0/logs",
+        "/api/v0/tasks",
+        "/api/cluster_status",
+    ):
+        answer = requests.get(cluster.address + path, headers=shown, timeout=10)
+        assert answer.status_code == (403 if token else 401), path
+    wish = {"entrypoint": "touch /tmp/prefrec-was-here"}
+    assert requests.post(f"{cluster.address}/api/jobs/", json=wish, headers=shown, timeout=10).status_code in (401, 403)
+    assert len(head.connect(cluster.address).list_jobs()) == before
+
+
+def test_a_job_is_followed_to_its_end(cluster: LocalCluster, config: Path, tmp_path: Path) -> None:
+    output = tmp_path / "logs"
+    arguments = ["submit", str(config), "--address", cluster.address, "--command", "simulate", "--output", str(output)]
+    done = prefrec(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(output) in done.stdout
+    assert (output / "log.json").exists()
+    assert done.stdout.splitlines()[-1].endswith(": done")
+    # The same again is a mistake, which only the cluster can see: its one line and its status come back.
+    again = prefrec(*arguments)
+    assert again.returncode == 2
+    assert f"prefrec: error: {output}: already exists" in again.stdout
+
+
+def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(cluster: LocalCluster, config: Path, tmp_path: Path) -> None:
+    config.write_text(yaml.safe_dump({"simulate": {**LOGS["simulate"], "users": 200_000, "requests_per_user": 1_000}}))
+    arguments = ["--address", cluster.address, "--command", "simulate", "--output", str(tmp_path / "big")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefrec_ray.cli.main", "submit", str(config), *arguments],
+        env=environment(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    number = process.stdout.readline().split()[1].rstrip(":")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"ray job logs --follow {number} --address {cluster.address}" in out
+    assert f"ray job stop {number} --address {cluster.address}" in out
+    client = head.connect(cluster.address)
+    assert client.get_job_status(number).value in ("PENDING", "RUNNING")
+    client.stop_job(number)
+    assert job.follow(client, number, lambda text: None) != 0

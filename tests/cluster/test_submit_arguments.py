@@ -1,0 +1,101 @@
+"""What `prefrec submit` refuses before anything is sent, and an address where no cluster is."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from prefrec_ray.cli.main import run
+from prefrec_ray.cluster import head
+
+
+@pytest.fixture(autouse=True)
+def no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    file = tmp_path / "my.yaml"
+    file.write_text("tune: {method: IL}\ntrain: {}\n")
+    return str(file)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    started = time.monotonic()
+    assert run(arguments) == 2
+    assert time.monotonic() - started < 30
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_before_anything_is_sent(config: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "unknown command 'tun'" in refused(capsys, "submit", config, "--command", "tun")
+    assert "section 'prepare' is missing" in refused(capsys, "submit", config, "--command", "prepare")
+    assert "--output is missing" in refused(capsys, "submit", config)
+    assert "--output: 'runs/x' is relative" in refused(capsys, "submit", config, "--output", "runs/x")
+    line = refused(capsys, "submit", config, "--output", "s3://b/x", "--", "--dataset", "data/x")
+    assert "--dataset: 'data/x' is relative" in line
+    out = ("--output", "s3://b/x")
+    assert "unknown key" in refused(capsys, "submit", config, "--command", "train", *out, "--", "expectle=1")
+    assert "--env NO_SUCH: not set here" in refused(capsys, "submit", config, *out, "--env", "NO_SUCH")
+    Path(config).write_text("tune: {}\ntrain: {methd: IL}\n")
+    assert "train: unknown key 'methd'" in refused(capsys, "submit", config, *out)
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def other_service() -> Iterator[int]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"hello")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.mark.parametrize("command", ["doctor", "submit"])
+def test_addresses_where_no_cluster_is(
+    command: str, config: str, capsys: pytest.CaptureFixture[str], silent_port: int, other_service: int
+) -> None:
+    rest = [command, *([config, "--output", "s3://b/x"] if command == "submit" else []), "--address"]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        assert f"{address}: nobody there (Connection refused)" in refused(capsys, *rest, address)
+    assert "no dashboard of Ray" in refused(capsys, *rest, f"http://127.0.0.1:{silent_port}")
+    assert "no dashboard of Ray (status 200)" in refused(capsys, *rest, f"http://127.0.0.1:{other_service}")
+    assert "nobody there" in refused(capsys, *rest, "http://no-such-host.invalid:8265")
+    assert "no address of a dashboard" in refused(capsys, *rest, "10.0.0.1:6379")
+
+
+def test_the_token_is_found_in_rays_own_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    assert head.token() is None
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("home\n")
+    assert head.token() == "home"
+    (tmp_path / "named").write_text("named")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "named"))
+    assert head.token() == "named"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
+    assert head.headers() == {"Authorization": "Bearer given"}
