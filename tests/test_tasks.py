@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.tasks import run_tasks
+from prefrec_ray.tasks import reduce_tasks, run_tasks
 
 
 @ray.remote(num_cpus=1)
@@ -36,3 +36,24 @@ def test_a_mistake_is_passed_on(ray_session: None) -> None:
     with pytest.raises(UserError) as caught:
         run_tasks(slow_first.remote, [1, 3], "count", lambda stage, done, total: None)
     assert str(find_user_error(caught.value)) == "three"
+
+
+@ray.remote(num_cpus=1)
+def letter(number: int) -> str:
+    return chr(97 + number)
+
+
+@ray.remote(num_cpus=1)
+def in_brackets(*parts: str) -> str:
+    return f"({''.join(parts)})"
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(1, "a"), (3, "(abc)"), (8, "(abcdefgh)"), (10, "((abcdefgh)(ij))"), (17, "((abcdefgh)(ijklmnop)(q))")],
+)
+def test_a_tree_of_merges_has_one_shape(ray_session: None, count: int, expected: str) -> None:
+    seen: list[int] = []
+    found = reduce_tasks(letter.remote, in_brackets, range(count), "tree", lambda stage, done, total: seen.append(done))
+    assert ray.get(found) == expected
+    assert seen == list(range(1, count + 1))

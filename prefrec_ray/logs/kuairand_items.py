@@ -37,11 +37,14 @@ class VideoLabels:
                 found = np.searchsorted(ids, video).clip(max=len(ids) - 1)
                 known = ids[found] == video
                 maker[found[known]] = author[known]
-                parts = pc.split_pattern(pc.fill_null(table["tag"].filter(pa.array(known)), ""), ",").combine_chunks()
+                texts = pc.fill_null(table["tag"].filter(pa.array(known)), "")
+                parts = pc.split_pattern(texts, ",").combine_chunks()
                 flat = pc.utf8_trim_whitespace(parts.flatten())
                 given = pc.not_equal(flat, "")
-                rows.append(found[known][pc.list_parent_indices(parts).to_numpy()][given.to_numpy(False)])
-                tags.append(to_ids(pa.chunked_array([flat.filter(given)]), pa.int64(), place, "tag").to_numpy())
+                owner = np.flatnonzero(known)[pc.list_parent_indices(parts).to_numpy()][given.to_numpy(False)]
+                of_tags = Place(file, number, rows=row + owner)
+                rows.append(found[owner])
+                tags.append(to_ids(pa.chunked_array([flat.filter(given)]), pa.int64(), of_tags, "tag").to_numpy())
                 row += table.num_rows
         names, column = np.unique(np.concatenate(tags), return_inverse=True)
         row_of = np.concatenate(rows)

@@ -1,0 +1,110 @@
+"""The real thing, where PREFREC_KUAIRAND_DIR names a folder of KuaiRand: counts against plain pandas, and all the way."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from prefrec_ray.cli.main import run
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.logs import KuaiRandSource, open_log
+from prefrec_ray.prepare import PrepareSettings, prepare
+from prefrec_ray.settings import parse
+
+FOLDER = os.environ.get("PREFREC_KUAIRAND_DIR", "")
+pytestmark = pytest.mark.skipif(not FOLDER, reason="PREFREC_KUAIRAND_DIR names no folder of KuaiRand")
+GAP_MS = 30 * 60 * 1000
+
+CONFIG = """
+prepare:
+  source: {{kind: kuairand, path: {folder}}}
+  train_fraction: 0.6
+  validation_fraction: 0.2
+  preferences: {{length: 10, min_requests: 20, pairs: 500, validation_pairs: 100, tasks: [depth]}}
+train:
+  task: depth
+  config:
+    hidden_sizes: [32]
+    train_batch_size_per_learner: 256
+    preference_batch_size: 32
+    pretrain_epochs: 1
+    num_epochs: 0.2
+    updates_per_iteration: 20
+"""
+
+
+@pytest.fixture(scope="module")
+def given() -> pd.DataFrame:
+    return pd.concat([pd.read_csv(file) for file in sorted(Path(FOLDER).glob("log_standard_*"))], ignore_index=True)
+
+
+def plain_sessions(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row a session, of rows without duplicates, in the order of the files."""
+    rows = rows.sort_values(["user_id", "time_ms"], kind="stable")
+    same = rows.user_id == rows.user_id.shift()
+    rows["number"] = (same & (rows.time_ms.diff() > GAP_MS)).groupby(rows.user_id).cumsum()
+    session = rows.groupby(["user_id", "number"])
+    table = session.agg(depth=("time_ms", "size"), start=("time_ms", "first"), last=("time_ms", "last"))
+    table["exit"] = table["last"] + session.play_time_ms.last()
+    table = table.reset_index()
+    user = table.groupby("user_id")
+    table["revisit_ms"] = (user.start.shift(-1) - table.exit).clip(lower=1)
+    # Whole numbers: no rounding decides a level.
+    table["level_depth"] = (table.depth * user.depth.transform("size") // user.depth.transform("sum")).clip(upper=5)
+    revisits, known = user.revisit_ms.transform("sum"), user.revisit_ms.transform("count")
+    table["level_frequency"] = (revisits // (known * table.revisit_ms)).clip(upper=5)
+    return table
+
+
+def test_counts_at_every_step(ray_session: None, given: pd.DataFrame, tmp_path: Path) -> None:
+    source = {"kind": "kuairand", "path": FOLDER, "tabs": "all"}
+    log = open_log(parse(KuaiRandSource, source, "source"), seed=0)
+    assert log.interactions.count() == len(given)
+    everything = {"source": source, "preferences": {"length": 5, "min_requests": 10, "pairs": 50}}
+    everything |= {"partitions": 3}
+    dataset = prepare(parse(PrepareSettings, everything, "prepare"), str(tmp_path / "dataset"))
+
+    unique = given.drop_duplicates()
+    assert dataset.metadata.dropped == {"duplicates": len(given) - len(unique)}
+    counts = pd.DataFrame(dataset.metadata.counts).sum(axis=1)
+    expected = plain_sessions(unique)
+    assert counts["requests"] == len(unique)
+    assert counts["users"] == unique.user_id.nunique()
+    assert counts["sessions"] == len(expected)
+    found = pd.concat(dataset.read(file).to_pandas() for file in dataset.files("sessions"))
+    found = found.sort_values(["user_id", "session_index"]).reset_index(drop=True)
+    for name in ("user_id", "depth", "start", "exit", "revisit_ms", "level_depth", "level_frequency"):
+        np.testing.assert_array_equal(found[name].to_numpy(np.float64), expected[name].to_numpy(np.float64), name)
+    items = dataset.items()
+    assert sorted(items.ids) == sorted(unique.video_id.unique())
+    taken = items.embeddings[items.rows(unique.video_id.to_numpy())]
+    assert np.abs(taken.mean(axis=0)).max() < 0.3
+    assert taken.std(axis=0).min() > 0.25
+
+
+def test_the_whole_way(
+    ray_session: None,
+    given: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(CONFIG.format(folder=Path(FOLDER).resolve()))
+    assert run(["prepare", "config.yaml", "--output", "dataset"]) == 0
+    single = given.drop_duplicates()
+    single = single[single.tab == 1]
+    counts = pd.DataFrame(PreparedDataset.open("dataset").metadata.counts).sum(axis=1)
+    assert counts["requests"] == len(single)
+    assert counts["users"] == single.user_id.nunique()
+    assert counts["sessions"] == len(plain_sessions(single.copy()))
+    assert run(["train", "config.yaml", "--dataset", "dataset", "--output", "runs/a"]) == 0
+    assert run(["evaluate", "runs/a/policy", "--dataset", "dataset"]) == 0
+    assert run(["report", "runs/a"]) == 0
+    assert capsys.readouterr().err == ""
+    records = json.loads(Path("runs/a/evaluation.json").read_text())["records"]
+    assert {record["role"] for record in records} >= {"policy", "placebo", "control"}
+    assert "Fig. 4" in Path("runs/a/report.html").read_text()
