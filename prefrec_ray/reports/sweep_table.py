@@ -185,7 +185,7 @@ def gain_lines(gain: Gain | None) -> list[str]:
     if gain is None:
         return ["–"]
     tell = {True: "seed intervals overlap", False: "seed intervals apart", None: "one seed"}[gain.overlap]
-    return [f"{gain.share:+.1%}", f"over {gain.over}", tell]
+    return [f"{gain.share:+z.1%}", f"over {gain.over}", tell]
 
 
 def notes(table: Table) -> list[str]:
@@ -206,7 +206,7 @@ def notes(table: Table) -> list[str]:
     if measure.key == "ncis":
         found.append("NCIS ranks policies; its size is biased: hold it against the placebos before behaviour.")
     if table.hidden:
-        found.append(f"{table.hidden} settings of the search are not shown: these are the best by {table.picked}.")
+        found.append(f"{table.hidden} settings are not shown; those above are the best by {table.picked}.")
     return found
 
 

@@ -157,7 +157,7 @@ def test_of_a_large_search_the_best_settings_by_the_metric_are_shown(tmp_path: P
     assert [row.label for row in table.rows] == [f"#{i:03d}" for i in range(10)]
     assert table.rows[0].keys == f"actor_lr={trials[0]['config']['actor_lr']:.3g}"
     assert table.hidden == 20
-    assert "20 settings of the search are not shown: these are the best by losses/qf_loss." in notes(table)
+    assert "20 settings are not shown; those above are the best by losses/qf_loss." in notes(table)
 
 
 def test_a_sweep_without_scores_falls_back_to_its_metric(tmp_path: Path) -> None:
