@@ -67,10 +67,13 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
         file = storage.join(folder, "evaluation.json")
         if storage.exists(file):
             content = storage.read_json(file)
-            for record in content["records"]:
-                key = (record["task"], record["estimator"], record["subject"], str(record.get("settings")))
-                records.setdefault(key, record)
-            served |= content.get("served") or {}
+            try:
+                for record in content["records"]:
+                    key = (record["task"], record["estimator"], record["subject"], str(record.get("settings")))
+                    records.setdefault(key, record)
+                served |= content.get("served") or {}
+            except (KeyError, TypeError, AttributeError) as error:
+                raise UserError(f"{file}: expected what `prefrec evaluate` writes ({_what(error)})") from error
     return Evaluation(list(records.values()), served)
 
 
@@ -95,11 +98,22 @@ def _is_run(folder: str) -> bool:
 def load_run(folder: str) -> Run:
     """The run in `folder`, without a label. Raises `UserError` where a file is missing or holds no iteration."""
     config = storage.read_json(storage.join(folder, "config.json"))
+    if not isinstance(config, dict):
+        raise UserError(f"{folder}/config.json: found {type(config).__name__}; expected the settings of a run")
     rows = list(csv.DictReader(io.StringIO(storage.read_text(storage.join(folder, "progress.csv")))))
     if not rows:
         raise UserError(f"{folder}/progress.csv: no iteration yet; let the run go on before its report")
-    curves = {name: _column(name, [row[name] for row in rows]) for name in rows[0]}
+    try:
+        curves = {name: _column(name, [row[name] for row in rows]) for name in rows[0]}
+    except (ValueError, TypeError) as error:  # a word where a number was, or more values than columns
+        raise UserError(f"{folder}/progress.csv: expected the curves of a run ({error})") from error
+    if "phase" not in curves:
+        raise UserError(f"{folder}/progress.csv: column 'phase' is missing; expected the curves of a run")
     return Run(folder, config, curves)
+
+
+def _what(error: Exception) -> str:
+    return f"key {error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _column(name: str, values: list[str]) -> np.ndarray:
