@@ -77,6 +77,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
             user_features=_categories(log),
             action_dim=items.embeddings.shape[1] if items else settings.action_dim,
             session_gap_ms=settings.session_gap_ms,
+            feedback_kinds=log.feedback_kinds,
         )
     partitions = settings.partitions or max(1, -(-log.rows * definition.width * 4 // _BUCKET_BYTES))
     users = split_by_user(log, settings, partitions, folder, progress, items if like else None, side)

@@ -12,10 +12,8 @@ from prefrec_ray.logs.contract import ROWS_OF_FILE, Place
 from prefrec_ray.logs.times import to_milliseconds
 from prefrec_ray.logs.values import finite, refuse, to_ids, to_numbers, word
 
-__all__ = ["RATIO_CAP", "ROWS_OF_FILE", "ColumnMap", "Place", "finite", "scaled", "to_ids", "to_numbers"]
+__all__ = ["ROWS_OF_FILE", "ColumnMap", "Place", "finite", "to_ids", "to_numbers"]
 
-#: A ratio (of a video watched, say) counts up to here: repeats are few and can be huge.
-RATIO_CAP = 5.0
 _EXPECTED = {
     "binary": "0 or 1",
     "count": "a whole number of at least 0",
@@ -79,28 +77,17 @@ class ColumnMap:
         return pa.table(columns)
 
 
-def scaled(values: np.ndarray, kind: str) -> np.ndarray:
-    """Feedback as it goes into the state: counts and seconds as log(1 + x), ratios up to `RATIO_CAP`, others as they
-    are."""
-    if kind in ("count", "seconds"):
-        return np.log1p(values)
-    return np.minimum(values, RATIO_CAP) if kind == "ratio" else values
-
-
 def _feedback(column: pa.ChunkedArray, kind: str, missing: float | None, place: Place, name: str) -> np.ndarray:
     values = to_numbers(column, place, name)
     if missing is not None:
         values = np.where(column.is_null().to_numpy(), missing, values)
     finite(values, place, name)
-    if kind == "number":
-        return values
-    bad = values < 0
-    if kind == "binary":
-        bad = (values != 0) & (values != 1)
-    elif kind == "count":
-        bad |= values != np.floor(values)
-    refuse(bad, place, name, lambda row: f"found {word(float(values[row]))}", _EXPECTED[kind])
-    return scaled(values, kind)
+    if kind != "number":
+        bad = (values != 0) & (values != 1) if kind == "binary" else values < 0
+        if kind == "count":
+            bad |= values != np.floor(values)
+        refuse(bad, place, name, lambda row: f"found {word(float(values[row]))}", _EXPECTED[kind])
+    return values
 
 
 def _dwell(column: pa.ChunkedArray, unit: str, place: Place, name: str) -> np.ndarray:

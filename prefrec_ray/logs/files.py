@@ -30,6 +30,7 @@ def open_files(source: FilesSource, side: SideFiles | None = None) -> Log:
         interactions=interactions,
         rows=rows,
         feedback=tuple(source.feedback),
+        feedback_kinds={name: feedback.kind for name, feedback in source.feedback.items()},
         users=users,
         items=items,
         files=tuple(files),

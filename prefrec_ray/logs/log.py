@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Log:
     interactions: ray.data.Dataset
     rows: int  # how many interactions there are; of a CSV file a guess by its size
     feedback: tuple[str, ...]  # names of the feedback columns, in the order of the state
+    feedback_kinds: Mapping[str, str] = field(default_factory=dict)  # what they mean (mdp.state); unsaid: "number"
     users: pa.Table | None = None  # user_id + one string column a feature (null: unknown)
     categories: Mapping[str, tuple[str, ...]] | None = None  # all that a feature can be; None: what the users show
     items: pa.Table | None = None  # item_id, embedding (fixed_size_list<float32>), in [-1, 1]

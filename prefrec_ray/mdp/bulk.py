@@ -12,6 +12,7 @@ from prefrec_ray.mdp.columns import (
     SessionMeans,
     count_columns,
     recency_columns,
+    scaled_feedback,
     session_values,
     time_columns,
 )
@@ -25,7 +26,7 @@ class HistoryRows:
     starts: np.ndarray  # int64 [U], first rows of the users
     timestamp: np.ndarray  # int64 [N], ms, UTC
     session: np.ndarray  # int64 [N], from `engagement.sessions.session_numbers`
-    feedback: np.ndarray  # float32 [N, F], in the order of the state definition
+    feedback: np.ndarray  # float32 [N, F], as in the log, in the order of the state definition
     embeddings: np.ndarray  # float32 [N, A], of the requests' items
     profile: np.ndarray  # float32 [U, P], from `StateDefinition.one_hot`
     dwell_ms: np.ndarray | None = None  # float64 [N], NaN where unknown
@@ -48,7 +49,7 @@ def raw_states(definition: StateDefinition, rows: HistoryRows) -> np.ndarray:
     states[:, groups["profile"]] = rows.profile[user]
 
     recent = RequestMeans(definition)
-    values = np.concatenate([rows.feedback, rows.embeddings], axis=1)
+    values = np.concatenate([scaled_feedback(rows.feedback, definition), rows.embeddings], axis=1)
     running_means(values, rows.starts, recent.decay, recent.source, out=states[:, recent.columns])
 
     sessions = session_table(user, rows.timestamp, rows.session, rows.dwell_ms)

@@ -7,6 +7,8 @@ import numpy as np
 from prefrec_ray.mdp.state import StateDefinition
 
 DAY_MS = 86_400_000
+#: A ratio (of a video watched, say) counts up to here: repeats are few and can be huge.
+RATIO_CAP = 5.0
 _MONDAY = 3  # 1970-01-01 was a Thursday: the fourth day of its week
 
 
@@ -39,6 +41,22 @@ class SessionMeans:
         self.decay = decays(half_lives, 2)
         self.source = np.tile(np.arange(2), len(half_lives))
         self.columns = definition.groups["sessions"]
+
+
+def scaled_feedback(values: np.ndarray, definition: StateDefinition) -> np.ndarray:
+    """Feedback [n, F] on the scale of the state: counts and seconds as log1p, ratios at most `RATIO_CAP`, the rest as
+    it is. An array of its own where anything changes.
+    """
+    kinds = [definition.feedback_kinds.get(name, "number") for name in definition.feedback]
+    if not {"count", "seconds", "ratio"} & set(kinds):
+        return values
+    values = values.copy()
+    for column, kind in enumerate(kinds):
+        if kind in ("count", "seconds"):
+            values[:, column] = np.log1p(values[:, column])
+        elif kind == "ratio":
+            values[:, column] = np.minimum(values[:, column], RATIO_CAP)
+    return values
 
 
 def session_values(depth: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:

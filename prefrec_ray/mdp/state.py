@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, TypeAlias
@@ -28,6 +28,7 @@ class StateDefinition:
     """The columns of a state; those of a running mean stand half-life by half-life.
 
     `user_features` gives the categories of each feature, in the order of the columns; unknown is added to each.
+    `feedback_kinds` says what feedback means (`number` where it says nothing), which decides its scale (columns.py).
     Half-lives are in requests, those of sessions in sessions; 0 means the last value.
     """
 
@@ -38,6 +39,7 @@ class StateDefinition:
     feedback_half_lives: tuple[float, ...] = (0, 5, 20, 100, 500)
     item_half_lives: tuple[float, ...] = (0, 2, 8, 32, 128)
     session_half_lives: tuple[float, ...] = (0, 2, 8, 32)
+    feedback_kinds: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -82,6 +84,7 @@ class StateDefinition:
             "feedback_half_lives": list(self.feedback_half_lives),
             "item_half_lives": list(self.item_half_lives),
             "session_half_lives": list(self.session_half_lives),
+            "feedback_kinds": dict(self.feedback_kinds),
         }
 
     @classmethod
@@ -95,6 +98,7 @@ class StateDefinition:
             feedback_half_lives=tuple(value["feedback_half_lives"]),
             item_half_lives=tuple(value["item_half_lives"]),
             session_half_lives=tuple(value["session_half_lives"]),
+            feedback_kinds=value.get("feedback_kinds", {}),
         )
 
     @cached_property

@@ -14,6 +14,7 @@ from prefrec_ray.mdp.columns import (
     SessionMeans,
     count_columns,
     recency_columns,
+    scaled_feedback,
     session_values,
     time_columns,
 )
@@ -97,9 +98,11 @@ class StateTracker:
         for name in self._definition.feedback:
             if name not in feedback:
                 raise UserError(f"feedback '{name}' is missing; found {', '.join(feedback) or 'none'}")
-        columns = [np.asarray(feedback[name], dtype=np.float32)[users, None] for name in self._definition.feedback]
+        given = [np.asarray(feedback[name], dtype=np.float32)[users, None] for name in self._definition.feedback]
         embeddings = self._items.embeddings[self._items.rows(np.asarray(item_ids)[users])]
-        values = np.concatenate([*columns, embeddings], axis=1)
+        if given:
+            given = [scaled_feedback(np.concatenate(given, axis=1), self._definition)]
+        values = np.concatenate([*given, embeddings], axis=1)
 
         coming = self._coming(users, now, session_ids)
         decay, source = self._requests_mean.decay, self._requests_mean.source

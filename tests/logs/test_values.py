@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.logs.canonical import RATIO_CAP, ColumnMap, scaled
+from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import BadRows, Place
 from prefrec_ray.logs.values import _LIKE, failing_rows, to_ids, to_numbers
 
@@ -52,22 +52,6 @@ def test_ids_beyond_int64() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "values", "expected"),
-    [
-        ("binary", ["0", "1", "true", "False"], [0, 1, 1, 0]),
-        ("count", ["0", "3"], [0, np.log(4)]),
-        ("seconds", ["0", "1.5"], [0, np.log(2.5)]),
-        ("ratio", ["0.25", "1.5", "70"], [0.25, 1.5, RATIO_CAP]),
-        ("number", ["-3", "70"], [-3, 70]),
-    ],
-)
-def test_feedback_by_its_meaning(kind: str, values: list[str], expected: list[float]) -> None:
-    np.testing.assert_allclose(converted(kind, values), np.float32(expected))
-    numbers = to_numbers(pa.chunked_array([values]), PLACE, "f")
-    np.testing.assert_allclose(scaled(numbers, kind), expected)  # what a server gives to a tracker
-
-
-@pytest.mark.parametrize(
     ("kind", "values", "bad", "words"),
     [
         ("binary", ["0", "2", "1", "0.5"], [1, 3], "found 2.0; expected 0 or 1"),
@@ -86,7 +70,7 @@ def test_feedback_that_cannot_be(kind: str, values: list[str], bad: list[int], w
 
 
 def test_what_nothing_means() -> None:
-    assert converted("count", ["1", None], missing={"f": 0.0}).tolist() == [np.float32(np.log(2)), 0.0]
+    assert converted("count", ["1", None], missing={"f": 0.0}).tolist() == [1.0, 0.0]
     with pytest.raises(BadRows, match="NaN or nothing"):  # a NaN is something
         converted("count", ["nan"], missing={"f": 0.0})
 

@@ -17,6 +17,7 @@ DEFINITION = StateDefinition(
     action_dim=3,
     session_gap_ms=60_000,
     session_half_lives=(0, 2, 8),
+    feedback_kinds={"watch": "seconds"},
 )
 ITEMS = ItemTable(np.array([40, 10, 30, 20]), np.random.default_rng(0).uniform(-1, 1, (4, 3)))
 GAPS = (0, 0, 1, 900, 60_000, 60_001, 3_600_000, 5 * 86_400_000)
@@ -103,8 +104,9 @@ def plain_state(rows, user, i):
         returns.append(np.log1p(max(later[0] - exit_of(number), 1) / 1000))
 
     state = list(rows.profile[user])
+    clicks, watched = ([float(rows.feedback[r, f]) for r in past] for f in range(2))
     for h in DEFINITION.feedback_half_lives:
-        state += [plain_mean([float(rows.feedback[r, f]) for r in past], h) for f in range(2)]
+        state += [plain_mean(clicks, h), plain_mean([np.log(1 + seconds) for seconds in watched], h)]
     for h in DEFINITION.item_half_lives:
         state += [plain_mean([float(rows.embeddings[r, k]) for r in past], h) for k in range(3)]
     for h in DEFINITION.session_half_lives:
