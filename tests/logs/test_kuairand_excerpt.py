@@ -1,4 +1,4 @@
-"""The real thing, where PREFREC_KUAIRAND_DIR names a folder of KuaiRand: counts against plain pandas, and all the way."""
+"""The real KuaiRand, where PREFREC_KUAIRAND_DIR names a folder of it: counts against pandas, and the whole way."""
 
 import json
 import os
