@@ -62,7 +62,8 @@ def load_buffer(uri: str, task: str, split: str, teachers: Sequence[str], column
     """Reads the pairs of `teachers` and the rows of their segments into the object store, by tasks over the files.
 
     The pairs of several teachers are pooled. `columns` are the columns of the next state that the reward sees, or None
-    for state and action. Returns a reference to a `PreferenceBuffer`. Raises `UserError` (at `ray.get`) where a teacher has no pairs.
+    for state and action. Returns a reference to a `PreferenceBuffer`. Raises `UserError` (at `ray.get`) where a teacher
+    has no pairs, and where segments are of several lengths.
     """
     dataset = PreparedDataset.open(uri)
     pairs = _load_pairs.remote(uri, task, split, list(teachers))

@@ -7,17 +7,18 @@ import numpy as np
 from prefrec_ray.people.aggregate import side
 
 
-def krippendorff_alpha(pair: np.ndarray, label: np.ndarray) -> float | None:
-    """Krippendorff's alpha of the sides (first, tie, second) as nominal values; None where it is not defined.
+def krippendorff_alpha(pair: np.ndarray, value: np.ndarray) -> float | None:
+    """Krippendorff's alpha of nominal values (the sides of votes); None where it is not defined.
 
-    Of V votes: pair int64 [V], label [V]. 1 is perfect agreement, 0 that of chance. With coincidences
-    o[c, k] = sum over pairs of the ordered pairs of votes (c, k) / (votes - 1) and n[c] = sum_k o[c, k], alpha is
-    1 - (n - 1) sum_{c != k} o[c, k] / sum_{c != k} n[c] n[k] (Krippendorff 2011, "Computing Krippendorff's
-    Alpha-Reliability"). Pairs with one vote do not count. It is undefined where all votes are on one side.
+    Of V votes: pair [V], value [V], of any type that numpy sorts. 1 is perfect agreement, 0 that of chance. With
+    coincidences o[c, k] = sum over pairs of the ordered pairs of votes (c, k) / (votes - 1) and n[c] = sum_k o[c, k],
+    alpha is 1 - (n - 1) sum_{c != k} o[c, k] / sum_{c != k} n[c] n[k] (Krippendorff 2011, "Computing Krippendorff's
+    Alpha-Reliability"). Pairs with one vote do not count. It is undefined where all values are equal.
     """
-    _, number = np.unique(pair, return_inverse=True)
-    counts = np.zeros((number.max(initial=-1) + 1, 3))
-    np.add.at(counts, (number, side(label)), 1)
+    pairs, number = np.unique(pair, return_inverse=True)
+    values, kind = np.unique(value, return_inverse=True)
+    counts = np.zeros((len(pairs), len(values)))
+    np.add.at(counts, (number, kind), 1)
     votes = counts.sum(axis=1)
     counts, votes = counts[votes > 1], votes[votes > 1]
     coincidences = (counts.T / (votes - 1)) @ counts - np.diag((counts.T / (votes - 1)).sum(axis=1))

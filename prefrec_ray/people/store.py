@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.people.aggregate import AGGREGATES
+from prefrec_ray.people.aggregate import AGGREGATES, side
 from prefrec_ray.people.agreement import disagreement, krippendorff_alpha
 from prefrec_ray.people.ask import read_pairs
 from prefrec_ray.people.pairs import histories
@@ -76,7 +76,7 @@ def import_labels(
         "votes": len(said),
         "skips": len(skipped),
         "ties": float((vote == 0.5).mean()),
-        "krippendorff_alpha": krippendorff_alpha(pair, vote),
+        "krippendorff_alpha": krippendorff_alpha(pair, side(vote)),
         "annotators": [
             {
                 "annotator": who,
@@ -118,14 +118,14 @@ def _check_pairs(asked: pa.Table, dataset: PreparedDataset, where: str, progress
     for split, known in users.items():
         mine = asked.filter(pc.equal(asked["split"], split))
         length = mine["length"].to_numpy()
-        for side in (0, 1):
-            user = mine[f"user_{side}"].combine_chunks()
+        for which in (0, 1):
+            user = mine[f"user_{which}"].combine_chunks()
             if len(mine) and user.type != known.ids.type:
                 raise UserError(f"{where}: user ids are {user.type}, those of {dataset.uri} {known.ids.type}")
-            outside = np.flatnonzero(~known.has(user, mine[f"start_{side}"].to_numpy(), length))
+            outside = np.flatnonzero(~known.has(user, mine[f"start_{which}"].to_numpy(), length))
             if len(outside):
                 row = int(outside[0])
-                pair, start = mine["pair_id"][row], mine[f"start_{side}"][row].as_py()
+                pair, start = mine["pair_id"][row], mine[f"start_{which}"][row].as_py()
                 raise UserError(
                     f"{where}: pair {pair}: {dataset.uri} has no {split} user {user[row]} with more than "
                     f"{start + length[row]} requests; expected the data set that was asked about"

@@ -1,0 +1,175 @@
+"""A crowd of annotators with known reliabilities: is the truth recovered, and does a reward model learn as well?
+
+`python -m benchmarks.crowd DATASET WORK` takes a data set that `prefrec prepare` made from the simulator's logs. Its
+scripted teacher `within_user_mean` is the truth: 20 simulated annotators judge 5,000 of its pairs, their answers go
+through `prefrec import-labels`, and reward models trained on the aggregated labels are measured on the data set's own
+held-out labels, beside models trained on the truth.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from scipy.stats import spearmanr
+
+from prefrec_ray import runtime
+from prefrec_ray.algorithms import PrefRecConfig
+from prefrec_ray.algorithms.algorithm import on_each_learner
+from prefrec_ray.algorithms.diagnostics import reward_accuracy
+from prefrec_ray.algorithms.preferences import load_buffer
+from prefrec_ray.dataset import PreparedDataset, write_table
+from prefrec_ray.people.pairs import IDENTITY, pair_ids
+from prefrec_ray.people.store import import_labels
+
+TASK, TRUTH = "frequency", "within_user_mean"
+ANNOTATORS, PAIRS, VOTES, SEEDS = 20, 5_000, 5, 3
+LOWEST, HIGHEST = 0.55, 0.95
+SKIPPED = 0.03
+WORDS = np.array(["first", "tie", "second"])
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Answers, a row each: pair [V] and annotator [V] from 0, said [V] in words; `reliability` [A] made them."""
+
+    pair: np.ndarray
+    annotator: np.ndarray
+    said: np.ndarray
+    reliability: np.ndarray
+
+
+def answers(truth: np.ndarray, annotators: int, votes: int, seed: int) -> Crowd:
+    """Each pair is put to `votes` different annotators. `truth` [P] is P(second preferred): 0, 0.5 or 1.
+
+    Reliabilities are spread evenly over [LOWEST, HIGHEST]. Where the truth decides, an annotator says so with the
+    probability of the reliability, and the opposite otherwise; where it is a tie, tie or else either side.
+    """
+    rng = np.random.default_rng(seed)
+    reliability = rng.permutation(np.linspace(LOWEST, HIGHEST, annotators))
+    annotator = np.argsort(rng.random((len(truth), annotators)), axis=1)[:, :votes].ravel()
+    pair = np.repeat(np.arange(len(truth)), votes)
+    right = rng.random(len(pair)) < reliability[annotator]
+    wrong = np.where(truth[pair] == 0.5, rng.integers(0, 2, len(pair)), 1 - truth[pair])
+    said = WORDS[(2 * np.where(right, truth[pair], wrong)).astype(int)]
+    return Crowd(pair, annotator, np.where(rng.random(len(pair)) < SKIPPED, "skip", said), reliability)
+
+
+def quality(crowd: Crowd, truth: np.ndarray, label: np.ndarray, summary: dict[str, Any]) -> dict[str, float]:
+    """Accuracy on the decided pairs, of the mean annotator and of the labels [P]; how well reliabilities are found."""
+    decided = truth != 0.5
+    said = crowd.said != "skip"
+    right = crowd.said == WORDS[(2 * truth[crowd.pair]).astype(int)]
+    each = [right[said & decided[crowd.pair] & (crowd.annotator == a)].mean() for a in range(len(crowd.reliability))]
+    found = {row["annotator"]: 1 - row["disagreement"] for row in summary["annotators"]}
+    agreement = [found[name(a)] for a in range(len(crowd.reliability))]
+    return {
+        "mean annotator": float(np.mean(each)),
+        "best annotator": float(np.max(each)),
+        "labels": float((np.sign(label - 0.5) == np.sign(truth - 0.5))[decided].mean()),
+        "rank correlation": float(spearmanr(agreement, crowd.reliability).statistic),
+        "alpha": float(summary["krippendorff_alpha"]),
+    }
+
+
+def name(annotator: int) -> str:
+    """What annotator number `annotator` is called."""
+    return f"annotator {annotator:02d}"
+
+
+def ask(dataset: PreparedDataset, pairs: pa.Table, crowd: Crowd, folder: Path) -> tuple[str, str]:
+    """Writes the questions (without what people would see) and the answers; returns both places."""
+    folder.mkdir(parents=True)
+    with (folder / "pairs.jsonl").open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in pairs.to_pylist())
+    ids = pairs["pair_id"].to_numpy()
+    with (folder / "answers.jsonl").open("w", encoding="utf-8") as stream:
+        for pair, annotator, said in zip(crowd.pair, crowd.annotator, crowd.said, strict=True):
+            row = {"pair_id": int(ids[pair]), "annotator": name(int(annotator)), "label": str(said)}
+            stream.write(json.dumps(row) + "\n")
+    return str(folder), str(folder / "answers.jsonl")
+
+
+def true_pairs(dataset: PreparedDataset, task: str, teacher: str, count: int) -> tuple[pa.Table, np.ndarray]:
+    """The first `count` different training pairs of a scripted teacher, as they are asked about, and its labels."""
+    table = dataset.read(dataset.path("preferences", task, "train.parquet"))
+    table = table.filter(pc.equal(table["teacher"], teacher))
+    ids = pair_ids(table.select(IDENTITY)).to_numpy()
+    rows = np.sort(np.unique(ids, return_index=True)[1])[:count]
+    table = table.take(pa.array(rows))
+    asked = {"pair_id": ids[rows], "split": ["train"] * len(rows), **{n: table[n] for n in IDENTITY}}
+    return pa.table(asked), table["label"].to_numpy().astype(np.float64)
+
+
+def imported(dataset: PreparedDataset, teacher: str, pairs: pa.Table) -> np.ndarray:
+    """The labels of a teacher that is people, in the order of `pairs`; 0.5 for a pair that everybody skipped."""
+    table = dataset.read(dataset.path("people", teacher, "train.parquet"))
+    place = pc.index_in(pairs["pair_id"].combine_chunks(), table["pair_id"].combine_chunks())
+    label = table["label"].to_numpy()[place.fill_null(0).to_numpy()]
+    return np.where(place.is_valid().to_numpy(zero_copy_only=False), label, 0.5)
+
+
+def trained(dataset: PreparedDataset, teacher: str, scripted: str, seed: int, **settings: Any) -> float:
+    """Accuracy within users, on the held-out labels of `scripted`, of a reward model trained on `teacher`."""
+    config = PrefRecConfig().offline_data(input_=dataset.uri).debugging(seed=seed)
+    algorithm = config.training(teachers=(teacher,), **settings).build_algo()
+    columns = algorithm.config.reward_columns(dataset.state)
+    held_out = load_buffer(dataset.uri, algorithm.config.task, "validation", [scripted], columns)
+    try:
+        while algorithm.offline_data.schedule.at(algorithm.iteration).phase == "pretrain":
+            algorithm.train()
+        look = [lambda learner: reward_accuracy(learner.net, ray.get(held_out))]
+        return on_each_learner(algorithm.learner_group, look)[0]["reward/accuracy_within_user"]
+    finally:
+        algorithm.stop()
+
+
+def small_copy(source: str, folder: Path) -> PreparedDataset:
+    """A data set that shares all files of `source` but the transitions, of which it has some: rewards need none."""
+    folder.mkdir(parents=True)
+    for part in ("metadata.json", "items.parquet", "sessions", "requests", "preferences"):
+        os.symlink(os.path.join(os.path.abspath(source), part), folder / part)
+    original = PreparedDataset.open(source)
+    (folder / "transitions").mkdir()
+    rows = original.read(original.files("transitions")[0]).slice(0, 512)
+    for shard in range(8):
+        write_table(rows.slice(64 * shard, 64), str(folder / "transitions" / f"part-{shard:05d}.parquet"))
+    return PreparedDataset.open(str(folder))
+
+
+def main(source: str, work: str) -> None:
+    """Prints one row a teacher."""
+    runtime.start_ray(num_cpus=2)
+    dataset = small_copy(source, Path(work) / "dataset")
+    pairs, truth = true_pairs(dataset, TASK, TRUTH, PAIRS)
+    crowd = answers(truth, ANNOTATORS, VOTES, seed=0)
+    one = Crowd(np.arange(len(truth)), np.zeros(len(truth), int), WORDS[(2 * truth).astype(int)], np.ones(1))
+    questions, said = ask(dataset, pairs, crowd, Path(work) / "crowd")
+    _, exactly = ask(dataset, pairs, one, Path(work) / "truth")
+    import_labels(exactly, questions, dataset.uri, "truth", "mean", False, lambda *_: None)
+    teachers = {"truth": {}}
+    for way in ("majority", "mean", "dawid-skene"):
+        summary = import_labels(said, questions, dataset.uri, way, way, False, lambda *_: None)
+        teachers[way] = quality(crowd, truth, imported(dataset, way, pairs), summary)
+        print(way, {key: round(value, 4) for key, value in teachers[way].items()}, flush=True)
+    settings = {"task": TASK, "hidden_sizes": (128, 128, 128), "train_batch_size_per_learner": 64}
+    for teacher in teachers:
+        begin = time.perf_counter()
+        accuracy = [trained(dataset, teacher, TRUTH, seed, **settings) for seed in range(SEEDS)]
+        print(
+            teacher, np.round(accuracy, 4), round(float(np.mean(accuracy)), 4), f"{time.perf_counter() - begin:.0f} s"
+        )
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
