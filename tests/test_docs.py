@@ -1,9 +1,12 @@
-"""Links between the pages lead somewhere."""
+"""Links between the pages lead somewhere, and their examples are well-formed."""
 
 import re
 from pathlib import Path
 
 import pytest
+import yaml
+
+from prefrec_ray.cli.config import SECTIONS, parse_section
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -19,3 +22,16 @@ def test_relative_links_exist(page: Path) -> None:
 def test_every_page_is_reached_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     assert [page.name for page in PAGES[1:] if f"docs/{page.name}" not in readme] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_yaml_with_sections_is_well_formed(page: Path) -> None:
+    """Blocks of nothing but sections of a config."""
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+        sections = yaml.safe_load(block)
+        if not isinstance(sections, dict) or not sections.keys() <= SECTIONS.keys():
+            continue
+        for name, value in sections.items():
+            if name == "prepare" and "source" not in value:  # the settings beside the source, which has its own blocks
+                value = {**value, "source": {"kind": "completejourney"}}
+            parse_section(name, value, page.name)
