@@ -158,11 +158,11 @@ def _subjects(
     mean_action = tensor(dataset.read(dataset.files("transitions")[0], ["action"])["action"]).mean(axis=0)
     constant = dataset.items().ids[dataset.items().nearest(mean_action[None], 1, "nearest")[0]]
     by_hand: dict[str, Maker] = {
-        BEHAVIOUR: lambda world, traits, rng: ClickChaser(world, len(traits.start_ms), rng),
-        "random items": lambda world, _, rng: OneOf(np.arange(len(world.clickbait)), rng),
+        BEHAVIOUR: lambda world, traits, rng: ClickChaser(world, traits.taste, rng),
+        "random items": lambda world, _, rng: OneOf(np.arange(len(world.embeddings)), rng),
         "constant action": lambda world, _, rng: OneOf(constant, rng),
-        "clickbait": lambda world, _, rng: OneOf(clickbait_rows(world), rng),
-        "nutrition": lambda world, _, rng: OneOf(nutrition_rows(world), rng),
+        "clickbait": lambda world, traits, rng: OneOf(clickbait_rows(world)[traits.taste], rng),
+        "nutrition": lambda world, traits, rng: OneOf(nutrition_rows(world)[traits.taste], rng),
     }
     subjects = {name: _Subject(name, "control", make) for name, make in by_hand.items()}
     for role, given in (("policy", policies), ("control", controls)):

@@ -22,7 +22,7 @@ class History:
 
 
 def roll_out(crowd: Crowd, server: Server, clickbait: np.ndarray, requests: int) -> History:
-    """`requests` requests of every user of `crowd`, served by `server`; `clickbait` [items] is the items' degree."""
+    """`requests` requests of every user of `crowd`, served by `server`; `clickbait` [tastes, items]: items' degrees."""
     shape = (requests, len(crowd.time_ms))
     # Time first while it is written, so that every step writes one piece of memory.
     time_ms, rows, session = (np.empty(shape, np.int64) for _ in range(3))
@@ -32,7 +32,7 @@ def roll_out(crowd: Crowd, server: Server, clickbait: np.ndarray, requests: int)
         now = crowd.time_ms
         time_ms[step], session[step] = now, number
         rows[step] = server.serve(now)
-        response = crowd.show(clickbait[rows[step]])
+        response = crowd.show(clickbait[crowd.traits.taste, rows[step]])
         server.observe(now, rows[step], response.feedback)
         feedback[step], satisfaction[step] = response.feedback, response.satisfaction
         number = number + response.leaves

@@ -65,12 +65,15 @@ class _Blind:
 
 
 class ClickChaser(_Blind):
-    """The logging policy: the item of a random slate with the largest strength * clickbait + Gumbel noise."""
+    """The logging policy: the item of a random slate with the largest strength * clickbait + Gumbel noise.
 
-    def __init__(self, world: World, count: int, rng: np.random.Generator) -> None:
-        self.world, self.rng = world, rng
-        self.strength = np.empty(count, np.float32)
-        self.remaining = np.zeros(count, np.int64)
+    It knows what each user clicks: `taste` [n].
+    """
+
+    def __init__(self, world: World, taste: np.ndarray, rng: np.random.Generator) -> None:
+        self.world, self.taste, self.rng = world, taste, rng
+        self.strength = np.empty(len(taste), np.float32)
+        self.remaining = np.zeros(len(taste), np.int64)
 
     def serve(self, time_ms: np.ndarray) -> np.ndarray:
         law = self.world.settings.world
@@ -79,7 +82,9 @@ class ClickChaser(_Blind):
         slate = self.rng.integers(0, self.world.settings.items, shape, dtype=np.int32)
         # -log of a standard exponential is standard Gumbel: the largest appeal + Gumbel is the smallest of these.
         noise = self.rng.standard_exponential(shape, dtype=np.float32)
-        best = np.argmin(noise * np.exp(-self.strength[:, None] * self.world.clickbait[slate]), axis=1)
+        best = np.argmin(
+            noise * np.exp(-self.strength[:, None] * self.world.clickbait[self.taste[:, None], slate]), axis=1
+        )
         return slate[np.arange(len(best)), best].astype(np.int64)
 
     def _change_regimes(self) -> None:
@@ -93,20 +98,21 @@ class ClickChaser(_Blind):
 
 
 class OneOf(_Blind):
-    """Serves the given items at random, whoever asks."""
+    """Serves each user one of the given items at random: `rows` [k] for everybody, or [n, k]."""
 
     def __init__(self, rows: np.ndarray, rng: np.random.Generator) -> None:
         self.rows, self.rng = rows, rng
 
     def serve(self, time_ms: np.ndarray) -> np.ndarray:
-        return self.rows[self.rng.integers(0, len(self.rows), len(time_ms))]
+        drawn = self.rng.integers(0, self.rows.shape[-1], len(time_ms))
+        return self.rows[drawn] if self.rows.ndim == 1 else self.rows[np.arange(len(drawn)), drawn]
 
 
 def clickbait_rows(world: World) -> np.ndarray:
-    """The items of the highest clickbait degree."""
-    return np.argsort(-world.clickbait, kind="stable")[:BEST_ITEMS]
+    """The items of the highest clickbait degree, for each taste [tastes, BEST_ITEMS]."""
+    return np.argsort(-world.clickbait, axis=1, kind="stable")[:, :BEST_ITEMS]
 
 
 def nutrition_rows(world: World) -> np.ndarray:
-    """The items of the lowest clickbait degree: the best a server can do in the long run."""
-    return np.argsort(world.clickbait, kind="stable")[:BEST_ITEMS]
+    """The items of the lowest degree, for each taste [tastes, BEST_ITEMS]: the best to serve in the long run."""
+    return np.argsort(world.clickbait, axis=1, kind="stable")[:, :BEST_ITEMS]

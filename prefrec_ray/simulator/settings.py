@@ -15,6 +15,7 @@ class WorldSettings(Settings):
     """The laws of the platform. A clickbait degree runs from 0 (nutritious) to 1; satisfaction lies in (0, 1)."""
 
     clickbait_slope: PositiveFloat = 3.0  # degree = sigmoid(slope * embedding . direction)
+    tastes: PositiveInt = 1  # groups of users with directions of their own, opposite in pairs (0 and 1, 2 and 3, ...)
 
     # exposure = memory_discount * exposure - 2 (clickbait - 0.5) + noise;
     # satisfaction = sigmoid(sensitivity * exposure).

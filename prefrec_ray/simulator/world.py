@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy.special import ndtri
 
 from prefrec_ray.simulator.features import draw_features
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
@@ -14,7 +15,7 @@ EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
 ARRIVAL_DAYS = 28  # users see their first item within these
 
 # The streams of random numbers: each is a function of (seed, stream, part), whoever draws it.
-ITEMS, TRAITS, LOGGING, ROLLOUT = range(4)
+ITEMS, TRAITS, LOGGING, ROLLOUT, TASTES = range(5)
 
 
 def generator(seed: int, stream: int, *part: int) -> np.random.Generator:
@@ -38,6 +39,7 @@ class Traits:
     log_gap: np.ndarray  # logarithm of the typical gap in seconds, at a satisfaction of one half
     start_ms: np.ndarray  # time of the first request
     requests: np.ndarray  # that the log holds of the user
+    taste: np.ndarray  # the direction that is clickbait for the user, int64
     features: dict[str, np.ndarray]  # name -> strings, None where unknown
 
     def take(self, rows: np.ndarray) -> Traits:
@@ -52,11 +54,14 @@ class World:
     def __init__(self, settings: SimulateSettings) -> None:
         self.settings = settings
         rng = generator(settings.seed, ITEMS)
-        direction = rng.standard_normal(EMBEDDING_DIM)
-        self.direction = direction / np.linalg.norm(direction)
+        first = rng.standard_normal((1, EMBEDDING_DIM))
         self.embeddings = rng.uniform(-1.0, 1.0, (settings.items, EMBEDDING_DIM)).astype(np.float32)
-        slope = settings.world.clickbait_slope
-        self.clickbait = sigmoid(slope * (self.embeddings @ self.direction)).astype(np.float32)
+        tastes, slope = settings.world.tastes, settings.world.clickbait_slope
+        drawn = np.concatenate([first, rng.standard_normal(((tastes - 1) // 2, EMBEDDING_DIM))])
+        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+        #: Unit vectors float64 [tastes, 8], and the degrees float32 [tastes, items] that they give the items.
+        self.directions = np.stack([drawn, -drawn], axis=1).reshape(-1, EMBEDDING_DIM)[:tastes]
+        self.clickbait = sigmoid(slope * (self.directions @ self.embeddings.T)).astype(np.float32)
 
     @property
     def blocks(self) -> int:
@@ -82,6 +87,13 @@ class World:
         rng = generator(self.settings.seed, TRAITS, block)
         mood, sensitive, patience, generosity, gap = rng.standard_normal((5, BLOCK))
         length = np.clip(0.8 + rng.exponential(0.2, BLOCK), 0.8, 2.0)
+        hints = {"age": patience, "activity": -gap, "persona": generosity}
+        taste = np.zeros(BLOCK, dtype=np.int64)
+        if law.tastes > 1:
+            # A stream of their own: users are who they are however many tastes there are.
+            taste = generator(self.settings.seed, TASTES, block).integers(0, law.tastes, BLOCK)
+            scores = ndtri((np.arange(law.tastes) + 0.5) / law.tastes)
+            hints["interest"] = (scores / scores.std())[taste]
         return Traits(
             exposure=(4.0 * mood).astype(np.float32),
             sensitivity=(law.sensitivity * np.exp(law.sensitivity_spread * sensitive)).astype(np.float32),
@@ -90,5 +102,6 @@ class World:
             log_gap=(np.log(3600.0 * law.gap_hours) + law.gap_spread * gap).astype(np.float32),
             start_ms=EPOCH_MS + rng.integers(0, ARRIVAL_DAYS * 86_400_000, BLOCK),
             requests=np.maximum(1, np.rint(length * self.settings.requests)).astype(np.int64),
-            features=draw_features({"age": patience, "activity": -gap, "persona": generosity}, rng),
+            taste=taste,
+            features=draw_features(hints, rng),
         )

@@ -67,7 +67,7 @@ def log_block(world: World, block: int) -> pa.Table:
     users = world.block_users(block)
     traits = world.traits(users)
     crowd = Crowd(settings.world, traits, generator(settings.seed, LOGGING, block, 0))
-    server = ClickChaser(world, len(users), generator(settings.seed, LOGGING, block, 1))
+    server = ClickChaser(world, traits.taste, generator(settings.seed, LOGGING, block, 1))
     history = roll_out(crowd, server, world.clickbait, int(traits.requests.max()))
     # Everybody is simulated as long as the longest; what is beyond a user's own number of requests is dropped.
     kept = np.arange(history.rows.shape[1]) < traits.requests[:, None]

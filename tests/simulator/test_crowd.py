@@ -42,7 +42,7 @@ def test_one_user_follows_the_published_dynamics():
     rows = np.array([[0, 0, 1, 3, 3, 3, 4, 2, 0, 1] * 4])
     one = crowd(law, users=1)
     exposure, sensitivity = float(one.traits.exposure[0]), float(one.traits.sensitivity[0])
-    history = roll_out(one, Listed(rows), clickbait, rows.shape[1])
+    history = roll_out(one, Listed(rows), clickbait[None], rows.shape[1])
 
     for step, row in enumerate(rows[0]):
         before = 1 / (1 + math.exp(-sensitivity * exposure))
@@ -69,7 +69,7 @@ def test_half_an_hour_tells_sessions_apart_in_any_world(seed, gap_hours, gap_sat
     law = WorldSettings(gap_hours=gap_hours, gap_satisfaction=gap_satisfaction, watch_clickbait=watch)
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, 5, (8, 40))
-    history = roll_out(crowd(law, seed=seed), Listed(rows), rng.random(5, np.float32), 40)
+    history = roll_out(crowd(law, seed=seed), Listed(rows), rng.random((1, 5), np.float32), 40)
     gaps = np.diff(history.time_ms, axis=1)
     new = np.diff(history.session, axis=1)
     assert gaps.min() > 0
@@ -83,7 +83,7 @@ def test_clickbait_holds_users_now_and_loses_them_later():
     def outcome(bait: float, requests: int) -> tuple[float, float]:
         """Shares of users still in their first visit after 3 requests, and who leave at the last request."""
         start = Crowd(law, replace(one.traits, exposure=np.full(4000, -8, np.float32)), generator(1, 99))
-        history = roll_out(start, Listed(np.zeros((4000, requests), int)), np.array([bait], np.float32), requests)
+        history = roll_out(start, Listed(np.zeros((4000, requests), int)), np.array([[bait]], np.float32), requests)
         return (history.session[:, 2] == 0).mean(), np.diff(history.session[:, -2:], axis=1).mean()
 
     (stay_bait, leave_bait), (stay_kale, leave_kale) = outcome(1.0, 80), outcome(0.0, 80)
@@ -95,7 +95,7 @@ def test_satisfaction_shows_in_the_log():
     law = WorldSettings()
     rows = np.zeros((3000, 60), int)
     happy, unhappy = (
-        roll_out(crowd(law, users=3000), Listed(rows), np.array([bait], np.float32), 60) for bait in (0.3, 0.7)
+        roll_out(crowd(law, users=3000), Listed(rows), np.array([[bait]], np.float32), 60) for bait in (0.3, 0.7)
     )
     assert happy.satisfaction[:, -1].mean() > 0.7 > 0.3 > unhappy.satisfaction[:, -1].mean()
     for name in ("like", "watch_ratio", "follow", "share", "comment"):

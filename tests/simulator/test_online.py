@@ -108,7 +108,7 @@ def write_metadata(folder: Path, world: dict[str, Any] | None) -> None:
 
 @pytest.fixture(scope="module")
 def records(ray_session: None, dataset: PreparedDataset) -> list[dict[str, Any]]:
-    policies = {"kale": Constant(-WORLD.direction, "dot"), "chocolate": Constant(WORLD.direction, "dot")}
+    policies = {"kale": Constant(-WORLD.directions[0], "dot"), "chocolate": Constant(WORLD.directions[0], "dot")}
     return evaluate_online(dataset, policies, requests=200, controls={"imitation": Constant(np.full(8, 0.1))})
 
 
@@ -212,14 +212,14 @@ def test_a_policy_sees_the_states_of_the_log_that_it_makes():
 
 def test_nearest_and_dot_are_the_servers_to_choose_from():
     traits = WORLD.traits(np.arange(3))
-    action = -0.4 * WORLD.direction
+    action = -0.4 * WORLD.directions[0]
     rows = {
         rule: PolicyServer(Constant(action, rule), traits.features).serve(traits.start_ms)
         for rule in ("nearest", "dot")
     }
     distance = np.linalg.norm(WORLD.embeddings - action.astype(np.float32), axis=1)
     assert set(rows["nearest"]) == {distance.argmin()}
-    assert set(rows["dot"]) == {(WORLD.embeddings @ -WORLD.direction).argmax()} <= set(nutrition_rows(WORLD))
+    assert set(rows["dot"]) == {(WORLD.embeddings @ -WORLD.directions[0]).argmax()} <= set(nutrition_rows(WORLD)[0])
 
 
 def test_mistakes_are_one_line(dataset, tmp_path):

@@ -14,8 +14,8 @@ def test_the_click_chaser_is_a_softmax_over_its_slate():
     """With two items and a slate of two: both equal with chance 1/4 each, else a logistic choice (Gumbel noise)."""
     settings = SimulateSettings(items=2, world=WorldSettings(slate=2, strength=(3.0, 3.0)))
     world = World(settings)
-    rows = ClickChaser(world, 400_000, generator(0, 5)).serve(np.zeros(400_000, np.int64))
-    first, second = (float(degree) for degree in world.clickbait)
+    rows = ClickChaser(world, np.zeros(400_000, np.int64), generator(0, 5)).serve(np.zeros(400_000, np.int64))
+    first, second = (float(degree) for degree in world.clickbait[0])
     expected = 0.25 + 0.5 / (1 + np.exp(-3.0 * (second - first)))
     assert rows.mean() == pytest.approx(expected, abs=0.004)
 
@@ -25,7 +25,7 @@ def test_regimes_change_within_a_history_or_not_at_all(regimes):
     settings = SimulateSettings(
         items=50, regimes=regimes, world=WorldSettings(strength=(-2.0, 5.0), regime_requests=(20, 40))
     )
-    server, seen = ClickChaser(World(settings), 200, generator(0, 5)), []
+    server, seen = ClickChaser(World(settings), np.zeros(200, np.int64), generator(0, 5)), []
     for _ in range(300):
         server.serve(np.zeros(200, np.int64))
         seen.append(server.strength.copy())
@@ -46,10 +46,48 @@ def test_regimes_change_within_a_history_or_not_at_all(regimes):
 
 def test_servers_by_hand_know_the_truth():
     world = World(SimulateSettings(items=300))
-    worst, best = clickbait_rows(world), nutrition_rows(world)
+    (worst,), (best,), (degree,) = clickbait_rows(world), nutrition_rows(world), world.clickbait
     others = np.delete(np.arange(300), np.r_[worst, best])
     assert len(worst) == len(best) == BEST_ITEMS
-    assert world.clickbait[best].max() < world.clickbait[others].min()
-    assert world.clickbait[worst].min() > world.clickbait[others].max()
+    assert degree[best].max() < degree[others].min()
+    assert degree[worst].min() > degree[others].max()
     served = OneOf(best, generator(0, 5)).serve(np.zeros(1000, np.int64))
     assert set(served.tolist()) == set(best.tolist())
+
+
+def test_opposite_tastes_want_opposite_items():
+    settings = SimulateSettings(users=600, items=300, world=WorldSettings(tastes=2, strength=(4.0, 4.0)))
+    world, plain = World(settings), World(SimulateSettings(users=600, items=300))
+    np.testing.assert_allclose(world.clickbait[0], 1 - world.clickbait[1], atol=1e-6)
+    np.testing.assert_array_equal(world.clickbait[:1], plain.clickbait)
+    np.testing.assert_array_equal(nutrition_rows(world)[0], clickbait_rows(world)[1])
+
+    traits, usual = world.traits(np.arange(600)), plain.traits(np.arange(600))
+    np.testing.assert_array_equal(traits.patience, usual.patience)
+    assert set(traits.taste.tolist()) == {0, 1}
+    assert not usual.taste.any()
+    # Among equals, the logging policy gives each what is clickbait for that user.
+    rows = ClickChaser(world, traits.taste, generator(0, 5)).serve(np.zeros(600, np.int64))
+    assert world.clickbait[traits.taste, rows].mean() > 0.7
+    assert abs(world.clickbait[0, rows].mean() - 0.5) < 0.1
+    best = OneOf(nutrition_rows(world)[traits.taste], generator(0, 5)).serve(np.zeros(600, np.int64))
+    assert world.clickbait[traits.taste, best].max() < 0.1
+
+
+def test_a_taste_shows_in_one_feature_with_noise():
+    world = World(SimulateSettings(users=6000, items=20, world=WorldSettings(tastes=2)))
+    traits = world.traits(np.arange(6000))
+    known = np.array([value is not None for value in traits.features["interest"]])
+    number = np.array([int(value.split()[1]) for value in traits.features["interest"][known]])
+    taste = traits.taste[known]
+    right = ((number > 12) == (taste == 1)).mean()
+    # A trait of +-1 behind standard normal noise: Phi(1).
+    assert abs(right - 0.8413) < 0.02
+
+
+def test_more_tastes_come_in_opposite_pairs():
+    directions = World(SimulateSettings(items=20, world=WorldSettings(tastes=5))).directions
+    assert directions.shape == (5, 8)
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1)
+    np.testing.assert_allclose(directions[[0, 2]], -directions[[1, 3]])
+    assert abs(directions[0] @ directions[2]) < 0.99
