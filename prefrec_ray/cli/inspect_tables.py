@@ -72,12 +72,13 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
 def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> Iterator[RenderableType]:
     """Counts, widths and levels of a prepared data set."""
     about = dataset.metadata
-    wanted = about.settings["preferences"]
+    wanted = about.settings.get("preferences", {})
     yield Text(f"prepared data set: {dataset.uri}", style="bold")
     groups = ", ".join(f"{name} {group.stop - group.start}" for name, group in dataset.state.groups.items())
     yield Text(f"states of {about.state_dim} numbers ({groups}); actions of {about.action_dim}")
-    yield Text(f"preferences: {', '.join(about.tasks)} by {', '.join(about.teachers)}")
-    yield Text(f"segments of {wanted['length']} requests of users with more than {wanted['min_requests']}")
+    if wanted:
+        yield Text(f"preferences: {', '.join(about.tasks)} by {', '.join(about.teachers)}")
+        yield Text(f"segments of {wanted['length']} requests of users with more than {wanted['min_requests']}")
     counts = _table("split", *next(iter(about.counts.values())))
     for split, numbers in about.counts.items():
         counts.add_row(split, *(f"{number:,}" for number in numbers.values()))

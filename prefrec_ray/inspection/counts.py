@@ -12,7 +12,7 @@ import pyarrow as pa
 from prefrec_ray.engagement.levels import MAX_LEVEL, depth_levels, frequency_levels
 from prefrec_ray.engagement.sessions import SessionTable, first_rows, session_numbers, session_table
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.inspection.rows import INCOMPLETE
+from prefrec_ray.inspection.rows import INCOMPLETE, Rows
 
 GAPS_MINUTES = (10.0, 30.0, 60.0, 120.0, 1440.0)
 #: Segments of so many requests; a user can give one with more than twice as many, as two must fit.
@@ -47,7 +47,7 @@ class Counts:
     long_users: np.ndarray  # int64 [L], users with more than twice LENGTHS requests
 
 
-def count(dataset: Any, gap_minutes: float = 30.0, named_sessions: bool = False) -> Counts:
+def count(rows: Rows, gap_minutes: float = 30.0, named_sessions: bool = False) -> Counts:
     """Counts the rows that `rows_of_files` or `rows_of_log` gives, each bucket where Ray Data brings it together.
 
     Levels are those of sessions at `gap_minutes`, or of the log's own. Raises `UserError` for a line or a value of the
@@ -57,7 +57,8 @@ def count(dataset: Any, gap_minutes: float = 30.0, named_sessions: bool = False)
     level_gap = None if named_sessions else gap_minutes
     summarise = partial(summarise_bucket, gaps=gaps, level_gap=level_gap)
     try:
-        found = dataset.groupby("bucket").map_groups(summarise, batch_format="pyarrow").take_all()
+        groups = rows.dataset.groupby("bucket", num_partitions=rows.buckets)
+        found = groups.map_groups(summarise, batch_format="pyarrow").take_all()
     except Exception as error:
         mistake = find_user_error(error)
         if mistake is None:

@@ -20,20 +20,28 @@ from prefrec_ray.logs.times import to_milliseconds
 INCOMPLETE = -1
 _USER_KEY, _BUCKET_KEY = 1, 2
 _ROWS_OF_BUCKET = 1 << 20
-_FEWEST = 4  # buckets, to keep several cores busy
+_FEWEST, _FEW_ROWS = 4, 1 << 17  # buckets, to keep several cores busy, for more rows than this
 
 
-def rows_of_files(files: list[str], columns: list[str], roles: Roles, form: CsvFormat) -> Any:
-    """The rows of files as Ray Data.
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a log in Ray Data, and the number of buckets of users that they are parted into.
 
-    Columns int64: bucket (of users), user, item (hashes), time (ms), order (place in the log), row and used (hashes of
-    all `columns`, and of those that have a role)[, session].
+    Columns int64: bucket, user, item (hashes), time (ms), order (place in the log), row and used (hashes of all
+    columns, and of those that have a role)[, session].
     """
+
+    dataset: Any
+    buckets: int
+
+
+def rows_of_files(files: list[str], columns: list[str], roles: Roles, form: CsvFormat) -> Rows:
+    """The rows of `columns` of files."""
     dataset, rows = read(files, columns, _Given(roles), None, form)
     return _with_bucket(dataset, rows)
 
 
-def rows_of_log(log: Log) -> Any:
+def rows_of_log(log: Log) -> Rows:
     """The same for a log that is open already."""
     dataset = log.interactions.map_batches(_of_canonical, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
     return _with_bucket(dataset, log.rows)
@@ -118,12 +126,12 @@ def _milliseconds(column: pa.ChunkedArray, roles: Roles, place: Place) -> tuple[
     return times, good
 
 
-def _with_bucket(dataset: Any, rows: int) -> Any:
-    partitions = max(_FEWEST, rows // _ROWS_OF_BUCKET)
+def _with_bucket(dataset: Any, rows: int) -> Rows:
+    buckets = max(_FEWEST if rows > _FEW_ROWS else 1, rows // _ROWS_OF_BUCKET)
 
     def add(table: pa.Table) -> pa.Table:
-        bucket = (mix(table["user"].to_numpy(), _BUCKET_KEY) % np.uint64(partitions)).astype(np.int64)
+        bucket = (mix(table["user"].to_numpy(), _BUCKET_KEY) % np.uint64(buckets)).astype(np.int64)
         bucket = np.where(table["complete"].to_numpy(zero_copy_only=False), bucket, INCOMPLETE)
         return table.drop_columns(["complete"]).append_column("bucket", pa.array(bucket))
 
-    return dataset.map_batches(add, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
+    return Rows(dataset.map_batches(add, batch_size=None, batch_format="pyarrow", zero_copy_batch=True), buckets)

@@ -6,9 +6,8 @@ tells which segment is preferred, a high accuracy says nothing about actions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,8 +16,10 @@ from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
 from prefrec_ray.preferences.segments import PAIRINGS
+from prefrec_ray.preferences.settings import PreferenceSettings
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Visits
 from prefrec_ray.prepare_users import codes
+from prefrec_ray.settings import parse
 
 #: Sessions that are looked at: whole buckets of users until there are so many. A bucket is a random part of the users.
 _SESSIONS = 1_000_000
@@ -47,18 +48,18 @@ class Diagnosis:
     """One teacher on one task. Accuracies are over pairs without ties, and None where there are none."""
 
     task: str
-    pairing: str
-    scoring: str
+    teacher: str
     ties: float  # share of pairs
     between_users: float  # share of the variance of a segment's score that lies between users
     visits: float | None  # accuracy of a rule that counts the visits that end in a segment ...
     prefers_more: bool  # ... and prefers more of them, or fewer: what fits better
     user: float | None  # accuracy of the rule "the user whose segments score higher on average"; None within users
 
-    @property
-    def teacher(self) -> str:
-        """`<pairing>_<scoring>`, as in a data set."""
-        return f"{self.pairing}_{self.scoring}"
+
+#: The teachers that do not err: <pairing>_<scoring>.
+EXACT: Mapping[str, tuple[str, ScriptedTeacher]] = {
+    f"{pairing}_{scoring}": (pairing, ScriptedTeacher(scoring)) for pairing in PAIRINGS for scoring in SCORINGS
+}
 
 
 def between_share(scores: np.ndarray) -> float:
@@ -88,11 +89,17 @@ def rule_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
 
 
 def diagnose(
-    histories: Histories, tasks: Sequence[str], length: int, mixture_weight: float, seed: int, pairs: int = _PAIRS
+    histories: Histories,
+    tasks: Sequence[str],
+    length: int,
+    mixture_weight: float,
+    seed: int,
+    pairs: int = _PAIRS,
+    teachers: Mapping[str, tuple[str, ScriptedTeacher]] = EXACT,
 ) -> list[Diagnosis]:
-    """Every task, pairing and scoring on fresh pairs of segments of `length` requests; the same pairs for all tasks.
+    """Every task and teacher (a pairing and who scores) on fresh pairs of segments of `length` requests.
 
-    Each user of `histories` (two at least) has more than 2 `length` requests.
+    A pairing has the same pairs for all. Each user of `histories` (two at least) has more than 2 `length` requests.
     """
     requests = histories.requests
     users = len(requests)
@@ -104,45 +111,43 @@ def diagnose(
     for task in tasks:
         levels = task_levels(task, histories.level_depth, histories.level_frequency, mixture_weight)
         visits = Visits.of(histories.starts, histories.depth, levels)
-        for pairing, p in drawn.items():
-            first, end = visits.ending_in(p.user.ravel(), p.start.ravel(), length)
-            count = (end - first).reshape(-1, 2)
-            for scoring in SCORINGS:
-                teacher = ScriptedTeacher(scoring)
-                scores = teacher.score(visits, p.user.ravel(), p.start.ravel(), length).reshape(-1, 2)
-                of_user = teacher.score(visits, alone, alone_start, length).reshape(users, _DRAWS)
-                labels = teacher.prefer(scores[:, 0], scores[:, 1])
-                more = rule_accuracy(labels, count[:, 0], count[:, 1])
-                mean = of_user.mean(axis=1)[p.user]
-                found.append(
-                    Diagnosis(
-                        task=task,
-                        pairing=pairing,
-                        scoring=scoring,
-                        ties=float(np.mean(labels == 0.5)),
-                        between_users=between_share(of_user),
-                        visits=None if more is None else max(more, 1 - more),
-                        prefers_more=more is None or more >= 0.5,
-                        user=None if pairing == "within_user" else rule_accuracy(labels, mean[:, 0], mean[:, 1]),
-                    )
+        for name, (pairing, teacher) in teachers.items():
+            p = drawn[pairing]
+            user, start = p.user.ravel(), p.start.ravel()
+            first, end = visits.ending_in(user, start, length)
+            scores = teacher.score(visits, user, start, length).reshape(-1, 2)
+            of_user = teacher.score(visits, alone, alone_start, length).reshape(users, _DRAWS)
+            labels = teacher.prefer(scores[:, 0], scores[:, 1])
+            more = rule_accuracy(labels, *(end - first).reshape(-1, 2).T)
+            found.append(
+                Diagnosis(
+                    task=task,
+                    teacher=name,
+                    ties=float(np.mean(labels == 0.5)),
+                    between_users=between_share(of_user),
+                    visits=None if more is None else max(more, 1 - more),
+                    prefers_more=more is None or more >= 0.5,
+                    user=None if pairing == "within_user" else rule_accuracy(labels, *of_user.mean(axis=1)[p.user].T),
                 )
+            )
     return found
 
 
 def diagnose_dataset(dataset: PreparedDataset, tasks: Sequence[str] | None = None) -> list[Diagnosis]:
-    """`diagnose` with the data set's own segment length, on users that are no test users, a million sessions at most.
+    """`diagnose` with the data set's segments, on users that are no test users, a million sessions at most.
 
-    Raises `UserError` where fewer than two of them have enough requests.
+    The teachers are those that do not err, and the data set's own that do. Raises `UserError` where fewer than two
+    users have enough requests.
     """
-    wanted: dict[str, Any] = dataset.metadata.settings["preferences"]
-    histories = load_histories(dataset, wanted["min_requests"])
-    return diagnose(
-        histories,
-        tasks or dataset.metadata.tasks,
-        wanted["length"],
-        dataset.metadata.mixture_weight,
-        dataset.metadata.seed,
+    about = dataset.metadata
+    wanted = parse(
+        PreferenceSettings, about.settings.get("preferences", {}), f"{dataset.uri}: metadata.json: preferences"
     )
+    histories = load_histories(dataset, wanted.min_requests)
+    erring = {t.name: (t.pairing, t.scripted(about.seed)) for t in wanted.teachers if t.errs}
+    teachers = {**EXACT, **erring}
+    tasks = tasks or about.tasks
+    return diagnose(histories, tasks, wanted.length, about.mixture_weight, about.seed, teachers=teachers)
 
 
 def load_histories(dataset: PreparedDataset, min_requests: int, limit: int = _SESSIONS) -> Histories:

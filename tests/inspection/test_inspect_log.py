@@ -54,7 +54,8 @@ def test_movielens_in_a_folder_is_prepared_as_proposed(ray_session: None, tmp_pa
 
 def test_other_logs_are_proposed_with_what_they_have(ray_session: None, tmp_path: Path) -> None:
     for day in range(2):
-        part = clickstream(30, seed=day).assign(visitorid=lambda frame, day=day: frame.visitorid + 100 * day)
+        part = clickstream(30, seed=day)
+        part = part.assign(visitorid=part.visitorid + 100 * day, sessionId=f"{day}-" + part.sessionId)
         write(part, tmp_path / f"clicks/day={day}/part.parquet")
     report = inspect_log([str(tmp_path / "clicks")])
     source = settings_of(report.yaml).source
