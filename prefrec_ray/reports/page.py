@@ -13,6 +13,7 @@ from prefrec_ray.reports.levels import level_shares
 from prefrec_ray.reports.load import Evaluation, Run, load_evaluation, load_runs
 from prefrec_ray.reports.sweep_load import is_sweep
 from prefrec_ray.reports.sweep_page import write_sweep_report
+from prefrec_ray.reports.teachers import teachers_section
 from prefrec_ray.reports.verdict import gain_interval, verdict
 
 ESTIMATORS = {
@@ -67,6 +68,7 @@ def render(runs: Sequence[Run], evaluation: Evaluation) -> str:
         _verdicts(evaluation),
         _evaluation(evaluation),
         _served(evaluation),
+        teachers_section(runs),
         _reward(runs),
         _curves(runs),
         _levels(runs),

@@ -31,7 +31,7 @@ def teachers_section(runs: Sequence[Run]) -> str:
             found = diagnose_dataset(PreparedDataset.open(uri), tasks)
         except UserError:
             continue  # the section on levels says which data sets are missing
-        used = {_teacher(run) for run in mine}
+        used = {teacher for run in mine for teacher in _teachers(run)}
         classes = ["policy" if d.teacher in used else "" for d in found]
         parts += [
             html.paragraph(uri, "note") if len(uris) > 1 else "",
@@ -76,6 +76,6 @@ def _reward(run: Run) -> list[str]:
     return [run.label, *(share(reward_accuracy(run, kind)) for kind in ("within_user", "any_users"))]
 
 
-def _teacher(run: Run) -> str:
+def _teachers(run: Run) -> list[str]:
     resolved = run.config.get("resolved") or {}
-    return f"{resolved.get('pairing')}_{resolved.get('scoring')}"
+    return list(resolved.get("teachers") or [f"{resolved.get('pairing')}_{resolved.get('scoring')}"])
