@@ -21,6 +21,7 @@ from prefrec_ray.settings import nearest
 
 REWARD_INPUTS = ("state_action", "next_state")
 REWARD_SOURCES = ("preferences", "column")
+PRECISIONS = ("float32", "bf16")
 
 
 class Unsaved:
@@ -50,7 +51,8 @@ class OfflineConfig(AlgorithmConfig):
     to learn from, scripted ones and people, whose pairs are pooled; none: `<pairing>_<scoring>`. reward_input:
     "state_action" (paper) or "next_state", without the state's groups reward_leave_out. standardise_reward: to mean 0
     and deviation 1 on training requests. reward_source: "preferences", or "column" for a data set's own hand-made
-    reward. serving: how an action becomes an item ("nearest" or "dot").
+    reward. serving: how an action becomes an item ("nearest" or "dot"). precision: of the matrix products, "float32" or
+    "bf16"; weights, sums and last layers are float32 in both.
     """
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -65,6 +67,7 @@ class OfflineConfig(AlgorithmConfig):
         self.updates_per_iteration: int | None = None
         self.reward_source = "preferences"
         self.serving = "nearest"
+        self.precision = "float32"
         self.recipe = "robust"
         self.loaded_data = Unsaved()
         self.pretrained_reward = Unsaved()
@@ -97,6 +100,7 @@ class OfflineConfig(AlgorithmConfig):
         standardise_reward: bool = NotProvided,
         reward_source: str = NotProvided,
         serving: str = NotProvided,
+        precision: str = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets what the class docstring lists, and RLlib's own training settings (gamma, batch size)."""
@@ -190,6 +194,7 @@ class OfflineConfig(AlgorithmConfig):
         self._check_choice("reward_input", self.reward_input, REWARD_INPUTS)
         self._check_choice("reward_source", self.reward_source, REWARD_SOURCES)
         self._check_choice("serving", self.serving, ("nearest", "dot"))
+        self._check_choice("precision", self.precision, PRECISIONS)
         for group in self.reward_leave_out:
             self._check_choice("reward_leave_out", group, tuple(dataset.state.groups))
         if self.reward_source == "column" and not dataset.metadata.has_reward:

@@ -105,7 +105,8 @@ class OfflineLearner(TorchLearner):
             self.update_index = plan.transitions.first + index
             if plan.preferences is not None:
                 batch["preferences"] = (buffer, plan.preferences.rows(index))
-            totals.append(self._update({DEFAULT_MODULE_ID: batch})[1])
+            with self._precision():
+                totals.append(self._update({DEFAULT_MODULE_ID: batch})[1])
         self.after_gradient_based_update(timesteps=timesteps or {})
         self._log(totals)
         seconds = time.perf_counter() - begin
@@ -126,7 +127,8 @@ class OfflineLearner(TorchLearner):
     def pretrain_reward(self, plan: PreferencePlan, count: int) -> dict[str, float]:
         """`count` mini-batches of preferences (lines 3 to 5); returns the mean loss and accuracy."""
         buffer = plan.load()
-        totals = [self._update_reward(buffer, plan.rows(index)) for index in range(count)]
+        with self._precision():
+            totals = [self._update_reward(buffer, plan.rows(index)) for index in range(count)]
         return {name: float(torch.stack([t[name] for t in totals]).mean()) for name in totals[0]}
 
     def reward_state(self) -> RewardState:
@@ -181,7 +183,7 @@ class OfflineLearner(TorchLearner):
     def _measure_reward_scale(self, plan: LearnerPlan) -> None:
         """Sets the standardisation to the mean and deviation of the reward on a fixed sample of training requests."""
         net = self.net
-        with torch.no_grad():
+        with torch.no_grad(), self._precision():
             net.reward_mean.zero_()
             net.reward_std.fill_(1.0)
             reward = net.label(plan.transitions.sample(SCALE_SAMPLE // self._learners(), self.device)).double()
@@ -193,6 +195,11 @@ class OfflineLearner(TorchLearner):
             net.reward_mean.copy_(mean)
             # A reward that is the same everywhere stays 0 instead of being blown up.
             net.reward_std.copy_((squares / count - mean.square()).clamp(min=1e-12).sqrt())
+
+    def _precision(self) -> torch.autocast:
+        # No cache of rounded weights: it would outlive the optimizer's steps inside one update.
+        enabled = self.config.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
     # --- gradients ----------------------------------------------------------------------------------------------------
 

@@ -16,12 +16,26 @@ from prefrec_ray.actors import Actor, MlpActor
 Network = TypeVar("Network", bound=nn.Module)
 
 
+class Head(nn.Linear):
+    """A last layer, in float32 whatever the precision of those before it.
+
+    Sums of rewards, and values that are backed up a hundredfold, would lose more by rounding than it costs.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.autocast(inputs.device.type, enabled=False):
+            return super().forward(inputs.float())
+
+
 def mlp(inputs: int, hidden_sizes: Sequence[int], outputs: int) -> nn.Sequential:
     """Linear layers with ReLU between them; no activation at the end."""
-    layers: list[nn.Module] = []
-    for width_in, width_out in pairwise([inputs, *hidden_sizes]):
-        layers += [nn.Linear(width_in, width_out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear([inputs, *hidden_sizes][-1], outputs))
+    return nn.Sequential(*trunk(inputs, hidden_sizes), Head([inputs, *hidden_sizes][-1], outputs))
+
+
+def trunk(inputs: int, hidden_sizes: Sequence[int]) -> list[nn.Module]:
+    """The layers of an MLP but the last, each with its ReLU."""
+    pairs = pairwise([inputs, *hidden_sizes])
+    return [layer for width_in, width_out in pairs for layer in (nn.Linear(width_in, width_out), nn.ReLU())]
 
 
 class Scalar(nn.Module):
@@ -95,9 +109,9 @@ class GaussianActor(nn.Module):
         self, inputs: int, hidden_sizes: Sequence[int], low: np.ndarray, high: np.ndarray, state_deviation: bool
     ) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(mlp(inputs, hidden_sizes[:-1], hidden_sizes[-1]), nn.ReLU())
-        self.mean = nn.Linear(hidden_sizes[-1], len(low))
-        self.log_std = nn.Linear(hidden_sizes[-1], len(low)) if state_deviation else Constant(len(low))
+        self.trunk = nn.Sequential(*trunk(inputs, hidden_sizes))
+        self.mean = Head(hidden_sizes[-1], len(low))
+        self.log_std = Head(hidden_sizes[-1], len(low)) if state_deviation else Constant(len(low))
         self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32), persistent=False)
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32), persistent=False)
 

@@ -20,6 +20,7 @@ REWARD_KEYS = (
     "teachers",
     "reward_input",
     "reward_leave_out",
+    "precision",
     "reward_lr",
     "preference_batch_size",
     "pretrain_epochs",

@@ -1,0 +1,194 @@
+"""PrefRec and IQL as bare PyTorch loops over arrays in memory: what training costs without Ray.
+
+`plain_prefrec` and `plain_iql` are what one writes first: a fused Adam a network, `backward`, all pairs of a reward
+update in one batch, rows of a batch drawn from whole arrays. `tuned_prefrec` has the product's own levers (gradients of
+one network at a time, pairs in chunks that fit the cache), still without Ray. All use the product's networks and
+losses, so that only the loop differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prefrec_ray.algorithms.learner import PAIRS_PER_CHUNK
+from prefrec_ray.algorithms.losses import (
+    actor_loss,
+    expectile_loss,
+    gaussian_log_density,
+    preference_logit,
+    preference_loss,
+    td_loss,
+)
+from prefrec_ray.algorithms.networks import DeterministicActor, GaussianActor, Scalar, polyak_update, target_copy
+from prefrec_ray.algorithms.preferences import PreferenceBuffer
+from prefrec_ray.dataset import PreparedDataset, tensor
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Batch sizes, networks and rates of one comparison."""
+
+    hidden_sizes: tuple[int, ...]
+    transitions: int
+    pairs: int
+    rates: dict[str, float]
+    gamma: float
+    expectile: float
+    tau: float
+    temperature: float = 3.0
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A data set in plain memory: float32 [N, S], [N, A], [N, S], and its preferences on rows of (s, a)."""
+
+    obs: Tensor
+    action: Tensor
+    next_obs: Tensor
+    preferences: PreferenceBuffer
+
+    @staticmethod
+    def load(dataset: PreparedDataset, preferences: PreferenceBuffer) -> Arrays:
+        """All transitions of `dataset`."""
+        tables = [dataset.read(file) for file in dataset.files("transitions")]
+        columns = (np.concatenate([tensor(table[name]) for table in tables]) for name in ("obs", "action", "next_obs"))
+        return Arrays(*(torch.from_numpy(column) for column in columns), preferences)
+
+    def batches(self, size: int, seed: int) -> Any:
+        """Endless (obs, action, next_obs), each epoch in its own order; rows that fill no batch sit out."""
+        generator = torch.Generator().manual_seed(seed)
+        while True:
+            order = torch.randperm(len(self.obs), generator=generator)
+            for start in range(0, len(order) - size + 1, size):
+                rows = order[start : start + size]
+                yield self.obs[rows], self.action[rows], self.next_obs[rows]
+
+    def pairs(self, size: int, seed: int) -> Any:
+        """Endless numbers of pairs [size]."""
+        generator = np.random.default_rng(seed)
+        while True:
+            order = generator.permutation(len(self.preferences))
+            for start in range(0, len(order) - size + 1, size):
+                yield order[start : start + size]
+
+
+class Networks(nn.Module):
+    """Reward, V, Q (one or two), their target, and an actor."""
+
+    def __init__(self, arrays: Arrays, sizes: Sizes, twin: bool) -> None:
+        super().__init__()
+        states, actions = arrays.obs.shape[1], arrays.action.shape[1]
+        hidden, bound = sizes.hidden_sizes, np.ones(actions, dtype=np.float32)
+        self.reward = Scalar(states + actions, hidden)
+        self.value = Scalar(states, hidden)
+        self.q = nn.ModuleList([Scalar(states + actions, hidden) for _ in range(1 + twin)])
+        self.target_q = target_copy(self.q)
+        self.actor = (
+            GaussianActor(states, hidden, -bound, bound, state_deviation=False)
+            if twin
+            else DeterministicActor(states, hidden, -bound, bound)
+        )
+        self.optimizers = {
+            name: torch.optim.Adam(getattr(self, name).parameters(), lr=sizes.rates[name], fused=True)
+            for name in ("reward", "value", "q", "actor")
+        }
+
+    def step(self, name: str, loss: Tensor) -> None:
+        """`backward` through all that the loss runs through, then the step of one optimizer."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizers[name].step()
+
+    def step_alone(self, name: str, loss: Tensor) -> None:
+        """The same step with the gradient of one network only."""
+        parameters = list(getattr(self, name).parameters())
+        self.apply_gradient(name, torch.autograd.grad(loss, parameters))
+
+    def apply_gradient(self, name: str, gradient: Any) -> None:
+        """The step of one optimizer on the gradient given."""
+        for parameter, part in zip(getattr(self, name).parameters(), gradient, strict=True):
+            parameter.grad = part
+        self.optimizers[name].step()
+
+
+def plain_prefrec(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
+    """One call is one update of V, Q and actor and one of the reward on a whole batch of pairs (Algorithm 1)."""
+    net, steps = Networks(arrays, sizes, twin=False), np.arange(arrays.preferences.length)
+    batches, pairs = arrays.batches(sizes.transitions, seed), arrays.pairs(sizes.pairs, seed)
+
+    def update() -> None:
+        _prefrec_update(net, net.step, next(batches), sizes)
+        buffer, chosen = arrays.preferences, next(pairs)
+        rows = torch.from_numpy(buffer.inputs[buffer.first[chosen][:, :, None] + steps])
+        returns = net.reward(rows).sum(-1)
+        label = torch.from_numpy(buffer.label[chosen])
+        net.step("reward", preference_loss(preference_logit(returns[:, 0], returns[:, 1]), label))
+
+    return update
+
+
+def tuned_prefrec(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
+    """The same update; each loss has the gradient of one network, and the pairs come in chunks."""
+    net, steps = Networks(arrays, sizes, twin=False), np.arange(arrays.preferences.length)
+    batches, pairs = arrays.batches(sizes.transitions, seed), arrays.pairs(sizes.pairs, seed)
+    parameters = list(net.reward.parameters())
+
+    def update() -> None:
+        _prefrec_update(net, net.step_alone, next(batches), sizes)
+        buffer, chosen, gradient = arrays.preferences, next(pairs), None
+        for start in range(0, len(chosen), PAIRS_PER_CHUNK):
+            chunk = chosen[start : start + PAIRS_PER_CHUNK]
+            returns = [
+                net.reward(torch.from_numpy(buffer.inputs[first[:, None] + steps])).sum(-1)
+                for first in buffer.first[chunk].T
+            ]
+            loss = preference_loss(preference_logit(*returns), torch.from_numpy(buffer.label[chunk]))
+            part = torch.autograd.grad(loss * (len(chunk) / len(chosen)), parameters)
+            if gradient is None:
+                gradient = list(part)
+            else:
+                torch._foreach_add_(gradient, list(part))
+        net.apply_gradient("reward", gradient)
+
+    return update
+
+
+def plain_iql(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
+    """One call is one update of V, twin Q and actor (Kostrikov et al. 2022) on rewards of the reward model."""
+    net, batches = Networks(arrays, sizes, twin=True), arrays.batches(sizes.transitions, seed)
+
+    def update() -> None:
+        obs, action, next_obs = next(batches)
+        with torch.no_grad():
+            reward = net.reward(obs, action)
+            target = torch.minimum(*(q(obs, action) for q in net.target_q))
+        net.step("value", expectile_loss(target - net.value(obs), sizes.expectile))
+        with torch.no_grad():
+            weight = (sizes.temperature * (target - net.value(obs))).exp().clamp(max=100.0)
+            next_value = net.value(next_obs)
+        _, log_std = net.actor.distribution(obs)
+        net.step("actor", -(weight * gaussian_log_density(action, net.actor(obs), log_std)).mean())
+        net.step("q", torch.stack([td_loss(q(obs, action), reward, next_value, sizes.gamma) for q in net.q]).sum())
+        polyak_update(net.target_q, net.q, sizes.tau)
+
+    return update
+
+
+def _prefrec_update(net: Networks, step: Callable[[str, Tensor], None], batch: Any, sizes: Sizes) -> None:
+    obs, action, next_obs = batch
+    (q,), (target_q,) = net.q, net.target_q
+    with torch.no_grad():
+        reward, target = net.reward(obs, action), target_q(obs, action)
+    step("value", expectile_loss(target - net.value(obs), sizes.expectile))
+    with torch.no_grad():
+        next_value = net.value(next_obs)
+    step("q", td_loss(q(obs, action), reward, next_value, sizes.gamma))
+    step("actor", actor_loss(q(obs, net.actor(obs))))
+    polyak_update(target_q, q, sizes.tau)

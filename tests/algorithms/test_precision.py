@@ -1,0 +1,84 @@
+"""bf16: rounded matrix products under float32 weights, sums and heads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+
+from prefrec_ray.algorithms import PrefRecConfig
+from prefrec_ray.algorithms.networks import Head, Scalar
+from prefrec_ray.errors import UserError
+
+SETTINGS: dict[str, Any] = {
+    "recipe": "paper",
+    "task": "depth",
+    "train_batch_size_per_learner": 64,
+    "preference_batch_size": 16,
+    "hidden_sizes": (32, 32),
+    "updates_per_iteration": 20,
+    "pretrain_epochs": 1,
+    "num_epochs": 2,
+    "actor_lr": 1e-3,
+    "critic_lr": 1e-3,
+    "value_lr": 1e-3,
+    "reward_lr": 1e-3,
+}
+
+
+def test_a_head_is_float32_in_any_precision() -> None:
+    head, hidden = Head(256, 1), torch.rand(1000, 256)
+    exact = torch.nn.functional.linear(hidden, head.weight, head.bias)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = head(hidden.to(torch.bfloat16))
+    assert found.dtype == torch.float32
+    # Its inputs were rounded (8 bits); nothing else is.
+    rounded = torch.nn.functional.linear(hidden.to(torch.bfloat16).float(), head.weight, head.bias)
+    torch.testing.assert_close(found, rounded, rtol=0, atol=0)
+    assert (found - exact).abs().max() < 2**-8 * (head.weight.abs() @ hidden.T).max()
+
+
+def test_rounding_is_of_products_alone() -> None:
+    network, inputs = Scalar(40, (64, 64)), torch.randn(500, 40)
+    exact = network(inputs)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        rounded = network(inputs)
+        (gradient,) = torch.autograd.grad(rounded.square().mean(), [network.net[0].weight])
+    assert rounded.dtype == gradient.dtype == torch.float32
+    error = (rounded - exact).abs().max()
+    assert 0 < error < 0.02 * exact.abs().max()
+
+
+def train(dataset: str, precision: str) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """Weights after a pass over the preferences and 20 updates, and the losses of these."""
+    config = PrefRecConfig().offline_data(input_=dataset).training(**SETTINGS, precision=precision)
+    algorithm = config.build_algo()
+    try:
+        algorithm.train()
+        result = algorithm.train()
+        state = algorithm.learner_group._learner.module[DEFAULT_MODULE_ID].unwrapped().state_dict()
+        return {name: value.clone() for name, value in state.items()}, dict(result["losses"])
+    finally:
+        algorithm.stop()
+
+
+def test_training_rounds_and_keeps_float32_weights(tiny_dataset: str) -> None:
+    exact, exact_losses = train(tiny_dataset, "float32")
+    rounded, losses = train(tiny_dataset, "bf16")
+    again, _ = train(tiny_dataset, "bf16")
+    for name, value in rounded.items():
+        if value.is_floating_point():
+            assert value.dtype == torch.float32
+        assert torch.equal(value, again[name]), "not the same a second time"
+    assert not torch.equal(rounded["q.net.0.weight"], exact["q.net.0.weight"])
+    torch.testing.assert_close(rounded["q.net.0.weight"], exact["q.net.0.weight"], rtol=0, atol=5e-3)
+    for name, value in exact_losses.items():
+        assert losses[name] == pytest.approx(value, rel=0.05, abs=0.01)
+
+
+def test_an_unknown_precision_is_one_line(tiny_dataset: str) -> None:
+    config = PrefRecConfig().offline_data(input_=tiny_dataset).training(precision="half")
+    with pytest.raises(UserError, match="precision: unknown value 'half'; expected one of float32, bf16"):
+        config.validate()
