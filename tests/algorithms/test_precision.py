@@ -80,5 +80,5 @@ def test_training_rounds_and_keeps_float32_weights(tiny_dataset: str) -> None:
 
 def test_an_unknown_precision_is_one_line(tiny_dataset: str) -> None:
     config = PrefRecConfig().offline_data(input_=tiny_dataset).training(precision="half")
-    with pytest.raises(UserError, match="precision: unknown value 'half'; expected one of float32, bf16"):
+    with pytest.raises(UserError, match="precision: unknown value 'half'; expected one of bf16, float32"):
         config.validate()
