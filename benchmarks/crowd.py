@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import ray
 from scipy.stats import spearmanr
 
-from prefrec_ray import runtime
+from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.algorithm import on_each_learner
 from prefrec_ray.algorithms.diagnostics import reward_accuracy
@@ -136,13 +136,16 @@ def trained(dataset: PreparedDataset, teacher: str, scripted: str, seed: int, **
 def small_copy(source: str, folder: Path) -> PreparedDataset:
     """A data set that shares all files of `source` but the transitions, of which it has some: rewards need none."""
     folder.mkdir(parents=True)
-    for part in ("metadata.json", "items.parquet", "sessions", "requests", "preferences"):
+    for part in ("items.parquet", "sessions", "requests", "preferences"):
         os.symlink(os.path.join(os.path.abspath(source), part), folder / part)
     original = PreparedDataset.open(source)
     (folder / "transitions").mkdir()
-    rows = original.read(original.files("transitions")[0]).slice(0, 512)
+    rows = original.read(original.files("transitions")[0])
     for shard in range(8):
         write_table(rows.slice(64 * shard, 64), str(folder / "transitions" / f"part-{shard:05d}.parquet"))
+    metadata = original.metadata.model_dump(mode="json")
+    metadata["counts"]["train"]["transitions"] = 8 * 64
+    storage.write_json(str(folder / "metadata.json"), metadata)
     return PreparedDataset.open(str(folder))
 
 

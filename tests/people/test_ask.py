@@ -25,9 +25,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "pairs.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_pairs_are_different_allowed_and_of_their_split(
-    asked: Path, dataset: PreparedDataset, log: pd.DataFrame
-) -> None:
+def test_pairs_are_different_and_allowed(asked: Path, dataset: PreparedDataset, log: pd.DataFrame) -> None:
     pairs = lines(asked)
     split_of = {
         user: split
@@ -134,7 +132,7 @@ def test_same_seed_same_files(asked: Path, dataset: PreparedDataset, tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"count": 100_000}, ["different train pairs, expected 75000", "--count"]),
+        ({"count": 20_000, "pairing": "within_user"}, ["different train pairs, expected 15000", "--count"]),
         ({"length": 40}, ["0 of", "train users have more than 80 requests", "--length"]),
         ({"strategy": "disagreement", "rewards": ("x",)}, ["found 1 --reward, expected at least 2"]),
         ({"strategy": "disagreement", "rewards": ("x", "y"), "count": 4}, ["x: neither a run with a checkpoint"]),

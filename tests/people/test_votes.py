@@ -105,7 +105,7 @@ def line(**changes: Any) -> str:
             '[{"data": {}, "annotations": [{"completed_by": 1, "result": []}]}]',
             ["task 1: pair_id is missing"],
         ),
-        ("a.json", '[{"data": {"pair_id": 11}, "annotations": [{"result": []}]}]', ["task 1: annotator is missing"]),
+        ("a.json", '[{"data": {"pair_id": 11}, "annotations": [{}]}]', ["task 1: annotator is missing"]),
         ("a.xlsx", "x", ["expected a file .jsonl, .csv or .json", "found .xlsx"]),
     ],
 )
