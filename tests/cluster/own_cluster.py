@@ -1,0 +1,129 @@
+"""Three hosts of one's own with a cluster on them, launched by `ray up cluster/onprem.yaml`; a desk; an S3 server.
+
+The file's own commands are run on the desk, with its addresses, its user and its paths: that is where the hosts lie.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hosts import BIN, ROOT, Host, Network, serve_ssh
+
+HEAD, WORKERS, STORE, DESK = "10.0.0.1", ("10.0.0.2", "10.0.0.3"), "10.0.0.4", "10.0.0.5"
+URL = "http://127.0.0.1:8265"
+#: Bytes of a worker's object store, in place of a quarter of the machine's memory.
+OBJECTS = 150_000_000
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "~/.prefrec/token"}
+
+
+class OwnCluster:
+    """`folder`: an empty one, for the bucket `bucket` and logs. Nothing runs on the hosts before `up`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bucket = folder / "store" / "bucket"
+        self.bucket.mkdir(parents=True)
+        self.network = Network()
+        try:
+            self.head = self.network.add("head", HEAD)
+            self.workers = [self.network.add(f"worker{number}", ip) for number, ip in enumerate(WORKERS, 1)]
+            self.store = self.network.add("store", STORE, [folder])
+            self.desk = self.network.add("desk", DESK, [folder])
+            self._serve()
+            self._make_keys()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _serve(self) -> None:
+        tests = str(ROOT / "tests")
+        script = str(Path(__file__).with_name("store.py"))
+        self.server = self.store.start(
+            *(f"{BIN}/python", script, str(self.folder / "store"), STORE),
+            log=str(self.folder / "store.log"),
+            PYTHONPATH=tests,
+        )
+        lines = until(lambda: (self.folder / "store.log").read_text().splitlines(), 60)
+        self.access: dict[str, str] = json.loads(lines[0])
+
+    def _make_keys(self) -> None:
+        """The token and the wheel as the file says, a key for ssh, and who has it let in on the hosts."""
+        wheels = self.folder / "wheels"
+        build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(ROOT)]
+        subprocess.run(build, check=True)
+        script = r"""
+        set -e
+        mkdir -p ~/.prefrec ~/.ssh && (umask 077; openssl rand -hex 32 > ~/.prefrec/token)
+        cp "$1"/*.whl ~/.prefrec
+        ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
+        cat ~/.ssh/id_ed25519.pub
+        """
+        done = self.desk.run("bash", "-c", script, "bash", str(wheels))
+        assert done.returncode == 0, done.stdout
+        for host in (self.head, *self.workers):
+            serve_ssh(host, done.stdout.strip())
+
+    def up(self) -> None:
+        """`ray up`, and the tunnel to the dashboard."""
+        text = (ROOT / "cluster" / "onprem.yaml").read_text("utf-8")
+        quarter = """$(awk '/MemTotal/ {printf "%.0f", $2 * 1024 / 4}' /proc/meminfo)"""
+        assert text.count(quarter) == 1
+        (self.folder / "onprem.yaml").write_text(text.replace(quarter, str(OBJECTS)), "utf-8")
+        done = self.ask("ray", "up", "-y", str(self.folder / "onprem.yaml"))
+        assert done.returncode == 0, done.stdout
+        options = ["-o", "StrictHostKeyChecking=no", "-o", "ServerAliveInterval=5"]
+        tunnel = ["ssh", *options, "-N", "-L", "8265:127.0.0.1:8265", f"prefrec@{HEAD}"]
+        self.desk.start(*tunnel, log=str(self.folder / "tunnel.log"))
+
+    def down(self) -> None:
+        """`ray down`."""
+        done = self.ask("ray", "down", "-y", str(self.folder / "onprem.yaml"))
+        assert done.returncode == 0, done.stdout
+
+    def ask(self, *command: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+        """A command on the desk, by who has the token and access to the bucket."""
+        line = f"export RAY_AUTH_TOKEN_PATH=~/.prefrec/token; exec {shlex.join(command)}"
+        return self.desk.run("bash", "-c", line, timeout=timeout, RAY_AUTH_MODE="token", **self.access)
+
+    def begin(self, *command: str, log: str) -> subprocess.Popen[str]:
+        """As `ask`, but does not wait; the output goes to `folder`/`log`."""
+        line = f"export RAY_AUTH_TOKEN_PATH=~/.prefrec/token; exec {shlex.join(command)}"
+        path = str(self.folder / log)
+        return self.desk.start("bash", "-c", line, log=path, RAY_AUTH_MODE="token", **self.access)
+
+    def nodes(self) -> int:
+        """How many nodes the dashboard says are alive."""
+        script = (
+            "import json, os, urllib.request as r\n"
+            "token = open(os.path.expanduser('~/.prefrec/token')).read().strip()\n"
+            f"asked = r.Request('{URL}/nodes?view=summary', headers={{'Authorization': 'Bearer ' + token}})\n"
+            "shown = json.load(r.urlopen(asked, timeout=10))['data']['summary']\n"
+            "print(sum(node.get('raylet', {}).get('state') == 'ALIVE' for node in shown))\n"
+        )
+        done = self.desk.run("python", "-c", script)
+        return int(done.stdout) if done.returncode == 0 else 0
+
+    def stop(self) -> None:
+        """Ends the hosts."""
+        self.network.stop()
+
+
+def submit(command: str, config: str, *arguments: str, access: Sequence[str]) -> list[str]:
+    """The line of `prefrec submit`; `access`: names of variables that go with it."""
+    env = [text for name in access for text in ("--env", name)]
+    return ["prefrec", "submit", config, "--address", URL, "--command", command, *env, *arguments]
+
+
+def until(look: Callable[[], object], seconds: float) -> object:
+    """What `look` finds, once it is true; AssertionError after so many seconds."""
+    ends = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < ends, f"{look} found nothing in {seconds:.0f} s"
+        time.sleep(0.5)
+    return found
