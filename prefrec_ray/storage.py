@@ -70,9 +70,17 @@ def list_folders(uri: str) -> list[str]:
 
 
 def make_folder(uri: str) -> None:
-    """Creates the folder and its parents; nothing happens where it exists, or where a store has no folders."""
+    """Creates the folder and its parents; nothing happens where it exists, or where a store has no folders.
+
+    Raises `UserError` where that is not allowed, or there is no such bucket.
+    """
     system, path = filesystem(uri)
-    system.create_dir(path, recursive=True)
+    try:
+        system.create_dir(path, recursive=True)
+    except OSError as error:
+        raise UserError(
+            f"{uri}: cannot be written ({str(error).splitlines()[0]}); expected a folder to write to"
+        ) from error
 
 
 def remove(uri: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from pyarrow import fs
 
@@ -34,6 +35,15 @@ def move_objects(system: fs.FileSystem, source: str, target: str, last: str) -> 
     system.delete_dir(source)
 
 
+class _S3(fs.S3FileSystem):
+    """Where it is unpickled, on a worker of Ray or of Tune, it is opened anew: by that process's own environment."""
+
+    bucket: str
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return _s3, (self.bucket,)
+
+
 def _s3(bucket: str) -> fs.FileSystem:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -42,9 +52,11 @@ def _s3(bucket: str) -> fs.FileSystem:
         os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
     if region is None:
         region = "us-east-1" if endpoint else fs.resolve_s3_region(bucket)
-    return fs.S3FileSystem(
+    system = _S3(
         region=region,
         endpoint_override=endpoint,
         scheme="http" if endpoint and endpoint.startswith("http://") else "https",
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
     )
+    system.bucket = bucket
+    return system

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -69,6 +70,23 @@ def test_texts_folders_and_listings(bucket: Path) -> None:
     assert not storage.exists("s3://bucket/a")
     with pytest.raises(UserError, match="AWS_ENDPOINT_URL"):
         storage.filesystem("s3://bucket/a?endpoint_override=localhost")
+
+
+def test_a_store_is_opened_anew_where_it_is_sent(bucket: Path) -> None:
+    """A worker that never opened one itself writes as it should: what `_s3` sets is in the environment of its own."""
+    sent = pickle.dumps(storage.filesystem("s3://bucket/x")[0])
+    script = (
+        "import pickle, sys\n"
+        "with pickle.load(sys.stdin.buffer).open_output_stream('bucket/sent') as stream: stream.write(b'here')"
+    )
+    plain = {name: value for name, value in os.environ.items() if name != "AWS_REQUEST_CHECKSUM_CALCULATION"}
+    subprocess.run([sys.executable, "-c", script], input=sent, env=plain, check=True)
+    assert (bucket / "sent").read_bytes() == b"here"
+
+
+def test_a_store_that_cannot_be_written_is_one_line(server: Proxy) -> None:
+    with pytest.raises(UserError, match="s3://nobody/x: cannot be written"):
+        storage.make_folder("s3://nobody/x")
 
 
 def test_a_folder_is_published_by_its_last_file(bucket: Path) -> None:
