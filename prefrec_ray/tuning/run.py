@@ -27,6 +27,8 @@ from prefrec_ray.tuning.validation import Judge
 
 #: Seconds between two states of the sweep on disk: what a kill can cost beside the trials' own checkpoints.
 STATE_EVERY = "2"
+#: How often a trial is started again, from its last checkpoint, when it or the node under it dies.
+MAX_FAILURES = 3
 
 
 def sweep(
@@ -160,6 +162,7 @@ def _tuner(settings: TuneSettings, trainable: Any, output: str, resume: bool) ->
             storage_filesystem=system,
             callbacks=callbacks,
             verbose=0,
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=settings.keep_checkpoints,
                 checkpoint_frequency=settings.checkpoint_every,
