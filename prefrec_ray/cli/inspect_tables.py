@@ -91,11 +91,12 @@ def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> I
 def teacher_tables(found: Sequence[Diagnosis], present: Sequence[str], runs: Sequence[Run]) -> Iterator[RenderableType]:
     """One row a task and teacher; then the reward models of `runs`."""
     table = _table(*HEAD)
-    for d, cells in zip(found, rows(found), strict=True):
-        table.add_row(*cells, style="bold" if d.teacher in present else "")
+    for d, (teacher, *cells) in zip(found, rows(found), strict=True):
+        known = d.teacher in present
+        table.add_row(f"{teacher} *" if known else teacher, *cells, style="bold" if known else "")
     yield ""
     yield table
-    yield Text(f"{EXPLANATION} Bold: teachers of this data set.", style="dim")
+    yield Text(f"*: teachers of this data set. {EXPLANATION}", style="dim")
     if runs:
         rewards = _table("run", "task", "held-out accuracy within users", "across users")
         for run in runs:

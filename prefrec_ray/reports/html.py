@@ -28,7 +28,7 @@ tr.policy td.keys:first-child { font-weight: 400; color: var(--grey); font-size:
 tr.policy td.keys:first-child::first-line { font-weight: 600; color: var(--blue); font-size: .9rem; }
 figure { margin: 0; } img { width: 100%; max-width: 620px; height: auto; display: block; }
 figcaption { color: var(--grey); font-size: .85rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } .scroll + p { margin-top: 1rem; }
 .scroll td:first-child, .scroll th:first-child { position: sticky; left: 0; background: #fff; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; min-width: 50%; }
 th, td { padding: .3rem .7rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }

@@ -17,7 +17,7 @@ EXPLANATION = (
     "share of the labels (without ties) that a rule gets right which counts visits, or knows the user, and sees no "
     "action. A label that the number of visits predicts says nothing about actions."
 )
-HEAD = ("task", "teacher", "ties", "between users", "visits alone", "user alone")
+HEAD = ("teacher", "task", "ties", "between users", "visits alone", "user alone")
 
 
 def teachers_section(runs: Sequence[Run]) -> str:
@@ -36,19 +36,20 @@ def teachers_section(runs: Sequence[Run]) -> str:
         parts += [
             html.paragraph(uri, "note") if len(uris) > 1 else "",
             html.table(HEAD, rows(found), classes),
-            html.table(["run", "held-out accuracy within users", "across users"], [_reward(run) for run in mine]),
+            html.paragraph("What the runs' rewards get right of held-out labels, in the end:", "note"),
+            html.table(["run", "within users", "across users"], [_reward(run) for run in mine]),
         ]
     if not parts:
         return ""
-    return html.section("Teachers", html.paragraph(f"{EXPLANATION} Blue: what runs learned from.", "note"), *parts)
+    return html.section("Teachers", html.paragraph(f"{EXPLANATION} Blue: whom runs learned from.", "note"), *parts)
 
 
 def rows(found: Sequence[Diagnosis]) -> list[list[str]]:
     """The cells of each diagnosis, under `HEAD`."""
     return [
         [
-            d.task,
             d.teacher,
+            d.task,
             share(d.ties),
             share(d.between_users),
             "–" if d.visits is None else f"{share(d.visits)} ({'more' if d.prefers_more else 'fewer'})",

@@ -54,10 +54,10 @@ def test_labels_and_reward_models_stand_side_by_side(runs: Path, dataset: Path) 
     cells = Page(section).texts["td"]
     teachers = ["any_users_sum", "any_users_mean", "within_user_sum", "within_user_mean"]
     assert cells[:24] == [
-        *("frequency", teachers[0], "0%", "100%", "50% (more)", "100%"),
-        *("frequency", teachers[1], "0%", "100%", "50% (more)", "100%"),
-        *("frequency", teachers[2], "100%", "100%", "–", "–"),
-        *("frequency", teachers[3], "100%", "100%", "–", "–"),
+        *(teachers[0], "frequency", "0%", "100%", "50% (more)", "100%"),
+        *(teachers[1], "frequency", "0%", "100%", "50% (more)", "100%"),
+        *(teachers[2], "frequency", "100%", "100%", "–", "–"),
+        *(teachers[3], "frequency", "100%", "100%", "–", "–"),
     ]
     assert section.count('class="policy"') == 2
     models = []
