@@ -1,6 +1,6 @@
 """A crowd of annotators with known reliabilities: is the truth recovered, and does a reward model learn as well?
 
-`python -m benchmarks.crowd DATASET WORK` takes a data set that `prefrec prepare` made from the simulator's logs. Its
+`python -m benchmarks.crowd DATASET WORK OUTPUT.json` takes a data set that was prepared from a simulated log. Its
 scripted teacher `within_user_mean` is the truth: 20 simulated annotators judge 5,000 of its pairs, their answers go
 through `prefrec import-labels`, and reward models trained on the aggregated labels are measured on the data set's own
 held-out labels, beside models trained on the truth.
@@ -36,6 +36,13 @@ ANNOTATORS, PAIRS, VOTES, SEEDS = 20, 5_000, 5, 3
 LOWEST, HIGHEST = 0.55, 0.95
 SKIPPED = 0.03
 WORDS = np.array(["first", "tie", "second"])
+#: Of the reward models: networks and batches as in docs/results/simulator.md, three epochs.
+SETTINGS = {
+    "task": TASK,
+    "hidden_sizes": (128, 128, 128),
+    "preference_batch_size": 16,
+    "train_batch_size_per_learner": 64,
+}
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,10 @@ def quality(crowd: Crowd, truth: np.ndarray, label: np.ndarray, summary: dict[st
     found = {row["annotator"]: 1 - row["disagreement"] for row in summary["annotators"]}
     agreement = [found[name(a)] for a in range(len(crowd.reliability))]
     return {
-        "mean annotator": float(np.mean(each)),
-        "best annotator": float(np.max(each)),
-        "labels": float((np.sign(label - 0.5) == np.sign(truth - 0.5))[decided].mean()),
-        "rank correlation": float(spearmanr(agreement, crowd.reliability).statistic),
+        "mean_annotator": float(np.mean(each)),
+        "best_annotator": float(np.max(each)),
+        "aggregated": float((np.sign(label - 0.5) == np.sign(truth - 0.5))[decided].mean()),
+        "rank_correlation": float(spearmanr(agreement, crowd.reliability).statistic),
         "alpha": float(summary["krippendorff_alpha"]),
     }
 
@@ -118,17 +125,19 @@ def imported(dataset: PreparedDataset, teacher: str, pairs: pa.Table) -> np.ndar
     return np.where(place.is_valid().to_numpy(zero_copy_only=False), label, 0.5)
 
 
-def trained(dataset: PreparedDataset, teacher: str, scripted: str, seed: int, **settings: Any) -> float:
-    """Accuracy within users, on the held-out labels of `scripted`, of a reward model trained on `teacher`."""
+def trained(dataset: PreparedDataset, teacher: str, scripted: str, seed: int, **settings: Any) -> list[float]:
+    """Accuracy within users, on the held-out labels of `scripted`, of a reward model trained on `teacher`, by epoch."""
     config = PrefRecConfig().offline_data(input_=dataset.uri).debugging(seed=seed)
     algorithm = config.training(teachers=(teacher,), **settings).build_algo()
     columns = algorithm.config.reward_columns(dataset.state)
     held_out = load_buffer(dataset.uri, algorithm.config.task, "validation", [scripted], columns)
+    look = [lambda learner: reward_accuracy(learner.net, ray.get(held_out))]
+    found = []
     try:
         while algorithm.offline_data.schedule.at(algorithm.iteration).phase == "pretrain":
             algorithm.train()
-        look = [lambda learner: reward_accuracy(learner.net, ray.get(held_out))]
-        return on_each_learner(algorithm.learner_group, look)[0]["reward/accuracy_within_user"]
+            found.append(on_each_learner(algorithm.learner_group, look)[0]["reward/accuracy_within_user"])
+        return found
     finally:
         algorithm.stop()
 
@@ -149,8 +158,8 @@ def small_copy(source: str, folder: Path) -> PreparedDataset:
     return PreparedDataset.open(str(folder))
 
 
-def main(source: str, work: str) -> None:
-    """Prints one row a teacher."""
+def main(source: str, work: str, output: str) -> None:
+    """Writes what was found to the JSON file `output`, and prints it."""
     runtime.start_ray(num_cpus=2)
     dataset = small_copy(source, Path(work) / "dataset")
     pairs, truth = true_pairs(dataset, TASK, TRUTH, PAIRS)
@@ -159,19 +168,16 @@ def main(source: str, work: str) -> None:
     questions, said = ask(dataset, pairs, crowd, Path(work) / "crowd")
     _, exactly = ask(dataset, pairs, one, Path(work) / "truth")
     import_labels(exactly, questions, dataset.uri, "truth", "mean", False, lambda *_: None)
-    teachers = {"truth": {}}
+    found: dict[str, dict[str, Any]] = {"truth": {}}
     for way in ("majority", "mean", "dawid-skene"):
         summary = import_labels(said, questions, dataset.uri, way, way, False, lambda *_: None)
-        teachers[way] = quality(crowd, truth, imported(dataset, way, pairs), summary)
-        print(way, {key: round(value, 4) for key, value in teachers[way].items()}, flush=True)
-    settings = {"task": TASK, "hidden_sizes": (128, 128, 128), "train_batch_size_per_learner": 64}
-    for teacher in teachers:
+        found[way] = quality(crowd, truth, imported(dataset, way, pairs), summary)
+    for teacher, about in found.items():
         begin = time.perf_counter()
-        accuracy = [trained(dataset, teacher, TRUTH, seed, **settings) for seed in range(SEEDS)]
-        print(
-            teacher, np.round(accuracy, 4), round(float(np.mean(accuracy)), 4), f"{time.perf_counter() - begin:.0f} s"
-        )
-        sys.stdout.flush()
+        about["accuracy"] = [trained(dataset, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
+        about["seconds"] = time.perf_counter() - begin
+        print(teacher, json.dumps(about), flush=True)
+    Path(output).write_text(json.dumps({"settings": SETTINGS, "labels": found}, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

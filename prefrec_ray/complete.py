@@ -21,10 +21,7 @@ def check_complete(dataset: PreparedDataset) -> None:
     and where the metadata contradicts itself.
     """
     about, metadata = dataset.path("metadata.json"), dataset.metadata
-    try:
-        widths = {dataset.state.width, len(dataset.normaliser.mean), len(dataset.normaliser.std), metadata.state_dim}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{about}: state or normaliser is damaged ({error}); {_AGAIN}") from error
+    widths = {dataset.state.width, len(dataset.normaliser.mean), len(dataset.normaliser.std), metadata.state_dim}
     if len(widths) > 1:
         raise UserError(
             f"{about}: state_dim {metadata.state_dim}; expected the width of state and normaliser; {_AGAIN}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
@@ -18,6 +20,8 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.settings import Settings, parse
 
 SCHEMA_VERSION = 1
+
+Described = TypeVar("Described")
 
 
 class Metadata(Settings):
@@ -42,7 +46,7 @@ class Metadata(Settings):
     has_reward: bool = False
     given_sessions: bool = False
     world: dict[str, Any] | None = None
-    dropped: dict[str, int] = {}
+    dropped: dict[str, int] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,12 +104,19 @@ class PreparedDataset:
     @cached_property
     def state(self) -> StateDefinition:
         """What the columns of a state are."""
-        return StateDefinition.from_dict(self.metadata.state)
+        return self._described("state", StateDefinition.from_dict)
 
     @cached_property
     def normaliser(self) -> Normaliser:
         """How a state was scaled."""
-        return Normaliser.from_dict(self.metadata.normaliser)
+        return self._described("normaliser", Normaliser.from_dict)
+
+    def _described(self, key: str, read: Callable[[dict[str, Any]], Described]) -> Described:
+        try:
+            return read(getattr(self.metadata, key))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            where = self.path("metadata.json")
+            raise UserError(f"{where}: {key} is damaged ({error!r}); make it again by `prefrec prepare`") from error
 
 
 def _check_finite(column: pa.ChunkedArray, name: str, file: str) -> None:

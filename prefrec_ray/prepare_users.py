@@ -95,9 +95,14 @@ def split_by_user(
     )
     written = interactions.groupby("bucket", num_partitions=partitions).map_groups(write, batch_format="pyarrow")
     parts = []
-    for batch in written.iter_batches(batch_size=None, batch_format="pyarrow"):
-        parts.append(batch)
-        progress("read", sum(part["requests"].to_numpy().sum() for part in parts), 0)
+    try:
+        for batch in written.iter_batches(batch_size=None, batch_format="pyarrow"):
+            parts.append(batch)
+            progress("read", sum(part["requests"].to_numpy().sum() for part in parts), 0)
+    except pa.ArrowInvalid:
+        # Ray Data cannot bring together what is nothing: all rows may be bad.
+        if parts or not side.reasons():
+            raise
     side.check()
     parts = [part for part in parts if part.num_rows]
     if not parts:

@@ -9,7 +9,6 @@ import typer
 from prefrec_ray.cli.console import Dataset, console, made
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.errors import UserError
-from prefrec_ray.settings import nearest
 
 
 def command(
@@ -35,6 +34,7 @@ def command(
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.people.ask import STRATEGIES, write_pairs
     from prefrec_ray.preferences.segments import PAIRINGS
+    from prefrec_ray.settings import nearest
 
     for option, value, valid in (("pairing", pairing, list(PAIRINGS)), ("strategy", strategy, list(STRATEGIES))):
         if value not in valid:

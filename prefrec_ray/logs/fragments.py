@@ -234,11 +234,17 @@ def _row_groups(file: str) -> list[int]:
 
 
 def _guess_rows(file: str, form: CsvFormat) -> int:
-    """Rows of a CSV file, by those of its first block; 0 for a header alone."""
+    """Rows of a CSV file, by those of its first block, good or bad; 0 for a header alone."""
+    bad: list[csv.InvalidRow] = []
+
+    def skip(line: csv.InvalidRow) -> str:
+        bad.append(line)
+        return "skip"
+
     system, path = storage.filesystem(file)
     size = system.get_file_info(path).size
-    with _readable(file), system.open_input_stream(path) as stream, form.open(stream, file, _ignore) as reader:
-        rows = next((batch.num_rows for batch in reader), 0)
+    with _readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skip) as reader:
+        rows = next((batch.num_rows for batch in reader), 0) + len(bad)
     return rows * max(1, size // _BLOCK_BYTES)
 
 

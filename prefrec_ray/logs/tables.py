@@ -94,7 +94,7 @@ def _unique_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: 
 
 def _within(values: np.ndarray, place: Place, name: str) -> np.ndarray:
     """`values` [n] or [n, d], all within [-1, 1]."""
-    size = np.abs(values.reshape(len(values), -1))
+    size = np.abs(values if values.ndim == 2 else values[:, None])
 
     def found(row: int) -> str:
         return f"found {values.reshape(size.shape)[row][size[row].argmax()]}"

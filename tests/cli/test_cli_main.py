@@ -8,7 +8,10 @@ from prefrec_ray.cli import config
 from prefrec_ray.cli.main import app, run
 from prefrec_ray.errors import UserError
 
-COMMANDS = ["simulate", "prepare", "train", "tune", "export", "evaluate", "report", "validate", "quickstart"]
+COMMANDS = [
+    *("quickstart", "simulate", "inspect", "prepare", "pairs", "import-labels", "train", "tune", "export", "evaluate"),
+    *("report", "validate", "submit", "doctor"),
+]
 
 
 def test_every_command_is_there() -> None:
