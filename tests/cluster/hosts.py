@@ -51,7 +51,7 @@ class Host:
             "HOME": HOME,
             "USER": "prefrec",
             "LANG": "C.UTF-8",
-            "OMP_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "2",  # what `nproc` says, on a machine of any size
         }
         arguments = [name, address or "127.0.0.1", VENV, sys.base_prefix, str(ROOT), *map(str, outside)]
         kinds = ("--net", "--pid", "--mount", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc")

@@ -12,14 +12,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from hosts import BIN, ROOT, Host, Network, serve_ssh
+from hosts import BIN, ROOT, Network, serve_ssh
 
 HEAD, WORKERS, STORE, DESK = "10.0.0.1", ("10.0.0.2", "10.0.0.3"), "10.0.0.4", "10.0.0.5"
 URL = "http://127.0.0.1:8265"
 #: Bytes of a worker's object store, in place of a quarter of the machine's memory.
 OBJECTS = 150_000_000
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "~/.prefrec/token"}
+
+Found = TypeVar("Found")
 
 
 class OwnCluster:
@@ -49,8 +51,15 @@ class OwnCluster:
             log=str(self.folder / "store.log"),
             PYTHONPATH=tests,
         )
-        lines = until(lambda: (self.folder / "store.log").read_text().splitlines(), 60)
-        self.access: dict[str, str] = json.loads(lines[0])
+        until(self._store_says, 60)
+        self.access: dict[str, str] = json.loads(self._store_says()[0])
+
+    def _store_says(self) -> list[str]:
+        return (self.folder / "store.log").read_text().splitlines()
+
+    def refused(self) -> int:
+        """How many requests the store has answered with 503."""
+        return int(self._store_says()[-1]) if len(self._store_says()) > 1 else 0
 
     def _make_keys(self) -> None:
         """The token and the wheel as the file says, a key for ssh, and who has it let in on the hosts."""
@@ -120,7 +129,7 @@ def submit(command: str, config: str, *arguments: str, access: Sequence[str]) ->
     return ["prefrec", "submit", config, "--address", URL, "--command", command, *env, *arguments]
 
 
-def until(look: Callable[[], object], seconds: float) -> object:
+def until(look: Callable[[], Found], seconds: float) -> Found:
     """What `look` finds, once it is true; AssertionError after so many seconds."""
     ends = time.monotonic() + seconds
     while not (found := look()):

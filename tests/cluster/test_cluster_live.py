@@ -1,4 +1,4 @@
-"""Jobs and checks on a real cluster with a token: a head without CPUs, a worker for data, a worker for learners."""
+"""Jobs and checks on a real cluster with a token: a head without CPUs, and a worker."""
 
 import os
 import signal
@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
-from local_cluster import TOKEN, LocalCluster, environment, prefrec
+from local_cluster import TOKEN, LocalCluster, environment, prefrec, soon
 
 from prefrec_ray.cluster import head, job
 
-LOGS = {"simulate": {"users": 24, "requests_per_user": 30, "items": 40}}
+pytestmark = pytest.mark.timeout(600)  # a Ray that starts on a busy machine takes minutes
+
+LOGS = {"simulate": {"users": 24, "requests": 30}}
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +26,9 @@ def cluster() -> Iterator[LocalCluster]:
     os.environ["RAY_AUTH_TOKEN"] = TOKEN
     running = LocalCluster()
     try:
-        running.add(2, '{"data": 2}')
-        running.add(0, '{"train": 1}')
-        running.wait(nodes=3)
+        running.wait(nodes=1)
+        running.add(2, '{"data": 2, "train": 1}')
+        running.wait(nodes=2)
         yield running
     finally:
         running.stop()
@@ -53,8 +55,8 @@ def test_a_cluster_that_is_ready(cluster: LocalCluster, config: Path, tmp_path: 
         *("token", "nodes", "versions", "clocks", "head", "storage", "shared memory", "spilling"),
         *("resources", "resources"),
     ]
-    assert "3 of 3 answer" in lines[1]
-    assert f"{tmp_path}/runs: written and read by 3 nodes" in done.stdout
+    assert "2 of 2 answer" in lines[1]
+    assert f"{tmp_path}/runs: written and read by 2 nodes" in done.stdout
     assert list((tmp_path / "runs").iterdir()) == []
 
 
@@ -62,7 +64,7 @@ def test_a_cluster_that_is_not(cluster: LocalCluster, config: Path) -> None:
     config.write_text("tune: {resources: {cpus: 3, gpus: 1}}\n")
     started = time.monotonic()
     done = prefrec("doctor", "--address", cluster.address, "--storage", "/proc/runs", "--config", str(config))
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < soon(60)
     assert done.returncode == 2, done.stdout + done.stderr
     crosses = [line for line in done.stdout.splitlines() if line.startswith("✗ ")]
     assert len(crosses) == 2
@@ -77,7 +79,7 @@ def test_who_has_no_token_gets_nowhere(cluster: LocalCluster, config: Path, toke
     for arguments in (["doctor"], ["submit", str(config), "--command", "simulate", "--output", "/nonexistent/logs"]):
         started = time.monotonic()
         done = prefrec(*arguments, "--address", cluster.address, token=token)
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < soon(30)
         assert done.returncode == 2
         (error,) = done.stderr.splitlines()
         assert line in error
@@ -112,7 +114,7 @@ def test_a_job_is_followed_to_its_end(cluster: LocalCluster, config: Path, tmp_p
 
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(cluster: LocalCluster, config: Path, tmp_path: Path) -> None:
-    config.write_text(yaml.safe_dump({"simulate": {**LOGS["simulate"], "users": 200_000, "requests_per_user": 1_000}}))
+    config.write_text(yaml.safe_dump({"simulate": {**LOGS["simulate"], "users": 200_000, "requests": 1_000}}))
     arguments = ["--address", cluster.address, "--command", "simulate", "--output", str(tmp_path / "big")]
     process = subprocess.Popen(
         [sys.executable, "-m", "prefrec_ray.cli.main", "submit", str(config), *arguments],
@@ -125,7 +127,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(cluster: LocalCluster, conf
     number = process.stdout.readline().split()[1].rstrip(":")
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=soon(30))
     assert process.returncode == 130
     assert f"ray job logs --follow {number} --address {cluster.address}" in out
     assert f"ray job stop {number} --address {cluster.address}" in out

@@ -1,0 +1,220 @@
+"""A cluster of three hosts, launched over ssh, on which things die: every sweep ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hosts
+import numpy as np
+import pytest
+import yaml
+from hosts import ROOT
+from own_cluster import OBJECTS, URL, OwnCluster, submit, until
+from s3_server import RCLONE
+
+from prefrec_ray.tuning.results import CLOCK
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+SECTIONS: dict[str, Any] = {
+    "simulate": {"users": 60, "requests": 60, "items": 40, "shards": 2},
+    "prepare": {
+        "source": {"kind": "simulator", "path": "s3://bucket/logs"},
+        "train_fraction": 0.6,
+        "validation_fraction": 0.2,
+        "partitions": 2,
+        "preferences": {"pairs": 64, "validation_pairs": 32, "length": 10, "min_requests": 20},
+    },
+    # Three trials fill the workers' four CPUs: one is its own learner, one has a process for it, one has no reward.
+    "tune": {
+        "method": ["PrefRec", "IL"],
+        "task": "depth",
+        "dataset": "s3://bucket/data",
+        "search": {"num_learners": {"grid": [0, 1], "methods": ["PrefRec"]}},
+        "base": {
+            "hidden_sizes": [8, 8],
+            "train_batch_size_per_learner": 64,
+            "preference_batch_size": 16,
+            "pretrain_epochs": 1,
+            "num_epochs": 4,
+            "updates_per_iteration": 10,
+        },
+        "checkpoint_every": 2,
+    },
+}
+#: How Ray names the processes of a trial, and of a learner of its own.
+TRIAL, LEARNER = "ray::ResourceTrainable", "ray::_WrappedExecutable"
+#: Seconds for a sweep to end after a fault.
+PATIENCE = 600.0
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
+    """The cluster with a data set on its store; `ray down` leaves no process of Ray on the head."""
+    why_not = "rclone is not installed" if RCLONE is None else hosts.missing()
+    if why_not is not None:
+        pytest.skip(f"cannot make hosts: {why_not}")
+    running = OwnCluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        (running.folder / "my.yaml").write_text(yaml.safe_dump(SECTIONS))
+        running.up()
+        until(lambda: running.nodes() == 3, 400)
+        for command, output in (("simulate", "s3://bucket/logs"), ("prepare", "s3://bucket/data")):
+            done = running.ask(*line(running, command, "--output", output))
+            assert done.returncode == 0, done.stdout
+        yield running
+        running.down()
+        assert running.head.processes("raylet|gcs_server") == []
+    finally:
+        running.stop()
+
+
+def line(cluster: OwnCluster, command: str, *arguments: str) -> list[str]:
+    return submit(command, str(cluster.folder / "my.yaml"), *arguments, access=list(cluster.access))
+
+
+class Sweep:
+    """A sweep that runs on the cluster, and what it has left on the store."""
+
+    def __init__(self, cluster: OwnCluster, name: str) -> None:
+        self.cluster, self.name = cluster, name
+        self.folder = cluster.bucket / "runs" / name
+        self.process: subprocess.Popen[str]
+
+    def start(self, *more: str) -> None:
+        """Submits it; returns when trials have left checkpoints and none has ended."""
+        self.go(*more)
+        until(lambda: len(list(self.folder.glob("*/checkpoint_*"))) >= 2 or self.process.poll() is not None, PATIENCE)
+        assert self.process.poll() is None, self.log()
+
+    def go(self, *more: str) -> None:
+        output = ("--output", f"s3://bucket/runs/{self.name}")
+        self.process = self.cluster.begin(*line(self.cluster, "tune", *output, *more), log=f"{self.name}.log")
+
+    def end(self) -> int:
+        """Waits; the exit status."""
+        return self.process.wait(PATIENCE)
+
+    def log(self) -> str:
+        return (self.cluster.folder / f"{self.name}.log").read_text()
+
+    def results(self) -> dict[str, Any]:
+        """The table, the rows of each trial's curves, the weights; without the columns that hold times."""
+
+        def rows(file: Path) -> list[dict[str, str]]:
+            with file.open() as stream:
+                return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(stream)]
+
+        table = rows(self.folder / "trials.csv")
+        names = [row["trial"] for row in table]
+        actors = {name: np.load(self.folder / "policies" / name / "actor.npz") for name in names}
+        return {
+            "table": table,
+            "curves": {name: rows(self.folder / name / "progress.csv") for name in names},
+            "weights": {name: {key: actor[key].tolist() for key in actor.files} for name, actor in actors.items()},
+        }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: OwnCluster) -> dict[str, Any]:
+    sweep = Sweep(cluster, "undisturbed")
+    sweep.start()
+    assert sweep.end() == 0, sweep.log()
+    found = sweep.results()
+    assert [row["status"] for row in found["table"]] == ["finished"] * 3
+    for curve in found["curves"].values():
+        assert [int(row["training_iteration"]) for row in curve] == list(range(1, len(curve) + 1))
+    return found
+
+
+def test_all_hosts_are_ready(cluster: OwnCluster) -> None:
+    access = [text for name in cluster.access for text in ("--env", name)]
+    config = str(cluster.folder / "my.yaml")
+    done = cluster.ask(
+        "prefrec", "doctor", "--address", URL, "--storage", "s3://bucket/runs", "--config", config, *access
+    )
+    assert done.returncode == 0, done.stdout
+    assert "3 of 3 answer" in done.stdout
+    assert "s3://bucket/runs: written and read by 3 nodes" in done.stdout
+
+
+def lose_a_node(cluster: OwnCluster, sweep: Sweep) -> None:
+    """A worker's raylet is killed, and its trials with it; the autoscaler starts the node again over ssh."""
+    busy = until(lambda: [worker for worker in cluster.workers if worker.processes(TRIAL)], 60)
+    assert busy[0].kill("/raylet/raylet ") == 1
+
+
+def lose_a_trial(cluster: OwnCluster, sweep: Sweep) -> None:
+    """The processes of the trials on one worker are killed."""
+    assert until(lambda: next(filter(None, (worker.kill(TRIAL) for worker in cluster.workers)), 0), 60)
+
+
+def lose_a_learner(cluster: OwnCluster, sweep: Sweep) -> None:
+    """The one trial that has a learner of its own loses it."""
+    assert until(lambda: sum(worker.kill(LEARNER) for worker in cluster.workers), PATIENCE) == 1
+
+
+def lose_the_link(cluster: OwnCluster, sweep: Sweep) -> None:
+    """A worker's cable is out for 30 s."""
+    cluster.network.plug(cluster.workers[1], there=False)
+    time.sleep(30)
+    cluster.network.plug(cluster.workers[1], there=True)
+    assert sweep.process.poll() is None
+
+
+def fill_the_object_stores(cluster: OwnCluster, sweep: Sweep) -> None:
+    """Another job puts twice as much into each worker's object store as it holds: it spills to disk."""
+    script = ["python", "fill_stores.py", str(2 * OBJECTS), "/var/tmp/prefrec-spill"]
+    job = ["ray", "job", "submit", "--address", URL, "--working-dir", str(ROOT / "tests" / "cluster"), "--", *script]
+    done = cluster.ask(*job)
+    assert done.returncode == 0, done.stdout
+    spilled = [int(number) for number in re.findall(r"^spilled (\d+)", done.stdout, re.MULTILINE)]
+    assert len(spilled) == 2
+    assert min(spilled) >= OBJECTS / 2
+
+
+def lose_the_store(cluster: OwnCluster, sweep: Sweep) -> None:
+    """The S3 server answers 503 for 20 s."""
+    (server,) = cluster.store.processes(r"python \S*store\.py")
+    cluster.store.run("kill", "-USR1", str(server))
+    assert int(until(cluster.refused, 30)) > 0
+
+
+#: Those marked slow are run by hand: each takes as long as a sweep.
+FAULTS = [
+    lose_a_node,
+    pytest.param(lose_a_trial, marks=pytest.mark.slow),
+    pytest.param(lose_a_learner, marks=pytest.mark.slow),
+    pytest.param(lose_the_link, marks=pytest.mark.slow),
+    pytest.param(lose_the_store, marks=pytest.mark.slow),
+    pytest.param(fill_the_object_stores, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_sweep_survives(
+    cluster: OwnCluster, undisturbed: dict[str, Any], fault: Callable[[OwnCluster, Sweep], None]
+) -> None:
+    until(lambda: cluster.nodes() == 3, 400)
+    sweep = Sweep(cluster, fault.__name__)
+    sweep.start()
+    fault(cluster, sweep)
+    assert sweep.end() == 0, sweep.log()
+    assert sweep.results() == undisturbed
+
+
+def test_a_sweep_whose_driver_was_killed_is_resumed(cluster: OwnCluster, undisturbed: dict[str, Any]) -> None:
+    sweep = Sweep(cluster, "driver")
+    sweep.start()
+    assert cluster.head.kill("prefrec_ray.cli.main tune") >= 1
+    assert sweep.end() != 0
+    assert not (sweep.folder / "trials.csv").exists()
+    sweep.go("--", "--resume")
+    assert sweep.end() == 0, sweep.log()
+    assert sweep.results() == undisturbed
