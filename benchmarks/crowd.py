@@ -28,11 +28,13 @@ from prefrec_ray.algorithms.algorithm import on_each_learner
 from prefrec_ray.algorithms.diagnostics import reward_accuracy
 from prefrec_ray.algorithms.preferences import load_buffer
 from prefrec_ray.dataset import PreparedDataset, write_table
+from prefrec_ray.people.aggregate import AGGREGATES
 from prefrec_ray.people.pairs import IDENTITY, pair_ids
 from prefrec_ray.people.store import import_labels
 
 TASK, TRUTH = "frequency", "within_user_mean"
-ANNOTATORS, PAIRS, VOTES, SEEDS = 20, 5_000, 5, 3
+ANNOTATORS, PAIRS, SEEDS = 20, 5_000, 5
+VOTES = (5, 20)  # a pair
 LOWEST, HIGHEST = 0.55, 0.95
 SKIPPED = 0.03
 WORDS = np.array(["first", "tie", "second"])
@@ -163,21 +165,27 @@ def main(source: str, work: str, output: str) -> None:
     runtime.start_ray(num_cpus=2)
     dataset = small_copy(source, Path(work) / "dataset")
     pairs, truth = true_pairs(dataset, TASK, TRUTH, PAIRS)
-    crowd = answers(truth, ANNOTATORS, VOTES, seed=0)
-    one = Crowd(np.arange(len(truth)), np.zeros(len(truth), int), WORDS[(2 * truth).astype(int)], np.ones(1))
-    questions, said = ask(dataset, pairs, crowd, Path(work) / "crowd")
-    _, exactly = ask(dataset, pairs, one, Path(work) / "truth")
-    import_labels(exactly, questions, dataset.uri, "truth", "mean", False, lambda *_: None)
+    exact = Crowd(np.arange(len(truth)), np.zeros(len(truth), int), WORDS[(2 * truth).astype(int)], np.ones(1))
+    questions, said = ask(dataset, pairs, exact, Path(work) / "truth")
+    import_labels(said, questions, dataset.uri, "truth", "mean", False, quiet)
     found: dict[str, dict[str, Any]] = {"truth": {}}
-    for way in ("majority", "mean", "dawid-skene"):
-        summary = import_labels(said, questions, dataset.uri, way, way, False, lambda *_: None)
-        found[way] = quality(crowd, truth, imported(dataset, way, pairs), summary)
+    for votes in VOTES:
+        crowd = answers(truth, ANNOTATORS, votes, seed=0)
+        questions, said = ask(dataset, pairs, crowd, Path(work) / f"votes{votes}")
+        for way in AGGREGATES:
+            teacher = f"{way}_{votes}_votes"
+            summary = import_labels(said, questions, dataset.uri, teacher, way, False, quiet)
+            found[teacher] = quality(crowd, truth, imported(dataset, teacher, pairs), summary)
     for teacher, about in found.items():
         begin = time.perf_counter()
         about["accuracy"] = [trained(dataset, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
         about["seconds"] = time.perf_counter() - begin
         print(teacher, json.dumps(about), flush=True)
     Path(output).write_text(json.dumps({"settings": SETTINGS, "labels": found}, indent=2) + "\n", "utf-8")
+
+
+def quiet(*_: Any) -> None:
+    """No progress is shown."""
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ COLUMNS = ("pair_id", "annotator", "label")
 #: P(second preferred) of an answer in words; a skip is no vote.
 WORDS: dict[str, float | None] = {"first": 0.0, "second": 1.0, "tie": 0.5, "skip": None}
 
+#: Label Studio's CSV has the tasks in it, whose HTML may be longer than what Python reads by default.
+csv.field_size_limit(1 << 30)
+
 #: label: P(second preferred); null where the annotator skipped the pair.
 SCHEMA = pa.schema([("pair_id", pa.int64()), ("annotator", pa.string()), ("label", pa.float32())])
 

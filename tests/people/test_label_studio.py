@@ -132,7 +132,7 @@ def test_its_own_parser_and_converters(asked: Path, tasks: list[dict[str, Any]],
     (tmp_path / "export.json").write_text(json.dumps(exported), "utf-8")
     own = converter.Converter(config, project_dir=str(tmp_path))
     own.convert_to_json_min(str(tmp_path / "export.json"), str(tmp_path / "min"), is_dir=False)
-    own.convert_to_csv(str(tmp_path / "export.json"), str(tmp_path / "csv"), is_dir=False)
+    own.convert_to_csv(str(tmp_path / "export.json"), str(tmp_path / "csv"), is_dir=False, sep=",", header=True)
     known = {task["data"]["pair_id"] for task in tasks}
 
     def votes(file: str) -> list[dict[str, Any]]:

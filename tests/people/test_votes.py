@@ -65,7 +65,9 @@ def test_every_format_says_the_same(tmp_path: Path) -> None:
     table = write_csv(tmp_path / "a.csv", GOOD, ["label", "annotator", "pair_id"])
     marked = tmp_path / "excel.csv"
     marked.write_text("\ufeff" + table.read_text("utf-8"), "utf-8")
-    for file in (lines, plain, table, marked):
+    long = [{**row, "first": "<p>" * 100_000} for row in GOOD]
+    with_tasks = write_csv(tmp_path / "studio.csv", long, ["first", "label", "annotator", "pair_id"])
+    for file in (lines, plain, table, marked, with_tasks):
         assert rows(file) == VOTES
     assert rows(export) == VOTES[:-1]
 
