@@ -131,7 +131,8 @@ def write_bucket(
     rows = rows.drop_columns(["bucket"]).sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
     some_user = rows["user_id"][:1].combine_chunks()
     rows, dropped = rules(contract(rows, bucket))
-    last = _user_rows(some_user, bucket, *np.zeros((3, 1), dtype=np.int64), dropped)
+    none = np.zeros(1, dtype=np.int64)
+    last = _user_rows(some_user, bucket, none, none, none, dropped)
     if not rows.num_rows:
         return last
     user = codes(rows["user_id"])
