@@ -2,8 +2,9 @@
 
 The standard log of KuaiRand in FOLDER (the Pure version, or a part of it) is repeated with new user ids to so many
 million rows and written as the files of 27K. For each size a process of its own prepares it, with all tabs and without
-user features (states of 114 numbers), and one line tells the time, the peak memory of the driver and all of Ray's
-processes together (benchmarks/prepare_memory.py), and the disk.
+user features, and one line tells the time, the peak memory of the driver and all of Ray's processes together
+(benchmarks/prepare_memory.py), and the disk. The JSON has both for each stage too, and the machine's load (processes
+that want to run, over the last minute) as each size ended.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from benchmarks.machine import machine
 from benchmarks.prepare_memory import GB, PeakMemory
 from prefrec_ray.logs.kuairand import find_files
 from prefrec_ray.logs.sources import KuaiRandSource
@@ -68,9 +71,12 @@ def measure(source: str, millions: float, scratch: str | None) -> dict[str, Any]
         memory.start()
         started = time.monotonic()
         stages: dict[str, float] = {}
+        peaks: dict[str, float] = {}
 
         def progress(stage: str, done: int, total: int) -> None:
             stages[stage] = time.monotonic() - started
+            peaks[stage] = max(peaks.get(stage, 0.0), memory.lap)
+            memory.lap = 0
 
         dataset = prepare(parse(PrepareSettings, settings, "benchmark"), str(output), progress)
         seconds = time.monotonic() - started
@@ -83,7 +89,9 @@ def measure(source: str, millions: float, scratch: str | None) -> dict[str, Any]
             "users": sum(split["users"] for split in dataset.metadata.counts.values()),
             "width": dataset.metadata.state_dim,
             "seconds": round(seconds, 1),
+            "load": round(os.getloadavg()[0], 1),
             "stage_ends": {stage: round(end, 1) for stage, end in stages.items()},
+            "stage_peaks_gb": {stage: round(peak / GB, 2) for stage, peak in peaks.items()},
             "peak_gb": round(memory.peak / GB, 2),
             "peak_object_store_gb": round(memory.peak_shared / GB, 2),
             "log_gb": round(_size(logs), 2),
@@ -111,7 +119,7 @@ def main() -> None:
             flush=True,
         )
         if arguments.json:
-            Path(arguments.json).write_text(json.dumps(found, indent=2) + "\n")
+            Path(arguments.json).write_text(json.dumps({"machine": machine(), "sizes": found}, indent=2) + "\n")
 
 
 def _share(half: pa.Table, log: pa.Table, rows: int) -> int:

@@ -29,7 +29,7 @@ class PeakMemory(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.stop = threading.Event()
-        self.peak = self.peak_shared = 0
+        self.peak = self.peak_shared = self.lap = 0
 
     def run(self) -> None:
         """Keeps the largest sum."""
@@ -37,6 +37,7 @@ class PeakMemory(threading.Thread):
             private, shared = memory_in_use()
             self.peak = max(self.peak, private + shared)
             self.peak_shared = max(self.peak_shared, shared)
+            self.lap = max(self.lap, private + shared)
 
 
 def memory_in_use() -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -22,11 +22,12 @@ from prefrec_ray.logs import Log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.prepare_contract import RowContract
+from prefrec_ray.prepare_parts import part_by_user, read_pieces
 from prefrec_ray.prepare_rows import REASONS, RowRules
 from prefrec_ray.prepare_settings import SPLITS, PrepareSettings
-from prefrec_ray.tasks import Progress
+from prefrec_ray.tasks import Progress, run_tasks
 
-_SPLIT_KEY, _BUCKET_KEY = 1, 2
+_SPLIT_KEY = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,20 +68,14 @@ def split_by_user(
 ) -> Users:
     """Writes `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k that has users.
 
-    The rows travel through Ray Data once, narrow; the wide states are made from these files. Rows with an item that
-    `items` do not hold are dropped and counted.
+    The rows travel once, narrow and through files (prepare_parts.py); the wide states are made from `work`. Rows with
+    an item that `items` do not hold are dropped and counted.
     Rows that break the contract go to `side`. Raises `UserError` where these are not to be dropped, and where no row is
     left.
     """
-    for name in ("work", "sessions"):
-        storage.make_folder(storage.join(folder, name))
-    interactions = log.interactions.map_batches(
-        _add_bucket,
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        fn_kwargs={"seed": settings.seed, "partitions": partitions},
-    )
+    storage.make_folder(storage.join(folder, "sessions"))
+    rows_folder = storage.join(folder, "work", "rows")
+    pieces = part_by_user(log.interactions, settings.seed, partitions, rows_folder, progress)
     known = None if items is None else [ray.put(pa.array(items.ids))]
     rules = RowRules(log.feedback, log.one_request_a_moment, known)
     given = [ray.put(log.items["item_id"].combine_chunks())] if log.items is not None and items is None else None
@@ -93,33 +88,40 @@ def split_by_user(
         contract=contract,
         rules=rules,
     )
-    written = interactions.groupby("bucket", num_partitions=partitions).map_groups(write, batch_format="pyarrow")
-    parts = []
-    try:
-        for batch in written.iter_batches(batch_size=None, batch_format="pyarrow"):
-            parts.append(batch)
-            progress("read", sum(part["requests"].to_numpy().sum() for part in parts), 0)
-    except pa.ArrowInvalid:
-        # Ray Data cannot bring together what is nothing: all rows may be bad.
-        if parts or not side.reasons():
-            raise
+    shared = ray.put(write)
+    tables = run_tasks(lambda b: _write.remote(shared, b, pieces[b], rows_folder), pieces, "users", progress)
+    storage.remove(rows_folder)
     side.check()
-    parts = [part for part in parts if part.num_rows]
-    if not parts:
-        raise UserError("every row of the log breaks the contract; expected some that do not")
-    table = pa.concat_tables(parts)
+    if not tables:
+        raise UserError(_nothing_left(side))
+    table = pa.concat_tables(tables)
     dropped = {reason: pc.sum(table[reason]).as_py() for reason in REASONS}
     table = table.filter(pc.greater(table["requests"], 0))
     if not len(table):
         raise UserError(f"no request is left of the log (rows dropped: {dropped}); expected some")
-    table = table.take(pc.sort_indices(table, [("bucket", "ascending"), ("user_id", "ascending")]))
     columns = {name: table[name].to_numpy() for name in ("bucket", "requests", "sessions", "split")}
-    progress("read", int(columns["requests"].sum()), int(columns["requests"].sum()))
     return Users(ids=table["user_id"].combine_chunks(), dropped=dropped, **columns)
 
 
+def _nothing_left(side: SideFiles) -> str:
+    if side.reasons():
+        return "every row of the log breaks the contract; expected some that do not"
+    return "the log has no rows of the kind that the source asks for; expected some"
+
+
+@ray.remote(num_cpus=1)
+def _write(write: Callable[[pa.Table, int], pa.Table], bucket: int, pieces: pa.Table, folder: str) -> pa.Table:
+    return write(read_pieces(pieces, folder), bucket)
+
+
 def write_bucket(
-    rows: pa.Table, settings: PrepareSettings, given_sessions: bool, folder: str, contract: RowContract, rules: RowRules
+    rows: pa.Table,
+    bucket: int,
+    settings: PrepareSettings,
+    given_sessions: bool,
+    folder: str,
+    contract: RowContract,
+    rules: RowRules,
 ) -> pa.Table:
     """Sorts the rows of one bucket, finds their sessions and writes both; returns a row a user.
 
@@ -127,8 +129,7 @@ def write_bucket(
     holds the canonical columns, sorted by (user_id, timestamp, order), with `session` (int64, its number) and
     `split` (int8) for session_id and order.
     """
-    bucket = rows["bucket"][0].as_py()
-    rows = rows.drop_columns(["bucket"]).sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
+    rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
     some_user = rows["user_id"][:1].combine_chunks()
     rows, dropped = rules(contract(rows, bucket))
     none = np.zeros(1, dtype=np.int64)
@@ -210,8 +211,3 @@ def codes(column: pa.ChunkedArray) -> np.ndarray:
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries().combine_chunks()
     return encoded.indices.to_numpy().astype(np.int64)
-
-
-def _add_bucket(rows: pa.Table, seed: int, partitions: int) -> pa.Table:
-    hashes = hash_ids(rows["user_id"], seed, _BUCKET_KEY)
-    return rows.append_column("bucket", pa.array((hashes % np.uint64(partitions)).astype(np.int64)))

@@ -105,7 +105,10 @@ def test_items_that_the_table_lacks(ray_session: None, tmp_path: Path) -> None:
     items.to_csv(tmp_path / "items.csv", index=False)
     table = {"path": str(tmp_path / "items.csv"), "embedding": ["x", "y"]}
     source = {**COLUMNS, "path": str(tmp_path / "log.csv"), "items": table}
-    assert run(frame(), tmp_path, source=source) == "item_id 29 is not in the item table of 29 items"
+    message = run(frame(), tmp_path, source=source)
+    first = int(np.flatnonzero(frame().item == 29)[0]) + 1
+    assert message.startswith(f"{tmp_path}/log.csv: column 'item_id', row {first}: found 29; ")
+    assert "expected an item of the item table (29 items)" in message
     message = run(frame(), tmp_path, source=source, action_dim=8)
     assert message == "action_dim 8: the log's embeddings have 2 numbers; leave it out"
 

@@ -227,7 +227,7 @@ def test_metadata(dataset: PreparedDataset, folder: Path) -> None:
     assert dataset.metadata.state_dim == dataset.state.width == 4 + 2 * 5 + 3 * 5 + 8 + 11 + 3
     assert dataset.state.feedback == ("click", "like")
     assert {path.name for path in (folder / "dataset").iterdir()} == {
-        *("metadata.json", "items.parquet", "sessions", "requests", "transitions", "preferences"),
+        *("metadata.json", "dropped.json", "items.parquet", "sessions", "requests", "transitions", "preferences"),
     }
 
 
@@ -258,7 +258,8 @@ def test_neither_format_nor_partitions_change_what_is_found(
             file = ("preferences", task, f"{split}.parquet")
             assert other.read(other.path(*file)).equals(dataset.read(dataset.path(*file)))
     stages = dict.fromkeys(stage for stage, _, _ in seen)
-    assert list(stages) == ["read", "preferences", "items", "embeddings", "scale", "states", "shuffle"]
+    learning = ["items", "together", "embeddings"]
+    assert list(stages) == ["read", "users", "preferences", *learning, "scale", "states", "shuffle"]
     for stage in stages:
         done, total = [entry[1:] for entry in seen if entry[0] == stage][-1]
         assert done == total > 0
