@@ -104,7 +104,7 @@ def twins(weights: Weights, prefix: str, *inputs: np.ndarray) -> np.ndarray:
 
 
 def gaussian(weights: Weights, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    hidden = np.maximum(mlp(weights, "actor.trunk.0", states), 0)
+    hidden = np.maximum(mlp(weights, "actor.trunk", states), 0)
     mean = hidden @ weights["actor.mean.weight"].T + weights["actor.mean.bias"]
     if "actor.log_std.value" in weights:
         return mean, np.clip(weights["actor.log_std.value"], -5, 2)
