@@ -15,7 +15,12 @@ def log(users: int = 3) -> pd.DataFrame:
     rows = 30 * users
     time = 1_600_000_000 + rng.integers(0, 10**6, rows)
     return pd.DataFrame(
-        {"user_id": np.arange(rows) % users, "item_id": rng.integers(0, 9, rows), "ts": time, "like": 0}
+        {
+            "user_id": np.arange(rows) % users,
+            "item_id": rng.integers(0, 9, rows),
+            "ts": time,
+            "like": np.arange(rows) % 2,
+        }
     )
 
 
