@@ -37,7 +37,7 @@ def command(
 def _table(summary: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in ("annotator", "votes", "skips", "on another side than the label"):
-        table.add_column(column)
+        table.add_column(column, justify="left" if column == "annotator" else "right")
     for row in summary["annotators"]:
         share = "" if row["disagreement"] is None else f"{row['disagreement']:.1%}"
         table.add_row(row["annotator"], str(row["votes"]), str(row["skips"]), share)

@@ -35,6 +35,8 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     for note in _notes(counts):
         yield Text(f"- {note}")
 
+    user, item = (report.roles.user, report.roles.item) if report.roles else ("user_id", "item_id")
+    counted = {user: f"{counts.users:,}", item: _about(counts.items)}
     columns = _table("column", "type", "empty", "distinct", "from", "to", "examples", "taken for")
     for c in report.columns:
         role = report.roles.of(c.name) if report.roles else ""
@@ -43,7 +45,7 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
             c.name,
             str(c.kind),
             share(c.empty) if c.empty else "",
-            _distinct(c),
+            counted.get(c.name) or _distinct(c),
             _value(c.low),
             _value(c.high),
             examples,
@@ -150,7 +152,7 @@ def _gap(minutes: float | None) -> str:
 
 
 def _about(items: int) -> str:
-    return f"{items:,}" if items < SKETCH else f"about {items:,}"
+    return f"{items:,}" if items < SKETCH else f"~{items:,}"
 
 
 def _distinct(column: Column) -> str:

@@ -15,7 +15,7 @@ from prefrec_ray.reports.load import Run
 EXPLANATION = (
     "Between users: share of the variance of a segment's score that lies between users. Visits alone, user alone: "
     "share of the labels (without ties) that a rule gets right which counts visits, or knows the user, and sees no "
-    "action. A label that the number of visits predicts says nothing about actions."
+    "action. Labels that such a rule predicts may be about the user, or the length of visits, and not what was served."
 )
 HEAD = ("teacher", "task", "ties", "between users", "visits alone", "user alone")
 

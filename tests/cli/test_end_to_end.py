@@ -29,6 +29,13 @@ train:
     pretrain_epochs: 1
     num_epochs: 0.2
     updates_per_iteration: 5
+tune:
+  method: [PrefRec, IL]
+  task: frequency
+  base: {hidden_sizes: [16], train_batch_size_per_learner: 64, preference_batch_size: 32, num_epochs: 0.2}
+  search:
+    gamma: {grid: [0.9, 0.97], methods: [PrefRec]}
+  validation: {every: 1}
 evaluate:
   split: test
 """
@@ -50,6 +57,9 @@ def test_from_nothing_to_a_report(
     policies = ["runs/paper/policy", "runs/robust/policy"]
     assert run(["evaluate", *policies, "--dataset", "dataset", "--online"]) == 0
     assert run(["report", "runs"]) == 0
+    assert run(["tune", "config.yaml", "--dataset", "dataset", "--output", "sweep", "--smoke"]) == 0
+    assert run(["evaluate", "sweep", "--dataset", "dataset", "--online"]) == 0
+    assert run(["report", "sweep"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     for made in ("logs: logs", "data set: dataset", "run: runs/robust", "policy: policy", "report: runs/report.html"):
@@ -65,3 +75,14 @@ def test_from_nothing_to_a_report(
     assert "Fig. 4" in page
     assert "Fig. 6" in page
     assert "://" not in page
+
+    trials = ["PrefRec_frequency_0_000", "PrefRec_frequency_0_001", "IL_frequency_0_002"]
+    records = json.loads(Path("sweep/evaluation.json").read_text())["records"]
+    evaluated = {record["bundle"] for record in records if record["role"] == "policy"}
+    assert evaluated == {f"sweep/policies/{trial}" for trial in trials}
+    table = Path("sweep/table.md").read_text()
+    for title in ("True level on test users", "NCIS on test users"):
+        assert f"### {title}" in table
+        assert title in Path("sweep/report.html").read_text()
+    for row in ("PrefRec gamma=0.9 ", "PrefRec gamma=0.97 ", "IL ", "nutrition (control) ", "random items (placebo) "):
+        assert f"| {row}|" in table
