@@ -33,7 +33,7 @@ from prefrec_ray.people.pairs import IDENTITY, pair_ids
 from prefrec_ray.people.store import import_labels
 
 TASK, TRUTH = "frequency", "within_user_mean"
-ANNOTATORS, PAIRS, SEEDS = 20, 5_000, 5
+ANNOTATORS, PAIRS, SEEDS = 20, 5_000, 3
 VOTES = (5, 20)  # a pair
 LOWEST, HIGHEST = 0.55, 0.95
 SKIPPED = 0.03
