@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hosts import BIN, ROOT, Network, serve_ssh
+from local_cluster import soon
 
 HEAD, WORKERS, STORE, DESK = "10.0.0.1", ("10.0.0.2", "10.0.0.3"), "10.0.0.4", "10.0.0.5"
 URL = "http://127.0.0.1:8265"
@@ -86,8 +87,7 @@ class OwnCluster:
         (self.folder / "onprem.yaml").write_text(text.replace(quarter, str(OBJECTS)), "utf-8")
         done = self.ask("ray", "up", "-y", str(self.folder / "onprem.yaml"))
         assert done.returncode == 0, done.stdout
-        options = ["-o", "StrictHostKeyChecking=no", "-o", "ServerAliveInterval=5"]
-        tunnel = ["ssh", *options, "-N", "-L", "8265:127.0.0.1:8265", f"prefrec@{HEAD}"]
+        tunnel = ["ssh", "-o", "StrictHostKeyChecking=no", "-N", "-L", "8265:127.0.0.1:8265", f"prefrec@{HEAD}"]
         self.desk.start(*tunnel, log=str(self.folder / "tunnel.log"))
 
     def down(self) -> None:
@@ -95,7 +95,7 @@ class OwnCluster:
         done = self.ask("ray", "down", "-y", str(self.folder / "onprem.yaml"))
         assert done.returncode == 0, done.stdout
 
-    def ask(self, *command: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+    def ask(self, *command: str, timeout: float = 3000) -> subprocess.CompletedProcess[str]:
         """A command on the desk, by who has the token and access to the bucket."""
         line = f"export RAY_AUTH_TOKEN_PATH=~/.prefrec/token; exec {shlex.join(command)}"
         return self.desk.run("bash", "-c", line, timeout=timeout, RAY_AUTH_MODE="token", **self.access)
@@ -130,8 +130,8 @@ def submit(command: str, config: str, *arguments: str, access: Sequence[str]) ->
 
 
 def until(look: Callable[[], Found], seconds: float) -> Found:
-    """What `look` finds, once it is true; AssertionError after so many seconds."""
-    ends = time.monotonic() + seconds
+    """What `look` finds, once it is true; AssertionError after so many seconds of a machine with nothing else to do."""
+    ends = time.monotonic() + soon(seconds)
     while not (found := look()):
         assert time.monotonic() < ends, f"{look} found nothing in {seconds:.0f} s"
         time.sleep(0.5)

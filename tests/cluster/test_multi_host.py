@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import yaml
 from hosts import ROOT
+from local_cluster import soon
 from own_cluster import OBJECTS, URL, OwnCluster, submit, until
 from s3_server import RCLONE
 
 from prefrec_ray.tuning.results import CLOCK
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 SECTIONS: dict[str, Any] = {
     "simulate": {"users": 60, "requests": 60, "items": 40, "shards": 2},
@@ -31,12 +32,12 @@ SECTIONS: dict[str, Any] = {
         "partitions": 2,
         "preferences": {"pairs": 64, "validation_pairs": 32, "length": 10, "min_requests": 20},
     },
-    # Three trials fill the workers' four CPUs: one is its own learner, one has a process for it, one has no reward.
+    # Three trials fill the four CPUs: the first has a learner beside it, and a worker for both; the last has no reward.
     "tune": {
         "method": ["PrefRec", "IL"],
         "task": "depth",
         "dataset": "s3://bucket/data",
-        "search": {"num_learners": {"grid": [0, 1], "methods": ["PrefRec"]}},
+        "search": {"num_learners": {"grid": [1, 0], "methods": ["PrefRec"]}},
         "base": {
             "hidden_sizes": [8, 8],
             "train_batch_size_per_learner": 64,
@@ -99,7 +100,7 @@ class Sweep:
 
     def end(self) -> int:
         """Waits; the exit status."""
-        return self.process.wait(PATIENCE)
+        return self.process.wait(soon(PATIENCE))
 
     def log(self) -> str:
         return (self.cluster.folder / f"{self.name}.log").read_text()
