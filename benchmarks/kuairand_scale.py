@@ -2,9 +2,9 @@
 
 The standard log of KuaiRand in FOLDER (the Pure version, or a part of it) is repeated with new user ids to so many
 million rows and written as the files of 27K. For each size a process of its own prepares it, with all tabs and without
-user features, and one line tells the time, the peak memory of the driver and all of Ray's processes together
-(benchmarks/prepare_memory.py), and the disk. The JSON has both for each stage too, and the machine's load (processes
-that want to run, over the last minute) as each size ended.
+user features, and one line tells the time, by the clock and of the processor, the peak memory of the driver and all of
+Ray's processes together (benchmarks/prepare_memory.py), and the disk. The JSON has time and peak of each stage too, and
+the machine's load (processes that want to run, over the last minute) as each size ended.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def measure(source: str, millions: float, scratch: str | None) -> dict[str, Any]
             "preferences": {"length": 10, "min_requests": 20},
         }
         start_ray()
+        before = time.process_time()
         memory = PeakMemory()
         memory.start()
         started = time.monotonic()
@@ -89,6 +90,7 @@ def measure(source: str, millions: float, scratch: str | None) -> dict[str, Any]
             "users": sum(split["users"] for split in dataset.metadata.counts.values()),
             "width": dataset.metadata.state_dim,
             "seconds": round(seconds, 1),
+            "cpu_seconds": round(sum(memory.busy.values()) - before),
             "load": round(os.getloadavg()[0], 1),
             "stage_ends": {stage: round(end, 1) for stage, end in stages.items()},
             "stage_peaks_gb": {stage: round(peak / GB, 2) for stage, peak in peaks.items()},
@@ -113,7 +115,7 @@ def main() -> None:
             found.append(pool.submit(measure, arguments.folder, millions, arguments.scratch).result())
         last = found[-1]
         print(
-            f"{last['rows']:>12,} rows  {last['seconds']:8.1f} s  {last['rows'] / last['seconds']:8,.0f} rows/s  "
+            f"{last['rows']:>12,} rows  {last['seconds']:8.1f} s ({last['cpu_seconds']:,} s of processor time)  "
             f"peak {last['peak_gb']:.2f} GB (object store {last['peak_object_store_gb']:.2f} GB)  "
             f"data set {last['dataset_gb']:.2f} GB",
             flush=True,

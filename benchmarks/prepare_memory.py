@@ -24,28 +24,38 @@ GB = 1e9
 
 
 class PeakMemory(threading.Thread):
-    """Samples this process and its descendants until `stop` is set."""
+    """Samples this process and its descendants until `stop` is set.
+
+    `lap` is the peak since it was last set to 0. `busy` are seconds of processor time by process, without the sampling:
+    what the work takes, however busy the machine is with other things.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.stop = threading.Event()
         self.peak = self.peak_shared = self.lap = 0
+        self.busy: dict[int, float] = {}
 
     def run(self) -> None:
         """Keeps the largest sum."""
         while not self.stop.wait(0.1):
-            private, shared = memory_in_use()
+            private, shared = memory_in_use(self.busy)
             self.peak = max(self.peak, private + shared)
             self.peak_shared = max(self.peak_shared, shared)
             self.lap = max(self.lap, private + shared)
+            self.busy[os.getpid()] -= time.thread_time()
 
 
-def memory_in_use() -> tuple[int, int]:
-    """Bytes that the processes have for themselves, and bytes of the shared memory files that they map, each once."""
+def memory_in_use(busy: dict[int, float]) -> tuple[int, int]:
+    """Bytes that the processes have for themselves, and bytes of the shared memory files that they map, each once.
+
+    Seconds of their processor time go to `busy`.
+    """
     me = psutil.Process()
     private, files = 0, {}
     for process in [me, *me.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            busy[process.pid] = sum(process.cpu_times()[:2])
             private += process.memory_full_info().uss
             for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
                 # Ray unlinks the object store's file at once: only descriptors still lead to it.
