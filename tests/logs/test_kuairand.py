@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from plain_kuairand import check_sessions
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError, find_user_error
@@ -242,6 +243,12 @@ def test_exact_duplicates_are_dropped_and_counted(standard: PreparedDataset) -> 
     assert found.timestamp.tolist() == expected.time_ms.tolist()
 
 
+def test_sessions_are_of_time_ms_and_end_with_their_last_video(standard: PreparedDataset) -> None:
+    given = pd.concat([EARLY, LATE])
+    found = pd.concat(standard.read(file).to_pandas() for file in standard.files("sessions"))
+    check_sessions(found, given[given.tab == 1].drop_duplicates())
+
+
 def test_a_batch_as_one_request(ray_session: None, folder: Path) -> None:
     found = prepare(settings(folder, source={"request": "batch", "tabs": "all"}), str(folder / "batches"))
     unique = pd.concat([EARLY, LATE]).drop_duplicates()
@@ -284,6 +291,27 @@ def test_random_exposure_prepared_like_the_training_data_can_be_evaluated_on(
     (record,) = [r for r in records if r["subject"] == "clone" and r["role"] == "policy"]
     assert record["users"] == both[both.split_x == "test"].user_id.nunique()
     assert np.isfinite(record["value"])
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"tabs": [9]}, r"the log has no rows of the kind that the source asks for"),
+        ({"user_features": ["onehot_feat18"]}, r"user_features_27k.csv: column 'onehot_feat18' is missing"),
+        ({"user_features": ["register_days"]}, r"column 'register_days' has 600 categories; expected at most 512"),
+    ],
+)
+def test_a_source_that_asks_for_what_is_not_there(
+    ray_session: None, folder: Path, tmp_path: Path, source: dict, words: str
+) -> None:
+    for file in (folder / "data").iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    users = make_users(600).assign(register_days=np.arange(600))
+    (tmp_path / "user_features_27k.csv").unlink()
+    users.to_csv(tmp_path / "user_features_27k.csv", index=False)
+    with pytest.raises(UserError, match=words):
+        prepare(settings(tmp_path, source=source), str(tmp_path / "other"))
+    assert not list(tmp_path.glob("other*"))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from plain_kuairand import check_sessions, plain_sessions
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.dataset import PreparedDataset
@@ -16,7 +17,6 @@ from prefrec_ray.settings import parse
 
 FOLDER = os.environ.get("PREFREC_KUAIRAND_DIR", "")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="PREFREC_KUAIRAND_DIR names no folder of KuaiRand")
-GAP_MS = 30 * 60 * 1000
 
 CONFIG = """
 prepare:
@@ -41,24 +41,6 @@ def given() -> pd.DataFrame:
     return pd.concat([pd.read_csv(file) for file in sorted(Path(FOLDER).glob("log_standard_*"))], ignore_index=True)
 
 
-def plain_sessions(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a session, of rows without duplicates, in the order of the files."""
-    rows = rows.sort_values(["user_id", "time_ms"], kind="stable")
-    same = rows.user_id == rows.user_id.shift()
-    rows["number"] = (same & (rows.time_ms.diff() > GAP_MS)).groupby(rows.user_id).cumsum()
-    session = rows.groupby(["user_id", "number"])
-    table = session.agg(depth=("time_ms", "size"), start=("time_ms", "first"), last=("time_ms", "last"))
-    table["exit"] = table["last"] + session.play_time_ms.last()
-    table = table.reset_index()
-    user = table.groupby("user_id")
-    table["revisit_ms"] = (user.start.shift(-1) - table.exit).clip(lower=1)
-    # Whole numbers: no rounding decides a level.
-    table["level_depth"] = (table.depth * user.depth.transform("size") // user.depth.transform("sum")).clip(upper=5)
-    revisits, known = user.revisit_ms.transform("sum"), user.revisit_ms.transform("count")
-    table["level_frequency"] = (revisits // (known * table.revisit_ms)).clip(upper=5)
-    return table
-
-
 def test_counts_at_every_step(ray_session: None, given: pd.DataFrame, tmp_path: Path) -> None:
     source = {"kind": "kuairand", "path": FOLDER, "tabs": "all"}
     log = open_log(parse(KuaiRandSource, source, "source"), seed=0)
@@ -70,14 +52,10 @@ def test_counts_at_every_step(ray_session: None, given: pd.DataFrame, tmp_path: 
     unique = given.drop_duplicates()
     assert dataset.metadata.dropped == {"duplicates": len(given) - len(unique)}
     counts = pd.DataFrame(dataset.metadata.counts).sum(axis=1)
-    expected = plain_sessions(unique)
     assert counts["requests"] == len(unique)
     assert counts["users"] == unique.user_id.nunique()
-    assert counts["sessions"] == len(expected)
-    found = pd.concat(dataset.read(file).to_pandas() for file in dataset.files("sessions"))
-    found = found.sort_values(["user_id", "session_index"]).reset_index(drop=True)
-    for name in ("user_id", "depth", "start", "exit", "revisit_ms", "level_depth", "level_frequency"):
-        np.testing.assert_array_equal(found[name].to_numpy(np.float64), expected[name].to_numpy(np.float64), name)
+    assert counts["sessions"] == len(plain_sessions(unique))
+    check_sessions(pd.concat(dataset.read(file).to_pandas() for file in dataset.files("sessions")), unique)
     items = dataset.items()
     assert sorted(items.ids) == sorted(unique.video_id.unique())
     taken = items.embeddings[items.rows(unique.video_id.to_numpy())]
