@@ -66,11 +66,12 @@ def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedDa
         return LoadedData(same.shards, same.sizes, same.probe)
     columns = config.reward_columns(dataset.state)
     preferences = load_buffer(dataset.uri, config.task, "train", config.teacher_names, columns)
+    pairs = len(ray.get(preferences))  # before anything else is begun: what fails here is told once
     measure = held_out_teachers(dataset, config.teacher_names)
     held_out = load_buffer(dataset.uri, config.task, "validation", measure, columns) if measure else None
     if held_out is not None:
         ray.get(held_out)
-    return LoadedData(same.shards, same.sizes, same.probe, preferences, held_out, len(ray.get(preferences)))
+    return LoadedData(same.shards, same.sizes, same.probe, preferences, held_out, pairs)
 
 
 class PreparedData(OfflineData):
