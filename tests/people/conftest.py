@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from people_answers import LENGTH, quiet
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.people.ask import write_pairs
@@ -19,7 +20,6 @@ TEACHERS = [
     WITHIN | {"threshold": 1.0},
     WITHIN | {"myopia": 0.5},
 ]
-LENGTH = 5
 
 
 def make_log() -> pd.DataFrame:
@@ -70,5 +70,5 @@ def dataset(ray_session: None, tmp_path_factory: pytest.TempPathFactory, log: pd
 @pytest.fixture(scope="session")
 def asked(dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("asked") / "pairs"
-    write_pairs(dataset, str(folder), 60, 0.25, "within_user", LENGTH, "uniform", (), 3, lambda *_: None)
+    write_pairs(dataset, str(folder), 60, 0.25, "within_user", LENGTH, "uniform", (), 3, quiet)
     return folder

@@ -9,16 +9,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import LENGTH
+from people_answers import LENGTH, quiet
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.people.ask import read_pairs, write_pairs
 from prefrec_ray.people.pairs import pair_ids
-
-
-def quiet(*_: Any) -> None:
-    pass
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

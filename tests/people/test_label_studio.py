@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
-from test_store import files, quiet, write_answers
+from people_answers import files, quiet, write_answers
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.people import label_studio

@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 import pytest
 import ray
 import torch
-from conftest import LENGTH
-from test_store import quiet, write_answers
+from people_answers import LENGTH, quiet, write_answers
 
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.data import load_data

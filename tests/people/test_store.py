@@ -7,40 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from people_answers import files, quiet, write_answers
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.people.ask import read_pairs
 from prefrec_ray.people.store import import_labels
-
-PEOPLE = ("anna", "bo", "cy")
-
-
-def quiet(*_: Any) -> None:
-    pass
-
-
-def write_answers(asked: Path, file: Path, seed: int = 0) -> pd.DataFrame:
-    """Three people judge all pairs but the last, which nobody could."""
-    rng = np.random.default_rng(seed)
-    pairs = read_pairs(str(asked))["pair_id"].to_pylist()
-    rows = [
-        {
-            "pair_id": pair,
-            "annotator": who,
-            "label": str(rng.choice(["first", "second", "tie", "skip"], p=[0.4, 0.4, 0.1, 0.1])),
-        }
-        for pair in pairs[:-1]
-        for who in PEOPLE
-    ]
-    rows += [{"pair_id": pairs[-1], "annotator": who, "label": "skip"} for who in PEOPLE]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return pd.DataFrame(rows)
-
-
-def files(folder: str) -> dict[str, bytes]:
-    root = Path(folder)
-    return {str(f.relative_to(root)): f.read_bytes() for f in sorted(root.rglob("*")) if f.is_file()}
 
 
 def test_labels_and_votes_are_kept(asked: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
