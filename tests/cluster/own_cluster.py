@@ -60,7 +60,7 @@ class OwnCluster:
 
     def refused(self) -> int:
         """How many requests the store has answered with 503."""
-        return int(self._store_says()[-1]) if len(self._store_says()) > 1 else 0
+        return max((int(line) for line in self._store_says() if line.isdigit()), default=0)
 
     def _make_keys(self) -> None:
         """The token and the wheel as the file says, a key for ssh, and who has it let in on the hosts."""
