@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prefrec_ray.algorithms.iql import MAX_WEIGHT
 from prefrec_ray.algorithms.learner import PAIRS_PER_CHUNK
 from prefrec_ray.algorithms.losses import (
     actor_loss,
@@ -171,7 +172,7 @@ def plain_iql(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
             target = torch.minimum(*(q(obs, action) for q in net.target_q))
         net.step("value", expectile_loss(target - net.value(obs), sizes.expectile))
         with torch.no_grad():
-            weight = (sizes.temperature * (target - net.value(obs))).exp().clamp(max=100.0)
+            weight = (sizes.temperature * (target - net.value(obs))).exp().clamp(max=MAX_WEIGHT)
             next_value = net.value(next_obs)
         _, log_std = net.actor.distribution(obs)
         net.step("actor", -(weight * gaussian_log_density(action, net.actor(obs), log_std)).mean())

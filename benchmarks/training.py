@@ -48,7 +48,12 @@ def trainers(
     prefrec = shared.offline_data(loaded_data=loaded).build_algo()
     iql = IQLConfig().offline_data(input_=uri, loaded_data=loaded).training(**own, finetune_reward=False).build_algo()
     arrays = Arrays.load(PreparedDataset.open(uri), ray.get(loaded.preferences))
-    rates = {"reward": 5e-5, "value": PAPER["value_lr"], "q": PAPER["critic_lr"], "actor": PAPER["actor_lr"]}
+    rates = {
+        "reward": PAPER["reward_lr"],
+        "value": PAPER["value_lr"],
+        "q": PAPER["critic_lr"],
+        "actor": PAPER["actor_lr"],
+    }
     sizes = Sizes(hidden_sizes, transitions, pairs, rates, PAPER["gamma"], PAPER["expectile"], PAPER["tau"])
 
     def repeated(update: Callable[[], None]) -> Callable[[], None]:

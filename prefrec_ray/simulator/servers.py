@@ -82,9 +82,8 @@ class ClickChaser(_Blind):
         slate = self.rng.integers(0, self.world.settings.items, shape, dtype=np.int32)
         # -log of a standard exponential is standard Gumbel: the largest appeal + Gumbel is the smallest of these.
         noise = self.rng.standard_exponential(shape, dtype=np.float32)
-        best = np.argmin(
-            noise * np.exp(-self.strength[:, None] * self.world.clickbait[self.taste[:, None], slate]), axis=1
-        )
+        degree = self.world.clickbait[self.taste[:, None], slate]
+        best = np.argmin(noise * np.exp(-self.strength[:, None] * degree), axis=1)
         return slate[np.arange(len(best)), best].astype(np.int64)
 
     def _change_regimes(self) -> None:

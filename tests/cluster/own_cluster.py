@@ -97,14 +97,17 @@ class OwnCluster:
 
     def ask(self, *command: str, timeout: float = 3000) -> subprocess.CompletedProcess[str]:
         """A command on the desk, by who has the token and access to the bucket."""
-        line = f"export RAY_AUTH_TOKEN_PATH=~/.prefrec/token; exec {shlex.join(command)}"
-        return self.desk.run("bash", "-c", line, timeout=timeout, RAY_AUTH_MODE="token", **self.access)
+        return self.desk.run(*_with_token(command), timeout=timeout, RAY_AUTH_MODE="token", **self.access)
 
     def begin(self, *command: str, log: str) -> subprocess.Popen[str]:
         """As `ask`, but does not wait; the output goes to `folder`/`log`."""
-        line = f"export RAY_AUTH_TOKEN_PATH=~/.prefrec/token; exec {shlex.join(command)}"
         path = str(self.folder / log)
-        return self.desk.start("bash", "-c", line, log=path, RAY_AUTH_MODE="token", **self.access)
+        return self.desk.start(*_with_token(command), log=path, RAY_AUTH_MODE="token", **self.access)
+
+    @property
+    def passed_on(self) -> list[str]:
+        """The options of `prefrec submit` and `prefrec doctor` that give jobs access to the bucket."""
+        return [text for name in self.access for text in ("--env", name)]
 
     def nodes(self) -> int:
         """How many nodes the dashboard says are alive."""
@@ -123,10 +126,14 @@ class OwnCluster:
         self.network.stop()
 
 
-def submit(command: str, config: str, *arguments: str, access: Sequence[str]) -> list[str]:
-    """The line of `prefrec submit`; `access`: names of variables that go with it."""
-    env = [text for name in access for text in ("--env", name)]
-    return ["prefrec", "submit", config, "--address", URL, "--command", command, *env, *arguments]
+def submit(command: str, config: str, *arguments: str) -> list[str]:
+    """The line of `prefrec submit`."""
+    return ["prefrec", "submit", config, "--address", URL, "--command", command, *arguments]
+
+
+def _with_token(command: Sequence[str]) -> tuple[str, str, str]:
+    """Only a shell on the desk knows where the home of its user lies."""
+    return "bash", "-c", f"export RAY_AUTH_TOKEN_PATH=~/.prefrec/token; exec {shlex.join(command)}"
 
 
 def until(look: Callable[[], Found], seconds: float) -> Found:

@@ -18,34 +18,21 @@ from hosts import ROOT
 from local_cluster import soon
 from own_cluster import OBJECTS, URL, OwnCluster, submit, until
 from s3_server import RCLONE
+from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray.tuning.results import CLOCK
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 SECTIONS: dict[str, Any] = {
-    "simulate": {"users": 60, "requests": 60, "items": 40, "shards": 2},
-    "prepare": {
-        "source": {"kind": "simulator", "path": "s3://bucket/logs"},
-        "train_fraction": 0.6,
-        "validation_fraction": 0.2,
-        "partitions": 2,
-        "preferences": {"pairs": 64, "validation_pairs": 32, "length": 10, "min_requests": 20},
-    },
+    **logs_and_data("s3://bucket"),
     # Three trials fill the four CPUs: the first has a learner beside it, and a worker for both; the last has no reward.
     "tune": {
         "method": ["PrefRec", "IL"],
         "task": "depth",
         "dataset": "s3://bucket/data",
         "search": {"num_learners": {"grid": [1, 0], "methods": ["PrefRec"]}},
-        "base": {
-            "hidden_sizes": [8, 8],
-            "train_batch_size_per_learner": 64,
-            "preference_batch_size": 16,
-            "pretrain_epochs": 1,
-            "num_epochs": 4,
-            "updates_per_iteration": 10,
-        },
+        "base": {**NETWORKS, "num_epochs": 4, "updates_per_iteration": 10},
         "checkpoint_every": 2,
     },
 }
@@ -77,7 +64,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
 
 
 def line(cluster: OwnCluster, command: str, *arguments: str) -> list[str]:
-    return submit(command, str(cluster.folder / "my.yaml"), *arguments, access=list(cluster.access))
+    return submit(command, str(cluster.folder / "my.yaml"), *cluster.passed_on, *arguments)
 
 
 class Sweep:
@@ -135,10 +122,9 @@ def undisturbed(cluster: OwnCluster) -> dict[str, Any]:
 
 
 def test_all_hosts_are_ready(cluster: OwnCluster) -> None:
-    access = [text for name in cluster.access for text in ("--env", name)]
     config = str(cluster.folder / "my.yaml")
     done = cluster.ask(
-        "prefrec", "doctor", "--address", URL, "--storage", "s3://bucket/runs", "--config", config, *access
+        "prefrec", "doctor", "--address", URL, "--storage", "s3://bucket/runs", "--config", config, *cluster.passed_on
     )
     assert done.returncode == 0, done.stdout
     assert "3 of 3 answer" in done.stdout
