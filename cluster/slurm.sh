@@ -32,7 +32,9 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$folder/token RAY_USAGE_STATS_ENA
 # Other jobs may share a host: ports by the job's number.
 port=$((20000 + SLURM_JOB_ID % 10000))
 dashboard=$((30000 + SLURM_JOB_ID % 10000))
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST_HET_GROUP_0" | head -n 1)
+# The first of the names; all are read, since who closes a pipe early ends its writer, and with pipefail this script.
+mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST_HET_GROUP_0")
+head=${hosts[0]:?scontrol named no host}
 spill=${SLURM_TMPDIR:-/tmp}/prefrec-spill-$SLURM_JOB_ID
 common=(--block --disable-usage-stats "--object-spilling-directory=$spill")
 
