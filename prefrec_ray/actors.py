@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-
-#: An MLP with ReLU: (weight [out, in], bias [out]) float32 a layer, from the input on.
-Layers: TypeAlias = Sequence[tuple[np.ndarray, np.ndarray]]
-_NAMES = ("weight", "bias")
+from prefrec_ray.mlp import Layers, forward, layer_sizes, read_networks, to_tensors, write_networks
 
 
 class Actor(Protocol):
@@ -93,7 +87,7 @@ class MlpActor(_Plain):
 
     def __call__(self, states: Tensor) -> Tensor:
         parts = self._tensors
-        return _to_bounds(torch.tanh(_forward(parts["layers"], states)), parts["low"], parts["high"])
+        return _to_bounds(torch.tanh(forward(parts["layers"], states)), parts["low"], parts["high"])
 
 
 @dataclass(frozen=True)
@@ -148,10 +142,10 @@ class CandidateActor(_Plain):
 
         def candidate(latent: Tensor) -> tuple[Tensor, Tensor]:
             decoded = torch.cat([states, latent.expand(len(states), -1)], dim=1)
-            action = _to_bounds(torch.tanh(_forward(parts["decoder"], decoded)), low, high)
-            step = parts["reach"] * torch.tanh(_forward(parts["perturbation"], torch.cat([states, action], dim=1)))
+            action = _to_bounds(torch.tanh(forward(parts["decoder"], decoded)), low, high)
+            step = parts["reach"] * torch.tanh(forward(parts["perturbation"], torch.cat([states, action], dim=1)))
             action = torch.clamp(action + step, low, high)
-            return action, _forward(parts["critic"], torch.cat([states, action], dim=1))
+            return action, forward(parts["critic"], torch.cat([states, action], dim=1))
 
         return best_candidate(candidate(latent) for latent in parts["latents"])
 
@@ -173,20 +167,9 @@ ACTORS: dict[str, Any] = {actor.kind: actor for actor in (MlpActor, CandidateAct
 
 def save_actor(uri: str, actor: Actor) -> dict[str, Any]:
     """Writes the arrays of `actor` to `uri` (npz, no pickle); returns what `load_actor` needs beside it, for JSON."""
-    arrays = {
-        f"{network}.{i}.{name}": array
-        for network, layers in actor.networks.items()
-        for i, pair in enumerate(layers)
-        for name, array in zip(_NAMES, pair, strict=True)
-    }
-    packed = io.BytesIO()
-    np.savez(packed, allow_pickle=False, **arrays, **actor.arrays)
-    system, path = storage.filesystem(uri)
-    with system.open_output_stream(path) as stream:
-        stream.write(packed.getvalue())
     return {
         "kind": actor.kind,
-        "layer_sizes": {network: layer_sizes(layers) for network, layers in actor.networks.items()},
+        "layer_sizes": write_networks(uri, actor.networks, actor.arrays),
         "low": [float(value) for value in actor.low],
         "high": [float(value) for value in actor.high],
     }
@@ -201,55 +184,12 @@ def load_actor(uri: str, description: Mapping[str, Any]) -> Actor:
     kind = ACTORS.get(description["kind"])
     if kind is None:
         raise UserError(f"{uri}: actor of kind '{description['kind']}'; expected one of {', '.join(ACTORS)}")
-    arrays = _read_arrays(uri)
-    sizes: Mapping[str, Sequence[int]] = description["layer_sizes"]
-    names = {
-        network: [tuple(f"{network}.{i}.{name}" for name in _NAMES) for i in range(len(widths) - 1)]
-        for network, widths in sizes.items()
-    }
-    missing = sorted({name for pairs in names.values() for pair in pairs for name in pair} - set(arrays))
-    if missing:
-        raise UserError(f"{uri}: arrays {', '.join(missing)} are missing; policy.json has layers of {dict(sizes)}")
-    networks = {
-        network: [(arrays.pop(weight), arrays.pop(bias)) for weight, bias in pairs] for network, pairs in names.items()
-    }
-    for network, layers in networks.items():
-        if layer_sizes(layers) != sizes[network]:
-            raise UserError(f"{uri}: {network} of {layer_sizes(layers)} numbers; policy.json says {sizes[network]}")
+    networks, arrays = read_networks(uri, description["layer_sizes"])
     bounds = {name: np.array(description[name], dtype=np.float32) for name in ("low", "high")}
     try:
         return kind(**networks, **arrays, **bounds)
     except TypeError as error:
         raise UserError(f"{uri}: not the arrays of an actor of kind '{kind.kind}' ({error})") from error
-
-
-def layer_sizes(layers: Layers) -> list[int]:
-    """Widths from the input to the output. Raises `UserError` where the layers do not fit together."""
-    if not layers:
-        raise UserError("policy: the actor has no layers")
-    sizes = [layers[0][0].shape[-1]]
-    for i, (weight, bias) in enumerate(layers):
-        if weight.ndim != 2 or weight.shape[1] != sizes[-1] or bias.shape != weight.shape[:1]:
-            raise UserError(
-                f"policy: layer {i} has a weight {list(weight.shape)} and a bias {list(bias.shape)}; "
-                f"expected {sizes[-1]} inputs and as many biases as outputs"
-            )
-        sizes.append(int(weight.shape[0]))
-    return sizes
-
-
-def _read_arrays(uri: str) -> dict[str, np.ndarray]:
-    system, path = storage.filesystem(uri)
-    try:
-        with system.open_input_stream(path) as stream:
-            packed = io.BytesIO(stream.read())
-    except FileNotFoundError as error:
-        raise UserError(f"{uri}: no such file") from error
-    try:
-        with np.load(packed, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise UserError(f"{uri}: not a file of plain arrays ({str(error).splitlines()[0]})") from error
 
 
 def _check_outputs(name: str, outputs: int, low: np.ndarray, high: np.ndarray) -> None:
@@ -258,16 +198,7 @@ def _check_outputs(name: str, outputs: int, low: np.ndarray, high: np.ndarray) -
 
 
 def _to_tensors(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return torch.tensor(value, dtype=torch.float32)
-    return [tuple(_to_tensors(array) for array in pair) for pair in value]
-
-
-def _forward(layers: Sequence[tuple[Tensor, Tensor]], inputs: Tensor) -> Tensor:
-    hidden = inputs
-    for i, (weight, bias) in enumerate(layers):
-        hidden = nn.functional.linear(torch.relu(hidden) if i else hidden, weight, bias)
-    return hidden
+    return torch.tensor(value, dtype=torch.float32) if isinstance(value, np.ndarray) else to_tensors(value)
 
 
 def _to_bounds(unit: Tensor, low: Tensor, high: Tensor) -> Tensor:

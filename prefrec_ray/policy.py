@@ -11,6 +11,7 @@ import torch
 
 from prefrec_ray import storage
 from prefrec_ray.actors import Actor, load_actor, save_actor
+from prefrec_ray.critic import Critic
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import RULES, ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
@@ -26,10 +27,12 @@ _CHUNK = 16_384
 class Policy:
     """A deterministic actor on states of `state`, scaled by `normaliser`; its actions are served as items of a table.
 
-    `serving` is "nearest" (Euclidean) or "dot". `provenance` says where it came from: method, recipe, task, dataset,
-    seed. Pickles as plain arrays.
+    `serving` is "nearest" (Euclidean) or "dot". With a `critic` the actor only proposes: of the `candidates` items that
+    serve its action best, that of the largest Q is taken, and the policy's action is this item's embedding
+    (Dulac-Arnold et al. 2015). `provenance` says where it came from: method, recipe, task, dataset, seed. Pickles as
+    plain arrays.
 
-    Raises `UserError` where widths disagree or the serving rule is unknown.
+    Raises `UserError` where widths disagree, the serving rule is unknown, or there are fewer items than candidates.
     """
 
     actor: Actor
@@ -38,6 +41,8 @@ class Policy:
     items: ItemTable
     serving: str = "nearest"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    critic: Critic | None = None
+    candidates: int = 1
 
     def __post_init__(self) -> None:
         width, _ = self.actor.widths
@@ -45,6 +50,10 @@ class Policy:
             raise UserError(f"policy: the actor takes {width} numbers, its states have {self.state.width}")
         if self.serving not in RULES:
             raise UserError(f"policy: serving rule '{self.serving}'; expected one of {', '.join(RULES)}")
+        if self.critic is not None and self.critic.width != sum(self.actor.widths):
+            raise UserError(f"policy: the critic takes {self.critic.width} numbers; expected {sum(self.actor.widths)}")
+        if not 1 <= self.candidates <= len(self.items):
+            raise UserError(f"policy: {self.candidates} candidates of {len(self.items)} items")
 
     @property
     def low(self) -> np.ndarray:
@@ -61,6 +70,23 @@ class Policy:
 
         Raises `UserError` for states of another width.
         """
+        if self.critic is None:
+            return self._propose(states)
+        return self.items.embeddings[self._best(states, 1)[:, 0]]
+
+    def recommend(self, states: np.ndarray, k: int) -> np.ndarray:
+        """Item ids [n, k] for scaled states [n, S], best first: by Q where there is a critic, else by the serving rule.
+
+        Raises `UserError` for k beyond the number of items (of candidates, where there is a critic).
+        """
+        if self.critic is None:
+            return self.items.ids[self.items.nearest(self._propose(states), k, self.serving)]
+        if not 1 <= k <= self.candidates:
+            raise UserError(f"k = {k} items wanted; the policy chooses among {self.candidates} candidates")
+        return self.items.ids[self._best(states, k)]
+
+    def _propose(self, states: np.ndarray) -> np.ndarray:
+        """The actor's own actions [n, A]."""
         if states.ndim != 2 or states.shape[1] != self.state.width:
             raise UserError(f"policy: states of shape {list(states.shape)}; expected [n, {self.state.width}]")
         actions = np.empty((len(states), len(self.low)), dtype=np.float32)
@@ -70,19 +96,24 @@ class Policy:
                 actions[start : start + _CHUNK] = self.actor(torch.from_numpy(rows)).numpy()
         return actions
 
-    def recommend(self, states: np.ndarray, k: int) -> np.ndarray:
-        """Item ids [n, k] for scaled states [n, S], best first by the serving rule.
-
-        Raises `UserError` for k beyond the number of items.
-        """
-        return self.items.ids[self.items.nearest(self.act(states), k, self.serving)]
+    def _best(self, states: np.ndarray, k: int) -> np.ndarray:
+        """Rows [n, k] of the items of the largest Q among the candidates, best first."""
+        assert self.critic is not None
+        near = self.items.nearest(self._propose(states), self.candidates, self.serving)
+        order = np.empty((len(states), k), dtype=np.int64)
+        for start in range(0, len(states), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            chunk = np.require(states[rows], dtype=np.float32, requirements=["C", "W"])
+            scores = self.critic.scores(chunk, self.items.embeddings[near[rows]])
+            order[rows] = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(near, order, axis=1)
 
     def tracker(self, user_features: UserFeatures) -> StateTracker:
         """A tracker that gives this policy's states, for n users without history; `user_features` tells them apart."""
         return StateTracker(self.state, self.normaliser, self.items, user_features)
 
     def save(self, uri: str) -> None:
-        """Writes the bundle (policy.json, actor.npz, items.parquet) as the folder `uri`, whole or not at all.
+        """Writes the bundle (policy.json, actor.npz, items.parquet, where there is one critic.npz), all or nothing.
 
         Raises `UserError` if `uri` exists.
         """
@@ -95,6 +126,9 @@ class Policy:
         }
         with storage.staged(uri, "policy.json") as folder:
             description["actor"] = save_actor(storage.join(folder, "actor.npz"), self.actor)
+            if self.critic is not None:
+                sizes = self.critic.save(storage.join(folder, "critic.npz"))
+                description["critic"] = {"layer_sizes": sizes, "candidates": self.candidates}
             self.items.save(storage.join(folder, "items.parquet"))
             storage.write_json(storage.join(folder, "policy.json"), description)
 
@@ -109,7 +143,9 @@ class Policy:
         version = description.get("schema_version") if isinstance(description, dict) else None
         if version != SCHEMA_VERSION:
             raise UserError(f"{path}: schema version {version}; this version of prefrec_ray reads {SCHEMA_VERSION}")
+        chooser = description.get("critic")
         try:
+            critic = Critic.load(storage.join(uri, "critic.npz"), chooser["layer_sizes"]) if chooser else None
             return cls(
                 actor=load_actor(storage.join(uri, "actor.npz"), description["actor"]),
                 state=StateDefinition.from_dict(description["state"]),
@@ -117,6 +153,8 @@ class Policy:
                 items=ItemTable.load(storage.join(uri, "items.parquet")),
                 serving=description["serving"],
                 provenance=description["provenance"],
+                critic=critic,
+                candidates=chooser["candidates"] if chooser else 1,
             )
         except KeyError as error:
             raise UserError(f"{path}: key {error} is missing") from error

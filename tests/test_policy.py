@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from prefrec_ray import storage
 from prefrec_ray.actors import MlpActor
+from prefrec_ray.critic import Critic
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
@@ -188,3 +190,67 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="already exists"):
         make_policy().save(str(tmp_path / "policy"))
     assert not list((tmp_path / "policy").iterdir())
+
+
+def make_critic(seed: int, networks: int = 2) -> Critic:
+    rng = np.random.default_rng((seed, 1))
+    sizes = [STATE.width + 3, 9, 5, 1]
+
+    def layers() -> list[tuple[np.ndarray, np.ndarray]]:
+        return [
+            (rng.normal(size=(b, a)).astype(np.float32), rng.normal(size=b).astype(np.float32))
+            for a, b in pairwise(sizes)
+        ]
+
+    return Critic([layers() for _ in range(networks)])
+
+
+def plain_q(critic: Critic, state: np.ndarray, action: np.ndarray) -> float:
+    found = []
+    for layers in critic.networks:
+        hidden = np.concatenate([state, action]).astype(np.float64)
+        for i, (weight, bias) in enumerate(layers):
+            hidden = weight.astype(np.float64) @ (np.maximum(hidden, 0) if i else hidden) + bias
+        found.append(float(hidden[0]))
+    return float(np.mean(found))
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), candidates=st.integers(1, 40), rule=st.sampled_from(["nearest", "dot"]))
+def test_a_critic_chooses_the_best_of_the_candidates(seed: int, candidates: int, rule: str) -> None:
+    critic = make_critic(seed, networks=1 + seed % 3)
+    proposing, states = make_policy(seed, serving=rule), make_states(5, seed)
+    policy = replace(proposing, critic=critic, candidates=candidates)
+    near = proposing.recommend(states, candidates)
+    got = policy.recommend(states, candidates)
+    for state, action, ids, best_first in zip(states, policy.act(states), near, got, strict=True):
+        embeddings = policy.items.embeddings[policy.items.rows(ids)]
+        scores = np.array([plain_q(critic, state, embedding) for embedding in embeddings])
+        assert best_first.tolist() == ids[np.argsort(-scores, kind="stable")].tolist()
+        np.testing.assert_array_equal(action, embeddings[scores.argmax()])
+
+
+def test_a_critic_travels_with_its_policy(tmp_path: Path) -> None:
+    policy, states = make_policy(critic=make_critic(3), candidates=7), make_states(20)
+    policy.save(str(tmp_path / "policy"))
+    for again in (Policy.load(str(tmp_path / "policy")), pickle.loads(pickle.dumps(policy))):
+        np.testing.assert_array_equal(again.act(states), policy.act(states))
+        assert again.recommend(states, 7).tolist() == policy.recommend(states, 7).tolist()
+
+
+def test_what_a_policy_with_a_critic_refuses() -> None:
+    policy = make_policy(critic=make_critic(0), candidates=4)
+    with pytest.raises(UserError, match=r"k = 5 items wanted; the policy chooses among 4 candidates"):
+        policy.recommend(make_states(2), 5)
+    with pytest.raises(UserError, match="41 candidates of 40 items"):
+        replace(policy, candidates=41)
+    narrow = Critic(
+        [
+            [(layer[0][:, 1:] if i == 0 else layer[0], layer[1]) for i, layer in enumerate(network)]
+            for network in policy.critic.networks
+        ]
+    )
+    with pytest.raises(UserError, match=f"critic takes {STATE.width + 2} numbers; expected {STATE.width + 3}"):
+        replace(policy, critic=narrow)
+    with pytest.raises(UserError, match="equal inputs, one output"):
+        Critic([*policy.critic.networks, *narrow.networks])
