@@ -14,6 +14,7 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 
 from prefrec_ray.algorithms.data import PreparedData
 from prefrec_ray.algorithms.diagnostics import look_at_policy, reward_accuracy
+from prefrec_ray.algorithms.export import policy_of
 from prefrec_ray.algorithms.pretraining import RewardState
 from prefrec_ray.algorithms.schedule import Position
 
@@ -29,9 +30,8 @@ class OfflineAlgorithm(Algorithm):
     offline_data: PreparedData
 
     def setup(self, config: Any) -> None:
-        """Builds RLlib's parts, then fetches what the diagnostics look at."""
+        """Builds RLlib's parts, then gives the learners the reward model that another run has pre-trained."""
         super().setup(config)
-        self._items = self.offline_data.dataset.items()
         self._report: dict[str, Any] = {}
         reward = self.config.pretrained_reward.value
         if reward is not None and self.config.uses_preferences:
@@ -113,14 +113,13 @@ class OfflineAlgorithm(Algorithm):
 
     def _diagnose(self) -> dict[str, float]:
         """Held-out accuracy of the reward and a look at the policy, by the first learner."""
-        data, items, serving = self.offline_data, self._items, self.config.serving
-        probe = data.probe
+        data, probe = self.offline_data, self.offline_data.probe
         held_out = data.held_out if self.config.uses_preferences else None
         by_teacher = bool(self.config.teachers)
 
         def look(learner: Any) -> dict[str, float]:
             found = reward_accuracy(learner.net, ray.get(held_out), by_teacher) if held_out is not None else {}
-            return found | look_at_policy(learner.net.actor, probe, items, serving)
+            return found | look_at_policy(policy_of(learner.net), probe)
 
         return on_each_learner(self.learner_group, [look])[0]
 

@@ -22,6 +22,7 @@ from prefrec_ray.settings import nearest
 REWARD_INPUTS = ("state_action", "next_state")
 REWARD_SOURCES = ("preferences", "column")
 PRECISIONS = ("float32", "bf16")
+ACTION_CONSTRAINTS = ("none", "behaviour_anchor", "nearest_items")
 
 
 class Unsaved:
@@ -51,8 +52,11 @@ class OfflineConfig(AlgorithmConfig):
     to learn from, scripted ones and people, whose pairs are pooled; none: `<pairing>_<scoring>`. reward_input:
     "state_action" (paper) or "next_state", without the state's groups reward_leave_out. standardise_reward: to mean 0
     and deviation 1 on training requests. reward_source: "preferences", or "column" for a data set's own hand-made
-    reward. serving: how an action becomes an item ("nearest" or "dot"). precision: of the matrix products, "float32" or
-    "bf16"; weights, sums and last layers are float32 in both.
+    reward. serving: how an action becomes an item ("nearest" or "dot"). action_constraint: what keeps an actor where
+    the data are: "none"; "behaviour_anchor", a pull to the logged action against which Q counts bc_alpha (for actors
+    that climb Q; the others imitate anyway); "nearest_items": of the item_candidates items that serve the actor's
+    action best, the one of the largest Q is served (all methods with a Q). precision: of the matrix products, "float32"
+    or "bf16"; weights, sums and last layers are float32 in both.
     """
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -67,6 +71,9 @@ class OfflineConfig(AlgorithmConfig):
         self.updates_per_iteration: int | None = None
         self.reward_source = "preferences"
         self.serving = "nearest"
+        self.action_constraint = "none"
+        self.bc_alpha = 2.5
+        self.item_candidates = 64
         self.precision = "float32"
         self.recipe = "robust"
         self.loaded_data = Unsaved()
@@ -100,6 +107,9 @@ class OfflineConfig(AlgorithmConfig):
         standardise_reward: bool = NotProvided,
         reward_source: str = NotProvided,
         serving: str = NotProvided,
+        action_constraint: str = NotProvided,
+        bc_alpha: float = NotProvided,
+        item_candidates: int = NotProvided,
         precision: str = NotProvided,
         **kwargs: Any,
     ) -> Self:
@@ -166,6 +176,7 @@ class OfflineConfig(AlgorithmConfig):
             "reward_source": self.reward_source,
             "reward_input": self.reward_input,
             "reward_columns": self.reward_columns(dataset.state) or [],
+            "item_candidates": int(self.item_candidates) if self.action_constraint == "nearest_items" else None,
             "provenance": {
                 "method": self.algo_class.__name__ if self.algo_class else type(self).__name__,
                 "recipe": self.recipe,
@@ -173,6 +184,7 @@ class OfflineConfig(AlgorithmConfig):
                 "dataset": dataset.uri,
                 "seed": self.data_seed,
                 "serving": self.serving,
+                "action_constraint": self.action_constraint,
             },
         }
 
@@ -194,6 +206,7 @@ class OfflineConfig(AlgorithmConfig):
         self._check_choice("reward_input", self.reward_input, REWARD_INPUTS)
         self._check_choice("reward_source", self.reward_source, REWARD_SOURCES)
         self._check_choice("serving", self.serving, ("nearest", "dot"))
+        self._check_choice("action_constraint", self.action_constraint, ACTION_CONSTRAINTS)
         self._check_choice("precision", self.precision, PRECISIONS)
         for group in self.reward_leave_out:
             self._check_choice("reward_leave_out", group, tuple(dataset.state.groups))
@@ -203,7 +216,9 @@ class OfflineConfig(AlgorithmConfig):
             key = "teachers" if self.teachers else "pairing_scoring"
             for teacher in self.teacher_names:
                 self._check_choice(key, teacher, (*dataset.metadata.teachers, *dataset.people()))
-        for name in ("num_epochs", "train_batch_size_per_learner", "preference_batch_size", "tau"):
+        if not (self.item_candidates >= 1 and self.item_candidates == int(self.item_candidates)):
+            raise UserError(f"item_candidates: expected a whole number of at least 1, found {self.item_candidates}")
+        for name in ("num_epochs", "train_batch_size_per_learner", "preference_batch_size", "tau", "bc_alpha"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: expected more than 0, found {getattr(self, name)}")
         if not 0 <= self.gamma < 1:

@@ -8,9 +8,8 @@ from torch import nn
 
 from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import ActorNetwork
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
-from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.policy import Policy
 
 _CHUNK = 16_384
 #: A coordinate of an action counts as saturated within this share of the bounds' half-width from a bound.
@@ -50,20 +49,16 @@ def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer, by_teacher: bo
     return found
 
 
-def look_at_policy(actor: ActorNetwork, states: np.ndarray, items: ItemTable, serving: str) -> dict[str, float]:
+def look_at_policy(policy: Policy, states: np.ndarray) -> dict[str, float]:
     """Saturated share of action coordinates, mean distance to the nearest item, distinct items; `states` [n, S]."""
     if len(states) == 0:
         return {}
-    with torch.no_grad():
-        action = torch.cat([actor(chunk.to(actor.low.device)).cpu() for chunk in _chunks(states)])
-    low, high = actor.low.cpu(), actor.high.cpu()
+    actions, low, high = policy.act(states), policy.low, policy.high
     margin = _SATURATION * 0.5 * (high - low)
-    saturated = (action <= low + margin) | (action >= high - margin)
-    actions = action.numpy()
     return {
-        "policy/action_saturation": saturated.double().mean().item(),
-        "policy/item_distance": float(items.distance(actions).mean()),
-        "policy/items_served": float(len(np.unique(items.nearest(actions, 1, serving)))),
+        "policy/action_saturation": float(((actions <= low + margin) | (actions >= high - margin)).mean()),
+        "policy/item_distance": float(policy.items.distance(actions).mean()),
+        "policy/items_served": float(len(np.unique(policy.items.nearest(actions, 1, policy.serving)))),
     }
 
 

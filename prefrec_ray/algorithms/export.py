@@ -8,6 +8,8 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.checkpoints import fetched
+from prefrec_ray.algorithms.networks import linear_layers
+from prefrec_ray.critic import Critic
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
@@ -33,15 +35,23 @@ def load_module(checkpoint: str) -> Any:
         return RLModule.from_checkpoint(f"{folder}/{MODULE}")
 
 
-def policy_of(module: Any) -> Policy:
-    """The policy of an `OfflineModule` as it stands."""
+def policy_of(module: Any, dataset: PreparedDataset | None = None) -> Policy:
+    """The policy of an `OfflineModule` as it stands. `dataset` is the one that its provenance names, if left out.
+
+    Under `action_constraint: nearest_items` with the method's critics to choose by; a method without any (IL) has its
+    action served as ever.
+    """
     provenance = dict(module.model_config["provenance"])
-    dataset = PreparedDataset.open(provenance["dataset"])
+    dataset = dataset or PreparedDataset.open(provenance["dataset"])
+    items, candidates = dataset.items(), module.model_config["item_candidates"]
+    chooses = candidates is not None and bool(module.critics)
     return Policy(
         actor=module.actor.export(),
         state=dataset.state,
         normaliser=dataset.normaliser,
-        items=dataset.items(),
+        items=items,
         serving=provenance.pop("serving"),
         provenance=provenance,
+        critic=Critic([linear_layers(q) for q in module.critics]) if chooses else None,
+        candidates=min(candidates, len(items)) if chooses else 1,
     )

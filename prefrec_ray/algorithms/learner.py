@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from prefrec_ray.algorithms.batches import PreferencePlan, Stopwatch
 from prefrec_ray.algorithms.data import LearnerPlan
-from prefrec_ray.algorithms.losses import preference_logit, preference_loss
+from prefrec_ray.algorithms.losses import actor_loss, imitation_loss, preference_logit, preference_loss
 from prefrec_ray.algorithms.module import OfflineModule
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.pretraining import RewardState
@@ -49,6 +49,22 @@ class OfflineLearner(TorchLearner):
             generator = np.random.Generator(np.random.SFC64((plan.seed, self.update_index, lane, draw)))
             parts.append(generator.standard_normal((plan.rows_per_lane, width), dtype=np.float32))
         return torch.from_numpy(np.concatenate(parts)).to(self.device)
+
+    def climb(self, objective: Tensor, policy: Tensor, action: Tensor) -> Tensor:
+        """The loss of an actor that climbs `objective` [B] (its Q) at `policy` [B, A]; `action` [B, A] is the log's.
+
+        The objective alone (Eq. 10), or `anchored` where action_constraint says so.
+        """
+        anchored = self.config.action_constraint == "behaviour_anchor"
+        return self.anchored(objective, policy, action) if anchored else actor_loss(objective)
+
+    def anchored(self, objective: Tensor, policy: Tensor, action: Tensor) -> Tensor:
+        """-lambda objective + (policy - action)^2 with lambda = bc_alpha / mean |objective| over all learners.
+
+        Eq. 5 of TD3+BC (Fujimoto and Gu 2021).
+        """
+        scale = self.mean_over_learners(objective.detach().abs().mean()).clamp(min=1e-8)
+        return (self.config.bc_alpha / scale) * actor_loss(objective) + imitation_loss(policy, action)
 
     def mean_over_learners(self, value: Tensor) -> Tensor:
         """The mean of a number over all learners: what it would be on the whole batch."""

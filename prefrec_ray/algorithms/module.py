@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from prefrec_ray.algorithms.networks import ActorNetwork, DeterministicActor, Scalar
 
@@ -53,6 +53,12 @@ class OfflineModule(TorchRLModule):
     def q_function(self) -> Scalar:
         """A Q over state and action."""
         return Scalar(self.state_dim + self.action_dim, self.hidden_sizes)
+
+    @property
+    def critics(self) -> list[nn.Module]:
+        """The method's Q, one or two; empty where it has none."""
+        q = getattr(self, "q", None)
+        return [] if q is None else [*q] if isinstance(q, nn.ModuleList) else [q]
 
     def label(self, batch: dict[str, Tensor]) -> Tensor:
         """Rewards [B] of a batch of transitions, standardised (mean 0 and deviation 1 where that is off)."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.expectile import ExpectileConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
-from prefrec_ray.algorithms.losses import actor_loss, expectile_loss, td_loss
+from prefrec_ray.algorithms.losses import expectile_loss, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
 from prefrec_ray.algorithms.networks import DeterministicActor, Scalar, polyak_update, target_copy
 
@@ -77,7 +77,8 @@ class PrefRecLearner(OfflineLearner):
         qf_loss = td_loss(q, reward, next_value, config.gamma)
         self.minimise("q", net.q, qf_loss)
 
-        policy_loss = actor_loss(net.q(obs, net.actor(obs)))
+        policy = net.actor(obs)
+        policy_loss = self.climb(net.q(obs, policy), policy, action)
         self.minimise("actor", net.actor, policy_loss)
 
         polyak_update(net.target_q, net.q, config.tau)

@@ -98,7 +98,8 @@ class SACLearner(OfflineLearner):
         self.minimise("q", net.q, qf_loss)
 
         policy, log_density = net.sample(obs, self.noise(width, draw=1))
-        policy_loss = (alpha * log_density - torch.minimum(*(q(obs, policy) for q in net.q))).mean()
+        soft_q = torch.minimum(*(q(obs, policy) for q in net.q)) - alpha * log_density
+        policy_loss = self.climb(soft_q, policy, action)
         self.minimise("actor", net.actor, policy_loss)
 
         # The entropy that is aimed at is -A: log pi + (-A) -> 0.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
-from prefrec_ray.algorithms.losses import actor_loss, td_loss
+from prefrec_ray.algorithms.losses import td_loss
 from prefrec_ray.algorithms.module import OfflineModule
 from prefrec_ray.algorithms.networks import DeterministicActor, polyak_update, target_copy
 
@@ -102,7 +102,8 @@ class TD3Learner(OfflineLearner):
 
     def policy_loss(self, obs: Tensor, action: Tensor) -> Tensor:
         """-Q1(s, pi(s))."""
-        return actor_loss(self.net.q[0](obs, self.net.actor(obs)))
+        policy = self.net.actor(obs)
+        return self.climb(self.net.q[0](obs, policy), policy, action)
 
     def _smoothed(self, action: Tensor) -> Tensor:
         config, actor = self.config, self.net.actor

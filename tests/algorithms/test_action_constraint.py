@@ -1,0 +1,118 @@
+"""What keeps actors on the data: the pull to logged actions, and the choice among real items."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import best_action
+
+from prefrec_ray.algorithms import METHODS
+from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.export import policy_of
+from prefrec_ray.algorithms.run import policy_now
+from prefrec_ray.errors import UserError
+from prefrec_ray.policy import Policy
+
+SETTINGS: dict[str, Any] = {
+    "recipe": "paper",
+    "task": "depth",
+    "train_batch_size_per_learner": 64,
+    "preference_batch_size": 16,
+    "hidden_sizes": (16, 16),
+    "updates_per_iteration": 60,
+    "pretrain_epochs": 1,
+    "num_epochs": 10,
+    "finetune_reward": False,
+    "actor_lr": 3e-3,
+    "critic_lr": 3e-3,
+}
+
+Build = Callable[..., OfflineAlgorithm]
+
+
+@pytest.fixture
+def build(tiny_dataset: str) -> Iterator[Build]:
+    built: list[OfflineAlgorithm] = []
+
+    def make(method: str, **changes: Any) -> OfflineAlgorithm:
+        config = METHODS[method].get_default_config().offline_data(input_=tiny_dataset).debugging(seed=1)
+        built.append(config.training(**{**SETTINGS, **changes}).build_algo())
+        return built[-1]
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield make
+    torch.set_num_threads(threads)
+    for algorithm in built:
+        algorithm.stop()
+
+
+def trained(algorithm: OfflineAlgorithm) -> Policy:
+    for _ in range(2):  # pre-training, then updates
+        algorithm.train()
+    return policy_now(algorithm)
+
+
+def test_td3_with_an_anchor_is_td3_bc(build: Build) -> None:
+    anchored = trained(build("TD3", action_constraint="behaviour_anchor", bc_alpha=1.5))
+    published = trained(build("TD3_BC", bc_alpha=1.5))
+    for mine, other in zip(anchored.actor.layers, published.actor.layers, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(mine, other, strict=True))
+
+
+@pytest.mark.parametrize("method", ["PrefRec", "DDPG", "SAC"])
+def test_an_anchor_keeps_an_actor_near_logged_actions(build: Build, method: str) -> None:
+    free = build(method)
+    _, behaviour = best_action(free.offline_data.probe)
+    distances = [
+        float(np.linalg.norm(trained(algorithm).act(free.offline_data.probe) - behaviour, axis=1).mean())
+        for algorithm in (build(method, action_constraint="behaviour_anchor", bc_alpha=0.05), free)
+    ]
+    # SAC's actor follows more slowly: its pull is on sampled actions.
+    assert distances[0] < (0.75 if method == "SAC" else 0.5) * distances[1]
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_of_the_nearest_items_the_one_of_the_largest_q_is_served(build: Build, method: str) -> None:
+    algorithm = build(method, action_constraint="nearest_items", item_candidates=12)
+    policy, net, states = trained(algorithm), algorithm.learner_group._learner.net, algorithm.offline_data.probe[:50]
+    with torch.no_grad():
+        proposed = net.actor(torch.tensor(states)).numpy()
+    if method == "IL":
+        assert policy.critic is None
+        np.testing.assert_allclose(policy.act(states), proposed, atol=1e-6)
+        return
+    embeddings = policy.items.embeddings
+    for state, action, served in zip(states, proposed, policy.act(states), strict=True):
+        near = np.argsort(np.linalg.norm(embeddings - action, axis=1), kind="stable")[:12]
+        rows = torch.tensor(np.column_stack([np.tile(state, (12, 1)), embeddings[near]]))
+        with torch.no_grad():
+            scores = torch.stack([q(rows) for q in net.critics]).mean(0).numpy()
+        chosen = (embeddings[near] == served).all(axis=1)
+        assert chosen.sum() == 1
+        assert scores[chosen][0] >= scores.max() - 1e-5
+    report = algorithm.train()["policy"]
+    assert report["item_distance"] < 1e-6
+    assert 1 <= report["items_served"] <= len(embeddings)
+
+
+def test_candidates_are_never_more_than_items(build: Build) -> None:
+    policy = policy_of(
+        build("DDPG", action_constraint="nearest_items", item_candidates=10_000).learner_group._learner.net
+    )
+    assert policy.candidates == len(policy.items)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"action_constraint": "nearest_item"}, "action_constraint: unknown value 'nearest_item'"),
+        ({"item_candidates": 0}, "item_candidates: expected a whole number of at least 1, found 0"),
+        ({"bc_alpha": 0.0}, "bc_alpha: expected more than 0, found 0.0"),
+    ],
+)
+def test_bad_constraints(build: Build, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build("PrefRec", **settings)
