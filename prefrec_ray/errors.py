@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class UserError(ValueError):
     """Bad input. The message is one line: the file, column, row or key; what was found; what was expected."""
@@ -11,14 +13,22 @@ class UserError(ValueError):
         return super().__str__().partition("\n")[0]
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 def find_user_error(error: BaseException) -> UserError | None:
-    """The `UserError` in `error`'s chain of causes (Ray wraps what its tasks and actors raise), or None."""
+    """The `UserError` in `error`'s chain of causes (Ray wraps what its tasks and actors raise), or None.
+
+    A full disk is one too, though nobody raised it as such: whoever runs the command can make room.
+    """
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         if type(current) is UserError:
             return current
+        if isinstance(current, OSError) and current.errno in _FULL:
+            return UserError(f"no space left to write to ({str(current).partition(chr(10))[0]}); make room and go on")
         # RayTaskError keeps the original in `cause`; Ray Data and Tune chain with `__cause__`.
         inner = getattr(current, "cause", None)
         current = inner if isinstance(inner, BaseException) else current.__cause__ or current.__context__

@@ -62,6 +62,13 @@ def list_files(uri: str, suffix: str = "") -> list[str]:
     return [join(uri, name) for name in names]
 
 
+def size(uri: str) -> int:
+    """Bytes of the files directly inside the folder `uri`."""
+    system, path = filesystem(uri)
+    infos = system.get_file_info(fs.FileSelector(path))
+    return sum(info.size for info in infos if info.type == fs.FileType.File)
+
+
 def list_folders(uri: str) -> list[str]:
     """URIs of the folders directly inside the folder `uri`, sorted by name; none where it does not exist."""
     system, path = filesystem(uri)
@@ -111,9 +118,13 @@ def write_text(uri: str, text: str) -> None:
             stream.write(text.encode("utf-8"))
         return
     temporary = f"{path}.{uuid.uuid4().hex[:8]}.partial"
-    with system.open_output_stream(temporary) as stream:
-        stream.write(text.encode("utf-8"))
-    system.move(temporary, path)
+    try:
+        with system.open_output_stream(temporary) as stream:
+            stream.write(text.encode("utf-8"))
+        system.move(temporary, path)
+    except OSError:  # no space left, say
+        remove(temporary)
+        raise
 
 
 def read_json(uri: str) -> Any:

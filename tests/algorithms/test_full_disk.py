@@ -1,0 +1,58 @@
+"""A run whose disk is full stops with one line, and goes on when there is room, as if it had never stopped."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+
+CONFIG: dict[str, Any] = {
+    "task": "depth",
+    "checkpoint_every": 1,
+    "config": {
+        "train_batch_size_per_learner": 64,
+        "preference_batch_size": 16,
+        "hidden_sizes": [64, 64],
+        "updates_per_iteration": 5,
+        "pretrain_epochs": 1,
+        "num_epochs": 1,
+    },
+}
+#: A disk of its own, seen by this process and its children alone; the run's checkpoints do not fit at first.
+SCRIPT = """
+mount -t tmpfs -o size={small}k none {disk} || exit 77
+{prefrec} {disk}/run 2> {folder}/full
+echo $? > {folder}/status
+find {disk} -name '*.partial*' > {folder}/left
+mount -o remount,size=64m none {disk}
+{prefrec} {disk}/run --resume || exit 1
+cp {disk}/run/policy/actor.npz {folder}/resumed.npz
+"""
+
+
+def test_a_run_on_a_full_disk_stops_and_goes_on(tiny_dataset: str, tmp_path: Path) -> None:
+    config, disk = tmp_path / "run.yaml", tmp_path / "disk"
+    config.write_text(yaml.safe_dump({"train": CONFIG}))
+    disk.mkdir()
+    prefrec = f"{sys.executable} -m prefrec_ray.cli.main train {config} --dataset {tiny_dataset} --output"
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    subprocess.run([*f"{prefrec} {tmp_path}/whole".split()], env=environment, check=True)
+    checkpoint = next((tmp_path / "whole").glob("checkpoint_*"))
+    size = sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
+    script = SCRIPT.format(disk=disk, folder=tmp_path, prefrec=prefrec, small=int(1.5 * size / 1024))
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], env=environment, capture_output=True, text=True)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("a disk of its own needs the right to mount one")
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "full").read_text()
+    lines = [line for line in said.splitlines() if line.startswith("prefrec: error:")]
+    assert len(lines) == 1
+    assert "Traceback" not in said
+    assert "no space left" in lines[0]
+    assert (tmp_path / "status").read_text().strip() == "2"
+    assert (tmp_path / "left").read_text() == ""
+    assert (tmp_path / "resumed.npz").read_bytes() == (tmp_path / "whole/policy/actor.npz").read_bytes()
