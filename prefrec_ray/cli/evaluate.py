@@ -12,8 +12,10 @@ from prefrec_ray.cli.console import Dataset, console, made
 from prefrec_ray.cli.progress import Report, progress
 from prefrec_ray.cli.summary import summary
 from prefrec_ray.errors import UserError
+from prefrec_ray.settings import nearest
 
 SPLITS = ("validation", "test")
+ESTIMATORS = ("ncis", "fqe", "dr")
 
 
 def command(
@@ -31,6 +33,13 @@ def command(
     config: Annotated[
         str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section `evaluate`.")
     ] = None,
+    estimators: Annotated[
+        str | None,
+        typer.Option("--estimators", metavar="LIST", help="Of ncis, fqe, dr, by commas; ncis if left out."),
+    ] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Also draw ncis and dr over kernel width and cap: sensitivity.html.")
+    ] = False,
     output: Annotated[
         str | None,
         typer.Option(
@@ -38,7 +47,7 @@ def command(
         ),
     ] = None,
 ) -> None:
-    """Evaluate policies by NCIS, with intervals, placebos and controls."""
+    """Evaluate policies by NCIS, fitted-Q and doubly robust, with intervals, placebos and controls."""
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
     from prefrec_ray.evaluation import EvaluateSettings
@@ -48,14 +57,29 @@ def command(
         if split not in SPLITS:
             raise UserError(f"--split: unknown split '{split}'; expected one of {', '.join(SPLITS)}")
         settings = settings.model_copy(update={"split": split})
+    if estimators is not None:
+        settings = settings.model_copy(update={"estimators": parse_estimators(estimators)})
     bundles = [bundle for policy in policies for bundle in bundles_of(policy)]
     folder = policies[0] if bundles != policies and len(policies) == 1 else beside(bundles)
     output = output or storage.join(folder, "evaluation.json")
     with progress(console()) as report:
-        records = evaluate_policies(bundles, dataset, settings, online, output, report)
+        records = evaluate_policies(bundles, dataset, settings, online, output, report, sensitivity)
+    if sensitivity:
+        from prefrec_ray.reports.sensitivity import write_sensitivity
+
+        write_sensitivity(records, storage.join(posixpath.dirname(output) or ".", "sensitivity.html"))
     for task in dict.fromkeys(record["task"] for record in records):
         console().print(summary(records, task))
     made("evaluation", output, f"prefrec report {posixpath.dirname(output) or '.'}")
+
+
+def parse_estimators(text: str) -> tuple[str, ...]:
+    """The names in `text`, each once. Raises `UserError` for an unknown one."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in ESTIMATORS:
+            raise UserError(f"--estimators: unknown estimator '{name}'; {nearest(name, list(ESTIMATORS))}")
+    return names
 
 
 def bundles_of(uri: str) -> list[str]:
@@ -80,7 +104,13 @@ def beside(policies: Sequence[str]) -> str:
 
 
 def evaluate_policies(
-    uris: Sequence[str], dataset: str, settings: Any, online: bool, output: str, report: Report
+    uris: Sequence[str],
+    dataset: str,
+    settings: Any,
+    online: bool,
+    output: str,
+    report: Report,
+    sensitivity: bool = False,
 ) -> list[dict[str, Any]]:
     """Writes `output` and returns its records. Each policy is scored on the task that it was trained for.
 
@@ -114,7 +144,20 @@ def evaluate_policies(
     report("clone", 0, 1)
     clone = fit_clone(prepared, seed)
     report("clone", 1, 1)
-    records, served = evaluate(prepared, policies, tasks, split, settings.ncis, seed, report, clone)
+    records, served = evaluate(
+        prepared,
+        policies,
+        tasks,
+        split,
+        settings.ncis,
+        seed,
+        report,
+        clone,
+        estimators=settings.estimators,
+        fqe=settings.fqe,
+        trained_for=trained_for,
+        sensitivity=sensitivity,
+    )
     if online:
         from prefrec_ray.simulator.online import evaluate_online
 

@@ -1,4 +1,4 @@
-"""The short table that ends an evaluation: true levels where they are known, NCIS beside them."""
+"""The short table that ends an evaluation: true levels where they are known, estimates beside them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,33 @@ from typing import Any
 
 from rich.table import Table
 
+TITLES = {"online": "true, with 95 % interval", "dr": "doubly robust", "fqe": "fitted-Q", "ncis": "NCIS"}
 STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 
 def summary(records: Sequence[dict[str, Any]], task: str) -> Table:
-    """One row a subject, best first: by true level (`online`) if there is any, else by NCIS."""
-    found: dict[str, dict[str, dict[str, Any]]] = {"online": {}, "ncis": {}}
+    """One row a subject, best first by the first of `TITLES` that there is."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for record in records:
         if record["task"] == task:
-            found[record["estimator"]][record["subject"]] = record
-    online, ncis = found["online"], found["ncis"]
-    first = online or ncis
+            found.setdefault(record["estimator"], {})[record["subject"]] = record
+    shown = [estimator for estimator in TITLES if estimator in found]
     table = Table(box=None, pad_edge=False)
-    for column in [f"{task} level", *(["true, with 95 % interval"] if online else []), "NCIS", "kind"]:
+    for column in [f"{task} level", *(TITLES[estimator] for estimator in shown), "kind"]:
         table.add_column(column)
+    first = found[shown[0]]
     for name, record in sorted(first.items(), key=lambda pair: -pair[1]["value"]):
         if name.startswith(("shuffled:", "length only:")):
             continue
-        cells = [_value(online[name])] if online else []
-        estimate = _value(ncis[name]) if name in ncis else _behaviour(ncis) if name == "behaviour" else ""
-        table.add_row(name, *cells, estimate, record["role"], style=STYLES[record["role"]])
+        cells = [_cell(found[estimator], name) for estimator in shown]
+        table.add_row(name, *cells, record["role"], style=STYLES[record["role"]])
     return table
+
+
+def _cell(lines: dict[str, dict[str, Any]], name: str) -> str:
+    if name in lines:
+        return _value(lines[name])
+    return f"{next(iter(lines.values()))['behaviour']:.2f}" if name == "behaviour" else ""
 
 
 def _value(record: dict[str, Any]) -> str:
@@ -35,7 +41,3 @@ def _value(record: dict[str, Any]) -> str:
     if record["ci_low"] is None:
         return text
     return f"{text} \\[{record['ci_low']:.2f}, {record['ci_high']:.2f}]"
-
-
-def _behaviour(ncis: dict[str, dict[str, Any]]) -> str:
-    return f"{next(iter(ncis.values()))['behaviour']:.2f}" if ncis else ""

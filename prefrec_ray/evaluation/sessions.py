@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,10 @@ class Sessions:
     frequency_level: np.ndarray  # float64 [M], NaN where it is null
     relative_depth: np.ndarray  # float64 [M]: depth over the user's mean depth
     log_rho: np.ndarray  # float64 [M, subjects], before the cap
+
+    def take(self, columns: Sequence[int]) -> Sessions:
+        """The same sessions with the weights of some subjects alone."""
+        return replace(self, log_rho=self.log_rho[:, columns])
 
     @classmethod
     def concatenate(cls, parts: list[Sessions]) -> Sessions:

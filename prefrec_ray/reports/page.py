@@ -11,6 +11,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.levels import level_shares
 from prefrec_ray.reports.load import Evaluation, Run, load_evaluation, load_runs
+from prefrec_ray.reports.sensitivity import sensitivity
+from prefrec_ray.reports.separation import calibration, separation
 from prefrec_ray.reports.sweep_load import is_sweep
 from prefrec_ray.reports.sweep_page import write_sweep_report
 from prefrec_ray.reports.teachers import teachers_section
@@ -18,8 +20,11 @@ from prefrec_ray.reports.verdict import gain_interval, verdict
 
 ESTIMATORS = {
     "online": ("true level, by roll-outs in the simulator", "level against the users' own logged averages"),
+    "dr": ("doubly robust, estimated from the log", "mean level of this and later visits"),
+    "fqe": ("fitted-Q evaluation, estimated from the log", "mean level of this and later visits"),
     "ncis": ("NCIS, estimated from the log", "level (ranks policies; its size is biased)"),
 }
+MEASURED = {"online": "true level", "dr": "doubly robust", "fqe": "fitted-Q", "ncis": "NCIS"}
 LEGEND = "value and 95 % interval over users. Blue: policies; orange: controls; grey: placebos that know nothing."
 #: Columns of the evaluation's table that only some records have: title, key, format.
 COLUMNS = (
@@ -67,6 +72,7 @@ def render(runs: Sequence[Run], evaluation: Evaluation) -> str:
         head,
         _verdicts(evaluation),
         _evaluation(evaluation),
+        sensitivity(evaluation.records),
         _served(evaluation),
         teachers_section(runs),
         _reward(runs),
@@ -78,8 +84,8 @@ def render(runs: Sequence[Run], evaluation: Evaluation) -> str:
 
 
 def _verdicts(evaluation: Evaluation) -> str:
-    rows = []
-    for record in sorted(evaluation.records, key=lambda record: (record["task"], record["estimator"] == "ncis")):
+    rows, order = [], list(MEASURED)
+    for record in sorted(evaluation.records, key=lambda r: (r["task"], order.index(r["estimator"]))):
         if record["role"] == "policy":
             said = verdict(record, evaluation.of(record["task"], record["estimator"]))
             rows.append(
@@ -87,7 +93,7 @@ def _verdicts(evaluation: Evaluation) -> str:
                     record["subject"],
                     html.Cell(said.text, said.tone),
                     record["task"],
-                    "true level" if record["estimator"] == "online" else "NCIS",
+                    MEASURED[record["estimator"]],
                     html.number(record["value"]),
                     html.interval(record["ci_low"], record["ci_high"]),
                     html.number(record["behaviour"]),
@@ -98,7 +104,13 @@ def _verdicts(evaluation: Evaluation) -> str:
             "Verdict", html.paragraph("Not evaluated yet: run prefrec evaluate, then this report again.")
         )
     head = ["policy", "verdict", "task", "measured by", "level", "95 % interval", "behaviour"]
-    return html.section("Verdict", html.table(head, rows))
+    sentences = [
+        html.paragraph(f"{task}, {MEASURED[estimator]}: {text}")
+        for task in evaluation.tasks
+        for estimator in MEASURED
+        if (text := separation(evaluation.of(task, estimator)))
+    ]
+    return html.section("Verdict", html.table(head, rows), *sentences)
 
 
 def _evaluation(evaluation: Evaluation) -> str:
@@ -112,6 +124,7 @@ def _evaluation(evaluation: Evaluation) -> str:
                 parts += [
                     html.figures([(forest, f"{task}, {estimator}: {LEGEND}")]),
                     _records(records),
+                    html.paragraph(calibration(records)) if calibration(records) else "",
                     _estimation(records[0]),
                 ]
     return html.section("Evaluation and its controls", *parts)

@@ -11,7 +11,12 @@ from prefrec_ray.evaluation.subjects import BEHAVIOUR, IMITATION, length_only, s
 from prefrec_ray.reports.sweep_load import Sweep, Trial
 
 #: estimator -> name of what it measures, format of a value.
-ESTIMATORS = {"online": ("True level", "{:z.2f}"), "ncis": ("NCIS", "{:z.3f}")}
+ESTIMATORS = {
+    "online": ("True level", "{:z.2f}"),
+    "dr": ("Doubly robust", "{:z.3f}"),
+    "fqe": ("Fitted-Q", "{:z.3f}"),
+    "ncis": ("NCIS", "{:z.3f}"),
+}
 #: Placebos and controls that are made from a policy, by the opening of their names.
 OWN = {shuffled(""): "own actions shuffled", length_only(""): "session length only"}
 
@@ -54,7 +59,7 @@ class Measure:
 
 
 def measures(sweep: Sweep) -> list[Measure]:
-    """True levels first, then NCIS: by evaluation.json if there is one, else the trials' own scores on validation
+    """True levels first, then estimates: by evaluation.json if there is one, else the trials' own scores on validation
     users, else the sweep's metric. Raises `UserError` for an evaluation of other policies."""
     if sweep.evaluation is not None:
         return _evaluated(sweep, sweep.evaluation)

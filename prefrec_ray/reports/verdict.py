@@ -19,8 +19,8 @@ def verdict(record: dict[str, Any], peers: Sequence[dict[str, Any]]) -> Verdict:
     """The verdict on one policy's record among all records of its task and estimator.
 
     Its gain over behaviour must have an interval above 0; then it is held against imitation (`online`, by roll-outs)
-    or against the best placebo and its own shuffled actions (NCIS): what they score too owes nothing to the state. Of a
-    gain by NCIS it says how much is session length.
+    or against the best placebo and its own shuffled actions (estimates from the log): what they score too owes nothing
+    to the state. Of a gain by NCIS it says how much is session length.
     """
     low, high = gain_interval(record)
     if high < 0:

@@ -1,0 +1,39 @@
+"""The doubly robust estimator: fitted values, corrected by what really followed the logged requests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prefrec_ray.evaluation.ncis import normalised_weights
+from prefrec_ray.evaluation.trajectories import Steps
+
+
+def residuals(known: Steps, taken: np.ndarray, value: np.ndarray, gamma: float) -> np.ndarray:
+    """r + gamma_t V(s') - Q(s, a) of the steps, float64 [n], in levels.
+
+    `taken` [n] is Q at the logged actions and `value` [N] V at every request, both as mean levels ((1 - gamma) Q).
+    """
+    discount = np.where(known.ends, gamma, 1.0)
+    return known.reward + (discount * value[known.row + 1] - taken) / (1 - gamma)
+
+
+def user_means(known: Steps, value: np.ndarray) -> np.ndarray:
+    """The mean of `value` [N] over each user's session starts, float64 [U]: the direct estimate of fitted-Q."""
+    return np.bincount(known.start_user, value[known.start]) / np.bincount(known.start_user)
+
+
+def corrections(
+    known: Steps, residual: np.ndarray, log_weight: np.ndarray, cap: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the residuals [n] add to each user's value, float64 [U]; and the weights [n], whose mean is 1 for each user.
+
+    With D_t the discount up to request t, V(s_0) is exactly V'(s_0) + E_pi[sum_t D_t (r + gamma_t V'(s') - Q'(s, a))]
+    for any Q' (Jiang and Li 2016; Kakade and Langford 2002). As a mean level, with D constant within a session, the
+    sum becomes the mean over sessions of each session's summed residuals. Requests were logged by behaviour: each is
+    weighed by rho = min(exp(log_weight), cap), the kernel ratio of NCIS (`ncis.request_log_weights`, mode `ratio`),
+    self-normalised within the user. The ratio of how often policy and behaviour come to a state is taken as one: the
+    correction is that of one step away from the log, and stays biased where a policy leads users to states that the
+    log rarely saw.
+    """
+    weight = normalised_weights(known.user, log_weight, cap)
+    return np.bincount(known.user, weight * residual) / np.bincount(known.start_user), weight

@@ -1,0 +1,120 @@
+"""Whole histories of a sample of users, in memory: what fitted-Q evaluation learns from and is asked about."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import ray
+
+from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.sessions import read_sessions, session_columns, session_rows
+
+#: Requests held at once, about: 200 MB for states of 250 numbers.
+ROWS = 200_000
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Requests [N] by user and in time order, and their sessions [M]."""
+
+    state: np.ndarray  # float32 [N, S]
+    action: np.ndarray  # float32 [N, A], as logged
+    first: np.ndarray  # int64 [M]: the first request of each session
+    user: np.ndarray  # int64 [M], ascending: the session's user, 0 for the first
+    depth_level: np.ndarray  # float64 [M], NaN where it is null
+    frequency_level: np.ndarray  # float64 [M], NaN where it is null
+
+    @property
+    def session(self) -> np.ndarray:
+        """The session of each request, int64 [N]."""
+        return np.repeat(np.arange(len(self.first)), np.diff(self.first, append=len(self.state)))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The requests [n] of sessions that have a level and a session after them; row i is followed by row i + 1.
+
+    A user's last session is left out: where its last request leads is not known.
+    """
+
+    row: np.ndarray  # int64 [n], ascending
+    ends: np.ndarray  # bool [n]: the session ends with this request
+    reward: np.ndarray  # float64 [n]: the session's level where it ends, else 0
+    user: np.ndarray  # int64 [n]: 0 for the first user that is left
+    start: np.ndarray  # int64 [m]: first requests of the sessions
+    start_user: np.ndarray  # int64 [m]
+    users_left_out: int
+
+    @property
+    def users(self) -> int:
+        """How many users are left."""
+        return int(self.start_user[-1]) + 1
+
+
+def steps(data: Trajectories, level: np.ndarray) -> Steps:
+    """The steps for levels [M] of a task (NaN: null). Raises `UserError` where no session is left."""
+    followed = np.append(data.user[1:] == data.user[:-1], False)
+    kept = followed & np.isfinite(level)
+    if not kept.any():
+        raise UserError("evaluation: no session has a level and another session after it; expected longer histories")
+    found, user = np.unique(data.user[kept], return_inverse=True)
+    code = np.zeros(len(level), dtype=np.int64)
+    code[kept] = user
+    session = data.session
+    row = np.flatnonzero(kept[session])
+    ends = session[row + 1] != session[row]
+    return Steps(
+        row=row,
+        ends=ends,
+        reward=np.where(ends, level[session[row]], 0.0),
+        user=code[session[row]],
+        start=data.first[kept],
+        start_user=user,
+        users_left_out=int(data.user[-1]) + 1 - len(found),
+    )
+
+
+@ray.remote(num_cpus=1)
+def read_trajectories(uri: str, split: str, seed: int) -> Trajectories:
+    """All users of a split, or as many drawn by the seed as have about `ROWS` requests.
+
+    Raises `UserError` where the split has no requests.
+    """
+    dataset = PreparedDataset.open(uri)
+    share = ROWS / max(1, dataset.metadata.counts.get(split, {}).get("requests", 0))
+    parts = [_read(dataset, file, split, share, seed) for file in dataset.files("requests", split)]
+    parts = [part for part in parts if len(part.first)]
+    if not parts:
+        raise UserError(f"{uri}: no requests in the split '{split}'")
+    rows = np.cumsum([0, *(len(part.state) for part in parts)])
+    users = np.cumsum([0, *(part.user[-1] + 1 for part in parts)])
+    return Trajectories(
+        state=np.concatenate([part.state for part in parts]),
+        action=np.concatenate([part.action for part in parts]),
+        first=np.concatenate([part.first + start for part, start in zip(parts, rows, strict=False)]),
+        user=np.concatenate([part.user + start for part, start in zip(parts, users, strict=False)]),
+        depth_level=np.concatenate([part.depth_level for part in parts]),
+        frequency_level=np.concatenate([part.frequency_level for part in parts]),
+    )
+
+
+def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: int) -> Trajectories:
+    requests = dataset.read(file, columns=["user_id", "session_index", "step", "state", "action"])
+    sessions = read_sessions(dataset, file, split)
+    order, first = session_rows(requests, sessions, file)
+    columns = session_columns(sessions, np.zeros((len(first), 0)))
+    rng = np.random.default_rng((seed, zlib.crc32(file.rsplit("/", 1)[-1].encode())))
+    drawn = (rng.random(columns.user.max(initial=-1) + 1) < share)[columns.user]
+    length = np.diff(first, append=len(order))
+    rows = order[np.repeat(drawn, length)]
+    return Trajectories(
+        state=tensor(requests["state"])[rows],
+        action=tensor(requests["action"])[rows],
+        first=np.cumsum(length[drawn]) - length[drawn],
+        user=np.unique(columns.user[drawn], return_inverse=True)[1],
+        depth_level=columns.depth_level[drawn],
+        frequency_level=columns.frequency_level[drawn],
+    )
