@@ -127,7 +127,8 @@ def _served(
         item = items.nearest(mean[None], 1, policy.serving)[0, 0]
         return np.broadcast_to(mean, data.action.shape), np.broadcast_to(items.embeddings[item], data.action.shape)
     wished = policy.act(data.state)
-    served = items.embeddings[items.nearest(wished, 1, policy.serving)[:, 0]]
+    # With a critic the action is an item's embedding already.
+    served = wished if policy.critic else items.embeddings[items.nearest(wished, 1, policy.serving)[:, 0]]
     if name != subject_of(name):
         order = rng.permutation(len(wished))
         wished, served = wished[order], served[order]

@@ -32,6 +32,7 @@ MISUSE = {
     "no checkpoint": (["export", "there", "--output", "new"], "there: not a training checkpoint"),
     "no policy": (["evaluate", "there", "--dataset", "nowhere"], "nowhere"),
     "bad split": (["evaluate", "there", "--dataset", "x", "--split", "train"], "--split: unknown split 'train'"),
+    "bad estimator": (["evaluate", "there", "--dataset", "x", "--estimators", "ncis,fqr"], "did you mean 'fqe'?"),
     "no run": (["report", "there"], "there: holds no run"),
     "quickstart exists": (["quickstart", "--output", "there"], "there: already exists"),
     "not YAML": (["validate", "broken.yaml"], "broken.yaml: line 3: not YAML"),

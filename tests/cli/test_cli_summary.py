@@ -46,3 +46,17 @@ def test_without_roll_outs_ncis_orders_the_table() -> None:
         "robust 1.20 [1.10, 1.30] policy",
         "imitation 1.00 [0.90, 1.10] control",
     ]
+
+
+def test_each_estimator_has_a_column_and_what_it_lacks_is_empty() -> None:
+    records = [
+        line("robust", "policy", 1.2, "ncis"),
+        line("robust", "policy", 3.0, "fqe"),
+        line("robust", "policy", 2.0, "dr"),
+        line("imitation", "control", 1.1, "dr"),
+    ]
+    assert printed(records) == [
+        "depth level doubly robust fitted-Q NCIS kind",
+        "robust 2.00 [1.90, 2.10] 3.00 [2.90, 3.10] 1.20 [1.10, 1.30] policy",
+        "imitation 1.10 [1.00, 1.20] control",
+    ]

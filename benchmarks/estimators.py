@@ -1,0 +1,92 @@
+"""How near are estimates from the log to true values? A table from an evaluation with roll-outs.
+
+    prefrec evaluate POLICY... --dataset DATASET --online --estimators ncis,fqe,dr --output FILE
+    python -m benchmarks.estimators FILE
+
+Everything is a gain over behaviour, of the estimator's own and of the roll-outs: levels by roll-outs are those of fresh
+histories against the averages of the logged ones, so that behaviour's own is not the logged mean. Controls that the
+roll-outs know (imitation, constant action, random items) have true values of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray import storage
+from prefrec_ray.evaluation.calibration import placebo_bias
+
+Record = dict[str, Any]
+ESTIMATORS = ("ncis", "fqe", "dr")
+#: Methods whose actions stay where items are.
+IN_DATA = ("IL", "IQL", "TD3_BC", "BCQ", "imitation")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("evaluation", help="evaluation.json of `prefrec evaluate --online`")
+    records = storage.read_json(parser.parse_args().evaluation)["records"]
+    for task in dict.fromkeys(record["task"] for record in records):
+        by = {
+            name: {r["subject"]: r for r in records if (r["task"], r["estimator"]) == (task, name)}
+            for name in ("online", *ESTIMATORS)
+        }
+        print(f"\n### {task}\n")
+        print("\n".join(gains(by)))
+        print()
+        print("\n".join(agreement(by)))
+
+
+def gains(by: dict[str, dict[str, Record]]) -> list[str]:
+    """A row a subject with a true value, best first: gains with their 95 % intervals."""
+    known = [name for name in ESTIMATORS if by[name]]
+    rows = [f"| | true gain | {' | '.join(known)} |", f"|---|{'---|' * (len(known) + 1)}"]
+    for subject, truth in sorted(by["online"].items(), key=lambda pair: -pair[1]["value"]):
+        if any(subject in by[name] for name in known):
+            cells = [_gain_text(by[name][subject]) if subject in by[name] else "" for name in known]
+            rows.append(f"| {subject} | {_gain_text(truth)} | {' | '.join(cells)} |")
+    return rows
+
+
+def agreement(by: dict[str, dict[str, Record]]) -> list[str]:
+    """A row an estimator: rank correlation, error, coverage, placebos."""
+    rows = [
+        "| | rank correlation | mean error of the gain | mean absolute error | true gain in the interval, in-data | "
+        "placebos, half-widths from behaviour | half-widths from their true gain |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in (name for name in ESTIMATORS if by[name]):
+        lines, truth = by[name], by["online"]
+        policies = [subject for subject, line in lines.items() if line["role"] == "policy" and subject in truth]
+        error = np.array([gain(lines[subject]) - gain(truth[subject]) for subject in policies])
+        ours, theirs = (_ranks([gain(kind[subject]) for subject in policies]) for kind in (lines, truth))
+        rank = np.corrcoef(ours, theirs)[0, 1]
+        inside = [s for s in lines if s in truth and lines[s]["method"] in IN_DATA and lines[s]["role"] != "placebo"]
+        covered = [lines[s]["gain_ci_low"] <= gain(truth[s]) <= lines[s]["gain_ci_high"] for s in inside]
+        bias = ", ".join(f"{subject} {value:+.1f}" for subject, value in placebo_bias(list(lines.values())).items())
+        true_bias = ", ".join(
+            f"{s} {(gain(lines[s]) - gain(truth[s])) / (0.5 * (lines[s]['ci_high'] - lines[s]['ci_low'])):+.1f}"
+            for s in ("constant action", "random items")
+        )
+        figures = f"{rank:.2f} | {error.mean():+.2f} | {np.abs(error).mean():.2f} | {sum(covered)} of {len(covered)}"
+        rows.append(f"| {name} | {figures} | {bias} | {true_bias} |")
+    return rows
+
+
+def gain(record: Record) -> float:
+    """Value over behaviour's."""
+    return float(record["value"] - record["behaviour"])
+
+
+def _gain_text(record: Record) -> str:
+    return f"{gain(record):+.2f} [{record['gain_ci_low']:+.2f}, {record['gain_ci_high']:+.2f}]"
+
+
+def _ranks(values: list[float]) -> np.ndarray:
+    return np.argsort(np.argsort(values)).astype(float)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Fitted-Q and doubly robust records, and their sensitivity, the whole way through Ray."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import ray
+from hand_made import direction
+
+from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation import FqeSettings, NcisSettings, evaluate
+from prefrec_ray.evaluation.clone import BehaviourClone
+from prefrec_ray.evaluation.trajectories import read_trajectories
+from prefrec_ray.policy import Policy
+
+FQE = FqeSettings(updates=400)
+
+
+@pytest.fixture(scope="module")
+def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviourClone) -> list[dict]:
+    calls: list[tuple] = []
+    records, _ = evaluate(
+        dataset,
+        {**policies, "other": direction(dataset, 0.4)},
+        ["frequency", "depth"],
+        clone=clone,
+        estimators=["ncis", "fqe", "dr"],
+        fqe=FQE,
+        trained_for={"right": "frequency", "left": "frequency", "other": "depth"},
+        sensitivity=True,
+        progress=lambda *call: calls.append(call),
+    )
+    # Policies and their shuffled selves, imitation and its own, constant, random; and behaviour, task by task.
+    assert calls[-1] == ("fqe", 9 + 7, 9 + 7)
+    return records
+
+
+def of(records: list[dict], task: str, estimator: str) -> dict[str, dict]:
+    return {r["subject"]: r for r in records if (r["task"], r["estimator"]) == (task, estimator)}
+
+
+def mean_level(dataset: PreparedDataset) -> float:
+    """Of all test sessions together."""
+    rows = [row for file in dataset.files("sessions") for row in dataset.read(file).to_pylist()]
+    return float(
+        np.mean(
+            [row["level_frequency"] for row in rows if row["split"] == "test" and row["level_frequency"] is not None]
+        )
+    )
+
+
+@pytest.mark.parametrize("estimator", ["fqe", "dr"])
+def test_who_is_better_than_behaviour_and_who_worse(
+    dataset: PreparedDataset, evaluated: list[dict], estimator: str
+) -> None:
+    found = of(evaluated, "frequency", estimator)
+    assert found["right"]["gain_ci_low"] > 0.2
+    assert found["left"]["gain_ci_high"] < -0.2
+    # The correction gives each user the user's own mean level, which these states do not know.
+    logged = of(evaluated, "frequency", "ncis")["right"]["behaviour"]
+    expected = mean_level(dataset) if estimator == "fqe" else logged
+    assert found["right"]["behaviour"] == pytest.approx(expected, abs=0.1)
+    for name in ("imitation", "shuffled:imitation", "constant action"):
+        gain = found[name]["value"] - found[name]["behaviour"]
+        assert abs(gain) < 0.5 * (found["right"]["value"] - found["right"]["behaviour"])
+
+
+def test_records_are_of_the_same_kind_as_those_of_ncis(evaluated: list[dict], clone: BehaviourClone) -> None:
+    ncis, fqe, dr = (of(evaluated, "frequency", estimator) for estimator in ("ncis", "fqe", "dr"))
+    assert set(fqe) == set(dr) == {name for name in ncis if not name.startswith("length only:")}
+    for found in (*fqe.values(), *dr.values()):
+        like = ncis[found["subject"]]
+        assert set(found) - {"sensitivity"} == set(like) - {"sensitivity"}
+        assert (found["role"], found["method"]) == (like["role"], like["method"])
+        assert found["ci_low"] <= found["value"] <= found["ci_high"]
+        gain = found["value"] - found["behaviour"]
+        assert found["gain_ci_low"] - 1e-9 <= gain <= found["gain_ci_high"] + 1e-9
+    # Users with one session have no step; all others have one session less than in the log, as for frequency's levels.
+    for key in ("users", "sessions", "users_left_out"):
+        assert fqe["right"][key] == dr["right"][key] == ncis["right"][key]
+    assert fqe["right"]["ess"] is None
+    assert dr["imitation"]["ess"] == pytest.approx(1)
+    assert fqe["left"]["settings"] == {"gamma_session": 0.9, "updates": 400, "split": "test", "seed": 0}
+    assert dr["left"]["settings"]["residual_rms"] == clone.residual_rms
+
+
+def test_a_policy_is_scored_on_the_task_it_was_trained_for(evaluated: list[dict]) -> None:
+    for estimator in ("ncis", "fqe", "dr"):
+        policies = {
+            task: [n for n, r in of(evaluated, task, estimator).items() if r["role"] == "policy"] for task in TASKS
+        }
+        assert policies == {"frequency": ["right", "left"], "depth": ["other"]}
+
+
+def test_the_interval_behind_the_best_is_that_of_the_difference(evaluated: list[dict]) -> None:
+    for estimator in ("ncis", "fqe", "dr"):
+        right, left = (of(evaluated, "frequency", estimator)[name] for name in ("right", "left"))
+        assert "best" not in right
+        assert left["best"] == "right"
+        assert left["behind_ci_low"] < right["value"] - left["value"] < left["behind_ci_high"]
+        assert left["behind_ci_low"] > 0
+    assert all("best" not in record for record in evaluated if record["task"] == "depth")
+
+
+@pytest.mark.parametrize("estimator", ["ncis", "dr"])
+def test_sensitivity_holds_the_record_itself_and_goes_to_behaviour(evaluated: list[dict], estimator: str) -> None:
+    for record in of(evaluated, "frequency", estimator).values():
+        if record["subject"].startswith("length only:"):
+            assert "sensitivity" not in record
+            continue
+        points = {(point["sigma"], point["cap"]): point for point in record["sensitivity"]}
+        assert len(points) == 15
+        assert points[2.0, 10.0]["value"] == pytest.approx(record["value"], abs=1e-9)
+        assert points[2.0, 10.0]["ess"] == pytest.approx(record["ess"], abs=1e-9)
+        shares = [points[sigma, None]["ess"] for sigma in (0.5, 1.0, 2.0, 4.0, 8.0)]
+        assert shares == sorted(shares)
+        if estimator == "ncis":
+            far, near = (abs(points[sigma, None]["value"] - record["behaviour"]) for sigma in (2.0, 8.0))
+            assert near <= far + 1e-9
+
+
+def test_sensitivity_equals_a_run_at_another_width(
+    dataset: PreparedDataset, evaluated: list[dict], policies: dict[str, Policy], clone: BehaviourClone
+) -> None:
+    at = NcisSettings(sigma=1.0, cap=1.0)
+    records, _ = evaluate(
+        dataset, policies, ["frequency"], settings=at, clone=clone, estimators=["ncis", "dr"], fqe=FQE
+    )
+    for estimator in ("ncis", "dr"):
+        for name in ("right", "random items"):
+            there = of(records, "frequency", estimator)[name]
+            (here,) = (
+                point
+                for point in of(evaluated, "frequency", estimator)[name]["sensitivity"]
+                if (point["sigma"], point["cap"]) == (1.0, 1.0)
+            )
+            assert (here["value"], here["ess"]) == pytest.approx((there["value"], there["ess"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{"mode": "density"}, {"aggregate": "mean"}])
+def test_sensitivity_needs_weights_that_scale(
+    dataset: PreparedDataset, policies: dict[str, Policy], wrong: dict
+) -> None:
+    with pytest.raises(UserError, match="--sensitivity: not for mode"):
+        evaluate(dataset, policies, ["depth"], settings=NcisSettings(**wrong), sensitivity=True)
+
+
+def test_trajectories_are_whole_users_in_time_order(dataset: PreparedDataset, ray_session: None) -> None:
+    data = ray.get(read_trajectories.remote(dataset.uri, "test", 0))
+    rows = [row for file in dataset.files("requests", "test") for row in dataset.read(file).to_pylist()]
+    assert len(data.state) == len(rows)
+    sums = sorted(float(np.sum(row["state"], dtype=np.float32)) for row in rows)
+    assert np.sort(data.state.sum(axis=1)) == pytest.approx(sums, abs=1e-4)
+    assert np.bincount(data.user).tolist() == [
+        len({row["session_index"] for row in rows if row["user_id"] == user})
+        for user in dict.fromkeys(_users_in_order(dataset))
+    ]
+    assert np.isnan(data.frequency_level).sum() == data.user[-1] + 1  # the last session of each user
+
+
+def _users_in_order(dataset: PreparedDataset) -> list[int]:
+    return [u for file in dataset.files("requests", "test") for u in sorted(dataset.read(file)["user_id"].to_pylist())]
+
+
+def test_a_sample_holds_whole_users(dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefrec_ray.evaluation.trajectories.ROWS", 1000)
+    read = read_trajectories._function
+    data = read(dataset.uri, "train", 0)
+    assert 700 < len(data.state) < 1400
+    logged = {}
+    for file in dataset.files("requests", "train"):
+        table = dataset.read(file)
+        for user, state in zip(table["user_id"].to_pylist(), tensor(table["state"]), strict=True):
+            logged.setdefault(user, []).append(state[:3].tobytes())
+    whole = {tuple(states) for states in logged.values()}
+    bounds = np.append(np.searchsorted(data.user[data.session], np.arange(data.user[-1] + 1)), len(data.state))
+    for start, end in pairwise(bounds):
+        assert tuple(state[:3].tobytes() for state in data.state[start:end]) in whole
+    assert not np.array_equal(read(dataset.uri, "train", 1).state[:5], data.state[:5])
+
+
+TASKS = ("frequency", "depth")

@@ -1,0 +1,77 @@
+"""What the records of one task and estimator say together: who can be told apart, bias, sensitivity."""
+
+from pathlib import Path
+
+import pytest
+
+from prefrec_ray.evaluation.calibration import placebo_bias
+from prefrec_ray.reports.sensitivity import figure, sensitivity, write_sensitivity
+from prefrec_ray.reports.separation import calibration, separation
+
+
+def line(subject: str, value: float, role: str = "policy", **changes: object) -> dict:
+    """A record with behaviour 1.0 and the interval +- 0.2."""
+    fixed = {"task": "depth", "estimator": "ncis", "behaviour": 1.0, "ci_low": value - 0.2, "ci_high": value + 0.2}
+    return {"subject": subject, "role": role, "value": value, **fixed, **changes}
+
+
+def behind(subject: str, value: float, low: float, high: float) -> dict:
+    return line(subject, value, best="a", behind_ci_low=low, behind_ci_high=high)
+
+
+def test_policies_whose_difference_crosses_zero_are_named() -> None:
+    records = [line("a", 2.0), behind("b", 1.9, -0.05, 0.25), behind("c", 1.0, 0.8, 1.2), behind("d", 1.95, -0.1, 0.2)]
+    assert separation(records) == (
+        "a scores highest, but the data cannot separate it from d (-0.10 to +0.20) and b (-0.05 to +0.25): "
+        "the 95 % interval of the difference, user by user, holds 0."
+    )
+
+
+def test_where_all_others_are_apart_it_says_so() -> None:
+    assert separation([line("a", 2.0), behind("b", 1.0, 0.1, 1.9)]) == (
+        "a is best, and the data separate it from every other policy."
+    )
+    assert separation([line("a", 2.0), line("imitation", 1.0, "control")]) == ""
+
+
+def test_bias_is_in_half_widths_of_the_placebos_own_interval() -> None:
+    records = [line("constant action", 1.1, "placebo"), line("random items", 0.7, "placebo"), line("a", 5.0)]
+    records.append(line("shuffled:a", 3.0, "placebo"))
+    assert placebo_bias(records) == pytest.approx({"constant action": 0.5, "random items": -1.5})
+    assert calibration(records).startswith(
+        "Placebos against behaviour, in half-widths of their intervals: constant action +0.5 and random items -1.5; "
+        "at most 1.5, more than"
+    )
+    assert "no bias to be seen" in calibration(records[:1])
+    assert calibration([line("a", 5.0)]) == ""
+
+
+def analysed(subject: str, role: str, slope: float, **changes: object) -> dict:
+    points = [
+        {"sigma": sigma, "cap": cap, "value": 1 + slope / sigma, "ess": 1 - 0.1 / sigma, "behaviour": 1.0}
+        for sigma in (0.5, 1.0, 2.0)
+        for cap in (1.0, None)
+    ]
+    return line(subject, 1 + slope, role, sensitivity=points, **changes)
+
+
+def test_the_figure_holds_each_line_over_the_widths_at_each_cap(tmp_path: Path) -> None:
+    records = [
+        analysed("a", "policy", 0.5, bundle="x"),
+        analysed("b", "policy", 0.2, bundle="y"),
+        analysed("shuffled:a", "placebo", 0.3, bundle="x"),
+        analysed("random items", "placebo", 0.1),
+    ]
+    drawn_axes = figure(records, "depth", "NCIS").axes
+    values, shares = drawn_axes[:2], drawn_axes[2:]
+    assert [axes.get_title("left") for axes in values] == ["cap 1", "no cap"]
+    for axes in values:
+        drawn = {tuple(one.get_ydata()) for one in axes.get_lines() if len(one.get_xdata()) == 3}
+        assert drawn == {tuple(1 + slope / sigma for sigma in (0.5, 1.0, 2.0)) for slope in (0.5, 0.2, 0.1)}
+    for axes in shares:
+        assert axes.get_ylim()[0] == 0
+    labels = {text.get_text() for text in values[1].texts}
+    assert labels == {"a", "b", "random items"}
+    write_sensitivity(records, str(tmp_path / "sensitivity.html"))
+    assert (tmp_path / "sensitivity.html").read_text().count("<img") == 1
+    assert sensitivity([line("a", 1.0)]) == ""
