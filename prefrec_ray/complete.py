@@ -46,7 +46,7 @@ def _expected_rows(counts: dict[str, dict[str, int]]) -> dict[tuple[str, ...], i
 def _check_rows(dataset: PreparedDataset, folder: tuple[str, ...], expected: int) -> None:
     files = dataset.files(*folder)
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = sum(pool.map(_rows, files))
+        found = sum(pool.map(file_rows, files))
     if found != expected:
         raise UserError(
             f"{dataset.path(*folder)}: {found:,} rows in {len(files)} files; expected {expected:,} (metadata.json); "
@@ -54,7 +54,8 @@ def _check_rows(dataset: PreparedDataset, folder: tuple[str, ...], expected: int
         )
 
 
-def _rows(file: str) -> int:
+def file_rows(file: str) -> int:
+    """Rows of a Parquet file, from its footer. Raises `UserError` where it is damaged."""
     system, path = storage.filesystem(file)
     try:
         return pq.read_metadata(path, filesystem=system).num_rows

@@ -79,18 +79,8 @@ class PreparedDataset:
         return storage.list_files(self.path(*parts), ".parquet")
 
     def read(self, file: str, columns: list[str] | None = None) -> pa.Table:
-        """One file as a table. Raises `UserError` if it is missing or damaged, or holds a number that is not finite."""
-        system, path = storage.filesystem(file)
-        try:
-            table = pq.read_table(path, columns=columns, filesystem=system)
-        except FileNotFoundError as error:
-            raise UserError(f"{file}: no such file in the data set") from error
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{file}: damaged, or of other columns ({str(error).splitlines()[0]})") from error
-        for name in table.column_names:
-            if pa.types.is_fixed_size_list(table.schema.field(name).type):
-                _check_finite(table[name], name, file)
-        return table
+        """`read_table`."""
+        return read_table(file, columns)
 
     def people(self) -> list[str]:
         """The teachers that are people: names below `people/` (people/store.py)."""
@@ -119,8 +109,23 @@ class PreparedDataset:
             raise UserError(f"{where}: {key} is damaged ({error!r}); make it again by `prefrec prepare`") from error
 
 
+def read_table(file: str, columns: list[str] | None = None) -> pa.Table:
+    """One file as a table. Raises `UserError` if it is missing or damaged, or holds a number that is not finite."""
+    system, path = storage.filesystem(file)
+    try:
+        table = pq.read_table(path, columns=columns, filesystem=system)
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: no such file in the data set") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{file}: damaged, or of other columns ({str(error).splitlines()[0]})") from error
+    for name in table.column_names:
+        if pa.types.is_fixed_size_list(table.schema.field(name).type):
+            _check_finite(table[name], name, file)
+    return table
+
+
 def _check_finite(column: pa.ChunkedArray, name: str, file: str) -> None:
-    finite = np.isfinite(tensor(column))
+    finite = np.isfinite(stored(column))
     if not finite.all():
         row = int((~finite.all(axis=1)).argmax())
         raise UserError(f"{file}: column '{name}', row {row + 1}: found a number that is not finite")
@@ -132,14 +137,21 @@ def write_table(table: pa.Table, uri: str) -> None:
     pq.write_table(table, path, filesystem=system, compression="none", use_dictionary=False, write_statistics=False)
 
 
-def tensor_array(values: np.ndarray) -> pa.FixedSizeListArray:
-    """float32 [n, d] as a column; elements that cannot be null are read from Parquet several times faster."""
-    kind = pa.list_(pa.field("element", pa.float32(), nullable=False), values.shape[1])
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values, np.float32).ravel()), type=kind)
+def tensor_array(values: np.ndarray, kind: type = np.float32) -> pa.FixedSizeListArray:
+    """[n, d] as a column of `kind`; elements that cannot be null are read from Parquet several times faster."""
+    flat = pa.array(np.ascontiguousarray(values, kind).ravel())
+    return pa.FixedSizeListArray.from_arrays(
+        flat, type=pa.list_(pa.field("element", flat.type, nullable=False), values.shape[1])
+    )
 
 
 def tensor(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """A fixed_size_list<float32> column as float32 [n, d]; a view where the column is one chunk."""
+    """A column of fixed_size_list as float32 [n, d]; a view where it is stored so and the column is one chunk."""
+    return stored(column).astype(np.float32, copy=False)
+
+
+def stored(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """A column of fixed_size_list as it is stored (float32 or float16), [n, d]; a view where it is one chunk."""
     if isinstance(column, pa.ChunkedArray):
         # One chunk is taken as it lies: `combine_chunks` would copy it.
         column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -11,63 +11,80 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import ray
 import torch
-from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
-from prefrec_ray.dataset import tensor
-
-LANES = 8
+from prefrec_ray.algorithms.shards import Shard, Shelf, columns
 
 Value = TypeVar("Value")
-
-_COLUMNS = {"obs": Columns.OBS, "action": Columns.ACTIONS, "next_obs": Columns.NEXT_OBS, "reward": Columns.REWARDS}
 
 
 @dataclass(frozen=True)
 class TransitionPlan:
     """What one learner reads in one call of `update`: batches [first, first + count) of the run, from its lanes.
 
-    lanes: for each lane its number, the references of its shards (Arrow tables) and their row counts.
+    lanes: for each lane its number, its shards and their row counts.
     rows_per_lane: rows that a batch takes from a lane. batches_per_epoch: the same for all lanes; a lane's last rows
     that fill no batch sit out the epoch, other ones in the next.
     """
 
-    lanes: list[tuple[int, list[ray.ObjectRef], list[int]]]
+    lanes: list[tuple[int, list[Shard], list[int]]]
     rows_per_lane: int
     batches_per_epoch: int
     seed: int
     first: int
     count: int
 
-    def batches(self, device: torch.device) -> Iterator[dict[str, Tensor]]:
-        """The batches in order, as tensors on `device`."""
-        shards = {number: [_arrays(ray.get(ref)) for ref in refs] for number, refs, _ in self.lanes}
-        epoch, order = -1, {}
-        for index in range(self.first, self.first + self.count):
-            if index // self.batches_per_epoch != epoch:
-                epoch = index // self.batches_per_epoch
-                order = {number: _LaneOrder(self.seed, epoch, number, rows) for number, _, rows in self.lanes}
-            start = (index % self.batches_per_epoch) * self.rows_per_lane
-            parts: dict[str, list[np.ndarray]] = {}
-            for number, arrays in shards.items():
-                for shard, rows in order[number].rows(start, start + self.rows_per_lane):
-                    for name, values in arrays[shard].items():
-                        parts.setdefault(name, []).append(values[rows])
-            yield {name: torch.from_numpy(np.concatenate(values)).to(device) for name, values in parts.items()}
+    def batches(self, device: torch.device, shelf: Shelf | None = None) -> Iterator[dict[str, Tensor]]:
+        """The batches in order, as float32 tensors on `device`. `shelf` keeps shards at hand from one plan to the next.
 
-    def sample(self, rows: int, device: torch.device) -> dict[str, Tensor]:
+        A lane orders its next shard some way through the one in use, each lane at another point: reading is spread over
+        the batches between, and is done when the shard is needed.
+        """
+        shelf = Shelf() if shelf is None else shelf
+        per_epoch = self.batches_per_epoch * self.rows_per_lane
+        lanes = [(_Lane(self.seed, number, sizes, per_epoch), shards) for number, shards, sizes in self.lanes]
+        epoch, within = divmod(self.first, self.batches_per_epoch)
+        for lane, shards in lanes:
+            shelf.order(lane.number, shards[lane.at(epoch, within * self.rows_per_lane)[0]])
+        for index in range(self.first, self.first + self.count):
+            epoch, within = divmod(index, self.batches_per_epoch)
+            start, end = within * self.rows_per_lane, (within + 1) * self.rows_per_lane
+            batch = self._gather(lanes, shelf, epoch, start, end)
+            yield {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
+            for turn, (lane, shards) in enumerate(lanes):
+                _, done, following = lane.at(epoch, end - 1)
+                if done >= turn / len(lanes):
+                    shelf.order(lane.number, shards[following])
+
+    def _gather(
+        self, lanes: list[tuple[_Lane, list[Shard]]], shelf: Shelf, epoch: int, start: int, end: int
+    ) -> dict[str, np.ndarray]:
+        batch: dict[str, np.ndarray] = {}
+        filled = 0
+        for lane, shards in lanes:
+            for shard, rows in lane.rows(epoch, start, end):
+                for name, values in shelf.take(lane.number, shards[shard]).items():
+                    if name not in batch:
+                        batch[name] = np.empty((len(lanes) * (end - start), *values.shape[1:]), dtype=np.float32)
+                    batch[name][filled : filled + len(rows)] = values[rows]
+                filled += len(rows)
+        return batch
+
+    def sample(self, rows: int, device: torch.device, shelf: Shelf | None = None) -> dict[str, Tensor]:
         """The first `rows` rows of this learner's shards as they lie: written shuffled, hence a sample of all."""
-        each = max(1, rows // len(self.lanes))
-        found = [
-            {name: values[:each] for name, values in _arrays(ray.get(refs[0])).items()} for _, refs, _ in self.lanes
-        ]
-        return {name: torch.from_numpy(np.concatenate([part[name] for part in found])).to(device) for name in found[0]}
+        each, shelf = max(1, rows // len(self.lanes)), Shelf() if shelf is None else shelf
+        coming = [shelf.bring(shards[0]) for _, shards, _ in self.lanes]
+        found: dict[str, list[np.ndarray]] = {}
+        while coming:
+            for name, values in columns(ray.get(coming.pop(0))).items():
+                found.setdefault(name, []).append(values[:each].astype(np.float32))
+        return {name: torch.from_numpy(np.concatenate(parts)).to(device) for name, parts in found.items()}
 
 
 class Stopwatch:
@@ -88,37 +105,47 @@ class Stopwatch:
             yield value
 
 
-class _LaneOrder:
-    """The order of one lane in one epoch: shards permuted, rows permuted inside each."""
+class _Lane:
+    """The order of one lane: in each epoch its shards permuted, and rows permuted inside each."""
 
-    def __init__(self, seed: int, epoch: int, lane: int, sizes: list[int]) -> None:
-        self._key = (seed, epoch, lane)
-        self._sizes = sizes
-        self._shards = np.random.default_rng(self._key).permutation(len(sizes))
-        self._ends = np.cumsum([sizes[shard] for shard in self._shards])
-        self._permutations: dict[int, np.ndarray] = {}
+    def __init__(self, seed: int, number: int, sizes: list[int], rows_per_epoch: int) -> None:
+        self.number = number
+        self._seed, self._sizes, self._rows_per_epoch = seed, sizes, rows_per_epoch
+        self._orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._permutation: tuple[tuple[int, int], np.ndarray] | None = None
 
-    def rows(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-        """(shard, rows in it) for the positions [start, stop) of the lane."""
-        place = int(np.searchsorted(self._ends, start, side="right"))
+    def rows(self, epoch: int, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(shard, rows in it) for the positions [start, stop) of the epoch."""
+        shards, ends = self._order(epoch)
+        place = int(np.searchsorted(ends, start, side="right"))
         while start < stop:
-            shard = int(self._shards[place])
-            begin = int(self._ends[place]) - self._sizes[shard]
-            end = min(stop, int(self._ends[place]))
-            if place not in self._permutations:
-                generator = np.random.default_rng((*self._key, shard))
-                self._permutations = {place: generator.permutation(self._sizes[shard])}
-            yield shard, self._permutations[place][start - begin : end - begin]
+            shard = int(shards[place])
+            begin = int(ends[place]) - self._sizes[shard]
+            end = min(stop, int(ends[place]))
+            yield shard, self._rows_of(epoch, shard)[start - begin : end - begin]
             start, place = end, place + 1
 
+    def at(self, epoch: int, position: int) -> tuple[int, float, int]:
+        """The shard that holds a position, the share of it that is done then, and the shard after it."""
+        shards, ends = self._order(epoch)
+        place = int(np.searchsorted(ends, position, side="right"))
+        shard, end = int(shards[place]), int(ends[place])
+        following = shards[place + 1] if end < self._rows_per_epoch else self._order(epoch + 1)[0][0]
+        return shard, 1 - (end - position - 1) / self._sizes[shard], int(following)
 
-def _arrays(table: Any) -> dict[str, np.ndarray]:
-    """Zero-copy views of a shard's columns, under RLlib's names."""
-    return {
-        rllib: tensor(table[name]) if name != "reward" else table[name].combine_chunks().to_numpy()
-        for name, rllib in _COLUMNS.items()
-        if name in table.column_names
-    }
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Shards in their order, and the positions at which they end."""
+        if epoch not in self._orders:
+            shards = np.random.default_rng((self._seed, epoch, self.number)).permutation(len(self._sizes))
+            kept = {number: order for number, order in self._orders.items() if number == epoch - 1}
+            self._orders = {**kept, epoch: (shards, np.cumsum([self._sizes[shard] for shard in shards]))}
+        return self._orders[epoch]
+
+    def _rows_of(self, epoch: int, shard: int) -> np.ndarray:
+        if self._permutation is None or self._permutation[0] != (epoch, shard):
+            generator = np.random.default_rng((self._seed, epoch, self.number, shard))
+            self._permutation = (epoch, shard), generator.permutation(self._sizes[shard])
+        return self._permutation[1]
 
 
 @dataclass(frozen=True)

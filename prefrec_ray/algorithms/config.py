@@ -13,6 +13,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from prefrec_ray.algorithms.data import LoadedData, PreparedData
 from prefrec_ray.algorithms.pretraining import RewardState
 from prefrec_ray.algorithms.recipes import RECIPES
+from prefrec_ray.algorithms.shards import TRANSITIONS
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.errors import UserError
@@ -56,7 +57,8 @@ class OfflineConfig(AlgorithmConfig):
     the data are: "none"; "behaviour_anchor", a pull to the logged action against which Q counts bc_alpha (for actors
     that climb Q; the others imitate anyway); "nearest_items": of the item_candidates items that serve the actor's
     action best, the one of the largest Q is served (all methods with a Q). precision: of the matrix products, "float32"
-    or "bf16"; weights, sums and last layers are float32 in both.
+    or "bf16"; weights, sums and last layers are float32 in both. transitions: "materialised" in the object store,
+    "streaming" from the data set, or "auto" (the second where they do not fit); the batches are the same.
     """
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -75,6 +77,7 @@ class OfflineConfig(AlgorithmConfig):
         self.bc_alpha = 2.5
         self.item_candidates = 64
         self.precision = "float32"
+        self.transitions = "auto"
         self.recipe = "robust"
         self.loaded_data = Unsaved()
         self.pretrained_reward = Unsaved()
@@ -111,6 +114,7 @@ class OfflineConfig(AlgorithmConfig):
         bc_alpha: float = NotProvided,
         item_candidates: int = NotProvided,
         precision: str = NotProvided,
+        transitions: str = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets what the class docstring lists, and RLlib's own training settings (gamma, batch size)."""
@@ -208,6 +212,7 @@ class OfflineConfig(AlgorithmConfig):
         self._check_choice("serving", self.serving, ("nearest", "dot"))
         self._check_choice("action_constraint", self.action_constraint, ACTION_CONSTRAINTS)
         self._check_choice("precision", self.precision, PRECISIONS)
+        self._check_choice("transitions", self.transitions, TRANSITIONS)
         for group in self.reward_leave_out:
             self._check_choice("reward_leave_out", group, tuple(dataset.state.groups))
         if self.reward_source == "column" and not dataset.metadata.has_reward:

@@ -1,17 +1,18 @@
-"""The offline data of an algorithm: shards of transitions by Ray Data, preferences, states to probe the policy with."""
+"""The offline data of an algorithm: shards of transitions, preferences, states to probe the policy with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import ray
 from ray.rllib.offline.offline_data import OfflineData
 
-from prefrec_ray.algorithms.batches import LANES, PreferencePlan, TransitionPlan, batches_per_pass
+from prefrec_ray.algorithms.batches import PreferencePlan, TransitionPlan, batches_per_pass
 from prefrec_ray.algorithms.preferences import held_out_teachers, load_buffer
 from prefrec_ray.algorithms.schedule import Position, Schedule
+from prefrec_ray.algorithms.shards import LANES, Shard, find_shards
 from prefrec_ray.complete import check_complete
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
@@ -36,12 +37,13 @@ class LearnerPlan:
 class LoadedData:
     """References to a data set's contents in the object store, of which many runs need one copy.
 
-    shards: transitions (Arrow tables), `sizes` rows each. preferences, held_out: `PreferenceBuffer`s of training users
-    (`pairs` long) and of validation users, or None (the latter too where people judged none of these). probe: states to
-    look at the policy with. The process that loaded them must outlive their use.
+    shards: transitions (Arrow tables, or the files to stream them from), `sizes` rows each. preferences, held_out:
+    `PreferenceBuffer`s of training users (`pairs` long) and of validation users, or None (the latter too where people
+    judged none of these). probe: states to look at the policy with. The process that loaded them must outlive their
+    use.
     """
 
-    shards: list[ray.ObjectRef]
+    shards: list[Shard]
     sizes: list[int]
     probe: ray.ObjectRef
     preferences: ray.ObjectRef | None = None
@@ -50,7 +52,7 @@ class LoadedData:
 
 
 def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedData:
-    """Reads what `config` asks for, by tasks; all is read when this returns.
+    """Reads what `config` asks for, by tasks; all that is not streamed is read when this returns.
 
     `same`: the data set's transitions, already loaded with other preferences. Raises `UserError` for a data set that is
     damaged, or has no preferences of a teacher.
@@ -58,7 +60,7 @@ def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedDa
     dataset = PreparedDataset.open(str(config.input_))
     if same is None:
         check_complete(dataset)
-        shards, sizes = _load_shards(dataset)
+        shards, sizes = find_shards(dataset, config.transitions)
         same = LoadedData(shards, sizes, _probe_states.remote(dataset.uri))
         # All is read before the learners exist: they may take the last processors, and reading would never begin.
         ray.get(same.probe)
@@ -75,7 +77,7 @@ def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedDa
 
 
 class PreparedData(OfflineData):
-    """RLlib's `OfflineData` over a prepared data set: shards lie in the object store, learners get plans of reading.
+    """RLlib's `OfflineData` over a prepared data set: learners get plans of what to read.
 
     The base class is not initialised: it would read the folder in RLlib's own schema.
     """
@@ -155,29 +157,6 @@ class PreparedData(OfflineData):
             )
             plans.append(LearnerPlan(transitions, preferences, refresh))
         return plans
-
-
-def _load_shards(dataset: PreparedDataset) -> tuple[list[ray.ObjectRef], list[int]]:
-    """Every shard of transitions as one block of the object store (which spills what does not fit), in order."""
-    files = dataset.files("transitions")
-    if len(files) % LANES or not files:
-        raise UserError(f"{dataset.path('transitions')}: found {len(files)} shards, expected a multiple of {LANES}")
-    shards = ray.data.from_items(files, override_num_blocks=len(files)).map_batches(
-        _read_shard, batch_size=None, fn_kwargs={"uri": dataset.uri}
-    )
-    bundles = list(shards.materialize().iter_internal_ref_bundles())
-    blocks = [(block.ref, block.metadata.num_rows) for bundle in bundles for block in bundle.blocks]
-    if len(blocks) != len(files):
-        raise UserError(
-            f"{dataset.path('transitions')}: shards are too large for one block each; prepare the data again"
-        )
-    return [ref for ref, _ in blocks], [rows for _, rows in blocks]
-
-
-def _read_shard(batch: dict[str, np.ndarray], uri: str) -> Any:
-    (file,) = batch["item"]
-    # One chunk a column, which `tensor` takes as it lies in shared memory: several would be copied by every reader.
-    return PreparedDataset.open(uri).read(str(file)).combine_chunks()
 
 
 @ray.remote(num_cpus=1)

@@ -20,6 +20,7 @@ from prefrec_ray.algorithms.losses import actor_loss, imitation_loss, preference
 from prefrec_ray.algorithms.module import OfflineModule
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.pretraining import RewardState
+from prefrec_ray.algorithms.shards import Shelf
 
 #: Pairs in one forward pass of the reward update: larger chunks fall out of the processor's cache.
 PAIRS_PER_CHUNK = 16
@@ -76,6 +77,11 @@ class OfflineLearner(TorchLearner):
 
     # --- RLlib's contract ---------------------------------------------------------------------------------------------
 
+    def build(self) -> None:
+        """As RLlib's, with a place for the shards that are at hand."""
+        super().build()
+        self._shelf = Shelf()
+
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:
         """Registers an Adam (the paper's optimizer) for each network."""
         for name, (network, lr) in self._networks(config or self.config).items():
@@ -117,7 +123,7 @@ class OfflineLearner(TorchLearner):
         totals: list[dict[str, Tensor]] = []
         self._transitions = plan.transitions
         waited = Stopwatch()
-        for index, batch in enumerate(waited.over(plan.transitions.batches(self.device))):
+        for index, batch in enumerate(waited.over(plan.transitions.batches(self.device, self._shelf))):
             self.update_index = plan.transitions.first + index
             if plan.preferences is not None:
                 batch["preferences"] = (buffer, plan.preferences.rows(index))
@@ -202,7 +208,8 @@ class OfflineLearner(TorchLearner):
         with torch.no_grad(), self._precision():
             net.reward_mean.zero_()
             net.reward_std.fill_(1.0)
-            reward = net.label(plan.transitions.sample(SCALE_SAMPLE // self._learners(), self.device)).double()
+            sample = plan.transitions.sample(SCALE_SAMPLE // self._learners(), self.device, self._shelf)
+            reward = net.label(sample).double()
             moments = torch.stack([torch.ones_like(reward), reward, reward.square()]).sum(1)
             if self._learners() > 1:
                 dist.all_reduce(moments)

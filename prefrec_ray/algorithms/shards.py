@@ -1,0 +1,137 @@
+"""Shards of transitions: all in the object store where they fit, else read from the data set when their turn comes.
+
+The order of batches (batches.py) is the same either way. A shard that is streamed is read by a process of its own while
+the one before it is in use, and leaves the object store when its lane has moved on: what a learner holds does not grow
+with the data.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.rllib.core.columns import Columns
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from prefrec_ray import storage
+from prefrec_ray.complete import file_rows
+from prefrec_ray.dataset import PreparedDataset, read_table, stored
+from prefrec_ray.errors import UserError
+
+#: Shard i belongs to lane i mod LANES.
+LANES = 8
+#: How transitions reach the learners: "auto" takes the second where it fits.
+TRANSITIONS = ("auto", "materialised", "streaming")
+#: Of the cluster's object store, what transitions may fill. A learner on another host than a shard gets a copy of it,
+#: so that they may come to lie there twice; preferences and other runs want room too.
+STORE_SHARE = 0.4
+#: Footers are small: waiting for storage is what takes time.
+_THREADS = 16
+
+#: An Arrow table in the object store, or the file to read it from.
+Shard: TypeAlias = "ray.ObjectRef | str"
+_COLUMNS = {"obs": Columns.OBS, "action": Columns.ACTIONS, "next_obs": Columns.NEXT_OBS, "reward": Columns.REWARDS}
+_LOG = logging.getLogger(__name__)
+
+
+def find_shards(dataset: PreparedDataset, how: str) -> tuple[list[Shard], list[int]]:
+    """All shards in order, and their rows. `how` is one of TRANSITIONS.
+
+    Raises `UserError` where they do not fill the lanes evenly.
+    """
+    folder = dataset.path("transitions")
+    files = dataset.files("transitions")
+    if len(files) % LANES or not files:
+        raise UserError(f"{folder}: found {len(files)} shards, expected a multiple of {LANES}")
+    if how == "auto":
+        size, store = storage.size(folder), ray.cluster_resources().get("object_store_memory", 0.0)
+        how = "materialised" if size <= STORE_SHARE * store else "streaming"
+        # What is as usual is not worth a line on a terminal.
+        _LOG.log(
+            logging.INFO if how == "materialised" else logging.WARNING,
+            "transitions are %s: %.2f GB in %d shards, and %.0f %% of the object store's %.2f GB are for them",
+            *(how, size / 1e9, len(files), 100 * STORE_SHARE, store / 1e9),
+        )
+    if how == "streaming":
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(files), list(pool.map(file_rows, files))
+    return _materialise(files, folder)
+
+
+class Shelf:
+    """The shards that a learner has at hand: of each lane the one in use and, at the most, the one after it."""
+
+    def __init__(self) -> None:
+        self._in_use: dict[int, tuple[Shard, dict[str, np.ndarray]]] = {}
+        self._ahead: dict[int, tuple[Shard, ray.ObjectRef]] = {}
+        self._reader: Any = None
+
+    def __len__(self) -> int:
+        return len(self._in_use) + len(self._ahead)
+
+    def order(self, lane: int, shard: Shard) -> None:
+        """Begins to bring the shard that `lane` uses next, unless it is at hand."""
+        if all(lane not in place or place[lane][0] != shard for place in (self._in_use, self._ahead)):
+            self._ahead[lane] = (shard, self.bring(shard))
+
+    def take(self, lane: int, shard: Shard) -> dict[str, np.ndarray]:
+        """The columns of the shard that `lane` uses now, as views [n, ...] under RLlib's names; lets go of the last."""
+        self.order(lane, shard)
+        if lane not in self._in_use or self._in_use[lane][0] != shard:
+            self._in_use.pop(lane, None)
+            _, reference = self._ahead.pop(lane)
+            self._in_use[lane] = (shard, columns(ray.get(reference)))
+        return self._in_use[lane][1]
+
+    def bring(self, shard: Shard) -> ray.ObjectRef:
+        """Begins to bring a shard to this host; it is not kept."""
+        if isinstance(shard, str):
+            if self._reader is None:
+                here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+                self._reader = _Reader.options(scheduling_strategy=here).remote()
+            return self._reader.read.remote(shard)
+        ray.wait([shard], timeout=0)  # from another host, or from where the object store has spilled it
+        return shard
+
+
+class _FileReader:
+    def read(self, file: str) -> pa.Table:
+        return _one_chunk(file)
+
+
+# One process reads for one learner, a file at a time. It asks for no processor: learners may hold them all, and would
+# wait for it without an end.
+_Reader = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_FileReader)
+
+
+def columns(table: pa.Table) -> dict[str, np.ndarray]:
+    """Zero-copy views of a shard's columns under RLlib's names, float32 or float16 as stored; the reward is [n]."""
+    return {
+        rllib: stored(table[name]) if name != "reward" else table[name].combine_chunks().to_numpy()
+        for name, rllib in _COLUMNS.items()
+        if name in table.column_names
+    }
+
+
+def _materialise(files: list[str], folder: str) -> tuple[list[Shard], list[int]]:
+    """Every shard as one block of the object store."""
+    shards = ray.data.from_items(files, override_num_blocks=len(files)).map_batches(_read_block, batch_size=None)
+    bundles = list(shards.materialize().iter_internal_ref_bundles())
+    blocks = [(block.ref, block.metadata.num_rows) for bundle in bundles for block in bundle.blocks]
+    if len(blocks) != len(files):
+        raise UserError(f"{folder}: shards are too large for one block each; prepare the data again")
+    return [ref for ref, _ in blocks], [rows for _, rows in blocks]
+
+
+def _read_block(batch: dict[str, np.ndarray]) -> Any:
+    (file,) = batch["item"]
+    return _one_chunk(str(file))
+
+
+def _one_chunk(file: str) -> pa.Table:
+    # A chunk a column, which `stored` takes as it lies in shared memory: several would be copied by every reader.
+    return read_table(file).combine_chunks()

@@ -1,0 +1,136 @@
+"""Transitions that do not fit in the object store: the same batches and weights, and never more than a few shards."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.algorithms import batches, shards
+from prefrec_ray.algorithms.batches import TransitionPlan
+from prefrec_ray.algorithms.shards import LANES, Shard, Shelf
+from prefrec_ray.dataset import read_table, tensor_array, write_table
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[pa.Table]]:
+    """32 shards of 5 to 12 rows; every row carries its own number."""
+    folder = tmp_path_factory.mktemp("transitions")
+    generator, names, tables = np.random.default_rng(0), [], []
+    for shard in range(4 * LANES):
+        rows = np.arange(generator.integers(5, 13)) + 100 * shard
+        column = tensor_array(rows[:, None])
+        table = pa.table({"obs": column, "action": column, "next_obs": column, "reward": pa.array(rows, pa.float32())})
+        names.append(f"{folder}/part-{shard:05d}.parquet")
+        tables.append(table)
+        write_table(table, names[-1])
+    return names, tables
+
+
+class Near(Shelf):
+    """Reads in this process, without Ray, and keeps account."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.brought: list[Shard] = []
+
+    def bring(self, shard: Shard) -> pa.Table:
+        self.brought.append(shard)
+        return read_table(shard) if isinstance(shard, str) else shard
+
+
+@pytest.fixture(scope="module")
+def shelf() -> Iterator[Near]:
+    """One for all examples: what an earlier use has left must not matter. Meanwhile `ray.get` takes tables."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (shards, batches):
+            patch.setattr(module, "ray", SimpleNamespace(get=lambda table: table))
+        yield Near()
+
+
+def plans(shards: list, tables: list, shards_a_lane: int, learners: int, rows: int, seed: int, cut: tuple) -> list:
+    """For each learner its plans: batches [cut[0], cut[1]), then [cut[1], cut[2])."""
+    kept = shards_a_lane * LANES
+    sizes = [table.num_rows for table in tables[:kept]]
+    per_epoch = min(sum(sizes[lane::LANES]) for lane in range(LANES)) // rows
+    return [
+        [
+            TransitionPlan(
+                [(n, shards[:kept][n::LANES], sizes[n::LANES]) for n in range(learner, LANES, learners)],
+                rows_per_lane=rows,
+                batches_per_epoch=per_epoch,
+                seed=seed,
+                first=first,
+                count=last - first,
+            )
+            for first, last in itertools.pairwise(cut)
+        ]
+        for learner in range(learners)
+    ]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    shards_a_lane=st.integers(1, 4),
+    learners=st.sampled_from([1, 2, 8]),
+    rows=st.integers(1, 5),
+    seed=st.integers(0, 2**31),
+    cut=st.lists(st.integers(0, 30), min_size=3, max_size=3).map(sorted),
+)
+def test_streamed_batches_are_the_stored_ones(
+    files: tuple, shelf: Near, shards_a_lane: int, learners: int, rows: int, seed: int, cut: list[int]
+) -> None:
+    names, tables = files
+    settings_ = (tables, shards_a_lane, learners, rows, seed, tuple(cut))
+    for streamed, kept in zip(plans(names, *settings_), plans(tables, *settings_), strict=True):
+        found = [batch for plan in streamed for batch in plan.batches(CPU, shelf)]
+        expected = [batch for plan in kept for batch in plan.batches(CPU, Near())]
+        assert len(found) == len(expected) == cut[-1] - cut[0]
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.keys() == theirs.keys() == {"obs", "actions", "new_obs", "rewards"}
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+            assert torch.equal(ours["obs"][:, 0], ours["rewards"])
+
+
+def test_a_learner_holds_two_shards_a_lane_and_reads_each_once_an_epoch(files: tuple, shelf: Near) -> None:
+    names, tables = files
+    ((plan,),) = plans(names, tables, 4, 1, 1, 0, (0, 60))
+    assert 20 <= plan.batches_per_epoch <= 48
+    shelf, held = Near(), []
+    for _ in plan.batches(CPU, shelf):
+        held.append(len(shelf))
+    assert max(held) <= 2 * LANES
+    assert min(held) < 2 * LANES  # shards are ordered one after another, not all at once
+    epochs = -(-60 // plan.batches_per_epoch)
+    assert len(shelf.brought) <= epochs * len(names) + 2 * LANES
+    assert max(shelf.brought.count(name) for name in names) <= epochs + 1
+
+
+def test_a_lane_that_moves_on_lets_go_of_its_shard(files: tuple, shelf: Near) -> None:
+    (stored, _), shelf = files, Near()
+    assert shelf.take(0, stored[0])["rewards"][0] == 0
+    shelf.order(0, stored[0])
+    assert len(shelf) == 1
+    shelf.order(0, stored[1])
+    assert len(shelf) == 2
+    assert shelf.take(0, stored[1])["rewards"][0] == 100
+    assert len(shelf) == 1
+
+
+def test_the_sample_for_the_scale_reads_first_shards(files: tuple, shelf: Near) -> None:
+    names, tables = files
+    for found in (names, tables):
+        ((plan,),) = plans(found, tables, 4, 1, 2, 0, (0, 1))
+        held = len(shelf)
+        sample = plan.sample(3 * LANES, CPU, shelf)
+        assert len(shelf) == held
+        assert sample["obs"].ravel().tolist() == [100 * lane + row for lane in range(LANES) for row in range(3)]

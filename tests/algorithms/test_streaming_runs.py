@@ -1,0 +1,82 @@
+"""Transitions in the object store or streamed, in real runs: which of the two, who reads, and the same weights."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from prefrec_ray import storage
+from prefrec_ray.algorithms import PrefRecConfig, shards
+from prefrec_ray.algorithms.shards import Shelf, columns, find_shards
+from prefrec_ray.dataset import PreparedDataset, read_table
+from prefrec_ray.errors import UserError
+
+
+def test_a_process_reads_ahead(tiny_dataset: str) -> None:
+    files = PreparedDataset.open(tiny_dataset).files("transitions")
+    shelf = Shelf()
+    shelf.order(0, files[1])
+    shelf.order(1, files[2])
+    assert len(shelf) == 2
+    for lane, file in ((0, files[1]), (1, files[2])):
+        found, expected = shelf.take(lane, file), columns(read_table(file))
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[name], expected[name]) for name in found)
+    with pytest.raises(UserError, match=r"part-99.parquet: no such file"):
+        shelf.take(0, files[0].replace("part-00000", "part-99"))
+
+
+def weights(dataset: str, transitions: str, learners: int) -> dict[str, np.ndarray]:
+    config = (
+        PrefRecConfig()
+        .offline_data(input_=dataset)
+        .training(
+            recipe="robust",
+            task="depth",
+            hidden_sizes=(16,),
+            train_batch_size_per_learner=64 // max(1, learners),
+            preference_batch_size=16,
+            pretrain_epochs=1,
+            num_epochs=2,
+            finetune_reward=True,
+            transitions=transitions,
+        )
+        .learners(num_learners=learners)
+    )
+    algorithm = config.build_algo()
+    try:
+        while not algorithm.train()["done"]:
+            pass
+        return algorithm.get_weights()["default_policy"]
+    finally:
+        algorithm.stop()
+
+
+@pytest.mark.parametrize("learners", [0, 2])
+def test_a_run_ends_with_the_same_weights(tiny_dataset: str, learners: int) -> None:
+    ours, theirs = (weights(tiny_dataset, how, learners) for how in ("streaming", "materialised"))
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_choice_is_by_size_and_said(
+    tiny_dataset: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = PreparedDataset.open(tiny_dataset)
+    size = storage.size(dataset.path("transitions"))
+    assert size == sum(file.stat().st_size for file in Path(tiny_dataset, "transitions").iterdir())
+    for store, how, level in ((size / 0.39, "materialised", logging.INFO), (size / 0.41, "streaming", logging.WARNING)):
+        monkeypatch.setattr(ray, "cluster_resources", lambda store=store: {"object_store_memory": store})
+        with caplog.at_level(logging.INFO, shards.__name__):
+            caplog.clear()
+            found, rows = find_shards(dataset, "auto")
+        (record,) = caplog.records
+        assert record.levelno == level
+        assert record.getMessage().startswith(f"transitions are {how}: ")
+        assert "in 8 shards" in record.getMessage()
+        assert all(isinstance(shard, str) for shard in found) == (how == "streaming")
+        assert sum(rows) == sum(dataset.read(file).num_rows for file in dataset.files("transitions"))
