@@ -38,6 +38,18 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+#: The same run on two learners, each a process of its own.
+TWO_LEARNERS: dict[str, Any] = {
+    **SETTINGS,
+    "config": {
+        **SETTINGS["config"],
+        "num_learners": 2,
+        "train_batch_size_per_learner": 32,
+        "num_cpus_per_learner": 0.5,
+    },
+}
+
+
 class Scripted:
     """A judge that gives the scores it was told, by iteration."""
 
@@ -137,13 +149,13 @@ def test_the_last_ones_and_the_best_are_kept(tiny_dataset: str, tmp_path: Path) 
     assert not np.array_equal(best.act(states), final.act(states))
 
 
-def kill_once(dataset: str, run: Path, wait: float) -> bool:
+def kill_once(settings: dict[str, Any], dataset: str, run: Path, wait: float) -> bool:
     """Trains (or goes on) in a process of its own, killed `wait` seconds after the run's folder is there.
 
     Whether it was killed before its end.
     """
     command = [sys.executable, str(Path(__file__).with_name("train_until_killed.py"))]
-    command += [json.dumps(SETTINGS), dataset, str(run)]
+    command += [json.dumps(settings), dataset, str(run)]
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
@@ -157,16 +169,18 @@ def kill_once(dataset: str, run: Path, wait: float) -> bool:
         process.kill()
 
 
-def check_kills(whole: Path, dataset: str, folder: Path, kills: int, seed: int) -> None:
+def check_kills(
+    whole: Path, dataset: str, folder: Path, kills: int, seed: int, settings: dict[str, Any] = SETTINGS
+) -> None:
     moments = random.Random(seed)
     run, killed = folder / "run", 0
     for _ in range(kills):
-        killed += kill_once(dataset, run, moments.uniform(0.0, 4.0))
+        killed += kill_once(settings, dataset, run, moments.uniform(0.0, 4.0))
         if (run / "policy/policy.json").exists():
             assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
             run = folder / f"run{killed}"
     assert killed
-    train(TrainSettings(**SETTINGS), dataset, str(run), resume=True)
+    train(TrainSettings(**settings), dataset, str(run), resume=True)
     assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
 
 
@@ -178,3 +192,11 @@ def test_a_killed_run_ends_with_the_same_weights(whole: Path, tiny_dataset: str,
 @pytest.mark.timeout(1800)
 def test_twenty_kills(whole: Path, tiny_dataset: str, tmp_path: Path) -> None:
     check_kills(whole, tiny_dataset, tmp_path, kills=20, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_twenty_kills_of_two_learners(tiny_dataset: str, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    train(TrainSettings(**TWO_LEARNERS), tiny_dataset, str(whole))
+    check_kills(whole, tiny_dataset, tmp_path, kills=20, seed=1, settings=TWO_LEARNERS)
