@@ -11,18 +11,20 @@ from prefrec_ray.evaluation.calibration import placebo_bias
 def separation(records: Sequence[dict[str, Any]]) -> str:
     """In a sentence, which policies the data separate from the best one: their paired interval of best - value.
 
-    Empty where there are no two policies, or no such interval.
+    Empty where there are no two policies, or no such interval. Intervals of `fqe` and `dr` take the network as it is.
     """
     others = [record for record in records if "behind_ci_low" in record]
     if not others:
         return ""
     best = others[0]["best"]
     alike = [record for record in others if record["behind_ci_low"] <= 0]
+    fitted = others[0]["estimator"] in ("fqe", "dr")
+    more = " The interval does not hold the network's own error, so a small lead is none." if fitted else ""
     if not alike:
-        return f"{best} is best, and the data separate it from every other policy."
+        return f"{best} scores highest, and the interval of its lead over every other policy is above 0.{more}"
     named = [f"{record['subject']} ({_interval(record)})" for record in sorted(alike, key=lambda r: -r["value"])]
     text = f"{best} scores highest, but the data cannot separate it from {_listed(named)}"
-    return f"{text}: the 95 % interval of the difference, user by user, holds 0."
+    return f"{text}: the 95 % interval of the difference, user by user, holds 0.{more}"
 
 
 def calibration(records: Sequence[dict[str, Any]]) -> str:

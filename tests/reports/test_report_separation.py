@@ -29,7 +29,11 @@ def test_policies_whose_difference_crosses_zero_are_named() -> None:
 
 def test_where_all_others_are_apart_it_says_so() -> None:
     assert separation([line("a", 2.0), behind("b", 1.0, 0.1, 1.9)]) == (
-        "a is best, and the data separate it from every other policy."
+        "a scores highest, and the interval of its lead over every other policy is above 0."
+    )
+    fitted = {**behind("b", 1.0, 0.1, 1.9), "estimator": "fqe"}
+    assert separation([line("a", 2.0), fitted]).endswith(
+        "does not hold the network's own error, so a small lead is none."
     )
     assert separation([line("a", 2.0), line("imitation", 1.0, "control")]) == ""
 
