@@ -1,0 +1,100 @@
+"""The truth bench: `python -m benchmarks.truth OUTPUT [--worlds NAME ...] [--methods ...] [--seeds ...]`.
+
+For each world (benchmarks/truth/worlds/NAME.yaml, or a YAML of your own): simulated and prepared, all methods of
+tune_configs/truth.yaml trained under the recipe `robust`, PrefRec under `paper`, PrefRec on the true satisfaction, and
+all policies rolled out. What OUTPUT holds already is not done again: a bench that was stopped goes on. At the end, or
+with --table alone, OUTPUT/truth.json and a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.truth.scores import cells, table
+from prefrec_ray.algorithms.recipes import RECIPES
+
+WORLDS = Path(__file__).with_name("worlds")
+SWEEP = Path(__file__).parents[2] / "tune_configs" / "truth.yaml"
+
+
+def main() -> None:
+    """Runs what is missing, then scores everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--worlds", nargs="+", default=sorted(file.stem for file in WORLDS.glob("*.yaml")))
+    parser.add_argument("--methods", nargs="+")
+    parser.add_argument("--tasks", nargs="+")
+    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--table", action="store_true", help="only score what is there")
+    arguments = parser.parse_args()
+    changes = {"method": arguments.methods, "task": arguments.tasks, "seeds": arguments.seeds}
+    for name in () if arguments.table else arguments.worlds:
+        run_world(name, arguments.output, {key: value for key, value in changes.items() if value})
+    found = cells(arguments.output)
+    (arguments.output / "truth.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found))
+
+
+def run_world(name: str, output: Path, changes: dict[str, Any]) -> None:
+    """All that one world asks for, in OUTPUT/NAME."""
+    file = WORLDS / f"{name}.yaml" if "/" not in name else Path(name)
+    folder = output / file.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    sections = yaml.safe_load(file.read_text())
+    sections["prepare"]["source"]["path"] = str(folder / "logs")
+    world = folder / "world.yaml"
+    world.write_text(yaml.safe_dump(sections, sort_keys=False))
+    dataset = folder / "dataset"
+    for command, made in (("simulate", folder / "logs"), ("prepare", dataset)):
+        if not dataset.exists() and not made.exists():
+            prefrec(command, str(world), "--output", str(made))
+    for sweep, settings in sweeps(sections, changes).items():
+        config = folder / f"{sweep}.yaml"
+        config.write_text(yaml.safe_dump({"tune": settings}, sort_keys=False))
+        run_sweep(config, folder / sweep, str(dataset))
+
+
+def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The sweeps of a world by name: `robust`, `paper`, and `truth` (PrefRec on the true satisfaction)."""
+    common = {**yaml.safe_load(SWEEP.read_text())["tune"], **changes}
+    alone = {**common, "method": ["PrefRec"]}
+    noisy = sections["prepare"]["preferences"].get("teachers", [])
+
+    def on(settings: dict[str, Any], recipe: str, **more: Any) -> dict[str, Any]:
+        wanted = RECIPES[recipe]["pairing"], RECIPES[recipe]["scoring"]
+        teachers = [
+            f"{teacher['pairing']}_{teacher['scoring']}_flip{teacher['flip']:g}"
+            for teacher in noisy
+            if (teacher["pairing"], teacher["scoring"]) == wanted
+        ]
+        base = {**settings["base"], **more, **({"teachers": teachers} if teachers else {})}
+        return {**settings, "recipe": recipe, "base": base}
+
+    truth = on(alone, "robust", reward_source="column")
+    return {"robust": on(common, "robust"), "paper": on(alone, "paper"), "truth": truth}
+
+
+def run_sweep(config: Path, sweep: Path, dataset: str) -> None:
+    """Trains and rolls out one sweep, as far as that is not done yet."""
+    if not (sweep / "trials.csv").exists():
+        resume = ["--resume"] if (sweep / "sweep.json").exists() else []
+        prefrec("tune", str(config), "--dataset", dataset, "--output", str(sweep), *resume)
+    if not (sweep / "evaluation.json").exists():
+        prefrec("evaluate", str(sweep), "--dataset", dataset, "--online")
+
+
+def prefrec(*arguments: str) -> None:
+    """A command of the product, in a process of its own. Ends the bench where it fails."""
+    print("prefrec", *arguments, flush=True)
+    subprocess.run([sys.executable, "-m", "prefrec_ray.cli.main", *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Scores of the truth bench: (true value - behaviour) / (best known - behaviour), and what the policies serve.
+
+Best known is the better of the hand-made policy that knows the truth and PrefRec trained on the true satisfaction (its
+mean over seeds).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray.evaluation.intervals import bootstrap_interval
+
+Cell = dict[str, Any]
+
+TASKS = ("depth", "frequency", "mixture")
+
+
+def cells(output: Path) -> list[Cell]:
+    """A cell a (world, task, method, recipe, seed) of all worlds in `output` whose sweeps are all rolled out.
+
+    score; value (true level); items (distinct items served, as a share of the behaviour's); distance (mean distance of
+    an action to its nearest item, in units of imitation's). Recipes are robust, paper and truth.
+    """
+    found: list[Cell] = []
+    for folder in sorted(path for path in output.iterdir() if path.is_dir()):
+        files = {name: folder / name / "evaluation.json" for name in ("robust", "paper", "truth")}
+        if all(file.exists() for file in files.values()):
+            loaded = {name: json.loads(file.read_text()) for name, file in files.items()}
+            found += _world_cells(folder.name, loaded)
+    return found
+
+
+def _world_cells(world: str, evaluations: dict[str, dict[str, Any]]) -> list[Cell]:
+    found: list[Cell] = []
+    for recipe, evaluation in evaluations.items():
+        served = evaluation["served"]
+        for record in evaluation["records"]:
+            if record["estimator"] != "online" or record["role"] != "policy":
+                continue
+            mine = served[record["subject"]]
+            found.append(
+                {
+                    "world": world,
+                    "task": record["task"],
+                    "method": record["method"],
+                    "recipe": recipe,
+                    "seed": record["provenance"]["seed"],
+                    "value": record["value"],
+                    "behaviour": record["behaviour"],
+                    "items": mine["distinct_items"] / served["behaviour"]["distinct_items"],
+                    "distance": mine["item_distance"] / served["imitation"]["item_distance"],
+                }
+            )
+    known = {
+        record["task"]: record["value"]
+        for record in evaluations["robust"]["records"]
+        if record["estimator"] == "online" and record["subject"] == "nutrition"
+    }
+    for cell in found:
+        learned = [c["value"] for c in found if c["recipe"] == "truth" and c["task"] == cell["task"]]
+        best = max(known[cell["task"]], float(np.mean(learned)))
+        cell["score"] = (cell["value"] - cell["behaviour"]) / (best - cell["behaviour"])
+    return found
+
+
+def mean(found: list[Cell], name: str = "score") -> str:
+    """Mean over worlds, and its 95 % interval over seeds (each seed's mean over worlds and tasks is one number)."""
+    seeds = sorted({cell["seed"] for cell in found})
+    by_seed = np.array([np.mean([cell[name] for cell in found if cell["seed"] == seed]) for seed in seeds])
+    if len(by_seed) < 2:
+        return "".join(f"{value:.2f}" for value in by_seed)
+    low, high = bootstrap_interval(by_seed[:, None], seed=0)
+    return f"{by_seed.mean():.2f} [{low[0]:.2f}, {high[0]:.2f}]"
+
+
+def pick(found: list[Cell], **wanted: Any) -> list[Cell]:
+    """The cells with these values."""
+    return [cell for cell in found if all(cell[key] == value for key, value in wanted.items())]
+
+
+def table(found: list[Cell]) -> str:
+    """Scores by world and task of PrefRec; means of all methods; shares of cells won. In Markdown."""
+    lines = ["| world | task | robust | paper | true reward | items | distance |", "|---|---|---|---|---|---|---|"]
+    prefrec = pick(found, method="PrefRec")
+    for world in sorted({cell["world"] for cell in found}):
+        for task in TASKS:
+            by = {
+                recipe: pick(prefrec, world=world, task=task, recipe=recipe) for recipe in ("robust", "paper", "truth")
+            }
+            if by["robust"]:
+                scores = " | ".join(mean(by[recipe]) for recipe in by)
+                served = f"{mean(by['robust'], 'items')} | {mean(by['robust'], 'distance')}"
+                lines.append(f"| {world} | {task} | {scores} | {served} |")
+    lines += ["", "| method (robust) | " + " | ".join(TASKS) + " | users differ |", "|---|" + "---|" * (len(TASKS) + 1)]
+    robust = pick(found, recipe="robust")
+    for method in dict.fromkeys(cell["method"] for cell in robust):
+        own = pick(robust, method=method)
+        differing = [cell for cell in own if cell["world"].startswith("differing")]
+        means = [mean(pick(own, task=task)) for task in TASKS] + [mean(differing)]
+        lines.append(f"| {method} | " + " | ".join(means) + " |")
+    wins = won(found)
+    lines += ["", "; ".join(f"above {other}: {share:.0%} of {count} cells" for other, (share, count) in wins.items())]
+    return "\n".join(lines)
+
+
+def won(found: list[Cell]) -> dict[str, tuple[float, int]]:
+    """In how many cells (world, task, seed) robust PrefRec is above behaviour, IL and PrefRec under `paper`."""
+    rivals = {"IL": pick(found, method="IL", recipe="robust"), "paper": pick(found, method="PrefRec", recipe="paper")}
+    mine = pick(found, method="PrefRec", recipe="robust")
+    result = {"behaviour": (float(np.mean([cell["score"] > 0 for cell in mine])), len(mine))} if mine else {}
+    for name, others in rivals.items():
+        value = {(c["world"], c["task"], c["seed"]): c["value"] for c in others}
+        pairs = [
+            (cell["value"], value[key])
+            for cell in mine
+            if (key := (cell["world"], cell["task"], cell["seed"])) in value
+        ]
+        if pairs:
+            result[name] = (float(np.mean([a > b for a, b in pairs])), len(pairs))
+    return result
