@@ -14,6 +14,7 @@ import argparse
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from prefrec_ray import storage
 from prefrec_ray.evaluation.calibration import placebo_bias
@@ -61,8 +62,8 @@ def agreement(by: dict[str, dict[str, Record]]) -> list[str]:
         lines, truth = by[name], by["online"]
         policies = [subject for subject, line in lines.items() if line["role"] == "policy" and subject in truth]
         error = np.array([gain(lines[subject]) - gain(truth[subject]) for subject in policies])
-        ours, theirs = (_ranks([gain(kind[subject]) for subject in policies]) for kind in (lines, truth))
-        rank = np.corrcoef(ours, theirs)[0, 1]
+        ours, theirs = ([gain(kind[subject]) for subject in policies] for kind in (lines, truth))
+        rank = float(spearmanr(ours, theirs).statistic)
         inside = [s for s in lines if s in truth and lines[s]["method"] in IN_DATA and lines[s]["role"] != "placebo"]
         covered = [lines[s]["gain_ci_low"] <= gain(truth[s]) <= lines[s]["gain_ci_high"] for s in inside]
         bias = ", ".join(f"{subject} {value:+.1f}" for subject, value in placebo_bias(list(lines.values())).items())
@@ -82,10 +83,6 @@ def gain(record: Record) -> float:
 
 def _gain_text(record: Record) -> str:
     return f"{gain(record):+.2f} [{record['gain_ci_low']:+.2f}, {record['gain_ci_high']:+.2f}]"
-
-
-def _ranks(values: list[float]) -> np.ndarray:
-    return np.argsort(np.argsort(values)).astype(float)
 
 
 if __name__ == "__main__":
