@@ -27,8 +27,8 @@ _CHUNK = 16_384
 class Policy:
     """A deterministic actor on states of `state`, scaled by `normaliser`; its actions are served as items of a table.
 
-    `serving` is "nearest" (Euclidean) or "dot". With a `critic` the actor only proposes: of the `candidates` items that
-    serve its action best, that of the largest Q is taken, and the policy's action is this item's embedding
+    `serving` is "nearest" (Euclidean) or "dot". With a `critic` the actor only proposes: of the `candidates` items
+    nearest to its action that of the largest Q is taken, and the policy's action is this item's embedding
     (Dulac-Arnold et al. 2015). `provenance` says where it came from: method, recipe, task, dataset, seed. Pickles as
     plain arrays.
 
@@ -50,6 +50,9 @@ class Policy:
             raise UserError(f"policy: the actor takes {width} numbers, its states have {self.state.width}")
         if self.serving not in RULES:
             raise UserError(f"policy: serving rule '{self.serving}'; expected one of {', '.join(RULES)}")
+        if self.critic is not None and self.serving != "nearest":
+            # An action that is an item's embedding is nearest to that item; another may have a larger dot product.
+            raise UserError(f"policy: a critic chooses among nearest items; found the serving rule '{self.serving}'")
         if self.critic is not None and self.critic.width != sum(self.actor.widths):
             raise UserError(f"policy: the critic takes {self.critic.width} numbers; expected {sum(self.actor.widths)}")
         if not 1 <= self.candidates <= len(self.items):
@@ -99,7 +102,7 @@ class Policy:
     def _best(self, states: np.ndarray, k: int) -> np.ndarray:
         """Rows [n, k] of the items of the largest Q among the candidates, best first."""
         assert self.critic is not None
-        near = self.items.nearest(self._propose(states), self.candidates, self.serving)
+        near = self.items.nearest(self._propose(states), self.candidates, "nearest")
         order = np.empty((len(states), k), dtype=np.int64)
         for start in range(0, len(states), _CHUNK):
             rows = slice(start, start + _CHUNK)

@@ -55,9 +55,9 @@ class OfflineConfig(AlgorithmConfig):
     and deviation 1 on training requests. reward_source: "preferences", or "column" for a data set's own hand-made
     reward. serving: how an action becomes an item ("nearest" or "dot"). action_constraint: what keeps an actor where
     the data are: "none"; "behaviour_anchor", a pull to the logged action against which Q counts bc_alpha (for actors
-    that climb Q; the others imitate anyway); "nearest_items": of the item_candidates items that serve the actor's
-    action best, the one of the largest Q is served (all methods with a Q). precision: of the matrix products, "float32"
-    or "bf16"; weights, sums and last layers are float32 in both. transitions: "materialised" in the object store,
+    that climb Q; the others imitate anyway); "nearest_items": of the item_candidates items nearest to the actor's
+    action, the one of the largest Q is served (all methods with a Q). precision: of the matrix products, "float32" or
+    "bf16"; weights, sums and last layers are float32 in both. transitions: "materialised" in the object store,
     "streaming" from the data set, or "auto" (the second where they do not fit); the batches are the same.
     """
 
@@ -211,6 +211,10 @@ class OfflineConfig(AlgorithmConfig):
         self._check_choice("reward_source", self.reward_source, REWARD_SOURCES)
         self._check_choice("serving", self.serving, ("nearest", "dot"))
         self._check_choice("action_constraint", self.action_constraint, ACTION_CONSTRAINTS)
+        if self.action_constraint == "nearest_items" and self.serving != "nearest":
+            raise UserError(
+                f"serving: expected 'nearest' with action_constraint nearest_items, found '{self.serving}'"
+            )
         self._check_choice("precision", self.precision, PRECISIONS)
         self._check_choice("transitions", self.transitions, TRANSITIONS)
         for group in self.reward_leave_out:

@@ -110,6 +110,10 @@ def test_candidates_are_never_more_than_items(build: Build) -> None:
     [
         ({"action_constraint": "nearest_item"}, "action_constraint: unknown value 'nearest_item'"),
         ({"item_candidates": 0}, "item_candidates: expected a whole number of at least 1, found 0"),
+        (
+            {"action_constraint": "nearest_items", "serving": "dot"},
+            "serving: expected 'nearest' under nearest_items, found 'dot'",
+        ),
         ({"bc_alpha": 0.0}, "bc_alpha: expected more than 0, found 0.0"),
     ],
 )
