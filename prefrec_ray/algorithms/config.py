@@ -213,7 +213,7 @@ class OfflineConfig(AlgorithmConfig):
         self._check_choice("action_constraint", self.action_constraint, ACTION_CONSTRAINTS)
         if self.action_constraint == "nearest_items" and self.serving != "nearest":
             raise UserError(
-                f"serving: expected 'nearest' with action_constraint nearest_items, found '{self.serving}'"
+                f"serving: expected 'nearest' under nearest_items, found '{self.serving}'"
             )
         self._check_choice("precision", self.precision, PRECISIONS)
         self._check_choice("transitions", self.transitions, TRANSITIONS)
