@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test lint clean
+.PHONY: install quickstart test lint bench clean
 
 install: $(VENV)/.installed
 
@@ -23,6 +23,11 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Some ten minutes on two cores; D3RLPY=python of an environment with d3rlpy adds it to the peers.
+bench: install
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m benchmarks $(if $(D3RLPY),--d3rlpy $(D3RLPY))
 
 clean:
 	rm -rf $(VENV)

@@ -121,12 +121,34 @@ class Networks(nn.Module):
 
 def plain_prefrec(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
     """One call is one update of V, Q and actor and one of the reward on a whole batch of pairs (Algorithm 1)."""
-    net, steps = Networks(arrays, sizes, twin=False), np.arange(arrays.preferences.length)
-    batches, pairs = arrays.batches(sizes.transitions, seed), arrays.pairs(sizes.pairs, seed)
+    net, batches = Networks(arrays, sizes, twin=False), arrays.batches(sizes.transitions, seed)
+    update_reward = plain_reward(net, arrays, sizes, seed)
 
     def update() -> None:
         _prefrec_update(net, net.step, next(batches), sizes)
-        buffer, chosen = arrays.preferences, next(pairs)
+        update_reward()
+
+    return update
+
+
+def tuned_prefrec(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
+    """The same update; each loss has the gradient of one network, and the pairs come in chunks."""
+    net, batches = Networks(arrays, sizes, twin=False), arrays.batches(sizes.transitions, seed)
+    update_reward = tuned_reward(net, arrays, sizes, seed)
+
+    def update() -> None:
+        _prefrec_update(net, net.step_alone, next(batches), sizes)
+        update_reward()
+
+    return update
+
+
+def plain_reward(net: Networks, arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
+    """One call is one update of the reward (Eq. 4), all pairs in one batch."""
+    pairs, buffer, steps = arrays.pairs(sizes.pairs, seed), arrays.preferences, np.arange(arrays.preferences.length)
+
+    def update() -> None:
+        chosen = next(pairs)
         rows = torch.from_numpy(buffer.inputs[buffer.first[chosen][:, :, None] + steps])
         returns = net.reward(rows).sum(-1)
         label = torch.from_numpy(buffer.label[chosen])
@@ -135,15 +157,13 @@ def plain_prefrec(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]
     return update
 
 
-def tuned_prefrec(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
-    """The same update; each loss has the gradient of one network, and the pairs come in chunks."""
-    net, steps = Networks(arrays, sizes, twin=False), np.arange(arrays.preferences.length)
-    batches, pairs = arrays.batches(sizes.transitions, seed), arrays.pairs(sizes.pairs, seed)
+def tuned_reward(net: Networks, arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
+    """The same update, its gradient summed over chunks of pairs."""
+    pairs, buffer, steps = arrays.pairs(sizes.pairs, seed), arrays.preferences, np.arange(arrays.preferences.length)
     parameters = list(net.reward.parameters())
 
     def update() -> None:
-        _prefrec_update(net, net.step_alone, next(batches), sizes)
-        buffer, chosen, gradient = arrays.preferences, next(pairs), None
+        chosen, gradient = next(pairs), None
         for start in range(0, len(chosen), PAIRS_PER_CHUNK):
             chunk = chosen[start : start + PAIRS_PER_CHUNK]
             returns = [

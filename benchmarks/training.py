@@ -1,121 +1,135 @@
 """Training end to end against bare loops on the same arrays: `python -m benchmarks.training DATASET [--json FILE]`.
 
-Every repetition runs each trainer for the same number of updates, one after another, so that all meet the same machine.
 The product is one iteration of `PrefRec` (or `IQL`) as `prefrec train` runs it, its diagnostics and metrics included,
 from transitions in the object store; the bare loops (benchmarks/bare_loop.py) have all arrays in their own memory. The
 sizes are the paper's (Table 1): 3 x 256, 4,096 transitions, 256 pairs of 2 x 100 requests, one reward update a step.
+The share of the matrix rate counts the operations that a step needs (benchmarks/operations.py) against the best float32
+matrix product of the same repetition.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
 
 from benchmarks.bare_loop import Arrays, Sizes, plain_iql, plain_prefrec, tuned_prefrec
-from benchmarks.machine import machine, matrix_rate
+from benchmarks.interleaved import Comparison, Contender, interleave, options, report
+from benchmarks.machine import matrix_rate
+from benchmarks.operations import prefrec_operations
 from prefrec_ray.algorithms import IQLConfig, PrefRecConfig
-from prefrec_ray.algorithms.data import load_data
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.data import LoadedData, load_data
 from prefrec_ray.algorithms.recipes import PAPER
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray
 
-#: (product, bare loop): what is divided by what.
-RATIOS = (("PrefRec", "tuned bare PrefRec"), ("PrefRec", "plain bare PrefRec"), ("IQL", "plain bare IQL"))
+#: What is divided by what.
+PAIRS = (("PrefRec", "tuned bare PrefRec"), ("PrefRec", "plain bare PrefRec"), ("IQL", "plain bare IQL"))
+_RATE = "float32 matrix product"
 
 
-def trainers(
-    uri: str, updates: int, transitions: int, pairs: int, hidden_sizes: tuple[int, ...]
-) -> dict[str, Callable[[], Any]]:
-    """By name, what runs `updates` updates when it is called. Ray is started; all data are loaded."""
-    own: dict[str, Any] = {
+def settings_of(updates: int, sizes: Sizes) -> dict[str, Any]:
+    """Settings of the paper's recipe for iterations of `updates` updates, without pre-training."""
+    return {
         "recipe": "paper",
-        "hidden_sizes": hidden_sizes,
-        "train_batch_size_per_learner": transitions,
-        "preference_batch_size": pairs,
+        "task": "depth",
+        "hidden_sizes": sizes.hidden_sizes,
+        "train_batch_size_per_learner": sizes.transitions,
+        "preference_batch_size": sizes.pairs,
         "pretrain_epochs": 0,
         "num_epochs": 1_000_000,
         "updates_per_iteration": updates,
     }
-    shared = PrefRecConfig().offline_data(input_=uri).training(**own)
-    loaded = load_data(shared)
-    prefrec = shared.offline_data(loaded_data=loaded).build_algo()
-    iql = IQLConfig().offline_data(input_=uri, loaded_data=loaded).training(**own, finetune_reward=False).build_algo()
-    arrays = Arrays.load(PreparedDataset.open(uri), ray.get(loaded.preferences))
-    rates = {
-        "reward": PAPER["reward_lr"],
-        "value": PAPER["value_lr"],
-        "q": PAPER["critic_lr"],
-        "actor": PAPER["actor_lr"],
-    }
-    sizes = Sizes(hidden_sizes, transitions, pairs, rates, PAPER["gamma"], PAPER["expectile"], PAPER["tau"])
-
-    def repeated(update: Callable[[], None]) -> Callable[[], None]:
-        def run() -> None:
-            for _ in range(updates):
-                update()
-
-        return run
-
-    return {
-        "PrefRec": prefrec.train,
-        "tuned bare PrefRec": repeated(tuned_prefrec(arrays, sizes, seed=0)),
-        "plain bare PrefRec": repeated(plain_prefrec(arrays, sizes, seed=0)),
-        "IQL": iql.train,
-        "plain bare IQL": repeated(plain_iql(arrays, sizes, seed=0)),
-    }
 
 
-def compare(found: dict[str, Callable[[], Any]], transitions: int, repetitions: int) -> dict[str, list[float]]:
-    """Transitions a second of each, a number a repetition, after one that is not counted."""
-    rates: dict[str, list[float]] = {name: [] for name in found}
-    for repetition in range(repetitions + 1):
-        for name, run in found.items():
-            begin = time.perf_counter()
-            run()
-            if repetition:
-                rates[name].append(transitions / (time.perf_counter() - begin))
-    return rates
+def prefrec_config(uri: str, updates: int, sizes: Sizes) -> OfflineConfig:
+    """PrefRec with fine-tuning."""
+    return PrefRecConfig().offline_data(input_=uri).training(**settings_of(updates, sizes))
 
 
-def ratios(rates: dict[str, list[float]]) -> dict[str, float]:
-    """Medians of the ratios within repetitions: neighbours in time are compared."""
-    return {
-        f"{mine} / {other}": statistics.median(a / b for a, b in zip(rates[mine], rates[other], strict=True))
-        for mine, other in RATIOS
-        if mine in rates
-    }
+def iql_config(uri: str, updates: int, sizes: Sizes) -> OfflineConfig:
+    """IQL on rewards of a reward model that stays as it is."""
+    own = settings_of(updates, sizes) | {"finetune_reward": False}
+    return IQLConfig().offline_data(input_=uri).training(**own)
+
+
+def load_arrays(uri: str, loaded: LoadedData) -> Arrays:
+    """The data set in this process's memory, for bare loops."""
+    return Arrays.load(PreparedDataset.open(uri), ray.get(loaded.preferences))
+
+
+def repeated(update: Callable[[], None], updates: int) -> Contender:
+    """`updates` updates a call."""
+
+    def run() -> None:
+        for _ in range(updates):
+            update()
+
+    return run
+
+
+def paper_sizes(hidden_sizes: tuple[int, ...], transitions: int, pairs: int) -> Sizes:
+    """Sizes of a comparison, at the paper's rates."""
+    names = {"reward": "reward_lr", "value": "value_lr", "q": "critic_lr", "actor": "actor_lr"}
+    rates = {name: PAPER[key] for name, key in names.items()}
+    return Sizes(hidden_sizes, transitions, pairs, rates, PAPER["gamma"], PAPER["expectile"], PAPER["tau"])
+
+
+def add_sizes(parser: argparse.ArgumentParser, updates: int) -> None:
+    """Options of the sizes."""
+    parser.add_argument("--updates", type=int, default=updates)
+    parser.add_argument("--transitions", type=int, default=PAPER["train_batch_size_per_learner"])
+    parser.add_argument("--pairs", type=int, default=PAPER["preference_batch_size"])
+    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=PAPER["hidden_sizes"])
+
+
+def given_sizes(arguments: argparse.Namespace) -> Sizes:
+    """What `add_sizes` was told."""
+    return paper_sizes(tuple(arguments.hidden_sizes), arguments.transitions, arguments.pairs)
 
 
 def main() -> None:
     """Prints medians and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset")
-    parser.add_argument("--updates", type=int, default=10)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--transitions", type=int, default=PAPER["train_batch_size_per_learner"])
-    parser.add_argument("--pairs", type=int, default=PAPER["preference_batch_size"])
-    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=PAPER["hidden_sizes"])
-    parser.add_argument("--json")
+    parser = options(__doc__)
+    add_sizes(parser, updates=10)
     arguments = parser.parse_args()
     start_ray()
-    given = (arguments.transitions, arguments.pairs, tuple(arguments.hidden_sizes))
-    found = trainers(arguments.dataset, arguments.updates, *given)
-    rates = compare(found, arguments.updates * arguments.transitions, arguments.repetitions)
-    for name, values in rates.items():
-        print(f"{name:22} {statistics.median(values):10,.0f} transitions/s  ({min(values):,.0f} to {max(values):,.0f})")
-    for name, value in ratios(rates).items():
-        print(f"{name:40} {value:.2f}")
-    if arguments.json:
-        about = {**machine(), "matrix_gflops": round(matrix_rate() / 1e9, 1), "settings": vars(arguments)}
-        result = {"machine": about, "transitions_per_second": rates, "ratios": ratios(rates)}
-        Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n")
+    uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
+    config = prefrec_config(uri, updates, sizes)
+    loaded = load_data(config)
+    arrays = load_arrays(uri, loaded)
+    products: list[float] = []
+    rates = interleave(
+        {
+            "PrefRec": config.offline_data(loaded_data=loaded).build_algo().train,
+            "tuned bare PrefRec": repeated(tuned_prefrec(arrays, sizes, seed=0), updates),
+            _RATE: lambda: products.append(matrix_rate()),
+            "plain bare PrefRec": repeated(plain_prefrec(arrays, sizes, seed=0), updates),
+            "IQL": iql_config(uri, updates, sizes).offline_data(loaded_data=loaded).build_algo().train,
+            "plain bare IQL": repeated(plain_iql(arrays, sizes, seed=0), updates),
+        },
+        updates * sizes.transitions,
+        arguments.repetitions,
+    )
+    del rates[_RATE]
+    metadata = PreparedDataset.open(uri).metadata
+    length = arrays.preferences.length
+    step = prefrec_operations(metadata.state_dim, metadata.action_dim, sizes, length)
+    shares = {
+        name: statistics.median(
+            step * rate / sizes.transitions / product for rate, product in zip(rates[name], products[1:], strict=True)
+        )
+        for name in ("PrefRec", "tuned bare PrefRec", "plain bare PrefRec")
+    }
+    about = {"operations_of_a_step": step, "matrix_operations_a_second": products[1:], "share_of_matrix_rate": shares}
+    report([Comparison("training, end to end", "transitions/s", rates, PAIRS)], arguments, **about)
+    print(f"  share of the float32 matrix rate, {statistics.median(products[1:]) / 1e9:,.0f} GFLOP/s")
+    for name, share in shares.items():
+        print(f"    {name:44} {share:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,77 @@
+"""All benchmarks one after another: `python -m benchmarks [--output DIR] [SECTION ...]`, or `make bench`.
+
+Each runs in a process of its own on the same simulated data set, which is made first where DIR has none, prints its
+table and writes DIR/SECTION.json. Sizes are such that all take some ten minutes on two cores; `python -m
+benchmarks.SECTION` runs one at other sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+#: The options of each, beside the data set (the log folder for `sessions`).
+SECTIONS: dict[str, list[str]] = {
+    "training": ["--updates", "5"],
+    "data_path": ["--updates", "30"],
+    "reward": ["--updates", "3"],
+    "learners": ["--updates", "5"],
+    "evaluation": [],
+    "sessions": [],
+    "peers": ["--updates", "20"],
+}
+#: 390,000 transitions in 16 shards, so that lanes move on from shard to shard.
+WORLD = {"users": 2000, "requests": 250}
+
+
+def make_data(folder: Path) -> None:
+    """`logs` and `dataset` in `folder`."""
+    from prefrec_ray.prepare import PrepareSettings, prepare
+    from prefrec_ray.runtime import start_ray
+    from prefrec_ray.settings import parse
+    from prefrec_ray.simulator import SimulateSettings, simulate
+
+    start_ray()
+    if not (folder / "logs").exists():
+        simulate(parse(SimulateSettings, WORLD, "benchmarks"), str(folder / "logs"))
+    source = {"kind": "simulator", "path": str(folder / "logs")}
+    prepare(parse(PrepareSettings, {"source": source}, "benchmarks"), str(folder / "dataset"))
+
+
+def main() -> None:
+    """Runs the sections asked for; exits with status 1 if one fails."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--output", type=Path, default=Path("bench"))
+    parser.add_argument("--d3rlpy", help="python of an environment with d3rlpy, for `peers`")
+    arguments = parser.parse_args()
+    unknown = set(arguments.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"{', '.join(sorted(unknown))}: expected some of {', '.join(SECTIONS)}")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    if not (arguments.output / "dataset").exists():
+        # In a process of its own: Ray ends with it.
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            pool.submit(make_data, arguments.output).result()
+    failed = []
+    for section in arguments.sections or SECTIONS:
+        data = arguments.output / ("logs" if section == "sessions" else "dataset")
+        command = [sys.executable, "-m", f"benchmarks.{section}", str(data), *SECTIONS[section]]
+        command += ["--json", str(arguments.output / f"{section}.json")]
+        if section == "peers" and arguments.d3rlpy:
+            command += ["--d3rlpy", arguments.d3rlpy]
+        begin = time.monotonic()
+        status = subprocess.run(command, check=False).returncode
+        print(f"  [{section}: {time.monotonic() - begin:.0f} s]\n", flush=True)
+        failed += [section] if status else []
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

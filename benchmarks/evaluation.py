@@ -1,0 +1,77 @@
+"""Evaluation by NCIS: `python -m benchmarks.evaluation DATASET [--split train] [--json FILE]`.
+
+The product's `evaluate` scores a policy, imitation and their placebos and controls, with intervals over users and a
+look at what is served. The bare one reads the same files one after another, asks the policy and the clone for their
+actions in whole batches, and computes Eq. 12 for the policy alone in plain NumPy. Both must come to the same value.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.interleaved import Comparison, interleave, options, report
+from benchmarks.training import iql_config, paper_sizes
+from prefrec_ray.algorithms.run import policy_now
+from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation import evaluate
+from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
+from prefrec_ray.evaluation.ncis import NcisSettings
+from prefrec_ray.policy import Policy
+from prefrec_ray.runtime import start_ray
+
+SETTINGS = NcisSettings()  # ratio, geometric, capped
+_KEYS = ["user_id", "session_index"]
+
+
+def bare_value(dataset: PreparedDataset, split: str, policy: Policy, clone: BehaviourClone) -> float:
+    """NCIS of the policy's depth level: the mean over users of their weighted mean over sessions."""
+    values = []
+    variance = (SETTINGS.sigma * clone.residual_rms) ** 2
+    for file in dataset.files("requests", split):
+        requests = dataset.read(file, columns=[*_KEYS, "state", "action"])
+        states, logged = tensor(requests["state"]), tensor(requests["action"])
+        to_policy = np.square(logged - policy.act(states)).sum(1)
+        to_clone = np.square(logged - clone.policy.act(states)).sum(1)
+        found = pa.table({**{k: requests[k] for k in _KEYS}, "log": (to_clone - to_policy) / (2 * variance)})
+        weights = found.group_by(_KEYS).aggregate([("log", "mean")])
+        levels = dataset.read(dataset.path("sessions", file.rsplit("/", 1)[-1]), columns=[*_KEYS, "level_depth"])
+        sessions = weights.join(levels, _KEYS).sort_by([(key, "ascending") for key in _KEYS])
+        _, user = np.unique(sessions["user_id"].to_numpy(), return_inverse=True)
+        weight = np.minimum(np.exp(sessions["log_mean"].to_numpy()), SETTINGS.cap)
+        level = sessions["level_depth"].to_numpy()
+        values.append(np.bincount(user, weight * level) / np.bincount(user, weight))
+    return float(np.concatenate(values).mean())
+
+
+def main() -> None:
+    """Prints requests a second."""
+    parser = options(__doc__, repetitions=3)
+    parser.add_argument("--split", default="train", help="whose requests; training users are the most")
+    arguments = parser.parse_args()
+    start_ray()
+    dataset, split = PreparedDataset.open(arguments.dataset), arguments.split
+    algorithm = iql_config(dataset.uri, 1, paper_sizes((256, 256, 256), 4096, 256)).build_algo()
+    algorithm.train()
+    policy = policy_now(algorithm)
+    algorithm.stop()
+    clone = fit_clone(dataset, seed=0)
+    values: dict[str, float] = {}
+
+    def product() -> None:
+        records, _ = evaluate(dataset, {"policy": policy}, ["depth"], split, SETTINGS, clone=clone)
+        values["product"] = next(record["value"] for record in records if record["subject"] == "policy")
+
+    def bare() -> None:
+        values["bare"] = bare_value(dataset, split, policy, clone)
+
+    requests = dataset.metadata.counts[split]["requests"]
+    rates = interleave({"product": product, "bare": bare}, requests, arguments.repetitions)
+    if not np.isclose(values["product"], values["bare"], rtol=1e-4):
+        raise UserError(f"evaluation: the two do not agree ({values})")
+    report([Comparison("evaluation by NCIS", "requests/s", rates, (("product", "bare"),))], arguments, values=values)
+
+
+if __name__ == "__main__":
+    main()

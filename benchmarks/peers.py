@@ -1,0 +1,54 @@
+"""IQL end to end against RLlib's and d3rlpy's: `python -m benchmarks.peers DATASET [--d3rlpy PYTHON] [--json FILE]`.
+
+The same transitions, sizes and (twin) networks for all. RLlib's stock algorithm reads them from Parquet, as it reads
+what it has recorded; its pipeline is warm when the clock starts. d3rlpy, run by the interpreter of an environment of
+its own, is given whole batches of arrays: its replay buffer makes a Python object a row, and would be slower.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from benchmarks.interleaved import Comparison, Contender, interleave, options, report
+from benchmarks.peers_d3rlpy import D3rlpy
+from benchmarks.peers_rllib import rllib_iql, write_rows
+from benchmarks.training import add_sizes, given_sizes, iql_config, load_arrays
+from prefrec_ray.algorithms.data import load_data
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.runtime import start_ray
+
+PAIRS = (("IQL", "RLlib's IQL"), ("IQL", "d3rlpy's IQL"))
+
+
+def main() -> None:
+    """Prints transitions a second."""
+    parser = options(__doc__, repetitions=3)
+    add_sizes(parser, updates=30)
+    parser.add_argument("--d3rlpy", help="python of an environment with d3rlpy")
+    arguments = parser.parse_args()
+    # RLlib's two workers that make episodes hold a processor each: with two in all its reading would never begin.
+    start_ray(num_cpus=4)
+    uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
+    config = iql_config(uri, updates, sizes)
+    loaded = load_data(config)
+    metadata = PreparedDataset.open(uri).metadata
+    widths = (metadata.state_dim, metadata.action_dim)
+    with tempfile.TemporaryDirectory() as folder:
+        write_rows(load_arrays(uri, loaded), f"{folder}/rows")
+        contenders: dict[str, Contender] = {
+            "IQL": config.offline_data(loaded_data=loaded).build_algo().train,
+            "RLlib's IQL": rllib_iql(f"{folder}/rows", *widths, sizes, updates).train,
+        }
+        peer = None
+        if arguments.d3rlpy:
+            peer = D3rlpy(arguments.d3rlpy, load_arrays(uri, loaded), sizes, updates, Path(folder))
+            contenders["d3rlpy's IQL"] = peer.run
+        rates = interleave(contenders, updates * sizes.transitions, arguments.repetitions)
+        if peer is not None:
+            peer.stop()
+    report([Comparison("IQL (twin Q), end to end", "transitions/s", rates, PAIRS)], arguments)
+
+
+if __name__ == "__main__":
+    main()

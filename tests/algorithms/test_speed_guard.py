@@ -1,0 +1,47 @@
+"""Training costs little over a bare loop: the guard against a change that makes it slow without anybody noticing.
+
+Both do the same updates one after another, so that a busy machine slows both; the median over the repetitions leaves
+out what hit one of them. An attempt may still be unlucky, a slow product is slow in all: one good attempt is enough.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import write_dataset
+
+from benchmarks.bare_loop import tuned_prefrec
+from benchmarks.interleaved import Comparison, interleave
+from benchmarks.training import load_arrays, paper_sizes, prefrec_config, repeated
+from prefrec_ray.algorithms.data import load_data
+
+LEAST, ATTEMPTS, UPDATES, REPETITIONS = 0.75, 3, 20, 5
+PRODUCT, BARE = "PrefRec", "tuned bare PrefRec"
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads of several processes on the same cores would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_close_to_the_bare_loop(ray_session: None, one_thread: None, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "dataset", users=40, requests=120, pairs=64, length=20)
+    sizes = paper_sizes((128, 128, 128), transitions=1024, pairs=16)
+    config = prefrec_config(str(tmp_path / "dataset"), UPDATES, sizes)
+    loaded = load_data(config)
+    algorithm = config.offline_data(loaded_data=loaded).build_algo()
+    bare = repeated(tuned_prefrec(load_arrays(str(tmp_path / "dataset"), loaded), sizes, seed=0), UPDATES)
+    found = []
+    try:
+        while len(found) < ATTEMPTS and not (found and found[-1] > LEAST):
+            rates = interleave({PRODUCT: algorithm.train, BARE: bare}, UPDATES * sizes.transitions, REPETITIONS)
+            (ratio,) = Comparison("", "", rates, ((PRODUCT, BARE),)).ratios().values()
+            found.append(ratio)
+    finally:
+        algorithm.stop()
+    assert found[-1] > LEAST, f"shares of the bare loop's rate: {found}"
