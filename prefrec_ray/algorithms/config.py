@@ -73,7 +73,6 @@ class OfflineConfig(AlgorithmConfig):
         self.updates_per_iteration: int | None = None
         self.reward_source = "preferences"
         self.serving = "nearest"
-        self.action_constraint = "none"
         self.bc_alpha = 2.5
         self.item_candidates = 64
         self.precision = "float32"
@@ -212,9 +211,7 @@ class OfflineConfig(AlgorithmConfig):
         self._check_choice("serving", self.serving, ("nearest", "dot"))
         self._check_choice("action_constraint", self.action_constraint, ACTION_CONSTRAINTS)
         if self.action_constraint == "nearest_items" and self.serving != "nearest":
-            raise UserError(
-                f"serving: expected 'nearest' under nearest_items, found '{self.serving}'"
-            )
+            raise UserError(f"serving: expected 'nearest' under nearest_items, found '{self.serving}'")
         self._check_choice("precision", self.precision, PRECISIONS)
         self._check_choice("transitions", self.transitions, TRANSITIONS)
         for group in self.reward_leave_out:

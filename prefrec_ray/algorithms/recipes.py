@@ -25,11 +25,13 @@ PAPER: dict[str, Any] = {
     "reward_input": "state_action",
     "reward_leave_out": (),
     "standardise_reward": False,
+    "action_constraint": "none",
 }
 
 #: What differs where a gain must be real (docs/training.md): preferences within a user on the mean level of the visits
 #: that end in the segment; a reward of the state that an item leads to, blind to which items those were; a target
-#: network and a horizon that back values up over more than a few requests.
+#: network and a horizon that back values up over more than a few requests; a choice among real items near the actor's
+#: action, which alone would go where no item is.
 ROBUST: dict[str, Any] = {
     **PAPER,
     "gamma": 0.97,
@@ -44,6 +46,7 @@ ROBUST: dict[str, Any] = {
     "reward_leave_out": ("items",),
     "standardise_reward": True,
     "finetune_reward": False,
+    "action_constraint": "nearest_items",
 }
 
 RECIPES: dict[str, dict[str, Any]] = {"paper": PAPER, "robust": ROBUST}
