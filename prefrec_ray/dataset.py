@@ -137,7 +137,7 @@ def write_table(table: pa.Table, uri: str) -> None:
     pq.write_table(table, path, filesystem=system, compression="none", use_dictionary=False, write_statistics=False)
 
 
-def tensor_array(values: np.ndarray, kind: type = np.float32) -> pa.FixedSizeListArray:
+def tensor_array(values: np.ndarray, kind: str = "float32") -> pa.FixedSizeListArray:
     """[n, d] as a column of `kind`; elements that cannot be null are read from Parquet several times faster."""
     flat = pa.array(np.ascontiguousarray(values, kind).ravel())
     return pa.FixedSizeListArray.from_arrays(

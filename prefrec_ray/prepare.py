@@ -90,7 +90,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         items = learn_items(settings, log.labels, buckets, folder, progress)
     items.save(storage.join(folder, "items.parquet"))
 
-    context = Context(folder, definition, items, log.users, log.has_reward)
+    context = Context(folder, definition, items, log.users, log.has_reward, settings.state_type)
     normaliser = like.normaliser if like else fit_normaliser(context, buckets, progress)
     write_states(context, normaliser, users, settings.seed, progress)
     storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side))

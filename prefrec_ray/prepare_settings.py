@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -26,6 +26,7 @@ class PrepareSettings(Settings):
     validation_fraction: Share = 0.05  # the rest are test users
     seed: NonNegativeInt = 0
     preferences: PreferenceSettings = PreferenceSettings()  # with `like` drawn only where this key is given
+    state_type: Literal["float32", "float16"] = "float32"  # as stored: float16 is half the disk and object store
     partitions: PositiveInt | None = None  # by default as many as keep the states of one at some 64 MiB
 
     @property

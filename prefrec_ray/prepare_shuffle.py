@@ -87,7 +87,9 @@ class Destinations:
 
 
 @ray.remote(num_cpus=1)
-def write_shard(folder: str, shard: int, widths: tuple[int, int, int], seed: int, *pieces: np.ndarray) -> int:
+def write_shard(
+    folder: str, shard: int, widths: tuple[int, int, int], state_type: str, seed: int, *pieces: np.ndarray
+) -> int:
     """Writes `transitions/part-k.parquet` from the pieces of all buckets, in a seeded order; returns its rows.
 
     `widths` are those of state, action and reward (0 or 1).
@@ -104,7 +106,8 @@ def write_shard(folder: str, shard: int, widths: tuple[int, int, int], seed: int
             values[place[row : row + len(piece)]] = piece[:, begin : begin + width]
             row += len(piece)
         if width:
-            columns[name] = pa.array(values[:, 0]) if name == "reward" else tensor_array(values)
+            kind = state_type if name in ("obs", "next_obs") else "float32"
+            columns[name] = pa.array(values[:, 0]) if name == "reward" else tensor_array(values, kind)
         begin += width
     write_table(pa.table(columns), storage.join(folder, "transitions", f"part-{shard:05d}.parquet"))
     return rows

@@ -32,6 +32,7 @@ class Context:
     items: ItemTable
     users: pa.Table | None
     has_reward: bool
+    state_type: str
 
     def profile(self, ids: pa.Array) -> np.ndarray:
         """The `profile` columns of some users; of those not in the table nothing is known."""
@@ -137,7 +138,7 @@ def _write(
         "step": step[rows],
         "timestamp": kept["timestamp"],
         "item_id": kept["item_id"],
-        "state": tensor_array(states[rows]),
+        "state": tensor_array(states[rows], context.state_type),
         "action": tensor_array(actions[rows]),
     }
     if feedback.shape[1]:

@@ -51,7 +51,7 @@ def write_states(context: Context, normaliser: Normaliser, users: Users, seed: i
 
     def submit_shard(shard: int) -> ray.ObjectRef:
         # The task alone holds the pieces from now on: they are freed when it ends.
-        return write_shard.remote(context.folder, shard, widths, seed, *pieces.pop(shard))
+        return write_shard.remote(context.folder, shard, widths, context.state_type, seed, *pieces.pop(shard))
 
     first_wave = destinations.wave(offsets)
     for wave in range(destinations.waves):

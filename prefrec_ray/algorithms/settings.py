@@ -72,7 +72,11 @@ def check_keys(values: dict[str, Any], config: OfflineConfig, where: str) -> dic
     for key, value in values.items():
         if key not in valid:
             raise UserError(f"{where}{key}': unknown key; {nearest(key, valid)}")
-        checked[key] = _checked(value, getattr(config, key), f"{where}{key}'")
+        default = getattr(config, key)
+        if default == "auto" and key in RLLIB_KEYS:
+            checked[key] = _number_or_auto(value, f"{where}{key}'")
+        else:
+            checked[key] = _checked(value, default, f"{where}{key}'")
     return checked
 
 
@@ -87,9 +91,7 @@ def training_keys(config: type) -> set[str]:
 
 
 def _checked(value: Any, default: Any, where: str) -> Any:
-    if default == "auto":
-        expected, good = "a number or auto", value == "auto" or _is_number(value)
-    elif isinstance(default, bool):
+    if isinstance(default, bool):
         expected, good = "true or false", isinstance(value, bool)
     elif isinstance(default, int | float) or default is None:
         # YAML 1.1 reads 3e-4 as a text.
@@ -111,6 +113,12 @@ def _checked(value: Any, default: Any, where: str) -> Any:
         expected, good = "a text", isinstance(value, str)
     if not good:
         raise UserError(f"{where}: expected {expected}, found {value!r}")
+    return value
+
+
+def _number_or_auto(value: Any, where: str) -> Any:
+    if value != "auto" and not _is_number(value):
+        raise UserError(f"{where}: expected a number or auto, found {value!r}")
     return value
 
 
