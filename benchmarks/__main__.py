@@ -24,6 +24,7 @@ SECTIONS: dict[str, list[str]] = {
     "evaluation": [],
     "sessions": [],
     "peers": ["--updates", "20"],
+    "step_time": [],
 }
 #: 390,000 transitions in 16 shards, so that lanes move on from shard to shard.
 WORLD = {"users": 2000, "requests": 250}

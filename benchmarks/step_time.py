@@ -1,0 +1,196 @@
+"""A model of a step with N learners, from measurements on two cores: `python -m benchmarks.step_time DATASET`.
+
+With a share f = 1/N of the paper's step (4,096 transitions and 256 pairs) a learner computes for c0 + c1 f seconds, its
+batch included; the least squares line is through f = 1, 1/2 and 1/8, and f = 1/4 is held out. The gradients of the four
+networks are then averaged, one flat buffer each: by ring, 2 (N - 1) messages of 1/N of the buffer. Latency l and
+bandwidth b are those of gloo between two processes here; a network between hosts has others (`--latency-us`, `--gbit`).
+Every learner has one thread. The whole is checked against two learners, measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from scipy.optimize import nnls
+from torch import multiprocessing
+
+from benchmarks.bare_loop import Sizes
+from benchmarks.interleaved import Contender, interleave, options
+from benchmarks.machine import machine
+from benchmarks.training import paper_sizes, prefrec_config
+from prefrec_ray.algorithms.data import load_data
+from prefrec_ray.algorithms.recipes import PAPER
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.runtime import start_ray
+
+FITTED, HELD_OUT = (1.0, 0.5, 0.125), 0.25
+#: Floats of the buffers from which latency and bandwidth are fitted; those of the paper's networks lie between.
+BUFFERS = (16_384, 65_536, 262_144, 1_048_576)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Seconds of a step: `fixed` + `work` / N of compute, and what averaging `buffers` (bytes each) takes."""
+
+    fixed: float
+    work: float
+    latency: float
+    bandwidth: float  # bytes a second
+    buffers: tuple[int, ...]
+
+    def compute(self, share: float) -> float:
+        """Of a learner that has this share of the paper's step."""
+        return self.fixed + self.work * share
+
+    def averaging(self, learners: int) -> float:
+        """Of all gradients over the learners, by ring."""
+        hops = 2 * (learners - 1)
+        return sum(hops * (self.latency + size / learners / self.bandwidth) for size in self.buffers)
+
+    def step(self, learners: int, share: float) -> float:
+        """Of all learners, each with this share of the paper's step."""
+        return self.compute(share) + self.averaging(learners)
+
+
+def scaled(share: float) -> Sizes:
+    """The paper's sizes, a share of the rows."""
+    rows, pairs = (round(share * PAPER[name]) for name in ("train_batch_size_per_learner", "preference_batch_size"))
+    return paper_sizes(PAPER["hidden_sizes"], rows, pairs)
+
+
+def buffer_sizes(states: int, actions: int) -> tuple[int, ...]:
+    """Bytes of the gradients of reward, V, Q and actor."""
+    hidden = PAPER["hidden_sizes"]
+    shapes = ((states + actions, *hidden, 1), (states, *hidden, 1), (states + actions, *hidden, 1))
+    shapes += ((states, *hidden, actions),)
+    return tuple(4 * sum(a * b + b for a, b in pairwise(s)) for s in shapes)
+
+
+def averaging_times(rank: int, port: int, out: Any) -> None:
+    """In each of two processes: the median seconds of an all-reduce of every one of BUFFERS."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    for floats in BUFFERS:
+        buffer, seconds = torch.ones(floats), []
+        for _ in range(40):
+            dist.barrier()
+            begin = time.perf_counter()
+            dist.all_reduce(buffer)
+            seconds.append(time.perf_counter() - begin)
+        if rank == 0:
+            out.put((floats, statistics.median(seconds[10:])))
+    dist.destroy_process_group()
+
+
+def fit_network() -> tuple[float, float]:
+    """Latency of a message, and bytes a second: a ring of two makes two messages of half a buffer."""
+    context = multiprocessing.get_context("spawn")
+    out = context.SimpleQueue()
+    port = 20_000 + os.getpid() % 20_000
+    processes = [context.Process(target=averaging_times, args=(rank, port, out)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    found = np.array([out.get() for _ in BUFFERS])
+    for process in processes:
+        process.join()
+    slope, constant = np.polyfit(4 * found[:, 0], found[:, 1], 1)
+    return max(constant, 1e-6) / 2, 1 / slope
+
+
+def step_of(config: Any, updates: int) -> Contender:
+    """An iteration of a config; the seconds of its updates, without what is looked at after them."""
+    algorithm = config.build_algo()
+
+    def run() -> float:
+        return updates * algorithm.offline_data.batch_size / float(algorithm.train()["transitions_per_second"])
+
+    return run
+
+
+def measure(uri: str, updates: int, repetitions: int) -> dict[str, float]:
+    """Seconds of a step by share, and of two learners that share one."""
+    loaded = load_data(prefrec_config(uri, updates, scaled(1.0)))
+    configs = {str(f): prefrec_config(uri, updates, scaled(f)) for f in (*FITTED, HELD_OUT)}
+    two = prefrec_config(uri, updates, scaled(0.5))  # a batch for each learner; the pairs are those of all
+    two.training(preference_batch_size=PAPER["preference_batch_size"])
+    configs["two learners"] = two.learners(num_learners=2, num_cpus_per_learner=1)
+    contenders = {name: step_of(c.offline_data(loaded_data=loaded), updates) for name, c in configs.items()}
+    rates = interleave(contenders, updates, repetitions)
+    return {name: 1 / statistics.median(values) for name, values in rates.items()}
+
+
+def main() -> None:
+    """Prints the model, how well it predicts what it has not seen, and what more learners would take."""
+    parser = options(__doc__, repetitions=3)
+    parser.add_argument("--updates", type=int, default=4)
+    parser.add_argument("--latency-us", type=float, help="of the network to plan for; else as measured here")
+    parser.add_argument("--gbit", type=float, help="a second, of the network to plan for")
+    parser.add_argument("--transitions", type=float, default=2.5e9, help="of the plan, an epoch")
+    arguments = parser.parse_args()
+    latency, bandwidth = fit_network()
+    torch.set_num_threads(1)
+    start_ray(num_cpus=3)
+    seconds = measure(arguments.dataset, arguments.updates, arguments.repetitions)
+    # Neither can be below zero, whatever else the machine did meanwhile.
+    (fixed, work), _ = nnls(np.array([[1.0, share] for share in FITTED]), [seconds[str(share)] for share in FITTED])
+    metadata = PreparedDataset.open(arguments.dataset).metadata
+    model = Model(float(fixed), float(work), latency, bandwidth, buffer_sizes(metadata.state_dim, metadata.action_dim))
+    plan = model
+    if arguments.latency_us is not None:
+        plan = replace(plan, latency=arguments.latency_us * 1e-6)
+    if arguments.gbit is not None:
+        plan = replace(plan, bandwidth=arguments.gbit * 1e9 / 8)
+
+    print(f"compute: {fixed * 1e3:.1f} ms + {work * 1e3:.0f} ms x share of the paper's step")
+    print(
+        f"averaging {sum(model.buffers) / 1e6:.2f} MB in {len(model.buffers)} buffers: "
+        f"{latency * 1e6:.0f} us a message, {bandwidth / 1e9:.2f} GB/s"
+    )
+    held_out = {str(HELD_OUT): model.compute(HELD_OUT), "two learners": model.step(2, 0.5)}
+    for name, predicted in held_out.items():
+        print(f"  held out, {name:14} {predicted * 1e3:7.0f} ms by the model, {seconds[name] * 1e3:7.0f} ms measured")
+    rows = table(plan, arguments.transitions)
+    print("           one batch of 4,096 for all  |  512 transitions and 32 pairs for each")
+    print("learners  transitions/s      of ideal  |  transitions/s  of ideal  hours an epoch")
+    for row in rows:
+        shared = f"{row['fixed_rate']:>13,.0f} {row['fixed_share']:>13.0%}"
+        own = f"{row['own_rate']:>13,.0f} {row['own_share']:>9.0%} {row['hours']:>15.1f}"
+        print(f"{row['learners']:>8}  {shared}  |  {own}")
+    if arguments.json:
+        found = {"machine": machine(), "seconds": seconds, "model": asdict(model), "plan": asdict(plan), "rows": rows}
+        Path(arguments.json).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def table(model: Model, transitions: float) -> list[dict[str, float]]:
+    """For 1 to 64 learners: the paper's batch shared by all, and an eighth of it for each."""
+    batch, eighth = PAPER["train_batch_size_per_learner"], 0.125
+    rows = []
+    for learners in (1, 2, 4, 8, 16, 32, 64):
+        shared = batch / model.step(learners, 1 / learners)
+        own = learners * eighth * batch / model.step(learners, eighth)
+        rows.append(
+            {
+                "learners": learners,
+                "fixed_rate": shared,
+                "fixed_share": shared / (learners * batch / model.step(1, 1.0)),
+                "own_rate": own,
+                "own_share": own / (learners * eighth * batch / model.step(1, eighth)),
+                "hours": transitions / own / 3600,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()
