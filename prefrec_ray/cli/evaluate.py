@@ -12,7 +12,6 @@ from prefrec_ray.cli.console import Dataset, console, made
 from prefrec_ray.cli.progress import Report, progress
 from prefrec_ray.cli.summary import summary
 from prefrec_ray.errors import UserError
-from prefrec_ray.settings import nearest
 
 SPLITS = ("validation", "test")
 ESTIMATORS = ("ncis", "fqe", "dr")
@@ -75,6 +74,8 @@ def command(
 
 def parse_estimators(text: str) -> tuple[str, ...]:
     """The names in `text`, each once. Raises `UserError` for an unknown one."""
+    from prefrec_ray.settings import nearest
+
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in ESTIMATORS:
