@@ -8,11 +8,9 @@ benchmarks.SECTION` runs one at other sizes.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 #: The options of each, beside the data set (the log folder for `sessions`).
@@ -26,22 +24,6 @@ SECTIONS: dict[str, list[str]] = {
     "peers": ["--updates", "20"],
     "step_time": [],
 }
-#: 390,000 transitions in 16 shards, so that lanes move on from shard to shard.
-WORLD = {"users": 2000, "requests": 250}
-
-
-def make_data(folder: Path) -> None:
-    """`logs` and `dataset` in `folder`."""
-    from prefrec_ray.prepare import PrepareSettings, prepare
-    from prefrec_ray.runtime import start_ray
-    from prefrec_ray.settings import parse
-    from prefrec_ray.simulator import SimulateSettings, simulate
-
-    start_ray()
-    if not (folder / "logs").exists():
-        simulate(parse(SimulateSettings, WORLD, "benchmarks"), str(folder / "logs"))
-    source = {"kind": "simulator", "path": str(folder / "logs")}
-    prepare(parse(PrepareSettings, {"source": source}, "benchmarks"), str(folder / "dataset"))
 
 
 def main() -> None:
@@ -56,9 +38,7 @@ def main() -> None:
         parser.error(f"{', '.join(sorted(unknown))}: expected some of {', '.join(SECTIONS)}")
     arguments.output.mkdir(parents=True, exist_ok=True)
     if not (arguments.output / "dataset").exists():
-        # In a process of its own: Ray ends with it.
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            pool.submit(make_data, arguments.output).result()
+        subprocess.run([sys.executable, "-m", "benchmarks.simulated", str(arguments.output)], check=True)
     failed = []
     for section in arguments.sections or SECTIONS:
         data = arguments.output / ("logs" if section == "sessions" else "dataset")
