@@ -148,11 +148,15 @@ def test_the_whole_way(bucket: Path, tmp_path: Path) -> None:
             f"simulate {config} --output {root}/logs",
             f"prepare {config} --output {root}/dataset",
             f"train {config} --dataset {root}/dataset --output {root}/run",
+        ]
+        everything = [
             f"tune {config} --dataset {root}/dataset --output {root}/sweep",
             f"tune {config} --dataset {root}/dataset --output {root}/sweep --resume",
             f"evaluate {root}/run/policy --dataset {root}/dataset --online",
             f"report {root}/run",
         ]
+        # On the disk no more than what the store's files are compared with.
+        lines += everything if root.startswith("s3:") else []
         done = subprocess.run([sys.executable, str(script), *lines], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     disk = tmp_path / "disk"
