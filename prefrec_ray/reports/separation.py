@@ -28,9 +28,12 @@ def separation(records: Sequence[dict[str, Any]]) -> str:
 
 
 def calibration(records: Sequence[dict[str, Any]]) -> str:
-    """In a sentence, how far the placebos are from behaviour. Empty where there are none."""
+    """In a sentence, how far the placebos are from behaviour. Empty where there are none, and of true values.
+
+    What a placebo is worth in a roll-out is no bias: items at random may be better than the logging policy's.
+    """
     bias = placebo_bias(records)
-    if not bias:
+    if not bias or records[0]["estimator"] == "online":
         return ""
     named = _listed([f"{name} {value:+.1f}" for name, value in bias.items()])
     worst = max(abs(value) for value in bias.values())
