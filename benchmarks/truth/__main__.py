@@ -19,6 +19,7 @@ import yaml
 
 from benchmarks.truth.scores import cells, table
 from prefrec_ray.algorithms.recipes import RECIPES
+from prefrec_ray.preferences.settings import TeacherSettings
 
 WORLDS = Path(__file__).with_name("worlds")
 SWEEP = Path(__file__).parents[2] / "tune_configs" / "truth.yaml"
@@ -65,15 +66,12 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[
     """The sweeps of a world by name: `robust`, `paper`, and `truth` (PrefRec on the true satisfaction)."""
     common = {**yaml.safe_load(SWEEP.read_text())["tune"], **changes}
     alone = {**common, "method": ["PrefRec"]}
-    noisy = sections["prepare"]["preferences"].get("teachers", [])
+    given = sections["prepare"]["preferences"].get("teachers", [])
+    named = [TeacherSettings.model_validate(teacher) for teacher in given]
 
     def on(settings: dict[str, Any], recipe: str, **more: Any) -> dict[str, Any]:
         wanted = RECIPES[recipe]["pairing"], RECIPES[recipe]["scoring"]
-        teachers = [
-            f"{teacher['pairing']}_{teacher['scoring']}_flip{teacher['flip']:g}"
-            for teacher in noisy
-            if (teacher["pairing"], teacher["scoring"]) == wanted
-        ]
+        teachers = [teacher.name for teacher in named if (teacher.pairing, teacher.scoring) == wanted]
         base = {**settings["base"], **more, **({"teachers": teachers} if teachers else {})}
         return {**settings, "recipe": recipe, "base": base}
 

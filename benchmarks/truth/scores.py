@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.evaluation.intervals import bootstrap_interval
 
 Cell = dict[str, Any]
-
-TASKS = ("depth", "frequency", "mixture")
 
 
 def cells(output: Path) -> list[Cell]:

@@ -32,6 +32,7 @@ class OfflineAlgorithm(Algorithm):
     def setup(self, config: Any) -> None:
         """Builds RLlib's parts, then gives the learners the reward model that another run has pre-trained."""
         super().setup(config)
+        self._items = self.offline_data.dataset.items()
         self._report: dict[str, Any] = {}
         reward = self.config.pretrained_reward.value
         if reward is not None and self.config.uses_preferences:
@@ -113,13 +114,14 @@ class OfflineAlgorithm(Algorithm):
 
     def _diagnose(self) -> dict[str, float]:
         """Held-out accuracy of the reward and a look at the policy, by the first learner."""
-        data, probe = self.offline_data, self.offline_data.probe
+        data, items = self.offline_data, self._items
+        dataset, probe = data.dataset, data.probe
         held_out = data.held_out if self.config.uses_preferences else None
         by_teacher = bool(self.config.teachers)
 
         def look(learner: Any) -> dict[str, float]:
             found = reward_accuracy(learner.net, ray.get(held_out), by_teacher) if held_out is not None else {}
-            return found | look_at_policy(policy_of(learner.net), probe)
+            return found | look_at_policy(policy_of(learner.net, dataset, items), probe)
 
         return on_each_learner(self.learner_group, [look])[0]
 

@@ -69,8 +69,7 @@ class BCQConfig(OfflineConfig):
             raise UserError(f"perturbation: expected 0 to 1, found {self.perturbation}")
         if not 0.5 <= self.soft_clip <= 1:
             raise UserError(f"soft_clip: expected 0.5 to 1, found {self.soft_clip}")
-        if not (self.candidates >= 1 and self.candidates == int(self.candidates)):
-            raise UserError(f"candidates: expected a whole number of at least 1, found {self.candidates}")
+        self._check_count("candidates")
         super().validate()
 
     def module_settings(self, dataset: PreparedDataset) -> dict[str, Any]:

@@ -222,8 +222,7 @@ class OfflineConfig(AlgorithmConfig):
             key = "teachers" if self.teachers else "pairing_scoring"
             for teacher in self.teacher_names:
                 self._check_choice(key, teacher, (*dataset.metadata.teachers, *dataset.people()))
-        if not (self.item_candidates >= 1 and self.item_candidates == int(self.item_candidates)):
-            raise UserError(f"item_candidates: expected a whole number of at least 1, found {self.item_candidates}")
+        self._check_count("item_candidates")
         for name in ("num_epochs", "train_batch_size_per_learner", "preference_batch_size", "tau", "bc_alpha"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: expected more than 0, found {getattr(self, name)}")
@@ -239,6 +238,11 @@ class OfflineConfig(AlgorithmConfig):
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (dataset.metadata.state_dim,), np.float32)
         self.action_space = gym.spaces.Box(*bounds, (dataset.metadata.action_dim,), np.float32)
         super().validate()
+
+    def _check_count(self, key: str) -> None:
+        value = getattr(self, key)
+        if not (value >= 1 and value == int(value)):
+            raise UserError(f"{key}: expected a whole number of at least 1, found {value}")
 
     @staticmethod
     def _check_choice(key: str, value: str, valid: tuple[str, ...]) -> None:

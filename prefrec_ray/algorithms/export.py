@@ -12,6 +12,7 @@ from prefrec_ray.algorithms.networks import linear_layers
 from prefrec_ray.critic import Critic
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
 
 MODULE = "learner_group/learner/rl_module/default_policy"
@@ -35,15 +36,16 @@ def load_module(checkpoint: str) -> Any:
         return RLModule.from_checkpoint(f"{folder}/{MODULE}")
 
 
-def policy_of(module: Any, dataset: PreparedDataset | None = None) -> Policy:
-    """The policy of an `OfflineModule` as it stands. `dataset` is the one that its provenance names, if left out.
+def policy_of(module: Any, dataset: PreparedDataset | None = None, items: ItemTable | None = None) -> Policy:
+    """The policy of an `OfflineModule` as it stands. What is left out is read: the data set by the module's provenance.
 
     Under `action_constraint: nearest_items` with the method's critics to choose by; a method without any (IL) has its
     action served as ever.
     """
     provenance = dict(module.model_config["provenance"])
     dataset = dataset or PreparedDataset.open(provenance["dataset"])
-    items, candidates = dataset.items(), module.model_config["item_candidates"]
+    items = dataset.items() if items is None else items
+    candidates = module.model_config["item_candidates"]
     chooses = candidates is not None and bool(module.critics)
     return Policy(
         actor=module.actor.export(),
