@@ -73,6 +73,8 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[
         wanted = RECIPES[recipe]["pairing"], RECIPES[recipe]["scoring"]
         teachers = [teacher.name for teacher in named if (teacher.pairing, teacher.scoring) == wanted]
         base = {**settings["base"], **more, **({"teachers": teachers} if teachers else {})}
+        if recipe == "paper":
+            del base["tau"]  # 0.001: a target network that hardly moves is part of the literal recipe
         return {**settings, "recipe": recipe, "base": base}
 
     truth = on(alone, "robust", reward_source="column")

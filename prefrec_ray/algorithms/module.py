@@ -9,7 +9,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.networks import ActorNetwork, DeterministicActor, Scalar
+from prefrec_ray.algorithms.networks import ActorNetwork, DeterministicActor, Scalar, start_at_zero
 
 
 class OfflineModule(TorchRLModule):
@@ -37,7 +37,9 @@ class OfflineModule(TorchRLModule):
             columns = torch.as_tensor(settings["reward_columns"], dtype=torch.int64)
             self.register_buffer("reward_columns", columns, persistent=False)
             width = len(columns) if self.next_state_reward else self.state_dim + self.action_dim
-            self.reward = Scalar(width, self.hidden_sizes)
+            # The paper does not say how networks start. What an untrained reward happens to say of a state would stay
+            # in it where preferences are silent, as noise that is larger than what they teach (docs/recipe.md).
+            self.reward = start_at_zero(Scalar(width, self.hidden_sizes))
             self.register_buffer("reward_mean", torch.zeros(()))
             self.register_buffer("reward_std", torch.ones(()))
             self.setup_method(settings)

@@ -50,6 +50,13 @@ class Scalar(nn.Module):
         return self.net(joined).squeeze(-1)
 
 
+def start_at_zero(network: Scalar) -> Scalar:
+    """The same network, with a last layer of zeros: its output is 0 everywhere until it is trained."""
+    for parameter in network.net[-1].parameters():
+        nn.init.zeros_(parameter)
+    return network
+
+
 class ActorNetwork(Protocol):
     """What a method acts with: [B, S] -> [B, A] within `low` and `high` [A]."""
 

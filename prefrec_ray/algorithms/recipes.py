@@ -39,7 +39,6 @@ ROBUST: dict[str, Any] = {
     "actor_lr": 1e-4,
     "critic_lr": 3e-4,
     "value_lr": 3e-4,
-    "reward_lr": 3e-4,
     "pairing": "within_user",
     "scoring": "mean",
     "reward_input": "next_state",
