@@ -75,10 +75,19 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[
         base = {**settings["base"], **more, **({"teachers": teachers} if teachers else {})}
         if recipe == "paper":
             del base["tau"]  # 0.001: a target network that hardly moves is part of the literal recipe
-        return {**settings, "recipe": recipe, "base": base}
+        return {**settings, "recipe": recipe, "base": base, "search": searched(settings["search"], settings["method"])}
 
     truth = on(alone, "robust", reward_source="column")
     return {"robust": on(common, "robust"), "paper": on(alone, "paper"), "truth": truth}
+
+
+def searched(search: dict[str, Any], methods: list[str]) -> dict[str, Any]:
+    """The part of a search space that these methods have."""
+    kept = {
+        key: {**space, "methods": [name for name in space["methods"] if name in methods]}
+        for key, space in search.items()
+    }
+    return {key: space for key, space in kept.items() if space["methods"]}
 
 
 def run_sweep(config: Path, sweep: Path, dataset: str) -> None:
@@ -93,7 +102,9 @@ def run_sweep(config: Path, sweep: Path, dataset: str) -> None:
 def prefrec(*arguments: str) -> None:
     """A command of the product, in a process of its own. Ends the bench where it fails."""
     print("prefrec", *arguments, flush=True)
-    subprocess.run([sys.executable, "-m", "prefrec_ray.cli.main", *arguments], check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-m", "prefrec_ray.cli.main", *arguments], stdout=subprocess.DEVNULL)
+    if done.returncode:
+        sys.exit(done.returncode)
 
 
 if __name__ == "__main__":
