@@ -49,15 +49,19 @@ COLUMNS = (
     "policy/items_served",
 )
 
-#: Columns beside them where policies are scored on validation users: NCIS (Eq. 12), its effective sample size, and the
-#: true level. The best checkpoint is that of the highest first one.
-SCORES = ("validation/ncis", "validation/ess", "validation/online")
+#: Columns beside them where policies are scored on validation users: fitted-Q evaluation, NCIS (Eq. 12) with its
+#: effective sample size, and the true level.
+SCORES = ("validation/fqe", "validation/ncis", "validation/ess", "validation/online")
 
 Row = dict[str, Any]
 
 
 class Judge(Protocol):
     """Scores policies on validation users."""
+
+    @property
+    def metric(self) -> str:
+        """The one of `SCORES` whose highest value makes the best checkpoint."""
 
     def due(self, iteration: int, last: bool) -> bool:
         """Whether to score after this iteration."""
@@ -103,8 +107,9 @@ def train(
                     row |= judge.scores(policy_now(algorithm), settings.task)
             rows.append(row)
             write_rows(output, rows)
-            if last or algorithm.iteration % settings.checkpoint_every == 0 or row.get(SCORES[0]) is not None:
-                save_checkpoint(algorithm, output, settings.keep_checkpoints, row.get(SCORES[0]))
+            score = row.get(judge.metric) if judge is not None else None
+            if last or algorithm.iteration % settings.checkpoint_every == 0 or score is not None:
+                save_checkpoint(algorithm, output, settings.keep_checkpoints, score)
             publish(row, posixpath.basename(output.rstrip("/")), settings.method, settings.task)
             if progress is not None:
                 progress(row)

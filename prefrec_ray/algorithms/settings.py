@@ -24,14 +24,23 @@ RLLIB_KEYS = (
 
 
 class ValidationSettings(Settings):
-    """Scores policies on validation users as trials go: NCIS, and true levels where the simulator made the logs.
+    """Scores policies on validation users as trials go: by estimators, and by true levels in the simulator.
 
-    `every`: iterations between scores (the last iteration always has one); null: at the end only.
+    `every`: iterations between scores (the last iteration always has one); null: at the end only. `estimators`: the
+    first is what a run's best checkpoint is chosen by.
     """
 
     every: int | None = Field(default=None, ge=1)
+    estimators: tuple[Literal["fqe", "ncis"], ...] = Field(default=("fqe", "ncis"), min_length=1)
     online: bool = False
     users: int = Field(default=200, ge=2, description="of the roll-outs")
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The columns that it adds to a run's rows, the decisive one first."""
+        ess = ("validation/ess",) if "ncis" in self.estimators else ()
+        online = ("validation/online",) if self.online else ()
+        return (*(f"validation/{name}" for name in self.estimators), *ess, *online)
 
 
 class TrainSettings(Settings):

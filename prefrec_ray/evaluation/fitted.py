@@ -91,7 +91,7 @@ def _fit(task: str, name: str, shared: list[Any]) -> Fitted:
 def fit_subject(known: Trajectories, held: Trajectories, question: Question, task: str, name: str) -> Fitted:
     """One subject on one task: Q fitted on the users of `known`, asked about those of `held`."""
     rng = np.random.default_rng(question.seed)
-    learn, judge = (_steps(data, task, question.mixture_weight) for data in (known, held))
+    learn, judge = (task_steps(data, task, question.mixture_weight) for data in (known, held))
     net = fit_q(known, learn, _served(name, known, question, rng)[1], question.fqe, question.seed)
     wished, served = _served(name, held, question, rng)
     value, taken = net.mean_level(held.state, served), net.mean_level(held.state[judge.row], held.action[judge.row])
@@ -107,7 +107,8 @@ def fit_subject(known: Trajectories, held: Trajectories, question: Question, tas
     )
 
 
-def _steps(data: Trajectories, task: str, mixture_weight: float) -> Steps:
+def task_steps(data: Trajectories, task: str, mixture_weight: float) -> Steps:
+    """The steps of a task. Raises `UserError` where no session has a level and another session after it."""
     return steps(data, task_levels(task, data.depth_level, data.frequency_level, mixture_weight))
 
 

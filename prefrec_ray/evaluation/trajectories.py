@@ -78,23 +78,23 @@ def steps(data: Trajectories, level: np.ndarray) -> Steps:
 
 
 @ray.remote(num_cpus=1)
-def read_trajectories(uri: str, split: str, seed: int) -> Trajectories:
-    """All users of a split, or as many drawn by the seed as have about `ROWS` requests.
+def read_trajectories(uri: str, split: str, seed: int, rows: int = ROWS) -> Trajectories:
+    """All users of a split, or as many drawn by the seed as have about `rows` requests.
 
     Raises `UserError` where the split has no requests.
     """
     dataset = PreparedDataset.open(uri)
-    share = ROWS / max(1, dataset.metadata.counts.get(split, {}).get("requests", 0))
+    share = rows / max(1, dataset.metadata.counts.get(split, {}).get("requests", 0))
     parts = [_read(dataset, file, split, share, seed) for file in dataset.files("requests", split)]
     parts = [part for part in parts if len(part.first)]
     if not parts:
         raise UserError(f"{uri}: no requests in the split '{split}'")
-    rows = np.cumsum([0, *(len(part.state) for part in parts)])
+    begin = np.cumsum([0, *(len(part.state) for part in parts)])
     users = np.cumsum([0, *(part.user[-1] + 1 for part in parts)])
     return Trajectories(
         state=np.concatenate([part.state for part in parts]),
         action=np.concatenate([part.action for part in parts]),
-        first=np.concatenate([part.first + start for part, start in zip(parts, rows, strict=False)]),
+        first=np.concatenate([part.first + start for part, start in zip(parts, begin, strict=False)]),
         user=np.concatenate([part.user + start for part, start in zip(parts, users, strict=False)]),
         depth_level=np.concatenate([part.depth_level for part in parts]),
         frequency_level=np.concatenate([part.frequency_level for part in parts]),

@@ -69,10 +69,10 @@ def _checked_space(key: str, space: Space, config: Any, where: str) -> Space:
 def _check_metric(settings: TuneSettings, where: str) -> None:
     known = [name for name in COLUMNS if name not in TEXTS]
     if settings.validation is not None:
-        known += [name for name in SCORES if settings.validation.online or "online" not in name]
+        known += settings.validation.reported
     if settings.metric is not None and settings.metric not in known:
         scored = settings.metric in SCORES
-        hint = "set validation (and validation.online) for it" if scored else nearest(settings.metric, known)
+        hint = "set validation (its estimators, or online) for it" if scored else nearest(settings.metric, known)
         raise UserError(f"{where}: key 'metric': no trial reports '{settings.metric}'; {hint}")
 
 

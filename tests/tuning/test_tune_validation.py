@@ -44,10 +44,13 @@ def test_scores_are_those_of_an_evaluation(simulated: PreparedDataset) -> None:
     for seed in (0, 1):
         policy = policy_on(simulated, seed)
         scores = judge.scores(policy, "frequency")
-        records, _ = evaluate(simulated, {"p": policy}, ["frequency"], "validation", clone=judge.clone)
-        (record,) = [r for r in records if r["subject"] == "p"]
-        assert scores["validation/ncis"] == pytest.approx(record["value"], rel=1e-12)
-        assert scores["validation/ess"] == pytest.approx(record["ess"], rel=1e-12)
+        asked = {"clone": judge.clone, "estimators": ("ncis", "fqe")}
+        records, _ = evaluate(simulated, {"p": policy}, ["frequency"], "validation", **asked)
+        by = {record["estimator"]: record for record in records if record["subject"] == "p"}
+        assert scores["validation/ncis"] == pytest.approx(by["ncis"]["value"], rel=1e-12)
+        assert scores["validation/ess"] == pytest.approx(by["ncis"]["ess"], rel=1e-12)
+        assert scores["validation/fqe"] == pytest.approx(by["fqe"]["value"], rel=1e-9)
+        assert set(scores) == set(judge.settings.reported)
         records = evaluate_online(simulated, {"p": policy}, ["frequency"], "validation", users=8)
         (record,) = [r for r in records if r["subject"] == "p"]
         assert record["users_left_out"] == 0
@@ -58,11 +61,19 @@ def test_scores_are_those_of_an_evaluation(simulated: PreparedDataset) -> None:
 
 def test_when_a_trial_is_scored() -> None:
     def due(every: int | None) -> list[bool]:
-        judge = Judge("", ValidationSettings(every=every), None)  # type: ignore[arg-type]
+        judge = Judge("", ValidationSettings(every=every), None, None)  # type: ignore[arg-type]
         return [judge.due(iteration, iteration == 5) for iteration in range(1, 6)]
 
     assert due(None) == [False, False, False, False, True]
     assert due(2) == [False, True, False, True, True]
+
+
+def test_the_first_estimator_chooses(simulated: PreparedDataset) -> None:
+    judge = Judge.prepare(simulated.uri, ValidationSettings(estimators=("ncis",)))
+    assert judge.metric == "validation/ncis"
+    assert judge.histories is None
+    assert set(judge.scores(policy_on(simulated, 0), "depth")) == {"validation/ncis", "validation/ess"}
+    assert Judge("", ValidationSettings(), judge.clone, None).metric == "validation/fqe"
 
 
 def test_roll_outs_need_a_world(small_dataset: str) -> None:
