@@ -23,7 +23,7 @@ lint: install
 
 # Two files of tests at a time: much of their time is waiting for processes of Ray.
 test: lint
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
 
 # Some ten minutes on two cores; D3RLPY=python of an environment with d3rlpy adds it to the peers.
 bench: install

@@ -163,10 +163,9 @@ def _users_in_order(dataset: PreparedDataset) -> list[int]:
     return [u for file in dataset.files("requests", "test") for u in sorted(dataset.read(file)["user_id"].to_pylist())]
 
 
-def test_a_sample_holds_whole_users(dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefrec_ray.evaluation.trajectories.ROWS", 1000)
+def test_a_sample_holds_whole_users(dataset: PreparedDataset) -> None:
     read = read_trajectories._function
-    data = read(dataset.uri, "train", 0)
+    data = read(dataset.uri, "train", 0, rows=1000)
     assert 700 < len(data.state) < 1400
     logged = {}
     for file in dataset.files("requests", "train"):
@@ -177,7 +176,7 @@ def test_a_sample_holds_whole_users(dataset: PreparedDataset, monkeypatch: pytes
     bounds = np.append(np.searchsorted(data.user[data.session], np.arange(data.user[-1] + 1)), len(data.state))
     for start, end in pairwise(bounds):
         assert tuple(state[:3].tobytes() for state in data.state[start:end]) in whole
-    assert not np.array_equal(read(dataset.uri, "train", 1).state[:5], data.state[:5])
+    assert not np.array_equal(read(dataset.uri, "train", 1, rows=1000).state[:5], data.state[:5])
 
 
 TASKS = ("frequency", "depth")

@@ -44,12 +44,14 @@ def test_scores_are_those_of_an_evaluation(simulated: PreparedDataset) -> None:
     for seed in (0, 1):
         policy = policy_on(simulated, seed)
         scores = judge.scores(policy, "frequency")
-        asked = {"clone": judge.clone, "estimators": ("ncis", "fqe")}
+        estimators = ("ncis", "fqe") if seed == 0 else ("ncis",)  # fitted-Q evaluation of all placebos takes its time
+        asked = {"clone": judge.clone, "estimators": estimators}
         records, _ = evaluate(simulated, {"p": policy}, ["frequency"], "validation", **asked)
         by = {record["estimator"]: record for record in records if record["subject"] == "p"}
         assert scores["validation/ncis"] == pytest.approx(by["ncis"]["value"], rel=1e-12)
         assert scores["validation/ess"] == pytest.approx(by["ncis"]["ess"], rel=1e-12)
-        assert scores["validation/fqe"] == pytest.approx(by["fqe"]["value"], rel=1e-9)
+        if "fqe" in by:
+            assert scores["validation/fqe"] == pytest.approx(by["fqe"]["value"], rel=1e-9)
         assert set(scores) == set(judge.settings.reported)
         records = evaluate_online(simulated, {"p": policy}, ["frequency"], "validation", users=8)
         (record,) = [r for r in records if r["subject"] == "p"]
