@@ -74,8 +74,13 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[
         teachers = [teacher.name for teacher in named if (teacher.pairing, teacher.scoring) == wanted]
         base = {**settings["base"], **more, **({"teachers": teachers} if teachers else {})}
         if recipe == "paper":
-            del base["tau"]  # 0.001: a target network that hardly moves is part of the literal recipe
-        return {**settings, "recipe": recipe, "base": base, "search": searched(settings["search"], settings["method"])}
+            base.pop("tau", None)  # 0.001: a target network that hardly moves is part of the literal recipe
+        return {
+            **settings,
+            "recipe": recipe,
+            "base": base,
+            "search": searched(settings.get("search", {}), settings["method"]),
+        }
 
     truth = on(alone, "robust", reward_source="column")
     return {"robust": on(common, "robust"), "paper": on(alone, "paper"), "truth": truth}
@@ -83,11 +88,12 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[
 
 def searched(search: dict[str, Any], methods: list[str]) -> dict[str, Any]:
     """The part of a search space that these methods have."""
-    kept = {
-        key: {**space, "methods": [name for name in space["methods"] if name in methods]}
-        for key, space in search.items()
-    }
-    return {key: space for key, space in kept.items() if space["methods"]}
+    kept = {}
+    for key, space in search.items():
+        having = [name for name in space.get("methods", methods) if name in methods]
+        if having:
+            kept[key] = {**space, "methods": having}
+    return kept
 
 
 def run_sweep(config: Path, sweep: Path, dataset: str) -> None:

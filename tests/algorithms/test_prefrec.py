@@ -282,3 +282,15 @@ def test_reward_learns_preferences(tiny_dataset: str, build: Callable[..., PrefR
     rows = [algorithm.train() for _ in range(40)]
     assert rows[-1]["losses"]["reward_loss"] < 0.5 * rows[0]["losses"]["reward_loss"]
     assert rows[-1]["reward"]["accuracy_train"] > 0.85
+
+
+@pytest.mark.parametrize("recipe", ["paper", "robust"])
+def test_the_reward_starts_at_zero_and_moves(tiny_dataset: str, build: Callable[..., PrefRec], recipe: str) -> None:
+    algorithm = build(tiny_dataset, recipe=recipe, pretrain_epochs=2)
+    reward = algorithm.learner_group._learner.net.reward
+    inputs = torch.randn(7, reward.net[0].in_features)
+    assert not reward(inputs).any()
+    first_layer = reward.net[0].weight.detach().clone()
+    algorithm.train()
+    assert reward(inputs).all()
+    assert not torch.equal(reward.net[0].weight, first_layer)
