@@ -86,28 +86,47 @@ class Destinations:
             yield wave, max(offset, start), min(offset + count, end)
 
 
+#: Columns of float32 that the bits of an int64 fill. A number of its own would be exact up to 2^24 only.
+NUMBER_WIDTH = 2
+
+
+def bits_of(numbers: np.ndarray) -> np.ndarray:
+    """int64 [n] as float32 [n, NUMBER_WIDTH] of the same bits, to travel beside states."""
+    return np.ascontiguousarray(numbers, dtype=np.int64).view(np.float32).reshape(-1, NUMBER_WIDTH)
+
+
+def numbers_in(bits: np.ndarray) -> np.ndarray:
+    """The inverse of `bits_of`."""
+    return np.ascontiguousarray(bits).view(np.int64)[:, 0]
+
+
 @ray.remote(num_cpus=1)
 def write_shard(
     folder: str, shard: int, widths: tuple[int, int, int], state_type: str, seed: int, *pieces: np.ndarray
 ) -> int:
     """Writes `transitions/part-k.parquet` from the pieces of all buckets, in a seeded order; returns its rows.
 
-    `widths` are those of state, action and reward (0 or 1).
+    `widths` are those of state, action and reward (0 or 1). A transition's number (int64) is its place among all in
+    the order of the training requests: file by file, each user's last left out.
     """
     state, action, reward = widths
+    parts = (("obs", state), ("action", action), ("next_obs", state), ("reward", reward), ("number", NUMBER_WIDTH))
     rows = sum(len(piece) for piece in pieces)
     place = np.random.default_rng((seed, _ORDER_KEY, shard)).permutation(rows)
-    columns = {}
+    columns: dict[str, pa.Array] = {}
     begin = 0
-    for name, width in (("obs", state), ("action", action), ("next_obs", state), ("reward", reward)):
+    for name, width in parts:
         values = np.empty((rows, width), dtype=np.float32)
         row = 0
         for piece in pieces:
             values[place[row : row + len(piece)]] = piece[:, begin : begin + width]
             row += len(piece)
-        if width:
-            kind = state_type if name in ("obs", "next_obs") else "float32"
-            columns[name] = pa.array(values[:, 0]) if name == "reward" else tensor_array(values, kind)
+        if name == "number":
+            columns[name] = pa.array(numbers_in(values))
+        elif name == "reward" and width:
+            columns[name] = pa.array(values[:, 0])
+        elif width:
+            columns[name] = tensor_array(values, state_type if name in ("obs", "next_obs") else "float32")
         begin += width
     write_table(pa.table(columns), storage.join(folder, "transitions", f"part-{shard:05d}.parquet"))
     return rows

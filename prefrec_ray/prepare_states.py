@@ -19,7 +19,7 @@ from prefrec_ray.mdp.normaliser import Moments, Normaliser
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.transitions import transition_rows
 from prefrec_ray.prepare_settings import SPLITS
-from prefrec_ray.prepare_shuffle import Destinations
+from prefrec_ray.prepare_shuffle import Destinations, bits_of
 from prefrec_ray.prepare_users import codes, read_bucket
 
 
@@ -93,8 +93,8 @@ def write_requests(
 ) -> list[int | np.ndarray]:
     """Writes the bucket's requests, a file a split that it has users of.
 
-    Returns their number, and for each shard the transitions that go there: float32 [n, 2 width + A (+ 1)], of obs,
-    action, next_obs (and reward).
+    Returns their number, and for each shard the transitions that go there: float32 [n, 2 width + A (+ 1) + 2], of obs,
+    action, next_obs (, reward) and the transition's number as bits.
     `offset` is the number of transitions in the buckets before.
     """
     histories = Histories(context, bucket)
@@ -116,6 +116,7 @@ def write_requests(
         columns = [states[rows], actions[rows], states[rows + 1]]
         if reward is not None:
             columns.append(reward[rows, None])
+        columns.append(bits_of(offset + positions))
         result.append(np.concatenate(columns, axis=1))
     return result
 

@@ -13,7 +13,7 @@ import ray
 from prefrec_ray import storage
 from prefrec_ray.mdp.normaliser import Moments, Normaliser
 from prefrec_ray.prepare_settings import SPLITS
-from prefrec_ray.prepare_shuffle import Destinations, write_shard
+from prefrec_ray.prepare_shuffle import NUMBER_WIDTH, Destinations, write_shard
 from prefrec_ray.prepare_states import Context, state_moments, write_requests
 from prefrec_ray.prepare_users import Users
 from prefrec_ray.tasks import Progress, run_tasks
@@ -36,7 +36,8 @@ def write_states(context: Context, normaliser: Normaliser, users: Users, seed: i
     buckets = np.unique(users.bucket)
     sizes = np.bincount(users.bucket, (users.split == 0) * (users.requests - 1)).astype(np.int64)[buckets]
     offsets = np.cumsum(sizes) - sizes
-    destinations = Destinations.for_size(int(sizes.sum()), 4 * (2 * widths[0] + widths[1] + widths[2]), seed)
+    row_bytes = 4 * (2 * widths[0] + widths[1] + widths[2] + NUMBER_WIDTH)
+    destinations = Destinations.for_size(int(sizes.sum()), row_bytes, seed)
     shared = ray.put(context)
     pieces: dict[int, list[ray.ObjectRef]] = {shard: [] for shard in range(destinations.shards)}
 

@@ -15,6 +15,7 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 from prefrec_ray.algorithms.data import PreparedData
 from prefrec_ray.algorithms.diagnostics import look_at_policy, reward_accuracy
 from prefrec_ray.algorithms.export import policy_of
+from prefrec_ray.algorithms.look_ahead import RewardFunction, label_transitions
 from prefrec_ray.algorithms.pretraining import RewardState
 from prefrec_ray.algorithms.schedule import Position
 
@@ -34,6 +35,7 @@ class OfflineAlgorithm(Algorithm):
         super().setup(config)
         self._items = self.offline_data.dataset.items()
         self._report: dict[str, Any] = {}
+        self._labels: ray.ObjectRef | None = self.config.labels.value
         reward = self.config.pretrained_reward.value
         if reward is not None and self.config.uses_preferences:
             on_each_learner(self.learner_group, [lambda learner: learner.set_reward_state(reward)] * self._learners())
@@ -41,6 +43,8 @@ class OfflineAlgorithm(Algorithm):
     def training_step(self) -> None:
         """One iteration, at the place that the iteration number says."""
         position = self.offline_data.schedule.at(self.iteration)
+        if position.phase == "train":
+            self._renew_labels()
         start = time.perf_counter()
         if position.phase == "pretrain":
             losses = self._pretrain(position)
@@ -76,11 +80,23 @@ class OfflineAlgorithm(Algorithm):
 
         RLlib's own also syncs env runners, which an offline algorithm does not have.
         """
+        self._labels = None
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
         on_each_learner(self.learner_group, [lambda learner: learner.reset_learning_rates()] * self._learners())
 
     def _learners(self) -> int:
         return max(1, self.config.num_learners)
+
+    def _renew_labels(self) -> None:
+        """Labels that look ahead: once, or in every iteration where the reward is still learning."""
+        config, dataset = self.config, self.offline_data.dataset
+        learning = config.uses_preferences and config.finetune_reward
+        if config.reward_horizon == 1 or (self._labels is not None and not learning):
+            return
+        reward = None
+        if config.uses_preferences:
+            reward = RewardFunction.of(config, dataset, self.reward_state())
+        self._labels = label_transitions(dataset, reward, int(config.reward_horizon))
 
     def _pretrain(self, position: Position) -> dict[str, float]:
         plans = self.offline_data.preference_plans(position)
@@ -90,7 +106,7 @@ class OfflineAlgorithm(Algorithm):
 
     def _train(self, position: Position) -> dict[str, float]:
         results = self.learner_group.update(
-            training_data=TrainingData(data_iterators=self.offline_data.sample(position)), timesteps={}
+            training_data=TrainingData(data_iterators=self.offline_data.sample(position, self._labels)), timesteps={}
         )
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
         found = self.metrics.peek((LEARNER_RESULTS, DEFAULT_MODULE_ID))

@@ -16,10 +16,11 @@ from typing import TypeVar
 import numpy as np
 import ray
 import torch
+from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
-from prefrec_ray.algorithms.shards import Shard, Shelf, columns
+from prefrec_ray.algorithms.shards import NUMBER, Shard, Shelf, columns
 
 Value = TypeVar("Value")
 
@@ -30,7 +31,8 @@ class TransitionPlan:
 
     lanes: for each lane its number, its shards and their row counts.
     rows_per_lane: rows that a batch takes from a lane. batches_per_epoch: the same for all lanes; a lane's last rows
-    that fill no batch sit out the epoch, other ones in the next.
+    that fill no batch sit out the epoch, other ones in the next. labels: a reward for every transition, at its number,
+    instead of the data set's own (look_ahead.py).
     """
 
     lanes: list[tuple[int, list[Shard], list[int]]]
@@ -39,6 +41,7 @@ class TransitionPlan:
     seed: int
     first: int
     count: int
+    labels: ray.ObjectRef | None = None
 
     def batches(self, device: torch.device, shelf: Shelf | None = None) -> Iterator[dict[str, Tensor]]:
         """The batches in order, as float32 tensors on `device`. `shelf` keeps shards at hand from one plan to the next.
@@ -50,29 +53,39 @@ class TransitionPlan:
         per_epoch = self.batches_per_epoch * self.rows_per_lane
         lanes = [(_Lane(self.seed, number, sizes, per_epoch), shards) for number, shards, sizes in self.lanes]
         epoch, within = divmod(self.first, self.batches_per_epoch)
+        labels = self._labels()
         for lane, shards in lanes:
             shelf.order(lane.number, shards[lane.at(epoch, within * self.rows_per_lane)[0]])
         for index in range(self.first, self.first + self.count):
             epoch, within = divmod(index, self.batches_per_epoch)
             start, end = within * self.rows_per_lane, (within + 1) * self.rows_per_lane
-            batch = self._gather(lanes, shelf, epoch, start, end)
+            batch = self._gather(lanes, shelf, labels, epoch, start, end)
             yield {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
             for turn, (lane, shards) in enumerate(lanes):
                 _, done, following = lane.at(epoch, end - 1)
                 if done >= turn / len(lanes):
                     shelf.order(lane.number, shards[following])
 
+    def _labels(self) -> np.ndarray | None:
+        return None if self.labels is None else ray.get(self.labels)
+
     def _gather(
-        self, lanes: list[tuple[_Lane, list[Shard]]], shelf: Shelf, epoch: int, start: int, end: int
+        self,
+        lanes: list[tuple[_Lane, list[Shard]]],
+        shelf: Shelf,
+        labels: np.ndarray | None,
+        epoch: int,
+        start: int,
+        end: int,
     ) -> dict[str, np.ndarray]:
         batch: dict[str, np.ndarray] = {}
         filled = 0
         for lane, shards in lanes:
             for shard, rows in lane.rows(epoch, start, end):
-                for name, values in shelf.take(lane.number, shards[shard]).items():
+                for name, values in _picked(shelf.take(lane.number, shards[shard]), rows, labels):
                     if name not in batch:
                         batch[name] = np.empty((len(lanes) * (end - start), *values.shape[1:]), dtype=np.float32)
-                    batch[name][filled : filled + len(rows)] = values[rows]
+                    batch[name][filled : filled + len(rows)] = values
                 filled += len(rows)
         return batch
 
@@ -80,11 +93,23 @@ class TransitionPlan:
         """The first `rows` rows of this learner's shards as they lie: written shuffled, hence a sample of all."""
         each, shelf = max(1, rows // len(self.lanes)), Shelf() if shelf is None else shelf
         coming = [shelf.bring(shards[0]) for _, shards, _ in self.lanes]
+        labels = self._labels()
         found: dict[str, list[np.ndarray]] = {}
         while coming:
-            for name, values in columns(ray.get(coming.pop(0))).items():
-                found.setdefault(name, []).append(values[:each].astype(np.float32))
+            for name, values in _picked(columns(ray.get(coming.pop(0))), slice(each), labels):
+                found.setdefault(name, []).append(values.astype(np.float32))
         return {name: torch.from_numpy(np.concatenate(parts)).to(device) for name, parts in found.items()}
+
+
+def _picked(
+    shard: dict[str, np.ndarray], rows: np.ndarray | slice, labels: np.ndarray | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The columns of some rows of a shard, by name; the rewards are `labels` where there are any."""
+    for name, values in shard.items():
+        if name != NUMBER and (name != Columns.REWARDS or labels is None):
+            yield name, values[rows]
+    if labels is not None:
+        yield Columns.REWARDS, labels[shard[NUMBER][rows]]
 
 
 class Stopwatch:

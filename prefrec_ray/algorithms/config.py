@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
+import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
@@ -44,21 +45,22 @@ class OfflineConfig(AlgorithmConfig):
 
     `PrefRecConfig().offline_data(input_=DATASET).training(task="frequency", gamma=0.95).learners(num_learners=2)`
 
-    recipe: "paper" or "robust"; sets every default below, and comes before single settings.
-    task: "depth", "frequency" or "mixture". gamma, tau (Polyak rate of the target network), actor_lr, critic_lr,
-    reward_lr: as in the field. train_batch_size_per_learner: transitions. preference_batch_size: pairs, in all learners
-    together. pretrain_epochs: passes over the preferences before the policy learns (0: no pre-training). num_epochs:
-    passes over the transitions. Both may be fractions. updates_per_iteration: of one RLlib iteration (None: a quarter
-    of an epoch). finetune_reward: one reward update a step. pairing, scoring: the teacher's. teachers: names of whom
-    to learn from, scripted ones and people, whose pairs are pooled; none: `<pairing>_<scoring>`. reward_input:
-    "state_action" (paper) or "next_state", without the state's groups reward_leave_out. standardise_reward: to mean 0
-    and deviation 1 on training requests. reward_source: "preferences", or "column" for a data set's own hand-made
-    reward. serving: how an action becomes an item ("nearest" or "dot"). action_constraint: what keeps an actor where
-    the data are: "none"; "behaviour_anchor", a pull to the logged action against which Q counts bc_alpha (for actors
-    that climb Q; the others imitate anyway); "nearest_items": of the item_candidates items nearest to the actor's
-    action, the one of the largest Q is served (all methods with a Q). precision: of the matrix products, "float32" or
-    "bf16"; weights, sums and last layers are float32 in both. transitions: "materialised" in the object store,
-    "streaming" from the data set, or "auto" (the second where they do not fit); the batches are the same.
+    recipe: "paper" or "robust"; sets every default below, and comes before single settings. task: "depth", "frequency"
+    or "mixture". gamma, tau (Polyak rate of the target network), actor_lr, critic_lr, reward_lr: as in the field.
+    train_batch_size_per_learner: transitions. preference_batch_size: pairs, in all learners together. pretrain_epochs:
+    passes over the preferences before the policy learns (0: no pre-training). num_epochs: passes over the transitions.
+    Both may be fractions. updates_per_iteration: of one RLlib iteration (None: a quarter of an epoch). finetune_reward:
+    one reward update a step. pairing, scoring: the teacher's. teachers: names of whom to learn from, scripted ones and
+    people, whose pairs are pooled; none: `<pairing>_<scoring>`. reward_input: "state_action" (paper) or "next_state",
+    without the state's groups reward_leave_out. standardise_reward: to mean 0 and deviation 1 on training requests.
+    reward_horizon: an action is worth the mean reward of so many requests after it (1: of the next one alone, as in the
+    paper). reward_source: "preferences", or "column" for a data set's own hand-made reward. serving: how an action
+    becomes an item ("nearest" or "dot"). action_constraint: what keeps an actor where the data are: "none";
+    "behaviour_anchor", a pull to the logged action against which Q counts bc_alpha (for actors that climb Q; the others
+    imitate anyway); "nearest_items": of the item_candidates items nearest to the actor's action, the one of the largest
+    Q is served (all methods with a Q). precision: of the matrix products, "float32" or "bf16"; weights, sums and last
+    layers are float32 in both. transitions: "materialised" in the object store, "streaming" from the data set, or
+    "auto" (the second where they do not fit); the batches are the same.
     """
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -80,6 +82,7 @@ class OfflineConfig(AlgorithmConfig):
         self.recipe = "robust"
         self.loaded_data = Unsaved()
         self.pretrained_reward = Unsaved()
+        self.labels = Unsaved()
         self._set(RECIPES["robust"])
 
     def _set(self, values: dict[str, Any]) -> None:
@@ -107,6 +110,7 @@ class OfflineConfig(AlgorithmConfig):
         reward_input: str = NotProvided,
         reward_leave_out: Sequence[str] = NotProvided,
         standardise_reward: bool = NotProvided,
+        reward_horizon: int = NotProvided,
         reward_source: str = NotProvided,
         serving: str = NotProvided,
         action_constraint: str = NotProvided,
@@ -127,18 +131,25 @@ class OfflineConfig(AlgorithmConfig):
         return self
 
     def offline_data(
-        self, *, loaded_data: LoadedData = NotProvided, pretrained_reward: RewardState = NotProvided, **kwargs: Any
+        self,
+        *,
+        loaded_data: LoadedData = NotProvided,
+        pretrained_reward: RewardState = NotProvided,
+        labels: ray.ObjectRef = NotProvided,
+        **kwargs: Any,
     ) -> Self:
         """RLlib's settings (`input_`), and what runs on the same data set may share.
 
         loaded_data: from `data.load_data`, instead of reading the data set again. pretrained_reward: from
         `pretraining.pretrain` of a run that differs in nothing that `pretraining.reward_key` names; this run skips its
-        pre-training then, and ends as if it had done it.
+        pre-training then, and ends as if it had done it. labels: from `look_ahead.label_transitions` with that reward.
         """
         if loaded_data is not NotProvided:
             self.loaded_data = Unsaved(loaded_data)
         if pretrained_reward is not NotProvided:
             self.pretrained_reward = Unsaved(pretrained_reward)
+        if labels is not NotProvided:
+            self.labels = Unsaved(labels)
         super().offline_data(**kwargs)
         return self
 
@@ -177,6 +188,7 @@ class OfflineConfig(AlgorithmConfig):
             "hidden_sizes": list(self.hidden_sizes),
             "seed": self.data_seed,
             "reward_source": self.reward_source,
+            "reward_horizon": int(self.reward_horizon),
             "reward_input": self.reward_input,
             "reward_columns": self.reward_columns(dataset.state) or [],
             "item_candidates": int(self.item_candidates) if self.action_constraint == "nearest_items" else None,
@@ -223,6 +235,7 @@ class OfflineConfig(AlgorithmConfig):
             for teacher in self.teacher_names:
                 self._check_choice(key, teacher, (*dataset.metadata.teachers, *dataset.people()))
         self._check_count("item_candidates")
+        self._check_count("reward_horizon")
         for name in ("num_epochs", "train_batch_size_per_learner", "preference_batch_size", "tau", "bc_alpha"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: expected more than 0, found {getattr(self, name)}")

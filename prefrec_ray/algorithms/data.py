@@ -10,6 +10,7 @@ import ray
 from ray.rllib.offline.offline_data import OfflineData
 
 from prefrec_ray.algorithms.batches import PreferencePlan, TransitionPlan, batches_per_pass
+from prefrec_ray.algorithms.look_ahead import check_numbers
 from prefrec_ray.algorithms.preferences import held_out_teachers, load_buffer
 from prefrec_ray.algorithms.schedule import Position, Schedule
 from prefrec_ray.algorithms.shards import LANES, Shard, find_shards
@@ -58,6 +59,8 @@ def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedDa
     damaged, or has no preferences of a teacher.
     """
     dataset = PreparedDataset.open(str(config.input_))
+    if config.reward_horizon > 1:
+        check_numbers(dataset)
     if same is None:
         check_complete(dataset)
         shards, sizes = find_shards(dataset, config.transitions)
@@ -139,8 +142,8 @@ class PreparedData(OfflineData):
             for part in range(self.learners)
         ]
 
-    def sample(self, position: Position) -> list[LearnerPlan]:
-        """The plan of every learner for one iteration of the phase "train"."""
+    def sample(self, position: Position, labels: ray.ObjectRef | None = None) -> list[LearnerPlan]:
+        """The plan of every learner for one iteration of the phase "train"; `labels` as in `TransitionPlan`."""
         config = self.config
         first_of_phase = position.first == 0
         refresh = config.standardise_reward and (first_of_phase or config.finetune_reward)
@@ -154,6 +157,7 @@ class PreparedData(OfflineData):
                 seed=config.data_seed,
                 first=position.first,
                 count=position.count,
+                labels=labels,
             )
             plans.append(LearnerPlan(transitions, preferences, refresh))
         return plans

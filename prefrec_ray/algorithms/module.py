@@ -16,7 +16,7 @@ class OfflineModule(TorchRLModule):
     """Holds `reward` and what a method adds in `setup_method`, which must set `actor` (states -> actions in bounds).
 
     `model_config` (made by `OfflineConfig.module_settings`) gives hidden_sizes, seed,
-    reward_source, reward_input and reward_columns.
+    reward_source, reward_horizon, reward_input and reward_columns.
     """
 
     actor: ActorNetwork
@@ -29,7 +29,8 @@ class OfflineModule(TorchRLModule):
         self.hidden_sizes = tuple(settings["hidden_sizes"])
         self.state_dim = int(self.observation_space.shape[0])
         self.action_dim = int(self.action_space.shape[0])
-        self.given_reward = settings["reward_source"] == "column"
+        # Labels that look ahead are made before the batches are (look_ahead.py).
+        self.given_reward = settings["reward_source"] == "column" or settings.get("reward_horizon", 1) > 1
         self.next_state_reward = settings["reward_input"] == "next_state"
         # Weights depend on the seed alone: every learner of a group starts from the same ones.
         with torch.random.fork_rng(devices=[]):

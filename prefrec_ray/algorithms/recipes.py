@@ -24,14 +24,15 @@ PAPER: dict[str, Any] = {
     "teachers": (),
     "reward_input": "state_action",
     "reward_leave_out": (),
+    "reward_horizon": 1,
     "standardise_reward": False,
     "action_constraint": "none",
 }
 
-#: What differs where a gain must be real (docs/training.md): preferences within a user on the mean level of the visits
-#: that end in the segment; a reward of the state that an item leads to, blind to which items those were; a target
-#: network and a horizon that back values up over more than a few requests; a choice among real items near the actor's
-#: action, which alone would go where no item is.
+#: What differs where a gain must be real (docs/recipe.md): preferences within a user on the mean level of the visits
+#: that end in the segment; a reward of the state that an item leads to, blind to which items those were, over the
+#: length of a segment after it; a target network and a horizon that back values up over more than a few requests; a
+#: choice among real items near the actor's action, which alone would go where no item is.
 ROBUST: dict[str, Any] = {
     **PAPER,
     "gamma": 0.97,
@@ -43,6 +44,7 @@ ROBUST: dict[str, Any] = {
     "scoring": "mean",
     "reward_input": "next_state",
     "reward_leave_out": ("items",),
+    "reward_horizon": 100,
     "standardise_reward": True,
     "finetune_reward": False,
     "action_constraint": "nearest_items",

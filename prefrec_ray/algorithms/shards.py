@@ -34,7 +34,15 @@ _THREADS = 16
 
 #: An Arrow table in the object store, or the file to read it from.
 Shard: TypeAlias = "ray.ObjectRef | str"
-_COLUMNS = {"obs": Columns.OBS, "action": Columns.ACTIONS, "next_obs": Columns.NEXT_OBS, "reward": Columns.REWARDS}
+#: What a shard has beside RLlib's columns: the numbers of its transitions, int64.
+NUMBER = "number"
+_COLUMNS = {
+    "obs": Columns.OBS,
+    "action": Columns.ACTIONS,
+    "next_obs": Columns.NEXT_OBS,
+    "reward": Columns.REWARDS,
+    "number": NUMBER,
+}
 _LOG = logging.getLogger(__name__)
 
 
@@ -109,9 +117,9 @@ _Reader = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_FileRead
 
 
 def columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """Zero-copy views of a shard's columns under RLlib's names, float32 or float16 as stored; the reward is [n]."""
+    """Zero-copy views of a shard's columns under RLlib's names, as they are stored; reward and NUMBER are [n]."""
     return {
-        rllib: stored(table[name]) if name != "reward" else table[name].combine_chunks().to_numpy()
+        rllib: stored(table[name]) if name not in ("reward", "number") else table[name].combine_chunks().to_numpy()
         for name, rllib in _COLUMNS.items()
         if name in table.column_names
     }

@@ -18,6 +18,7 @@ import ray
 from prefrec_ray import storage
 from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.data import LoadedData, load_data
+from prefrec_ray.algorithms.look_ahead import RewardFunction, label_transitions
 from prefrec_ray.algorithms.pretraining import RewardState, pretrain, reward_key
 from prefrec_ray.algorithms.settings import TrainSettings, build_config
 from prefrec_ray.dataset import PreparedDataset
@@ -33,13 +34,17 @@ class Shared:
 
     data: dict[Key, LoadedData] = field(default_factory=dict)
     rewards: dict[Key, ray.ObjectRef] = field(default_factory=dict)
+    labels: dict[Key, ray.ObjectRef] = field(default_factory=dict)
 
     def give(self, config: OfflineConfig) -> OfflineConfig:
-        """`config` with its data and, where there is one, its pre-trained reward."""
+        """`config` with its data and, where there are any, its pre-trained reward and the labels that it gives."""
         config.offline_data(loaded_data=self.data[data_key(config)])
         key = reward_key(config)
         if key in self.rewards:
             config.offline_data(pretrained_reward=ray.get(self.rewards[key]))
+        labels = self.labels.get(label_key(config) or ())
+        if labels is not None:
+            config.offline_data(labels=labels)
         return config
 
 
@@ -50,6 +55,16 @@ def data_key(config: OfflineConfig) -> Key:
         return (uri,)
     columns = config.reward_columns(PreparedDataset.open(uri).state)
     return (uri, config.task, config.teacher_names, None if columns is None else tuple(columns))
+
+
+def label_key(config: OfflineConfig) -> Key | None:
+    """Equal for configs whose labels look ahead in the same way; None where none do or the reward is still learning."""
+    if config.reward_horizon == 1:
+        return None
+    if not config.uses_preferences:
+        return (str(config.input_), config.reward_horizon)
+    key = reward_key(config)
+    return None if key is None or config.finetune_reward else (*key, config.reward_horizon)
 
 
 def share(
@@ -93,7 +108,25 @@ def share(
         _write(storage.join(folder, _name(key)), ray.get(ready))
     if wanted:
         progress("rewards", len(wanted), len(wanted))
+    _label(shared, configs, progress)
     return shared
+
+
+def _label(shared: Shared, configs: Sequence[OfflineConfig], progress: Progress) -> None:
+    """The labels that trials would each make of the same reward, once."""
+    wanted = {key: config for config in configs if (key := label_key(config)) is not None}
+    for number, (key, config) in enumerate(wanted.items()):
+        progress("labels", number, len(wanted))
+        dataset = PreparedDataset.open(str(config.input_))
+        reward = None
+        if config.uses_preferences:
+            state = shared.rewards.get(reward_key(config) or ())
+            if state is None:
+                continue
+            reward = RewardFunction.of(config, dataset, ray.get(state))
+        shared.labels[key] = label_transitions(dataset, reward, int(config.reward_horizon))
+    if wanted:
+        progress("labels", len(wanted), len(wanted))
 
 
 @ray.remote

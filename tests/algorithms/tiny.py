@@ -68,6 +68,7 @@ def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: i
     obs, action, next_obs, reward = (np.concatenate(column) for column in zip(*transitions, strict=True))
     for shard, rows in enumerate(np.array_split(generator.permutation(len(obs)), 8)):
         columns = {"obs": matrix(obs[rows]), "action": matrix(action[rows]), "next_obs": matrix(next_obs[rows])}
+        columns["number"] = pa.array(rows)
         write(
             folder / f"transitions/part-{shard:05d}.parquet",
             {**columns, "reward": pa.array(reward[rows], pa.float32())},

@@ -1,0 +1,127 @@
+"""Labels that look ahead: against plain loops, and with the transitions in their shuffled order."""
+
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import ray
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from small_platform import logs_and_data
+
+from prefrec_ray.algorithms import look_ahead as module
+from prefrec_ray.algorithms.look_ahead import RewardFunction, label_transitions, look_ahead
+from prefrec_ray.algorithms.prefrec import PrefRecConfig
+from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.errors import UserError
+from prefrec_ray.prepare import PrepareSettings, prepare
+from prefrec_ray.prepare_shuffle import bits_of, numbers_in
+from prefrec_ray.settings import parse
+from prefrec_ray.simulator import SimulateSettings, simulate
+
+
+@pytest.fixture(scope="module")
+def prepared(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = str(tmp_path_factory.mktemp("look_ahead"))
+    sections = logs_and_data(folder)
+    simulate(parse(SimulateSettings, sections["simulate"], "test"), f"{folder}/logs")
+    return prepare(parse(PrepareSettings, sections["prepare"], "test"), f"{folder}/dataset").uri
+
+
+USERS = st.lists(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=9), min_size=1, max_size=5)
+
+
+@given(USERS, st.integers(1, 12))
+def test_the_mean_of_what_follows_stays_within_the_user(users, horizon):
+    starts = np.cumsum([0, *map(len, users)])[:-1]
+    found = look_ahead(np.concatenate(users), starts, horizon)
+    expected = [np.mean(user[i : i + horizon]) for user in users for i in range(len(user))]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_horizon_of_one_is_the_reward_itself():
+    reward = np.array([1.0, -2.0, 4.0], np.float32)
+    np.testing.assert_array_equal(look_ahead(reward, np.array([0, 2]), 1), reward)
+
+
+@given(st.lists(st.integers(0, 2**62), min_size=1, max_size=20))
+def test_numbers_survive_as_bits(numbers):
+    # As prepare does it: concatenated beside floats, then scattered row by row.
+    wide = np.concatenate([np.ones((len(numbers), 3), np.float32), bits_of(np.array(numbers))], axis=1)
+    place = np.random.default_rng(0).permutation(len(numbers))
+    moved = np.empty((len(numbers), 2), np.float32)
+    moved[place] = wide[:, 3:]
+    np.testing.assert_array_equal(numbers_in(moved)[place], numbers)
+
+
+@pytest.mark.parametrize("input_", ["next_state", "state_action"])
+@pytest.mark.parametrize("requests_a_task", [1, module.REQUESTS_A_TASK])
+def test_every_shuffled_transition_finds_its_label(prepared, input_, requests_a_task, monkeypatch):
+    monkeypatch.setattr(module, "REQUESTS_A_TASK", requests_a_task)  # by tasks, and in this process
+    dataset = PreparedDataset.open(prepared)
+    columns = [0, 5, 7] if input_ == "next_state" else None
+    width = 3 if columns else dataset.state.width + dataset.metadata.action_dim
+    weight = np.random.default_rng(1).normal(size=(1, width)).astype(np.float32)
+    reward = RewardFunction({"net.0.weight": weight, "net.0.bias": np.zeros(1, np.float32)}, (), columns)
+    labels = ray.get(label_transitions(dataset, reward, 7))
+
+    history = {}  # what each user saw, by a plain walk through the requests
+    for file in dataset.files("requests", "train"):
+        table = dataset.read(file)
+        rows = zip(table["user_id"].to_pylist(), tensor(table["state"]), tensor(table["action"]), strict=True)
+        for user, state, action in rows:
+            history.setdefault(user, []).append((state, action))
+    expected = {}
+    for steps in history.values():
+        seen = [steps[i + 1][0][columns] if columns else np.concatenate(steps[i]) for i in range(len(steps) - 1)]
+        values = [float(x @ weight[0]) for x in seen]
+        for i in range(len(values)):
+            expected[steps[i][0].tobytes() + steps[i + 1][0].tobytes()] = np.mean(values[i : i + 7])
+    checked = 0
+    for file in dataset.files("transitions"):
+        table = dataset.read(file)
+        keys = zip(tensor(table["obs"]), tensor(table["next_obs"]), table["number"].to_numpy(), strict=True)
+        for state, following, number in keys:
+            assert labels[number] == pytest.approx(expected[state.tobytes() + following.tobytes()], abs=1e-4)
+            checked += 1
+    assert checked == len(labels) == dataset.metadata.counts["train"]["transitions"]
+
+
+def test_batches_carry_the_labels(tiny_dataset):
+    config = (
+        PrefRecConfig()
+        .offline_data(input_=tiny_dataset)
+        .training(
+            task="depth", hidden_sizes=(8,), train_batch_size_per_learner=64, preference_batch_size=8, num_epochs=0.2
+        )
+    )
+    config = config.training(reward_horizon=4, pretrain_epochs=0.1, action_constraint="none")
+    algorithm = config.build_algo()
+    try:
+        while algorithm.offline_data.schedule.at(algorithm.iteration).phase == "pretrain":
+            algorithm.train()
+        algorithm.train()
+        labels = ray.get(algorithm._labels)
+        (plan,) = algorithm.offline_data.sample(algorithm.offline_data.schedule.at(1), algorithm._labels)
+        seen = torch.cat([batch["rewards"] for batch in plan.transitions.batches(torch.device("cpu"))])
+        net = algorithm.learner_group._learner.net
+        # Standardised by the mean and deviation of the labels, not of the reward itself.
+        assert float(net.reward_mean) == pytest.approx(labels.mean(), abs=1e-5)
+        assert float(net.reward_std) == pytest.approx(labels.std(), rel=1e-3)
+        assert np.isin(seen.numpy(), labels).all()
+        assert len(np.unique(seen)) > 32
+    finally:
+        algorithm.stop()
+
+
+def test_a_data_set_of_an_earlier_version_is_told_of(prepared, tmp_path):
+
+    folder = tmp_path / "old"
+    shutil.copytree(prepared, folder)
+    for file in (folder / "transitions").glob("*.parquet"):
+        pq.write_table(pq.read_table(file).drop_columns(["number"]), file)
+    config = PrefRecConfig().offline_data(input_=str(folder)).training(task="depth", reward_horizon=5)
+    with pytest.raises(UserError, match=r"no column 'number'.*reward_horizon: 1"):
+        config.build_algo()
