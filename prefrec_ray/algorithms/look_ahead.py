@@ -76,6 +76,8 @@ def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, h
     them all, and wait for nothing but the labels.
     """
     files = dataset.files("requests", "train")
+    if not files:
+        raise UserError(f"{dataset.path('requests', 'train')}: no requests to label; expected part-*.parquet")
     requests = dataset.metadata.counts.get("train", {}).get("requests", 0)
     tasks = min(len(files), int(ray.cluster_resources().get("CPU", 1)), requests // REQUESTS_A_TASK)
     if tasks <= 1:
@@ -110,7 +112,7 @@ def _label_files(uri: str, files: Sequence[str], reward: RewardFunction | None, 
         # Of the k users before it each has lost its last request; a user of one request has no transition at all.
         sizes = np.diff(np.append(starts, len(table))) - 1
         found.append(look_ahead(values, (np.cumsum(sizes) - sizes)[sizes > 0], horizon))
-    return np.concatenate(found) if found else np.empty(0, np.float32)
+    return np.concatenate(found)
 
 
 _task = ray.remote(num_cpus=0)(_label_files)

@@ -115,6 +115,7 @@ def test_fifty_steps_equal_the_plain_algorithm(tiny_dataset: str, build: Callabl
         **{**SMALL, "updates_per_iteration": 50, "num_epochs": 3},
         **RATES,
         standardise_reward=False,
+        reward_horizon=1,  # labels that look ahead: test_look_ahead.py
     )
     data = algorithm.offline_data
     teacher = f"{algorithm.config.pairing}_{algorithm.config.scoring}"
@@ -266,7 +267,7 @@ def test_results_hold_what_is_promised(tiny_dataset: str, build: Callable[..., P
 
 
 def test_reward_of_a_column_and_standardisation(tiny_dataset: str, build: Callable[..., PrefRec]) -> None:
-    algorithm = build(tiny_dataset, recipe="robust", reward_source="column")
+    algorithm = build(tiny_dataset, recipe="robust", reward_source="column", reward_horizon=1)
     algorithm.train()
     data = algorithm.offline_data
     assert algorithm.offline_data.schedule.at(0).phase == "train"

@@ -58,6 +58,7 @@ def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: i
                 "step": np.tile(np.arange(requests), len(members)),
                 "state": matrix(states),
                 "action": matrix(actions),
+                "reward": pa.array(closeness, pa.float32()),
             }
             write(folder / f"requests/{split}/part-{part:05d}.parquet", columns)
             if split == "train":

@@ -59,17 +59,18 @@ def undisturbed(small_dataset: str, tmp_path_factory: pytest.TempPathFactory) ->
     """The sweep, run while the data it has loaded are out of reach: a trial that reads them again fails."""
     folder = tmp_path_factory.mktemp("undisturbed")
     data = Path(small_dataset)
-    hidden = [(data / name, data / f"hidden_{name}") for name in ("transitions", "preferences", "requests")]
+    last_stage = {"transitions": "load", "preferences": "load", "requests": "labels"}
+    hidden = {name: (data / name, data / f"hidden_{name}") for name in last_stage}
 
     def hide(stage: str, done: int, total: int) -> None:
-        if stage == "load" and done == total:
-            for shown, away in hidden:
+        for name, (shown, away) in hidden.items():
+            if stage == last_stage[name] and done == total:
                 shown.rename(away)
 
     try:
         sweep(open_section(write(folder, SECTION), "tune"), small_dataset, str(folder / "sweep"), progress=hide)
     finally:
-        for shown, away in hidden:
+        for shown, away in hidden.values():
             away.rename(shown)
     return folder / "sweep"
 
