@@ -8,6 +8,7 @@ from typing import Any
 
 from prefrec_ray import storage
 from prefrec_ray.reports import html, sweep_figures, sweep_search
+from prefrec_ray.reports.sensitivity import sensitivity
 from prefrec_ray.reports.sweep_load import FAILED, Sweep, load_sweep
 from prefrec_ray.reports.sweep_names import short
 from prefrec_ray.reports.sweep_scores import ESTIMATORS, Measure, measures, unknown_policies
@@ -42,6 +43,7 @@ def render(sweep: Sweep, tables: Sequence[Table]) -> str:
         _tables(sweep, tables),
         _against_key(sweep, found),
         _combinations(sweep, found),
+        sensitivity(sweep.evaluation["records"]) if sweep.evaluation else "",
         _curves(sweep),
         _search(sweep),
         _best(sweep),
