@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.evaluation.intervals import bootstrap_interval
@@ -76,6 +77,24 @@ def mean(found: list[Cell], name: str = "score") -> str:
     return f"{by_seed.mean():.2f} [{low[0]:.2f}, {high[0]:.2f}]"
 
 
+def less(found: list[Cell], method: str) -> str:
+    """PrefRec's score less that of `method` under the same reward: the mean, and its 95 % interval over seeds (t).
+
+    A seed's number is its mean over worlds and tasks, of both methods.
+    """
+    robust = pick(found, recipe="robust")
+    seeds = sorted({cell["seed"] for cell in pick(robust, method=method)})
+    ours, theirs = (
+        np.array([np.mean([cell["score"] for cell in pick(robust, method=name, seed=seed)]) for seed in seeds])
+        for name in ("PrefRec", method)
+    )
+    difference = ours - theirs
+    if method == "PrefRec" or len(seeds) < 2:
+        return ""
+    half = stdtrit(len(seeds) - 1, 0.975) * difference.std(ddof=1) / np.sqrt(len(seeds))
+    return f"{difference.mean():+.2f} [{difference.mean() - half:+.2f}, {difference.mean() + half:+.2f}]"
+
+
 def pick(found: list[Cell], **wanted: Any) -> list[Cell]:
     """The cells with these values."""
     return [cell for cell in found if all(cell[key] == value for key, value in wanted.items())]
@@ -94,12 +113,13 @@ def table(found: list[Cell]) -> str:
                 scores = " | ".join(mean(by[recipe]) for recipe in by)
                 served = f"{mean(by['robust'], 'items')} | {mean(by['robust'], 'distance')}"
                 lines.append(f"| {world} | {task} | {scores} | {served} |")
-    lines += ["", "| method (robust) | " + " | ".join(TASKS) + " | users differ |", "|---|" + "---|" * (len(TASKS) + 1)]
+    heads = ["method (robust)", *TASKS, "users differ", "PrefRec less it"]
+    lines += ["", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     robust = pick(found, recipe="robust")
     for method in dict.fromkeys(cell["method"] for cell in robust):
         own = pick(robust, method=method)
         differing = [cell for cell in own if cell["world"].startswith("differing")]
-        means = [mean(pick(own, task=task)) for task in TASKS] + [mean(differing)]
+        means = [mean(pick(own, task=task)) for task in TASKS] + [mean(differing), less(found, method)]
         lines.append(f"| {method} | " + " | ".join(means) + " |")
     wins = won(found)
     lines += ["", "; ".join(f"above {other}: {share:.0%} of {count} cells" for other, (share, count) in wins.items())]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from benchmarks.truth.__main__ import SWEEP, WORLDS, sweeps
-from benchmarks.truth.scores import cells, mean, pick, table, won
+from benchmarks.truth.scores import cells, less, mean, pick, table, won
 from prefrec_ray.prepare_settings import PrepareSettings
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
@@ -69,6 +69,9 @@ def test_cells_won_and_means_over_seeds(output: Path) -> None:
     text = table(found)
     assert "| easy | depth | 0.38 [0.25, 0.50] |" in text
     assert "above IL: 50% of 4 cells" in text
+    # Differences .28 and -.09 of the two seeds: t of one degree of freedom is 12.7.
+    assert less(found, "IL") == "+0.09 [-2.29, +2.48]"
+    assert less(found, "PrefRec") == ""
 
 
 def test_every_world_is_valid_and_has_its_teachers() -> None:
