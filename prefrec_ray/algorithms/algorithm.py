@@ -91,7 +91,7 @@ class OfflineAlgorithm(Algorithm):
         """Labels that look ahead: once, or in every iteration where the reward is still learning."""
         config, dataset = self.config, self.offline_data.dataset
         learning = config.uses_preferences and config.finetune_reward
-        if config.reward_horizon == 1 or (self._labels is not None and not learning):
+        if not config.looks_ahead or (self._labels is not None and not learning):
             return
         reward = None
         if config.uses_preferences:

@@ -166,6 +166,11 @@ class OfflineConfig(AlgorithmConfig):
         return self.reward_source == "preferences"
 
     @property
+    def looks_ahead(self) -> bool:
+        """Whether rewards are labels that look ahead (look_ahead.py)."""
+        return bool(self.reward_horizon > 1)
+
+    @property
     def teacher_names(self) -> tuple[str, ...]:
         """The teachers to learn from."""
         return tuple(self.teachers) or (f"{self.pairing}_{self.scoring}",)
@@ -188,7 +193,7 @@ class OfflineConfig(AlgorithmConfig):
             "hidden_sizes": list(self.hidden_sizes),
             "seed": self.data_seed,
             "reward_source": self.reward_source,
-            "reward_horizon": int(self.reward_horizon),
+            "looks_ahead": self.looks_ahead,
             "reward_input": self.reward_input,
             "reward_columns": self.reward_columns(dataset.state) or [],
             "item_candidates": int(self.item_candidates) if self.action_constraint == "nearest_items" else None,

@@ -59,14 +59,14 @@ def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedDa
     damaged, or has no preferences of a teacher.
     """
     dataset = PreparedDataset.open(str(config.input_))
-    if config.reward_horizon > 1:
-        check_numbers(dataset)
     if same is None:
         check_complete(dataset)
         shards, sizes = find_shards(dataset, config.transitions)
         same = LoadedData(shards, sizes, _probe_states.remote(dataset.uri))
         # All is read before the learners exist: they may take the last processors, and reading would never begin.
         ray.get(same.probe)
+    if config.looks_ahead:
+        check_numbers(dataset)
     if not config.uses_preferences:
         return LoadedData(same.shards, same.sizes, same.probe)
     columns = config.reward_columns(dataset.state)

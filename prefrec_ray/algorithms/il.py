@@ -27,6 +27,11 @@ class ILConfig(OfflineConfig):
         """Never: imitation asks for no reward."""
         return False
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Never."""
+        return False
+
     def module_class(self) -> type:
         """`ILModule`."""
         return ILModule

@@ -16,7 +16,7 @@ class OfflineModule(TorchRLModule):
     """Holds `reward` and what a method adds in `setup_method`, which must set `actor` (states -> actions in bounds).
 
     `model_config` (made by `OfflineConfig.module_settings`) gives hidden_sizes, seed,
-    reward_source, reward_horizon, reward_input and reward_columns.
+    reward_source, looks_ahead, reward_input and reward_columns.
     """
 
     actor: ActorNetwork
@@ -29,8 +29,9 @@ class OfflineModule(TorchRLModule):
         self.hidden_sizes = tuple(settings["hidden_sizes"])
         self.state_dim = int(self.observation_space.shape[0])
         self.action_dim = int(self.action_space.shape[0])
-        # Labels that look ahead are made before the batches are (look_ahead.py).
-        self.given_reward = settings["reward_source"] == "column" or settings.get("reward_horizon", 1) > 1
+        self.given_reward = settings["reward_source"] == "column"
+        # Labels that look ahead come with the batches (look_ahead.py). A checkpoint of before them does not say it.
+        self.looks_ahead = settings.get("looks_ahead", False)
         self.next_state_reward = settings["reward_input"] == "next_state"
         # Weights depend on the seed alone: every learner of a group starts from the same ones.
         with torch.random.fork_rng(devices=[]):
@@ -65,7 +66,7 @@ class OfflineModule(TorchRLModule):
 
     def label(self, batch: dict[str, Tensor]) -> Tensor:
         """Rewards [B] of a batch of transitions, standardised (mean 0 and deviation 1 where that is off)."""
-        if self.given_reward:
+        if self.given_reward or self.looks_ahead:
             raw = batch[Columns.REWARDS]
         elif self.next_state_reward:
             raw = self.reward(batch[Columns.NEXT_OBS].index_select(1, self.reward_columns))

@@ -59,7 +59,7 @@ def data_key(config: OfflineConfig) -> Key:
 
 def label_key(config: OfflineConfig) -> Key | None:
     """Equal for configs whose labels look ahead in the same way; None where none do or the reward is still learning."""
-    if config.reward_horizon == 1:
+    if not config.looks_ahead:
         return None
     if not config.uses_preferences:
         return (str(config.input_), config.reward_horizon)
