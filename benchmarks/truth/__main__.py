@@ -9,6 +9,7 @@ with --table alone, OUTPUT/truth.json and a table.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
@@ -99,11 +100,19 @@ def searched(search: dict[str, Any], methods: list[str]) -> dict[str, Any]:
 
 def run_sweep(config: Path, sweep: Path, dataset: str) -> None:
     """Trains and rolls out one sweep, as far as that is not done yet."""
-    if not (sweep / "trials.csv").exists():
+    if not ended(sweep / "trials.csv"):
         resume = ["--resume"] if (sweep / "sweep.json").exists() else []
         prefrec("tune", str(config), "--dataset", dataset, "--output", str(sweep), *resume)
     if not (sweep / "evaluation.json").exists():
         prefrec("evaluate", str(sweep), "--dataset", dataset, "--online")
+
+
+def ended(trials: Path) -> bool:
+    """Whether a sweep's table is there and no trial waits in it, as one does where the sweep was interrupted."""
+    if not trials.exists():
+        return False
+    with trials.open() as file:
+        return all(row["status"] != "waiting" for row in csv.DictReader(file))
 
 
 def prefrec(*arguments: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.truth.__main__ import SWEEP, WORLDS, sweeps
+from benchmarks.truth.__main__ import SWEEP, WORLDS, ended, sweeps
 from benchmarks.truth.scores import cells, less, mean, pick, table, won
 from prefrec_ray.prepare_settings import PrepareSettings
 from prefrec_ray.settings import parse
@@ -72,6 +72,15 @@ def test_cells_won_and_means_over_seeds(output: Path) -> None:
     # Differences .28 and -.09 of the two seeds: t of one degree of freedom is 12.7.
     assert less(found, "IL") == "+0.09 [-2.29, +2.48]"
     assert less(found, "PrefRec") == ""
+
+
+def test_an_interrupted_sweep_has_not_ended(tmp_path: Path) -> None:
+    file = tmp_path / "trials.csv"
+    assert not ended(file)
+    file.write_text("trial,status\na,finished\nb,waiting\n")
+    assert not ended(file)
+    file.write_text("trial,status\na,finished\nb,failed\n")
+    assert ended(file)
 
 
 def test_every_world_is_valid_and_has_its_teachers() -> None:
