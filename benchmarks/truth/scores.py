@@ -84,13 +84,13 @@ def less(found: list[Cell], method: str) -> str:
     """
     robust = pick(found, recipe="robust")
     seeds = sorted({cell["seed"] for cell in pick(robust, method=method)})
+    if method == "PrefRec" or len(seeds) < 2:
+        return ""
     ours, theirs = (
         np.array([np.mean([cell["score"] for cell in pick(robust, method=name, seed=seed)]) for seed in seeds])
         for name in ("PrefRec", method)
     )
     difference = ours - theirs
-    if method == "PrefRec" or len(seeds) < 2:
-        return ""
     half = stdtrit(len(seeds) - 1, 0.975) * difference.std(ddof=1) / np.sqrt(len(seeds))
     return f"{difference.mean():+.2f} [{difference.mean() - half:+.2f}, {difference.mean() + half:+.2f}]"
 

@@ -121,7 +121,7 @@ def _label(shared: Shared, configs: Sequence[OfflineConfig], progress: Progress)
         reward = None
         if config.uses_preferences:
             state = shared.rewards.get(reward_key(config) or ())
-            if state is None:
+            if state is None:  # each trial trains its own
                 continue
             reward = RewardFunction.of(config, dataset, ray.get(state))
         shared.labels[key] = label_transitions(dataset, reward, int(config.reward_horizon))
