@@ -92,11 +92,12 @@ class TransitionPlan:
     def sample(self, rows: int, device: torch.device, shelf: Shelf | None = None) -> dict[str, Tensor]:
         """The first `rows` rows of this learner's shards as they lie: written shuffled, hence a sample of all."""
         each, shelf = max(1, rows // len(self.lanes)), Shelf() if shelf is None else shelf
-        coming = [shelf.bring(shards[0]) for _, shards, _ in self.lanes]
+        coming = [(shelf.bring(shards[0]), min(each, sizes[0])) for _, shards, sizes in self.lanes]
         labels = self._labels()
         found: dict[str, list[np.ndarray]] = {}
         while coming:
-            for name, values in _picked(columns(ray.get(coming.pop(0))), slice(each), labels):
+            shard, count = coming.pop(0)
+            for name, values in _picked(columns(ray.get(shard)), slice(count), labels):
                 found.setdefault(name, []).append(values.astype(np.float32))
         return {name: torch.from_numpy(np.concatenate(parts)).to(device) for name, parts in found.items()}
 

@@ -48,8 +48,9 @@ class OfflineConfig(AlgorithmConfig):
     recipe: "paper" or "robust"; sets every default below, and comes before single settings. task: "depth", "frequency"
     or "mixture". gamma, tau (Polyak rate of the target network), actor_lr, critic_lr, reward_lr: as in the field.
     train_batch_size_per_learner: transitions. preference_batch_size: pairs, in all learners together. pretrain_epochs:
-    passes over the preferences before the policy learns (0: no pre-training). num_epochs: passes over the transitions.
-    Both may be fractions. updates_per_iteration: of one RLlib iteration (None: a quarter of an epoch). finetune_reward:
+    passes over the preferences before the policy learns (0: no pre-training). replay_buffer_size: of the data set's
+    transitions so many are used, a sample (None: all). num_epochs: passes over them. Both numbers of passes may be
+    fractions. updates_per_iteration: of one RLlib iteration (None: a quarter of an epoch). finetune_reward:
     one reward update a step. pairing, scoring: the teacher's. teachers: names of whom to learn from, scripted ones and
     people, whose pairs are pooled; none: `<pairing>_<scoring>`. reward_input: "state_action" (paper) or "next_state",
     without the state's groups reward_leave_out. standardise_reward: to mean 0 and deviation 1 on training requests.
@@ -100,6 +101,7 @@ class OfflineConfig(AlgorithmConfig):
         reward_lr: float = NotProvided,
         preference_batch_size: int = NotProvided,
         pretrain_epochs: float = NotProvided,
+        replay_buffer_size: int | None = NotProvided,
         num_epochs: float = NotProvided,
         updates_per_iteration: int | None = NotProvided,
         finetune_reward: bool = NotProvided,
@@ -240,6 +242,8 @@ class OfflineConfig(AlgorithmConfig):
             for teacher in self.teacher_names:
                 self._check_choice(key, teacher, (*dataset.metadata.teachers, *dataset.people()))
         self._check_count("item_candidates")
+        if self.replay_buffer_size is not None:
+            self._check_count("replay_buffer_size")
         self._check_count("reward_horizon")
         for name in ("num_epochs", "train_batch_size_per_learner", "preference_batch_size", "tau", "bc_alpha"):
             if not getattr(self, name) > 0:

@@ -52,16 +52,22 @@ class LoadedData:
     pairs: int = 0
 
 
+def buffer_limit(config: OfflineConfig, dataset: PreparedDataset) -> int | None:
+    """How many transitions are used; None where that is all of them."""
+    limit, known = config.replay_buffer_size, dataset.metadata.counts.get("train")
+    return None if limit is None or (known and limit >= known["transitions"]) else int(limit)
+
+
 def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedData:
     """Reads what `config` asks for, by tasks; all that is not streamed is read when this returns.
 
-    `same`: the data set's transitions, already loaded with other preferences. Raises `UserError` for a data set that is
+    `same`: the same transitions, already loaded with other preferences. Raises `UserError` for a data set that is
     damaged, or has no preferences of a teacher.
     """
     dataset = PreparedDataset.open(str(config.input_))
     if same is None:
         check_complete(dataset)
-        shards, sizes = find_shards(dataset, config.transitions)
+        shards, sizes = find_shards(dataset, config.transitions, buffer_limit(config, dataset))
         same = LoadedData(shards, sizes, _probe_states.remote(dataset.uri))
         # All is read before the learners exist: they may take the last processors, and reading would never begin.
         ray.get(same.probe)
@@ -102,8 +108,8 @@ class PreparedData(OfflineData):
         self.batches_per_epoch = self._lane_rows() // (self.batch_size // LANES)
         if self.batches_per_epoch == 0:
             raise UserError(
-                f"train_batch_size_per_learner: a batch of {self.batch_size} is larger than the data set's "
-                f"{sum(self._sizes)} transitions ({self.dataset.uri}); expected a smaller batch"
+                f"train_batch_size_per_learner: a batch of {self.batch_size} is larger than the {sum(self._sizes)} "
+                f"transitions in use ({self.dataset.uri}); expected a smaller batch, or a larger replay_buffer_size"
             )
         self.preferences, self.pairs, self.held_out = loaded.preferences, loaded.pairs, loaded.held_out
         self.probe: np.ndarray = ray.get(loaded.probe)

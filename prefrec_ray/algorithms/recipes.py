@@ -16,6 +16,7 @@ PAPER: dict[str, Any] = {
     "train_batch_size_per_learner": 4096,
     "preference_batch_size": 256,
     "pretrain_epochs": 3,
+    "replay_buffer_size": 3_000_000,
     "num_epochs": 5,
     "finetune_reward": True,
     "hidden_sizes": (256, 256, 256),
@@ -35,6 +36,7 @@ PAPER: dict[str, Any] = {
 #: choice among real items near the actor's action, which alone would go where no item is.
 ROBUST: dict[str, Any] = {
     **PAPER,
+    "replay_buffer_size": None,
     "gamma": 0.97,
     "tau": 0.01,
     "actor_lr": 1e-4,

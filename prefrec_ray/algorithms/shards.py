@@ -8,6 +8,7 @@ with the data.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
@@ -46,17 +47,24 @@ _COLUMNS = {
 _LOG = logging.getLogger(__name__)
 
 
-def find_shards(dataset: PreparedDataset, how: str) -> tuple[list[Shard], list[int]]:
-    """All shards in order, and their rows. `how` is one of TRANSITIONS.
+def find_shards(dataset: PreparedDataset, how: str, limit: int | None = None) -> tuple[list[Shard], list[int]]:
+    """The shards in order, and how many of their rows are used: all, or the first `limit` (less what is left over by
+    dividing it by LANES), which are a sample, as transitions were written shuffled. `how` is one of TRANSITIONS.
 
-    Raises `UserError` where they do not fill the lanes evenly.
+    Raises `UserError` where the shards do not fill the lanes evenly.
     """
     folder = dataset.path("transitions")
     files = dataset.files("transitions")
     if len(files) % LANES or not files:
         raise UserError(f"{folder}: found {len(files)} shards, expected a multiple of {LANES}")
+    size, rows = storage.size(folder), []
+    if limit is not None:
+        rows = _rows(files)
+        used = within(rows, limit)
+        size = round(size * sum(used) / sum(rows))
+        files, rows = files[: len(used)], used
     if how == "auto":
-        size, store = storage.size(folder), ray.cluster_resources().get("object_store_memory", 0.0)
+        store = ray.cluster_resources().get("object_store_memory", 0.0)
         how = "materialised" if size <= STORE_SHARE * store else "streaming"
         # What is as usual is not worth a line on a terminal.
         _LOG.log(
@@ -65,9 +73,25 @@ def find_shards(dataset: PreparedDataset, how: str) -> tuple[list[Shard], list[i
             *(how, size / 1e9, len(files), 100 * STORE_SHARE, store / 1e9),
         )
     if how == "streaming":
-        with ThreadPoolExecutor(_THREADS) as pool:
-            return list(files), list(pool.map(file_rows, files))
-    return _materialise(files, folder)
+        return list(files), rows or _rows(files)
+    shards, found = _materialise(files, folder)
+    return shards, rows or found
+
+
+def within(rows: Sequence[int], limit: int) -> list[int]:
+    """How many rows of each of the first shards are used so that every lane has limit // LANES, or all that it has."""
+    used: list[int] = []
+    room = [limit // LANES] * LANES
+    while any(room) and len(used) < len(rows):
+        for lane, count in enumerate(rows[len(used) : len(used) + LANES]):
+            used.append(min(count, room[lane]))
+            room[lane] -= used[-1]
+    return used
+
+
+def _rows(files: list[str]) -> list[int]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(file_rows, files))
 
 
 class Shelf:

@@ -17,7 +17,7 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.config import OfflineConfig
-from prefrec_ray.algorithms.data import LoadedData, load_data
+from prefrec_ray.algorithms.data import LoadedData, buffer_limit, load_data
 from prefrec_ray.algorithms.look_ahead import RewardFunction, label_transitions
 from prefrec_ray.algorithms.pretraining import RewardState, pretrain, reward_key
 from prefrec_ray.algorithms.settings import TrainSettings, build_config
@@ -51,10 +51,12 @@ class Shared:
 def data_key(config: OfflineConfig) -> Key:
     """Equal for configs that read the same."""
     uri = str(config.input_)
+    dataset = PreparedDataset.open(uri)
+    limit = buffer_limit(config, dataset)
     if not config.uses_preferences:
-        return (uri,)
-    columns = config.reward_columns(PreparedDataset.open(uri).state)
-    return (uri, config.task, config.teacher_names, None if columns is None else tuple(columns))
+        return (uri, limit)
+    columns = config.reward_columns(dataset.state)
+    return (uri, limit, config.task, config.teacher_names, None if columns is None else tuple(columns))
 
 
 def label_key(config: OfflineConfig) -> Key | None:
@@ -79,11 +81,11 @@ def share(
     shared = Shared()
     configs = [build_config(run, dataset) for run in runs]
     asked = {data_key(config): config for config in configs}
-    first: LoadedData | None = None
+    transitions: dict[Key, LoadedData] = {}  # by data set and limit
     for number, (key, config) in enumerate(asked.items()):
         progress("load", number, len(asked))
-        shared.data[key] = load_data(config, first)
-        first = first or shared.data[key]
+        shared.data[key] = load_data(config, transitions.get(key[:2]))
+        transitions.setdefault(key[:2], shared.data[key])
     progress("load", len(asked), len(asked))
 
     wanted: dict[Key, TrainSettings] = {}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray.algorithms import batches, shards
 from prefrec_ray.algorithms.batches import TransitionPlan
-from prefrec_ray.algorithms.shards import LANES, Shard, Shelf
+from prefrec_ray.algorithms.shards import LANES, Shard, Shelf, within
 from prefrec_ray.dataset import read_table, tensor_array, write_table
 
 CPU = torch.device("cpu")
@@ -134,3 +134,18 @@ def test_the_sample_for_the_scale_reads_first_shards(files: tuple, shelf: Near) 
         sample = plan.sample(3 * LANES, CPU, shelf)
         assert len(shelf) == held
         assert sample["obs"].ravel().tolist() == [100 * lane + row for lane in range(LANES) for row in range(3)]
+
+
+@given(st.lists(st.integers(1, 40), min_size=LANES, max_size=6 * LANES), st.integers(1, 2000))
+def test_a_limit_uses_the_first_rows_of_every_lane(rows: list[int], limit: int) -> None:
+    rows = rows[: len(rows) // LANES * LANES]
+    used = within(rows, limit)
+    assert len(used) % LANES == 0
+    assert all(mine <= all_ for mine, all_ in zip(used, rows, strict=False))
+    for lane in range(LANES):
+        own, given_rows = used[lane::LANES], rows[lane::LANES]
+        assert sum(own) == min(sum(given_rows), limit // LANES)
+        whole = [mine == all_ for mine, all_ in zip(own, given_rows, strict=False)]
+        assert whole == sorted(whole, reverse=True)  # no shard is used before the one ahead of it is used up
+    if limit >= LANES:
+        assert any(used[-LANES:])  # no row of shards is read for nothing

@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+import torch
+from ray.rllib.core.columns import Columns
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms import PrefRecConfig, shards
-from prefrec_ray.algorithms.shards import Shelf, columns, find_shards
+from prefrec_ray.algorithms.data import PreparedData
+from prefrec_ray.algorithms.schedule import Position
+from prefrec_ray.algorithms.shards import LANES, Shelf, columns, find_shards
 from prefrec_ray.dataset import PreparedDataset, read_table
 from prefrec_ray.errors import UserError
 
@@ -30,7 +34,9 @@ def test_a_process_reads_ahead(tiny_dataset: str) -> None:
         shelf.take(0, files[0].replace("part-00000", "part-99"))
 
 
-def weights(dataset: str, transitions: str, learners: int) -> dict[str, np.ndarray]:
+def weights(
+    dataset: str, transitions: str, learners: int, replay_buffer_size: int | None = None
+) -> dict[str, np.ndarray]:
     config = (
         PrefRecConfig()
         .offline_data(input_=dataset)
@@ -44,6 +50,7 @@ def weights(dataset: str, transitions: str, learners: int) -> dict[str, np.ndarr
             num_epochs=2,
             finetune_reward=True,
             transitions=transitions,
+            replay_buffer_size=replay_buffer_size,
         )
         .learners(num_learners=learners)
     )
@@ -63,6 +70,31 @@ def test_a_run_ends_with_the_same_weights(tiny_dataset: str, learners: int) -> N
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_a_replay_buffer_is_a_sample_of_the_data_set(tiny_dataset: str) -> None:
+    dataset = PreparedDataset.open(tiny_dataset)
+    whole = sum(find_shards(dataset, "streaming")[1])
+    size = whole // 3 // LANES * LANES
+    epochs = {}
+    for how in ("streaming", "materialised"):
+        config = PrefRecConfig().offline_data(input_=tiny_dataset)
+        config.training(task="depth", train_batch_size_per_learner=8, transitions=how, replay_buffer_size=size + 3)
+        data = PreparedData(config)
+        (plan,) = data.sample(Position("train", 0, data.batches_per_epoch), labels=ray.put(np.arange(whole)))
+        batches = list(plan.transitions.batches(torch.device("cpu")))
+        epochs[how] = torch.cat([batch[Columns.REWARDS] for batch in batches]).numpy()  # the transition's number
+    assert np.array_equal(epochs["streaming"], epochs["materialised"])
+    assert len(np.unique(epochs["streaming"])) == len(epochs["streaming"]) == size
+    # Of all transitions, not of the first users alone.
+    assert abs(epochs["streaming"].mean() / whole - 0.5) < 4 * (12 * size) ** -0.5
+
+
+def test_a_replay_buffer_is_trained_on_alike_from_the_object_store_and_streamed(tiny_dataset: str) -> None:
+    ours, theirs = (weights(tiny_dataset, how, 0, 400) for how in ("streaming", "materialised"))
+    whole = weights(tiny_dataset, "materialised", 0)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    assert not all(np.array_equal(ours[name], whole[name]) for name in ours)
+
+
 def test_the_choice_is_by_size_and_said(
     tiny_dataset: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +106,9 @@ def test_the_choice_is_by_size_and_said(
         with caplog.at_level(logging.INFO, shards.__name__):
             caplog.clear()
             found, rows = find_shards(dataset, "auto")
-        (record,) = caplog.records
+            find_shards(dataset, "auto", limit=sum(rows) // 2)
+        record, halved = caplog.records
+        assert halved.getMessage().startswith("transitions are materialised: ")  # what is not used takes no room
         assert record.levelno == level
         assert record.getMessage().startswith(f"transitions are {how}: ")
         assert "in 8 shards" in record.getMessage()

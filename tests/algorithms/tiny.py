@@ -77,7 +77,15 @@ def write_dataset(folder: Path, users: int, requests: int, pairs: int, length: i
     ItemTable(np.arange(200), generator.uniform(-1, 1, size=(200, ACTIONS))).save(str(folder / "items.parquet"))
     metadata = Metadata(
         schema_version=SCHEMA_VERSION,
-        counts={},
+        counts={
+            split: {
+                "users": len(ids),
+                "sessions": 0,
+                "requests": len(ids) * requests,
+                "transitions": len(obs) if split == "train" else 0,
+            }
+            for split, ids in splits.items()
+        },
         state_dim=STATE.width,
         action_dim=ACTIONS,
         action_low=-1.0,

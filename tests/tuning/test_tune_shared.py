@@ -15,7 +15,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.data import load_data
 from prefrec_ray.algorithms.pretraining import pretrain, reward_key
 from prefrec_ray.algorithms.settings import TrainSettings, build_config
-from prefrec_ray.dataset import tensor
+from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.tuning.settings import ResourceSettings
 from prefrec_ray.tuning.shared import share
 
@@ -84,6 +84,18 @@ def test_one_copy_of_each_and_rewards_are_kept(small_dataset: str, tmp_path: Pat
         for number, kinds in before.moments.items():
             assert all(np.array_equal(value, after.moments[number][name]) for name, value in kinds.items())
     assert shared.give(build_config(run_of("IL"), small_dataset)).pretrained_reward.value is None
+
+
+def test_runs_with_another_replay_buffer_share_no_transitions(small_dataset: str, tmp_path: Path) -> None:
+    whole = PreparedDataset.open(small_dataset).metadata.counts["train"]["transitions"]
+    # A buffer that holds all is no other one; IL reads no preferences.
+    runs = [run_of(), run_of("IL"), run_of(replay_buffer_size=whole), run_of(replay_buffer_size=800)]
+    runs += [run_of("IL", replay_buffer_size=800)]
+    shared = share(runs, small_dataset, [], str(tmp_path), ResourceSettings(), lambda *stage: None)
+    used = [shared.give(build_config(run, small_dataset)).loaded_data.value for run in runs]
+    assert [sum(data.sizes) for data in used] == [whole, whole, whole, 800, 800]
+    assert used[0].shards is used[1].shards is used[2].shards
+    assert used[3].shards is used[4].shards
 
 
 def test_a_config_is_pickled_without_what_it_was_lent(small_dataset: str) -> None:
