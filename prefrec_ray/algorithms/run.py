@@ -16,7 +16,7 @@ from prefrec_ray.algorithms.checkpoints import best_checkpoint, checkpoints, lat
 from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.export import export_policy, policy_of
 from prefrec_ray.algorithms.monitoring import publish
-from prefrec_ray.algorithms.settings import RLLIB_KEYS, TrainSettings, build_config, training_keys
+from prefrec_ray.algorithms.settings import RLLIB_KEYS, TrainSettings, build_config, training_parameters
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 
@@ -150,7 +150,7 @@ def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
 
 def resolved(config: OfflineConfig) -> dict[str, Any]:
     """Every setting of a config that a YAML may set, defaults included."""
-    return {name: getattr(config, name) for name in sorted({*training_keys(type(config)), *RLLIB_KEYS})}
+    return {name: getattr(config, name) for name in sorted({*training_parameters(type(config)), *RLLIB_KEYS})}
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], output: str) -> None:

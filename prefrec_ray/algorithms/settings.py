@@ -76,27 +76,30 @@ def build_config(settings: TrainSettings, dataset: str, where: str = "train") ->
 
 def check_keys(values: dict[str, Any], config: OfflineConfig, where: str) -> dict[str, Any]:
     """`values` with numbers as numbers; `UserError` for a key that the method does not know, or a wrong type."""
-    valid = sorted({*training_keys(type(config)), *RLLIB_KEYS} - {"recipe", "task"})
-    checked = {}
+    parameters = training_parameters(type(config))
+    valid = sorted({*parameters, *RLLIB_KEYS} - {"recipe", "task"})
+    checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in valid:
             raise UserError(f"{where}{key}': unknown key; {nearest(key, valid)}")
         default = getattr(config, key)
-        if default == "auto" and key in RLLIB_KEYS:
+        if value is None and key in parameters and "None" in str(parameters[key].annotation):
+            checked[key] = None
+        elif default == "auto" and key in RLLIB_KEYS:
             checked[key] = _number_or_auto(value, f"{where}{key}'")
         else:
             checked[key] = _checked(value, default, f"{where}{key}'")
     return checked
 
 
-def training_keys(config: type) -> set[str]:
-    """Names of the keyword arguments of `training` in a method's config and in `OfflineConfig`."""
-    names: set[str] = set()
+def training_parameters(config: type) -> dict[str, inspect.Parameter]:
+    """The keyword arguments of `training` in a method's config and in `OfflineConfig`."""
+    found: dict[str, inspect.Parameter] = {}
     for cls in inspect.getmro(config):
         if issubclass(cls, OfflineConfig) and "training" in vars(cls):
             parameters = inspect.signature(vars(cls)["training"]).parameters.values()
-            names |= {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    return names
+            found |= {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return found
 
 
 def _checked(value: Any, default: Any, where: str) -> Any:
@@ -110,8 +113,6 @@ def _checked(value: Any, default: Any, where: str) -> Any:
             except ValueError:
                 raise UserError(f"{where}: expected a number, found '{value}'") from None
         expected, good = "a number", _is_number(value)
-        if value is None and default is None:
-            good = True
     elif isinstance(default, dict):
         expected = "a mapping of names to numbers above 0"
         good = isinstance(value, dict) and all(_is_number(amount) and amount > 0 for amount in value.values())

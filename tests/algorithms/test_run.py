@@ -86,6 +86,7 @@ BAD = [
     ({"config": {"expectle": 0.7}}, "key 'config.expectle': unknown key; did you mean 'expectile'?"),
     ({"config": {"gamma": "high"}}, "key 'config.gamma': expected a number, found 'high'"),
     ({"config": {"finetune_reward": 1}}, "expected true or false"),
+    ({"config": {"num_epochs": None}}, "key 'config.num_epochs': expected a number, found None"),
     ({"config": {"reward_leave_out": "items"}}, "expected a list"),
 ]
 
@@ -105,6 +106,8 @@ BAD_ON_DATA = [
     ({"train_batch_size_per_learner": 100}, "expected a multiple of 8"),
     ({"train_batch_size_per_learner": 80000}, "expected a smaller batch"),
     ({"gamma": 1}, "gamma: expected at least 0 and less than 1"),
+    ({"replay_buffer_size": 0}, "replay_buffer_size: expected a whole number of at least 1, found 0"),
+    ({"replay_buffer_size": 50}, "is larger than the 48 transitions in use"),
 ]
 
 
@@ -118,6 +121,12 @@ def test_settings_that_do_not_fit_the_data(
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not output.exists()
+
+
+def test_what_may_be_null_may_be_so_under_every_recipe() -> None:
+    for recipe in ("paper", "robust"):
+        config = build_config(TrainSettings(recipe=recipe, config={"replay_buffer_size": None}), "dataset")
+        assert config.replay_buffer_size is None
 
 
 def test_numbers_of_yaml_one_one() -> None:

@@ -1,0 +1,181 @@
+"""The paper's size, whole: `python -m benchmarks.paper_scale WORK [--millions 1 3 10 25] [--json FILE] [--plot FILE]`.
+
+Each size (the last is the paper's: 100,000 users, 25 million requests of 245 + 8 numbers) is simulated, prepared and
+trained on by the commands of tune_configs/paper_scale.yaml, each in a process of its own; its logs and data set are
+removed before the next. All sizes train for as many updates on transitions that are streamed; the last also as the
+paper does (3 million in the replay buffer, 3 + 5 epochs), evaluates that policy, and trains for one pass over all
+transitions under `robust`. Time, peak memory and disk of each; memory against the transitions seen in the last pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.machine import machine
+from benchmarks.prepare_memory import GB, memory_in_use
+from prefrec_ray.reports.style import panel, svg
+
+CONFIG = Path(__file__).parents[1] / "tune_configs" / "paper_scale.yaml"
+REQUESTS_A_USER = 250
+BATCH = 4096
+#: Updates at every size, and of an iteration of them.
+UPDATES, UPDATES_PER_ITERATION = 160, 20
+#: Between samples: looking through the maps of all processes takes a tenth of a second.
+_SECONDS = 1.0
+
+
+class Trace(threading.Thread):
+    """Memory of this process and its descendants until `stop` is set: (private, shared, transitions seen) a sample."""
+
+    def __init__(self, progress: Path | None = None) -> None:
+        super().__init__(daemon=True)
+        self.stop = threading.Event()
+        self.samples: list[tuple[int, int, int]] = []
+        self._progress = progress
+
+    def run(self) -> None:
+        """A sample a second."""
+        while not self.stop.wait(_SECONDS):
+            self.samples.append((*memory_in_use({}), self._seen()))
+
+    def _seen(self) -> int:
+        rows = progress_rows(self._progress) if self._progress else []
+        return BATCH * int(rows[-1]["updates"] or 0) if rows else 0
+
+
+def progress_rows(file: Path) -> list[dict[str, str]]:
+    """What a run has written of its iterations; nothing while a row is being written."""
+    if not file.exists():
+        return []
+    with file.open() as stream:
+        return [row for row in csv.DictReader(stream) if row["time_total_s"]]
+
+
+def stage(command: list[str], progress: Path | None = None) -> tuple[dict[str, Any], Trace]:
+    """Runs one command of the product. Seconds, and peaks of memory in GB. Ends the benchmark where it fails."""
+    print("prefrec", *command, flush=True)
+    trace = Trace(progress)
+    trace.start()
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "prefrec_ray.cli.main", *command], stdout=subprocess.DEVNULL)
+    seconds = time.monotonic() - began
+    trace.stop.set()
+    trace.join()
+    if done.returncode:
+        sys.exit(done.returncode)
+    private, shared, _ = zip(*trace.samples, strict=True)
+    found = {
+        "seconds": round(seconds, 1),
+        "peak_gb": round(max(a + b for a, b in zip(private, shared, strict=True)) / GB, 2),
+        "peak_object_store_gb": round(max(shared) / GB, 2),
+    }
+    return found, trace
+
+
+def train(config: Path, dataset: Path, run: Path, *changes: str) -> tuple[dict[str, Any], Trace]:
+    """A stage of training; the median rate of its iterations and the waiting for data beside it."""
+    command = ["train", str(config), "--dataset", str(dataset), "--output", str(run), *changes]
+    found, trace = stage(command, run / "progress.csv")
+    rows = [row for row in progress_rows(run / "progress.csv") if row["phase"] == "train"]
+    rates = sorted(float(row["transitions_per_second"]) for row in rows)
+    waits = sorted(float(row["time/data_wait_share"]) for row in rows)
+    found |= {
+        "transitions": BATCH * int(rows[-1]["updates"]),
+        "transitions_per_second": round(rates[len(rates) // 2]),
+        "data_wait_share": round(waits[len(waits) // 2], 4),
+    }
+    return found, trace
+
+
+def measure(million: float, work: Path, whole: bool, plot: Path | None) -> dict[str, Any]:
+    """All stages at one size; `whole`: with the paper's training and the pass over everything."""
+    folder = work / f"{million:g}"
+    folder.mkdir(parents=True)
+    sections = yaml.safe_load(CONFIG.read_text())
+    logs, dataset, config = folder / "logs", folder / "dataset", folder / "config.yaml"
+    sections["simulate"]["users"] = round(million * 1e6 / REQUESTS_A_USER)
+    sections["prepare"]["source"]["path"] = str(logs)
+    config.write_text(yaml.safe_dump(sections, sort_keys=False))
+    stages: dict[str, dict[str, Any]] = {}
+    stages["simulate"], _ = stage(["simulate", str(config), "--output", str(logs)])
+    stages["simulate"]["disk_gb"] = size(logs)
+    stages["prepare"], _ = stage(["prepare", str(config), "--output", str(dataset)])
+    stages["prepare"]["disk_gb"] = size(dataset)
+    counts = json.loads((dataset / "metadata.json").read_text())["counts"]
+    transitions = counts["train"]["transitions"]
+    streamed = "transitions=streaming", "replay_buffer_size=null"
+    short = f"num_epochs={UPDATES * BATCH / transitions:.6f}", f"updates_per_iteration={UPDATES_PER_ITERATION}"
+    stages["train, as many updates"], _ = train(
+        config, dataset, folder / "short", *streamed, *short, "pretrain_epochs=0"
+    )
+    if whole:
+        stages["train, the paper's buffer"], _ = train(config, dataset, folder / "buffer")
+        policy = str(folder / "buffer" / "policy")
+        stages["evaluate"], _ = stage(["evaluate", policy, "--dataset", str(dataset)])
+        once = "recipe=robust", "num_epochs=1", *streamed
+        stages["train, one pass over all"], trace = train(config, dataset, folder / "stream", *once)
+        stages["train, one pass over all"]["trace"] = trace_rows(trace)
+        if plot:
+            draw(trace, plot)
+    shutil.rmtree(logs)
+    shutil.rmtree(dataset)
+    requests = sum(split["requests"] for split in counts.values())
+    return {"requests": requests, "transitions": transitions, "test_requests": counts["test"]["requests"], **stages}
+
+
+def trace_rows(trace: Trace, count: int = 200) -> list[list[float]]:
+    """(transitions seen, GB of the processes' own memory, GB of the object store), thinned to about `count`."""
+    step = max(1, len(trace.samples) // count)
+    return [[seen, round(own / GB, 3), round(shared / GB, 3)] for own, shared, seen in trace.samples[::step]]
+
+
+def draw(trace: Trace, file: Path) -> None:
+    """Memory against the transitions seen, as SVG."""
+    own, shared, seen = zip(*trace.samples, strict=True)
+    figure, axes = panel("Streaming: memory while learning", "transitions seen, millions", "GB", width=6.5)
+    millions = [value / 1e6 for value in seen]
+    for values, label in ((own, "processes' own"), (shared, "object store")):
+        axes.plot(millions, [value / GB for value in values], label=label)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    file.write_bytes(svg(figure))
+
+
+def size(folder: Path) -> float:
+    """GB on disk."""
+    return round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / GB, 2)
+
+
+def main() -> None:
+    """Prints a line a stage; the JSON is written after every size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--millions", nargs="+", type=float, default=[1, 3, 10, 25])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    arguments = parser.parse_args()
+    found: dict[str, Any] = {"machine": machine(), "sizes": []}
+    for million in arguments.millions:
+        at = measure(million, arguments.work, million == arguments.millions[-1], arguments.plot)
+        found["sizes"].append(at)
+        for name, about in at.items():
+            if isinstance(about, dict):
+                shown = {key: value for key, value in about.items() if key != "trace"}
+                print(f"{at['requests']:>11,} requests  {name:26} {shown}", flush=True)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
