@@ -69,6 +69,13 @@ def look_ahead(reward: np.ndarray, user_starts: np.ndarray, horizon: int) -> np.
     return ((total[stop] - total[rows]) / (stop - rows)).astype(np.float32)
 
 
+def label_users(reward: np.ndarray, starts: np.ndarray, requests: int, horizon: int) -> np.ndarray:
+    """The labels of whole users' transitions from their rewards: the first of `requests` of each user at `starts`."""
+    # Of the k users before it each has lost its last request; a user of one request has no transition at all.
+    sizes = np.diff(np.append(starts, requests)) - 1
+    return look_ahead(reward, (np.cumsum(sizes) - sizes)[sizes > 0], horizon)
+
+
 def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> ray.ObjectRef:
     """A reference to the labels of all transitions, float32, each at its number. `reward` None: the data set's own.
 
@@ -109,9 +116,7 @@ def _label_files(uri: str, files: Sequence[str], reward: RewardFunction | None, 
             values = table["reward"].to_numpy()[rows]
         else:
             values = reward(tensor(table["state"]), tensor(table["action"]), rows)
-        # Of the k users before it each has lost its last request; a user of one request has no transition at all.
-        sizes = np.diff(np.append(starts, len(table))) - 1
-        found.append(look_ahead(values, (np.cumsum(sizes) - sizes)[sizes > 0], horizon))
+        found.append(label_users(values, starts, len(table), horizon))
     return np.concatenate(found)
 
 

@@ -49,9 +49,9 @@ COLUMNS = (
     "policy/items_served",
 )
 
-#: Columns beside them where policies are scored on validation users: fitted-Q evaluation, NCIS (Eq. 12) with its
-#: effective sample size, and the true level.
-SCORES = ("validation/fqe", "validation/ncis", "validation/ess", "validation/online")
+#: Columns beside them where policies are scored on validation users: by preferences, fitted-Q evaluation, NCIS (Eq. 12)
+#: with its effective sample size, and the true level.
+SCORES = ("validation/preference", "validation/fqe", "validation/ncis", "validation/ess", "validation/online")
 
 Row = dict[str, Any]
 

@@ -31,7 +31,7 @@ class ValidationSettings(Settings):
     """
 
     every: int | None = Field(default=None, ge=1)
-    estimators: tuple[Literal["fqe", "ncis"], ...] = Field(default=("fqe", "ncis"), min_length=1)
+    estimators: tuple[Literal["preference", "fqe", "ncis"], ...] = Field(default=("preference", "ncis"), min_length=1)
     online: bool = False
     users: int = Field(default=200, ge=2, description="of the roll-outs")
 

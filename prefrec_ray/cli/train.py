@@ -49,7 +49,9 @@ def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str
         runtime.start_ray()
         # Workers, which may run in another folder, read the data set.
         uri = storage.absolute(dataset)
-        judge = Judge.prepare(uri, settings.validation) if settings.validation else None
+        judge = None
+        if settings.validation:
+            judge = Judge.prepare(uri, settings.validation, [settings.task], settings.config.get("teachers"))
         train(settings, uri, output, resume, lambda row: _show(report, stage, row), where, judge)
 
 

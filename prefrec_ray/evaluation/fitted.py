@@ -17,7 +17,15 @@ from prefrec_ray.evaluation.dr import corrections, residuals, user_means
 from prefrec_ray.evaluation.fqe import FqeSettings, fit_q
 from prefrec_ray.evaluation.ncis import effective_share, request_log_weights
 from prefrec_ray.evaluation.sensitivity import Kernels
-from prefrec_ray.evaluation.subjects import BEHAVIOUR, CONSTANT, IMITATION, RANDOM_ITEMS, Subject, subject_of
+from prefrec_ray.evaluation.subjects import (
+    BEHAVIOUR,
+    CONSTANT,
+    IMITATION,
+    RANDOM_ITEMS,
+    Subject,
+    served_for,
+    subject_of,
+)
 from prefrec_ray.evaluation.trajectories import Steps, Trajectories, read_trajectories, steps
 from prefrec_ray.policy import Policy
 from prefrec_ray.tasks import run_tasks
@@ -128,8 +136,7 @@ def _served(
         item = items.nearest(mean[None], 1, policy.serving)[0, 0]
         return np.broadcast_to(mean, data.action.shape), np.broadcast_to(items.embeddings[item], data.action.shape)
     wished = policy.act(data.state)
-    # With a critic the action is an item's embedding already.
-    served = wished if policy.critic else items.embeddings[items.nearest(wished, 1, policy.serving)[:, 0]]
+    served = served_for(policy, wished)
     if name != subject_of(name):
         order = rng.permutation(len(wished))
         wished, served = wished[order], served[order]

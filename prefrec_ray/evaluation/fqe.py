@@ -43,7 +43,7 @@ class FittedQ:
         with torch.inference_mode():
             for start in range(0, len(states), _CHUNK):
                 rows = slice(start, start + _CHUNK)
-                values[rows] = self.net(_pairs(states[rows], actions[rows])).numpy()
+                values[rows] = self.net(pairs_of(states[rows], actions[rows])).numpy()
         return self.mean + self.scale * values
 
 
@@ -67,18 +67,18 @@ def fit_q(data: Trajectories, known: Steps, policy_actions: np.ndarray, settings
 
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    net, target = (_Q(data.state.shape[1] + data.action.shape[1]) for _ in range(2))
+    net, target = (ActionValue(data.state.shape[1] + data.action.shape[1]) for _ in range(2))
     target.load_state_dict(net.state_dict())
     optimizer = torch.optim.Adam(net.parameters())
     for update in range(settings.updates):
         drawn = rng.integers(0, len(known.row), BATCH)
         row = known.row[drawn]
         with torch.no_grad():
-            after = target(_pairs(data.state[row + 1], policy_actions[row + 1])).clamp(low, high)
+            after = target(pairs_of(data.state[row + 1], policy_actions[row + 1])).clamp(low, high)
             wanted = torch.from_numpy(reward[drawn]) + torch.from_numpy(discount[drawn]) * after
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / settings.updates)
         optimizer.zero_grad()
-        nn.functional.mse_loss(net(_pairs(data.state[row], data.action[row])), wanted).backward()
+        nn.functional.mse_loss(net(pairs_of(data.state[row], data.action[row])), wanted).backward()
         optimizer.step()
         with torch.no_grad():
             for ours, theirs in zip(net.parameters(), target.parameters(), strict=True):
@@ -86,8 +86,8 @@ def fit_q(data: Trajectories, known: Steps, policy_actions: np.ndarray, settings
     return FittedQ(net, mean, scale)
 
 
-class _Q(nn.Module):
-    """Two hidden layers; starts at 0 everywhere."""
+class ActionValue(nn.Module):
+    """A number of (s, a): [n, S + A] to [n]. Two hidden layers; starts at 0 everywhere."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -100,5 +100,6 @@ class _Q(nn.Module):
         return self.layers(pairs).squeeze(-1)
 
 
-def _pairs(states: np.ndarray, actions: np.ndarray) -> torch.Tensor:
+def pairs_of(states: np.ndarray, actions: np.ndarray) -> torch.Tensor:
+    """States [n, S] and actions [n, A] as one float32 [n, S + A]."""
     return torch.from_numpy(np.concatenate([states, actions], axis=1, dtype=np.float32))

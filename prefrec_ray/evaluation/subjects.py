@@ -61,6 +61,12 @@ def check_names(names: Iterable[str]) -> None:
             raise UserError(f"policy name '{name}': a control bears it; expected another name")
 
 
+def served_for(policy: Policy, wished: np.ndarray) -> np.ndarray:
+    """The embeddings [n, A] of the items that are served for actions `wished` [n, A] of the policy."""
+    # With a critic the action is an item's embedding already.
+    return wished if policy.critic else policy.items.embeddings[policy.items.nearest(wished, 1, policy.serving)[:, 0]]
+
+
 def subject_actions(
     actions: Mapping[str, np.ndarray], clone: BehaviourClone, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ ESTIMATORS = {
     "online": ("True level", "{:z.2f}"),
     "dr": ("Doubly robust", "{:z.3f}"),
     "fqe": ("Fitted-Q", "{:z.3f}"),
+    "preference": ("Preference", "{:z.1f}"),
     "ncis": ("NCIS", "{:z.3f}"),
 }
 #: Placebos and controls that are made from a policy, by the opening of their names.

@@ -72,7 +72,7 @@ def prepare_sweep(
     runs = [space.train_settings(settings, trial, smoke) for trial in chosen]
     for run in runs:
         build_config(run, dataset, where).validate()
-    judge = Judge.prepare(dataset, settings.validation) if settings.validation else None
+    judge = _judge(settings, dataset)
     storage.make_folder(output)
     storage.write_json(storage.join(output, "sweep.json"), description)
 
@@ -95,6 +95,12 @@ def run_sweep(plan: Plan, output: str, resume: bool = False) -> list[Row]:
     results.write_table(output, rows)
     _finish(plan, output, rows, ended)
     return rows
+
+
+def _judge(settings: TuneSettings, dataset: str) -> Judge | None:
+    if settings.validation is None:
+        return None
+    return Judge.prepare(dataset, settings.validation, settings.task, settings.base.get("teachers"))
 
 
 def _check_folder(description: dict[str, Any], output: str, resume: bool) -> None:

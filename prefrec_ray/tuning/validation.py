@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 from prefrec_ray.evaluation.fitted import Question, fit_subject, task_steps
 from prefrec_ray.evaluation.fqe import FqeSettings
 from prefrec_ray.evaluation.ncis import NcisSettings
+from prefrec_ray.evaluation.preference import learn_scores
 from prefrec_ray.evaluation.records import task_records
 from prefrec_ray.evaluation.scoring import Pass, score_file
 from prefrec_ray.evaluation.sessions import Sessions
@@ -24,7 +26,7 @@ from prefrec_ray.policy import Policy
 
 _SPLIT = "validation"
 _NAME = "trial"
-#: Requests of training users, and of validation users, that fitted-Q evaluation works on: a few seconds a score.
+#: Requests of validation users (and of training users, for fitted-Q evaluation) that scores are learned from.
 ROWS = 60_000
 
 
@@ -35,25 +37,31 @@ class Judge:
     uri: str
     settings: ValidationSettings
     clone: BehaviourClone
+    preference: Mapping[str, ray.ObjectRef]  # by task, a `PreferenceScore`
     histories: tuple[ray.ObjectRef, ray.ObjectRef] | None  # of training and validation users, for fitted-Q evaluation
 
     @classmethod
-    def prepare(cls, uri: str, settings: ValidationSettings) -> Judge:
-        """Fits the behaviour clone, loads histories.
+    def prepare(
+        cls, uri: str, settings: ValidationSettings, tasks: Sequence[str], teachers: Sequence[str] | None = None
+    ) -> Judge:
+        """Fits the behaviour clone, learns what preferences (of `teachers`) say on `tasks`, loads histories.
 
-        Raises `UserError`: roll-outs on logs that no simulator made, fitted-Q evaluation on histories too short for it.
+        Raises `UserError`: roll-outs on logs that no simulator made, fitted-Q evaluation on histories too short for it,
+        scores by preference without preferences.
         """
         dataset = PreparedDataset.open(uri)
         if settings.online and dataset.metadata.world is None:
             raise UserError(f"{uri}: validation.online rolls out in the simulator, which did not make these logs")
-        histories = None
+        histories, preference = None, {}
+        if "preference" in settings.estimators:
+            preference = learn_scores(uri, tasks, teachers, read_trajectories.remote(uri, _SPLIT, 0, ROWS))
         if "fqe" in settings.estimators:
             known, held = (read_trajectories.remote(uri, split, 0, ROWS) for split in ("train", _SPLIT))
             for data in ray.get([known, held]):
                 for task in TASKS:
                     task_steps(data, task, dataset.metadata.mixture_weight)
             histories = known, held
-        return cls(uri, settings, fit_clone(dataset, seed=0), histories)
+        return cls(uri, settings, fit_clone(dataset, seed=0), preference, histories)
 
     @property
     def metric(self) -> str:
@@ -68,6 +76,8 @@ class Judge:
         """The figures `settings.reported` of a policy."""
         dataset = PreparedDataset.open(self.uri)
         scores: dict[str, float] = {}
+        if "preference" in self.settings.estimators:
+            scores["validation/preference"] = ray.get(self.preference[task])(policy)
         if self.histories is not None:
             scores["validation/fqe"] = self._fqe(dataset, policy, task)
         if "ncis" in self.settings.estimators:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -39,7 +43,8 @@ def policy_on(dataset: PreparedDataset, seed: int) -> Policy:
 
 
 def test_scores_are_those_of_an_evaluation(simulated: PreparedDataset) -> None:
-    judge = Judge.prepare(simulated.uri, ValidationSettings(online=True, users=8))
+    settings = ValidationSettings(online=True, users=8, estimators=("preference", "fqe", "ncis"))
+    judge = Judge.prepare(simulated.uri, settings, ["frequency"])
     found = []
     for seed in (0, 1):
         policy = policy_on(simulated, seed)
@@ -63,7 +68,7 @@ def test_scores_are_those_of_an_evaluation(simulated: PreparedDataset) -> None:
 
 def test_when_a_trial_is_scored() -> None:
     def due(every: int | None) -> list[bool]:
-        judge = Judge("", ValidationSettings(every=every), None, None)  # type: ignore[arg-type]
+        judge = Judge("", ValidationSettings(every=every), None, {}, None)  # type: ignore[arg-type]
         return [judge.due(iteration, iteration == 5) for iteration in range(1, 6)]
 
     assert due(None) == [False, False, False, False, True]
@@ -71,13 +76,31 @@ def test_when_a_trial_is_scored() -> None:
 
 
 def test_the_first_estimator_chooses(simulated: PreparedDataset) -> None:
-    judge = Judge.prepare(simulated.uri, ValidationSettings(estimators=("ncis",)))
+    judge = Judge.prepare(simulated.uri, ValidationSettings(estimators=("ncis",)), ["depth"])
     assert judge.metric == "validation/ncis"
     assert judge.histories is None
     assert set(judge.scores(policy_on(simulated, 0), "depth")) == {"validation/ncis", "validation/ess"}
-    assert Judge("", ValidationSettings(), judge.clone, None).metric == "validation/fqe"
+    assert Judge("", ValidationSettings(), judge.clone, {}, None).metric == "validation/preference"
+
+
+def test_every_judge_learns_the_same_from_preferences(simulated: PreparedDataset) -> None:
+    asked = ValidationSettings(estimators=("preference",))
+    judges = [Judge.prepare(simulated.uri, asked, ["frequency"]) for _ in range(2)]
+    teachers = ["any_users_sum"]
+    judges.append(Judge.prepare(simulated.uri, asked, ["frequency"], teachers))
+    first, same, other = (judge.scores(policy_on(simulated, 0), "frequency") for judge in judges)
+    assert first == same
+    assert first != other
+
+
+def test_scores_by_preference_need_preferences(simulated: PreparedDataset, tmp_path: Path) -> None:
+    shutil.copytree(simulated.uri, tmp_path / "dataset")
+    metadata = tmp_path / "dataset" / "metadata.json"
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "teachers": []}))
+    with pytest.raises(UserError, match=r"no preferences to validate by .* expected fqe or ncis instead"):
+        Judge.prepare(str(tmp_path / "dataset"), ValidationSettings(), ["frequency"])
 
 
 def test_roll_outs_need_a_world(small_dataset: str) -> None:
     with pytest.raises(UserError, match="which did not make these logs"):
-        Judge.prepare(small_dataset, ValidationSettings(online=True))
+        Judge.prepare(small_dataset, ValidationSettings(online=True), ["depth"])

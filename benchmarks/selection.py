@@ -1,0 +1,96 @@
+"""Which estimate that a user can compute ranks policies as the truth does? `python -m benchmarks.selection OUTPUT`.
+
+OUTPUT is that of the truth bench (python -m benchmarks.truth OUTPUT). In every world and task its policies (eight
+methods under `robust`; PrefRec under `paper` and on the true satisfaction) are scored on validation users, as trials of
+a sweep are, and compared with their true levels on test users. Printed, and written to --json: Spearman's rank
+correlation over all policies and over those under `robust` alone, and the share of pairs in the right order among those
+that are apart in truth, by a tenth of the way from behaviour to the best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from scipy.stats import spearmanr
+
+from prefrec_ray.algorithms.settings import ValidationSettings
+from prefrec_ray.engagement.levels import TASKS
+from prefrec_ray.policy import Policy
+from prefrec_ray.runtime import start_ray
+from prefrec_ray.tuning.validation import Judge
+
+RECIPES = ("robust", "paper", "truth")
+_APART = 0.1
+
+
+def policies(world: Path, task: str) -> list[dict[str, Any]]:
+    """recipe, method, seed, folder and true level of the policies of a task; `behaviour` is the log's."""
+    found = []
+    for recipe in RECIPES:
+        for record in json.loads((world / recipe / "evaluation.json").read_text())["records"]:
+            if record["estimator"] == "online" and record["role"] == "policy" and record["task"] == task:
+                method, seed = record["method"], record["provenance"]["seed"]
+                (folder,) = (world / recipe / "policies").glob(f"{method}_{task}_{seed}_*")
+                about = {"recipe": recipe, "method": method, "seed": seed, "folder": str(folder)}
+                found.append({**about, "truth": record["value"], "behaviour": record["behaviour"]})
+    return found
+
+
+@ray.remote(num_cpus=1)
+def _score(judge: Judge, folder: str, task: str) -> dict[str, float]:
+    return judge.scores(Policy.load(folder), task)
+
+
+def compared(found: list[dict[str, Any]], name: str) -> dict[str, float]:
+    """How one estimate orders the policies."""
+    truth, score = (np.array([one[key] for one in found]) for key in ("truth", name))
+    robust = np.array([one["recipe"] == "robust" for one in found])
+    a, b = np.triu_indices(len(found), 1)
+    apart = np.abs(truth[a] - truth[b]) > _APART * (truth.max() - found[0]["behaviour"])
+    right = np.sign(truth[a] - truth[b]) == np.sign(score[a] - score[b])
+    return {
+        "all": float(spearmanr(truth, score).statistic),
+        "robust": float(spearmanr(truth[robust], score[robust]).statistic),
+        "pairs": float(right[apart].mean()),
+    }
+
+
+def main() -> None:
+    """Prints a line a world, task and estimate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--worlds", nargs="+")
+    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--estimators", nargs="+", default=["preference", "fqe", "ncis"])
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    start_ray()
+    worlds = arguments.worlds or sorted(
+        file.parents[1].name for file in arguments.output.glob("*/truth/evaluation.json")
+    )
+    rows = []
+    for world in worlds:
+        uri = str((arguments.output / world / "dataset").absolute())
+        settings = ValidationSettings(estimators=tuple(arguments.estimators))
+        judge = Judge.prepare(uri, settings, arguments.tasks)
+        shared = ray.put(judge)
+        for task in arguments.tasks:
+            found = policies(arguments.output / world, task)
+            scores = ray.get([_score.remote(shared, one["folder"], task) for one in found])
+            for name in arguments.estimators:
+                for one, score in zip(found, scores, strict=True):
+                    one[name] = score[f"validation/{name}"]
+                about = {key: round(value, 2) for key, value in compared(found, name).items()}
+                print(f"{world:22} {task:10} {name:11} {about}", flush=True)
+                rows.append({"world": world, "task": task, "estimate": name, **about})
+            if arguments.json:
+                arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""What preferences say of a policy, on users whom nothing was learned from: what checkpoints and trials are chosen by.
+
+A reward that no run trains on (its seed is its own) is learned from the preferences of training users. Every request of
+the validation users is labelled with the mean reward of the requests after it (algorithms/look_ahead.py), and networks
+of (state, action) are fitted to these labels: one task for all policies. A policy scores what they expect of the items
+that it would serve. Fitted-Q evaluation learns from levels instead, one a visit and far noisier (docs/recipe.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import ray
+import torch
+from torch import nn
+
+from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.data import LoadedData, load_data
+from prefrec_ray.algorithms.look_ahead import RewardFunction, label_users
+from prefrec_ray.algorithms.prefrec import PrefRecConfig
+from prefrec_ray.algorithms.pretraining import pretrain
+from prefrec_ray.algorithms.shards import LANES
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.engagement.sessions import first_rows
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.fqe import ActionValue, pairs_of
+from prefrec_ray.evaluation.subjects import served_for
+from prefrec_ray.evaluation.trajectories import Trajectories
+from prefrec_ray.mdp.transitions import transition_rows
+from prefrec_ray.policy import Policy
+
+#: Of the reward's weights and order: one that runs do not use.
+SEED = 0x1D6E
+HIDDEN_SIZES = (64, 64)
+PAIRS_A_BATCH, EPOCHS = 32, 3
+#: Of the fit: the mean of so many networks, each of them fitted in some seconds.
+NETWORKS, UPDATES, BATCH, LEARNING_RATE = 3, 1500, 512, 1e-3
+#: Requests on which a policy is asked for its items: what takes time.
+STATES = 6000
+_UNITS = 1000
+
+
+@dataclass(frozen=True)
+class PreferenceScore:
+    """Scores policies by `nets` of (state, action) on `states` [n, S]; `usual` is what was logged there."""
+
+    nets: tuple[nn.Module, ...]
+    states: np.ndarray
+    usual: float
+
+    def __call__(self, policy: Policy) -> float:
+        """What is expected of the policy's items less that of the logged ones, in thousandths of the labels' spread."""
+        return _UNITS * (_expected(self.nets, self.states, served_for(policy, policy.act(self.states))) - self.usual)
+
+
+def fit_score(held: Trajectories, reward: RewardFunction, horizon: int) -> PreferenceScore:
+    """The score by a learned reward, on the users of `held`. A function of its arguments."""
+    starts = held.first[first_rows(held.user)]
+    rows = transition_rows(starts, len(held.state))
+    label = label_users(reward(held.state, held.action, rows), starts, len(held.state), horizon)
+    known = pairs_of(held.state[rows], held.action[rows])
+    wanted = torch.from_numpy((label - label.mean()) / (label.std() or 1.0))
+    nets = tuple(_fit(known, wanted, seed) for seed in range(NETWORKS))
+    drawn = rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:STATES])]
+    states = held.state[drawn]
+    return PreferenceScore(nets, states, _expected(nets, states, held.action[drawn]))
+
+
+def learn_scores(
+    uri: str, tasks: Sequence[str], teachers: Sequence[str] | None, held: ray.ObjectRef
+) -> dict[str, ray.ObjectRef]:
+    """By task a `PreferenceScore` on the users of `held` (`Trajectories`); a Ray task each, and all have ended.
+
+    `teachers`: whose preferences; None: those that the recipe `robust` learns from, where there are any, else all.
+    Raises `UserError` for a data set without preferences.
+    """
+    dataset = PreparedDataset.open(uri)
+    there = (*dataset.metadata.teachers, *dataset.people())
+    if not there:
+        raise UserError(f"{uri}: no preferences to validate by (estimator 'preference'); expected fqe or ncis instead")
+    found = {}
+    for task in tasks:
+        config = _config(uri, task, teachers, there)
+        data = load_data(config)
+        found[task] = _learn.remote(uri, task, teachers, there, data, held)
+    ray.get(list(found.values()))
+    return found
+
+
+def _config(uri: str, task: str, teachers: Sequence[str] | None, there: Sequence[str]) -> OfflineConfig:
+    config: OfflineConfig = PrefRecConfig().offline_data(input_=uri).debugging(seed=SEED)
+    config.training(
+        recipe="robust",
+        task=task,
+        hidden_sizes=HIDDEN_SIZES,
+        preference_batch_size=PAIRS_A_BATCH,
+        pretrain_epochs=EPOCHS,
+        train_batch_size_per_learner=LANES,
+        transitions="streaming",  # none is read
+    )
+    if teachers or config.teacher_names[0] not in there:
+        config.training(teachers=tuple(teachers or there))
+    return config
+
+
+@ray.remote(num_cpus=1)
+def _learn(
+    uri: str, task: str, teachers: Sequence[str] | None, there: Sequence[str], data: LoadedData, held: Trajectories
+) -> PreferenceScore:
+    config = _config(uri, task, teachers, there).training(preference_batch_size=min(PAIRS_A_BATCH, data.pairs))
+    reward = pretrain(config.offline_data(loaded_data=data))
+    return fit_score(held, RewardFunction.of(config, PreparedDataset.open(uri), reward), int(config.reward_horizon))
+
+
+def _fit(known: torch.Tensor, wanted: torch.Tensor, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    net = ActionValue(known.shape[1])
+    optimizer = torch.optim.Adam(net.parameters())
+    for update in range(UPDATES):
+        drawn = torch.from_numpy(rng.integers(0, len(known), BATCH))
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / UPDATES)
+        optimizer.zero_grad()
+        nn.functional.mse_loss(net(known[drawn]), wanted[drawn]).backward()
+        optimizer.step()
+    return net
+
+
+def _expected(nets: Sequence[nn.Module], states: np.ndarray, actions: np.ndarray) -> float:
+    with torch.inference_mode():
+        return float(np.mean([net(pairs_of(states, actions)).mean().item() for net in nets]))

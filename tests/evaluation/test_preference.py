@@ -1,0 +1,71 @@
+"""What a learned reward expects of policies, in a world where that is known in closed form."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prefrec_ray.algorithms.look_ahead import RewardFunction, look_ahead
+from prefrec_ray.evaluation.preference import PreferenceScore, fit_score
+from prefrec_ray.evaluation.trajectories import Trajectories
+
+USERS, REQUESTS, KEEPS, HORIZON = 200, 60, 0.8, 10
+GOOD = np.array([0.6, -0.8], dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def world() -> Trajectories:
+    """A mood keeps 0.8 of itself from request to request and rises by GOOD . action; the other states are noise."""
+    rng = np.random.default_rng(0)
+    action = rng.uniform(-1, 1, size=(USERS, REQUESTS, 2)).astype(np.float32)
+    state = rng.normal(size=(USERS, REQUESTS, 3)).astype(np.float32)
+    state[:, 0, 0] = 0
+    for step in range(1, REQUESTS):
+        state[:, step, 0] = KEEPS * state[:, step - 1, 0] + action[:, step - 1] @ GOOD
+    levels = np.full(USERS, np.nan)
+    first = np.arange(USERS) * REQUESTS
+    return Trajectories(state.reshape(-1, 3), action.reshape(-1, 2), first, np.arange(USERS), levels, levels)
+
+
+@pytest.fixture(scope="module")
+def score(world: Trajectories) -> PreferenceScore:
+    """By a reward that is the mood of the next state."""
+    weights = {"net.0.weight": np.array([[1.0, 0.0]], np.float32), "net.0.bias": np.zeros(1, np.float32)}
+    return fit_score(world, RewardFunction(weights, (), [0, 1]), HORIZON)
+
+
+def always(action: np.ndarray) -> Any:
+    # With a critic what a policy wishes is an item's embedding already.
+    return SimpleNamespace(critic=True, act=lambda states: np.broadcast_to(action, (len(states), 2)))
+
+
+def spread(world: Trajectories) -> float:
+    """Standard deviation of the labels."""
+    mood = world.state.reshape(USERS, REQUESTS, 3)[:, 1:, 0]
+    return float(look_ahead(mood.ravel(), np.arange(USERS) * (REQUESTS - 1), HORIZON).std())
+
+
+@pytest.mark.parametrize("size", [-1.0, -0.5, 0.5, 1.0])
+def test_a_score_is_what_one_action_does_to_the_requests_after_it(
+    world: Trajectories, score: PreferenceScore, size: float
+) -> None:
+    # The mean over h requests of KEEPS^k; fewer than HORIZON are left at the end of a history.
+    left = np.minimum(HORIZON, np.arange(REQUESTS - 1, 0, -1))
+    lasting = ((1 - KEEPS**left) / (1 - KEEPS) / left).mean()
+    expected = 1000 * size * float(GOOD @ GOOD) * lasting / spread(world)
+    assert score(always(size * GOOD)) == pytest.approx(expected, abs=0.15 * 1000 * lasting / spread(world))
+
+
+def test_what_changes_nothing_scores_nothing(world: Trajectories, score: PreferenceScore) -> None:
+    across = np.array([0.8, 0.6], dtype=np.float32)
+    assert abs(score(always(across))) < 0.15 * score(always(GOOD))
+    assert abs(score(always(np.zeros(2, np.float32)))) < 0.15 * score(always(GOOD))
+
+
+def test_it_is_a_function_of_its_arguments(world: Trajectories, score: PreferenceScore) -> None:
+    weights = {"net.0.weight": np.array([[1.0, 0.0]], np.float32), "net.0.bias": np.zeros(1, np.float32)}
+    again = fit_score(world, RewardFunction(weights, (), [0, 1]), HORIZON)
+    assert again(always(GOOD)) == score(always(GOOD))
