@@ -39,6 +39,7 @@ class Fitted:
 
     fqe: np.ndarray  # float64 [U]
     dr: np.ndarray  # float64 [K, U], a row a kernel
+    by_network: dict[str, np.ndarray]  # of fqe and dr (at the first kernel) the mean over users, float64 [networks]
     ess: np.ndarray  # float64 [K], a share of the requests
     counts: dict[str, int]  # users, sessions, users_left_out
 
@@ -97,19 +98,26 @@ def _fit(task: str, name: str, shared: list[Any]) -> Fitted:
 
 
 def fit_subject(known: Trajectories, held: Trajectories, question: Question, task: str, name: str) -> Fitted:
-    """One subject on one task: Q fitted on the users of `known`, asked about those of `held`."""
+    """One subject on one task: Q fitted on the users of `known`, asked about those of `held`; means over networks."""
     rng = np.random.default_rng(question.seed)
     learn, judge = (task_steps(data, task, question.mixture_weight) for data in (known, held))
-    net = fit_q(known, learn, _served(name, known, question, rng)[1], question.fqe, question.seed)
+    usual = _served(name, known, question, rng)[1]
     wished, served = _served(name, held, question, rng)
-    value, taken = net.mean_level(held.state, served), net.mean_level(held.state[judge.row], held.action[judge.row])
-    residual = residuals(judge, taken, value, question.fqe.gamma_session)
     log_weight = _unit_log_weights(name, held, wished, judge, question.clone)
-    direct = user_means(judge, value)
-    corrected = [corrections(judge, residual, log_weight / sigma**2, cap) for sigma, cap in question.kernels]
+    direct, robust = [], []
+    for number in range(question.fqe.networks):
+        # The same users for all subjects: what they were drawn by cancels in a difference.
+        among = learn.redrawn(np.random.default_rng((question.seed, number))) if question.fqe.networks > 1 else None
+        net = fit_q(known, learn, usual, question.fqe, question.seed + number, among)
+        value, taken = net.mean_level(held.state, served), net.mean_level(held.state[judge.row], held.action[judge.row])
+        residual = residuals(judge, taken, value, question.fqe.gamma_session)
+        corrected = [corrections(judge, residual, log_weight / sigma**2, cap) for sigma, cap in question.kernels]
+        direct.append(user_means(judge, value))
+        robust.append(np.stack([direct[-1] + correction for correction, _ in corrected]))
     return Fitted(
-        fqe=direct,
-        dr=np.stack([direct + correction for correction, _ in corrected]),
+        fqe=np.mean(direct, axis=0),
+        dr=np.mean(robust, axis=0),
+        by_network={"fqe": np.mean(direct, axis=1), "dr": np.stack([one[0].mean() for one in robust])},
         ess=np.array([effective_share(judge.user, weight) for _, weight in corrected]),
         counts={"users": judge.users, "sessions": len(judge.start), "users_left_out": judge.users_left_out},
     )

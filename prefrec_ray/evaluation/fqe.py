@@ -23,10 +23,12 @@ _CHUNK = 16_384
 
 class FqeSettings(Settings):
     """`gamma_session`: the discount from one session to the next; within a session nothing is discounted.
-    `updates`: gradient steps a policy."""
+    `updates`: gradient steps of a network. `networks`: how many a policy has, each fitted on training users drawn again
+    (one: on those that there are); its value is their mean, and its interval holds how far they disagree."""
 
     gamma_session: float = Field(default=0.9, ge=0, lt=1)
     updates: int = Field(default=2000, ge=1)
+    networks: int = Field(default=3, ge=1)
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,21 @@ class FittedQ:
         return self.mean + self.scale * values
 
 
-def fit_q(data: Trajectories, known: Steps, policy_actions: np.ndarray, settings: FqeSettings, seed: int) -> FittedQ:
+def fit_q(
+    data: Trajectories,
+    known: Steps,
+    policy_actions: np.ndarray,
+    settings: FqeSettings,
+    seed: int,
+    among: np.ndarray | None = None,
+) -> FittedQ:
     """Q of the policy that acts by `policy_actions` [N, A] at the requests of `data`, fitted on the steps `known`.
 
     Q(s, a) = E[r + gamma_t Q(s', pi(s'))] (Le et al. 2019, Batch Policy Learning under Constraints, Algorithm 3, by
     minibatches and a Polyak target), where r is the session's level at its last request, else 0, and gamma_t is
     `gamma_session` there, else 1. A mean level lies between the lowest and the highest: targets are clipped to that.
     Rewards are standardised, with the mean taken off at session ends, so that Q starts from "as everybody's mean".
+    `among` (int64): the steps that mini-batches are drawn from, some of them more than once; None: all.
 
     A function of its arguments: equal seeds see equal batches, whatever the policy.
     """
@@ -67,11 +77,12 @@ def fit_q(data: Trajectories, known: Steps, policy_actions: np.ndarray, settings
 
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
+    among = np.arange(len(known.row)) if among is None else among
     net, target = (ActionValue(data.state.shape[1] + data.action.shape[1]) for _ in range(2))
     target.load_state_dict(net.state_dict())
     optimizer = torch.optim.Adam(net.parameters())
     for update in range(settings.updates):
-        drawn = rng.integers(0, len(known.row), BATCH)
+        drawn = among[rng.integers(0, len(among), BATCH)]
         row = known.row[drawn]
         with torch.no_grad():
             after = target(pairs_of(data.state[row + 1], policy_actions[row + 1])).clamp(low, high)

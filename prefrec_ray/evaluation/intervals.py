@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import stdtrit
 
 RESAMPLES = 1000
 
@@ -24,3 +25,18 @@ def bootstrap_interval(
     tail = 0.5 * (1 - level)
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
+
+
+def widened(
+    low: np.ndarray, high: np.ndarray, repeated: np.ndarray, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """The intervals (low, high) [...] of a mean over the repetitions `repeated` [K, ...], with their scatter in it.
+
+    The error of a mean of K values (Student's t) and that of the users are independent: half-widths add as squares. One
+    repetition scatters by nothing.
+    """
+    count, mean = len(repeated), repeated.mean(axis=0)
+    if count < 2:
+        return low, high
+    half = stdtrit(count - 1, 0.5 * (1 + level)) * repeated.std(axis=0, ddof=1) / np.sqrt(count)
+    return mean - np.hypot(mean - low, half), mean + np.hypot(high - mean, half)

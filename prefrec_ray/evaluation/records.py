@@ -15,7 +15,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 from prefrec_ray.evaluation.fitted import Fitted, fit_all
 from prefrec_ray.evaluation.fqe import FqeSettings
-from prefrec_ray.evaluation.intervals import bootstrap_interval
+from prefrec_ray.evaluation.intervals import bootstrap_interval, widened
 from prefrec_ray.evaluation.ncis import (
     NcisSettings,
     effective_share,
@@ -120,11 +120,12 @@ def _fitted_records(
     estimator: str, lines: Sequence[Subject], scores: Mapping[str, Fitted], grid: Kernels, seed: int
 ) -> list[Record]:
     own, usual = [scores[line.name] for line in lines], scores[BEHAVIOUR]
+    networks = tuple(np.stack([one.by_network[estimator] for one in some], axis=1) for some in (own, [usual]))
     if estimator == "fqe":
         values = np.stack([one.fqe for one in own], axis=1)
-        return interval_records("fqe", lines, values, usual.fqe, None, usual.counts, seed)
+        return interval_records("fqe", lines, values, usual.fqe, None, usual.counts, seed, networks)
     values, ess = np.stack([one.dr[0] for one in own], axis=1), np.array([one.ess[0] for one in own])
-    records = interval_records("dr", lines, values, usual.dr[0], ess, usual.counts, seed)
+    records = interval_records("dr", lines, values, usual.dr[0], ess, usual.counts, seed, networks)
     if grid:
         for record, one in zip(records, own, strict=True):
             record["sensitivity"] = points(grid, one.dr[1:].mean(axis=1), one.ess[1:], record["behaviour"])
@@ -165,13 +166,21 @@ def interval_records(
     ess: np.ndarray | None,
     counts: Mapping[str, int],
     seed: int,
+    networks: tuple[np.ndarray, ...] | None = None,
 ) -> list[Record]:
-    """A record a line from the values of users [U, lines] and those of behaviour [U], all on the same users drawn."""
+    """A record a line from the values of users [U, lines] and those of behaviour [U], all on the same users drawn.
+
+    `networks`: the means over users by network, of the lines [K, lines] and of behaviour [K, 1], whose scatter the
+    intervals hold too.
+    """
     means = values.mean(axis=0)
     policies = [i for i, line in enumerate(lines) if line.role == "policy"]
     best = max(policies, key=lambda i: means[i], default=0)
     gains, behind = values - behaviour[:, None], values[:, [best]] - values
     low, high = (bound.reshape(3, -1) for bound in bootstrap_interval(np.hstack([values, gains, behind]), seed))
+    if networks is not None:
+        mine, usual = networks
+        low, high = widened(low, high, np.stack([mine, mine - usual, mine[:, [best]] - mine], axis=1))
     records = []
     for i, line in enumerate(lines):
         record: Record = {

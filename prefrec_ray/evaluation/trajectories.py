@@ -53,6 +53,11 @@ class Steps:
         """How many users are left."""
         return int(self.start_user[-1]) + 1
 
+    def redrawn(self, rng: np.random.Generator) -> np.ndarray:
+        """The steps (int64) of as many users as there are, drawn from them with replacement."""
+        times = np.bincount(rng.integers(0, self.users, self.users), minlength=self.users)
+        return np.repeat(np.arange(len(self.row)), times[self.user])
+
 
 def steps(data: Trajectories, level: np.ndarray) -> Steps:
     """The steps for levels [M] of a task (NaN: null). Raises `UserError` where no session is left."""

@@ -11,14 +11,15 @@ from prefrec_ray.evaluation.calibration import placebo_bias
 def separation(records: Sequence[dict[str, Any]]) -> str:
     """In a sentence, which policies the data separate from the best one: their paired interval of best - value.
 
-    Empty where there are no two policies, or no such interval. Intervals of `fqe` and `dr` take the network as it is.
+    Empty where there are no two policies, or no such interval. Of a single network an interval does not hold the error.
     """
     others = [record for record in records if "behind_ci_low" in record]
     if not others:
         return ""
     best = others[0]["best"]
     alike = [record for record in others if record["behind_ci_low"] <= 0]
-    fitted = others[0]["estimator"] in ("fqe", "dr")
+    networks = others[0].get("settings", {}).get("networks", 1)
+    fitted = others[0]["estimator"] in ("fqe", "dr") and networks == 1
     more = " The interval does not hold the network's own error, so a small lead is none." if fitted else ""
     if not alike:
         return f"{best} scores highest, and the interval of its lead over every other policy is above 0.{more}"

@@ -93,7 +93,7 @@ class Judge:
         known, held = ray.get(list(self.histories))
         kernel = NcisSettings().sigma, NcisSettings().cap
         weight = dataset.metadata.mixture_weight
-        asked = Question({_NAME: policy}, self.clone, weight, FqeSettings(), [kernel], seed=0)
+        asked = Question({_NAME: policy}, self.clone, weight, FqeSettings(networks=1), [kernel], seed=0)
         return float(fit_subject(known, held, asked, task, _NAME).fqe.mean())
 
     def _ncis(self, dataset: PreparedDataset, policy: Policy, task: str) -> dict[str, float]:

@@ -90,6 +90,16 @@ def test_fitted_q_is_a_function_of_its_arguments(world: tuple[Trajectories, Step
     assert not np.array_equal(found[0], found[2])
 
 
+def test_redrawn_steps_are_those_of_whole_users(world: tuple[Trajectories, Steps]) -> None:
+    _, known = world
+    drawn = known.redrawn(np.random.default_rng(3))
+    times = np.bincount(drawn, minlength=len(known.row))
+    by_user = [set(times[known.user == user]) for user in range(known.users)]
+    assert all(len(once) == 1 for once in by_user)
+    assert sum(min(once) for once in by_user) == known.users
+    assert 0.55 < np.mean([min(once) > 0 for once in by_user]) < 0.72  # 1 - 1/e of them
+
+
 def test_where_all_levels_are_equal_so_is_every_value() -> None:
     data = walk(users=20, sessions=5, seed=1)
     known = steps(data, np.full(100, 3.0))

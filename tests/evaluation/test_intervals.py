@@ -1,6 +1,6 @@
 import numpy as np
 
-from prefrec_ray.evaluation.intervals import bootstrap_interval
+from prefrec_ray.evaluation.intervals import bootstrap_interval, widened
 
 
 def test_equals_the_normal_interval_of_many_users():
@@ -29,3 +29,25 @@ def test_depends_on_the_seed_alone():
     values = np.random.default_rng(4).normal(size=(50, 2))
     assert np.array_equal(bootstrap_interval(values, 7), bootstrap_interval(values, 7))
     assert not np.array_equal(bootstrap_interval(values, 7), bootstrap_interval(values, 8))
+
+
+def test_an_interval_with_the_scatter_of_repetitions_covers_the_truth() -> None:
+    """Users differ by 1, repetitions (of which three are made) by 0.1: the interval over users alone holds few truths."""
+    rng = np.random.default_rng(0)
+    alone = both = 0
+    for draw in range(300):
+        users = rng.normal(size=(400, 1))
+        repeated = users.mean() + 0.1 * rng.normal(size=(3, 1))
+        values = users + repeated.mean() - users.mean()
+        low, high = bootstrap_interval(values, seed=draw, resamples=200)
+        alone += int(low[0] < 0 < high[0])
+        low, high = widened(low, high, repeated)
+        both += int(low[0] < 0 < high[0])
+    assert alone < 0.90 * 300
+    assert 0.93 * 300 <= both
+
+
+def test_one_repetition_scatters_by_nothing_and_equal_ones_neither() -> None:
+    low, high = np.array([0.5]), np.array([2.0])
+    for repeated in (np.array([[1.0]]), np.array([[1.0]] * 3)):
+        assert [bound.tolist() for bound in widened(low, high, repeated)] == [[0.5], [2.0]]

@@ -35,6 +35,8 @@ def test_where_all_others_are_apart_it_says_so() -> None:
     assert separation([line("a", 2.0), fitted]).endswith(
         "does not hold the network's own error, so a small lead is none."
     )
+    several = {**fitted, "settings": {"networks": 3}}
+    assert separation([line("a", 2.0), several]).endswith("above 0.")
     assert separation([line("a", 2.0), line("imitation", 1.0, "control")]) == ""
 
 

@@ -12,7 +12,7 @@ import pytest
 from prefrec_ray.actors import MlpActor
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation import evaluate
+from prefrec_ray.evaluation import FqeSettings, evaluate
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare import prepare
 from prefrec_ray.prepare_settings import PrepareSettings
@@ -50,7 +50,7 @@ def test_scores_are_those_of_an_evaluation(simulated: PreparedDataset) -> None:
         policy = policy_on(simulated, seed)
         scores = judge.scores(policy, "frequency")
         estimators = ("ncis", "fqe") if seed == 0 else ("ncis",)  # fitted-Q evaluation of all placebos takes its time
-        asked = {"clone": judge.clone, "estimators": estimators}
+        asked = {"clone": judge.clone, "estimators": estimators, "fqe": FqeSettings(networks=1)}
         records, _ = evaluate(simulated, {"p": policy}, ["frequency"], "validation", **asked)
         by = {record["estimator"]: record for record in records if record["subject"] == "p"}
         assert scores["validation/ncis"] == pytest.approx(by["ncis"]["value"], rel=1e-12)
