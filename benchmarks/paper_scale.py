@@ -30,7 +30,7 @@ CONFIG = Path(__file__).parents[1] / "tune_configs" / "paper_scale.yaml"
 REQUESTS_A_USER = 250
 BATCH = 4096
 #: Updates at every size, and of an iteration of them.
-UPDATES, UPDATES_PER_ITERATION = 160, 20
+UPDATES, UPDATES_PER_ITERATION = 100, 10
 #: Between samples: looking through the maps of all processes takes a tenth of a second.
 _SECONDS = 1.0
 
