@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,8 @@ def train(config: Path, dataset: Path, run: Path, *changes: str) -> tuple[dict[s
     return found, trace
 
 
-def measure(million: float, work: Path, whole: bool, plot: Path | None) -> dict[str, Any]:
-    """All stages at one size; `whole`: with the paper's training and the pass over everything."""
+def measure(million: float, work: Path, whole: bool, plot: Path | None, done: Callable[..., None]) -> None:
+    """All stages at one size; `whole`: with the paper's training and the pass over everything. Tells each to `done`."""
     folder = work / f"{million:g}"
     folder.mkdir(parents=True)
     sections = yaml.safe_load(CONFIG.read_text())
@@ -107,31 +108,28 @@ def measure(million: float, work: Path, whole: bool, plot: Path | None) -> dict[
     sections["simulate"]["users"] = round(million * 1e6 / REQUESTS_A_USER)
     sections["prepare"]["source"]["path"] = str(logs)
     config.write_text(yaml.safe_dump(sections, sort_keys=False))
-    stages: dict[str, dict[str, Any]] = {}
-    stages["simulate"], _ = stage(["simulate", str(config), "--output", str(logs)])
-    stages["simulate"]["disk_gb"] = size(logs)
-    stages["prepare"], _ = stage(["prepare", str(config), "--output", str(dataset)])
-    stages["prepare"]["disk_gb"] = size(dataset)
+    simulated, _ = stage(["simulate", str(config), "--output", str(logs)])
+    done("simulate", **simulated, disk_gb=size(logs))
+    prepared, _ = stage(["prepare", str(config), "--output", str(dataset)])
     counts = json.loads((dataset / "metadata.json").read_text())["counts"]
+    requests = sum(split["requests"] for split in counts.values())
     transitions = counts["train"]["transitions"]
+    done("prepare", **prepared, disk_gb=size(dataset), requests=requests, transitions=transitions)
     streamed = "transitions=streaming", "replay_buffer_size=null"
     short = f"num_epochs={UPDATES * BATCH / transitions:.6f}", f"updates_per_iteration={UPDATES_PER_ITERATION}"
-    stages["train, as many updates"], _ = train(
-        config, dataset, folder / "short", *streamed, *short, "pretrain_epochs=0"
-    )
+    some, _ = train(config, dataset, folder / "short", *streamed, *short, "pretrain_epochs=0")
+    done("train, as many updates", **some)
     if whole:
-        stages["train, the paper's buffer"], _ = train(config, dataset, folder / "buffer")
-        policy = str(folder / "buffer" / "policy")
-        stages["evaluate"], _ = stage(["evaluate", policy, "--dataset", str(dataset)])
-        once = "recipe=robust", "num_epochs=1", *streamed
-        stages["train, one pass over all"], trace = train(config, dataset, folder / "stream", *once)
-        stages["train, one pass over all"]["trace"] = trace_rows(trace)
+        paper, _ = train(config, dataset, folder / "buffer")
+        done("train, the paper's buffer", **paper)
+        evaluated, _ = stage(["evaluate", str(folder / "buffer" / "policy"), "--dataset", str(dataset)])
+        done("evaluate", **evaluated, requests=counts["test"]["requests"])
+        once, trace = train(config, dataset, folder / "stream", "recipe=robust", "num_epochs=1", *streamed)
+        done("train, one pass over all", **once, trace=trace_rows(trace))
         if plot:
             draw(trace, plot)
     shutil.rmtree(logs)
     shutil.rmtree(dataset)
-    requests = sum(split["requests"] for split in counts.values())
-    return {"requests": requests, "transitions": transitions, "test_requests": counts["test"]["requests"], **stages}
 
 
 def trace_rows(trace: Trace, count: int = 200) -> list[list[float]]:
@@ -158,23 +156,25 @@ def size(folder: Path) -> float:
 
 
 def main() -> None:
-    """Prints a line a stage; the JSON is written after every size."""
+    """Prints a line a stage, after which the JSON is written again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--millions", nargs="+", type=float, default=[1, 3, 10, 25])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
-    found: dict[str, Any] = {"machine": machine(), "sizes": []}
+    found: dict[str, Any] = {"machine": machine(), "sizes": {}}
     for million in arguments.millions:
-        at = measure(million, arguments.work, million == arguments.millions[-1], arguments.plot)
-        found["sizes"].append(at)
-        for name, about in at.items():
-            if isinstance(about, dict):
-                shown = {key: value for key, value in about.items() if key != "trace"}
-                print(f"{at['requests']:>11,} requests  {name:26} {shown}", flush=True)
-        if arguments.json:
-            arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+        at = found["sizes"][f"{million:g}"] = {}
+
+        def done(name: str, at: dict[str, Any] = at, million: float = million, **about: Any) -> None:
+            at[name] = about
+            shown = {key: value for key, value in about.items() if key != "trace"}
+            print(f"{million:g} million requests  {name:26} {shown}", flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+
+        measure(million, arguments.work, million == arguments.millions[-1], arguments.plot, done)
 
 
 if __name__ == "__main__":
