@@ -15,6 +15,8 @@ from prefrec_ray.errors import UserError
 RULES = ("nearest", "dot")
 #: Scores (actions x items) held at once: 16 MiB of float32, which stay in the cache.
 _SCORES_AT_ONCE = 1 << 22
+#: Of many items every so many-th is looked at first.
+_STRIDE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +138,17 @@ def _smallest(loss: np.ndarray, k: int) -> np.ndarray:
         return loss.argmin(axis=1, keepdims=True)
     if k == loss.shape[1]:
         return loss.argsort(axis=1, kind="stable")
+    if k * _STRIDE <= loss.shape[1] // _STRIDE:
+        # The k-th smallest of a sample bounds that of all. Few are within it, and to find these few in the rest costs a
+        # comparison each, where a partition of all costs a dozen.
+        bound = np.partition(loss[:, ::_STRIDE], k - 1, axis=1)[:, k - 1 : k]
+        row, column = np.nonzero(loss <= bound)
+        count = np.bincount(row, minlength=len(loss))
+        place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+        few = np.full((len(loss), count.max(initial=k)), np.inf, loss.dtype)
+        columns = np.zeros(few.shape, dtype=np.int64)
+        few[row, place], columns[row, place] = loss[row, column], column
+        return np.take_along_axis(columns, _smallest(few, k), axis=1)
     best = np.sort(np.argpartition(loss, k - 1, axis=1)[:, :k], axis=1)
     order = np.take_along_axis(loss, best, axis=1).argsort(axis=1, kind="stable")
     return np.take_along_axis(best, order, axis=1)

@@ -32,6 +32,23 @@ def test_nearest_equals_brute_force_whatever_the_chunk(monkeypatch, rule, k, at_
     assert catalogue.nearest(actions, k, rule).tolist() == expected
 
 
+@pytest.mark.parametrize("rule", ["nearest", "dot"])
+@pytest.mark.parametrize("k", [2, 30])
+def test_among_many_items_too(rule, k):
+    catalogue = table(count=9000)
+    assert k * items._STRIDE**2 <= len(catalogue)
+    actions = np.random.default_rng(1).uniform(-1, 1, (5, 4)).astype(np.float32)
+    expected = [brute_force(catalogue.embeddings, action, k, rule) for action in actions]
+    assert catalogue.nearest(actions, k, rule).tolist() == expected
+    # Of items that are equal any may be taken, none twice.
+    twins = ItemTable(np.arange(9000), np.repeat(catalogue.embeddings[:300], 30, axis=0))
+    found = twins.nearest(actions, k, rule)
+    assert all(len(set(row)) == k for row in found.tolist())
+    assert set((found // 30).ravel()) == {
+        row // 30 for a in actions for row in brute_force(twins.embeddings, a, 1, rule)
+    }
+
+
 def test_distance_is_that_to_the_nearest_item():
     catalogue = table()
     actions = np.random.default_rng(2).uniform(-1, 1, (20, 4)).astype(np.float32)
