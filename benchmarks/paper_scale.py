@@ -99,8 +99,11 @@ def train(config: Path, dataset: Path, run: Path, *changes: str) -> tuple[dict[s
     return found, trace
 
 
-def measure(million: float, work: Path, whole: bool, plot: Path | None, done: Callable[..., None]) -> None:
-    """All stages at one size; `whole`: with the paper's training and the pass over everything. Tells each to `done`."""
+def measure(million: float, work: Path, whole: argparse.Namespace | None, done: Callable[..., None]) -> None:
+    """All stages at one size; with `whole` (its options) the paper's training and the pass over everything too.
+
+    Tells each stage to `done`.
+    """
     folder = work / f"{million:g}"
     folder.mkdir(parents=True)
     sections = yaml.safe_load(CONFIG.read_text())
@@ -120,14 +123,16 @@ def measure(million: float, work: Path, whole: bool, plot: Path | None, done: Ca
     some, _ = train(config, dataset, folder / "short", *streamed, *short, "pretrain_epochs=0")
     done("train, as many updates", **some)
     if whole:
-        paper, _ = train(config, dataset, folder / "buffer")
+        paper, _ = train(config, dataset, folder / "buffer", f"num_epochs={whole.epochs}")
         done("train, the paper's buffer", **paper)
         evaluated, _ = stage(["evaluate", str(folder / "buffer" / "policy"), "--dataset", str(dataset)])
         done("evaluate", **evaluated, requests=counts["test"]["requests"])
-        once, trace = train(config, dataset, folder / "stream", "recipe=robust", "num_epochs=1", *streamed)
-        done("train, one pass over all", **once, trace=trace_rows(trace))
-        if plot:
-            draw(trace, plot)
+        once, trace = train(
+            config, dataset, folder / "stream", "recipe=robust", f"num_epochs={whole.passes}", *streamed
+        )
+        done("train on all, streamed", **once, trace=trace_rows(trace))
+        if whole.plot:
+            draw(trace, whole.plot)
     shutil.rmtree(logs)
     shutil.rmtree(dataset)
 
@@ -160,6 +165,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--millions", nargs="+", type=float, default=[1, 3, 10, 25])
+    parser.add_argument("--epochs", type=float, default=5, help="over the paper's buffer")
+    parser.add_argument("--passes", type=float, default=1, help="over all transitions")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
@@ -174,7 +181,7 @@ def main() -> None:
             if arguments.json:
                 arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
-        measure(million, arguments.work, million == arguments.millions[-1], arguments.plot, done)
+        measure(million, arguments.work, arguments if million == arguments.millions[-1] else None, done)
 
 
 if __name__ == "__main__":
