@@ -22,7 +22,8 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 p { margin: .3rem 0 .8rem; max-width: 52rem; } p.note { color: var(--grey); font-size: .9rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 1rem 1.4rem;
            align-items: start; margin: 1.2rem 0 .8rem; }
-.wide { overflow-x: auto; } .wide img { max-width: none; min-width: 640px; }
+.figures.wide { grid-template-columns: minmax(0, 1fr); } .wide figure { overflow-x: auto; }
+.wide img { max-width: 1100px; min-width: 640px; }
 tr td.keys:first-child { max-width: 24rem; min-width: 10rem; white-space: normal; }
 tr.policy td.keys:first-child { font-weight: 400; color: var(--grey); font-size: .8rem; }
 tr.policy td.keys:first-child::first-line { font-weight: 600; color: var(--blue); font-size: .9rem; }
