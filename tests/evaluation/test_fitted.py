@@ -14,7 +14,7 @@ from prefrec_ray.evaluation.clone import BehaviourClone
 from prefrec_ray.evaluation.trajectories import read_trajectories
 from prefrec_ray.policy import Policy
 
-FQE = FqeSettings(updates=400, networks=3)
+FQE = FqeSettings(updates=300, networks=3)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_records_are_of_the_same_kind_as_those_of_ncis(evaluated: list[dict], cl
         assert fqe["right"][key] == dr["right"][key] == ncis["right"][key]
     assert fqe["right"]["ess"] is None
     assert dr["imitation"]["ess"] == pytest.approx(1)
-    assert fqe["left"]["settings"] == {"gamma_session": 0.9, "updates": 400, "networks": 3, "split": "test", "seed": 0}
+    assert fqe["left"]["settings"] == {"gamma_session": 0.9, "updates": 300, "networks": 3, "split": "test", "seed": 0}
     assert dr["left"]["settings"]["residual_rms"] == clone.residual_rms
 
 
