@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from benchmarks.machine import machine
-from benchmarks.prepare_memory import GB, PeakMemory
+from benchmarks.prepare_memory import GB, PeakMemory, folder_gb
 from prefrec_ray.logs.kuairand import find_files
 from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.prepare import PrepareSettings, prepare
@@ -96,8 +96,8 @@ def measure(source: str, millions: float, scratch: str | None) -> dict[str, Any]
             "stage_peaks_gb": {stage: round(peak / GB, 2) for stage, peak in peaks.items()},
             "peak_gb": round(memory.peak / GB, 2),
             "peak_object_store_gb": round(memory.peak_shared / GB, 2),
-            "log_gb": round(_size(logs), 2),
-            "dataset_gb": round(_size(output), 2),
+            "log_gb": round(folder_gb(logs), 2),
+            "dataset_gb": round(folder_gb(output), 2),
         }
 
 
@@ -127,10 +127,6 @@ def main() -> None:
 def _share(half: pa.Table, log: pa.Table, rows: int) -> int:
     """The rows of `half` when only the first `rows` of `log` are taken, rounded."""
     return round(half.num_rows * rows / log.num_rows)
-
-
-def _size(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / GB
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ import argparse
 import csv
 import json
 import shutil
-import subprocess
-import sys
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -23,8 +22,9 @@ from typing import Any
 
 import yaml
 
+from benchmarks.commands import prefrec
 from benchmarks.machine import machine
-from benchmarks.prepare_memory import GB, memory_in_use
+from benchmarks.prepare_memory import GB, folder_gb, memory_in_use
 from prefrec_ray.reports.style import panel, svg
 
 CONFIG = Path(__file__).parents[1] / "tune_configs" / "paper_scale.yaml"
@@ -65,16 +65,13 @@ def progress_rows(file: Path) -> list[dict[str, str]]:
 
 def stage(command: list[str], progress: Path | None = None) -> tuple[dict[str, Any], Trace]:
     """Runs one command of the product. Seconds, and peaks of memory in GB. Ends the benchmark where it fails."""
-    print("prefrec", *command, flush=True)
     trace = Trace(progress)
     trace.start()
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "prefrec_ray.cli.main", *command], stdout=subprocess.DEVNULL)
+    prefrec(*command)
     seconds = time.monotonic() - began
     trace.stop.set()
     trace.join()
-    if done.returncode:
-        sys.exit(done.returncode)
     private, shared, _ = zip(*trace.samples, strict=True)
     found = {
         "seconds": round(seconds, 1),
@@ -89,12 +86,14 @@ def train(config: Path, dataset: Path, run: Path, *changes: str) -> tuple[dict[s
     command = ["train", str(config), "--dataset", str(dataset), "--output", str(run), *changes]
     found, trace = stage(command, run / "progress.csv")
     rows = [row for row in progress_rows(run / "progress.csv") if row["phase"] == "train"]
-    rates = sorted(float(row["transitions_per_second"]) for row in rows)
-    waits = sorted(float(row["time/data_wait_share"]) for row in rows)
+    rate, wait = (
+        statistics.median(float(row[name]) for row in rows)
+        for name in ("transitions_per_second", "time/data_wait_share")
+    )
     found |= {
         "transitions": BATCH * int(rows[-1]["updates"]),
-        "transitions_per_second": round(rates[len(rates) // 2]),
-        "data_wait_share": round(waits[len(waits) // 2], 4),
+        "transitions_per_second": round(rate),
+        "data_wait_share": round(wait, 4),
     }
     return found, trace
 
@@ -112,12 +111,12 @@ def measure(million: float, work: Path, whole: argparse.Namespace | None, done: 
     sections["prepare"]["source"]["path"] = str(logs)
     config.write_text(yaml.safe_dump(sections, sort_keys=False))
     simulated, _ = stage(["simulate", str(config), "--output", str(logs)])
-    done("simulate", **simulated, disk_gb=size(logs))
+    done("simulate", **simulated, disk_gb=round(folder_gb(logs), 2))
     prepared, _ = stage(["prepare", str(config), "--output", str(dataset)])
     counts = json.loads((dataset / "metadata.json").read_text())["counts"]
     requests = sum(split["requests"] for split in counts.values())
     transitions = counts["train"]["transitions"]
-    done("prepare", **prepared, disk_gb=size(dataset), requests=requests, transitions=transitions)
+    done("prepare", **prepared, disk_gb=round(folder_gb(dataset), 2), requests=requests, transitions=transitions)
     streamed = "transitions=streaming", "replay_buffer_size=null"
     short = f"num_epochs={UPDATES * BATCH / transitions:.6f}", f"updates_per_iteration={UPDATES_PER_ITERATION}"
     some, _ = train(config, dataset, folder / "short", *streamed, *short, "pretrain_epochs=0")
@@ -153,11 +152,6 @@ def draw(trace: Trace, file: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     file.write_bytes(svg(figure))
-
-
-def size(folder: Path) -> float:
-    """GB on disk."""
-    return round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / GB, 2)
 
 
 def main() -> None:

@@ -65,6 +65,11 @@ def memory_in_use(busy: dict[int, float]) -> tuple[int, int]:
     return private, sum(files.values())
 
 
+def folder_gb(folder: str | Path) -> float:
+    """GB of the files in a folder and below it."""
+    return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / GB
+
+
 def main() -> None:
     """Runs `prepare` on the section of CONFIG and prints what it took."""
     config, *rest = sys.argv[1:]
@@ -79,12 +84,12 @@ def main() -> None:
         seconds = time.monotonic() - started
         memory.stop.set()
         memory.join()
-        size = sum(file.stat().st_size for file in Path(output).rglob("*") if file.is_file())
+        disk = folder_gb(output)
     requests = sum(split["requests"] for split in dataset.metadata.counts.values())
     print(f"requests      {requests:,}, states of {dataset.metadata.state_dim} numbers")
     print(f"seconds       {seconds:.1f} ({requests / seconds:,.0f} requests/s)")
     print(f"peak memory   {memory.peak / GB:.2f} GB, of which object store {memory.peak_shared / GB:.2f} GB")
-    print(f"disk          {size / GB:.2f} GB")
+    print(f"disk          {disk:.2f} GB")
 
 
 if __name__ == "__main__":

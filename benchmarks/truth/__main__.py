@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from benchmarks.commands import prefrec
 from benchmarks.truth.scores import cells, table
 from prefrec_ray.algorithms.recipes import RECIPES
 from prefrec_ray.preferences.settings import TeacherSettings
@@ -113,14 +112,6 @@ def ended(trials: Path) -> bool:
         return False
     with trials.open() as file:
         return all(row["status"] != "waiting" for row in csv.DictReader(file))
-
-
-def prefrec(*arguments: str) -> None:
-    """A command of the product, in a process of its own. Ends the bench where it fails."""
-    print("prefrec", *arguments, flush=True)
-    done = subprocess.run([sys.executable, "-m", "prefrec_ray.cli.main", *arguments], stdout=subprocess.DEVNULL)
-    if done.returncode:
-        sys.exit(done.returncode)
 
 
 if __name__ == "__main__":

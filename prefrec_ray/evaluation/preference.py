@@ -80,36 +80,33 @@ def learn_scores(
     there = (*dataset.metadata.teachers, *dataset.people())
     if not there:
         raise UserError(f"{uri}: no preferences to validate by (estimator 'preference'); expected fqe or ncis instead")
+    chosen = tuple(teachers or (() if PrefRecConfig().teacher_names[0] in there else there))
     found = {}
     for task in tasks:
-        config = _config(uri, task, teachers, there)
-        data = load_data(config)
-        found[task] = _learn.remote(uri, task, teachers, there, data, held)
+        data = load_data(_config(uri, task, chosen))
+        found[task] = _learn.remote(uri, task, chosen, data, held)
     ray.get(list(found.values()))
     return found
 
 
-def _config(uri: str, task: str, teachers: Sequence[str] | None, there: Sequence[str]) -> OfflineConfig:
+def _config(uri: str, task: str, teachers: tuple[str, ...]) -> OfflineConfig:
     config: OfflineConfig = PrefRecConfig().offline_data(input_=uri).debugging(seed=SEED)
     config.training(
         recipe="robust",
         task=task,
+        teachers=teachers,  # none: the recipe's own
         hidden_sizes=HIDDEN_SIZES,
         preference_batch_size=PAIRS_A_BATCH,
         pretrain_epochs=EPOCHS,
         train_batch_size_per_learner=LANES,
         transitions="streaming",  # none is read
     )
-    if teachers or config.teacher_names[0] not in there:
-        config.training(teachers=tuple(teachers or there))
     return config
 
 
 @ray.remote(num_cpus=1)
-def _learn(
-    uri: str, task: str, teachers: Sequence[str] | None, there: Sequence[str], data: LoadedData, held: Trajectories
-) -> PreferenceScore:
-    config = _config(uri, task, teachers, there).training(preference_batch_size=min(PAIRS_A_BATCH, data.pairs))
+def _learn(uri: str, task: str, teachers: tuple[str, ...], data: LoadedData, held: Trajectories) -> PreferenceScore:
+    config = _config(uri, task, teachers).training(preference_batch_size=min(PAIRS_A_BATCH, data.pairs))
     reward = pretrain(config.offline_data(loaded_data=data))
     return fit_score(held, RewardFunction.of(config, PreparedDataset.open(uri), reward), int(config.reward_horizon))
 

@@ -53,10 +53,12 @@ class Judge:
         if settings.online and dataset.metadata.world is None:
             raise UserError(f"{uri}: validation.online rolls out in the simulator, which did not make these logs")
         histories, preference = None, {}
+        if {"preference", "fqe"} & set(settings.estimators):
+            held = read_trajectories.remote(uri, _SPLIT, 0, ROWS)
         if "preference" in settings.estimators:
-            preference = learn_scores(uri, tasks, teachers, read_trajectories.remote(uri, _SPLIT, 0, ROWS))
+            preference = learn_scores(uri, tasks, teachers, held)
         if "fqe" in settings.estimators:
-            known, held = (read_trajectories.remote(uri, split, 0, ROWS) for split in ("train", _SPLIT))
+            known = read_trajectories.remote(uri, "train", 0, ROWS)
             for data in ray.get([known, held]):
                 for task in TASKS:
                     task_steps(data, task, dataset.metadata.mixture_weight)
