@@ -45,7 +45,7 @@ ROBUST: dict[str, Any] = {
     "pairing": "within_user",
     "scoring": "mean",
     "reward_input": "next_state",
-    "reward_leave_out": ("items",),
+    "reward_leave_out": ("items", "tastes"),
     "reward_horizon": 100,
     "standardise_reward": True,
     "finetune_reward": False,

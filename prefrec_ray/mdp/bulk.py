@@ -10,6 +10,8 @@ from prefrec_ray.engagement.sessions import first_rows, session_table
 from prefrec_ray.mdp.columns import (
     RequestMeans,
     SessionMeans,
+    TasteMeans,
+    answers,
     count_columns,
     recency_columns,
     scaled_feedback,
@@ -49,8 +51,13 @@ def raw_states(definition: StateDefinition, rows: HistoryRows) -> np.ndarray:
     states[:, groups["profile"]] = rows.profile[user]
 
     recent = RequestMeans(definition)
-    values = np.concatenate([scaled_feedback(rows.feedback, definition), rows.embeddings], axis=1)
+    feedback = scaled_feedback(rows.feedback, definition)
+    values = np.concatenate([feedback, rows.embeddings], axis=1)
     running_means(values, rows.starts, recent.decay, recent.source, out=states[:, recent.columns])
+
+    tastes = TasteMeans(definition)
+    values = answers(feedback, states[:, recent.columns][:, tastes.rates], rows.embeddings)
+    running_means(values, rows.starts, tastes.decay, tastes.source, out=states[:, tastes.columns])
 
     sessions = session_table(user, rows.timestamp, rows.session, rows.dwell_ms)
     past = SessionMeans(definition)

@@ -33,6 +33,23 @@ class RequestMeans:
         self.columns = slice(definition.groups["feedback"].start, definition.groups["items"].stop)
 
 
+class TasteMeans:
+    """The same for the running means (group `tastes`) of `answers`, half-life by half-life.
+
+    `rates`: where, among the columns of `RequestMeans`, the running rates stand that `answers` compares feedback
+    with: those of the longest half-life.
+    """
+
+    def __init__(self, definition: StateDefinition) -> None:
+        feedback, half_lives = len(definition.feedback), definition.taste_half_lives
+        columns = feedback * definition.action_dim
+        self.decay = decays(half_lives, columns)
+        self.source = np.tile(np.arange(columns), len(half_lives))
+        self.columns = definition.groups["tastes"]
+        start = feedback * int(np.argmax(definition.feedback_half_lives))
+        self.rates = slice(start, start + feedback)
+
+
 class SessionMeans:
     """The same for the running means over past sessions (group `sessions`) of `session_values`."""
 
@@ -57,6 +74,17 @@ def scaled_feedback(values: np.ndarray, definition: StateDefinition) -> np.ndarr
         elif kind == "ratio":
             values[:, column] = np.minimum(values[:, column], RATIO_CAP)
     return values
+
+
+def answers(feedback: np.ndarray, rates: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    """How much more of each feedback a request drew than the user's requests before it, times its item's embedding.
+
+    Of scaled feedback [n, F], the user's running rates of it [n, F] and embeddings [n, A]; float32 [n, F * A]. Their
+    mean is the covariance of feedback with the embedding: it points to what a user answers to, whatever was shown.
+    """
+    surprise = (feedback - rates).astype(np.float32)
+    rows, columns = len(feedback), feedback.shape[1] * embeddings.shape[1]
+    return (surprise[:, :, None] * embeddings[:, None, :]).reshape(rows, columns)
 
 
 def session_values(depth: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:

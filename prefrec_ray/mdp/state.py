@@ -38,6 +38,7 @@ class StateDefinition:
     session_gap_ms: int = 30 * 60 * 1000
     feedback_half_lives: tuple[float, ...] = (0, 5, 20, 100, 500)
     item_half_lives: tuple[float, ...] = (0, 2, 8, 32, 128)
+    taste_half_lives: tuple[float, ...] = (128,)
     session_half_lives: tuple[float, ...] = (0, 2, 8, 32)
     feedback_kinds: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,6 +84,7 @@ class StateDefinition:
             "session_gap_ms": self.session_gap_ms,
             "feedback_half_lives": list(self.feedback_half_lives),
             "item_half_lives": list(self.item_half_lives),
+            "taste_half_lives": list(self.taste_half_lives),
             "session_half_lives": list(self.session_half_lives),
             "feedback_kinds": dict(self.feedback_kinds),
         }
@@ -97,6 +99,7 @@ class StateDefinition:
             session_gap_ms=value["session_gap_ms"],
             feedback_half_lives=tuple(value["feedback_half_lives"]),
             item_half_lives=tuple(value["item_half_lives"]),
+            taste_half_lives=tuple(value.get("taste_half_lives", ())),  # policies of before have none
             session_half_lives=tuple(value["session_half_lives"]),
             feedback_kinds=value.get("feedback_kinds", {}),
         )
@@ -104,10 +107,12 @@ class StateDefinition:
     @cached_property
     def _columns(self) -> dict[str, list[str]]:
         profile = [f"{name}={c}" for name, known in self.user_features.items() for c in (*known, "(unknown)")]
+        axes = range(self.action_dim)
         return {
             "profile": profile,
             "feedback": [f"{name}@{h:g}" for h in self.feedback_half_lives for name in self.feedback],
-            "items": [f"{k}@{h:g}" for h in self.item_half_lives for k in range(self.action_dim)],
+            "items": [f"{k}@{h:g}" for h in self.item_half_lives for k in axes],
+            "tastes": [f"{name}*{k}@{h:g}" for h in self.taste_half_lives for name in self.feedback for k in axes],
             "sessions": [f"{name}@{h:g}" for h in self.session_half_lives for name in _SESSION_VALUES],
             "time": list(_TIME),
             "recency": list(_RECENCY),

@@ -12,6 +12,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.columns import (
     RequestMeans,
     SessionMeans,
+    TasteMeans,
+    answers,
     count_columns,
     recency_columns,
     scaled_feedback,
@@ -45,12 +47,14 @@ class StateTracker:
         self, definition: StateDefinition, normaliser: Normaliser, items: ItemTable, user_features: UserFeatures
     ) -> None:
         self._definition, self._normaliser, self._items = definition, normaliser, items
-        self._requests_mean, self._sessions_mean = RequestMeans(definition), SessionMeans(definition)
+        self._requests_mean, self._tastes_mean = RequestMeans(definition), TasteMeans(definition)
+        self._sessions_mean = SessionMeans(definition)
         profile = definition.one_hot(user_features)
         n = len(profile)
         self._raw = np.zeros((n, definition.width), dtype=np.float32)
         self._raw[:, definition.groups["profile"]] = profile
         self._sums, self._weights = np.zeros((2, n, len(self._requests_mean.decay)))
+        self._taste_sums, self._taste_weights = np.zeros((2, n, len(self._tastes_mean.decay)))
         self._session_sums, self._session_weights = np.zeros((2, n, len(self._sessions_mean.decay)))
         self._requests, self._depth, self._sessions = np.zeros((3, n), dtype=np.int64)  # _depth: of the open session
         self._first, self._last, self._exit, self._last_exit = np.zeros((4, n), dtype=np.int64)
@@ -66,8 +70,9 @@ class StateTracker:
         now = np.asarray(timestamps, dtype=np.int64)
         coming = self._coming(slice(None), now, session_ids)
         raw, groups = self._raw, self._definition.groups
-        raw[:, self._requests_mean.columns] = self._sums / np.maximum(self._weights, 1.0)
-        raw[:, self._sessions_mean.columns] = coming.sums / np.maximum(coming.weights, 1.0)
+        raw[:, self._requests_mean.columns] = _means(self._sums, self._weights)
+        raw[:, self._tastes_mean.columns] = _means(self._taste_sums, self._taste_weights)
+        raw[:, self._sessions_mean.columns] = _means(coming.sums, coming.weights)
         started = self._requests > 0
         since_exit = np.where(coming.sessions > 0, now - coming.last_exit, 0)
         since_request = np.where(started, now - self._last, 0)
@@ -100,12 +105,17 @@ class StateTracker:
                 raise UserError(f"feedback '{name}' is missing; found {', '.join(feedback) or 'none'}")
         given = [np.asarray(feedback[name], dtype=np.float32)[users, None] for name in self._definition.feedback]
         embeddings = self._items.embeddings[self._items.rows(np.asarray(item_ids)[users])]
-        if given:
-            given = [scaled_feedback(np.concatenate(given, axis=1), self._definition)]
-        values = np.concatenate([*given, embeddings], axis=1)
+        none = embeddings[:, :0]  # so that there is something to join where a log has no feedback
+        scaled = scaled_feedback(np.concatenate([none, *given], axis=1), self._definition)
 
         coming = self._coming(users, now, session_ids)
+        tastes = self._tastes_mean
+        rates = _means(self._sums[users, tastes.rates], self._weights[users, tastes.rates])
+        drawn = answers(scaled, rates, embeddings).take(tastes.source, axis=1)
+        self._taste_sums[users] = self._taste_sums[users] * tastes.decay + drawn
+        self._taste_weights[users] = self._taste_weights[users] * tastes.decay + 1.0
         decay, source = self._requests_mean.decay, self._requests_mean.source
+        values = np.concatenate([scaled, embeddings], axis=1)
         self._sums[users] = self._sums[users] * decay + values.take(source, axis=1)
         self._weights[users] = self._weights[users] * decay + 1.0
         self._session_sums[users], self._session_weights[users] = coming.sums, coming.weights
@@ -140,3 +150,8 @@ class StateTracker:
             sums=np.where(closes[:, None], sums * decay + value, sums),
             weights=np.where(closes[:, None], weights * decay + 1.0, weights),
         )
+
+
+def _means(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Running means; 0 where nothing was taken in yet."""
+    return sums / np.maximum(weights, 1.0)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtr
 
-# With six feedback columns these make the state 245 wide: 66 + 5 * 6 + 137 categories + 12 unknowns.
+# With six feedback columns these make the state 245 wide: 66 + 13 * 6 + 89 categories + 12 unknowns.
 CATEGORIES: dict[str, tuple[str, ...]] = {
     "age": ("under 18", "18-24", "25-34", "35-44", "45-54", "55-64", "65 and over"),
     "gender": ("female", "male", "other"),
-    "region": tuple(f"region {k:02d}" for k in range(1, 32)),
+    "region": tuple(f"region {k:02d}" for k in range(1, 13)),
     "city_tier": tuple(f"tier {k}" for k in range(1, 6)),
-    "brand": tuple(f"brand {k:02d}" for k in range(1, 21)),
+    "brand": tuple(f"brand {k:02d}" for k in range(1, 11)),
     "system": ("android", "ios"),
-    "language": tuple(f"language {k:02d}" for k in range(1, 13)),
+    "language": tuple(f"language {k:02d}" for k in range(1, 7)),
     "interest": tuple(f"interest {k:02d}" for k in range(1, 25)),
-    "channel": tuple(f"channel {k:02d}" for k in range(1, 12)),
+    "channel": tuple(f"channel {k:02d}" for k in range(1, 7)),
     "activity": ("rare", "weekly", "some days", "most days", "daily"),
-    "persona": tuple(f"persona {k}" for k in range(1, 9)),
-    "plan": tuple(f"plan {k}" for k in range(1, 10)),
+    "persona": tuple(f"persona {k}" for k in range(1, 5)),
+    "plan": tuple(f"plan {k}" for k in range(1, 6)),
 }
 UNKNOWN_SHARE = 0.02  # of the values are missing
 

@@ -26,6 +26,7 @@ STATE = StateDefinition(
     action_dim=ACTIONS,
     feedback_half_lives=(0,),
     item_half_lives=(0,),
+    taste_half_lives=(),
     session_half_lives=(0,),
 )
 TEACHERS = ("any_users_sum", "within_user_sum", "any_users_mean", "within_user_mean")

@@ -109,6 +109,13 @@ def plain_state(rows, user, i):
         state += [plain_mean(clicks, h), plain_mean([np.log(1 + seconds) for seconds in watched], h)]
     for h in DEFINITION.item_half_lives:
         state += [plain_mean([float(rows.embeddings[r, k]) for r in past], h) for k in range(3)]
+    for h in DEFINITION.taste_half_lives:
+        for values in (clicks, [np.log(1 + seconds) for seconds in watched]):
+            # What each request drew beyond what those before it had drawn, times what was shown.
+            beyond = [value - plain_mean(values[:r], 500) for r, value in enumerate(values)]
+            for k in range(3):
+                shown = [float(rows.embeddings[r, k]) for r in past]
+                state.append(plain_mean([b * s for b, s in zip(beyond, shown, strict=True)], h))
     for h in DEFINITION.session_half_lives:
         state += [plain_mean(depths, h), plain_mean(returns, h)]
 

@@ -10,18 +10,19 @@ from prefrec_ray.mdp.state import StateDefinition
 FEATURES = {"age": ("young", "old"), "city": ("A", "B", "C")}
 
 
-def test_width_is_66_and_5_a_feedback_and_the_categories():
+def test_width_is_66_and_13_a_feedback_and_the_categories():
     for feedback in (("a",), tuple("abcdef")):
         for features in ({}, FEATURES):
             definition = StateDefinition(feedback, features)
-            expected = 66 + 5 * len(feedback) + sum(len(categories) + 1 for categories in features.values())
+            expected = 66 + 13 * len(feedback) + sum(len(categories) + 1 for categories in features.values())
             assert definition.width == len(definition.names) == expected
             assert len(set(definition.names)) == expected
 
 
 def test_groups_follow_one_another_and_hold_their_names():
     definition = StateDefinition(("click", "like"), FEATURES)
-    widths = {"profile": 7, "feedback": 10, "items": 40, "sessions": 8, "time": 11, "recency": 4, "counts": 3}
+    of_requests = {"profile": 7, "feedback": 10, "items": 40, "tastes": 2 * 8}
+    widths = {**of_requests, "sessions": 8, "time": 11, "recency": 4, "counts": 3}
     assert {name: group.stop - group.start for name, group in definition.groups.items()} == widths
     assert list(definition.groups) == list(widths)
     end = 0
