@@ -1,0 +1,215 @@
+"""What policies are worth from logged moments on: `python -m benchmarks.moments EVALUATION --dataset DATASET`.
+
+Fitted Q and doubly robust answer another question than roll-outs from a user's first request: what is this and the next
+visits' mean level worth, from starts of *logged* visits on, with weights that fall by `gamma_session` a visit? In the
+simulator that has a true answer. The log is played again (the same seeds make the same users, feelings and requests) up
+to the starts of some visits of each test user; from there the policy serves, with the history that it would have seen.
+
+EVALUATION is that of `prefrec evaluate --online` in which the policies are. Its records, and one with estimator `moments`
+a policy and control more, go to --output: `python -m benchmarks.estimators` compares estimates with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.engagement.levels import MAX_LEVEL, task_levels
+from prefrec_ray.engagement.sessions import first_rows, session_table
+from prefrec_ray.evaluation.clone import fit_clone
+from prefrec_ray.evaluation.fqe import FqeSettings
+from prefrec_ray.evaluation.intervals import bootstrap_interval
+from prefrec_ray.policy import Policy
+from prefrec_ray.runtime import start_ray
+from prefrec_ray.settings import parse
+from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.simulator.rollout import History, roll_out
+from prefrec_ray.simulator.servers import ClickChaser, OneOf, PolicyServer, Server
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.world import BLOCK, LOGGING, ROLLOUT, Traits, World, generator
+
+VISITS_A_USER = 3
+REQUESTS = 250
+BEHAVIOUR = "behaviour"
+
+
+class _Watched:
+    """The logging policy, and in which mood it was before each request."""
+
+    def __init__(self, server: ClickChaser) -> None:
+        self.server = server
+        self.strength: list[np.ndarray] = []
+        self.remaining: list[np.ndarray] = []
+
+    def serve(self, time_ms: np.ndarray) -> np.ndarray:
+        self.strength.append(self.server.strength.copy())
+        self.remaining.append(self.server.remaining.copy())
+        return self.server.serve(time_ms)
+
+    def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
+        self.server.observe(time_ms, rows, feedback)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Starts of logged visits [m], those of a user side by side."""
+
+    user: np.ndarray  # numbers in the world, ascending
+    step: np.ndarray  # requests of the user before it
+    traits: Traits
+    exposure: np.ndarray  # at that moment
+    history: History  # [m, requests]: the whole log of each moment's user
+    strength: np.ndarray  # of the logging policy
+    remaining: np.ndarray
+    mean_depth: np.ndarray  # of the user in the log
+    mean_revisit_ms: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+def moments(world: World, users: np.ndarray, visits: int, seed: int) -> Iterator[Moments]:
+    """Up to `visits` starts of visits a user, a block of the world at a time; a user's last visit is left out."""
+    rng = np.random.default_rng(seed)
+    settings = world.settings
+    for block in np.unique(users // BLOCK):
+        numbers = world.block_users(int(block))
+        traits = world.traits(numbers)
+        crowd = Crowd(settings.world, traits, generator(settings.seed, LOGGING, int(block), 0))
+        server = _Watched(ClickChaser(world, traits.taste, generator(settings.seed, LOGGING, int(block), 1)))
+        history = roll_out(crowd, server, world.clickbait, int(traits.requests.max()))
+        rows, steps, depth, revisit = [], [], [], []
+        for row in np.flatnonzero(np.isin(numbers, users)):
+            logged = slice(0, traits.requests[row])
+            one = np.zeros(traits.requests[row], dtype=np.int64)
+            table = session_table(one, history.time_ms[row, logged], history.session[row, logged])
+            if len(table) > 1:
+                starts = table.first_row[:-1]
+                drawn = np.sort(rng.choice(starts, min(visits, len(starts)), replace=False))
+                rows += [row] * len(drawn)
+                steps += drawn.tolist()
+                depth += [table.depth.mean()] * len(drawn)
+                revisit += [np.nanmean(table.revisit_ms)] * len(drawn)
+        row, step = np.array(rows), np.array(steps)
+        own = traits.take(row)
+        felt = np.float64(history.satisfaction[row, np.maximum(step - 1, 0)])
+        exposure = np.where(step == 0, own.exposure, np.log(felt / (1 - felt)) / own.sensitivity)
+        yield Moments(
+            user=numbers[row],
+            step=step,
+            traits=own,
+            exposure=exposure.astype(np.float32),
+            history=History(**{name: values[row] for name, values in vars(history).items()}),
+            strength=np.array(server.strength)[step, row],
+            remaining=np.array(server.remaining)[step, row],
+            mean_depth=np.array(depth),
+            mean_revisit_ms=np.array(revisit),
+        )
+
+
+def warmed(policy: Policy, found: Moments) -> PolicyServer:
+    """The server of `policy` that has seen each moment's history up to it."""
+    server = PolicyServer(policy, found.traits.features)
+    past = found.history
+    for step in range(int(found.step.max())):
+        feedback = dict(zip(FEEDBACK, past.feedback[:, step].T, strict=True))
+        server.tracker.observe(past.time_ms[:, step], past.rows[:, step], feedback, mask=found.step > step)
+    return server
+
+
+def levels(world: World, found: Moments, server: Server, seed: int, weight: float, gamma: float) -> dict[str, np.ndarray]:
+    """By task, the mean level [m] of the visits from each moment on; visit k weighs gamma^k, the last is cut off."""
+    crowd = Crowd(world.settings.world, found.traits, generator(world.settings.seed, ROLLOUT, seed, 0))
+    start = found.history.time_ms[np.arange(len(found)), found.step]
+    crowd.exposure, crowd.time_ms = found.exposure.copy(), start.copy()
+    seen = roll_out(crowd, server, world.clickbait, REQUESTS)
+    moment = np.repeat(np.arange(len(found)), REQUESTS)
+    table = session_table(moment, seen.time_ms.ravel(), seen.session.ravel())
+    ended = ~np.isnan(table.revisit_ms)
+    of = table.user[ended]
+    depth = np.clip(np.floor(table.depth[ended] / found.mean_depth[of]), 0, MAX_LEVEL)
+    frequency = np.clip(np.floor(found.mean_revisit_ms[of] / table.revisit_ms[ended]), 0, MAX_LEVEL)
+    weights = gamma ** table.session_index[ended].astype(float)
+    total = np.bincount(of, weights, len(found))
+    return {
+        task: np.bincount(of, weights * task_levels(task, depth, frequency, weight), len(found)) / total
+        for task in ("depth", "frequency", "mixture")
+    }
+
+
+def user_values(found: Moments, value: np.ndarray) -> np.ndarray:
+    """Means over the moments of each user, of those that have a value."""
+    first = first_rows(found.user)
+    known = np.isfinite(value)
+    total, count = (np.add.reduceat(part, first) for part in (np.where(known, value, 0.0), known.astype(float)))
+    return total / count
+
+
+def servers(policies: Mapping[str, Policy], constant: np.ndarray, world: World, found: Moments) -> Iterator[tuple[str, Server]]:
+    """Every subject's server, ready to go on from `found`."""
+    behaviour = ClickChaser(world, found.traits.taste, np.random.default_rng(1))
+    behaviour.strength, behaviour.remaining = found.strength.copy(), found.remaining.copy()
+    yield BEHAVIOUR, behaviour
+    yield "random items", OneOf(np.arange(len(world.embeddings)), np.random.default_rng(2))
+    yield "constant action", OneOf(constant, np.random.default_rng(3))
+    for name, policy in policies.items():
+        yield name, warmed(policy, found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("evaluation", help="evaluation.json of `prefrec evaluate --online`")
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--output", required=True)
+    arguments = parser.parse_args()
+    evaluation = storage.read_json(arguments.evaluation)
+    dataset = PreparedDataset.open(storage.absolute(arguments.dataset))
+    world = World(parse(SimulateSettings, dataset.metadata.world, "world"))
+    online = [record for record in evaluation["records"] if record["estimator"] == "online"]
+    start_ray()
+    clone = fit_clone(dataset, seed=0)
+    policies = {r["subject"]: Policy.load(r["bundle"]) for r in online if r["role"] == "policy"}
+    policies["imitation"] = clone.policy
+    items = dataset.items()
+    constant = items.ids[items.nearest(clone.mean_action[None], 1, "nearest")[0]]
+    files = dataset.files("sessions")
+    users = np.concatenate(
+        [t.filter(np.asarray(t["split"]) == "test")["user_id"] for t in (dataset.read(f, ["user_id", "split"]) for f in files)]
+    )
+    gamma, weight = FqeSettings().gamma_session, dataset.metadata.mixture_weight
+    values: dict[str, list[dict[str, np.ndarray]]] = {}
+    for found in moments(world, np.unique(users), VISITS_A_USER, seed=0):
+        for name, server in servers(policies, constant, world, found):
+            got = levels(world, found, server, int(found.user[0]) // BLOCK, weight, gamma)
+            values.setdefault(name, []).append({task: user_values(found, level) for task, level in got.items()})
+    records: list[dict[str, Any]] = []
+    for record in online:
+        if record["subject"] in values:
+            task = record["task"]
+            mine, usual = (np.concatenate([part[task] for part in values[name]]) for name in (record["subject"], BEHAVIOUR))
+            kept = np.isfinite(mine) & np.isfinite(usual)
+            records.append({**record, "estimator": "moments", **_figures(mine[kept], usual[kept])})
+    storage.write_json(arguments.output, {**evaluation, "records": evaluation["records"] + records})
+
+
+def _figures(mine: np.ndarray, usual: np.ndarray) -> dict[str, Any]:
+    low, high = bootstrap_interval(np.stack([mine, mine - usual], axis=1), seed=0)
+    return {
+        "value": float(mine.mean()),
+        "ci_low": float(low[0]),
+        "ci_high": float(high[0]),
+        "behaviour": float(usual.mean()),
+        "gain_ci_low": float(low[1]),
+        "gain_ci_high": float(high[1]),
+        "users": len(mine),
+    }
+
+
+if __name__ == "__main__":
+    main()
