@@ -5,8 +5,8 @@ visits' mean level worth, from starts of *logged* visits on, with weights that f
 simulator that has a true answer. The log is played again (the same seeds make the same users, feelings and requests) up
 to the starts of some visits of each test user; from there the policy serves, with the history that it would have seen.
 
-EVALUATION is that of `prefrec evaluate --online` in which the policies are. Its records, and one with estimator `moments`
-a policy and control more, go to --output: `python -m benchmarks.estimators` compares estimates with them.
+EVALUATION is that of `prefrec evaluate --online` in which the policies are. Its records, and one more with estimator
+`moments` a policy and control, go to --output: `python -m benchmarks.estimators` compares estimates with them.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ def warmed(policy: Policy, found: Moments) -> PolicyServer:
     return server
 
 
-def levels(world: World, found: Moments, server: Server, seed: int, weight: float, gamma: float) -> dict[str, np.ndarray]:
+def levels(
+    world: World, found: Moments, server: Server, seed: int, weight: float, gamma: float
+) -> dict[str, np.ndarray]:
     """By task, the mean level [m] of the visits from each moment on; visit k weighs gamma^k, the last is cut off."""
     crowd = Crowd(world.settings.world, found.traits, generator(world.settings.seed, ROLLOUT, seed, 0))
     start = found.history.time_ms[np.arange(len(found)), found.step]
@@ -151,7 +153,9 @@ def user_values(found: Moments, value: np.ndarray) -> np.ndarray:
     return total / count
 
 
-def servers(policies: Mapping[str, Policy], constant: np.ndarray, world: World, found: Moments) -> Iterator[tuple[str, Server]]:
+def servers(
+    policies: Mapping[str, Policy], constant: np.ndarray, world: World, found: Moments
+) -> Iterator[tuple[str, Server]]:
     """Every subject's server, ready to go on from `found`."""
     behaviour = ClickChaser(world, found.traits.taste, np.random.default_rng(1))
     behaviour.strength, behaviour.remaining = found.strength.copy(), found.remaining.copy()
@@ -180,7 +184,10 @@ def main() -> None:
     constant = items.ids[items.nearest(clone.mean_action[None], 1, "nearest")[0]]
     files = dataset.files("sessions")
     users = np.concatenate(
-        [t.filter(np.asarray(t["split"]) == "test")["user_id"] for t in (dataset.read(f, ["user_id", "split"]) for f in files)]
+        [
+            t.filter(np.asarray(t["split"]) == "test")["user_id"]
+            for t in (dataset.read(f, ["user_id", "split"]) for f in files)
+        ]
     )
     gamma, weight = FqeSettings().gamma_session, dataset.metadata.mixture_weight
     values: dict[str, list[dict[str, np.ndarray]]] = {}
@@ -192,7 +199,9 @@ def main() -> None:
     for record in online:
         if record["subject"] in values:
             task = record["task"]
-            mine, usual = (np.concatenate([part[task] for part in values[name]]) for name in (record["subject"], BEHAVIOUR))
+            mine, usual = (
+                np.concatenate([part[task] for part in values[name]]) for name in (record["subject"], BEHAVIOUR)
+            )
             kept = np.isfinite(mine) & np.isfinite(usual)
             records.append({**record, "estimator": "moments", **_figures(mine[kept], usual[kept])})
     storage.write_json(arguments.output, {**evaluation, "records": evaluation["records"] + records})

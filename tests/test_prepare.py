@@ -224,7 +224,7 @@ def test_preferences(dataset: PreparedDataset, requests: pd.DataFrame, log: pd.D
 
 def test_metadata(dataset: PreparedDataset, folder: Path) -> None:
     assert dataset.metadata.teachers == ["any_users_sum", "within_user_mean"]
-    assert dataset.metadata.state_dim == dataset.state.width == 4 + 2 * 5 + 3 * 5 + 8 + 11 + 3
+    assert dataset.metadata.state_dim == dataset.state.width == 4 + 2 * 5 + 3 * 5 + 2 * 3 + 8 + 11 + 3
     assert dataset.state.feedback == ("click", "like")
     assert {path.name for path in (folder / "dataset").iterdir()} == {
         *("metadata.json", "dropped.json", "items.parquet", "sessions", "requests", "transitions", "preferences"),
