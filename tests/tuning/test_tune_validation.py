@@ -42,9 +42,13 @@ def policy_on(dataset: PreparedDataset, seed: int) -> Policy:
     return Policy(MlpActor([layer], -ones, ones), dataset.state, dataset.normaliser, dataset.items())
 
 
-def test_scores_are_those_of_an_evaluation(simulated: PreparedDataset) -> None:
+@pytest.fixture(scope="module")
+def judge(simulated: PreparedDataset) -> Judge:
     settings = ValidationSettings(online=True, users=8, estimators=("preference", "fqe", "ncis"))
-    judge = Judge.prepare(simulated.uri, settings, ["frequency"])
+    return Judge.prepare(simulated.uri, settings, ["frequency"])
+
+
+def test_scores_are_those_of_an_evaluation(simulated: PreparedDataset, judge: Judge) -> None:
     found = []
     for seed in (0, 1):
         policy = policy_on(simulated, seed)
@@ -83,13 +87,11 @@ def test_the_first_estimator_chooses(simulated: PreparedDataset) -> None:
     assert Judge("", ValidationSettings(), judge.clone, {}, None).metric == "validation/preference"
 
 
-def test_preferences_are_those_of_the_teachers_named(simulated: PreparedDataset) -> None:
+def test_preferences_are_those_of_the_teachers_named(simulated: PreparedDataset, judge: Judge) -> None:
     asked = ValidationSettings(estimators=("preference",))
-    first, other = (
-        Judge.prepare(simulated.uri, asked, ["frequency"], teachers).scores(policy_on(simulated, 0), "frequency")
-        for teachers in (None, ["any_users_sum"])
-    )
-    assert first != other
+    other = Judge.prepare(simulated.uri, asked, ["frequency"], ["any_users_sum"])
+    first, second = (one.scores(policy_on(simulated, 0), "frequency") for one in (judge, other))
+    assert first["validation/preference"] != second["validation/preference"]
 
 
 def test_scores_by_preference_need_preferences(simulated: PreparedDataset, tmp_path: Path) -> None:
