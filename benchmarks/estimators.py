@@ -1,11 +1,13 @@
 """How near are estimates from the log to true values? A table from an evaluation with roll-outs.
 
     prefrec evaluate POLICY... --dataset DATASET --online --estimators ncis,fqe,dr --output FILE
-    python -m benchmarks.estimators FILE
+    python -m benchmarks.moments FILE --dataset DATASET --output TRUTH
+    python -m benchmarks.estimators TRUTH
 
-Everything is a gain over behaviour, of the estimator's own and of the roll-outs: levels by roll-outs are those of fresh
-histories against the averages of the logged ones, so that behaviour's own is not the logged mean. Controls that the
-roll-outs know (imitation, constant action, random items) have true values of their own.
+Everything is a gain over behaviour, of the estimator's own and in truth. Truth is what policies are worth from logged
+moments on (benchmarks/moments.py), which is what fitted Q and doubly robust estimate; or by roll-outs from users' first
+requests, where FILE itself is given: fresh histories, in which behaviour's own level is not the logged mean. Controls
+that can be rolled out (imitation, constant action, random items) have true values of their own.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ IN_DATA = ("IL", "IQL", "TD3_BC", "BCQ", "imitation")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("evaluation", help="evaluation.json of `prefrec evaluate --online`")
+    parser.add_argument("evaluation", help="evaluation.json of `prefrec evaluate --online`, or what benchmarks.moments made of it")
     records = storage.read_json(parser.parse_args().evaluation)["records"]
     for task in dict.fromkeys(record["task"] for record in records):
         by = {
             name: {r["subject"]: r for r in records if (r["task"], r["estimator"]) == (task, name)}
-            for name in ("online", *ESTIMATORS)
+            for name in ("online", "moments", *ESTIMATORS)
         }
+        by["truth"] = by["moments"] or by["online"]
         print(f"\n### {task}\n")
         print("\n".join(gains(by)))
         print()
@@ -44,7 +47,7 @@ def gains(by: dict[str, dict[str, Record]]) -> list[str]:
     """A row a subject with a true value, best first: gains with their 95 % intervals."""
     known = [name for name in ESTIMATORS if by[name]]
     rows = [f"| | true gain | {' | '.join(known)} |", f"|---|{'---|' * (len(known) + 1)}"]
-    for subject, truth in sorted(by["online"].items(), key=lambda pair: -pair[1]["value"]):
+    for subject, truth in sorted(by["truth"].items(), key=lambda pair: -pair[1]["value"]):
         if any(subject in by[name] for name in known):
             cells = [_gain_text(by[name][subject]) if subject in by[name] else "" for name in known]
             rows.append(f"| {subject} | {_gain_text(truth)} | {' | '.join(cells)} |")
@@ -59,7 +62,7 @@ def agreement(by: dict[str, dict[str, Record]]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for name in (name for name in ESTIMATORS if by[name]):
-        lines, truth = by[name], by["online"]
+        lines, truth = by[name], by["truth"]
         policies = [subject for subject, line in lines.items() if line["role"] == "policy" and subject in truth]
         error = np.array([gain(lines[subject]) - gain(truth[subject]) for subject in policies])
         ours, theirs = ([gain(kind[subject]) for subject in policies] for kind in (lines, truth))
