@@ -29,7 +29,7 @@ IN_DATA = ("IL", "IQL", "TD3_BC", "BCQ", "imitation")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("evaluation", help="evaluation.json of `prefrec evaluate --online`, or what benchmarks.moments made of it")
+    parser.add_argument("evaluation", help="what benchmarks.moments made of an evaluation.json, or that file")
     records = storage.read_json(parser.parse_args().evaluation)["records"]
     for task in dict.fromkeys(record["task"] for record in records):
         by = {
