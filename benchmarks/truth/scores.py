@@ -80,9 +80,10 @@ def mean(found: list[Cell], name: str = "score") -> str:
 def less(found: list[Cell], method: str) -> str:
     """PrefRec's score less that of `method` under the same reward: the mean, and its 95 % interval over seeds (t).
 
-    A seed's number is its mean over worlds and tasks, of both methods.
+    A seed's number is its mean over tasks and the worlds in which both were trained, of both methods.
     """
-    robust = pick(found, recipe="robust")
+    worlds = {cell["world"] for cell in found if cell["method"] == method}
+    robust = [cell for cell in pick(found, recipe="robust") if cell["world"] in worlds]
     seeds = sorted({cell["seed"] for cell in pick(robust, method=method)})
     if method == "PrefRec" or len(seeds) < 2:
         return ""

@@ -72,6 +72,9 @@ def test_cells_won_and_means_over_seeds(output: Path) -> None:
     # Differences .28 and -.09 of the two seeds: t of one degree of freedom is 12.7.
     assert less(found, "IL") == "+0.09 [-2.29, +2.48]"
     assert less(found, "PrefRec") == ""
+    # A world without IL says nothing of PrefRec against it.
+    alone = [{**cell, "world": "alone", "score": 9.0} for cell in pick(found, method="PrefRec", world="easy")]
+    assert less(found + alone, "IL") == less(found, "IL")
 
 
 def test_an_interrupted_sweep_has_not_ended(tmp_path: Path) -> None:
