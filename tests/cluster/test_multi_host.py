@@ -34,6 +34,7 @@ SECTIONS: dict[str, Any] = {
         "search": {"num_learners": {"grid": [1, 0], "methods": ["PrefRec"]}},
         "base": {**NETWORKS, "num_epochs": 4, "updates_per_iteration": 10},
         "checkpoint_every": 2,
+        "validation": {"estimators": ["ncis"]},  # the quickest: a sweep is there to be disturbed
     },
 }
 #: How Ray names the processes of a trial, and of a learner of its own.
