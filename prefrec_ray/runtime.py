@@ -7,11 +7,14 @@ import os
 import warnings
 from collections import Counter
 
+from prefrec_ray.errors import UserError
+
 
 def start_ray(num_cpus: int | None = None) -> None:
     """Joins the cluster of `RAY_ADDRESS`, or starts Ray on this machine; does nothing where Ray already runs.
 
-    Ray's own progress bars and its informational log are turned off: the commands show their own.
+    Ray's own progress bars and its informational log are turned off: the commands show their own. Raises `UserError`
+    where a busy machine does not start it in the half minute that Ray gives itself.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
@@ -28,12 +31,26 @@ def start_ray(num_cpus: int | None = None) -> None:
         if address:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         else:
-            ray.init(num_cpus=num_cpus, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+            _start(num_cpus)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     # Else a UserError of a task reaches the driver as a text in another exception.
     context.raise_original_map_exception = True
+
+
+def _start(num_cpus: int | None) -> None:
+    import ray
+
+    try:
+        ray.init(num_cpus=num_cpus, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:  # Ray has no class of its own for it
+        if "timed out during startup" not in str(error):
+            raise
+        raise UserError(
+            "Ray did not start within 30 s: this machine is busy or short of memory; try again when it is not, or start"
+            " Ray before (`ray start --head`) and set RAY_ADDRESS=auto"
+        ) from error
 
 
 def capacity() -> dict[str, float]:

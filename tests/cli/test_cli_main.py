@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,20 @@ def test_a_user_error_inside_other_errors_is_found(
 def test_ctrl_c_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert fail(monkeypatch, KeyboardInterrupt()) == 130
     assert capsys.readouterr().err.strip().splitlines() == ["prefrec: interrupted"]
+
+
+def test_ray_that_does_not_start_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def too_late(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr("ray.init", too_late)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    assert run(["quickstart", "--output", str(tmp_path / "quickstart")]) == 2
+    err = capsys.readouterr().err
+    assert "Ray did not start within 30 s: this machine is busy" in err
+    assert "Traceback" not in err
 
 
 def test_a_bug_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
