@@ -99,6 +99,19 @@ def test_order_of_users_does_not_matter():
         np.testing.assert_array_equal(again[shuffled.starts[place] : shuffled.starts[place] + lengths[u]], mine)
 
 
+def test_a_state_of_before_has_no_tastes():
+    written = DEFINITION.to_dict()
+    del written["taste_half_lives"]
+    before = StateDefinition.from_dict(written)
+    rng = np.random.default_rng(0)
+    values = {"feedback": rng.random((9, 2), np.float32), "embeddings": rng.random((9, 3), np.float32)}
+    rows = HistoryRows(np.array([0]), np.arange(9) * 1000, np.zeros(9, np.int64), profile=np.ones((1, 7)), **values)
+    tastes = DEFINITION.groups["tastes"]
+    assert tastes.stop - tastes.start == 2 * 3
+    kept = np.delete(raw_states(DEFINITION, rows), tastes, axis=1)
+    np.testing.assert_array_equal(raw_states(before, rows), kept)
+
+
 def test_no_rows():
     empty = np.zeros(0, dtype=np.int64)
     rows = HistoryRows(empty, empty, empty, np.zeros((0, 2)), np.zeros((0, 3)), np.zeros((0, 7)))
