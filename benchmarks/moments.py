@@ -20,23 +20,23 @@ import numpy as np
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement.levels import MAX_LEVEL, task_levels
-from prefrec_ray.engagement.sessions import first_rows, session_table
+from prefrec_ray.engagement.sessions import session_table
 from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.fqe import FqeSettings
 from prefrec_ray.evaluation.intervals import bootstrap_interval
+from prefrec_ray.evaluation.subjects import BEHAVIOUR, CONSTANT, IMITATION, RANDOM_ITEMS
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.settings import parse
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.simulator.online import world_settings
+from prefrec_ray.simulator.outcome import levels_against, user_means
 from prefrec_ray.simulator.rollout import History, roll_out
 from prefrec_ray.simulator.servers import ClickChaser, OneOf, PolicyServer, Server
-from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import BLOCK, LOGGING, ROLLOUT, Traits, World, generator
+from prefrec_ray.simulator.world import BLOCK, ROLLOUT, Traits, World, generator
+from prefrec_ray.simulator.write import before_the_log
 
 VISITS_A_USER = 3
 REQUESTS = 250
-BEHAVIOUR = "behaviour"
 
 
 class _Watched:
@@ -77,12 +77,10 @@ class Moments:
 def moments(world: World, users: np.ndarray, visits: int, seed: int) -> Iterator[Moments]:
     """Up to `visits` starts of visits a user, a block of the world at a time; a user's last visit is left out."""
     rng = np.random.default_rng(seed)
-    settings = world.settings
     for block in np.unique(users // BLOCK):
         numbers = world.block_users(int(block))
-        traits = world.traits(numbers)
-        crowd = Crowd(settings.world, traits, generator(settings.seed, LOGGING, int(block), 0))
-        server = _Watched(ClickChaser(world, traits.taste, generator(settings.seed, LOGGING, int(block), 1)))
+        crowd, chaser = before_the_log(world, int(block))
+        traits, server = crowd.traits, _Watched(chaser)
         history = roll_out(crowd, server, world.clickbait, int(traits.requests.max()))
         rows, steps, depth, revisit = [], [], [], []
         for row in np.flatnonzero(np.isin(numbers, users)):
@@ -135,22 +133,18 @@ def levels(
     table = session_table(moment, seen.time_ms.ravel(), seen.session.ravel())
     ended = ~np.isnan(table.revisit_ms)
     of = table.user[ended]
-    depth = np.clip(np.floor(table.depth[ended] / found.mean_depth[of]), 0, MAX_LEVEL)
-    frequency = np.clip(np.floor(found.mean_revisit_ms[of] / table.revisit_ms[ended]), 0, MAX_LEVEL)
     weights = gamma ** table.session_index[ended].astype(float)
     total = np.bincount(of, weights, len(found))
     return {
-        task: np.bincount(of, weights * task_levels(task, depth, frequency, weight), len(found)) / total
-        for task in ("depth", "frequency", "mixture")
+        task: np.bincount(of, weights * level[ended], len(found)) / total
+        for task, level in levels_against(table, found.mean_depth, found.mean_revisit_ms, weight).items()
     }
 
 
 def user_values(found: Moments, value: np.ndarray) -> np.ndarray:
     """Means over the moments of each user, of those that have a value."""
-    first = first_rows(found.user)
-    known = np.isfinite(value)
-    total, count = (np.add.reduceat(part, first) for part in (np.where(known, value, 0.0), known.astype(float)))
-    return total / count
+    users, row = np.unique(found.user, return_inverse=True)
+    return user_means(row, value, len(users))
 
 
 def servers(
@@ -160,8 +154,8 @@ def servers(
     behaviour = ClickChaser(world, found.traits.taste, np.random.default_rng(1))
     behaviour.strength, behaviour.remaining = found.strength.copy(), found.remaining.copy()
     yield BEHAVIOUR, behaviour
-    yield "random items", OneOf(np.arange(len(world.embeddings)), np.random.default_rng(2))
-    yield "constant action", OneOf(constant, np.random.default_rng(3))
+    yield RANDOM_ITEMS, OneOf(np.arange(len(world.embeddings)), np.random.default_rng(2))
+    yield CONSTANT, OneOf(constant, np.random.default_rng(3))
     for name, policy in policies.items():
         yield name, warmed(policy, found)
 
@@ -174,24 +168,19 @@ def main() -> None:
     arguments = parser.parse_args()
     evaluation = storage.read_json(arguments.evaluation)
     dataset = PreparedDataset.open(storage.absolute(arguments.dataset))
-    world = World(parse(SimulateSettings, dataset.metadata.world, "world"))
+    world = World(world_settings(dataset))
     online = [record for record in evaluation["records"] if record["estimator"] == "online"]
     start_ray()
     clone = fit_clone(dataset, seed=0)
     policies = {r["subject"]: Policy.load(r["bundle"]) for r in online if r["role"] == "policy"}
-    policies["imitation"] = clone.policy
+    policies[IMITATION] = clone.policy
     items = dataset.items()
     constant = items.ids[items.nearest(clone.mean_action[None], 1, "nearest")[0]]
-    files = dataset.files("sessions")
-    users = np.concatenate(
-        [
-            t.filter(np.asarray(t["split"]) == "test")["user_id"]
-            for t in (dataset.read(f, ["user_id", "split"]) for f in files)
-        ]
-    )
+    files = dataset.files("requests", "test")
+    users = np.unique(np.concatenate([dataset.read(file, ["user_id"])["user_id"] for file in files]))
     gamma, weight = FqeSettings().gamma_session, dataset.metadata.mixture_weight
     values: dict[str, list[dict[str, np.ndarray]]] = {}
-    for found in moments(world, np.unique(users), VISITS_A_USER, seed=0):
+    for found in moments(world, users, VISITS_A_USER, seed=0):
         for name, server in servers(policies, constant, world, found):
             got = levels(world, found, server, int(found.user[0]) // BLOCK, weight, gamma)
             values.setdefault(name, []).append({task: user_values(found, level) for task, level in got.items()})

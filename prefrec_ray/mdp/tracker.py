@@ -111,13 +111,9 @@ class StateTracker:
         coming = self._coming(users, now, session_ids)
         tastes = self._tastes_mean
         rates = _means(self._sums[users, tastes.rates], self._weights[users, tastes.rates])
-        drawn = answers(scaled, rates, embeddings).take(tastes.source, axis=1)
-        self._taste_sums[users] = self._taste_sums[users] * tastes.decay + drawn
-        self._taste_weights[users] = self._taste_weights[users] * tastes.decay + 1.0
-        decay, source = self._requests_mean.decay, self._requests_mean.source
+        _take_in(self._taste_sums, self._taste_weights, users, tastes, answers(scaled, rates, embeddings))
         values = np.concatenate([scaled, embeddings], axis=1)
-        self._sums[users] = self._sums[users] * decay + values.take(source, axis=1)
-        self._weights[users] = self._weights[users] * decay + 1.0
+        _take_in(self._sums, self._weights, users, self._requests_mean, values)
         self._session_sums[users], self._session_weights[users] = coming.sums, coming.weights
         self._sessions[users], self._last_exit[users] = coming.sessions, coming.last_exit
         self._depth[users] = coming.position + 1
@@ -150,6 +146,14 @@ class StateTracker:
             sums=np.where(closes[:, None], sums * decay + value, sums),
             weights=np.where(closes[:, None], weights * decay + 1.0, weights),
         )
+
+
+def _take_in(
+    sums: np.ndarray, weights: np.ndarray, users: Any, layout: RequestMeans | TasteMeans, values: np.ndarray
+) -> None:
+    """Adds one request's `values` [m, C] to the running means of the `users`."""
+    sums[users] = sums[users] * layout.decay + values.take(layout.source, axis=1)
+    weights[users] = weights[users] * layout.decay + 1.0
 
 
 def _means(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:

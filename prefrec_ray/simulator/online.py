@@ -81,7 +81,7 @@ def evaluate_online(
 
     Raises `UserError`: a data set whose logs no simulator made, a split without users, a subject's name taken twice.
     """
-    settings = _world_settings(dataset)
+    settings = world_settings(dataset)
     chosen = _choose_users(dataset, settings, split, users, seed)
     subjects = _subjects(dataset, policies, controls or {})
     runtime.start_ray()
@@ -115,7 +115,7 @@ def true_level(
 
     Users have a level here even where behaviour has left them without one. NaN where nobody has a level.
     """
-    settings = _world_settings(dataset)
+    settings = world_settings(dataset)
     chosen = _choose_users(dataset, settings, split, users, seed)
     parts = np.array_split(np.arange(len(chosen.numbers)), -(-len(chosen.numbers) // USERS_A_TASK))
     weight = dataset.metadata.mixture_weight
@@ -126,7 +126,8 @@ def true_level(
     return _finite_mean(np.concatenate(found)) or float("nan")
 
 
-def _world_settings(dataset: PreparedDataset) -> SimulateSettings:
+def world_settings(dataset: PreparedDataset) -> SimulateSettings:
+    """The world that a data set's logs come from. Raises `UserError` where that is none."""
     world = dataset.metadata.world
     if world is None:
         raise UserError(f"{dataset.uri}: not made from logs of the simulator; roll-outs need a world")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefrec_ray.engagement.levels import MAX_LEVEL, TASKS, task_levels
-from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.engagement.sessions import SessionTable, session_table
 from prefrec_ray.simulator.rollout import History
 
 HOUR_MS = 3_600_000.0
@@ -33,21 +33,30 @@ def outcome(history: History, mean_depth: np.ndarray, mean_revisit_ms: np.ndarra
     users, requests = history.time_ms.shape
     user = np.repeat(np.arange(users), requests)
     table = session_table(user, history.time_ms.ravel(), history.session.ravel())
-    depth_level = np.clip(np.floor(table.depth / mean_depth[table.user]), 0, MAX_LEVEL)
-    # A session without a next one (NaN) has no level, nor has any where the log knows no mean.
-    frequency_level = np.clip(np.floor(mean_revisit_ms[table.user] / table.revisit_ms), 0, MAX_LEVEL)
-    levels = {task: task_levels(task, depth_level, frequency_level, weight) for task in TASKS}
+    levels = levels_against(table, mean_depth, mean_revisit_ms, weight)
     return Outcome(
-        levels={task: _user_means(table.user, level, users) for task, level in levels.items()},
+        levels={task: user_means(table.user, level, users) for task, level in levels.items()},
         sessions={task: np.bincount(table.user[~np.isnan(level)], minlength=users) for task, level in levels.items()},
-        depth=_user_means(table.user, table.depth, users),
-        revisit_hours=_user_means(table.user, table.revisit_ms / HOUR_MS, users),
+        depth=user_means(table.user, table.depth, users),
+        revisit_hours=user_means(table.user, table.revisit_ms / HOUR_MS, users),
         satisfaction=history.satisfaction.mean(axis=1, dtype=np.float64),
     )
 
 
-def _user_means(user: np.ndarray, values: np.ndarray, users: int) -> np.ndarray:
-    """Means [users] of the values that are not NaN."""
+def levels_against(
+    table: SessionTable, mean_depth: np.ndarray, mean_revisit_ms: np.ndarray, weight: float
+) -> dict[str, np.ndarray]:
+    """By task the level [M] of each session; `table.user` (int64) is the row of the user's logged averages [n].
+
+    NaN for frequency and mixture: a session without a next one has no level, nor has any where the log knows no mean.
+    """
+    depth = np.clip(np.floor(table.depth / mean_depth[table.user]), 0, MAX_LEVEL)
+    frequency = np.clip(np.floor(mean_revisit_ms[table.user] / table.revisit_ms), 0, MAX_LEVEL)
+    return {task: task_levels(task, depth, frequency, weight) for task in TASKS}
+
+
+def user_means(user: np.ndarray, values: np.ndarray, users: int) -> np.ndarray:
+    """Means [users] of the values that are not NaN; NaN where a user has none. `user` counts from 0."""
     known = ~np.isnan(values)
     total, count = np.bincount(user[known], values[known], users), np.bincount(user[known], minlength=users)
     return np.divide(total, count, out=np.full(users, np.nan), where=count > 0)

@@ -65,9 +65,8 @@ def log_block(world: World, block: int) -> pa.Table:
     """The interactions of one block of users, by user and in time order."""
     settings = world.settings
     users = world.block_users(block)
-    traits = world.traits(users)
-    crowd = Crowd(settings.world, traits, generator(settings.seed, LOGGING, block, 0))
-    server = ClickChaser(world, traits.taste, generator(settings.seed, LOGGING, block, 1))
+    crowd, server = before_the_log(world, block)
+    traits = crowd.traits
     history = roll_out(crowd, server, world.clickbait, int(traits.requests.max()))
     # Everybody is simulated as long as the longest; what is beyond a user's own number of requests is dropped.
     kept = np.arange(history.rows.shape[1]) < traits.requests[:, None]
@@ -80,6 +79,14 @@ def log_block(world: World, block: int) -> pa.Table:
     if settings.truth:
         columns["satisfaction"] = history.satisfaction[kept]
     return pa.table(columns)
+
+
+def before_the_log(world: World, block: int) -> tuple[Crowd, ClickChaser]:
+    """The users of a block and the logging policy before their first requests: rolled out, they make the log."""
+    settings = world.settings
+    traits = world.traits(world.block_users(block))
+    crowd = Crowd(settings.world, traits, generator(settings.seed, LOGGING, block, 0))
+    return crowd, ClickChaser(world, traits.taste, generator(settings.seed, LOGGING, block, 1))
 
 
 @ray.remote(num_cpus=1)
