@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-#: The options of each, beside the data set (the log folder for `sessions`).
+#: The options of each, beside the data set (a log folder for `sessions`).
 SECTIONS: dict[str, list[str]] = {
-    "training": ["--updates", "5"],
+    "training": ["--updates", "10"],
     "data_path": ["--updates", "30"],
     "reward": ["--updates", "3"],
     "learners": ["--updates", "5"],
@@ -41,7 +41,7 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "benchmarks.simulated", str(arguments.output)], check=True)
     failed = []
     for section in arguments.sections or SECTIONS:
-        data = arguments.output / ("logs" if section == "sessions" else "dataset")
+        data = arguments.output / ("large_logs" if section == "sessions" else "dataset")
         command = [sys.executable, "-m", f"benchmarks.{section}", str(data), *SECTIONS[section]]
         command += ["--json", str(arguments.output / f"{section}.json")]
         if section == "peers" and arguments.d3rlpy:

@@ -5,15 +5,15 @@ The product's mini-batches of preferences, as a learner takes them, against bare
 
 from __future__ import annotations
 
-from benchmarks.bare_loop import Networks, plain_reward, tuned_reward
+from benchmarks.apart import bare
 from benchmarks.interleaved import Comparison, Contender, interleave, options, report
-from benchmarks.training import add_sizes, given_sizes, load_arrays, prefrec_config, repeated
+from benchmarks.training import add_sizes, given_sizes, prefrec_config
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm, on_each_learner
 from prefrec_ray.algorithms.data import load_data
 from prefrec_ray.algorithms.schedule import Position
 from prefrec_ray.runtime import start_ray
 
-PAIRS = (("product", "tuned bare loop"), ("product", "plain bare loop"))
+PAIRS = (("product", "tuned bare reward"), ("product", "plain bare reward"))
 
 
 def pretraining(algorithm: OfflineAlgorithm, updates: int) -> Contender:
@@ -37,13 +37,11 @@ def main() -> None:
     start_ray()
     uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
     config = prefrec_config(uri, updates, sizes)
-    config.offline_data(loaded_data=load_data(config))
-    arrays = load_arrays(uri, config.loaded_data.value)
-    net = Networks(arrays, sizes, twin=False)
+    loaded = load_data(config)
+    config.offline_data(loaded_data=loaded)
     contenders = {
         "product": pretraining(config.build_algo(), updates),
-        "tuned bare loop": repeated(tuned_reward(net, arrays, sizes, seed=0), updates),
-        "plain bare loop": repeated(plain_reward(net, arrays, sizes, seed=0), updates),
+        **{name: bare(name, uri, loaded, sizes, updates) for _, name in PAIRS},
     }
     rates = interleave(contenders, updates * sizes.pairs, arguments.repetitions)
     report([Comparison("pre-training of the reward", "pairs/s", rates, PAIRS)], arguments)

@@ -66,7 +66,7 @@ def check_equal(ours: str, theirs: str) -> None:
 
 def main() -> None:
     """Prints requests a second."""
-    parser = options(__doc__, repetitions=3)
+    parser = options(__doc__)
     arguments = parser.parse_args()
     start_ray()
     logs = arguments.dataset

@@ -1,8 +1,9 @@
 """Training end to end against bare loops on the same arrays: `python -m benchmarks.training DATASET [--json FILE]`.
 
 The product is one iteration of `PrefRec` (or `IQL`) as `prefrec train` runs it, its diagnostics and metrics included,
-from transitions in the object store; the bare loops (benchmarks/bare_loop.py) have all arrays in their own memory. The
-sizes are the paper's (Table 1): 3 x 256, 4,096 transitions, 256 pairs of 2 x 100 requests, one reward update a step.
+from transitions in the object store; the bare loops (benchmarks/bare_loop.py) have all arrays in the memory of
+processes of their own. "PrefRec, bf16" is the same with `precision: bf16`, which no bare loop has. The sizes are the
+paper's (Table 1): 3 x 256, 4,096 transitions, 256 pairs of 2 x 100 requests, one reward update a step.
 The share of the matrix rate counts the operations that a step needs (benchmarks/operations.py) against the best float32
 matrix product of the same repetition.
 """
@@ -16,7 +17,8 @@ from typing import Any
 
 import ray
 
-from benchmarks.bare_loop import Arrays, Sizes, plain_iql, plain_prefrec, tuned_prefrec
+from benchmarks.apart import bare
+from benchmarks.bare_loop import Arrays, Sizes
 from benchmarks.interleaved import Comparison, Contender, interleave, options, report
 from benchmarks.machine import matrix_rate
 from benchmarks.operations import prefrec_operations
@@ -28,7 +30,12 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray
 
 #: What is divided by what.
-PAIRS = (("PrefRec", "tuned bare PrefRec"), ("PrefRec", "plain bare PrefRec"), ("IQL", "plain bare IQL"))
+PAIRS = (
+    ("PrefRec", "tuned bare PrefRec"),
+    ("PrefRec", "plain bare PrefRec"),
+    ("PrefRec, bf16", "plain bare PrefRec"),
+    ("IQL", "plain bare IQL"),
+)
 _RATE = "float32 matrix product"
 
 
@@ -99,25 +106,25 @@ def main() -> None:
     arguments = parser.parse_args()
     start_ray()
     uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
-    config = prefrec_config(uri, updates, sizes)
+    config, half = (prefrec_config(uri, updates, sizes).training(precision=kind) for kind in ("float32", "bf16"))
     loaded = load_data(config)
-    arrays = load_arrays(uri, loaded)
     products: list[float] = []
     rates = interleave(
         {
             "PrefRec": config.offline_data(loaded_data=loaded).build_algo().train,
-            "tuned bare PrefRec": repeated(tuned_prefrec(arrays, sizes, seed=0), updates),
+            "PrefRec, bf16": half.offline_data(loaded_data=load_data(half, loaded)).build_algo().train,
+            "tuned bare PrefRec": bare("tuned bare PrefRec", uri, loaded, sizes, updates),
             _RATE: lambda: products.append(matrix_rate()),
-            "plain bare PrefRec": repeated(plain_prefrec(arrays, sizes, seed=0), updates),
+            "plain bare PrefRec": bare("plain bare PrefRec", uri, loaded, sizes, updates),
             "IQL": iql_config(uri, updates, sizes).offline_data(loaded_data=loaded).build_algo().train,
-            "plain bare IQL": repeated(plain_iql(arrays, sizes, seed=0), updates),
+            "plain bare IQL": bare("plain bare IQL", uri, loaded, sizes, updates),
         },
         updates * sizes.transitions,
         arguments.repetitions,
     )
     del rates[_RATE]
     metadata = PreparedDataset.open(uri).metadata
-    length = arrays.preferences.length
+    length = ray.get(loaded.preferences).length
     step = prefrec_operations(metadata.state_dim, metadata.action_dim, sizes, length)
     shares = {
         name: statistics.median(

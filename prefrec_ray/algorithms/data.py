@@ -76,7 +76,7 @@ def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedDa
     if not config.uses_preferences:
         return LoadedData(same.shards, same.sizes, same.probe)
     columns = config.reward_columns(dataset.state)
-    preferences = load_buffer(dataset.uri, config.task, "train", config.teacher_names, columns)
+    preferences = load_buffer(dataset.uri, config.task, "train", config.teacher_names, columns, config.precision)
     pairs = len(ray.get(preferences))  # before anything else is begun: what fails here is told once
     measure = held_out_teachers(dataset, config.teacher_names)
     held_out = load_buffer(dataset.uri, config.task, "validation", measure, columns) if measure else None

@@ -21,6 +21,7 @@ from prefrec_ray.algorithms.module import OfflineModule
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.pretraining import RewardState
 from prefrec_ray.algorithms.shards import Shelf
+from prefrec_ray.memory import keep_freed_memory
 
 #: Pairs in one forward pass of the reward update: larger chunks fall out of the processor's cache.
 PAIRS_PER_CHUNK = 16
@@ -80,6 +81,7 @@ class OfflineLearner(TorchLearner):
     def build(self) -> None:
         """As RLlib's, with a place for the shards that are at hand."""
         super().build()
+        keep_freed_memory()
         self._shelf = Shelf()
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:
@@ -198,7 +200,7 @@ class OfflineLearner(TorchLearner):
         steps = np.arange(buffer.length)
         returns = []
         for first in buffer.first[pairs].T:
-            rows = torch.from_numpy(buffer.inputs[first[:, None] + steps]).to(self.device)
+            rows = buffer.rows(first[:, None] + steps).to(self.device)
             returns.append(self.net.reward(rows).sum(-1))
         return preference_logit(*returns)
 

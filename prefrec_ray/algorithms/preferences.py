@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
+import torch
+from torch import Tensor
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset, tensor
@@ -21,7 +23,8 @@ from prefrec_ray.preferences.segments import PAIRINGS
 class PreferenceBuffer:
     """Pairs of segments over shared rows.
 
-    inputs [M, D] float32: what the reward model sees of a request (state and action, or columns of the next state);
+    inputs [M, D]: what the reward model sees of a request (state and action, or columns of the next state), float32, or
+    the bits of bfloat16 as int16 (NumPy has no such type), as `rows` makes tensors of them;
     first [P, 2] int64: row of the first request of either segment; label [P] float32: P(second preferred);
     within [P] bool: both segments are of one user; teacher [P]: who says so; length: requests in a segment.
     """
@@ -35,6 +38,16 @@ class PreferenceBuffer:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def rows(self, index: np.ndarray) -> Tensor:
+        """The inputs at `index` [...]: [..., D], float32 or bfloat16."""
+        found = torch.from_numpy(self.inputs[index])
+        return found.view(torch.bfloat16) if found.dtype == torch.int16 else found
+
+
+def as_bfloat16(inputs: np.ndarray) -> np.ndarray:
+    """The bits, int16, of float32 numbers rounded as autocast rounds them."""
+    return torch.from_numpy(inputs).bfloat16().view(torch.int16).numpy()
 
 
 def held_out_teachers(dataset: PreparedDataset, teachers: Sequence[str]) -> list[str]:
@@ -58,16 +71,19 @@ def held_out_teachers(dataset: PreparedDataset, teachers: Sequence[str]) -> list
     return list(dict.fromkeys(found))
 
 
-def load_buffer(uri: str, task: str, split: str, teachers: Sequence[str], columns: list[int] | None) -> ray.ObjectRef:
+def load_buffer(
+    uri: str, task: str, split: str, teachers: Sequence[str], columns: list[int] | None, precision: str = "float32"
+) -> ray.ObjectRef:
     """Reads the pairs of `teachers` and the rows of their segments into the object store, by tasks over the files.
 
     The pairs of several teachers are pooled. `columns` are the columns of the next state that the reward sees, or None
-    for state and action. Returns a reference to a `PreferenceBuffer`. Raises `UserError` (at `ray.get`) where a teacher
+    for state and action. `precision`: inputs that a bf16 product would round are held rounded, in half the memory.
+    Returns a reference to a `PreferenceBuffer`. Raises `UserError` (at `ray.get`) where a teacher
     has no pairs, and where segments are of several lengths.
     """
     dataset = PreparedDataset.open(uri)
     pairs = _load_pairs.remote(uri, task, split, list(teachers))
-    parts = [_segment_rows.remote(uri, file, pairs, columns) for file in dataset.files("requests", split)]
+    parts = [_segment_rows.remote(uri, file, pairs, columns, precision) for file in dataset.files("requests", split)]
     return _join.remote(pairs, *parts)
 
 
@@ -131,7 +147,12 @@ def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: lis
     return {"inputs": np.ascontiguousarray(inputs), "starts": starts}
 
 
-_segment_rows = ray.remote(num_cpus=1)(segment_rows)
+@ray.remote(num_cpus=1)
+def _segment_rows(
+    uri: str, file: str, pairs: dict[str, np.ndarray], columns: list[int] | None, precision: str
+) -> dict[str, Any]:
+    found = segment_rows(uri, file, pairs, columns)
+    return {**found, "inputs": as_bfloat16(found["inputs"])} if precision == "bf16" else found
 
 
 @ray.remote(num_cpus=1)

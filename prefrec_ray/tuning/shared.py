@@ -56,7 +56,8 @@ def data_key(config: OfflineConfig) -> Key:
     if not config.uses_preferences:
         return (uri, limit)
     columns = config.reward_columns(dataset.state)
-    return (uri, limit, config.task, config.teacher_names, None if columns is None else tuple(columns))
+    seen = None if columns is None else tuple(columns)
+    return (uri, limit, config.task, config.teacher_names, seen, config.precision)
 
 
 def label_key(config: OfflineConfig) -> Key | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.networks import Head, Scalar
+from prefrec_ray.algorithms.preferences import load_buffer
 from prefrec_ray.errors import UserError
 
 SETTINGS: dict[str, Any] = {
@@ -76,6 +79,20 @@ def test_training_rounds_and_keeps_float32_weights(tiny_dataset: str) -> None:
     torch.testing.assert_close(rounded["q.net.0.weight"], exact["q.net.0.weight"], rtol=0, atol=5e-3)
     for name, value in exact_losses.items():
         assert losses[name] == pytest.approx(value, rel=0.05, abs=0.01)
+
+
+def test_preferences_are_held_as_autocast_rounds_them(tiny_dataset: str) -> None:
+    exact, rounded = (
+        ray.get(load_buffer(tiny_dataset, "depth", "train", ["within_user_sum"], None, precision))
+        for precision in ("float32", "bf16")
+    )
+    index = exact.first[:5, :, None] + np.arange(exact.length)
+    assert rounded.rows(index).dtype == torch.bfloat16
+    assert torch.equal(rounded.rows(index), exact.rows(index).to(torch.bfloat16))
+    assert rounded.inputs.nbytes * 2 == exact.inputs.nbytes
+    network = Scalar(exact.inputs.shape[1], (32, 32))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(network(rounded.rows(index)), network(exact.rows(index)))
 
 
 def test_an_unknown_precision_is_one_line(tiny_dataset: str) -> None:
