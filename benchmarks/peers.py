@@ -7,6 +7,7 @@ its own, is given whole batches of arrays: its replay buffer makes a Python obje
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from prefrec_ray.algorithms.data import load_data
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray
 
-PAIRS = (("IQL", "RLlib's IQL"), ("IQL", "d3rlpy's IQL"))
+PAIRS = tuple((mine, other) for mine in ("IQL", "IQL, bf16") for other in ("RLlib's IQL", "d3rlpy's IQL"))
 
 
 def main() -> None:
@@ -30,7 +31,10 @@ def main() -> None:
     # RLlib's two workers that make episodes hold a processor each: with two in all its reading would never begin.
     start_ray(num_cpus=4)
     uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
-    config = iql_config(uri, updates, sizes)
+    # Peers are given their rewards with the batch, and so is the product: labels that look ahead are made once.
+    config, half = (
+        iql_config(uri, updates, sizes).training(reward_horizon=100, precision=kind) for kind in ("float32", "bf16")
+    )
     loaded = load_data(config)
     metadata = PreparedDataset.open(uri).metadata
     widths = (metadata.state_dim, metadata.action_dim)
@@ -38,6 +42,7 @@ def main() -> None:
         write_rows(load_arrays(uri, loaded), f"{folder}/rows")
         contenders: dict[str, Contender] = {
             "IQL": config.offline_data(loaded_data=loaded).build_algo().train,
+            "IQL, bf16": half.offline_data(loaded_data=loaded).build_algo().train,
             "RLlib's IQL": rllib_iql(f"{folder}/rows", *widths, sizes, updates).train,
         }
         peer = None
@@ -48,6 +53,9 @@ def main() -> None:
         if peer is not None:
             peer.stop()
     report([Comparison("IQL (twin Q), end to end", "transitions/s", rates, PAIRS)], arguments)
+    # RLlib's reading ends while Ray is there: at the interpreter's end it would start another, and wait for it.
+    contenders.clear()
+    gc.collect()
 
 
 if __name__ == "__main__":

@@ -136,7 +136,10 @@ class OfflineAlgorithm(Algorithm):
         by_teacher = bool(self.config.teachers)
 
         def look(learner: Any) -> dict[str, float]:
-            found = reward_accuracy(learner.net, ray.get(held_out), by_teacher) if held_out is not None else {}
+            found: dict[str, float] = {}
+            if held_out is not None:
+                with learner.precision():
+                    found = reward_accuracy(learner.net, ray.get(held_out), by_teacher)
             return found | look_at_policy(policy_of(learner.net, dataset, items), probe)
 
         return on_each_learner(self.learner_group, [look])[0]

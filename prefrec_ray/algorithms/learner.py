@@ -129,7 +129,7 @@ class OfflineLearner(TorchLearner):
             self.update_index = plan.transitions.first + index
             if plan.preferences is not None:
                 batch["preferences"] = (buffer, plan.preferences.rows(index))
-            with self._precision():
+            with self.precision():
                 totals.append(self._update({DEFAULT_MODULE_ID: batch})[1])
         self.after_gradient_based_update(timesteps=timesteps or {})
         self._log(totals)
@@ -151,7 +151,7 @@ class OfflineLearner(TorchLearner):
     def pretrain_reward(self, plan: PreferencePlan, count: int) -> dict[str, float]:
         """`count` mini-batches of preferences (lines 3 to 5); returns the mean loss and accuracy."""
         buffer = plan.load()
-        with self._precision():
+        with self.precision():
             totals = [self._update_reward(buffer, plan.rows(index)) for index in range(count)]
         return {name: float(torch.stack([t[name] for t in totals]).mean()) for name in totals[0]}
 
@@ -207,7 +207,7 @@ class OfflineLearner(TorchLearner):
     def _measure_reward_scale(self, plan: LearnerPlan) -> None:
         """Sets the standardisation to the mean and deviation of the reward on a fixed sample of training requests."""
         net = self.net
-        with torch.no_grad(), self._precision():
+        with torch.no_grad(), self.precision():
             net.reward_mean.zero_()
             net.reward_std.fill_(1.0)
             sample = plan.transitions.sample(SCALE_SAMPLE // self._learners(), self.device, self._shelf)
@@ -221,7 +221,8 @@ class OfflineLearner(TorchLearner):
             # A reward that is the same everywhere stays 0 instead of being blown up.
             net.reward_std.copy_((squares / count - mean.square()).clamp(min=1e-12).sqrt())
 
-    def _precision(self) -> torch.autocast:
+    def precision(self) -> torch.autocast:
+        """The context in which networks are run: matrix products are rounded in it where the config says bf16."""
         # No cache of rounded weights: it would outlive the optimizer's steps inside one update.
         enabled = self.config.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
