@@ -18,6 +18,7 @@ from prefrec_ray.evaluation.ncis import NcisSettings, request_log_weights, sessi
 from prefrec_ray.evaluation.served import Tally, count, tally_policy
 from prefrec_ray.evaluation.sessions import Sessions, read_sessions, session_columns, session_rows
 from prefrec_ray.evaluation.subjects import BEHAVIOUR, IMITATION, scored_subjects, subject_actions
+from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy import Policy
 
 #: Requests of the split on which it is looked at what the policies serve: finding the nearest item is the slow part.
@@ -72,6 +73,7 @@ def score_split(
 
 
 def _score_row(row: dict[str, Any], shared: list[ray.ObjectRef]) -> dict[str, Any]:
+    keep_freed_memory()
     # The reference travels inside a list: a bare one would be resolved for every task's arguments.
     return {"scores": score_file(row["file"], ray.get(shared[0]))}
 
