@@ -50,6 +50,7 @@ class Sizes:
     expectile: float
     tau: float
     temperature: float = 3.0
+    bc_alpha: float = 2.5
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""IQL end to end against RLlib's and d3rlpy's: `python -m benchmarks.peers DATASET [--d3rlpy PYTHON] [--json FILE]`.
+"""IQL and TD3+BC against RLlib's and d3rlpy's: `python -m benchmarks.peers DATASET [--d3rlpy PYTHON] [--json FILE]`.
 
 The same transitions, sizes and (twin) networks for all. RLlib's stock algorithm reads them from Parquet, as it reads
 what it has recorded; its pipeline is warm when the clock starts. d3rlpy, run by the interpreter of an environment of
@@ -14,12 +14,16 @@ from pathlib import Path
 from benchmarks.interleaved import Comparison, Contender, interleave, options, report
 from benchmarks.peers_d3rlpy import D3rlpy
 from benchmarks.peers_rllib import rllib_iql, write_rows
-from benchmarks.training import add_sizes, given_sizes, iql_config, load_arrays
+from benchmarks.training import add_sizes, given_sizes, load_arrays, settings_of
+from prefrec_ray.algorithms import IQLConfig, TD3BCConfig
 from prefrec_ray.algorithms.data import load_data
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray
 
-PAIRS = tuple((mine, other) for mine in ("IQL", "IQL, bf16") for other in ("RLlib's IQL", "d3rlpy's IQL"))
+PAIRS = (
+    *((mine, other) for mine in ("IQL", "IQL, bf16") for other in ("RLlib's IQL", "d3rlpy's IQL")),
+    ("TD3_BC", "d3rlpy's TD3+BC"),
+)
 
 
 def main() -> None:
@@ -32,27 +36,33 @@ def main() -> None:
     start_ray(num_cpus=4)
     uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
     # Peers are given their rewards with the batch, and so is the product: labels that look ahead are made once.
-    config, half = (
-        iql_config(uri, updates, sizes).training(reward_horizon=100, precision=kind) for kind in ("float32", "bf16")
-    )
-    loaded = load_data(config)
+    own = settings_of(updates, sizes) | {"finetune_reward": False, "reward_horizon": 100}
+    configs = {
+        "IQL": IQLConfig().training(**own),
+        "IQL, bf16": IQLConfig().training(**own, precision="bf16"),
+        "TD3_BC": TD3BCConfig().training(**own),
+    }
+    loaded = load_data(configs["IQL"].offline_data(input_=uri))
     metadata = PreparedDataset.open(uri).metadata
     widths = (metadata.state_dim, metadata.action_dim)
     with tempfile.TemporaryDirectory() as folder:
-        write_rows(load_arrays(uri, loaded), f"{folder}/rows")
+        arrays = load_arrays(uri, loaded)
+        write_rows(arrays, f"{folder}/rows")
         contenders: dict[str, Contender] = {
-            "IQL": config.offline_data(loaded_data=loaded).build_algo().train,
-            "IQL, bf16": half.offline_data(loaded_data=loaded).build_algo().train,
-            "RLlib's IQL": rllib_iql(f"{folder}/rows", *widths, sizes, updates).train,
+            name: config.offline_data(input_=uri, loaded_data=loaded).build_algo().train
+            for name, config in configs.items()
         }
-        peer = None
+        contenders["RLlib's IQL"] = rllib_iql(f"{folder}/rows", *widths, sizes, updates).train
+        peers = []
         if arguments.d3rlpy:
-            peer = D3rlpy(arguments.d3rlpy, load_arrays(uri, loaded), sizes, updates, Path(folder))
-            contenders["d3rlpy's IQL"] = peer.run
+            peers = [
+                D3rlpy(arguments.d3rlpy, method, arrays, sizes, updates, Path(folder)) for method in ("IQL", "TD3_BC")
+            ]
+            contenders |= {"d3rlpy's IQL": peers[0].run, "d3rlpy's TD3+BC": peers[1].run}
         rates = interleave(contenders, updates * sizes.transitions, arguments.repetitions)
-        if peer is not None:
+        for peer in peers:
             peer.stop()
-    report([Comparison("IQL (twin Q), end to end", "transitions/s", rates, PAIRS)], arguments)
+    report([Comparison("IQL (twin Q) and TD3+BC, end to end", "transitions/s", rates, PAIRS)], arguments)
     # RLlib's reading ends while Ray is there: at the interpreter's end it would start another, and wait for it.
     contenders.clear()
     gc.collect()

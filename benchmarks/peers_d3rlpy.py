@@ -1,4 +1,4 @@
-"""d3rlpy's IQL for peers.py: `D3rlpy` starts this very file by the interpreter of d3rlpy's environment.
+"""d3rlpy's IQL and TD3+BC for peers.py: `D3rlpy` starts this very file by the interpreter of d3rlpy's environment.
 
 There it reads the arrays, says "ready", and for every line on its input does some updates and answers their seconds.
 """
@@ -14,22 +14,23 @@ from typing import Any
 
 
 class D3rlpy:
-    """The other process."""
+    """The other process. `method` is one that fixed_points_d3rlpy.py knows."""
 
-    def __init__(self, python: str, arrays: Any, sizes: Any, updates: int, folder: Path) -> None:
+    def __init__(self, python: str, method: str, arrays: Any, sizes: Any, updates: int, folder: Path) -> None:
         import numpy as np
         import torch
 
         columns = {"obs": arrays.obs, "action": arrays.action, "next_obs": arrays.next_obs}
         np.savez(folder / "arrays.npz", **{name: values.numpy() for name, values in columns.items()})
         task = {
-            "method": "IQL",
+            "method": method,
             "hidden_sizes": sizes.hidden_sizes,
             "batch_size": sizes.transitions,
             "gamma": sizes.gamma,
             "tau": sizes.tau,
             "expectile": sizes.expectile,
             "temperature": sizes.temperature,
+            "bc_alpha": sizes.bc_alpha,
             "actor_lr": sizes.rates["actor"],
             "critic_lr": sizes.rates["q"],
             "updates": updates,
