@@ -38,8 +38,7 @@ def main() -> None:
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))}: expected some of {', '.join(SECTIONS)}")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    if not (arguments.output / "dataset").exists():
-        subprocess.run([sys.executable, "-m", "benchmarks.simulated", str(arguments.output)], check=True)
+    subprocess.run([sys.executable, "-m", "benchmarks.simulated", str(arguments.output)], check=True)
     failed = []
     for section in arguments.sections or SECTIONS:
         data = arguments.output / ("large_logs" if section == "sessions" else "dataset")

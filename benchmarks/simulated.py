@@ -21,7 +21,8 @@ def main() -> None:
     for folder, world in ((logs, WORLD), (large, LARGE)):
         if not Path(folder).exists():
             simulate(parse(SimulateSettings, world, "benchmarks"), folder)
-    prepare(parse(PrepareSettings, {"source": {"kind": "simulator", "path": logs}}, "benchmarks"), dataset)
+    if not Path(dataset).exists():
+        prepare(parse(PrepareSettings, {"source": {"kind": "simulator", "path": logs}}, "benchmarks"), dataset)
 
 
 if __name__ == "__main__":
