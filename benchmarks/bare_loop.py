@@ -26,14 +26,7 @@ from prefrec_ray.algorithms.losses import (
     preference_loss,
     td_loss,
 )
-from prefrec_ray.algorithms.networks import (
-    DeterministicActor,
-    GaussianActor,
-    Scalar,
-    polyak_update,
-    target_copy,
-    to_bounds,
-)
+from prefrec_ray.algorithms.networks import DeterministicActor, GaussianActor, Scalar, polyak_update, target_copy
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
 from prefrec_ray.dataset import PreparedDataset, tensor
 
@@ -203,8 +196,7 @@ def plain_iql(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
             weight = (sizes.temperature * (target - net.value(obs))).exp().clamp(max=MAX_WEIGHT)
             next_value = net.value(next_obs)
         mean, log_std = net.actor.distribution(obs)
-        policy = to_bounds(torch.tanh(mean), net.actor.low, net.actor.high)
-        net.step("actor", -(weight * gaussian_log_density(action, policy, log_std)).mean())
+        net.step("actor", -(weight * gaussian_log_density(action, net.actor.squashed(mean), log_std)).mean())
         net.step("q", torch.stack([td_loss(q(obs, action), reward, next_value, sizes.gamma) for q in net.q]).sum())
         polyak_update(net.target_q, net.q, sizes.tau)
 

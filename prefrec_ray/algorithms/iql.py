@@ -14,7 +14,7 @@ from prefrec_ray.algorithms.expectile import ExpectileConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import expectile_loss, gaussian_log_density, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import GaussianActor, Scalar, polyak_update, target_copy, to_bounds
+from prefrec_ray.algorithms.networks import GaussianActor, Scalar, polyak_update, target_copy
 from prefrec_ray.errors import UserError
 
 #: The weight exp(beta * advantage) is capped here, as in the authors' code.
@@ -96,8 +96,7 @@ class IQLLearner(OfflineLearner):
             weight = (config.temperature * (target - net.value(obs))).exp().clamp(max=MAX_WEIGHT)
             next_value = net.value(next_obs)
         mean, log_std = net.actor.distribution(obs)
-        policy = to_bounds(torch.tanh(mean), net.actor.low, net.actor.high)
-        policy_loss = -(weight * gaussian_log_density(action, policy, log_std)).mean()
+        policy_loss = -(weight * gaussian_log_density(action, net.actor.squashed(mean), log_std)).mean()
         self.minimise("actor", net.actor, policy_loss)
 
         qs = [q(obs, action) for q in net.q]

@@ -127,8 +127,12 @@ class GaussianActor(nn.Module):
         hidden = self.trunk(states)
         return self.mean(hidden), torch.clamp(self.log_std(hidden), -5.0, 2.0)
 
+    def squashed(self, raw: Tensor) -> Tensor:
+        """What is drawn before tanh, or its mean, [B, A], as an action within the bounds."""
+        return to_bounds(torch.tanh(raw), self.low, self.high)
+
     def forward(self, states: Tensor) -> Tensor:
-        return to_bounds(torch.tanh(self.mean(self.trunk(states))), self.low, self.high)
+        return self.squashed(self.mean(self.trunk(states)))
 
     def export(self) -> MlpActor:
         """The path to the mean as plain arrays: what a policy bundle holds."""

@@ -16,7 +16,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import gaussian_log_density, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import GaussianActor, polyak_update, target_copy, to_bounds
+from prefrec_ray.algorithms.networks import GaussianActor, polyak_update, target_copy
 
 
 class SACConfig(OfflineConfig):
@@ -63,8 +63,7 @@ class SACModule(OfflineModule):
         x = mean + log_std.exp() * noise
         # log(1 - tanh(x)^2) in a form that does not underflow.
         squash = (2.0 * (math.log(2.0) - x - functional.softplus(-2.0 * x))).sum(-1)
-        action = to_bounds(torch.tanh(x), self.actor.low, self.actor.high)
-        return action, gaussian_log_density(x, mean, log_std) - squash
+        return self.actor.squashed(x), gaussian_log_density(x, mean, log_std) - squash
 
 
 class SACLearner(OfflineLearner):
