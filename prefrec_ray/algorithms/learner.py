@@ -23,8 +23,8 @@ from prefrec_ray.algorithms.pretraining import RewardState
 from prefrec_ray.algorithms.shards import Shelf
 from prefrec_ray.memory import keep_freed_memory
 
-#: Pairs in one forward pass of the reward update: larger chunks fall out of the processor's cache.
-PAIRS_PER_CHUNK = 16
+#: Pairs in one forward pass of the reward update: 16 take a tenth longer, all 256 four times the memory for nothing.
+PAIRS_PER_CHUNK = 64
 #: Transitions on which the reward's mean and deviation are measured, over all learners.
 SCALE_SAMPLE = 65_536
 
