@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.interleaved import Comparison, Contender, interleave, options, report
+from benchmarks.script import run
 from benchmarks.training import add_sizes, given_sizes, iql_config, load_arrays
 from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.data import PreparedData, load_data
@@ -76,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

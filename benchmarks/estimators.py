@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks.script import run
 from prefrec_ray import storage
 from prefrec_ray.evaluation.calibration import placebo_bias
 
@@ -89,4 +90,4 @@ def _gain_text(record: Record) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

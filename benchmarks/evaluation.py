@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.interleaved import Comparison, interleave, options, report
+from benchmarks.script import run
 from benchmarks.training import iql_config, paper_sizes
 from prefrec_ray.algorithms.run import policy_now
 from prefrec_ray.dataset import PreparedDataset, tensor
@@ -74,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks.fixed_points_rllib import train_rllib
+from benchmarks.script import run
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.runtime import start_ray
@@ -160,4 +161,4 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

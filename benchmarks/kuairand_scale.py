@@ -25,6 +25,7 @@ from pyarrow import csv
 
 from benchmarks.machine import machine
 from benchmarks.prepare_memory import GB, PeakMemory, folder_gb
+from benchmarks.script import run
 from prefrec_ray.logs.kuairand import find_files
 from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.prepare import PrepareSettings, prepare
@@ -130,4 +131,4 @@ def _share(half: pa.Table, log: pa.Table, rows: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

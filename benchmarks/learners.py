@@ -8,6 +8,7 @@ Ray is told of more processors than there are, so that all learners exist at onc
 from __future__ import annotations
 
 from benchmarks.interleaved import Comparison, interleave, options, report
+from benchmarks.script import run
 from benchmarks.training import add_sizes, given_sizes, prefrec_config
 from prefrec_ray.algorithms.data import load_data
 from prefrec_ray.runtime import start_ray
@@ -39,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.script import run
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.sessions import session_table
@@ -210,4 +211,4 @@ def _figures(mine: np.ndarray, usual: np.ndarray) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -25,6 +25,7 @@ import yaml
 from benchmarks.commands import prefrec
 from benchmarks.machine import machine
 from benchmarks.prepare_memory import GB, folder_gb, memory_in_use
+from benchmarks.script import run
 from prefrec_ray.reports.style import panel, svg
 
 CONFIG = Path(__file__).parents[1] / "tune_configs" / "paper_scale.yaml"
@@ -179,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

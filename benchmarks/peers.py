@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.interleaved import Comparison, Contender, interleave, options, report
 from benchmarks.peers_d3rlpy import D3rlpy
 from benchmarks.peers_rllib import rllib_iql, write_rows
+from benchmarks.script import run
 from benchmarks.training import add_sizes, given_sizes, load_arrays, settings_of
 from prefrec_ray.algorithms import IQLConfig, TD3BCConfig
 from prefrec_ray.algorithms.data import load_data
@@ -69,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.script import run
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.prepare import prepare
 from prefrec_ray.runtime import start_ray
@@ -93,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

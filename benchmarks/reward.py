@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from benchmarks.apart import bare
 from benchmarks.interleaved import Comparison, Contender, interleave, options, report
+from benchmarks.script import run
 from benchmarks.training import add_sizes, given_sizes, prefrec_config
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm, on_each_learner
 from prefrec_ray.algorithms.data import load_data
@@ -48,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

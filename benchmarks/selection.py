@@ -18,6 +18,7 @@ import numpy as np
 import ray
 from scipy.stats import spearmanr
 
+from benchmarks.script import run
 from prefrec_ray.algorithms.settings import ValidationSettings
 from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.policy import Policy
@@ -93,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

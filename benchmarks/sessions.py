@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks.interleaved import Comparison, interleave, options, report
+from benchmarks.script import run
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
@@ -70,7 +71,6 @@ def main() -> None:
     arguments = parser.parse_args()
     start_ray()
     logs = arguments.dataset
-    rows = pl.scan_parquet(f"{logs}/interactions/*.parquet").select(pl.len()).collect().item()
     gap_ms = PrepareSettings(source=SimulatorSource(kind="simulator", path=logs)).session_gap_ms
     with tempfile.TemporaryDirectory() as scratch:
         made = 0
@@ -86,6 +86,7 @@ def main() -> None:
         product(logs, ours)
         with_polars(logs, theirs, gap_ms)
         check_equal(f"{ours}/sessions/*.parquet", f"{theirs}/sessions.parquet")
+        rows = pl.scan_parquet(f"{logs}/interactions/*.parquet").select(pl.len()).collect().item()
         contenders = {
             "product": lambda: product(logs, fresh("ours")),
             "polars": lambda: with_polars(logs, fresh("theirs"), gap_ms),
@@ -95,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

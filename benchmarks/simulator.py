@@ -2,6 +2,7 @@
 
 import time
 
+from benchmarks.script import run
 from prefrec_ray.simulator import SimulateSettings
 from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block
@@ -22,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

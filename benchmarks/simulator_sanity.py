@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.script import run
 from prefrec_ray.algorithms.run import train
 from prefrec_ray.algorithms.settings import TrainSettings
 from prefrec_ray.dataset import PreparedDataset
@@ -103,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -27,6 +27,7 @@ from torch import multiprocessing
 from benchmarks.bare_loop import Sizes
 from benchmarks.interleaved import Contender, interleave, options
 from benchmarks.machine import machine
+from benchmarks.script import run
 from benchmarks.training import paper_sizes, prefrec_config
 from prefrec_ray.algorithms.data import load_data
 from prefrec_ray.algorithms.recipes import PAPER
@@ -193,4 +194,4 @@ def table(model: Model, transitions: float) -> list[dict[str, float]]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -22,6 +22,7 @@ from benchmarks.bare_loop import Arrays, Sizes
 from benchmarks.interleaved import Comparison, Contender, interleave, options, report
 from benchmarks.machine import matrix_rate
 from benchmarks.operations import prefrec_operations
+from benchmarks.script import run
 from prefrec_ray.algorithms import IQLConfig, PrefRecConfig
 from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.data import LoadedData, load_data
@@ -140,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

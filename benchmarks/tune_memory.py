@@ -14,6 +14,7 @@ import time
 import ray
 
 from benchmarks.prepare_memory import GB, PeakMemory
+from benchmarks.script import run
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.tuning.run import sweep
 from prefrec_ray.tuning.settings import TuneSettings
@@ -62,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,9 +17,12 @@ from typing import Any
 import yaml
 
 from benchmarks.commands import prefrec
+from benchmarks.script import run
 from benchmarks.truth.scores import cells, table
 from prefrec_ray.algorithms.recipes import RECIPES
+from prefrec_ray.cli.config import open_section
 from prefrec_ray.preferences.settings import TeacherSettings
+from prefrec_ray.settings import load_yaml
 
 WORLDS = Path(__file__).with_name("worlds")
 SWEEP = Path(__file__).parents[2] / "tune_configs" / "truth.yaml"
@@ -44,11 +47,13 @@ def main() -> None:
 
 
 def run_world(name: str, output: Path, changes: dict[str, Any]) -> None:
-    """All that one world asks for, in OUTPUT/NAME."""
+    """All that one world asks for, in OUTPUT/NAME. Raises `UserError`: a file that does not describe a world."""
     file = WORLDS / f"{name}.yaml" if "/" not in name else Path(name)
+    for section in ("simulate", "prepare"):
+        open_section(str(file), section)
     folder = output / file.stem
     folder.mkdir(parents=True, exist_ok=True)
-    sections = yaml.safe_load(file.read_text())
+    sections = load_yaml(str(file))
     sections["prepare"]["source"]["path"] = str(folder / "logs")
     world = folder / "world.yaml"
     world.write_text(yaml.safe_dump(sections, sort_keys=False))
@@ -66,7 +71,7 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[
     """The sweeps of a world by name: `robust`, `paper`, and `truth` (PrefRec on the true satisfaction)."""
     common = {**yaml.safe_load(SWEEP.read_text())["tune"], **changes}
     alone = {**common, "method": ["PrefRec"]}
-    given = sections["prepare"]["preferences"].get("teachers", [])
+    given = sections["prepare"].get("preferences", {}).get("teachers", [])
     named = [TeacherSettings.model_validate(teacher) for teacher in given]
 
     def on(settings: dict[str, Any], recipe: str, **more: Any) -> dict[str, Any]:
@@ -115,4 +120,4 @@ def ended(trials: Path) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
