@@ -68,6 +68,9 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+")
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--estimators", nargs="+", default=["preference", "fqe", "ncis"])
+    parser.add_argument(
+        "--online", action="store_true", help="beside them the true level on validation users: the best to be had"
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     start_ray()
@@ -77,13 +80,13 @@ def main() -> None:
     rows = []
     for world in worlds:
         uri = str((arguments.output / world / "dataset").absolute())
-        settings = ValidationSettings(estimators=tuple(arguments.estimators))
+        settings = ValidationSettings(estimators=tuple(arguments.estimators), online=arguments.online)
         judge = Judge.prepare(uri, settings, arguments.tasks)
         shared = ray.put(judge)
         for task in arguments.tasks:
             found = policies(arguments.output / world, task)
             scores = ray.get([_score.remote(shared, one["folder"], task) for one in found])
-            for name in arguments.estimators:
+            for name in [*arguments.estimators, *(["online"] if arguments.online else [])]:
                 for one, score in zip(found, scores, strict=True):
                     one[name] = score[f"validation/{name}"]
                 about = {key: round(value, 2) for key, value in compared(found, name).items()}
