@@ -25,7 +25,7 @@ lint: install
 test: lint
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
 
-# Some 15 minutes on two cores; D3RLPY=python of an environment with d3rlpy adds it to the peers.
+# Some 17 minutes on two cores; D3RLPY=python of an environment with d3rlpy adds it to the peers.
 bench: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks $(if $(D3RLPY),--d3rlpy $(D3RLPY))

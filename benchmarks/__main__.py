@@ -1,7 +1,7 @@
 """All benchmarks one after another: `python -m benchmarks [--output DIR] [SECTION ...]`, or `make bench`.
 
 Each runs in a process of its own on the same simulated data set, which is made first where DIR has none, prints its
-table and writes DIR/SECTION.json. Sizes are such that all take some 15 minutes on two cores; `python -m
+table and writes DIR/SECTION.json. Sizes are such that all take some 17 minutes on two cores; `python -m
 benchmarks.SECTION` runs one at other sizes.
 """
 
