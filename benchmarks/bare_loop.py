@@ -2,7 +2,7 @@
 
 `plain_prefrec` and `plain_iql` are what one writes first: a fused Adam a network, `backward`, all pairs of a reward
 update in one batch, rows of a batch drawn from whole arrays. `tuned_prefrec` has the product's own levers (gradients of
-one network at a time, pairs in chunks that fit the cache), still without Ray. All use the product's networks and
+one network at a time, pairs in chunks), still without Ray. All use the product's networks and
 losses, so that only the loop differs.
 """
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from pathlib import Path
 
 from benchmarks.interleaved import Comparison, Contender, interleave, options, report
-from benchmarks.peers_d3rlpy import D3rlpy
+from benchmarks.peers_d3rlpy import D3rlpy, write_arrays
 from benchmarks.peers_rllib import rllib_iql, write_rows
 from benchmarks.script import run
 from benchmarks.training import add_sizes, given_sizes, load_arrays, settings_of
@@ -56,8 +55,9 @@ def main() -> None:
         contenders["RLlib's IQL"] = rllib_iql(f"{folder}/rows", *widths, sizes, updates).train
         peers = []
         if arguments.d3rlpy:
+            write_arrays(arrays, f"{folder}/arrays.npz")
             peers = [
-                D3rlpy(arguments.d3rlpy, method, arrays, sizes, updates, Path(folder)) for method in ("IQL", "TD3_BC")
+                D3rlpy(arguments.d3rlpy, method, f"{folder}/arrays.npz", sizes, updates) for method in ("IQL", "TD3_BC")
             ]
             contenders |= {"d3rlpy's IQL": peers[0].run, "d3rlpy's TD3+BC": peers[1].run}
         rates = interleave(contenders, updates * sizes.transitions, arguments.repetitions)

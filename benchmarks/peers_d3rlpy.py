@@ -9,19 +9,23 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 
-class D3rlpy:
-    """The other process. `method` is one that fixed_points_d3rlpy.py knows."""
+def write_arrays(arrays: Any, file: str) -> None:
+    """The transitions of `arrays` as `D3rlpy` reads them."""
+    import numpy as np
 
-    def __init__(self, python: str, method: str, arrays: Any, sizes: Any, updates: int, folder: Path) -> None:
-        import numpy as np
+    columns = {"obs": arrays.obs, "action": arrays.action, "next_obs": arrays.next_obs}
+    np.savez(file, **{name: values.numpy() for name, values in columns.items()})
+
+
+class D3rlpy:
+    """The other process. `method` is one that fixed_points_d3rlpy.py knows; `file` is of `write_arrays`."""
+
+    def __init__(self, python: str, method: str, file: str, sizes: Any, updates: int) -> None:
         import torch
 
-        columns = {"obs": arrays.obs, "action": arrays.action, "next_obs": arrays.next_obs}
-        np.savez(folder / "arrays.npz", **{name: values.numpy() for name, values in columns.items()})
         task = {
             "method": method,
             "hidden_sizes": sizes.hidden_sizes,
@@ -36,7 +40,7 @@ class D3rlpy:
             "updates": updates,
             "threads": torch.get_num_threads(),
         }
-        command = [python, __file__, json.dumps(task), str(folder / "arrays.npz")]
+        command = [python, __file__, json.dumps(task), file]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._answer("ready")
 

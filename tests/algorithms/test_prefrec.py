@@ -12,7 +12,7 @@ import torch
 from plain_algorithm1 import PlainPrefRec
 from ray.rllib.core import DEFAULT_MODULE_ID
 
-from prefrec_ray.algorithms import PrefRec, PrefRecConfig, learner
+from prefrec_ray.algorithms import PrefRec, PrefRecConfig
 from prefrec_ray.dataset import tensor
 
 NETWORKS = ("reward", "value", "q", "target_q", "actor")
@@ -69,13 +69,13 @@ def plain_copy(algorithm: PrefRec, **settings: Any) -> PlainPrefRec:
         ]
         for name in NETWORKS
     }
-    settings_of = algorithm.config
+    learner = algorithm.config
     names = ("gamma", "expectile", "tau", "actor_lr", "critic_lr", "value_lr", "reward_lr", "reward_input")
     return PlainPrefRec.from_state(
         nets,
-        **{name: getattr(settings_of, name) for name in names},
-        reward_columns=np.array(settings_of.reward_columns(algorithm.offline_data.dataset.state) or []),
-        finetune_reward=settings_of.finetune_reward,
+        **{name: getattr(learner, name) for name in names},
+        reward_columns=np.array(learner.reward_columns(algorithm.offline_data.dataset.state) or []),
+        finetune_reward=learner.finetune_reward,
         **settings,
     )
 
@@ -111,7 +111,7 @@ def take(side: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, torch.Tenso
 def test_fifty_steps_equal_the_plain_algorithm(
     tiny_dataset: str, build: Callable[..., PrefRec], monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
-    monkeypatch.setattr(learner, "PAIRS_PER_CHUNK", 6)  # of 16 pairs: two whole chunks, and a rest
+    monkeypatch.setattr("prefrec_ray.algorithms.learner.PAIRS_PER_CHUNK", 6)  # of 16: two chunks and a rest
     algorithm = build(
         tiny_dataset,
         recipe=recipe,
