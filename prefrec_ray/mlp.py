@@ -97,5 +97,5 @@ def forward(layers: Sequence[tuple[Tensor, Tensor]], inputs: Tensor) -> Tensor:
     """The MLP's output [..., out] for inputs [..., in]."""
     hidden = inputs
     for i, (weight, bias) in enumerate(layers):
-        hidden = nn.functional.linear(torch.relu(hidden) if i else hidden, weight, bias)
+        hidden = nn.functional.linear(torch.relu_(hidden) if i else hidden, weight, bias)
     return hidden

@@ -13,7 +13,7 @@ from prefrec_ray import storage
 from prefrec_ray.actors import Actor, load_actor, save_actor
 from prefrec_ray.critic import Critic
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.items import RULES, ItemTable
+from prefrec_ray.mdp.items import RULES, ItemTable, smallest
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
@@ -108,7 +108,7 @@ class Policy:
             rows = slice(start, start + _CHUNK)
             chunk = np.require(states[rows], dtype=np.float32, requirements=["C", "W"])
             scores = self.critic.scores(chunk, self.items.embeddings[near[rows]])
-            order[rows] = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            order[rows] = smallest(-scores, k)
         return np.take_along_axis(near, order, axis=1)
 
     def tracker(self, user_features: UserFeatures) -> StateTracker:

@@ -76,7 +76,7 @@ class ItemTable:
         best = np.empty((len(actions), k), dtype=np.int64)
         chunk = max(1, _SCORES_AT_ONCE // len(self))
         for start in range(0, len(actions), chunk):
-            best[start : start + chunk] = _smallest(left[start : start + chunk] @ right, k)
+            best[start : start + chunk] = smallest(left[start : start + chunk] @ right, k)
         return best
 
     def distance(self, actions: np.ndarray) -> np.ndarray:
@@ -132,8 +132,8 @@ class ItemTable:
         return self.ids[self._order]
 
 
-def _smallest(loss: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the k smallest entries of each row, smallest first."""
+def smallest(loss: np.ndarray, k: int) -> np.ndarray:
+    """Columns int64 [n, k] of the k smallest entries of each row of `loss` [n, m], smallest first."""
     if k == 1:
         return loss.argmin(axis=1, keepdims=True)
     if k == loss.shape[1]:
@@ -148,7 +148,7 @@ def _smallest(loss: np.ndarray, k: int) -> np.ndarray:
         few = np.full((len(loss), count.max(initial=k)), np.inf, loss.dtype)
         columns = np.zeros(few.shape, dtype=np.int64)
         few[row, place], columns[row, place] = loss[row, column], column
-        return np.take_along_axis(columns, _smallest(few, k), axis=1)
+        return np.take_along_axis(columns, smallest(few, k), axis=1)
     best = np.sort(np.argpartition(loss, k - 1, axis=1)[:, :k], axis=1)
     order = np.take_along_axis(loss, best, axis=1).argsort(axis=1, kind="stable")
     return np.take_along_axis(best, order, axis=1)
