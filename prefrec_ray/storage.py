@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import posixpath
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -88,6 +89,17 @@ def make_folder(uri: str) -> None:
         raise UserError(
             f"{uri}: cannot be written ({str(error).splitlines()[0]}); expected a folder to write to"
         ) from error
+
+
+def make_room(uri: str) -> str:
+    """`uri`, a file that will be written, once the folder for it is there; a store has no folders.
+
+    Raises `UserError` where it cannot be made.
+    """
+    system, path = filesystem(uri)
+    if isinstance(system, fs.LocalFileSystem):
+        make_folder(posixpath.dirname(path))
+    return uri
 
 
 def remove(uri: str) -> None:

@@ -141,6 +141,7 @@ def evaluate_policies(
     trained_for = {name: str(policy.provenance["task"]) for name, policy in policies.items()}
     tasks = list(dict.fromkeys(trained_for.values()))
     split, seed = settings.split, settings.seed
+    storage.make_room(output)  # now: what cannot be written should not cost the work before
     runtime.start_ray()
     report("clone", 0, 1)
     clone = fit_clone(prepared, seed)

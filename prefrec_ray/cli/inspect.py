@@ -76,7 +76,7 @@ def _show_log(paths: list[str], config: str | None, output: str | None) -> None:
     if report.yaml is None:
         return
     if output:
-        storage.write_text(output, report.yaml)
+        storage.write_text(storage.make_room(output), report.yaml)
         out.print(f"\n[green]✓[/green] proposed YAML: [bold]{output}[/bold]")
         out.print(f"  next: read it, then prefrec prepare {output} --output DATASET", style="dim", markup=False)
     else:

@@ -59,7 +59,7 @@ def write_report(uris: Sequence[str], output: str) -> None:
         write_sweep_report(uris[0], output)
         return
     runs = load_runs(uris)
-    storage.write_text(output, render(runs, load_evaluation(uris, runs)))
+    storage.write_text(storage.make_room(output), render(runs, load_evaluation(uris, runs)))
 
 
 def render(runs: Sequence[Run], evaluation: Evaluation) -> str:

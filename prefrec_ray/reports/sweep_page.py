@@ -27,6 +27,7 @@ def write_sweep_report(uri: str, output: str) -> None:
     found = measures(sweep)
     tables = [make_table(sweep, measure) for measure in found]
     page = render(sweep, tables)
+    storage.make_room(output)
     if tables:
         folder = output.rpartition("/")[0] or "."
         storage.write_text(storage.join(folder, "table.md"), "\n".join(markdown(table) for table in tables))

@@ -56,13 +56,21 @@ def test_from_nothing_to_a_report(
     assert run(["export", str(checkpoint), "--output", "policy"]) == 0
     policies = ["runs/paper/policy", "runs/robust/policy"]
     assert run(["evaluate", *policies, "--dataset", "dataset", "--online"]) == 0
-    assert run(["report", "runs"]) == 0
+    assert run(["evaluate", "policy", "--dataset", "dataset", "--output", "notes/new/policy.json"]) == 0
+    assert Path("notes/new/policy.json").exists()
+    assert run(["report", "runs", "--output", "pages/new/all.html"]) == 0
     assert run(["tune", "config.yaml", "--dataset", "dataset", "--output", "sweep", "--smoke"]) == 0
     assert run(["evaluate", "sweep", "--dataset", "dataset", "--online"]) == 0
-    assert run(["report", "sweep"]) == 0
+    assert run(["report", "sweep", "--output", "pages/sweep/report.html"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    for made in ("logs: logs", "data set: dataset", "run: runs/robust", "policy: policy", "report: runs/report.html"):
+    for made in (
+        "logs: logs",
+        "data set: dataset",
+        "run: runs/robust",
+        "policy: policy",
+        "report: pages/new/all.html",
+    ):
         assert f"✓ {made}\n" in out
     assert "next: prefrec train config.yaml --dataset dataset --output RUN" in out
 
@@ -71,7 +79,7 @@ def test_from_nothing_to_a_report(
     found = {(record["estimator"], record["subject"]) for record in records if record["role"] == "policy"}
     names = ("PrefRec paper seed 1", "PrefRec robust seed 0")
     assert found == {(estimator, name) for estimator in ("ncis", "online") for name in names}
-    page = Path("runs/report.html").read_text()
+    page = Path("pages/new/all.html").read_text()
     assert "Fig. 4" in page
     assert "Fig. 6" in page
     assert "://" not in page
@@ -80,9 +88,9 @@ def test_from_nothing_to_a_report(
     records = json.loads(Path("sweep/evaluation.json").read_text())["records"]
     evaluated = {record["bundle"] for record in records if record["role"] == "policy"}
     assert evaluated == {f"sweep/policies/{trial}" for trial in trials}
-    table = Path("sweep/table.md").read_text()
+    table = Path("pages/sweep/table.md").read_text()
     for title in ("True level on test users", "NCIS on test users"):
         assert f"### {title}" in table
-        assert title in Path("sweep/report.html").read_text()
+        assert title in Path("pages/sweep/report.html").read_text()
     for row in ("PrefRec gamma=0.9 ", "PrefRec gamma=0.97 ", "IL ", "nutrition (control) ", "random items (placebo) "):
         assert f"| {row}|" in table
