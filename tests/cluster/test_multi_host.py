@@ -132,9 +132,14 @@ def test_all_hosts_are_ready(cluster: OwnCluster) -> None:
     assert "s3://bucket/runs: written and read by 3 nodes" in done.stdout
 
 
+def busy_workers(cluster: OwnCluster) -> list[hosts.Host]:
+    """The workers on which trials run."""
+    return [worker for worker in cluster.workers if worker.processes(TRIAL)]
+
+
 def lose_a_node(cluster: OwnCluster, sweep: Sweep) -> None:
     """A worker's raylet is killed, and its trials with it; the autoscaler starts the node again over ssh."""
-    busy = until(lambda: [worker for worker in cluster.workers if worker.processes(TRIAL)], 60)
+    busy = until(lambda: busy_workers(cluster), PATIENCE)
     assert busy[0].kill("/raylet/raylet ") == 1
 
 
@@ -174,17 +179,10 @@ def lose_the_store(cluster: OwnCluster, sweep: Sweep) -> None:
     until(cluster.refused, 60)
 
 
-#: Those marked slow are run by hand: each takes as long as a sweep.
-FAULTS = [
-    lose_a_node,
-    pytest.param(lose_a_trial, marks=pytest.mark.slow),
-    pytest.param(lose_a_learner, marks=pytest.mark.slow),
-    pytest.param(lose_the_link, marks=pytest.mark.slow),
-    pytest.param(lose_the_store, marks=pytest.mark.slow),
-    pytest.param(fill_the_object_stores, marks=pytest.mark.slow),
-]
+FAULTS = [lose_a_node, lose_a_trial, lose_a_learner, lose_the_link, lose_the_store, fill_the_object_stores]
 
 
+@pytest.mark.slow  # each takes as long as a sweep
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_a_sweep_survives(
     cluster: OwnCluster, undisturbed: dict[str, Any], fault: Callable[[OwnCluster, Sweep], None]
@@ -197,12 +195,16 @@ def test_a_sweep_survives(
     assert sweep.results() == undisturbed
 
 
-def test_a_sweep_whose_driver_was_killed_is_resumed(cluster: OwnCluster, undisturbed: dict[str, Any]) -> None:
+def test_a_killed_driver_is_resumed_and_loses_a_node(
+    cluster: OwnCluster, undisturbed: dict[str, Any]
+) -> None:
     sweep = Sweep(cluster, "driver")
     sweep.start()
     assert cluster.head.kill("prefrec_ray.cli.main tune") >= 1
     assert sweep.end() != 0
     assert not (sweep.folder / "trials.csv").exists()
+    until(lambda: not busy_workers(cluster), 60)
     sweep.go("--", "--resume")
+    lose_a_node(cluster, sweep)
     assert sweep.end() == 0, sweep.log()
     assert sweep.results() == undisturbed
