@@ -195,9 +195,7 @@ def test_a_sweep_survives(
     assert sweep.results() == undisturbed
 
 
-def test_a_killed_driver_is_resumed_and_loses_a_node(
-    cluster: OwnCluster, undisturbed: dict[str, Any]
-) -> None:
+def test_a_killed_driver_is_resumed_and_loses_a_node(cluster: OwnCluster, undisturbed: dict[str, Any]) -> None:
     sweep = Sweep(cluster, "driver")
     sweep.start()
     assert cluster.head.kill("prefrec_ray.cli.main tune") >= 1
