@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.mlp import Layers, forward, layer_sizes, read_networks, to_tensors, write_networks
+from prefrec_ray.mlp import Layers, forward, given_states, layer_sizes, read_networks, to_tensors, write_networks
 
 
 class Actor(Protocol):
@@ -139,13 +139,12 @@ class CandidateActor(_Plain):
     def __call__(self, states: Tensor) -> Tensor:
         parts = self._tensors
         low, high = parts["low"], parts["high"]
+        decode, move, score = (given_states(parts[name], states) for name in ("decoder", "perturbation", "critic"))
 
         def candidate(latent: Tensor) -> tuple[Tensor, Tensor]:
-            decoded = torch.cat([states, latent.expand(len(states), -1)], dim=1)
-            action = _to_bounds(torch.tanh(forward(parts["decoder"], decoded)), low, high)
-            step = parts["reach"] * torch.tanh(forward(parts["perturbation"], torch.cat([states, action], dim=1)))
-            action = torch.clamp(action + step, low, high)
-            return action, forward(parts["critic"], torch.cat([states, action], dim=1))
+            action = _to_bounds(torch.tanh(decode(latent.expand(len(states), -1))), low, high)
+            action = torch.clamp(action + parts["reach"] * torch.tanh(move(action)), low, high)
+            return action, score(action)
 
         return best_candidate(candidate(latent) for latent in parts["latents"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -99,3 +99,21 @@ def forward(layers: Sequence[tuple[Tensor, Tensor]], inputs: Tensor) -> Tensor:
     for i, (weight, bias) in enumerate(layers):
         hidden = nn.functional.linear(torch.relu_(hidden) if i else hidden, weight, bias)
     return hidden
+
+
+def given_states(layers: Sequence[tuple[Tensor, Tensor]], states: Tensor) -> Callable[[Tensor], Tensor]:
+    """The MLP on (states [n, S], others) as a function of the others, [n, X] or k of them for each state, [n, k, X].
+
+    The first layer takes each state once, not once for each of many actions. For inference: sums are made in place, as
+    new ones took most of the time of a choice, in memory had and given back.
+    """
+    (weight, bias), *rest = layers
+    of_states, of_others = weight.split([states.shape[1], weight.shape[1] - states.shape[1]], dim=1)
+    seen = nn.functional.linear(states, of_states, bias)
+
+    def outputs(others: Tensor) -> Tensor:
+        hidden = nn.functional.linear(others, of_others)
+        hidden += seen if others.ndim == 2 else seen[:, None]
+        return forward(rest, torch.relu_(hidden)) if rest else hidden
+
+    return outputs

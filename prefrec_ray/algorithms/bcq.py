@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +20,7 @@ from prefrec_ray.algorithms.module import OfflineModule
 from prefrec_ray.algorithms.networks import (
     ActorNetwork,
     DeterministicActor,
+    given_states,
     linear_layers,
     mlp,
     polyak_update,
@@ -115,8 +116,22 @@ class Perturbation(nn.Module):
             self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32), persistent=False)
 
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
-        step = self.reach * torch.tanh(self.net(torch.cat([states, actions], dim=-1)))
-        return torch.clamp(actions + step, self.low, self.high)
+        return self.moved(actions, self.net(torch.cat([states, actions], dim=-1)))
+
+    def moved(self, actions: Tensor, outputs: Tensor) -> Tensor:
+        """Actions [B, A] moved by what the MLP puts out, [B, A]."""
+        return torch.clamp(actions + self.reach * torch.tanh(outputs), self.low, self.high)
+
+
+def proposer(decoder: DeterministicActor, perturbation: Perturbation, states: Tensor) -> Callable[[Tensor], Tensor]:
+    """From latents [B, Z] to the actions [B, A] proposed in `states`, decoded and moved."""
+    decode, move = given_states(decoder, states), given_states(perturbation, states)
+
+    def propose(latents: Tensor) -> Tensor:
+        actions = decoder.squashed(decode(latents))
+        return perturbation.moved(actions, move(actions))
+
+    return propose
 
 
 class BCQModule(OfflineModule):
@@ -171,10 +186,11 @@ class BestCandidate:
 
     def _candidates(self, states: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         net = self._net
+        propose = proposer(net.decoder, net.perturbation, states)
+        q = given_states(net.q[0], states)
         for latent in net.latents:
-            decoded = net.decode(states, latent.expand(len(states), -1))
-            action = net.perturbation(states, decoded)
-            yield action, net.q[0](states, action)[:, None]
+            action = propose(latent.expand(len(states), -1))
+            yield action, q(action)
 
     def export(self) -> CandidateActor:
         """The same as plain arrays: what a policy bundle holds."""
@@ -219,7 +235,7 @@ class BCQLearner(OfflineLearner):
         self.minimise("q", net.q, qf_loss)
 
         with torch.no_grad():
-            proposed = net.decode(obs, self._latents(1))
+            proposed = net.decode(obs, self._latents(draw=1)[:, 0])
         policy_loss = actor_loss(net.q[0](obs, net.perturbation(obs, proposed)))
         self.minimise("perturbation", net.perturbation, policy_loss)
 
@@ -241,15 +257,18 @@ class BCQLearner(OfflineLearner):
     def _next_value(self, next_obs: Tensor) -> Tensor:
         """max over candidates of lambda min(Qbar1, Qbar2) + (1 - lambda) max(Qbar1, Qbar2), [B]."""
         net, values = self.net, []
-        for number in range(len(net.latents)):
-            proposed = net.decode(next_obs, self._latents(2 + number))
-            action = net.target_perturbation(next_obs, proposed)
-            q_1, q_2 = (q(next_obs, action) for q in net.target_q)
+        propose = proposer(net.decoder, net.target_perturbation, next_obs)
+        qs = [given_states(q, next_obs) for q in net.target_q]
+        for latents in self._latents(draw=2, candidates=len(net.latents)).unbind(1):
+            action = propose(latents)
+            q_1, q_2 = (q(action)[:, 0] for q in qs)
             values.append(soft_clipped(q_1, q_2, self.config.soft_clip))
         return torch.stack(values).amax(0)
 
-    def _latents(self, draw: int) -> Tensor:
-        return self.noise(self.net.latent_dim, draw).clamp(-MAX_LATENT, MAX_LATENT)
+    def _latents(self, draw: int, candidates: int = 1) -> Tensor:
+        """[B, candidates, Z] from the clipped prior."""
+        drawn = self.noise(candidates * self.net.latent_dim, draw).clamp(-MAX_LATENT, MAX_LATENT)
+        return drawn.unflatten(1, (candidates, self.net.latent_dim))
 
 
 def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Protocol, TypeVar
 
@@ -36,6 +36,20 @@ def trunk(inputs: int, hidden_sizes: Sequence[int]) -> list[nn.Module]:
     """The layers of an MLP but the last, each with its ReLU."""
     pairs = pairwise([inputs, *hidden_sizes])
     return [layer for width_in, width_out in pairs for layer in (nn.Linear(width_in, width_out), nn.ReLU())]
+
+
+def given_states(network: nn.Module, states: Tensor) -> Callable[[Tensor], Tensor]:
+    """The `mlp` `network.net` on (states [B, S], others [B, X]) as a function of the others alone.
+
+    States pass the first layer once: most of the work where states are wide and many actions are tried in each.
+    """
+    net = network.get_submodule("net")
+    assert isinstance(net, nn.Sequential)
+    first, rest = net[0], net[1:]
+    assert isinstance(first, nn.Linear)
+    of_states, of_others = first.weight.split([states.shape[1], first.in_features - states.shape[1]], dim=1)
+    seen = nn.functional.linear(states, of_states, first.bias)
+    return lambda others: rest(torch.addmm(seen, others, of_others.T))
 
 
 class Scalar(nn.Module):
@@ -85,7 +99,11 @@ class DeterministicActor(nn.Module):
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32), persistent=False)
 
     def forward(self, states: Tensor) -> Tensor:
-        return to_bounds(torch.tanh(self.net(states)), self.low, self.high)
+        return self.squashed(self.net(states))
+
+    def squashed(self, raw: Tensor) -> Tensor:
+        """What the MLP puts out, [B, A], as an action within the bounds."""
+        return to_bounds(torch.tanh(raw), self.low, self.high)
 
     def export(self) -> MlpActor:
         """The same as plain arrays: what a policy bundle holds."""

@@ -21,7 +21,7 @@ from torch.distributions import Independent, Normal, TanhTransform, TransformedD
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms import bcq as bcq_file
 
-B, GAMMA, TAU = 24, 0.9, 0.05
+B, GAMMA, TAU, CANDIDATES = 24, 0.9, 0.05, 6
 LOW, HIGH = np.float32([-1, 0]), np.float32([1, 3])
 HALF = (HIGH - LOW) / 2
 Weights = dict[str, np.ndarray]
@@ -213,20 +213,20 @@ def bcq(case: Case, old: Weights, new: Weights) -> dict[str, Loss]:
         kl = (mean**2 + np.exp(2 * log_std) - 1) / 2 - log_std
         return np.mean((decoded - a) ** 2) + 0.5 * kl.mean()
 
-    def propose(states: np.ndarray, draw: int) -> np.ndarray:
-        return scaled(mlp(new, "decoder.net", states, np.clip(case.noise(4, draw), -0.5, 0.5)))
+    def propose(states: np.ndarray, latents: np.ndarray) -> np.ndarray:
+        return scaled(mlp(new, "decoder.net", states, np.clip(latents, -0.5, 0.5)))
 
     def moved(w: Weights, prefix: str, states: np.ndarray, action: np.ndarray) -> np.ndarray:
         return np.clip(action + 0.3 * HALF * np.tanh(mlp(w, f"{prefix}.net", states, action)), LOW, HIGH)
 
     values = []
-    for draw in range(2, 8):
+    for latents in np.split(case.noise(CANDIDATES * 4, 2), CANDIDATES, axis=1):
         low, high = np.sort(
-            twins(old, "target_q", s2, moved(old, "target_perturbation", s2, propose(s2, draw))), axis=0
+            twins(old, "target_q", s2, moved(old, "target_perturbation", s2, propose(s2, latents))), axis=0
         )
         values.append(0.75 * low + 0.25 * high)
     target = r + GAMMA * np.max(values, axis=0)
-    proposed = propose(s, 1)
+    proposed = propose(s, case.noise(4, 1))
     return {
         "vae": (("encoder", "decoder"), "losses/vae_loss", vae),
         "q": (("q",), "losses/qf_loss", lambda w: ((target - twins(w, "q", s, a)) ** 2).mean(axis=1).sum()),
@@ -245,7 +245,7 @@ BASELINES: dict[str, tuple[Callable[..., dict[str, Loss]], dict[str, Any]]] = {
     "TD3_BC": (td3_bc, {}),
     "SAC": (sac, {}),
     "IQL": (iql, {"temperature": 10, "expectile": 0.8}),
-    "BCQ": (bcq, {"perturbation": 0.3, "candidates": 6}),
+    "BCQ": (bcq, {"perturbation": 0.3, "candidates": CANDIDATES}),
 }
 
 
