@@ -41,10 +41,7 @@ def build(tiny_dataset: str) -> Iterator[Build]:
         built.append(config.training(**{**SETTINGS, **changes}).build_algo())
         return built[-1]
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield make
-    torch.set_num_threads(threads)
     for algorithm in built:
         algorithm.stop()
 

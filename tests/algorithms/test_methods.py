@@ -62,15 +62,6 @@ SMALL: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small gain nothing from threads, and lose much where other processes take the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def make_config(dataset: str, method: str, learners: int = 0, **settings: Any) -> OfflineConfig:
     config = METHODS[method].get_default_config()
     if method not in ("PrefRec", "IQL"):

@@ -4,11 +4,8 @@ Both do the same updates one after another, so that a busy machine slows both; t
 out what hit one of them. An attempt may still be unlucky, a slow product is slow in all: one good attempt is enough.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-import torch
 from tiny import write_dataset
 
 from benchmarks.bare_loop import tuned_prefrec
@@ -20,16 +17,7 @@ LEAST, ATTEMPTS, UPDATES, REPETITIONS = 0.75, 3, 20, 5
 PRODUCT, BARE = "PrefRec", "tuned bare PrefRec"
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Threads of several processes on the same cores would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def test_close_to_the_bare_loop(ray_session: None, one_thread: None, tmp_path: Path) -> None:
+def test_close_to_the_bare_loop(ray_session: None, tmp_path: Path) -> None:
     write_dataset(tmp_path / "dataset", users=40, requests=120, pairs=64, length=20)
     sizes = paper_sizes((128, 128, 128), transitions=1024, pairs=16)
     config = prefrec_config(str(tmp_path / "dataset"), UPDATES, sizes)
