@@ -19,6 +19,7 @@ from prefrec_ray.algorithms.losses import actor_loss, imitation_loss, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
 from prefrec_ray.algorithms.networks import (
     ActorNetwork,
+    Bounded,
     DeterministicActor,
     given_states,
     linear_layers,
@@ -99,21 +100,18 @@ class Encoder(nn.Module):
         return mean, torch.clamp(log_std, -4.0, 15.0).exp()
 
 
-class Perturbation(nn.Module):
+class Perturbation(Bounded):
     """xi(s, a): the action moved by at most `reach` times the bounds' half-width, and kept in the bounds."""
 
-    low: Tensor
-    high: Tensor
     reach: Tensor
 
     def __init__(
         self, inputs: int, hidden_sizes: Sequence[int], low: np.ndarray, high: np.ndarray, reach: float
     ) -> None:
-        super().__init__()
+        super().__init__(low, high)
         self.net = mlp(inputs, hidden_sizes, len(low))
         half = 0.5 * (np.asarray(high) - np.asarray(low))
-        for name, values in (("low", low), ("high", high), ("reach", reach * half)):
-            self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32), persistent=False)
+        self.register_buffer("reach", torch.as_tensor(reach * half, dtype=torch.float32), persistent=False)
 
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
         return self.moved(actions, self.net(torch.cat([states, actions], dim=-1)))

@@ -86,24 +86,31 @@ class ActorNetwork(Protocol):
         """The same as plain arrays: what a policy bundle holds."""
 
 
-class DeterministicActor(nn.Module):
-    """pi(s): an MLP, tanh, scaled to the bounds of the action space. [B, S] -> [B, A]."""
+class Bounded(nn.Module):
+    """A network whose actions lie within `low` and `high` [A], the bounds of the action space."""
 
     low: Tensor
     high: Tensor
 
-    def __init__(self, inputs: int, hidden_sizes: Sequence[int], low: np.ndarray, high: np.ndarray) -> None:
+    def __init__(self, low: np.ndarray, high: np.ndarray) -> None:
         super().__init__()
-        self.net = mlp(inputs, hidden_sizes, len(low))
         self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32), persistent=False)
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32), persistent=False)
 
+    def squashed(self, raw: Tensor) -> Tensor:
+        """Numbers [B, A] of any size, by tanh, as actions within the bounds."""
+        return self.low + (torch.tanh(raw) + 1.0) * 0.5 * (self.high - self.low)
+
+
+class DeterministicActor(Bounded):
+    """pi(s): an MLP, tanh, scaled to the bounds of the action space. [B, S] -> [B, A]."""
+
+    def __init__(self, inputs: int, hidden_sizes: Sequence[int], low: np.ndarray, high: np.ndarray) -> None:
+        super().__init__(low, high)
+        self.net = mlp(inputs, hidden_sizes, len(low))
+
     def forward(self, states: Tensor) -> Tensor:
         return self.squashed(self.net(states))
-
-    def squashed(self, raw: Tensor) -> Tensor:
-        """What the MLP puts out, [B, A], as an action within the bounds."""
-        return to_bounds(torch.tanh(raw), self.low, self.high)
 
     def export(self) -> MlpActor:
         """The same as plain arrays: what a policy bundle holds."""
@@ -121,33 +128,24 @@ class Constant(nn.Module):
         return self.value
 
 
-class GaussianActor(nn.Module):
+class GaussianActor(Bounded):
     """A Gaussian whose deviation depends on the state or not; acts by its mean, squashed like `DeterministicActor`'s.
 
     forward: [B, S] -> [B, A], the action of the mean. `distribution` gives mean and log-deviation before tanh.
     """
 
-    low: Tensor
-    high: Tensor
-
     def __init__(
         self, inputs: int, hidden_sizes: Sequence[int], low: np.ndarray, high: np.ndarray, state_deviation: bool
     ) -> None:
-        super().__init__()
+        super().__init__(low, high)
         self.trunk = nn.Sequential(*trunk(inputs, hidden_sizes))
         self.mean = Head(hidden_sizes[-1], len(low))
         self.log_std = Head(hidden_sizes[-1], len(low)) if state_deviation else Constant(len(low))
-        self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32), persistent=False)
-        self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32), persistent=False)
 
     def distribution(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [B, A] and log-deviation [B, A] (or [A]), the latter clipped to [-5, 2]."""
         hidden = self.trunk(states)
         return self.mean(hidden), torch.clamp(self.log_std(hidden), -5.0, 2.0)
-
-    def squashed(self, raw: Tensor) -> Tensor:
-        """What is drawn before tanh, or its mean, [B, A], as an action within the bounds."""
-        return to_bounds(torch.tanh(raw), self.low, self.high)
 
     def forward(self, states: Tensor) -> Tensor:
         return self.squashed(self.mean(self.trunk(states)))
@@ -156,11 +154,6 @@ class GaussianActor(nn.Module):
         """The path to the mean as plain arrays: what a policy bundle holds."""
         layers = linear_layers(self.trunk) + linear_layers(self.mean)
         return MlpActor(layers, to_array(self.low), to_array(self.high))
-
-
-def to_bounds(unit: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """[-1, 1] -> [low, high]."""
-    return low + (unit + 1.0) * 0.5 * (high - low)
 
 
 def linear_layers(module: nn.Module) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -300,10 +300,7 @@ def without_column(name: str, column: str) -> Callable[[], None]:
 COMMANDS = {
     "train": ["train", "config.yaml", "--dataset", "dataset", "--output", "new"],
     "evaluate": ["evaluate", "run/policy", "--dataset", "dataset"],
-    "evaluate below a file": [
-        *("evaluate", "run/policy", "--dataset", "dataset"),
-        *("--output", "config.yaml/evaluation.json"),
-    ],
+    "below a file": ["evaluate", "run/policy", "--dataset", "dataset", "--output", "config.yaml/evaluation.json"],
     "report": ["report", "run"],
 }
 SHARD, REQUESTS, SESSIONS = (
@@ -338,7 +335,7 @@ DAMAGE: dict[str, tuple[str, Callable[[], None], str]] = {
     "pairs cut": ("train", cut("dataset/preferences/depth/train.parquet"), "depth/train.parquet: damaged"),
     "no policy": ("evaluate", remove("run/policy/policy.json"), "policy.json: no such file"),
     "policy cut": ("evaluate", cut("run/policy/policy.json"), "policy.json: line "),
-    "no folder": ("evaluate below a file", lambda: None, "config.yaml: cannot be written ("),
+    "no folder": ("below a file", lambda: None, "config.yaml: cannot be written ("),
     "actor cut": ("evaluate", cut("run/policy/actor.npz"), "actor.npz: not a file of plain arrays"),
     "no curves": ("report", write("run/progress.csv", "training_iteration,phase\n"), "progress.csv: no iteration yet"),
     "word in curves": (
