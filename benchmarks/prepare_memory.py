@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.script import run
 from prefrec_ray.cli.config import open_section
-from prefrec_ray.prepare import prepare
+from prefrec_ray.prepare.run import prepare
 from prefrec_ray.runtime import start_ray
 
 GB = 1e9

@@ -18,8 +18,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.sources import SimulatorSource
-from prefrec_ray.prepare_settings import PrepareSettings
-from prefrec_ray.prepare_users import split_by_user
+from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.prepare.users import split_by_user
 from prefrec_ray.runtime import start_ray
 
 #: Rows of a bucket in memory, as `prepare` has them for states of some 245 numbers.

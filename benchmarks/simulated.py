@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from prefrec_ray.prepare import PrepareSettings, prepare
+from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator import SimulateSettings, simulate
 

@@ -24,8 +24,8 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.policy import Policy
-from prefrec_ray.prepare import prepare
-from prefrec_ray.prepare_settings import PrepareSettings
+from prefrec_ray.prepare.run import prepare
+from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.simulator.online import evaluate_online
 from prefrec_ray.simulator.settings import SimulateSettings

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.prepare import PrepareSettings, prepare
+from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
 
 COLUMNS = {"kind": "files", "user": "user", "item": "item", "time": "time", "time_unit": "s", "feedback": ["like"]}

@@ -11,7 +11,7 @@ from prefrec_ray import storage
 from prefrec_ray.algorithms.run import train
 from prefrec_ray.algorithms.settings import TrainSettings
 from prefrec_ray.dataset import PreparedDataset, stored, tensor
-from prefrec_ray.prepare import PrepareSettings, prepare
+from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator import SimulateSettings, simulate
 

@@ -11,7 +11,7 @@ from plain_prepare import requests_of, score, sessions_of
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.mdp.tracker import StateTracker
-from prefrec_ray.prepare import PrepareSettings, prepare
+from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator import SimulateSettings, simulate
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 import ray.data
 
-from prefrec_ray import prepare_parts
-from prefrec_ray.prepare_parts import part_by_user, read_pieces
+from prefrec_ray.prepare import partition as prepare_parts
+from prefrec_ray.prepare.partition import part_by_user, read_pieces
 
 NAMES = ["user_id", "item_id", "timestamp", "order"]
 

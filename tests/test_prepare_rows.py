@@ -7,7 +7,7 @@ import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.prepare_rows import RowRules, joined, repeated
+from prefrec_ray.prepare.rows import RowRules, joined, repeated
 
 
 def rows_of(count: int, seed: int) -> pd.DataFrame:

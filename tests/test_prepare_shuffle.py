@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.prepare_shuffle import Destinations
+from prefrec_ray.prepare.shuffle import Destinations
 
 
 def shards_of(destinations: Destinations, offset: int, count: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from prefrec_ray.settings import Settings, load_yaml, nearest, parse
 #: The settings of each section, imported only when a command uses it: Ray and PyTorch take seconds.
 SECTIONS = {
     "simulate": ("prefrec_ray.simulator", "SimulateSettings"),
-    "prepare": ("prefrec_ray.prepare_settings", "PrepareSettings"),
+    "prepare": ("prefrec_ray.prepare.settings", "PrepareSettings"),
     "train": ("prefrec_ray.algorithms.settings", "TrainSettings"),
     "evaluate": ("prefrec_ray.evaluation", "EvaluateSettings"),
     "tune": ("prefrec_ray.tuning.settings", "TuneSettings"),

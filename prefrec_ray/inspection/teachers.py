@@ -18,7 +18,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.preferences.segments import PAIRINGS
 from prefrec_ray.preferences.settings import PreferenceSettings
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Visits
-from prefrec_ray.prepare_users import codes
+from prefrec_ray.prepare.users import codes
 from prefrec_ray.settings import parse
 
 #: Sessions that are looked at: whole buckets of users until there are so many. A bucket is a random part of the users.

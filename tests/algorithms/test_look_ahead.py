@@ -16,8 +16,8 @@ from prefrec_ray.algorithms.look_ahead import RewardFunction, label_transitions,
 from prefrec_ray.algorithms.prefrec import PrefRecConfig
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.prepare import PrepareSettings, prepare
-from prefrec_ray.prepare_shuffle import bits_of, numbers_in
+from prefrec_ray.prepare.run import PrepareSettings, prepare
+from prefrec_ray.prepare.shuffle import bits_of, numbers_in
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator import SimulateSettings, simulate
 

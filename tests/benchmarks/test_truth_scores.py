@@ -9,7 +9,7 @@ import yaml
 
 from benchmarks.truth.__main__ import SWEEP, WORLDS, ended, sweeps
 from benchmarks.truth.scores import cells, less, mean, pick, table, won
-from prefrec_ray.prepare_settings import PrepareSettings
+from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.tuning.settings import TuneSettings

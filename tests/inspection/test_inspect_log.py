@@ -15,7 +15,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.log import inspect_log, known_source
 from prefrec_ray.inspection.proposal import Tables, files_source, proposal
 from prefrec_ray.inspection.roles import Roles
-from prefrec_ray.prepare import PrepareSettings, prepare
+from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
 
 

@@ -13,7 +13,7 @@ from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation import EvaluateSettings, evaluate
 from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.logs import KuaiRandSource, Log, open_log
-from prefrec_ray.prepare import PrepareSettings, prepare
+from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
 
 LOG_HEADER = (

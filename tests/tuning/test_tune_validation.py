@@ -14,8 +14,8 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import FqeSettings, evaluate
 from prefrec_ray.policy import Policy
-from prefrec_ray.prepare import prepare
-from prefrec_ray.prepare_settings import PrepareSettings
+from prefrec_ray.prepare.run import prepare
+from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.simulator import SimulateSettings, simulate
 from prefrec_ray.simulator.online import evaluate_online
 from prefrec_ray.tuning.settings import ValidationSettings

@@ -6,7 +6,7 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs import Log
-from prefrec_ray.prepare_settings import PrepareSettings
+from prefrec_ray.prepare.settings import PrepareSettings
 
 #: What users' splits, sessions, levels and actions rest on.
 _INHERITED = (

@@ -20,13 +20,13 @@ from prefrec_ray.logs import Log, open_log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.prepare_items import given_items, learn_items
-from prefrec_ray.prepare_like import check_like, open_like
-from prefrec_ray.prepare_preferences import write_preferences
-from prefrec_ray.prepare_settings import SPLITS, PrepareSettings
-from prefrec_ray.prepare_states import Context
-from prefrec_ray.prepare_users import Users, split_by_user
-from prefrec_ray.prepare_waves import fit_normaliser, write_states
+from prefrec_ray.prepare.items import given_items, learn_items
+from prefrec_ray.prepare.like import check_like, open_like
+from prefrec_ray.prepare.preferences import write_preferences
+from prefrec_ray.prepare.settings import SPLITS, PrepareSettings
+from prefrec_ray.prepare.states import Context
+from prefrec_ray.prepare.users import Users, split_by_user
+from prefrec_ray.prepare.waves import fit_normaliser, write_states
 from prefrec_ray.tasks import Progress
 
 __all__ = ["OnError", "PrepareSettings", "prepare"]

@@ -21,10 +21,10 @@ from prefrec_ray.hashing import fraction, hash_ids
 from prefrec_ray.logs import Log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.prepare_contract import RowContract
-from prefrec_ray.prepare_parts import part_by_user, read_pieces
-from prefrec_ray.prepare_rows import REASONS, RowRules
-from prefrec_ray.prepare_settings import SPLITS, PrepareSettings
+from prefrec_ray.prepare.contract import RowContract
+from prefrec_ray.prepare.partition import part_by_user, read_pieces
+from prefrec_ray.prepare.rows import REASONS, RowRules
+from prefrec_ray.prepare.settings import SPLITS, PrepareSettings
 from prefrec_ray.tasks import Progress, run_tasks
 
 _SPLIT_KEY = 1

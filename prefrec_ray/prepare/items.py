@@ -18,8 +18,8 @@ from prefrec_ray.logs.log import Labels
 from prefrec_ray.mdp.content import content_embeddings
 from prefrec_ray.mdp.embeddings import BasketGram, basket_gram, basket_sizes, embeddings_from_gram
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.prepare_settings import PrepareSettings
-from prefrec_ray.prepare_users import codes, read_bucket
+from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.prepare.users import codes, read_bucket
 from prefrec_ray.tasks import Progress, reduce_tasks, run_tasks
 
 LabelsOf: TypeAlias = Callable[[np.ndarray], Labels]

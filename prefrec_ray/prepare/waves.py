@@ -12,10 +12,10 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.mdp.normaliser import Moments, Normaliser
-from prefrec_ray.prepare_settings import SPLITS
-from prefrec_ray.prepare_shuffle import NUMBER_WIDTH, Destinations, write_shard
-from prefrec_ray.prepare_states import Context, state_moments, write_requests
-from prefrec_ray.prepare_users import Users
+from prefrec_ray.prepare.settings import SPLITS
+from prefrec_ray.prepare.shuffle import NUMBER_WIDTH, Destinations, write_shard
+from prefrec_ray.prepare.states import Context, state_moments, write_requests
+from prefrec_ray.prepare.users import Users
 from prefrec_ray.tasks import Progress, run_tasks
 
 
