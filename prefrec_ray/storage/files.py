@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.stores import move_objects, open_store
+from prefrec_ray.storage.stores import move_objects, open_store
 
 
 def filesystem(uri: str) -> tuple[fs.FileSystem, str]:

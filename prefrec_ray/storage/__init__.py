@@ -1,0 +1,39 @@
+"""Everything that is read or written, on a disk or in an object store: paths and URIs, whole or not at all."""
+
+from prefrec_ray.storage.files import (
+    absolute,
+    exists,
+    filesystem,
+    join,
+    list_files,
+    list_folders,
+    make_folder,
+    make_room,
+    read_json,
+    read_text,
+    remove,
+    size,
+    staged,
+    write_csv,
+    write_json,
+    write_text,
+)
+
+__all__ = [
+    "absolute",
+    "exists",
+    "filesystem",
+    "join",
+    "list_files",
+    "list_folders",
+    "make_folder",
+    "make_room",
+    "read_json",
+    "read_text",
+    "remove",
+    "size",
+    "staged",
+    "write_csv",
+    "write_json",
+    "write_text",
+]
