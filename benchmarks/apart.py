@@ -21,7 +21,7 @@ from benchmarks.interleaved import Contender
 from prefrec_ray.algorithms.data import LoadedData
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.memory import keep_freed_memory
+from prefrec_ray.runtime.memory import keep_freed_memory
 
 #: How a loop is made, and whether it has the product's levers.
 LOOPS: dict[str, tuple[Callable[[Arrays, Sizes], Callable[[], None]], bool]] = {

@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.tasks import reduce_tasks, run_tasks
+from prefrec_ray.runtime.tasks import reduce_tasks, run_tasks
 
 
 @ray.remote(num_cpus=1)

@@ -21,7 +21,7 @@ from prefrec_ray.algorithms.module import OfflineModule
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.pretraining import RewardState
 from prefrec_ray.algorithms.shards import Shelf
-from prefrec_ray.memory import keep_freed_memory
+from prefrec_ray.runtime.memory import keep_freed_memory
 
 #: Pairs in one forward pass of the reward update: 16 take a tenth longer, all 256 four times the memory for nothing.
 PAIRS_PER_CHUNK = 64

@@ -28,7 +28,7 @@ from prefrec_ray.evaluation.subjects import (
 )
 from prefrec_ray.evaluation.trajectories import Steps, Trajectories, read_trajectories, steps
 from prefrec_ray.policy import Policy
-from prefrec_ray.tasks import run_tasks
+from prefrec_ray.runtime.tasks import run_tasks
 
 Progress = Callable[[int, int], None]  # fits done, total
 

@@ -18,8 +18,8 @@ from prefrec_ray.evaluation.ncis import NcisSettings, request_log_weights, sessi
 from prefrec_ray.evaluation.served import Tally, count, tally_policy
 from prefrec_ray.evaluation.sessions import Sessions, read_sessions, session_columns, session_rows
 from prefrec_ray.evaluation.subjects import BEHAVIOUR, IMITATION, scored_subjects, subject_actions
-from prefrec_ray.memory import keep_freed_memory
 from prefrec_ray.policy import Policy
+from prefrec_ray.runtime.memory import keep_freed_memory
 
 #: Requests of the split on which it is looked at what the policies serve: finding the nearest item is the slow part.
 SERVED_REQUESTS = 20_000

@@ -18,7 +18,7 @@ from prefrec_ray.algorithms.networks import Scalar
 from prefrec_ray.algorithms.preferences import segment_rows
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.tasks import Progress, run_tasks
+from prefrec_ray.runtime.tasks import Progress, run_tasks
 
 
 @dataclass(frozen=True, eq=False)

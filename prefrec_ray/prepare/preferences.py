@@ -17,7 +17,7 @@ from prefrec_ray.preferences.settings import PreferenceSettings, TeacherSettings
 from prefrec_ray.preferences.teachers import ScriptedTeacher, Visits
 from prefrec_ray.prepare.settings import SPLITS, PrepareSettings
 from prefrec_ray.prepare.users import Users, codes
-from prefrec_ray.tasks import Progress, run_tasks
+from prefrec_ray.runtime.tasks import Progress, run_tasks
 
 _PAIRS_KEY, _FLIPS_KEY = 5, 6
 

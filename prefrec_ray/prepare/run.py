@@ -27,7 +27,7 @@ from prefrec_ray.prepare.settings import SPLITS, PrepareSettings
 from prefrec_ray.prepare.states import Context
 from prefrec_ray.prepare.users import Users, split_by_user
 from prefrec_ray.prepare.waves import fit_normaliser, write_states
-from prefrec_ray.tasks import Progress
+from prefrec_ray.runtime.tasks import Progress
 
 __all__ = ["OnError", "PrepareSettings", "prepare"]
 

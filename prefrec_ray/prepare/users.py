@@ -25,7 +25,7 @@ from prefrec_ray.prepare.contract import RowContract
 from prefrec_ray.prepare.partition import part_by_user, read_pieces
 from prefrec_ray.prepare.rows import REASONS, RowRules
 from prefrec_ray.prepare.settings import SPLITS, PrepareSettings
-from prefrec_ray.tasks import Progress, run_tasks
+from prefrec_ray.runtime.tasks import Progress, run_tasks
 
 _SPLIT_KEY = 1
 

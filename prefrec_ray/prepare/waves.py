@@ -16,7 +16,7 @@ from prefrec_ray.prepare.settings import SPLITS
 from prefrec_ray.prepare.shuffle import NUMBER_WIDTH, Destinations, write_shard
 from prefrec_ray.prepare.states import Context, state_moments, write_requests
 from prefrec_ray.prepare.users import Users
-from prefrec_ray.tasks import Progress, run_tasks
+from prefrec_ray.runtime.tasks import Progress, run_tasks
 
 
 def fit_normaliser(context: Context, buckets: list[int], progress: Progress) -> Normaliser:

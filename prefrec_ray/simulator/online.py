@@ -15,6 +15,7 @@ from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.errors import UserError
+from prefrec_ray.runtime.tasks import Progress, run_tasks
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.outcome import Outcome, outcome
@@ -30,7 +31,6 @@ from prefrec_ray.simulator.servers import (
 )
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import ROLLOUT, Traits, World, generator
-from prefrec_ray.tasks import Progress, run_tasks
 
 Maker = Callable[[World, Traits, np.random.Generator], Server]
 

@@ -9,13 +9,13 @@ import ray
 from pyarrow import fs
 
 from prefrec_ray import runtime, storage
+from prefrec_ray.runtime.tasks import Progress
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES
 from prefrec_ray.simulator.rollout import roll_out
 from prefrec_ray.simulator.servers import ClickChaser
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
 from prefrec_ray.simulator.world import LOGGING, World, generator
-from prefrec_ray.tasks import Progress
 
 SCHEMA_VERSION = 1
 
