@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.hashing import fraction, hash_ids, mix
+from prefrec_ray.ids import fraction, hash_ids, mix
 
 
 def test_fractions_are_uniform_and_keys_independent() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefrec_ray.hashing import hash_ids, mix
+from prefrec_ray.ids import hash_ids, mix
 from prefrec_ray.inspection.roles import Roles
 from prefrec_ray.logs.contract import BadRows, Place
 from prefrec_ray.logs.fragments import CsvFormat, read

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.hashing import mix
+from prefrec_ray.ids import mix
 from prefrec_ray.logs.canonical import Place
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.log import Log

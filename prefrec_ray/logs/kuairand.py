@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.hashing import mix
+from prefrec_ray.ids import mix
 from prefrec_ray.logs.contract import Place, SideFiles
 from prefrec_ray.logs.fragments import read, schema
 from prefrec_ray.logs.kuairand_items import VideoLabels

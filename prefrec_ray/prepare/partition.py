@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import ray.data
 
 from prefrec_ray import storage
-from prefrec_ray.hashing import hash_ids
+from prefrec_ray.ids import hash_ids
 from prefrec_ray.runtime.tasks import Progress
 
 _BUCKET_KEY = 2

@@ -15,7 +15,7 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import tensor_array, write_table
-from prefrec_ray.hashing import mix
+from prefrec_ray.ids import mix
 
 _SHARD_KEY, _ORDER_KEY = 3, 4
 #: Learners take shards in lanes of eight (algorithms/batches.py), and one shard is one block of at most 128 MiB.

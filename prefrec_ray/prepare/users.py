@@ -17,7 +17,7 @@ from prefrec_ray import storage
 from prefrec_ray.engagement.levels import depth_levels, frequency_levels
 from prefrec_ray.engagement.sessions import first_rows, session_numbers, session_table
 from prefrec_ray.errors import UserError
-from prefrec_ray.hashing import fraction, hash_ids
+from prefrec_ray.ids import fraction, hash_ids
 from prefrec_ray.logs import Log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.mdp.items import ItemTable
