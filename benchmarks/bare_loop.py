@@ -26,9 +26,9 @@ from prefrec_ray.algorithms.losses import (
     preference_loss,
     td_loss,
 )
-from prefrec_ray.algorithms.networks import DeterministicActor, GaussianActor, Scalar, polyak_update, target_copy
 from prefrec_ray.algorithms.preferences import PreferenceBuffer
 from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.networks.layers import DeterministicActor, GaussianActor, Scalar, polyak_update, target_copy
 
 
 @dataclass(frozen=True)

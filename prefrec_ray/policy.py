@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from prefrec_ray import storage
-from prefrec_ray.actors import Actor, load_actor, save_actor
-from prefrec_ray.critic import Critic
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import RULES, ItemTable, smallest
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.networks.critic import Critic
+from prefrec_ray.networks.served import Actor, load_actor, save_actor
 
 SCHEMA_VERSION = 1
 #: Rows of one forward pass: large enough for the matrix product, small enough for the cache and for memory.

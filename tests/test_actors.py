@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.actors import CandidateActor, MlpActor, load_actor, save_actor
 from prefrec_ray.errors import UserError
-from prefrec_ray.mlp import Layers
+from prefrec_ray.networks.arrays import Layers
+from prefrec_ray.networks.served import CandidateActor, MlpActor, load_actor, save_actor
 
 STATE, ACTION, LATENT = 5, 2, 3
 LOW, HIGH = np.float32([-1, 0]), np.float32([1, 3])

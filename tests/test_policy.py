@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from prefrec_ray import storage
-from prefrec_ray.actors import MlpActor
-from prefrec_ray.critic import Critic
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.networks.critic import Critic
+from prefrec_ray.networks.served import MlpActor
 from prefrec_ray.policy import Policy
 
 STATE = StateDefinition(feedback=("like", "watch"), user_features={"country": ("de", "fr")}, action_dim=3)

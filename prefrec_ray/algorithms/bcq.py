@@ -11,13 +11,14 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from prefrec_ray.actors import CandidateActor, best_candidate
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import actor_loss, imitation_loss, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import (
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.networks.layers import (
     ActorNetwork,
     Bounded,
     DeterministicActor,
@@ -28,8 +29,7 @@ from prefrec_ray.algorithms.networks import (
     target_copy,
     to_array,
 )
-from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.errors import UserError
+from prefrec_ray.networks.served import CandidateActor, best_candidate
 
 #: Latents that actions are decoded from are clipped here, as in the authors' code: nothing from the prior's tails.
 MAX_LATENT = 0.5

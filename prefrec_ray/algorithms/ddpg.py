@@ -14,7 +14,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import DeterministicActor, polyak_update, target_copy
+from prefrec_ray.networks.layers import DeterministicActor, polyak_update, target_copy
 
 
 class DDPGConfig(OfflineConfig):

@@ -8,11 +8,11 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.checkpoints import fetched
-from prefrec_ray.algorithms.networks import linear_layers
-from prefrec_ray.critic import Critic
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.networks.critic import Critic
+from prefrec_ray.networks.layers import linear_layers
 from prefrec_ray.policy import Policy
 
 MODULE = "learner_group/learner/rl_module/default_policy"

@@ -13,7 +13,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import imitation_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import DeterministicActor
+from prefrec_ray.networks.layers import DeterministicActor
 
 
 class ILConfig(OfflineConfig):

@@ -14,8 +14,8 @@ from prefrec_ray.algorithms.expectile import ExpectileConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import expectile_loss, gaussian_log_density, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import GaussianActor, Scalar, polyak_update, target_copy
 from prefrec_ray.errors import UserError
+from prefrec_ray.networks.layers import GaussianActor, Scalar, polyak_update, target_copy
 
 #: The weight exp(beta * advantage) is capped here, as in the authors' code.
 MAX_WEIGHT = 100.0

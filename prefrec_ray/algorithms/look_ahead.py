@@ -19,12 +19,12 @@ import ray
 import torch
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.networks import Scalar
 from prefrec_ray.algorithms.pretraining import RewardState
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.transitions import transition_rows
+from prefrec_ray.networks.layers import Scalar
 
 if TYPE_CHECKING:
     from prefrec_ray.algorithms.config import OfflineConfig

@@ -9,7 +9,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.networks import ActorNetwork, DeterministicActor, Scalar, start_at_zero
+from prefrec_ray.networks.layers import ActorNetwork, DeterministicActor, Scalar, start_at_zero
 
 
 class OfflineModule(TorchRLModule):

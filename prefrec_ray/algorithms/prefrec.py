@@ -14,7 +14,7 @@ from prefrec_ray.algorithms.expectile import ExpectileConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import expectile_loss, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import DeterministicActor, Scalar, polyak_update, target_copy
+from prefrec_ray.networks.layers import DeterministicActor, Scalar, polyak_update, target_copy
 
 
 class PrefRecConfig(ExpectileConfig):

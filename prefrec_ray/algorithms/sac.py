@@ -16,7 +16,7 @@ from prefrec_ray.algorithms.config import OfflineConfig
 from prefrec_ray.algorithms.learner import OfflineLearner
 from prefrec_ray.algorithms.losses import gaussian_log_density, td_loss
 from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.networks import GaussianActor, polyak_update, target_copy
+from prefrec_ray.networks.layers import GaussianActor, polyak_update, target_copy
 
 
 class SACConfig(OfflineConfig):

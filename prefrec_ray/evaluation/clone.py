@@ -11,9 +11,9 @@ import ray
 import torch
 from torch import nn
 
-from prefrec_ray.actors import MlpActor
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
+from prefrec_ray.networks.served import MlpActor
 from prefrec_ray.policy import Policy
 
 HIDDEN_SIZES = (128, 128)

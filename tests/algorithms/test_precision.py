@@ -11,9 +11,9 @@ import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefrec_ray.algorithms import PrefRecConfig
-from prefrec_ray.algorithms.networks import Head, Scalar
 from prefrec_ray.algorithms.preferences import load_buffer
 from prefrec_ray.errors import UserError
+from prefrec_ray.networks.layers import Head, Scalar
 
 SETTINGS: dict[str, Any] = {
     "recipe": "paper",

@@ -7,11 +7,11 @@ import pytest
 
 from benchmarks import moments as bench
 from benchmarks.moments import Moments, levels, moments, user_values, warmed
-from prefrec_ray.actors import MlpActor
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.networks.served import MlpActor
 from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from prefrec_ray.actors import MlpActor
 from prefrec_ray.cli.main import run
 from prefrec_ray.dataset import PreparedDataset, tensor, tensor_array, write_table
+from prefrec_ray.networks.served import MlpActor
 from prefrec_ray.policy import Policy
 
 PREPARE = "prepare:\n  source:\n    kind: simulator\n    path: nowhere\n"

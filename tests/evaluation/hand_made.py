@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prefrec_ray.actors import MlpActor
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import depth_levels, frequency_levels
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.networks.served import MlpActor
 from prefrec_ray.policy import Policy
 
 ACTION_DIM = 2

@@ -13,10 +13,10 @@ from people_answers import LENGTH, quiet, write_answers
 
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.data import load_data
-from prefrec_ray.algorithms.networks import Scalar
 from prefrec_ray.algorithms.pretraining import reward_key
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
+from prefrec_ray.networks.layers import Scalar
 from prefrec_ray.people.ask import read_pairs, write_pairs
 from prefrec_ray.people.disagreement import Reward, disagreement, load_reward
 from prefrec_ray.people.store import import_labels

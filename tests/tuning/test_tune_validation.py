@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prefrec_ray.actors import MlpActor
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import FqeSettings, evaluate
+from prefrec_ray.networks.served import MlpActor
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.mlp import Layers, forward, given_states, layer_sizes, read_networks, to_tensors, write_networks
+from prefrec_ray.networks.arrays import (
+    Layers,
+    forward,
+    given_states,
+    layer_sizes,
+    read_networks,
+    to_tensors,
+    write_networks,
+)
 
 
 class Actor(Protocol):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prefrec_ray.actors import Actor, MlpActor
+from prefrec_ray.networks.served import Actor, MlpActor
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.mlp import Layers, given_states, layer_sizes, read_networks, to_tensors, write_networks
+from prefrec_ray.networks.arrays import Layers, given_states, layer_sizes, read_networks, to_tensors, write_networks
 
 #: Numbers (rows x candidates x width) of one hidden layer held at once: half a MiB of float32, which stays in a core's
 #: own cache beside the next layer's (16 MiB were 2 to 5 times slower, 1 MiB twice as slow with layers of 64).
