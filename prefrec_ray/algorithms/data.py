@@ -14,8 +14,8 @@ from prefrec_ray.algorithms.look_ahead import check_numbers
 from prefrec_ray.algorithms.preferences import held_out_teachers, load_buffer
 from prefrec_ray.algorithms.schedule import Position, Schedule
 from prefrec_ray.algorithms.shards import LANES, Shard, find_shards
-from prefrec_ray.complete import check_complete
 from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.dataset.completeness import check_complete
 from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:

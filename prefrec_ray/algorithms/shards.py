@@ -19,8 +19,8 @@ from ray.rllib.core.columns import Columns
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prefrec_ray import storage
-from prefrec_ray.complete import file_rows
 from prefrec_ray.dataset import PreparedDataset, read_table, stored
+from prefrec_ray.dataset.completeness import file_rows
 from prefrec_ray.errors import UserError
 
 #: Shard i belongs to lane i mod LANES.

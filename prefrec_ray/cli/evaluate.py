@@ -121,8 +121,8 @@ def evaluate_policies(
     Raises `UserError`: no policy or data set there, a policy given twice, `online` for logs of no simulator.
     """
     from prefrec_ray import runtime, storage
-    from prefrec_ray.complete import check_complete
     from prefrec_ray.dataset import PreparedDataset
+    from prefrec_ray.dataset.completeness import check_complete
     from prefrec_ray.evaluation import evaluate, write_evaluation
     from prefrec_ray.evaluation.clone import fit_clone
     from prefrec_ray.evaluation.subjects import subject_of

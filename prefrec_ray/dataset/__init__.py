@@ -1,0 +1,23 @@
+"""The prepared data set on disk: opened by its metadata, checked for completeness, read file by file."""
+
+from prefrec_ray.dataset.prepared import (
+    SCHEMA_VERSION,
+    Metadata,
+    PreparedDataset,
+    read_table,
+    stored,
+    tensor,
+    tensor_array,
+    write_table,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Metadata",
+    "PreparedDataset",
+    "read_table",
+    "stored",
+    "tensor",
+    "tensor_array",
+    "write_table",
+]
