@@ -26,7 +26,7 @@ from pyarrow import csv
 from benchmarks.machine import machine
 from benchmarks.prepare_memory import GB, PeakMemory, folder_gb
 from benchmarks.script import run
-from prefrec_ray.logs.kuairand import find_files
+from prefrec_ray.logs.readers.kuairand import find_files
 from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.runtime import start_ray

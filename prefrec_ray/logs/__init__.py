@@ -17,17 +17,17 @@ def open_log(source: Source, seed: int, side: SideFiles | None = None) -> Log:
     `UserError`.
     """
     if isinstance(source, SimulatorSource):
-        from prefrec_ray.logs.simulator import open_simulator
+        from prefrec_ray.logs.readers.simulator import open_simulator
 
         return open_simulator(source, side)
     if isinstance(source, CompleteJourneySource):
-        from prefrec_ray.logs.completejourney import open_complete_journey
+        from prefrec_ray.logs.readers.completejourney import open_complete_journey
 
         return open_complete_journey(seed)
     if isinstance(source, KuaiRandSource):
-        from prefrec_ray.logs.kuairand import open_kuairand
+        from prefrec_ray.logs.readers.kuairand import open_kuairand
 
         return open_kuairand(source, side)
-    from prefrec_ray.logs.files import open_files
+    from prefrec_ray.logs.readers.files import open_files
 
     return open_files(source, side)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from prefrec_ray.logs.canonical import Place
-from prefrec_ray.logs.completejourney import _Lines, open_complete_journey
+from prefrec_ray.logs.readers.completejourney import _Lines, open_complete_journey
 
 
 def lines(baskets: int, size: int) -> pa.Table:
