@@ -13,13 +13,13 @@ import pyarrow as pa
 from benchmarks.interleaved import Comparison, interleave, options, report
 from benchmarks.script import run
 from benchmarks.training import iql_config, paper_sizes
-from prefrec_ray.algorithms.run import policy_now
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import evaluate
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 from prefrec_ray.evaluation.ncis import NcisSettings
 from prefrec_ray.policy import Policy
+from prefrec_ray.runs.train import policy_now
 from prefrec_ray.runtime import start_ray
 
 SETTINGS = NcisSettings()  # ratio, geometric, capped

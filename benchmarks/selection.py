@@ -22,8 +22,8 @@ from benchmarks.script import run
 from prefrec_ray.algorithms.settings import ValidationSettings
 from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.policy import Policy
+from prefrec_ray.runs.validation import Judge
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.tuning.validation import Judge
 
 RECIPES = ("robust", "paper", "truth")
 _APART = 0.1

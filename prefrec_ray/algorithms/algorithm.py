@@ -14,10 +14,10 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 
 from prefrec_ray.algorithms.data import PreparedData
 from prefrec_ray.algorithms.diagnostics import look_at_policy, reward_accuracy
-from prefrec_ray.algorithms.export import policy_of
 from prefrec_ray.algorithms.look_ahead import RewardFunction, label_transitions
 from prefrec_ray.algorithms.pretraining import RewardState
 from prefrec_ray.algorithms.schedule import Position
+from prefrec_ray.runs.export import policy_of
 
 
 class OfflineAlgorithm(Algorithm):

@@ -14,7 +14,7 @@ def command(
     output: Annotated[str, typer.Option("--output", metavar="POLICY", help="New folder for the policy.")],
 ) -> None:
     """Make a policy bundle of a training checkpoint."""
-    from prefrec_ray.algorithms.export import export_policy
+    from prefrec_ray.runs.export import export_policy
 
     policy = export_policy(checkpoint, output)
     made("policy", output, f"prefrec evaluate {output} --dataset {policy.provenance['dataset']}")

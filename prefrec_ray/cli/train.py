@@ -41,8 +41,8 @@ def command(
 def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str, stage: str = "train") -> None:
     """Trains with a bar over the iterations."""
     from prefrec_ray import runtime, storage
-    from prefrec_ray.algorithms.run import train
-    from prefrec_ray.tuning.validation import Judge
+    from prefrec_ray.runs.train import train
+    from prefrec_ray.runs.validation import Judge
 
     with progress(console()) as report:
         report(stage, 0, 0, "starting")

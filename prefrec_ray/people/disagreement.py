@@ -11,13 +11,13 @@ import ray
 import torch
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.checkpoints import latest_checkpoint
 from prefrec_ray.algorithms.diagnostics import segment_returns
-from prefrec_ray.algorithms.export import MODULE, load_module
 from prefrec_ray.algorithms.preferences import segment_rows
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.networks.layers import Scalar
+from prefrec_ray.runs.checkpoints import latest_checkpoint
+from prefrec_ray.runs.export import MODULE, load_module
 from prefrec_ray.runtime.tasks import Progress, run_tasks
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.pretraining import REWARD_KEYS
-from prefrec_ray.algorithms.run import COLUMNS, SCORES
 from prefrec_ray.algorithms.settings import build_config, check_keys
 from prefrec_ray.errors import UserError
+from prefrec_ray.runs.train import COLUMNS, SCORES
 from prefrec_ray.settings import nearest
 from prefrec_ray.tuning.settings import Space, TuneSettings
 from prefrec_ray.tuning.space import spaces_of, train_settings, trial

@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.export import export_policy
-from prefrec_ray.algorithms.run import COLUMNS, SCORES, Row, describe, resolved, write_rows
 from prefrec_ray.algorithms.settings import build_config
 from prefrec_ray.errors import find_user_error
+from prefrec_ray.runs.export import export_policy
+from prefrec_ray.runs.train import COLUMNS, SCORES, Row, describe, resolved, write_rows
 from prefrec_ray.tuning.settings import TuneSettings
 from prefrec_ray.tuning.space import train_settings
 

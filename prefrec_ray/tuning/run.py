@@ -14,16 +14,16 @@ from typing import Any
 from ray import tune
 
 from prefrec_ray import runtime, storage
-from prefrec_ray.algorithms.run import Row
 from prefrec_ray.algorithms.settings import build_config
 from prefrec_ray.errors import UserError
+from prefrec_ray.runs.train import Row
+from prefrec_ray.runs.validation import Judge
 from prefrec_ray.tuning import results, searchers, space
 from prefrec_ray.tuning.check import checked
 from prefrec_ray.tuning.progress import ProgressTable
 from prefrec_ray.tuning.settings import TuneSettings
 from prefrec_ray.tuning.shared import Progress, share
 from prefrec_ray.tuning.trial import Plan, SweepTrial, resources
-from prefrec_ray.tuning.validation import Judge
 
 #: Seconds between two states of the sweep on disk: what a kill can cost beside the trials' own checkpoints.
 STATE_EVERY = "2"

@@ -10,13 +10,13 @@ from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.monitoring import publish
-from prefrec_ray.algorithms.run import SCORES, flatten, policy_now
 from prefrec_ray.algorithms.settings import build_config
+from prefrec_ray.runs.monitoring import publish
+from prefrec_ray.runs.train import SCORES, flatten, policy_now
+from prefrec_ray.runs.validation import Judge
 from prefrec_ray.tuning.settings import TuneSettings
 from prefrec_ray.tuning.shared import Shared
 from prefrec_ray.tuning.space import train_settings
-from prefrec_ray.tuning.validation import Judge
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from tiny import best_action
 
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.export import policy_of
-from prefrec_ray.algorithms.run import policy_now
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
+from prefrec_ray.runs.export import policy_of
+from prefrec_ray.runs.train import policy_now
 
 SETTINGS: dict[str, Any] = {
     "recipe": "paper",

@@ -20,9 +20,9 @@ from tiny import best_action, write_dataset
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.config import OfflineConfig
-from prefrec_ray.algorithms.export import export_policy
 from prefrec_ray.algorithms.pretraining import RewardState, pretrain
 from prefrec_ray.policy import Policy
+from prefrec_ray.runs.export import export_policy
 
 #: The quadratic task: 400 updates of 256 transitions, after 6 passes over 3000 pairs of segments of two requests.
 QUADRATIC: dict[str, Any] = {

@@ -4,8 +4,8 @@ import json
 import sys
 
 from prefrec_ray import runtime
-from prefrec_ray.algorithms.run import train
 from prefrec_ray.algorithms.settings import TrainSettings
+from prefrec_ray.runs.train import train
 
 runtime.start_ray()
 print("training", flush=True)

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from ray import tune
 
-from prefrec_ray.algorithms.run import COLUMNS
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.reports.load import load_runs
+from prefrec_ray.runs.train import COLUMNS
 from prefrec_ray.tuning.results import CLOCK
 from prefrec_ray.tuning.run import sweep
 

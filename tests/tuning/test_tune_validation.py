@@ -16,10 +16,10 @@ from prefrec_ray.networks.served import MlpActor
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.runs.validation import Judge
 from prefrec_ray.simulator import SimulateSettings, simulate
 from prefrec_ray.simulator.online import evaluate_online
 from prefrec_ray.tuning.settings import ValidationSettings
-from prefrec_ray.tuning.validation import Judge
 
 
 @pytest.fixture(scope="module")

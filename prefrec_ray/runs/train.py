@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.algorithm import OfflineAlgorithm, on_each_learner
-from prefrec_ray.algorithms.checkpoints import best_checkpoint, checkpoints, latest_checkpoint, save_checkpoint
 from prefrec_ray.algorithms.config import OfflineConfig
-from prefrec_ray.algorithms.export import export_policy, policy_of
-from prefrec_ray.algorithms.monitoring import publish
 from prefrec_ray.algorithms.settings import RLLIB_KEYS, TrainSettings, build_config, training_parameters
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
+from prefrec_ray.runs.checkpoints import best_checkpoint, checkpoints, latest_checkpoint, save_checkpoint
+from prefrec_ray.runs.export import export_policy, policy_of
+from prefrec_ray.runs.monitoring import publish
 
 #: Columns of progress.csv, in this order.
 COLUMNS = (

@@ -7,13 +7,13 @@ from typing import Any
 from ray.rllib.core.rl_module.rl_module import RLModule
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.checkpoints import fetched
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.layers import linear_layers
 from prefrec_ray.policy import Policy
+from prefrec_ray.runs.checkpoints import fetched
 
 MODULE = "learner_group/learner/rl_module/default_policy"
 
