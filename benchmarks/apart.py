@@ -18,8 +18,8 @@ from benchmarks.bare_loop import (
     tuned_reward,
 )
 from benchmarks.interleaved import Contender
-from prefrec_ray.algorithms.data import LoadedData
-from prefrec_ray.algorithms.preferences import PreferenceBuffer
+from prefrec_ray.algorithms.feed.load import LoadedData
+from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime.memory import keep_freed_memory
 

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.iql import MAX_WEIGHT
-from prefrec_ray.algorithms.learner import PAIRS_PER_CHUNK
-from prefrec_ray.algorithms.losses import (
+from prefrec_ray.algorithms.base.learner import PAIRS_PER_CHUNK
+from prefrec_ray.algorithms.base.losses import (
     actor_loss,
     expectile_loss,
     gaussian_log_density,
@@ -26,7 +25,8 @@ from prefrec_ray.algorithms.losses import (
     preference_loss,
     td_loss,
 )
-from prefrec_ray.algorithms.preferences import PreferenceBuffer
+from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
+from prefrec_ray.algorithms.iql import MAX_WEIGHT
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.networks.layers import DeterministicActor, GaussianActor, Scalar, polyak_update, target_copy
 

@@ -23,9 +23,9 @@ from scipy.stats import spearmanr
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms import PrefRecConfig
-from prefrec_ray.algorithms.algorithm import on_each_learner
-from prefrec_ray.algorithms.diagnostics import reward_accuracy
-from prefrec_ray.algorithms.preferences import load_buffer
+from prefrec_ray.algorithms.base.algorithm import on_each_learner
+from prefrec_ray.algorithms.base.diagnostics import reward_accuracy
+from prefrec_ray.algorithms.feed.preferences import load_buffer
 from prefrec_ray.dataset import PreparedDataset, write_table
 from prefrec_ray.people.aggregate import AGGREGATES
 from prefrec_ray.people.pairs import IDENTITY, pair_ids

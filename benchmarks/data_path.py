@@ -14,10 +14,10 @@ import torch
 from benchmarks.interleaved import Comparison, Contender, interleave, options, report
 from benchmarks.script import run
 from benchmarks.training import add_sizes, given_sizes, iql_config, load_arrays
-from prefrec_ray.algorithms.config import OfflineConfig
-from prefrec_ray.algorithms.data import PreparedData, load_data
-from prefrec_ray.algorithms.schedule import Position
-from prefrec_ray.algorithms.shards import Shelf
+from prefrec_ray.algorithms.base.config import OfflineConfig
+from prefrec_ray.algorithms.feed.load import PreparedData, load_data
+from prefrec_ray.algorithms.feed.schedule import Position
+from prefrec_ray.algorithms.feed.shards import Shelf
 from prefrec_ray.runtime import start_ray
 
 WAYS = ("materialised", "streaming")

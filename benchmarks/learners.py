@@ -10,7 +10,7 @@ from __future__ import annotations
 from benchmarks.interleaved import Comparison, interleave, options, report
 from benchmarks.script import run
 from benchmarks.training import add_sizes, given_sizes, prefrec_config
-from prefrec_ray.algorithms.data import load_data
+from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.runtime import start_ray
 
 #: Learners, and threads of each.

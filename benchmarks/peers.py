@@ -16,7 +16,7 @@ from benchmarks.peers_rllib import rllib_iql, write_rows
 from benchmarks.script import run
 from benchmarks.training import add_sizes, given_sizes, load_arrays, settings_of
 from prefrec_ray.algorithms import IQLConfig, TD3BCConfig
-from prefrec_ray.algorithms.data import load_data
+from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray
 

@@ -9,9 +9,9 @@ from benchmarks.apart import bare
 from benchmarks.interleaved import Comparison, Contender, interleave, options, report
 from benchmarks.script import run
 from benchmarks.training import add_sizes, given_sizes, prefrec_config
-from prefrec_ray.algorithms.algorithm import OfflineAlgorithm, on_each_learner
-from prefrec_ray.algorithms.data import load_data
-from prefrec_ray.algorithms.schedule import Position
+from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_each_learner
+from prefrec_ray.algorithms.feed.load import load_data
+from prefrec_ray.algorithms.feed.schedule import Position
 from prefrec_ray.runtime import start_ray
 
 PAIRS = (("product", "tuned bare reward"), ("product", "plain bare reward"))

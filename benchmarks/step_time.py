@@ -29,7 +29,7 @@ from benchmarks.interleaved import Contender, interleave, options
 from benchmarks.machine import machine
 from benchmarks.script import run
 from benchmarks.training import paper_sizes, prefrec_config
-from prefrec_ray.algorithms.data import load_data
+from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.recipes import PAPER
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray

@@ -24,8 +24,8 @@ from benchmarks.machine import matrix_rate
 from benchmarks.operations import prefrec_operations
 from benchmarks.script import run
 from prefrec_ray.algorithms import IQLConfig, PrefRecConfig
-from prefrec_ray.algorithms.config import OfflineConfig
-from prefrec_ray.algorithms.data import LoadedData, load_data
+from prefrec_ray.algorithms.base.config import OfflineConfig
+from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.recipes import PAPER
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray

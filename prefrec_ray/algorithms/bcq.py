@@ -11,11 +11,11 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.config import OfflineConfig
-from prefrec_ray.algorithms.learner import OfflineLearner
-from prefrec_ray.algorithms.losses import actor_loss, imitation_loss, td_loss
-from prefrec_ray.algorithms.module import OfflineModule
+from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.base.config import OfflineConfig
+from prefrec_ray.algorithms.base.learner import OfflineLearner
+from prefrec_ray.algorithms.base.losses import actor_loss, imitation_loss, td_loss
+from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.networks.layers import (

@@ -9,11 +9,11 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.config import OfflineConfig
-from prefrec_ray.algorithms.learner import OfflineLearner
-from prefrec_ray.algorithms.losses import td_loss
-from prefrec_ray.algorithms.module import OfflineModule
+from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.base.config import OfflineConfig
+from prefrec_ray.algorithms.base.learner import OfflineLearner
+from prefrec_ray.algorithms.base.losses import td_loss
+from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.networks.layers import DeterministicActor, polyak_update, target_copy
 
 

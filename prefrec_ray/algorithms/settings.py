@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from prefrec_ray.algorithms import METHODS
-from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import Settings, nearest
 

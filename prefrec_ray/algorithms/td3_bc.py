@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.td3 import TD3Config, TD3Learner
 
 

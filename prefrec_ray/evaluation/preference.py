@@ -16,12 +16,12 @@ import ray
 import torch
 from torch import nn
 
-from prefrec_ray.algorithms.config import OfflineConfig
-from prefrec_ray.algorithms.data import LoadedData, load_data
-from prefrec_ray.algorithms.look_ahead import RewardFunction, label_users
+from prefrec_ray.algorithms.base.config import OfflineConfig
+from prefrec_ray.algorithms.feed.load import LoadedData, load_data
+from prefrec_ray.algorithms.feed.shards import LANES
 from prefrec_ray.algorithms.prefrec import PrefRecConfig
-from prefrec_ray.algorithms.pretraining import pretrain
-from prefrec_ray.algorithms.shards import LANES
+from prefrec_ray.algorithms.reward.labels import RewardFunction, label_users
+from prefrec_ray.algorithms.reward.state import pretrain
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError

@@ -11,8 +11,8 @@ import ray
 import torch
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.diagnostics import segment_returns
-from prefrec_ray.algorithms.preferences import segment_rows
+from prefrec_ray.algorithms.base.diagnostics import segment_returns
+from prefrec_ray.algorithms.feed.preferences import segment_rows
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.networks.layers import Scalar

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.algorithm import OfflineAlgorithm, on_each_learner
-from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_each_learner
+from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.settings import RLLIB_KEYS, TrainSettings, build_config, training_parameters
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from prefrec_ray.algorithms import METHODS
-from prefrec_ray.algorithms.pretraining import REWARD_KEYS
+from prefrec_ray.algorithms.reward.state import REWARD_KEYS
 from prefrec_ray.algorithms.settings import build_config, check_keys
 from prefrec_ray.errors import UserError
 from prefrec_ray.runs.train import COLUMNS, SCORES

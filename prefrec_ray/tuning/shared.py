@@ -16,10 +16,10 @@ import numpy as np
 import ray
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.config import OfflineConfig
-from prefrec_ray.algorithms.data import LoadedData, buffer_limit, load_data
-from prefrec_ray.algorithms.look_ahead import RewardFunction, label_transitions
-from prefrec_ray.algorithms.pretraining import RewardState, pretrain, reward_key
+from prefrec_ray.algorithms.base.config import OfflineConfig
+from prefrec_ray.algorithms.feed.load import LoadedData, buffer_limit, load_data
+from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
+from prefrec_ray.algorithms.reward.state import RewardState, pretrain, reward_key
 from prefrec_ray.algorithms.settings import TrainSettings, build_config
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.tuning.settings import ResourceSettings

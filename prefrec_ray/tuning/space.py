@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray.algorithms.pretraining import REWARD_KEYS
 from prefrec_ray.algorithms.recipes import RECIPES
+from prefrec_ray.algorithms.reward.state import REWARD_KEYS
 from prefrec_ray.algorithms.settings import TrainSettings
 from prefrec_ray.tuning.settings import Space, TuneSettings
 

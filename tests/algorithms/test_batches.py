@@ -6,8 +6,8 @@ import pytest
 import ray
 import torch
 
-from prefrec_ray.algorithms.batches import PreferencePlan, TransitionPlan, batches_per_pass
-from prefrec_ray.algorithms.shards import LANES
+from prefrec_ray.algorithms.feed.batches import PreferencePlan, TransitionPlan, batches_per_pass
+from prefrec_ray.algorithms.feed.shards import LANES
 
 ROWS = 40
 

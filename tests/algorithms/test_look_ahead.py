@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_platform import logs_and_data
 
-from prefrec_ray.algorithms import look_ahead as module
-from prefrec_ray.algorithms.look_ahead import RewardFunction, label_transitions, look_ahead
 from prefrec_ray.algorithms.prefrec import PrefRecConfig
+from prefrec_ray.algorithms.reward import labels as module
+from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions, look_ahead
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.prepare.run import PrepareSettings, prepare

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.algorithms.losses import actor_loss, expectile_loss, preference_logit, preference_loss, td_loss
+from prefrec_ray.algorithms.base.losses import actor_loss, expectile_loss, preference_logit, preference_loss, td_loss
 
 numbers = st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=20)
 

@@ -18,9 +18,9 @@ from ray.tune.registry import get_trainable_cls
 from tiny import best_action, write_dataset
 
 from prefrec_ray.algorithms import METHODS
-from prefrec_ray.algorithms.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.config import OfflineConfig
-from prefrec_ray.algorithms.pretraining import RewardState, pretrain
+from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.algorithms.base.config import OfflineConfig
+from prefrec_ray.algorithms.reward.state import RewardState, pretrain
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.export import export_policy
 

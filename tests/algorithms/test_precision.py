@@ -11,7 +11,7 @@ import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefrec_ray.algorithms import PrefRecConfig
-from prefrec_ray.algorithms.preferences import load_buffer
+from prefrec_ray.algorithms.feed.preferences import load_buffer
 from prefrec_ray.errors import UserError
 from prefrec_ray.networks.layers import Head, Scalar
 

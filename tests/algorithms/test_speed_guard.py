@@ -11,7 +11,7 @@ from tiny import write_dataset
 from benchmarks.bare_loop import tuned_prefrec
 from benchmarks.interleaved import Comparison, interleave
 from benchmarks.training import load_arrays, paper_sizes, prefrec_config, repeated
-from prefrec_ray.algorithms.data import load_data
+from prefrec_ray.algorithms.feed.load import load_data
 
 LEAST, ATTEMPTS, UPDATES, REPETITIONS = 0.75, 3, 20, 5
 PRODUCT, BARE = "PrefRec", "tuned bare PrefRec"

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.algorithms import batches, shards
-from prefrec_ray.algorithms.batches import TransitionPlan
-from prefrec_ray.algorithms.shards import LANES, Shard, Shelf, within
+from prefrec_ray.algorithms.feed import batches, shards
+from prefrec_ray.algorithms.feed.batches import TransitionPlan
+from prefrec_ray.algorithms.feed.shards import LANES, Shard, Shelf, within
 from prefrec_ray.dataset import read_table, tensor_array, write_table
 
 CPU = torch.device("cpu")

@@ -12,10 +12,11 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms import PrefRecConfig, shards
-from prefrec_ray.algorithms.data import PreparedData
-from prefrec_ray.algorithms.schedule import Position
-from prefrec_ray.algorithms.shards import LANES, Shelf, columns, find_shards
+from prefrec_ray.algorithms import PrefRecConfig
+from prefrec_ray.algorithms.feed import shards
+from prefrec_ray.algorithms.feed.load import PreparedData
+from prefrec_ray.algorithms.feed.schedule import Position
+from prefrec_ray.algorithms.feed.shards import LANES, Shelf, columns, find_shards
 from prefrec_ray.dataset import PreparedDataset, read_table
 from prefrec_ray.errors import UserError
 

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.bare_loop import Arrays, tuned_prefrec
 from benchmarks.operations import prefrec_operations
 from benchmarks.training import paper_sizes
-from prefrec_ray.algorithms.preferences import PreferenceBuffer
+from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 
 STATES, ACTIONS, LENGTH, HIDDEN = 11, 3, 5, (16, 8)
 TRANSITIONS, PAIRS = 40, 32

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prefrec_ray.algorithms.look_ahead import RewardFunction, look_ahead
+from prefrec_ray.algorithms.reward.labels import RewardFunction, look_ahead
 from prefrec_ray.evaluation.preference import PreferenceScore, fit_score
 from prefrec_ray.evaluation.trajectories import Trajectories
 

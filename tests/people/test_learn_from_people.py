@@ -12,8 +12,8 @@ import torch
 from people_answers import LENGTH, quiet, write_answers
 
 from prefrec_ray.algorithms import PrefRecConfig
-from prefrec_ray.algorithms.data import load_data
-from prefrec_ray.algorithms.pretraining import reward_key
+from prefrec_ray.algorithms.feed.load import load_data
+from prefrec_ray.algorithms.reward.state import reward_key
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.networks.layers import Scalar

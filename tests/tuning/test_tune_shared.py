@@ -11,9 +11,9 @@ import pytest
 import ray
 from ray.rllib.core import DEFAULT_MODULE_ID
 
-from prefrec_ray.algorithms.config import OfflineConfig
-from prefrec_ray.algorithms.data import load_data
-from prefrec_ray.algorithms.pretraining import pretrain, reward_key
+from prefrec_ray.algorithms.base.config import OfflineConfig
+from prefrec_ray.algorithms.feed.load import load_data
+from prefrec_ray.algorithms.reward.state import pretrain, reward_key
 from prefrec_ray.algorithms.settings import TrainSettings, build_config
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.tuning.settings import ResourceSettings

@@ -19,8 +19,8 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from prefrec_ray.algorithms.preferences import PreferenceBuffer
-from prefrec_ray.algorithms.shards import NUMBER, Shard, Shelf, columns
+from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
+from prefrec_ray.algorithms.feed.shards import NUMBER, Shard, Shelf, columns
 
 Value = TypeVar("Value")
 

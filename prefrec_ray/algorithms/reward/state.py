@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from prefrec_ray.algorithms.config import OfflineConfig
+    from prefrec_ray.algorithms.base.config import OfflineConfig
 
 #: All that the weights of a pre-trained reward depend on, beside the data set.
 REWARD_KEYS = (

@@ -19,7 +19,7 @@ import ray
 import torch
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.pretraining import RewardState
+from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
@@ -27,7 +27,7 @@ from prefrec_ray.mdp.transitions import transition_rows
 from prefrec_ray.networks.layers import Scalar
 
 if TYPE_CHECKING:
-    from prefrec_ray.algorithms.config import OfflineConfig
+    from prefrec_ray.algorithms.base.config import OfflineConfig
 
 #: Below so many requests a task, starting it takes longer than its work.
 REQUESTS_A_TASK = 1_000_000

@@ -14,13 +14,13 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.batches import PreferencePlan, Stopwatch
-from prefrec_ray.algorithms.data import LearnerPlan
-from prefrec_ray.algorithms.losses import actor_loss, imitation_loss, preference_logit, preference_loss
-from prefrec_ray.algorithms.module import OfflineModule
-from prefrec_ray.algorithms.preferences import PreferenceBuffer
-from prefrec_ray.algorithms.pretraining import RewardState
-from prefrec_ray.algorithms.shards import Shelf
+from prefrec_ray.algorithms.base.losses import actor_loss, imitation_loss, preference_logit, preference_loss
+from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.feed.batches import PreferencePlan, Stopwatch
+from prefrec_ray.algorithms.feed.load import LearnerPlan
+from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
+from prefrec_ray.algorithms.feed.shards import Shelf
+from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.runtime.memory import keep_freed_memory
 
 #: Pairs in one forward pass of the reward update: 16 take a tenth longer, all 256 four times the memory for nothing.

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import NotProvided
 
-from prefrec_ray.algorithms.config import OfflineConfig
+from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.errors import UserError
 
 

@@ -9,17 +9,17 @@ import numpy as np
 import ray
 from ray.rllib.offline.offline_data import OfflineData
 
-from prefrec_ray.algorithms.batches import PreferencePlan, TransitionPlan, batches_per_pass
-from prefrec_ray.algorithms.look_ahead import check_numbers
-from prefrec_ray.algorithms.preferences import held_out_teachers, load_buffer
-from prefrec_ray.algorithms.schedule import Position, Schedule
-from prefrec_ray.algorithms.shards import LANES, Shard, find_shards
+from prefrec_ray.algorithms.feed.batches import PreferencePlan, TransitionPlan, batches_per_pass
+from prefrec_ray.algorithms.feed.preferences import held_out_teachers, load_buffer
+from prefrec_ray.algorithms.feed.schedule import Position, Schedule
+from prefrec_ray.algorithms.feed.shards import LANES, Shard, find_shards
+from prefrec_ray.algorithms.reward.labels import check_numbers
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.dataset.completeness import check_complete
 from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
-    from prefrec_ray.algorithms.config import OfflineConfig
+    from prefrec_ray.algorithms.base.config import OfflineConfig
 
 #: Validation states on which the policy is looked at after every iteration.
 PROBE_STATES = 2048

@@ -11,10 +11,10 @@ import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from prefrec_ray.algorithms.data import LoadedData, PreparedData
-from prefrec_ray.algorithms.pretraining import RewardState
+from prefrec_ray.algorithms.feed.load import LoadedData, PreparedData
+from prefrec_ray.algorithms.feed.shards import TRANSITIONS
 from prefrec_ray.algorithms.recipes import RECIPES
-from prefrec_ray.algorithms.shards import TRANSITIONS
+from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.errors import UserError

@@ -12,11 +12,11 @@ from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
-from prefrec_ray.algorithms.data import PreparedData
-from prefrec_ray.algorithms.diagnostics import look_at_policy, reward_accuracy
-from prefrec_ray.algorithms.look_ahead import RewardFunction, label_transitions
-from prefrec_ray.algorithms.pretraining import RewardState
-from prefrec_ray.algorithms.schedule import Position
+from prefrec_ray.algorithms.base.diagnostics import look_at_policy, reward_accuracy
+from prefrec_ray.algorithms.feed.load import PreparedData
+from prefrec_ray.algorithms.feed.schedule import Position
+from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
+from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.runs.export import policy_of
 
 

@@ -1,0 +1,1 @@
+"""What every method extends: config, algorithm, learner, module, losses, diagnostics."""

@@ -1,0 +1,1 @@
+"""What learners are fed: shards, mini-batches, preferences, and the schedule of a run."""

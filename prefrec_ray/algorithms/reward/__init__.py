@@ -1,0 +1,1 @@
+"""The learned reward (section 4 of the paper): its labels and its state."""
