@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 import torch
+from tiny import write_dataset
 
 from prefrec_ray.runtime import start_ray
 
@@ -30,3 +31,11 @@ def ray_session() -> Iterator[None]:
     start_ray(num_cpus=2)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The small data set of tiny.py, at a size for tests of equality."""
+    folder = tmp_path_factory.mktemp("tiny") / "dataset"
+    write_dataset(folder, users=20, requests=60, pairs=96, length=10)
+    return str(folder)

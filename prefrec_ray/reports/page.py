@@ -13,8 +13,8 @@ from prefrec_ray.reports.levels import level_shares
 from prefrec_ray.reports.load import Evaluation, Run, load_evaluation, load_runs
 from prefrec_ray.reports.sensitivity import sensitivity
 from prefrec_ray.reports.separation import calibration, separation
-from prefrec_ray.reports.sweep_load import is_sweep
-from prefrec_ray.reports.sweep_page import write_sweep_report
+from prefrec_ray.reports.sweep.load import is_sweep
+from prefrec_ray.reports.sweep.page import write_sweep_report
 from prefrec_ray.reports.teachers import teachers_section
 from prefrec_ray.reports.verdict import gain_interval, verdict
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from sweep_folder import UPDATES, score, settings, write_evaluation, write_sweep
 
-from prefrec_ray.reports import sweep_figures, sweep_search
-from prefrec_ray.reports.sweep_load import load_sweep
-from prefrec_ray.reports.sweep_scores import measures
+from prefrec_ray.reports.sweep import figures as sweep_figures
+from prefrec_ray.reports.sweep import search as sweep_search
+from prefrec_ray.reports.sweep.load import load_sweep
+from prefrec_ray.reports.sweep.scores import measures
 from prefrec_ray.tuning.settings import Space
 
 EXPECTILES = {"expectile": {"grid": [0.5, 0.7, 0.9]}}

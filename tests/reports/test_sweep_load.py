@@ -8,9 +8,9 @@ import pytest
 from sweep_folder import UPDATES, settings, write_evaluation, write_sweep
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.reports.sweep_load import load_sweep
-from prefrec_ray.reports.sweep_names import labels
-from prefrec_ray.reports.sweep_scores import measures, trial_of, unknown_policies
+from prefrec_ray.reports.sweep.load import load_sweep
+from prefrec_ray.reports.sweep.names import labels
+from prefrec_ray.reports.sweep.scores import measures, trial_of, unknown_policies
 
 
 def test_trials_have_their_keys_as_values_again(tmp_path: Path) -> None:

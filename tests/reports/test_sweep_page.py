@@ -12,9 +12,9 @@ from prefrec_ray.cli.evaluate import bundles_of
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
 from prefrec_ray.reports.page import write_report
-from prefrec_ray.reports.sweep_load import load_sweep
-from prefrec_ray.reports.sweep_scores import measures
-from prefrec_ray.reports.sweep_table import make_table
+from prefrec_ray.reports.sweep.load import load_sweep
+from prefrec_ray.reports.sweep.scores import measures
+from prefrec_ray.reports.sweep.table import make_table
 
 
 def written(folder: Path) -> tuple[str, Page]:

@@ -46,12 +46,12 @@ def trained(config: OfflineConfig) -> tuple[list[str], dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("method", ["PrefRec", "TD3_BC"])
-def test_a_given_reward_ends_in_the_same_weights(small_dataset: str, method: str) -> None:
-    alone_phases, alone = trained(build_config(run_of(method), small_dataset))
+def test_a_given_reward_ends_in_the_same_weights(tiny_dataset: str, method: str) -> None:
+    alone_phases, alone = trained(build_config(run_of(method), tiny_dataset))
     # Fine-tuning goes on from the moments and from the place in the preferences: both must have come along.
-    config = build_config(run_of(method), small_dataset)
+    config = build_config(run_of(method), tiny_dataset)
     data = load_data(config)
-    reward = pretrain(build_config(run_of("PrefRec"), small_dataset).offline_data(loaded_data=data))
+    reward = pretrain(build_config(run_of("PrefRec"), tiny_dataset).offline_data(loaded_data=data))
     phases, weights = trained(config.offline_data(loaded_data=data, pretrained_reward=reward))
     assert alone_phases[:2] == ["pretrain", "pretrain"]
     assert phases == alone_phases[2:]
@@ -59,54 +59,54 @@ def test_a_given_reward_ends_in_the_same_weights(small_dataset: str, method: str
         np.testing.assert_array_equal(weights[name], value, err_msg=name)
 
 
-def test_the_key_tells_rewards_apart_by_what_they_depend_on(small_dataset: str) -> None:
-    key = reward_key(build_config(run_of(), small_dataset))
-    assert key == reward_key(build_config(run_of("IQL", gamma=0.5, actor_lr=1e-2), small_dataset))
+def test_the_key_tells_rewards_apart_by_what_they_depend_on(tiny_dataset: str) -> None:
+    key = reward_key(build_config(run_of(), tiny_dataset))
+    assert key == reward_key(build_config(run_of("IQL", gamma=0.5, actor_lr=1e-2), tiny_dataset))
     for change in ({"reward_lr": 1e-2}, {"pretrain_epochs": 2}, {"scoring": "sum"}, {"hidden_sizes": [8]}):
-        assert key != reward_key(build_config(run_of(**change), small_dataset))
-    assert reward_key(build_config(run_of(pretrain_epochs=0), small_dataset)) is None
-    assert reward_key(build_config(run_of("IL"), small_dataset)) is None
+        assert key != reward_key(build_config(run_of(**change), tiny_dataset))
+    assert reward_key(build_config(run_of(pretrain_epochs=0), tiny_dataset)) is None
+    assert reward_key(build_config(run_of("IL"), tiny_dataset)) is None
 
 
-def test_one_copy_of_each_and_rewards_are_kept(small_dataset: str, tmp_path: Path) -> None:
+def test_one_copy_of_each_and_rewards_are_kept(tiny_dataset: str, tmp_path: Path) -> None:
     runs = [run_of(), run_of("TD3_BC"), run_of("IL"), run_of(scoring="sum")]
     folder = str(tmp_path / "rewards")
-    shared = share(runs, small_dataset, runs, folder, ResourceSettings(), lambda *stage: None)
+    shared = share(runs, tiny_dataset, runs, folder, ResourceSettings(), lambda *stage: None)
     assert len(shared.data) == 3
     assert len({id(data.shards) for data in shared.data.values()}) == 1
     assert len(shared.rewards) == 2
-    again = share(runs, small_dataset, runs, folder, ResourceSettings(), lambda *stage: None)
+    again = share(runs, tiny_dataset, runs, folder, ResourceSettings(), lambda *stage: None)
     for run in runs[:2]:
-        before, after = (s.give(build_config(run, small_dataset)).pretrained_reward.value for s in (shared, again))
+        before, after = (s.give(build_config(run, tiny_dataset)).pretrained_reward.value for s in (shared, again))
         assert before.weights.keys() == after.weights.keys()
         assert all(np.array_equal(value, after.weights[name]) for name, value in before.weights.items())
         assert before.moments.keys() == after.moments.keys()
         for number, kinds in before.moments.items():
             assert all(np.array_equal(value, after.moments[number][name]) for name, value in kinds.items())
-    assert shared.give(build_config(run_of("IL"), small_dataset)).pretrained_reward.value is None
+    assert shared.give(build_config(run_of("IL"), tiny_dataset)).pretrained_reward.value is None
 
 
-def test_runs_with_another_replay_buffer_share_no_transitions(small_dataset: str, tmp_path: Path) -> None:
-    whole = PreparedDataset.open(small_dataset).metadata.counts["train"]["transitions"]
+def test_runs_with_another_replay_buffer_share_no_transitions(tiny_dataset: str, tmp_path: Path) -> None:
+    whole = PreparedDataset.open(tiny_dataset).metadata.counts["train"]["transitions"]
     # A buffer that holds all is no other one; IL reads no preferences.
     runs = [run_of(), run_of("IL"), run_of(replay_buffer_size=whole), run_of(replay_buffer_size=800)]
     runs += [run_of("IL", replay_buffer_size=800)]
-    shared = share(runs, small_dataset, [], str(tmp_path), ResourceSettings(), lambda *stage: None)
-    used = [shared.give(build_config(run, small_dataset)).loaded_data.value for run in runs]
+    shared = share(runs, tiny_dataset, [], str(tmp_path), ResourceSettings(), lambda *stage: None)
+    used = [shared.give(build_config(run, tiny_dataset)).loaded_data.value for run in runs]
     assert [sum(data.sizes) for data in used] == [whole, whole, whole, 800, 800]
     assert used[0].shards is used[1].shards is used[2].shards
     assert used[3].shards is used[4].shards
 
 
-def test_a_config_is_pickled_without_what_it_was_lent(small_dataset: str) -> None:
-    config = build_config(run_of(), small_dataset)
+def test_a_config_is_pickled_without_what_it_was_lent(tiny_dataset: str) -> None:
+    config = build_config(run_of(), tiny_dataset)
     config.offline_data(loaded_data=load_data(config))
     assert config.copy().loaded_data.value is config.loaded_data.value
     assert pickle.loads(pickle.dumps(config.loaded_data)).value is None
 
 
-def test_what_a_trial_reads_are_views_of_shared_memory(small_dataset: str) -> None:
-    data = load_data(build_config(run_of(), small_dataset))
+def test_what_a_trial_reads_are_views_of_shared_memory(tiny_dataset: str) -> None:
+    data = load_data(build_config(run_of(), tiny_dataset))
     for ref in data.shards:
         columns = ray.get(ref)
         for name in ("obs", "action", "next_obs"):

@@ -55,10 +55,10 @@ def table(output: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(small_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(tiny_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sweep, run while the data it has loaded are out of reach: a trial that reads them again fails."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    data = Path(small_dataset)
+    data = Path(tiny_dataset)
     last_stage = {"transitions": "load", "preferences": "load", "requests": "labels"}
     hidden = {name: (data / name, data / f"hidden_{name}") for name in last_stage}
 
@@ -68,14 +68,14 @@ def undisturbed(small_dataset: str, tmp_path_factory: pytest.TempPathFactory) ->
                 shown.rename(away)
 
     try:
-        sweep(open_section(write(folder, SECTION), "tune"), small_dataset, str(folder / "sweep"), progress=hide)
+        sweep(open_section(write(folder, SECTION), "tune"), tiny_dataset, str(folder / "sweep"), progress=hide)
     finally:
         for shown, away in hidden.values():
             away.rename(shown)
     return folder / "sweep"
 
 
-def test_a_sweep_leaves_table_policies_and_best_settings(undisturbed: Path, small_dataset: str) -> None:
+def test_a_sweep_leaves_table_policies_and_best_settings(undisturbed: Path, tiny_dataset: str) -> None:
     rows = table(undisturbed)
     assert [row["trial"] for row in rows] == NAMES
     assert {row["status"] for row in rows} == {"finished"}
@@ -85,7 +85,7 @@ def test_a_sweep_leaves_table_policies_and_best_settings(undisturbed: Path, smal
     best = open_section(str(undisturbed / "best.yaml"), "train")
     means = {m: sum(float(r["policy/item_distance"]) for r in rows if r["method"] == m) for m in ("PrefRec", "IL")}
     assert best.method == min(means, key=lambda method: means[method])
-    assert best.dataset == small_dataset
+    assert best.dataset == tiny_dataset
     runs = load_runs([str(undisturbed)])
     assert len(runs) == 4
     assert all(list(run.curves) == list(COLUMNS) for run in runs)
@@ -94,12 +94,12 @@ def test_a_sweep_leaves_table_policies_and_best_settings(undisturbed: Path, smal
 
 
 def test_a_sweep_that_was_killed_ends_the_same(
-    undisturbed: Path, small_dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    undisturbed: Path, tiny_dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "sweep"
     command = [
         *(sys.executable, "-c", "from prefrec_ray.cli.main import main; main()"),
-        *("tune", write(tmp_path, SECTION), "--dataset", small_dataset, "--output", str(output)),
+        *("tune", write(tmp_path, SECTION), "--dataset", tiny_dataset, "--output", str(output)),
     ]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -119,7 +119,7 @@ def test_a_sweep_that_was_killed_ends_the_same(
     assert not (output / "trials.csv").exists()
 
     capsys.readouterr()
-    sweep(open_section(str(tmp_path / "sweep.yaml"), "tune"), small_dataset, str(output), resume=True)
+    sweep(open_section(str(tmp_path / "sweep.yaml"), "tune"), tiny_dataset, str(output), resume=True)
     repeated = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if ": finished" in line]
     assert repeated == NAMES[1:]
     assert table(output) == table(undisturbed)
@@ -130,33 +130,33 @@ def test_a_sweep_that_was_killed_ends_the_same(
         assert actors[0].read_bytes() == actors[1].read_bytes()
 
 
-def test_another_sweep_is_not_resumed(undisturbed: Path, small_dataset: str, tmp_path: Path) -> None:
+def test_another_sweep_is_not_resumed(undisturbed: Path, tiny_dataset: str, tmp_path: Path) -> None:
     other = open_section(write(tmp_path, {**SECTION, "seeds": [2]}), "tune")
     with pytest.raises(UserError, match="started with other settings"):
-        sweep(other, small_dataset, str(undisturbed), resume=True)
+        sweep(other, tiny_dataset, str(undisturbed), resume=True)
 
 
-def test_trials_that_fail_and_a_metric_without_values(small_dataset: str, tmp_path: Path) -> None:
+def test_trials_that_fail_and_a_metric_without_values(tiny_dataset: str, tmp_path: Path) -> None:
     section = {**SECTION, "method": "IL", "seeds": [0], "metric": "losses/qf_loss"}
     section["base"] = {**SECTION["base"], "updates_per_iteration": 18}
     section["search"] = {"train_batch_size_per_learner": {"grid": [64, 100]}}
     output = tmp_path / "sweep"
     with pytest.raises(UserError, match=r"1 of 2 trials failed, IL_depth_0_001 by: .*expected a multiple of 8"):
-        sweep(open_section(write(tmp_path, section), "tune"), small_dataset, str(output))
+        sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(output))
     assert [row["status"] for row in table(output)] == ["finished", "failed"]
     section["search"] = {"train_batch_size_per_learner": {"grid": [64]}}
     with pytest.raises(UserError, match="no trial reported the metric 'losses/qf_loss'"):
-        sweep(open_section(write(tmp_path, section), "tune"), small_dataset, str(tmp_path / "other"))
+        sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "other"))
 
 
 @pytest.mark.parametrize(
     "changes", [{"searcher": "optuna", "scheduler": "asha"}, {"scheduler": {"name": "pbt", "perturb_every": 2}}]
 )
-def test_searchers_and_schedulers(small_dataset: str, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_searchers_and_schedulers(tiny_dataset: str, tmp_path: Path, changes: dict[str, Any]) -> None:
     section = {**SECTION, "method": "PrefRec", "seeds": [0], "num_samples": 2, "max_concurrent": 2, **changes}
     section["base"] = {**SECTION["base"], "updates_per_iteration": 9}
     section["search"] = {"actor_lr": {"loguniform": [1e-5, 1e-2]}, "expectile": {"uniform": [0.5, 0.9]}}
-    rows = sweep(open_section(write(tmp_path, section), "tune"), small_dataset, str(tmp_path / "sweep"))
+    rows = sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "sweep"))
     assert len({row["trial"] for row in rows}) == 2
     assert {row["status"] for row in rows} <= {"finished", "stopped"}
     assert all(1e-6 < row["actor_lr"] < 1e-1 for row in rows)
@@ -171,10 +171,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("changes", "message"), BAD, ids=[message for _, message in BAD])
 def test_mistakes_that_the_data_show_leave_no_folder(
-    small_dataset: str, tmp_path: Path, changes: dict[str, Any], message: str
+    tiny_dataset: str, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     output = tmp_path / "sweep"
     with pytest.raises(UserError) as error:
-        sweep(open_section(write(tmp_path, {**SECTION, **changes}), "tune"), small_dataset, str(output))
+        sweep(open_section(write(tmp_path, {**SECTION, **changes}), "tune"), tiny_dataset, str(output))
     assert message in str(error.value)
     assert not output.exists()

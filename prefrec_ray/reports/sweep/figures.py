@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from prefrec_ray.reports.load import Run
 from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, label_ends, note, panel
-from prefrec_ray.reports.sweep_load import Setting, Sweep
-from prefrec_ray.reports.sweep_names import labels, names
-from prefrec_ray.reports.sweep_scores import Measure
-from prefrec_ray.reports.sweep_table import cell
+from prefrec_ray.reports.sweep.load import Setting, Sweep
+from prefrec_ray.reports.sweep.names import labels, names
+from prefrec_ray.reports.sweep.scores import Measure
+from prefrec_ray.reports.sweep.table import cell
 
 #: Combinations of keys that one figure holds.
 MOST_COMBINATIONS = 16

@@ -12,9 +12,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, note, panel
-from prefrec_ray.reports.sweep_load import FINISHED, STOPPED, Sweep, Trial
-from prefrec_ray.reports.sweep_names import is_drawn, short
-from prefrec_ray.reports.sweep_scores import ESTIMATORS
+from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Sweep, Trial
+from prefrec_ray.reports.sweep.names import is_drawn, short
+from prefrec_ray.reports.sweep.scores import ESTIMATORS
 from prefrec_ray.tuning.settings import Space
 
 BEST = COLOURS[1]

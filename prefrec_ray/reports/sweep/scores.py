@@ -8,7 +8,7 @@ from typing import Any
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.subjects import BEHAVIOUR, IMITATION, length_only, shuffled
-from prefrec_ray.reports.sweep_load import Sweep, Trial
+from prefrec_ray.reports.sweep.load import Sweep, Trial
 
 #: estimator -> name of what it measures, format of a value.
 ESTIMATORS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefrec_ray.reports.sweep_load import Setting, Sweep
+from prefrec_ray.reports.sweep.load import Setting, Sweep
 
 #: The two switches of Fig. 9, whose combinations have names of their own.
 SWITCHES = {"pretrain_epochs", "finetune_reward"}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from prefrec_ray.reports.sweep_load import Setting, Sweep
-from prefrec_ray.reports.sweep_names import is_drawn, keys_text, labels
-from prefrec_ray.reports.sweep_scores import ESTIMATORS, Measure, Score
+from prefrec_ray.reports.sweep.load import Setting, Sweep
+from prefrec_ray.reports.sweep.names import is_drawn, keys_text, labels
+from prefrec_ray.reports.sweep.scores import ESTIMATORS, Measure, Score
 
 OURS = "PrefRec"
 #: More settings than this make no table: only the best ones of a search are shown.

@@ -102,6 +102,6 @@ def test_scores_by_preference_need_preferences(simulated: PreparedDataset, tmp_p
         Judge.prepare(str(tmp_path / "dataset"), ValidationSettings(), ["frequency"])
 
 
-def test_roll_outs_need_a_world(small_dataset: str) -> None:
+def test_roll_outs_need_a_world(tiny_dataset: str) -> None:
     with pytest.raises(UserError, match="which did not make these logs"):
-        Judge.prepare(small_dataset, ValidationSettings(online=True), ["depth"])
+        Judge.prepare(tiny_dataset, ValidationSettings(online=True), ["depth"])

@@ -7,12 +7,14 @@ from html import escape
 from typing import Any
 
 from prefrec_ray import storage
-from prefrec_ray.reports import html, sweep_figures, sweep_search
+from prefrec_ray.reports import html
 from prefrec_ray.reports.sensitivity import sensitivity
-from prefrec_ray.reports.sweep_load import FAILED, Sweep, load_sweep
-from prefrec_ray.reports.sweep_names import short
-from prefrec_ray.reports.sweep_scores import ESTIMATORS, Measure, measures, unknown_policies
-from prefrec_ray.reports.sweep_table import Row, Table, cell_lines, gain_lines, make_table, markdown, name_of, notes
+from prefrec_ray.reports.sweep import figures
+from prefrec_ray.reports.sweep.load import FAILED, Sweep, load_sweep
+from prefrec_ray.reports.sweep.names import short
+from prefrec_ray.reports.sweep.scores import ESTIMATORS, Measure, measures, unknown_policies
+from prefrec_ray.reports.sweep.search import searches
+from prefrec_ray.reports.sweep.table import Row, Table, cell_lines, gain_lines, make_table, markdown, name_of, notes
 
 SEEDS = "Points: mean over seeds; bars: 95 % interval over seeds (Student's t); small dots: the seeds."
 BAND = "Lines: mean over seeds; bands: from the lowest to the highest seed, no interval."
@@ -132,23 +134,23 @@ def _table(table: Table, rows: Sequence[Row], gains: Any) -> str:
 
 
 def _against_key(sweep: Sweep, found: Sequence[Measure]) -> str:
-    key = sweep_figures.single_number(sweep)
+    key = figures.single_number(sweep)
     if key is None:
         return ""
     parts = []
     for measure in found:
-        shown = [(sweep_figures.against_key(sweep, measure, task, key), task) for task in sweep.tasks]
+        shown = [(figures.against_key(sweep, measure, task, key), task) for task in sweep.tasks]
         parts.append(_figures(shown, f"{measure.title} against {key}"))
     fig = " (the paper's Fig. 8)" if key == "expectile" else ""
     return html.section(f"Score against {key}{fig}", *_explained(parts, SEEDS))
 
 
 def _combinations(sweep: Sweep, found: Sequence[Measure]) -> str:
-    if sweep_figures.single_number(sweep) or not sweep_figures.has_combinations(sweep):
+    if figures.single_number(sweep) or not figures.has_combinations(sweep):
         return ""
     parts = []
     for measure in found:
-        shown = [(sweep_figures.combinations(sweep, measure, task), task) for task in sweep.tasks]
+        shown = [(figures.combinations(sweep, measure, task), task) for task in sweep.tasks]
         parts.append(_figures(shown, f"{measure.title}, each combination"))
     keys = " and ".join(sweep.settings.search)
     return html.section(f"Combinations of {keys} (as the paper's Fig. 9)", *_explained(parts, SEEDS))
@@ -157,7 +159,7 @@ def _combinations(sweep: Sweep, found: Sequence[Measure]) -> str:
 def _curves(sweep: Sweep) -> str:
     parts = []
     for key, (title, _) in ESTIMATORS.items():
-        shown = [(sweep_figures.learning_curves(sweep, task, f"validation/{key}", title), task) for task in sweep.tasks]
+        shown = [(figures.learning_curves(sweep, task, f"validation/{key}", title), task) for task in sweep.tasks]
         parts.append(_figures(shown, f"{title} on validation users over training"))
     return html.section("Learning curves (the paper's Fig. 5)", *_explained(parts, BAND))
 
@@ -174,18 +176,16 @@ def _explained(parts: Sequence[str], text: str) -> list[str]:
 
 def _search(sweep: Sweep) -> str:
     parts = []
-    for search in sweep_search.searches(sweep):
+    for search in searches(sweep):
         best = search.best
         said = f"best: {best.name}, {search.value(best):.4g}" if best else "no trial finished"
         name = f"{search.method}, {search.task}"
         title = f"{name}: {len(search.trials)} trials by {search.metric}; {said}"
         caption = f"{name}: every trial, from its keys to {search.metric}"
-        panels = [
-            (sweep_search.scatter(search, key), f"{name}: {search.metric} against {key}") for key in search.spaces
-        ]
+        panels = [(search.scatter(search, key), f"{name}: {search.metric} against {key}") for key in search.spaces]
         parts += [
             f"<h3>{escape(title)}</h3>",
-            html.figures([(sweep_search.parallel(search), caption)], wide=True),
+            html.figures([(search.parallel(search), caption)], wide=True),
             html.figures(panels, captions=False),
         ]
     text = (
