@@ -13,7 +13,7 @@ from prefrec_ray.reports.sweep import figures
 from prefrec_ray.reports.sweep.load import FAILED, Sweep, load_sweep
 from prefrec_ray.reports.sweep.names import short
 from prefrec_ray.reports.sweep.scores import ESTIMATORS, Measure, measures, unknown_policies
-from prefrec_ray.reports.sweep.search import searches
+from prefrec_ray.reports.sweep.search import parallel, scatter, searches
 from prefrec_ray.reports.sweep.table import Row, Table, cell_lines, gain_lines, make_table, markdown, name_of, notes
 
 SEEDS = "Points: mean over seeds; bars: 95 % interval over seeds (Student's t); small dots: the seeds."
@@ -182,10 +182,10 @@ def _search(sweep: Sweep) -> str:
         name = f"{search.method}, {search.task}"
         title = f"{name}: {len(search.trials)} trials by {search.metric}; {said}"
         caption = f"{name}: every trial, from its keys to {search.metric}"
-        panels = [(search.scatter(search, key), f"{name}: {search.metric} against {key}") for key in search.spaces]
+        panels = [(scatter(search, key), f"{name}: {search.metric} against {key}") for key in search.spaces]
         parts += [
             f"<h3>{escape(title)}</h3>",
-            html.figures([(search.parallel(search), caption)], wide=True),
+            html.figures([(parallel(search), caption)], wide=True),
             html.figures(panels, captions=False),
         ]
     text = (
