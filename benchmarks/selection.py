@@ -20,10 +20,10 @@ from scipy.stats import spearmanr
 
 from benchmarks.script import run
 from prefrec_ray.algorithms.settings import ValidationSettings
-from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.validation import Judge
 from prefrec_ray.runtime import start_ray
+from prefrec_ray.terms import TASKS
 
 RECIPES = ("robust", "paper", "truth")
 _APART = 0.1

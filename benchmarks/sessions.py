@@ -21,6 +21,7 @@ from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.prepare.users import split_by_user
 from prefrec_ray.runtime import start_ray
+from prefrec_ray.terms import silent
 
 #: Rows of a bucket in memory, as `prepare` has them for states of some 245 numbers.
 _ROWS_OF_A_BUCKET = 65_536
@@ -33,7 +34,7 @@ def product(logs: str, folder: str) -> None:
     side.make_folders()
     log = open_log(settings.source, settings.seed, side)
     partitions = max(1, -(-log.rows // _ROWS_OF_A_BUCKET))
-    split_by_user(log, settings, partitions, folder, lambda stage, done, total: None, None, side)
+    split_by_user(log, settings, partitions, folder, silent, None, side)
 
 
 def with_polars(logs: str, folder: str, gap_ms: int) -> None:

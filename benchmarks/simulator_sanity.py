@@ -20,7 +20,6 @@ from typing import Any
 from benchmarks.script import run
 from prefrec_ray.algorithms.settings import TrainSettings
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
@@ -30,6 +29,7 @@ from prefrec_ray.runtime import start_ray
 from prefrec_ray.simulator.online import evaluate_online
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
+from prefrec_ray.terms import TASKS
 
 #: Both recipes at the same small size and budget; what a recipe is about (rates, teacher, reward, horizon) is its own.
 SIZE: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.simulator_sanity import one_seed
-from prefrec_ray.engagement.levels import TASKS
+from prefrec_ray.terms import TASKS
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.evaluation.intervals import bootstrap_interval
+from prefrec_ray.terms import TASKS
 
 Cell = dict[str, Any]
 

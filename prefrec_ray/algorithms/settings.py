@@ -11,6 +11,7 @@ from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import Settings, nearest
+from prefrec_ray.terms import Recipe, Task
 
 #: Keys of RLlib's own that a YAML may set, beside those of the methods' `training`.
 RLLIB_KEYS = (
@@ -47,8 +48,8 @@ class TrainSettings(Settings):
     """Section `train`: what to train, on which data set, and any key of the method's config."""
 
     method: str = "PrefRec"
-    recipe: Literal["paper", "robust"] = "robust"
-    task: Literal["depth", "frequency", "mixture"] = "frequency"
+    recipe: Recipe = "robust"
+    task: Task = "frequency"
     dataset: str | None = None
     seed: int = 0
     checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints")

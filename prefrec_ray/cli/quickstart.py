@@ -14,8 +14,7 @@ from prefrec_ray.cli.progress import progress
 from prefrec_ray.cli.summary import summary
 from prefrec_ray.cli.train import train_run
 from prefrec_ray.errors import UserError
-
-RECIPES = ("paper", "robust")
+from prefrec_ray.terms import RECIPES
 
 
 def command(

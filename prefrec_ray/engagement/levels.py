@@ -6,8 +6,8 @@ import numpy as np
 
 from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
+from prefrec_ray.terms import TASKS
 
-TASKS = ("depth", "frequency", "mixture")
 MAX_LEVEL = 5
 
 

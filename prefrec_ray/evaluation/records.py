@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,11 +29,11 @@ from prefrec_ray.evaluation.served import summarise
 from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.subjects import BEHAVIOUR, Subject, check_names, length_only, scored_subjects, subject_of
 from prefrec_ray.policy import Policy
+from prefrec_ray.terms import Progress, silent
 
 SCHEMA_VERSION = 1
 
 Record = dict[str, Any]
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 def evaluate(
@@ -43,7 +43,7 @@ def evaluate(
     split: str = "test",
     settings: NcisSettings | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     clone: BehaviourClone | None = None,
     estimators: Sequence[str] = ("ncis",),
     fqe: FqeSettings | None = None,
@@ -71,12 +71,11 @@ def evaluate(
     if sensitivity:
         check_scales(settings)
     runtime.start_ray()
-    report: Progress = progress or (lambda stage, done, total: None)
     if clone is None:
-        report("clone", 0, 1)
+        progress("clone", 0, 1)
         clone = fit_clone(dataset, seed)
-        report("clone", 1, 1)
-    sessions, served = score_split(dataset, split, policies, clone, settings, seed, partial(report, "evaluate"))
+        progress("clone", 1, 1)
+    sessions, served = score_split(dataset, split, policies, clone, settings, seed, partial(progress, "evaluate"))
     subjects = scored_subjects(policies)
     asked = {
         task: [i for i, one in enumerate(subjects) if trained_for.get(subject_of(one.name), task) == task]
@@ -95,7 +94,7 @@ def evaluate(
     fitted = [estimator for estimator in ("fqe", "dr") if estimator in estimators]
     if fitted:
         at = [(settings.sigma, settings.cap), *grid]
-        scores = fit_all(dataset, split, lines, policies, clone, fqe, at, seed, partial(report, "fqe"))
+        scores = fit_all(dataset, split, lines, policies, clone, fqe, at, seed, partial(progress, "fqe"))
         described = {**fqe.model_dump(), "split": split, "seed": seed}
         kernel = {"mode": "ratio", "sigma": settings.sigma, "cap": settings.cap, "residual_rms": clone.residual_rms}
         for task in tasks:

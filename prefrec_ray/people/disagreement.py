@@ -18,7 +18,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.networks.layers import Scalar
 from prefrec_ray.runs.checkpoints import latest_checkpoint
 from prefrec_ray.runs.export import MODULE, load_module
-from prefrec_ray.runtime.tasks import Progress, run_tasks
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.terms import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,8 +26,8 @@ from prefrec_ray.people.ask import read_pairs
 from prefrec_ray.people.pairs import histories
 from prefrec_ray.people.votes import read_votes
 from prefrec_ray.preferences.settings import EXACT, NAME
-from prefrec_ray.runtime.tasks import Progress
 from prefrec_ray.settings import nearest
+from prefrec_ray.terms import Progress
 
 LAST = "people.json"
 

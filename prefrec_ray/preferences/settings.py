@@ -9,8 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from prefrec_ray.preferences.segments import PAIRINGS
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher
 from prefrec_ray.settings import Settings
-
-Task = Literal["depth", "frequency", "mixture"]
+from prefrec_ray.terms import TASKS, Task
 
 #: What the name of a teacher, scripted or not, is made of: it is a folder's name and a word on the command line too.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -54,7 +53,7 @@ class PreferenceSettings(Settings):
     validation_pairs: Annotated[int, Field(ge=2)] = 2_000  # of validation users; half of either pairing
     length: PositiveInt = 100  # requests in a segment
     min_requests: PositiveInt = 200  # only users with more requests than this are compared
-    tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = ("depth", "frequency", "mixture")
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = TASKS
     teachers: Annotated[tuple[TeacherSettings, ...], Field(min_length=1)] = (
         TeacherSettings(pairing="any_users", scoring="sum"),
         TeacherSettings(pairing="within_user", scoring="mean"),

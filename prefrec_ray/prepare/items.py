@@ -20,7 +20,8 @@ from prefrec_ray.mdp.embeddings import BasketGram, basket_gram, basket_sizes, em
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.prepare.users import codes, read_bucket
-from prefrec_ray.runtime.tasks import Progress, reduce_tasks, run_tasks
+from prefrec_ray.runtime.tasks import reduce_tasks, run_tasks
+from prefrec_ray.terms import Progress
 
 LabelsOf: TypeAlias = Callable[[np.ndarray], Labels]
 

@@ -16,7 +16,7 @@ import ray.data
 
 from prefrec_ray import storage
 from prefrec_ray.ids import hash_ids
-from prefrec_ray.runtime.tasks import Progress
+from prefrec_ray.terms import Progress
 
 _BUCKET_KEY = 2
 #: Rows of a file: some hundred bytes each, and even of thousands of buckets each has hundreds there.

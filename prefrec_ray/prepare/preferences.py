@@ -15,9 +15,10 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.preferences.segments import PAIRINGS, Pairs
 from prefrec_ray.preferences.settings import PreferenceSettings, TeacherSettings
 from prefrec_ray.preferences.teachers import ScriptedTeacher, Visits
-from prefrec_ray.prepare.settings import SPLITS, PrepareSettings
+from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.prepare.users import Users, codes
-from prefrec_ray.runtime.tasks import Progress, run_tasks
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.terms import SPLITS, Progress
 
 _PAIRS_KEY, _FLIPS_KEY = 5, 6
 

@@ -23,11 +23,11 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.prepare.items import given_items, learn_items
 from prefrec_ray.prepare.like import check_like, open_like
 from prefrec_ray.prepare.preferences import write_preferences
-from prefrec_ray.prepare.settings import SPLITS, PrepareSettings
+from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.prepare.states import Context
 from prefrec_ray.prepare.users import Users, split_by_user
 from prefrec_ray.prepare.waves import fit_normaliser, write_states
-from prefrec_ray.runtime.tasks import Progress
+from prefrec_ray.terms import SPLITS, Progress, silent
 
 __all__ = ["OnError", "PrepareSettings", "prepare"]
 
@@ -38,7 +38,7 @@ _BUCKET_BYTES = 64 << 20
 
 
 def prepare(
-    settings: PrepareSettings, output: str, progress: Progress | None = None, on_error: OnError = "fail"
+    settings: PrepareSettings, output: str, progress: Progress = silent, on_error: OnError = "fail"
 ) -> PreparedDataset:
     """Writes the data set `output` (docs/architecture.md: the data set) and opens it.
 
@@ -48,11 +48,10 @@ def prepare(
     is "drop"; what is kept and what is not stands in `output`/dropped.json.
     Raises `UserError` for a log that cannot be used, and where `output` exists; nothing is left behind then.
     """
-    report = progress or (lambda stage, done, total: None)
     try:
         with storage.staged(storage.absolute(output), "metadata.json") as folder:
             runtime.start_ray()
-            _write_dataset(settings, folder, report, SideFiles(folder, keep_rows=on_error == "drop"))
+            _write_dataset(settings, folder, progress, SideFiles(folder, keep_rows=on_error == "drop"))
     except Exception as error:
         mistake = find_user_error(error)
         if mistake is None:

@@ -10,7 +10,6 @@ from prefrec_ray.logs import Source
 from prefrec_ray.preferences.settings import PreferenceSettings
 from prefrec_ray.settings import Settings
 
-SPLITS = ("train", "validation", "test")
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 

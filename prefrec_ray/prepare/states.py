@@ -18,9 +18,9 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Moments, Normaliser
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.transitions import transition_rows
-from prefrec_ray.prepare.settings import SPLITS
 from prefrec_ray.prepare.shuffle import Destinations, bits_of
 from prefrec_ray.prepare.users import codes, read_bucket
+from prefrec_ray.terms import SPLITS
 
 
 @dataclass(frozen=True, eq=False)

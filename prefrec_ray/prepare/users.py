@@ -24,8 +24,9 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.prepare.contract import RowContract
 from prefrec_ray.prepare.partition import part_by_user, read_pieces
 from prefrec_ray.prepare.rows import REASONS, RowRules
-from prefrec_ray.prepare.settings import SPLITS, PrepareSettings
-from prefrec_ray.runtime.tasks import Progress, run_tasks
+from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.terms import SPLITS, Progress
 
 _SPLIT_KEY = 1
 
@@ -43,7 +44,7 @@ class Users:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Users, sessions, requests and transitions of each split."""
-        found = {}
+        found: dict[str, dict[str, int]] = {}
         for code, name in enumerate(SPLITS):
             mine = self.split == code
             users, requests = int(mine.sum()), int(self.requests[mine].sum())

@@ -12,11 +12,11 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.mdp.normaliser import Moments, Normaliser
-from prefrec_ray.prepare.settings import SPLITS
 from prefrec_ray.prepare.shuffle import NUMBER_WIDTH, Destinations, write_shard
 from prefrec_ray.prepare.states import Context, state_moments, write_requests
 from prefrec_ray.prepare.users import Users
-from prefrec_ray.runtime.tasks import Progress, run_tasks
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.terms import SPLITS, Progress
 
 
 def fit_normaliser(context: Context, buckets: list[int], progress: Progress) -> Normaliser:

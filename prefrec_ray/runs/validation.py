@@ -10,7 +10,7 @@ import ray
 
 from prefrec_ray.algorithms.settings import ValidationSettings
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement.levels import TASKS, task_levels
+from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 from prefrec_ray.evaluation.fitted import Question, fit_subject, task_steps
@@ -23,6 +23,7 @@ from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.subjects import scored_subjects
 from prefrec_ray.evaluation.trajectories import read_trajectories
 from prefrec_ray.policy import Policy
+from prefrec_ray.terms import TASKS
 
 _SPLIT = "validation"
 _NAME = "trial"

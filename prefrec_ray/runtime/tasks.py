@@ -7,7 +7,8 @@ from typing import Any
 
 import ray
 
-Progress = Callable[[str, int, int], None]  # stage, done, total
+from prefrec_ray.terms import Progress
+
 _BRANCH = 8
 
 

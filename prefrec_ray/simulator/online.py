@@ -13,9 +13,8 @@ import ray
 
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.errors import UserError
-from prefrec_ray.runtime.tasks import Progress, run_tasks
+from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.outcome import Outcome, outcome
@@ -31,6 +30,7 @@ from prefrec_ray.simulator.servers import (
 )
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import ROLLOUT, Traits, World, generator
+from prefrec_ray.terms import TASKS, Progress, silent
 
 Maker = Callable[[World, Traits, np.random.Generator], Server]
 
@@ -66,7 +66,7 @@ def evaluate_online(
     users: int = 500,
     requests: int = 250,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     controls: Mapping[str, ServedPolicy] | None = None,
 ) -> list[dict[str, Any]]:
     """Rolls every policy out, from the first request on and with fresh noise; a record a (task, subject).
@@ -186,7 +186,7 @@ def _roll_out_all(
     weight: float,
     requests: int,
     seed: int,
-    progress: Progress | None,
+    progress: Progress,
 ) -> dict[str, list[Outcome]]:
     """The outcomes of every subject, in the order of the users."""
     parts = np.array_split(np.arange(len(users.numbers)), -(-len(users.numbers) // USERS_A_TASK))
@@ -197,7 +197,7 @@ def _roll_out_all(
         return _roll_out_part.remote(settings, makers[name], users.take(parts[part]), part, weight, requests, seed)
 
     pieces = [(name, part) for name in subjects for part in range(len(parts))]
-    results = run_tasks(submit, pieces, "online", progress or (lambda *report: None))
+    results = run_tasks(submit, pieces, "online", progress)
     outcomes: dict[str, list[Outcome]] = {name: [] for name in subjects}
     for (name, _), result in zip(pieces, results, strict=True):
         outcomes[name].append(result)

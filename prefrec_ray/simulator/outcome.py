@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.engagement.levels import MAX_LEVEL, TASKS, task_levels
+from prefrec_ray.engagement.levels import MAX_LEVEL, task_levels
 from prefrec_ray.engagement.sessions import SessionTable, session_table
 from prefrec_ray.simulator.rollout import History
+from prefrec_ray.terms import TASKS
 
 HOUR_MS = 3_600_000.0
 

@@ -9,18 +9,18 @@ import ray
 from pyarrow import fs
 
 from prefrec_ray import runtime, storage
-from prefrec_ray.runtime.tasks import Progress
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES
 from prefrec_ray.simulator.rollout import roll_out
 from prefrec_ray.simulator.servers import ClickChaser
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
 from prefrec_ray.simulator.world import LOGGING, World, generator
+from prefrec_ray.terms import Progress, silent
 
 SCHEMA_VERSION = 1
 
 
-def simulate(settings: SimulateSettings, output: str, progress: Progress | None = None) -> None:
+def simulate(settings: SimulateSettings, output: str, progress: Progress = silent) -> None:
     """Writes the log folder `output` (docs/architecture.md); `progress` counts users.
 
     The users of a block are a function of the seed and the block alone, and a file holds whole blocks in order: all
@@ -47,8 +47,7 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress | None 
             (ready,), _ = ray.wait(list(pending))
             interactions += ray.get(ready)
             done += pending.pop(ready)
-            if progress:
-                progress("simulate", done, settings.users)
+            progress("simulate", done, settings.users)
         log = {
             "schema_version": SCHEMA_VERSION,
             "kind": "simulator",

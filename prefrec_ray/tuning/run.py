@@ -18,11 +18,12 @@ from prefrec_ray.algorithms.settings import build_config
 from prefrec_ray.errors import UserError
 from prefrec_ray.runs.train import Row
 from prefrec_ray.runs.validation import Judge
+from prefrec_ray.terms import Progress, silent
 from prefrec_ray.tuning import results, searchers, space
 from prefrec_ray.tuning.check import checked
 from prefrec_ray.tuning.progress import ProgressTable
 from prefrec_ray.tuning.settings import TuneSettings
-from prefrec_ray.tuning.shared import Progress, share
+from prefrec_ray.tuning.shared import share
 from prefrec_ray.tuning.trial import Plan, SweepTrial, resources
 
 #: Seconds between two states of the sweep on disk: what a kill can cost beside the trials' own checkpoints.
@@ -37,7 +38,7 @@ def sweep(
     output: str,
     resume: bool = False,
     smoke: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     where: str = "tune",
 ) -> list[Row]:
     """Runs all trials and returns the rows of SWEEP/trials.csv.
@@ -56,7 +57,7 @@ def prepare_sweep(
     output: str,
     resume: bool = False,
     smoke: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     where: str = "tune",
 ) -> Plan:
     """The first part of `sweep`: checks everything, then loads what all trials share."""
@@ -79,8 +80,7 @@ def prepare_sweep(
     # A reward that every trial trains in its own way (its learning rate is searched for) is left to the trials.
     alike = settings.searcher == "random" or not space.draws_reward(settings)
     rewards = storage.join(output, "rewards")
-    report: Progress = progress or (lambda stage, done, total: None)
-    shared = share(runs, dataset, runs if alike else [], rewards, settings.resources, report)
+    shared = share(runs, dataset, runs if alike else [], rewards, settings.resources, progress)
     return Plan(settings, dataset, smoke, shared, judge)
 
 

@@ -8,9 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from prefrec_ray.algorithms.settings import ValidationSettings
 from prefrec_ray.settings import Settings
-
-Recipe = Literal["paper", "robust"]
-Task = Literal["depth", "frequency", "mixture"]
+from prefrec_ray.terms import Recipe, Task
 
 
 class Space(Settings):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +22,10 @@ from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitio
 from prefrec_ray.algorithms.reward.state import RewardState, pretrain, reward_key
 from prefrec_ray.algorithms.settings import TrainSettings, build_config
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.terms import Progress
 from prefrec_ray.tuning.settings import ResourceSettings
 
 Key = tuple[Hashable, ...]
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from prefrec_ray.algorithms.feed.shards import TRANSITIONS
 from prefrec_ray.algorithms.recipes import RECIPES
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement.levels import TASKS
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.settings import nearest
+from prefrec_ray.terms import TASKS
 
 REWARD_INPUTS = ("state_action", "next_state")
 REWARD_SOURCES = ("preferences", "column")

@@ -1,0 +1,23 @@
+"""Words that many modules share: tasks, splits, recipes, and how long work tells of its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+#: What a policy is to increase: levels of session depth, of visiting frequency, or a mixture of both (Eq. 11).
+Task = Literal["depth", "frequency", "mixture"]
+Split = Literal["train", "validation", "test"]
+#: Named sets of defaults (algorithms/recipes.py).
+Recipe = Literal["paper", "robust"]
+
+TASKS: tuple[Task, ...] = get_args(Task)
+#: A user's split is stored as an index into these.
+SPLITS: tuple[Split, ...] = get_args(Split)
+RECIPES: tuple[Recipe, ...] = get_args(Recipe)
+
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """The `Progress` of work that nobody watches."""
