@@ -1,8 +1,10 @@
-"""One Ray for all tests of a process, and one thread; the longest file first, so that two at a time end together."""
+"""What all tests share: one Ray a process, one thread, a marker for tests that need Ray, and the order of the files."""
 
 import os
 from collections.abc import Iterator
+from typing import NoReturn
 
+import hypothesis
 import pytest
 import ray
 import torch
@@ -11,6 +13,9 @@ from tiny import write_dataset
 from prefrec_ray.runtime import start_ray
 
 LONGEST = "test_multi_host.py"
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:
@@ -23,7 +28,23 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that need Ray by the fixture that starts it; those that start their own Ray carry the mark."""
+    for item in items:
+        if "ray_session" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
     items.sort(key=lambda item: item.path.name != LONGEST)
+
+
+@pytest.fixture(autouse=True)
+def ray_only_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test without the mark `ray` fails where it starts Ray, here or in a process of its own."""
+    if request.node.get_closest_marker("ray") is None:
+        monkeypatch.setattr(ray, "init", _refuse)
+        monkeypatch.setenv("RAY_ADDRESS", "a test that starts Ray is marked `ray` (tests/conftest.py)")
+
+
+def _refuse(*args: object, **kwargs: object) -> NoReturn:
+    pytest.fail("this test starts Ray: it takes the fixture `ray_session`, or is marked `ray`")
 
 
 @pytest.fixture(scope="session")

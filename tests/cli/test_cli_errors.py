@@ -56,7 +56,11 @@ def failed(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str
     return err
 
 
-@pytest.mark.parametrize("case", MISUSE)
+#: Commands that start Ray before they see the mistake.
+AFTER_RAY = ("no logs", "no data set", "run exists")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.ray] * (case in AFTER_RAY)) for case in MISUSE])
 def test_misuse(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     Path("simulate.yaml").write_text("simulate:\n  users: 5\n")

@@ -83,6 +83,7 @@ def test_ray_that_does_not_start_is_one_line(
     def too_late(**_: object) -> None:
         raise Exception("The current node timed out during startup. This could happen because ...")
 
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("ray.init", too_late)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     assert run(["quickstart", "--output", str(tmp_path / "quickstart")]) == 2

@@ -15,7 +15,7 @@ from local_cluster import TOKEN, LocalCluster, environment, prefrec, soon
 
 from prefrec_ray.cluster import head, job
 
-pytestmark = pytest.mark.timeout(600)  # a Ray that starts on a busy machine takes minutes
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # Ray takes minutes to start on a busy machine
 
 LOGS = {"simulate": {"users": 24, "requests": 30}}
 

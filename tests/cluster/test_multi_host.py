@@ -22,7 +22,7 @@ from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray.tuning.results import CLOCK
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 SECTIONS: dict[str, Any] = {
     **logs_and_data("s3://bucket"),

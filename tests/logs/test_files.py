@@ -77,7 +77,7 @@ def test_feedback_may_have_names_of_its_own(ray_session: None, tmp_path: Path) -
     assert (found.liked == found.reward).all()
 
 
-def test_tables_of_users_and_items(tmp_path: Path) -> None:
+def test_tables_of_users_and_items(ray_session: None, tmp_path: Path) -> None:
     path = write(frame(4), tmp_path / "a.parquet")
     write(pd.DataFrame({"uid": [3, 4], "age": ["030", None], "city": ["Å", "B"]}), tmp_path / "users.csv")
     write(pd.DataFrame({"iid": ["p", "q"], "x": [0.5, 0], "y": [-1.0, 1.0]}), tmp_path / "items.csv")
@@ -104,7 +104,7 @@ def test_tables_of_users_and_items(tmp_path: Path) -> None:
         ({"iid": ["p", "q"], "f": [[0.0], [1.0]]}, ["'e' is missing", "found iid, f"]),
     ],
 )
-def test_bad_item_tables(tmp_path: Path, items: dict, words: list[str]) -> None:
+def test_bad_item_tables(ray_session: None, tmp_path: Path, items: dict, words: list[str]) -> None:
     path = write(frame(4), tmp_path / "a.parquet")
     pq.write_table(pa.table(items), tmp_path / "items.parquet")
     with pytest.raises(UserError) as caught:
@@ -113,7 +113,7 @@ def test_bad_item_tables(tmp_path: Path, items: dict, words: list[str]) -> None:
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_a_feature_of_too_many_categories(tmp_path: Path) -> None:
+def test_a_feature_of_too_many_categories(ray_session: None, tmp_path: Path) -> None:
     path = write(frame(4), tmp_path / "a.parquet")
     write(pd.DataFrame({"user_id": range(600), "zip": [f"z{k}" for k in range(600)]}), tmp_path / "users.csv")
     with pytest.raises(UserError, match=r"users.csv: column 'zip' has 600 categories; expected at most 512"):

@@ -138,7 +138,7 @@ def test_rows(ray_session: None, folder: Path, keys: dict, expected: Any) -> Non
     assert len(pairs) < len(given)
 
 
-def test_what_is_unknown_of_users_is_null(folder: Path) -> None:
+def test_what_is_unknown_of_users_is_null(ray_session: None, folder: Path) -> None:
     users = open_source(folder, user_features=["user_active_degree", "is_live_streamer", "onehot_feat12"]).users
     given = make_users(60)
     expected = {
@@ -153,7 +153,7 @@ def test_what_is_unknown_of_users_is_null(folder: Path) -> None:
     assert open_source(folder, user_features=[]).users is None
 
 
-def test_labels_of_videos(folder: Path) -> None:
+def test_labels_of_videos(ray_session: None, folder: Path) -> None:
     log, videos = open_source(folder), make_videos(80)
     assert log.labels is not None
     labels = log.labels(np.array([3, 5, 8, 70, 1000]))
@@ -164,7 +164,7 @@ def test_labels_of_videos(folder: Path) -> None:
     assert found == [sorted(map(int, tags.split(","))) if isinstance(tags, str) else [] for tags in wanted.tag] + [[]]
 
 
-def test_several_versions_in_one_folder(tmp_path: Path) -> None:
+def test_several_versions_in_one_folder(ray_session: None, tmp_path: Path) -> None:
     write(tmp_path, "pure", EARLY, LATE, RANDOM)
     write(tmp_path, "1k", EARLY, LATE, RANDOM)
     with pytest.raises(UserError, match=r"holds 1k, pure; expected one of them as the key version"):

@@ -124,7 +124,7 @@ def test_output_exists(ray_session: None, tmp_path: Path) -> None:
     assert "dataset: already exists" in run(frame(), tmp_path)
 
 
-def test_no_log_folder(tmp_path: Path) -> None:
+def test_no_log_folder(ray_session: None, tmp_path: Path) -> None:
     message = run(None, tmp_path, source={"kind": "simulator", "path": str(tmp_path / "logs")})
     assert message == f"{tmp_path}/logs: no log folder (log.json is missing); make one by `prefrec simulate`"
 

@@ -129,6 +129,7 @@ def files(bucket: Path) -> list[str]:
     return sorted(str(path.relative_to(bucket)) for path in bucket.rglob("*") if path.is_file())
 
 
+@pytest.mark.ray
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("sweeps", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_whole_way(bucket: Path, tmp_path: Path, sweeps: bool) -> None:
