@@ -47,16 +47,24 @@ class ItemTable:
 
     def rows(self, item_ids: np.ndarray) -> np.ndarray:
         """Rows (int64) of `item_ids`. Raises `UserError` naming the first unknown id."""
+        rows = self.find(item_ids)
+        if (rows < 0).any():
+            unknown = np.asarray(item_ids)[(rows < 0).argmax()]
+            raise UserError(f"item_id {unknown!s} is not in the item table of {len(self)} items")
+        return rows
+
+    def find(self, item_ids: np.ndarray) -> np.ndarray:
+        """Rows (int64) of `item_ids`, -1 where the table lacks one.
+
+        Raises `UserError` for strings where the table holds int64, and the other way round.
+        """
         wanted = _plain_ids(item_ids, "item ids")
-        if not len(wanted):
-            return np.zeros(0, dtype=np.int64)
+        if not len(wanted) or not len(self):
+            return np.full(len(wanted), -1)
         if (wanted.dtype.kind == "i") != (self.ids.dtype.kind == "i"):
             raise UserError(f"item_id {wanted[0]!s} is {_kind(wanted)}; the item table holds {_kind(self.ids)} ids")
         place = np.minimum(np.searchsorted(self._sorted_ids, wanted), len(self) - 1)
-        unknown = self._sorted_ids[place] != wanted if len(self) else np.ones(len(wanted), dtype=bool)
-        if unknown.any():
-            raise UserError(f"item_id {wanted[unknown.argmax()]!s} is not in the item table of {len(self)} items")
-        return self._order[place]
+        return np.where(self._sorted_ids[place] == wanted, self._order[place], -1)
 
     def nearest(self, actions: np.ndarray, k: int, rule: str) -> np.ndarray:
         """Rows int64 [n, k] of the best items for `actions` [n, A], best first.
@@ -68,15 +76,13 @@ class ItemTable:
             raise UserError(f"serving rule '{rule}'; expected one of {', '.join(RULES)}")
         if not 1 <= k <= len(self):
             raise UserError(f"k = {k} items wanted; the item table holds {len(self)}")
-        # As one matrix product: -a.e, and for "nearest" |e|^2 / 2 - a.e, half the squared distance but for |a|^2.
-        half_squares = 0.5 * np.einsum("ij,ij->i", self.embeddings, self.embeddings)
-        offset = half_squares if rule == "nearest" else np.zeros_like(half_squares)
-        right = np.concatenate([-self.embeddings.T, offset[None]])
-        left = np.concatenate([actions, np.ones((len(actions), 1))], axis=1, dtype=np.float32)
+        # One matrix product; for "dot" half the squares count 0.
+        squares = np.full((len(actions), 1), rule == "nearest")
+        left = np.concatenate([actions, squares], axis=1, dtype=np.float32)
         best = np.empty((len(actions), k), dtype=np.int64)
         chunk = max(1, _SCORES_AT_ONCE // len(self))
         for start in range(0, len(actions), chunk):
-            best[start : start + chunk] = smallest(left[start : start + chunk] @ right, k)
+            best[start : start + chunk] = smallest(left[start : start + chunk] @ self._nearness, k)
         return best
 
     def distance(self, actions: np.ndarray) -> np.ndarray:
@@ -122,6 +128,15 @@ class ItemTable:
         except pa.ArrowInvalid as error:
             raise UserError(f"{uri}: not a Parquet file ({str(error).splitlines()[0]})") from error
         return cls.from_table(table, uri)
+
+    @cached_property
+    def _nearness(self) -> np.ndarray:
+        """What (a, 1) is multiplied by to give |e|^2 / 2 - a.e, half the squared distance but for |a|^2: [A + 1, I]."""
+        half_squares = 0.5 * np.einsum("ij,ij->i", self.embeddings, self.embeddings)
+        return np.concatenate([-self.embeddings.T, half_squares[None]])
+
+    def __getstate__(self) -> dict[str, np.ndarray]:
+        return {"ids": self.ids, "embeddings": self.embeddings}
 
     @cached_property
     def _order(self) -> np.ndarray:

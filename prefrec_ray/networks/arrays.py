@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -44,11 +42,7 @@ def write_networks(
         for i, pair in enumerate(layers)
         for name, array in zip(_NAMES, pair, strict=True)
     }
-    packed = io.BytesIO()
-    np.savez(packed, allow_pickle=False, **named, **(arrays or {}))
-    system, path = storage.filesystem(uri)
-    with system.open_output_stream(path) as stream:
-        stream.write(packed.getvalue())
+    storage.write_arrays(uri, {**named, **(arrays or {})})
     return {network: layer_sizes(layers) for network, layers in networks.items()}
 
 
@@ -57,7 +51,7 @@ def read_networks(uri: str, sizes: Mapping[str, Sequence[int]]) -> tuple[dict[st
 
     Raises `UserError`: no such file, no plain arrays, arrays that are missing or of other sizes than `sizes` says.
     """
-    arrays = _read_arrays(uri)
+    arrays = storage.read_arrays(uri)
     names = {
         network: [tuple(f"{network}.{i}.{name}" for name in _NAMES) for i in range(len(widths) - 1)]
         for network, widths in sizes.items()
@@ -72,20 +66,6 @@ def read_networks(uri: str, sizes: Mapping[str, Sequence[int]]) -> tuple[dict[st
         if layer_sizes(layers) != list(sizes[network]):
             raise UserError(f"{uri}: {network} of {layer_sizes(layers)} numbers; policy.json says {sizes[network]}")
     return networks, arrays
-
-
-def _read_arrays(uri: str) -> dict[str, np.ndarray]:
-    system, path = storage.filesystem(uri)
-    try:
-        with system.open_input_stream(path) as stream:
-            packed = io.BytesIO(stream.read())
-    except FileNotFoundError as error:
-        raise UserError(f"{uri}: no such file") from error
-    try:
-        with np.load(packed, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise UserError(f"{uri}: not a file of plain arrays ({str(error).splitlines()[0]})") from error
 
 
 def to_tensors(layers: Layers) -> list[tuple[Tensor, Tensor]]:

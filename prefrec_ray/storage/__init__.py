@@ -1,5 +1,6 @@
 """Everything that is read or written, on a disk or in an object store: paths and URIs, whole or not at all."""
 
+from prefrec_ray.storage.arrays import read_arrays, write_arrays
 from prefrec_ray.storage.files import (
     absolute,
     exists,
@@ -28,11 +29,13 @@ __all__ = [
     "list_folders",
     "make_folder",
     "make_room",
+    "read_arrays",
     "read_json",
     "read_text",
     "remove",
     "size",
     "staged",
+    "write_arrays",
     "write_csv",
     "write_json",
     "write_text",

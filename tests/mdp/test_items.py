@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -49,6 +51,18 @@ def test_among_many_items_too(rule, k):
     }
 
 
+def test_what_nearness_needs_of_the_items_is_made_once_and_stays_out_of_pickles(monkeypatch):
+    catalogue, action = table(), np.zeros((1, 4), np.float32)
+    size, squares = len(pickle.dumps(catalogue)), []
+    monkeypatch.setattr(items.np, "einsum", lambda *a, einsum=np.einsum: squares.append(a) or einsum(*a))
+    for rule in ("nearest", "dot", "nearest"):
+        catalogue.nearest(action, 1, rule)
+    assert len(squares) == 1
+    assert len(pickle.dumps(catalogue)) == size
+    again = pickle.loads(pickle.dumps(catalogue))
+    assert again.nearest(action, 50, "nearest").tolist() == catalogue.nearest(action, 50, "nearest").tolist()
+
+
 def test_distance_is_that_to_the_nearest_item():
     catalogue = table()
     actions = np.random.default_rng(2).uniform(-1, 1, (20, 4)).astype(np.float32)
@@ -63,6 +77,12 @@ def test_rows_find_every_id(ids):
     wanted = np.random.default_rng(0).integers(0, 4, 100)
     assert catalogue.rows(ids[wanted]).tolist() == wanted.tolist()
     assert catalogue.rows(ids[:0]).tolist() == []
+
+
+def test_find_says_which_ids_the_table_lacks():
+    assert table(ids=np.array([30, -4, 7])).find(np.array([7, 8, 30, -5])).tolist() == [2, -1, 0, -1]
+    assert table(ids=np.array(["d", "a"])).find(np.array(["longer", "a"], dtype=object)).tolist() == [-1, 1]
+    assert ItemTable(np.zeros(0, np.int64), np.zeros((0, 2))).find(np.array([1])).tolist() == [-1]
 
 
 @pytest.mark.parametrize(
