@@ -256,3 +256,19 @@ def test_what_a_policy_with_a_critic_refuses() -> None:
         replace(policy, critic=narrow)
     with pytest.raises(UserError, match="equal inputs, one output"):
         Critic([*policy.critic.networks, *narrow.networks])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    """Neither written nor read: such a policy answers, with other items."""
+    policy = make_policy()
+    policy.save(str(tmp_path / "policy"))
+    policy.actor.layers[1][0][3, 2] = value
+    with pytest.raises(UserError, match=r"'layers\.1\.weight' has numbers that are not finite \((nan|inf)\)"):
+        policy.save(str(tmp_path / "diverged"))
+    assert not (tmp_path / "diverged").exists()
+    with np.load(tmp_path / "policy" / "actor.npz") as stored:
+        arrays = {**stored, "layers.1.weight": policy.actor.layers[1][0]}
+    np.savez(tmp_path / "policy" / "actor.npz", **arrays)
+    with pytest.raises(UserError, match=r"actor\.npz: 'layers\.1\.weight' has numbers that are not finite"):
+        Policy.load(str(tmp_path / "policy"))

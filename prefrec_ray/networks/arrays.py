@@ -35,23 +35,30 @@ def layer_sizes(layers: Layers) -> list[int]:
 def write_networks(
     uri: str, networks: Mapping[str, Layers], arrays: Mapping[str, np.ndarray] | None = None
 ) -> dict[str, list[int]]:
-    """Writes MLPs by name, and other `arrays`, to the file `uri`; returns the networks' layer sizes, for JSON."""
+    """Writes MLPs by name, and other `arrays`, to the file `uri`; returns the networks' layer sizes, for JSON.
+
+    Raises `UserError` for a number that is not finite.
+    """
     named = {
         f"{network}.{i}.{name}": array
         for network, layers in networks.items()
         for i, pair in enumerate(layers)
         for name, array in zip(_NAMES, pair, strict=True)
     }
-    storage.write_arrays(uri, {**named, **(arrays or {})})
+    everything = {**named, **(arrays or {})}
+    check_finite(everything, uri)
+    storage.write_arrays(uri, everything)
     return {network: layer_sizes(layers) for network, layers in networks.items()}
 
 
 def read_networks(uri: str, sizes: Mapping[str, Sequence[int]]) -> tuple[dict[str, Layers], dict[str, np.ndarray]]:
     """The MLPs by name, and what else lies in `uri`.
 
-    Raises `UserError`: no such file, no plain arrays, arrays that are missing or of other sizes than `sizes` says.
+    Raises `UserError`: no such file, no plain arrays, arrays that are missing, of other sizes than `sizes` says, or
+    with a number that is not finite.
     """
     arrays = storage.read_arrays(uri)
+    check_finite(arrays, uri)
     names = {
         network: [tuple(f"{network}.{i}.{name}" for name in _NAMES) for i in range(len(widths) - 1)]
         for network, widths in sizes.items()
@@ -66,6 +73,16 @@ def read_networks(uri: str, sizes: Mapping[str, Sequence[int]]) -> tuple[dict[st
         if layer_sizes(layers) != list(sizes[network]):
             raise UserError(f"{uri}: {network} of {layer_sizes(layers)} numbers; policy.json says {sizes[network]}")
     return networks, arrays
+
+
+def check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Raises `UserError`, which `where` opens, for the first array with a number that is infinite or none at all."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError(
+                f"{where}: '{name}' has numbers that are not finite ({array[~np.isfinite(array)][0]}); expected the"
+                f" weights of a training that did not diverge"
+            )
 
 
 def to_tensors(layers: Layers) -> list[tuple[Tensor, Tensor]]:

@@ -1,6 +1,7 @@
 """Everything that is read or written, on a disk or in an object store: paths and URIs, whole or not at all."""
 
 from prefrec_ray.storage.arrays import read_arrays, write_arrays
+from prefrec_ray.storage.claims import claimed
 from prefrec_ray.storage.files import (
     absolute,
     exists,
@@ -10,18 +11,21 @@ from prefrec_ray.storage.files import (
     list_folders,
     make_folder,
     make_room,
+    read_bytes,
     read_json,
     read_text,
     remove,
     size,
-    staged,
+    write_bytes,
     write_csv,
     write_json,
     write_text,
 )
+from prefrec_ray.storage.staging import staged
 
 __all__ = [
     "absolute",
+    "claimed",
     "exists",
     "filesystem",
     "join",
@@ -30,12 +34,14 @@ __all__ = [
     "make_folder",
     "make_room",
     "read_arrays",
+    "read_bytes",
     "read_json",
     "read_text",
     "remove",
     "size",
     "staged",
     "write_arrays",
+    "write_bytes",
     "write_csv",
     "write_json",
     "write_text",

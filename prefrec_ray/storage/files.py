@@ -11,8 +11,8 @@ import io
 import json
 import posixpath
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.storage.stores import move_objects, open_store
+from prefrec_ray.storage.stores import open_store
 
 
 def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
@@ -106,37 +106,57 @@ def remove(uri: str) -> None:
     """Deletes the file or folder at `uri`, if there is one."""
     system, path = filesystem(uri)
     kind = system.get_file_info(path).type
-    if kind == fs.FileType.Directory:
-        system.delete_dir(path)
-    elif kind == fs.FileType.File:
-        system.delete_file(path)
+    with suppress(FileNotFoundError):  # another process was quicker
+        if kind == fs.FileType.Directory:
+            system.delete_dir(path)
+        elif kind == fs.FileType.File:
+            system.delete_file(path)
+
+
+def read_bytes(uri: str) -> bytes:
+    """The contents of the file `uri`. Raises `UserError` where it cannot be read."""
+    system, path = filesystem(uri)
+    try:
+        with system.open_input_stream(path) as stream:
+            return bytes(stream.read())
+    except FileNotFoundError as error:
+        raise UserError(f"{uri}: no such file") from error
+    except OSError as error:
+        raise UserError(f"{uri}: cannot be read ({str(error).splitlines()[0]})") from error
 
 
 def read_text(uri: str) -> str:
     """The UTF-8 text at `uri`. Raises `UserError` where there is none."""
-    system, path = filesystem(uri)
     try:
-        with system.open_input_stream(path) as stream:
-            return bytes(stream.read()).decode("utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{uri}: no such file") from error
+        return read_bytes(uri).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{uri}: byte {error.start + 1} is no UTF-8; expected a text in UTF-8") from error
+
+
+def write_bytes(uri: str, content: bytes) -> None:
+    """Writes `content` to `uri` so that a reader sees the old file or the new one, never a part of it.
+
+    Raises `UserError` where that is not allowed.
+    """
+    system, path = filesystem(uri)
+    local = isinstance(system, fs.LocalFileSystem)
+    written = f"{path}.{uuid.uuid4().hex[:8]}.partial" if local else path  # a store shows an object once it is whole
+    try:
+        with system.open_output_stream(written) as stream:
+            stream.write(content)
+        if local:
+            system.move(written, path)
+    except OSError as error:  # no space left, say
+        if local:
+            remove(written)
+        if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
+            raise UserError(f"{uri}: cannot be written ({str(error).splitlines()[0]})") from error
+        raise
 
 
 def write_text(uri: str, text: str) -> None:
-    """Writes `text` to `uri` so that a reader sees the old file or the new one, never a part of it."""
-    system, path = filesystem(uri)
-    if not isinstance(system, fs.LocalFileSystem):  # a store shows an object once it is whole
-        with system.open_output_stream(path) as stream:
-            stream.write(text.encode("utf-8"))
-        return
-    temporary = f"{path}.{uuid.uuid4().hex[:8]}.partial"
-    try:
-        with system.open_output_stream(temporary) as stream:
-            stream.write(text.encode("utf-8"))
-        system.move(temporary, path)
-    except OSError:  # no space left, say
-        remove(temporary)
-        raise
+    """Writes `text` to `uri`, whole or not at all."""
+    write_bytes(uri, text.encode("utf-8"))
 
 
 def read_json(uri: str) -> Any:
@@ -159,27 +179,3 @@ def write_csv(uri: str, rows: Sequence[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(uri, text.getvalue())
-
-
-@contextmanager
-def staged(output: str, last: str) -> Iterator[str]:
-    """A folder to write to, which becomes `output` when the block ends well and vanishes when it fails.
-
-    On a disk it is renamed. A store has no folders to rename: its objects are moved one by one, the file `last` after
-    all others, so that who finds `last` finds everything. Raises `UserError` if `output` already exists.
-    """
-    if exists(output):
-        raise UserError(f"{output}: already exists; choose another output folder or remove this one")
-    temporary = f"{str(output).rstrip('/')}.{uuid.uuid4().hex[:8]}.partial"
-    make_folder(temporary)
-    try:
-        yield temporary
-        system, target = filesystem(output)
-        source = filesystem(temporary)[1]
-        if isinstance(system, fs.LocalFileSystem):
-            system.move(source, target)
-        else:
-            move_objects(system, source, target, last)
-    except BaseException:
-        remove(temporary)
-        raise

