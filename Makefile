@@ -2,8 +2,10 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# Two files at a time: much of the time of tests that start Ray is waiting for processes.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart test lint bench clean
+.PHONY: install quickstart style types lint check test proofs mutants bench clean
 
 install: $(VENV)/.installed
 
@@ -16,14 +18,32 @@ $(VENV)/.installed: pyproject.toml
 quickstart: install
 	$(BIN)/prefrec quickstart
 
-lint: install
+style: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: install
 	$(BIN)/mypy
 
-# Two files of tests at a time: much of their time is waiting for processes of Ray.
-test: lint
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
+lint: style types
+
+# After every change: style, types and the tests that start no Ray.
+check: lint
+	$(PYTEST) -m 'not ray and not slow and not cluster'
+
+# Before every merge, and in CI: everything but the slow proofs.
+test: check
+	$(PYTEST) -m 'ray and not slow'
+
+# By hand, some hours on two cores; each prints what it measured (docs/proofs.md).
+proofs: install
+	$(BIN)/python -m pytest -m slow -s
+
+# By hand: are the tests of the core any good? (docs/mutants.md)
+mutants: install
+	$(BIN)/python -m pip install --quiet --editable '.[mutants]'
+	$(BIN)/mutmut run --max-children 2
+	$(BIN)/mutmut results
 
 # Some 17 minutes on two cores; D3RLPY=python of an environment with d3rlpy adds it to the peers.
 bench: install
@@ -31,4 +51,4 @@ bench: install
 	$(BIN)/python -m benchmarks $(if $(D3RLPY),--d3rlpy $(D3RLPY))
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) mutants

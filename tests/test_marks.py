@@ -1,0 +1,20 @@
+"""A test that is not marked `ray` cannot start it: `make check` stays free of Ray's processes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from prefrec_ray.runtime import start_ray
+
+
+def test_ray_does_not_start_here() -> None:
+    with pytest.raises(pytest.fail.Exception, match="is marked `ray`"):
+        start_ray()
+
+
+def test_nor_in_a_process_of_its_own() -> None:
+    code = "from prefrec_ray.runtime import start_ray; start_ray()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "a test that starts Ray is marked `ray`" in done.stderr
