@@ -33,10 +33,10 @@ class Normaliser:
         if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std > 0).all()):
             raise UserError("normaliser: a mean or std is not finite, or a std is not positive")
 
-    def __call__(self, raw: np.ndarray) -> np.ndarray:
-        """Scaled states, float32 [n, width], of raw ones; the input is left as it is."""
+    def __call__(self, raw: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Scaled states, float32 [n, width], of raw ones: in `out`, which may be `raw`, or in an array of their own."""
         shift, scale = self._float32
-        scaled = np.subtract(raw, shift, dtype=np.float32)
+        scaled = np.subtract(raw, shift, out=out, dtype=np.float32)
         scaled *= scale
         return np.clip(scaled, -CLIP, CLIP, out=scaled)
 

@@ -23,6 +23,10 @@ from prefrec_ray.mdp.columns import (
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
+from prefrec_ray.mdp.users import Users
+
+#: Whole numbers of a user: counts, of which `depth` is the open session's, and times in ms.
+_WHOLE = ("requests", "depth", "sessions", "first", "last", "exit", "last_exit")
 
 
 class _Coming(NamedTuple):
@@ -31,17 +35,23 @@ class _Coming(NamedTuple):
     position: np.ndarray  # in its session, from 0
     sessions: np.ndarray  # number of sessions before its own
     last_exit: np.ndarray  # of the session before its own
-    sums: np.ndarray  # of the session means, [n, 2 * half-lives]
+    sums: np.ndarray  # of the session means, [m, 2 * half-lives]
     weights: np.ndarray
 
 
 class StateTracker:
-    """States of n users who start without history.
+    """States of users who start without history, one row a user.
 
     `user_features`: a table or mapping with n strings a feature (None: unknown), or n where no feature is known.
     All times are in ms, UTC, and do not run backwards for a user. A request opens a session after a gap of more than
     the definition's, or, where session ids are given, when the id changes; give ids always or never.
+
+    `states` and `observe` are about the users in the rows `users` [m], each at most once (None: all, in their order);
+    all other arguments have an entry for each of these.
     """
+
+    #: Requests observed so far whose item the table lacks.
+    unknown_items: int = 0
 
     def __init__(
         self, definition: StateDefinition, normaliser: Normaliser, items: ItemTable, user_features: UserFeatures
@@ -49,41 +59,55 @@ class StateTracker:
         self._definition, self._normaliser, self._items = definition, normaliser, items
         self._requests_mean, self._tastes_mean = RequestMeans(definition), TasteMeans(definition)
         self._sessions_mean = SessionMeans(definition)
-        profile = definition.one_hot(user_features)
-        n = len(profile)
-        self._raw = np.zeros((n, definition.width), dtype=np.float32)
-        self._raw[:, definition.groups["profile"]] = profile
-        self._sums, self._weights = np.zeros((2, n, len(self._requests_mean.decay)))
-        self._taste_sums, self._taste_weights = np.zeros((2, n, len(self._tastes_mean.decay)))
-        self._session_sums, self._session_weights = np.zeros((2, n, len(self._sessions_mean.decay)))
-        self._requests, self._depth, self._sessions = np.zeros((3, n), dtype=np.int64)  # _depth: of the open session
-        self._first, self._last, self._exit, self._last_exit = np.zeros((4, n), dtype=np.int64)
-        self._session_id: np.ndarray | None = None
+        means = {"": self._requests_mean, "taste_": self._tastes_mean, "session_": self._sessions_mean}
+        numbers = {
+            f"{of}{part}": np.zeros((0, len(mean.decay))) for of, mean in means.items() for part in ("sums", "weights")
+        }
+        numbers["profile"] = np.zeros((0, definition.groups["profile"].stop), dtype=np.float32)
+        numbers |= {name: np.zeros(0, dtype=np.int64) for name in _WHOLE}
+        self._users = Users(numbers)
+        self.grow(user_features)
 
     def __len__(self) -> int:
-        return len(self._raw)
+        return len(self._users)
+
+    def grow(self, user_features: UserFeatures) -> np.ndarray:
+        """Adds users without history; returns their rows, int64."""
+        profile = self._definition.one_hot(user_features)
+        rows = self._users.grow(len(profile))
+        self._users.write(rows, "profile", profile)
+        return rows
 
     def states(
-        self, timestamps: np.ndarray, session_ids: np.ndarray | None = None, mask: np.ndarray | None = None
+        self,
+        timestamps: np.ndarray,
+        session_ids: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+        users: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Scaled states float32 [n, width] just before requests at `timestamps` [n]; rows outside `mask` are zero."""
+        """Scaled states float32 [m, width] just before requests at `timestamps` [m]; rows outside `mask` are zero.
+
+        Raises `UserError` for rows of no user, and where there are more or fewer timestamps than users.
+        """
+        past = self._users.read(self._users.rows(users, len(timestamps)))
         now = np.asarray(timestamps, dtype=np.int64)
-        coming = self._coming(slice(None), now, session_ids)
-        raw, groups = self._raw, self._definition.groups
-        raw[:, self._requests_mean.columns] = _means(self._sums, self._weights)
-        raw[:, self._tastes_mean.columns] = _means(self._taste_sums, self._taste_weights)
+        coming = self._coming(past, now, session_ids)
+        raw, groups = np.empty((len(now), self._definition.width), dtype=np.float32), self._definition.groups
+        raw[:, groups["profile"]] = past["profile"]
+        raw[:, self._requests_mean.columns] = _means(past["sums"], past["weights"])
+        raw[:, self._tastes_mean.columns] = _means(past["taste_sums"], past["taste_weights"])
         raw[:, self._sessions_mean.columns] = _means(coming.sums, coming.weights)
-        started = self._requests > 0
+        started = past["requests"] > 0
         since_exit = np.where(coming.sessions > 0, now - coming.last_exit, 0)
-        since_request = np.where(started, now - self._last, 0)
-        since_first = np.where(started, now - self._first, 0)
+        since_request = np.where(started, now - past["last"], 0)
+        since_first = np.where(started, now - past["first"], 0)
         raw[:, groups["time"]] = time_columns(now)
         raw[:, groups["recency"]] = recency_columns(since_exit, since_request, coming.position)
-        raw[:, groups["counts"]] = count_columns(self._requests, coming.sessions, since_first)
-        scaled = self._normaliser(raw)
+        raw[:, groups["counts"]] = count_columns(past["requests"], coming.sessions, since_first)
+        self._normaliser(raw, out=raw)
         if mask is not None:
-            scaled[~np.asarray(mask, dtype=bool)] = 0.0
-        return scaled
+            raw[~np.asarray(mask, dtype=bool)] = 0.0
+        return raw
 
     def observe(
         self,
@@ -93,67 +117,90 @@ class StateTracker:
         session_ids: np.ndarray | None = None,
         mask: np.ndarray | None = None,
         dwell_ms: np.ndarray | None = None,
+        users: np.ndarray | None = None,
+        embeddings: np.ndarray | None = None,
     ) -> None:
         """Takes in one request a user, of those in `mask`; what stands outside it is not looked at.
 
-        Raises `UserError` for a missing feedback column or an unknown item; nothing is taken in then.
+        An item that the table lacks has the embedding that stands for it in `embeddings` [m, A], or zero, and counts
+        in `unknown_items`. Raises `UserError` for a missing feedback column, ids of another type than the table's, and
+        what `states` raises it for; nothing is taken in then.
         """
-        users: Any = slice(None) if mask is None else np.flatnonzero(mask)
-        now = np.asarray(timestamps, dtype=np.int64)[users]
+        rows = self._users.rows(users, len(timestamps))
+        given: Any = slice(None)
+        if mask is not None:
+            given = np.flatnonzero(mask)
+            rows = given if users is None else rows[given]
+        now = np.asarray(timestamps, dtype=np.int64)[given]
         for name in self._definition.feedback:
             if name not in feedback:
                 raise UserError(f"feedback '{name}' is missing; found {', '.join(feedback) or 'none'}")
-        given = [np.asarray(feedback[name], dtype=np.float32)[users, None] for name in self._definition.feedback]
-        embeddings = self._items.embeddings[self._items.rows(np.asarray(item_ids)[users])]
-        none = embeddings[:, :0]  # so that there is something to join where a log has no feedback
-        scaled = scaled_feedback(np.concatenate([none, *given], axis=1), self._definition)
+        columns = [np.asarray(feedback[name], dtype=np.float32)[given, None] for name in self._definition.feedback]
+        item = self._items.find(np.asarray(item_ids)[given])
+        shown = np.zeros((len(item), self._definition.action_dim), dtype=np.float32)
+        shown[item >= 0] = self._items.embeddings[item[item >= 0]]
+        if embeddings is not None:
+            shown[item < 0] = np.asarray(embeddings)[given][item < 0]
+        none = shown[:, :0]  # so that there is something to join where a log has no feedback
+        scaled = scaled_feedback(np.concatenate([none, *columns], axis=1), self._definition)
 
-        coming = self._coming(users, now, session_ids)
+        past = self._users.read(rows)
+        coming = self._coming(past, now, None if session_ids is None else np.asarray(session_ids)[given])
+        exits = now if dwell_ms is None else now + whole_dwell(np.asarray(dwell_ms)[given])
         tastes = self._tastes_mean
-        rates = _means(self._sums[users, tastes.rates], self._weights[users, tastes.rates])
-        _take_in(self._taste_sums, self._taste_weights, users, tastes, answers(scaled, rates, embeddings))
-        values = np.concatenate([scaled, embeddings], axis=1)
-        _take_in(self._sums, self._weights, users, self._requests_mean, values)
-        self._session_sums[users], self._session_weights[users] = coming.sums, coming.weights
-        self._sessions[users], self._last_exit[users] = coming.sessions, coming.last_exit
-        self._depth[users] = coming.position + 1
-        self._first[users] = np.where(self._requests[users] == 0, now, self._first[users])
-        self._requests[users] += 1
-        self._last[users] = now
-        self._exit[users] = now if dwell_ms is None else now + whole_dwell(np.asarray(dwell_ms)[users])
+        rates = _means(past["sums"][:, tastes.rates], past["weights"][:, tastes.rates])
+        values = {"": np.concatenate([scaled, shown], axis=1), "taste_": answers(scaled, rates, shown)}
+        after = {
+            "session_sums": coming.sums,
+            "session_weights": coming.weights,
+            "first": np.where(past["requests"] == 0, now, past["first"]),
+            "requests": past["requests"] + 1,
+            "depth": coming.position + 1,
+            "sessions": coming.sessions,
+            "last": now,
+            "exit": exits,
+            "last_exit": coming.last_exit,
+        }
         if session_ids is not None:
-            if self._session_id is None:
-                self._session_id = np.empty(len(self), dtype=object)
-            self._session_id[users] = np.asarray(session_ids)[users]
+            after["session_id"] = np.asarray(session_ids)[given]
+        for of, mean in (("", self._requests_mean), ("taste_", tastes)):
+            sums, weights = past[f"{of}sums"], past[f"{of}weights"]
+            self._users.write(rows, f"{of}sums", sums * mean.decay + values[of].take(mean.source, axis=1))
+            self._users.write(rows, f"{of}weights", weights * mean.decay + 1.0)
+        for name, value in after.items():
+            self._users.write(rows, name, value)
+        self.unknown_items += int((item < 0).sum())
 
-    def _coming(self, users: Any, now: np.ndarray, session_ids: np.ndarray | None) -> _Coming:
-        started = self._requests[users] > 0
+    def save(self, uri: str) -> None:
+        """Writes all users to the new folder `uri` (tracker.json, users.npz: no pickle), all or nothing.
+
+        Session ids are strings or whole numbers. Raises `UserError` if `uri` exists.
+        """
+        self._users.save(uri, self._definition.to_dict(), self.unknown_items)
+
+    def load(self, uri: str) -> None:
+        """Takes the users that `save` wrote in the place of its own; items must be of the same embedding.
+
+        Raises `UserError`: no such file, a damaged one, users of another definition. Nothing changes then.
+        """
+        self.unknown_items = self._users.load(uri, self._definition.to_dict())
+
+    def _coming(self, past: dict[str, np.ndarray], now: np.ndarray, session_ids: np.ndarray | None) -> _Coming:
         if session_ids is None:
-            changes = now - self._last[users] > self._definition.session_gap_ms
-        elif self._session_id is None:
-            changes = np.ones(len(now), dtype=bool)
+            changes = now - past["last"] > self._definition.session_gap_ms
         else:
-            changes = np.asarray(session_ids)[users] != self._session_id[users]
-        closes = started & changes
-        revisit = np.maximum(now - self._exit[users], 1)
-        value = session_values(self._depth[users], revisit).take(self._sessions_mean.source, axis=1)
-        sums, weights = self._session_sums[users], self._session_weights[users]
-        decay = self._sessions_mean.decay
+            changes = np.asarray(session_ids) != past["session_id"]
+        closes = (past["requests"] > 0) & changes
+        revisit = np.maximum(now - past["exit"], 1)
+        value = session_values(past["depth"], revisit).take(self._sessions_mean.source, axis=1)
+        sums, weights, decay = past["session_sums"], past["session_weights"], self._sessions_mean.decay
         return _Coming(
-            position=np.where(changes, 0, self._depth[users]),
-            sessions=self._sessions[users] + closes,
-            last_exit=np.where(closes, self._exit[users], self._last_exit[users]),
+            position=np.where(changes, 0, past["depth"]),
+            sessions=past["sessions"] + closes,
+            last_exit=np.where(closes, past["exit"], past["last_exit"]),
             sums=np.where(closes[:, None], sums * decay + value, sums),
             weights=np.where(closes[:, None], weights * decay + 1.0, weights),
         )
-
-
-def _take_in(
-    sums: np.ndarray, weights: np.ndarray, users: Any, layout: RequestMeans | TasteMeans, values: np.ndarray
-) -> None:
-    """Adds one request's `values` [m, C] to the running means of the `users`."""
-    sums[users] = sums[users] * layout.decay + values.take(layout.source, axis=1)
-    weights[users] = weights[users] * layout.decay + 1.0
 
 
 def _means(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from mdp_histories import DEFINITION, ITEMS, Request, as_rows, histories, profil
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.bulk import raw_states
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.tracker import StateTracker
 
@@ -31,7 +32,7 @@ def arguments(users, position, garbage):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(histories(), st.booleans(), st.booleans(), st.integers(0, 2**32 - 1))
 def test_states_equal_those_in_bulk(users, by_id, with_dwell, seed):
     rng = np.random.default_rng(seed)
@@ -72,6 +73,71 @@ def test_without_a_mask_all_users_move():
     np.testing.assert_allclose(np.stack(states, axis=1), expected, rtol=1e-5, atol=1e-6)
 
 
+@settings(deadline=None, max_examples=20)
+@given(histories(), st.booleans(), st.booleans(), st.integers(0, 2**32 - 1))
+def test_rows_growth_and_files_change_no_bit(folder, users, by_id, with_dwell, seed):
+    """Users who come one by one and are asked for by row, in any order, through a file now and then."""
+    rng = np.random.default_rng(seed)
+    rows = as_rows(users, by_id, with_dwell)
+    features, n = profiles(len(users)), len(users)
+    whole = StateTracker(DEFINITION, NORMALISER, ITEMS, features)
+    tracker = StateTracker(DEFINITION, NORMALISER, ITEMS, 0)
+    position, length = np.zeros(n, dtype=int), rows.lengths
+    while (position < length).any():
+        if len(tracker) < n:
+            new = slice(len(tracker), len(tracker) + int(rng.integers(0, 3)))
+            added = tracker.grow({name: values[new] for name, values in features.items()})
+            assert added.tolist() == list(range(n))[new]
+        if rng.random() < 0.1:
+            file = f"{folder.mktemp('tracker')}/saved"
+            tracker.save(file)
+            tracker = StateTracker(DEFINITION, NORMALISER, ITEMS, 1)
+            tracker.load(file)
+        moving = (position < length) & (np.arange(n) < len(tracker))
+        asked = rng.permutation(np.flatnonzero(moving & (rng.random(n) < 0.6)))
+        timestamp, ids, item, feedback, dwell = arguments(users, position, garbage=int(rng.integers(2**45)))
+        mine = {name: values[asked] for name, values in feedback.items()}
+        ids = ids if by_id else None
+        mask = np.isin(np.arange(n), asked)
+        expected = whole.states(timestamp, session_ids=ids, mask=mask)[asked]
+        ids_of_asked = None if ids is None else ids[asked]
+        states = tracker.states(timestamp[asked], session_ids=ids_of_asked, users=asked)
+        assert states.tobytes() == expected.tobytes()
+        whole.observe(timestamp, item, feedback, ids, mask, dwell if with_dwell else None)
+        seen = rng.random(len(asked)) < 0.8  # the rest is masked, and taken in by a call of its own
+        for part in (seen, ~seen):
+            dwell_of_asked = dwell[asked] if with_dwell else None
+            tracker.observe(timestamp[asked], item[asked], mine, ids_of_asked, part, dwell_of_asked, users=asked)
+        position[asked] += 1
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory
+
+
+FEEDBACK = {"click": np.ones(2), "watch": np.ones(2)}
+
+
+def after(items, embeddings=None):
+    """What the states become when the second of two users is shown item 11, the first item 10."""
+    tracker = StateTracker(DEFINITION, NORMALISER, items, 2)
+    for now in (5, 900):
+        tracker.observe(np.array([now, now]), np.array([10, 11]), FEEDBACK, embeddings=embeddings)
+    return tracker, tracker.states(np.array([2000, 2000]))
+
+
+def test_an_unknown_item_counts_and_has_no_embedding_or_the_given_one():
+    given = np.array([[9.0, 9.0, 9.0], [0.5, -1.0, 0.25]], dtype=np.float32)
+    for embedding, embeddings in (np.zeros(3), None), (given[1], given):
+        known = ItemTable(np.array([10, 11]), np.stack([ITEMS.embeddings[1], embedding]))
+        expected, states = after(known)
+        assert expected.unknown_items == 0
+        tracker, got = after(ITEMS, embeddings)
+        assert got.tobytes() == states.tobytes()
+        assert tracker.unknown_items == 2
+
+
 def test_asking_twice_changes_nothing():
     tracker = StateTracker(DEFINITION, NORMALISER, ITEMS, 2)
     tracker.observe(np.array([5, 9]), np.array([10, 20]), {"click": np.ones(2), "watch": np.ones(2)})
@@ -84,10 +150,21 @@ def test_asking_twice_changes_nothing():
 
 def test_a_bad_request_is_named_and_not_taken_in():
     tracker = StateTracker(DEFINITION, NORMALISER, ITEMS, 2)
-    now, feedback = np.array([5, 9]), {"click": np.ones(2), "watch": np.ones(2)}
+    now, items = np.array([5, 9]), np.array([10, 20])
     before = tracker.states(now)
-    with pytest.raises(UserError, match="item_id 11 is not in the item table"):
-        tracker.observe(now, np.array([10, 11]), feedback)
-    with pytest.raises(UserError, match="feedback 'watch' is missing; found click"):
-        tracker.observe(now, np.array([10, 10]), {"click": np.ones(2)})
+    bad = [
+        ("feedback 'watch' is missing; found click", (now, items, {"click": np.ones(2)}), {}),
+        ("feedback 'click' is missing; found none", (now, items, {}), {}),
+        ("item_id a is string; the item table holds int64 ids", (now, np.array(["a", "b"]), FEEDBACK), {}),
+        ("tracker: no user in row 2; it holds 2", (now, items, FEEDBACK), {"users": [0, 2]}),
+        ("tracker: no user in row -1; it holds 2", (now, items, FEEDBACK), {"users": [0, -1]}),
+        ("tracker: a user comes twice in one call", (now, items, FEEDBACK), {"users": [1, 1]}),
+        ("tracker: 2 timestamps for 1 users", (now, items, FEEDBACK), {"users": [1]}),
+        ("tracker: 1 timestamps for 2 users", (now[:1], items[:1], FEEDBACK), {}),
+    ]
+    for words, arguments, options in bad:
+        with pytest.raises(UserError, match=words):
+            tracker.observe(*arguments, **options)
     np.testing.assert_array_equal(tracker.states(now), before)
+    with pytest.raises(UserError, match="no user in row 7"):
+        tracker.states(now, users=np.array([0, 7]))

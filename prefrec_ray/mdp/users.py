@@ -1,0 +1,127 @@
+"""What a tracker knows of its users: arrays with a row a user, which grow, are saved, and come back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ConfigDict, NonNegativeInt
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.settings import Settings, parse
+
+SCHEMA_VERSION = 1
+_DESCRIPTION, _ARRAYS = "tracker.json", "users.npz"
+_IDS = "session_id"
+
+
+class Users:
+    """Rows of numbers by name, of the widths that `numbers` (arrays without rows) have, and a session id each.
+
+    A new row is zero, its session id None.
+    """
+
+    def __init__(self, numbers: Mapping[str, np.ndarray]) -> None:
+        self._arrays = {**numbers, _IDS: np.zeros(0, dtype=object)}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def grow(self, count: int) -> np.ndarray:
+        """Adds `count` rows; returns their numbers, int64."""
+        room = len(self._arrays[_IDS])
+        if len(self) + count > room:
+            # At least twice the room, so that users who come one by one are not all copied each time.
+            more = max(len(self) + count - room, len(self))
+            self._arrays = {name: np.concatenate([a, _new_rows(a, more)]) for name, a in self._arrays.items()}
+        self._count += count
+        return np.arange(self._count - count, self._count)
+
+    def read(self, rows: Any) -> dict[str, np.ndarray]:
+        """All arrays at `rows`: views of them for a slice."""
+        return {name: array[rows] for name, array in self._arrays.items()}
+
+    def write(self, rows: Any, name: str, values: np.ndarray) -> None:
+        """Puts `values` in the place of what `rows` held."""
+        self._arrays[name][rows] = values
+
+    def rows(self, users: np.ndarray | None, entries: int) -> Any:
+        """`users` (row numbers; None: all) as an index for `read` and `write`.
+
+        Raises `UserError` for a row that is none, one that comes twice, and another number of users than `entries`.
+        """
+        rows = None if users is None else np.asarray(users, dtype=np.int64)
+        count = len(self) if rows is None else len(rows)
+        if entries != count:
+            raise UserError(f"tracker: {entries} timestamps for {count} users; expected one each")
+        if rows is None:
+            return slice(0, count)
+        outside = rows[(rows < 0) | (rows >= len(self))]
+        if len(outside):
+            raise UserError(f"tracker: no user in row {outside[0]}; it holds {len(self)}")
+        if len(np.unique(rows)) < count:
+            raise UserError("tracker: a user comes twice in one call; expected each row of `users` once")
+        return rows
+
+    def save(self, uri: str, state: dict[str, Any], unknown_items: int) -> None:
+        """Writes all to the new folder `uri`, all or nothing. Raises `UserError` if it exists."""
+        arrays = self.read(slice(0, len(self)))
+        ids = arrays.pop(_IDS).tolist()
+        saved = _Saved(
+            schema_version=SCHEMA_VERSION,
+            state=state,
+            users=len(self),
+            unknown_items=unknown_items,
+            session_ids=None if all(value is None for value in ids) else ids,
+        )
+        with storage.staged(uri, _DESCRIPTION) as folder:
+            storage.write_arrays(storage.join(folder, _ARRAYS), arrays)
+            storage.write_json(storage.join(folder, _DESCRIPTION), saved.model_dump())
+
+    def load(self, uri: str, state: dict[str, Any]) -> int:
+        """Takes what `save` wrote in the place of its own; returns `unknown_items`.
+
+        Raises `UserError`: no such file, a damaged one, users of another state. Nothing changes then.
+        """
+        file, arrays_file = storage.join(uri, _DESCRIPTION), storage.join(uri, _ARRAYS)
+        saved = parse(_Saved, storage.read_json(file), file)
+        if saved.state != state:
+            raise UserError(f"{file}: key 'state': found another definition of states than the policy's")
+        ids = [None] * saved.users if saved.session_ids is None else saved.session_ids
+        if len(ids) != saved.users:
+            raise UserError(f"{file}: key 'session_ids': found {len(ids)}, expected {saved.users}")
+        arrays = storage.read_arrays(arrays_file)
+        empty = {name: array for name, array in self._arrays.items() if name != _IDS}
+        for name, array in empty.items():
+            found = _describe(arrays[name]) if name in arrays else "none"
+            expected = _describe(_new_rows(array, saved.users))
+            if found != expected:
+                raise UserError(f"{arrays_file}: array '{name}': found {found}, expected {expected}")
+        self._arrays = {name: arrays[name] for name in empty}
+        self._arrays[_IDS] = _new_rows(np.zeros(0, dtype=object), saved.users)
+        self._arrays[_IDS][:] = ids
+        self._count = saved.users
+        return saved.unknown_items
+
+
+class _Saved(Settings):
+    """tracker.json."""
+
+    model_config = ConfigDict(strict=True)
+
+    schema_version: Literal[1]
+    state: dict[str, Any]
+    users: NonNegativeInt
+    unknown_items: NonNegativeInt
+    session_ids: list[str | int | None] | None
+
+
+def _new_rows(array: np.ndarray, count: int) -> np.ndarray:
+    return np.full((count, *array.shape[1:]), None if array.dtype == object else 0, dtype=array.dtype)
+
+
+def _describe(array: np.ndarray) -> str:
+    return f"{array.dtype} {list(array.shape)}"
