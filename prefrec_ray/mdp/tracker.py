@@ -59,12 +59,11 @@ class StateTracker:
         self._definition, self._normaliser, self._items = definition, normaliser, items
         self._requests_mean, self._tastes_mean = RequestMeans(definition), TasteMeans(definition)
         self._sessions_mean = SessionMeans(definition)
-        means = {"": self._requests_mean, "taste_": self._tastes_mean, "session_": self._sessions_mean}
-        numbers = {
-            f"{of}{part}": np.zeros((0, len(mean.decay))) for of, mean in means.items() for part in ("sums", "weights")
-        }
+        numbers: dict[str, np.ndarray] = {name: np.zeros(0, dtype=np.int64) for name in _WHOLE}
         numbers["profile"] = np.zeros((0, definition.groups["profile"].stop), dtype=np.float32)
-        numbers |= {name: np.zeros(0, dtype=np.int64) for name in _WHOLE}
+        decays = (self._requests_mean.decay, self._tastes_mean.decay, self._sessions_mean.decay)
+        for of, decay in zip(("", "taste_", "session_"), decays, strict=True):
+            numbers |= {f"{of}{part}": np.zeros((0, len(decay))) for part in ("sums", "weights")}
         self._users = Users(numbers)
         self.grow(user_features)
 

@@ -12,7 +12,6 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import Settings, parse
 
-SCHEMA_VERSION = 1
 _DESCRIPTION, _ARRAYS = "tracker.json", "users.npz"
 _IDS = "session_id"
 
@@ -71,7 +70,6 @@ class Users:
         arrays = self.read(slice(0, len(self)))
         ids = arrays.pop(_IDS).tolist()
         saved = _Saved(
-            schema_version=SCHEMA_VERSION,
             state=state,
             users=len(self),
             unknown_items=unknown_items,
@@ -112,7 +110,7 @@ class _Saved(Settings):
 
     model_config = ConfigDict(strict=True)
 
-    schema_version: Literal[1]
+    schema_version: Literal[1] = 1
     state: dict[str, Any]
     users: NonNegativeInt
     unknown_items: NonNegativeInt

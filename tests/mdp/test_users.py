@@ -65,7 +65,7 @@ def test_nothing_is_left_of_a_save_that_fails(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("file", "change", "words"),
     [
-        ("tracker.json", {"users": 4}, r"users\.npz: array 'sums': found float64 \[3, \d+\], expected float64 \[4,"),
+        ("tracker.json", {"users": 4}, r"users\.npz: array 'requests': found int64 \[3\], expected int64 \[4\]"),
         ("tracker.json", {"users": -1}, r"tracker\.json: key 'users'"),
         ("tracker.json", {"users": True}, r"tracker\.json: key 'users'"),
         ("tracker.json", {"schema_version": 2}, r"tracker\.json: key 'schema_version'"),
