@@ -26,6 +26,7 @@ from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.base.algorithm import on_each_learner
 from prefrec_ray.algorithms.base.diagnostics import reward_accuracy
 from prefrec_ray.algorithms.feed.preferences import load_buffer
+from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.dataset import PreparedDataset, write_table
 from prefrec_ray.people.aggregate import AGGREGATES
 from prefrec_ray.people.pairs import IDENTITY, pair_ids
@@ -130,7 +131,7 @@ def trained(dataset: PreparedDataset, teacher: str, scripted: str, seed: int, **
     """Accuracy within users, on the held-out labels of `scripted`, of a reward model trained on `teacher`, by epoch."""
     config = PrefRecConfig().offline_data(input_=dataset.uri).debugging(seed=seed)
     algorithm = config.training(teachers=(teacher,), **settings).build_algo()
-    columns = algorithm.config.reward_columns(dataset.state)
+    columns = reward_columns(algorithm.config.settings, dataset)
     held_out = load_buffer(dataset.uri, algorithm.config.task, "validation", [scripted], columns)
     look = [lambda learner: reward_accuracy(learner.net, ray.get(held_out))]
     found = []

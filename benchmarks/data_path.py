@@ -57,7 +57,7 @@ def main() -> None:
     uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
     configs = {way: iql_config(uri, updates, sizes).training(transitions=way) for way in WAYS}
     for config in configs.values():
-        config.offline_data(loaded_data=load_data(config))
+        config.offline_data(loaded_data=load_data(config.data_request))
     arrays = load_arrays(uri, configs["materialised"].loaded_data.value)
     alone: dict[str, Contender] = {way: batches_of(config, updates) for way, config in configs.items()}
     alone["bare arrays"] = bare_batches(arrays, sizes.transitions, updates)

@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     start_ray(num_cpus=sum(learners * threads for learners, threads in SPLITS.values()) + 1)
     uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
-    loaded = load_data(prefrec_config(uri, updates, sizes))
+    loaded = load_data(prefrec_config(uri, updates, sizes).data_request)
     contenders = {}
     for name, (learners, threads) in SPLITS.items():
         config = prefrec_config(uri, updates, sizes).offline_data(loaded_data=loaded)

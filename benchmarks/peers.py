@@ -42,7 +42,7 @@ def main() -> None:
         "IQL, bf16": IQLConfig().training(**own, precision="bf16"),
         "TD3_BC": TD3BCConfig().training(**own),
     }
-    loaded = load_data(configs["IQL"].offline_data(input_=uri))
+    loaded = load_data(configs["IQL"].offline_data(input_=uri).data_request)
     metadata = PreparedDataset.open(uri).metadata
     widths = (metadata.state_dim, metadata.action_dim)
     with tempfile.TemporaryDirectory() as folder:

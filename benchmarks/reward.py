@@ -38,7 +38,7 @@ def main() -> None:
     start_ray()
     uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
     config = prefrec_config(uri, updates, sizes)
-    loaded = load_data(config)
+    loaded = load_data(config.data_request)
     config.offline_data(loaded_data=loaded)
     contenders = {
         "product": pretraining(config.build_algo(), updates),

@@ -19,8 +19,8 @@ import ray
 from scipy.stats import spearmanr
 
 from benchmarks.script import run
-from prefrec_ray.algorithms.settings import ValidationSettings
 from prefrec_ray.policy import Policy
+from prefrec_ray.runs.settings import ValidationSettings
 from prefrec_ray.runs.validation import Judge
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.terms import TASKS

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.script import run
-from prefrec_ray.algorithms.settings import TrainSettings
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import train
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.simulator.online import evaluate_online

@@ -30,7 +30,7 @@ from benchmarks.machine import machine
 from benchmarks.script import run
 from benchmarks.training import paper_sizes, prefrec_config
 from prefrec_ray.algorithms.feed.load import load_data
-from prefrec_ray.algorithms.recipes import PAPER
+from prefrec_ray.algorithms.settings import ExpectileSettings, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray
 
@@ -61,6 +61,9 @@ class Model:
     def step(self, learners: int, share: float) -> float:
         """Of all learners, each with this share of the paper's step."""
         return self.compute(share) + self.averaging(learners)
+
+
+PAPER = recipe_defaults(ExpectileSettings, "paper")
 
 
 def scaled(share: float) -> Sizes:
@@ -121,7 +124,7 @@ def step_of(config: Any, updates: int) -> Contender:
 
 def measure(uri: str, updates: int, repetitions: int) -> dict[str, float]:
     """Seconds of a step by share, and of two learners that share one."""
-    loaded = load_data(prefrec_config(uri, updates, scaled(1.0)))
+    loaded = load_data(prefrec_config(uri, updates, scaled(1.0).data_request))
     configs = {str(f): prefrec_config(uri, updates, scaled(f)) for f in (*FITTED, HELD_OUT)}
     two = prefrec_config(uri, updates, scaled(0.5))  # a batch for each learner; the pairs are those of all
     two.training(preference_batch_size=PAPER["preference_batch_size"])

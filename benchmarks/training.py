@@ -26,9 +26,11 @@ from benchmarks.script import run
 from prefrec_ray.algorithms import IQLConfig, PrefRecConfig
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
-from prefrec_ray.algorithms.recipes import PAPER
+from prefrec_ray.algorithms.settings import ExpectileSettings, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray
+
+PAPER = recipe_defaults(ExpectileSettings, "paper")
 
 #: What is divided by what.
 PAIRS = (
@@ -108,12 +110,12 @@ def main() -> None:
     start_ray()
     uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
     config, half = (prefrec_config(uri, updates, sizes).training(precision=kind) for kind in ("float32", "bf16"))
-    loaded = load_data(config)
+    loaded = load_data(config.data_request)
     products: list[float] = []
     rates = interleave(
         {
             "PrefRec": config.offline_data(loaded_data=loaded).build_algo().train,
-            "PrefRec, bf16": half.offline_data(loaded_data=load_data(half, loaded)).build_algo().train,
+            "PrefRec, bf16": half.offline_data(loaded_data=load_data(half.data_request, loaded)).build_algo().train,
             "tuned bare PrefRec": bare("tuned bare PrefRec", uri, loaded, sizes, updates),
             _RATE: lambda: products.append(matrix_rate()),
             "plain bare PrefRec": bare("plain bare PrefRec", uri, loaded, sizes, updates),

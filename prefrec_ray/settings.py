@@ -34,12 +34,12 @@ def load_yaml(uri: str) -> dict[str, Any]:
     return value
 
 
-def parse(model: type[Model], value: Any, where: str) -> Model:
-    """`value` as `model`; `where` (file and section) opens the one line of a `UserError`."""
+def parse(model: type[Model], value: Any, where: str, prefix: str = "") -> Model:
+    """`value` as `model`; `where` (file and section) opens the one line of a `UserError`, `prefix` its key."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise UserError(f"{where}: {_first_problem(model, error)}") from error
+        raise UserError(f"{where}: {_first_problem(model, error, prefix)}") from error
 
 
 def nearest(key: str, valid: list[str]) -> str:
@@ -48,10 +48,10 @@ def nearest(key: str, valid: list[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(sorted(valid))}"
 
 
-def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
+def _first_problem(model: type[BaseModel], error: ValidationError, prefix: str) -> str:
     problem = error.errors()[0]
     path = [str(part) for part in problem["loc"]]
-    key = ".".join(path) or "(top)"
+    key = prefix + ".".join(path) or "(top)"
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{key}'; {nearest(path[-1], _valid_keys(model, path[:-1]))}"
     if problem["type"] == "missing":

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 #: What a policy is to increase: levels of session depth, of visiting frequency, or a mixture of both (Eq. 11).
 Task = Literal["depth", "frequency", "mixture"]
 Split = Literal["train", "validation", "test"]
-#: Named sets of defaults (algorithms/recipes.py).
+#: Named sets of defaults (algorithms/settings.py).
 Recipe = Literal["paper", "robust"]
 
 TASKS: tuple[Task, ...] = get_args(Task)

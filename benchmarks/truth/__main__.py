@@ -19,7 +19,7 @@ import yaml
 from benchmarks.commands import prefrec
 from benchmarks.script import run
 from benchmarks.truth.scores import cells, table
-from prefrec_ray.algorithms.recipes import RECIPES
+from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.preferences.settings import TeacherSettings
 from prefrec_ray.settings import load_yaml
@@ -75,7 +75,8 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[
     named = [TeacherSettings.model_validate(teacher) for teacher in given]
 
     def on(settings: dict[str, Any], recipe: str, **more: Any) -> dict[str, Any]:
-        wanted = RECIPES[recipe]["pairing"], RECIPES[recipe]["scoring"]
+        settings = TrainingSettings.model_validate({"recipe": recipe})
+        wanted = settings.pairing, settings.scoring
         teachers = [teacher.name for teacher in named if (teacher.pairing, teacher.scoring) == wanted]
         base = {**settings["base"], **more, **({"teachers": teachers} if teachers else {})}
         if recipe == "paper":

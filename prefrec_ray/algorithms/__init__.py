@@ -1,45 +1,32 @@
-"""RLlib algorithms on prepared data sets. Importing the package registers each method under its name for Tune."""
+"""The methods, as RLlib algorithms on prepared data sets. Whoever takes one from here registers all with Tune."""
 
-from ray.tune.registry import register_trainable
+from __future__ import annotations
 
-from prefrec_ray.algorithms.bcq import BCQ, BCQConfig
-from prefrec_ray.algorithms.ddpg import DDPG, DDPGConfig
-from prefrec_ray.algorithms.il import IL, ILConfig
-from prefrec_ray.algorithms.iql import IQL, IQLConfig
-from prefrec_ray.algorithms.prefrec import PrefRec, PrefRecConfig
-from prefrec_ray.algorithms.sac import SAC, SACConfig
-from prefrec_ray.algorithms.td3 import TD3, TD3Config
-from prefrec_ray.algorithms.td3_bc import TD3_BC, TD3BCConfig
+from typing import TYPE_CHECKING, Any
 
-METHODS = {
-    "PrefRec": PrefRec,
-    "DDPG": DDPG,
-    "TD3": TD3,
-    "SAC": SAC,
-    "TD3_BC": TD3_BC,
-    "BCQ": BCQ,
-    "IQL": IQL,
-    "IL": IL,
-}
-for _name, _method in METHODS.items():
-    register_trainable(_name, _method)
+from prefrec_ray.algorithms.methods import SETTINGS, find_method
 
-__all__ = [
-    "BCQ",
-    "DDPG",
-    "IL",
-    "IQL",
-    "METHODS",
-    "SAC",
-    "TD3",
-    "TD3_BC",
-    "BCQConfig",
-    "DDPGConfig",
-    "ILConfig",
-    "IQLConfig",
-    "PrefRec",
-    "PrefRecConfig",
-    "SACConfig",
-    "TD3BCConfig",
-    "TD3Config",
-]
+if TYPE_CHECKING:
+    from prefrec_ray.algorithms.bcq import BCQ
+    from prefrec_ray.algorithms.ddpg import DDPG
+    from prefrec_ray.algorithms.il import IL
+    from prefrec_ray.algorithms.iql import IQL
+    from prefrec_ray.algorithms.prefrec import PrefRec
+    from prefrec_ray.algorithms.sac import SAC
+    from prefrec_ray.algorithms.td3 import TD3
+    from prefrec_ray.algorithms.td3_bc import TD3_BC
+
+__all__ = ["BCQ", "DDPG", "IL", "IQL", "METHODS", "SAC", "TD3", "TD3_BC", "PrefRec"]
+
+#: The config of each method, `PrefRecConfig` and so on, is `PrefRec.Config`.
+CONFIGS = {f"{name.replace('_', '')}Config": name for name in SETTINGS}
+
+
+def __getattr__(name: str) -> Any:
+    # Only now: a YAML is checked, and a policy served, without Ray.
+    if name == "METHODS":
+        return {method: find_method(method) for method in SETTINGS}
+    if name in SETTINGS or name in CONFIGS:
+        methods = __getattr__("METHODS")
+        return methods[name] if name in SETTINGS else methods[CONFIGS[name]].Config
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import actor_loss, imitation_loss, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
-from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.errors import UserError
+from prefrec_ray.algorithms.settings import BCQSettings
 from prefrec_ray.networks.layers import (
     ActorNetwork,
     Bounded,
@@ -35,57 +33,6 @@ from prefrec_ray.networks.served import CandidateActor, best_candidate
 MAX_LATENT = 0.5
 #: Of the Kullback-Leibler term (a mean over latents) beside the mean squared error, as in the authors' code.
 KL_WEIGHT = 0.5
-
-
-class BCQConfig(OfflineConfig):
-    """`OfflineConfig` with the paper's phi, lambda and n.
-
-    perturbation: how far an action is moved at most, in units of the bounds' half-width (0.05). soft_clip: weight of
-    the smaller of the twin Q against the larger (0.75; 0.5 to 1). candidates: actions that a state's best is taken
-    from (10), in targets and when acting.
-    """
-
-    def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class or BCQ)
-        self.perturbation = 0.05
-        self.soft_clip = 0.75
-        self.candidates = 10
-
-    def training(
-        self,
-        *,
-        perturbation: float = NotProvided,
-        soft_clip: float = NotProvided,
-        candidates: int = NotProvided,
-        **kwargs: Any,
-    ) -> Self:
-        """Sets BCQ's own settings and those of `OfflineConfig.training`."""
-        super().training(**kwargs)
-        own = {"perturbation": perturbation, "soft_clip": soft_clip, "candidates": candidates}
-        self._set({name: value for name, value in own.items() if value is not NotProvided})
-        return self
-
-    def validate(self) -> None:
-        """As `OfflineConfig`'s, and the ranges of BCQ's own settings."""
-        if not 0 <= self.perturbation <= 1:
-            raise UserError(f"perturbation: expected 0 to 1, found {self.perturbation}")
-        if not 0.5 <= self.soft_clip <= 1:
-            raise UserError(f"soft_clip: expected 0.5 to 1, found {self.soft_clip}")
-        self._check_count("candidates")
-        super().validate()
-
-    def module_settings(self, dataset: PreparedDataset) -> dict[str, Any]:
-        """As `OfflineConfig`'s, with what the module's networks and its acting depend on."""
-        own = {"perturbation": self.perturbation, "candidates": int(self.candidates)}
-        return {**super().module_settings(dataset), **own}
-
-    def module_class(self) -> type:
-        """`BCQModule`."""
-        return BCQModule
-
-    def get_default_learner_class(self) -> type:
-        """`BCQLearner`."""
-        return BCQLearner
 
 
 class Encoder(nn.Module):
@@ -226,7 +173,7 @@ class BCQLearner(OfflineLearner):
         self.minimise("vae", nn.ModuleList([net.encoder, net.decoder]), vae_loss)
 
         with torch.no_grad():
-            reward = net.label(batch)
+            reward = net.reward.label(batch)
             next_value = self._next_value(next_obs)
         qs = [q(obs, action) for q in net.q]
         qf_loss = torch.stack([td_loss(q, reward, next_value, config.gamma) for q in qs]).sum()
@@ -280,9 +227,8 @@ def soft_clipped(q_1: Tensor, q_2: Tensor, weight: float) -> Tensor:
 
 
 class BCQ(OfflineAlgorithm):
-    """Builds from `BCQConfig` or by the string "BCQ"."""
+    """Batch-constrained Q-learning."""
 
-    @classmethod
-    def get_default_config(cls) -> BCQConfig:
-        """The recipe `robust`."""
-        return BCQConfig()
+    Settings = BCQSettings
+    Module = BCQModule
+    Learner = BCQLearner

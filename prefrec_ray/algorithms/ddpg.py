@@ -10,26 +10,11 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.networks.layers import DeterministicActor, polyak_update, target_copy
-
-
-class DDPGConfig(OfflineConfig):
-    """`OfflineConfig`; DDPG adds nothing."""
-
-    def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class or DDPG)
-
-    def module_class(self) -> type:
-        """`DDPGModule`."""
-        return DDPGModule
-
-    def get_default_learner_class(self) -> type:
-        """`DDPGLearner`."""
-        return DDPGLearner
 
 
 class DDPGModule(OfflineModule):
@@ -59,7 +44,7 @@ class DDPGLearner(OfflineLearner):
         net, config = self.net, self.config
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         with torch.no_grad():
-            reward = net.label(batch)
+            reward = net.reward.label(batch)
             next_value = net.target_q(next_obs, net.target_actor(next_obs))
 
         q = net.q(obs, action)
@@ -81,9 +66,8 @@ class DDPGLearner(OfflineLearner):
 
 
 class DDPG(OfflineAlgorithm):
-    """Builds from `DDPGConfig` or by the string "DDPG"."""
+    """Deep deterministic policy gradient."""
 
-    @classmethod
-    def get_default_config(cls) -> DDPGConfig:
-        """The recipe `robust`."""
-        return DDPGConfig()
+    Settings = TrainingSettings
+    Module = DDPGModule
+    Learner = DDPGLearner

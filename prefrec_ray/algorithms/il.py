@@ -9,36 +9,11 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import imitation_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.settings import CloningSettings
 from prefrec_ray.networks.layers import DeterministicActor
-
-
-class ILConfig(OfflineConfig):
-    """`OfflineConfig`; settings of the reward have no effect."""
-
-    def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class or IL)
-
-    @property
-    def uses_preferences(self) -> bool:
-        """Never: imitation asks for no reward."""
-        return False
-
-    @property
-    def looks_ahead(self) -> bool:
-        """Never."""
-        return False
-
-    def module_class(self) -> type:
-        """`ILModule`."""
-        return ILModule
-
-    def get_default_learner_class(self) -> type:
-        """`ILLearner`."""
-        return ILLearner
 
 
 class ILModule(OfflineModule):
@@ -68,9 +43,8 @@ class ILLearner(OfflineLearner):
 
 
 class IL(OfflineAlgorithm):
-    """Builds from `ILConfig` or by the string "IL"."""
+    """Behavior cloning; settings of the reward have no effect."""
 
-    @classmethod
-    def get_default_config(cls) -> ILConfig:
-        """The recipe `robust`."""
-        return ILConfig()
+    Settings = CloningSettings
+    Module = ILModule
+    Learner = ILLearner

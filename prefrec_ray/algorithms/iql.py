@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.base.expectile import ExpectileConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import expectile_loss, gaussian_log_density, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
-from prefrec_ray.errors import UserError
+from prefrec_ray.algorithms.settings import IQLSettings
 from prefrec_ray.networks.layers import GaussianActor, Scalar, polyak_update, target_copy
 
 #: The weight exp(beta * advantage) is capped here, as in the authors' code.
 MAX_WEIGHT = 100.0
-
-
-class IQLConfig(ExpectileConfig):
-    """`ExpectileConfig` with temperature (the paper's beta: 0 imitates, 3 to 10 improve)."""
-
-    def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class or IQL)
-        self.temperature = 3.0
-
-    def training(self, *, temperature: float = NotProvided, **kwargs: Any) -> Self:
-        """Sets the temperature and those of `ExpectileConfig.training`."""
-        super().training(**kwargs)
-        if temperature is not NotProvided:
-            self.temperature = temperature
-        return self
-
-    def validate(self) -> None:
-        """As `ExpectileConfig`'s, and the range of the temperature."""
-        if not 0 <= self.temperature <= 10:
-            raise UserError(f"temperature: expected 0 to 10, found {self.temperature}")
-        super().validate()
-
-    def module_class(self) -> type:
-        """`IQLModule`."""
-        return IQLModule
-
-    def get_default_learner_class(self) -> type:
-        """`IQLLearner`."""
-        return IQLLearner
 
 
 class IQLModule(OfflineModule):
@@ -85,7 +55,7 @@ class IQLLearner(OfflineLearner):
         net, config = self.net, self.config
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         with torch.no_grad():
-            reward = net.label(batch)
+            reward = net.reward.label(batch)
             target = torch.minimum(*(q(obs, action) for q in net.target_q))
 
         value = net.value(obs)
@@ -115,9 +85,8 @@ class IQLLearner(OfflineLearner):
 
 
 class IQL(OfflineAlgorithm):
-    """Builds from `IQLConfig` or by the string "IQL"."""
+    """Implicit Q-learning."""
 
-    @classmethod
-    def get_default_config(cls) -> IQLConfig:
-        """The recipe `robust`."""
-        return IQLConfig()
+    Settings = IQLSettings
+    Module = IQLModule
+    Learner = IQLLearner

@@ -10,26 +10,11 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.base.expectile import ExpectileConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import expectile_loss, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.settings import ExpectileSettings
 from prefrec_ray.networks.layers import DeterministicActor, Scalar, polyak_update, target_copy
-
-
-class PrefRecConfig(ExpectileConfig):
-    """`ExpectileConfig`; PrefRec adds nothing."""
-
-    def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class or PrefRec)
-
-    def module_class(self) -> type:
-        """`PrefRecModule`."""
-        return PrefRecModule
-
-    def get_default_learner_class(self) -> type:
-        """`PrefRecLearner`."""
-        return PrefRecLearner
 
 
 class PrefRecModule(OfflineModule):
@@ -64,7 +49,7 @@ class PrefRecLearner(OfflineLearner):
         net, config = self.net, self.config
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         with torch.no_grad():
-            reward = net.label(batch)
+            reward = net.reward.label(batch)
             target = net.target_q(obs, action)
 
         value = net.value(obs)
@@ -93,9 +78,8 @@ class PrefRecLearner(OfflineLearner):
 
 
 class PrefRec(OfflineAlgorithm):
-    """The method of the paper. Builds from `PrefRecConfig` or by the string "PrefRec"."""
+    """The method of the paper."""
 
-    @classmethod
-    def get_default_config(cls) -> PrefRecConfig:
-        """The recipe `robust`."""
-        return PrefRecConfig()
+    Settings = ExpectileSettings
+    Module = PrefRecModule
+    Learner = PrefRecLearner

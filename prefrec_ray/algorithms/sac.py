@@ -12,26 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import gaussian_log_density, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.networks.layers import GaussianActor, polyak_update, target_copy
-
-
-class SACConfig(OfflineConfig):
-    """`OfflineConfig`; the temperature is learned at the actor's rate towards an entropy of -A, as in the paper."""
-
-    def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class or SAC)
-
-    def module_class(self) -> type:
-        """`SACModule`."""
-        return SACModule
-
-    def get_default_learner_class(self) -> type:
-        """`SACLearner`."""
-        return SACLearner
 
 
 class Temperature(nn.Module):
@@ -86,7 +71,7 @@ class SACLearner(OfflineLearner):
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         width = action.shape[1]
         with torch.no_grad():
-            reward = net.label(batch)
+            reward = net.reward.label(batch)
             alpha = net.temperature.log.exp()
             next_action, next_log_density = net.sample(next_obs, self.noise(width))
             next_q = torch.minimum(*(q(next_obs, next_action) for q in net.target_q))
@@ -116,9 +101,8 @@ class SACLearner(OfflineLearner):
 
 
 class SAC(OfflineAlgorithm):
-    """Builds from `SACConfig` or by the string "SAC"."""
+    """Soft actor-critic."""
 
-    @classmethod
-    def get_default_config(cls) -> SACConfig:
-        """The recipe `robust`."""
-        return SACConfig()
+    Settings = TrainingSettings
+    Module = SACModule
+    Learner = SACLearner

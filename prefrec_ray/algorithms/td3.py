@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.settings import TD3Settings
 from prefrec_ray.networks.layers import DeterministicActor, polyak_update, target_copy
-
-
-class TD3Config(OfflineConfig):
-    """`OfflineConfig` with target_noise, noise_clip (in units of the bounds' half-width), policy_delay (in updates)."""
-
-    def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class or TD3)
-        self.target_noise = 0.2
-        self.noise_clip = 0.5
-        self.policy_delay = 2
-
-    def training(
-        self,
-        *,
-        target_noise: float = NotProvided,
-        noise_clip: float = NotProvided,
-        policy_delay: int = NotProvided,
-        **kwargs: Any,
-    ) -> Self:
-        """Sets TD3's own settings and those of `OfflineConfig.training`."""
-        super().training(**kwargs)
-        own = {"target_noise": target_noise, "noise_clip": noise_clip, "policy_delay": policy_delay}
-        self._set({name: value for name, value in own.items() if value is not NotProvided})
-        return self
-
-    def module_class(self) -> type:
-        """`TD3Module`."""
-        return TD3Module
-
-    def get_default_learner_class(self) -> type:
-        """`TD3Learner`."""
-        return TD3Learner
 
 
 class TD3Module(OfflineModule):
@@ -79,7 +47,7 @@ class TD3Learner(OfflineLearner):
         net, config = self.net, self.config
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         with torch.no_grad():
-            reward = net.label(batch)
+            reward = net.reward.label(batch)
             next_action = self._smoothed(net.target_actor(next_obs))
             next_value = torch.minimum(*(q(next_obs, next_action) for q in net.target_q))
 
@@ -113,9 +81,8 @@ class TD3Learner(OfflineLearner):
 
 
 class TD3(OfflineAlgorithm):
-    """Builds from `TD3Config` or by the string "TD3"."""
+    """Twin delayed DDPG."""
 
-    @classmethod
-    def get_default_config(cls) -> TD3Config:
-        """The recipe `robust`."""
-        return TD3Config()
+    Settings = TD3Settings
+    Module = TD3Module
+    Learner = TD3Learner

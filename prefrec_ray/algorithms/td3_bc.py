@@ -5,18 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.td3 import TD3Config, TD3Learner
-
-
-class TD3BCConfig(TD3Config):
-    """`TD3Config`; bc_alpha is how much Q counts against imitation (2.5 in the paper, its Eq. 5)."""
-
-    def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class or TD3_BC)
-
-    def get_default_learner_class(self) -> type:
-        """`TD3BCLearner`."""
-        return TD3BCLearner
+from prefrec_ray.algorithms.settings import TD3Settings
+from prefrec_ray.algorithms.td3 import TD3Learner, TD3Module
 
 
 class TD3BCLearner(TD3Learner):
@@ -29,9 +19,8 @@ class TD3BCLearner(TD3Learner):
 
 
 class TD3_BC(OfflineAlgorithm):
-    """Builds from `TD3BCConfig` or by the string "TD3_BC"."""
+    """TD3 with behavior cloning; bc_alpha is how much Q counts against it (2.5 in the paper, its Eq. 5)."""
 
-    @classmethod
-    def get_default_config(cls) -> TD3BCConfig:
-        """The recipe `robust`."""
-        return TD3BCConfig()
+    Settings = TD3Settings
+    Module = TD3Module
+    Learner = TD3BCLearner

@@ -15,7 +15,7 @@ from prefrec_ray.settings import Settings, load_yaml, nearest, parse
 SECTIONS = {
     "simulate": ("prefrec_ray.simulator", "SimulateSettings"),
     "prepare": ("prefrec_ray.prepare.settings", "PrepareSettings"),
-    "train": ("prefrec_ray.algorithms.settings", "TrainSettings"),
+    "train": ("prefrec_ray.runs.settings", "TrainSettings"),
     "evaluate": ("prefrec_ray.evaluation", "EvaluateSettings"),
     "tune": ("prefrec_ray.tuning.settings", "TuneSettings"),
 }
@@ -36,10 +36,7 @@ def parse_section(name: str, value: Any, where: str) -> Any:
     """`value` as the settings of the section `name`; an empty section holds the defaults."""
     settings: Any = parse(_model(name), {} if value is None else value, f"{where}: {name}")
     if name == "train":
-        # The keys of `config` are those of the method, which RLlib's config knows; it opens no data yet.
-        from prefrec_ray.algorithms.settings import build_config
-
-        build_config(settings, "DATASET", f"{where}: {name}")
+        settings.training(f"{where}: {name}")
     if name == "tune":
         from prefrec_ray.tuning.check import checked
 

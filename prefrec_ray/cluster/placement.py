@@ -32,9 +32,7 @@ def demands(settings: Mapping[str, Any]) -> list[Demand]:
 
 
 def _of_train(settings: Any) -> Demand:
-    from prefrec_ray.algorithms.settings import build_config
-
-    config = build_config(settings, "DATASET")
+    config = settings.training()
     if not config.num_learners:
         return Demand("train", ({"CPU": 1.0},), in_driver=True)  # its data tasks
     cpus = config.num_cpus_per_learner

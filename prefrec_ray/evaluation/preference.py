@@ -9,19 +9,18 @@ that it would serve. Fitted-Q evaluation learns from levels instead, one a visit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import ray
 import torch
 from torch import nn
 
-from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
-from prefrec_ray.algorithms.feed.shards import LANES
-from prefrec_ray.algorithms.prefrec import PrefRecConfig
+from prefrec_ray.algorithms.requests import DataRequest, RewardRequest
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_users
-from prefrec_ray.algorithms.reward.state import pretrain
+from prefrec_ray.algorithms.reward.pretrain import pretrain
+from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
@@ -80,35 +79,36 @@ def learn_scores(
     there = (*dataset.metadata.teachers, *dataset.people())
     if not there:
         raise UserError(f"{uri}: no preferences to validate by (estimator 'preference'); expected fqe or ncis instead")
-    chosen = tuple(teachers or (() if PrefRecConfig().teacher_names[0] in there else there))
-    found = {}
+    chosen = tuple(teachers or (() if TrainingSettings().teacher_names[0] in there else there))
+    scores = {}
     for task in tasks:
-        data = load_data(_config(uri, task, chosen))
-        found[task] = _learn.remote(uri, task, chosen, data, held)
-    ray.get(list(found.values()))
-    return found
+        settings = _settings(task, chosen)
+        data = load_data(replace(DataRequest.of(settings, dataset), transitions="streaming"))  # none is read
+        reward = RewardRequest.of(
+            settings.model_copy(update={"preference_batch_size": min(PAIRS_A_BATCH, data.pairs)}), dataset
+        )
+        scores[task] = _learn.remote(reward, settings.reward_horizon, data, held)
+    ray.get(list(scores.values()))
+    return scores
 
 
-def _config(uri: str, task: str, teachers: tuple[str, ...]) -> OfflineConfig:
-    config: OfflineConfig = PrefRecConfig().offline_data(input_=uri).debugging(seed=SEED)
-    config.training(
-        recipe="robust",
-        task=task,
-        teachers=teachers,  # none: the recipe's own
-        hidden_sizes=HIDDEN_SIZES,
-        preference_batch_size=PAIRS_A_BATCH,
-        pretrain_epochs=EPOCHS,
-        train_batch_size_per_learner=LANES,
-        transitions="streaming",  # none is read
+def _settings(task: str, teachers: tuple[str, ...]) -> TrainingSettings:
+    """Those of the recipe `robust` for a reward that no run trains on. No teachers: the recipe's own."""
+    return TrainingSettings.model_validate(
+        {
+            "task": task,
+            "teachers": teachers,
+            "seed": SEED,
+            "hidden_sizes": HIDDEN_SIZES,
+            "preference_batch_size": PAIRS_A_BATCH,
+            "pretrain_epochs": EPOCHS,
+        }
     )
-    return config
 
 
 @ray.remote(num_cpus=1)
-def _learn(uri: str, task: str, teachers: tuple[str, ...], data: LoadedData, held: Trajectories) -> PreferenceScore:
-    config = _config(uri, task, teachers).training(preference_batch_size=min(PAIRS_A_BATCH, data.pairs))
-    reward = pretrain(config.offline_data(loaded_data=data))
-    return fit_score(held, RewardFunction.of(config, PreparedDataset.open(uri), reward), int(config.reward_horizon))
+def _learn(request: RewardRequest, horizon: int, data: LoadedData, held: Trajectories) -> PreferenceScore:
+    return fit_score(held, RewardFunction.of(request, pretrain(request, data)), horizon)
 
 
 def _fit(known: torch.Tensor, wanted: torch.Tensor, seed: int) -> nn.Module:

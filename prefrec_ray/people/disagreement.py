@@ -41,10 +41,9 @@ def load_reward(uri: str) -> Reward:
                     f"{uri}: neither a run with a checkpoint nor a checkpoint; expected one of `prefrec train`"
                 )
             module = load_module(found[1])
-    if module.given_reward:
+    if module.model_config["reward_source"] == "column":
         raise UserError(f"{uri}: was trained on the log's own reward; expected a run that learned one from preferences")
-    columns = tuple(module.reward_columns.tolist()) if module.next_state_reward else None
-    return Reward(module.reward.cpu(), columns)
+    return Reward(module.reward.network.cpu(), module.model_config["reward_columns"])
 
 
 def disagreement(dataset: PreparedDataset, pairs: pa.Table, rewards: list[Reward], progress: Progress) -> np.ndarray:

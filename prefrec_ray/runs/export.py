@@ -7,11 +7,8 @@ from typing import Any
 from ray.rllib.core.rl_module.rl_module import RLModule
 
 from prefrec_ray import storage
-from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.networks.critic import Critic
-from prefrec_ray.networks.layers import linear_layers
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import fetched
 
@@ -34,26 +31,3 @@ def load_module(checkpoint: str) -> Any:
         raise UserError(f"{checkpoint}: not a training checkpoint (expected a folder {MODULE} in it)")
     with fetched(checkpoint) as folder:
         return RLModule.from_checkpoint(f"{folder}/{MODULE}")
-
-
-def policy_of(module: Any, dataset: PreparedDataset | None = None, items: ItemTable | None = None) -> Policy:
-    """The policy of an `OfflineModule` as it stands. What is left out is read: the data set by the module's provenance.
-
-    Under `action_constraint: nearest_items` with the method's critics to choose by; a method without any (IL) has its
-    action served as ever.
-    """
-    provenance = dict(module.model_config["provenance"])
-    dataset = dataset or PreparedDataset.open(provenance["dataset"])
-    items = dataset.items() if items is None else items
-    candidates = module.model_config["item_candidates"]
-    chooses = candidates is not None and bool(module.critics)
-    return Policy(
-        actor=module.actor.export(),
-        state=dataset.state,
-        normaliser=dataset.normaliser,
-        items=items,
-        serving=provenance.pop("serving"),
-        provenance=provenance,
-        critic=Critic([linear_layers(q) for q in module.critics]) if chooses else None,
-        candidates=min(candidates, len(items)) if chooses else 1,
-    )

@@ -13,45 +13,15 @@ from typing import Any, Protocol
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_each_learner
 from prefrec_ray.algorithms.base.config import OfflineConfig
-from prefrec_ray.algorithms.settings import RLLIB_KEYS, TrainSettings, build_config, training_parameters
+from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import best_checkpoint, checkpoints, latest_checkpoint, save_checkpoint
-from prefrec_ray.runs.export import export_policy, policy_of
+from prefrec_ray.runs.columns import COLUMNS, SCORES
+from prefrec_ray.runs.config import build_config
+from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.monitoring import publish
-
-#: Columns of progress.csv, in this order.
-COLUMNS = (
-    "training_iteration",
-    "phase",
-    "epoch",
-    "progress",
-    "updates",
-    "transitions_per_second",
-    "pairs_per_second",
-    "time/data_wait_share",
-    "time/learner_idle_share",
-    "time_total_s",
-    "losses/reward_loss",
-    "losses/value_loss",
-    "losses/qf_loss",
-    "losses/actor_loss",
-    "reward/accuracy_train",
-    "reward/accuracy_any_users",
-    "reward/accuracy_within_user",
-    "reward/loss_any_users",
-    "reward/loss_within_user",
-    "values/reward_mean",
-    "values/q_mean",
-    "values/v_mean",
-    "policy/action_saturation",
-    "policy/item_distance",
-    "policy/items_served",
-)
-
-#: Columns beside them where policies are scored on validation users: by preferences, fitted-Q evaluation, NCIS (Eq. 12)
-#: with its effective sample size, and the true level.
-SCORES = ("validation/preference", "validation/fqe", "validation/ncis", "validation/ess", "validation/online")
+from prefrec_ray.runs.settings import TrainSettings
 
 Row = dict[str, Any]
 
@@ -149,8 +119,8 @@ def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
 
 
 def resolved(config: OfflineConfig) -> dict[str, Any]:
-    """Every setting of a config that a YAML may set, defaults included."""
-    return {name: getattr(config, name) for name in sorted({*training_parameters(type(config)), *RLLIB_KEYS})}
+    """Every setting of a config, defaults included."""
+    return dict(sorted(config.settings.model_dump().items()))
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], output: str) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import ray
 
-from prefrec_ray.algorithms.settings import ValidationSettings
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
@@ -23,6 +22,7 @@ from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.subjects import scored_subjects
 from prefrec_ray.evaluation.trajectories import read_trajectories
 from prefrec_ray.policy import Policy
+from prefrec_ray.runs.settings import ValidationSettings
 from prefrec_ray.terms import TASKS
 
 _SPLIT = "validation"

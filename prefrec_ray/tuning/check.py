@@ -5,14 +5,13 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from prefrec_ray.algorithms import METHODS
-from prefrec_ray.algorithms.reward.state import REWARD_KEYS
-from prefrec_ray.algorithms.settings import build_config, check_keys
+from prefrec_ray.algorithms.methods import find_settings
+from prefrec_ray.algorithms.settings import TrainingSettings, checked_values, reward_settings
 from prefrec_ray.errors import UserError
-from prefrec_ray.runs.train import COLUMNS, SCORES
+from prefrec_ray.runs.columns import COLUMNS, SCORES
 from prefrec_ray.settings import nearest
 from prefrec_ray.tuning.settings import Space, TuneSettings
-from prefrec_ray.tuning.space import spaces_of, train_settings, trial
+from prefrec_ray.tuning.space import spaces_of
 
 #: Columns that are no figures.
 TEXTS = ("phase",)
@@ -24,9 +23,6 @@ def checked(settings: TuneSettings, where: str) -> TuneSettings:
     Raises `UserError`, opened by `where`: an unknown method, a key that a method does not have or a value of the wrong
     type, a metric that trials do not report, settings that do not go together, a package that is not installed.
     """
-    for method in settings.method:
-        if method not in METHODS:
-            raise UserError(f"{where}: key 'method': unknown method '{method}'; {nearest(method, list(METHODS))}")
     for key, space in settings.search.items():
         for method in space.methods or ():
             if method not in settings.method:
@@ -36,13 +32,10 @@ def checked(settings: TuneSettings, where: str) -> TuneSettings:
                 )
     search: dict[str, Space] = dict(settings.search)
     for method in settings.method:
-        first = trial(0, method, settings.recipe[0], settings.task[0], settings.seeds[0], {})
-        config = build_config(
-            train_settings(settings.model_copy(update={"base": {}}), first), settings.dataset or "DATASET", where
-        )
-        check_keys(settings.base, config, f"{where}: method {method}: key 'base.")
+        model, named = find_settings(method, f"{where}: "), f"{where}: method {method}"
+        checked_values(model, settings.base, named, "base.")
         for key in spaces_of(settings, method):
-            search[key] = _checked_space(key, search[key], config, f"{where}: method {method}: key 'search.")
+            search[key] = _checked_space(key, search[key], model, named)
     settings = settings.model_copy(update={"search": search})
     _check_metric(settings, where)
     _check_together(settings, where)
@@ -58,11 +51,17 @@ def _check_installed(package: str, extra: str, where: str) -> None:
         raise UserError(f"{where}: {package} is not installed; install it by: pip install 'prefrec-ray[{extra}]'")
 
 
-def _checked_space(key: str, space: Space, config: Any, where: str) -> Space:
+def _checked_space(key: str, space: Space, model: type[TrainingSettings], where: str) -> Space:
+    """`space` with its values as the field of `key` takes them; of a range both ends are checked."""
+
+    def checked_value(value: Any) -> Any:
+        return checked_values(model, {key: value}, where, "search.")[key]
+
     if space.kind in ("grid", "choice"):
-        values = [check_keys({key: value}, config, where)[key] for value in space.values]
-        return space.model_copy(update={space.kind: values})
-    check_keys({key: space.bounds[0]}, config, where)
+        return space.model_copy(update={space.kind: [checked_value(value) for value in space.values]})
+    low, high, _ = space.bounds
+    for bound in (low, high):
+        checked_value(int(bound) if bound == int(bound) else bound)
     return space
 
 
@@ -102,12 +101,12 @@ def _check_together(settings: TuneSettings, where: str) -> None:
             raise UserError(f"{where}: scheduler pbt searches by itself; expected searcher random")
         if len(settings.method) > 1 or len(settings.recipe) > 1:
             raise UserError(f"{where}: scheduler pbt copies weights between trials; expected one method and one recipe")
-        config = METHODS[settings.method[0]].get_default_config()
+        model = find_settings(settings.method[0])
         for key, space in settings.search.items():
             if (
                 space.kind not in ("uniform", "loguniform")
-                or key in REWARD_KEYS
-                or not isinstance(getattr(config, key), float)
+                or key in reward_settings(model)
+                or not isinstance(model.model_fields[key].default, float)
             ):
                 raise UserError(
                     f"{where}: key 'search.{key}': scheduler pbt changes it in mid-training; "

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.settings import build_config
 from prefrec_ray.errors import find_user_error
+from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.train import COLUMNS, SCORES, Row, describe, resolved, write_rows
 from prefrec_ray.tuning.settings import TuneSettings

@@ -14,8 +14,8 @@ from typing import Any
 from ray import tune
 
 from prefrec_ray import runtime, storage
-from prefrec_ray.algorithms.settings import build_config
 from prefrec_ray.errors import UserError
+from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.train import Row
 from prefrec_ray.runs.validation import Judge
 from prefrec_ray.terms import Progress, silent

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,57 +17,34 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.config import OfflineConfig
-from prefrec_ray.algorithms.feed.load import LoadedData, buffer_limit, load_data
+from prefrec_ray.algorithms.feed.load import LoadedData, load_data
+from prefrec_ray.algorithms.requests import DataRequest, LabelRequest, RewardRequest
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
-from prefrec_ray.algorithms.reward.state import RewardState, pretrain, reward_key
-from prefrec_ray.algorithms.settings import TrainSettings, build_config
+from prefrec_ray.algorithms.reward.pretrain import pretrain
+from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.terms import Progress
 from prefrec_ray.tuning.settings import ResourceSettings
-
-Key = tuple[Hashable, ...]
 
 
 @dataclass(frozen=True)
 class Shared:
-    """References by key, owned by the driver."""
+    """References by request, owned by the driver."""
 
-    data: dict[Key, LoadedData] = field(default_factory=dict)
-    rewards: dict[Key, ray.ObjectRef] = field(default_factory=dict)
-    labels: dict[Key, ray.ObjectRef] = field(default_factory=dict)
+    data: dict[DataRequest, LoadedData] = field(default_factory=dict)
+    rewards: dict[RewardRequest, ray.ObjectRef] = field(default_factory=dict)
+    labels: dict[LabelRequest, ray.ObjectRef] = field(default_factory=dict)
 
     def give(self, config: OfflineConfig) -> OfflineConfig:
         """`config` with its data and, where there are any, its pre-trained reward and the labels that it gives."""
-        config.offline_data(loaded_data=self.data[data_key(config)])
-        key = reward_key(config)
-        if key in self.rewards:
-            config.offline_data(pretrained_reward=ray.get(self.rewards[key]))
-        labels = self.labels.get(label_key(config) or ())
-        if labels is not None:
-            config.offline_data(labels=labels)
+        reward, labels = config.reward_request, config.label_request
+        config.offline_data(loaded_data=self.data[config.data_request])
+        if reward in self.rewards:
+            config.offline_data(pretrained_reward=ray.get(self.rewards[reward]))
+        if labels in self.labels:
+            config.offline_data(labels=self.labels[labels])
         return config
-
-
-def data_key(config: OfflineConfig) -> Key:
-    """Equal for configs that read the same."""
-    uri = str(config.input_)
-    dataset = PreparedDataset.open(uri)
-    limit = buffer_limit(config, dataset)
-    if not config.uses_preferences:
-        return (uri, limit)
-    columns = config.reward_columns(dataset.state)
-    seen = None if columns is None else tuple(columns)
-    return (uri, limit, config.task, config.teacher_names, seen, config.precision)
-
-
-def label_key(config: OfflineConfig) -> Key | None:
-    """Equal for configs whose labels look ahead in the same way; None where none do or the reward is still learning."""
-    if not config.looks_ahead:
-        return None
-    if not config.uses_preferences:
-        return (str(config.input_), config.reward_horizon)
-    key = reward_key(config)
-    return None if key is None or config.finetune_reward else (*key, config.reward_horizon)
 
 
 def share(
@@ -79,67 +56,74 @@ def share(
     progress: Progress,
 ) -> Shared:
     """Loads what `runs` read and pre-trains the rewards of `rewards_for`; `folder` keeps these for a resumed sweep."""
-    shared = Shared()
-    configs = [build_config(run, dataset) for run in runs]
-    asked = {data_key(config): config for config in configs}
-    transitions: dict[Key, LoadedData] = {}  # by data set and limit
-    for number, (key, config) in enumerate(asked.items()):
-        progress("load", number, len(asked))
-        shared.data[key] = load_data(config, transitions.get(key[:2]))
-        transitions.setdefault(key[:2], shared.data[key])
-    progress("load", len(asked), len(asked))
-
-    wanted: dict[Key, TrainSettings] = {}
-    for run in rewards_for:
-        asks = reward_key(build_config(run, dataset))
-        if asks is not None:
-            wanted.setdefault(asks, run)
-    pending: dict[Any, Key] = {}
-    for key, run in wanted.items():
-        kept = storage.join(folder, _name(key))
-        if storage.exists(kept):
-            shared.rewards[key] = ray.put(_read(kept))
-        else:
-            task = _pretrain.options(num_cpus=resources.cpus, num_gpus=resources.gpus, resources=resources.custom)
-            alone = run.model_copy(update={"config": {**run.config, "num_learners": 0}})
-            pending[task.remote(alone, dataset, shared.data[data_key(build_config(run, dataset))])] = key
-    while pending:
-        progress("rewards", len(shared.rewards), len(wanted))
-        (ready,), _ = ray.wait(list(pending))
-        key = pending.pop(ready)
-        shared.rewards[key] = ready
-        _write(storage.join(folder, _name(key)), ray.get(ready))
-    if wanted:
-        progress("rewards", len(wanted), len(wanted))
-    _label(shared, configs, progress)
+    shared, opened = Shared(), PreparedDataset.open(dataset)
+    wanted = list(dict.fromkeys(DataRequest.of(run.training(), opened) for run in runs))
+    transitions: dict[DataRequest, LoadedData] = {}
+    for number, request in enumerate(wanted):
+        progress("load", number, len(wanted))
+        alone = replace(request, preferences=None, numbered=False)
+        shared.data[request] = load_data(request, transitions.get(alone))
+        transitions.setdefault(alone, shared.data[request])
+    progress("load", len(wanted), len(wanted))
+    _pretrain_all(shared, rewards_for, opened, folder, resources, progress)
+    _label_all(shared, runs, opened, progress)
     return shared
 
 
-def _label(shared: Shared, configs: Sequence[OfflineConfig], progress: Progress) -> None:
+def _pretrain_all(
+    shared: Shared,
+    runs: Sequence[TrainSettings],
+    dataset: PreparedDataset,
+    folder: str,
+    resources: ResourceSettings,
+    progress: Progress,
+) -> None:
+    wanted: dict[RewardRequest, DataRequest] = {}
+    for run in runs:
+        settings = run.training()
+        request = RewardRequest.of(settings, dataset)
+        if request is not None:
+            wanted.setdefault(request, DataRequest.of(settings, dataset))
+    pending: dict[Any, RewardRequest] = {}
+    device = "cuda" if resources.gpus else "cpu"
+    for request, data in wanted.items():
+        kept = storage.join(folder, _name(request))
+        if storage.exists(kept):
+            shared.rewards[request] = ray.put(_read(kept))
+        else:
+            task = _pretrain.options(num_cpus=resources.cpus, num_gpus=resources.gpus, resources=resources.custom)
+            pending[task.remote(request, shared.data[data], device)] = request
+    while pending:
+        progress("rewards", len(shared.rewards), len(wanted))
+        (ready,), _ = ray.wait(list(pending))
+        request = pending.pop(ready)
+        shared.rewards[request] = ready
+        _write(storage.join(folder, _name(request)), ray.get(ready))
+    if wanted:
+        progress("rewards", len(wanted), len(wanted))
+
+
+def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedDataset, progress: Progress) -> None:
     """The labels that trials would each make of the same reward, once."""
-    wanted = {key: config for config in configs if (key := label_key(config)) is not None}
-    for number, (key, config) in enumerate(wanted.items()):
+    requests = dict.fromkeys(LabelRequest.of(run.training(), dataset) for run in runs)
+    wanted = [request for request in requests if request is not None]
+    for number, request in enumerate(wanted):
         progress("labels", number, len(wanted))
-        dataset = PreparedDataset.open(str(config.input_))
         reward = None
-        if config.uses_preferences:
-            state = shared.rewards.get(reward_key(config) or ())
-            if state is None:  # each trial trains its own
+        if request.reward is not None:
+            if request.reward not in shared.rewards:  # each trial trains its own
                 continue
-            reward = RewardFunction.of(config, dataset, ray.get(state))
-        shared.labels[key] = label_transitions(dataset, reward, int(config.reward_horizon))
+            reward = RewardFunction.of(request.reward, ray.get(shared.rewards[request.reward]))
+        shared.labels[request] = label_transitions(dataset, reward, request.horizon)
     if wanted:
         progress("labels", len(wanted), len(wanted))
 
 
-@ray.remote
-def _pretrain(run: TrainSettings, dataset: str, data: LoadedData) -> RewardState:
-    return pretrain(build_config(run, dataset).offline_data(loaded_data=data))
+_pretrain = ray.remote(pretrain)
 
 
-def _name(key: Key) -> str:
-    _, task, seed, *_ = key
-    return f"{task}_{seed}_{zlib.crc32(repr(key).encode()):08x}"
+def _name(request: RewardRequest) -> str:
+    return f"{request.preferences.task}_{request.seed}_{zlib.crc32(repr(request).encode()):08x}"
 
 
 def _write(folder: str, state: RewardState) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray.algorithms.recipes import RECIPES
-from prefrec_ray.algorithms.reward.state import REWARD_KEYS
-from prefrec_ray.algorithms.settings import TrainSettings
+from prefrec_ray.algorithms.methods import find_settings
+from prefrec_ray.algorithms.settings import recipe_defaults, reward_settings
+from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.tuning.settings import Space, TuneSettings
 
 Trial = dict[str, Any]
@@ -51,7 +51,8 @@ def corners(settings: TuneSettings) -> list[Trial]:
     for task, recipe, method, seed in product(settings.task, settings.recipe, settings.method, settings.seeds):
         spaces = spaces_of(settings, method)
         lowest = {key: draw(space, lambda: 0.0) for key, space in spaces.items()}
-        choices = {key: space.values for key, space in spaces.items() if key in REWARD_KEYS and space.values}
+        shaping = reward_settings(find_settings(method))
+        choices = {key: space.values for key, space in spaces.items() if key in shaping and space.values}
         for values in product(*choices.values()):
             config = {**lowest, **dict(zip(choices, values, strict=True))}
             found.append(trial(len(found), method, recipe, task, seed, config))
@@ -60,7 +61,8 @@ def corners(settings: TuneSettings) -> list[Trial]:
 
 def draws_reward(settings: TuneSettings) -> bool:
     """Whether pre-training depends on a number drawn from a range: hardly two trials have the same reward then."""
-    return any(key in REWARD_KEYS and not space.values for key, space in settings.search.items())
+    shaping = reward_settings(find_settings(settings.method[0]))
+    return any(key in shaping and not space.values for key, space in settings.search.items())
 
 
 def spaces_of(settings: TuneSettings, method: str) -> dict[str, Space]:
@@ -70,7 +72,7 @@ def spaces_of(settings: TuneSettings, method: str) -> dict[str, Space]:
 
 def trial(number: int, method: str, recipe: str, task: str, seed: int, config: dict[str, Any]) -> Trial:
     """One trial; its name is a function of what it is."""
-    name = f"{method}_{task}_{seed}_{number:03d}"
+    name = f"{method.rpartition(':')[2]}_{task}_{seed}_{number:03d}"
     return {"name": name, "method": method, "recipe": recipe, "task": task, "seed": seed, "config": config}
 
 
@@ -92,7 +94,7 @@ def train_settings(settings: TuneSettings, chosen: Trial, smoke: bool = False) -
     """What `prefrec train` would be told to run this trial."""
     config = {**settings.base, **chosen["config"]}
     if smoke:
-        config = shortened(config, chosen["recipe"])
+        config = shortened(config, chosen)
     return TrainSettings(
         method=chosen["method"],
         recipe=chosen["recipe"],
@@ -104,9 +106,10 @@ def train_settings(settings: TuneSettings, chosen: Trial, smoke: bool = False) -
     )
 
 
-def shortened(config: dict[str, Any], recipe: str) -> dict[str, Any]:
+def shortened(config: dict[str, Any], chosen: Trial) -> dict[str, Any]:
     """A hundredth of the passes over preferences and transitions."""
-    lengths = {key: float(config.get(key, RECIPES[recipe][key])) for key in ("pretrain_epochs", "num_epochs")}
+    defaults = recipe_defaults(find_settings(chosen["method"]), chosen["recipe"])
+    lengths = {key: float(config.get(key, defaults[key])) for key in ("pretrain_epochs", "num_epochs")}
     return {**config, **{key: value * SMOKE_SHARE for key, value in lengths.items()}, "updates_per_iteration": None}
 
 

@@ -10,7 +10,7 @@ from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
-from prefrec_ray.algorithms.settings import build_config
+from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.monitoring import publish
 from prefrec_ray.runs.train import SCORES, flatten, policy_now
 from prefrec_ray.runs.validation import Judge

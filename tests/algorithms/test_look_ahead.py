@@ -108,8 +108,8 @@ def test_batches_carry_the_labels(tiny_dataset):
         seen = torch.cat([batch["rewards"] for batch in plan.transitions.batches(torch.device("cpu"))])
         net = algorithm.learner_group._learner.net
         # Standardised by the mean and deviation of the labels, not of the reward itself.
-        assert float(net.reward_mean) == pytest.approx(labels.mean(), abs=1e-5)
-        assert float(net.reward_std) == pytest.approx(labels.std(), rel=1e-3)
+        assert float(net.reward.mean) == pytest.approx(labels.mean(), abs=1e-5)
+        assert float(net.reward.std) == pytest.approx(labels.std(), rel=1e-3)
         assert np.isin(seen.numpy(), labels).all()
         assert len(np.unique(seen)) > 32
     finally:

@@ -20,7 +20,9 @@ from tiny import best_action, write_dataset
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.config import OfflineConfig
-from prefrec_ray.algorithms.reward.state import RewardState, pretrain
+from prefrec_ray.algorithms.feed.load import load_data
+from prefrec_ray.algorithms.reward.pretrain import pretrain
+from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.export import export_policy
 
@@ -110,7 +112,8 @@ def quadratic(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> st
 @pytest.fixture(scope="module")
 def reward(quadratic: str) -> RewardState:
     """The reward model that all methods share: it has the same seed and settings in all of them."""
-    return pretrain(make_config(quadratic, "DDPG", **QUADRATIC))
+    config = make_config(quadratic, "DDPG", **QUADRATIC)
+    return pretrain(config.reward_request, load_data(config.data_request))
 
 
 @pytest.mark.parametrize("method", list(METHODS))

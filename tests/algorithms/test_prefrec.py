@@ -13,6 +13,7 @@ from plain_algorithm1 import PlainPrefRec
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefrec_ray.algorithms import PrefRec, PrefRecConfig
+from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.dataset import tensor
 
 NETWORKS = ("reward", "value", "q", "target_q", "actor")
@@ -64,7 +65,7 @@ def plain_copy(algorithm: PrefRec, **settings: Any) -> PlainPrefRec:
     nets = {
         name: [
             (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
-            for layer in getattr(net, name).net
+            for layer in (net.reward.network if name == "reward" else getattr(net, name)).net
             if isinstance(layer, torch.nn.Linear)
         ]
         for name in NETWORKS
@@ -74,7 +75,7 @@ def plain_copy(algorithm: PrefRec, **settings: Any) -> PlainPrefRec:
     return PlainPrefRec.from_state(
         nets,
         **{name: getattr(learner, name) for name in names},
-        reward_columns=np.array(learner.reward_columns(algorithm.offline_data.dataset.state) or []),
+        reward_columns=np.array(reward_columns(learner.settings, algorithm.offline_data.dataset) or []),
         finetune_reward=learner.finetune_reward,
         **settings,
     )
@@ -235,7 +236,7 @@ def test_every_step_moves_the_target_and_leaves_q_without_gradient(
     (plan,) = algorithm.offline_data.sample(algorithm.offline_data.schedule.at(1))
     for batch in plan.transitions.batches(torch.device("cpu")):
         before = [p.detach().clone() for p in net.target_q.parameters()]
-        learner._update({DEFAULT_MODULE_ID: batch})
+        learner.update_policy(batch)
         for old, new, q in zip(before, net.target_q.parameters(), net.q.parameters(), strict=True):
             torch.testing.assert_close(new, old + algorithm.config.tau * (q - old))
         assert any(not torch.equal(old, new) for old, new in zip(before, net.target_q.parameters(), strict=True))
@@ -278,8 +279,8 @@ def test_reward_of_a_column_and_standardisation(tiny_dataset: str, build: Callab
     table = [pq.read_table(file) for file in data.dataset.files("transitions")]
     rewards = np.concatenate([part["reward"].to_numpy() for part in table])
     state = weights(algorithm)
-    assert float(state["reward_mean"]) == pytest.approx(rewards.mean(), rel=1e-4)
-    assert float(state["reward_std"]) == pytest.approx(rewards.std(), rel=1e-4)
+    assert float(state["reward.mean"]) == pytest.approx(rewards.mean(), rel=1e-4)
+    assert float(state["reward.std"]) == pytest.approx(rewards.std(), rel=1e-4)
 
 
 def test_reward_learns_preferences(tiny_dataset: str, build: Callable[..., PrefRec]) -> None:
@@ -293,9 +294,9 @@ def test_reward_learns_preferences(tiny_dataset: str, build: Callable[..., PrefR
 def test_the_reward_starts_at_zero_and_moves(tiny_dataset: str, build: Callable[..., PrefRec], recipe: str) -> None:
     algorithm = build(tiny_dataset, recipe=recipe, pretrain_epochs=2)
     reward = algorithm.learner_group._learner.net.reward
-    inputs = torch.randn(7, reward.net[0].in_features)
+    inputs = torch.randn(7, reward.network.net[0].in_features)
     assert not reward(inputs).any()
-    first_layer = reward.net[0].weight.detach().clone()
+    first_layer = reward.network.net[0].weight.detach().clone()
     algorithm.train()
     assert reward(inputs).all()
-    assert not torch.equal(reward.net[0].weight, first_layer)
+    assert not torch.equal(reward.network.net[0].weight, first_layer)

@@ -21,7 +21,7 @@ def test_close_to_the_bare_loop(ray_session: None, tmp_path: Path) -> None:
     write_dataset(tmp_path / "dataset", users=40, requests=120, pairs=64, length=20)
     sizes = paper_sizes((128, 128, 128), transitions=1024, pairs=16)
     config = prefrec_config(str(tmp_path / "dataset"), UPDATES, sizes)
-    loaded = load_data(config)
+    loaded = load_data(config.data_request)
     algorithm = config.offline_data(loaded_data=loaded).build_algo()
     bare = repeated(tuned_prefrec(load_arrays(str(tmp_path / "dataset"), loaded), sizes, seed=0), UPDATES)
     found = []

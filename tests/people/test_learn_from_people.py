@@ -13,14 +13,13 @@ from people_answers import LENGTH, quiet, write_answers
 
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.feed.load import load_data
-from prefrec_ray.algorithms.reward.state import reward_key
+from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.networks.layers import Scalar
 from prefrec_ray.people.ask import read_pairs, write_pairs
 from prefrec_ray.people.disagreement import Reward, disagreement, load_reward
 from prefrec_ray.people.store import import_labels
-from prefrec_ray.tuning.shared import data_key
 
 
 def config(dataset: PreparedDataset, *teachers: str, **settings: Any) -> PrefRecConfig:
@@ -75,7 +74,7 @@ def test_scripted_teachers_err_on_the_same_pairs(dataset: PreparedDataset) -> No
 
 
 def test_a_mix_pools_pairs_and_keeps_who_said_what(dataset: PreparedDataset, crowd: str) -> None:
-    loaded = load_data(config(dataset, "careless", crowd))
+    loaded = load_data(config(dataset, "careless", crowd).data_request)
     learned, held_out = ray.get(loaded.preferences), ray.get(loaded.held_out)
     people = dataset.read(dataset.path("people", crowd, "train.parquet"))
     script = dataset.read(dataset.path("preferences", "frequency", "train.parquet"))
@@ -85,7 +84,7 @@ def test_a_mix_pools_pairs_and_keeps_who_said_what(dataset: PreparedDataset, cro
     assert set(learned.label) - {0.0, 0.5, 1.0}  # soft labels stay soft
     assert set(held_out.teacher) == {"any_users_mean", "within_user_mean", crowd}
     # The rows behind a pair of the crowd are those of its segments.
-    columns = config(dataset).reward_columns(dataset.state)
+    columns = reward_columns(config(dataset).settings, dataset)
     row = people.slice(0, 1).to_pylist()[0]
     for side in (0, 1):
         for file in dataset.files("requests", "train"):
@@ -99,7 +98,7 @@ def test_a_mix_pools_pairs_and_keeps_who_said_what(dataset: PreparedDataset, cro
 
 
 def test_people_alone_are_measured_on_their_own_held_out_pairs(dataset: PreparedDataset, crowd: str) -> None:
-    held_out = ray.get(load_data(config(dataset, crowd)).held_out)
+    held_out = ray.get(load_data(config(dataset, crowd).data_request).held_out)
     assert set(held_out.teacher) == {crowd}
     assert len(held_out) == len(dataset.read(dataset.path("people", crowd, "validation.parquet")))
 
@@ -109,20 +108,29 @@ def test_people_who_judged_no_held_out_pair(asked: Path, dataset: PreparedDatase
     rows = [{"pair_id": pair["pair_id"], "annotator": "anna", "label": "second"} for pair in train]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     import_labels(str(tmp_path / "a.jsonl"), str(asked), dataset.uri, "anna", "mean", False, quiet)
-    loaded = load_data(config(dataset, "anna"))
+    loaded = load_data(config(dataset, "anna").data_request)
     assert loaded.held_out is None
     assert loaded.pairs == 20
 
 
 def test_rewards_are_shared_by_those_who_learn_from_the_same_teachers(dataset: PreparedDataset) -> None:
-    for key in (reward_key, data_key):
-        assert key(config(dataset, "careless")) == key(config(dataset, "careless", gamma=0.5))
-        assert key(config(dataset, "careless")) != key(config(dataset))
-        assert key(config(dataset, "careless")) != key(config(dataset, "careless", "within_user_mean"))
+    one, same, scripted, both = (
+        config(dataset, *teachers, **settings)
+        for teachers, settings in (
+            (("careless",), {}),
+            (("careless",), {"gamma": 0.5}),
+            ((), {}),
+            (("careless", "within_user_mean"), {}),
+        )
+    )
+    assert (one.reward_request, one.data_request) == (same.reward_request, same.data_request)
+    for other in (scripted, both):
+        assert one.reward_request != other.reward_request
+        assert one.data_request != other.data_request
 
 
 def test_an_unknown_teacher(dataset: PreparedDataset) -> None:
-    with pytest.raises(UserError, match=r"teachers: unknown value 'carless'; did you mean 'careless'\?"):
+    with pytest.raises(UserError, match=r"teachers: unknown teacher 'carless'; did you mean 'careless'\?"):
         config(dataset, "carless").build_algo()
 
 
@@ -130,9 +138,9 @@ def test_segments_of_other_lengths_do_not_mix(dataset: PreparedDataset, tmp_path
     write_pairs(dataset, str(tmp_path / "short"), 10, 0.0, "within_user", 3, "uniform", (), 0, quiet)
     write_answers(tmp_path / "short", tmp_path / "a.jsonl")
     import_labels(str(tmp_path / "a.jsonl"), str(tmp_path / "short"), dataset.uri, "short", "mean", False, quiet)
-    assert load_data(config(dataset, "short")).pairs == 9
+    assert load_data(config(dataset, "short").data_request).pairs == 9
     with pytest.raises(UserError, match=r"pairs of careless and short are of 3 and 5 requests; expected one length"):
-        load_data(config(dataset, "careless", "short"))
+        load_data(config(dataset, "careless", "short").data_request)
 
 
 def test_a_trained_reward_says_what_it_learned_and_takes_part_in_an_ensemble(
@@ -148,7 +156,7 @@ def test_a_trained_reward_says_what_it_learned_and_takes_part_in_an_ensemble(
     assert sorted(accuracy) == ["any_users_mean", crowd, "within_user_mean"]
     assert all(0 <= share <= 1 for share in accuracy.values())
     reward = load_reward(str(tmp_path / "checkpoint"))
-    assert reward.columns == tuple(config(dataset).reward_columns(dataset.state))
+    assert reward.columns == tuple(reward_columns(config(dataset).settings, dataset))
     for name, value in reward.net.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), weights[name])
 

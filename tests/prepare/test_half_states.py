@@ -8,9 +8,9 @@ import pytest
 from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.settings import TrainSettings
 from prefrec_ray.dataset import PreparedDataset, stored, tensor
 from prefrec_ray.prepare.run import PrepareSettings, prepare
+from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import train
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator import SimulateSettings, simulate

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import ray
 
-from prefrec_ray.algorithms.settings import TrainSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import MANIFEST, best_checkpoint, checkpoints, damage, latest_checkpoint
 from prefrec_ray.runs.export import export_policy
+from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import train
 
 SETTINGS: dict[str, Any] = {

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prefrec_ray.algorithms.settings import TrainSettings, build_config
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import checkpoints
+from prefrec_ray.runs.config import build_config
+from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import COLUMNS, train
 
 CONFIG = {

@@ -4,7 +4,7 @@ import json
 import sys
 
 from prefrec_ray import runtime
-from prefrec_ray.algorithms.settings import TrainSettings
+from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import train
 
 runtime.start_ray()

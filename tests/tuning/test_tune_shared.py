@@ -13,9 +13,10 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import load_data
-from prefrec_ray.algorithms.reward.state import pretrain, reward_key
-from prefrec_ray.algorithms.settings import TrainSettings, build_config
+from prefrec_ray.algorithms.reward.pretrain import pretrain
 from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.runs.config import build_config
+from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.tuning.settings import ResourceSettings
 from prefrec_ray.tuning.shared import share
 
@@ -50,8 +51,8 @@ def test_a_given_reward_ends_in_the_same_weights(tiny_dataset: str, method: str)
     alone_phases, alone = trained(build_config(run_of(method), tiny_dataset))
     # Fine-tuning goes on from the moments and from the place in the preferences: both must have come along.
     config = build_config(run_of(method), tiny_dataset)
-    data = load_data(config)
-    reward = pretrain(build_config(run_of("PrefRec"), tiny_dataset).offline_data(loaded_data=data))
+    data = load_data(config.data_request)
+    reward = pretrain(build_config(run_of("PrefRec"), tiny_dataset).reward_request, data)
     phases, weights = trained(config.offline_data(loaded_data=data, pretrained_reward=reward))
     assert alone_phases[:2] == ["pretrain", "pretrain"]
     assert phases == alone_phases[2:]
@@ -60,12 +61,12 @@ def test_a_given_reward_ends_in_the_same_weights(tiny_dataset: str, method: str)
 
 
 def test_the_key_tells_rewards_apart_by_what_they_depend_on(tiny_dataset: str) -> None:
-    key = reward_key(build_config(run_of(), tiny_dataset))
-    assert key == reward_key(build_config(run_of("IQL", gamma=0.5, actor_lr=1e-2), tiny_dataset))
+    key = build_config(run_of(), tiny_dataset).reward_request
+    assert key == build_config(run_of("IQL", gamma=0.5, actor_lr=1e-2), tiny_dataset).reward_request
     for change in ({"reward_lr": 1e-2}, {"pretrain_epochs": 2}, {"scoring": "sum"}, {"hidden_sizes": [8]}):
-        assert key != reward_key(build_config(run_of(**change), tiny_dataset))
-    assert reward_key(build_config(run_of(pretrain_epochs=0), tiny_dataset)) is None
-    assert reward_key(build_config(run_of("IL"), tiny_dataset)) is None
+        assert key != build_config(run_of(**change), tiny_dataset).reward_request
+    assert build_config(run_of(pretrain_epochs=0), tiny_dataset).reward_request is None
+    assert build_config(run_of("IL"), tiny_dataset).reward_request is None
 
 
 def test_one_copy_of_each_and_rewards_are_kept(tiny_dataset: str, tmp_path: Path) -> None:
@@ -100,13 +101,13 @@ def test_runs_with_another_replay_buffer_share_no_transitions(tiny_dataset: str,
 
 def test_a_config_is_pickled_without_what_it_was_lent(tiny_dataset: str) -> None:
     config = build_config(run_of(), tiny_dataset)
-    config.offline_data(loaded_data=load_data(config))
+    config.offline_data(loaded_data=load_data(config.data_request))
     assert config.copy().loaded_data.value is config.loaded_data.value
     assert pickle.loads(pickle.dumps(config.loaded_data)).value is None
 
 
 def test_what_a_trial_reads_are_views_of_shared_memory(tiny_dataset: str) -> None:
-    data = load_data(build_config(run_of(), tiny_dataset))
+    data = load_data(build_config(run_of(), tiny_dataset).data_request)
     for ref in data.shards:
         columns = ray.get(ref)
         for name in ("obs", "action", "next_obs"):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.algorithms.recipes import RECIPES
+from prefrec_ray.algorithms.settings import ExpectileSettings, recipe_defaults
 from prefrec_ray.tuning.searchers import suggest
 from prefrec_ray.tuning.settings import Space, TuneSettings
 from prefrec_ray.tuning.space import corners, draw, draws_reward, shortened, smoke_settings, train_settings, trials
@@ -89,7 +89,7 @@ def test_smoke_runs_a_hundredth() -> None:
     assert len(trials(few)) == 2
     run = train_settings(few, trials(few)[0], smoke=True)
     assert run.config["num_epochs"] == trials(asked)[0]["config"]["num_epochs"] / 100
-    assert run.config["pretrain_epochs"] == RECIPES["paper"]["pretrain_epochs"] / 100
+    assert run.config["pretrain_epochs"] == recipe_defaults(ExpectileSettings, "paper")["pretrain_epochs"] / 100
     assert shortened({"pretrain_epochs": 0}, "paper")["pretrain_epochs"] == 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -12,23 +12,51 @@ from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
+from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.diagnostics import look_at_policy, reward_accuracy
+from prefrec_ray.algorithms.base.learner import OfflineLearner
+from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.feed.load import PreparedData
 from prefrec_ray.algorithms.feed.schedule import Position
+from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
 from prefrec_ray.algorithms.reward.state import RewardState
-from prefrec_ray.runs.export import policy_of
+from prefrec_ray.algorithms.settings import TrainingSettings
 
 
 class OfflineAlgorithm(Algorithm):
-    """One iteration is one pass over the preferences (phase "pretrain") or some updates on transitions ("train").
+    """A method is a subclass with three names: `Settings` (fields), `Module` (networks), `Learner` (losses).
+
+    The subclass gets a `Config` of these settings, and a `method_name`: that of the class, or `module:Class` for one
+    from outside. `methods.find_method` registers it with Tune under that name (here its module does not have it yet,
+    and Tune would pickle a copy).
+
+    One iteration is one pass over the preferences (phase "pretrain") or some updates on transitions ("train").
 
     Results hold, beside RLlib's own: phase, epoch, progress (0 to 1), updates, transitions_per_second,
     pairs_per_second, and nested under losses, reward, values and policy what docs/training.md lists. `done` is true at
     the end of the run.
     """
 
+    Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
+    Module: ClassVar[type[OfflineModule]]
+    Learner: ClassVar[type[OfflineLearner]]
+    Config: ClassVar[type[OfflineConfig]] = OfflineConfig
+    method_name: ClassVar[str]
+
     offline_data: PreparedData
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = cls.__module__.startswith("prefrec_ray.")
+        cls.method_name = cls.__name__ if own else f"{cls.__module__}:{cls.__qualname__}"
+        cls.Config = _config_class(cls)
+
+    @classmethod
+    def get_default_config(cls) -> OfflineConfig:
+        """The recipe `robust`."""
+        return cls.Config()
 
     def setup(self, config: Any) -> None:
         """Builds RLlib's parts, then gives the learners the reward model that another run has pre-trained."""
@@ -37,7 +65,7 @@ class OfflineAlgorithm(Algorithm):
         self._report: dict[str, Any] = {}
         self._labels: ray.ObjectRef | None = self.config.labels.value
         reward = self.config.pretrained_reward.value
-        if reward is not None and self.config.uses_preferences:
+        if reward is not None and self.config.settings.uses_preferences:
             on_each_learner(self.learner_group, [lambda learner: learner.set_reward_state(reward)] * self._learners())
 
     def training_step(self) -> None:
@@ -48,7 +76,7 @@ class OfflineAlgorithm(Algorithm):
         start = time.perf_counter()
         if position.phase == "pretrain":
             losses = self._pretrain(position)
-            per_update, rate = self.config.preference_batch_size, "pairs_per_second"
+            per_update, rate = self.offline_data.settings.preference_batch_size, "pairs_per_second"
         else:
             losses = self._train(position)
             per_update, rate = self.offline_data.batch_size, "transitions_per_second"
@@ -89,14 +117,15 @@ class OfflineAlgorithm(Algorithm):
 
     def _renew_labels(self) -> None:
         """Labels that look ahead: once, or in every iteration where the reward is still learning."""
-        config, dataset = self.config, self.offline_data.dataset
-        learning = config.uses_preferences and config.finetune_reward
-        if not config.looks_ahead or (self._labels is not None and not learning):
+        settings, dataset = self.offline_data.settings, self.offline_data.dataset
+        learning = settings.uses_preferences and settings.finetune_reward
+        if not settings.looks_ahead or (self._labels is not None and not learning):
             return
         reward = None
-        if config.uses_preferences:
-            reward = RewardFunction.of(config, dataset, self.reward_state())
-        self._labels = label_transitions(dataset, reward, int(config.reward_horizon))
+        if settings.uses_preferences:
+            columns = reward_columns(settings, dataset)
+            reward = RewardFunction(self.reward_state().weights, settings.hidden_sizes, columns)
+        self._labels = label_transitions(dataset, reward, settings.reward_horizon)
 
     def _pretrain(self, position: Position) -> dict[str, float]:
         plans = self.offline_data.preference_plans(position)
@@ -132,8 +161,8 @@ class OfflineAlgorithm(Algorithm):
         """Held-out accuracy of the reward and a look at the policy, by the first learner."""
         data, items = self.offline_data, self._items
         dataset, probe = data.dataset, data.probe
-        held_out = data.held_out if self.config.uses_preferences else None
-        by_teacher = bool(self.config.teachers)
+        held_out = data.held_out
+        by_teacher = bool(data.settings.teachers)
 
         def look(learner: Any) -> dict[str, float]:
             found: dict[str, float] = {}
@@ -143,6 +172,15 @@ class OfflineAlgorithm(Algorithm):
             return found | look_at_policy(policy_of(learner.net, dataset, items), probe)
 
         return on_each_learner(self.learner_group, [look])[0]
+
+
+def _config_class(method: type[OfflineAlgorithm]) -> type[OfflineConfig]:
+    def start(self: OfflineConfig, algo_class: type | None = None) -> None:
+        OfflineConfig.__init__(self, algo_class or method)
+
+    # Pickles find it by this name.
+    place = {"__module__": method.__module__, "__qualname__": f"{method.__qualname__}.Config"}
+    return type("Config", (OfflineConfig,), {**place, "Settings": method.Settings, "__init__": start})
 
 
 def on_each_learner(group: Any, calls: list[Any]) -> list[Any]:

@@ -14,17 +14,17 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.base.losses import actor_loss, imitation_loss, preference_logit, preference_loss
+from prefrec_ray.algorithms.base.losses import actor_loss, imitation_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
-from prefrec_ray.algorithms.feed.batches import PreferencePlan, Stopwatch
-from prefrec_ray.algorithms.feed.load import LearnerPlan
+from prefrec_ray.algorithms.feed.batches import PreferencePlan, Stopwatch, TransitionPlan
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.feed.shards import Shelf
+from prefrec_ray.algorithms.reward.model import moments
+from prefrec_ray.algorithms.reward.pretrain import autocast
 from prefrec_ray.algorithms.reward.state import RewardState
+from prefrec_ray.algorithms.reward.update import preference_gradient, update_metrics
 from prefrec_ray.runtime.memory import keep_freed_memory
 
-#: Pairs in one forward pass of the reward update: 16 take a tenth longer, all 256 four times the memory for nothing.
-PAIRS_PER_CHUNK = 64
 #: Transitions on which the reward's mean and deviation are measured, over all learners.
 SCALE_SAMPLE = 65_536
 
@@ -70,11 +70,8 @@ class OfflineLearner(TorchLearner):
 
     def mean_over_learners(self, value: Tensor) -> Tensor:
         """The mean of a number over all learners: what it would be on the whole batch."""
-        if self._learners() > 1:
-            value = value.clone()
-            dist.all_reduce(value)
-            value /= self._learners()
-        return value
+        (total,) = self._sum_over_learners([value])
+        return total / self._learners()
 
     # --- RLlib's contract ---------------------------------------------------------------------------------------------
 
@@ -104,13 +101,15 @@ class OfflineLearner(TorchLearner):
 
     def _networks(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
         networks = self.networks_to_train(config)
-        return {"reward": (self.net.reward, config.reward_lr), **networks} if config.uses_preferences else networks
+        if not config.settings.uses_preferences:
+            return networks
+        return {"reward": (self.net.reward.network, config.reward_lr), **networks}
 
     def _make_modules_ddp_if_necessary(self) -> None:
         """No DDP: its reducer expects one backward pass a step; a step has one for each network (see `minimise`)."""
 
     def compute_loss_for_module(self, **kwargs: Any) -> Tensor:
-        """Unused: `_update` minimises losses one after another, because each needs what the one before has made."""
+        """Unused: `update_policy` minimises losses one after another, as each needs what the one before has made."""
         raise NotImplementedError
 
     def update(self, *, training_data: Any, timesteps: dict[str, Any] | None = None, **kwargs: Any) -> Any:
@@ -120,17 +119,18 @@ class OfflineLearner(TorchLearner):
         (plan,) = training_data.data_iterators
         self.before_gradient_based_update(timesteps=timesteps or {})
         if plan.refresh_reward_scale:
-            self._measure_reward_scale(plan)
+            self._measure_reward_scale(plan.transitions)
         buffer = plan.preferences.load() if plan.preferences is not None else None
         totals: list[dict[str, Tensor]] = []
         self._transitions = plan.transitions
         waited = Stopwatch()
         for index, batch in enumerate(waited.over(plan.transitions.batches(self.device, self._shelf))):
             self.update_index = plan.transitions.first + index
-            if plan.preferences is not None:
-                batch["preferences"] = (buffer, plan.preferences.rows(index))
             with self.precision():
-                totals.append(self._update({DEFAULT_MODULE_ID: batch})[1])
+                metrics = self.update_policy(batch)
+                if buffer is not None:
+                    metrics |= self._update_reward(buffer, plan.preferences, index)
+            totals.append(metrics)
         self.after_gradient_based_update(timesteps=timesteps or {})
         self._log(totals)
         seconds = time.perf_counter() - begin
@@ -138,94 +138,44 @@ class OfflineLearner(TorchLearner):
             self.metrics.log_value((DEFAULT_MODULE_ID, "time", name), value, window=1)
         return self.metrics.reduce()
 
-    def _update(self, batch: dict[str, Any]) -> tuple[Any, Any, Any]:
-        module_batch = dict(batch[DEFAULT_MODULE_ID])
-        preferences = module_batch.pop("preferences", None)
-        metrics = self.update_policy(module_batch)
-        if preferences is not None:
-            metrics |= self._update_reward(*preferences)
-        return {}, metrics, {}
-
     # --- the reward model ---------------------------------------------------------------------------------------------
 
     def pretrain_reward(self, plan: PreferencePlan, count: int) -> dict[str, float]:
         """`count` mini-batches of preferences (lines 3 to 5); returns the mean loss and accuracy."""
         buffer = plan.load()
         with self.precision():
-            totals = [self._update_reward(buffer, plan.rows(index)) for index in range(count)]
+            totals = [self._update_reward(buffer, plan, index) for index in range(count)]
         return {name: float(torch.stack([t[name] for t in totals]).mean()) for name in totals[0]}
 
     def reward_state(self) -> RewardState:
         """The reward model's weights and its Adam's moments, as arrays on the host."""
-        optimizer = self.get_optimizer(DEFAULT_MODULE_ID, "reward")
-        moments = optimizer.state_dict()["state"]
-        return RewardState(
-            weights={name: value.cpu().numpy().copy() for name, value in self.net.reward.state_dict().items()},
-            moments={i: {k: v.cpu().numpy().copy() for k, v in values.items()} for i, values in moments.items()},
-        )
+        return RewardState.of(self.net.reward.network, self.get_optimizer(DEFAULT_MODULE_ID, "reward"))
 
     def set_reward_state(self, state: RewardState) -> None:
         """Puts the reward model and its optimizer where `state` was taken."""
-        self.net.reward.load_state_dict({name: torch.tensor(value) for name, value in state.weights.items()})
-        optimizer = self.get_optimizer(DEFAULT_MODULE_ID, "reward")
-        moments = {i: {k: torch.tensor(v) for k, v in values.items()} for i, values in state.moments.items()}
-        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        state.put(self.net.reward.network, self.get_optimizer(DEFAULT_MODULE_ID, "reward"))
 
-    def _update_reward(self, buffer: PreferenceBuffer, pairs: Any) -> dict[str, Tensor]:
-        """One step on Eq. 4, its gradient accumulated over chunks of pairs."""
-        parameters = list(self.net.reward.parameters())
-        gradient: list[Tensor] | None = None
-        loss_sum, correct, decided = (torch.zeros((), device=self.device) for _ in range(3))
-        for start in range(0, len(pairs), PAIRS_PER_CHUNK):
-            chunk = pairs[start : start + PAIRS_PER_CHUNK]
-            label = torch.from_numpy(buffer.label[chunk]).to(self.device)
-            logit = self._preference_logits(buffer, chunk)
-            loss = preference_loss(logit, label) * (len(chunk) / len(pairs))
-            parts = torch.autograd.grad(loss, parameters)
-            if gradient is None:
-                gradient = list(parts)
-            else:
-                torch._foreach_add_(gradient, list(parts))
-            with torch.no_grad():
-                loss_sum += loss.detach()
-                correct += ((logit > 0) == (label > 0.5))[label != 0.5].sum()
-                decided += (label != 0.5).sum()
-        assert gradient is not None
-        self._apply("reward", parameters, gradient)
-        return {"losses/reward_loss": loss_sum, "reward/accuracy_train": correct / decided.clamp(min=1)}
+    def _update_reward(self, buffer: PreferenceBuffer, plan: PreferencePlan, index: int) -> dict[str, Tensor]:
+        """One step on Eq. 4, of this learner's part of mini-batch `index` of the plan."""
+        reward, pairs = self.net.reward, plan.rows(index)
+        gradient, sums = preference_gradient(reward, buffer, pairs, plan.size, self.device)
+        # Parts may differ in size, and one may be empty: they are weighted as parts of the whole, and added up.
+        *gradient, sums = self._sum_over_learners([*gradient, sums])
+        self._step("reward", list(reward.network.parameters()), gradient)
+        return update_metrics(sums)
 
-    def _preference_logits(self, buffer: PreferenceBuffer, pairs: Any) -> Tensor:
-        # A pass for either side: the two gradients of the reward's output bias, which Eq. 3 cancels, are then sums of
-        # the same numbers with opposite signs, exactly zero. Adam would make a full step of any rounding that is left.
-        steps = np.arange(buffer.length)
-        returns = []
-        for first in buffer.first[pairs].T:
-            rows = buffer.rows(first[:, None] + steps).to(self.device)
-            returns.append(self.net.reward(rows).sum(-1))
-        return preference_logit(*returns)
-
-    def _measure_reward_scale(self, plan: LearnerPlan) -> None:
-        """Sets the standardisation to the mean and deviation of the reward on a fixed sample of training requests."""
-        net = self.net
+    def _measure_reward_scale(self, transitions: TransitionPlan) -> None:
+        """Standardises by the reward on a fixed sample of training requests."""
+        reward = self.net.reward
         with torch.no_grad(), self.precision():
-            net.reward_mean.zero_()
-            net.reward_std.fill_(1.0)
-            sample = plan.transitions.sample(SCALE_SAMPLE // self._learners(), self.device, self._shelf)
-            reward = net.label(sample).double()
-            moments = torch.stack([torch.ones_like(reward), reward, reward.square()]).sum(1)
-            if self._learners() > 1:
-                dist.all_reduce(moments)
-            count, total, squares = moments
-            mean = total / count
-            net.reward_mean.copy_(mean)
-            # A reward that is the same everywhere stays 0 instead of being blown up.
-            net.reward_std.copy_((squares / count - mean.square()).clamp(min=1e-12).sqrt())
+            reward.unscale()
+            sample = transitions.sample(SCALE_SAMPLE // self._learners(), self.device, self._shelf)
+            (total,) = self._sum_over_learners([moments(reward.label(sample))])
+            reward.scale_to(total)
 
     def precision(self) -> torch.autocast:
-        """The context in which networks are run: matrix products are rounded in it where the config says bf16."""
-        # No cache of rounded weights: it would outlive the optimizer's steps inside one update.
-        enabled = self.config.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+        """The context in which networks are run."""
+        return autocast(self.device.type, self.config.precision)
 
     # --- gradients ----------------------------------------------------------------------------------------------------
 
@@ -236,20 +186,25 @@ class OfflineLearner(TorchLearner):
         gradient is averaged over them first.
         """
         parameters = list(network.parameters())
-        self._apply(name, parameters, list(torch.autograd.grad(loss, parameters)))
-
-    def _apply(self, name: str, parameters: list[nn.Parameter], gradient: list[Tensor]) -> None:
+        gradient = self._sum_over_learners(list(torch.autograd.grad(loss, parameters)))
         if self._learners() > 1:
-            flat = torch.cat([part.reshape(-1) for part in gradient])
-            dist.all_reduce(flat)
-            flat /= self._learners()
-            sizes = [part.numel() for part in gradient]
-            gradient = [part.view_as(p) for part, p in zip(flat.split(sizes), parameters, strict=True)]
+            torch._foreach_div_(gradient, self._learners())
+        self._step(name, parameters, gradient)
+
+    def _step(self, name: str, parameters: list[nn.Parameter], gradient: list[Tensor]) -> None:
         for parameter, part in zip(parameters, gradient, strict=True):
             parameter.grad = part
         optimizer = self.get_optimizer(DEFAULT_MODULE_ID, name)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+    def _sum_over_learners(self, parts: list[Tensor]) -> list[Tensor]:
+        """The sums of `parts` over all learners, by one all-reduce; the parts themselves where there is one learner."""
+        if self._learners() == 1:
+            return parts
+        flat = torch.cat([part.reshape(-1) for part in parts])
+        dist.all_reduce(flat)
+        return [total.view_as(part) for total, part in zip(flat.split([p.numel() for p in parts]), parts, strict=True)]
 
     @staticmethod
     def _learners() -> int:

@@ -187,12 +187,16 @@ class PreferencePlan:
     part: int
     parts: int
 
+    @property
+    def size(self) -> int:
+        """Pairs of a whole mini-batch, of which learners take parts that may differ by one."""
+        return min(self.batch_size, self.pairs)
+
     def rows(self, index: int) -> np.ndarray:
         """Pair numbers of this learner's part of batch `first + index`; each pass over all pairs has its own order."""
-        per_epoch = batches_per_pass(self.pairs, self.batch_size)
-        epoch, within = divmod(self.first + index, per_epoch)
-        size = min(self.batch_size, self.pairs)
-        return _pass_order(self.seed, epoch, self.pairs)[within * size : (within + 1) * size][self.part :: self.parts]
+        epoch, within = divmod(self.first + index, batches_per_pass(self.pairs, self.batch_size))
+        order = _pass_order(self.seed, epoch, self.pairs)
+        return order[within * self.size : (within + 1) * self.size][self.part :: self.parts]
 
     def load(self) -> PreferenceBuffer:
         """The buffer, shared memory of the node."""
@@ -208,3 +212,8 @@ def _pass_order(seed: int, epoch: int, pairs: int) -> np.ndarray:
 def batches_per_pass(pairs: int, batch_size: int) -> int:
     """Whole mini-batches in a pass over `pairs` preferences (at least one)."""
     return max(1, pairs // batch_size)
+
+
+def pretrain_batches(epochs: float, pairs: int, batch_size: int) -> int:
+    """Mini-batches of pre-training (at least one, where there is any)."""
+    return max(1, round(epochs * batches_per_pass(pairs, batch_size))) if epochs > 0 else 0

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import ray
 from ray.rllib.offline.offline_data import OfflineData
 
-from prefrec_ray.algorithms.feed.batches import PreferencePlan, TransitionPlan, batches_per_pass
+from prefrec_ray import storage
+from prefrec_ray.algorithms.feed.batches import PreferencePlan, TransitionPlan, batches_per_pass, pretrain_batches
 from prefrec_ray.algorithms.feed.preferences import held_out_teachers, load_buffer
 from prefrec_ray.algorithms.feed.schedule import Position, Schedule
 from prefrec_ray.algorithms.feed.shards import LANES, Shard, find_shards
-from prefrec_ray.algorithms.reward.labels import check_numbers
+from prefrec_ray.algorithms.requests import DataRequest
+from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.dataset.completeness import check_complete
 from prefrec_ray.errors import UserError
-
-if TYPE_CHECKING:
-    from prefrec_ray.algorithms.base.config import OfflineConfig
 
 #: Validation states on which the policy is looked at after every iteration.
 PROBE_STATES = 2048
@@ -52,37 +52,42 @@ class LoadedData:
     pairs: int = 0
 
 
-def buffer_limit(config: OfflineConfig, dataset: PreparedDataset) -> int | None:
-    """How many transitions are used; None where that is all of them."""
-    limit, known = config.replay_buffer_size, dataset.metadata.counts.get("train")
-    return None if limit is None or (known and limit >= known["transitions"]) else int(limit)
-
-
-def load_data(config: OfflineConfig, same: LoadedData | None = None) -> LoadedData:
-    """Reads what `config` asks for, by tasks; all that is not streamed is read when this returns.
+def load_data(request: DataRequest, same: LoadedData | None = None) -> LoadedData:
+    """Reads what is asked for, by tasks; all that is not streamed is read when this returns.
 
     `same`: the same transitions, already loaded with other preferences. Raises `UserError` for a data set that is
     damaged, or has no preferences of a teacher.
     """
-    dataset = PreparedDataset.open(str(config.input_))
+    dataset = PreparedDataset.open(request.dataset)
     if same is None:
         check_complete(dataset)
-        shards, sizes = find_shards(dataset, config.transitions, buffer_limit(config, dataset))
+        shards, sizes = find_shards(dataset, request.transitions, request.limit)
         same = LoadedData(shards, sizes, _probe_states.remote(dataset.uri))
         # All is read before the learners exist: they may take the last processors, and reading would never begin.
         ray.get(same.probe)
-    if config.looks_ahead:
+    if request.numbered:
         check_numbers(dataset)
-    if not config.uses_preferences:
+    wanted = request.preferences
+    if wanted is None:
         return LoadedData(same.shards, same.sizes, same.probe)
-    columns = config.reward_columns(dataset.state)
-    preferences = load_buffer(dataset.uri, config.task, "train", config.teacher_names, columns, config.precision)
+    preferences = load_buffer(dataset.uri, wanted.task, "train", wanted.teachers, wanted.columns, wanted.precision)
     pairs = len(ray.get(preferences))  # before anything else is begun: what fails here is told once
-    measure = held_out_teachers(dataset, config.teacher_names)
-    held_out = load_buffer(dataset.uri, config.task, "validation", measure, columns) if measure else None
+    measure = held_out_teachers(dataset, wanted.teachers)
+    held_out = load_buffer(dataset.uri, wanted.task, "validation", measure, wanted.columns) if measure else None
     if held_out is not None:
         ray.get(held_out)
     return LoadedData(same.shards, same.sizes, same.probe, preferences, held_out, pairs)
+
+
+def check_numbers(dataset: PreparedDataset) -> None:
+    """Raises `UserError` where transitions do not carry their numbers."""
+    file = dataset.files("transitions")[0]
+    system, path = storage.filesystem(file)
+    if "number" not in pq.read_schema(path, filesystem=system).names:
+        raise UserError(
+            f"{file}: no column 'number': the data set was made by an earlier version; make it again by "
+            "`prefrec prepare`, or set reward_horizon: 1"
+        )
 
 
 class PreparedData(OfflineData):
@@ -91,19 +96,21 @@ class PreparedData(OfflineData):
     The base class is not initialised: it would read the folder in RLlib's own schema.
     """
 
-    def __init__(self, config: OfflineConfig) -> None:
+    def __init__(self, config: Any) -> None:
         self.config = config
         # Set by RLlib's Algorithm.setup.
         self.locality_hints = self.learner_handles = self.module_spec = self.spaces = None
-        self.dataset = PreparedDataset.open(str(config.input_))
-        loaded = config.loaded_data.value or load_data(config)
+        self.dataset: PreparedDataset = config.dataset
+        settings: TrainingSettings = config.settings
+        self.settings = settings
+        loaded = config.loaded_data.value or load_data(config.data_request)
         self._shards, self._sizes = loaded.shards, loaded.sizes
         self.learners = max(1, config.num_learners)
-        self.batch_size = config.train_batch_size_per_learner * self.learners
+        self.batch_size = settings.train_batch_size_per_learner * self.learners
         if self.batch_size % LANES:
             raise UserError(
-                f"train_batch_size_per_learner: {config.train_batch_size_per_learner} with {self.learners} learner(s) "
-                f"is a batch of {self.batch_size}; expected a multiple of {LANES}"
+                f"train_batch_size_per_learner: {settings.train_batch_size_per_learner} with {self.learners} learner(s)"
+                f" is a batch of {self.batch_size}; expected a multiple of {LANES}"
             )
         self.batches_per_epoch = self._lane_rows() // (self.batch_size // LANES)
         if self.batches_per_epoch == 0:
@@ -113,46 +120,53 @@ class PreparedData(OfflineData):
             )
         self.preferences, self.pairs, self.held_out = loaded.preferences, loaded.pairs, loaded.held_out
         self.probe: np.ndarray = ray.get(loaded.probe)
-        self.preference_batches = batches_per_pass(self.pairs, config.preference_batch_size)
+        self.preference_batches = batches_per_pass(self.pairs, settings.preference_batch_size)
         self.pretrain_batches = 0
-        if config.uses_preferences and config.pretrain_epochs > 0:
-            self.pretrain_batches = max(1, round(config.pretrain_epochs * self.preference_batches))
+        if settings.uses_preferences:
+            epochs, size = settings.pretrain_epochs, settings.preference_batch_size
+            self.pretrain_batches = pretrain_batches(epochs, self.pairs, size)
         self.schedule = self._schedule()
 
     def _lane_rows(self) -> int:
         return min(sum(self._sizes[lane::LANES]) for lane in range(LANES))
 
     def _schedule(self) -> Schedule:
-        config = self.config
-        updates = max(1, round(config.num_epochs * self.batches_per_epoch))
+        settings = self.settings
+        updates = max(1, round(settings.num_epochs * self.batches_per_epoch))
         return Schedule(
-            pretrain_batches=0 if config.pretrained_reward.value is not None else self.pretrain_batches,
+            pretrain_batches=0 if self.config.pretrained_reward.value is not None else self.pretrain_batches,
             preference_batches=self.preference_batches,
             updates=updates,
             updates_per_epoch=self.batches_per_epoch,
-            updates_per_iteration=config.updates_per_iteration or max(1, -(-self.batches_per_epoch // 4)),
+            updates_per_iteration=settings.updates_per_iteration or max(1, -(-self.batches_per_epoch // 4)),
         )
 
     def preference_plans(self, position: Position) -> list[PreferencePlan | None]:
         """The preferences of one iteration for each learner; None where the reward is not updated."""
-        config = self.config
+        settings = self.settings
         pretraining = position.phase == "pretrain"
-        if self.preferences is None or not (pretraining or config.finetune_reward):
+        if self.preferences is None or not (pretraining or settings.finetune_reward):
             return [None] * self.learners
         # Fine-tuning goes on where pre-training stopped, one mini-batch a step.
         first = position.first + (0 if pretraining else self.pretrain_batches)
         return [
             PreferencePlan(
-                self.preferences, self.pairs, config.preference_batch_size, config.data_seed, first, part, self.learners
+                self.preferences,
+                self.pairs,
+                settings.preference_batch_size,
+                settings.seed,
+                first,
+                part,
+                self.learners,
             )
             for part in range(self.learners)
         ]
 
     def sample(self, position: Position, labels: ray.ObjectRef | None = None) -> list[LearnerPlan]:
         """The plan of every learner for one iteration of the phase "train"; `labels` as in `TransitionPlan`."""
-        config = self.config
+        settings = self.settings
         first_of_phase = position.first == 0
-        refresh = config.standardise_reward and (first_of_phase or config.finetune_reward)
+        refresh = settings.standardise_reward and (first_of_phase or settings.finetune_reward)
         plans = []
         for part, preferences in enumerate(self.preference_plans(position)):
             lanes = [(n, self._shards[n::LANES], self._sizes[n::LANES]) for n in range(part, LANES, self.learners)]
@@ -160,7 +174,7 @@ class PreparedData(OfflineData):
                 lanes=lanes,
                 rows_per_lane=self.batch_size // LANES,
                 batches_per_epoch=self.batches_per_epoch,
-                seed=config.data_seed,
+                seed=settings.seed,
                 first=position.first,
                 count=position.count,
                 labels=labels,

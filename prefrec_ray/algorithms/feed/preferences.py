@@ -72,7 +72,7 @@ def held_out_teachers(dataset: PreparedDataset, teachers: Sequence[str]) -> list
 
 
 def load_buffer(
-    uri: str, task: str, split: str, teachers: Sequence[str], columns: list[int] | None, precision: str = "float32"
+    uri: str, task: str, split: str, teachers: Sequence[str], columns: Sequence[int] | None, precision: str = "float32"
 ) -> ray.ObjectRef:
     """Reads the pairs of `teachers` and the rows of their segments into the object store, by tasks over the files.
 
@@ -115,7 +115,7 @@ def _load_pairs(uri: str, task: str, split: str, teachers: list[str]) -> dict[st
     return found
 
 
-def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: list[int] | None) -> dict[str, Any]:
+def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: Sequence[int] | None) -> dict[str, Any]:
     """The rows of one file that some segment needs, and where each segment of its users begins among them.
 
     `pairs` holds user_0, start_0, user_1, start_1 and length. Returns inputs [M, D], and as `starts` for either side
@@ -140,7 +140,9 @@ def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: lis
     keep = np.cumsum(needed[:-1]) > 0
     position = np.cumsum(keep) - 1
     state = tensor(table["state"])[keep]
-    inputs = np.concatenate([state, tensor(table["action"])[keep]], axis=1) if columns is None else state[:, columns]
+    inputs = (
+        np.concatenate([state, tensor(table["action"])[keep]], axis=1) if columns is None else state[:, list(columns)]
+    )
     # A reward of the next state starts one row later.
     shift = 0 if columns is None else 1
     starts = [(side, pair, position[row] + shift) for side, pair, row in segments]
@@ -149,7 +151,7 @@ def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: lis
 
 @ray.remote(num_cpus=1)
 def _segment_rows(
-    uri: str, file: str, pairs: dict[str, np.ndarray], columns: list[int] | None, precision: str
+    uri: str, file: str, pairs: dict[str, np.ndarray], columns: Sequence[int] | None, precision: str
 ) -> dict[str, Any]:
     found = segment_rows(uri, file, pairs, columns)
     return {**found, "inputs": as_bfloat16(found["inputs"])} if precision == "bf16" else found

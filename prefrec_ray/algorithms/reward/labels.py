@@ -11,23 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.parquet as pq
 import ray
 import torch
 
-from prefrec_ray import storage
+from prefrec_ray.algorithms.requests import RewardRequest
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.transitions import transition_rows
 from prefrec_ray.networks.layers import Scalar
-
-if TYPE_CHECKING:
-    from prefrec_ray.algorithms.base.config import OfflineConfig
 
 #: Below so many requests a task, starting it takes longer than its work.
 REQUESTS_A_TASK = 1_000_000
@@ -43,9 +38,9 @@ class RewardFunction:
     columns: Sequence[int] | None
 
     @classmethod
-    def of(cls, config: OfflineConfig, dataset: PreparedDataset, state: RewardState) -> RewardFunction:
-        """The reward of a run."""
-        return cls(state.weights, tuple(config.hidden_sizes), config.reward_columns(dataset.state))
+    def of(cls, request: RewardRequest, state: RewardState) -> RewardFunction:
+        """The reward that `request` asked for."""
+        return cls(state.weights, request.hidden_sizes, request.preferences.columns)
 
     def __call__(self, state: np.ndarray, action: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Rewards, float32 [len(rows)], of the transitions from request `rows` to the next, among states [N, S]."""
@@ -92,17 +87,6 @@ def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, h
     given = ray.put(reward)
     parts = [_task.remote(dataset.uri, list(part), given, horizon) for part in np.array_split(np.array(files), tasks)]
     return _concatenate.remote(*parts)
-
-
-def check_numbers(dataset: PreparedDataset) -> None:
-    """Raises `UserError` where transitions do not carry their numbers."""
-    file = dataset.files("transitions")[0]
-    system, path = storage.filesystem(file)
-    if "number" not in pq.read_schema(path, filesystem=system).names:
-        raise UserError(
-            f"{file}: no column 'number': the data set was made by an earlier version; make it again by "
-            "`prefrec prepare`, or set reward_horizon: 1"
-        )
 
 
 def _label_files(uri: str, files: Sequence[str], reward: RewardFunction | None, horizon: int) -> np.ndarray:

@@ -1,55 +1,32 @@
-"""The pre-trained reward model, made once for all runs whose pre-training is the same."""
+"""The trained part of a reward model as arrays, which travel between runs and lie in files."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from prefrec_ray.algorithms.base.config import OfflineConfig
-
-#: All that the weights of a pre-trained reward depend on, beside the data set.
-REWARD_KEYS = (
-    "task",
-    "seed",
-    "pairing",
-    "scoring",
-    "teachers",
-    "reward_input",
-    "reward_leave_out",
-    "precision",
-    "reward_lr",
-    "preference_batch_size",
-    "pretrain_epochs",
-    "hidden_sizes",
-)
+import torch
+from torch import nn
 
 
 @dataclass(frozen=True)
 class RewardState:
-    """Weights of a reward model by name, and the moments of its Adam by parameter number."""
+    """Weights of the network by name, and the moments of its Adam by parameter number."""
 
     weights: dict[str, np.ndarray]
     moments: dict[int, dict[str, np.ndarray]]
 
+    @classmethod
+    def of(cls, network: nn.Module, optimizer: torch.optim.Optimizer) -> RewardState:
+        """A copy of where the two stand."""
+        state = optimizer.state_dict()["state"]
+        return cls(
+            weights={name: value.cpu().numpy().copy() for name, value in network.state_dict().items()},
+            moments={i: {k: v.cpu().numpy().copy() for k, v in values.items()} for i, values in state.items()},
+        )
 
-def reward_key(config: OfflineConfig) -> tuple[Hashable, ...] | None:
-    """Equal for two configs exactly where their pre-training is the same; None where there is none."""
-    if not config.uses_preferences or not config.pretrain_epochs > 0:
-        return None
-    values = (getattr(config, name) for name in REWARD_KEYS)
-    return (str(config.input_), *(tuple(value) if isinstance(value, list | tuple) else value for value in values))
-
-
-def pretrain(config: OfflineConfig) -> RewardState:
-    """Runs the pre-training of `config` (a method with a reward) and no more."""
-    algorithm = config.build_algo()
-    try:
-        while algorithm.offline_data.schedule.at(algorithm.iteration).phase == "pretrain":
-            algorithm.train()
-        return algorithm.reward_state()
-    finally:
-        algorithm.stop()
+    def put(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Puts the two where they stood."""
+        network.load_state_dict({name: torch.tensor(value) for name, value in self.weights.items()})
+        moments = {i: {k: torch.tensor(v) for k, v in values.items()} for i, values in self.moments.items()}
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

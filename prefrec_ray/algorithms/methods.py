@@ -1,0 +1,77 @@
+"""Which methods there are: eight by their names, and anybody's own by `module:Class`.
+
+Importing this module imports none of them, and neither Ray nor PyTorch: settings are known without.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from prefrec_ray.algorithms.settings import (
+    BCQSettings,
+    CloningSettings,
+    ExpectileSettings,
+    IQLSettings,
+    TD3Settings,
+    TrainingSettings,
+)
+from prefrec_ray.errors import UserError
+from prefrec_ray.settings import nearest
+
+if TYPE_CHECKING:
+    from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+
+#: By name, the settings of a method; its class is in the module of the same name in small letters.
+SETTINGS: dict[str, type[TrainingSettings]] = {
+    "PrefRec": ExpectileSettings,
+    "DDPG": TrainingSettings,
+    "TD3": TD3Settings,
+    "SAC": TrainingSettings,
+    "TD3_BC": TD3Settings,
+    "BCQ": BCQSettings,
+    "IQL": IQLSettings,
+    "IL": CloningSettings,
+}
+
+
+def find_settings(method: str, where: str = "") -> type[TrainingSettings]:
+    """The settings of `method`, a name or `module:Class`. Raises `UserError`, opened by `where`, as `find_method`."""
+    return find_method(method, where).Settings if ":" in method else SETTINGS[_known(method, where)]
+
+
+@cache
+def find_method(method: str, where: str = "") -> type[OfflineAlgorithm]:
+    """The class of `method`, registered with Tune under its `method_name`.
+
+    Raises `UserError`: an unknown name, a module that cannot be imported, no method there.
+    """
+    from ray.tune.registry import register_trainable
+
+    from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+
+    if ":" in method:
+        module, _, name = method.partition(":")
+        if "" not in sys.path:
+            sys.path.insert(0, "")  # a command starts with the folder of its script there, not with the user's own
+    else:
+        name = _known(method, where)
+        module = f"prefrec_ray.algorithms.{name.lower()}"
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError as error:
+        raise UserError(f"{where}key 'method': cannot import '{method}' ({error}); expected module:Class") from error
+    if not (isinstance(found, type) and issubclass(found, OfflineAlgorithm)):
+        raise UserError(f"{where}key 'method': '{method}' is no method; expected a subclass of OfflineAlgorithm")
+    register_trainable(found.method_name, found)
+    return found
+
+
+def _known(method: str, where: str) -> str:
+    if method not in SETTINGS:
+        raise UserError(
+            f"{where}key 'method': unknown method '{method}'; {nearest(method, list(SETTINGS))} (or module:Class)"
+        )
+    return method

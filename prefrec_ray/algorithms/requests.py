@@ -1,0 +1,106 @@
+"""What the stages of training need, and nothing else: frozen and hashable, so that equal requests are served once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prefrec_ray.algorithms.settings import TrainingSettings
+from prefrec_ray.dataset import PreparedDataset
+
+#: Columns of the next state that a reward sees; None: it sees state and action.
+Columns = tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class PreferenceRequest:
+    """Pairs of `teachers`, pooled, with what the reward sees of their segments."""
+
+    task: str
+    teachers: tuple[str, ...]
+    columns: Columns
+    precision: str
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What a run reads of a data set."""
+
+    dataset: str
+    transitions: str  # "auto", "materialised" or "streaming"
+    limit: int | None  # so many transitions; None: all
+    numbered: bool  # transitions find labels by their numbers
+    preferences: PreferenceRequest | None
+
+    @classmethod
+    def of(cls, settings: TrainingSettings, dataset: PreparedDataset) -> DataRequest:
+        """That of a run."""
+        preferences = None
+        if settings.uses_preferences:
+            columns = reward_columns(settings, dataset)
+            preferences = PreferenceRequest(settings.task, settings.teacher_names, columns, settings.precision)
+        limit = _limit(settings.replay_buffer_size, dataset)
+        return cls(dataset.uri, settings.transitions, limit, settings.looks_ahead, preferences)
+
+
+@dataclass(frozen=True)
+class RewardRequest:
+    """All that the weights of a pre-trained reward depend on."""
+
+    dataset: str
+    preferences: PreferenceRequest
+    seed: int
+    hidden_sizes: tuple[int, ...]
+    lr: float
+    batch_size: int  # pairs
+    epochs: float
+
+    @classmethod
+    def of(cls, settings: TrainingSettings, dataset: PreparedDataset) -> RewardRequest | None:
+        """That of a run; None where it pre-trains no reward."""
+        preferences = DataRequest.of(settings, dataset).preferences
+        if preferences is None or not settings.pretrain_epochs > 0:
+            return None
+        return cls(
+            dataset.uri,
+            preferences,
+            settings.seed,
+            settings.hidden_sizes,
+            settings.reward_lr,
+            settings.preference_batch_size,
+            settings.pretrain_epochs,
+        )
+
+
+@dataclass(frozen=True)
+class LabelRequest:
+    """Labels of all transitions that look `horizon` requests ahead; `reward` None: of the data set's own reward."""
+
+    dataset: str
+    horizon: int
+    reward: RewardRequest | None
+
+    @classmethod
+    def of(cls, settings: TrainingSettings, dataset: PreparedDataset) -> LabelRequest | None:
+        """That of a run; None where rewards do not look ahead, or the reward is still learning."""
+        if not settings.looks_ahead:
+            return None
+        if not settings.uses_preferences:
+            return cls(dataset.uri, settings.reward_horizon, None)
+        reward = RewardRequest.of(settings, dataset)
+        if reward is None or settings.finetune_reward:
+            return None
+        return cls(dataset.uri, settings.reward_horizon, reward)
+
+
+def reward_columns(settings: TrainingSettings, dataset: PreparedDataset) -> Columns:
+    """Columns of the next state that the reward sees; None where it sees state and action."""
+    if settings.reward_input == "state_action":
+        return None
+    state = dataset.state
+    left_out = {i for group in settings.reward_leave_out for i in range(*state.groups[group].indices(state.width))}
+    return tuple(i for i in range(state.width) if i not in left_out)
+
+
+def _limit(wanted: int | None, dataset: PreparedDataset) -> int | None:
+    known = dataset.metadata.counts.get("train")
+    return None if wanted is None or (known and wanted >= known["transitions"]) else wanted

@@ -1,0 +1,43 @@
+"""Pre-training of the reward model (Algorithm 1, lines 3 to 5), once for all runs that ask for the same."""
+
+from __future__ import annotations
+
+import torch
+
+from prefrec_ray.algorithms.feed.batches import PreferencePlan, pretrain_batches
+from prefrec_ray.algorithms.feed.load import LoadedData
+from prefrec_ray.algorithms.requests import RewardRequest
+from prefrec_ray.algorithms.reward.model import RewardModel, seeded
+from prefrec_ray.algorithms.reward.state import RewardState
+from prefrec_ray.algorithms.reward.update import preference_gradient
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.runtime.memory import keep_freed_memory
+
+
+def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu") -> RewardState:
+    """The reward that a run of one learner has when its pre-training ends, bit for bit.
+
+    `data` holds the request's preferences.
+    """
+    keep_freed_memory()
+    metadata = PreparedDataset.open(request.dataset).metadata
+    with seeded(request.seed):
+        reward = RewardModel(
+            metadata.state_dim, metadata.action_dim, request.hidden_sizes, request.preferences.columns
+        ).to(device)
+    optimizer = torch.optim.Adam(reward.network.parameters(), lr=request.lr, fused=True)
+    plan = PreferencePlan(data.preferences, data.pairs, request.batch_size, request.seed, first=0, part=0, parts=1)
+    buffer = plan.load()
+    for index in range(pretrain_batches(request.epochs, data.pairs, request.batch_size)):
+        with autocast(device, request.preferences.precision):
+            gradient, _ = preference_gradient(reward, buffer, plan.rows(index), plan.size, torch.device(device))
+        for parameter, part in zip(reward.network.parameters(), gradient, strict=True):
+            parameter.grad = part
+        optimizer.step()
+    return RewardState.of(reward.network, optimizer)
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """The context in which networks are run: matrix products are rounded in it where `precision` is bf16."""
+    # No cache of rounded weights: it would outlive the optimizer's steps inside one update.
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)

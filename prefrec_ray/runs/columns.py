@@ -1,0 +1,36 @@
+"""What a run reports: the columns of progress.csv."""
+
+from __future__ import annotations
+
+#: Columns of progress.csv, in this order.
+COLUMNS = (
+    "training_iteration",
+    "phase",
+    "epoch",
+    "progress",
+    "updates",
+    "transitions_per_second",
+    "pairs_per_second",
+    "time/data_wait_share",
+    "time/learner_idle_share",
+    "time_total_s",
+    "losses/reward_loss",
+    "losses/value_loss",
+    "losses/qf_loss",
+    "losses/actor_loss",
+    "reward/accuracy_train",
+    "reward/accuracy_any_users",
+    "reward/accuracy_within_user",
+    "reward/loss_any_users",
+    "reward/loss_within_user",
+    "values/reward_mean",
+    "values/q_mean",
+    "values/v_mean",
+    "policy/action_saturation",
+    "policy/item_distance",
+    "policy/items_served",
+)
+
+#: Columns beside them where policies are scored on validation users: by preferences, fitted-Q evaluation, NCIS (Eq. 12)
+#: with its effective sample size, and the true level.
+SCORES = ("validation/preference", "validation/fqe", "validation/ncis", "validation/ess", "validation/online")
