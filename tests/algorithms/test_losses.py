@@ -8,7 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.algorithms.base.losses import actor_loss, expectile_loss, preference_logit, preference_loss, td_loss
+from prefrec_ray.algorithms.base.losses import (
+    actor_loss,
+    expectile_loss,
+    gaussian_log_density,
+    imitation_loss,
+    preference_logit,
+    preference_loss,
+    td_loss,
+)
 
 numbers = st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=20)
 
@@ -51,3 +59,14 @@ def test_td_and_actor_losses() -> None:
     # (0.5 + 0.9 * 2 - 1)^2 = 1.69 and (-1 - 2)^2 = 9
     assert td_loss(q, reward, value, 0.9).item() == pytest.approx((1.69 + 9) / 2)
     assert actor_loss(q).item() == pytest.approx(-1.5)
+
+
+def test_imitation_loss_is_the_mean_squared_difference() -> None:
+    action, logged = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0.5, 2.0], [1.0, 7.0]])
+    assert imitation_loss(action, logged).item() == pytest.approx((0.25 + 0 + 4 + 9) / 4)
+
+
+def test_gaussian_log_density_is_torchs_summed_over_coordinates() -> None:
+    x, mean, log_std = torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(0)).unbind()
+    expected = torch.distributions.Normal(mean, log_std.exp()).log_prob(x).sum(1)
+    assert torch.allclose(gaussian_log_density(x, mean, log_std), expected, atol=1e-5)

@@ -1,0 +1,168 @@
+"""Labels of transitions from files of requests, against plain loops; in this process, without Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tiny import STATE, write_dataset
+
+from prefrec_ray.algorithms.reward import labels as module
+from prefrec_ray.algorithms.reward.labels import (
+    RewardFunction,
+    check_numbers,
+    label_transitions,
+    label_users,
+    look_ahead,
+)
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.networks.layers import Scalar
+
+USERS, REQUESTS = 6, 5
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    folder = tmp_path_factory.mktemp("labels") / "dataset"
+    write_dataset(folder, users=USERS, requests=REQUESTS, pairs=4, length=2)
+    return PreparedDataset.open(str(folder))
+
+
+def network(inputs: int) -> tuple[Scalar, dict[str, np.ndarray]]:
+    torch.manual_seed(0)
+    net = Scalar(inputs, (4,))
+    return net, {name: value.numpy() for name, value in net.state_dict().items()}
+
+
+@pytest.mark.parametrize("rows_at_once", [2, 65_536])
+def test_a_reward_sees_the_next_state_or_state_and_action(rows_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ROWS_AT_ONCE", rows_at_once)
+    rng = np.random.default_rng(0)
+    state, action = rng.normal(size=(9, 5)).astype(np.float32), rng.normal(size=(9, 2)).astype(np.float32)
+    rows = np.array([0, 1, 3, 4, 7])
+    net, weights = network(2)
+    found = RewardFunction(weights, (4,), (3, 1))(state, action, rows)
+    expected = [net(torch.from_numpy(state[row + 1][[3, 1]])[None]).item() for row in rows]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    net, weights = network(7)
+    found = RewardFunction(weights, (4,), None)(state, action, rows)
+    expected = [net(torch.from_numpy(np.concatenate([state[row], action[row]]))[None]).item() for row in rows]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert found.dtype == np.float32
+
+
+def test_labels_are_float32_and_a_long_sum_loses_nothing() -> None:
+    reward = np.full(300_000, 0.1, np.float32)
+    found = look_ahead(reward, np.array([0, 299_998]), 3)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, 0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 9])
+def test_users_of_one_request_have_no_label(horizon: int) -> None:
+    sizes = [1, 3, 1, 1, 4, 2, 1]  # requests: a transition less each
+    starts = np.cumsum([0, *sizes[:-1]])
+    rewards = [np.arange(size - 1, dtype=np.float32) ** 2 + 10 * user for user, size in enumerate(sizes)]
+    found = label_users(np.concatenate(rewards), starts, sum(sizes), horizon)
+    expected = [reward[i : i + horizon].mean() for reward in rewards for i in range(len(reward))]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+class FakeRay:
+    """Puts nothing anywhere, runs tasks at once, and counts them."""
+
+    def __init__(self, cpus: int | None) -> None:
+        self.resources = {} if cpus is None else {"CPU": float(cpus)}
+        self.tasks: list[list[str]] = []
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+    def label(self, uri: str, files: list[str], *rest: Any) -> np.ndarray:
+        self.tasks.append([Path(file).name for file in files])
+        return module._label_files(uri, files, *rest)
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def use_(fake: FakeRay) -> FakeRay:
+        monkeypatch.setattr(module, "ray", fake)
+        monkeypatch.setattr(module, "_task", SimpleNamespace(remote=fake.label))
+        monkeypatch.setattr(module, "_concatenate", SimpleNamespace(remote=lambda *parts: np.concatenate(parts)))
+        return fake
+
+    return use_
+
+
+def expected_labels(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> np.ndarray:
+    """By a plain walk through the requests, user by user, in the order of the files."""
+    found: list[float] = []
+    for file in dataset.files("requests", "train"):
+        table = dataset.read(file).to_pydict()
+        for user in dict.fromkeys(table["user_id"]):
+            rows = [row for row, one in enumerate(table["user_id"]) if one == user]
+            if reward is None:
+                values = [table["reward"][row] for row in rows[:-1]]
+            else:
+                states, actions = np.float32(table["state"]), np.float32(table["action"])
+                values = [float(reward(states, actions, np.array([row]))[0]) for row in rows[:-1]]
+            found += [float(np.mean(values[i : i + horizon])) for i in range(len(values))]
+    return np.float32(found)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "requests_a_task", "tasks"),
+    [
+        (2, 15, [["part-00000.parquet"], ["part-00001.parquet"]]),  # 30 requests in two files
+        (2, 16, []),
+        (1, 1, []),
+        (None, 1, []),
+        (9, 10, [["part-00000.parquet"], ["part-00001.parquet"]]),
+    ],
+)
+@pytest.mark.parametrize("learned", [True, False])
+def test_every_transition_has_its_label_by_tasks_or_here(
+    dataset: PreparedDataset,
+    cpus: int | None,
+    requests_a_task: int,
+    tasks: list[list[str]],
+    learned: bool,
+    use: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "REQUESTS_A_TASK", requests_a_task)
+    fake = use(FakeRay(cpus))
+    reward = RewardFunction(network(STATE.width + 2)[1], (4,), None) if learned else None
+    found = label_transitions(dataset, reward, 3)
+    assert len(found) == USERS * (REQUESTS - 1)
+    np.testing.assert_allclose(found, expected_labels(dataset, reward, 3), rtol=1e-5, atol=1e-6)
+    assert fake.tasks == tasks
+
+
+def test_a_data_set_without_requests_is_one_line(dataset: PreparedDataset, tmp_path: Path, use: Any) -> None:
+    use(FakeRay(1))
+    empty = PreparedDataset(str(tmp_path), dataset.metadata)
+    with pytest.raises(UserError, match=r"requests/train: no requests to label; expected part-\*\.parquet$"):
+        label_transitions(empty, None, 3)
+
+
+def test_transitions_without_numbers_are_one_line(dataset: PreparedDataset, tmp_path: Path) -> None:
+    check_numbers(dataset)
+    old = tmp_path / "transitions/part-00000.parquet"
+    old.parent.mkdir()
+    pq.write_table(pq.read_table(dataset.files("transitions")[0]).drop_columns(["number"]), old)
+    with pytest.raises(UserError) as error:
+        check_numbers(PreparedDataset(str(tmp_path), dataset.metadata))
+    assert str(error.value) == (
+        f"{old}: no column 'number': the data set was made by an earlier version; make it again by `prefrec prepare`, "
+        "or set reward_horizon: 1"
+    )

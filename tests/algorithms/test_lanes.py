@@ -1,0 +1,161 @@
+"""The order of mini-batches against plain loops, and what a plan makes of shards; no Ray."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from prefrec_ray.algorithms.feed import batches
+from prefrec_ray.algorithms.feed.batches import Stopwatch, TransitionPlan, _Lane
+from prefrec_ray.algorithms.feed.shards import NUMBER
+
+SEED, LANE, SIZES = 5, 3, [6, 1, 4, 5]
+#: Two of the sixteen rows sit out each epoch.
+USED = 14
+
+
+def plain_order(epoch: int) -> list[tuple[int, int]]:
+    """(shard, row) in the order of one epoch."""
+    shards = np.random.default_rng((SEED, epoch, LANE)).permutation(len(SIZES))
+    return [
+        (int(shard), int(row))
+        for shard in shards
+        for row in np.random.default_rng((SEED, epoch, LANE, shard)).permutation(SIZES[shard])
+    ]
+
+
+def taken(lane: _Lane, epoch: int, start: int, stop: int) -> list[tuple[int, int]]:
+    return [(shard, int(row)) for shard, rows in lane.rows(epoch, start, stop) for row in rows]
+
+
+def test_a_lane_goes_through_shuffled_shards_and_through_shuffled_rows_of_each() -> None:
+    lane = _Lane(SEED, LANE, SIZES, USED)
+    for epoch in (0, 1, 2, 1):
+        expected = plain_order(epoch)
+        for start, stop in ((0, 16), (0, 3), (3, 9), (9, 14), (5, 6), (4, 4)):
+            assert taken(lane, epoch, start, stop) == expected[start:stop]
+
+
+def test_rows_of_a_shard_have_another_order_in_each_epoch_lane_shard_and_seed() -> None:
+    def rows(seed: int = 0, number: int = 0, epoch: int = 0, place: int = 0) -> list[int]:
+        return [row for shard, row in taken(_Lane(seed, number, [30, 30], 60), epoch, 0, 60) if shard == place]
+
+    orders = [rows(), rows(seed=1), rows(number=1), rows(epoch=1), rows(place=1)]
+    assert all(sorted(order) == list(range(30)) for order in orders)
+    assert len({tuple(order) for order in orders}) == len(orders)
+
+
+@pytest.mark.parametrize("used", [14, 16])
+def test_a_lane_knows_its_place_and_what_comes_next(used: int) -> None:
+    lane = _Lane(SEED, LANE, SIZES, used)
+    for epoch in (0, 1):
+        order = [shard for shard, _ in plain_order(epoch)]
+        for position in range(used):
+            shard = order[position]
+            first = order.index(shard)
+            later = order[first + SIZES[shard] : used] or [plain_order(epoch + 1)[0][0]]
+            share = (position - first + 1) / SIZES[shard]
+            assert lane.at(epoch, position) == (shard, pytest.approx(share), later[0])
+
+
+def table(shard: int, rows: int) -> dict[str, np.ndarray]:
+    """Columns as `Shelf.take` gives them; each value tells its shard and row."""
+    value = (100 * shard + np.arange(rows)).astype(np.float16)
+    return {"obs": np.stack([value, -value], axis=1), "rewards": value / 4, NUMBER: np.arange(rows) + 10 * shard}
+
+
+class Shelf:
+    """What was ordered and taken, of shards that are their own names."""
+
+    def __init__(self) -> None:
+        self.ordered: list[tuple[int, str]] = []
+
+    def order(self, lane: int, shard: str) -> None:
+        self.ordered.append((lane, shard))
+
+    def take(self, lane: int, shard: str) -> dict[str, np.ndarray]:
+        return table(int(shard), SIZES[int(shard) % 4])
+
+    def bring(self, shard: str) -> dict[str, np.ndarray]:
+        return self.take(0, shard)
+
+
+LANES: list[tuple[int, list[str], list[int]]] = [(3, ["0", "1", "2", "3"], SIZES), (4, ["4", "5", "6", "7"], SIZES)]
+
+
+def plan(first: int = 0, count: int = 7, labels: object = None) -> TransitionPlan:
+    return TransitionPlan(
+        lanes=LANES, rows_per_lane=2, batches_per_epoch=7, seed=SEED, first=first, count=count, labels=labels
+    )  # type: ignore[arg-type]
+
+
+def test_a_batch_takes_its_rows_from_every_lane_in_turn() -> None:
+    found = list(plan(first=5, count=6).batches(torch.device("cpu"), Shelf()))
+    lanes = {number: _Lane(SEED, number, SIZES, USED) for number, *_ in LANES}
+    assert len(found) == 6
+    for index, batch in enumerate(found, start=5):
+        epoch, within = divmod(index, 7)
+        expected = [
+            100 * (shard + 4 * turn) + row
+            for turn, number in enumerate((3, 4))
+            for shard, row in taken(lanes[number], epoch, 2 * within, 2 * within + 2)
+        ]
+        assert set(batch) == {"obs", "rewards"}
+        assert batch["obs"].dtype == batch["rewards"].dtype == torch.float32
+        assert batch["obs"].tolist() == [[value, -value] for value in expected]
+        assert batch["rewards"].tolist() == [value / 4 for value in expected]
+        assert batch["obs"].device.type == "cpu"
+
+
+def test_labels_stand_in_for_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "ray", SimpleNamespace(get=lambda reference: reference))
+    labels = np.arange(100, dtype=np.float32) / 8
+    for batch in plan(labels=labels).batches(torch.device("cpu"), Shelf()):
+        value = batch["obs"][:, 0]
+        assert batch["rewards"].tolist() == [float(labels[int(10 * (v // 100) + v % 100)]) for v in value]
+
+
+def test_shards_are_ordered_before_they_are_needed_each_lane_at_another_point() -> None:
+    shelf, counts = Shelf(), set()
+    steps = plan(count=14).batches(torch.device("cpu"), shelf)  # type: ignore[arg-type]
+    lanes = [(_Lane(SEED, number, SIZES, USED), shards) for number, shards, _ in LANES]
+    next(steps)
+    # The shards of the first batch, then what follows the shard that is far enough: lane 0 at once, lane 1 half-way.
+    assert shelf.ordered[:2] == [(lane.number, shards[lane.at(0, 0)[0]]) for lane, shards in lanes]
+    for index in range(1, 14):
+        shelf.ordered.clear()
+        next(steps)
+        epoch, within = divmod(index - 1, 7)
+        expected = []
+        for (lane, shards), least in zip(lanes, (0.0, 0.5), strict=True):
+            _, done, following = lane.at(epoch, 2 * within + 1)
+            expected += [(lane.number, shards[following])] * (done >= least)
+        assert shelf.ordered == expected
+        counts.add(len(expected))
+    assert counts == {1, 2}
+
+
+@pytest.mark.parametrize(("rows", "each"), [(4, 2), (5, 2), (1, 1), (100, 6)])
+def test_a_sample_is_the_first_rows_of_each_lanes_first_shard(
+    rows: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "ray", SimpleNamespace(get=lambda reference: reference))
+    monkeypatch.setattr(batches, "columns", lambda shard: shard)
+    found = plan().sample(rows, torch.device("cpu"), Shelf())  # type: ignore[arg-type]
+    expected = [*range(each), *range(400, 400 + each)]
+    assert found["obs"].tolist() == [[value, -value] for value in expected]
+    assert found["rewards"].dtype == torch.float32
+    labelled = plan(labels=np.arange(100) + 0.5).sample(rows, torch.device("cpu"), Shelf())  # type: ignore[arg-type]
+    assert labelled["rewards"].tolist() == [10 * (value // 100) + value % 100 + 0.5 for value in expected]
+
+
+def test_a_stopwatch_counts_the_waiting_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([1.0, 3.0, 10.0, 14.0, 20.0, 21.0])
+    monkeypatch.setattr(batches, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    watch = Stopwatch()
+    assert watch.seconds == 0
+    assert list(watch.over(iter("ab"))) == ["a", "b"]
+    assert watch.seconds == 2 + 4
