@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.base.learner import PAIRS_PER_CHUNK
 from prefrec_ray.algorithms.base.losses import (
     actor_loss,
     expectile_loss,
@@ -27,6 +26,7 @@ from prefrec_ray.algorithms.base.losses import (
 )
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.iql import MAX_WEIGHT
+from prefrec_ray.algorithms.reward.update import PAIRS_PER_CHUNK
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.networks.layers import DeterministicActor, GaussianActor, Scalar, polyak_update, target_copy
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from tiny import STATE, write_dataset
 
+from prefrec_ray.algorithms.feed.load import check_numbers
 from prefrec_ray.algorithms.reward import labels as module
 from prefrec_ray.algorithms.reward.labels import (
     RewardFunction,
-    check_numbers,
     label_transitions,
     label_users,
     look_ahead,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_platform import logs_and_data
 
-from prefrec_ray.algorithms.prefrec import PrefRecConfig
+from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.reward import labels as module
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions, look_ahead
 from prefrec_ray.dataset import PreparedDataset, tensor

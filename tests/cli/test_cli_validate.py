@@ -26,7 +26,7 @@ def test_it_checks_the_keys_of_the_method(tmp_path: Path, capsys: pytest.Capture
     file = tmp_path / "config.yaml"
     file.write_text("train:\n  config:\n    expectle: 0.7\n")
     assert run(["validate", str(file)]) == 2
-    assert "train: key 'config.expectle': unknown key; did you mean 'expectile'?" in capsys.readouterr().err
+    assert "train: unknown key 'config.expectle'; did you mean 'expectile'?" in capsys.readouterr().err
 
 
 def test_there_are_shipped_configs() -> None:
