@@ -15,9 +15,9 @@ from benchmarks.script import run
 from benchmarks.training import iql_config, paper_sizes
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation import evaluate
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
-from prefrec_ray.evaluation.ncis import NcisSettings
+from prefrec_ray.evaluation.records import evaluate
+from prefrec_ray.evaluation.settings import NcisSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.train import policy_now
 from prefrec_ray.runtime import start_ray

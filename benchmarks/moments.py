@@ -23,8 +23,8 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.sessions import session_table
 from prefrec_ray.evaluation.clone import fit_clone
-from prefrec_ray.evaluation.fqe import FqeSettings
 from prefrec_ray.evaluation.intervals import bootstrap_interval
+from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.evaluation.subjects import BEHAVIOUR, CONSTANT, IMITATION, RANDOM_ITEMS
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime import start_ray

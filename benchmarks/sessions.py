@@ -18,8 +18,9 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.sources import SimulatorSource
+from prefrec_ray.prepare.rows import RowRules
 from prefrec_ray.prepare.settings import PrepareSettings
-from prefrec_ray.prepare.users import split_by_user
+from prefrec_ray.prepare.users import UserRules, split_by_user
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.terms import silent
 
@@ -34,7 +35,8 @@ def product(logs: str, folder: str) -> None:
     side.make_folders()
     log = open_log(settings.source, settings.seed, side)
     partitions = max(1, -(-log.rows // _ROWS_OF_A_BUCKET))
-    split_by_user(log, settings, partitions, folder, silent, None, side)
+    rules, of_rows = UserRules.of(settings, log.given_sessions), RowRules.of(log, side, None)
+    split_by_user(log, rules, of_rows, partitions, folder, silent)
 
 
 def with_polars(logs: str, folder: str, gap_ms: int) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
-from prefrec_ray.simulator import SimulateSettings, simulate
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
 
 #: 390,000 transitions in 16 shards, so that lanes move on from shard to shard.
 WORLD = {"users": 2000, "requests": 250}

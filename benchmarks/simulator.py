@@ -3,7 +3,7 @@
 import time
 
 from benchmarks.script import run
-from prefrec_ray.simulator import SimulateSettings
+from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block
 

@@ -1,7 +1,8 @@
-"""Seeded 64-bit hashes that never change: the split of users, their buckets and every shuffle rest on them."""
+"""Ids and chance: seeded 64-bit hashes that never change, ids as whole numbers, and what each random stream is for."""
 
 from __future__ import annotations
 
+from enum import IntEnum
 from hashlib import blake2b
 
 import numpy as np
@@ -9,6 +10,24 @@ import pyarrow as pa
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+class Stream(IntEnum):
+    """What randomness is for: the key that follows a seed, so that no two uses of one seed share their numbers.
+
+    Data sets and runs rest on these numbers: they never change.
+    """
+
+    SPLIT = 1  # of users into training, validation and test
+    BUCKET = 2  # of users, in which they are prepared
+    SHARD = 3  # of each transition
+    ORDER = 4  # of the transitions in a shard
+    PAIRS = 5  # of segments that scripted teachers compare
+    FLIPS = 6  # mistakes of scripted teachers
+    QUESTIONS = 7  # pairs of segments that people compare
+    DIAGNOSIS = 8  # pairs of segments that `prefrec inspect` measures teachers on
+    PROBE_STATES = 0x57A7  # the sample of validation states that diagnostics look at
+    PASS = 0x9AF5  # order of the preferences in each pass over them
 
 
 def mix(values: np.ndarray, *key: int) -> np.ndarray:
@@ -24,16 +43,24 @@ def hash_ids(ids: pa.Array | pa.ChunkedArray, *key: int) -> np.ndarray:
     """uint64 [n] for ids of type int64 or string; a text is hashed by BLAKE2b once, however often it occurs."""
     if pa.types.is_integer(ids.type):
         return mix(ids.to_numpy(), *key)
-    encoded = (ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids).dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.unify_dictionaries().combine_chunks()
+    encoded = _encoded(ids)
     digests = b"".join(blake2b(text.encode("utf-8"), digest_size=8).digest() for text in encoded.dictionary.to_pylist())
     return mix(np.frombuffer(digests, dtype="<i8"), *key)[encoded.indices.to_numpy()]
+
+
+def codes(column: pa.ChunkedArray) -> np.ndarray:
+    """Whole numbers, int64 [N], that are equal where the ids are; ascending from 0 where equal ids stand together."""
+    return _encoded(column).indices.to_numpy().astype(np.int64)
 
 
 def fraction(hashes: np.ndarray) -> np.ndarray:
     """Hashes as numbers in [0, 1), float64."""
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _encoded(ids: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    encoded = (ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids).dictionary_encode()
+    return encoded.unify_dictionaries().combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
 
 
 def _finalise(x: np.ndarray) -> np.ndarray:

@@ -13,10 +13,10 @@ from prefrec_ray.settings import Settings, load_yaml, nearest, parse
 
 #: The settings of each section, imported only when a command uses it: Ray and PyTorch take seconds.
 SECTIONS = {
-    "simulate": ("prefrec_ray.simulator", "SimulateSettings"),
+    "simulate": ("prefrec_ray.simulator.settings", "SimulateSettings"),
     "prepare": ("prefrec_ray.prepare.settings", "PrepareSettings"),
     "train": ("prefrec_ray.runs.settings", "TrainSettings"),
-    "evaluate": ("prefrec_ray.evaluation", "EvaluateSettings"),
+    "evaluate": ("prefrec_ray.evaluation.settings", "EvaluateSettings"),
     "tune": ("prefrec_ray.tuning.settings", "TuneSettings"),
 }
 

@@ -49,7 +49,7 @@ def command(
     """Evaluate policies by NCIS, fitted-Q and doubly robust, with intervals, placebos and controls."""
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
-    from prefrec_ray.evaluation import EvaluateSettings
+    from prefrec_ray.evaluation.settings import EvaluateSettings
 
     settings = open_section(config, "evaluate") if config else EvaluateSettings()
     if split is not None:
@@ -123,8 +123,8 @@ def evaluate_policies(
     from prefrec_ray import runtime, storage
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.dataset.completeness import check_complete
-    from prefrec_ray.evaluation import evaluate, write_evaluation
     from prefrec_ray.evaluation.clone import fit_clone
+    from prefrec_ray.evaluation.records import evaluate, write_evaluation
     from prefrec_ray.evaluation.subjects import subject_of
     from prefrec_ray.policy import Policy
     from prefrec_ray.reports.labels import labels

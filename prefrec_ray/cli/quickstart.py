@@ -61,7 +61,7 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> list[d
     """Simulates, prepares, trains each recipe and evaluates; returns the records of the evaluation."""
     from prefrec_ray import storage
     from prefrec_ray.prepare.run import prepare
-    from prefrec_ray.simulator import simulate
+    from prefrec_ray.simulator.write import simulate
 
     with progress(console()) as report:
         simulate(settings["simulate"], logs, report)

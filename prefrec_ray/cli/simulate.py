@@ -16,7 +16,7 @@ def command(
 ) -> None:
     """Make interaction logs with the simulator (section `simulate`)."""
     from prefrec_ray.cli.config import open_section
-    from prefrec_ray.simulator import simulate
+    from prefrec_ray.simulator.write import simulate
 
     settings = open_section(config, "simulate")
 

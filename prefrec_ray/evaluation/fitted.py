@@ -14,9 +14,10 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.evaluation.clone import BehaviourClone
 from prefrec_ray.evaluation.dr import corrections, residuals, user_means
-from prefrec_ray.evaluation.fqe import FqeSettings, fit_q
+from prefrec_ray.evaluation.fqe import fit_q
 from prefrec_ray.evaluation.ncis import effective_share, request_log_weights
 from prefrec_ray.evaluation.sensitivity import Kernels
+from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.evaluation.subjects import (
     BEHAVIOUR,
     CONSTANT,

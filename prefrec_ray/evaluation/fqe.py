@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import nn
 
+from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.evaluation.trajectories import Steps, Trajectories
-from prefrec_ray.settings import Settings
 
 HIDDEN = 64
 BATCH = 256
@@ -19,16 +18,6 @@ LEARNING_RATE = 1e-3
 #: Values are backed up over some sixty requests (ten visits), so that the target network must follow fast.
 TAU = 0.3
 _CHUNK = 16_384
-
-
-class FqeSettings(Settings):
-    """`gamma_session`: the discount from one session to the next; within a session nothing is discounted.
-    `updates`: gradient steps of a network. `networks`: how many a policy has, each fitted on training users drawn again
-    (one: on those that there are); its value is their mean, and its interval holds how far they disagree."""
-
-    gamma_session: float = Field(default=0.9, ge=0, lt=1)
-    updates: int = Field(default=2000, ge=1)
-    networks: int = Field(default=3, ge=1)
 
 
 @dataclass(frozen=True)

@@ -2,36 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
-from pydantic import Field
 
 from prefrec_ray.engagement.sessions import first_rows
-from prefrec_ray.settings import Settings
-
-
-class NcisSettings(Settings):
-    """How a session's weight rho comes about: a log weight l_t of each request t, aggregated and capped.
-
-    `mode`: what l_t is. a_t is the logged action, pi(s_t) the policy's, bc(s_t) the behaviour clone's; the kernel width
-    sigma' is `sigma` times the clone's residual rms.
-
-    - `density`: log N(a_t; pi(s_t), sigma'^2 I): the paper's "probability that the policy follows the request" for a
-      deterministic policy with a Gaussian kernel.
-    - `kernel`: -|a_t - pi(s_t)|^2 / (2 sigma'^2): the same without its normalising constant, a weight in (0, 1].
-    - `ratio`: log N(a_t; pi(s_t), sigma'^2 I) - log N(a_t; bc(s_t), sigma'^2 I): an importance ratio.
-
-    `aggregate`: log rho of a session of n requests is sum l_t (`product`, the paper's), sum l_t / n (`geometric`),
-    log(sum exp(l_t) / n) (`mean`) or l_1 (`first`).
-
-    `cap`: rho is min(rho, cap); null for none. The paper's literal reading is `density`, `product`.
-    """
-
-    mode: Literal["density", "kernel", "ratio"] = "ratio"
-    aggregate: Literal["product", "geometric", "mean", "first"] = "geometric"
-    sigma: float = Field(default=2.0, gt=0)
-    cap: float | None = Field(default=10.0, gt=0)
 
 
 def request_log_weights(

@@ -14,19 +14,13 @@ from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 from prefrec_ray.evaluation.fitted import Fitted, fit_all
-from prefrec_ray.evaluation.fqe import FqeSettings
 from prefrec_ray.evaluation.intervals import bootstrap_interval, widened
-from prefrec_ray.evaluation.ncis import (
-    NcisSettings,
-    effective_share,
-    length_only_weights,
-    normalised_weights,
-    user_values,
-)
+from prefrec_ray.evaluation.ncis import effective_share, length_only_weights, normalised_weights, user_values
 from prefrec_ray.evaluation.scoring import score_split
 from prefrec_ray.evaluation.sensitivity import Kernels, check_scales, kernels, ncis_sensitivity, points
 from prefrec_ray.evaluation.served import summarise
 from prefrec_ray.evaluation.sessions import Sessions
+from prefrec_ray.evaluation.settings import FqeSettings, NcisSettings
 from prefrec_ray.evaluation.subjects import BEHAVIOUR, Subject, check_names, length_only, scored_subjects, subject_of
 from prefrec_ray.policy import Policy
 from prefrec_ray.terms import Progress, silent

@@ -14,9 +14,10 @@ import ray.data
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.clone import BehaviourClone
-from prefrec_ray.evaluation.ncis import NcisSettings, request_log_weights, session_log_weights
+from prefrec_ray.evaluation.ncis import request_log_weights, session_log_weights
 from prefrec_ray.evaluation.served import Tally, count, tally_policy
 from prefrec_ray.evaluation.sessions import Sessions, read_sessions, session_columns, session_rows
+from prefrec_ray.evaluation.settings import NcisSettings
 from prefrec_ray.evaluation.subjects import BEHAVIOUR, IMITATION, scored_subjects, subject_actions
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.memory import keep_freed_memory

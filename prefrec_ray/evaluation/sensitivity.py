@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.ncis import NcisSettings, effective_share, normalised_weights, user_values
+from prefrec_ray.evaluation.ncis import effective_share, normalised_weights, user_values
 from prefrec_ray.evaluation.sessions import Sessions
+from prefrec_ray.evaluation.settings import NcisSettings
 
 SIGMAS = (0.5, 1.0, 2.0, 4.0, 8.0)
 CAPS = (1.0, 10.0, None)

@@ -6,11 +6,42 @@ from typing import Literal
 
 from pydantic import Field
 
-from prefrec_ray.evaluation.fqe import FqeSettings
-from prefrec_ray.evaluation.ncis import NcisSettings
 from prefrec_ray.settings import Settings
 
 Estimator = Literal["ncis", "fqe", "dr"]
+
+
+class NcisSettings(Settings):
+    """How a session's weight rho comes about: a log weight l_t of each request t, aggregated and capped.
+
+    `mode`: what l_t is. a_t is the logged action, pi(s_t) the policy's, bc(s_t) the behaviour clone's; the kernel width
+    sigma' is `sigma` times the clone's residual rms.
+
+    - `density`: log N(a_t; pi(s_t), sigma'^2 I): the paper's "probability that the policy follows the request" for a
+      deterministic policy with a Gaussian kernel.
+    - `kernel`: -|a_t - pi(s_t)|^2 / (2 sigma'^2): the same without its normalising constant, a weight in (0, 1].
+    - `ratio`: log N(a_t; pi(s_t), sigma'^2 I) - log N(a_t; bc(s_t), sigma'^2 I): an importance ratio.
+
+    `aggregate`: log rho of a session of n requests is sum l_t (`product`, the paper's), sum l_t / n (`geometric`),
+    log(sum exp(l_t) / n) (`mean`) or l_1 (`first`).
+
+    `cap`: rho is min(rho, cap); null for none. The paper's literal reading is `density`, `product`.
+    """
+
+    mode: Literal["density", "kernel", "ratio"] = "ratio"
+    aggregate: Literal["product", "geometric", "mean", "first"] = "geometric"
+    sigma: float = Field(default=2.0, gt=0)
+    cap: float | None = Field(default=10.0, gt=0)
+
+
+class FqeSettings(Settings):
+    """`gamma_session`: the discount from one session to the next; within a session nothing is discounted.
+    `updates`: gradient steps of a network. `networks`: how many a policy has, each fitted on training users drawn again
+    (one: on those that there are); its value is their mean, and its interval holds how far they disagree."""
+
+    gamma_session: float = Field(default=0.9, ge=0, lt=1)
+    updates: int = Field(default=2000, ge=1)
+    networks: int = Field(default=3, ge=1)
 
 
 class EvaluateSettings(Settings):

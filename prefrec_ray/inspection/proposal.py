@@ -9,7 +9,7 @@ from typing import Any
 
 from prefrec_ray.inspection.counts import LENGTHS, Counts
 from prefrec_ray.inspection.roles import Roles
-from prefrec_ray.logs.log import RESERVED
+from prefrec_ray.logs.sources import RESERVED
 
 #: Enough users for pairs of training and of validation users (5 % of all) that differ.
 _ENOUGH_USERS = 100

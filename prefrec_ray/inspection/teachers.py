@@ -15,17 +15,16 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import Stream, codes
 from prefrec_ray.preferences.segments import PAIRINGS
 from prefrec_ray.preferences.settings import PreferenceSettings
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Visits
-from prefrec_ray.prepare.users import codes
 from prefrec_ray.settings import parse
 
 #: Sessions that are looked at: whole buckets of users until there are so many. A bucket is a random part of the users.
 _SESSIONS = 1_000_000
 _PAIRS = 4000  # a pairing
 _DRAWS = 16  # segments of each user, for what lies between users
-_DIAGNOSIS_KEY = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +102,7 @@ def diagnose(
     """
     requests = histories.requests
     users = len(requests)
-    rng = np.random.default_rng((seed, _DIAGNOSIS_KEY))
+    rng = np.random.default_rng((seed, Stream.DIAGNOSIS))
     drawn = {name: pairing(rng, requests, length, pairs) for name, pairing in PAIRINGS.items()}
     alone = np.repeat(np.arange(users), _DRAWS)
     alone_start = rng.integers(0, requests[alone] - length)

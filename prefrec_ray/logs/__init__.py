@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from prefrec_ray.logs.contract import SideFiles
-from prefrec_ray.logs.log import Log
+from typing import TYPE_CHECKING
+
 from prefrec_ray.logs.sources import CompleteJourneySource, FilesSource, KuaiRandSource, SimulatorSource, Source
 
-__all__ = ["CompleteJourneySource", "FilesSource", "KuaiRandSource", "Log", "SimulatorSource", "Source", "open_log"]
+__all__ = ["CompleteJourneySource", "FilesSource", "KuaiRandSource", "SimulatorSource", "Source", "open_log"]
+
+if TYPE_CHECKING:  # settings name sources; Ray Data takes seconds
+    from prefrec_ray.logs.contract import SideFiles
+    from prefrec_ray.logs.log import Log
 
 
 def open_log(source: Source, seed: int, side: SideFiles | None = None) -> Log:

@@ -11,9 +11,6 @@ import pyarrow as pa
 import ray.data
 from scipy import sparse
 
-#: Names of the canonical columns; feedback columns have others.
-RESERVED = ("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward", "row_hash")
-
 
 @dataclass(frozen=True, eq=False)
 class Labels:

@@ -7,9 +7,13 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
-from prefrec_ray.logs.log import RESERVED
 from prefrec_ray.settings import Settings
 
+#: Names of the canonical columns (logs/log.py) and of those that `prepare` adds; feedback columns have others.
+RESERVED = (
+    *("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward", "row_hash"),
+    *("session", "split"),
+)
 TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
 
 

@@ -13,6 +13,7 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import Stream
 from prefrec_ray.preferences.segments import PAIRINGS
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.terms import Progress
@@ -21,7 +22,6 @@ from prefrec_ray.terms import Progress
 IDENTITY = ("user_0", "start_0", "user_1", "start_1", "length")
 
 _SPLITS = ("train", "validation")
-_KEY = 7
 #: Draws at a time for every pair wanted: pairs that come twice count once.
 _DRAWS = 2
 
@@ -71,7 +71,7 @@ def draw_pairs(users: Histories, split: str, pairing: str, length: int, count: i
             f"pairs: {len(eligible)} of {len(users.requests)} {split} users have more than {2 * length} requests; "
             "expected at least 2: take a smaller --length"
         )
-    rng = np.random.default_rng((seed, _KEY, _SPLITS.index(split), list(PAIRINGS).index(pairing)))
+    rng = np.random.default_rng((seed, Stream.QUESTIONS, _SPLITS.index(split), list(PAIRINGS).index(pairing)))
     drawn = PAIRINGS[pairing](rng, users.requests[eligible], length, _DRAWS * count)
     user, start = eligible[drawn.user], drawn.start
     _, first = np.unique(np.concatenate([user, start], axis=1), axis=0, return_index=True)

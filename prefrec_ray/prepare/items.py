@@ -13,13 +13,12 @@ import pyarrow.compute as pc
 import ray
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs import Log
-from prefrec_ray.logs.log import Labels
+from prefrec_ray.ids import codes
+from prefrec_ray.logs.log import Labels, Log
 from prefrec_ray.mdp.content import content_embeddings
 from prefrec_ray.mdp.embeddings import BasketGram, basket_gram, basket_sizes, embeddings_from_gram
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.prepare.settings import PrepareSettings
-from prefrec_ray.prepare.users import codes, read_bucket
+from prefrec_ray.prepare.users import read_bucket
 from prefrec_ray.runtime.tasks import reduce_tasks, run_tasks
 from prefrec_ray.terms import Progress
 
@@ -29,38 +28,38 @@ LabelsOf: TypeAlias = Callable[[np.ndarray], Labels]
 LEARNED_WITH_LABELS = 16_384
 
 
-def given_items(log: Log, settings: PrepareSettings) -> ItemTable | None:
-    """The log's own embeddings. Raises `UserError` where `action_dim` is set to another width than theirs."""
+def given_items(log: Log, action_dim: int | None) -> ItemTable | None:
+    """The log's own embeddings. Raises `UserError` where they are not `action_dim` (None: any) wide."""
     if log.items is None:
         return None
     items = ItemTable.from_table(log.items)
     width = items.embeddings.shape[1]
-    if "action_dim" in settings.model_fields_set and settings.action_dim != width:
-        raise UserError(f"action_dim {settings.action_dim}: the log's embeddings have {width} numbers; leave it out")
+    if action_dim not in (None, width):
+        raise UserError(f"action_dim {action_dim}: the log's embeddings have {width} numbers; leave it out")
     return items
 
 
 def learn_items(
-    settings: PrepareSettings, labels: LabelsOf | None, buckets: list[int], folder: str, progress: Progress
+    action_dim: int, labels: LabelsOf | None, buckets: list[int], folder: str, progress: Progress
 ) -> ItemTable:
     """All items of the log with embeddings from co-consumption in training users' sessions; ids ascend.
 
     Where the log has labels they join in (mdp/content.py), and co-consumption is learned of the most consumed only.
     """
-    found = ray.get(reduce_tasks(lambda b: _bucket_items.remote(folder, b), _merge_items, buckets, "items", progress))
-    ids, learned = found.items["item_id"].combine_chunks(), found.items["item_id"].combine_chunks()
+    seen = ray.get(reduce_tasks(lambda b: _bucket_items.remote(folder, b), _merge_items, buckets, "items", progress))
+    ids, learned = seen.items["item_id"].combine_chunks(), seen.items["item_id"].combine_chunks()
     if labels is not None:
-        learned = most_consumed(found.items, LEARNED_WITH_LABELS)
-    elif not found.baskets:
+        learned = most_consumed(seen.items, LEARNED_WITH_LABELS)
+    elif not seen.baskets:
         raise UserError("item embeddings: no session of a training user has 3 different items; give embeddings")
-    shared, mean_size = ray.put(learned), found.rows / max(found.baskets, 1)
+    shared, mean_size = ray.put(learned), seen.rows / max(seen.baskets, 1)
     gram = reduce_tasks(
         lambda b: _bucket_gram.remote(folder, b, shared, mean_size), _merge, buckets, "together", progress
     )
     if labels is None:
-        task = _embeddings.remote(gram, settings.action_dim)
+        task = _embeddings.remote(gram, action_dim)
     else:
-        task = _labelled_embeddings.remote(gram, learned, found.items, labels, settings.action_dim)
+        task = _labelled_embeddings.remote(gram, learned, seen.items, labels, action_dim)
     (embeddings,) = run_tasks(lambda embed: embed, [task], "embeddings", progress)
     return ItemTable(ids.to_numpy(zero_copy_only=False), embeddings)
 

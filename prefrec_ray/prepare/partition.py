@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 import ray.data
 
 from prefrec_ray import storage
-from prefrec_ray.ids import hash_ids
+from prefrec_ray.ids import Stream, hash_ids
 from prefrec_ray.terms import Progress
 
-_BUCKET_KEY = 2
 #: Rows of a file: some hundred bytes each, and even of thousands of buckets each has hundreds there.
 _ROWS = 1 << 20
 
@@ -68,7 +67,7 @@ def _write_pieces(rows: pa.Table, seed: int, buckets: int, folder: str) -> Itera
     """Writes one file; a row for each of its pieces: bucket, name of the file, first byte, bytes, and rows."""
     if not rows.num_rows:
         return
-    bucket = (hash_ids(rows["user_id"], seed, _BUCKET_KEY) % np.uint64(buckets)).astype(np.int64)
+    bucket = (hash_ids(rows["user_id"], seed, Stream.BUCKET) % np.uint64(buckets)).astype(np.int64)
     order = bucket.argsort(kind="stable")
     rows = rows.take(pa.array(order))
     present, first = np.unique(bucket[order], return_index=True)

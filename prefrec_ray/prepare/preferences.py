@@ -12,29 +12,28 @@ from prefrec_ray import storage
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import Stream, codes
 from prefrec_ray.preferences.segments import PAIRINGS, Pairs
 from prefrec_ray.preferences.settings import PreferenceSettings, TeacherSettings
 from prefrec_ray.preferences.teachers import ScriptedTeacher, Visits
-from prefrec_ray.prepare.settings import PrepareSettings
-from prefrec_ray.prepare.users import Users, codes
+from prefrec_ray.prepare.users import Users
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.terms import SPLITS, Progress
 
-_PAIRS_KEY, _FLIPS_KEY = 5, 6
 
-
-def write_preferences(users: Users, settings: PrepareSettings, folder: str, progress: Progress) -> None:
+def write_preferences(
+    users: Users, wanted: PreferenceSettings, mixture_weight: float, seed: int, folder: str, progress: Progress
+) -> None:
     """Writes `preferences/<task>/{train,validation}.parquet`.
 
     A pairing has the same pairs for every task and teacher, and a teacher's flips are of the same pairs for every size
     of them. Held-out labels are those of teachers that do not err. Raises `UserError` where too few users have enough
     requests, and where every pair of a teacher's is tied.
     """
-    wanted = settings.preferences
-    pairs = draw_pairs(users, wanted, settings.seed)
+    pairs = draw_pairs(users, wanted, seed)
     # All segments one after another: pair by pair, the first side and then the second.
     segments = np.concatenate([np.stack([p.user, p.start], axis=2).reshape(-1, 2) for p in pairs.values()])
-    scores = _scores(users, segments, settings, folder, progress)
+    scores = _scores(users, segments, wanted, mixture_weight, folder, progress)
     offsets = dict(zip(pairs, np.cumsum([0, *(2 * len(p) for p in pairs.values())]), strict=False))
     for number, task in enumerate(wanted.tasks):
         storage.make_folder(storage.join(folder, "preferences", task))
@@ -43,7 +42,7 @@ def write_preferences(users: Users, settings: PrepareSettings, folder: str, prog
             for teacher in _teachers(wanted, split):
                 p, begin = pairs[split, teacher.pairing], offsets[split, teacher.pairing]
                 column = scores[begin : begin + 2 * len(p), number, _ways(wanted).index(_way(teacher))].reshape(-1, 2)
-                scripted = teacher.scripted(settings.seed, _FLIPS_KEY, number, list(PAIRINGS).index(teacher.pairing))
+                scripted = teacher.scripted(seed, Stream.FLIPS, number, list(PAIRINGS).index(teacher.pairing))
                 preferred = scripted.prefer(*column.T)
                 tables.append(_table(users, p, column, preferred, wanted.length, teacher.name))
                 if split == "train":
@@ -60,7 +59,7 @@ def draw_pairs(users: Users, wanted: PreferenceSettings, seed: int) -> dict[tupl
     for split in ("train", "validation"):
         eligible = eligible_users(users, split, wanted)
         for pairing in dict.fromkeys(teacher.pairing for teacher in _teachers(wanted, split)):
-            rng = np.random.default_rng((seed, _PAIRS_KEY, SPLITS.index(split), list(PAIRINGS).index(pairing)))
+            rng = np.random.default_rng((seed, Stream.PAIRS, SPLITS.index(split), list(PAIRINGS).index(pairing)))
             count = wanted.pairs if split == "train" else wanted.validation_pairs // 2
             drawn = PAIRINGS[pairing](rng, users.requests[eligible], wanted.length, count)
             found[split, pairing] = Pairs(eligible[drawn.user], drawn.start)
@@ -100,17 +99,16 @@ def _ways(wanted: PreferenceSettings) -> list[tuple[str, float]]:
 
 
 def _scores(
-    users: Users, segments: np.ndarray, settings: PrepareSettings, folder: str, progress: Progress
+    users: Users, segments: np.ndarray, wanted: PreferenceSettings, weight: float, folder: str, progress: Progress
 ) -> np.ndarray:
     """float64 [segments, tasks, ways], scored where the sessions of the segments' users are."""
-    wanted = settings.preferences
     buckets, first_user = np.unique(users.bucket, return_index=True)
     rows = [np.flatnonzero(users.bucket[segments[:, 0]] == bucket) for bucket in buckets]
 
     def submit(number: int) -> ray.ObjectRef:
         user, start = segments[rows[number]].T
         file = storage.join(folder, "sessions", f"part-{buckets[number]:05d}.parquet")
-        return _bucket_scores.remote(file, user - first_user[number], start, wanted, settings.mixture_weight)
+        return _bucket_scores.remote(file, user - first_user[number], start, wanted, weight)
 
     scores = np.empty((len(segments), len(wanted.tasks), len(_ways(wanted))))
     for number, found in enumerate(run_tasks(submit, range(len(buckets)), "preferences", progress)):

@@ -16,17 +16,17 @@ import pyarrow.compute as pc
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.logs import Log, open_log
+from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.prepare.items import given_items, learn_items
-from prefrec_ray.prepare.like import check_like, open_like
 from prefrec_ray.prepare.preferences import write_preferences
+from prefrec_ray.prepare.rows import RowRules
 from prefrec_ray.prepare.settings import PrepareSettings
-from prefrec_ray.prepare.states import Context
-from prefrec_ray.prepare.users import Users, split_by_user
-from prefrec_ray.prepare.waves import fit_normaliser, write_states
+from prefrec_ray.prepare.states import Context, fit_normaliser, write_states
+from prefrec_ray.prepare.users import UserRules, Users, split_by_user
 from prefrec_ray.terms import SPLITS, Progress, silent
 
 __all__ = ["OnError", "PrepareSettings", "prepare"]
@@ -35,6 +35,15 @@ OnError = Literal["fail", "drop"]
 
 #: Raw states of one bucket, of which a task holds a few copies.
 _BUCKET_BYTES = 64 << 20
+#: What a data set takes over from the one that it is `like`: users' splits, sessions, levels and actions rest on them.
+_INHERITED = (
+    "seed",
+    "session_gap_minutes",
+    "train_fraction",
+    "validation_fraction",
+    "mixture_weight",
+    "action_dim",
+)
 
 
 def prepare(
@@ -61,16 +70,16 @@ def prepare(
 
 
 def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, side: SideFiles) -> None:
-    settings, like = open_like(settings)
+    settings, like = _open_like(settings)
     side.make_folders()
     log = open_log(settings.source, settings.seed, side)
     side.check()
     if like:
-        check_like(log, like)
+        _check_like(log, like)
         items: ItemTable | None = like.items()
         definition = like.state
     else:
-        items = given_items(log, settings)
+        items = given_items(log, settings.action_dim if "action_dim" in settings.model_fields_set else None)
         definition = StateDefinition(
             feedback=log.feedback,
             user_features=_categories(log),
@@ -79,14 +88,15 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
             feedback_kinds=log.feedback_kinds,
         )
     partitions = settings.partitions or max(1, -(-log.rows * definition.width * 4 // _BUCKET_BYTES))
-    users = split_by_user(log, settings, partitions, folder, progress, items if like else None, side)
+    rules, of_rows = UserRules.of(settings, log.given_sessions), RowRules.of(log, side, items if like else None)
+    users = split_by_user(log, rules, of_rows, partitions, folder, progress)
     _check_splits(users)
     if settings.draws_preferences:
         # They need sessions only, and are the first to tell that a log is too small: before the long stages.
-        write_preferences(users, settings, folder, progress)
+        write_preferences(users, settings.preferences, settings.mixture_weight, settings.seed, folder, progress)
     buckets = np.unique(users.bucket).tolist()
     if items is None:
-        items = learn_items(settings, log.labels, buckets, folder, progress)
+        items = learn_items(settings.action_dim, log.labels, buckets, folder, progress)
     items.save(storage.join(folder, "items.parquet"))
 
     context = Context(folder, definition, items, log.users, log.has_reward, settings.state_type)
@@ -115,6 +125,35 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         dropped={reason: count for reason, count in users.dropped.items() if count},
     )
     storage.write_json(storage.join(folder, "metadata.json"), metadata.model_dump(mode="json"))
+
+
+def _open_like(settings: PrepareSettings) -> tuple[PrepareSettings, PreparedDataset | None]:
+    """The data set that `settings.like` names, and the settings with what they take over from it.
+
+    Raises `UserError` where there is none, and where the settings say something else themselves.
+    """
+    if settings.like is None:
+        return settings, None
+    like = PreparedDataset.open(storage.absolute(settings.like))
+    theirs = {name: like.metadata.settings[name] for name in _INHERITED}
+    for name, value in theirs.items():
+        mine = getattr(settings, name)
+        if name in settings.model_fields_set and mine != value:
+            raise UserError(f"prepare.{name}: {mine}, but {value} in {settings.like} (like); leave it out")
+    return settings.model_copy(update=theirs), like
+
+
+def _check_like(log: Log, like: PreparedDataset) -> None:
+    """Raises `UserError` where states of `log` cannot be those of `like`."""
+    if log.feedback != like.state.feedback:
+        expected, found = (", ".join(names) or "none" for names in (like.state.feedback, log.feedback))
+        raise UserError(f"feedback of the log: {found}; expected that of {like.uri}: {expected}")
+    if log.given_sessions != like.metadata.given_sessions:
+        raise UserError(f"sessions of the log and of {like.uri}: one has ids, the other pauses; expected the same")
+    known = log.users.column_names if log.users else []
+    for name in like.state.user_features:
+        if name not in known:
+            raise UserError(f"user features of the log: '{name}' is missing, which the states of {like.uri} hold")
 
 
 def drop_report(users: Users, side: SideFiles) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The shuffle of transitions: which shard each goes to, and the shards on disk.
 
 Wide rows pass once from the task that made them to the task that writes their shard, as one array a (bucket, shard).
-Large data sets do so in waves (prepare_waves.py).
+Large data sets do so in waves (states.py).
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import tensor_array, write_table
-from prefrec_ray.ids import mix
+from prefrec_ray.ids import Stream, mix
 
-_SHARD_KEY, _ORDER_KEY = 3, 4
-#: Learners take shards in lanes of eight (algorithms/batches.py), and one shard is one block of at most 128 MiB.
+#: Learners take shards in lanes of eight (algorithms/feed/batches.py), and one shard is one block of at most 128 MiB.
 _MULTIPLE = 8
 _SHARD_BYTES = 48 << 20
 #: What passes through Ray's object store at a time.
@@ -71,7 +70,7 @@ class Destinations:
             # Of every `size` consecutive transitions of a wave each shard gets one, in a random order.
             begin, end = (first - start) // size, -(-(last - start) // size)
             blocks = np.arange(begin * size, end * size) + wave * _POSITIONS_OF_WAVE
-            shard = mix(blocks, self.seed, _SHARD_KEY).reshape(-1, size).argsort(axis=1, kind="stable").ravel()
+            shard = mix(blocks, self.seed, Stream.SHARD).reshape(-1, size).argsort(axis=1, kind="stable").ravel()
             shard = shard[first - start - begin * size :][: last - first]
             order = shard.argsort(kind="stable")
             yield from np.split(order + first - offset, np.searchsorted(shard[order], np.arange(1, size)))
@@ -112,7 +111,7 @@ def write_shard(
     state, action, reward = widths
     parts = (("obs", state), ("action", action), ("next_obs", state), ("reward", reward), ("number", NUMBER_WIDTH))
     rows = sum(len(piece) for piece in pieces)
-    place = np.random.default_rng((seed, _ORDER_KEY, shard)).permutation(rows)
+    place = np.random.default_rng((seed, Stream.ORDER, shard)).permutation(rows)
     columns: dict[str, pa.Array] = {}
     begin = 0
     for name, width in parts:

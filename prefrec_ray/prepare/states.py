@@ -1,4 +1,10 @@
-"""The states of each bucket's users, scaled, as requests on disk and as pieces of transitions."""
+"""The wide stages: the states of each bucket's users, scaled, as requests on disk and as shuffled transitions.
+
+The transitions of all buckets, one after another, are cut into waves of equal size, which bound what is in memory. Each
+wave is shuffled among shards of its own, and is on disk before the next one starts. Buckets are random sets of users,
+so that a wave is a sample of them; the shards of the waves are numbered in turn, so that neighbours come from different
+ones.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +19,16 @@ import ray
 from prefrec_ray import storage
 from prefrec_ray.dataset import tensor_array, write_table
 from prefrec_ray.engagement.sessions import first_rows
+from prefrec_ray.ids import codes
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Moments, Normaliser
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.transitions import transition_rows
-from prefrec_ray.prepare.shuffle import Destinations, bits_of
-from prefrec_ray.prepare.users import codes, read_bucket
-from prefrec_ray.terms import SPLITS
+from prefrec_ray.prepare.shuffle import NUMBER_WIDTH, Destinations, bits_of, write_shard
+from prefrec_ray.prepare.users import Users, read_bucket
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.terms import SPLITS, Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +87,50 @@ class Histories:
         return raw_states(context.definition, rows)
 
 
+def fit_normaliser(context: Context, buckets: list[int], progress: Progress) -> Normaliser:
+    """Scales by the raw states of the training users' requests."""
+    shared = ray.put(context)
+    total = Moments.zero(context.definition.width)
+    for part in run_tasks(lambda bucket: _state_moments.remote(shared, bucket), buckets, "scale", progress):
+        total.merge(part)
+    return total.normaliser()
+
+
+def write_states(context: Context, normaliser: Normaliser, users: Users, seed: int, progress: Progress) -> None:
+    """Writes the requests of all users and the transitions of training users."""
+    for name in (*(f"requests/{split}" for split in SPLITS), "transitions"):
+        storage.make_folder(storage.join(context.folder, name))
+    widths = (context.definition.width, context.definition.action_dim, int(context.has_reward))
+    buckets = np.unique(users.bucket)
+    sizes = np.bincount(users.bucket, (users.split == 0) * (users.requests - 1)).astype(np.int64)[buckets]
+    offsets = np.cumsum(sizes) - sizes
+    row_bytes = 4 * (2 * widths[0] + widths[1] + widths[2] + NUMBER_WIDTH)
+    destinations = Destinations.for_size(int(sizes.sum()), row_bytes, seed)
+    shared = ray.put(context)
+    pieces: dict[int, list[ray.ObjectRef]] = {shard: [] for shard in range(destinations.shards)}
+
+    def submit_bucket(number: int) -> ray.ObjectRef:
+        shards = destinations.reached(int(offsets[number]), int(sizes[number]))
+        task = _write_requests.options(num_returns=1 + len(shards))
+        outputs = task.remote(shared, normaliser, int(buckets[number]), destinations, int(offsets[number]))
+        written, *parts = outputs if shards else [outputs]
+        for shard, part in zip(shards, parts, strict=True):
+            pieces[shard].append(part)
+        return written
+
+    def submit_shard(shard: int) -> ray.ObjectRef:
+        # The task alone holds the pieces from now on: they are freed when it ends.
+        return write_shard.remote(context.folder, shard, widths, context.state_type, seed, *pieces.pop(shard))
+
+    first_wave = destinations.wave(offsets)
+    for wave in range(destinations.waves):
+        mine, shards = np.flatnonzero(first_wave == wave).tolist(), destinations.of_wave(wave)
+        run_tasks(submit_bucket, mine, "states", progress, (int((first_wave < wave).sum()), len(buckets)))
+        run_tasks(submit_shard, shards, "shuffle", progress, (wave * len(shards), destinations.shards))
+
+
 @ray.remote(num_cpus=1)
-def state_moments(context: Context, bucket: int) -> Moments:
+def _state_moments(context: Context, bucket: int) -> Moments:
     """Moments of the raw states of a bucket's training users."""
     moments = Moments.zero(context.definition.width)
     moments.add(Histories(context, bucket, split=0).raw_states())
@@ -88,7 +138,7 @@ def state_moments(context: Context, bucket: int) -> Moments:
 
 
 @ray.remote(num_cpus=1)
-def write_requests(
+def _write_requests(
     context: Context, normaliser: Normaliser, bucket: int, destinations: Destinations, offset: int
 ) -> list[int | np.ndarray]:
     """Writes the bucket's requests, a file a split that it has users of.

@@ -17,18 +17,37 @@ from prefrec_ray import storage
 from prefrec_ray.engagement.levels import depth_levels, frequency_levels
 from prefrec_ray.engagement.sessions import first_rows, session_numbers, session_table
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import fraction, hash_ids
-from prefrec_ray.logs import Log
+from prefrec_ray.ids import Stream, codes, fraction, hash_ids
 from prefrec_ray.logs.contract import SideFiles
-from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.prepare.contract import RowContract
+from prefrec_ray.logs.log import Log
 from prefrec_ray.prepare.partition import part_by_user, read_pieces
 from prefrec_ray.prepare.rows import REASONS, RowRules
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.terms import SPLITS, Progress
 
-_SPLIT_KEY = 1
+
+@dataclass(frozen=True)
+class UserRules:
+    """How users are split, and where their sessions end."""
+
+    seed: int
+    train_fraction: float
+    validation_fraction: float
+    gap_ms: int  # a longer pause ends a session ...
+    given_sessions: bool  # ... unless the log names its sessions
+
+    @classmethod
+    def of(cls, settings: PrepareSettings, given_sessions: bool) -> UserRules:
+        """Those of a section `prepare`."""
+        shares = settings.train_fraction, settings.validation_fraction
+        return cls(settings.seed, *shares, settings.session_gap_ms, given_sessions)
+
+    def split(self, ids: pa.Array) -> np.ndarray:
+        """The split of each user, int8 [U]: a hash of the id, whatever else is in the log."""
+        place = fraction(hash_ids(ids, self.seed, Stream.SPLIT))
+        borders = [self.train_fraction, self.train_fraction + self.validation_fraction]
+        return np.searchsorted(borders, place, side="right").astype(np.int8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,42 +78,22 @@ class Users:
 
 
 def split_by_user(
-    log: Log,
-    settings: PrepareSettings,
-    partitions: int,
-    folder: str,
-    progress: Progress,
-    items: ItemTable | None,
-    side: SideFiles,
+    log: Log, rules: UserRules, of_rows: RowRules, partitions: int, folder: str, progress: Progress
 ) -> Users:
     """Writes `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k that has users.
 
-    The rows travel once, narrow and through files (prepare_parts.py); the wide states are made from `work`. Rows with
-    an item that `items` do not hold are dropped and counted.
-    Rows that break the contract go to `side`. Raises `UserError` where these are not to be dropped, and where no row is
-    left.
+    The rows travel once, narrow and through files (partition.py); the wide states are made from `work`. Raises
+    `UserError` where rows break the contract and are not to be dropped, and where no row is left.
     """
     storage.make_folder(storage.join(folder, "sessions"))
     rows_folder = storage.join(folder, "work", "rows")
-    pieces = part_by_user(log.interactions, settings.seed, partitions, rows_folder, progress)
-    known = None if items is None else [ray.put(pa.array(items.ids))]
-    rules = RowRules(log.feedback, log.one_request_a_moment, known)
-    given = [ray.put(log.items["item_id"].combine_chunks())] if log.items is not None and items is None else None
-    contract = RowContract(side, log.files, log.unique_rows, given)
-    write = partial(
-        write_bucket,
-        settings=settings,
-        given_sessions=log.given_sessions,
-        folder=folder,
-        contract=contract,
-        rules=rules,
-    )
-    shared = ray.put(write)
+    pieces = part_by_user(log.interactions, rules.seed, partitions, rows_folder, progress)
+    shared = ray.put(partial(write_bucket, rules=rules, of_rows=of_rows, folder=folder))
     tables = run_tasks(lambda b: _write.remote(shared, b, pieces[b], rows_folder), pieces, "users", progress)
     storage.remove(rows_folder)
-    side.check()
+    of_rows.side.check()
     if not tables:
-        raise UserError(_nothing_left(side))
+        raise UserError(_nothing_left(of_rows.side))
     table = pa.concat_tables(tables)
     dropped = {reason: pc.sum(table[reason]).as_py() for reason in REASONS}
     table = table.filter(pc.greater(table["requests"], 0))
@@ -115,15 +114,7 @@ def _write(write: Callable[[pa.Table, int], pa.Table], bucket: int, pieces: pa.T
     return write(read_pieces(pieces, folder), bucket)
 
 
-def write_bucket(
-    rows: pa.Table,
-    bucket: int,
-    settings: PrepareSettings,
-    given_sessions: bool,
-    folder: str,
-    contract: RowContract,
-    rules: RowRules,
-) -> pa.Table:
+def write_bucket(rows: pa.Table, bucket: int, rules: UserRules, of_rows: RowRules, folder: str) -> pa.Table:
     """Sorts the rows of one bucket, finds their sessions and writes both; returns a row a user.
 
     A last row, with 0 requests, counts the rows that were dropped; nothing is written where none is left. The file
@@ -132,18 +123,18 @@ def write_bucket(
     """
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
     some_user = rows["user_id"][:1].combine_chunks()
-    rows, dropped = rules(contract(rows, bucket))
+    rows, dropped = of_rows(rows, bucket)
     none = np.zeros(1, dtype=np.int64)
     last = _user_rows(some_user, bucket, none, none, none, dropped)
     if not rows.num_rows:
         return last
     user = codes(rows["user_id"])
     timestamp = rows["timestamp"].to_numpy()
-    session_id = codes(rows["session_id"]) if given_sessions else None
-    number = session_numbers(user, timestamp, settings.session_gap_ms, session_id)
+    session_id = codes(rows["session_id"]) if rules.given_sessions else None
+    number = session_numbers(user, timestamp, rules.gap_ms, session_id)
     starts = first_rows(user)
     ids = rows["user_id"].take(pa.array(starts)).combine_chunks()
-    split = split_of(ids, settings)
+    split = rules.split(ids)
 
     dwell_ms = rows["dwell_ms"].to_numpy() if "dwell_ms" in rows.column_names else None
     sessions = session_table(user, timestamp, number, dwell_ms)
@@ -163,7 +154,7 @@ def write_bucket(
     system, path = storage.filesystem(storage.join(folder, "sessions", f"part-{bucket:05d}.parquet"))
     pq.write_table(table, path, filesystem=system)
 
-    rows = rows.drop_columns(["order", *(["session_id"] if given_sessions else [])])
+    rows = rows.drop_columns(["order", *(["session_id"] if rules.given_sessions else [])])
     rows = rows.append_column("session", pa.array(number)).append_column("split", pa.array(split[user]))
     system, path = storage.filesystem(work_file(folder, bucket))
     with system.open_output_stream(path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
@@ -197,18 +188,3 @@ def read_bucket(folder: str, bucket: int, columns: list[str] | None = None) -> p
     with system.open_input_file(path) as stream:
         table = pa.ipc.open_file(stream).read_all()
     return table if columns is None else table.select(columns)
-
-
-def split_of(ids: pa.Array, settings: PrepareSettings) -> np.ndarray:
-    """The split of each user, int8 [U]: a hash of the id, whatever else is in the log."""
-    place = fraction(hash_ids(ids, settings.seed, _SPLIT_KEY))
-    borders = [settings.train_fraction, settings.train_fraction + settings.validation_fraction]
-    return np.searchsorted(borders, place, side="right").astype(np.int8)
-
-
-def codes(column: pa.ChunkedArray) -> np.ndarray:
-    """Whole numbers, int64 [N], that are equal where the ids are; ascending from 0 where equal ids stand together."""
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.unify_dictionaries().combine_chunks()
-    return encoded.indices.to_numpy().astype(np.int64)

@@ -13,12 +13,11 @@ from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 from prefrec_ray.evaluation.fitted import Question, fit_subject, task_steps
-from prefrec_ray.evaluation.fqe import FqeSettings
-from prefrec_ray.evaluation.ncis import NcisSettings
 from prefrec_ray.evaluation.preference import learn_scores
 from prefrec_ray.evaluation.records import task_records
 from prefrec_ray.evaluation.scoring import Pass, score_file
 from prefrec_ray.evaluation.sessions import Sessions
+from prefrec_ray.evaluation.settings import FqeSettings, NcisSettings
 from prefrec_ray.evaluation.subjects import scored_subjects
 from prefrec_ray.evaluation.trajectories import read_trajectories
 from prefrec_ray.policy import Policy

@@ -19,7 +19,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.prepare.shuffle import bits_of, numbers_in
 from prefrec_ray.settings import parse
-from prefrec_ray.simulator import SimulateSettings, simulate
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
 
 
 @pytest.fixture(scope="module")

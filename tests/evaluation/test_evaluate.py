@@ -11,10 +11,10 @@ from hand_made import behaviour_weight, direction, linear_policy, write_dataset
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.evaluation import NcisSettings, evaluate, write_evaluation
 from prefrec_ray.evaluation.clone import BehaviourClone
-from prefrec_ray.evaluation.records import task_records
+from prefrec_ray.evaluation.records import evaluate, task_records, write_evaluation
 from prefrec_ray.evaluation.sessions import Sessions
+from prefrec_ray.evaluation.settings import NcisSettings
 from prefrec_ray.evaluation.subjects import Subject
 
 TASKS = ("depth", "frequency", "mixture")

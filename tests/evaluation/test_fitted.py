@@ -9,8 +9,9 @@ from hand_made import direction
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation import FqeSettings, NcisSettings, evaluate
 from prefrec_ray.evaluation.clone import BehaviourClone
+from prefrec_ray.evaluation.records import evaluate
+from prefrec_ray.evaluation.settings import FqeSettings, NcisSettings
 from prefrec_ray.evaluation.trajectories import read_trajectories
 from prefrec_ray.policy import Policy
 

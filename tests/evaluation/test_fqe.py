@@ -5,7 +5,8 @@ import pytest
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.dr import corrections, residuals, user_means
-from prefrec_ray.evaluation.fqe import FqeSettings, fit_q
+from prefrec_ray.evaluation.fqe import fit_q
+from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.evaluation.trajectories import Steps, Trajectories, steps
 
 RIGHT, LEFT = np.float32([1.0]), np.float32([-1.0])

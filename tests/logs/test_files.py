@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.logs import FilesSource, Log, open_log
+from prefrec_ray.logs import FilesSource, open_log
+from prefrec_ray.logs.log import Log
 from prefrec_ray.settings import parse
 
 COLUMNS = {"kind": "files", "user": "u", "item": "i", "time": "t", "time_unit": "s", "feedback": ["like"]}

@@ -13,7 +13,8 @@ from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import train
 from prefrec_ray.settings import parse
-from prefrec_ray.simulator import SimulateSettings, simulate
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
 
 FOLDERS = (("requests", "train"), ("requests", "validation"), ("requests", "test"), ("transitions",))
 

@@ -13,7 +13,8 @@ from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
-from prefrec_ray.simulator import SimulateSettings, simulate
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
 
 SPLITS = ("train", "validation", "test")
 LENGTH, MIN_REQUESTS, GAP_MS = 4, 9, 30 * 60 * 1000

@@ -1,5 +1,7 @@
 """Which rows are requests: repeated rows, strange items and rows of one moment, against plain pandas."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -7,6 +9,7 @@ import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.prepare.rows import RowRules, joined, repeated
 
 
@@ -49,17 +52,18 @@ def test_rows_of_one_moment_are_one_request(count: int, seed: int) -> None:
     pd.testing.assert_frame_equal(found[expected.columns], expected, check_dtype=False, rtol=1e-6)
 
 
-def test_what_is_dropped_is_counted(ray_session: None) -> None:
+def test_what_is_dropped_is_counted(ray_session: None, tmp_path: Path) -> None:
+    side = SideFiles(str(tmp_path), keep_rows=False)
     frame = rows_of(60, seed=1)
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    rules = RowRules(("like",), False, [ray.put(pa.array([0, 2]))])
-    found, dropped = rules(table)
+    found, dropped = RowRules(side, feedback=("like",), known_items=[ray.put(pa.array([0, 2]))])(table, 0)
     unique = frame[~frame.duplicated(["user_id", "timestamp", "item_id", "like"])]
     assert dropped == {"duplicates": 60 - len(unique), "unknown_items": int((unique.item_id == 1).sum())}
     assert min(dropped.values()) > 0
     assert found["item_id"].to_pylist() == unique[unique.item_id != 1].item_id.tolist()
     assert "row_hash" not in found.column_names
-    assert RowRules(("like",), False)(table.drop_columns(["row_hash"])) == (
+    assert side.reasons() == []
+    assert RowRules(side, feedback=("like",))(table.drop_columns(["row_hash"]), 0) == (
         table.drop_columns(["row_hash"]),
         {"duplicates": 0, "unknown_items": 0},
     )

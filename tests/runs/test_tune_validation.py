@@ -11,14 +11,16 @@ import pytest
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation import FqeSettings, evaluate
+from prefrec_ray.evaluation.records import evaluate
+from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.networks.served import MlpActor
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.runs.validation import Judge
-from prefrec_ray.simulator import SimulateSettings, simulate
 from prefrec_ray.simulator.online import evaluate_online
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
 from prefrec_ray.tuning.settings import ValidationSettings
 
 

@@ -12,10 +12,11 @@ import pytest
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import parse
-from prefrec_ray.simulator import SimulateSettings, simulate
 from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.features import CATEGORIES
+from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import BLOCK, World
+from prefrec_ray.simulator.write import simulate
 
 SETTINGS = SimulateSettings(users=3 * BLOCK + 40, requests=40, items=200, seed=5, shards=3)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.feed.shards import NUMBER, Shard, Shelf, columns
+from prefrec_ray.ids import Stream
 
 Value = TypeVar("Value")
 
@@ -206,7 +207,7 @@ class PreferencePlan:
 @lru_cache(maxsize=1)
 def _pass_order(seed: int, epoch: int, pairs: int) -> np.ndarray:
     """The order of one pass over the pairs; drawn once for all mini-batches of the pass."""
-    return np.random.default_rng((seed, 0x9AF5, epoch)).permutation(pairs)
+    return np.random.default_rng((seed, Stream.PASS, epoch)).permutation(pairs)
 
 
 def batches_per_pass(pairs: int, batch_size: int) -> int:

@@ -20,6 +20,7 @@ from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.dataset.completeness import check_complete
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import Stream
 
 #: Validation states on which the policy is looked at after every iteration.
 PROBE_STATES = 2048
@@ -188,7 +189,7 @@ def _probe_states(uri: str) -> np.ndarray:
     """A sample of validation states [n, S] (all of them where there are few), file by file."""
     dataset = PreparedDataset.open(uri)
     files = dataset.files("requests", "validation")
-    generator = np.random.default_rng(0x57A7)
+    generator = np.random.default_rng(Stream.PROBE_STATES)
     found = []
     for file in files:
         states = tensor(dataset.read(file, columns=["state"])["state"])
