@@ -14,12 +14,14 @@ class UserError(ValueError):
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def find_user_error(error: BaseException) -> UserError | None:
     """The `UserError` in `error`'s chain of causes (Ray wraps what its tasks and actors raise), or None.
 
-    A full disk is one too, though nobody raised it as such: whoever runs the command can make room.
+    A full disk is one too, and so is a file that may not be read or written, though nobody raised it as such: whoever
+    runs the command can make room, or give the right.
     """
     seen: set[int] = set()
     current: BaseException | None = error
@@ -27,8 +29,12 @@ def find_user_error(error: BaseException) -> UserError | None:
         seen.add(id(current))
         if type(current) is UserError:
             return current
-        if isinstance(current, OSError) and current.errno in _FULL:
-            return UserError(f"no space left to write to ({str(current).partition(chr(10))[0]}); make room and go on")
+        if isinstance(current, OSError):
+            said = str(current).partition("\n")[0]
+            if current.errno in _FULL:
+                return UserError(f"no space left to write to ({said}); make room and go on")
+            if current.errno in _REFUSED:
+                return UserError(f"not allowed to read or write there ({said})")
         # RayTaskError keeps the original in `cause`; Ray Data and Tune chain with `__cause__`.
         inner = getattr(current, "cause", None)
         current = inner if isinstance(inner, BaseException) else current.__cause__ or current.__context__

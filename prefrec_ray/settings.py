@@ -3,32 +3,63 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 
 
 class Settings(BaseModel):
-    """Base of every settings model: unknown keys are refused, values are fixed once made."""
+    """Base of every settings model: unknown keys and numbers that are not finite are refused, values stay as made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+
+#: What NumPy, PyTorch and RLlib all take.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+#: Of a YAML file, where an alias counts as all that it stands for: a few of them can stand for billions.
+_MOST_VALUES = 100_000
+_LONGEST = 200  # of a value in an error
 
 Model = TypeVar("Model", bound=Settings)
 
 
-def load_yaml(uri: str) -> dict[str, Any]:
-    """The mapping in the YAML file at `uri`. Raises `UserError` for a missing file, bad YAML or no mapping."""
+class _Loader(yaml.SafeLoader):
+    def construct_document(self, node: yaml.Node) -> Any:
+        if _values(node, {}) > _MOST_VALUES:
+            problem = f"its aliases stand for more than {_MOST_VALUES:,} values"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+        return super().construct_document(node)
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values `node` stands for, each alias written out; a node that holds itself is a `RecursionError`."""
+    if id(node) not in known and not isinstance(node, yaml.ScalarNode):
+        inner = node.value if isinstance(node, yaml.SequenceNode) else [one for pair in node.value for one in pair]
+        known[id(node)] = 1 + sum(_values(one, known) for one in inner)
+    return known.get(id(node), 1)
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """The value that the YAML `text` is. Raises `UserError`, whose line opens with `where`, for bad YAML."""
     try:
-        value = yaml.safe_load(storage.read_text(uri))
+        return yaml.load(text, _Loader)  # a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}: " if mark else ""
-        raise UserError(f"{uri}: {place}not YAML ({getattr(error, 'problem', error)})") from error
+        raise UserError(f"{where}: {place}not YAML ({getattr(error, 'problem', error)})") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: nested too deeply, or an alias holds itself; expected settings") from error
+    except ValueError as error:  # a date that is none, say
+        raise UserError(f"{where}: not YAML ({error})") from error
+
+
+def load_yaml(uri: str) -> dict[str, Any]:
+    """The mapping in the YAML file at `uri`. Raises `UserError` for a missing file, bad YAML or no mapping."""
+    value = read_yaml(storage.read_text(uri), uri)
     if not isinstance(value, dict):
         raise UserError(f"{uri}: expected a mapping of sections, found {type(value).__name__}")
     return value
@@ -56,8 +87,12 @@ def _first_problem(model: type[BaseModel], error: ValidationError, prefix: str) 
         return f"unknown key '{key}'; {nearest(path[-1], _valid_keys(model, path[:-1]))}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
-    found = problem.get("input")
-    return f"key '{key}': {problem['msg'][0].lower()}{problem['msg'][1:]}, found {found!r}"
+    return f"key '{key}': {problem['msg'][0].lower()}{problem['msg'][1:]}, found {_short(problem.get('input'))}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _valid_keys(model: type[BaseModel], path: list[str]) -> list[str]:

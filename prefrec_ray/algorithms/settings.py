@@ -15,14 +15,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, StrictBool, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, StrictBool, field_validator, model_validator
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.settings import Settings, parse
+from prefrec_ray.settings import Seed, Settings, parse
 from prefrec_ray.terms import Recipe, Task
 
-#: np.random.seed, which RLlib calls, takes no larger one.
-MAX_SEED = 2**32 - 1
 _SAME = object()
 _OF_REWARD: dict[str, Any] = {"shapes_reward": True}
 
@@ -36,17 +34,13 @@ def by_recipe(paper: Any, robust: Any = _SAME, *, shapes_reward: bool = False, *
 class TrainingSettings(Settings):
     """What every method can be told."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
-
     recipe: Recipe = Field(
         default="robust", description="the defaults of all other settings: the paper's, or those that hold"
     )
     task: Task = Field(
         default="frequency", description="the level that preferences are about", json_schema_extra=_OF_REWARD
     )
-    seed: int = Field(
-        default=0, ge=0, le=MAX_SEED, description="of weights and of every order", json_schema_extra=_OF_REWARD
-    )
+    seed: Seed = Field(default=0, description="of weights and of every order", json_schema_extra=_OF_REWARD)
 
     gamma: float = by_recipe(0.9, 0.97, ge=0, lt=1, description="discount from one request to the next (γ)")
     tau: float = by_recipe(

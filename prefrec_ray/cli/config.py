@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-import yaml
-
 from prefrec_ray.errors import UserError
-from prefrec_ray.settings import Settings, load_yaml, nearest, parse
+from prefrec_ray.settings import Settings, load_yaml, nearest, parse, read_yaml
 
 #: The settings of each section, imported only when a command uses it: Ray and PyTorch take seconds.
 SECTIONS = {
@@ -67,10 +65,7 @@ def override(name: str, section: dict[str, Any], texts: Sequence[str]) -> dict[s
         if not sign or not key:
             raise UserError(f"'{text}': expected key=value, as in gamma=0.95")
         target = changed if key in fields else changed["config"]
-        try:
-            target[key] = _scalar(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"'{text}': the value is not YAML ({getattr(error, 'problem', error)})") from error
+        target[key] = _scalar(value, f"'{text}'")
     return changed
 
 
@@ -79,9 +74,9 @@ def _model(name: str) -> type[Settings]:
     return getattr(import_module(module), model)
 
 
-def _scalar(text: str) -> Any:
+def _scalar(text: str, where: str) -> Any:
     """YAML, but `1e-4` is a number too (YAML 1.1 wants `1.0e-4`)."""
-    value = yaml.safe_load(text)
+    value = read_yaml(text, where)
     if isinstance(value, str):
         try:
             return float(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from prefrec_ray.cli.console import console
 from prefrec_ray.cli.submit import Address
@@ -33,7 +34,6 @@ def command(
     checks = doctor.examine(address, storage, placement.demands(settings), job.environment(env or ()))
     width = max(len(check.name) for check in checks)
     for check in checks:
-        mark = "[green]✓[/green]" if check.good else "[red]✗[/red]"
-        console().print(mark, end=" ")
-        console().print(f"{check.name:<{width}}  {check.text}", markup=False)
+        mark = ("✓", "green") if check.good else ("✗", "red")
+        console().print(Text.assemble(mark, f" {check.name:<{width}}  {check.text}"))
     return 0 if all(check.good for check in checks) else 2

@@ -9,7 +9,7 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from prefrec_ray.cli.console import console
+from prefrec_ray.cli.console import console, made
 from prefrec_ray.errors import UserError
 
 _PIPE_WIDTH = 150
@@ -77,11 +77,11 @@ def _show_log(paths: list[str], config: str | None, output: str | None) -> None:
         return
     if output:
         storage.write_text(storage.make_room(output), report.yaml)
-        out.print(f"\n[green]✓[/green] proposed YAML: [bold]{output}[/bold]")
-        out.print(f"  next: read it, then prefrec prepare {output} --output DATASET", style="dim", markup=False)
+        out.print()
+        made("proposed YAML", output, f"read it, then prefrec prepare {output} --output DATASET")
     else:
         out.print("\nProposed YAML (--output FILE.yaml writes it):\n", style="bold")
-        out.print(report.yaml, markup=False)
+        out.print(report.yaml)
 
 
 def _print(parts: Iterable[RenderableType]) -> None:

@@ -35,7 +35,7 @@ def command(
     with progress(console()) as report:
         prepare(settings, output, report, on_error)  # type: ignore[arg-type]  # checked above
     for line in summary(storage.read_json(storage.join(output, "dropped.json"))):
-        console().print(line, markup=False)
+        console().print(line)
     made("data set", output, f"prefrec train {config} --dataset {output} --output RUN")
 
 

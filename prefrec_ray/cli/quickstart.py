@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prefrec_ray.cli.console import console
+from prefrec_ray.cli.console import console, made
 from prefrec_ray.cli.evaluate import evaluate_policies
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.cli.summary import summary
@@ -53,8 +53,9 @@ def run_all(text: str, output: str) -> None:
     for task in dict.fromkeys(record["task"] for record in records):
         out.print()
         out.print(summary(records, task))
-    out.print(f"\n[green]✓[/green] report: [bold]{report}[/bold] ({time.monotonic() - started:.0f} s)")
-    out.print("  next: open it in a browser, then read docs/quickstart.md", style="dim", markup=False)
+    out.print()
+    took = f" ({time.monotonic() - started:.0f} s)"
+    made("report", report, "open it in a browser, then read docs/quickstart.md", took)
 
 
 def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> list[dict[str, Any]]:

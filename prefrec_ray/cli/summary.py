@@ -40,4 +40,4 @@ def _value(record: dict[str, Any]) -> str:
     text = f"{record['value']:.2f}"
     if record["ci_low"] is None:
         return text
-    return f"{text} \\[{record['ci_low']:.2f}, {record['ci_high']:.2f}]"
+    return f"{text} [{record['ci_low']:.2f}, {record['ci_high']:.2f}]"

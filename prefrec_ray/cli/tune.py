@@ -40,5 +40,5 @@ def command(
     rows = run_sweep(plan, output, resume)
     stopped = sum(row["status"] == "stopped" for row in rows)
     note = f", {stopped} stopped early" if stopped else ""
-    console().print(f"trials: {len(rows)}{note}: {output}/trials.csv", markup=False)
+    console().print(f"trials: {len(rows)}{note}: {output}/trials.csv")
     made("sweep", output, f"prefrec evaluate {output} --dataset {dataset}")

@@ -16,4 +16,4 @@ def command(file: Annotated[str, typer.Argument(metavar="FILE", help="YAML file 
     sections = load_sections(file)
     for name, value in sections.items():
         parse_section(name, value, file)
-    console().print(f"{file}: well-formed (sections: {', '.join(sections)})", markup=False)
+    console().print(f"{file}: well-formed (sections: {', '.join(sections)})")

@@ -9,44 +9,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import Field
 
 from prefrec_ray import storage
+from prefrec_ray.dataset.metadata import SCHEMA_VERSION, Metadata
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.settings import Settings, parse
-
-SCHEMA_VERSION = 1
+from prefrec_ray.settings import parse
+from prefrec_ray.storage.parquet import read_parquet, write_parquet
 
 Described = TypeVar("Described")
-
-
-class Metadata(Settings):
-    """metadata.json. `counts` are users, sessions, requests and transitions, by split; `world` is the simulator's.
-
-    `dropped` are the rows of the log that are in no request, by the reason.
-    """
-
-    schema_version: int
-    counts: dict[str, dict[str, int]]
-    state_dim: int
-    action_dim: int
-    action_low: float
-    action_high: float
-    state: dict[str, Any]
-    normaliser: dict[str, Any]
-    settings: dict[str, Any]
-    seed: int
-    tasks: list[str]
-    teachers: list[str]
-    mixture_weight: float
-    has_reward: bool = False
-    given_sessions: bool = False
-    world: dict[str, Any] | None = None
-    dropped: dict[str, int] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,13 +84,7 @@ class PreparedDataset:
 
 def read_table(file: str, columns: list[str] | None = None) -> pa.Table:
     """One file as a table. Raises `UserError` if it is missing or damaged, or holds a number that is not finite."""
-    system, path = storage.filesystem(file)
-    try:
-        table = pq.read_table(path, columns=columns, filesystem=system)
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: no such file in the data set") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file}: damaged, or of other columns ({str(error).splitlines()[0]})") from error
+    table = read_parquet(file, columns)
     for name in table.column_names:
         if pa.types.is_fixed_size_list(table.schema.field(name).type):
             _check_finite(table[name], name, file)
@@ -133,8 +100,7 @@ def _check_finite(column: pa.ChunkedArray, name: str, file: str) -> None:
 
 def write_table(table: pa.Table, uri: str) -> None:
     """Writes an uncompressed Parquet file: tensors gain nothing from dictionaries or statistics."""
-    system, path = storage.filesystem(uri)
-    pq.write_table(table, path, filesystem=system, compression="none", use_dictionary=False, write_statistics=False)
+    write_parquet(table, uri, compression="none", use_dictionary=False, write_statistics=False)
 
 
 def tensor_array(values: np.ndarray, kind: str = "float32") -> pa.FixedSizeListArray:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from prefrec_ray.settings import Settings
+from prefrec_ray.settings import Seed, Settings
 
 Estimator = Literal["ncis", "fqe", "dr"]
 
@@ -52,7 +52,7 @@ class EvaluateSettings(Settings):
     """
 
     split: Literal["validation", "test"] = "test"
-    seed: int = 0
+    seed: Seed = 0
     estimators: tuple[Estimator, ...] = Field(default=("ncis",), min_length=1)
     ncis: NcisSettings = NcisSettings()
     fqe: FqeSettings = FqeSettings()

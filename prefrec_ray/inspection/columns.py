@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.logs.contract import plain
 from prefrec_ray.logs.fragments import CsvFormat, batches, is_csv, schema
 
 _PIECES = 8  # of the log, evenly spread, of which the first rows are the sample
@@ -117,7 +118,7 @@ def _profile(name: str, column: pa.ChunkedArray, rows: int) -> Column:
     low = high = None
     with suppress(pa.ArrowNotImplementedError):
         ends = pc.min_max(known)
-        low, high = ends["min"].as_py(), ends["max"].as_py()
+        low, high = plain(ends["min"]), plain(ends["max"])
     first = np.argsort(-each, kind="stable")[:_EXAMPLES]
     return Column(
         name=name,
@@ -127,7 +128,7 @@ def _profile(name: str, column: pa.ChunkedArray, rows: int) -> Column:
         distinct_in_log=distinct_estimate(each, rows * len(known) // max(1, len(column))),
         low=low,
         high=high,
-        examples=tuple(values[int(i)].as_py() for i in first),
+        examples=tuple(plain(values[int(i)]) for i in first),
     )
 
 

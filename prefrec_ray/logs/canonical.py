@@ -14,6 +14,7 @@ from prefrec_ray.logs.values import finite, refuse, to_ids, to_numbers, word
 
 __all__ = ["ROWS_OF_FILE", "ColumnMap", "Place", "finite", "to_ids", "to_numbers"]
 
+_LONGEST_DWELL_MS = 100 * 365 * 24 * 3_600_000
 _EXPECTED = {
     "binary": "0 or 1",
     "count": "a whole number of at least 0",
@@ -92,6 +93,7 @@ def _feedback(column: pa.ChunkedArray, kind: str, missing: float | None, place: 
 
 def _dwell(column: pa.ChunkedArray, unit: str, place: Place, name: str) -> np.ndarray:
     values = to_numbers(column, place, name) * (1000.0 if unit == "s" else 1.0)
-    bad = np.isinf(values) | (values < 0)
-    refuse(bad, place, name, lambda row: f"found {word(values[row])}", "a dwell of at least 0, or nothing")
+    bad = (values < 0) | (values > _LONGEST_DWELL_MS)
+    expected = "a dwell of at least 0 (and less than a century), or nothing"
+    refuse(bad, place, name, lambda row: f"found {word(values[row])}", expected)
     return values

@@ -106,7 +106,7 @@ class Part:
         """Takes the rows `bad.rows` of `table`, which stands at `bad.place`."""
         place, numbers = bad.place, bad.place.row_numbers(table.num_rows)[bad.rows] + 1
         reason = Reason(bad.column, bad.expected, len(numbers), place.number, place.file, int(numbers[0]), bad.found)
-        rows = table.take(pa.array(bad.rows)).to_pylist() if self._uri else []
+        rows = _rows(table.take(pa.array(bad.rows))) if self._uri else []
         self.add(reason, numbers, [row.get(bad.column) for row in rows], rows)
 
     def add(self, reason: Reason, numbers: Sequence[int] | np.ndarray, values: list[Any], raw: list[Any]) -> None:
@@ -125,7 +125,7 @@ class Part:
         }
         if self._writer is None:
             system, path = storage.filesystem(self._uri)
-            self._writer = pq.ParquetWriter(path, _SIDE_SCHEMA, filesystem=system)
+            self._writer = pq.ParquetWriter(path, _SIDE_SCHEMA, filesystem=system, write_page_checksum=True)
         self._writer.write_table(pa.table(side, schema=_SIDE_SCHEMA))
 
     def close(self) -> None:
@@ -208,6 +208,19 @@ def clean(
             keep[bad.rows] = False
             place = replace(place, rows=place.row_numbers(table.num_rows)[keep])
             table = table.filter(pa.array(keep))
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    columns = {name: [plain(value) for value in table[name]] for name in table.column_names}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def plain(value: pa.Scalar) -> Any:
+    """A value as Python has it; a time of no year from 1 to 9999, which Python does not have, as its number."""
+    try:
+        return value.as_py()
+    except (OverflowError, ValueError):
+        return value.value
 
 
 def _more(reasons: list[Reason]) -> str:

@@ -19,6 +19,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Part, Place, Reason, SideFiles, clean
 from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
+from prefrec_ray.logs.values import padded
 
 __all__ = ["CsvFormat", "batches", "is_csv", "list_inputs", "read", "read_clean", "schema", "schemas"]
 
@@ -80,7 +81,7 @@ def _partition_fields(file: str, own: set[str]) -> list[pa.Field]:
     fields = []
     for name, value in partition_values(file).items():
         if name not in own:
-            whole = value is not None and re.fullmatch(r"-?\d{1,18}", value)
+            whole = value is not None and re.fullmatch(r"0|-?[1-9]\d{0,17}", value)
             fields.append(pa.field(name, pa.null() if value is None else pa.int64() if whole else pa.string()))
     return fields
 
@@ -89,6 +90,15 @@ def schemas(files: list[str], form: CsvFormat = CsvFormat()) -> list[pa.Schema]:
     """`schema` of many files."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(lambda file: schema(file, form), files))
+
+
+def padded_columns(file: str, columns: list[str], form: CsvFormat = CsvFormat()) -> set[str]:
+    """Which of some columns of a CSV file show, in its first block, integers with leading zeros: these are names."""
+    system, path = storage.filesystem(file)
+    inside = [name for name in columns if name not in partition_values(file)]
+    with _readable(file), system.open_input_stream(path) as stream, form.open(stream, file, _ignore, inside) as reader:
+        first = next(iter(reader), None)
+    return set() if first is None else {name for name in inside if padded(first[name]).any()}
 
 
 def read_clean(
@@ -161,7 +171,7 @@ def batches(file: str, columns: list[str], group: int | None, form: CsvFormat = 
     here = partition_values(file)
     system, path = storage.filesystem(file)
     with _readable(file), system.open_input_file(path) as stream:
-        parquet = pq.ParquetFile(stream)
+        parquet = pq.ParquetFile(stream, page_checksum_verification=True)
         groups = list(range(parquet.num_row_groups)) if group is None else [group]
         own = set(parquet.schema_arrow.names)
         inside = [name for name in columns if name in own or name not in here]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
 
 from pyarrow import fs
@@ -21,10 +22,18 @@ def list_inputs(path: str | Sequence[str]) -> list[str]:
     """The Parquet and CSV files at `path`, each once: a list in its order, the rest by name.
 
     In a folder, and below folders that a glob matches, files count by their ending, and names that begin with `.` or
-    `_` never do. Raises `UserError` where a path leads to no file.
+    `_` never do. Of several links to one file the first counts, or the file itself. Raises `UserError` where a path
+    leads to no file.
     """
     paths = [path] if isinstance(path, str) else path
-    return list(dict.fromkeys(file for one in paths for file in _files_at(one)))
+    files = list(dict.fromkeys(file for one in paths for file in _files_at(one)))
+    once: dict[str, str] = {}
+    for file in files:
+        target = file if "://" in file else os.path.realpath(file)
+        if target not in once or file == target:
+            once[target] = file
+    kept = set(once.values())
+    return [file for file in files if file in kept]
 
 
 def is_csv(file: str) -> bool:
@@ -64,9 +73,27 @@ def _files_at(path: str) -> list[str]:
 def _walk(uri: str) -> list[str]:
     """All files below the folder `uri`, by name; none where there is no folder."""
     system, root = storage.filesystem(uri)
-    infos = system.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
-    inside = [i.path[len(root.rstrip("/")) + 1 :] for i in infos if i.type == fs.FileType.File]
+    if isinstance(system, fs.LocalFileSystem):
+        paths = list(_walk_disk(root, ()))
+    else:
+        infos = system.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
+        paths = [info.path for info in infos if info.type == fs.FileType.File]
+    inside = [path[len(root.rstrip("/")) + 1 :] for path in paths]
     return sorted(storage.join(uri, path) for path in inside if not re.search(r"(^|/)[._]", path))
+
+
+def _walk_disk(folder: str, above: tuple[str, ...]) -> Iterator[str]:
+    """All files below a folder but hidden ones; a link to one of the folders that it lies in is passed over."""
+    here = os.path.realpath(folder)
+    if here in above or not os.path.isdir(here):
+        return
+    for entry in os.scandir(folder):
+        if entry.name.startswith((".", "_")):
+            continue
+        if entry.is_dir():
+            yield from _walk_disk(entry.path, (*above, here))
+        elif entry.is_file():
+            yield entry.path
 
 
 def _known(file: str) -> bool:

@@ -37,6 +37,13 @@ class UsersTable(Settings):
     id: str = "user_id"
     features: Annotated[list[str], Field(min_length=1)]
 
+    @field_validator("features")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if "user_id" in value or len(set(value)) < len(value):
+            raise ValueError("expected each feature once, and none called user_id")
+        return value
+
 
 class ItemsTable(Settings):
     """A file with a row an item; `embedding` is its column of lists of numbers, or a list of columns of numbers."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import BadRows, Place
+from prefrec_ray.logs.contract import BadRows, Place, plain
 from prefrec_ray.logs.values import cast, failing_rows, is_text, refuse, to_numbers
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -41,7 +43,7 @@ def to_milliseconds(
     else:
         return _from_numbers(column, unit, place, name)
     outside = (values < 0) | (values >= 1000 * _END_OF_TIME)
-    refuse(outside, place, name, lambda row: f"found {column[row].as_py()}", "a time of 1970 to 2199")
+    refuse(outside, place, name, lambda row: f"found {plain(column[row])}", "a time of 1970 to 2199")
     return values
 
 
@@ -90,8 +92,23 @@ def _parse_iso(column: pa.ChunkedArray, zone: str | None, place: Place, name: st
 def _parse(column: pa.ChunkedArray, pattern: str, zone: str | None, place: Place, name: str) -> np.ndarray:
     times = pc.strptime(column, format=pattern, unit="ms", error_is_null=True)
     bad = times.is_null().to_numpy()
+    bad |= _no_such_day(column, times, pattern)
     refuse(bad, place, name, lambda row: f"found {column[row].as_py()!r}", f"a time like {pattern}")
     return _moments(times, zone)
+
+
+def _no_such_day(column: pa.ChunkedArray, times: pa.ChunkedArray, pattern: str) -> np.ndarray:
+    """Which texts, bool [n], name a day that their month does not have: the C library takes 31/02 for 2 March."""
+    late = pc.and_(pc.match_substring_regex(column, "29|30|31"), pc.is_valid(times))
+    if times.type.tz is None:  # else a zone may have moved them
+        late = pc.and_(late, pc.less_equal(pc.day(times), 3))
+    bad = np.zeros(len(column), dtype=bool)
+    for row in np.flatnonzero(late.fill_null(False).to_numpy()):
+        try:
+            datetime.strptime(column[int(row)].as_py(), pattern)
+        except ValueError as error:
+            bad[row] = "day is out of range" in str(error)
+    return bad
 
 
 def _moments(column: pa.ChunkedArray, zone: str | None) -> np.ndarray:

@@ -18,9 +18,30 @@ _LIKE = {
 
 
 def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) -> pa.ChunkedArray:
-    """Ids as int64 or string. Raises `BadRows`."""
+    """Ids as int64 or string. Raises `BadRows`, also for text that another text would become equal to."""
     refuse(column.is_null().to_numpy(), place, name, lambda row: "no id", "one in every row")
-    return cast(column, kind, place, name, "an integer id" if kind == pa.int64() else "text")
+    if kind == pa.int64():
+        if is_text(column.type):
+            expected = "an integer id without leading zeros, as in the rows before"
+            refuse(padded(column), place, name, lambda row: f"found {column[row].as_py()!r}", expected)
+        return cast(column, kind, place, name, "an integer id")
+    ids = cast(column, kind, place, name, "text")
+    # NumPy's texts lose those that they end in.
+    nul = _flags(pc.match_substring(ids, "\0"))
+    refuse(nul, place, name, lambda row: f"found {ids[row].as_py()!r}", "an id without NUL")
+    return ids
+
+
+def to_integers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
+    """int64 [n]; in CSV 007 is 7. Raises `BadRows`."""
+    refuse(column.is_null().to_numpy(), place, name, lambda row: "no number", "one in every row")
+    return cast(column, pa.int64(), place, name, "an integer").to_numpy()
+
+
+def padded(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Which texts, bool [n], are integers in an uncommon way (007, -0, 0x1F): as numbers they would equal others."""
+    uncommon = pc.and_(pc.starts_with(column, "0"), pc.greater(pc.utf8_length(column), 1))
+    return _flags(pc.or_(uncommon, pc.starts_with(column, "-0")))
 
 
 def to_numbers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
@@ -38,6 +59,9 @@ def to_numbers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
 def finite(values: np.ndarray, place: Place, name: str) -> np.ndarray:
     """`values`, all of them finite. Raises `BadRows`."""
     refuse(~np.isfinite(values), place, name, lambda row: f"found {word(values[row])}", "a finite number")
+    # All of them are stored as float32.
+    large = np.abs(values) > np.finfo(np.float32).max
+    refuse(large, place, name, lambda row: f"found {word(values[row])}", "a number of at most 3.4e38")
     return values
 
 
@@ -86,12 +110,16 @@ def word(value: object) -> str:
         return "NaN or nothing"
     if isinstance(value, float) and np.isinf(value):
         return "infinity"
-    return repr(value)
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column is text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _flags(flags: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    return pc.fill_null(flags, False).to_numpy(zero_copy_only=False).astype(bool)
 
 
 def _words_as_digits(column: pa.ChunkedArray) -> pa.ChunkedArray:

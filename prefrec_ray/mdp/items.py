@@ -7,10 +7,9 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.storage.parquet import read_parquet, write_parquet
 
 RULES = ("nearest", "dot")
 #: Scores (actions x items) held at once: 16 MiB of float32, which stay in the cache.
@@ -114,20 +113,12 @@ class ItemTable:
 
     def save(self, uri: str) -> None:
         """Writes the table to the Parquet file `uri`."""
-        system, path = storage.filesystem(uri)
-        pq.write_table(self.to_table(), path, filesystem=system, compression="none")
+        write_parquet(self.to_table(), uri, compression="none")
 
     @classmethod
     def load(cls, uri: str) -> ItemTable:
         """Reads the Parquet file `uri`. Raises `UserError` where it is missing, unreadable or no table of items."""
-        system, path = storage.filesystem(uri)
-        try:
-            table = pq.read_table(path, filesystem=system)
-        except FileNotFoundError as error:
-            raise UserError(f"{uri}: no such file") from error
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{uri}: not a Parquet file ({str(error).splitlines()[0]})") from error
-        return cls.from_table(table, uri)
+        return cls.from_table(read_parquet(uri), uri)
 
     @cached_property
     def _nearness(self) -> np.ndarray:

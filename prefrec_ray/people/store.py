@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
@@ -27,6 +26,7 @@ from prefrec_ray.people.pairs import histories
 from prefrec_ray.people.votes import read_votes
 from prefrec_ray.preferences.settings import EXACT, NAME
 from prefrec_ray.settings import nearest
+from prefrec_ray.storage.parquet import write_parquet
 from prefrec_ray.terms import Progress
 
 LAST = "people.json"
@@ -97,8 +97,7 @@ def _write(target: str, parts: dict[str, pa.Table], votes: pa.Table, summary: di
         storage.remove(target)
     with storage.staged(target, LAST) as folder:
         for name, table in {**{split: part for split, part in parts.items() if len(part)}, "votes": votes}.items():
-            system, path = storage.filesystem(storage.join(folder, f"{name}.parquet"))
-            pq.write_table(table, path, filesystem=system)
+            write_parquet(table, storage.join(folder, f"{name}.parquet"))
         storage.write_json(storage.join(folder, LAST), summary)
 
 

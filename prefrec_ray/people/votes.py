@@ -66,7 +66,7 @@ def _answers(uri: str) -> Iterator[Answer]:
 
 
 def _json_lines(text: str, uri: str) -> Iterator[Answer]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             where = f"{uri}: line {number}"
             yield where, _object(_parsed(line, where), where)

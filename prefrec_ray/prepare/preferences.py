@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 
 from prefrec_ray import storage
@@ -18,6 +17,7 @@ from prefrec_ray.preferences.settings import PreferenceSettings, TeacherSettings
 from prefrec_ray.preferences.teachers import ScriptedTeacher, Visits
 from prefrec_ray.prepare.users import Users
 from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.storage.parquet import read_parquet, write_parquet
 from prefrec_ray.terms import SPLITS, Progress
 
 
@@ -49,8 +49,7 @@ def write_preferences(
                     _check_not_all_tied(tables[-1], task)
             table = pa.concat_tables(tables)
             table = table.add_column(0, "pair_id", pa.array(np.arange(len(table))))
-            system, path = storage.filesystem(storage.join(folder, "preferences", task, f"{split}.parquet"))
-            pq.write_table(table, path, filesystem=system)
+            write_parquet(table, storage.join(folder, "preferences", task, f"{split}.parquet"))
 
 
 def draw_pairs(users: Users, wanted: PreferenceSettings, seed: int) -> dict[tuple[str, str], Pairs]:
@@ -121,8 +120,7 @@ def _bucket_scores(
     file: str, user: np.ndarray, start: np.ndarray, wanted: PreferenceSettings, weight: float
 ) -> np.ndarray:
     """float64 [n, tasks, ways] of segments of the bucket's users; `user` counts them in the order of the file."""
-    system, path = storage.filesystem(file)
-    table = pq.read_table(path, filesystem=system, columns=["user_id", "depth", "level_depth", "level_frequency"])
+    table = read_parquet(file, ["user_id", "depth", "level_depth", "level_frequency"])
     starts, depth = first_rows(codes(table["user_id"])), table["depth"].to_numpy()
     level_depth, level_frequency = table["level_depth"].to_numpy(), table["level_frequency"].to_numpy()
     scores = np.empty((len(user), len(wanted.tasks), len(_ways(wanted))))

@@ -10,7 +10,6 @@ from types import MappingProxyType
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 
 from prefrec_ray import storage
@@ -24,6 +23,7 @@ from prefrec_ray.prepare.partition import part_by_user, read_pieces
 from prefrec_ray.prepare.rows import REASONS, RowRules
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.storage.parquet import write_parquet
 from prefrec_ray.terms import SPLITS, Progress
 
 
@@ -151,8 +151,7 @@ def write_bucket(rows: pa.Table, bucket: int, rules: UserRules, of_rows: RowRule
             "split": pa.array(np.array(SPLITS)[split[sessions.user]]),
         }
     )
-    system, path = storage.filesystem(storage.join(folder, "sessions", f"part-{bucket:05d}.parquet"))
-    pq.write_table(table, path, filesystem=system)
+    write_parquet(table, storage.join(folder, "sessions", f"part-{bucket:05d}.parquet"))
 
     rows = rows.drop_columns(["order", *(["session_id"] if rules.given_sessions else [])])
     rows = rows.append_column("session", pa.array(number)).append_column("split", pa.array(split[user]))

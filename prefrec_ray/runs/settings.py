@@ -7,9 +7,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from prefrec_ray.algorithms.methods import find_settings
-from prefrec_ray.algorithms.settings import MAX_SEED, TrainingSettings
+from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.errors import UserError
-from prefrec_ray.settings import Settings, parse
+from prefrec_ray.settings import Seed, Settings, parse
 from prefrec_ray.terms import Recipe, Task
 
 
@@ -40,7 +40,7 @@ class TrainSettings(Settings):
     recipe: Recipe = "robust"
     task: Task = "frequency"
     dataset: str | None = None
-    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    seed: Seed = 0
     checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1)
     validation: ValidationSettings | None = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
-from prefrec_ray.settings import Settings
+from prefrec_ray.settings import Seed, Settings
 
 EMBEDDING_DIM = 8
 
@@ -66,7 +66,7 @@ class SimulateSettings(Settings):
     users: PositiveInt = 2000
     requests: PositiveInt = 250  # the mean a user; each user has between 0.8 and 2 times as many
     items: PositiveInt = 1000
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     regimes: bool = True  # the logging policy changes within a user's history; else it is fixed for each user
     truth: bool = False  # write the hidden satisfaction after each request as a column, to train on as reward
     shards: PositiveInt = 8  # files; at most one a block of users

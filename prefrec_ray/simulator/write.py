@@ -15,6 +15,7 @@ from prefrec_ray.simulator.rollout import roll_out
 from prefrec_ray.simulator.servers import ClickChaser
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
 from prefrec_ray.simulator.world import LOGGING, World, generator
+from prefrec_ray.storage.parquet import write_parquet
 from prefrec_ray.terms import Progress, silent
 
 SCHEMA_VERSION = 1
@@ -41,7 +42,7 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress = silen
             for number, blocks in enumerate(shards)
         }
         _write_users(world, system, f"{path}/users.parquet")
-        _write_items(world, system, f"{path}/items.parquet")
+        _write_items(world, storage.join(folder, "items.parquet"))
         done = interactions = 0
         while pending:
             (ready,), _ = ray.wait(list(pending))
@@ -96,7 +97,7 @@ def _write_shard(settings: SimulateSettings, blocks: list[int], system: fs.FileS
     with system.open_output_stream(path) as stream:
         for block in blocks:
             table = log_block(world, block)
-            writer = writer or pq.ParquetWriter(stream, table.schema)
+            writer = writer or pq.ParquetWriter(stream, table.schema, write_page_checksum=True)
             writer.write_table(table)
             rows += table.num_rows
         if writer:
@@ -106,14 +107,13 @@ def _write_shard(settings: SimulateSettings, blocks: list[int], system: fs.FileS
 
 def _write_users(world: World, system: fs.FileSystem, path: str) -> None:
     schema = pa.schema([("user_id", pa.int64()), *((name, pa.string()) for name in CATEGORIES)])
-    with system.open_output_stream(path) as stream, pq.ParquetWriter(stream, schema) as writer:
+    with pq.ParquetWriter(path, schema, filesystem=system, write_page_checksum=True) as writer:
         for block in range(world.blocks):
             users = world.block_users(block)
             writer.write_table(pa.table({"user_id": users, **world.traits(users).features}, schema=schema))
 
 
-def _write_items(world: World, system: fs.FileSystem, path: str) -> None:
+def _write_items(world: World, uri: str) -> None:
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(world.embeddings.ravel()), EMBEDDING_DIM)
     table = pa.table({"item_id": np.arange(len(world.embeddings)), "embedding": embedding})
-    with system.open_output_stream(path) as stream:
-        pq.write_table(table, stream)
+    write_parquet(table, uri)

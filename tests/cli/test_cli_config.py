@@ -63,7 +63,7 @@ def test_overrides_reach_the_section_or_its_config(tmp_path: Path) -> None:
     [
         ("gamma", "'gamma': expected key=value"),
         ("=1", "'=1': expected key=value"),
-        ("gamma=[1", "'gamma=[1': the value is not YAML"),
+        ("gamma=[1", "'gamma=[1': line 1: not YAML"),
         ("gama=0.9", "train: key 'config.gama': unknown key; did you mean 'gamma'?"),
         ("gamma=much", "train: key 'config.gamma': expected a number, found 'much'"),
         ("task=depht", "train: key 'task': input should be 'depth', 'frequency' or 'mixture', found 'depht'"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.canonical import ColumnMap
-from prefrec_ray.logs.contract import BadRows, Place, SideFiles
+from prefrec_ray.logs.contract import BadRows, Place, SideFiles, clean
 from prefrec_ray.logs.fragments import CsvFormat, _read_fragments
 
 COLUMNS = ColumnMap("u", "i", "t", {"like": "like"}, "s", kinds={"like": "binary"})
@@ -151,3 +151,14 @@ def test_partitions_are_columns(tmp_path: Path) -> None:
     assert found["user_id"].to_pylist() == [7, 7, 7, 8, 8, 8]
     assert found["item_id"].to_pylist() == [1, 2, 3] * 2
     assert found["like"].to_pylist() == [1, 1, 1, 0, 0, 0]
+
+
+def test_times_that_python_does_not_have_are_set_aside_too(tmp_path: Path) -> None:
+    """Microseconds that were called milliseconds lie beyond the year 9999."""
+    side, convert = side_files(tmp_path), ColumnMap("u", "i", "t", {})
+    table = pa.table({"u": [1, 2], "i": [1, 2], "t": pa.array([10**12, 10**18], pa.timestamp("ms"))})
+    with side.part("x") as part:
+        assert len(clean(table, Place("log.parquet", 0), convert, part)) == 1
+    (row,) = pq.read_table(tmp_path / "dropped").to_pylist()
+    assert row["value"] == str(10**18)
+    assert json.loads(row["raw"])["t"] == 10**18

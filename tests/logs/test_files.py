@@ -11,6 +11,7 @@ import pytest
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.logs import FilesSource, open_log
 from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.readers.files import column_map, with_types
 from prefrec_ray.settings import parse
 
 COLUMNS = {"kind": "files", "user": "u", "item": "i", "time": "t", "time_unit": "s", "feedback": ["like"]}
@@ -160,3 +161,25 @@ def test_types_of_ids_agree_between_files(tmp_path: Path) -> None:
     write(frame(3).astype({"u": str}), tmp_path / "2.parquet")
     with pytest.raises(UserError, match=r"2.parquet: column .u. is string, but int64 in .*1.parquet"):
         open_source(tmp_path)
+
+
+def test_ids_with_leading_zeros_are_text(tmp_path: Path) -> None:
+    """As numbers 007 and 7 would be one user without a word."""
+    data = frame(3).astype({"u": str})
+    data["u"] = ["007", "7", "12"]
+    source = parse(FilesSource, {**COLUMNS, "path": str(write(data, tmp_path / "a.csv"))}, "test")
+    assert with_types(column_map(source), [str(tmp_path / "a.csv")]).id_types["u"] == pa.string()
+    (tmp_path / "b.csv").write_text("u,i,t,like\n7,1,1,0\n1,2\n0,1,2,0\n")  # a bad line is for later
+    assert with_types(column_map(source), [str(tmp_path / "b.csv")]).id_types["u"] == pa.int64()
+
+
+@pytest.mark.parametrize("name", ["session", "split", "order", "user_id"])
+def test_names_of_feedback_that_are_taken(name: str) -> None:
+    with pytest.raises(UserError, match=f"feedback '{name}': this name is taken; map another name to the column"):
+        parse(FilesSource, {**COLUMNS, "path": "x", "feedback": [name]}, "test")
+
+
+@pytest.mark.parametrize("features", [["user_id"], ["age", "age"]])
+def test_features_of_users_have_names_of_their_own(features: list[str]) -> None:
+    with pytest.raises(UserError, match=r"users.features.*expected each feature once, and none called user_id"):
+        parse(FilesSource, {**COLUMNS, "path": "x", "users": {"path": "y", "features": features}}, "test")

@@ -67,3 +67,20 @@ def test_partitions() -> None:
     found = partition_values("s3://b/logs/day=2024-01-31/tab=a%2Fb/who=__HIVE_DEFAULT_PARTITION__/part-0.parquet")
     assert found == {"day": "2024-01-31", "tab": "a/b", "who": None}
     assert partition_values("/logs/a=b.csv") == {}
+
+
+def test_links_that_lead_back_end(folder: Path) -> None:
+    for name in ("one", "two"):
+        (folder / "2024" / name).symlink_to(folder / "2024")
+    assert list_inputs(f"{folder}/2024") == [f"{folder}/2024/a.csv", f"{folder}/2024/deep/er/b.parquet"]
+
+
+def test_a_file_counts_once_by_whatever_links(folder: Path) -> None:
+    expected = list_inputs(str(folder))
+    (folder / "2023-latest").symlink_to(folder / "2024")
+    (folder / "zero.csv").symlink_to(folder / "2025" / "b.csv.gz")
+    assert list_inputs(str(folder)) == expected
+    # What is only linked to counts where the link is.
+    (folder / "2026").mkdir()
+    (folder / "2026" / "here.csv").symlink_to(folder / "2024" / "a.csv")
+    assert list_inputs(f"{folder}/2026") == [f"{folder}/2026/here.csv"]

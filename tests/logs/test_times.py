@@ -1,6 +1,6 @@
 """Times with zones and formats against the standard library, and all bad ones at once."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -96,3 +96,25 @@ def test_decimals_dates_and_fractions() -> None:
     assert to_milliseconds(column([1], pa.date32()), None, PLACE, "t", "Asia/Tokyo").tolist() == [15 * 3_600_000]
     fraction = column([np.datetime64("2024-01-01T00:00:00.1239")], pa.timestamp("us"))
     assert to_milliseconds(fraction, None, PLACE, "t").tolist() == [1_704_067_200_123]
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("ms"), pa.timestamp("s"), pa.date32()])
+def test_times_beyond_the_years_that_python_has(kind: pa.DataType) -> None:
+    far = column([10**9], pa.int32() if kind == pa.date32() else pa.int64())
+    far = far.cast(kind) if kind != pa.timestamp("ms") else column([10**18], pa.int64()).cast(kind)
+    if kind == pa.timestamp("s"):
+        far = column([10**12], pa.int64()).cast(kind)
+    with pytest.raises(BadRows, match=r"row 11: found 10+; expected a time of 1970 to 2199"):
+        to_milliseconds(far, None, PLACE, "t")
+
+
+@pytest.mark.parametrize("pattern", ["%d/%m/%Y", "%d/%m/%Y %H:%M %z"])
+def test_days_that_a_month_does_not_have(pattern: str) -> None:
+    """The C library reads 31/02/2024 as 2 March."""
+    days = ["31/01/2024", "31/02/2024", "02/03/2024", "29/02/2024", "29/02/2023", "31/04/2024"]
+    texts = [day + ("" if pattern.endswith("Y") else " 12:30 +0100") for day in days]
+    with pytest.raises(BadRows, match=r"row 12: found '31/02/2024.*'; expected a time like %d/%m/%Y") as caught:
+        to_milliseconds(column(texts), None, PLACE, "t", None, pattern)
+    assert caught.value.rows.tolist() == [1, 4, 5]
+    good = to_milliseconds(column([texts[0], texts[2], texts[3]]), None, PLACE, "t", None, pattern)
+    assert [datetime.fromtimestamp(ms / 1000, UTC).day for ms in good.tolist()] == [31, 2, 29]

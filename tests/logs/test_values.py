@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import BadRows, Place
-from prefrec_ray.logs.values import _LIKE, failing_rows, to_ids, to_numbers
+from prefrec_ray.logs.values import _LIKE, failing_rows, finite, to_ids, to_numbers
 
 PLACE = Place("log.csv", 0)
 #: Pieces of what numbers and mistakes are made of.
@@ -80,3 +80,29 @@ def converted(kind: str, values: list, missing: dict[str, float] | None = None) 
     count = len(values)
     table = pa.table({"u": range(count), "i": range(count), "t": range(count), "f": pa.array(values, pa.string())})
     return columns(table, PLACE)["f"].to_numpy()
+
+
+@pytest.mark.parametrize("text", ["007", "-0", "-07", "0x1F"])
+def test_ids_that_would_merge_with_others_as_numbers(text: str) -> None:
+    column = pa.chunked_array([["7", "0", "-7", text]])
+    with pytest.raises(BadRows, match=rf"row 4: found '{text}'; expected an integer id without leading zeros"):
+        to_ids(column, pa.int64(), PLACE, "u")
+    assert to_ids(column, pa.string(), PLACE, "u").to_pylist() == column.to_pylist()
+
+
+def test_ids_that_end_in_nul() -> None:
+    with pytest.raises(BadRows, match=r"row 2: found 'a\\x00'; expected an id without NUL"):
+        to_ids(pa.chunked_array([["a", "a\0"]]), pa.string(), PLACE, "u")
+
+
+@pytest.mark.parametrize("value", [1e39, -1e39])
+def test_numbers_that_are_infinite_as_float32(value: float) -> None:
+    with pytest.raises(BadRows, match=r"row 2: found -?1e\+39; expected a number of at most 3.4e38"):
+        finite(np.array([3.4e38, value]), PLACE, "x")
+
+
+def test_a_dwell_of_centuries() -> None:
+    columns = ColumnMap("u", "i", "t", {}, dwell="d")
+    table = pa.table({"u": [1], "i": [1], "t": [1], "d": [1e300]})
+    with pytest.raises(BadRows, match=r"column 'd', row 1: found 1e\+300; expected a dwell of at least 0"):
+        columns(table, PLACE)

@@ -134,3 +134,12 @@ def test_two_choices_in_one_annotation(tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_votes(str(tmp_path / "a.csv"), KNOWN)
+
+
+def test_letters_that_end_lines_elsewhere(tmp_path: Path) -> None:
+    """U+2028 and its like are letters in JSON, and `str.splitlines` ends a line there."""
+    file = tmp_path / "answers.jsonl"
+    names = ["a\u2028b", "c\x85d", "e\x1cf"]
+    answers = [{"pair_id": 11, "annotator": name, "label": "first"} for name in names]
+    file.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in answers[:2]), "utf-8")
+    assert [name for _, name, _ in rows(file)] == names[:2]

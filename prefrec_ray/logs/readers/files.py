@@ -11,7 +11,7 @@ import pyarrow as pa
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import SideFiles
-from prefrec_ray.logs.fragments import CsvFormat, is_csv, list_inputs, read, schemas
+from prefrec_ray.logs.fragments import CsvFormat, is_csv, list_inputs, padded_columns, read, schemas
 from prefrec_ray.logs.listing import partition_values
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import FilesSource
@@ -78,7 +78,7 @@ def with_types(columns: ColumnMap, files: list[str], form: CsvFormat = CsvFormat
     """`columns` with the types of its ids, after a look at the schemas of all files.
 
     Ids that are written as text (in CSV, and in the names of folders) are integers where the first block of every file
-    shows nothing else.
+    shows nothing else: an id that is written 007 is text.
     """
     found: dict[str, dict[pa.DataType, str]] = {name: {} for name in columns.ids}
     typed: set[str] = set()
@@ -87,10 +87,12 @@ def with_types(columns: ColumnMap, files: list[str], form: CsvFormat = CsvFormat
         written = set(here.names) if is_csv(file) else set(partition_values(file))
         for name in columns.columns:
             _check_present(name, here, file)
+        padded = padded_columns(file, columns.ids, form) if is_csv(file) else set()
         for name in columns.ids:
             if here.field(name).type == pa.null():  # no rows to tell
                 continue
-            found[name].setdefault(id_type(here.field(name).type, file, name, name in written), file)
+            kind = pa.string() if name in padded else here.field(name).type
+            found[name].setdefault(id_type(kind, file, name, name in written), file)
             if name not in written:
                 typed.add(name)
         for name in numbers:

@@ -21,7 +21,8 @@ from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers.kuairand_items import VideoLabels
 from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.logs.tables import user_table
-from prefrec_ray.logs.values import refuse, to_ids
+from prefrec_ray.logs.times import to_milliseconds
+from prefrec_ray.logs.values import refuse, to_integers
 
 _FLAGS = ("is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "is_profile_enter")
 FEEDBACK = (*_FLAGS, "play_ratio")
@@ -86,11 +87,12 @@ class _Rows:
 
     def __call__(self, table: pa.Table, place: Place) -> pa.Table:
         """The canonical interactions of some rows of a file. Raises `BadRows`."""
-        given = {name: to_ids(table[name], pa.int64(), place, name).to_numpy() for name in COLUMNS}
+        given = {name: to_integers(table[name], place, name) for name in COLUMNS}
         for name in (*_FLAGS, "is_rand"):
             _check_range(given[name], 0, 1, place, name)
-        for name in ("play_time_ms", "duration_ms", "time_ms"):
+        for name in ("play_time_ms", "duration_ms"):
             _check_range(given[name], 0, None, place, name)
+        to_milliseconds(table["time_ms"], "ms", place, "time_ms")
         kept = np.ones(table.num_rows, dtype=bool) if self.tabs is None else np.isin(given["tab"], self.tabs)
         if self.random != "include":
             kept &= given["is_rand"] == (self.random == "only")

@@ -15,7 +15,7 @@ from scipy import sparse
 from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.fragments import batches
 from prefrec_ray.logs.log import Labels
-from prefrec_ray.logs.values import to_ids
+from prefrec_ray.logs.values import to_integers
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class VideoLabels:
             row = 0
             for table in batches(file, ["video_id", "author_id", "tag"], None):
                 place = Place(file, number, row)
-                video = to_ids(table["video_id"], pa.int64(), place, "video_id").to_numpy()
-                author = to_ids(table["author_id"], pa.int64(), place, "author_id").to_numpy()
+                video = to_integers(table["video_id"], place, "video_id")
+                author = to_integers(table["author_id"], place, "author_id")
                 found = np.searchsorted(ids, video).clip(max=len(ids) - 1)
                 known = ids[found] == video
                 maker[found[known]] = author[known]
@@ -44,7 +44,7 @@ class VideoLabels:
                 owner = np.flatnonzero(known)[pc.list_parent_indices(parts).to_numpy()][given.to_numpy(False)]
                 of_tags = Place(file, number, rows=row + owner)
                 rows.append(found[owner])
-                tags.append(to_ids(pa.chunked_array([flat.filter(given)]), pa.int64(), of_tags, "tag").to_numpy())
+                tags.append(to_integers(pa.chunked_array([flat.filter(given)]), of_tags, "tag"))
                 row += table.num_rows
         names, column = np.unique(np.concatenate(tags), return_inverse=True)
         row_of = np.concatenate(rows)

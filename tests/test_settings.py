@@ -1,0 +1,88 @@
+"""YAML in, settings out: every file that cannot be read is one line."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from prefrec_ray.cli.main import run
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.settings import load_yaml, parse, read_yaml
+from prefrec_ray.simulator.settings import SimulateSettings
+
+#: Each list holds the one before nine times.
+LAUGHS = "a: &a [x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in itertools.pairwise("abcdefghij")
+)
+SOURCE = {"source": {"kind": "simulator", "path": "logs"}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (LAUGHS.encode(), "line 1: not YAML (its aliases stand for more than 100,000 values)"),
+        (b"<<: &a {<<: *a}", "nested too deeply, or an alias holds itself"),
+        (b"a: &a [*a]", "nested too deeply, or an alias holds itself"),
+        (b"a: " + b"[" * 5000 + b"]" * 5000, "nested too deeply"),
+        (b"a: 2024-02-31", "not YAML (day is out of range for month)"),
+        (b"a: " + b"9" * 5000, "not YAML (Exceeds the limit"),
+        ("a: 1".encode("utf-16"), "byte 1 is no UTF-8"),
+        (b"a: \0", "not YAML (unacceptable character"),
+        (None, "cannot be read ("),
+    ],
+)
+def test_files_that_are_no_settings(tmp_path: Path, content: bytes | None, message: str) -> None:
+    file = tmp_path / "config.yaml"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_yaml(str(file))
+    assert str(caught.value).startswith(f"{file}: ")
+    assert message in str(caught.value)
+
+
+def test_aliases_and_merges_are_welcome() -> None:
+    text = "base: &base {a: 1}\nx: {<<: *base, b: 2}\ny: *base\n"
+    assert read_yaml(text, "text") == {"base": {"a": 1}, "x": {"a": 1, "b": 2}, "y": {"a": 1}}
+
+
+def test_a_file_that_may_not_be_read_or_written_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(uri: str) -> None:
+        raise PermissionError(13, "Permission denied", uri)
+
+    monkeypatch.setattr("prefrec_ray.cli.config.load_sections", refuse)
+    assert run(["validate", "secret.yaml"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("model", [SimulateSettings, PrepareSettings, EvaluateSettings])
+@pytest.mark.parametrize("seed", [2**70, 2**32, -1])
+def test_seeds_that_no_generator_takes(model: type, seed: int) -> None:
+    value = {"seed": seed} | (SOURCE if model is PrepareSettings else {})
+    with pytest.raises(UserError, match="key 'seed': input should be"):
+        parse(model, value, "c.yaml")
+
+
+@pytest.mark.parametrize("minutes", [".inf", ".nan", "0", "1e300"])
+def test_gaps_that_are_no_time(minutes: str) -> None:
+    value = {**SOURCE, "session_gap_minutes": read_yaml(minutes, "c.yaml")}
+    with pytest.raises(UserError, match="key 'session_gap_minutes': input should be"):
+        parse(PrepareSettings, value, "c.yaml")
+
+
+def test_numbers_that_are_not_finite_are_refused_everywhere() -> None:
+    for value in ({"world": {"gap_hours": float("inf")}}, {"world": {"stay_base": float("nan")}}):
+        with pytest.raises(UserError, match="input should be a finite number"):
+            parse(SimulateSettings, value, "c.yaml")
+
+
+def test_a_long_value_is_cut_short() -> None:
+    with pytest.raises(UserError) as caught:
+        parse(SimulateSettings, {"users": ["x"] * 10_000}, "c.yaml")
+    assert len(str(caught.value)) < 400
