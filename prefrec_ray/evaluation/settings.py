@@ -30,7 +30,7 @@ class NcisSettings(Settings):
 
     mode: Literal["density", "kernel", "ratio"] = "ratio"
     aggregate: Literal["product", "geometric", "mean", "first"] = "geometric"
-    sigma: float = Field(default=2.0, gt=0)
+    sigma: float = Field(default=2.0, ge=1e-6, le=1e6)
     cap: float | None = Field(default=10.0, gt=0)
 
 

@@ -15,6 +15,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import plain
 from prefrec_ray.logs.fragments import CsvFormat, batches, is_csv, schema
+from prefrec_ray.logs.values import padded
 
 _PIECES = 8  # of the log, evenly spread, of which the first rows are the sample
 _ROWS = 25_000  # of a piece
@@ -101,7 +102,9 @@ def _joined(parts: Sequence[pa.ChunkedArray], text: bool) -> pa.ChunkedArray:
 
 
 def narrowest(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text as integers, numbers or booleans where all of it is."""
+    """Text as integers, numbers or booleans where all of it is; 007 is text."""
+    if padded(column).any():
+        return column
     for kind in (pa.int64(), pa.float64(), pa.bool_()):
         with suppress(pa.ArrowInvalid):
             return column.cast(kind)

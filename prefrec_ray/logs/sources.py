@@ -89,7 +89,7 @@ class FilesSource(Settings):
     users: UsersTable | None = None
     items: ItemsTable | None = None
     duplicates: Literal["refuse", "keep"] = "refuse"  # rows that are equal in all of these columns
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    delimiter: Annotated[str, Field(pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$")] | None = None
     column_names: Annotated[list[str], Field(min_length=1)] | None = None
 
     @field_validator("feedback", mode="before")

@@ -40,8 +40,7 @@ def to_integers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
 
 def padded(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Which texts, bool [n], are integers in an uncommon way (007, -0, 0x1F): as numbers they would equal others."""
-    uncommon = pc.and_(pc.starts_with(column, "0"), pc.greater(pc.utf8_length(column), 1))
-    return _flags(pc.or_(uncommon, pc.starts_with(column, "-0")))
+    return _flags(pc.match_substring_regex(column, "^(-?0[0-9xX]|-0$)"))
 
 
 def to_numbers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:

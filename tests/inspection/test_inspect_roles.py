@@ -127,6 +127,7 @@ def test_text_that_is_numbers_is_numbers() -> None:
     texts = {"int64": ["1", "-2", None], "double": ["1.5", "2"], "bool": ["true", "False"], "string": ["1", "b"]}
     for kind, values in texts.items():
         assert str(narrowest(pa.chunked_array([values], pa.string())).type) == kind
+    assert narrowest(pa.chunked_array([["007", "7"]])).type == pa.string()
 
 
 @pytest.mark.parametrize(

@@ -183,3 +183,9 @@ def test_names_of_feedback_that_are_taken(name: str) -> None:
 def test_features_of_users_have_names_of_their_own(features: list[str]) -> None:
     with pytest.raises(UserError, match=r"users.features.*expected each feature once, and none called user_id"):
         parse(FilesSource, {**COLUMNS, "path": "x", "users": {"path": "y", "features": features}}, "test")
+
+
+@pytest.mark.parametrize("delimiter", ["é", "\n", "", "::"])
+def test_delimiters_that_part_no_csv(delimiter: str) -> None:
+    with pytest.raises(UserError, match="key 'delimiter': "):
+        parse(FilesSource, {**COLUMNS, "path": "x", "delimiter": delimiter}, "test")

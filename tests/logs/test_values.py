@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import BadRows, Place
-from prefrec_ray.logs.values import _LIKE, failing_rows, finite, to_ids, to_numbers
+from prefrec_ray.logs.values import _LIKE, failing_rows, finite, padded, to_ids, to_numbers
 
 PLACE = Place("log.csv", 0)
 #: Pieces of what numbers and mistakes are made of.
@@ -106,3 +106,8 @@ def test_a_dwell_of_centuries() -> None:
     table = pa.table({"u": [1], "i": [1], "t": [1], "d": [1e300]})
     with pytest.raises(BadRows, match=r"column 'd', row 1: found 1e\+300; expected a dwell of at least 0"):
         columns(table, PLACE)
+
+
+@given(st.from_regex(r"-?[0-9]{1,4}", fullmatch=True))
+def test_padded_integers_are_those_that_numbers_are_not_written_as(text: str) -> None:
+    assert padded(pa.array([text, "0.5", "7", None])).tolist() == [str(int(text)) != text, False, False, False]
