@@ -24,6 +24,7 @@ from prefrec_ray.cli import (
     tune,
     validate,
 )
+from prefrec_ray.cli.address import on_ray
 from prefrec_ray.errors import find_user_error
 
 app = typer.Typer(
@@ -36,8 +37,10 @@ app = typer.Typer(
 )
 DATA = (simulate, inspect, prepare, pairs, import_labels)
 POLICIES = (train, tune, export, evaluate, report)
+WITHOUT_RAY = (export, report, validate, submit, doctor)
 for module in (quickstart, *DATA, *POLICIES, validate, submit, doctor):
-    app.command(module.__name__.rpartition(".")[2].replace("_", "-"))(module.command)
+    name = module.__name__.rpartition(".")[2].replace("_", "-")
+    app.command(name)(module.command if module in WITHOUT_RAY else on_ray(module.command))
 
 INTERRUPTED = 130
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import sys
 import warnings
 from collections import Counter
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.runtime.join import join
 
 
 def start_ray(num_cpus: int | None = None) -> None:
-    """Joins the cluster of `RAY_ADDRESS`, or starts Ray on this machine; does nothing where Ray already runs.
+    """Starts Ray on this machine, or joins the cluster of `RAY_ADDRESS`; does nothing where Ray already runs.
 
-    Ray's own progress bars and its informational log are turned off: the commands show their own. Raises `UserError`
-    where a busy machine does not start it in the half minute that Ray gives itself.
+    A cluster that merely runs on this machine, another user's perhaps, is not joined unless `RAY_ADDRESS` is "auto".
+    What was joined is said on standard error; what was started only on a terminal. Ray's own progress bars and its
+    informational log are turned off: the commands show their own. Raises `UserError` as `join`, and where a busy
+    machine does not start Ray in the half minute that it gives itself.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
@@ -27,11 +32,11 @@ def start_ray(num_cpus: int | None = None) -> None:
     # Ray Data logs every exception that it raises.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS")
-        if address:
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-        else:
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        if address == "local":
             _start(num_cpus)
+        else:
+            join(address)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -42,15 +47,28 @@ def start_ray(num_cpus: int | None = None) -> None:
 def _start(num_cpus: int | None) -> None:
     import ray
 
+    # Ray would write one to ~/.ray, readable by all who can read the home, and fail where the home cannot be written.
+    if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
     try:
-        ray.init(num_cpus=num_cpus, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
     except Exception as error:  # Ray has no class of its own for it
         if "timed out during startup" not in str(error):
             raise
         raise UserError(
             "Ray did not start within 30 s: this machine is busy or short of memory; try again when it is not, or start"
-            " Ray before (`ray start --head`) and set RAY_ADDRESS=auto"
+            " Ray before (`export RAY_AUTH_MODE=token; ray get-auth-token --generate; ray start --head`)"
+            " and join it: --address auto"
         ) from error
+    if sys.stderr.isatty():
+        print("prefrec: started Ray on this machine", file=sys.stderr)
 
 
 def capacity() -> dict[str, float]:

@@ -1,0 +1,94 @@
+"""Joins a Ray cluster that runs already, or says why not: Ray itself tries a dead address for minutes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from prefrec_ray.errors import UserError
+
+#: Seconds that the head has to answer, and after that a node on this machine to show itself.
+PATIENCE = 8.0
+
+
+def join(address: str) -> None:
+    """Makes this process a driver of the cluster at `address` (`HOST:PORT`, or `auto`: the one on this machine).
+
+    Raises `UserError`, within some 20 s: no such address, no answer, another version of Ray, no token or a wrong one,
+    no node of the cluster on this machine.
+    """
+    import ray
+    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+    if address == "auto":  # as Ray does; to an address that is spelt out no token goes unless RAY_AUTH_MODE says so
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    place = resolve(address)
+    knock(place)
+    nodes = _nodes(place)
+    ray.init(address=place, logging_level=logging.ERROR, log_to_driver=False)
+    print(f"prefrec: joined the Ray cluster at {place}, {nodes} node{'s' * (nodes != 1)}", file=sys.stderr)
+
+
+def resolve(address: str) -> str:
+    """Host and port of `address`. Raises `UserError` where it is none, or where `auto` finds no cluster."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    wanted = "expected HOST:PORT of a cluster that this machine is a node of, auto or local"
+    if "://" in address:
+        raise UserError(f"Ray's address '{address}': a URL; {wanted} (prefrec submit takes a dashboard's URL)")
+    try:
+        place = canonicalize_bootstrap_address(address)
+    except (ValueError, OSError) as error:  # ConnectionError is an OSError
+        reason = "no cluster runs on this machine" if address == "auto" else "no address"
+        raise UserError(f"Ray's address '{address}': {reason}; {wanted}") from error
+    return str(place)
+
+
+def knock(place: str) -> None:
+    """Raises `UserError` unless the head of a Ray cluster of this version answers at `place` and takes the token."""
+    import grpc
+    import ray
+    from ray._private.gcs_utils import create_gcs_channel
+    from ray.core.generated.gcs_service_pb2 import CheckAliveRequest
+    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+
+    try:
+        with create_gcs_channel(place) as channel:
+            answer = NodeInfoGcsServiceStub(channel).CheckAlive(CheckAliveRequest(), timeout=PATIENCE)
+    except (grpc.RpcError, ray.exceptions.AuthenticationError) as error:
+        code = error.code() if isinstance(error, grpc.RpcError) else grpc.StatusCode.UNAUTHENTICATED
+        if code == grpc.StatusCode.UNAUTHENTICATED:
+            raise UserError(
+                f"{place}: the cluster asks for its token, and got none or a wrong one; "
+                "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+            ) from error
+        raise UserError(
+            f"{place}: no Ray cluster answers there ({code.name.lower().replace('_', ' ')}); "
+            "expected the address of one that runs; without RAY_ADDRESS and --address Ray is started on this machine"
+        ) from error
+    if answer.ray_version != ray.__version__:
+        raise UserError(
+            f"{place}: the cluster runs Ray {answer.ray_version}, this machine {ray.__version__}; "
+            "expected the same version"
+        )
+
+
+def _nodes(place: str) -> int:
+    """How many nodes the cluster has, once one of them is this machine. Raises `UserError` where none comes to be."""
+    import ray
+    from ray._private.services import find_node_ids
+
+    client = ray._raylet.GcsClient(address=place)
+    ends = time.monotonic() + PATIENCE
+    while True:
+        nodes = client.get_all_node_info(timeout=PATIENCE)
+        alive = [number.hex() for number, node in nodes.items() if node.state == node.ALIVE]
+        if set(alive) & set(find_node_ids()):
+            return len(alive)
+        if time.monotonic() > ends:
+            raise UserError(
+                f"{place}: no node of this cluster runs on this machine; "
+                "expected a command on one of its nodes: prefrec submit sends it there"
+            )
+        time.sleep(0.5)
