@@ -5,6 +5,7 @@ Importing this module imports none of them, and neither Ray nor PyTorch: setting
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import cache
 from importlib import import_module
@@ -54,8 +55,8 @@ def find_method(method: str, where: str = "") -> type[OfflineAlgorithm]:
 
     if ":" in method:
         module, _, name = method.partition(":")
-        if "" not in sys.path:
-            sys.path.insert(0, "")  # a command starts with the folder of its script there, not with the user's own
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # where a command is run; Ray hands it on to workers
     else:
         name = _known(method, where)
         module = f"prefrec_ray.algorithms.{name.lower()}"

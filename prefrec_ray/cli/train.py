@@ -33,7 +33,7 @@ def command(
     dataset = dataset or settings.dataset
     if dataset is None:
         raise UserError(f"{config}: train: key 'dataset' is missing; name the data set there or by --dataset DATASET")
-    output = output or f"runs/{settings.method}_{settings.recipe}_{settings.task}_{settings.seed}"
+    output = output or f"runs/{settings.method.rpartition(':')[2]}_{settings.recipe}_{settings.task}_{settings.seed}"
     train_run(settings, dataset, output, resume, where=f"{config}: train")
     made("run", output, f"prefrec evaluate {output}/policy --dataset {dataset}")
 

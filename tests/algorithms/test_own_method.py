@@ -1,0 +1,87 @@
+"""The method of docs/add_a_method.md, in a user's own file: it trains, sweeps and is evaluated with nothing changed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_platform import logs_and_data
+
+from prefrec_ray.prepare.run import prepare
+from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.simulator import SimulateSettings, simulate
+
+PAGE = Path(__file__).parents[2] / "docs" / "add_a_method.md"
+SIZES = "hidden_sizes: [8], train_batch_size_per_learner: 64, preference_batch_size: 16, pretrain_epochs: 0.5"
+
+pytestmark = pytest.mark.ray
+
+
+def prefrec(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "prefrec_ray.cli.main", *arguments]
+    path = f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def dataset(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    platform = tmp_path_factory.mktemp("platform")
+    sections = logs_and_data(str(platform))
+    simulate(SimulateSettings(**sections["simulate"]), str(platform / "logs"))
+    return prepare(PrepareSettings(**sections["prepare"]), str(platform / "data")).uri
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the user works: the page's file, and a YAML that names it."""
+    folder = tmp_path_factory.mktemp("own")
+    code, yaml = (re.search(rf"^```{kind}\n(.*?)^```", PAGE.read_text(), re.S | re.M)[1] for kind in ("python", "yaml"))
+    assert len(code.splitlines()) <= 60
+    (folder / "my_package").mkdir()
+    (folder / "my_package" / "mine.py").write_text(code)
+    longer = yaml.replace("{conservatism: 0.5}", f"{{conservatism: 0.5, num_epochs: 0.5, {SIZES}}}")
+    sweep = (
+        "tune:\n  method: [my_package.mine:CQL]\n  task: depth\n  search: {conservatism: {grid: [0.1, 1.0]}}\n"
+        f"  base: {{num_epochs: 0.2, {SIZES}}}\n"
+    )
+    (folder / "own.yaml").write_text(longer + sweep)
+    return folder
+
+
+def test_validate_knows_its_settings(folder: Path) -> None:
+    assert prefrec(folder, "validate", "own.yaml").returncode == 0
+    (folder / "bad.yaml").write_text((folder / "own.yaml").read_text().replace("conservatism: 0.5", "conservatism: -1"))
+    done = prefrec(folder, "validate", "bad.yaml")
+    assert done.returncode == 2
+    assert "bad.yaml: train: key 'config.conservatism'" in done.stderr
+    (folder / "none.yaml").write_text("train: {method: my_package.mine:CQLSettings}\n")
+    done = prefrec(folder, "validate", "none.yaml")
+    assert done.returncode == 2
+    assert "'my_package.mine:CQLSettings' is no method" in done.stderr
+
+
+def test_it_trains_sweeps_and_is_evaluated(folder: Path, dataset: str) -> None:
+    assert prefrec(folder, "train", "own.yaml", "--dataset", dataset, "--output", "run").returncode == 0
+    about = json.loads((folder / "run/policy/policy.json").read_text())["provenance"]
+    assert about["method"] == "my_package.mine:CQL"
+    done = prefrec(folder, "tune", "own.yaml", "--dataset", dataset, "--output", "sweep")
+    assert done.returncode == 0, done.stderr
+    with open(folder / "sweep/trials.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["trial"], row["status"], row["conservatism"]) for row in rows] == [
+        ("CQL_depth_0_000", "finished", "0.1"),
+        ("CQL_depth_0_001", "finished", "1.0"),
+    ]
+    assert rows[0]["losses/qf_loss"] != rows[1]["losses/qf_loss"]
+    done = prefrec(folder, "evaluate", "run/policy", "--dataset", dataset)
+    assert done.returncode == 0, done.stderr
+    records = json.loads((folder / "run/evaluation.json").read_text())["records"]
+    assert "my_package.mine:CQL" in {record["method"] for record in records}
