@@ -84,10 +84,32 @@ def _first_problem(model: type[BaseModel], error: ValidationError, prefix: str) 
     path = [str(part) for part in problem["loc"]]
     key = prefix + ".".join(path) or "(top)"
     if problem["type"] == "extra_forbidden":
-        return f"unknown key '{key}'; {nearest(path[-1], _valid_keys(model, path[:-1]))}"
+        return f"key '{key}': unknown key; {nearest(path[-1], _valid_keys(model, path[:-1]))}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
-    return f"key '{key}': {problem['msg'][0].lower()}{problem['msg'][1:]}, found {_short(problem.get('input'))}"
+    return f"key '{key}': {_expected(problem)}, found {_short(problem.get('input'))}"
+
+
+#: The start of pydantic's name of a problem, and what its field takes.
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple": "a list",
+    "list": "a list",
+    "string": "a text",
+    "dict": "a mapping",
+    "model": "a mapping",
+    "finite": "a finite number",
+}
+
+
+def _expected(problem: Any) -> str:
+    kind, _, what = problem["type"].partition("_")
+    if kind in _TYPES and what in ("type", "parsing", "from_float", "number"):
+        return f"expected {_TYPES[kind]}"
+    message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
+    return message[0].lower() + message[1:]
 
 
 def _short(value: Any) -> str:

@@ -147,7 +147,8 @@ def test_fifty_steps_equal_the_plain_algorithm(
     for name in NETWORKS:
         for layer, pair in enumerate(plain.nets[name]):
             for kind, expected in zip(("weight", "bias"), pair, strict=True):
-                key = f"{name}.net.{2 * layer}.{kind}"
+                place = "reward.network" if name == "reward" else name
+                key = f"{place}.net.{2 * layer}.{kind}"
                 np.testing.assert_allclose(after[key], expected.detach().numpy(), atol=1e-5, err_msg=key)
                 moved[name] = max(moved.get(name, 0.0), float(np.abs(after[key] - before[key]).max()))
     assert min(moved.values()) > 5e-4, "the comparison says nothing where nothing moves"

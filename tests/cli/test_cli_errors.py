@@ -21,7 +21,7 @@ PREPARE = "prepare:\n  source:\n    kind: simulator\n    path: nowhere\n"
 MISUSE = {
     "no file": (["simulate", "missing.yaml", "--output", "new"], "missing.yaml: no such file"),
     "no section": (["prepare", "simulate.yaml", "--output", "new"], "simulate.yaml: section 'prepare' is missing"),
-    "unknown key": (["simulate", "typo.yaml", "--output", "new"], "unknown key 'usres'; did you mean 'users'?"),
+    "unknown key": (["simulate", "typo.yaml", "--output", "new"], "key 'usres': unknown key; did you mean 'users'?"),
     "output exists": (["simulate", "simulate.yaml", "--output", "there"], "there: already exists"),
     "no logs": (["prepare", "prepare.yaml", "--output", "new"], "nowhere"),
     "no such way": (["prepare", "prepare.yaml", "--output", "new", "--on-error", "skip"], "--on-error: found 'skip'"),

@@ -19,14 +19,14 @@ def test_it_checks_every_section(tmp_path: Path, capsys: pytest.CaptureFixture[s
     file = tmp_path / "config.yaml"
     file.write_text("simulate:\nevaluate:\n  ncis:\n    mode: densty\n")
     assert run(["validate", str(file)]) == 2
-    assert "evaluate: key 'ncis.mode': input should be 'density', 'kernel' or 'ratio'" in capsys.readouterr().err
+    assert "evaluate: key 'ncis.mode': expected 'density', 'kernel' or 'ratio'" in capsys.readouterr().err
 
 
 def test_it_checks_the_keys_of_the_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("train:\n  config:\n    expectle: 0.7\n")
     assert run(["validate", str(file)]) == 2
-    assert "train: unknown key 'config.expectle'; did you mean 'expectile'?" in capsys.readouterr().err
+    assert "train: key 'config.expectle': unknown key; did you mean 'expectile'?" in capsys.readouterr().err
 
 
 def test_there_are_shipped_configs() -> None:

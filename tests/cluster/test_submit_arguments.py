@@ -45,7 +45,7 @@ def test_before_anything_is_sent(config: str, capsys: pytest.CaptureFixture[str]
     assert "unknown key" in refused(capsys, "submit", config, "--command", "train", *out, "--", "expectle=1")
     assert "--env NO_SUCH: not set here" in refused(capsys, "submit", config, *out, "--env", "NO_SUCH")
     Path(config).write_text("tune: {}\ntrain: {methd: IL}\n")
-    assert "train: unknown key 'methd'" in refused(capsys, "submit", config, *out)
+    assert "train: key 'methd': unknown key" in refused(capsys, "submit", config, *out)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_nothing_is_left_of_a_save_that_fails(tmp_path: Path, monkeypatch: pytes
         ("tracker.json", {"schema_version": 2}, r"tracker\.json: key 'schema_version'"),
         ("tracker.json", {"session_ids": ["a"]}, r"tracker\.json: key 'session_ids': found 1, expected 3"),
         ("tracker.json", {"state": {}}, r"tracker\.json: key 'state': found another definition"),
-        ("tracker.json", {"usrs": 3}, r"tracker\.json: unknown key 'usrs'; did you mean 'users'"),
+        ("tracker.json", {"usrs": 3}, r"tracker\.json: key 'usrs': unknown key; did you mean 'users'"),
         ("users.npz", {"first": None}, r"users\.npz: array 'first': found none, expected int64 \[3\]"),
         ("users.npz", {"first": np.zeros(3)}, r"users\.npz: array 'first': found float64 \[3\], expected int64"),
     ],

@@ -132,7 +132,7 @@ def test_no_log_folder(ray_session: None, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sede": 1}, "unknown key 'sede'; did you mean 'seed'?"),
+        ({"sede": 1}, "key 'sede': unknown key; did you mean 'seed'?"),
         ({"source": {"kind": "fils"}}, "found"),
         ({"preferences": {"length": 100, "min_requests": 150}}, "at least 200"),
         ({"preferences": {"teachers": [{"pairing": "within_users", "scoring": "sum"}]}}, "within_user"),

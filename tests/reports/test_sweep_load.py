@@ -114,7 +114,7 @@ def test_what_is_no_sweep_is_one_line(tmp_path: Path) -> None:
         load_sweep(str(folder))
     description = json.loads((folder / "sweep.json").read_text())
     (folder / "sweep.json").write_text(json.dumps({**description, "settings": {"metods": []}}))
-    with pytest.raises(UserError, match=r"sweep\.json: settings: unknown key 'metods'"):
+    with pytest.raises(UserError, match=r"sweep\.json: settings: key 'metods': unknown key"):
         load_sweep(str(folder))
     (folder / "sweep.json").write_text("{}")
     with pytest.raises(UserError, match=r"sweep\.json: key 'dataset' is missing"):

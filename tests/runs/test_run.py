@@ -89,6 +89,24 @@ BAD = [
     ({"config": {"finetune_reward": 1}}, "expected true or false"),
     ({"config": {"num_epochs": None}}, "key 'config.num_epochs': expected a number, found None"),
     ({"config": {"reward_leave_out": "items"}}, "expected a list"),
+    *(
+        ({"config": {key: value}}, f"key 'config.{key}")
+        for key, value in {
+            "train_batch_size_per_learner": "4e3",
+            "updates_per_iteration": -3,
+            "hidden_sizes": [],
+            "actor_lr": "-1e-4",
+            "preference_batch_size": 16.5,
+            "tau": 5,
+            "gamma": float("nan"),
+            "serving": "banana",
+            "num_learners": 3,
+            "seed": 1,
+        }.items()
+    ),
+    ({"method": "TD3", "config": {"policy_delay": 0}}, "key 'config.policy_delay': expected greater than 0, found 0"),
+    ({"config": {"hidden_sizes": ["a"]}}, "key 'config.hidden_sizes.0': expected a whole number, found 'a'"),
+    ({"config": {"serving": "dot"}}, "serving: expected 'nearest' under nearest_items, found 'dot'"),
 ]
 
 
@@ -101,13 +119,13 @@ def test_bad_settings(changes: dict[str, Any], message: str) -> None:
 
 
 BAD_ON_DATA = [
-    ({"expectile": 1.5}, "expectile: expected at least 0.5 and less than 1, found 1.5"),
-    ({"pairing": "within"}, "unknown value 'within_mean'; did you mean 'within_user_mean'?"),
-    ({"reward_leave_out": ["item"]}, "reward_leave_out: unknown value 'item'; did you mean 'items'?"),
+    ({"expectile": 1.5}, "key 'config.expectile': expected less than 1, found 1.5"),
+    ({"pairing": "within"}, "key 'config.pairing': expected 'any_users' or 'within_user', found 'within'"),
+    ({"reward_leave_out": ["item"]}, "reward_leave_out: unknown group 'item'; did you mean 'items'?"),
     ({"train_batch_size_per_learner": 100}, "expected a multiple of 8"),
     ({"train_batch_size_per_learner": 80000}, "expected a smaller batch"),
-    ({"gamma": 1}, "gamma: expected at least 0 and less than 1"),
-    ({"replay_buffer_size": 0}, "replay_buffer_size: expected a whole number of at least 1, found 0"),
+    ({"gamma": 1}, "key 'config.gamma': expected less than 1, found 1"),
+    ({"replay_buffer_size": 0}, "key 'config.replay_buffer_size': expected greater than 0, found 0"),
     ({"replay_buffer_size": 50}, "is larger than the 48 transitions in use"),
 ]
 

@@ -116,10 +116,10 @@ def test_an_output_that_exists_stays_as_it_is(logs):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"users": 0}, "key 'users': input should be greater than 0, found 0"),
-        ({"user": 5}, "unknown key 'user'; did you mean 'users'?"),
-        ({"world": {"memory_discount": 1.0}}, "key 'world.memory_discount': input should be less than 1, found 1.0"),
-        ({"world": {"strenght": [0, 1]}}, "unknown key 'world.strenght'; did you mean 'strength'?"),
+        ({"users": 0}, "key 'users': expected greater than 0, found 0"),
+        ({"user": 5}, "key 'user': unknown key; did you mean 'users'?"),
+        ({"world": {"memory_discount": 1.0}}, "key 'world.memory_discount': expected less than 1, found 1.0"),
+        ({"world": {"strenght": [0, 1]}}, "key 'world.strenght': unknown key; did you mean 'strength'?"),
         ({"world": {"strength": [3, 1]}}, "key 'world.strength'"),
         ({"world": {"regime_requests": [0, 5]}}, "key 'world.regime_requests'"),
     ],
