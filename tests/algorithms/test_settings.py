@@ -83,8 +83,11 @@ def test_texts_are_numbers_and_true_is_none() -> None:
 
 @given(st.sampled_from(sorted(ExpectileSettings.model_fields)), st.none() | st.booleans() | st.floats() | st.text())
 def test_any_value_is_taken_or_refused_in_one_line(name: str, value: object) -> None:
+    refused = None
     try:
         checked_values(ExpectileSettings, {name: value}, "a.yaml: train", "config.")
     except UserError as error:
-        assert str(error).startswith(f"a.yaml: train: key 'config.{name}")
-        assert "\n" not in str(error)
+        refused = str(error)
+    if refused is not None:
+        assert refused.startswith(f"a.yaml: train: key 'config.{name}")
+        assert "\n" not in refused
