@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from prefrec_ray.cli.console import Dataset, console, made
 from prefrec_ray.cli.progress import progress
@@ -40,7 +41,7 @@ def _table(summary: dict[str, Any]) -> Table:
         table.add_column(column, justify="left" if column == "annotator" else "right")
     for row in summary["annotators"]:
         share = "" if row["disagreement"] is None else f"{row['disagreement']:.1%}"
-        table.add_row(row["annotator"], str(row["votes"]), str(row["skips"]), share)
+        table.add_row(Text(row["annotator"]), str(row["votes"]), str(row["skips"]), share)
     return table
 
 

@@ -60,6 +60,12 @@ class PreparedDataset:
         folders = storage.list_folders(self.path("people"))
         return [f.rsplit("/", 1)[-1] for f in folders if storage.exists(storage.join(f, "people.json"))]
 
+    def people_path(self, name: str, part: str) -> str:
+        """The file of what people called `name` said: `part` is train, validation or votes."""
+        about = storage.read_json(self.path("people", name, "people.json"))
+        version = [str(about["version"])] if "version" in about else []  # an import of an earlier version has none
+        return self.path("people", name, *version, f"{part}.parquet")
+
     def items(self) -> ItemTable:
         """The items and their embeddings."""
         return ItemTable.load(self.path("items.parquet"))

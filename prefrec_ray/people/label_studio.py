@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import ConfigDict
+
 from prefrec_ray.errors import UserError
+from prefrec_ray.settings import Settings, parse
 
 CONFIG = """\
 <View>
@@ -44,31 +47,49 @@ def is_export(rows: list[Any]) -> bool:
     return any(isinstance(row, dict) and ("annotations" in row or "data" in row) for row in rows)
 
 
+class _Part(Settings):
+    """Of what Label Studio exports, the keys that matter here."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class _Task(_Part):
+    data: dict[str, Any]
+    annotations: list[dict[str, Any]]
+
+
+class _Annotation(_Part):
+    completed_by: Any = None  # the author's number, or an object with email and id
+    was_cancelled: bool | None = None
+    result: list[dict[str, Any]] | None = None
+
+
+class _Chosen(_Part):
+    choices: list[str]
+
+
+class _Result(_Part):
+    value: _Chosen
+
+
 def answers(rows: list[Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, {pair_id, annotator, label}) of every annotation; one that was cancelled, or is empty, is a skip.
 
-    Raises `UserError` for a task without data or annotations, and an annotation without author.
+    Raises `UserError` that names task and annotation, both counted from 1: a task without data or annotations, a
+    result of the control `label` without choices, or with several.
     """
     for number, row in enumerate(rows, 1):
-        place = f"{where}: task {number}"
-        if not isinstance(row, dict) or not isinstance(row.get("data"), dict) or "annotations" not in row:
-            raise UserError(
-                f"{place}: expected an object with 'data' and 'annotations' (Label Studio's export as JSON)"
-            )
-        for annotation in row["annotations"]:
-            author = annotation.get("completed_by")
+        of_task = f"{where}: task {number}"
+        task = parse(_Task, row, of_task)
+        for count, given in enumerate(task.annotations, 1):
+            place = f"{of_task}: annotation {count}"
+            annotation = parse(_Annotation, given, place)
+            results = [r for r in annotation.result or () if r.get("from_name") == "label"]
+            choices = [choice for r in results for choice in parse(_Result, r, place).value.choices]
+            if len(choices) > 1:
+                raise UserError(f"{place}: found {len(choices)} choices, expected one")
+            author = annotation.completed_by
             if isinstance(author, dict):
                 author = author.get("email") or author.get("id")
-            choices = [
-                choice
-                for result in annotation.get("result") or ()
-                if result.get("from_name") == "label"
-                for choice in result["value"]["choices"]
-            ]
-            if len(choices) > 1:
-                raise UserError(
-                    f"{place}: annotation {annotation.get('id')}: found {len(choices)} choices, expected one"
-                )
-            cancelled = annotation.get("was_cancelled") or not choices
-            answer = {"annotator": author, "label": "skip" if cancelled else choices[0]}
-            yield place, answer | {name: row["data"][name] for name in ("pair_id",) if name in row["data"]}
+            answer = {"annotator": author, "label": "skip" if annotation.was_cancelled or not choices else choices[0]}
+            yield place, answer | {name: task.data[name] for name in ("pair_id",) if name in task.data}

@@ -1,9 +1,9 @@
 """What people prefer, kept in the data set: labels to learn from, and who said what.
 
-DATASET/people/NAME/train.parquet       pair_id, user_0, start_0, user_1, start_1, length, label, votes, teacher
-DATASET/people/NAME/validation.parquet  the same of validation users, held out; only where people judged some
-DATASET/people/NAME/votes.parquet       pair_id, annotator, label (null: skipped)
-DATASET/people/NAME/people.json         how the labels were made, and how far people agree
+DATASET/people/NAME/people.json                 how the labels were made, how far people agree, and VERSION
+DATASET/people/NAME/VERSION/train.parquet       pair_id, user_0, start_0, user_1, start_1, length, label, votes, teacher
+DATASET/people/NAME/VERSION/validation.parquet  the same of validation users, held out; only where people judged some
+DATASET/people/NAME/VERSION/votes.parquet       pair_id, annotator, label (null: skipped)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def import_labels(
 ) -> dict[str, Any]:
     """Writes DATASET/people/NAME from the answers in the file `labels` to the questions in the folder `pairs`.
 
-    Returns the contents of people.json. Raises `UserError` for bad answers (`votes.read_votes`), a name that is no
+    Returns what people.json says of them. Raises `UserError` for bad answers (`votes.read_votes`), a name that is no
     name or is taken (by people, unless `replace`; by a scripted teacher, always), and pairs of another data set.
     Nothing is written then, and with `replace` the labels of before stay.
     """
@@ -87,18 +87,31 @@ def import_labels(
             for number, who in enumerate(names.to_pylist())
         ],
     }
-    _write(target, parts, votes, summary, replace)
+    write_labels(target, {split: part for split, part in parts.items() if len(part)} | {"votes": votes}, summary)
     return summary
 
 
-def _write(target: str, parts: dict[str, pa.Table], votes: pa.Table, summary: dict[str, Any], replace: bool) -> None:
-    if replace:
-        # All is known to be good by now: what can still fail is the disk.
-        storage.remove(target)
-    with storage.staged(target, LAST) as folder:
-        for name, table in {**{split: part for split, part in parts.items() if len(part)}, "votes": votes}.items():
-            write_parquet(table, storage.join(folder, f"{name}.parquet"))
-        storage.write_json(storage.join(folder, LAST), summary)
+def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, Any]) -> None:
+    """Writes `tables` and people.json into the folder `target`, in the place of what it holds.
+
+    The labels of before stay, and are those that are read, until the new ones are whole: these lie in a folder of
+    their own, and one write of people.json turns from those to these. Whatever stops it leaves one or the other.
+    """
+    with storage.claimed(target):
+        names = [folder.rsplit("/", 1)[-1] for folder in storage.list_folders(target)]
+        version = 1 + max((int(name) for name in names if name.isdigit()), default=0)
+        folder = storage.join(target, str(version))
+        storage.make_folder(folder)
+        try:
+            for name, table in tables.items():
+                write_parquet(table, storage.join(folder, f"{name}.parquet"))
+            storage.write_json(storage.join(target, LAST), {**summary, "version": version})
+        except BaseException:
+            storage.remove(folder)
+            raise
+        for left in [*storage.list_folders(target), *storage.list_files(target, ".parquet")]:
+            if left != folder:
+                storage.remove(left)
 
 
 def _check_name(name: str, dataset: PreparedDataset, replace: bool) -> None:
@@ -108,7 +121,7 @@ def _check_name(name: str, dataset: PreparedDataset, replace: bool) -> None:
         )
     if name in (*dataset.metadata.teachers, *EXACT):
         raise UserError(f"--name: '{name}' is a scripted teacher of the data set; expected another name")
-    if storage.exists(dataset.path("people", name)) and not replace:
+    if name in dataset.people() and not replace:
         raise UserError(f"--name: {dataset.path('people', name)} exists; choose another name, or --replace")
 
 

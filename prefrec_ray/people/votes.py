@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,11 +41,11 @@ def read_votes(uri: str, known: set[int]) -> pa.Table:
             if answer.get(column) is None or answer[column] == "":
                 found = ", ".join(sorted(answer)) or "nothing"
                 raise UserError(f"{where}: {column} is missing; expected {', '.join(COLUMNS)}, found {found}")
-        pair, annotator = _pair(answer["pair_id"], known, where), str(answer["annotator"])
+        pair, annotator = _pair(answer["pair_id"], known, where), _annotator(answer["annotator"], where)
         if (pair, annotator) in votes:
             before = votes[pair, annotator][1].removeprefix(f"{uri}: ")
             raise UserError(
-                f"{where}: annotator '{annotator}' judges pair {pair} again (first in {before}); expected once"
+                f"{where}: annotator {annotator!r} judges pair {pair} again (first in {before}); expected once"
             )
         votes[pair, annotator] = _label(answer["label"], where), where
     if all(label is None for label, _ in votes.values()):
@@ -73,7 +74,7 @@ def _json_lines(text: str, uri: str) -> Iterator[Answer]:
 
 
 def _csv(text: str, uri: str) -> Iterator[Answer]:
-    reader = csv.DictReader(io.StringIO(text))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     found = reader.fieldnames or []
     for column in COLUMNS:
         if column not in found:
@@ -99,8 +100,8 @@ def _json(text: str, uri: str) -> Iterator[Answer]:
 def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg})") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON ({str(error).partition(': line')[0]})") from error
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
@@ -109,11 +110,17 @@ def _object(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
+def _annotator(value: Any, where: str) -> str:
+    name = str(value)
+    whole = name.encode("utf-8", "replace").decode() == name  # half a character of UTF-16 is no text
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not whole:
+        raise UserError(f"{where}: annotator {value!r}; expected a name or a number")
+    return name
+
+
 def _pair(value: Any, known: set[int], where: str) -> int:
-    try:
-        pair = int(value)
-    except (TypeError, ValueError):
-        pair = -1
+    digits = re.fullmatch(r"([0-9]{1,18})(\.0)?", str(value).strip())
+    pair = int(digits[1]) if digits else -1
     if pair not in known:
         raise UserError(
             f"{where}: unknown pair_id {value!r}; expected one of the {len(known)} pairs that were asked about"

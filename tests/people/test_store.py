@@ -20,7 +20,7 @@ def test_labels_and_votes_are_kept(asked: Path, dataset: PreparedDataset, tmp_pa
     summary = import_labels(str(tmp_path / "a.jsonl"), str(asked), dataset.uri, "kept", "mean", False, quiet)
     assert "kept" in dataset.people()
 
-    votes = dataset.read(dataset.path("people", "kept", "votes.parquet")).to_pandas()
+    votes = dataset.read(dataset.people_path("kept", "votes")).to_pandas()
     words = votes.label.map({0.0: "first", 0.5: "tie", 1.0: "second"}).fillna("skip")
     pd.testing.assert_frame_equal(votes.assign(label=words), answers, check_dtype=False)
 
@@ -29,7 +29,7 @@ def test_labels_and_votes_are_kept(asked: Path, dataset: PreparedDataset, tmp_pa
     pairs = read_pairs(str(asked)).to_pandas().set_index("pair_id")
     parts = {}
     for split in ("train", "validation"):
-        part = dataset.read(dataset.path("people", "kept", f"{split}.parquet")).to_pandas().set_index("pair_id")
+        part = dataset.read(dataset.people_path("kept", split)).to_pandas().set_index("pair_id")
         assert (part.teacher == "kept").all()
         assert set(part.index) == set(pairs.index[pairs.split == split]) & set(expected.index)
         np.testing.assert_allclose(part.label, expected.loc[part.index, "mean"], atol=1e-6)
@@ -38,7 +38,7 @@ def test_labels_and_votes_are_kept(asked: Path, dataset: PreparedDataset, tmp_pa
         pd.testing.assert_frame_equal(part[columns], pairs.loc[part.index, columns])
         parts[split] = len(part)
 
-    assert summary == json.loads((Path(dataset.uri) / "people" / "kept" / "people.json").read_text())
+    assert {**summary, "version": 1} == json.loads((Path(dataset.uri) / "people" / "kept" / "people.json").read_text())
     assert summary["pairs"] == parts
     assert (summary["votes"], summary["skips"]) == (len(said), len(votes) - len(said))
     assert summary["ties"] == pytest.approx((said.label == 0.5).mean())
@@ -59,8 +59,11 @@ def test_a_name_is_taken_until_it_is_replaced(asked: Path, dataset: PreparedData
     with pytest.raises(UserError, match=r"people/twice exists; choose another name, or --replace"):
         import_labels(*arguments, False, quiet)
     assert files(dataset.path("people", "twice")) == before
+    votes = [dataset.read(dataset.people_path("twice", "votes"))]
     import_labels(*arguments, True, quiet)
-    assert files(dataset.path("people", "twice")) != before
+    votes.append(dataset.read(dataset.people_path("twice", "votes")))
+    assert votes[0] != votes[1]
+    assert len(files(dataset.path("people", "twice"))) == len(before)  # of the old ones none are left
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,19 @@
 """Answers in every format that people send, and every mistake in them: one line that says where."""
 
 import csv
+import functools
+import io
 import json
+import operator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
 
+from prefrec_ray.cli import import_labels
 from prefrec_ray.errors import UserError
 from prefrec_ray.people.votes import read_votes
 
@@ -67,7 +74,9 @@ def test_every_format_says_the_same(tmp_path: Path) -> None:
     marked.write_text("\ufeff" + table.read_text("utf-8"), "utf-8")
     long = [{**row, "first": "<p>" * 100_000} for row in GOOD]
     with_tasks = write_csv(tmp_path / "studio.csv", long, ["first", "label", "annotator", "pair_id"])
-    for file in (lines, plain, table, marked, with_tasks):
+    old = tmp_path / "old.csv"
+    old.write_text(table.read_text("utf-8").replace("\n", "\r"), "utf-8", newline="")
+    for file in (lines, plain, table, marked, with_tasks, old):
         assert rows(file) == VOTES
     assert rows(export) == VOTES[:-1]
 
@@ -101,13 +110,20 @@ def line(**changes: Any) -> str:
         ("a.json", "{}", ["expected a list", "found dict"]),
         ("a.json", "[", ["not JSON"]),
         ("a.json", "[3]", ["entry 1: expected an object"]),
-        ("a.json", '[{"data": {"pair_id": 11}}]', ["task 1: expected an object with 'data' and 'annotations'"]),
+        ("a.json", '[{"data": {"pair_id": 11}}]', ["task 1: key 'annotations' is missing"]),
         (
             "a.json",
             '[{"data": {}, "annotations": [{"completed_by": 1, "result": []}]}]',
-            ["task 1: pair_id is missing"],
+            ["task 1: annotation 1: pair_id is missing"],
         ),
-        ("a.json", '[{"data": {"pair_id": 11}, "annotations": [{}]}]', ["task 1: annotator is missing"]),
+        ("a.json", '[{"data": {"pair_id": 11}, "annotations": [{}]}]', ["task 1: annotation 1: annotator is missing"]),
+        ("a.jsonl", line(pair_id=11.5), ["line 1: unknown pair_id 11.5"]),
+        ("a.jsonl", line(pair_id=True), ["line 1: unknown pair_id True"]),
+        ("a.jsonl", line()[:-1] + ', "pair_id": 1e999}', ["line 1: unknown pair_id inf"]),
+        ("a.jsonl", "1" * 5000, ["line 1: not JSON"]),
+        ("a.jsonl", "[" * 100_000, ["line 1: not JSON"]),
+        ("a.jsonl", line(annotator=["a", "b"]), ["line 1: annotator ['a', 'b']; expected a name or a number"]),
+        ("a.jsonl", line(annotator="\ud800"), ["line 1: annotator '\\ud800'"]),
         ("a.xlsx", "x", ["expected a file .jsonl, .csv or .json", "found .xlsx"]),
     ],
 )
@@ -122,6 +138,20 @@ def test_mistakes(tmp_path: Path, name: str, text: str, words: list[str]) -> Non
     assert [word for word in words if word not in message] == []
 
 
+def test_names_are_taken_as_they_are(tmp_path: Path) -> None:
+    """Even one with markup of the terminal's, a line separator or a line feed in it."""
+    names = ["anna[/x]", "b\u2028o", "c\x85y", "d\n", "[red]e"]
+    file = tmp_path / "a.jsonl"
+    answers = [{"pair_id": 11, "annotator": name, "label": "tie"} for name in names]
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in answers), "utf-8")
+    assert [name for _, name, _ in rows(file)] == names
+    summary = [{"annotator": name, "votes": 1, "skips": 0, "disagreement": None} for name in names]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(import_labels._table({"annotators": summary}))
+    assert "anna[/x]" in console.file.getvalue()
+    assert "[red]e" in console.file.getvalue()
+
+
 def test_two_choices_in_one_annotation(tmp_path: Path) -> None:
     export = studio_export()
     export[0]["annotations"][0]["result"][0]["value"]["choices"] = ["first", "second"]
@@ -131,15 +161,71 @@ def test_two_choices_in_one_annotation(tmp_path: Path) -> None:
         read_votes(str(file), KNOWN)
 
 
+RESULT = ["annotations", 0, "result", 0]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ([*RESULT, "value"], None, "annotation 1: key 'value': "),
+        ([*RESULT, "value"], {}, "annotation 1: key 'value.choices' is missing"),
+        ([*RESULT, "value"], {"text": ["first"]}, "annotation 1: key 'value.choices' is missing"),
+        ([*RESULT, "value", "choices"], "first", "annotation 1: key 'value.choices': "),
+        ([*RESULT, "value", "choices"], [1], "annotation 1: key 'value.choices.0': "),
+        ([*RESULT, "value", "choices"], ["left"], "annotation 1: unknown label 'left'"),
+        (["annotations", 0, "result"], "first", "annotation 1: key 'result': "),
+        (["annotations", 0, "result"], ["first"], "annotation 1: key 'result.0': "),
+        (["annotations", 1, "completed_by"], {"name": "bo"}, "annotation 2: annotator is missing"),
+        (["annotations", 1, "completed_by"], {"email": ["bo"]}, r"annotation 2: annotator \['bo'\]; expected a name"),
+        (["annotations", 1], 7, "key 'annotations.1': "),
+        (["annotations"], None, "key 'annotations': "),
+        (["data"], [], "key 'data': "),
+    ],
+)
+def test_a_malformed_export(tmp_path: Path, place: list[Any], value: Any, words: str) -> None:
+    export = json.loads(json.dumps(studio_export()))
+    functools.reduce(operator.getitem, place[:-1], export[0])[place[-1]] = value
+    file = tmp_path / "export.json"
+    file.write_text(json.dumps(export))
+    with pytest.raises(UserError, match=rf"^{file}: task 1: {words}"):
+        read_votes(str(file), KNOWN)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value, by the keys that lead to it."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return [path, *(place for key, child in inner for place in places(child, (*path, key)))]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([11, "first"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.sampled_from(places(json.loads(json.dumps(studio_export())))), value=JSON, gone=st.booleans())
+def test_whatever_is_wrong_with_an_export_is_one_line(
+    tmp_path: Path, place: tuple[Any, ...], value: Any, gone: bool
+) -> None:
+    """It is read, or refused by a line that begins with the file."""
+    whole = {"": json.loads(json.dumps(studio_export()))}
+    *before, last = ("", *place)
+    parent = functools.reduce(operator.getitem, before, whole)
+    if gone and place:
+        del parent[last]
+    else:
+        parent[last] = value
+    file = tmp_path / "export.json"
+    file.write_text(json.dumps(whole[""]), "utf-8")
+    try:
+        read_votes(str(file), KNOWN)
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1
+        assert str(error).startswith(f"{file}: ")
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_votes(str(tmp_path / "a.csv"), KNOWN)
-
-
-def test_letters_that_end_lines_elsewhere(tmp_path: Path) -> None:
-    """U+2028 and its like are letters in JSON, and `str.splitlines` ends a line there."""
-    file = tmp_path / "answers.jsonl"
-    names = ["a\u2028b", "c\x85d", "e\x1cf"]
-    answers = [{"pair_id": 11, "annotator": name, "label": "first"} for name in names]
-    file.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in answers[:2]), "utf-8")
-    assert [name for _, name, _ in rows(file)] == names[:2]

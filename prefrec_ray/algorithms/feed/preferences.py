@@ -64,7 +64,7 @@ def held_out_teachers(dataset: PreparedDataset, teachers: Sequence[str]) -> list
     found = []
     for name in teachers:
         if name in dataset.people():
-            found += [name] if storage.exists(dataset.path("people", name, "validation.parquet")) else []
+            found += [name] if storage.exists(dataset.people_path(name, "validation")) else []
         else:
             scoring = scorings.get(name, name.rpartition("_")[2])
             found += [f"{pairing}_{scoring}" for pairing in PAIRINGS]
@@ -104,7 +104,7 @@ def _load_pairs(uri: str, task: str, split: str, teachers: list[str]) -> dict[st
             )
     for name in teachers:
         if name in people:
-            tables.append(dataset.read(dataset.path("people", name, f"{split}.parquet"), columns=names))
+            tables.append(dataset.read(dataset.people_path(name, split), columns=names))
     found = {name: np.concatenate([t[name].to_numpy(zero_copy_only=False) for t in tables]) for name in names}
     lengths = np.unique(found["length"])
     if len(lengths) > 1:
