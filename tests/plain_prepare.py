@@ -54,7 +54,7 @@ def requests_of(log: pd.DataFrame, gap_ms: int) -> pd.DataFrame:
 
 
 def score(sessions: pd.DataFrame, user: object, start: int, length: int, task: str, scoring: str) -> float:
-    """The levels of the visits whose last request is one of [start, start + length), summed or averaged."""
+    """The levels of the sessions whose last request is one of [start, start + length), summed or averaged."""
     mine = sessions[sessions.user_id == user]
     last = mine.depth.cumsum() - 1
     inside = mine[(last >= start) & (last < start + length)]

@@ -1,7 +1,7 @@
 """What a teacher's labels are about: how much of them is known without a look at what was recommended.
 
-A reward model can only learn what the labels hold. Where the number of visits in a segment, or the user alone, already
-tells which segment is preferred, a high accuracy says nothing about actions.
+A reward model can only learn what the labels hold. Where the number of sessions in a segment, or the user alone,
+already tells which segment is preferred, a high accuracy says nothing about actions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes
 from prefrec_ray.preferences.segments import PAIRINGS
 from prefrec_ray.preferences.settings import PreferenceSettings
-from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Visits
+from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Sessions
 from prefrec_ray.settings import parse
 
 #: Sessions that are looked at: whole buckets of users until there are so many. A bucket is a random part of the users.
@@ -50,7 +50,7 @@ class Diagnosis:
     teacher: str
     ties: float  # share of pairs
     between_users: float  # share of the variance of a segment's score that lies between users
-    visits: float | None  # accuracy of a rule that counts the visits that end in a segment ...
+    sessions: float | None  # accuracy of a rule that counts the sessions that end in a segment ...
     prefers_more: bool  # ... and prefers more of them, or fewer: what fits better
     user: float | None  # accuracy of the rule "the user whose segments score higher on average"; None within users
 
@@ -109,13 +109,13 @@ def diagnose(
     found = []
     for task in tasks:
         levels = task_levels(task, histories.level_depth, histories.level_frequency, mixture_weight)
-        visits = Visits.of(histories.starts, histories.depth, levels)
+        sessions = Sessions.of(histories.starts, histories.depth, levels)
         for name, (pairing, teacher) in teachers.items():
             p = drawn[pairing]
             user, start = p.user.ravel(), p.start.ravel()
-            first, end = visits.ending_in(user, start, length)
-            scores = teacher.score(visits, user, start, length).reshape(-1, 2)
-            of_user = teacher.score(visits, alone, alone_start, length).reshape(users, _DRAWS)
+            first, end = sessions.ending_in(user, start, length)
+            scores = teacher.score(sessions, user, start, length).reshape(-1, 2)
+            of_user = teacher.score(sessions, alone, alone_start, length).reshape(users, _DRAWS)
             labels = teacher.prefer(scores[:, 0], scores[:, 1])
             more = rule_accuracy(labels, *(end - first).reshape(-1, 2).T)
             found.append(
@@ -124,7 +124,7 @@ def diagnose(
                     teacher=name,
                     ties=float(np.mean(labels == 0.5)),
                     between_users=between_share(of_user),
-                    visits=None if more is None else max(more, 1 - more),
+                    sessions=None if more is None else max(more, 1 - more),
                     prefers_more=more is None or more >= 0.5,
                     user=None if pairing == "within_user" else rule_accuracy(labels, *of_user.mean(axis=1)[p.user].T),
                 )

@@ -92,7 +92,7 @@ def read_pairs(folder: str) -> pa.Table:
     """
     file = storage.join(folder, PAIRS)
     rows = []
-    for number, line in enumerate(storage.read_text(file).removesuffix("\n").split("\n"), 1):
+    for number, line in enumerate(filter(None, storage.read_text(file).split("\n")), 1):
         try:
             row = json.loads(line)
             rows.append({name: row[name] for name in ("pair_id", "split", *IDENTITY)})

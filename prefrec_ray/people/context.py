@@ -1,4 +1,4 @@
-"""What an annotator sees of a segment: its visits, with start, depth and the gap to the next, and their requests."""
+"""What an annotator sees of a segment: its sessions, with start, depth and the gap to the next, and their requests."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def _describe_file(uri: str, split: str, file: str, pairs: pa.Table) -> list[tup
                 continue
             rows = slice(first_row[place] + start, first_row[place] + start + pair["length"])
             items = table["item_id"].slice(rows.start, pair["length"]).to_pylist()
-            visits = _visits(sessions, user, session_index[rows], items, feedback[rows], names)
-            found.append((number, side, (json.dumps(visits, ensure_ascii=False), to_html(visits))))
+            segment = _segment(sessions, user, session_index[rows], items, feedback[rows], names)
+            found.append((number, side, (json.dumps(segment, ensure_ascii=False), to_html(segment))))
     return found
 
 
@@ -89,28 +89,29 @@ class _Sessions:
         return {"start": start, "depth": int(self._depth[row]), "gap_ms": gap if gap >= 0 else None}
 
 
-def _visits(
+def _segment(
     sessions: _Sessions, user: Any, session: np.ndarray, items: list[Any], feedback: np.ndarray, names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    visits: list[dict[str, Any]] = []
+    segment: list[dict[str, Any]] = []
     for number in range(int(session[0]), int(session[-1]) + 1):
         requests = [
             # The shortest decimal that is this float32.
             {"item": items[i], "feedback": {n: float(str(v)) for n, v in zip(names, feedback[i], strict=True)}}
             for i in np.flatnonzero(session == number)
         ]
-        visits.append({"visit": number, **sessions.of(user, number), "requests": requests})
-    return visits
+        segment.append({"session": number, **sessions.of(user, number), "requests": requests})
+    return segment
 
 
-def to_html(visits: list[dict[str, Any]]) -> str:
-    """A table a visit, on one line; ids and names are escaped."""
+def to_html(segment: list[dict[str, Any]]) -> str:
+    """A table a session, on one line; ids and names are escaped."""
     parts = []
-    for visit in visits:
-        gap = "no visit after it" if visit["gap_ms"] is None else f"next visit after {_duration(visit['gap_ms'])}"
-        shown, depth = len(visit["requests"]), visit["depth"]
+    for session in segment:
+        ms = session["gap_ms"]
+        gap = "no session after it" if ms is None else f"next session after {_duration(ms)}"
+        shown, depth = len(session["requests"]), session["depth"]
         size = f"{depth} requests" if shown == depth else f"{shown} of its {depth} requests"
-        names = list(visit["requests"][0]["feedback"])
+        names = list(session["requests"][0]["feedback"])
         head = "".join(f"<th>{escape(name)}</th>" for name in ["item", *names])
         body = "".join(
             "<tr>"
@@ -118,9 +119,9 @@ def to_html(visits: list[dict[str, Any]]) -> str:
                 f"<td>{escape(text)}</td>" for text in [str(r["item"]), *(f"{r['feedback'][n]:g}" for n in names)]
             )
             + "</tr>"
-            for r in visit["requests"]
+            for r in session["requests"]
         )
-        title = f"{visit['start'][:16].replace('T', ' ')} UTC: {size}; {gap}"
+        title = f"{session['start'][:16].replace('T', ' ')} UTC: {size}; {gap}"
         parts.append(f"<h4>{escape(title)}</h4><table><tr>{head}</tr>{body}</table>")
     return "".join(parts)
 

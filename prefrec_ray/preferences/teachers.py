@@ -1,6 +1,6 @@
-"""Teachers: which of two segments is preferred. Scripted ones judge by the visits (sessions) that end in a segment.
+"""Teachers: which of two segments is preferred. Scripted ones judge by the sessions that end in a segment.
 
-A teacher takes pairs of segments and visits and gives P(second preferred). A scripted teacher may err on purpose, so
+A teacher takes pairs of segments and sessions and gives P(second preferred). A scripted teacher may err on purpose, so
 that robustness can be measured; the noise models are those of B-Pref (Lee et al. 2021, "B-Pref: Benchmarking
 Preference-Based Reinforcement Learning"): mistakes, myopia, and segments that look equally good.
 """
@@ -20,7 +20,7 @@ _TIE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Visits:
+class Sessions:
     """The sessions of U users, by user and in time order: what a teacher may look at.
 
     `starts` int64 [U] is the first session of each user, `last_step` int64 [M] the step of each session's last request
@@ -32,7 +32,7 @@ class Visits:
     level: np.ndarray
 
     @classmethod
-    def of(cls, starts: np.ndarray, depth: np.ndarray, level: np.ndarray) -> Visits:
+    def of(cls, starts: np.ndarray, depth: np.ndarray, level: np.ndarray) -> Sessions:
         """From the sessions' depths, int64 [M]."""
         ends = np.cumsum(depth)
         before = np.repeat(np.append(0, ends)[starts], np.diff(np.append(starts, len(depth))))
@@ -51,15 +51,15 @@ class Visits:
 class Teacher(Protocol):
     """Whoever says which of two segments is better."""
 
-    def __call__(self, visits: Visits, pairs: Pairs, length: int) -> np.ndarray:
-        """P(second preferred), float32 [P], for pairs of segments of `length` requests; users count as in `visits`."""
+    def __call__(self, sessions: Sessions, pairs: Pairs, length: int) -> np.ndarray:
+        """P(second preferred), float32 [P], of pairs of segments of `length` requests; users count as in `sessions`."""
 
 
 @dataclass(frozen=True)
 class ScriptedTeacher:
-    """Prefers the segment with the higher score of its visits.
+    """Prefers the segment with the higher score of its sessions.
 
-    scoring: a name in `SCORINGS`. myopia: what is lost of a visit's weight for every request between its end and the
+    scoring: a name in `SCORINGS`. myopia: what is lost of a session's weight for every request between its end and the
     segment's end, in [0, 1). threshold: scores at most this far apart are a tie. flip: probability that a preference
     is turned round (a tie is not). seed: of the flips; pair i is flipped where the i-th uniform number of the seed is
     below `flip`, so that a larger `flip` turns the same pairs and some more.
@@ -71,9 +71,9 @@ class ScriptedTeacher:
     flip: float = 0.0
     seed: tuple[int, ...] = (0,)
 
-    def score(self, visits: Visits, user: np.ndarray, start: np.ndarray, length: int) -> np.ndarray:
-        """float64 [n]: what each segment is worth; segments can be scored where the visits of their users lie."""
-        return SCORINGS[self.scoring](visits, user, start, length, self.myopia)
+    def score(self, sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int) -> np.ndarray:
+        """float64 [n]: what each segment is worth; segments can be scored where the sessions of their users lie."""
+        return SCORINGS[self.scoring](sessions, user, start, length, self.myopia)
 
     def prefer(self, score_0: np.ndarray, score_1: np.ndarray) -> np.ndarray:
         """P(second preferred), float32 [P], from the scores of all pairs."""
@@ -81,33 +81,35 @@ class ScriptedTeacher:
         turned = np.random.default_rng(self.seed).random(len(preferred)) < self.flip
         return np.where(turned, 1 - preferred, preferred)
 
-    def __call__(self, visits: Visits, pairs: Pairs, length: int) -> np.ndarray:
+    def __call__(self, sessions: Sessions, pairs: Pairs, length: int) -> np.ndarray:
         """P(second preferred), float32 [P]: 1, 0, or 0.5 on a tie."""
-        return self.prefer(*(self.score(visits, pairs.user[:, i], pairs.start[:, i], length) for i in (0, 1)))
+        return self.prefer(*(self.score(sessions, pairs.user[:, i], pairs.start[:, i], length) for i in (0, 1)))
 
 
-Scoring = Callable[[Visits, np.ndarray, np.ndarray, int, float], np.ndarray]
+Scoring = Callable[[Sessions, np.ndarray, np.ndarray, int, float], np.ndarray]
 
 
-def sum_of_levels(visits: Visits, user: np.ndarray, start: np.ndarray, length: int, myopia: float = 0.0) -> np.ndarray:
-    """float64 [n]: the sum of the levels of the visits that end in each segment; an undefined level counts 0.
+def sum_of_levels(
+    sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int, myopia: float = 0.0
+) -> np.ndarray:
+    """float64 [n]: the sum of the levels of the sessions that end in each segment; an undefined level counts 0.
 
-    A visit that ends k requests before the segment's last one is weighted by (1 - myopia)^k.
+    A session that ends k requests before the segment's last one is weighted by (1 - myopia)^k.
     """
-    segment, visit = _visits_of_segments(visits, user, start, length)
-    age = start[segment] + length - 1 - visits.last_step[visit]
-    levels = np.nan_to_num(visits.level)[visit] * (1 - myopia) ** age
+    segment, session = _sessions_of_segments(sessions, user, start, length)
+    age = start[segment] + length - 1 - sessions.last_step[session]
+    levels = np.nan_to_num(sessions.level)[session] * (1 - myopia) ** age
     return np.bincount(segment, levels, minlength=len(user))
 
 
-def mean_level(visits: Visits, user: np.ndarray, start: np.ndarray, length: int, myopia: float = 0.0) -> np.ndarray:
-    """float64 [n]: the mean of the same levels, weighted likewise; 0 where no visit ends in the segment."""
-    segment, visit = _visits_of_segments(visits, user, start, length)
-    # A mean does not depend on the scale of its weights: they count from the last visit, whose weight cannot vanish.
+def mean_level(sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int, myopia: float = 0.0) -> np.ndarray:
+    """float64 [n]: the mean of the same levels, weighted likewise; 0 where no session ends in the segment."""
+    segment, session = _sessions_of_segments(sessions, user, start, length)
+    # A mean does not depend on the scale of its weights: they count from the last session, whose weight cannot vanish.
     last = np.zeros(len(user), dtype=np.int64)
-    np.maximum.at(last, segment, visits.last_step[visit])
-    weight = (1 - myopia) ** (last[segment] - visits.last_step[visit])
-    total = np.bincount(segment, np.nan_to_num(visits.level)[visit] * weight, minlength=len(user))
+    np.maximum.at(last, segment, sessions.last_step[session])
+    weight = (1 - myopia) ** (last[segment] - sessions.last_step[session])
+    total = np.bincount(segment, np.nan_to_num(sessions.level)[session] * weight, minlength=len(user))
     weights = np.bincount(segment, weight, minlength=len(user))
     return total / np.where(weights > 0, weights, 1.0)
 
@@ -121,11 +123,11 @@ def label(score_0: np.ndarray, score_1: np.ndarray, threshold: float = 0.0) -> n
     return np.where(np.abs(difference) <= max(threshold, _TIE), 0.5, difference > 0).astype(np.float32)
 
 
-def _visits_of_segments(
-    visits: Visits, user: np.ndarray, start: np.ndarray, length: int
+def _sessions_of_segments(
+    sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every visit that ends in a segment: the segment's number and the visit's, int64 [K] each, in order."""
-    first, end = visits.ending_in(user, start, length)
+    """Every session that ends in a segment: the segment's number and the session's, int64 [K] each, in order."""
+    first, end = sessions.ending_in(user, start, length)
     count = end - first
     segment = np.repeat(np.arange(len(user)), count)
     return segment, np.arange(len(segment)) + np.repeat(first - (np.cumsum(count) - count), count)

@@ -14,7 +14,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes
 from prefrec_ray.preferences.segments import PAIRINGS, Pairs
 from prefrec_ray.preferences.settings import PreferenceSettings, TeacherSettings
-from prefrec_ray.preferences.teachers import ScriptedTeacher, Visits
+from prefrec_ray.preferences.teachers import ScriptedTeacher, Sessions
 from prefrec_ray.prepare.users import Users
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
@@ -125,9 +125,9 @@ def _bucket_scores(
     level_depth, level_frequency = table["level_depth"].to_numpy(), table["level_frequency"].to_numpy()
     scores = np.empty((len(user), len(wanted.tasks), len(_ways(wanted))))
     for i, task in enumerate(wanted.tasks):
-        visits = Visits.of(starts, depth, task_levels(task, level_depth, level_frequency, weight))
+        sessions = Sessions.of(starts, depth, task_levels(task, level_depth, level_frequency, weight))
         for j, (scoring, myopia) in enumerate(_ways(wanted)):
-            scores[:, i, j] = ScriptedTeacher(scoring, myopia).score(visits, user, start, wanted.length)
+            scores[:, i, j] = ScriptedTeacher(scoring, myopia).score(sessions, user, start, wanted.length)
     return scores
 
 

@@ -13,11 +13,11 @@ from prefrec_ray.reports import html
 from prefrec_ray.reports.load import Run
 
 EXPLANATION = (
-    "Between users: share of the variance of a segment's score that lies between users. Visits alone, user alone: "
-    "share of the labels (without ties) that a rule gets right which counts visits, or knows the user, and sees no "
-    "action. Labels that such a rule predicts may be about the user, or the length of visits, and not what was served."
+    "Between users: share of the variance of a segment's score that lies between users. Sessions alone, user alone: "
+    "share of the labels (without ties) that a rule gets right which counts sessions, or knows the user, and sees no "
+    "action. Labels that such a rule predicts may be about the user, or the length of sessions, not what was served."
 )
-HEAD = ("teacher", "task", "ties", "between users", "visits alone", "user alone")
+HEAD = ("teacher", "task", "ties", "between users", "sessions alone", "user alone")
 
 
 def teachers_section(runs: Sequence[Run]) -> str:
@@ -52,7 +52,7 @@ def rows(found: Sequence[Diagnosis]) -> list[list[str]]:
             d.task,
             share(d.ties),
             share(d.between_users),
-            "–" if d.visits is None else f"{share(d.visits)} ({'more' if d.prefers_more else 'fewer'})",
+            "–" if d.sessions is None else f"{share(d.sessions)} ({'more' if d.prefers_more else 'fewer'})",
             share(d.user),
         ]
         for d in found

@@ -66,42 +66,42 @@ def by_name(found: list) -> dict:
 
 
 def test_users_that_differ_and_never_change() -> None:
-    # Every visit of user u is u + 1 requests deep and of level u: only the user matters, however segments are paired.
+    # Every session of user u is u + 1 requests deep and of level u: only the user matters, however segments are paired.
     depths = [[u + 1] * 60 for u in range(4)]
     levels = [[float(u)] * 60 for u in range(4)]
     found = by_name(diagnose(histories(depths, levels), ["depth"], 12, 0.5, seed=0, pairs=500))
     mean = found["depth", "any_users_mean"]
     assert mean.between_users == 1.0
     assert mean.user == 1.0
-    assert mean.visits == 1.0
-    assert not mean.prefers_more  # users of a higher level end fewer visits in a segment
+    assert mean.sessions == 1.0
+    assert not mean.prefers_more  # users of a higher level end fewer sessions in a segment
     assert mean.ties == 0.0
     within = found["depth", "within_user_mean"]
     assert within.ties == 1.0
-    assert (within.visits, within.user) == (None, None)
+    assert (within.sessions, within.user) == (None, None)
 
 
-def test_equal_users_whose_visits_change() -> None:
-    # One request a visit: every segment ends as many visits, and users differ by chance alone.
+def test_equal_users_whose_sessions_change() -> None:
+    # One request a session: every segment ends as many sessions, and users differ by chance alone.
     rng = np.random.default_rng(1)
     levels = [list(rng.integers(0, 6, 400).astype(float)) for _ in range(60)]
     found = by_name(diagnose(histories([[1] * 400] * 60, levels), ["frequency"], 20, 0.5, seed=3, pairs=2000))
     for teacher in ("any_users_sum", "any_users_mean", "within_user_sum", "within_user_mean"):
         diagnosis = found["frequency", teacher]
-        assert diagnosis.visits == 0.5
+        assert diagnosis.sessions == 0.5
         assert diagnosis.between_users < 0.1
-    # As many visits in every segment: the sum and the mean order segments alike.
+    # As many sessions in every segment: the sum and the mean order segments alike.
     assert found["frequency", "any_users_sum"].ties == found["frequency", "any_users_mean"].ties
     assert found["frequency", "any_users_sum"].user == pytest.approx(0.5, abs=0.1)
 
 
-def test_the_sum_of_equal_levels_counts_visits() -> None:
+def test_the_sum_of_equal_levels_counts_sessions() -> None:
     rng = np.random.default_rng(2)
     depths = [list(rng.integers(1, 9, 80)) for _ in range(10)]
     found = by_name(diagnose(histories(depths, [[1.0] * 80] * 10), ["depth", "mixture"], 20, 0.5, seed=0, pairs=400))
     for task, pairing in itertools.product(("depth", "mixture"), ("any_users", "within_user")):
         counting = found[task, f"{pairing}_sum"]
-        assert counting.visits == 1.0
+        assert counting.sessions == 1.0
         assert counting.prefers_more
         assert 0 < counting.ties < 1
         assert found[task, f"{pairing}_mean"].ties == 1.0

@@ -42,22 +42,22 @@ def test_pairs_are_different_and_allowed(asked: Path, dataset: PreparedDataset, 
 def test_an_annotator_sees_what_the_log_says(asked: Path, log: pd.DataFrame) -> None:
     log = log.assign(ms=log.when * 1000)
     new = (log.who != log.who.shift()) | (log.ms.diff() > 30 * 60 * 1000)
-    log["visit"] = new.groupby(log.who).cumsum() - 1
+    log["session"] = new.groupby(log.who).cumsum() - 1
     for pair in lines(asked):
         for side, segment in enumerate(pair["segments"]):
             history = log[log.who == pair[f"user_{side}"]].reset_index(drop=True)
             expected = history[pair[f"start_{side}"] : pair[f"start_{side}"] + LENGTH]
-            requests = [(v["visit"], r["item"], r["feedback"]) for v in segment for r in v["requests"]]
+            requests = [(v["session"], r["item"], r["feedback"]) for v in segment for r in v["requests"]]
             assert requests == [
-                (row.visit, row.what, {"like": float(str(np.float32(row.like))), "click": float(row.click)})
+                (row.session, row.what, {"like": float(str(np.float32(row.like))), "click": float(row.click)})
                 for row in expected.itertuples()
             ]
-            for visit in segment:
-                mine = history[history.visit == visit["visit"]]
-                after = history[history.visit == visit["visit"] + 1]
-                assert pd.Timestamp(visit["start"]) == pd.Timestamp(mine.ms.min(), unit="ms", tz="UTC")
-                assert visit["depth"] == len(mine)
-                assert visit["gap_ms"] == (after.ms.min() - mine.ms.max() if len(after) else None)
+            for session in segment:
+                mine = history[history.session == session["session"]]
+                after = history[history.session == session["session"] + 1]
+                assert pd.Timestamp(session["start"]) == pd.Timestamp(mine.ms.min(), unit="ms", tz="UTC")
+                assert session["depth"] == len(mine)
+                assert session["gap_ms"] == (after.ms.min() - mine.ms.max() if len(after) else None)
 
 
 def test_what_is_written_is_read_back(asked: Path) -> None:
@@ -96,8 +96,8 @@ def test_label_studio_tasks_hold_the_pairs_and_the_page_shows_them(asked: Path) 
         for name, segment in zip(("first", "second"), pair["segments"], strict=True):
             shown = [
                 text
-                for visit in segment
-                for r in visit["requests"]
+                for session in segment
+                for r in session["requests"]
                 for text in (r["item"], f"{r['feedback']['like']:g}", f"{r['feedback']['click']:g}")
             ]
             assert Text(data.pop(name)).cells == shown

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prefrec_ray.errors import UserError
 from prefrec_ray.preferences.segments import Pairs
 from prefrec_ray.preferences.settings import PreferenceSettings
-from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Visits, label
+from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Sessions, label
 from prefrec_ray.settings import parse
 
 users = st.lists(
@@ -21,7 +21,7 @@ users = st.lists(
 
 @settings(deadline=None, max_examples=150)
 @given(users=users, length=st.integers(1, 6), myopia=st.sampled_from([0.0, 0.1, 0.7]), data=st.data())
-def test_scores_are_those_of_the_visits_that_end_in_the_segment(
+def test_scores_are_those_of_the_sessions_that_end_in_the_segment(
     users: list[list[tuple[int, float]]], length: int, myopia: float, data: st.DataObject
 ) -> None:
     rows = [
@@ -41,23 +41,23 @@ def test_scores_are_those_of_the_visits_that_end_in_the_segment(
     depth = np.array([depth for sessions in users for depth, _ in sessions])
     level = np.array([level for sessions in users for _, level in sessions])
     starts = np.cumsum([0, *(len(sessions) for sessions in users[:-1])])
-    visits = Visits.of(starts, depth, level)
+    sessions = Sessions.of(starts, depth, level)
     sums, means = [], []
     for u, s in zip(user, start, strict=True):
         seen = last[(last.user == u) & last.step.between(s, s + length - 1)]
         weights = [(1 - myopia) ** (s + length - 1 - step) for step in seen.step]
         sums.append(sum(w * level for w, level in zip(weights, seen.level.fillna(0.0), strict=True)))
         means.append(sums[-1] / sum(weights) if weights else 0.0)
-    np.testing.assert_allclose(SCORINGS["sum"](visits, user, start, length, myopia), sums, atol=1e-9)
-    np.testing.assert_allclose(SCORINGS["mean"](visits, user, start, length, myopia), means, atol=1e-9)
+    np.testing.assert_allclose(SCORINGS["sum"](sessions, user, start, length, myopia), sums, atol=1e-9)
+    np.testing.assert_allclose(SCORINGS["mean"](sessions, user, start, length, myopia), means, atol=1e-9)
 
 
-def test_a_visit_counts_where_its_last_request_lies() -> None:
-    visits = Visits.of(np.array([0]), np.array([3, 2, 4]), np.array([1.0, 2.0, 4.0]))  # last steps 2, 4, 8
+def test_a_session_counts_where_its_last_request_lies() -> None:
+    sessions = Sessions.of(np.array([0]), np.array([3, 2, 4]), np.array([1.0, 2.0, 4.0]))  # last steps 2, 4, 8
     start = np.array([0, 1, 2, 3, 5])
     user = np.zeros(5, dtype=int)
-    np.testing.assert_array_equal(SCORINGS["sum"](visits, user, start, 3), [1, 1, 3, 2, 0])
-    np.testing.assert_array_equal(SCORINGS["mean"](visits, user, start, 3), [1, 1, 1.5, 2, 0])
+    np.testing.assert_array_equal(SCORINGS["sum"](sessions, user, start, 3), [1, 1, 3, 2, 0])
+    np.testing.assert_array_equal(SCORINGS["mean"](sessions, user, start, 3), [1, 1, 1.5, 2, 0])
 
 
 def test_labels() -> None:
@@ -67,9 +67,9 @@ def test_labels() -> None:
     assert found.dtype == np.float32
 
 
-def test_a_mean_of_visits_long_ago_keeps_its_weight() -> None:
-    visits = Visits.of(np.array([0]), np.array([1, 4000]), np.array([3.0, 1.0]))  # last steps 0 and 4000
-    assert SCORINGS["mean"](visits, np.array([0]), np.array([0]), 3000, 0.9) == [3.0]  # 0.1^2999 is no number
+def test_a_mean_of_sessions_long_ago_keeps_its_weight() -> None:
+    sessions = Sessions.of(np.array([0]), np.array([1, 4000]), np.array([3.0, 1.0]))  # last steps 0 and 4000
+    assert SCORINGS["mean"](sessions, np.array([0]), np.array([0]), 3000, 0.9) == [3.0]  # 0.1^2999 is no number
 
 
 def test_a_threshold_makes_close_scores_equal() -> None:
@@ -90,12 +90,12 @@ def test_flips_have_their_rate_leave_ties_alone_and_grow_with_it() -> None:
     assert 0.005 < (other & turned[0.1])[decided].mean() < 0.015  # another seed, other pairs
 
 
-def test_a_teacher_takes_pairs_and_visits() -> None:
-    visits = Visits.of(np.array([0, 3]), np.array([2, 2, 2, 3, 3]), np.array([5.0, 0.0, 1.0, 2.0, 4.0]))
+def test_a_teacher_takes_pairs_and_sessions() -> None:
+    sessions = Sessions.of(np.array([0, 3]), np.array([2, 2, 2, 3, 3]), np.array([5.0, 0.0, 1.0, 2.0, 4.0]))
     pairs = Pairs(np.array([[0, 1], [0, 0]]), np.array([[0, 0], [2, 0]]))
     far_sighted, myopic = ScriptedTeacher("sum"), ScriptedTeacher("sum", myopia=0.9)
-    np.testing.assert_array_equal(far_sighted(visits, pairs, 4), np.array([0, 1], np.float32))  # 5 : 2, 1 : 5
-    np.testing.assert_array_equal(myopic(visits, pairs, 4), np.array([1, 0], np.float32))  # 0.05 : 0.2, 1 : 0.05
+    np.testing.assert_array_equal(far_sighted(sessions, pairs, 4), np.array([0, 1], np.float32))  # 5 : 2, 1 : 5
+    np.testing.assert_array_equal(myopic(sessions, pairs, 4), np.array([1, 0], np.float32))  # 0.05 : 0.2, 1 : 0.05
 
 
 def test_names() -> None:

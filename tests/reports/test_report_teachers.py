@@ -16,7 +16,7 @@ from prefrec_ray.reports.teachers import reward_accuracy, teachers_section
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """Sessions alone: six users whose visits are one request each, of a level that only the user decides."""
+    """Sessions alone: six users whose sessions are one request each, of a level that only the user decides."""
     folder = tmp_path / "dataset"
     (folder / "sessions").mkdir(parents=True)
     level = np.repeat(np.arange(6.0), 30)
