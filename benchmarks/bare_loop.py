@@ -28,7 +28,8 @@ from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.iql import MAX_WEIGHT
 from prefrec_ray.algorithms.reward.update import PAIRS_PER_CHUNK
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.networks.layers import DeterministicActor, GaussianActor, Scalar, polyak_update, target_copy
+from prefrec_ray.networks.actors import DeterministicActor, GaussianActor
+from prefrec_ray.networks.layers import Scalar, mlp, polyak_update, target_copy
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ class Networks(nn.Module):
         self.q = nn.ModuleList([Scalar(states + actions, hidden) for _ in range(1 + twin)])
         self.target_q = target_copy(self.q)
         self.actor = (
-            GaussianActor(states, hidden, -bound, bound, state_deviation=False)
+            GaussianActor(mlp(states, hidden, actions), -bound, bound, state_deviation=False)
             if twin
-            else DeterministicActor(states, hidden, -bound, bound)
+            else DeterministicActor(mlp(states, hidden, actions), -bound, bound)
         )
         self.optimizers = {
             name: torch.optim.Adam(getattr(self, name).parameters(), lr=sizes.rates[name], fused=True)

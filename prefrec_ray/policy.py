@@ -15,8 +15,8 @@ from prefrec_ray.mdp.items import RULES, ItemTable, smallest
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.networks.actors import Actor, load_actor, save_actor
 from prefrec_ray.networks.critic import Critic
-from prefrec_ray.networks.served import Actor, load_actor, save_actor
 
 SCHEMA_VERSION = 1
 #: Rows of one forward pass: large enough for the matrix product, small enough for the cache and for memory.
@@ -61,12 +61,12 @@ class Policy:
     @property
     def low(self) -> np.ndarray:
         """Lower bounds of the actions [A]."""
-        return self.actor.low
+        return self.actor.low.numpy()
 
     @property
     def high(self) -> np.ndarray:
         """Upper bounds of the actions [A]."""
-        return self.actor.high
+        return self.actor.high.numpy()
 
     def act(self, states: np.ndarray) -> np.ndarray:
         """Actions float32 [n, A] within the bounds, for scaled states float32 [n, S].

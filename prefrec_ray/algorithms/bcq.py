@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
-import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
@@ -16,18 +15,8 @@ from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import actor_loss, imitation_loss, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import BCQSettings
-from prefrec_ray.networks.layers import (
-    ActorNetwork,
-    Bounded,
-    DeterministicActor,
-    given_states,
-    linear_layers,
-    mlp,
-    polyak_update,
-    target_copy,
-    to_array,
-)
-from prefrec_ray.networks.served import CandidateActor, best_candidate
+from prefrec_ray.networks.actors import CandidateActor, DeterministicActor, Perturbation, proposer
+from prefrec_ray.networks.layers import Scalar, mlp, polyak_update, target_copy
 
 #: Latents that actions are decoded from are clipped here, as in the authors' code: nothing from the prior's tails.
 MAX_LATENT = 0.5
@@ -47,38 +36,6 @@ class Encoder(nn.Module):
         return mean, torch.clamp(log_std, -4.0, 15.0).exp()
 
 
-class Perturbation(Bounded):
-    """xi(s, a): the action moved by at most `reach` times the bounds' half-width, and kept in the bounds."""
-
-    reach: Tensor
-
-    def __init__(
-        self, inputs: int, hidden_sizes: Sequence[int], low: np.ndarray, high: np.ndarray, reach: float
-    ) -> None:
-        super().__init__(low, high)
-        self.net = mlp(inputs, hidden_sizes, len(low))
-        half = 0.5 * (np.asarray(high) - np.asarray(low))
-        self.register_buffer("reach", torch.as_tensor(reach * half, dtype=torch.float32), persistent=False)
-
-    def forward(self, states: Tensor, actions: Tensor) -> Tensor:
-        return self.moved(actions, self.net(torch.cat([states, actions], dim=-1)))
-
-    def moved(self, actions: Tensor, outputs: Tensor) -> Tensor:
-        """Actions [B, A] moved by what the MLP puts out, [B, A]."""
-        return torch.clamp(actions + self.reach * torch.tanh(outputs), self.low, self.high)
-
-
-def proposer(decoder: DeterministicActor, perturbation: Perturbation, states: Tensor) -> Callable[[Tensor], Tensor]:
-    """From latents [B, Z] to the actions [B, A] proposed in `states`, decoded and moved."""
-    decode, move = given_states(decoder, states), given_states(perturbation, states)
-
-    def propose(latents: Tensor) -> Tensor:
-        actions = decoder.squashed(decode(latents))
-        return perturbation.moved(actions, move(actions))
-
-    return propose
-
-
 class BCQModule(OfflineModule):
     """Networks: reward (base class), encoder, decoder, perturbation, twin q, and targets of the last two.
 
@@ -95,60 +52,25 @@ class BCQModule(OfflineModule):
         self.latent_dim = 2 * self.action_dim
         both = self.state_dim + self.action_dim
         self.encoder = Encoder(both, self.hidden_sizes, self.latent_dim)
-        self.decoder = DeterministicActor(self.state_dim + self.latent_dim, self.hidden_sizes, *bounds)
-        self.perturbation = Perturbation(both, self.hidden_sizes, *bounds, settings["perturbation"])
+        decoder = mlp(self.state_dim + self.latent_dim, self.hidden_sizes, self.action_dim)
+        self.decoder = DeterministicActor(decoder, *bounds)
+        reach = settings["perturbation"] * 0.5 * (self.action_space.high - self.action_space.low)
+        self.perturbation = Perturbation(mlp(both, self.hidden_sizes, self.action_dim), *bounds, reach)
         self.q = nn.ModuleList([self.q_function(), self.q_function()])
         self.target_perturbation = target_copy(self.perturbation)
         self.target_q = target_copy(self.q)
         latents = torch.randn(settings["candidates"], self.latent_dim).clamp(-MAX_LATENT, MAX_LATENT)
         latents[0] = 0.0
         self.register_buffer("latents", latents)
-        self.actor: ActorNetwork = BestCandidate(self)
+
+    @property
+    def actor(self) -> CandidateActor:
+        """The best by Q1 of what decoder and perturbation propose; it holds the module's own networks."""
+        return CandidateActor(self.decoder, self.perturbation, self.critics[0].net, self.latents)
 
     def decode(self, states: Tensor, latents: Tensor) -> Tensor:
         """Actions [B, A] that the generative model proposes at latents [B, Z]."""
         return self.decoder(torch.cat([states, latents], dim=-1))
-
-
-class BestCandidate:
-    """The acting of a `BCQModule`, which holds the networks."""
-
-    def __init__(self, net: BCQModule) -> None:
-        self._net = net
-
-    @property
-    def low(self) -> Tensor:
-        """Lower bounds of the actions [A]."""
-        return self._net.perturbation.low
-
-    @property
-    def high(self) -> Tensor:
-        """Upper bounds of the actions [A]."""
-        return self._net.perturbation.high
-
-    def __call__(self, states: Tensor) -> Tensor:
-        return best_candidate(self._candidates(states))
-
-    def _candidates(self, states: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        net = self._net
-        propose = proposer(net.decoder, net.perturbation, states)
-        q = given_states(net.q[0], states)
-        for latent in net.latents:
-            action = propose(latent.expand(len(states), -1))
-            yield action, q(action)
-
-    def export(self) -> CandidateActor:
-        """The same as plain arrays: what a policy bundle holds."""
-        net = self._net
-        return CandidateActor(
-            decoder=linear_layers(net.decoder),
-            perturbation=linear_layers(net.perturbation),
-            critic=linear_layers(net.q[0]),
-            latents=to_array(net.latents),
-            reach=to_array(net.perturbation.reach),
-            low=to_array(self.low),
-            high=to_array(self.high),
-        )
 
 
 class BCQLearner(OfflineLearner):
@@ -203,7 +125,7 @@ class BCQLearner(OfflineLearner):
         """max over candidates of lambda min(Qbar1, Qbar2) + (1 - lambda) max(Qbar1, Qbar2), [B]."""
         net, values = self.net, []
         propose = proposer(net.decoder, net.target_perturbation, next_obs)
-        qs = [given_states(q, next_obs) for q in net.target_q]
+        qs = [q.net.given(next_obs) for q in cast("Iterable[Scalar]", net.target_q)]
         for latents in self._latents(draw=2, candidates=len(net.latents)).unbind(1):
             action = propose(latents)
             q_1, q_2 = (q(action)[:, 0] for q in qs)

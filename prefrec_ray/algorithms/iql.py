@@ -14,7 +14,8 @@ from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import expectile_loss, gaussian_log_density, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import IQLSettings
-from prefrec_ray.networks.layers import GaussianActor, Scalar, polyak_update, target_copy
+from prefrec_ray.networks.actors import GaussianActor
+from prefrec_ray.networks.layers import Scalar, mlp, polyak_update, target_copy
 
 #: The weight exp(beta * advantage) is capped here, as in the authors' code.
 MAX_WEIGHT = 100.0
@@ -33,7 +34,8 @@ class IQLModule(OfflineModule):
         self.q = nn.ModuleList([self.q_function(), self.q_function()])
         self.target_q = target_copy(self.q)
         bounds = self.action_space.low, self.action_space.high
-        self.actor = GaussianActor(self.state_dim, self.hidden_sizes, *bounds, state_deviation=False)
+        net = mlp(self.state_dim, self.hidden_sizes, self.action_dim)
+        self.actor = GaussianActor(net, *bounds, state_deviation=False)
 
 
 class IQLLearner(OfflineLearner):

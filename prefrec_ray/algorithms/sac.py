@@ -16,7 +16,8 @@ from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import gaussian_log_density, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import TrainingSettings
-from prefrec_ray.networks.layers import GaussianActor, polyak_update, target_copy
+from prefrec_ray.networks.actors import GaussianActor
+from prefrec_ray.networks.layers import mlp, polyak_update, target_copy
 
 
 class Temperature(nn.Module):
@@ -39,7 +40,8 @@ class SACModule(OfflineModule):
         self.q = nn.ModuleList([self.q_function(), self.q_function()])
         self.target_q = target_copy(self.q)
         bounds = self.action_space.low, self.action_space.high
-        self.actor = GaussianActor(self.state_dim, self.hidden_sizes, *bounds, state_deviation=True)
+        net = mlp(self.state_dim, self.hidden_sizes, self.action_dim)
+        self.actor = GaussianActor(net, *bounds, state_deviation=True)
         self.temperature = Temperature()
 
     def sample(self, states: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

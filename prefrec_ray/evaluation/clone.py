@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import ray
@@ -13,7 +12,8 @@ from torch import nn
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.networks.served import MlpActor
+from prefrec_ray.networks.actors import DeterministicActor
+from prefrec_ray.networks.layers import exported, mlp
 from prefrec_ray.policy import Policy
 
 HIDDEN_SIZES = (128, 128)
@@ -52,57 +52,40 @@ def _fit(uri: str, seed: int) -> BehaviourClone:
     low, high = (np.full(meta.action_dim, bound, dtype=np.float32) for bound in (meta.action_low, meta.action_high))
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    net = _Actor(dataset.state.width, low, high)
+    net = DeterministicActor(mlp(dataset.state.width, HIDDEN_SIZES, meta.action_dim), low, high)
+    middle, reach = torch.from_numpy((low + high) / 2), torch.from_numpy((high - low) / 2)
+
+    def loss_on(states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        # `squashed` but for its rounding, under which a seed would give another clone and NCIS other digits.
+        return nn.functional.mse_loss(middle + torch.tanh(net.net(states)) * reach, actions)
+
     held_out = _held_out(dataset, rng)
     optimizer = torch.optim.Adam(net.parameters())
-    best, best_weights, looks = np.inf, net.copy_layers(), 0
+    lowest, best, looks = np.inf, exported(net), 0
     total, rows = np.zeros(meta.action_dim), 0
     for update, (states, actions) in enumerate(_batches(dataset, rng)):
         if update % CHECK_EVERY == 0:
-            loss = net.mean_square(*held_out)
-            looks = 0 if loss < best else looks + 1
-            if loss < best:
-                best, best_weights = loss, net.copy_layers()
+            with torch.inference_mode():
+                loss = loss_on(*held_out).item()
+            looks = 0 if loss < lowest else looks + 1
+            if loss < lowest:
+                lowest, best = loss, exported(net)
             if looks > PATIENCE or update == UPDATES:
                 break
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / UPDATES)
         optimizer.zero_grad()
-        nn.functional.mse_loss(net(torch.from_numpy(states)), torch.from_numpy(actions)).backward()
+        loss_on(torch.from_numpy(states), torch.from_numpy(actions)).backward()
         optimizer.step()
         total += actions.sum(axis=0, dtype=np.float64)
         rows += len(actions)
     policy = Policy(
-        actor=MlpActor(best_weights, low, high),
+        actor=best,
         state=dataset.state,
         normaliser=dataset.normaliser,
         items=dataset.items(),
         provenance={"method": "imitation", "dataset": uri},
     )
-    return BehaviourClone(policy, float(np.sqrt(best)), (total / rows).astype(np.float32))
-
-
-class _Actor(nn.Module):
-    """The form of `MlpActor`: ReLU between, tanh scaled to the bounds at the end."""
-
-    def __init__(self, inputs: int, low: np.ndarray, high: np.ndarray) -> None:
-        super().__init__()
-        sizes = [inputs, *HIDDEN_SIZES, len(low)]
-        self.linear = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-        self.middle, self.reach = torch.from_numpy((low + high) / 2), torch.from_numpy((high - low) / 2)
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        hidden = states
-        for i, layer in enumerate(self.linear):
-            hidden = layer(torch.relu(hidden) if i else hidden)
-        return self.middle + torch.tanh(hidden) * self.reach
-
-    def mean_square(self, states: torch.Tensor, actions: torch.Tensor) -> float:
-        with torch.inference_mode():
-            return nn.functional.mse_loss(self(states), actions).item()
-
-    def copy_layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        arrays = [parameter.detach().numpy().copy() for parameter in self.linear.parameters()]
-        return list(zip(arrays[::2], arrays[1::2], strict=True))
+    return BehaviourClone(policy, float(np.sqrt(lowest)), (total / rows).astype(np.float32))
 
 
 def _batches(dataset: PreparedDataset, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.evaluation.trajectories import Steps, Trajectories
+from prefrec_ray.networks.layers import Scalar, polyak_update, start_at_zero, target_copy
 
 HIDDEN = 64
 BATCH = 256
@@ -67,8 +68,8 @@ def fit_q(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     among = np.arange(len(known.row)) if among is None else among
-    net, target = (ActionValue(data.state.shape[1] + data.action.shape[1]) for _ in range(2))
-    target.load_state_dict(net.state_dict())
+    net = action_value(data.state.shape[1] + data.action.shape[1])
+    target = target_copy(net)
     optimizer = torch.optim.Adam(net.parameters())
     for update in range(settings.updates):
         drawn = among[rng.integers(0, len(among), BATCH)]
@@ -80,24 +81,14 @@ def fit_q(
         optimizer.zero_grad()
         nn.functional.mse_loss(net(pairs_of(data.state[row], data.action[row])), wanted).backward()
         optimizer.step()
-        with torch.no_grad():
-            for ours, theirs in zip(net.parameters(), target.parameters(), strict=True):
-                theirs.lerp_(ours, TAU)
+        polyak_update(target, net, TAU)
     return FittedQ(net, mean, scale)
 
 
-class ActionValue(nn.Module):
-    """A number of (s, a): [n, S + A] to [n]. Two hidden layers; starts at 0 everywhere."""
-
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        last = nn.Linear(HIDDEN, 1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), last)
-
-    def forward(self, pairs: torch.Tensor) -> torch.Tensor:
-        return self.layers(pairs).squeeze(-1)
+def action_value(inputs: int) -> Scalar:
+    """A network of (s, a): [n, S + A] to [n]. Two hidden layers; starts at 0 everywhere."""
+    nn.Linear(HIDDEN, 1)  # Drawn and dropped: without it a seed would give other networks, and estimates other digits.
+    return start_at_zero(Scalar(inputs, (HIDDEN, HIDDEN)))
 
 
 def pairs_of(states: np.ndarray, actions: np.ndarray) -> torch.Tensor:

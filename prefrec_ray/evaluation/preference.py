@@ -24,7 +24,7 @@ from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.fqe import ActionValue, pairs_of
+from prefrec_ray.evaluation.fqe import action_value, pairs_of
 from prefrec_ray.evaluation.subjects import served_for
 from prefrec_ray.evaluation.trajectories import Trajectories
 from prefrec_ray.mdp.transitions import transition_rows
@@ -114,7 +114,7 @@ def _learn(request: RewardRequest, horizon: int, data: LoadedData, held: Traject
 def _fit(known: torch.Tensor, wanted: torch.Tensor, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    net = ActionValue(known.shape[1])
+    net = action_value(known.shape[1])
     optimizer = torch.optim.Adam(net.parameters())
     for update in range(UPDATES):
         drawn = torch.from_numpy(rng.integers(0, len(known), BATCH))

@@ -1,6 +1,6 @@
 """Everything that is read or written, on a disk or in an object store: paths and URIs, whole or not at all."""
 
-from prefrec_ray.storage.arrays import read_arrays, write_arrays
+from prefrec_ray.storage.arrays import Form, read_arrays, write_arrays
 from prefrec_ray.storage.claims import claimed
 from prefrec_ray.storage.files import (
     absolute,
@@ -24,6 +24,7 @@ from prefrec_ray.storage.files import (
 from prefrec_ray.storage.staging import staged
 
 __all__ = [
+    "Form",
     "absolute",
     "claimed",
     "exists",

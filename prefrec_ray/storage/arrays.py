@@ -3,37 +3,74 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
+from numpy.lib import format as npy
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage.files import read_bytes, write_bytes
 
+#: What an array is to be: its type, and the lengths of its axes (None: any).
+Form: TypeAlias = tuple[type[np.generic], tuple[int | None, ...]]
+
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
 
 def write_arrays(uri: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes `arrays`, none of them of objects, to the file `uri`."""
+    """Writes `arrays`, none of them of objects, to the file `uri`. Equal arrays make equal bytes."""
     packed = io.BytesIO()
     np.savez(packed, allow_pickle=False, **arrays)
     write_bytes(uri, packed.getvalue())
 
 
-def read_arrays(uri: str) -> dict[str, np.ndarray]:
-    """What `write_arrays` wrote.
+def read_arrays(uri: str, forms: Mapping[str, Form] | None = None) -> dict[str, np.ndarray]:
+    """What `write_arrays` wrote: exactly the arrays that `forms` names, in its order (None: whatever there is).
 
-    Raises `UserError`: no such file, a damaged one, arrays of objects, and compressed ones (of which a small file may
-    hold more than fits into memory).
+    Headers are compared with `forms`, and with the bytes there are, before anything is unpacked: no file takes more
+    memory than twice its size. Raises `UserError`: no such file, a damaged one, arrays of objects, compressed ones,
+    others than `forms` names.
     """
-    packed = io.BytesIO(read_bytes(uri))
+    content = read_bytes(uri)
     try:
-        with zipfile.ZipFile(packed) as members:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
-                raise ValueError("its arrays are compressed")
-        with np.load(packed, allow_pickle=False) as arrays:
-            found = dict(arrays)
-        if other := [name for name, array in found.items() if not isinstance(array, np.ndarray)]:
-            raise ValueError(f"'{other[0]}' is none")
-        return found
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, NotImplementedError, MemoryError) as error:
-        raise UserError(f"{uri}: not a file of plain arrays ({str(error).partition(chr(10))[0]})") from error
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            wanted: Mapping[str, Form | None] = dict.fromkeys(members) if forms is None else forms
+            for what, names in (("missing", wanted.keys() - members), ("not expected", members.keys() - wanted)):
+                if names:
+                    raise UserError(f"{uri}: arrays {', '.join(map(ascii, sorted(names)))} are {what}")
+            return {name: _read(uri, name, archive, members[name], form) for name, form in wanted.items()}
+    except UserError:
+        raise
+    except Exception as error:  # zipfile and numpy raise a dozen kinds for damaged files, SyntaxError among them
+        raise UserError(f"{uri}: not a file of plain arrays ({(str(error) or repr(error)).splitlines()[0]})") from error
+
+
+def _read(uri: str, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, form: Form | None) -> np.ndarray:
+    if member.compress_type != zipfile.ZIP_STORED:  # a small file may hold more than fits into memory
+        raise ValueError("its arrays are compressed")
+    with archive.open(member) as stream:
+        shape, by_column, dtype = _HEADERS[npy.read_magic(stream)](stream)
+        if form is not None and not _fits(shape, dtype, form):
+            expected = ", ".join("any" if length is None else str(length) for length in form[1])
+            raise UserError(
+                f"{uri}: array '{name}' is {dtype} of shape {list(shape)}; expected {np.dtype(form[0])} of [{expected}]"
+            )
+        if dtype.hasobject:
+            raise ValueError(f"'{name}' holds objects")
+        numbers = bytearray(stream.read())
+    if len(numbers) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"'{name}' has {len(numbers)} bytes; its header says {dtype} of shape {list(shape)}")
+    return np.ndarray(shape, dtype, numbers, order="F" if by_column else "C")
+
+
+def _fits(shape: tuple[int, ...], dtype: np.dtype, form: Form) -> bool:
+    expected_type, lengths = form
+    return (
+        dtype == np.dtype(expected_type)
+        and len(shape) == len(lengths)
+        and all(there == expected or expected is None for there, expected in zip(shape, lengths, strict=True))
+    )

@@ -55,7 +55,7 @@ def trained(algorithm: OfflineAlgorithm) -> Policy:
 def test_td3_with_an_anchor_is_td3_bc(build: Build) -> None:
     anchored = trained(build("TD3", action_constraint="behaviour_anchor", bc_alpha=1.5))
     published = trained(build("TD3_BC", bc_alpha=1.5))
-    for mine, other in zip(anchored.actor.layers, published.actor.layers, strict=True):
+    for mine, other in zip(anchored.actor.net.layers, published.actor.net.layers, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(mine, other, strict=True))
 
 

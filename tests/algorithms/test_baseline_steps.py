@@ -104,10 +104,12 @@ def twins(weights: Weights, prefix: str, *inputs: np.ndarray) -> np.ndarray:
 
 
 def gaussian(weights: Weights, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    hidden = np.maximum(mlp(weights, "actor.trunk", states), 0)
-    mean = hidden @ weights["actor.mean.weight"].T + weights["actor.mean.bias"]
+    mean = mlp(weights, "actor.net", states)
     if "actor.log_std.value" in weights:
         return mean, np.clip(weights["actor.log_std.value"], -5, 2)
+    head = max(name for name in weights if name.startswith("actor.net.")).rsplit(".", 1)[0]
+    trunk = {name: value for name, value in weights.items() if not name.startswith(head)}
+    hidden = np.maximum(mlp(trunk, "actor.net", states), 0)
     return mean, np.clip(hidden @ weights["actor.log_std.weight"].T + weights["actor.log_std.bias"], -5, 2)
 
 
@@ -315,7 +317,7 @@ def test_temperature_rises_where_entropy_is_short(make: Callable[..., Case], log
     case = make("SAC")
     case.learner.noise = lambda width, draw=0: torch.tensor(case.noise(width, draw) / 2)
     with torch.no_grad():
-        for layer, bias in ((case.net.actor.mean, 0.0), (case.net.actor.log_std, log_std)):
+        for layer, bias in ((case.net.actor.net[-1], 0.0), (case.net.actor.log_std, log_std)):
             layer.weight.zero_()
             layer.bias.fill_(bias)
     old, new, _ = case.step()

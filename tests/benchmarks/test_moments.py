@@ -11,7 +11,8 @@ from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.networks.served import MlpActor
+from prefrec_ray.networks.actors import DeterministicActor
+from prefrec_ray.networks.layers import Mlp
 from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES
@@ -67,7 +68,8 @@ def test_a_policy_has_seen_the_history(world: World, found: Moments, logged: dic
     definition = StateDefinition(FEEDBACK, CATEGORIES)
     items = ItemTable(np.arange(len(world.embeddings)), world.embeddings)
     scale = Normaliser(np.zeros(definition.width), np.full(definition.width, 100.0))
-    actor = MlpActor([(np.zeros((8, definition.width), np.float32), np.zeros(8, np.float32))], -np.ones(8), np.ones(8))
+    net = Mlp.of([(np.zeros((8, definition.width), np.float32), np.zeros(8, np.float32))])
+    actor = DeterministicActor(net, -np.ones(8), np.ones(8))
     server = warmed(Policy(actor, definition, scale, items), found)
     now = found.history.time_ms[np.arange(len(found)), found.step]
     states = server.tracker.states(now)

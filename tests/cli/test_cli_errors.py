@@ -14,7 +14,8 @@ import yaml
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.dataset import PreparedDataset, tensor, tensor_array, write_table
-from prefrec_ray.networks.served import MlpActor
+from prefrec_ray.networks.actors import DeterministicActor
+from prefrec_ray.networks.layers import Mlp
 from prefrec_ray.policy import Policy
 
 PREPARE = "prepare:\n  source:\n    kind: simulator\n    path: nowhere\n"
@@ -256,7 +257,7 @@ def whole(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run(["prepare", str(folder / "config.yaml"), "--output", str(folder / "dataset")]) == 0
     data = PreparedDataset.open(str(folder / "dataset"))
     layers = [(np.zeros((2, data.state.width), np.float32), np.zeros(2, np.float32))]
-    actor = MlpActor(layers, np.float32([-1, -1]), np.float32([1, 1]))
+    actor = DeterministicActor(Mlp.of(layers), np.float32([-1, -1]), np.float32([1, 1]))
     about = {"method": "PrefRec", "recipe": "robust", "task": "depth", "seed": 0}
     Policy(actor, data.state, data.normaliser, data.items(), "nearest", about).save(str(folder / "run" / "policy"))
     (folder / "run" / "config.json").write_text(json.dumps({**about, "dataset": "dataset", "config": {}}))

@@ -13,7 +13,8 @@ from prefrec_ray.engagement.levels import depth_levels, frequency_levels
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.networks.served import MlpActor
+from prefrec_ray.networks.actors import DeterministicActor
+from prefrec_ray.networks.layers import Mlp
 from prefrec_ray.policy import Policy
 
 ACTION_DIM = 2
@@ -28,8 +29,8 @@ def vectors(rows: np.ndarray) -> pa.Array:
 def linear_policy(dataset: PreparedDataset, weight: np.ndarray, bias: np.ndarray, **changes: object) -> Policy:
     """tanh(weight s + bias)."""
     bounds = np.ones(ACTION_DIM, np.float32)
-    layers = [(np.float32(weight), np.float32(bias))]
-    policy = Policy(MlpActor(layers, -bounds, bounds), dataset.state, dataset.normaliser, dataset.items())
+    actor = DeterministicActor(Mlp.of([(np.float32(weight), np.float32(bias))]), -bounds, bounds)
+    policy = Policy(actor, dataset.state, dataset.normaliser, dataset.items())
     return replace(policy, **changes)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from prefrec_ray.evaluation import fqe
-from prefrec_ray.evaluation.fqe import ActionValue, FittedQ, FqeSettings, fit_q, pairs_of
+from prefrec_ray.evaluation.fqe import FittedQ, FqeSettings, action_value, fit_q, pairs_of
 from prefrec_ray.evaluation.trajectories import Trajectories, steps
 
 UPDATES, GAMMA, SEED = 6, 0.7, 4
@@ -96,8 +96,8 @@ def test_targets_stay_between_the_lowest_and_the_highest_level(data: Trajectorie
 
 def test_values_are_asked_for_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    net = ActionValue(3)
-    nn.init.normal_(net.layers[-1].weight)
+    net = action_value(3)
+    nn.init.normal_(net.net[-1].weight)
     rng = np.random.default_rng(0)
     state, action = rng.normal(size=(10, 2)), rng.normal(size=(10, 1))
     whole = FittedQ(net, 1.0, 2.0).mean_level(state, action)
@@ -108,6 +108,6 @@ def test_values_are_asked_for_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_action_value_starts_at_zero_and_is_one_number_a_pair() -> None:
-    found = ActionValue(3)(pairs_of(np.ones((4, 2)), np.ones((4, 1))))
+    found = action_value(3)(pairs_of(np.ones((4, 2)), np.ones((4, 1))))
     assert found.dtype == torch.float32
     assert found.tolist() == [0.0] * 4

@@ -13,7 +13,8 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.records import evaluate
 from prefrec_ray.evaluation.settings import FqeSettings
-from prefrec_ray.networks.served import MlpActor
+from prefrec_ray.networks.actors import DeterministicActor
+from prefrec_ray.networks.layers import Mlp
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
@@ -41,7 +42,7 @@ def policy_on(dataset: PreparedDataset, seed: int) -> Policy:
     width, actions = dataset.metadata.state_dim, dataset.metadata.action_dim
     layer = (generator.normal(size=(actions, width)).astype(np.float32) * 0.3, np.zeros(actions, np.float32))
     ones = np.ones(actions, np.float32)
-    return Policy(MlpActor([layer], -ones, ones), dataset.state, dataset.normaliser, dataset.items())
+    return Policy(DeterministicActor(Mlp.of([layer]), -ones, ones), dataset.state, dataset.normaliser, dataset.items())
 
 
 @pytest.fixture(scope="module")

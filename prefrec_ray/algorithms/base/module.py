@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
 from prefrec_ray.algorithms.reward.model import RewardModel, seeded
-from prefrec_ray.networks.layers import ActorNetwork, DeterministicActor, Scalar
+from prefrec_ray.networks.actors import Actor, DeterministicActor
+from prefrec_ray.networks.layers import Scalar, mlp
 
 
 class OfflineModule(TorchRLModule):
@@ -18,7 +19,10 @@ class OfflineModule(TorchRLModule):
     `model_config` (made by `OfflineConfig.module_settings`) holds the run's settings.
     """
 
-    actor: ActorNetwork
+    if TYPE_CHECKING:  # a method has an attribute or a property of this name
+
+        @property
+        def actor(self) -> Actor: ...
 
     def setup(self) -> None:
         settings = self.model_config
@@ -38,16 +42,17 @@ class OfflineModule(TorchRLModule):
 
     def deterministic_actor(self) -> DeterministicActor:
         """An actor over the module's spaces."""
-        return DeterministicActor(self.state_dim, self.hidden_sizes, self.action_space.low, self.action_space.high)
+        net = mlp(self.state_dim, self.hidden_sizes, self.action_dim)
+        return DeterministicActor(net, self.action_space.low, self.action_space.high)
 
     def q_function(self) -> Scalar:
         """A Q over state and action."""
         return Scalar(self.state_dim + self.action_dim, self.hidden_sizes)
 
     @property
-    def critics(self) -> list[nn.Module]:
+    def critics(self) -> list[Scalar]:
         """The method's Q, one or two; empty where it has none."""
-        q = getattr(self, "q", None)
+        q: Any = getattr(self, "q", None)
         return [] if q is None else [*q] if isinstance(q, nn.ModuleList) else [q]
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.networks.critic import Critic
-from prefrec_ray.networks.layers import linear_layers
+from prefrec_ray.networks.layers import exported
 from prefrec_ray.policy import Policy
 
 
@@ -21,12 +21,12 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
     items = dataset.items() if items is None else items
     chooses = provenance["action_constraint"] == "nearest_items" and bool(module.critics)
     return Policy(
-        actor=module.actor.export(),
+        actor=exported(module.actor),
         state=dataset.state,
         normaliser=dataset.normaliser,
         items=items,
         serving=provenance.pop("serving"),
         provenance=provenance,
-        critic=Critic([linear_layers(q) for q in module.critics]) if chooses else None,
+        critic=Critic([exported(q.net) for q in module.critics]) if chooses else None,
         candidates=min(module.model_config["item_candidates"], len(items)) if chooses else 1,
     )
