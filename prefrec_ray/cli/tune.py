@@ -35,9 +35,10 @@ def command(
         raise UserError(f"{file}: tune: key 'dataset' is missing; name the data set there or by --dataset DATASET")
     name = posixpath.basename(file).removesuffix(".yaml") + ("_smoke" if smoke else "")
     output = output or storage.join(settings.storage_path or "sweeps", name)
-    with progress(console()) as report:
-        plan = prepare_sweep(settings, dataset, output, resume, smoke, report, f"{file}: tune")
-    rows = run_sweep(plan, output, resume)
+    with storage.claimed(output):
+        with progress(console()) as report:
+            plan = prepare_sweep(settings, dataset, output, resume, smoke, report, f"{file}: tune")
+        rows = run_sweep(plan, output, resume)
     stopped = sum(row["status"] == "stopped" for row in rows)
     note = f", {stopped} stopped early" if stopped else ""
     console().print(f"trials: {len(rows)}{note}: {output}/trials.csv")

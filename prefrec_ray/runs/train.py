@@ -115,7 +115,10 @@ def _restore(algorithm: OfflineAlgorithm, output: str) -> list[Row]:
 
 def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
     """What makes a run what it is."""
-    return {**settings.model_dump(include={"method", "recipe", "task", "seed", "config"}), "dataset": dataset}
+    return {
+        **settings.model_dump(include={"method", "recipe", "task", "seed", "config", "validation"}),
+        "dataset": dataset,
+    }
 
 
 def resolved(config: OfflineConfig) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def checked(settings: TuneSettings, where: str) -> TuneSettings:
 
 def _check_installed(package: str, extra: str, where: str) -> None:
     if find_spec(package) is None:
-        raise UserError(f"{where}: {package} is not installed; install it by: pip install 'prefrec-ray[{extra}]'")
+        raise UserError(f"{where}: {package} is not installed; install it from a checkout by: pip install '.[{extra}]'")
 
 
 def _checked_space(key: str, space: Space, model: type[TrainingSettings], where: str) -> Space:
@@ -99,6 +99,11 @@ def _check_together(settings: TuneSettings, where: str) -> None:
     if scheduler == "pbt":
         if settings.searcher != "random":
             raise UserError(f"{where}: scheduler pbt searches by itself; expected searcher random")
+        if settings.max_concurrent is not None:
+            raise UserError(
+                f"{where}: key 'max_concurrent': scheduler pbt compares all trials with each other, "
+                f"those that wait for processors too; expected no limit but that of 'resources'"
+            )
         if len(settings.method) > 1 or len(settings.recipe) > 1:
             raise UserError(f"{where}: scheduler pbt copies weights between trials; expected one method and one recipe")
         model = find_settings(settings.method[0])

@@ -34,30 +34,44 @@ _STATES = {"TERMINATED": "stopped", "ERROR": "failed"}
 
 
 def trial_row(ended: Any, settings: TuneSettings) -> Row:
-    """The row of Tune's trial `ended` in trials.csv.
+    """The row of Tune's trial `ended` in trials.csv: figures of its last iteration, scores of the policy that it keeps.
 
     status: "finished" at its own end, "stopped" by the scheduler, "failed", or "waiting" (interrupted before its end).
     """
     trial = ended.config["trial"]
     last = ended.last_result
+    kept = _kept(ended)
+    scores = {}
+    if settings.validation is not None:
+        names = {"policy_iteration": "training_iteration", **{name: name for name in SCORES}}
+        scores = {column: _finite(kept.metrics.get(name)) if kept else None for column, name in names.items()}
     status = _STATES.get(ended.status, "waiting")
     if status == "stopped" and last.get("finished"):
         status = "finished"
-    figures = [*(name for name in COLUMNS if name not in CLOCK), *(SCORES if settings.validation else ()), *CLOCK]
     return {
         "trial": trial["name"],
         "status": status,
         **{key: trial[key] for key in ("method", "recipe", "task", "seed")},
         **{key: trial["config"].get(key) for key in settings.search},
-        **{name: _finite(last.get(name)) for name in figures},
+        **{name: _finite(last.get(name)) for name in COLUMNS if name not in CLOCK},
+        **scores,
+        **{name: _finite(last.get(name)) for name in CLOCK},
         "error": error_line(ended.get_pickled_error() or ended.get_error()) if status == "failed" else None,
     }
 
 
+def _kept(ended: Any) -> Any:
+    """Tune's record (`checkpoint`, `metrics`) of the best checkpoint by the deciding score, or of the last one.
+
+    None where the trial has no checkpoint.
+    """
+    return ended.run_metadata.checkpoint_manager.best_checkpoint_result
+
+
 def error_line(error: BaseException) -> str:
     """The user's mistake in what a trial died of, or its last line."""
-    found = find_user_error(error)
-    return str(found) if found else str(error).strip().splitlines()[-1]
+    mistake = find_user_error(error)
+    return str(mistake) if mistake else str(error).strip().splitlines()[-1]
 
 
 def write_table(output: str, rows: Sequence[Row]) -> None:
@@ -94,13 +108,15 @@ def _best_text(group: Sequence[Row], settings: TuneSettings, dataset: str) -> st
         "seed": row["seed"],
         "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
     }
+    if settings.validation is not None:
+        section["validation"] = settings.validation.model_dump(mode="json")
     seeds = ", ".join(str(other["seed"]) for other in group)
     head = f"# {settings.metric}: {_mean(group, settings.metric):.6g} (mean of seed {seeds}), {row['trial']}\n"
     return head + yaml.safe_dump({"train": section}, sort_keys=False)
 
 
 def write_run(output: str, ended: Any, settings: TuneSettings, dataset: str, smoke: bool) -> None:
-    """Makes the trial's folder a run like that of `prefrec train`, and exports its policy.
+    """Makes the trial's folder a run like that of `prefrec train`, and exports the policy that it keeps.
 
     An iteration that was run again after a resume counts once, as it came out last.
     """
@@ -115,7 +131,7 @@ def write_run(output: str, ended: Any, settings: TuneSettings, dataset: str, smo
     storage.write_json(storage.join(folder, "config.json"), made)
     policy = storage.join(output, "policies", trial["name"])
     storage.remove(policy)
-    export_policy(storage.join(folder, posixpath.basename(ended.checkpoint.path)), policy)
+    export_policy(storage.join(folder, posixpath.basename(_kept(ended).checkpoint.path)), policy)
 
 
 def _mean(group: Sequence[Row], metric: str | None) -> float:

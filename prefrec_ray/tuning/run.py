@@ -47,8 +47,9 @@ def sweep(
     out of its range, an `output` that exists (without `resume`) or holds no sweep or another one (with it), a trial
     that failed (all others are finished first), a metric that no trial reported.
     """
-    plan = prepare_sweep(settings, dataset, output, resume, smoke, progress, where)
-    return run_sweep(plan, output, resume)
+    with storage.claimed(output):
+        plan = prepare_sweep(settings, dataset, output, resume, smoke, progress, where)
+        return run_sweep(plan, output, resume)
 
 
 def prepare_sweep(
@@ -60,7 +61,7 @@ def prepare_sweep(
     progress: Progress = silent,
     where: str = "tune",
 ) -> Plan:
-    """The first part of `sweep`: checks everything, then loads what all trials share."""
+    """The first part of `sweep`, inside its claim on `output`: checks everything, then loads what all trials share."""
     dataset, output = storage.absolute(dataset), storage.absolute(output)
     settings = checked(settings, where)
     if smoke:
@@ -88,7 +89,7 @@ def run_sweep(plan: Plan, output: str, resume: bool = False) -> list[Row]:
     """The second part of `sweep`: the trials, and what they leave."""
     settings, output = plan.settings, storage.absolute(output)
     trainable = tune.with_resources(tune.with_parameters(SweepTrial, plan=plan), partial(resources, settings=settings))
-    _tuner(settings, trainable, output, resume).fit()
+    _tuner(plan, trainable, output, resume).fit()
     system, path = storage.filesystem(output)
     ended = tune.ExperimentAnalysis(path, storage_filesystem=system).trials
     rows = sorted((results.trial_row(trial, settings) for trial in ended), key=_number)
@@ -129,7 +130,8 @@ def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -
                 )
 
 
-def _tuner(settings: TuneSettings, trainable: Any, output: str, resume: bool) -> tune.Tuner:
+def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
+    settings = plan.settings
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", STATE_EVERY)
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
     # Tune's newer output prints a table of its own whatever it is told.
@@ -170,6 +172,8 @@ def _tuner(settings: TuneSettings, trainable: Any, output: str, resume: bool) ->
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(
+                # The best by this score, and the last one, which the trial goes on from.
+                checkpoint_score_attribute=plan.judge.metric if plan.judge is not None else None,
                 num_to_keep=settings.keep_checkpoints,
                 checkpoint_frequency=settings.checkpoint_every,
                 checkpoint_at_end=True,

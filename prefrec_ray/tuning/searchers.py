@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -18,17 +19,33 @@ _NO_END = 1_000_000
 
 def scheduler(settings: TuneSettings) -> TrialScheduler:
     """The scheduler; metric and mode are Tune's own to give."""
-    asked = settings.scheduler
-    if asked.name == "asha":
+    options = settings.scheduler
+    if options.name == "asha":
         return ASHAScheduler(
-            grace_period=asked.grace_iterations, reduction_factor=asked.reduction_factor, max_t=_NO_END
+            grace_period=options.grace_iterations, reduction_factor=options.reduction_factor, max_t=_NO_END
         )
-    if asked.name == "pbt":
-        ranges = {key: _range(space) for key, space in settings.search.items()}
-        return PopulationBasedTraining(
-            perturbation_interval=asked.perturb_every, hyperparam_mutations={"trial": {"config": ranges}}
-        )
+    if options.name == "pbt":
+        return BoundedPopulation(settings.search, options.perturb_every)
     return FIFOScheduler()
+
+
+class BoundedPopulation(PopulationBasedTraining):
+    """Population-based training in which values stay in their ranges and a trial stays itself.
+
+    Ray's own multiplies a value by 0.8 or 1.2 wherever that leads, and gives the weak trial everything that the strong
+    one is made by, its name and seed too.
+    """
+
+    def __init__(self, search: Mapping[str, Space], perturb_every: int) -> None:
+        ranges = {key: _range(space) for key, space in search.items()}
+        super().__init__(perturbation_interval=perturb_every, hyperparam_mutations={"trial": {"config": ranges}})
+        self._bounds = {key: space.bounds[:2] for key, space in search.items()}
+
+    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        config, operations = super()._get_new_config(trial, trial_to_clone)
+        values = config["trial"]["config"]
+        values |= {key: min(max(values[key], low), high) for key, (low, high) in self._bounds.items()}
+        return {"trial": {**trial.config["trial"], "config": values}}, operations
 
 
 def optuna_search(settings: TuneSettings) -> Any:
@@ -43,21 +60,21 @@ def optuna_search(settings: TuneSettings) -> Any:
     )
 
 
-def suggest(settings: TuneSettings, asked: Any) -> dict[str, Any]:
-    """The next trial, by Optuna's trial `asked`: method, recipe and the keys of that method."""
-    method = settings.method[asked.suggest_categorical("method", range(len(settings.method)))]
-    recipe = settings.recipe[asked.suggest_categorical("recipe", range(len(settings.recipe)))]
-    config = {key: _suggest(space, key, asked) for key, space in spaces_of(settings, method).items()}
-    return {"trial": trial(asked.number, method, recipe, settings.task[0], settings.seeds[0], config)}
+def suggest(settings: TuneSettings, drawn: Any) -> dict[str, Any]:
+    """The next trial, by `drawn`, a trial of Optuna's: method, recipe and the keys of that method."""
+    method = settings.method[drawn.suggest_categorical("method", range(len(settings.method)))]
+    recipe = settings.recipe[drawn.suggest_categorical("recipe", range(len(settings.recipe)))]
+    config = {key: _suggest(space, key, drawn) for key, space in spaces_of(settings, method).items()}
+    return {"trial": trial(drawn.number, method, recipe, settings.task[0], settings.seeds[0], config)}
 
 
-def _suggest(space: Space, key: str, asked: Any) -> Any:
+def _suggest(space: Space, key: str, drawn: Any) -> Any:
     name = f"search.{key}"
     if space.kind == "choice":
         # Numbers stand for the values: Optuna takes no lists.
-        return space.values[asked.suggest_categorical(name, range(len(space.values)))]
+        return space.values[drawn.suggest_categorical(name, range(len(space.values)))]
     # A position in the range, which `draw` makes a value of.
-    position = asked.suggest_float(name, 0.0, 1.0)
+    position = drawn.suggest_float(name, 0.0, 1.0)
     return draw(space, lambda: position)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.runs.config import build_config
@@ -33,7 +34,8 @@ class Plan:
 class SweepTrial(tune.Trainable):
     """Reports a row of progress.csv an iteration, `SCORES` where it is scored, and `finished` at its own end.
 
-    Figures that a method does not have are NaN: every row has the same columns.
+    A scored iteration has a checkpoint, so that the best one can be kept. Figures that a method does not have are NaN:
+    every row has the same columns.
     """
 
     def setup(self, config: dict[str, Any], plan: Plan) -> None:
@@ -65,13 +67,15 @@ class SweepTrial(tune.Trainable):
             or (stop.iterations is not None and row["training_iteration"] >= stop.iterations)
             or (stop.epochs is not None and row["phase"] == "train" and row["epoch"] >= stop.epochs)
         )
-        if self.plan.judge is not None:
+        judge = self.plan.judge
+        scored = judge is not None and judge.due(row["training_iteration"], finished)
+        if judge is not None:
             row |= dict.fromkeys(SCORES)
-            if self.plan.judge.due(row["training_iteration"], finished):
-                row |= self.plan.judge.scores(policy_now(self.algorithm), self.task)
+            if scored:
+                row |= judge.scores(policy_now(self.algorithm), self.task)
         publish(row, self.name, self.method, self.task)
         row = {name: math.nan if value is None else value for name, value in row.items()}
-        return {**row, "finished": finished, "done": finished}
+        return {**row, "finished": finished, "done": finished, SHOULD_CHECKPOINT: scored}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The algorithm's own checkpoint."""

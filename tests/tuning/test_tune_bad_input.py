@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from prefrec_ray import storage
 from prefrec_ray.cli.config import parse_section
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
@@ -40,6 +41,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({**ASHA, "task": ["depth", "mixture"]}, "asha compares trials, and tasks have no common scale"),
     ({**ASHA, "metric": "validation/ncis", "validation": {}}, "expected validation.every: 1"),
     ({**ASHA, "scheduler": "pbt", "search": {"num_epochs": {"uniform": [1, 2]}}}, "changes it in mid-training"),
+    ({**ASHA, "scheduler": "pbt", "search": RATE, "num_samples": 4, "max_concurrent": 2}, "no limit but that of"),
     (
         {**ASHA, "scheduler": "none", "searcher": "optuna", "search": {"gamma": {"grid": [0.9]}}},
         "choice instead of grid",
@@ -65,7 +67,7 @@ def test_a_package_that_is_not_installed(
     monkeypatch: pytest.MonkeyPatch, section: dict[str, Any], package: str, extra: str
 ) -> None:
     monkeypatch.setattr(check, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=rf"{package} is not installed; .*prefrec-ray\[{extra}\]"):
+    with pytest.raises(UserError, match=rf"{package} is not installed; .*pip install '\.\[{extra}\]'"):
         parse_section("tune", section, "a.yaml")
 
 
@@ -81,5 +83,7 @@ def test_folders_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[s
     output, dataset = str(tmp_path / "sweep"), ["--dataset", str(tmp_path / "data")]
     assert "key 'dataset' is missing" in cli(capsys, str(file), "--output", output)
     assert "no sweep to resume" in cli(capsys, str(file), "--output", output, "--resume", *dataset)
+    with storage.claimed(output):
+        assert "writes there since" in cli(capsys, str(file), "--output", output, "--resume", *dataset)
     Path(output).mkdir()
     assert "already exists; go on with it by --resume" in cli(capsys, str(file), "--output", output, *dataset)

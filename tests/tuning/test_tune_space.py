@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.algorithms.settings import ExpectileSettings, recipe_defaults
-from prefrec_ray.tuning.searchers import suggest
+from prefrec_ray.tuning.searchers import scheduler, suggest
 from prefrec_ray.tuning.settings import Space, TuneSettings
 from prefrec_ray.tuning.space import corners, draw, draws_reward, shortened, smoke_settings, train_settings, trials
 
@@ -122,3 +123,26 @@ def test_corners_ask_for_every_reward_that_a_searcher_may_ask_for() -> None:
     assert [t["config"]["scoring"] for t in corners(asked)] == ["sum", "mean"]
     assert not draws_reward(asked)
     assert draws_reward(sweep(search={"reward_lr": {"loguniform": [1e-5, 1e-3]}}))
+
+
+def test_perturbed_settings_stay_in_their_ranges_and_trials_stay_themselves() -> None:
+    search = {
+        "expectile": {"uniform": [0.5, 0.9]},
+        "gamma": {"uniform": [0.9, 0.99]},
+        "actor_lr": {"loguniform": [1e-5, 1e-3]},
+    }
+    population = sweep(scheduler="pbt", metric="m", search=search, num_samples=2)
+    strong, weak = (SimpleNamespace(config={"trial": chosen}) for chosen in trials(population))
+    perturb, itself = scheduler(population), {k: v for k, v in weak.config["trial"].items() if k != "config"}
+    reached = set()
+    for _ in range(800):
+        (perturbed,) = perturb._get_new_config(weak, strong)[0].values()
+        values = perturbed.pop("config")
+        assert perturbed == itself
+        for key, space in population.search.items():
+            low, high, _ = space.bounds
+            assert low <= values[key] <= high
+            reached |= {(key, bound) for bound in (low, high) if values[key] == bound}
+        # The next one starts from there, as in a long sweep.
+        strong.config["trial"] = {**strong.config["trial"], "config": values}
+    assert len(reached) >= 4

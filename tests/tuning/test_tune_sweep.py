@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from ray import tune
@@ -18,9 +21,13 @@ from prefrec_ray.cli.config import open_section
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.reports.load import load_runs
-from prefrec_ray.runs.train import COLUMNS
+from prefrec_ray.runs.checkpoints import checkpoints
+from prefrec_ray.runs.export import export_policy
+from prefrec_ray.runs.settings import ValidationSettings
+from prefrec_ray.runs.train import COLUMNS, train
 from prefrec_ray.tuning.results import CLOCK
-from prefrec_ray.tuning.run import sweep
+from prefrec_ray.tuning.run import prepare_sweep, run_sweep, sweep
+from prefrec_ray.tuning.space import trials
 
 SECTION: dict[str, Any] = {
     "method": ["PrefRec", "IL"],
@@ -130,8 +137,11 @@ def test_a_sweep_that_was_killed_ends_the_same(
         assert actors[0].read_bytes() == actors[1].read_bytes()
 
 
-def test_another_sweep_is_not_resumed(undisturbed: Path, tiny_dataset: str, tmp_path: Path) -> None:
-    other = open_section(write(tmp_path, {**SECTION, "seeds": [2]}), "tune")
+@pytest.mark.parametrize("changes", [{"seeds": [2]}, {"validation": {"every": 2, "estimators": ["ncis"]}}])
+def test_another_sweep_is_not_resumed(
+    undisturbed: Path, tiny_dataset: str, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    other = open_section(write(tmp_path, {**SECTION, **changes}), "tune")
     with pytest.raises(UserError, match="started with other settings"):
         sweep(other, tiny_dataset, str(undisturbed), resume=True)
 
@@ -149,17 +159,81 @@ def test_trials_that_fail_and_a_metric_without_values(tiny_dataset: str, tmp_pat
         sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "other"))
 
 
-@pytest.mark.parametrize(
-    "changes", [{"searcher": "optuna", "scheduler": "asha"}, {"scheduler": {"name": "pbt", "perturb_every": 2}}]
-)
-def test_searchers_and_schedulers(tiny_dataset: str, tmp_path: Path, changes: dict[str, Any]) -> None:
-    section = {**SECTION, "method": "PrefRec", "seeds": [0], "num_samples": 2, "max_concurrent": 2, **changes}
+SEARCH = {
+    **SECTION,
+    "method": "PrefRec",
+    "seeds": [0],
+    "num_samples": 2,
+    "max_concurrent": 2,
+    "search": {"actor_lr": {"loguniform": [1e-5, 1e-2]}, "expectile": {"uniform": [0.5, 0.9]}},
+}
+
+
+def test_a_searcher_with_a_scheduler(tiny_dataset: str, tmp_path: Path) -> None:
+    section = {**SEARCH, "searcher": "optuna", "scheduler": "asha"}
     section["base"] = {**SECTION["base"], "updates_per_iteration": 9}
-    section["search"] = {"actor_lr": {"loguniform": [1e-5, 1e-2]}, "expectile": {"uniform": [0.5, 0.9]}}
     rows = sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "sweep"))
     assert len({row["trial"] for row in rows}) == 2
     assert {row["status"] for row in rows} <= {"finished", "stopped"}
-    assert all(1e-6 < row["actor_lr"] < 1e-1 for row in rows)
+    assert all(1e-5 <= row["actor_lr"] <= 1e-2 for row in rows)
+
+
+def test_a_population_whose_weak_trials_take_over_from_strong_ones(tiny_dataset: str, tmp_path: Path) -> None:
+    output = tmp_path / "sweep"
+    section = {**SEARCH, "scheduler": {"name": "pbt", "perturb_every": 2}, "metric": "losses/qf_loss"}
+    # Each takes all processors: they take turns, and neither ends before the other has been compared with it.
+    section |= {"resources": {"cpus": 2}, "max_concurrent": None}
+    settings = open_section(write(tmp_path, section), "tune")
+    drawn = {trial["name"]: trial["config"] for trial in trials(settings)}
+    rows = sweep(settings, tiny_dataset, str(output))
+    assert [(row["trial"], row["status"]) for row in rows] == [(name, "finished") for name in drawn]
+    changed = [row for row in rows for key, value in drawn[row["trial"]].items() if row[key] != value]
+    assert changed
+    for row in rows:
+        assert 0.5 <= row["expectile"] <= 0.9
+        assert 1e-5 <= row["actor_lr"] <= 1e-2
+        made = json.loads((output / row["trial"] / "config.json").read_text())
+        assert made["resolved"]["expectile"] == row["expectile"]
+        Policy.load(str(output / "policies" / row["trial"]))
+
+
+def first_is_best() -> Any:
+    """A judge who scores every third iteration, each lower than the one before."""
+
+    class Judge:  # local, so that trials get the class itself: they cannot import this file
+        metric = "validation/preference"
+
+        def due(self, iteration: int, last: bool) -> bool:
+            self.iteration = iteration
+            return last or iteration % 3 == 0
+
+        def scores(self, policy: Policy, task: str) -> dict[str, float]:
+            return {self.metric: 1 / self.iteration}
+
+    return Judge()
+
+
+def test_a_sweep_keeps_the_policies_that_train_keeps(tiny_dataset: str, tmp_path: Path) -> None:
+    output = tmp_path / "sweep"
+    # The real judge cannot read histories as short as these.
+    plan = prepare_sweep(
+        open_section(write(tmp_path, {**SECTION, "method": "IL", "seeds": [0]}), "tune"), tiny_dataset, str(output)
+    )
+    validated = {"metric": "validation/preference", "mode": "max", "validation": ValidationSettings(every=3)}
+    settings = plan.settings.model_copy(update=validated)
+    (row,) = run_sweep(replace(plan, settings=settings, judge=first_is_best()), str(output))
+    assert row["training_iteration"] > row["policy_iteration"] == 3
+    assert row["validation/preference"] == pytest.approx(1 / 3)
+
+    # What best.yaml says makes the same policy.
+    best = open_section(str(output / "best.yaml"), "train")
+    assert best.validation == settings.validation
+    train(best, tiny_dataset, str(tmp_path / "run"), judge=first_is_best())
+    kept, alone = (output / "policies" / row["trial"], tmp_path / "run" / "policy")
+    assert (kept / "actor.npz").read_bytes() == (alone / "actor.npz").read_bytes()
+    last = export_policy(checkpoints(str(tmp_path / "run"))[-1], str(tmp_path / "last"))
+    states = np.zeros((1, last.state.width), np.float32)
+    assert not np.array_equal(last.act(states), Policy.load(str(kept)).act(states))
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
