@@ -48,7 +48,7 @@ mutants: install
 # Some 17 minutes on two cores; D3RLPY=python of an environment with d3rlpy adds it to the peers.
 bench: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	$(BIN)/python -m benchmarks $(if $(D3RLPY),--d3rlpy $(D3RLPY))
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) mutants

@@ -1,55 +1,82 @@
-"""All benchmarks one after another: `python -m benchmarks [--output DIR] [SECTION ...]`, or `make bench`.
+"""All benchmarks of speed one after another, or one section with its own arguments.
 
-Each runs in a process of its own on the same simulated data set, which is made first where DIR has none, prints its
-table and writes DIR/SECTION.json. Sizes are such that all take some 17 minutes on two cores; `python -m
-benchmarks.SECTION` runs one at other sizes.
+    python -m benchmarks                        what `make bench` runs, on a simulated data set that is made first
+    python -m benchmarks training data_path     some of it
+    python -m benchmarks SECTION ARGUMENTS      one section; SECTION --help says what it takes
+
+Each prints its table and writes bench/SECTION.json. What a user got wrong is one line and exit status 2.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import time
-from pathlib import Path
+from importlib import import_module
+from itertools import takewhile
 
-#: The options of each, beside the data set (a log folder for `sessions`). 24 updates are a quarter of an epoch of this
-#: data set: an iteration of `train` where nothing is said.
-SECTIONS: dict[str, list[str]] = {
-    "training": ["--updates", "24"],
-    "data_path": ["--updates", "30"],
-    "reward": ["--updates", "3"],
-    "learners": ["--updates", "5"],
-    "evaluation": [],
-    "sessions": [],
-    "peers": ["--updates", "20"],
-    "step_time": [],
+from benchmarks.harness import FOLDER, STANDARD, standard_data
+from prefrec_ray.errors import find_user_error
+
+#: Module and function of each section.
+SECTIONS = {
+    "training": "speed.training:main",
+    "data_path": "speed.parts:data_path",
+    "reward": "speed.parts:reward",
+    "learners": "speed.parts:learners",
+    "evaluation": "speed.evaluation:main",
+    "sessions": "speed.sessions:main",
+    "simulator": "speed.parts:simulator",
+    "peers": "peers.rates:main",
+    "fixed_points": "peers.fixed_points:main",
+    "step_time": "scale.step_time:main",
+    "prepare": "scale.memory:prepare_once",
+    "sweep": "scale.memory:sweeps",
+    "kuairand": "scale.kuairand:main",
+    "paper_scale": "scale.paper:main",
+    "truth": "truth.bench:main",
+    "selection": "truth.selection:main",
+    "estimators": "truth.estimators:main",
+    "sanity": "truth.sanity:main",
+    "crowd": "truth.crowd:main",
 }
 
 
 def main() -> None:
-    """Runs the sections asked for; exits with status 1 if one fails."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--output", type=Path, default=Path("bench"))
-    parser.add_argument("--d3rlpy", help="python of an environment with d3rlpy, for `peers`")
-    arguments = parser.parse_args()
-    unknown = set(arguments.sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"{', '.join(sorted(unknown))}: expected some of {', '.join(SECTIONS)}")
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    subprocess.run([sys.executable, "-m", "benchmarks.simulated", str(arguments.output)], check=True)
+    """Runs the sections; exits with status 1 if one of several fails."""
+    names = list(takewhile(SECTIONS.__contains__, sys.argv[1:]))
+    rest = sys.argv[1 + len(names) :]
+    if len(names) == 1 and (rest or not STANDARD.get(names[0])):
+        run(names[0], rest)
+    elif rest or not set(names) <= set(STANDARD):
+        sys.exit(f"{__doc__}\nSections: {', '.join(SECTIONS)}.\nThe first form has {', '.join(STANDARD)}.")
+    else:
+        run_standard(names or list(STANDARD))
+
+
+def run(name: str, arguments: list[str]) -> None:
+    """One section in this process."""
+    sys.argv = [name, *arguments]
+    module, function = SECTIONS[name].split(":")
+    try:
+        getattr(import_module(f"benchmarks.{module}"), function)()
+    except Exception as error:
+        mistake = find_user_error(error)
+        if mistake is None:
+            raise
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run_standard(names: list[str]) -> None:
+    """Sections on the standard data, each in a process of its own."""
+    standard_data()
     failed = []
-    for section in arguments.sections or SECTIONS:
-        data = arguments.output / ("large_logs" if section == "sessions" else "dataset")
-        command = [sys.executable, "-m", f"benchmarks.{section}", str(data), *SECTIONS[section]]
-        command += ["--json", str(arguments.output / f"{section}.json")]
-        if section == "peers" and arguments.d3rlpy:
-            command += ["--d3rlpy", arguments.d3rlpy]
+    for name in names:
         begin = time.monotonic()
-        status = subprocess.run(command, check=False).returncode
-        print(f"  [{section}: {time.monotonic() - begin:.0f} s]\n", flush=True)
-        failed += [section] if status else []
+        command = [sys.executable, "-m", "benchmarks", name, *(str(FOLDER / part) for part in STANDARD[name])]
+        failed += [name] if subprocess.run(command, check=False).returncode else []
+        print(f"  [{name}: {time.monotonic() - begin:.0f} s]\n", flush=True)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

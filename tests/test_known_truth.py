@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.simulator_sanity import one_seed
+from benchmarks.truth.sanity import one_seed
 from prefrec_ray.terms import TASKS
 
 

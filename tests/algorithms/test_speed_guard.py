@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tiny import write_dataset
 
-from benchmarks.bare_loop import tuned_prefrec
-from benchmarks.interleaved import Comparison, interleave
-from benchmarks.training import load_arrays, paper_sizes, prefrec_config, repeated
+from benchmarks.harness import Comparison, interleave
+from benchmarks.speed.bare_loop import tuned_prefrec
+from benchmarks.speed.training import load_arrays, paper_sizes, prefrec_config, repeated
 from prefrec_ray.algorithms.feed.load import load_data
 
 LEAST, ATTEMPTS, UPDATES, REPETITIONS = 0.75, 3, 20, 5

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import moments as bench
-from benchmarks.moments import Moments, levels, moments, user_values, warmed
+from benchmarks.truth import moments as bench
+from benchmarks.truth.moments import Moments, levels, moments, user_values, warmed
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.bare_loop import Arrays, tuned_prefrec
-from benchmarks.operations import prefrec_operations
-from benchmarks.training import paper_sizes
+from benchmarks.speed.bare_loop import Arrays, tuned_prefrec
+from benchmarks.speed.training import paper_sizes, prefrec_operations
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 
 STATES, ACTIONS, LENGTH, HIDDEN = 11, 3, 5, (16, 8)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.truth.__main__ import SWEEP, WORLDS, ended, sweeps
+from benchmarks.truth.bench import SWEEP, WORLDS, ended, sweeps
 from benchmarks.truth.scores import cells, less, mean, pick, table, won
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.settings import parse

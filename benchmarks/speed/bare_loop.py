@@ -123,26 +123,17 @@ class Networks(nn.Module):
 
 def plain_prefrec(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
     """One call is one update of V, Q and actor and one of the reward on a whole batch of pairs (Algorithm 1)."""
-    net, batches = Networks(arrays, sizes, twin=False), arrays.batches(sizes.transitions, seed)
-    update_reward = plain_reward(net, arrays, sizes, seed)
-
-    def update() -> None:
-        _prefrec_update(net, net.step, next(batches), sizes)
-        update_reward()
-
-    return update
+    net = Networks(arrays, sizes, twin=False)
+    return _prefrec(
+        net, net.step, plain_reward(net, arrays, sizes, seed), arrays.batches(sizes.transitions, seed), sizes
+    )
 
 
 def tuned_prefrec(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
     """The same update; each loss has the gradient of one network, and the pairs come in chunks."""
-    net, batches = Networks(arrays, sizes, twin=False), arrays.batches(sizes.transitions, seed)
+    net = Networks(arrays, sizes, twin=False)
     update_reward = tuned_reward(net, arrays, sizes, seed)
-
-    def update() -> None:
-        _prefrec_update(net, net.step_alone, next(batches), sizes)
-        update_reward()
-
-    return update
+    return _prefrec(net, net.step_alone, update_reward, arrays.batches(sizes.transitions, seed), sizes)
 
 
 def plain_reward(net: Networks, arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
@@ -204,14 +195,21 @@ def plain_iql(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
     return update
 
 
-def _prefrec_update(net: Networks, step: Callable[[str, Tensor], None], batch: Any, sizes: Sizes) -> None:
-    obs, action, next_obs = batch
+def _prefrec(
+    net: Networks, step: Callable[[str, Tensor], None], update_reward: Callable[[], None], batches: Any, sizes: Sizes
+) -> Callable[[], None]:
     (q,), (target_q,) = net.q, net.target_q
-    with torch.no_grad():
-        reward, target = net.reward(obs, action), target_q(obs, action)
-    step("value", expectile_loss(target - net.value(obs), sizes.expectile))
-    with torch.no_grad():
-        next_value = net.value(next_obs)
-    step("q", td_loss(q(obs, action), reward, next_value, sizes.gamma))
-    step("actor", actor_loss(q(obs, net.actor(obs))))
-    polyak_update(target_q, q, sizes.tau)
+
+    def update() -> None:
+        obs, action, next_obs = next(batches)
+        with torch.no_grad():
+            reward, target = net.reward(obs, action), target_q(obs, action)
+        step("value", expectile_loss(target - net.value(obs), sizes.expectile))
+        with torch.no_grad():
+            next_value = net.value(next_obs)
+        step("q", td_loss(q(obs, action), reward, next_value, sizes.gamma))
+        step("actor", actor_loss(q(obs, net.actor(obs))))
+        polyak_update(target_q, q, sizes.tau)
+        update_reward()
+
+    return update

@@ -1,4 +1,4 @@
-"""IQL and TD3+BC against RLlib's and d3rlpy's: `python -m benchmarks.peers DATASET [--d3rlpy PYTHON] [--json FILE]`.
+"""IQL and TD3+BC against RLlib's and d3rlpy's: `python -m benchmarks peers DATASET [--d3rlpy PYTHON]`.
 
 The same transitions, sizes and (twin) networks for all. RLlib's stock algorithm reads them from Parquet, as it reads
 what it has recorded; its pipeline is warm when the clock starts. d3rlpy, run by the interpreter of an environment of
@@ -8,13 +8,15 @@ its own, is given whole batches of arrays: its replay buffer makes a Python obje
 from __future__ import annotations
 
 import gc
+import os
 import tempfile
 
-from benchmarks.interleaved import Comparison, Contender, interleave, options, report
-from benchmarks.peers_d3rlpy import D3rlpy, write_arrays
-from benchmarks.peers_rllib import rllib_iql, write_rows
-from benchmarks.script import run
-from benchmarks.training import add_sizes, given_sizes, load_arrays, settings_of
+import numpy as np
+
+from benchmarks.harness import Comparison, Contender, interleave, options, report
+from benchmarks.peers.d3rlpy_process import D3rlpy
+from benchmarks.peers.rllib import rllib_iql, write_rows
+from benchmarks.speed.training import add_sizes, given_sizes, load_arrays, settings_of
 from prefrec_ray.algorithms import IQLConfig, TD3BCConfig
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.dataset import PreparedDataset
@@ -28,9 +30,9 @@ PAIRS = (
 
 def main() -> None:
     """Prints transitions a second."""
-    parser = options(__doc__, repetitions=3)
-    add_sizes(parser, updates=30)
-    parser.add_argument("--d3rlpy", help="python of an environment with d3rlpy")
+    parser = options(__doc__, dataset=True, repetitions=3)
+    add_sizes(parser, updates=20)
+    parser.add_argument("--d3rlpy", default=os.environ.get("D3RLPY"), help="python of an environment with d3rlpy")
     arguments = parser.parse_args()
     # RLlib's two workers that make episodes hold a processor each: with two in all its reading would never begin.
     start_ray(num_cpus=4)
@@ -55,7 +57,8 @@ def main() -> None:
         contenders["RLlib's IQL"] = rllib_iql(f"{folder}/rows", *widths, sizes, updates).train
         peers = []
         if arguments.d3rlpy:
-            write_arrays(arrays, f"{folder}/arrays.npz")
+            columns = {"obs": arrays.obs, "action": arrays.action, "next_obs": arrays.next_obs}
+            np.savez(f"{folder}/arrays.npz", **{name: values.numpy() for name, values in columns.items()})
             peers = [
                 D3rlpy(arguments.d3rlpy, method, f"{folder}/arrays.npz", sizes, updates) for method in ("IQL", "TD3_BC")
             ]
@@ -67,7 +70,3 @@ def main() -> None:
     # RLlib's reading ends while Ray is there: at the interpreter's end it would start another, and wait for it.
     contenders.clear()
     gc.collect()
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,10 +1,10 @@
-"""Training end to end against bare loops on the same arrays: `python -m benchmarks.training DATASET [--json FILE]`.
+"""Training end to end against bare loops on the same arrays: `python -m benchmarks training DATASET`.
 
 The product is one iteration of `PrefRec` (or `IQL`) as `prefrec train` runs it, its diagnostics and metrics included,
-from transitions in the object store; the bare loops (benchmarks/bare_loop.py) have all arrays in the memory of
+from transitions in the object store; the bare loops (bare_loop.py) have all arrays in the memory of
 processes of their own. "PrefRec, bf16" is the same with `precision: bf16`, which no bare loop has. The sizes are the
 paper's (Table 1): 3 x 256, 4,096 transitions, 256 pairs of 2 x 100 requests, one reward update a step.
-The share of the matrix rate counts the operations that a step needs (benchmarks/operations.py) against the best float32
+The share of the matrix rate counts the operations that a step needs (`prefrec_operations`) against the best float32
 matrix product of the same repetition.
 """
 
@@ -13,16 +13,15 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import ray
 
-from benchmarks.apart import bare
-from benchmarks.bare_loop import Arrays, Sizes
-from benchmarks.interleaved import Comparison, Contender, interleave, options, report
+from benchmarks.harness import Comparison, Contender, interleave, options, report
 from benchmarks.machine import matrix_rate
-from benchmarks.operations import prefrec_operations
-from benchmarks.script import run
+from benchmarks.speed.apart import bare
+from benchmarks.speed.bare_loop import Arrays, Sizes
 from prefrec_ray.algorithms import IQLConfig, PrefRecConfig
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
@@ -102,10 +101,42 @@ def given_sizes(arguments: argparse.Namespace) -> Sizes:
     return paper_sizes(tuple(arguments.hidden_sizes), arguments.transitions, arguments.pairs)
 
 
+def forward(rows: int, widths: tuple[int, ...]) -> int:
+    """Of a forward pass of `rows` rows through layers of these widths."""
+    return 2 * rows * sum(a * b for a, b in pairwise(widths))
+
+
+def backward(rows: int, widths: tuple[int, ...]) -> int:
+    """Of the gradient of all weights: a product a layer for weights, and one for inputs of all but the first."""
+    return forward(rows, widths) + forward(rows, widths[1:])
+
+
+def input_gradient(rows: int, widths: tuple[int, ...], columns: int) -> int:
+    """Of the gradient of the first `columns` of the inputs alone."""
+    return 2 * rows * columns * widths[1] + forward(rows, widths[1:])
+
+
+def prefrec_operations(states: int, actions: int, sizes: Sizes, length: int) -> int:
+    """Of one update of V, Q and actor, and one of the reward on segments of `length` requests (Algorithm 1).
+
+    Multiplications and additions of matrix products, and no others. What a loop computes beside these (gradients of
+    inputs that nobody uses, of networks that do not learn from a loss) does not count: a loop that leaves it out is
+    faster for the same work.
+    """
+    rows, hidden = sizes.transitions, sizes.hidden_sizes
+    value, q, actor = (states, *hidden, 1), (states + actions, *hidden, 1), (states, *hidden, actions)
+    label_and_target = 2 * forward(rows, q)
+    value_step = forward(rows, value) + backward(rows, value) + forward(rows, value)  # the last of the next states
+    q_step = forward(rows, q) + backward(rows, q)
+    actor_step = forward(rows, actor) + backward(rows, actor) + forward(rows, q) + input_gradient(rows, q, actions)
+    segments = 2 * sizes.pairs * length
+    return label_and_target + value_step + q_step + actor_step + forward(segments, q) + backward(segments, q)
+
+
 def main() -> None:
     """Prints medians and ratios."""
-    parser = options(__doc__)
-    add_sizes(parser, updates=10)
+    parser = options(__doc__, dataset=True, repetitions=5)
+    add_sizes(parser, updates=24)  # a quarter of an epoch of the standard data: an iteration where nothing is said
     arguments = parser.parse_args()
     start_ray()
     uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
@@ -140,7 +171,3 @@ def main() -> None:
     print(f"  share of the float32 matrix rate, {statistics.median(products[1:]) / 1e9:,.0f} GFLOP/s")
     for name, share in shares.items():
         print(f"    {name:44} {share:.2f}")
-
-
-if __name__ == "__main__":
-    run(main)

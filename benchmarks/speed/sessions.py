@@ -1,4 +1,4 @@
-"""Sessions and levels of a simulator's log against polars: `python -m benchmarks.sessions LOGS [--json FILE]`.
+"""Sessions and levels of a simulator's log against polars: `python -m benchmarks sessions LOGS`.
 
 The product's stage reads the log, checks every row against the contract, parts it by users through files, sorts, finds
 sessions and levels, and writes both, a bucket of users at a time; it never holds the log. Polars does the same in one
@@ -8,12 +8,11 @@ query in memory, without checks. Both use all cores, and must find the same sess
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
+from functools import partial
 
 import polars as pl
 
-from benchmarks.interleaved import Comparison, interleave, options, report
-from benchmarks.script import run
+from benchmarks.harness import Comparison, interleave, options, report
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
@@ -70,33 +69,21 @@ def check_equal(ours: str, theirs: str) -> None:
 
 def main() -> None:
     """Prints requests a second."""
-    parser = options(__doc__)
+    parser = options(__doc__, dataset=True, repetitions=5)
     arguments = parser.parse_args()
     start_ray()
     logs = arguments.dataset
     gap_ms = PrepareSettings(source=SimulatorSource(kind="simulator", path=logs)).session_gap_ms
     with tempfile.TemporaryDirectory() as scratch:
-        made = 0
-
-        def fresh(name: str) -> str:
-            nonlocal made
-            made += 1
-            folder = Path(scratch) / f"{name}-{made}"
-            folder.mkdir()
-            return str(folder)
-
-        ours, theirs = fresh("check"), fresh("check")
+        fresh = partial(tempfile.mkdtemp, dir=scratch)
+        ours, theirs = fresh(), fresh()
         product(logs, ours)
         with_polars(logs, theirs, gap_ms)
         check_equal(f"{ours}/sessions/*.parquet", f"{theirs}/sessions.parquet")
         rows = pl.scan_parquet(f"{logs}/interactions/*.parquet").select(pl.len()).collect().item()
         contenders = {
-            "product": lambda: product(logs, fresh("ours")),
-            "polars": lambda: with_polars(logs, fresh("theirs"), gap_ms),
+            "product": lambda: product(logs, fresh()),
+            "polars": lambda: with_polars(logs, fresh(), gap_ms),
         }
         rates = interleave(contenders, rows, arguments.repetitions)
     report([Comparison("sessions and levels of a log", "requests/s", rates, (("product", "polars"),))], arguments)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,6 +1,6 @@
-"""Which estimate that a user can compute ranks policies as the truth does? `python -m benchmarks.selection OUTPUT`.
+"""Which estimate that a user can compute ranks policies as the truth does? `python -m benchmarks selection OUTPUT`.
 
-OUTPUT is that of the truth bench (python -m benchmarks.truth OUTPUT). In every world and task its policies (eight
+OUTPUT is that of the truth bench (python -m benchmarks truth OUTPUT). In every world and task its policies (eight
 methods under `robust`; PrefRec under `paper` and on the true satisfaction) are scored on validation users, as trials of
 a sweep are, and compared with their true levels on test users. Printed, and written to --json: Spearman's rank
 correlation over all policies and over those under `robust` alone, and the share of pairs in the right order among those
@@ -9,7 +9,6 @@ that are apart in truth, by a tenth of the way from behaviour to the best.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 import ray
 from scipy.stats import spearmanr
 
-from benchmarks.script import run
+from benchmarks.harness import options, write
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.settings import ValidationSettings
 from prefrec_ray.runs.validation import Judge
@@ -63,7 +62,7 @@ def compared(found: list[dict[str, Any]], name: str) -> dict[str, float]:
 
 def main() -> None:
     """Prints a line a world, task and estimate."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("output", type=Path)
     parser.add_argument("--worlds", nargs="+")
     parser.add_argument("--tasks", nargs="+", default=TASKS)
@@ -71,7 +70,6 @@ def main() -> None:
     parser.add_argument(
         "--online", action="store_true", help="beside them the true level on validation users: the best to be had"
     )
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     start_ray()
     worlds = arguments.worlds or sorted(
@@ -92,9 +90,4 @@ def main() -> None:
                 about = {key: round(value, 2) for key, value in compared(found, name).items()}
                 print(f"{world:22} {task:10} {name:11} {about}", flush=True)
                 rows.append({"world": world, "task": task, "estimate": name, **about})
-            if arguments.json:
-                arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    run(main)
+            write(arguments, rows=rows)

@@ -1,6 +1,6 @@
 """Do IQL, TD3_BC and BCQ end where d3rlpy's IQL, TD3+BC and BCQ and RLlib's own IQL end, on the same arrays?
 
-    python -m benchmarks.fixed_points --d3rlpy PYTHON [--methods IQL TD3_BC BCQ] [--seeds 0 1 2] [--output FILE]
+    python -m benchmarks fixed_points --d3rlpy PYTHON [--methods IQL TD3_BC BCQ] [--seeds 0 1 2]
 
 PYTHON is the interpreter of an environment of its own with d3rlpy 2.8. The task is the tests' quadratic one with its
 reward column, whose best action is known: reward -|a - best(s)|^2, states independent of actions. Same transitions,
@@ -9,9 +9,7 @@ networks, rates, batch size and number of updates; weights and order of the batc
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,8 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.fixed_points_rllib import train_rllib
-from benchmarks.script import run
+from benchmarks.harness import options, write
+from benchmarks.peers.d3rlpy_process import train_d3rlpy
+from benchmarks.peers.rllib import train_rllib
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.runtime import start_ray
@@ -43,18 +42,18 @@ FIGURES = ("distance_to_best", "distance_to_behaviour", "q_logged", "q_policy")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Prints a line a training, and a table in Markdown."""
+    parser = options(__doc__)
     parser.add_argument("--d3rlpy", required=True, help="python of an environment with d3rlpy")
     parser.add_argument("--methods", choices=list(OWN), nargs="+", default=list(OWN))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--updates", type=int, default=2000)
-    parser.add_argument("--output", default="docs/results/fixed_points.json")
     arguments = parser.parse_args()
     # Threads gain nothing on networks this small.
     torch.set_num_threads(1)
     start_ray(num_cpus=2)
     # The task lives beside the tests that are made of it.
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "algorithms"))
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
     from tiny import best_action, write_dataset
 
     rows = []
@@ -67,16 +66,15 @@ def main() -> None:
         for method in arguments.methods:
             for seed in arguments.seeds:
                 ours = train_ours(method, str(dataset), arrays, seed, arguments.updates)
-                theirs = train_theirs(arguments.d3rlpy, method, arrays, seed, arguments.updates, Path(folder))
+                task = {**SETTINGS, "method": method, "seed": seed, "updates": arguments.updates, "threads": 1}
+                theirs = train_d3rlpy(arguments.d3rlpy, task, arrays, Path(folder))
                 libraries = {"prefrec_ray": ours, "d3rlpy": theirs}
                 if method == "IQL":
                     libraries["RLlib"] = train_rllib(arrays, SETTINGS, seed, arguments.updates)
-                for library, found in libraries.items():
-                    rows.append({"method": method, "library": library, "seed": seed, **figures(found, truth)})
+                for library, trained in libraries.items():
+                    rows.append({"method": method, "library": library, "seed": seed, **figures(trained, truth)})
                     print(json.dumps(rows[-1]), flush=True)
-    output = Path(arguments.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"updates": arguments.updates, "settings": SETTINGS, "runs": rows}, indent=1) + "\n")
+    write(arguments, shared=SETTINGS, runs=rows)
     print(table(rows))
 
 
@@ -117,34 +115,21 @@ def train_ours(
 
     with torch.no_grad():
         policy = net.actor(torch.tensor(arrays["held_out"])).numpy()
-        found = {
+        trained = {
             "policy": policy,
             "q_policy": q(arrays["held_out"], policy),
             "q_logged": q(arrays["obs"], arrays["action"]),
         }
     algorithm.stop()
-    return found
+    return trained
 
 
-def train_theirs(
-    python: str, method: str, arrays: dict[str, np.ndarray], seed: int, updates: int, folder: Path
-) -> dict[str, np.ndarray]:
-    """The same by d3rlpy, in its own environment."""
-    np.savez(folder / "arrays.npz", **arrays)
-    task = {**SETTINGS, "method": method, "seed": seed, "updates": updates}
-    script = Path(__file__).with_name("fixed_points_d3rlpy.py")
-    command = [python, str(script), json.dumps(task), str(folder / "arrays.npz"), str(folder / "found.npz")]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    with np.load(folder / "found.npz") as found:
-        return dict(found)
-
-
-def figures(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> dict[str, float]:
+def figures(trained: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> dict[str, float]:
     """Mean distances of the policy, and mean Q."""
     distances = {
-        f"distance_to_{name}": np.linalg.norm(found["policy"] - point, axis=1) for name, point in truth.items()
+        f"distance_to_{name}": np.linalg.norm(trained["policy"] - point, axis=1) for name, point in truth.items()
     }
-    values = {**distances, "q_logged": found["q_logged"], "q_policy": found["q_policy"]}
+    values = {**distances, "q_logged": trained["q_logged"], "q_policy": trained["q_policy"]}
     return {name: round(float(np.mean(values[name])), 4) for name in FIGURES}
 
 
@@ -158,7 +143,3 @@ def table(rows: list[dict[str, Any]]) -> str:
             cells = [f"{np.mean(c):.3f} ({min(c):.3f} to {max(c):.3f})" for c in columns]
             lines.append(f"| {method} | {library} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,6 +1,6 @@
 """A crowd of annotators with known reliabilities: is the truth recovered, and does a reward model learn as well?
 
-`python -m benchmarks.crowd DATASET WORK OUTPUT.json` takes a data set that was prepared from a simulated log. Its
+`python -m benchmarks crowd DATASET WORK` takes a data set that was prepared from a simulated log. Its
 scripted teacher `within_user_mean` is the truth: 20 simulated annotators judge 5,000 of its pairs, their answers go
 through `prefrec import-labels`, and reward models trained on the aggregated labels are measured on the data set's own
 held-out labels, beside models trained on the truth.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ import pyarrow.compute as pc
 import ray
 from scipy.stats import spearmanr
 
-from prefrec_ray import runtime, storage
+from benchmarks.harness import options, write
+from prefrec_ray import storage
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.base.algorithm import on_each_learner
 from prefrec_ray.algorithms.base.diagnostics import reward_accuracy
@@ -31,6 +31,7 @@ from prefrec_ray.dataset import PreparedDataset, write_table
 from prefrec_ray.people.aggregate import AGGREGATES
 from prefrec_ray.people.pairs import IDENTITY, pair_ids
 from prefrec_ray.people.store import import_labels
+from prefrec_ray.runtime import start_ray
 
 TASK, TRUTH = "frequency", "within_user_mean"
 ANNOTATORS, PAIRS, SEEDS = 20, 5_000, 3
@@ -160,18 +161,22 @@ def small_copy(source: str, folder: Path) -> PreparedDataset:
     return PreparedDataset.open(str(folder))
 
 
-def main(source: str, work: str, output: str) -> None:
-    """Writes what was found to the JSON file `output`, and prints it."""
-    runtime.start_ray(num_cpus=2)
-    dataset = small_copy(source, Path(work) / "dataset")
+def main() -> None:
+    """Prints and writes how good the labels of each aggregate are, and the reward models that learned from them."""
+    parser = options(__doc__, dataset=True)
+    parser.add_argument("work", type=Path, help="new folder")
+    arguments = parser.parse_args()
+    work = arguments.work
+    start_ray(num_cpus=2)
+    dataset = small_copy(arguments.dataset, work / "dataset")
     pairs, truth = true_pairs(dataset, TASK, TRUTH, PAIRS)
     exact = Crowd(np.arange(len(truth)), np.zeros(len(truth), int), WORDS[(2 * truth).astype(int)], np.ones(1))
-    questions, said = ask(dataset, pairs, exact, Path(work) / "truth")
+    questions, said = ask(dataset, pairs, exact, work / "truth")
     import_labels(said, questions, dataset.uri, "truth", "mean", False, quiet)
     found: dict[str, dict[str, Any]] = {"truth": {}}
     for votes in VOTES:
         crowd = answers(truth, ANNOTATORS, votes, seed=0)
-        questions, said = ask(dataset, pairs, crowd, Path(work) / f"votes{votes}")
+        questions, said = ask(dataset, pairs, crowd, work / f"votes{votes}")
         for way in AGGREGATES:
             teacher = f"{way}_{votes}_votes"
             summary = import_labels(said, questions, dataset.uri, teacher, way, False, quiet)
@@ -179,12 +184,8 @@ def main(source: str, work: str, output: str) -> None:
     for teacher, about in found.items():
         about["accuracy"] = [trained(dataset, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
         print(teacher, json.dumps(about), flush=True)
-    Path(output).write_text(json.dumps({"settings": SETTINGS, "labels": found}, indent=2) + "\n", "utf-8")
+    write(arguments, training=SETTINGS, labels=found)
 
 
 def quiet(*_: Any) -> None:
     """No progress is shown."""
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

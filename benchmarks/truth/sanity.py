@@ -1,6 +1,6 @@
 """Does training raise what it should, where the truth is known?
 
-    python -m benchmarks.simulator_sanity [--seeds 0 1 2] [--output docs/results/simulator_sanity.json]
+    python -m benchmarks sanity [--seeds 0 1 2]
 
 For each seed a new world, log and training seed: PrefRec on the true satisfaction, and with learned rewards under the
 recipes `robust` and `paper` on all three tasks, rolled out beside behaviour, imitation and the hand-made policies.
@@ -9,15 +9,13 @@ Score: (value - behaviour) / (nutrition - behaviour).
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.script import run
+from benchmarks.harness import options, write
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.policy import Policy
@@ -89,9 +87,8 @@ def table(records: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Runs the seeds and writes the records."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--output", default="docs/results/simulator_sanity.json")
     arguments = parser.parse_args()
     start_ray()
     records: list[dict[str, Any]] = []
@@ -99,9 +96,4 @@ def main() -> None:
         print(f"seed {seed}", flush=True)
         records += one_seed(seed)
         print(table(records), flush=True)
-    Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
-    Path(arguments.output).write_text(json.dumps(records, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    run(main)
+    write(arguments, records=records)

@@ -1,25 +1,19 @@
-"""What policies are worth from logged moments on: `python -m benchmarks.moments EVALUATION --dataset DATASET`.
+"""What policies are worth from logged moments on: the truth that `python -m benchmarks estimators` compares with.
 
 Fitted Q and doubly robust answer another question than roll-outs from a user's first request: what is this and the next
 visits' mean level worth, from starts of *logged* visits on, with weights that fall by `gamma_session` a visit? In the
 simulator that has a true answer. The log is played again (the same seeds make the same users, feelings and requests) up
 to the starts of some visits of each test user; from there the policy serves, with the history that it would have seen.
-
-EVALUATION is that of `prefrec evaluate --online` in which the policies are. Its records, and one more with estimator
-`moments` a policy and control, go to --output: `python -m benchmarks.estimators` compares estimates with them.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from benchmarks.script import run
-from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.sessions import session_table
 from prefrec_ray.evaluation.clone import fit_clone
@@ -27,7 +21,6 @@ from prefrec_ray.evaluation.intervals import bootstrap_interval
 from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.evaluation.subjects import BEHAVIOUR, CONSTANT, IMITATION, RANDOM_ITEMS
 from prefrec_ray.policy import Policy
-from prefrec_ray.runtime import start_ray
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.online import world_settings
 from prefrec_ray.simulator.outcome import levels_against, user_means
@@ -161,17 +154,10 @@ def servers(
         yield name, warmed(policy, found)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("evaluation", help="evaluation.json of `prefrec evaluate --online`")
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--output", required=True)
-    arguments = parser.parse_args()
-    evaluation = storage.read_json(arguments.evaluation)
-    dataset = PreparedDataset.open(storage.absolute(arguments.dataset))
+def moment_records(evaluation: dict[str, Any], dataset: PreparedDataset) -> list[dict[str, Any]]:
+    """A record with estimator `moments` for each policy and control of `evaluation` that was rolled out."""
     world = World(world_settings(dataset))
     online = [record for record in evaluation["records"] if record["estimator"] == "online"]
-    start_ray()
     clone = fit_clone(dataset, seed=0)
     policies = {r["subject"]: Policy.load(r["bundle"]) for r in online if r["role"] == "policy"}
     policies[IMITATION] = clone.policy
@@ -189,26 +175,22 @@ def main() -> None:
     for record in online:
         if record["subject"] in values:
             task = record["task"]
-            mine, usual = (
+            mine, logged = (
                 np.concatenate([part[task] for part in values[name]]) for name in (record["subject"], BEHAVIOUR)
             )
-            kept = np.isfinite(mine) & np.isfinite(usual)
-            records.append({**record, "estimator": "moments", **_figures(mine[kept], usual[kept])})
-    storage.write_json(arguments.output, {**evaluation, "records": evaluation["records"] + records})
+            kept = np.isfinite(mine) & np.isfinite(logged)
+            records.append({**record, "estimator": "moments", **_figures(mine[kept], logged[kept])})
+    return records
 
 
-def _figures(mine: np.ndarray, usual: np.ndarray) -> dict[str, Any]:
-    low, high = bootstrap_interval(np.stack([mine, mine - usual], axis=1), seed=0)
+def _figures(mine: np.ndarray, behaviour: np.ndarray) -> dict[str, Any]:
+    low, high = bootstrap_interval(np.stack([mine, mine - behaviour], axis=1), seed=0)
     return {
         "value": float(mine.mean()),
         "ci_low": float(low[0]),
         "ci_high": float(high[0]),
-        "behaviour": float(usual.mean()),
+        "behaviour": float(behaviour.mean()),
         "gain_ci_low": float(low[1]),
         "gain_ci_high": float(high[1]),
         "users": len(mine),
     }
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,26 +1,27 @@
 """How near are estimates from the log to true values? A table from an evaluation with roll-outs.
 
     prefrec evaluate POLICY... --dataset DATASET --online --estimators ncis,fqe,dr --output FILE
-    python -m benchmarks.moments FILE --dataset DATASET --output TRUTH
-    python -m benchmarks.estimators TRUTH
+    python -m benchmarks estimators FILE [--dataset DATASET]
 
-Everything is a gain over behaviour, of the estimator's own and in truth. Truth is what policies are worth from logged
-moments on (benchmarks/moments.py), which is what fitted Q and doubly robust estimate; or by roll-outs from users' first
-requests, where FILE itself is given: fresh histories, in which behaviour's own level is not the logged mean. Controls
+Everything is a gain over behaviour, of the estimator's own and in truth. With DATASET the truth is what policies are
+worth from logged moments on (moments.py), which is what fitted Q and doubly robust estimate; without, by roll-outs from
+users' first requests: fresh histories, in which behaviour's own level is not the logged mean. Controls
 that can be rolled out (imitation, constant action, random items) have true values of their own.
 """
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.script import run
+from benchmarks.harness import options, write
+from benchmarks.truth.moments import moment_records
 from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.calibration import placebo_bias
+from prefrec_ray.runtime import start_ray
 
 Record = dict[str, Any]
 ESTIMATORS = ("ncis", "fqe", "dr")
@@ -29,9 +30,17 @@ IN_DATA = ("IL", "IQL", "TD3_BC", "BCQ", "imitation")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("evaluation", help="what benchmarks.moments made of an evaluation.json, or that file")
-    records = storage.read_json(parser.parse_args().evaluation)["records"]
+    """Prints both tables for each task."""
+    parser = options(__doc__)
+    parser.add_argument("evaluation", help="what `prefrec evaluate --online` wrote")
+    parser.add_argument("--dataset", help="play its log again up to logged moments")
+    arguments = parser.parse_args()
+    evaluation = storage.read_json(arguments.evaluation)
+    records = evaluation["records"]
+    if arguments.dataset:
+        start_ray()
+        records += moment_records(evaluation, PreparedDataset.open(storage.absolute(arguments.dataset)))
+    write(arguments, records=records)
     for task in dict.fromkeys(record["task"] for record in records):
         by = {
             name: {r["subject"]: r for r in records if (r["task"], r["estimator"]) == (task, name)}
@@ -87,7 +96,3 @@ def gain(record: Record) -> float:
 
 def _gain_text(record: Record) -> str:
     return f"{gain(record):+.2f} [{record['gain_ci_low']:+.2f}, {record['gain_ci_high']:+.2f}]"
-
-
-if __name__ == "__main__":
-    run(main)

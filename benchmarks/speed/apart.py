@@ -7,7 +7,8 @@ from collections.abc import Callable
 import ray
 import torch
 
-from benchmarks.bare_loop import (
+from benchmarks.harness import Contender
+from benchmarks.speed.bare_loop import (
     Arrays,
     Networks,
     Sizes,
@@ -17,7 +18,6 @@ from benchmarks.bare_loop import (
     tuned_prefrec,
     tuned_reward,
 )
-from benchmarks.interleaved import Contender
 from prefrec_ray.algorithms.feed.load import LoadedData
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.dataset import PreparedDataset

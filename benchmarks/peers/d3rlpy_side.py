@@ -1,10 +1,12 @@
-"""One training by d3rlpy for fixed_points.py, run by the interpreter of d3rlpy's own environment.
+"""What runs in d3rlpy's own environment, by its interpreter, for rates.py and fixed_points.py.
 
-python fixed_points_d3rlpy.py TASK.json-text ARRAYS.npz FOUND.npz
+python d3rlpy_side.py TASK.json-text ARRAYS.npz FOUND.npz    trains once and writes what came of it
+python d3rlpy_side.py TASK.json-text ARRAYS.npz              says "ready", then some updates for every line it reads
 """
 
 import json
 import sys
+import time
 
 import d3rlpy
 import numpy as np
@@ -14,11 +16,19 @@ from d3rlpy.dataset import TransitionMiniBatch
 from d3rlpy.models.encoders import VectorEncoderFactory
 
 
-def main(task: dict, arrays: dict, output: str) -> None:
-    torch.set_num_threads(1)
+def main(task: dict, file: str, output: str | None = None) -> None:
+    torch.set_num_threads(task["threads"])
     d3rlpy.seed(task["seed"])
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    arrays.setdefault("reward", np.zeros(len(arrays["obs"]), dtype=np.float32))
     algorithm = make_config(task).create(device="cpu:0")
     algorithm.create_impl((arrays["obs"].shape[1],), arrays["action"].shape[1])
+    (train if output else answer)(algorithm, task, arrays, output)
+
+
+def train(algorithm: d3rlpy.base.LearnableBase, task: dict, arrays: dict, output: str) -> None:
+    """`updates` updates, each epoch in its own order; then the policy, and Q of it and of the log."""
     generator = np.random.default_rng(task["seed"])
     order, size = np.empty(0, dtype=np.int64), task["batch_size"]
     for _ in range(task["updates"]):
@@ -27,12 +37,20 @@ def main(task: dict, arrays: dict, output: str) -> None:
         rows, order = order[:size], order[size:]
         algorithm.update(batch(arrays, rows))
     policy = algorithm.predict(arrays["held_out"])
-    np.savez(
-        output,
-        policy=policy,
-        q_policy=algorithm.predict_value(arrays["held_out"], policy),
-        q_logged=algorithm.predict_value(arrays["obs"], arrays["action"]),
-    )
+    q_policy = algorithm.predict_value(arrays["held_out"], policy)
+    q_logged = algorithm.predict_value(arrays["obs"], arrays["action"])
+    np.savez(output, policy=policy, q_policy=q_policy, q_logged=q_logged)
+
+
+def answer(algorithm: d3rlpy.base.LearnableBase, task: dict, arrays: dict, output: None) -> None:
+    """Seconds of `updates` updates on whole batches, for every line of input."""
+    generator = np.random.default_rng(0)
+    print("ready:", flush=True)
+    for _ in sys.stdin:
+        begin = time.perf_counter()
+        for _ in range(task["updates"]):
+            algorithm.update(batch(arrays, generator.integers(0, len(arrays["obs"]), task["batch_size"])))
+        print(f"seconds:{time.perf_counter() - begin}", flush=True)
 
 
 def make_config(task: dict) -> d3rlpy.base.LearnableConfig:
@@ -71,5 +89,4 @@ def batch(arrays: dict, rows: np.ndarray) -> TransitionMiniBatch:
 
 
 if __name__ == "__main__":
-    with np.load(sys.argv[2]) as stored:
-        main(json.loads(sys.argv[1]), dict(stored), sys.argv[3])
+    main(json.loads(sys.argv[1]), *sys.argv[2:])

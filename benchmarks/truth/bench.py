@@ -1,23 +1,20 @@
-"""The truth bench: `python -m benchmarks.truth OUTPUT [--worlds NAME ...] [--methods ...] [--seeds ...]`.
+"""The truth bench: `python -m benchmarks truth OUTPUT [--worlds NAME ...] [--methods ...] [--seeds ...]`.
 
 For each world (benchmarks/truth/worlds/NAME.yaml, or a YAML of your own): simulated and prepared, all methods of
 tune_configs/truth.yaml trained under the recipe `robust`, PrefRec under `paper`, PrefRec on the true satisfaction, and
 all policies rolled out. What OUTPUT holds already is not done again: a bench that was stopped goes on. At the end, or
-with --table alone, OUTPUT/truth.json and a table.
+with --table alone, the JSON and a table.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.commands import prefrec
-from benchmarks.script import run
+from benchmarks.harness import options, prefrec, write
 from benchmarks.truth.scores import cells, table
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.cli.config import open_section
@@ -30,7 +27,7 @@ SWEEP = Path(__file__).parents[2] / "tune_configs" / "truth.yaml"
 
 def main() -> None:
     """Runs what is missing, then scores everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("output", type=Path)
     parser.add_argument("--worlds", nargs="+", default=sorted(file.stem for file in WORLDS.glob("*.yaml")))
     parser.add_argument("--methods", nargs="+")
@@ -41,9 +38,9 @@ def main() -> None:
     changes = {"method": arguments.methods, "task": arguments.tasks, "seeds": arguments.seeds}
     for name in () if arguments.table else arguments.worlds:
         run_world(name, arguments.output, {key: value for key, value in changes.items() if value})
-    found = cells(arguments.output)
-    (arguments.output / "truth.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found))
+    scored = cells(arguments.output)
+    write(arguments, cells=scored)
+    print(table(scored))
 
 
 def run_world(name: str, output: Path, changes: dict[str, Any]) -> None:
@@ -75,8 +72,8 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[
     named = [TeacherSettings.model_validate(teacher) for teacher in given]
 
     def on(settings: dict[str, Any], recipe: str, **more: Any) -> dict[str, Any]:
-        settings = TrainingSettings.model_validate({"recipe": recipe})
-        wanted = settings.pairing, settings.scoring
+        defaults = TrainingSettings.model_validate({"recipe": recipe})
+        wanted = defaults.pairing, defaults.scoring
         teachers = [teacher.name for teacher in named if (teacher.pairing, teacher.scoring) == wanted]
         base = {**settings["base"], **more, **({"teachers": teachers} if teachers else {})}
         if recipe == "paper":
@@ -118,7 +115,3 @@ def ended(trials: Path) -> bool:
         return False
     with trials.open() as file:
         return all(row["status"] != "waiting" for row in csv.DictReader(file))
-
-
-if __name__ == "__main__":
-    run(main)

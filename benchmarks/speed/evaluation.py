@@ -1,4 +1,4 @@
-"""Evaluation by NCIS: `python -m benchmarks.evaluation DATASET [--split train] [--json FILE]`.
+"""Evaluation by NCIS: `python -m benchmarks evaluation DATASET`.
 
 The product's `evaluate` scores a policy, imitation and their placebos and controls, with intervals over users and a
 look at what is served. The bare one reads the same files one after another, asks the policy and the clone for their
@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.interleaved import Comparison, interleave, options, report
-from benchmarks.script import run
-from benchmarks.training import iql_config, paper_sizes
+from benchmarks.harness import Comparison, interleave, options, report
+from benchmarks.speed.training import iql_config, paper_sizes
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
@@ -48,7 +47,7 @@ def bare_value(dataset: PreparedDataset, split: str, policy: Policy, clone: Beha
 
 def main() -> None:
     """Prints requests a second."""
-    parser = options(__doc__, repetitions=3)
+    parser = options(__doc__, dataset=True, repetitions=3)
     parser.add_argument("--split", default="train", help="whose requests; training users are the most")
     arguments = parser.parse_args()
     start_ray()
@@ -72,7 +71,3 @@ def main() -> None:
     if not np.isclose(values["product"], values["bare"], rtol=1e-4):
         raise UserError(f"evaluation: the two do not agree ({values})")
     report([Comparison("evaluation by NCIS", "requests/s", rates, (("product", "bare"),))], arguments, values=values)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,4 +1,4 @@
-"""A model of a step with N learners, from measurements on two cores: `python -m benchmarks.step_time DATASET`.
+"""A model of a step with N learners, from measurements on two cores: `python -m benchmarks step_time DATASET`.
 
 With a share f = 1/N of the paper's step (4,096 transitions and 256 pairs) a learner computes for c0 + c1 f seconds, its
 batch included; the least squares line is through f = 1, 1/2 and 1/8, and f = 1/4 is held out. The gradients of the four
@@ -9,13 +9,11 @@ Every learner has one thread. The whole is checked against two learners, measure
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import time
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +22,9 @@ import torch.distributed as dist
 from scipy.optimize import nnls
 from torch import multiprocessing
 
-from benchmarks.bare_loop import Sizes
-from benchmarks.interleaved import Contender, interleave, options
-from benchmarks.machine import machine
-from benchmarks.script import run
-from benchmarks.training import paper_sizes, prefrec_config
+from benchmarks.harness import Contender, interleave, options, write
+from benchmarks.speed.bare_loop import Sizes
+from benchmarks.speed.training import paper_sizes, prefrec_config
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.settings import ExpectileSettings, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
@@ -124,7 +120,7 @@ def step_of(config: Any, updates: int) -> Contender:
 
 def measure(uri: str, updates: int, repetitions: int) -> dict[str, float]:
     """Seconds of a step by share, and of two learners that share one."""
-    loaded = load_data(prefrec_config(uri, updates, scaled(1.0).data_request))
+    loaded = load_data(prefrec_config(uri, updates, scaled(1.0)).data_request)
     configs = {str(f): prefrec_config(uri, updates, scaled(f)) for f in (*FITTED, HELD_OUT)}
     two = prefrec_config(uri, updates, scaled(0.5))  # a batch for each learner; the pairs are those of all
     two.training(preference_batch_size=PAPER["preference_batch_size"])
@@ -136,7 +132,7 @@ def measure(uri: str, updates: int, repetitions: int) -> dict[str, float]:
 
 def main() -> None:
     """Prints the model, how well it predicts what it has not seen, and what more learners would take."""
-    parser = options(__doc__, repetitions=3)
+    parser = options(__doc__, dataset=True, repetitions=3)
     parser.add_argument("--updates", type=int, default=4)
     parser.add_argument("--latency-us", type=float, help="of the network to plan for; else as measured here")
     parser.add_argument("--gbit", type=float, help="a second, of the network to plan for")
@@ -171,9 +167,7 @@ def main() -> None:
         shared = f"{row['fixed_rate']:>13,.0f} {row['fixed_share']:>13.0%}"
         own = f"{row['own_rate']:>13,.0f} {row['own_share']:>9.0%} {row['hours']:>15.1f}"
         print(f"{row['learners']:>8}  {shared}  |  {own}")
-    if arguments.json:
-        found = {"machine": machine(), "seconds": seconds, "model": asdict(model), "plan": asdict(plan), "rows": rows}
-        Path(arguments.json).write_text(json.dumps(found, indent=1) + "\n")
+    write(arguments, seconds=seconds, model=asdict(model), plan=asdict(plan), rows=rows)
 
 
 def table(model: Model, transitions: float) -> list[dict[str, float]]:
@@ -194,7 +188,3 @@ def table(model: Model, transitions: float) -> list[dict[str, float]]:
             }
         )
     return rows
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,0 +1,177 @@
+"""Seconds, memory and disk of a `prepare`, and memory of a sweep's trials.
+
+Memory is that of the driver and of all of Ray's processes together, sampled ten times a second: the sum of what each
+has for itself (USS, which leaves shared memory out), and once the object store's shared memory in use.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+
+from benchmarks.harness import options, write
+from prefrec_ray.cli.config import open_section
+from prefrec_ray.prepare.run import prepare
+from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.runtime import start_ray
+from prefrec_ray.tuning.run import sweep
+from prefrec_ray.tuning.settings import TuneSettings
+
+GB = 1e9
+
+
+class Memory(threading.Thread):
+    """Samples this process and its descendants every so many seconds, inside `with` or from `start` to `end`.
+
+    `samples`: bytes of the processes' own, bytes of the object store, and what `place` says. `lap` is the peak since it
+    was last set to 0. `busy` are seconds of processor time by process, without the sampling: what the work takes,
+    however busy the machine is with other things.
+    """
+
+    def __init__(self, every: float = 0.1, place: Callable[[], int] = lambda: 0) -> None:
+        super().__init__(daemon=True)
+        self.samples: list[tuple[int, int, int]] = []
+        self.lap = 0
+        self.busy: dict[int, float] = {}
+        self._every, self._place = every, place
+        self._end = threading.Event()
+
+    def __enter__(self) -> Memory:
+        self.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.end()
+
+    def run(self) -> None:
+        """Samples until `end`."""
+        while not self._end.wait(self._every):
+            own, shared = memory_in_use(self.busy)
+            self.samples.append((own, shared, self._place()))
+            self.lap = max(self.lap, own + shared)
+            self.busy[os.getpid()] -= time.thread_time()
+
+    def end(self) -> None:
+        """No more samples."""
+        self._end.set()
+        self.join()
+
+    @property
+    def peaks(self) -> dict[str, float]:
+        """GB at the peak, and of the object store at its own."""
+        everything, stores = (max(own + shared for own, shared, _ in self.samples), max(s for _, s, _ in self.samples))
+        return {"peak_gb": round(everything / GB, 2), "peak_object_store_gb": round(stores / GB, 2)}
+
+
+def memory_in_use(busy: dict[int, float]) -> tuple[int, int]:
+    """Bytes that the processes have for themselves, and bytes of the shared memory files that they map, each once.
+
+    Seconds of their processor time go to `busy`.
+    """
+    me = psutil.Process()
+    private, files = 0, {}
+    for process in [me, *me.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            busy[process.pid] = sum(process.cpu_times()[:2])
+            private += process.memory_full_info().uss
+            for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+                # Ray unlinks the object store's file at once: only descriptors still lead to it.
+                if "/dev/shm/" in os.readlink(descriptor):
+                    status = os.stat(descriptor)
+                    files[status.st_ino] = status.st_blocks * 512
+    return private, sum(files.values())
+
+
+def folder_gb(folder: str | Path) -> float:
+    """GB of the files in a folder and below it."""
+    return round(sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / GB, 2)
+
+
+def measured_prepare(settings: PrepareSettings, output: str) -> dict[str, Any]:
+    """Runs `prepare` and prints what it took: time by the clock and of the processor, memory, disk, and each stage."""
+    start_ray()
+    before, started = time.process_time(), time.monotonic()
+    ends: dict[str, float] = {}
+    peaks: dict[str, float] = {}
+    with Memory() as memory:
+
+        def progress(stage: str, done: int, total: int) -> None:
+            ends[stage] = round(time.monotonic() - started, 1)
+            peaks[stage] = max(peaks.get(stage, 0.0), round(memory.lap / GB, 2))
+            memory.lap = 0
+
+        dataset = prepare(settings, output, progress)
+        seconds = time.monotonic() - started
+    metadata = dataset.metadata
+    took = {
+        "requests": sum(split["requests"] for split in metadata.counts.values()),
+        "users": sum(split["users"] for split in metadata.counts.values()),
+        "duplicates": metadata.dropped.get("duplicates", 0),
+        "width": metadata.state_dim,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(sum(memory.busy.values()) - before),
+        **memory.peaks,
+        "dataset_gb": folder_gb(output),
+    }
+    for name, value in took.items():
+        print(f"{name:22} {value:>14,}", flush=True)
+    return {**took, "stage_ends": ends, "stage_peaks_gb": peaks}
+
+
+def prepare_once() -> None:
+    """Seconds, peak memory and disk of the section `prepare` of a config: `python -m benchmarks prepare CONFIG`."""
+    parser = options(prepare_once.__doc__)
+    parser.add_argument("config")
+    parser.add_argument("--output", help="keep the data set")
+    arguments = parser.parse_args()
+    settings = open_section(arguments.config, "prepare")
+    with tempfile.TemporaryDirectory() as folder:
+        write(arguments, **measured_prepare(settings, arguments.output or f"{folder}/dataset"))
+
+
+def sweeps() -> None:
+    """Memory of a sweep's concurrent trials against one: `python -m benchmarks sweep DATASET`.
+
+    The peak while trials run. Ray is told that it has as many processors as there are trials, so that all run at once.
+    """
+    parser = options(sweeps.__doc__, dataset=True)
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--epochs", type=float, default=1.0)
+    arguments = parser.parse_args()
+    peaks = {}
+    for trials in (1, arguments.trials):
+        peaks[trials] = _sweep(arguments.dataset, trials, arguments.epochs)
+        print(f"{trials} trial(s): {peaks[trials]}", flush=True)
+    ratio = peaks[arguments.trials]["peak_gb"] / peaks[1]["peak_gb"]
+    print(f"{arguments.trials} trials take {ratio:.2f} times the memory of one")
+    write(arguments, peaks=peaks)
+
+
+def _sweep(dataset: str, trials: int, epochs: float) -> dict[str, float]:
+    """Trials of PrefRec, all at once: one pre-trained reward, as many actor rates."""
+    start_ray(num_cpus=trials)
+    base = {"hidden_sizes": [128, 128, 128], "train_batch_size_per_learner": 512, "preference_batch_size": 16}
+    rates = [1e-4 * (1 + number) for number in range(trials)]
+    settings = TuneSettings.model_validate(
+        {"base": {**base, "pretrain_epochs": 0.01, "num_epochs": epochs}, "search": {"actor_lr": {"grid": rates}}}
+    )
+    memory = Memory()
+
+    def begin(stage: str, done: int, total: int) -> None:
+        if stage == "rewards" and done == total:
+            memory.start()
+
+    with tempfile.TemporaryDirectory() as folder:
+        sweep(settings, dataset, f"{folder}/sweep", progress=begin)
+    memory.end()
+    ray.shutdown()
+    return memory.peaks

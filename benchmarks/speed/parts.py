@@ -1,0 +1,147 @@
+"""Parts of the whole, each a section: transitions on their way, pre-training, several learners, the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.harness import Comparison, Contender, interleave, options, report
+from benchmarks.speed.apart import bare
+from benchmarks.speed.training import add_sizes, given_sizes, iql_config, load_arrays, prefrec_config, repeated
+from prefrec_ray.algorithms.base.algorithm import on_each_learner
+from prefrec_ray.algorithms.base.config import OfflineConfig
+from prefrec_ray.algorithms.feed.load import PreparedData, load_data
+from prefrec_ray.algorithms.feed.schedule import Position
+from prefrec_ray.algorithms.feed.shards import Shelf
+from prefrec_ray.runtime import start_ray
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.world import World
+from prefrec_ray.simulator.write import log_block
+
+WAYS = ("materialised", "streaming")
+#: Learners, and threads of each.
+SPLITS = {"1 learner, 1 thread": (1, 1), "1 learner, 2 threads": (1, 2), "2 learners, 1 thread each": (2, 1)}
+
+
+def moving_on(start_at: Callable[[int], Any], updates: int) -> Contender:
+    """Calls `start_at(0)`, then `start_at(updates)` and so on: the next `updates` updates a call."""
+    done = 0
+
+    def run() -> None:
+        nonlocal done
+        start_at(done)
+        done += updates
+
+    return run
+
+
+def batches_of(config: OfflineConfig, updates: int) -> Contender:
+    """The next `updates` batches a call, as one learner takes them."""
+    data, shelf = PreparedData(config), Shelf()
+
+    def take(first: int) -> None:
+        (plan,) = data.sample(Position("train", first, updates))
+        for _ in plan.transitions.batches(torch.device("cpu"), shelf):
+            pass
+
+    return moving_on(take, updates)
+
+
+def data_path() -> None:
+    """Transitions on their way to the learner: `python -m benchmarks data_path DATASET`.
+
+    Batches alone, from shards in the object store and streamed from the data set, against rows of whole arrays in
+    memory; then IQL end to end from either. A data set of several shards a lane (16 shards and more) is streamed for
+    real: one of 8 is read once and stays at hand.
+    """
+    parser = options(data_path.__doc__, dataset=True, repetitions=5)
+    add_sizes(parser, updates=30)
+    arguments = parser.parse_args()
+    start_ray()
+    uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
+    configs = {way: iql_config(uri, updates, sizes).training(transitions=way) for way in WAYS}
+    for config in configs.values():
+        config.offline_data(loaded_data=load_data(config.data_request))
+    rows = load_arrays(uri, configs["materialised"].loaded_data.value).batches(sizes.transitions, seed=0)
+    alone: dict[str, Contender] = {way: batches_of(config, updates) for way, config in configs.items()}
+    alone["bare arrays"] = repeated(lambda: next(rows), updates)
+    trained = {f"IQL, {way}": config.build_algo().train for way, config in configs.items()}
+    repetitions, counted = arguments.repetitions, updates * sizes.transitions
+    ratios = (("streaming", "materialised"), ("materialised", "bare arrays"))
+    both = (("IQL, streaming", "IQL, materialised"),)
+    report(
+        [
+            Comparison("data path alone", "batches/s", interleave(alone, updates, repetitions), ratios),
+            Comparison("training from either", "transitions/s", interleave(trained, counted, repetitions), both),
+        ],
+        arguments,
+    )
+
+
+def reward() -> None:
+    """Pre-training of the reward: `python -m benchmarks reward DATASET`.
+
+    The product's mini-batches of preferences, as a learner takes them, against bare loops on the same segments.
+    """
+    parser = options(reward.__doc__, dataset=True, repetitions=5)
+    add_sizes(parser, updates=3)
+    arguments = parser.parse_args()
+    start_ray()
+    uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
+    config = prefrec_config(uri, updates, sizes)
+    loaded = load_data(config.data_request)
+    algorithm = config.offline_data(loaded_data=loaded).build_algo()
+
+    def pretrain(first: int) -> None:
+        (plan,) = algorithm.offline_data.preference_plans(Position("pretrain", first, updates))
+        on_each_learner(algorithm.learner_group, [lambda learner: learner.pretrain_reward(plan, updates)])
+
+    pairs = (("product", "tuned bare reward"), ("product", "plain bare reward"))
+    contenders = {name: bare(name, uri, loaded, sizes, updates) for _, name in pairs}
+    contenders = {"product": moving_on(pretrain, updates), **contenders}
+    rates = interleave(contenders, updates * sizes.pairs, arguments.repetitions)
+    report([Comparison("pre-training of the reward", "pairs/s", rates, pairs)], arguments)
+
+
+def learners() -> None:
+    """Scaling with learners: `python -m benchmarks learners DATASET`.
+
+    One learner with a thread, one with two, and two with one each, all on batches of the same size and on the same two
+    cores: the last two differ in how the work is split alone (threads inside a matrix product against averaged
+    gradients). Ray is told of more processors than there are, so that all learners exist at once; those whose turn it
+    is not sleep.
+    """
+    parser = options(learners.__doc__, dataset=True, repetitions=5)
+    add_sizes(parser, updates=5)
+    arguments = parser.parse_args()
+    start_ray(num_cpus=sum(count * threads for count, threads in SPLITS.values()) + 1)
+    uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
+    loaded = load_data(prefrec_config(uri, updates, sizes).data_request)
+    contenders = {}
+    for name, (count, threads) in SPLITS.items():
+        config = prefrec_config(uri, updates, sizes).offline_data(loaded_data=loaded)
+        config.training(train_batch_size_per_learner=sizes.transitions // count)
+        config.learners(num_learners=count, num_cpus_per_learner=threads)
+        contenders[name] = config.build_algo().train
+    rates = interleave(contenders, updates * sizes.transitions, arguments.repetitions)
+    *others, two = SPLITS
+    pairs = tuple((two, other) for other in others[::-1])
+    report([Comparison("PrefRec by learners", "transitions/s", rates, pairs)], arguments)
+
+
+def simulator() -> None:
+    """Requests a second that one core simulates: `python -m benchmarks simulator`.
+
+    Whole blocks of the default log, kept requests only; none is written.
+    """
+    parser = options(simulator.__doc__, repetitions=5)
+    parser.add_argument("--blocks", type=int, default=8)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    world = World(SimulateSettings())
+    requests = sum(log_block(world, block).num_rows for block in range(arguments.blocks))
+    everything = {"simulator": lambda: [log_block(world, block) for block in range(arguments.blocks)]}
+    rates = interleave(everything, requests, arguments.repetitions)
+    report([Comparison("simulated on one core", "requests/s", rates, ())], arguments)
