@@ -1,6 +1,8 @@
 """Links between the pages lead somewhere, and their examples are well-formed."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,16 @@ def test_every_yaml_with_sections_is_well_formed(page: Path) -> None:
         sections = yaml.safe_load(block)
         if not isinstance(sections, dict) or not sections.keys() <= SECTIONS.keys():
             continue
+        if "my_package" in block:  # the reader's own file; tests/algorithms/test_own_method.py writes it
+            continue
         for name, value in sections.items():
             if name == "prepare" and "source" not in value:  # the settings beside the source, which has its own blocks
                 value = {**value, "source": {"kind": "completejourney"}}
             parse_section(name, value, page.name)
+
+
+def test_the_tree_of_the_architecture_is_that_of_the_folders() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    made = subprocess.check_output([sys.executable, ROOT / "docs" / "tree.py"], text=True)
+    assert f"```\n{made}```" in page
+    assert len(page.split()) < 1000

@@ -49,7 +49,7 @@ _INHERITED = (
 def prepare(
     settings: PrepareSettings, output: str, progress: Progress = silent, on_error: OnError = "fail"
 ) -> PreparedDataset:
-    """Writes the data set `output` (docs/architecture.md: the data set) and opens it.
+    """Writes the data set `output` (docs/formats.md) and opens it.
 
     `progress(stage, done, total)` counts interactions (stage read), buckets of users and shards. The same settings and
     log give the same bytes, however many workers there are.

@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 
 
 def simulate(settings: SimulateSettings, output: str, progress: Progress = silent) -> None:
-    """Writes the log folder `output` (docs/architecture.md); `progress` counts users.
+    """Writes the log folder `output` (docs/formats.md); `progress` counts users.
 
     The users of a block are a function of the seed and the block alone, and a file holds whole blocks in order: all
     files together hold the same rows whatever `settings.shards` and however many workers write them.

@@ -1,4 +1,4 @@
-"""A prepared data set made by hand, in the layout of docs/architecture.md."""
+"""A prepared data set made by hand, in the layout of docs/formats.md."""
 
 import json
 from dataclasses import replace

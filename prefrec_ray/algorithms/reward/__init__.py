@@ -1,1 +1,1 @@
-"""The learned reward (section 4 of the paper): its labels and its state."""
+"""The reward model (section 4 of the paper): network and scale, update, pre-training, labels that look ahead."""
