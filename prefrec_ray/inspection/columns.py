@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import plain
-from prefrec_ray.logs.fragments import CsvFormat, batches, is_csv, schema
+from prefrec_ray.logs.fragments import batches
+from prefrec_ray.logs.listing import is_csv
+from prefrec_ray.logs.schemas import CsvFormat, schema
 from prefrec_ray.logs.values import padded
 
 _PIECES = 8  # of the log, evenly spread, of which the first rows are the sample

@@ -16,7 +16,8 @@ from prefrec_ray.inspection.proposal import Tables, files_source, proposal
 from prefrec_ray.inspection.roles import ITEM, USER, Roles, guess_roles, words
 from prefrec_ray.inspection.rows import rows_of_files, rows_of_log
 from prefrec_ray.logs import KuaiRandSource, SimulatorSource, Source, open_log
-from prefrec_ray.logs.fragments import CsvFormat, is_csv, list_inputs, schema
+from prefrec_ray.logs.listing import is_csv, list_inputs
+from prefrec_ray.logs.schemas import CsvFormat, schema
 from prefrec_ray.prepare.settings import PrepareSettings
 
 _MOST_CATEGORIES = 50  # of a column that is proposed as a feature of users

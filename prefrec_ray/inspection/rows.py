@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from prefrec_ray.ids import hash_ids, mix
 from prefrec_ray.inspection.roles import Roles
 from prefrec_ray.logs.contract import BadRows, Place
-from prefrec_ray.logs.fragments import CsvFormat, read
+from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.schemas import CsvFormat
 from prefrec_ray.logs.times import to_milliseconds
 
 #: The bucket of rows without a user, an item or a time, which are only counted.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,92 +17,16 @@ from pyarrow import csv
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Part, Place, Reason, SideFiles, clean
-from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
-from prefrec_ray.logs.values import padded
-
-__all__ = ["CsvFormat", "batches", "is_csv", "list_inputs", "read", "read_clean", "schema", "schemas"]
+from prefrec_ray.logs.listing import is_csv, partition_values
+from prefrec_ray.logs.schemas import BLOCK_BYTES, PLAIN, THREADS, CsvFormat, own_schema, readable
 
 _BATCH = 1 << 16
 _MAX_BLOCKS = 256
-_BLOCK_BYTES = 1 << 20
-#: Footers and first blocks are small: waiting for storage is what takes time.
-_THREADS = 16
 
 Convert = Callable[[pa.Table, Place], pa.Table]
 
 
-@dataclass(frozen=True)
-class CsvFormat:
-    """How CSV files are written: `names` are the columns of files without a header."""
-
-    delimiter: str | None = None  # None: a tab in .tsv, else a comma
-    names: tuple[str, ...] | None = None
-
-    def row(self, line: csv.InvalidRow) -> int:
-        """The row, from 0, that a line of the file is."""
-        return line.number - (2 if self.names is None else 1)
-
-    def open(self, stream: Any, file: str, handler: Any = None, columns: list[str] | None = None) -> Any:
-        """A reader of `stream`; with `columns` of these alone, as text."""
-        delimiter = self.delimiter or ("\t" if ".tsv" in file.rpartition("/")[2] else ",")
-        names = None if self.names is None else list(self.names)
-        convert = csv.ConvertOptions()
-        if columns is not None:
-            types = dict.fromkeys(columns, pa.string())
-            convert = csv.ConvertOptions(
-                include_columns=columns, column_types=types, null_values=[""], strings_can_be_null=True
-            )
-        return csv.open_csv(
-            stream,
-            csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=names),
-            csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=handler),
-            convert,
-        )
-
-
-def schema(file: str, form: CsvFormat = CsvFormat()) -> pa.Schema:
-    """Names and types of a file's columns, those of its folders last; of CSV as its first block shows them."""
-    found = _own_schema(file, form)
-    return pa.schema([*found, *_partition_fields(file, set(found.names))])
-
-
-def _own_schema(file: str, form: CsvFormat) -> pa.Schema:
-    system, path = storage.filesystem(file)
-    with _readable(file):
-        if not is_csv(file):
-            return pq.read_schema(path, filesystem=system)
-        with system.open_input_stream(path) as stream, form.open(stream, file, _ignore) as reader:
-            return reader.schema
-
-
-def _partition_fields(file: str, own: set[str]) -> list[pa.Field]:
-    """What the folders say and the file does not."""
-    fields = []
-    for name, value in partition_values(file).items():
-        if name not in own:
-            whole = value is not None and re.fullmatch(r"0|-?[1-9]\d{0,17}", value)
-            fields.append(pa.field(name, pa.null() if value is None else pa.int64() if whole else pa.string()))
-    return fields
-
-
-def schemas(files: list[str], form: CsvFormat = CsvFormat()) -> list[pa.Schema]:
-    """`schema` of many files."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(lambda file: schema(file, form), files))
-
-
-def padded_columns(file: str, columns: list[str], form: CsvFormat = CsvFormat()) -> set[str]:
-    """Which of some columns of a CSV file show, in its first block, integers with leading zeros: these are names."""
-    system, path = storage.filesystem(file)
-    inside = [name for name in columns if name not in partition_values(file)]
-    with _readable(file), system.open_input_stream(path) as stream, form.open(stream, file, _ignore, inside) as reader:
-        first = next(iter(reader), None)
-    return set() if first is None else {name for name in inside if padded(first[name]).any()}
-
-
-def read_clean(
-    file: str, columns: list[str], convert: Convert, part: Part | None, form: CsvFormat = CsvFormat()
-) -> pa.Table:
+def read_clean(file: str, columns: list[str], convert: Convert, part: Part | None, form: CsvFormat = PLAIN) -> pa.Table:
     """Some columns of a whole file through `convert`, for tables of users or items: their rows stand before the log."""
     empty = {name: pa.array([], pa.string()) for name in columns}  # CSV of a header alone has no batches
     tables = list(batches(file, columns, None, form)) or [pa.table(empty)]
@@ -115,13 +38,13 @@ def read(
     columns: list[str],
     convert: Convert,
     side: SideFiles | None = None,
-    form: CsvFormat = CsvFormat(),
+    form: CsvFormat = PLAIN,
 ) -> tuple[Any, int]:
     """The rows of all files as a Ray data set, each batch through `convert`, and how many rows there are (or so).
 
     Rows for which `convert` raises `BadRows` go to `side`, or end in a `UserError` where there is none.
     """
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         sizes = list(pool.map(lambda file: [_guess_rows(file, form)] if is_csv(file) else _row_groups(file), files))
     rows = sum(map(sum, sizes))
     if not rows:
@@ -159,7 +82,7 @@ def _read_fragments(
                 row += table.num_rows
 
 
-def batches(file: str, columns: list[str], group: int | None, form: CsvFormat = CsvFormat()) -> Iterator[pa.Table]:
+def batches(file: str, columns: list[str], group: int | None, form: CsvFormat = PLAIN) -> Iterator[pa.Table]:
     """Tables of at most some ten thousand rows; the columns of CSV are text, as they are written.
 
     `group`: a row group of Parquet, or None for all. Raises `UserError` for a CSV line of too few or too many values.
@@ -170,7 +93,7 @@ def batches(file: str, columns: list[str], group: int | None, form: CsvFormat = 
         return
     here = partition_values(file)
     system, path = storage.filesystem(file)
-    with _readable(file), system.open_input_file(path) as stream:
+    with readable(file), system.open_input_file(path) as stream:
         parquet = pq.ParquetFile(stream, page_checksum_verification=True)
         groups = list(range(parquet.num_row_groups)) if group is None else [group]
         own = set(parquet.schema_arrow.names)
@@ -186,7 +109,7 @@ def _csv_batches(
 ) -> Iterator[tuple[pa.Table, Place]]:
     """Tables and where they stand; lines of another number of values go to `part`, or end in a `UserError`."""
     file, here = place.file, partition_values(place.file)
-    own = _own_schema(file, form).names if here else columns
+    own = own_schema(file, form).names if here else columns
     inside = [name for name in columns if name in own]
     lines: list[csv.InvalidRow] = []  # appended to while pyarrow reads ahead
     reported = first = 0
@@ -196,7 +119,7 @@ def _csv_batches(
         return "skip"
 
     system, path = storage.filesystem(file)
-    with _readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skip, inside) as reader:
+    with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skip, inside) as reader:
         for batch in reader:
             known = len(lines)
             _refuse_lines(lines[reported:known], place, part, form)
@@ -238,7 +161,7 @@ def _with_partition(table: pa.Table, columns: list[str], values: dict[str, str |
 
 def _row_groups(file: str) -> list[int]:
     system, path = storage.filesystem(file)
-    with _readable(file):
+    with readable(file):
         metadata = pq.read_metadata(path, filesystem=system)
     return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
@@ -253,22 +176,6 @@ def _guess_rows(file: str, form: CsvFormat) -> int:
 
     system, path = storage.filesystem(file)
     size = system.get_file_info(path).size
-    with _readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skip) as reader:
+    with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skip) as reader:
         rows = next((batch.num_rows for batch in reader), 0) + len(bad)
-    return rows * max(1, size // _BLOCK_BYTES)
-
-
-def _ignore(line: csv.InvalidRow) -> str:
-    return "skip"
-
-
-@contextmanager
-def _readable(file: str) -> Iterator[None]:
-    """Turns what pyarrow says of a file that it cannot read into a `UserError`."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: no such file") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        what = "CSV" if is_csv(file) else "Parquet"
-        raise UserError(f"{file}: not readable as {what} ({str(error).splitlines()[0]})") from error
+    return rows * max(1, size // BLOCK_BYTES)

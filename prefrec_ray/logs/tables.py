@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Part, Place
-from prefrec_ray.logs.fragments import CsvFormat, list_inputs, read_clean, schema
+from prefrec_ray.logs.fragments import read_clean
+from prefrec_ray.logs.listing import list_inputs
+from prefrec_ray.logs.schemas import PLAIN, CsvFormat, schema
 from prefrec_ray.logs.values import finite, refuse, to_ids, to_numbers
 
 #: A feature of more categories would make the state too wide.
 MAX_CATEGORIES = 512
-_CSV = CsvFormat()
 
 
 def user_table(
@@ -24,7 +25,7 @@ def user_table(
     features: list[str],
     id_type: pa.DataType,
     part: Part | None = None,
-    form: CsvFormat = _CSV,
+    form: CsvFormat = PLAIN,
 ) -> pa.Table:
     """user_id and the features as text (null: unknown).
 
@@ -52,7 +53,7 @@ def item_table(
     embedding: str | list[str],
     id_type: pa.DataType,
     part: Part | None = None,
-    form: CsvFormat = _CSV,
+    form: CsvFormat = PLAIN,
 ) -> pa.Table:
     """item_id and embedding (fixed_size_list<float32>), its numbers within [-1, 1]. Raises as `user_table` does."""
     names = [embedding] if isinstance(embedding, str) else embedding

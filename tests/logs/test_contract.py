@@ -16,7 +16,8 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import BadRows, Place, SideFiles, clean
-from prefrec_ray.logs.fragments import CsvFormat, _read_fragments
+from prefrec_ray.logs.fragments import _read_fragments
+from prefrec_ray.logs.schemas import PLAIN, CsvFormat
 
 COLUMNS = ColumnMap("u", "i", "t", {"like": "like"}, "s", kinds={"like": "binary"})
 GOOD = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 9**9), st.sampled_from(["0", "1", "true"]))
@@ -36,7 +37,7 @@ BAD = st.sampled_from(
 )
 
 
-def read(side: SideFiles | None, *files: Path, form: CsvFormat = CsvFormat()) -> pa.Table:  # noqa: B008
+def read(side: SideFiles | None, *files: Path, form: CsvFormat = PLAIN) -> pa.Table:
     """As Ray Data reads, but here and now."""
     groups = [range(pq.read_metadata(file).num_row_groups) if file.suffix == ".parquet" else [-1] for file in files]
     fragments = [

@@ -11,9 +11,10 @@ import pyarrow as pa
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import SideFiles
-from prefrec_ray.logs.fragments import CsvFormat, is_csv, list_inputs, padded_columns, read, schemas
-from prefrec_ray.logs.listing import partition_values
+from prefrec_ray.logs.fragments import read
+from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
 from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.schemas import PLAIN, CsvFormat, padded_columns, schemas
 from prefrec_ray.logs.sources import FilesSource
 from prefrec_ray.logs.tables import item_table, user_table
 
@@ -74,7 +75,7 @@ def column_map(source: FilesSource) -> ColumnMap:
     )
 
 
-def with_types(columns: ColumnMap, files: list[str], form: CsvFormat = CsvFormat()) -> ColumnMap:  # noqa: B008
+def with_types(columns: ColumnMap, files: list[str], form: CsvFormat = PLAIN) -> ColumnMap:
     """`columns` with the types of its ids, after a look at the schemas of all files.
 
     Ids that are written as text (in CSV, and in the names of folders) are integers where the first block of every file

@@ -16,9 +16,10 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import mix
 from prefrec_ray.logs.contract import Place, SideFiles
-from prefrec_ray.logs.fragments import read, schema
+from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers.kuairand_items import VideoLabels
+from prefrec_ray.logs.schemas import schema
 from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.logs.tables import user_table
 from prefrec_ray.logs.times import to_milliseconds

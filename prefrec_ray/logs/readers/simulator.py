@@ -8,7 +8,8 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import SideFiles
-from prefrec_ray.logs.fragments import list_inputs, read
+from prefrec_ray.logs.fragments import read
+from prefrec_ray.logs.listing import list_inputs
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.logs.tables import item_table, user_table
