@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,15 @@ def test_a_shipped_config_opens_with_its_command_and_is_well_formed(file: Path) 
     first = file.read_text("utf-8").splitlines()[0]
     assert first.startswith("# prefrec ")
     assert run(["validate", str(file)]) == 0
+
+
+def test_sections_of_data_and_evaluation_need_neither_ray_nor_torch(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    source = "{kind: files, path: x, user: u, item: i, time: t}"
+    file.write_text(f"simulate:\nprepare:\n  source: {source}\nevaluate:\n")
+    code = (
+        f"import sys; from prefrec_ray.cli.main import run; assert run(['validate', {str(file)!r}]) == 0; "
+        "print(sorted({'ray', 'torch', 'pandas', 'scipy', 'pyarrow.parquet'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
