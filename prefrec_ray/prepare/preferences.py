@@ -22,7 +22,7 @@ from prefrec_ray.terms import SPLITS, Progress
 
 
 def write_preferences(
-    users: Users, wanted: PreferenceSettings, mixture_weight: float, seed: int, folder: str, progress: Progress
+    users: Users, settings: PreferenceSettings, mixture_weight: float, seed: int, folder: str, progress: Progress
 ) -> None:
     """Writes `preferences/<task>/{train,validation}.parquet`.
 
@@ -30,21 +30,21 @@ def write_preferences(
     of them. Held-out labels are those of teachers that do not err. Raises `UserError` where too few users have enough
     requests, and where every pair of a teacher's is tied.
     """
-    pairs = draw_pairs(users, wanted, seed)
+    pairs = draw_pairs(users, settings, seed)
     # All segments one after another: pair by pair, the first side and then the second.
     segments = np.concatenate([np.stack([p.user, p.start], axis=2).reshape(-1, 2) for p in pairs.values()])
-    scores = _scores(users, segments, wanted, mixture_weight, folder, progress)
+    scores = _scores(users, segments, settings, mixture_weight, folder, progress)
     offsets = dict(zip(pairs, np.cumsum([0, *(2 * len(p) for p in pairs.values())]), strict=False))
-    for number, task in enumerate(wanted.tasks):
+    for number, task in enumerate(settings.tasks):
         storage.make_folder(storage.join(folder, "preferences", task))
         for split in ("train", "validation"):
             tables = []
-            for teacher in _teachers(wanted, split):
+            for teacher in _teachers(settings, split):
                 p, begin = pairs[split, teacher.pairing], offsets[split, teacher.pairing]
-                column = scores[begin : begin + 2 * len(p), number, _ways(wanted).index(_way(teacher))].reshape(-1, 2)
+                column = scores[begin : begin + 2 * len(p), number, _ways(settings).index(_way(teacher))].reshape(-1, 2)
                 scripted = teacher.scripted(seed, Stream.FLIPS, number, list(PAIRINGS).index(teacher.pairing))
                 preferred = scripted.prefer(*column.T)
-                tables.append(_table(users, p, column, preferred, wanted.length, teacher.name))
+                tables.append(_table(users, p, column, preferred, settings.length, teacher.name))
                 if split == "train":
                     _check_not_all_tied(tables[-1], task)
             table = pa.concat_tables(tables)
@@ -52,38 +52,38 @@ def write_preferences(
             write_parquet(table, storage.join(folder, "preferences", task, f"{split}.parquet"))
 
 
-def draw_pairs(users: Users, wanted: PreferenceSettings, seed: int) -> dict[tuple[str, str], Pairs]:
+def draw_pairs(users: Users, settings: PreferenceSettings, seed: int) -> dict[tuple[str, str], Pairs]:
     """Pairs by (split, pairing); `Pairs.user` are rows of `users`. The buckets do not matter: users count by id."""
-    found: dict[tuple[str, str], Pairs] = {}
+    pairs: dict[tuple[str, str], Pairs] = {}
     for split in ("train", "validation"):
-        eligible = eligible_users(users, split, wanted)
-        for pairing in dict.fromkeys(teacher.pairing for teacher in _teachers(wanted, split)):
+        eligible = eligible_users(users, split, settings)
+        for pairing in dict.fromkeys(teacher.pairing for teacher in _teachers(settings, split)):
             rng = np.random.default_rng((seed, Stream.PAIRS, SPLITS.index(split), list(PAIRINGS).index(pairing)))
-            count = wanted.pairs if split == "train" else wanted.validation_pairs // 2
-            drawn = PAIRINGS[pairing](rng, users.requests[eligible], wanted.length, count)
-            found[split, pairing] = Pairs(eligible[drawn.user], drawn.start)
-    return found
+            count = settings.pairs if split == "train" else settings.validation_pairs // 2
+            drawn = PAIRINGS[pairing](rng, users.requests[eligible], settings.length, count)
+            pairs[split, pairing] = Pairs(eligible[drawn.user], drawn.start)
+    return pairs
 
 
-def eligible_users(users: Users, split: str, wanted: PreferenceSettings) -> np.ndarray:
+def eligible_users(users: Users, split: str, settings: PreferenceSettings) -> np.ndarray:
     """Rows of the users of a split with more than `min_requests` requests, by id; at least two, else a `UserError`."""
     order = pc.sort_indices(users.ids).to_numpy().astype(np.int64)
-    mine = order[users.split[order] == SPLITS.index(split)]
-    enough = mine[users.requests[mine] > wanted.min_requests]
+    rows = order[users.split[order] == SPLITS.index(split)]
+    enough = rows[users.requests[rows] > settings.min_requests]
     if len(enough) < 2:
-        most = f" (the most that one has is {users.requests[mine].max()})" if len(mine) else ""
+        most = f" (the most that one has is {users.requests[rows].max()})" if len(rows) else ""
         raise UserError(
-            f"preferences: {len(enough)} of {len(mine)} {split} users have more than {wanted.min_requests} requests"
+            f"preferences: {len(enough)} of {len(rows)} {split} users have more than {settings.min_requests} requests"
             f"{most}; expected at least 2: lower preferences.length and preferences.min_requests, or bring more users"
         )
     return enough
 
 
-def _teachers(wanted: PreferenceSettings, split: str) -> list[TeacherSettings]:
+def _teachers(settings: PreferenceSettings, split: str) -> list[TeacherSettings]:
     """The teachers of a file: those to learn from; held out, both pairings for every scoring, without errors."""
     if split == "train":
-        return list(wanted.teachers)
-    exact = [{"pairing": pairing, "scoring": scoring} for scoring in wanted.scorings for pairing in PAIRINGS]
+        return list(settings.teachers)
+    exact = [{"pairing": pairing, "scoring": scoring} for scoring in settings.scorings for pairing in PAIRINGS]
     return [TeacherSettings.model_validate(teacher) for teacher in exact]
 
 
@@ -92,13 +92,13 @@ def _way(teacher: TeacherSettings) -> tuple[str, float]:
     return teacher.scoring, teacher.myopia
 
 
-def _ways(wanted: PreferenceSettings) -> list[tuple[str, float]]:
+def _ways(settings: PreferenceSettings) -> list[tuple[str, float]]:
     """Every way to score that some file needs."""
-    return list(dict.fromkeys(_way(t) for split in ("train", "validation") for t in _teachers(wanted, split)))
+    return list(dict.fromkeys(_way(t) for split in ("train", "validation") for t in _teachers(settings, split)))
 
 
 def _scores(
-    users: Users, segments: np.ndarray, wanted: PreferenceSettings, weight: float, folder: str, progress: Progress
+    users: Users, segments: np.ndarray, settings: PreferenceSettings, weight: float, folder: str, progress: Progress
 ) -> np.ndarray:
     """float64 [segments, tasks, ways], scored where the sessions of the segments' users are."""
     buckets, first_user = np.unique(users.bucket, return_index=True)
@@ -107,27 +107,28 @@ def _scores(
     def submit(number: int) -> ray.ObjectRef:
         user, start = segments[rows[number]].T
         file = storage.join(folder, "sessions", f"part-{buckets[number]:05d}.parquet")
-        return _bucket_scores.remote(file, user - first_user[number], start, wanted, weight)
+        return _bucket_scores.remote(file, user - first_user[number], start, settings, weight)
 
-    scores = np.empty((len(segments), len(wanted.tasks), len(_ways(wanted))))
-    for number, found in enumerate(run_tasks(submit, range(len(buckets)), "preferences", progress)):
-        scores[rows[number]] = found
+    scores = np.empty((len(segments), len(settings.tasks), len(_ways(settings))))
+    of_buckets = run_tasks(submit, range(len(buckets)), "preferences", progress)
+    for place, of_bucket in zip(rows, of_buckets, strict=True):
+        scores[place] = of_bucket
     return scores
 
 
 @ray.remote(num_cpus=1)
 def _bucket_scores(
-    file: str, user: np.ndarray, start: np.ndarray, wanted: PreferenceSettings, weight: float
+    file: str, user: np.ndarray, start: np.ndarray, settings: PreferenceSettings, weight: float
 ) -> np.ndarray:
     """float64 [n, tasks, ways] of segments of the bucket's users; `user` counts them in the order of the file."""
     table = read_parquet(file, ["user_id", "depth", "level_depth", "level_frequency"])
     starts, depth = first_rows(codes(table["user_id"])), table["depth"].to_numpy()
     level_depth, level_frequency = table["level_depth"].to_numpy(), table["level_frequency"].to_numpy()
-    scores = np.empty((len(user), len(wanted.tasks), len(_ways(wanted))))
-    for i, task in enumerate(wanted.tasks):
+    scores = np.empty((len(user), len(settings.tasks), len(_ways(settings))))
+    for i, task in enumerate(settings.tasks):
         sessions = Sessions.of(starts, depth, task_levels(task, level_depth, level_frequency, weight))
-        for j, (scoring, myopia) in enumerate(_ways(wanted)):
-            scores[:, i, j] = ScriptedTeacher(scoring, myopia).score(sessions, user, start, wanted.length)
+        for j, (scoring, myopia) in enumerate(_ways(settings)):
+            scores[:, i, j] = ScriptedTeacher(scoring, myopia).score(sessions, user, start, settings.length)
     return scores
 
 

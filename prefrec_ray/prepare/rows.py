@@ -66,12 +66,12 @@ class RowRules:
                 rows, dropped[DUPLICATES] = _without(repeated(rows), rows.drop_columns(["row_hash"]))
             if self.known_items is not None:
                 (known,) = ray.get(self.known_items)
-                strange = ~pc.is_in(rows["item_id"], known).to_numpy()
+                unknown = ~pc.is_in(rows["item_id"], known).to_numpy()
                 if self.refuse_unknown:
                     expected = f"an item of the item table ({len(known):,} items)"
-                    rows = self._refuse(rows, strange, part, "item_id", "", expected)
+                    rows = self._refuse(rows, unknown, part, "item_id", "", expected)
                 else:
-                    rows, dropped[UNKNOWN_ITEMS] = _without(strange, rows)
+                    rows, dropped[UNKNOWN_ITEMS] = _without(unknown, rows)
         return (joined(rows, self.feedback) if self.one_request_a_moment else rows), dropped
 
     def _refuse(self, rows: pa.Table, bad: np.ndarray, part: Part, column: str, found: str, expected: str) -> pa.Table:
@@ -80,18 +80,18 @@ class RowRules:
         refused = rows.filter(pa.array(bad)).sort_by("order")
         number, row = place_of(refused["order"].to_numpy())
         for of_file in np.unique(number):
-            mine = refused.filter(pa.array(number == of_file)).to_pylist()
-            values = [values.get(column) for values in mine]
+            of_rows = refused.filter(pa.array(number == of_file)).to_pylist()
+            values = [values.get(column) for values in of_rows]
             first = Reason(
                 column=column,
                 expected=expected,
-                rows=len(mine),
+                rows=len(of_rows),
                 number=int(of_file),
                 file=self.files[of_file],
                 row=int(row[number == of_file][0]),
                 found=found or f"found {values[0]!r}",
             )
-            part.add(first, row[number == of_file], values, mine)
+            part.add(first, row[number == of_file], values, of_rows)
         return rows.filter(pa.array(~bad))
 
 

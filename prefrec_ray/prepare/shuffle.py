@@ -41,8 +41,8 @@ class Destinations:
     def for_size(cls, transitions: int, row_bytes: int, seed: int) -> Destinations:
         """As many waves as keep one below 2 GiB, and as many shards as keep one at some 48 MiB."""
         waves = max(1, -(-transitions * row_bytes // _WAVE_BYTES))
-        wanted = -(-transitions * row_bytes // (waves * _SHARD_BYTES))
-        return cls(transitions, waves, max(1, -(-wanted // _MULTIPLE)) * _MULTIPLE, seed)
+        shards = -(-transitions * row_bytes // (waves * _SHARD_BYTES))
+        return cls(transitions, waves, max(1, -(-shards // _MULTIPLE)) * _MULTIPLE, seed)
 
     @property
     def shards(self) -> int:

@@ -63,18 +63,17 @@ class Users:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Users, sessions, requests and transitions of each split."""
-        found: dict[str, dict[str, int]] = {}
+        counts: dict[str, dict[str, int]] = {}
         for code, name in enumerate(SPLITS):
-            mine = self.split == code
-            users, requests = int(mine.sum()), int(self.requests[mine].sum())
-            sessions = int(self.sessions[mine].sum())
-            found[name] = {
+            rows = self.split == code
+            users, requests = int(rows.sum()), int(self.requests[rows].sum())
+            counts[name] = {
                 "users": users,
-                "sessions": sessions,
+                "sessions": int(self.sessions[rows].sum()),
                 "requests": requests,
                 "transitions": requests - users,
             }
-        return found
+        return counts
 
 
 def split_by_user(
