@@ -187,8 +187,8 @@ def test_several_versions_in_one_folder(ray_session: None, tmp_path: Path) -> No
     [
         ("is_click", 2, "found 2; expected 0 or 1"),
         ("play_time_ms", -1, "found -1; expected at least 0"),
-        ("video_id", "v7", "found 'v7'; expected an integer id"),
-        ("tab", None, "no id; expected one in every row"),
+        ("video_id", "v7", "found 'v7'; expected an integer"),
+        ("tab", None, "no number; expected one in every row"),
     ],
 )
 def test_bad_rows(ray_session: None, tmp_path: Path, column: str, value: object, words: str) -> None:
