@@ -65,20 +65,20 @@ def test_a_file_that_may_not_be_read_or_written_is_one_line(
 @pytest.mark.parametrize("seed", [2**70, 2**32, -1])
 def test_seeds_that_no_generator_takes(model: type, seed: int) -> None:
     value = {"seed": seed} | (SOURCE if model is PrepareSettings else {})
-    with pytest.raises(UserError, match="key 'seed': input should be"):
+    with pytest.raises(UserError, match="key 'seed': expected"):
         parse(model, value, "c.yaml")
 
 
 @pytest.mark.parametrize("minutes", [".inf", ".nan", "0", "1e300"])
 def test_gaps_that_are_no_time(minutes: str) -> None:
     value = {**SOURCE, "session_gap_minutes": read_yaml(minutes, "c.yaml")}
-    with pytest.raises(UserError, match="key 'session_gap_minutes': input should be"):
+    with pytest.raises(UserError, match="key 'session_gap_minutes': expected"):
         parse(PrepareSettings, value, "c.yaml")
 
 
 def test_numbers_that_are_not_finite_are_refused_everywhere() -> None:
     for value in ({"world": {"gap_hours": float("inf")}}, {"world": {"stay_base": float("nan")}}):
-        with pytest.raises(UserError, match="input should be a finite number"):
+        with pytest.raises(UserError, match="expected a finite number"):
             parse(SimulateSettings, value, "c.yaml")
 
 

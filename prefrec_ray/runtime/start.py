@@ -23,6 +23,8 @@ def start_ray(num_cpus: int | None = None) -> None:
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    # Else tracebacks follow the one line: of tasks whose results nobody waits for, since another one failed.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     warnings.filterwarnings("ignore", module=r"ray|gymnasium")
     import ray
     import ray.data
