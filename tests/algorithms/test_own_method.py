@@ -15,7 +15,8 @@ from small_platform import logs_and_data
 
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
-from prefrec_ray.simulator import SimulateSettings, simulate
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_a_method.md"
 SIZES = "hidden_sizes: [8], train_batch_size_per_learner: 64, preference_batch_size: 16, pretrain_epochs: 0.5"
