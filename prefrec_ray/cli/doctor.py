@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from prefrec_ray.cli.console import console
-from prefrec_ray.cli.submit import Address
+from prefrec_ray.cli.submit import Address, Env
 
 
 def command(
@@ -20,10 +20,7 @@ def command(
     config: Annotated[
         str | None, typer.Option("--config", metavar="CONFIG", help="YAML whose resources the cluster should have.")
     ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="NAME", help="Hand on this environment variable; may be repeated."),
-    ] = None,
+    env: Env = None,
 ) -> int:
     """Check a cluster before a run: token, versions, clocks, storage, memory, resources."""
     from prefrec_ray.cli.config import load_sections, parse_section

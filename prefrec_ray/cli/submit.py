@@ -15,6 +15,10 @@ COMMANDS = ("simulate", "prepare", "train", "tune")
 Address = Annotated[
     str, typer.Option("--address", metavar="URL", help="The cluster's dashboard.", envvar="RAY_API_SERVER_ADDRESS")
 ]
+Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="NAME", help="Hand on this environment variable, no secret; may be repeated."),
+]
 
 
 def command(
@@ -29,10 +33,7 @@ def command(
         str | None,
         typer.Option("--output", metavar="URI", help="As the command's: a URI, or a folder of a shared disk."),
     ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="NAME", help="Hand on this environment variable; may be repeated."),
-    ] = None,
+    env: Env = None,
     on: Annotated[
         str | None,
         typer.Option(

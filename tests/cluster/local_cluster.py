@@ -24,10 +24,10 @@ BIN = Path(sys.executable).parent
 
 
 def environment(token: str | None = TOKEN, **more: str) -> dict[str, str]:
-    """This process's variables without any of Ray's; with `token`, and no other one within reach."""
+    """This process's variables without any of Ray's; with `token`, no other one within reach, no home to write to."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     kept |= {"PATH": f"{BIN}:{kept.get('PATH', '')}", "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token"}
-    kept |= {"HOME": "/nonexistent", "MPLCONFIGDIR": tempfile.gettempdir(), "RAY_USAGE_STATS_ENABLED": "0"}
+    kept |= {"HOME": "/proc/nobody", "MPLCONFIGDIR": tempfile.gettempdir(), "RAY_USAGE_STATS_ENABLED": "0"}
     return kept | ({"RAY_AUTH_TOKEN": token} if token else {}) | more
 
 

@@ -53,7 +53,9 @@ class OwnCluster:
             PYTHONPATH=tests,
         )
         until(self._store_says, 60)
-        self.access: dict[str, str] = json.loads(self._store_says()[0])
+        access: dict[str, str] = json.loads(self._store_says()[0])
+        self.keys = {name: access.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+        self.access = access
 
     def _store_says(self) -> list[str]:
         return (self.folder / "store.log").read_text().splitlines()
@@ -63,7 +65,10 @@ class OwnCluster:
         return max((int(line) for line in self._store_says() if line.isdigit()), default=0)
 
     def _make_keys(self) -> None:
-        """The token and the wheel as the file says, a key for ssh, and who has it let in on the hosts."""
+        """The token and the wheel as the file says; a key for ssh, and who has it let in on the hosts.
+
+        The nodes have the store's keys in a file of their own: no job is handed a secret.
+        """
         wheels = self.folder / "wheels"
         build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(ROOT)]
         subprocess.run(build, check=True)
@@ -76,8 +81,11 @@ class OwnCluster:
         """
         done = self.desk.run("bash", "-c", script, "bash", str(wheels))
         assert done.returncode == 0, done.stdout
+        keys = "".join(f"{name.lower()} = {value}\n" for name, value in self.keys.items())
+        write = 'umask 077; mkdir -p ~/.aws; printf "[default]\n%s" "$1" > ~/.aws/credentials'
         for host in (self.head, *self.workers):
             serve_ssh(host, done.stdout.strip())
+            assert host.run("bash", "-c", write, "bash", keys).returncode == 0
 
     def up(self) -> None:
         """`ray up`, and the tunnel to the dashboard."""
@@ -96,7 +104,7 @@ class OwnCluster:
         assert done.returncode == 0, done.stdout
 
     def ask(self, *command: str, timeout: float = 3000) -> subprocess.CompletedProcess[str]:
-        """A command on the desk, by who has the token and access to the bucket."""
+        """A command on the desk, by who has the token."""
         return self.desk.run(*_with_token(command), timeout=timeout, RAY_AUTH_MODE="token", **self.access)
 
     def begin(self, *command: str, log: str) -> subprocess.Popen[str]:
@@ -106,7 +114,7 @@ class OwnCluster:
 
     @property
     def passed_on(self) -> list[str]:
-        """The options of `prefrec submit` and `prefrec doctor` that give jobs access to the bucket."""
+        """The options of `prefrec submit` and `prefrec doctor` that say where the store is."""
         return [text for name in self.access for text in ("--env", name)]
 
     def nodes(self) -> int:

@@ -74,11 +74,16 @@ def test_a_cluster_that_is_not(cluster: LocalCluster, config: Path) -> None:
 
 @pytest.mark.parametrize(("token", "line"), [(None, "asks for its token"), ("not-this-one", "wrong token")])
 def test_who_has_no_token_gets_nowhere(cluster: LocalCluster, config: Path, token: str | None, line: str) -> None:
-    """Neither by the commands nor by bare HTTP: no job, no list, no log, no state; and no job is left there."""
+    """Neither by the commands, nor as a driver, nor by bare HTTP: no job, list, log or state; and no job is left."""
     before = len(head.connect(cluster.address).list_jobs())
-    for arguments in (["doctor"], ["submit", str(config), "--command", "simulate", "--output", "/nonexistent/logs"]):
+    output = ("--output", "/nonexistent/logs")
+    for arguments in (
+        ["doctor", "--address", cluster.address],
+        ["submit", str(config), "--command", "simulate", *output, "--address", cluster.address],
+        ["simulate", str(config), *output, "--address", f"127.0.0.1:{cluster.gcs}"],
+    ):
         started = time.monotonic()
-        done = prefrec(*arguments, "--address", cluster.address, token=token)
+        done = prefrec(*arguments, token=token)
         assert time.monotonic() - started < soon(30)
         assert done.returncode == 2
         (error,) = done.stderr.splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import time
@@ -37,8 +38,8 @@ SECTIONS: dict[str, Any] = {
         "validation": {"estimators": ["ncis"]},  # the quickest: a sweep is there to be disturbed
     },
 }
-#: How Ray names the processes of a trial, and of a learner of its own.
-TRIAL, LEARNER = "ray::ResourceTrainable", "ray::_WrappedExecutable"
+#: The processes of a trial, of a learner of its own, and of a node.
+TRIAL, LEARNER, RAYLET = "ray::ResourceTrainable", "ray::_WrappedExecutable", "/raylet/raylet "
 #: Seconds for a sweep to end after a fault.
 PATIENCE = 600.0
 
@@ -93,6 +94,22 @@ class Sweep:
     def log(self) -> str:
         return (self.cluster.folder / f"{self.name}.log").read_text()
 
+    def starts(self) -> dict[str, set[int]]:
+        """For each trial the iterations that its processes went on from: 0 is the start, else that of a checkpoint."""
+        return {
+            file.parent.name: {
+                row["training_iteration"] - row["iterations_since_restore"]
+                for row in map(json.loads, file.read_text().splitlines())
+            }
+            for file in self.folder.glob("*/result.json")
+        }
+
+    def went_on(self) -> bool:
+        """Whether some trial went on from a checkpoint, and none from anything else."""
+        starts = set().union(*self.starts().values())
+        assert all(start % SECTIONS["tune"]["checkpoint_every"] == 0 for start in starts), self.starts()
+        return max(starts) > 0
+
     def results(self) -> dict[str, Any]:
         """The table, the rows of each trial's curves, the weights; without the columns that hold times."""
 
@@ -119,6 +136,7 @@ def undisturbed(cluster: OwnCluster) -> dict[str, Any]:
     assert [row["status"] for row in found["table"]] == ["finished"] * 3
     for curve in found["curves"].values():
         assert [int(row["training_iteration"]) for row in curve] == list(range(1, len(curve) + 1))
+    assert not sweep.went_on()
     return found
 
 
@@ -139,8 +157,10 @@ def busy_workers(cluster: OwnCluster) -> list[hosts.Host]:
 
 def lose_a_node(cluster: OwnCluster, sweep: Sweep) -> None:
     """A worker's raylet is killed, and its trials with it; the autoscaler starts the node again over ssh."""
-    busy = until(lambda: busy_workers(cluster), PATIENCE)
-    assert busy[0].kill("/raylet/raylet ") == 1
+    worker, *_ = until(lambda: busy_workers(cluster), PATIENCE)
+    assert worker.kill(RAYLET) == 1
+    until(lambda: worker.processes(RAYLET), 400)
+    until(lambda: cluster.nodes() == 3, 400)
 
 
 def lose_a_trial(cluster: OwnCluster, sweep: Sweep) -> None:
@@ -154,10 +174,15 @@ def lose_a_learner(cluster: OwnCluster, sweep: Sweep) -> None:
 
 
 def lose_the_link(cluster: OwnCluster, sweep: Sweep) -> None:
-    """A worker's cable is out for 30 s."""
-    cluster.network.plug(cluster.workers[1], there=False)
-    time.sleep(30)
-    cluster.network.plug(cluster.workers[1], there=True)
+    """The cable of a worker with trials is out for 30 s, in which the head cannot reach it."""
+    worker, *_ = until(lambda: busy_workers(cluster), PATIENCE)
+    ssh = ("timeout", "5", "bash", "-c", f"exec 3<>/dev/tcp/{worker.address}/22")
+    assert cluster.head.run(*ssh).returncode == 0
+    cluster.network.plug(worker, there=False)
+    assert cluster.head.run(*ssh).returncode != 0
+    time.sleep(25)
+    cluster.network.plug(worker, there=True)
+    assert cluster.head.run(*ssh).returncode == 0
     assert sweep.process.poll() is None
 
 
@@ -193,6 +218,8 @@ def test_a_sweep_survives(
     fault(cluster, sweep)
     assert sweep.end() == 0, sweep.log()
     assert sweep.results() == undisturbed
+    if fault in (lose_a_node, lose_a_trial, lose_a_learner):
+        assert sweep.went_on(), sweep.starts()
 
 
 def test_a_killed_driver_is_resumed_and_loses_a_node(cluster: OwnCluster, undisturbed: dict[str, Any]) -> None:
@@ -206,3 +233,4 @@ def test_a_killed_driver_is_resumed_and_loses_a_node(cluster: OwnCluster, undist
     lose_a_node(cluster, sweep)
     assert sweep.end() == 0, sweep.log()
     assert sweep.results() == undisturbed
+    assert sweep.went_on(), sweep.starts()

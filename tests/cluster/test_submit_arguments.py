@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from prefrec_ray.cli.main import run
-from prefrec_ray.cluster import head
+from prefrec_ray.cluster import head, job
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +46,41 @@ def test_before_anything_is_sent(config: str, capsys: pytest.CaptureFixture[str]
     assert "--env NO_SUCH: not set here" in refused(capsys, "submit", config, *out, "--env", "NO_SUCH")
     Path(config).write_text("tune: {}\ntrain: {methd: IL}\n")
     assert "train: key 'methd': unknown key" in refused(capsys, "submit", config, *out)
+
+
+SECRETS = {
+    **dict.fromkeys(["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "WANDB_API_KEY"], "hush"),
+    **dict.fromkeys(["PGPASSWORD", "db_passwd", "GOOGLE_CREDENTIALS", "RAY_AUTH_TOKEN"], "hush"),
+    "HTTPS_PROXY": "http://me:hush@proxy:3128",
+}
+OPEN = {
+    "AWS_ENDPOINT_URL": "http://10.0.0.4:9000",
+    "AWS_SHARED_CREDENTIALS_FILE": "/etc/prefrec/credentials",
+    "AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/token",
+    "GOOGLE_APPLICATION_CREDENTIALS": "/etc/prefrec/key.json",
+    "PREFREC_LOG": "json",
+}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("command", ["submit", "doctor"])
+def test_secrets_are_not_handed_on(
+    command: str, name: str, config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is sent; the line names the variable, says what to do instead, and does not hold the secret."""
+    monkeypatch.setenv(name, SECRETS[name])
+    monkeypatch.setattr(head, "connect", lambda address: pytest.fail("the cluster was asked"))
+    rest = [config, "--output", "s3://b/x"] if command == "submit" else []
+    line = refused(capsys, command, *rest, "--env", name)
+    assert f"--env {name}: looks like a secret" in line
+    assert "the nodes themselves" in line
+    assert "hush" not in line
+
+
+def test_what_is_no_secret_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in OPEN.items():
+        monkeypatch.setenv(name, value)
+    assert job.environment(list(OPEN)) == OPEN
 
 
 @pytest.fixture
