@@ -21,12 +21,15 @@ config=${1:?usage: sbatch slurm.sh CONFIG COMMAND [ARGUMENTS]}
 command=${2:?usage: sbatch slurm.sh CONFIG COMMAND [ARGUMENTS]}
 shift 2
 
-# A token for this job alone, readable by this user alone.
+# A token for this job alone, readable by this user alone; at the end the hosts' Ray ends before it goes.
 folder=$HOME/.prefrec/$SLURM_JOB_ID
-mkdir -p "$folder"
-chmod 700 "$folder"
-(umask 077 && openssl rand -hex 32 > "$folder/token")
-trap 'rm -rf "$folder"' EXIT
+(umask 077 && mkdir -p "$folder" && openssl rand -hex 32 > "$folder/token")
+end() {
+    jobs -p | xargs -r kill 2> /dev/null || true
+    wait
+    rm -rf "$folder"
+}
+trap end EXIT
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$folder/token RAY_USAGE_STATS_ENABLED=0
 
 # Other jobs may share a host: ports by the job's number.
@@ -35,15 +38,22 @@ dashboard=$((30000 + SLURM_JOB_ID % 10000))
 # The first of the names; all are read, since who closes a pipe early ends its writer, and with pipefail this script.
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST_HET_GROUP_0")
 head=${hosts[0]:?scontrol named no host}
-spill=${SLURM_TMPDIR:-/tmp}/prefrec-spill-$SLURM_JOB_ID
-common=(--block --disable-usage-stats "--object-spilling-directory=$spill")
+
+# on_host ARGUMENTS...: what a host runs: Ray in folders that nobody else can read or foresee, which go when it ends.
+# Its sockets need a short path; what memory does not hold goes to the job's own disk, where the site has one.
+on_host() {
+    session=$(mktemp -d /tmp/prefrec-XXXXXXXX) && spill=$(mktemp -d "${SLURM_TMPDIR:-/tmp}/prefrec-XXXXXXXX") || exit
+    trap 'rm -rf "$session" "$spill"' EXIT
+    ray start --block --disable-usage-stats "--temp-dir=$session" "--object-spilling-directory=$spill" "$@" &
+    trap 'kill $!' TERM INT
+    wait $! || wait $!
+}
 
 # start GROUP BYTES ARGUMENTS...: Ray on the hosts of a part, with an object store of so many bytes.
 start() {
     local group=$1 bytes=$2
     shift 2
-    srun --het-group="$group" mkdir -p "$spill"
-    srun --het-group="$group" ray start "${common[@]}" --object-store-memory="$bytes" "$@" &
+    srun --het-group="$group" bash -c "$(declare -f on_host); on_host \"\$@\"" host --object-store-memory="$bytes" "$@" &
 }
 
 # No CPUs on the head: no task comes there.

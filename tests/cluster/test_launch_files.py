@@ -188,7 +188,9 @@ def test_every_option_is_one_of_ray_start() -> None:
     known = {option for parameter in start.params for option in parameter.opts}
     lines = [line for name in RAY_UP for line in start_commands(name).values()]
     lines += [
-        line for line in (CLUSTER / "slurm.sh").read_text("utf-8").splitlines() if line.startswith(("start ", "common"))
+        line
+        for line in (CLUSTER / "slurm.sh").read_text("utf-8").splitlines()
+        if line.strip().startswith(("start ", "ray start "))
     ]
     used = {option for line in lines for option in re.findall(r"(?<=[\s\"(])--[a-z-]+", line)}
     for name in KUBERAY:
@@ -211,6 +213,21 @@ def lint(program: str, *arguments: str) -> None:
         pytest.skip(f"{program} is not installed (pip install {program}-py or {program}-bin)")
     found = subprocess.run([path, *arguments], capture_output=True, text=True)
     assert found.returncode == 0, found.stdout
+
+
+def test_the_image_does_not_run_as_root_and_installs_what_changes_seldom_first() -> None:
+    lines = (CLUSTER / "Dockerfile").read_text("utf-8").splitlines()
+    (user,) = [line.split()[1] for line in lines if line.startswith("USER ")]
+    assert user == "1000:100"
+    steps = [line.split()[0] for line in lines if line.startswith(("USER ", "COPY ", "RUN "))]
+    assert steps == ["USER", "COPY", "RUN", "COPY", "COPY", "RUN"]
+    first = next(line for line in lines if line.startswith("COPY "))
+    assert "pyproject.toml" in first
+    assert "prefrec_ray" not in first
+    for name in KUBERAY:
+        spec = spec_of_cluster(name)
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+            assert group["template"]["spec"]["securityContext"] == {"runAsNonRoot": True, "runAsUser": 1000}
 
 
 def test_dockerfile_is_linted() -> None:
@@ -261,12 +278,22 @@ def test_a_host_of_your_own_offers_what_it_has(tmp_path: Path, gpu: int, places:
 
 
 def test_slurm_starts_three_parts_and_ends_with_the_status_of_its_command(tmp_path: Path) -> None:
-    log = tmp_path / "log"
+    """Each part with a token and folders of its own, of mode 700, none of which outlives the job."""
+    log, disk = tmp_path / "log", tmp_path / "disk"
+    disk.mkdir()
+    ray_start = f"""
+    [ "$1" = start ] || exit 0
+    for option; do
+        case $option in --temp-dir=* | --object-spilling-directory=*) folders="${{folders-}} ${{option#*=}}" ;; esac
+    done
+    echo "$RAY_AUTH_MODE $(stat -c %a "$RAY_AUTH_TOKEN_PATH" $folders | paste -sd,) $PART $*" >> {log}
+    exec sleep 600
+    """
     env = stubs(
         tmp_path / "bin",
-        srun=f'[ "$2" = mkdir ] || echo "$RAY_AUTH_MODE $(wc -c < "$RAY_AUTH_TOKEN_PATH") $*" >> {log}',
+        srun='export PART=$1; shift; exec "$@"',
         scontrol="echo first; echo second",
-        ray="exit 0",
+        ray=ray_start,
         # The parts start in the background.
         prefrec=f'until [ "$(grep -c token {log})" = 3 ]; do sleep 0.05; done; '
         f'echo "prefrec $RAY_ADDRESS $*" >> {log}; exit 7',
@@ -278,13 +305,21 @@ def test_slurm_starts_three_parts_and_ends_with_the_status_of_its_command(tmp_pa
             **env,
             "SLURM_JOB_ID": "1234567",
             "SLURM_JOB_NODELIST_HET_GROUP_0": "first",
-            "SLURM_TMPDIR": str(tmp_path),
+            "SLURM_TMPDIR": str(disk),
         },
+        timeout=60,
     )
     assert done.returncode == 7
     lines = sorted(log.read_text().splitlines())
     assert lines[0] == "prefrec first:24567 tune my.yaml --output /shared/runs/my run"
-    assert [line.split()[:3] for line in lines[1:]] == [["token", "5", f"--het-group={part}"] for part in range(3)]
-    assert "--head --port=24567 --num-cpus=0 --dashboard-host=127.0.0.1" in lines[1]
+    assert [line.split()[:3] for line in lines[1:]] == [
+        ["token", "600,700,700", f"--het-group={part}"] for part in range(3)
+    ]
+    assert "--port=24567 --num-cpus=0 --dashboard-host=127.0.0.1" in lines[1]
+    assert ["--head" in line for line in lines[1:]] == [True, False, False]
     assert all("--address=first:24567" in line for line in lines[2:])
+    folders = re.findall(r"(?:--temp-dir|--object-spilling-directory)=(\S+)", "\n".join(lines))
+    assert len(set(folders)) == 6
+    assert [Path(folder).parent for folder in folders] == [Path("/tmp"), disk] * 3
+    assert not any(Path(folder).exists() for folder in folders), "a folder outlives the job"
     assert not list((tmp_path / ".prefrec").glob("*")), "the token outlives the job"
