@@ -32,13 +32,17 @@ def scheduler(settings: TuneSettings) -> TrialScheduler:
 class BoundedPopulation(PopulationBasedTraining):
     """Population-based training in which values stay in their ranges and a trial stays itself.
 
-    Ray's own multiplies a value by 0.8 or 1.2 wherever that leads, and gives the weak trial everything that the strong
-    one is made by, its name and seed too.
+    Ray's own counts seconds where nothing is said, multiplies a value by 0.8 or 1.2 wherever that leads, and gives the
+    weak trial everything that the strong one is made by, its name and seed too.
     """
 
     def __init__(self, search: Mapping[str, Space], perturb_every: int) -> None:
         ranges = {key: _range(space) for key, space in search.items()}
-        super().__init__(perturbation_interval=perturb_every, hyperparam_mutations={"trial": {"config": ranges}})
+        super().__init__(
+            time_attr="training_iteration",
+            perturbation_interval=perturb_every,
+            hyperparam_mutations={"trial": {"config": ranges}},
+        )
         self._bounds = {key: space.bounds[:2] for key, space in search.items()}
 
     def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
