@@ -134,6 +134,7 @@ def test_perturbed_settings_stay_in_their_ranges_and_trials_stay_themselves() ->
     population = sweep(scheduler="pbt", metric="m", search=search, num_samples=2)
     strong, weak = (SimpleNamespace(config={"trial": chosen}) for chosen in trials(population))
     perturb, itself = scheduler(population), {k: v for k, v in weak.config["trial"].items() if k != "config"}
+    assert perturb._time_attr == "training_iteration"
     reached = set()
     for _ in range(800):
         (perturbed,) = perturb._get_new_config(weak, strong)[0].values()
