@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import MinLen
+from pydantic import ConfigDict, PositiveInt
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
@@ -17,6 +19,7 @@ from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.networks.actors import Actor, load_actor, save_actor
 from prefrec_ray.networks.critic import Critic
+from prefrec_ray.settings import Settings, parse
 
 SCHEMA_VERSION = 1
 #: Rows of one forward pass: large enough for the matrix product, small enough for the cache and for memory.
@@ -45,9 +48,16 @@ class Policy:
     candidates: int = 1
 
     def __post_init__(self) -> None:
-        width, _ = self.actor.widths
+        width, actions = self.actor.widths
+        if not actions == self.state.action_dim == self.items.embeddings.shape[1]:
+            raise UserError(
+                f"policy: the actor gives {actions} numbers, its states hold {self.state.action_dim} of an item, and "
+                f"the items have {self.items.embeddings.shape[1]}; expected one number"
+            )
         if width != self.state.width:
             raise UserError(f"policy: the actor takes {width} numbers, its states have {self.state.width}")
+        if len(self.normaliser.mean) != width:
+            raise UserError(f"policy: the normaliser is of {len(self.normaliser.mean)} numbers, the states of {width}")
         if self.serving not in RULES:
             raise UserError(f"policy: serving rule '{self.serving}'; expected one of {', '.join(RULES)}")
         if self.critic is not None and self.serving != "nearest":
@@ -78,14 +88,13 @@ class Policy:
         return self.items.embeddings[self._best(states, 1)[:, 0]]
 
     def recommend(self, states: np.ndarray, k: int) -> np.ndarray:
-        """Item ids [n, k] for scaled states [n, S], best first: by Q where there is a critic, else by the serving rule.
+        """Item ids [n, k] for scaled states [n, S], best first, for any k up to the number of items.
 
-        Raises `UserError` for k beyond the number of items (of candidates, where there is a critic).
+        By the serving rule; with a critic the candidates come first, by Q, and then the other items, the nearest to
+        the actor's action first. Of items that are equally good any may come first. Raises `UserError` for another k.
         """
         if self.critic is None:
             return self.items.ids[self.items.nearest(self._propose(states), k, self.serving)]
-        if not 1 <= k <= self.candidates:
-            raise UserError(f"k = {k} items wanted; the policy chooses among {self.candidates} candidates")
         return self.items.ids[self._best(states, k)]
 
     def _propose(self, states: np.ndarray) -> np.ndarray:
@@ -100,16 +109,20 @@ class Policy:
         return actions
 
     def _best(self, states: np.ndarray, k: int) -> np.ndarray:
-        """Rows [n, k] of the items of the largest Q among the candidates, best first."""
+        """Rows [n, k] of items: the candidates, that of the largest Q first, then those next nearest to the action."""
         assert self.critic is not None
-        near = self.items.nearest(self._propose(states), self.candidates, "nearest")
-        order = np.empty((len(states), k), dtype=np.int64)
+        if not 1 <= k <= len(self.items):
+            raise UserError(f"k = {k} items wanted; the item table holds {len(self.items)}")
+        near = self.items.nearest(self._propose(states), max(k, self.candidates), "nearest")
+        candidates = near[:, : self.candidates]
+        order = np.empty((len(states), min(k, self.candidates)), dtype=np.int64)
         for start in range(0, len(states), _CHUNK):
             rows = slice(start, start + _CHUNK)
             chunk = np.require(states[rows], dtype=np.float32, requirements=["C", "W"])
-            scores = self.critic.scores(chunk, self.items.embeddings[near[rows]])
-            order[rows] = smallest(-scores, k)
-        return np.take_along_axis(near, order, axis=1)
+            scores = self.critic.scores(chunk, self.items.embeddings[candidates[rows]])
+            order[rows] = smallest(-scores, order.shape[1])
+        best = np.take_along_axis(candidates, order, axis=1)
+        return np.concatenate([best, near[:, self.candidates : k]], axis=1)
 
     def tracker(self, user_features: UserFeatures) -> StateTracker:
         """A tracker that gives this policy's states, for n users without history; `user_features` tells them apart."""
@@ -142,22 +155,43 @@ class Policy:
         Raises `UserError`: a missing or unreadable file, another schema version, widths that disagree.
         """
         path = storage.join(uri, "policy.json")
-        description = storage.read_json(path)
-        version = description.get("schema_version") if isinstance(description, dict) else None
+        value = storage.read_json(path)
+        version = value.get("schema_version") if isinstance(value, dict) else None
         if version != SCHEMA_VERSION:
             raise UserError(f"{path}: schema version {version}; this version of prefrec_ray reads {SCHEMA_VERSION}")
-        chooser = description.get("critic")
+        bundle = parse(_Bundle, value, path)
+        chooser = bundle.critic
+        candidates = chooser.candidates if chooser else 1
         try:
-            critic = Critic.load(storage.join(uri, "critic.npz"), chooser["layer_sizes"]) if chooser else None
-            return cls(
-                actor=load_actor(storage.join(uri, "actor.npz"), description["actor"]),
-                state=StateDefinition.from_dict(description["state"]),
-                normaliser=Normaliser.from_dict(description["normaliser"]),
-                items=ItemTable.load(storage.join(uri, "items.parquet")),
-                serving=description["serving"],
-                provenance=description["provenance"],
-                critic=critic,
-                candidates=chooser["candidates"] if chooser else 1,
-            )
-        except KeyError as error:
-            raise UserError(f"{path}: key {error} is missing") from error
+            actor = load_actor(storage.join(uri, "actor.npz"), bundle.actor)
+            critic = Critic.load(storage.join(uri, "critic.npz"), chooser.layer_sizes) if chooser else None
+            items = ItemTable.load(storage.join(uri, "items.parquet"))
+            state = StateDefinition.from_dict(bundle.state, path)
+            normaliser = Normaliser.from_dict(bundle.normaliser, path)
+            return cls(actor, state, normaliser, items, bundle.serving, bundle.provenance, critic, candidates)
+        except UserError as error:
+            line = str(error)  # what does not fit together names no file, and is put together by policy.json
+            raise UserError(
+                line if line.startswith(str(uri)) else f"{path}: {line.removeprefix('policy: ')}"
+            ) from error
+
+
+class _Part(Settings):
+    model_config = ConfigDict(strict=True)
+
+
+class _Critic(_Part):
+    layer_sizes: list[Annotated[list[PositiveInt], MinLen(2)]]
+    candidates: PositiveInt
+
+
+class _Bundle(_Part):
+    """policy.json."""
+
+    schema_version: int
+    serving: Literal["nearest", "dot"]
+    state: dict[str, Any]
+    normaliser: dict[str, Any]
+    provenance: dict[str, Any]
+    actor: dict[str, Any]  # networks.actors.ActorDescription
+    critic: _Critic | None = None

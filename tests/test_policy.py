@@ -1,7 +1,11 @@
+import functools
+import json
+import operator
 import pickle
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -221,8 +225,13 @@ def test_a_critic_chooses_the_best_of_the_candidates(seed: int, candidates: int)
     critic = make_critic(seed, networks=1 + seed % 3)
     proposing, states = make_policy(seed), make_states(5, seed)
     policy = replace(proposing, critic=critic, candidates=candidates)
-    near = proposing.recommend(states, candidates)
-    got = policy.recommend(states, candidates)
+    everything = proposing.recommend(states, 40)
+    near = everything[:, :candidates]
+    whole = policy.recommend(states, 40)
+    for k in {1, candidates, min(candidates + 1, 40), 33}:  # however many are wanted, the same come first
+        np.testing.assert_array_equal(policy.recommend(states, k), whole[:, :k])
+    np.testing.assert_array_equal(whole[:, candidates:], everything[:, candidates:])  # no candidates: by distance
+    got = whole[:, :candidates]
     for state, action, ids, best_first in zip(states, policy.act(states), near, got, strict=True):
         embeddings = policy.items.embeddings[policy.items.rows(ids)]
         scores = np.array([plain_q(critic, state, embedding) for embedding in embeddings])
@@ -240,8 +249,9 @@ def test_a_critic_travels_with_its_policy(tmp_path: Path) -> None:
 
 def test_what_a_policy_with_a_critic_refuses() -> None:
     policy = make_policy(critic=make_critic(0), candidates=4)
-    with pytest.raises(UserError, match=r"k = 5 items wanted; the policy chooses among 4 candidates"):
-        policy.recommend(make_states(2), 5)
+    for k in (0, 41):
+        with pytest.raises(UserError, match=rf"k = {k} items wanted; the item table holds 40"):
+            policy.recommend(make_states(2), k)
     with pytest.raises(UserError, match="a critic chooses among nearest items; found the serving rule 'dot'"):
         replace(policy, serving="dot")
     with pytest.raises(UserError, match="41 candidates of 40 items"):
@@ -272,3 +282,100 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -
     np.savez(tmp_path / "policy" / "actor.npz", **arrays)
     with pytest.raises(UserError, match=r"actor\.npz: 'layers\.1\.weight' has numbers that are not finite"):
         Policy.load(str(tmp_path / "policy"))
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value, by the keys that lead to it; of lists of numbers the first and the last."""
+    if isinstance(value, dict):
+        inner = list(value.items())
+    else:
+        inner = [(i, value[i]) for i in sorted({0, len(value) - 1})] if isinstance(value, list) and value else []
+    return [path, *(place for key, child in inner for place in places(child, (*path, key)))]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("fuzz") / "policy"
+    make_policy(critic=make_critic(3), candidates=7).save(str(folder))
+    return folder, json.loads((folder / "policy.json").read_text())
+
+
+def edited(value: dict[str, Any], place: tuple[Any, ...], edit: Any) -> Any:
+    """`value` with `edit` in this place, or, where that is `GONE`, without what stands there."""
+    whole = {"": json.loads(json.dumps(value))}
+    *before, last = ("", *place)
+    parent = functools.reduce(operator.getitem, before, whole)
+    parent[last] = edit
+    if edit is GONE:
+        del parent[last]
+    return whole.get("")
+
+
+GONE = object()
+WRONG = [
+    *(GONE, None, True, -1, 0, 1, 2, 10**6, 10**30, 0.5, -1e39, 1e300, float("nan"), float("inf"), "", "8", "nearest"),
+    *([], [[]], [None], [1, 2], ["a"], {}, {"a": 1}, {"layers": [3, 4]}, [[3, 4], [5]]),
+]
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], data: st.DataObject) -> None:
+    """Whatever stands anywhere in it: it is a policy that acts, or refused by a line that names the file."""
+    folder, value = written
+    place = data.draw(st.sampled_from(places(value)))
+    edit = data.draw(st.sampled_from(WRONG))
+    (folder / "policy.json").write_text(json.dumps(edited(value, place, edit)))
+    try:
+        policy = Policy.load(str(folder))
+        states = policy.tracker(2).states(np.array([1_700_000_000_000] * 2))
+        assert np.isfinite(states).all()
+        assert policy.recommend(states, 3).shape == (2, 3)
+        line = f"{folder}/read"
+    except UserError as error:
+        line = str(error)
+    assert line.startswith(f"{folder}/")
+    assert len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "edit", "words"),
+    [
+        (("serving",), 3, "key 'serving'"),
+        (("serving",), "cosine", "key 'serving': expected 'nearest' or 'dot', found 'cosine'"),
+        (("srving",), "dot", "key 'srving': unknown key; did you mean 'serving'"),
+        (("provenance",), ["depth"], "key 'provenance': expected a mapping"),
+        (("actor",), None, "key 'actor'"),
+        (("actor", "kind"), "rnn", "actor of kind 'rnn'; expected one of "),
+        (("actor", "kind"), ["mlp"], "key 'kind': expected a text"),
+        (("actor", "low", 0), "x", r"key 'low.0': expected a number"),
+        (("actor", "low", 0), -1e39, "expected low < high, of numbers that float32 holds"),
+        (("actor", "low", 0), 7.0, "expected low < high, of numbers"),
+        (("actor", "layer_sizes"), [3], "key 'layer_sizes': expected a mapping"),
+        (("state",), "state", "key 'state': expected a mapping"),
+        (("state", "feedback"), "like", "key 'state.feedback': expected a list"),
+        (("state", "feedback"), ["like"], rf"the actor takes {STATE.width} numbers, its states have "),
+        (("state", "action_dim"), "3", "key 'state.action_dim': expected a whole number"),
+        (("state", "action_dim"), 10**9, "the actor gives 3 numbers, its states hold 1000000000 of an item"),
+        (("state", "feedback_half_lives"), [], "key 'state.feedback_half_lives'"),
+        (("state", "item_half_lives", 0), -1, "key 'state.item_half_lives.0'"),
+        (("state", "user_features", "country"), "de", "key 'state.user_features.country': expected a list"),
+        (("normaliser",), [], "key 'normaliser': expected a mapping"),
+        (("normaliser", "mean"), GONE, "key 'normaliser.mean' is missing"),
+        (("normaliser", "mean"), [1.0], "key 'normaliser': mean of shape"),
+        (("normaliser", "std", 0), 0.0, "key 'normaliser': a mean or std is not finite in float32, or a std is not"),
+        (("normaliser", "std", 0), 1e-300, "key 'normaliser': a mean or std is not finite in float32"),
+        (("critic", "candidates"), True, "key 'critic.candidates': expected a whole number"),
+        (("critic", "candidates"), 41, "41 candidates of 40 items"),
+        (("critic", "layer_sizes"), 5, "key 'critic.layer_sizes': expected a list"),
+    ],
+)
+def test_a_wrong_key_is_named(
+    written: tuple[Path, dict[str, Any]], place: tuple[Any, ...], edit: Any, words: str
+) -> None:
+    folder, value = written
+    (folder / "policy.json").write_text(json.dumps(edited(value, place, edit)))
+    with pytest.raises(
+        UserError, match=rf"policy/(policy\.json|actor\.npz: actor of policy\.json|actor\.npz): .*{words}"
+    ):
+        Policy.load(str(folder))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -73,19 +72,12 @@ class PreparedDataset:
     @cached_property
     def state(self) -> StateDefinition:
         """What the columns of a state are."""
-        return self._described("state", StateDefinition.from_dict)
+        return StateDefinition.from_dict(self.metadata.state, self.path("metadata.json"))
 
     @cached_property
     def normaliser(self) -> Normaliser:
         """How a state was scaled."""
-        return self._described("normaliser", Normaliser.from_dict)
-
-    def _described(self, key: str, read: Callable[[dict[str, Any]], Described]) -> Described:
-        try:
-            return read(getattr(self.metadata, key))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            where = self.path("metadata.json")
-            raise UserError(f"{where}: {key} is damaged ({error!r}); make it again by `prefrec prepare`") from error
+        return Normaliser.from_dict(self.metadata.normaliser, self.path("metadata.json"))
 
 
 def read_table(file: str, columns: list[str] | None = None) -> pa.Table:

@@ -7,8 +7,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.settings import Settings, parse
 
 CLIP = 5.0
 #: Relative to 1 + |mean|: a smaller standard deviation is the rounding of a constant column.
@@ -28,10 +30,12 @@ class Normaliser:
     def __post_init__(self) -> None:
         if self.mean.shape != self.std.shape or self.mean.ndim != 1:
             raise UserError(
-                f"normaliser: mean of shape {self.mean.shape}, std of {self.std.shape}; expected one length"
+                f"key 'normaliser': mean of shape {self.mean.shape}, std of {self.std.shape}; expected one length"
             )
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std > 0).all()):
-            raise UserError("normaliser: a mean or std is not finite, or a std is not positive")
+        with np.errstate(all="ignore"):
+            usable = (self.std > 0).all() and np.isfinite(self._float32).all()
+        if not usable:
+            raise UserError("key 'normaliser': a mean or std is not finite in float32, or a std is not positive")
 
     def __call__(self, raw: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Scaled states, float32 [n, width], of raw ones: in `out`, which may be `raw`, or in an array of their own."""
@@ -45,13 +49,26 @@ class Normaliser:
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
     @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> Normaliser:
-        """The inverse of `to_dict`, exact to the bit."""
-        return cls(np.array(value["mean"], dtype=np.float64), np.array(value["std"], dtype=np.float64))
+    def from_dict(cls, value: Any, where: str) -> Normaliser:
+        """The inverse of `to_dict`, exact to the bit. Raises `UserError`, which `where` opens, for anything else."""
+        written = parse(_Written, value, where, "normaliser.")
+        try:
+            return cls(np.array(written.mean, dtype=np.float64), np.array(written.std, dtype=np.float64))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
 
     @cached_property
     def _float32(self) -> tuple[np.ndarray, np.ndarray]:
         return self.mean.astype(np.float32), (1.0 / self.std).astype(np.float32)
+
+
+class _Written(Settings):
+    """What `to_dict` gives."""
+
+    model_config = ConfigDict(strict=True)
+
+    mean: list[float]
+    std: list[float]
 
 
 @dataclass

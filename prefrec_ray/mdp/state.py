@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.settings import Settings, parse
 
 #: A table with a row a user, or arrays by column name, or the number of users of whom nothing is known.
 UserFeatures: TypeAlias = pa.Table | Mapping[str, np.ndarray] | int
@@ -90,18 +92,19 @@ class StateDefinition:
         }
 
     @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> StateDefinition:
-        """The inverse of `to_dict`."""
+    def from_dict(cls, value: Any, where: str) -> StateDefinition:
+        """The inverse of `to_dict`. Raises `UserError`, which `where` (the file) opens, for anything else."""
+        written = parse(_Written, value, where, "state.")
         return cls(
-            feedback=tuple(value["feedback"]),
-            user_features={name: tuple(categories) for name, categories in value["user_features"].items()},
-            action_dim=value["action_dim"],
-            session_gap_ms=value["session_gap_ms"],
-            feedback_half_lives=tuple(value["feedback_half_lives"]),
-            item_half_lives=tuple(value["item_half_lives"]),
-            taste_half_lives=tuple(value.get("taste_half_lives", ())),  # policies of before have none
-            session_half_lives=tuple(value["session_half_lives"]),
-            feedback_kinds=value.get("feedback_kinds", {}),
+            feedback=tuple(written.feedback),
+            user_features={name: tuple(categories) for name, categories in written.user_features.items()},
+            action_dim=written.action_dim,
+            session_gap_ms=written.session_gap_ms,
+            feedback_half_lives=tuple(written.feedback_half_lives),
+            item_half_lives=tuple(written.item_half_lives),
+            taste_half_lives=tuple(written.taste_half_lives),
+            session_half_lives=tuple(written.session_half_lives),
+            feedback_kinds=written.feedback_kinds,
         )
 
     @cached_property
@@ -118,6 +121,22 @@ class StateDefinition:
             "recency": list(_RECENCY),
             "counts": list(_COUNTS),
         }
+
+
+class _Written(Settings):
+    """What `to_dict` gives."""
+
+    model_config = ConfigDict(strict=True)
+
+    feedback: list[str]
+    user_features: dict[str, list[str]]
+    action_dim: PositiveInt
+    session_gap_ms: NonNegativeInt
+    feedback_half_lives: Annotated[list[NonNegativeFloat], Field(min_length=1)]
+    item_half_lives: list[NonNegativeFloat]
+    taste_half_lives: list[NonNegativeFloat] = Field(default=[])  # policies of before have none
+    session_half_lives: list[NonNegativeFloat]
+    feedback_kinds: dict[str, str] = Field(default={})
 
 
 def _text_columns(features: pa.Table | Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], int]:

@@ -84,21 +84,19 @@ class Users:
 
         Raises `UserError`: no such file, a damaged one, users of another state. Nothing changes then.
         """
-        file, arrays_file = storage.join(uri, _DESCRIPTION), storage.join(uri, _ARRAYS)
+        file = storage.join(uri, _DESCRIPTION)
         saved = parse(_Saved, storage.read_json(file), file)
         if saved.state != state:
             raise UserError(f"{file}: key 'state': found another definition of states than the policy's")
         ids = [None] * saved.users if saved.session_ids is None else saved.session_ids
         if len(ids) != saved.users:
             raise UserError(f"{file}: key 'session_ids': found {len(ids)}, expected {saved.users}")
-        arrays = storage.read_arrays(arrays_file)
-        empty = {name: array for name, array in self._arrays.items() if name != _IDS}
-        for name, array in empty.items():
-            found = _describe(arrays[name]) if name in arrays else "none"
-            expected = _describe(_new_rows(array, saved.users))
-            if found != expected:
-                raise UserError(f"{arrays_file}: array '{name}': found {found}, expected {expected}")
-        self._arrays = {name: arrays[name] for name in empty}
+        forms = {
+            name: (array.dtype.type, (saved.users, *array.shape[1:]))
+            for name, array in self._arrays.items()
+            if name != _IDS
+        }
+        self._arrays = storage.read_arrays(storage.join(uri, _ARRAYS), forms)
         self._arrays[_IDS] = _new_rows(np.zeros(0, dtype=object), saved.users)
         self._arrays[_IDS][:] = ids
         self._count = saved.users
@@ -119,7 +117,3 @@ class _Saved(Settings):
 
 def _new_rows(array: np.ndarray, count: int) -> np.ndarray:
     return np.full((count, *array.shape[1:]), None if array.dtype == object else 0, dtype=array.dtype)
-
-
-def _describe(array: np.ndarray) -> str:
-    return f"{array.dtype} {list(array.shape)}"

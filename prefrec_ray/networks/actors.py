@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from annotated_types import MinLen
-from pydantic import FiniteFloat, PositiveInt
+from pydantic import ConfigDict, FiniteFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from prefrec_ray.errors import UserError
@@ -225,10 +225,20 @@ ACTORS: dict[str, type[Actor]] = {actor.kind: actor for actor in (DeterministicA
 class ActorDescription(Settings):
     """What policy.json says of an actor."""
 
+    model_config = ConfigDict(strict=True)
+
     kind: str
     layer_sizes: dict[str, Annotated[list[PositiveInt], MinLen(2)]]
     low: list[FiniteFloat]
     high: list[FiniteFloat]
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        with np.errstate(over="ignore"):
+            low, high = np.float32(self.low), np.float32(self.high)
+        if (len(low) == len(high) and not (low < high).all()) or not np.isfinite([*low, *high]).all():
+            raise ValueError("expected low < high, of numbers that float32 holds")
+        return self
 
 
 def save_actor(uri: str, actor: Actor) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def test_order_of_users_does_not_matter():
 def test_a_state_of_before_has_no_tastes():
     written = DEFINITION.to_dict()
     del written["taste_half_lives"]
-    before = StateDefinition.from_dict(written)
+    before = StateDefinition.from_dict(written, "x")
     rng = np.random.default_rng(0)
     values = {"feedback": rng.random((9, 2), np.float32), "embeddings": rng.random((9, 3), np.float32)}
     rows = HistoryRows(np.array([0]), np.arange(9) * 1000, np.zeros(9, np.int64), profile=np.ones((1, 7)), **values)

@@ -48,7 +48,7 @@ def test_a_rare_category_is_not_taken_for_constant():
 
 def test_round_trip_through_json_is_exact():
     normaliser = Normaliser(np.array([0.1, 1 / 3]), np.array([1e-3, 7.7]))
-    again = Normaliser.from_dict(json.loads(json.dumps(normaliser.to_dict())))
+    again = Normaliser.from_dict(json.loads(json.dumps(normaliser.to_dict())), "x")
     np.testing.assert_array_equal(again.mean, normaliser.mean)
     np.testing.assert_array_equal(again.std, normaliser.std)
 

@@ -36,7 +36,7 @@ def test_groups_follow_one_another_and_hold_their_names():
 
 def test_round_trip_through_json():
     definition = StateDefinition(("a", "b"), FEATURES, action_dim=4, session_gap_ms=5, item_half_lives=(0, 3))
-    again = StateDefinition.from_dict(json.loads(json.dumps(definition.to_dict())))
+    again = StateDefinition.from_dict(json.loads(json.dumps(definition.to_dict())), "x")
     assert again == definition
     assert again.names == definition.names
 

@@ -65,15 +65,23 @@ def test_nothing_is_left_of_a_save_that_fails(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("file", "change", "words"),
     [
-        ("tracker.json", {"users": 4}, r"users\.npz: array 'requests': found int64 \[3\], expected int64 \[4\]"),
+        (
+            "tracker.json",
+            {"users": 4},
+            r"users\.npz: array 'requests' is int64 of shape \[3\]; expected int64 of \[4\]",
+        ),
         ("tracker.json", {"users": -1}, r"tracker\.json: key 'users'"),
         ("tracker.json", {"users": True}, r"tracker\.json: key 'users'"),
         ("tracker.json", {"schema_version": 2}, r"tracker\.json: key 'schema_version'"),
         ("tracker.json", {"session_ids": ["a"]}, r"tracker\.json: key 'session_ids': found 1, expected 3"),
         ("tracker.json", {"state": {}}, r"tracker\.json: key 'state': found another definition"),
         ("tracker.json", {"usrs": 3}, r"tracker\.json: key 'usrs': unknown key; did you mean 'users'"),
-        ("users.npz", {"first": None}, r"users\.npz: array 'first': found none, expected int64 \[3\]"),
-        ("users.npz", {"first": np.zeros(3)}, r"users\.npz: array 'first': found float64 \[3\], expected int64"),
+        ("users.npz", {"first": None}, r"users\.npz: arrays 'first' are missing"),
+        (
+            "users.npz",
+            {"first": np.zeros(3)},
+            r"users\.npz: array 'first' is float64 of shape \[3\]; expected int64 of \[3\]",
+        ),
     ],
 )
 def test_bad_files_are_one_line_and_change_nothing(

@@ -76,7 +76,7 @@ def test_scripted_teachers_err_on_the_same_pairs(dataset: PreparedDataset) -> No
 def test_a_mix_pools_pairs_and_keeps_who_said_what(dataset: PreparedDataset, crowd: str) -> None:
     loaded = load_data(config(dataset, "careless", crowd).data_request)
     learned, held_out = ray.get(loaded.preferences), ray.get(loaded.held_out)
-    people = dataset.read(dataset.path("people", crowd, "train.parquet"))
+    people = dataset.read(dataset.people_path(crowd, "train"))
     script = dataset.read(dataset.path("preferences", "frequency", "train.parquet"))
     script = script.filter(pc.equal(script["teacher"], "careless"))
     assert learned.teacher.tolist() == ["careless"] * len(script) + [crowd] * len(people)
@@ -100,7 +100,7 @@ def test_a_mix_pools_pairs_and_keeps_who_said_what(dataset: PreparedDataset, cro
 def test_people_alone_are_measured_on_their_own_held_out_pairs(dataset: PreparedDataset, crowd: str) -> None:
     held_out = ray.get(load_data(config(dataset, crowd).data_request).held_out)
     assert set(held_out.teacher) == {crowd}
-    assert len(held_out) == len(dataset.read(dataset.path("people", crowd, "validation.parquet")))
+    assert len(held_out) == len(dataset.read(dataset.people_path(crowd, "validation")))
 
 
 def test_people_who_judged_no_held_out_pair(asked: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
