@@ -52,7 +52,7 @@ def dawid_skene(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pair
         from crowdkit.aggregation import DawidSkene
     except ImportError as error:
         raise UserError(
-            "aggregate: 'dawid-skene' needs crowd-kit, which is not installed; pip install 'prefrec-ray[people]'"
+            "aggregate: 'dawid-skene' needs crowd-kit, which is not installed; pip install '.[people]' from a checkout"
         ) from error
     votes = pd.DataFrame({"task": pair, "worker": annotator, "label": side(label)})
     chances = DawidSkene(n_iter=_ROUNDS).fit_predict_proba(votes).reindex(range(pairs))

