@@ -20,6 +20,8 @@ class Settings(BaseModel):
 
 #: What NumPy, PyTorch and RLlib all take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+#: Of users, rows, pairs, numbers in an array ...
+Count = Annotated[int, Field(ge=1, le=10**9)]
 #: Of a YAML file, where an alias counts as all that it stands for: a few of them can stand for billions.
 _MOST_VALUES = 100_000
 _LONGEST = 200  # of a value in an error

@@ -86,3 +86,22 @@ def test_a_long_value_is_cut_short() -> None:
     with pytest.raises(UserError) as caught:
         parse(SimulateSettings, {"users": ["x"] * 10_000}, "c.yaml")
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("model", "value"),
+    [
+        (SimulateSettings, {"users": 2**70}),
+        (SimulateSettings, {"world": {"slate": 10**12}}),
+        (SimulateSettings, {"world": {"gap_hours": 1e300}}),
+        (SimulateSettings, {"world": {"watch_clickbait": 1e4}}),
+        (SimulateSettings, {"world": {"gap_noise": 1e4}}),
+        (PrepareSettings, {**SOURCE, "action_dim": 2**70}),
+        (PrepareSettings, {**SOURCE, "preferences": {"pairs": 10**12}}),
+        (EvaluateSettings, {"ncis": {"sigma": 1e-200}}),
+    ],
+)
+def test_numbers_that_no_machine_counts_or_raises(model: type, value: dict[str, object]) -> None:
+    """They passed, and then overflowed."""
+    with pytest.raises(UserError, match=r"expected (less|greater) than or equal to"):
+        parse(model, value, "c.yaml")

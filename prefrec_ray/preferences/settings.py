@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
 from prefrec_ray.preferences.segments import PAIRINGS
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher
-from prefrec_ray.settings import Settings
+from prefrec_ray.settings import Count, Settings
 from prefrec_ray.terms import TASKS, Task
 
 #: What the name of a teacher, scripted or not, is made of: it is a folder's name and a word on the command line too.
@@ -49,10 +49,10 @@ def _name(pairing: str, scoring: str, **errors: float) -> str:
 class PreferenceSettings(Settings):
     """Numbers of pairs a task and teacher; the default teachers are those of the recipes `paper` and `robust`."""
 
-    pairs: PositiveInt = 20_000  # of training users
-    validation_pairs: Annotated[int, Field(ge=2)] = 2_000  # of validation users; half of either pairing
-    length: PositiveInt = 100  # requests in a segment
-    min_requests: PositiveInt = 200  # only users with more requests than this are compared
+    pairs: Count = 20_000  # of training users
+    validation_pairs: Annotated[int, Field(ge=2, le=10**9)] = 2_000  # of validation users; half of either pairing
+    length: Count = 100  # requests in a segment
+    min_requests: Count = 200  # only users with more requests than this are compared
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = TASKS
     teachers: Annotated[tuple[TeacherSettings, ...], Field(min_length=1)] = (
         TeacherSettings(pairing="any_users", scoring="sum"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from prefrec_ray.logs import Source
 from prefrec_ray.preferences.settings import PreferenceSettings
-from prefrec_ray.settings import Seed, Settings
+from prefrec_ray.settings import Count, Seed, Settings
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -20,14 +20,14 @@ class PrepareSettings(Settings):
     like: str | None = None  # a data set whose states, items and splits this one shares
     # A longer pause ends a session, where the log names no sessions: up to a hundred years.
     session_gap_minutes: Annotated[float, Field(gt=0, le=100 * 366 * 24 * 60)] = 30.0
-    action_dim: PositiveInt = 8  # of learned item embeddings; those that a log gives have their own
+    action_dim: Count = 8  # of learned item embeddings; those that a log gives have their own
     mixture_weight: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the depth level in the mixture
     train_fraction: Share = 0.8  # of the users, by a hash of their ids
     validation_fraction: Share = 0.05  # the rest are test users
     seed: Seed = 0
     preferences: PreferenceSettings = PreferenceSettings()  # with `like` drawn only where this key is given
     state_type: Literal["float32", "float16"] = "float32"  # as stored: float16 is half the disk and object store
-    partitions: PositiveInt | None = None  # by default as many as keep the states of one at some 64 MiB
+    partitions: Count | None = None  # by default as many as keep the states of one at some 64 MiB
 
     @property
     def session_gap_ms(self) -> int:

@@ -116,7 +116,7 @@ def test_an_output_that_exists_stays_as_it_is(logs):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"users": 0}, "key 'users': expected greater than 0, found 0"),
+        ({"users": 0}, "key 'users': expected greater than or equal to 1, found 0"),
         ({"user": 5}, "key 'user': unknown key; did you mean 'users'?"),
         ({"world": {"memory_discount": 1.0}}, "key 'world.memory_discount': expected less than 1, found 1.0"),
         ({"world": {"strenght": [0, 1]}}, "key 'world.strenght': unknown key; did you mean 'strength'?"),
