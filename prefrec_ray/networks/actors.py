@@ -235,7 +235,7 @@ class ActorDescription(Settings):
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
         with np.errstate(over="ignore"):
-            low, high = np.float32(self.low), np.float32(self.high)
+            low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
         if (len(low) == len(high) and not (low < high).all()) or not np.isfinite([*low, *high]).all():
             raise ValueError("expected low < high, of numbers that float32 holds")
         return self
