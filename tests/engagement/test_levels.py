@@ -64,6 +64,7 @@ def test_each_task_has_its_levels():
     assert set(TASKS) == set(expected)
     for task in TASKS:
         np.testing.assert_allclose(task_levels(task, deep, often, 0.8), expected[task])
+        assert task_levels(task, deep.astype(int), often.astype(np.float32), 0.8).dtype == np.float64
     with pytest.raises(UserError, match=r"task 'revenue'; expected one of depth, frequency, mixture"):
         task_levels("revenue", deep, often, 0.5)
 

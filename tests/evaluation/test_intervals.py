@@ -51,3 +51,23 @@ def test_one_repetition_scatters_by_nothing_and_equal_ones_neither() -> None:
     low, high = np.array([0.5]), np.array([2.0])
     for repeated in (np.array([[1.0]]), np.array([[1.0]] * 3)):
         assert [bound.tolist() for bound in widened(low, high, repeated)] == [[0.5], [2.0]]
+
+
+def test_the_interval_is_that_of_users_drawn_again_one_by_one() -> None:
+    values = np.random.default_rng(5).normal(size=(7, 2, 3))
+    low, high = bootstrap_interval(values, seed=6, level=0.8, resamples=40)
+    rng = np.random.default_rng(6)
+    means = [np.mean([values[user] for user in rng.integers(0, 7, 7)], axis=0) for _ in range(40)]
+    np.testing.assert_allclose(low, np.quantile(means, 0.1, axis=0))
+    np.testing.assert_allclose(high, np.quantile(means, 0.9, axis=0))
+    given = bootstrap_interval(values, seed=6)
+    np.testing.assert_array_equal(given, bootstrap_interval(values, seed=6, level=0.95, resamples=1000))
+
+
+def test_two_repetitions_widen_by_students_t() -> None:
+    low, high = widened(np.array([2.0]), np.array([5.0]), np.array([[3.0], [4.0]]))
+    half = 12.706 * np.std([3.0, 4.0], ddof=1) / np.sqrt(2)  # 97.5 % of t with one degree of freedom
+    np.testing.assert_allclose(low, 3.5 - np.hypot(1.5, half), rtol=1e-4)
+    np.testing.assert_allclose(high, 3.5 + np.hypot(1.5, half), rtol=1e-4)
+    narrow, _ = widened(np.array([2.0]), np.array([5.0]), np.array([[3.0], [4.0]]), level=0.5)
+    np.testing.assert_allclose(narrow, 3.5 - np.hypot(1.5, 0.5), rtol=1e-4)  # 75 % of it is 1

@@ -10,6 +10,8 @@ import pytest
 import ray
 import yaml
 
+from prefrec_ray.cli.main import run
+
 CONFIG: dict[str, Any] = {
     "task": "depth",
     "checkpoint_every": 1,
@@ -38,11 +40,12 @@ def test_a_run_on_a_full_disk_stops_and_goes_on(tiny_dataset: str, tmp_path: Pat
     config, disk = tmp_path / "run.yaml", tmp_path / "disk"
     config.write_text(yaml.safe_dump({"train": CONFIG}))
     disk.mkdir()
-    prefrec = f"{sys.executable} -m prefrec_ray.cli.main train {config} --dataset {tiny_dataset} --output"
-    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    subprocess.run([*f"{prefrec} {tmp_path}/whole".split()], env=environment, check=True)
+    train = f"train {config} --dataset {tiny_dataset} --output"
+    assert run([*train.split(), f"{tmp_path}/whole"]) == 0
     checkpoint = next((tmp_path / "whole").glob("checkpoint_*"))
     size = sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
+    prefrec = f"{sys.executable} -m prefrec_ray.cli.main {train}"
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     script = SCRIPT.format(disk=disk, folder=tmp_path, prefrec=prefrec, small=int(1.5 * size / 1024))
     done = subprocess.run(["unshare", "--mount", "sh", "-c", script], env=environment, capture_output=True, text=True)
     if done.returncode == 77 or "unshare" in done.stderr:

@@ -21,6 +21,7 @@ from s3_server import RCLONE, Proxy, s3_server
 from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray import storage
+from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage import claims, stores
 from prefrec_ray.storage.stores import move_objects
@@ -163,48 +164,42 @@ def files(bucket: Path) -> list[str]:
     return sorted(str(path.relative_to(bucket)) for path in bucket.rglob("*") if path.is_file())
 
 
-@pytest.mark.ray
+def lines(root: str, config: Path) -> list[str]:
+    """The way to a trained policy, as command lines, and the file they read."""
+    sweep = {"method": ["PrefRec", "IL"], "base": SECTIONS["train"]["config"], "checkpoint_every": 1}
+    config.write_text(yaml.safe_dump({**SECTIONS, "tune": sweep}).replace("BUCKET", root))
+    return [
+        f"simulate {config} --output {root}/logs",
+        f"prepare {config} --output {root}/dataset",
+        f"train {config} --dataset {root}/dataset --output {root}/run",
+    ]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("sweeps", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_the_whole_way(bucket: Path, tmp_path: Path, sweeps: bool) -> None:
-    """In processes of its own: Ray's workers must have the server's address from their start."""
-    for root in ("s3://bucket", str(tmp_path / "disk")):
-        os.makedirs(tmp_path / "disk", exist_ok=True)
-        text = yaml.safe_dump(SECTIONS).replace("BUCKET", root)
-        sweep = {"method": ["PrefRec", "IL"], "base": SECTIONS["train"]["config"], "checkpoint_every": 1}
-        text += yaml.safe_dump({"tune": sweep})
-        config = tmp_path / f"{len(root)}.yaml"
-        config.write_text(text)
-        script = tmp_path / "commands.py"
-        script.write_text(
-            "import sys\nfrom prefrec_ray.cli.main import run\n"
-            "for line in sys.argv[1:]:\n    status = run(line.split())\n    assert not status, (line, status)\n"
-        )
-        lines = [
-            f"simulate {config} --output {root}/logs",
-            f"prepare {config} --output {root}/dataset",
-            f"train {config} --dataset {root}/dataset --output {root}/run",
-        ]
-        on_store = [
-            f"evaluate {root}/run/policy --dataset {root}/dataset --online",
-            f"report {root}/run",
-        ]
-        a_sweep = [
-            f"tune {config} --dataset {root}/dataset --output {root}/sweep",
-            f"tune {config} --dataset {root}/dataset --output {root}/sweep --resume",
-        ]
-        # On the disk no more than what the store's files are compared with.
-        if root.startswith("s3:"):
-            lines += on_store + (a_sweep if sweeps else [])
-        done = subprocess.run([sys.executable, str(script), *lines], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    disk = tmp_path / "disk"
+def test_the_whole_way(ray_session: None, bucket: Path, tmp_path: Path, sweeps: bool) -> None:
+    """On the store in a process of its own: Ray's workers must have the server's address from their start."""
+    disk, config = tmp_path / "disk", tmp_path / "store.yaml"
+    disk.mkdir()
+    for line in lines(str(disk), tmp_path / "disk.yaml"):
+        assert run(line.split()) == 0, line
+    on_store = [
+        *lines("s3://bucket", config),
+        "evaluate s3://bucket/run/policy --dataset s3://bucket/dataset --online",
+        "report s3://bucket/run",
+    ]
+    a_sweep = f"tune {config} --dataset s3://bucket/dataset --output s3://bucket/sweep"
+    script = (
+        "import sys\nfrom prefrec_ray.cli.main import run\n"
+        "for line in sys.argv[1:]:\n    status = run(line.split())\n    assert not status, (line, status)\n"
+    )
+    command = [sys.executable, "-c", script, *on_store, *([a_sweep, f"{a_sweep} --resume"] if sweeps else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     for name in ("sweep/policies/IL_frequency_0_001/actor.npz", "sweep/trials.csv") if sweeps else ():
         assert (bucket / name).exists()
-    assert (bucket / "run/policy/actor.npz").read_bytes() == (disk / "run/policy/actor.npz").read_bytes()
-    first = next((disk / "dataset/transitions").iterdir()).name
-    assert (bucket / f"dataset/transitions/{first}").read_bytes() == (
-        disk / f"dataset/transitions/{first}"
-    ).read_bytes()
+    shard = f"dataset/transitions/{next((disk / 'dataset/transitions').iterdir()).name}"
+    for name in ("run/policy/actor.npz", shard):
+        assert (bucket / name).read_bytes() == (disk / name).read_bytes()
     assert "<html" in (bucket / "run/report.html").read_text()
     assert not [path for path in bucket.rglob("*") if ".partial" in path.name]
