@@ -4,13 +4,17 @@ import subprocess
 import sys
 
 import pytest
+import ray
 
+from prefrec_ray.errors import UserError
 from prefrec_ray.runtime import start_ray
 
 
 def test_ray_does_not_start_here() -> None:
-    with pytest.raises(pytest.fail.Exception, match="is marked `ray`"):
+    with pytest.raises(UserError, match="a test that starts Ray is marked `ray`"):
         start_ray()
+    with pytest.raises(pytest.fail.Exception, match="is marked `ray`"):
+        ray.init(address="local")
 
 
 def test_nor_in_a_process_of_its_own() -> None:
