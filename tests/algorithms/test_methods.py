@@ -233,3 +233,12 @@ def test_two_learners_equal_one(tiny_dataset: str, method: str, halves: list[Any
     for name, value in one.items():
         np.testing.assert_array_equal(two[0][name], two[1][name], err_msg=f"{name}: the learners have drifted apart")
         np.testing.assert_allclose(two[0][name], value, atol=1e-4, err_msg=name)
+
+
+def test_an_algorithm_needs_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune would make a folder in `~/ray_results` for each, and fail where the home cannot be written."""
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", "/proc/nobody/ray_results")
+    algorithm = object.__new__(OfflineAlgorithm)
+    algorithm._storage = None
+    algorithm._setup_logdir()
+    assert Path(algorithm.logdir).is_dir()

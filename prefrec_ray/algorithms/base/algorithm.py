@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from typing import Any, ClassVar
 
@@ -57,6 +58,13 @@ class OfflineAlgorithm(Algorithm):
     def get_default_config(cls) -> OfflineConfig:
         """The recipe `robust`."""
         return cls.Config()
+
+    def _setup_logdir(self) -> None:
+        """No folder of its own outside a sweep: Tune makes one in the home, which stays empty and may not be possible."""
+        if self._storage:
+            super()._setup_logdir()
+        else:
+            self._logdir = tempfile.gettempdir()
 
     def setup(self, config: Any) -> None:
         """Builds RLlib's parts, then gives the learners the reward model that another run has pre-trained."""
