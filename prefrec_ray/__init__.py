@@ -1,18 +1,12 @@
 """Recommendation policies for long-term engagement, learned from preferences, trained on Ray.
 
-Names come when they are asked for: neither Ray nor PyTorch is imported with the package.
+Names come when they are asked for (`__init__.pyi` has their types): neither Ray nor PyTorch comes with the package.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from prefrec_ray.algorithms import BCQ, DDPG, IL, IQL, SAC, TD3, TD3_BC, PrefRec
-    from prefrec_ray.dataset import PreparedDataset
-    from prefrec_ray.errors import UserError
-    from prefrec_ray.policy import Policy
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -25,7 +19,7 @@ _PLACES = {
     "UserError": "prefrec_ray.errors",
 }
 
-__all__ = ["BCQ", "DDPG", "IL", "IQL", "SAC", "TD3", "TD3_BC", "Policy", "PrefRec", "PreparedDataset", "UserError"]
+__all__ = list(_PLACES)
 
 
 def __getattr__(name: str) -> Any:
