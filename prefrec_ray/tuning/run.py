@@ -174,7 +174,8 @@ def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
             checkpoint_config=tune.CheckpointConfig(
                 # The best by this score, and the last one, which the trial goes on from.
                 checkpoint_score_attribute=plan.judge.metric if plan.judge is not None else None,
-                num_to_keep=settings.keep_checkpoints,
+                # A population keeps all: another trial may still be about to take one over.
+                num_to_keep=None if settings.scheduler.name == "pbt" else settings.keep_checkpoints,
                 checkpoint_frequency=settings.checkpoint_every,
                 checkpoint_at_end=True,
             ),
