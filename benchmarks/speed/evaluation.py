@@ -14,8 +14,10 @@ from benchmarks.harness import Comparison, interleave, options, report
 from benchmarks.speed.training import iql_config, paper_sizes
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.estimates import evaluate
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
-from prefrec_ray.evaluation.records import evaluate
 from prefrec_ray.evaluation.settings import NcisSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.train import policy_now
@@ -60,8 +62,9 @@ def main() -> None:
     values: dict[str, float] = {}
 
     def product() -> None:
-        records, _ = evaluate(dataset, {"policy": policy}, ["depth"], split, SETTINGS, clone=clone)
-        values["product"] = next(record["value"] for record in records if record["subject"] == "policy")
+        settings = EvaluateSettings(ncis=SETTINGS).model_copy(update={"split": split})
+        evaluation = evaluate(EvaluationRequest(dataset, {"policy": policy}, ["depth"], clone, settings))
+        values["product"] = next(record.value for record in evaluation.records if record.subject == "policy")
 
     def bare() -> None:
         values["bare"] = bare_value(dataset, split, policy, clone)

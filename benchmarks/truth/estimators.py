@@ -21,9 +21,10 @@ from benchmarks.truth.moments import moment_records
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.calibration import placebo_bias
+from prefrec_ray.evaluation.records import Record
 from prefrec_ray.runtime import start_ray
 
-Record = dict[str, Any]
+Line = dict[str, Any]
 ESTIMATORS = ("ncis", "fqe", "dr")
 #: Methods whose actions stay where items are.
 IN_DATA = ("IL", "IQL", "TD3_BC", "BCQ", "imitation")
@@ -53,7 +54,7 @@ def main() -> None:
         print("\n".join(agreement(by)))
 
 
-def gains(by: dict[str, dict[str, Record]]) -> list[str]:
+def gains(by: dict[str, dict[str, Line]]) -> list[str]:
     """A row a subject with a true value, best first: gains with their 95 % intervals."""
     known = [name for name in ESTIMATORS if by[name]]
     rows = [f"| | true gain | {' | '.join(known)} |", f"|---|{'---|' * (len(known) + 1)}"]
@@ -64,7 +65,7 @@ def gains(by: dict[str, dict[str, Record]]) -> list[str]:
     return rows
 
 
-def agreement(by: dict[str, dict[str, Record]]) -> list[str]:
+def agreement(by: dict[str, dict[str, Line]]) -> list[str]:
     """A row an estimator: rank correlation, error, coverage, placebos."""
     rows = [
         "| | rank correlation | mean error of the gain | mean absolute error | true gain in the interval, in-data | "
@@ -79,7 +80,10 @@ def agreement(by: dict[str, dict[str, Record]]) -> list[str]:
         rank = float(spearmanr(ours, theirs).statistic)
         inside = [s for s in lines if s in truth and lines[s]["method"] in IN_DATA and lines[s]["role"] != "placebo"]
         covered = [lines[s]["gain_ci_low"] <= gain(truth[s]) <= lines[s]["gain_ci_high"] for s in inside]
-        bias = ", ".join(f"{subject} {value:+.1f}" for subject, value in placebo_bias(list(lines.values())).items())
+        bias = ", ".join(
+            f"{subject} {value:+.1f}"
+            for subject, value in placebo_bias([Record.model_validate(line) for line in lines.values()]).items()
+        )
         true_bias = ", ".join(
             f"{s} {(gain(lines[s]) - gain(truth[s])) / (0.5 * (lines[s]['ci_high'] - lines[s]['ci_low'])):+.1f}"
             for s in ("constant action", "random items")
@@ -89,10 +93,10 @@ def agreement(by: dict[str, dict[str, Record]]) -> list[str]:
     return rows
 
 
-def gain(record: Record) -> float:
+def gain(record: Line) -> float:
     """Value over behaviour's."""
     return float(record["value"] - record["behaviour"])
 
 
-def _gain_text(record: Record) -> str:
+def _gain_text(record: Line) -> str:
     return f"{gain(record):+.2f} [{record['gain_ci_low']:+.2f}, {record['gain_ci_high']:+.2f}]"

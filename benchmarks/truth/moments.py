@@ -18,11 +18,11 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.sessions import session_table
 from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.intervals import bootstrap_interval
+from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, IMITATION, RANDOM_ITEMS
+from prefrec_ray.evaluation.online import world_settings
 from prefrec_ray.evaluation.settings import FqeSettings
-from prefrec_ray.evaluation.subjects import BEHAVIOUR, CONSTANT, IMITATION, RANDOM_ITEMS
 from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
-from prefrec_ray.simulator.online import world_settings
 from prefrec_ray.simulator.outcome import levels_against, user_means
 from prefrec_ray.simulator.rollout import History, roll_out
 from prefrec_ray.simulator.servers import ClickChaser, OneOf, PolicyServer, Server

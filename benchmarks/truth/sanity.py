@@ -18,13 +18,13 @@ from typing import Any
 from benchmarks.harness import options, write
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.clone import fit_clone
+from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import train
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.simulator.online import evaluate_online
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
 from prefrec_ray.terms import TASKS
@@ -65,8 +65,8 @@ def one_seed(seed: int) -> list[dict[str, Any]]:
         dataset = PreparedDataset.open(str(folder / "dataset"))
         policies = train_all(dataset.uri, folder, seed)
         imitation = fit_clone(dataset, seed).policy
-        records = evaluate_online(dataset, policies, users=300, seed=seed, controls={"imitation": imitation})
-    return [{**record, "seed": seed} for record in records]
+        records = evaluate_online(dataset, policies, TASKS, RollOut(users=300, seed=seed), {"imitation": imitation})
+    return [{**record.model_dump(exclude_unset=True), "seed": seed} for record in records]
 
 
 def table(records: list[dict[str, Any]]) -> str:

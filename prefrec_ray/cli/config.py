@@ -20,13 +20,21 @@ SECTIONS = {
 
 
 def load_sections(uri: str) -> dict[str, Any]:
-    """The sections of the YAML file at `uri`, as written. Raises `UserError` for an unknown section or for none."""
+    """The sections of the YAML file at `uri`; `evaluate.ncis` is the `validation.ncis` of sections that set none.
+
+    Raises `UserError` for an unknown section or for none.
+    """
     sections = load_yaml(uri)
     for name in sections:
         if name not in SECTIONS:
             raise UserError(f"{uri}: unknown section '{name}'; {nearest(str(name), list(SECTIONS))}")
     if not sections:
         raise UserError(f"{uri}: empty; expected one or more of the sections {', '.join(SECTIONS)}")
+    ncis = _inner(sections, "evaluate").get("ncis")
+    for name in ("train", "tune"):
+        validation = _inner(sections, name).get("validation")
+        if ncis is not None and isinstance(validation, dict):
+            validation.setdefault("ncis", ncis)
     return sections
 
 
@@ -67,6 +75,11 @@ def override(name: str, section: dict[str, Any], texts: Sequence[str]) -> dict[s
         target = changed if key in fields else changed["config"]
         target[key] = _scalar(value, f"'{text}'")
     return changed
+
+
+def _inner(sections: dict[str, Any], name: str) -> dict[str, Any]:
+    section = sections.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 def _model(name: str) -> type[Settings]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prefrec_ray.cli.console import console, made
-from prefrec_ray.cli.evaluate import evaluate_policies
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.cli.summary import summary
 from prefrec_ray.cli.train import train_run
 from prefrec_ray.errors import UserError
 from prefrec_ray.terms import RECIPES
+
+if TYPE_CHECKING:
+    from prefrec_ray.evaluation.records import Evaluation
 
 
 def command(
@@ -47,20 +49,21 @@ def run_all(text: str, output: str) -> None:
     )
     storage.make_folder(output)
     storage.write_text(storage.join(output, "quickstart.yaml"), text.replace("quickstart/logs", logs))
-    records = _run(settings, logs, dataset, runs)
+    evaluation = _run(settings, logs, dataset, runs)
     report = storage.join(output, "report.html")
     write_report([runs], report)
-    for task in dict.fromkeys(record["task"] for record in records):
+    for task in evaluation.tasks:
         out.print()
-        out.print(summary(records, task))
+        out.print(summary(evaluation, task))
     out.print()
     took = f" ({time.monotonic() - started:.0f} s)"
     made("report", report, "open it in a browser, then read docs/quickstart.md", took)
 
 
-def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> list[dict[str, Any]]:
-    """Simulates, prepares, trains each recipe and evaluates; returns the records of the evaluation."""
+def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evaluation:
+    """Simulates, prepares, trains each recipe and evaluates."""
     from prefrec_ray import storage
+    from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
     from prefrec_ray.prepare.run import prepare
     from prefrec_ray.simulator.write import simulate
 
@@ -71,6 +74,5 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> list[d
         chosen = settings["train"].model_copy(update={"recipe": recipe})
         train_run(chosen, dataset, storage.join(runs, recipe), False, "quickstart.yaml: train", stage=f"train {recipe}")
     policies = [storage.join(runs, recipe, "policy") for recipe in RECIPES]
-    output = storage.join(runs, "evaluation.json")
     with progress(console()) as report:
-        return evaluate_policies(policies, dataset, settings["evaluate"], True, output, report)
+        return run_evaluation(EvaluationRun(policies, dataset, settings["evaluate"], online=True), report)

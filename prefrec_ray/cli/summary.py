@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from prefrec_ray.evaluation.records import Evaluation, Record
 
 TITLES = {"online": "true, with 95 % interval", "dr": "doubly robust", "fqe": "fitted-Q", "ncis": "NCIS"}
 STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 
-def summary(records: Sequence[dict[str, Any]], task: str) -> Table:
+def summary(evaluation: Evaluation, task: str) -> Table:
     """One row a subject, best first by the first of `TITLES` that there is."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for record in records:
-        if record["task"] == task:
-            found.setdefault(record["estimator"], {})[record["subject"]] = record
-    shown = [estimator for estimator in TITLES if estimator in found]
+    records = {name: {record.subject: record for record in evaluation.of(task, name)} for name in TITLES}
+    records = {name: by_subject for name, by_subject in records.items() if by_subject}
     table = Table(box=None, pad_edge=False)
-    for column in [f"{task} level", *(TITLES[estimator] for estimator in shown), "kind"]:
+    for column in [f"{task} level", *(TITLES[estimator] for estimator in records), "kind"]:
         table.add_column(column)
-    first = found[shown[0]]
-    for name, record in sorted(first.items(), key=lambda pair: -pair[1]["value"]):
-        if name.startswith(("shuffled:", "length only:")):
+    for record in sorted(next(iter(records.values())).values(), key=lambda record: -record.value):
+        if record.subject.startswith(("shuffled:", "length only:")):
             continue
-        cells = [_cell(found[estimator], name) for estimator in shown]
-        table.add_row(name, *cells, record["role"], style=STYLES[record["role"]])
+        cells = [_cell(by_subject, record.subject) for by_subject in records.values()]
+        table.add_row(escape(record.title), *cells, record.kind, style=STYLES[record.role])
     return table
 
 
-def _cell(lines: dict[str, dict[str, Any]], name: str) -> str:
-    if name in lines:
-        return _value(lines[name])
-    return f"{next(iter(lines.values()))['behaviour']:.2f}" if name == "behaviour" else ""
-
-
-def _value(record: dict[str, Any]) -> str:
-    text = f"{record['value']:.2f}"
-    if record["ci_low"] is None:
-        return text
-    return f"{text} [{record['ci_low']:.2f}, {record['ci_high']:.2f}]"
+def _cell(by_subject: dict[str, Record], name: str) -> str:
+    if name in by_subject:
+        record = by_subject[name]
+        return escape(f"{record.value:.2f} [{record.ci_low:.2f}, {record.ci_high:.2f}]")
+    return f"{next(iter(by_subject.values())).behaviour:.2f}" if name == "behaviour" else ""

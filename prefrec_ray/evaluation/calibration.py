@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from prefrec_ray.evaluation.subjects import CONSTANT, IMITATION, RANDOM_ITEMS, shuffled
+from prefrec_ray.evaluation.names import CONSTANT, IMITATION, RANDOM_ITEMS, shuffled
+from prefrec_ray.evaluation.records import Record
 
 #: They know nothing of the user; a policy's own shuffled actions still know which items are good for most.
 BLIND = (shuffled(IMITATION), CONSTANT, RANDOM_ITEMS)
 
 
-def placebo_bias(records: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Of each blind placebo among the records of one task and estimator: (value - behaviour) / half-width.
+def placebo_bias(records: Sequence[Record]) -> dict[str, float]:
+    """Of each blind negative control among the records of one task and estimator: gain / half-width.
 
-    The half-width is that of the placebo's own 95 % interval. Within -1 to 1 the bias is hidden by the users' own
-    differences; beyond, differences of that size between policies mean nothing.
+    The half-width is that of its own 95 % interval. Beyond -1 to 1, differences of that size between policies mean
+    nothing. Within them nothing is proved: an estimate that follows the log whoever is asked about is near for all.
     """
     return {
-        record["subject"]: (record["value"] - record["behaviour"]) / (0.5 * (record["ci_high"] - record["ci_low"]))
+        record.subject: record.gain / (0.5 * (record.ci_high - record.ci_low))
         for record in records
-        if record["subject"] in BLIND and record["ci_high"] > record["ci_low"]
+        if record.subject in BLIND and record.ci_high > record.ci_low
     }

@@ -1,4 +1,4 @@
-"""The behaviour clone: pi(s) = E[a | s] as far as training users show it; the yardstick of NCIS and its own control."""
+"""Behavior cloning: pi(s) = E[a | s] as far as training users show it; what NCIS compares with, and its own control."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import ray
 import torch
 from torch import nn
 
+from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.networks.actors import DeterministicActor
@@ -37,11 +38,12 @@ class BehaviourClone:
     mean_action: np.ndarray
 
 
-def fit_clone(dataset: PreparedDataset, seed: int) -> BehaviourClone:
+def fit_clone(dataset: PreparedDataset, seed: int = 0) -> BehaviourClone:
     """Least squares on transitions (training users), stopped early on requests of validation users, in one Ray task.
 
     A function of the data set and the seed. Raises `UserError` where there are no transitions or validation requests.
     """
+    runtime.start_ray()
     return ray.get(_fit.remote(dataset.uri, seed))
 
 
@@ -102,7 +104,7 @@ def _batches(dataset: PreparedDataset, rng: np.random.Generator) -> Iterator[tup
                 rows = np.sort(order[start : start + BATCH])
                 yield states[rows], actions[rows]
             rows_seen += len(order)
-    raise UserError(f"{dataset.uri}: no transitions; the behaviour clone of NCIS is fitted on them")
+    raise UserError(f"{dataset.uri}: no transitions; the behavior clone of NCIS is fitted on them")
 
 
 def _held_out(dataset: PreparedDataset, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,5 +117,5 @@ def _held_out(dataset: PreparedDataset, rng: np.random.Generator) -> tuple[torch
         states.append(tensor(table["state"])[rows])
         actions.append(tensor(table["action"])[rows])
     if not any(map(len, states)):
-        raise UserError(f"{dataset.uri}: no validation requests; the behaviour clone of NCIS is stopped on them")
+        raise UserError(f"{dataset.uri}: no validation requests; the behavior clone of NCIS is stopped on them")
     return torch.from_numpy(np.concatenate(states)), torch.from_numpy(np.concatenate(actions))

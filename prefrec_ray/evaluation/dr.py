@@ -29,11 +29,11 @@ def corrections(
 
     With D_t the discount up to request t, V(s_0) is exactly V'(s_0) + E_pi[sum_t D_t (r + gamma_t V'(s') - Q'(s, a))]
     for any Q' (Jiang and Li 2016; Kakade and Langford 2002). As a mean level, with D constant within a session, the
-    sum becomes the mean over sessions of each session's summed residuals. Requests were logged by behaviour: each is
-    weighed by rho = min(exp(log_weight), cap), the kernel ratio of NCIS (`ncis.request_log_weights`, mode `ratio`),
-    self-normalised within the user. The ratio of how often policy and behaviour come to a state is taken as one: the
-    correction is that of one step away from the log, and stays biased where a policy leads users to states that the
-    log rarely saw.
+    sum becomes the mean over sessions of each session's summed residuals. Requests were logged by another policy: each
+    is weighed by rho = min(exp(log_weight), cap), the kernel ratio of NCIS (`ncis.request_log_weights`, mode `ratio`),
+    self-normalised within the user. The ratio of how often the policy and the logging policy come to a state is taken
+    as one: the correction is that of one step away from the log, and stays biased where a policy leads users to states
+    that the log rarely saw.
     """
     weight = normalised_weights(known.user, log_weight, cap)
     return np.bincount(known.user, weight * residual) / np.bincount(known.start_user), weight

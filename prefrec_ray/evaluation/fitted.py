@@ -1,37 +1,24 @@
-"""Fitted-Q evaluation and the doubly robust estimator of many policies: a Ray task a policy or placebo."""
+"""Fitted-Q evaluation and the doubly robust estimator of many subjects: a Ray task a subject."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import ray
 
-from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.evaluation.clone import BehaviourClone
 from prefrec_ray.evaluation.dr import corrections, residuals, user_means
 from prefrec_ray.evaluation.fqe import fit_q
+from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, subject_of
 from prefrec_ray.evaluation.ncis import effective_share, request_log_weights
-from prefrec_ray.evaluation.sensitivity import Kernels
-from prefrec_ray.evaluation.settings import FqeSettings
-from prefrec_ray.evaluation.subjects import (
-    BEHAVIOUR,
-    CONSTANT,
-    IMITATION,
-    RANDOM_ITEMS,
-    Subject,
-    served_for,
-    subject_of,
-)
+from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.subjects import served_for
 from prefrec_ray.evaluation.trajectories import Steps, Trajectories, read_trajectories, steps
-from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
-
-Progress = Callable[[int, int], None]  # fits done, total
 
 
 @dataclass(frozen=True)
@@ -45,74 +32,55 @@ class Fitted:
     counts: dict[str, int]  # users, sessions, users_left_out
 
 
-@dataclass(frozen=True)
-class Question:
-    """What every task needs: put once into the object store."""
+def fit_all(request: EvaluationRequest, progress: Callable[[int, int], None]) -> dict[str, dict[str, Fitted]]:
+    """By task and name, what the subjects of each task and the logging policy score. `progress(done, total)`: fits.
 
-    policies: Mapping[str, Policy]
-    clone: BehaviourClone
-    mixture_weight: float
-    fqe: FqeSettings
-    kernels: Kernels  # of the weights: that of the settings first, then those of a sensitivity analysis
-    seed: int
-
-    @cached_property
-    def known(self) -> dict[str, Policy]:
-        """Policies by name, the clone among them."""
-        return {**self.policies, IMITATION: self.clone.policy}
-
-
-def fit_all(
-    dataset: PreparedDataset,
-    split: str,
-    asked: Mapping[str, Sequence[Subject]],
-    policies: Mapping[str, Policy],
-    clone: BehaviourClone,
-    fqe: FqeSettings,
-    kernels: Kernels,
-    seed: int,
-    progress: Progress,
-) -> dict[str, dict[str, Fitted]]:
-    """By task and name, what the subjects `asked` of each task score, and behaviour.
-
-    Networks are fitted on training users and asked about users of `split`, on a sample of each that fits into memory
+    Networks are fitted on training users and asked about users of the split, on a sample of each that fits into memory
     (`trajectories.ROWS`). A policy's action is the embedding of the item that it would serve: what users get, and
     where the log has data, which an actor at the bounds has not.
     """
-    known, held = (read_trajectories.remote(dataset.uri, part, seed) for part in ("train", split))
-    question = ray.put(Question(policies, clone, dataset.metadata.mixture_weight, fqe, kernels, seed))
-    shared = [known, held, question]
-    pairs = [(task, name) for task, lines in asked.items() for name in (BEHAVIOUR, *(line.name for line in lines))]
+    uri, settings = request.dataset.uri, request.settings
+    shared = [
+        read_trajectories.remote(uri, "train", settings.seed),
+        read_trajectories.remote(uri, settings.split, settings.seed),
+        ray.put(request),
+    ]
+    pairs = [
+        (task, name)
+        for task in request.tasks
+        for name in (BEHAVIOUR, *(subject.name for subject in request.subjects_on(task)))
+    ]
     scores = run_tasks(
         lambda pair: _fit.remote(*pair, shared), pairs, "fqe", lambda _, done, total: progress(done, total)
     )
-    found: dict[str, dict[str, Fitted]] = {task: {} for task in asked}
+    fitted: dict[str, dict[str, Fitted]] = {task: {} for task in request.tasks}
     for (task, name), score in zip(pairs, scores, strict=True):
-        found[task][name] = score
-    return found
+        fitted[task][name] = score
+    return fitted
 
 
 @ray.remote(num_cpus=1)
 def _fit(task: str, name: str, shared: list[Any]) -> Fitted:
-    known, held, question = (ray.get(reference) for reference in shared)
-    return fit_subject(known, held, question, task, name)
+    training, held, request = (ray.get(reference) for reference in shared)
+    return fit_subject(training, held, request, task, name)
 
 
-def fit_subject(known: Trajectories, held: Trajectories, question: Question, task: str, name: str) -> Fitted:
-    """One subject on one task: Q fitted on the users of `known`, asked about those of `held`; means over networks."""
-    rng = np.random.default_rng(question.seed)
-    learn, judge = (task_steps(data, task, question.mixture_weight) for data in (known, held))
-    usual = _served(name, known, question, rng)[1]
-    wished, served = _served(name, held, question, rng)
-    log_weight = _unit_log_weights(name, held, wished, judge, question.clone)
+def fit_subject(training: Trajectories, held: Trajectories, request: EvaluationRequest, task: str, name: str) -> Fitted:
+    """One subject on one task: Q fitted on the users of `training`, asked about those of `held`; means over nets."""
+    seed, settings = request.settings.seed, request.settings.fqe
+    rng = np.random.default_rng(seed)
+    learn, judge = (task_steps(data, task, request.dataset.metadata.mixture_weight) for data in (training, held))
+    served_before = _actions(name, training, request, rng)[1]
+    actions, served = _actions(name, held, request, rng)
+    log_weight = _unit_log_weights(name, held, actions, judge, request.clone)
     direct, robust = [], []
-    for number in range(question.fqe.networks):
+    for number in range(settings.networks):
         # The same users for all subjects: what they were drawn by cancels in a difference.
-        among = learn.redrawn(np.random.default_rng((question.seed, number))) if question.fqe.networks > 1 else None
-        net = fit_q(known, learn, usual, question.fqe, question.seed + number, among)
+        among = learn.redrawn(np.random.default_rng((seed, number))) if settings.networks > 1 else None
+        net = fit_q(training, learn, served_before, settings, seed + number, among)
         value, taken = net.mean_level(held.state, served), net.mean_level(held.state[judge.row], held.action[judge.row])
-        residual = residuals(judge, taken, value, question.fqe.gamma_session)
-        corrected = [corrections(judge, residual, log_weight / sigma**2, cap) for sigma, cap in question.kernels]
+        residual = residuals(judge, taken, value, settings.gamma_session)
+        corrected = [corrections(judge, residual, log_weight / sigma**2, cap) for sigma, cap in request.kernels]
         direct.append(user_means(judge, value))
         robust.append(np.stack([direct[-1] + correction for correction, _ in corrected]))
     return Fitted(
@@ -129,34 +97,35 @@ def task_steps(data: Trajectories, task: str, mixture_weight: float) -> Steps:
     return steps(data, task_levels(task, data.depth_level, data.frequency_level, mixture_weight))
 
 
-def _served(
-    name: str, data: Trajectories, question: Question, rng: np.random.Generator
+def _actions(
+    name: str, data: Trajectories, request: EvaluationRequest, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Actions [N, A] at every request: as the subject wishes, and of the items served for them."""
+    """A subject's actions [N, A] at every request, and the embeddings of the items that are served for them."""
     if name == BEHAVIOUR:
         return data.action, data.action
-    policy = question.known.get(subject_of(name), question.clone.policy)
+    clone = request.clone
+    policy = request.actors.get(subject_of(name), clone.policy)
     items = policy.items
     if name == RANDOM_ITEMS:
         drawn = items.embeddings[rng.integers(0, len(items), len(data.state))]
         return drawn, drawn
     if name == CONSTANT:
-        mean = question.clone.mean_action
-        item = items.nearest(mean[None], 1, policy.serving)[0, 0]
-        return np.broadcast_to(mean, data.action.shape), np.broadcast_to(items.embeddings[item], data.action.shape)
-    wished = policy.act(data.state)
-    served = served_for(policy, wished)
+        item = items.nearest(clone.mean_action[None], 1, policy.serving)[0, 0]
+        constant, served = (np.broadcast_to(a, data.action.shape) for a in (clone.mean_action, items.embeddings[item]))
+        return constant, served
+    actions = policy.act(data.state)
+    served = served_for(policy, actions)
     if name != subject_of(name):
-        order = rng.permutation(len(wished))
-        wished, served = wished[order], served[order]
-    return wished, served
+        order = rng.permutation(len(actions))
+        actions, served = actions[order], served[order]
+    return actions, served
 
 
 def _unit_log_weights(
-    name: str, data: Trajectories, wished: np.ndarray, known: Steps, clone: BehaviourClone
+    name: str, data: Trajectories, actions: np.ndarray, judge: Steps, clone: BehaviourClone
 ) -> np.ndarray:
     """The log weights [n] of the steps at a kernel width of one residual rms: at `sigma` they are these / sigma^2."""
     if name == BEHAVIOUR:
-        return np.zeros(len(known.row))
-    usual = clone.policy.act(data.state[known.row])
-    return request_log_weights(data.action[known.row], wished[known.row], usual, clone.residual_rms, "ratio")
+        return np.zeros(len(judge.row))
+    cloned = clone.policy.act(data.state[judge.row])
+    return request_log_weights(data.action[judge.row], actions[judge.row], cloned, clone.residual_rms, "ratio")

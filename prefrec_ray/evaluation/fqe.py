@@ -16,7 +16,7 @@ HIDDEN = 64
 BATCH = 256
 #: Falls to 0 over the updates.
 LEARNING_RATE = 1e-3
-#: Values are backed up over some sixty requests (ten visits), so that the target network must follow fast.
+#: Values are backed up over some sixty requests (ten sessions), so that the target network must follow fast.
 TAU = 0.3
 _CHUNK = 16_384
 

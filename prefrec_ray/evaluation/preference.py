@@ -3,7 +3,7 @@
 A reward that no run trains on (its seed is its own) is learned from the preferences of training users. Every request of
 the validation users is labelled with the mean reward of the requests after it (algorithms/look_ahead.py), and networks
 of (state, action) are fitted to these labels: one task for all policies. A policy scores what they expect of the items
-that it would serve. Fitted-Q evaluation learns from levels instead, one a visit and far noisier (docs/recipe.md).
+that it would serve. Fitted-Q evaluation learns from levels instead, one a session and far noisier (docs/recipe.md).
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ _UNITS = 1000
 
 @dataclass(frozen=True)
 class PreferenceScore:
-    """Scores policies by `nets` of (state, action) on `states` [n, S]; `usual` is what was logged there."""
+    """Scores policies by `nets` of (state, action) on `states` [n, S]; `logged`: what they expect of logged items."""
 
     nets: tuple[nn.Module, ...]
     states: np.ndarray
-    usual: float
+    logged: float
 
     def __call__(self, policy: Policy) -> float:
         """What is expected of the policy's items less that of the logged ones, in thousandths of the labels' spread."""
-        return _UNITS * (_expected(self.nets, self.states, served_for(policy, policy.act(self.states))) - self.usual)
+        return _UNITS * (_expected(self.nets, self.states, served_for(policy, policy.act(self.states))) - self.logged)
 
 
 def fit_score(held: Trajectories, reward: RewardFunction, horizon: int) -> PreferenceScore:

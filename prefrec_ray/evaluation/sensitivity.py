@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.ncis import effective_share, normalised_weights, user_values
+from prefrec_ray.evaluation.records import Estimate
 from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.settings import NcisSettings
 
@@ -36,8 +36,8 @@ def check_scales(settings: NcisSettings) -> None:
 
 def ncis_sensitivity(
     sessions: Sessions, level: np.ndarray, settings: NcisSettings, grid: Kernels
-) -> list[list[dict[str, Any]]]:
-    """`points` of each subject, a column of `sessions.log_rho` (made at `settings.sigma`); levels [M], NaN: null."""
+) -> list[list[Estimate]]:
+    """`estimates` of each subject, a column of `sessions.log_rho` (made at `settings.sigma`); levels [M], NaN: null."""
     kept = np.isfinite(level)
     user, level, log_rho = sessions.user[kept], level[kept], sessions.log_rho[kept]
     behaviour = float(user_values(user, level, np.ones(len(user))).mean())
@@ -47,12 +47,12 @@ def ncis_sensitivity(
         values.append(user_values(user, level, weights).mean(axis=0))
         shares.append(effective_share(user, weights))
     by_subject = zip(np.stack(values, axis=1), np.stack(shares, axis=1), strict=True)
-    return [points(grid, value, ess, behaviour) for value, ess in by_subject]
+    return [estimates(grid, value, ess, behaviour) for value, ess in by_subject]
 
 
-def points(grid: Kernels, values: np.ndarray, shares: np.ndarray, behaviour: float) -> list[dict[str, Any]]:
-    """One JSON value a kernel: sigma, cap, value, ess, behaviour."""
+def estimates(grid: Kernels, values: np.ndarray, shares: np.ndarray, behaviour: float) -> list[Estimate]:
+    """One a kernel, from values and effective sample sizes [kernels]."""
     return [
-        {"sigma": sigma, "cap": cap, "value": float(value), "ess": float(ess), "behaviour": behaviour}
+        Estimate(sigma=sigma, cap=cap, value=float(value), ess=float(ess), behaviour=behaviour)
         for (sigma, cap), value, ess in zip(grid, values, shares, strict=True)
     ]

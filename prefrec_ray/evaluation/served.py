@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from prefrec_ray.evaluation.records import ItemShare, Served
 from prefrec_ray.policy import Policy
 
 TOP_ITEMS = 20
@@ -46,23 +47,20 @@ def count(item_ids: np.ndarray) -> Counter[Any]:
     return Counter(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
 
 
-def summarise(tallies: Iterable[Tally]) -> dict[str, Any]:
-    """The tallies of all files as one JSON value.
-
-    requests looked at; distinct_items; top_items with their shares of the requests; item_distance, the mean of an
-    action to the nearest item; action_saturation, the share of saturated coordinates.
-    """
+def summarise(tallies: Iterable[Tally]) -> Served:
+    """The tallies of all files together."""
     parts = list(tallies)
     requests = sum(part.requests for part in parts)
     items = sum((part.items for part in parts), Counter())
     # Ties in an order that does not depend on that of the files.
     top = sorted(items.items(), key=lambda pair: (-pair[1], pair[0]))[:TOP_ITEMS]
-    summary: dict[str, Any] = {
-        "requests": requests,
-        "distinct_items": len(items),
-        "top_items": [{"item_id": item, "share": times / requests} for item, times in top],
-    }
+    actions = {}
     if all(part.distance is not None and part.saturation is not None for part in parts):
-        summary["item_distance"] = sum(part.distance or 0.0 for part in parts) / requests
-        summary["action_saturation"] = sum(part.saturation or 0.0 for part in parts) / requests
-    return summary
+        actions["item_distance"] = sum(part.distance or 0.0 for part in parts) / requests
+        actions["action_saturation"] = sum(part.saturation or 0.0 for part in parts) / requests
+    return Served(
+        requests=requests,
+        distinct_items=len(items),
+        top_items=tuple(ItemShare(item_id=item, share=times / requests) for item, times in top),
+        **actions,
+    )

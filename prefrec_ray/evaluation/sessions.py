@@ -53,9 +53,9 @@ def session_rows(requests: pa.Table, sessions: pa.Table, file: str) -> tuple[np.
     users = pc.unique(sessions["user_id"])
     tables = (sessions, requests)
     stride = 1 + max(table["session_index"].to_numpy().max(initial=0) for table in tables)
-    expected, found = (_user_codes(table, users) * stride + table["session_index"].to_numpy() for table in tables)
-    order = np.lexsort((requests["step"].to_numpy(), found))
-    keys, first, length = np.unique(found[order], return_index=True, return_counts=True)
+    expected, actual = (_user_codes(table, users) * stride + table["session_index"].to_numpy() for table in tables)
+    order = np.lexsort((requests["step"].to_numpy(), actual))
+    keys, first, length = np.unique(actual[order], return_index=True, return_counts=True)
     if not np.array_equal(keys, expected) or not np.array_equal(length, sessions["depth"].to_numpy()):
         raise UserError(f"{file}: its sessions are not those of the data set's sessions; prepare the data again")
     return order, first

@@ -14,7 +14,7 @@ Estimator = Literal["ncis", "fqe", "dr"]
 class NcisSettings(Settings):
     """How a session's weight rho comes about: a log weight l_t of each request t, aggregated and capped.
 
-    `mode`: what l_t is. a_t is the logged action, pi(s_t) the policy's, bc(s_t) the behaviour clone's; the kernel width
+    `mode`: what l_t is. a_t is the logged action, pi(s_t) the policy's, bc(s_t) the behavior clone's; the kernel width
     sigma' is `sigma` times the clone's residual rms.
 
     - `density`: log N(a_t; pi(s_t), sigma'^2 I): the paper's "probability that the policy follows the request" for a
@@ -45,10 +45,11 @@ class FqeSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """`split`: whose users are scored. `seed`: of the behaviour clone, the placebos, the networks and the bootstrap.
+    """`split`: whose users are scored. `seed`: of the behavior clone, the negative controls, the networks and the
+    bootstrap.
 
     `estimators`: of `ncis`, `fqe` (fitted-Q evaluation) and `dr` (doubly robust); the last two fit a network for every
-    policy and placebo, some seconds each.
+    policy and control, some seconds each.
     """
 
     split: Literal["validation", "test"] = "test"

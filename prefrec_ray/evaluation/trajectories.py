@@ -65,7 +65,7 @@ def steps(data: Trajectories, level: np.ndarray) -> Steps:
     kept = followed & np.isfinite(level)
     if not kept.any():
         raise UserError("evaluation: no session has a level and another session after it; expected longer histories")
-    found, user = np.unique(data.user[kept], return_inverse=True)
+    users, user = np.unique(data.user[kept], return_inverse=True)
     code = np.zeros(len(level), dtype=np.int64)
     code[kept] = user
     session = data.session
@@ -78,7 +78,7 @@ def steps(data: Trajectories, level: np.ndarray) -> Steps:
         user=code[session[row]],
         start=data.first[kept],
         start_user=user,
-        users_left_out=int(data.user[-1]) + 1 - len(found),
+        users_left_out=int(data.user[-1]) + 1 - len(users),
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from prefrec_ray.evaluation.records import Record
 from prefrec_ray.reports.load import Run
 from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, label_ends, note, panel
 
@@ -20,7 +20,7 @@ ROLES = {"policy": COLOURS[0], "control": COLOURS[1], "placebo": GREY}
 def levels(shares: np.ndarray, name: str) -> Figure:
     """Fig. 4: the share of sessions at each level, `shares` [6], of "depth" or "frequency"."""
     figure, axes = panel(
-        f"Level of session {name}" if name == "depth" else "Level of visiting frequency", "level", "share of sessions"
+        f"Level of session {name}" if name == "depth" else "Level of session frequency", "level", "share of sessions"
     )
     bars = axes.bar(range(len(shares)), shares, color=COLOURS[0], width=0.7)
     axes.bar_label(bars, [f"{share:.1%}" for share in shares], padding=2, fontsize=9, color=INK)
@@ -90,22 +90,19 @@ def learning_curve(runs: Sequence[Run], column: str, title: str, unit: str) -> F
     return figure
 
 
-def forest(records: Sequence[dict[str, Any]], title: str, unit: str) -> Figure:
-    """Values with their 95 % intervals, one row a subject; behaviour as a line through all of them."""
+def forest(records: Sequence[Record], title: str, unit: str) -> Figure:
+    """Values with their 95 % intervals, one row a subject; the logging policy as a line through all of them."""
     figure, axes = panel(title, unit, "", width=6.4, height=1.2 + 0.32 * len(records))
     for row, record in enumerate(records):
-        colour = ROLES[record["role"]]
-        if record["ci_low"] is not None:
-            axes.plot([record["ci_low"], record["ci_high"]], [row, row], color=colour, lw=2.2, solid_capstyle="butt")
-        axes.plot([record["value"]], [row], "o", color=colour, ms=6, zorder=4)
-        note(axes, f"{record['value']:.2f}", (record["value"], row), (0, 5), color=colour, ha="center")
-    behaviour = next((r["behaviour"] for r in records if r.get("behaviour") is not None), None)
-    if behaviour is not None:
-        axes.axvline(behaviour, color=INK, lw=1, ls="--")
-        note(axes, "behaviour", (behaviour, -1.2), (3, -2), color=INK, va="top")
-    axes.set_yticks(range(len(records)), [record["subject"] for record in records])
+        colour = ROLES[record.role]
+        axes.plot([record.ci_low, record.ci_high], [row, row], color=colour, lw=2.2, solid_capstyle="butt")
+        axes.plot([record.value], [row], "o", color=colour, ms=6, zorder=4)
+        note(axes, f"{record.value:.2f}", (record.value, row), (0, 5), color=colour, ha="center")
+    axes.axvline(records[0].behaviour, color=INK, lw=1, ls="--")
+    note(axes, "logging policy", (records[0].behaviour, -1.2), (3, -2), color=INK, va="top")
+    axes.set_yticks(range(len(records)), [record.title for record in records])
     for text, record in zip(axes.get_yticklabels(), records, strict=True):
-        text.set_color(ROLES[record["role"]])
+        text.set_color(ROLES[record.role])
     axes.set_ylim(len(records) - 0.4, -1.2)
     axes.grid(axis="y", visible=False)
     return figure

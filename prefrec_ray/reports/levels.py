@@ -7,6 +7,12 @@ import numpy as np
 from prefrec_ray.dataset import PreparedDataset
 
 LEVELS = 6  # 0 to 5 (Eq. 11)
+#: For whoever reads a page of scores.
+LEVEL = (
+    "Level (Eq. 11): how a session compares with its own user's average, rounded down and kept between 0 and 5. Depth: "
+    "its requests over the user's mean; frequency: the user's mean time to return over the time until the next "
+    "session; mixture: a weighted mean of both. Higher is more engaged."
+)
 
 
 def level_shares(uri: str) -> dict[str, np.ndarray]:

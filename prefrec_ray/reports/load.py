@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.reports.labels import labels
+from prefrec_ray.evaluation.names import short_names
+from prefrec_ray.evaluation.records import Evaluation, Record, Served, read_evaluation
 
 TEXT_COLUMNS = ("phase",)
 
@@ -32,23 +33,6 @@ class Run:
         return values if phase is None else values[self.curves["phase"] == phase]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The records of evaluation.json files, and what each subject serves."""
-
-    records: list[dict[str, Any]] = field(default_factory=list)
-    served: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def of(self, task: str, estimator: str) -> list[dict[str, Any]]:
-        """Records of one task and estimator, as they stand in the file."""
-        return [r for r in self.records if r["task"] == task and r["estimator"] == estimator]
-
-    @property
-    def tasks(self) -> list[str]:
-        """Tasks with records, in order of appearance."""
-        return list(dict.fromkeys(r["task"] for r in self.records))
-
-
 def load_runs(uris: Sequence[str]) -> list[Run]:
     """The runs at `uris`: run folders themselves, and runs one or two levels below other folders; in order of name.
 
@@ -61,20 +45,14 @@ def load_runs(uris: Sequence[str]) -> list[Run]:
 def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
     """All records of the evaluation.json files in `uris` and in the folders of `runs`; equal records count once."""
     folders = dict.fromkeys([*(str(uri).rstrip("/") for uri in uris), *(run.uri for run in runs)])
-    records: dict[tuple[str, ...], dict[str, Any]] = {}
-    served: dict[str, dict[str, Any]] = {}
-    for folder in folders:
-        file = storage.join(folder, "evaluation.json")
-        if storage.exists(file):
-            content = storage.read_json(file)
-            try:
-                for record in content["records"]:
-                    key = (record["task"], record["estimator"], record["subject"], str(record.get("settings")))
-                    records.setdefault(key, record)
-                served |= content.get("served") or {}
-            except (KeyError, TypeError, AttributeError) as error:
-                raise UserError(f"{file}: expected what `prefrec evaluate` writes ({_what(error)})") from error
-    return Evaluation(list(records.values()), served)
+    files = [storage.join(folder, "evaluation.json") for folder in folders]
+    records: dict[tuple[str, ...], Record] = {}
+    served: dict[str, Served] = {}
+    for evaluation in [read_evaluation(file) for file in files if storage.exists(file)]:
+        for record in evaluation.records:
+            records.setdefault((record.task, record.estimator, record.subject, str(record.settings)), record)
+        served |= evaluation.served
+    return Evaluation(records=tuple(records.values()), served=served)
 
 
 def _run_folders(uri: str) -> list[str]:
@@ -112,10 +90,6 @@ def load_run(folder: str) -> Run:
     return Run(folder, config, curves)
 
 
-def _what(error: Exception) -> str:
-    return f"key {error} is missing" if isinstance(error, KeyError) else str(error)
-
-
 def _column(name: str, values: list[str]) -> np.ndarray:
     if name in TEXT_COLUMNS:
         return np.array(values)
@@ -123,5 +97,5 @@ def _column(name: str, values: list[str]) -> np.ndarray:
 
 
 def _labelled(runs: list[Run]) -> list[Run]:
-    texts = labels([run.config for run in runs], [run.uri for run in runs])
+    texts = short_names([run.config for run in runs], [run.uri for run in runs])
     return [Run(run.uri, run.config, run.curves, text) for run, text in zip(runs, texts, strict=True)]

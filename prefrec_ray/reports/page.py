@@ -8,27 +8,31 @@ from typing import Any
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.names import subject_title
+from prefrec_ray.evaluation.records import Evaluation, Record, Served
 from prefrec_ray.reports import figures, html
-from prefrec_ray.reports.levels import level_shares
-from prefrec_ray.reports.load import Evaluation, Run, load_evaluation, load_runs
+from prefrec_ray.reports.levels import LEVEL, level_shares
+from prefrec_ray.reports.load import Run, load_evaluation, load_runs
 from prefrec_ray.reports.sensitivity import sensitivity
 from prefrec_ray.reports.separation import calibration, separation
 from prefrec_ray.reports.sweep.load import is_sweep
 from prefrec_ray.reports.sweep.page import write_sweep_report
 from prefrec_ray.reports.teachers import teachers_section
-from prefrec_ray.reports.verdict import gain_interval, verdict
+from prefrec_ray.reports.verdict import verdict
 
 ESTIMATORS = {
     "online": ("true level, by roll-outs in the simulator", "level against the users' own logged averages"),
-    "dr": ("doubly robust, estimated from the log", "mean level of this and later visits"),
-    "fqe": ("fitted-Q evaluation, estimated from the log", "mean level of this and later visits"),
+    "dr": ("doubly robust, estimated from the log", "mean level of this and later sessions"),
+    "fqe": ("fitted-Q evaluation, estimated from the log", "mean level of this and later sessions"),
     "ncis": ("NCIS, estimated from the log", "level (ranks policies; its size is biased)"),
 }
 MEASURED = {"online": "true level", "dr": "doubly robust", "fqe": "fitted-Q", "ncis": "NCIS"}
-LEGEND = "value and 95 % interval over users. Blue: policies; orange: controls; grey: placebos that know nothing."
+LEGEND = (
+    "value and 95 % interval over users. Blue: policies; orange: controls; grey: negative controls, which know nothing."
+)
 #: Columns of the evaluation's table that only some records have: title, key, format.
 COLUMNS = (
-    ("behaviour", "behaviour", "{:.3f}"),
+    ("logging policy", "behaviour", "{:.3f}"),
     ("effective sample", "ess", "{:.0%}"),
     ("mean depth", "mean_depth", "{:.1f}"),
     ("mean revisit (h)", "mean_revisit_hours", "{:.1f}"),
@@ -85,41 +89,40 @@ def render(runs: Sequence[Run], evaluation: Evaluation) -> str:
 
 def _verdicts(evaluation: Evaluation) -> str:
     rows, order = [], list(MEASURED)
-    for record in sorted(evaluation.records, key=lambda r: (r["task"], order.index(r["estimator"]))):
-        if record["role"] == "policy":
-            said = verdict(record, evaluation.of(record["task"], record["estimator"]))
+    for record in sorted(evaluation.records, key=lambda r: (r.task, order.index(r.estimator))):
+        if record.role == "policy":
+            said = verdict(record, evaluation.of(record.task, record.estimator), evaluation.served)
             rows.append(
                 [
-                    record["subject"],
+                    record.title,
                     html.Cell(said.text, said.tone),
-                    record["task"],
-                    MEASURED[record["estimator"]],
-                    html.number(record["value"]),
-                    html.interval(record["ci_low"], record["ci_high"]),
-                    html.number(record["behaviour"]),
+                    record.task,
+                    MEASURED[record.estimator],
+                    html.number(record.value),
+                    html.interval(record.ci_low, record.ci_high),
+                    html.number(record.behaviour),
                 ]
             )
     if not rows:
         return html.section(
             "Verdict", html.paragraph("Not evaluated yet: run prefrec evaluate, then this report again.")
         )
-    head = ["policy", "verdict", "task", "measured by", "level", "95 % interval", "behaviour"]
+    head = ["policy", "verdict", "task", "measured by", "level", "95 % interval", "logging policy"]
     sentences = [
         html.paragraph(f"{task}, {MEASURED[estimator]}: {text}")
         for task in evaluation.tasks
         for estimator in MEASURED
         if (text := separation(evaluation.of(task, estimator)))
     ]
-    return html.section("Verdict", html.table(head, rows), *sentences)
+    return html.section("Verdict", html.table(head, rows), html.paragraph(LEVEL, "note"), *sentences)
 
 
 def _evaluation(evaluation: Evaluation) -> str:
     parts = []
     for task in evaluation.tasks:
         for estimator, (title, unit) in ESTIMATORS.items():
-            records = evaluation.of(task, estimator)
+            records = sorted(evaluation.of(task, estimator), key=lambda record: -record.value)
             if records:
-                records = sorted(records, key=lambda record: -record["value"])
                 forest = figures.forest(records, f"{task}: {title}", unit)
                 parts += [
                     html.figures([(forest, f"{task}, {estimator}: {LEGEND}")]),
@@ -130,28 +133,27 @@ def _evaluation(evaluation: Evaluation) -> str:
     return html.section("Evaluation and its controls", *parts)
 
 
-def _records(records: Sequence[dict[str, Any]]) -> str:
-    known = [column for column in COLUMNS if any(record.get(column[1]) is not None for record in records)]
+def _records(records: Sequence[Record]) -> str:
+    columns = [column for column in COLUMNS if any(getattr(record, column[1]) is not None for record in records)]
     rows = [
         [
-            record["subject"],
-            record["role"],
-            html.number(record["value"], 3),
-            html.interval(record["ci_low"], record["ci_high"]),
-            html.interval(*gain_interval(record)),
-            *("–" if record.get(key) is None else form.format(record[key]) for _, key, form in known),
+            record.title,
+            record.kind,
+            html.number(record.value, 3),
+            html.interval(record.ci_low, record.ci_high),
+            html.interval(*record.gain_interval),
+            *("–" if (value := getattr(record, key)) is None else form.format(value) for _, key, form in columns),
         ]
         for record in records
     ]
-    head = ["subject", "role", "level", "95 % interval", "gain over behaviour, 95 %", *(name for name, _, _ in known)]
-    return html.table(head, rows, [record["role"] for record in records])
+    head = ["subject", "role", "level", "95 % interval", "gain over the logging policy, 95 %"]
+    return html.table([*head, *(name for name, _, _ in columns)], rows, [record.role for record in records])
 
 
-def _estimation(record: dict[str, Any]) -> str:
+def _estimation(record: Record) -> str:
     """The estimator's settings in a line."""
     settings = ", ".join(
-        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in record["settings"].items()
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in record.settings.items()
     )
     return html.paragraph(f"Settings: {settings}.", "note") if settings else ""
 
@@ -159,7 +161,7 @@ def _estimation(record: dict[str, Any]) -> str:
 def _served(evaluation: Evaluation) -> str:
     if not evaluation.served:
         return ""
-    rows = [[name, *_serving(served)] for name, served in evaluation.served.items()]
+    rows = [[subject_title(name), *_serving(served)] for name, served in evaluation.served.items()]
     head = [
         "subject",
         "distinct items",
@@ -174,39 +176,35 @@ def _served(evaluation: Evaluation) -> str:
     return html.section("What the policies serve", html.paragraph(note, "note"), html.table(head, rows))
 
 
-def _serving(served: dict[str, Any]) -> list[Any]:
-    top = ", ".join(f"{item['item_id']} ({item['share']:.1%})" for item in served["top_items"][:5])
-    saturation = served.get("action_saturation")
-    return [
-        served["distinct_items"],
-        top,
-        html.number(served.get("item_distance")),
-        "–" if saturation is None else f"{saturation:.0%}",
-    ]
+def _serving(served: Served) -> list[Any]:
+    top = ", ".join(f"{item.item_id} ({item.share:.1%})" for item in served.top_items[:5])
+    saturation = "–" if served.action_saturation is None else f"{served.action_saturation:.0%}"
+    return [served.distinct_items, top, html.number(served.item_distance), saturation]
 
 
 def _reward(runs: Sequence[Run]) -> str:
     drawn = [run for run in runs if any(f"reward/accuracy_{kind}" in run.curves for kind, _ in figures.KINDS)]
-    shown = [
-        (
-            figures.reward_accuracy(run),
-            f"Reward accuracy over pre-training and fine-tuning, {run.label} (the paper's Fig. 6)",
-        )
+    if not drawn:
+        return ""
+    accuracies = [
+        (figures.reward_accuracy(run), f"Reward accuracy over {_learning(run)}, {run.label} (the paper's Fig. 6)")
         for run in drawn
     ]
     losses = [
-        (figures.reward_loss(run), f"Reward loss over pre-training and fine-tuning, {run.label} (the paper's Fig. 7)")
+        (figures.reward_loss(run), f"Reward loss over {_learning(run)}, {run.label} (the paper's Fig. 7)")
         for run in drawn
     ]
     note = (
         "Pairs across users mostly ask which user is the more active one; "
         "pairs within a user ask what the recommendations did."
     )
-    return (
-        html.section("Reward model", html.paragraph(note, "note"), html.figures(shown), html.figures(losses))
-        if shown
-        else ""
-    )
+    return html.section("Reward model", html.paragraph(note, "note"), html.figures(accuracies), html.figures(losses))
+
+
+def _learning(run: Run) -> str:
+    """When the run's reward learns."""
+    tuned = (run.config.get("resolved") or {}).get("finetune_reward", True)
+    return "pre-training and fine-tuning" if tuned else "pre-training; it stays as it is while the policy learns"
 
 
 def _curves(runs: Sequence[Run]) -> str:

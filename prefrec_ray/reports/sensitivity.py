@@ -3,47 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from prefrec_ray import storage
+from prefrec_ray.evaluation.records import Evaluation, Record
 from prefrec_ray.reports import html
 from prefrec_ray.reports.style import COLOURS, GREY, INK, RC, label_ends
 
 NAMES = {"ncis": "NCIS", "dr": "doubly robust"}
-#: Policies drawn, best first; controls and placebos come on top.
+#: Policies drawn, best first; controls come on top.
 POLICIES = 5
 NOTE = (
-    "A narrow kernel keeps few sessions (effective sample size), a wide one gives everybody the behaviour's value. "
-    "Colours: policies; grey: placebos that know nothing, and imitation; dashed: behaviour. "
-    "Trust no order that turns with the width, and no gain that placebos share."
+    "A narrow kernel keeps few sessions (effective sample size), a wide one gives everybody the logging policy's "
+    "value. Colours: policies; grey: negative controls, which know nothing, and behavior cloning; dashed: the logging "
+    "policy. "
+    "Trust no order that turns with the width, and no gain that negative controls share."
 )
 
 
-def write_sensitivity(records: Sequence[dict[str, Any]], output: str) -> None:
-    """Writes the page of the records that hold a sensitivity analysis."""
+def write_sensitivity(evaluation: Evaluation, output: str) -> None:
+    """Writes the page of an evaluation's sensitivity analysis."""
     title = "Sensitivity to kernel width and cap"
-    storage.write_text(output, html.document(title, f"<h1>{title}</h1>{sensitivity(records)}"))
+    storage.write_text(output, html.document(title, f"<h1>{title}</h1>{sensitivity(evaluation.records)}"))
 
 
-def sensitivity(records: Sequence[dict[str, Any]]) -> str:
+def sensitivity(records: Sequence[Record]) -> str:
     """A section with a figure each task and estimator; empty where no record holds an analysis."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        if record.get("sensitivity"):
-            groups.setdefault((record["task"], record["estimator"]), []).append(record)
+        if record.sensitivity:
+            groups.setdefault((record.task, record.estimator), []).append(record)
     drawn = [(figure(lines, task, NAMES[name]), f"{task}, {NAMES[name]}") for (task, name), lines in groups.items()]
     if not drawn:
         return ""
     return html.section("Sensitivity", html.paragraph(NOTE, "note"), html.figures(drawn, wide=True))
 
 
-def figure(records: Sequence[dict[str, Any]], task: str, estimator: str) -> Figure:
+def figure(records: Sequence[Record], task: str, estimator: str) -> Figure:
     """Values above, effective sample sizes below, over kernel width; a column a cap."""
     lines = _chosen(records)
-    caps = list(dict.fromkeys(point["cap"] for point in lines[0][0]["sensitivity"]))
+    caps = list(dict.fromkeys(point.cap for point in lines[0][0].sensitivity))
     with matplotlib.rc_context(RC):
         drawn = Figure(figsize=(3.2 * len(caps) + 2.6, 6.0), layout="constrained")
         grid = drawn.subplots(2, len(caps), sharex=True, sharey="row", squeeze=False)
@@ -52,30 +53,30 @@ def figure(records: Sequence[dict[str, Any]], task: str, estimator: str) -> Figu
             for row, key in enumerate(("value", "ess")):
                 axes = grid[row, column]
                 for record, colour in lines:
-                    points = [point for point in record["sensitivity"] if point["cap"] == cap]
-                    widths, values = [point["sigma"] for point in points], [point[key] for point in points]
+                    points = [point for point in record.sensitivity if point.cap == cap]
+                    widths, values = [point.sigma for point in points], [getattr(point, key) for point in points]
                     axes.plot(widths, values, color=colour, marker="o", ms=3, zorder=2 if colour == GREY else 3)
                 axes.set_xscale("log", base=2)
                 axes.set_xticks(widths, [f"{width:g}" for width in widths])
                 axes.tick_params(labelleft=column == 0)
-            grid[0, column].axhline(lines[0][0]["sensitivity"][0]["behaviour"], color=INK, lw=1, ls="--")
+            grid[0, column].axhline(lines[0][0].sensitivity[0].behaviour, color=INK, lw=1, ls="--")
             grid[0, column].set_title("no cap" if cap is None else f"cap {cap:g}", weight="normal")
             grid[1, column].set_xlabel("kernel width (residual rms)")
             grid[1, column].set_ylim(0, 1.03)
             grid[1, column].yaxis.set_major_formatter("{x:.0%}")
         grid[0, 0].set_ylabel("level")
         grid[1, 0].set_ylabel("effective sample size")
-        ends = [(widths[-1], _last(record, caps[-1]), record["subject"], colour) for record, colour in lines]
+        ends = [(widths[-1], _last(record, caps[-1]), record.title, colour) for record, colour in lines]
         label_ends(grid[0, -1], ends)
     return drawn
 
 
-def _chosen(records: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
-    """The best policies in colours; imitation and the placebos that are no policy's own in grey."""
-    policies = sorted((r for r in records if r["role"] == "policy"), key=lambda r: -r["value"])[:POLICIES]
-    blind = [r for r in records if r["role"] != "policy" and "bundle" not in r]
-    return [*zip(policies, COLOURS, strict=False), *((record, GREY) for record in blind)]
+def _chosen(records: Sequence[Record]) -> list[tuple[Record, str]]:
+    """The best policies in colours; behavior cloning and the negative controls that are no policy's own in grey."""
+    policies = sorted((r for r in records if r.role == "policy"), key=lambda r: -r.value)[:POLICIES]
+    shared = [r for r in records if r.role != "policy" and r.bundle is None]
+    return [*zip(policies, COLOURS, strict=False), *((record, GREY) for record in shared)]
 
 
-def _last(record: dict[str, Any], cap: float | None) -> float:
-    return float([point["value"] for point in record["sensitivity"] if point["cap"] == cap][-1])
+def _last(record: Record, cap: float | None) -> float:
+    return [point.value for point in record.sensitivity if point.cap == cap][-1]

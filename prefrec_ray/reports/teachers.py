@@ -28,14 +28,14 @@ def teachers_section(runs: Sequence[Run]) -> str:
         mine = [run for run in runs if str(run.config["dataset"]) == uri]
         tasks = list(dict.fromkeys(str(run.config["task"]) for run in mine))
         try:
-            found = diagnose_dataset(PreparedDataset.open(uri), tasks)
+            diagnoses = diagnose_dataset(PreparedDataset.open(uri), tasks)
         except UserError:
             continue  # the section on levels says which data sets are missing
         used = {teacher for run in mine for teacher in _teachers(run)}
-        classes = ["policy" if d.teacher in used else "" for d in found]
+        classes = ["policy" if d.teacher in used else "" for d in diagnoses]
         parts += [
             html.paragraph(uri, "note") if len(uris) > 1 else "",
-            html.table(HEAD, rows(found), classes),
+            html.table(HEAD, rows(diagnoses), classes),
             html.paragraph("What the runs' rewards get right of held-out labels, in the end:", "note"),
             html.table(["run", "within users", "across users"], [_reward(run) for run in mine]),
         ]
@@ -44,7 +44,7 @@ def teachers_section(runs: Sequence[Run]) -> str:
     return html.section("Teachers", html.paragraph(f"{EXPLANATION} Blue: whom runs learned from.", "note"), *parts)
 
 
-def rows(found: Sequence[Diagnosis]) -> list[list[str]]:
+def rows(diagnoses: Sequence[Diagnosis]) -> list[list[str]]:
     """The cells of each diagnosis, under `HEAD`."""
     return [
         [
@@ -55,7 +55,7 @@ def rows(found: Sequence[Diagnosis]) -> list[list[str]]:
             "–" if d.sessions is None else f"{share(d.sessions)} ({'more' if d.prefers_more else 'fewer'})",
             share(d.user),
         ]
-        for d in found
+        for d in diagnoses
     ]
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from prefrec_ray.evaluation.calibration import BLIND
+from prefrec_ray.evaluation.names import BEHAVIOUR, IMITATION, length_only, shuffled
+from prefrec_ray.evaluation.records import Record, Served
+
+#: A policy that gives so large a share of its requests to so few items, where the logging policy gives theirs less than
+#: half of that, serves everybody the same: whatever its value, no verdict on it is "good".
+FEW_ITEMS, CONCENTRATED = 10, 0.9
 
 
 @dataclass(frozen=True)
@@ -15,50 +22,53 @@ class Verdict:
     tone: str
 
 
-def verdict(record: dict[str, Any], peers: Sequence[dict[str, Any]]) -> Verdict:
+def verdict(record: Record, peers: Sequence[Record], served: Mapping[str, Served] | None = None) -> Verdict:
     """The verdict on one policy's record among all records of its task and estimator.
 
-    Its gain over behaviour must have an interval above 0; then it is held against imitation (`online`, by roll-outs)
-    or against the best placebo and its own shuffled actions (estimates from the log): what they score too owes nothing
-    to the state. Of a gain by NCIS it says how much is session length.
+    Its gain over the logging policy must have an interval above 0; then it is held against behavior cloning (`online`,
+    by roll-outs) or against the best negative control and its own shuffled actions (estimates from the log): what they
+    score too owes nothing to the state. Of a gain by NCIS it says how much is session length. `served`, by subject,
+    tells a policy that serves everybody the same few items.
     """
-    low, high = gain_interval(record)
+    low, high = record.gain_interval
     if high < 0:
-        return Verdict("below behaviour", "bad")
+        return Verdict("below the logging policy", "bad")
     if low <= 0:
-        return Verdict("not told apart from behaviour", "open")
-    return _against_imitation(low, peers) if record["estimator"] == "online" else _against_placebos(record, low, peers)
+        return Verdict("not told apart from the logging policy", "open")
+    against = _against_cloning if record.estimator == "online" else _against_negative_controls
+    return _with_concentration(against(record, low, peers), record.subject, served or {})
 
 
-def gain_interval(record: dict[str, Any]) -> tuple[float, float]:
-    """The 95 % interval of value - behaviour: the paired one where the record has it."""
-    if "gain_ci_low" in record:
-        return record["gain_ci_low"], record["gain_ci_high"]
-    return record["ci_low"] - record["behaviour"], record["ci_high"] - record["behaviour"]
-
-
-def _against_imitation(low: float, peers: Sequence[dict[str, Any]]) -> Verdict:
-    gains = [_gain(peer) for peer in peers if peer["subject"] == "imitation"]
+def _against_cloning(record: Record, low: float, peers: Sequence[Record]) -> Verdict:
+    gains = [peer.gain for peer in peers if peer.subject == IMITATION]
     if gains and low <= max(gains):
-        return Verdict("above behaviour, not above imitation", "open")
-    return Verdict("above behaviour and imitation" if gains else "above behaviour", "good")
+        return Verdict("above the logging policy, not above behavior cloning", "open")
+    return Verdict("above logging policy and behavior cloning" if gains else "above the logging policy", "good")
 
 
-def _against_placebos(record: dict[str, Any], low: float, peers: Sequence[dict[str, Any]]) -> Verdict:
-    gains = {peer["subject"]: _gain(peer) for peer in peers if peer["subject"] != record["subject"]}
-    shuffled = gains.get(f"shuffled:{record['subject']}")
-    # Other policies' shuffled actions are policies of their own kind, no placebos for this one.
-    blind = [gains[name] for name in ("random items", "constant action", "shuffled:imitation") if name in gains]
+def _against_negative_controls(record: Record, low: float, peers: Sequence[Record]) -> Verdict:
+    gains = {peer.subject: peer.gain for peer in peers if peer.subject != record.subject}
+    # Other policies' shuffled actions are policies of their own kind, no negative controls for this one.
+    blind = [gains[name] for name in BLIND if name in gains]
     if blind and low <= max(blind):
-        return Verdict("within what placebos score", "open")
-    text = "above behaviour and every placebo" if blind else "above behaviour"
-    by_length = gains.get(f"length only:{record['subject']}")
+        return Verdict("within what negative controls score", "open")
+    text = "above logging policy and every negative control" if blind else "above the logging policy"
+    by_length = gains.get(length_only(record.subject))
     if by_length is not None:
-        text += f" ({max(0.0, by_length / _gain(record)):.0%} of it by session length)"
-    if shuffled is not None and low <= shuffled:
+        text += f" ({max(0.0, by_length / record.gain):.0%} of it by session length)"
+    if low <= gains.get(shuffled(record.subject), -float("inf")):
         return Verdict(f"{text}; so are its own actions shuffled over states", "open")
     return Verdict(text, "good")
 
 
-def _gain(record: dict[str, Any]) -> float:
-    return float(record["value"] - record["behaviour"])
+def _with_concentration(said: Verdict, subject: str, served: Mapping[str, Served]) -> Verdict:
+    own, logged = served.get(subject), served.get(BEHAVIOUR)
+    if own is None or own.share_of(FEW_ITEMS) < CONCENTRATED:
+        return said
+    text = f"{said.text}, but {min(FEW_ITEMS, own.distinct_items)} items take {own.share_of(FEW_ITEMS):.0%} of requests"
+    if logged is None:
+        return Verdict(text, "open")
+    usually = logged.share_of(FEW_ITEMS)
+    if usually > own.share_of(FEW_ITEMS) / 2:
+        return said
+    return replace(said, text=f"{text} (the logging policy's: {usually:.0%})", tone="open")

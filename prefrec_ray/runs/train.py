@@ -22,6 +22,7 @@ from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.monitoring import publish
 from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.terms import Task
 
 Row = dict[str, Any]
 
@@ -36,7 +37,7 @@ class Judge(Protocol):
     def due(self, iteration: int, last: bool) -> bool:
         """Whether to score after this iteration."""
 
-    def scores(self, policy: Policy, task: str) -> dict[str, float]:
+    def scores(self, policy: Policy, task: Task) -> dict[str, float]:
         """`SCORES`, or some of them."""
 
 

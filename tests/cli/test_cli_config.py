@@ -75,3 +75,15 @@ def test_a_bad_override_is_one_line(tmp_path: Path, text: str, message: str) -> 
         open_section(written(tmp_path, "train:\n"), "train", [text])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_ncis_of_evaluate_is_that_of_validation_too(tmp_path: Path) -> None:
+    text = (
+        "evaluate: {{ncis: {{sigma: 3}}}}\ntrain: {{validation: {}}}\ntune: {{method: IL, validation: {{every: 1}}}}\n"
+    )
+    file = written(tmp_path, text.format("{every: 2}"))
+    assert open_section(file, "train").validation.ncis.sigma == 3
+    assert open_section(file, "tune").validation.ncis.sigma == 3
+    own = written(tmp_path, text.format("{ncis: {sigma: 5}}"))
+    assert open_section(own, "train").validation.ncis.sigma == 5
+    assert open_section(written(tmp_path, "train: {validation: {every: 2}}\n"), "train").validation.ncis.sigma == 2

@@ -354,7 +354,7 @@ DAMAGE: dict[str, tuple[str, Callable[[], None], str]] = {
     "no records": (
         "report",
         write("run/evaluation.json", "{}"),
-        "evaluation.json: expected what `prefrec evaluate` writes",
+        "evaluation.json: key 'records' is missing; expected what `prefrec evaluate` writes",
     ),
 }
 

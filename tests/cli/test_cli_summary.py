@@ -1,26 +1,19 @@
 import io
 
+from made_records import made_record
 from rich.console import Console
 
 from prefrec_ray.cli.summary import summary
+from prefrec_ray.evaluation.records import Evaluation, Record
 
 
-def line(subject: str, role: str, value: float, estimator: str, task: str = "depth") -> dict:
-    return {
-        "subject": subject,
-        "role": role,
-        "value": value,
-        "ci_low": value - 0.1,
-        "ci_high": value + 0.1,
-        "behaviour": 0.9,
-        "estimator": estimator,
-        "task": task,
-    }
+def line(subject: str, role: str, value: float, estimator: str, task: str = "depth") -> Record:
+    return made_record(subject, value, role, behaviour=0.9, estimator=estimator, task=task)
 
 
-def printed(records: list[dict]) -> list[str]:
+def printed(records: list[Record]) -> list[str]:
     out = io.StringIO()
-    Console(file=out, width=100).print(summary(records, "depth"))
+    Console(file=out, width=100).print(summary(Evaluation(records=records), "depth"))
     return [" ".join(text.split()) for text in out.getvalue().splitlines()]
 
 
@@ -35,7 +28,7 @@ def test_true_levels_come_first_best_first_and_ncis_beside_them() -> None:
     assert printed(records) == [
         "depth level true, with 95 % interval NCIS kind",
         "robust 3.00 [2.90, 3.10] 1.20 [1.10, 1.30] policy",
-        "behaviour 1.00 [0.90, 1.10] 0.90 control",
+        "logging policy 1.00 [0.90, 1.10] 0.90 control",
     ]
 
 
@@ -44,7 +37,7 @@ def test_without_roll_outs_ncis_orders_the_table() -> None:
     assert printed(records) == [
         "depth level NCIS kind",
         "robust 1.20 [1.10, 1.30] policy",
-        "imitation 1.00 [0.90, 1.10] control",
+        "behavior cloning 1.00 [0.90, 1.10] control",
     ]
 
 
@@ -58,5 +51,9 @@ def test_each_estimator_has_a_column_and_what_it_lacks_is_empty() -> None:
     assert printed(records) == [
         "depth level doubly robust fitted-Q NCIS kind",
         "robust 2.00 [1.90, 2.10] 3.00 [2.90, 3.10] 1.20 [1.10, 1.30] policy",
-        "imitation 1.10 [1.00, 1.20] control",
+        "behavior cloning 1.10 [1.00, 1.20] control",
     ]
+
+
+def test_a_name_in_brackets_is_printed_as_it_is() -> None:
+    assert printed([line("runs/[/b]/policy", "policy", 1.2, "ncis")])[1] == "runs/[/b]/policy 1.20 [1.10, 1.30] policy"

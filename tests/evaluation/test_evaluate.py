@@ -1,4 +1,3 @@
-import json
 import math
 import shutil
 from collections import Counter
@@ -11,25 +10,28 @@ from hand_made import behaviour_weight, direction, linear_policy, write_dataset
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError, find_user_error
+from prefrec_ray.evaluation.settings import EvaluateSettings, NcisSettings
+from prefrec_ray.evaluation.records import Evaluation, Record, read_evaluation, write_evaluation
+from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.estimates import evaluate
+from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.clone import BehaviourClone
-from prefrec_ray.evaluation.records import evaluate, task_records, write_evaluation
+from prefrec_ray.evaluation.estimates import ncis_scores
 from prefrec_ray.evaluation.sessions import Sessions
-from prefrec_ray.evaluation.settings import NcisSettings
-from prefrec_ray.evaluation.subjects import Subject
 
 TASKS = ("depth", "frequency", "mixture")
 
 
 @pytest.fixture(scope="module")
-def evaluated(dataset: PreparedDataset, policies: dict, clone: BehaviourClone) -> tuple[list[dict], dict]:
+def evaluated(dataset: PreparedDataset, policies: dict, clone: BehaviourClone) -> Evaluation:
     calls: list[tuple] = []
-    found = evaluate(dataset, policies, TASKS, progress=lambda *call: calls.append(call), clone=clone)
+    found = evaluate(EvaluationRequest(dataset, policies, TASKS, clone), lambda *call: calls.append(call))
     assert calls == [("evaluate", done, 4) for done in (1, 2, 3, 4)]
     return found
 
 
-def by_subject(records: list[dict], task: str) -> dict[str, dict]:
-    return {record["subject"]: record for record in records if record["task"] == task}
+def by_subject(evaluation: Evaluation, task: str) -> dict[str, Record]:
+    return {record.subject: record for record in evaluation.records if record.task == task}
 
 
 def plain_value(dataset: PreparedDataset, policy: object, clone: BehaviourClone, task: str) -> tuple[float, float]:
@@ -62,18 +64,18 @@ def plain_value(dataset: PreparedDataset, policy: object, clone: BehaviourClone,
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_whole_way_equals_plain_loops(
-    dataset: PreparedDataset, evaluated: tuple, policies: dict, clone: BehaviourClone, task: str
+    dataset: PreparedDataset, evaluated: Evaluation, policies: dict, clone: BehaviourClone, task: str
 ) -> None:
-    found = by_subject(evaluated[0], task)
+    found = by_subject(evaluated, task)
     for name, policy in policies.items():
         value, behaviour = plain_value(dataset, policy, clone, task)
-        assert found[name]["value"] == pytest.approx(value, abs=1e-5)
-        assert found[name]["behaviour"] == pytest.approx(behaviour, abs=1e-12)
+        assert found[name].value == pytest.approx(value, abs=1e-5)
+        assert found[name].behaviour == pytest.approx(behaviour, abs=1e-12)
 
 
-def test_a_record_says_it_all(evaluated: tuple, dataset: PreparedDataset, clone: BehaviourClone) -> None:
-    records = by_subject(evaluated[0], "frequency")
-    roles = {subject: record["role"] for subject, record in records.items()}
+def test_a_record_says_it_all(evaluated: Evaluation, dataset: PreparedDataset, clone: BehaviourClone) -> None:
+    records = by_subject(evaluated, "frequency")
+    roles = {subject: record.role for subject, record in records.items()}
     assert roles == {
         "right": "policy",
         "left": "policy",
@@ -86,42 +88,43 @@ def test_a_record_says_it_all(evaluated: tuple, dataset: PreparedDataset, clone:
     kept = sum(row["level_frequency"] is not None for row in sessions)
     alone = sum(count == 1 for count in Counter(row["user_id"] for row in sessions).values())
     for record in records.values():
-        assert record["ci_low"] <= record["value"] <= record["ci_high"]
-        assert record["gain_ci_low"] <= record["value"] - record["behaviour"] + 1e-12
-        assert record["value"] - record["behaviour"] <= record["gain_ci_high"] + 1e-12
-        assert 0 < record["ess"] <= 1 + 1e-12
-        assert (record["sessions"], record["users_left_out"], record["users"]) == (kept, alone, 240 - alone)
-        assert record["settings"]["residual_rms"] == clone.residual_rms
-        assert record["settings"]["mode"] == "ratio"
+        assert record.ci_low <= record.value <= record.ci_high
+        assert record.gain_ci_low <= record.value - record.behaviour + 1e-12
+        assert record.value - record.behaviour <= record.gain_ci_high + 1e-12
+        assert 0 < record.ess <= 1 + 1e-12
+        assert (record.sessions, record.users_left_out, record.users) == (kept, alone, 240 - alone)
+        assert record.settings["residual_rms"] == clone.residual_rms
+        assert record.settings["mode"] == "ratio"
     assert alone > 0
-    assert (records["right"]["method"], records["left"]["method"]) == ("TD3_BC", "left")
+    assert (records["right"].method, records["left"].method) == ("TD3_BC", "left")
 
 
-def test_ranks_by_what_good_sessions_did(evaluated: tuple) -> None:
-    found = by_subject(evaluated[0], "frequency")
-    assert found["right"]["gain_ci_low"] > 0.2
-    assert found["left"]["gain_ci_high"] < -0.2
-    assert found["imitation"]["value"] == pytest.approx(found["imitation"]["behaviour"], abs=1e-12)
-    assert found["imitation"]["ess"] == pytest.approx(1)
+def test_ranks_by_what_good_sessions_did(evaluated: Evaluation) -> None:
+    found = by_subject(evaluated, "frequency")
+    assert found["right"].gain_ci_low > 0.2
+    assert found["left"].gain_ci_high < -0.2
+    assert found["imitation"].value == pytest.approx(found["imitation"].behaviour, abs=1e-12)
+    assert found["imitation"].ess == pytest.approx(1)
 
 
 def test_everybody_scores_the_behaviours_value_where_actions_change_nothing(ray_session: None, tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "dataset", users=240, effect=0.0)
-    records, _ = evaluate(dataset, {"right": direction(dataset, 0.8)}, ["frequency"])
+    request = EvaluationRequest(dataset, {"right": direction(dataset, 0.8)}, ["frequency"], fit_clone(dataset))
+    records = evaluate(request).records
     assert len(records) == 7
     for record in records:
-        assert record["value"] == pytest.approx(record["behaviour"], abs=0.05)
+        assert record.value == pytest.approx(record.behaviour, abs=0.05)
 
 
-def test_session_length_explains_none_of_a_gain_in_frequency(evaluated: tuple) -> None:
-    found = by_subject(evaluated[0], "frequency")
-    gain = found["right"]["value"] - found["right"]["behaviour"]
-    by_length = found["length only:right"]["value"] - found["right"]["behaviour"]
+def test_session_length_explains_none_of_a_gain_in_frequency(evaluated: Evaluation) -> None:
+    found = by_subject(evaluated, "frequency")
+    gain = found["right"].value - found["right"].behaviour
+    by_length = found["length only:right"].value - found["right"].behaviour
     assert abs(by_length) < 0.2 * gain
 
 
-def test_what_is_served(evaluated: tuple, dataset: PreparedDataset, policies: dict) -> None:
-    served = evaluated[1]
+def test_what_is_served(evaluated: Evaluation, dataset: PreparedDataset, policies: dict) -> None:
+    served = evaluated.served
     assert set(served) == {"right", "left", "imitation", "behaviour"}
     rows = {"state": [], "item_id": []}
     for file in dataset.files("requests", "test"):
@@ -134,19 +137,19 @@ def test_what_is_served(evaluated: tuple, dataset: PreparedDataset, policies: di
         ids, counts = np.unique(policy.recommend(states, 1), return_counts=True)
         actions = policy.act(states)
         distances = np.linalg.norm(actions[:, None] - policy.items.embeddings, axis=2).min(axis=1)
-        assert served[name]["requests"] == len(states)
-        assert served[name]["distinct_items"] == len(ids)
-        top = served[name]["top_items"][0]
-        assert top["share"] == pytest.approx(counts.max() / len(states))
-        assert top["item_id"] in ids[counts == counts.max()]
-        assert len(served[name]["top_items"]) == min(20, len(ids))
-        assert served[name]["item_distance"] == pytest.approx(distances.mean(), rel=1e-4)
-        assert served[name]["action_saturation"] == pytest.approx((np.abs(actions) >= 0.99).mean(), abs=1e-6)
-    assert served["behaviour"]["distinct_items"] == len(np.unique(logged))
+        assert served[name].requests == len(states)
+        assert served[name].distinct_items == len(ids)
+        top = served[name].top_items[0]
+        assert top.share == pytest.approx(counts.max() / len(states))
+        assert top.item_id in ids[counts == counts.max()]
+        assert len(served[name].top_items) == min(20, len(ids))
+        assert served[name].item_distance == pytest.approx(distances.mean(), rel=1e-4)
+        assert served[name].action_saturation == pytest.approx((np.abs(actions) >= 0.99).mean(), abs=1e-6)
+    assert served["behaviour"].distinct_items == len(np.unique(logged))
 
 
 def test_the_order_of_rows_and_files_does_not_matter(
-    dataset: PreparedDataset, evaluated: tuple, policies: dict, clone: BehaviourClone, tmp_path: Path
+    dataset: PreparedDataset, evaluated: Evaluation, policies: dict, clone: BehaviourClone, tmp_path: Path
 ) -> None:
     mixed = tmp_path / "mixed"
     shutil.copytree(dataset.uri, mixed)
@@ -158,57 +161,67 @@ def test_the_order_of_rows_and_files_does_not_matter(
             table = table.take(rng.permutation(len(table)))
             pq.write_table(table, mixed / folder / f"part-{target:05d}.parquet")
     for aggregate in ("first", "geometric"):
-        settings = NcisSettings(aggregate=aggregate)
+        settings = EvaluateSettings(ncis=NcisSettings(aggregate=aggregate))
         there, here = (
-            by_subject(evaluate(data, policies, ["frequency"], settings=settings, clone=clone)[0], "frequency")
+            by_subject(evaluate(EvaluationRequest(data, policies, ["frequency"], clone, settings)), "frequency")
             for data in (PreparedDataset.open(str(mixed)), dataset)
         )
         for name in ("right", "left", "constant action", "length only:right"):
             for key in ("value", "ess", "behaviour"):
-                assert there[name][key] == pytest.approx(here[name][key], abs=1e-5)
+                assert getattr(there[name], key) == pytest.approx(getattr(here[name], key), abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_records(
-    dataset: PreparedDataset, evaluated: tuple, policies: dict, clone: BehaviourClone
+    dataset: PreparedDataset, evaluated: Evaluation, policies: dict, clone: BehaviourClone
 ) -> None:
-    assert evaluate(dataset, policies, TASKS, clone=clone) == evaluated
+    assert evaluate(EvaluationRequest(dataset, policies, TASKS, clone)) == evaluated
 
 
 def test_a_policy_equal_to_the_clone_scores_like_it(dataset: PreparedDataset, clone: BehaviourClone) -> None:
-    records, _ = evaluate(dataset, {"copy": clone.policy}, ["depth"], split="validation", clone=clone)
-    found = by_subject(records, "depth")
-    assert found["copy"]["value"] == pytest.approx(found["copy"]["behaviour"], abs=1e-12)
-    assert found["copy"]["users_left_out"] == 0
+    settings = EvaluateSettings(split="validation")
+    found = by_subject(
+        evaluate(EvaluationRequest(dataset, {"copy": clone.policy}, ["depth"], clone, settings)), "depth"
+    )
+    assert found["copy"].value == pytest.approx(found["copy"].behaviour, abs=1e-12)
+    assert found["copy"].users_left_out == 0
 
 
-def test_sessions_without_a_level_are_left_out() -> None:
+def one_policy(dataset: PreparedDataset, clone: BehaviourClone) -> EvaluationRequest:
+    settings = EvaluateSettings(ncis=NcisSettings(cap=None))
+    return EvaluationRequest(dataset, {"p": clone.policy}, ["depth"], clone, settings)
+
+
+def test_sessions_without_a_level_are_left_out(dataset: PreparedDataset, clone: BehaviourClone) -> None:
     level = np.array([1.0, np.nan, 3.0, np.nan, np.nan, 5.0])
-    log_rho = np.log([[1.0], [9.0], [3.0], [2.0], [2.0], [7.0]])
+    log_rho = np.repeat(np.log([[1.0], [9.0], [3.0], [2.0], [2.0], [7.0]]), 6, axis=1)
     sessions = Sessions(np.array([0, 0, 0, 1, 1, 2]), level, level, np.ones(6), log_rho)
-    (record, length_only) = task_records(sessions, level, [Subject("p", "m", "policy")], cap=None, seed=0)
-    assert record["value"] == pytest.approx((2.5 + 5) / 2)
-    assert length_only["value"] == record["behaviour"] == pytest.approx((2 + 5) / 2)
-    assert (record["users"], record["sessions"], record["users_left_out"]) == (2, 3, 1)
+    scores = ncis_scores(one_policy(dataset, clone), "depth", sessions, level)
+    found = {record.subject: record for record in scores.records(seed=0)}
+    assert found["p"].value == pytest.approx((2.5 + 5) / 2)
+    assert found["length only:p"].value == found["p"].behaviour == pytest.approx((2 + 5) / 2)
+    assert (found["p"].users, found["p"].sessions, found["p"].users_left_out) == (2, 3, 1)
 
 
-def test_nobody_with_a_level_is_one_line() -> None:
+def test_nobody_with_a_level_is_one_line(dataset: PreparedDataset, clone: BehaviourClone) -> None:
     nothing = np.full(2, np.nan)
-    sessions = Sessions(np.array([0, 1]), np.ones(2), nothing, np.ones(2), np.zeros((2, 1)))
+    sessions = Sessions(np.array([0, 1]), np.ones(2), nothing, np.ones(2), np.zeros((2, 6)))
     with pytest.raises(UserError, match="no session has a level"):
-        task_records(sessions, nothing, [Subject("p", "m", "policy")], None, 0)
+        ncis_scores(one_policy(dataset, clone), "depth", sessions, nothing)
 
 
-def test_mistakes_are_one_line(dataset: PreparedDataset, policies: dict, clone: BehaviourClone, tmp_path: Path) -> None:
+def test_mistakes_are_one_line(dataset: PreparedDataset, policies: dict, clone: BehaviourClone) -> None:
+    def failing(message: str, policies: dict, **settings: object) -> None:
+        about = EvaluateSettings().model_copy(update=settings)
+        with pytest.raises(UserError, match=message):
+            evaluate(EvaluationRequest(dataset, policies, ["depth"], clone, about))
+
     right = policies["right"]
     for name in ("imitation", "shuffled:x"):
-        with pytest.raises(UserError, match=f"policy name '{name}'"):
-            evaluate(dataset, {name: right}, ["depth"], clone=clone)
+        failing(f"policy name '{name}'", {name: right})
     shifted = type(right.normaliser)(right.normaliser.mean + 1, right.normaliser.std)
     other = linear_policy(dataset, behaviour_weight(dataset.state.width), np.zeros(2), normaliser=shifted)
-    with pytest.raises(UserError, match="policy 'other': its states are not those of"):
-        evaluate(dataset, {"other": other}, ["depth"], clone=clone)
-    with pytest.raises(UserError, match="no requests in the split 'elsewhere'"):
-        evaluate(dataset, policies, ["depth"], split="elsewhere", clone=clone)
+    failing("policy 'other': its states are not those of", {"other": other})
+    failing("no requests in the split 'elsewhere'", policies, split="elsewhere")
 
 
 def test_a_mistake_found_by_a_worker_is_one_line(
@@ -218,16 +231,13 @@ def test_a_mistake_found_by_a_worker_is_one_line(
     file = tmp_path / "less" / "requests" / "test" / "part-00002.parquet"
     pq.write_table(pq.read_table(file).slice(1), file)
     with pytest.raises(Exception, match="its sessions are not those") as raised:
-        evaluate(PreparedDataset.open(str(tmp_path / "less")), policies, ["depth"], clone=clone)
+        evaluate(EvaluationRequest(PreparedDataset.open(str(tmp_path / "less")), policies, ["depth"], clone))
     found = find_user_error(raised.value)
     assert found is not None
     assert str(found).startswith(f"{file}: its sessions are not those")
 
 
-def test_the_file_reads_back(evaluated: tuple, tmp_path: Path) -> None:
+def test_the_file_reads_back(evaluated: Evaluation, tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
-    write_evaluation(str(path), *evaluated, {"dataset": "somewhere", "split": "test"})
-    content = json.loads(path.read_text())
-    assert (content["schema_version"], content["dataset"], content["split"]) == (1, "somewhere", "test")
-    assert content["records"] == evaluated[0]
-    assert content["served"]["behaviour"]["top_items"] == evaluated[1]["behaviour"]["top_items"]
+    write_evaluation(str(path), evaluated)
+    assert read_evaluation(str(path)) == evaluated

@@ -9,9 +9,11 @@ from hand_made import direction
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, NcisSettings
+from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.records import Record
+from prefrec_ray.evaluation.estimates import evaluate
 from prefrec_ray.evaluation.clone import BehaviourClone
-from prefrec_ray.evaluation.records import evaluate
-from prefrec_ray.evaluation.settings import FqeSettings, NcisSettings
 from prefrec_ray.evaluation.trajectories import read_trajectories
 from prefrec_ray.policy import Policy
 
@@ -19,26 +21,25 @@ FQE = FqeSettings(updates=300, networks=3)
 
 
 @pytest.fixture(scope="module")
-def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviourClone) -> list[dict]:
+def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviourClone) -> tuple[Record, ...]:
     calls: list[tuple] = []
-    records, _ = evaluate(
+    request = EvaluationRequest(
         dataset,
         {**policies, "other": direction(dataset, 0.4)},
         ["frequency", "depth"],
-        clone=clone,
-        estimators=["ncis", "fqe", "dr"],
-        fqe=FQE,
+        clone,
+        EvaluateSettings(estimators=("ncis", "fqe", "dr"), fqe=FQE),
         trained_for={"right": "frequency", "left": "frequency", "other": "depth"},
         sensitivity=True,
-        progress=lambda *call: calls.append(call),
     )
+    records = evaluate(request, lambda *call: calls.append(call)).records
     # Policies and their shuffled selves, imitation and its own, constant, random; and behaviour, task by task.
     assert calls[-1] == ("fqe", 9 + 7, 9 + 7)
     return records
 
 
-def of(records: list[dict], task: str, estimator: str) -> dict[str, dict]:
-    return {r["subject"]: r for r in records if (r["task"], r["estimator"]) == (task, estimator)}
+def of(records: tuple[Record, ...], task: str, estimator: str) -> dict[str, Record]:
+    return {r.subject: r for r in records if (r.task, r.estimator) == (task, estimator)}
 
 
 def mean_level(dataset: PreparedDataset) -> float:
@@ -53,98 +54,99 @@ def mean_level(dataset: PreparedDataset) -> float:
 
 @pytest.mark.parametrize("estimator", ["fqe", "dr"])
 def test_who_is_better_than_behaviour_and_who_worse(
-    dataset: PreparedDataset, evaluated: list[dict], estimator: str
+    dataset: PreparedDataset, evaluated: tuple[Record, ...], estimator: str
 ) -> None:
     found = of(evaluated, "frequency", estimator)
-    assert found["right"]["gain_ci_low"] > 0.2
-    assert found["left"]["gain_ci_high"] < -0.2
+    assert found["right"].gain_ci_low > 0.2
+    assert found["left"].gain_ci_high < -0.2
     # The correction gives each user the user's own mean level, which these states do not know.
-    logged = of(evaluated, "frequency", "ncis")["right"]["behaviour"]
+    logged = of(evaluated, "frequency", "ncis")["right"].behaviour
     expected = mean_level(dataset) if estimator == "fqe" else logged
-    assert found["right"]["behaviour"] == pytest.approx(expected, abs=0.1)
+    assert found["right"].behaviour == pytest.approx(expected, abs=0.1)
     for name in ("imitation", "shuffled:imitation", "constant action"):
-        gain = found[name]["value"] - found[name]["behaviour"]
-        assert abs(gain) < 0.5 * (found["right"]["value"] - found["right"]["behaviour"])
+        gain = found[name].value - found[name].behaviour
+        assert abs(gain) < 0.5 * (found["right"].value - found["right"].behaviour)
 
 
-def test_records_are_of_the_same_kind_as_those_of_ncis(evaluated: list[dict], clone: BehaviourClone) -> None:
+def test_records_are_of_the_same_kind_as_those_of_ncis(evaluated: tuple[Record, ...], clone: BehaviourClone) -> None:
     ncis, fqe, dr = (of(evaluated, "frequency", estimator) for estimator in ("ncis", "fqe", "dr"))
     assert set(fqe) == set(dr) == {name for name in ncis if not name.startswith("length only:")}
     for found in (*fqe.values(), *dr.values()):
-        like = ncis[found["subject"]]
-        assert set(found) - {"sensitivity"} == set(like) - {"sensitivity"}
-        assert (found["role"], found["method"]) == (like["role"], like["method"])
-        assert found["ci_low"] <= found["value"] <= found["ci_high"]
-        gain = found["value"] - found["behaviour"]
-        assert found["gain_ci_low"] - 1e-9 <= gain <= found["gain_ci_high"] + 1e-9
+        like = ncis[found.subject]
+        assert found.model_fields_set - {"sensitivity"} == like.model_fields_set - {"sensitivity"}
+        assert (found.role, found.method) == (like.role, like.method)
+        assert found.ci_low <= found.value <= found.ci_high
+        assert found.gain_ci_low - 1e-9 <= found.gain <= found.gain_ci_high + 1e-9
     # Users with one session have no step; all others have one session less than in the log, as for frequency's levels.
     for key in ("users", "sessions", "users_left_out"):
-        assert fqe["right"][key] == dr["right"][key] == ncis["right"][key]
-    assert fqe["right"]["ess"] is None
-    assert dr["imitation"]["ess"] == pytest.approx(1)
-    assert fqe["left"]["settings"] == {"gamma_session": 0.9, "updates": 300, "networks": 3, "split": "test", "seed": 0}
-    assert dr["left"]["settings"]["residual_rms"] == clone.residual_rms
+        assert getattr(fqe["right"], key) == getattr(dr["right"], key) == getattr(ncis["right"], key)
+    assert fqe["right"].ess is None
+    assert dr["imitation"].ess == pytest.approx(1)
+    assert fqe["left"].settings == {"gamma_session": 0.9, "updates": 300, "networks": 3, "split": "test", "seed": 0}
+    assert dr["left"].settings["residual_rms"] == clone.residual_rms
 
 
-def test_a_policy_is_scored_on_the_task_it_was_trained_for(evaluated: list[dict]) -> None:
+def test_a_policy_is_scored_on_the_task_it_was_trained_for(evaluated: tuple[Record, ...]) -> None:
     for estimator in ("ncis", "fqe", "dr"):
         policies = {
-            task: [n for n, r in of(evaluated, task, estimator).items() if r["role"] == "policy"] for task in TASKS
+            task: [n for n, r in of(evaluated, task, estimator).items() if r.role == "policy"] for task in TASKS
         }
         assert policies == {"frequency": ["right", "left"], "depth": ["other"]}
 
 
-def test_the_interval_behind_the_best_is_that_of_the_difference(evaluated: list[dict]) -> None:
+def test_the_interval_behind_the_best_is_that_of_the_difference(evaluated: tuple[Record, ...]) -> None:
     for estimator in ("ncis", "fqe", "dr"):
         right, left = (of(evaluated, "frequency", estimator)[name] for name in ("right", "left"))
-        assert "best" not in right
-        assert left["best"] == "right"
-        assert left["behind_ci_low"] < right["value"] - left["value"] < left["behind_ci_high"]
-        assert left["behind_ci_low"] > 0
-    assert all("best" not in record for record in evaluated if record["task"] == "depth")
+        assert right.best is None
+        assert left.best == "right"
+        assert left.behind_ci_low < right.value - left.value < left.behind_ci_high
+        assert left.behind_ci_low > 0
+    assert all(record.best is None for record in evaluated if record.task == "depth")
 
 
 @pytest.mark.parametrize("estimator", ["ncis", "dr"])
-def test_sensitivity_holds_the_record_itself_and_goes_to_behaviour(evaluated: list[dict], estimator: str) -> None:
+def test_sensitivity_holds_the_record_itself_and_goes_to_behaviour(
+    evaluated: tuple[Record, ...], estimator: str
+) -> None:
     for record in of(evaluated, "frequency", estimator).values():
-        if record["subject"].startswith("length only:"):
-            assert "sensitivity" not in record
+        if record.subject.startswith("length only:"):
+            assert record.sensitivity == ()
             continue
-        points = {(point["sigma"], point["cap"]): point for point in record["sensitivity"]}
+        points = {(point.sigma, point.cap): point for point in record.sensitivity}
         assert len(points) == 15
-        assert points[2.0, 10.0]["value"] == pytest.approx(record["value"], abs=1e-9)
-        assert points[2.0, 10.0]["ess"] == pytest.approx(record["ess"], abs=1e-9)
-        shares = [points[sigma, None]["ess"] for sigma in (0.5, 1.0, 2.0, 4.0, 8.0)]
+        assert points[2.0, 10.0].value == pytest.approx(record.value, abs=1e-9)
+        assert points[2.0, 10.0].ess == pytest.approx(record.ess, abs=1e-9)
+        shares = [points[sigma, None].ess for sigma in (0.5, 1.0, 2.0, 4.0, 8.0)]
         assert shares == sorted(shares)
         if estimator == "ncis":
-            far, near = (abs(points[sigma, None]["value"] - record["behaviour"]) for sigma in (2.0, 8.0))
+            far, near = (abs(points[sigma, None].value - record.behaviour) for sigma in (2.0, 8.0))
             assert near <= far + 1e-9
 
 
 def test_sensitivity_equals_a_run_at_another_width(
-    dataset: PreparedDataset, evaluated: list[dict], policies: dict[str, Policy], clone: BehaviourClone
+    dataset: PreparedDataset, evaluated: tuple[Record, ...], policies: dict[str, Policy], clone: BehaviourClone
 ) -> None:
     at = NcisSettings(sigma=1.0, cap=1.0)
-    records, _ = evaluate(
-        dataset, policies, ["frequency"], settings=at, clone=clone, estimators=["ncis", "dr"], fqe=FQE
-    )
+    settings = EvaluateSettings(ncis=at, estimators=("ncis", "dr"), fqe=FQE)
+    records = evaluate(EvaluationRequest(dataset, policies, ["frequency"], clone, settings)).records
     for estimator in ("ncis", "dr"):
         for name in ("right", "random items"):
             there = of(records, "frequency", estimator)[name]
             (here,) = (
                 point
-                for point in of(evaluated, "frequency", estimator)[name]["sensitivity"]
-                if (point["sigma"], point["cap"]) == (1.0, 1.0)
+                for point in of(evaluated, "frequency", estimator)[name].sensitivity
+                if (point.sigma, point.cap) == (1.0, 1.0)
             )
-            assert (here["value"], here["ess"]) == pytest.approx((there["value"], there["ess"]), abs=1e-6)
+            assert (here.value, here.ess) == pytest.approx((there.value, there.ess), abs=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [{"mode": "density"}, {"aggregate": "mean"}])
 def test_sensitivity_needs_weights_that_scale(
-    dataset: PreparedDataset, policies: dict[str, Policy], wrong: dict
+    dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviourClone, wrong: dict
 ) -> None:
+    settings = EvaluateSettings(ncis=NcisSettings(**wrong))
     with pytest.raises(UserError, match="--sensitivity: not for mode"):
-        evaluate(dataset, policies, ["depth"], settings=NcisSettings(**wrong), sensitivity=True)
+        evaluate(EvaluationRequest(dataset, policies, ["depth"], clone, settings, sensitivity=True))
 
 
 def test_trajectories_are_whole_users_in_time_order(dataset: PreparedDataset, ray_session: None) -> None:

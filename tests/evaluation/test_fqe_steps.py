@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from prefrec_ray.evaluation import fqe
-from prefrec_ray.evaluation.fqe import FittedQ, FqeSettings, action_value, fit_q, pairs_of
+from prefrec_ray.evaluation.fqe import FittedQ, action_value, fit_q, pairs_of
+from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.evaluation.trajectories import Trajectories, steps
 
 UPDATES, GAMMA, SEED = 6, 0.7, 4

@@ -59,7 +59,7 @@ def write_evaluation(folder: Path) -> None:
         record("paper", "policy", 1.25),
         record("robust", "policy", 1.5),
         record("imitation", "control", 1.21),
-        record("shuffled imitation", "placebo", 1.18),
+        record("shuffled:imitation", "placebo", 1.18),
         record("random items", "placebo", 1.22),
         record("paper", "policy", 1.3, "online"),
         record("robust", "policy", 3.4, "online"),

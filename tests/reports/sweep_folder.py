@@ -122,4 +122,13 @@ def record(subject: str, task: str, estimator: str, role: str, value: float, hal
     """A record of evaluation.json."""
     interval = {"ci_low": value - half, "ci_high": value + half}
     made = {"method": subject.partition(" ")[0], "task": task, "estimator": estimator, "subject": subject, "role": role}
-    return {**made, "value": value, **interval, "behaviour": 1.0, "ess": None, "settings": {}}
+    return {
+        **made,
+        "value": value,
+        **interval,
+        "behaviour": 1.0,
+        "ess": None,
+        "users": 300,
+        "sessions": 4000,
+        "settings": {},
+    }

@@ -5,8 +5,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.reports import figures
-from prefrec_ray.reports.load import Evaluation, load_evaluation, load_runs
+from prefrec_ray.reports.load import load_evaluation, load_runs
 from prefrec_ray.reports.style import spread, svg
 
 
@@ -45,16 +46,16 @@ def test_forest_draws_values_intervals_and_behaviour(runs: Path) -> None:
     records = load_evaluation([str(runs)], []).of("frequency", "ncis")
     axes = figures.forest(records, "", "").axes[0]
     points = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
-    np.testing.assert_allclose(points, [r["value"] for r in records])
+    np.testing.assert_allclose(points, [r.value for r in records])
     intervals = [
         list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2 and line.get_color() != "#222222"
     ]
-    np.testing.assert_allclose(intervals, [[r["ci_low"], r["ci_high"]] for r in records])
-    assert [label.get_text() for label in axes.get_yticklabels()] == [r["subject"] for r in records]
+    np.testing.assert_allclose(intervals, [[r.ci_low, r.ci_high] for r in records])
+    assert [label.get_text() for label in axes.get_yticklabels()] == [r.title for r in records]
 
 
 def test_an_evaluation_without_files_is_empty(tmp_path: Path) -> None:
-    assert load_evaluation([str(tmp_path)], []) == Evaluation()
+    assert load_evaluation([str(tmp_path)], []) == Evaluation(records=())
 
 
 @settings(deadline=None, max_examples=50)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.reports.labels import labels
+from prefrec_ray.evaluation.names import short_names
 from prefrec_ray.reports.load import load_evaluation, load_runs
 
 
@@ -28,7 +28,7 @@ def test_evaluation_beside_and_inside_runs_counts_equal_records_once(runs: Path)
     (runs / "robust" / "evaluation.json").write_text((runs / "evaluation.json").read_text())
     assert load_evaluation([str(runs)], found) == whole
     assert len(whole.records) == 9
-    assert [r["subject"] for r in whole.of("frequency", "online")] == ["paper", "robust", "imitation", "behaviour"]
+    assert [r.subject for r in whole.of("frequency", "online")] == ["paper", "robust", "imitation", "behaviour"]
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:
@@ -46,12 +46,15 @@ def test_a_run_without_an_iteration_is_one_line(runs: Path) -> None:
         load_runs([str(runs)])
 
 
-def test_labels_name_what_differs() -> None:
+def test_names_tell_what_differs() -> None:
     base = {"method": "PrefRec", "recipe": "robust", "task": "depth", "seed": 0}
-    assert labels([base], ["a"]) == ["PrefRec robust"]
-    assert labels([base, {**base, "seed": 1}], ["a", "b"]) == ["PrefRec robust seed 0", "PrefRec robust seed 1"]
-    assert labels([base, {**base, "task": "mixture"}], ["a", "b"]) == ["PrefRec robust depth", "PrefRec robust mixture"]
-    assert labels([base, dict(base)], ["runs/a/", "runs/b"]) == ["runs/a", "runs/b"]
+    assert short_names([base], ["a"]) == ["PrefRec robust"]
+    assert short_names([base, {**base, "seed": 1}], ["a", "b"]) == ["PrefRec robust seed 0", "PrefRec robust seed 1"]
+    assert short_names([base, {**base, "task": "mixture"}], ["a", "b"]) == [
+        "PrefRec robust depth",
+        "PrefRec robust mixture",
+    ]
+    assert short_names([base, dict(base)], ["runs/a/", "runs/b"]) == ["runs/a", "runs/b"]
 
 
 def test_bad_json_names_the_line(runs: Path) -> None:

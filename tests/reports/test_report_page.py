@@ -72,8 +72,8 @@ def test_the_page_fetches_nothing(runs: Path) -> None:
 def test_the_tables_hold_the_records(runs: Path) -> None:
     _, found = written(runs)
     cells = found.texts["td"]
-    assert cells.count("above behaviour and every placebo") == 1
-    assert cells.count("above behaviour and imitation") == 1
+    assert cells.count("above logging policy and every negative control") == 1
+    assert cells.count("above logging policy and behavior cloning") == 1
     assert "[3.30, 3.50]" in cells
     assert "3 (25.0%), 4 (12.5%)" in cells
 

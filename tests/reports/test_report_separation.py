@@ -3,20 +3,20 @@
 from pathlib import Path
 
 import pytest
+from made_records import made_record
 
 from prefrec_ray.evaluation.calibration import placebo_bias
+from prefrec_ray.evaluation.records import Evaluation, Record
 from prefrec_ray.reports.sensitivity import figure, sensitivity, write_sensitivity
 from prefrec_ray.reports.separation import calibration, separation
 
 
-def line(subject: str, value: float, role: str = "policy", **changes: object) -> dict:
-    """A record with behaviour 1.0 and the interval +- 0.2."""
-    fixed = {"task": "depth", "estimator": "ncis", "behaviour": 1.0, "ci_low": value - 0.2, "ci_high": value + 0.2}
-    return {"subject": subject, "role": role, "value": value, **fixed, **changes}
+def line(subject: str, value: float, role: str = "policy", **changes: object) -> Record:
+    return made_record(subject, value, role, half=0.2, **changes)
 
 
-def behind(subject: str, value: float, low: float, high: float) -> dict:
-    return line(subject, value, best="a", behind_ci_low=low, behind_ci_high=high)
+def behind(subject: str, value: float, low: float, high: float, **changes: object) -> Record:
+    return line(subject, value, best="a", behind_ci_low=low, behind_ci_high=high, **changes)
 
 
 def test_policies_whose_difference_crosses_zero_are_named() -> None:
@@ -31,11 +31,11 @@ def test_where_all_others_are_apart_it_says_so() -> None:
     assert separation([line("a", 2.0), behind("b", 1.0, 0.1, 1.9)]) == (
         "a scores highest, and the interval of its lead over every other policy is above 0."
     )
-    fitted = {**behind("b", 1.0, 0.1, 1.9), "estimator": "fqe"}
+    fitted = behind("b", 1.0, 0.1, 1.9, estimator="fqe")
     assert separation([line("a", 2.0), fitted]).endswith(
         "does not hold the network's own error, so a small lead is none."
     )
-    several = {**fitted, "settings": {"networks": 3}}
+    several = behind("b", 1.0, 0.1, 1.9, estimator="fqe", settings={"networks": 3})
     assert separation([line("a", 2.0), several]).endswith("above 0.")
     assert separation([line("a", 2.0), line("imitation", 1.0, "control")]) == ""
 
@@ -44,15 +44,17 @@ def test_bias_is_in_half_widths_of_the_placebos_own_interval() -> None:
     records = [line("constant action", 1.1, "placebo"), line("random items", 0.7, "placebo"), line("a", 5.0)]
     records.append(line("shuffled:a", 3.0, "placebo"))
     assert placebo_bias(records) == pytest.approx({"constant action": 0.5, "random items": -1.5})
-    assert calibration(records).startswith(
-        "Placebos against behaviour, in half-widths of their intervals: constant action +0.5 and random items -1.5; "
-        "at most 1.5, more than"
+    assert calibration(records) == (
+        "Negative controls against the logging policy's value, in half-widths of their intervals: constant action +0.5 "
+        "and random items -1.5; at most 1.5. Gains of that size need not come from what a policy knows."
     )
-    assert "no bias to be seen" in calibration(records[:1])
+    near = calibration(records[:1])
+    assert "no bias" not in near
+    assert near.endswith("it says nothing of how accurate the values of policies are.")
     assert calibration([line("a", 5.0)]) == ""
 
 
-def analysed(subject: str, role: str, slope: float, **changes: object) -> dict:
+def analysed(subject: str, role: str, slope: float, **changes: object) -> Record:
     points = [
         {"sigma": sigma, "cap": cap, "value": 1 + slope / sigma, "ess": 1 - 0.1 / sigma, "behaviour": 1.0}
         for sigma in (0.5, 1.0, 2.0)
@@ -78,6 +80,6 @@ def test_the_figure_holds_each_line_over_the_widths_at_each_cap(tmp_path: Path) 
         assert axes.get_ylim()[0] == 0
     labels = {text.get_text() for text in values[1].texts}
     assert labels == {"a", "b", "random items"}
-    write_sensitivity(records, str(tmp_path / "sensitivity.html"))
+    write_sensitivity(Evaluation(records=records), str(tmp_path / "sensitivity.html"))
     assert (tmp_path / "sensitivity.html").read_text().count("<img") == 1
     assert sensitivity([line("a", 1.0)]) == ""

@@ -8,6 +8,7 @@ import pytest
 from sweep_folder import UPDATES, settings, write_evaluation, write_sweep
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.records import Record
 from prefrec_ray.reports.sweep.load import load_sweep
 from prefrec_ray.reports.sweep.names import labels
 from prefrec_ray.reports.sweep.scores import measures, trial_of, unknown_policies
@@ -63,14 +64,16 @@ def test_records_are_matched_by_bundle_and_by_what_it_was_made_of(tmp_path: Path
     values = {}
     for record in records:
         if record["role"] == "policy":
-            values[record["estimator"], trial_of(record, sweep)] = record["value"]
+            values[record["estimator"], trial_of(Record.model_validate(record), sweep)] = record["value"]
     assert {name: score.value for name, score in online.scores.items()} == {
         trial["name"]: values["online", trial["name"]] for trial in trials
     }
     assert len(ncis.scores) == len(trials)
     assert unknown_policies(sweep) == 0
-    assert trial_of({**records[0], "provenance": {**records[0]["provenance"], "seed": 7}}, sweep) is None
-    assert trial_of({**records[0], "bundle": "elsewhere"}, sweep) is None
+    first = Record.model_validate(records[0])
+    other_seed = {**records[0]["provenance"], "seed": 7}
+    assert trial_of(first.model_copy(update={"provenance": other_seed}), sweep) is None
+    assert trial_of(first.model_copy(update={"bundle": "elsewhere"}), sweep) is None
 
 
 def test_an_evaluation_of_other_policies_is_one_line(tmp_path: Path) -> None:

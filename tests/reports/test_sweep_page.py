@@ -8,9 +8,9 @@ import pytest
 from sweep_folder import settings, write_evaluation, write_sweep
 from test_report_page import Page
 
-from prefrec_ray.cli.evaluate import bundles_of
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.run import bundles_of
 from prefrec_ray.reports.page import write_report
 from prefrec_ray.reports.sweep.load import load_sweep
 from prefrec_ray.reports.sweep.scores import measures

@@ -62,7 +62,7 @@ def test_the_table_holds_means_improvement_and_controls(tmp_path: Path) -> None:
     online, ncis = (make_table(sweep, measure) for measure in measures(sweep))
     assert online.tasks == ["depth", "frequency"]
     labels = [row.label for row in online.rows]
-    assert labels == ["PrefRec", "TD3_BC", "behaviour", "imitation", "clickbait", "nutrition"]
+    assert labels == ["PrefRec", "TD3_BC", "logging policy", "behavior cloning", "clickbait", "nutrition"]
     means = {}
     for row, method in zip(online.rows, ("PrefRec", "TD3_BC"), strict=False):
         for found, task in zip(row.cells, online.tasks, strict=True):
@@ -80,7 +80,7 @@ def test_the_table_holds_means_improvement_and_controls(tmp_path: Path) -> None:
         assert gain.over == "TD3_BC"
         assert gain.overlap == (max(ours.low or 0, best.low or 0) <= min(ours.high or 0, best.high or 0))
     assert [online.is_best(row, 0) for row in online.rows] == [True] + 5 * [False]
-    assert [row.label for row in ncis.rows][2:] == ["behaviour", "imitation", "random items"]
+    assert [row.label for row in ncis.rows][2:] == ["logging policy", "behavior cloning", "random items"]
     assert cell_lines(ncis.rows[2].cells[0], ncis.measure, "control") == ["1.000"]
     assert [row.label for row in ncis.own] == [
         f"{method}: {kind}"
@@ -99,7 +99,7 @@ def test_markdown_holds_every_cell_and_names_both_intervals(tmp_path: Path) -> N
     found = table.rows[0].cells[0]
     assert found is not None
     assert f"| PrefRec | **{found.mean:.2f}** (3 seeds [{found.low:.2f}, {found.high:.2f}]; users [" in text
-    assert "| imitation (control) | 1.30 (users [1.20, 1.40]) |" in text
+    assert "| behavior cloning (control) | 1.30 (users [1.20, 1.40]) |" in text
     assert "| PrefRec against the best baseline | +" in text
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
     assert "95 % interval of that mean over training seeds" in text

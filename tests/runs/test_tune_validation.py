@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,18 @@ import pytest
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.records import evaluate
-from prefrec_ray.evaluation.settings import FqeSettings
+from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, NcisSettings
+from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.estimates import evaluate
+from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.networks.actors import DeterministicActor
 from prefrec_ray.networks.layers import Mlp
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.runs.validation import Judge
-from prefrec_ray.simulator.online import evaluate_online
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
-from prefrec_ray.tuning.settings import ValidationSettings
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +58,18 @@ def test_scores_are_those_of_an_evaluation(simulated: PreparedDataset, judge: Ju
         policy = policy_on(simulated, seed)
         scores = judge.scores(policy, "frequency")
         estimators = ("ncis", "fqe") if seed == 0 else ("ncis",)  # fitted-Q evaluation of all placebos takes its time
-        asked = {"clone": judge.clone, "estimators": estimators, "fqe": FqeSettings(networks=1)}
-        records, _ = evaluate(simulated, {"p": policy}, ["frequency"], "validation", **asked)
-        by = {record["estimator"]: record for record in records if record["subject"] == "p"}
-        assert scores["validation/ncis"] == pytest.approx(by["ncis"]["value"], rel=1e-12)
-        assert scores["validation/ess"] == pytest.approx(by["ncis"]["ess"], rel=1e-12)
+        settings = EvaluateSettings(split="validation", estimators=estimators, fqe=FqeSettings(networks=1))
+        records = evaluate(EvaluationRequest(simulated, {"p": policy}, ["frequency"], judge.clone, settings)).records
+        by = {record.estimator: record for record in records if record.subject == "p"}
+        assert scores["validation/ncis"] == pytest.approx(by["ncis"].value, rel=1e-12)
+        assert scores["validation/ess"] == pytest.approx(by["ncis"].ess, rel=1e-12)
         if "fqe" in by:
-            assert scores["validation/fqe"] == pytest.approx(by["fqe"]["value"], rel=1e-9)
+            assert scores["validation/fqe"] == pytest.approx(by["fqe"].value, rel=1e-9)
         assert set(scores) == set(judge.settings.reported)
-        records = evaluate_online(simulated, {"p": policy}, ["frequency"], "validation", users=8)
-        (record,) = [r for r in records if r["subject"] == "p"]
-        assert record["users_left_out"] == 0
-        assert scores["validation/online"] == pytest.approx(record["value"], rel=1e-12)
+        records = evaluate_online(simulated, {"p": policy}, ["frequency"], RollOut("validation", users=8))
+        (record,) = [r for r in records if r.subject == "p"]
+        assert record.users_left_out == 0
+        assert scores["validation/online"] == pytest.approx(record.value, rel=1e-12)
         found.append(scores)
     assert found[0] != found[1]
 
@@ -90,9 +91,21 @@ def test_the_first_estimator_chooses(simulated: PreparedDataset) -> None:
     assert Judge("", ValidationSettings(), judge.clone, {}, None).metric == "validation/preference"
 
 
+def test_ncis_is_that_of_the_settings(simulated: PreparedDataset, judge: Judge) -> None:
+    ncis = NcisSettings(sigma=0.5, aggregate="product", cap=None)
+    settings = ValidationSettings(estimators=("ncis",), ncis=ncis)
+    policy = policy_on(simulated, 0)
+    scores = replace(judge, settings=settings, histories=None).scores(policy, "frequency")
+    about = EvaluateSettings(split="validation", ncis=ncis)
+    records = evaluate(EvaluationRequest(simulated, {"p": policy}, ["frequency"], judge.clone, about)).records
+    (value,) = [record.value for record in records if record.subject == "p"]
+    assert scores["validation/ncis"] == value
+    assert value != judge.scores(policy, "frequency")["validation/ncis"]
+
+
 def test_preferences_are_those_of_the_teachers_named(simulated: PreparedDataset, judge: Judge) -> None:
-    asked = ValidationSettings(estimators=("preference",))
-    other = Judge.prepare(simulated.uri, asked, ["frequency"], ["any_users_sum"])
+    settings = ValidationSettings(estimators=("preference",))
+    other = Judge.prepare(simulated.uri, settings, ["frequency"], ["any_users_sum"])
     first, second = (one.scores(policy_on(simulated, 0), "frequency") for one in (judge, other))
     assert first["validation/preference"] != second["validation/preference"]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from prefrec_ray.evaluation.names import BEHAVIOUR, subject_title
 from prefrec_ray.reports.load import Run
 from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, label_ends, note, panel
 from prefrec_ray.reports.sweep.load import Setting, Sweep
@@ -97,7 +98,7 @@ def against_key(sweep: Sweep, measure: Measure, task: str, key: str) -> Figure |
         axes.plot([value for value, _ in points], means, color=colour, ls=dashes, marker="o", ms=6)
         ends.append((points[-1][0], means[-1], label[line], colour))
     axes.set_xticks(sorted({value for points in lines.values() for value, _ in points}))
-    _behaviour(axes, measure, task, upright=False)
+    _logging(axes, measure, task, upright=False)
     if len(lines) > 1:
         label_ends(axes, ends)
     return figure
@@ -129,19 +130,19 @@ def combinations(sweep: Sweep, measure: Measure, task: str) -> Figure | None:
     axes.set_yticks(range(len(groups)), [label[setting] for setting in groups])
     axes.set_ylim(len(groups) - 0.4, -0.9)
     axes.grid(axis="y", visible=False)
-    _behaviour(axes, measure, task, upright=True)
+    _logging(axes, measure, task, upright=True)
     return figure
 
 
-def _behaviour(axes: Axes, measure: Measure, task: str, upright: bool) -> None:
-    """A dashed line at the level of behaviour, where it is known."""
-    controls: Mapping[str, object] = measure.controls.get(task, {})
-    if "behaviour" not in controls:
+def _logging(axes: Axes, measure: Measure, task: str, upright: bool) -> None:
+    """A dashed line at the level of the logging policy, where it is known."""
+    controls = measure.controls.get(task, {})
+    if BEHAVIOUR not in controls:
         return
-    level = measure.controls[task]["behaviour"].value
+    level, name = controls[BEHAVIOUR].value, subject_title(BEHAVIOUR)
     if upright:
         axes.axvline(level, color=GREY, lw=1, ls="--", zorder=1)
-        note(axes, "behaviour", (level, axes.get_ylim()[1]), (3, -2), color=GREY, va="top")
+        note(axes, name, (level, axes.get_ylim()[1]), (3, -2), color=GREY, va="top")
     else:
         axes.axhline(level, color=GREY, lw=1, ls="--", zorder=1)
-        note(axes, "behaviour", (axes.get_xlim()[0], level), (3, 3), color=GREY)
+        note(axes, name, (axes.get_xlim()[0], level), (3, 3), color=GREY)

@@ -10,6 +10,7 @@ from typing import Any
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.records import Evaluation, read_evaluation
 from prefrec_ray.reports.load import Run, load_run
 from prefrec_ray.settings import parse
 from prefrec_ray.tuning.settings import Space, TuneSettings
@@ -56,7 +57,7 @@ class Sweep:
     settings: TuneSettings
     trials: Sequence[Trial]
     runs: Mapping[str, Run]
-    evaluation: Mapping[str, Any] | None
+    evaluation: Evaluation | None
     best: Mapping[str, str]
 
     @property
@@ -116,7 +117,7 @@ def load_sweep(uri: str) -> Sweep:
         settings=settings,
         trials=trials,
         runs={trial.name: load_run(storage.join(root, trial.name)) for trial in trials if trial.status == FINISHED},
-        evaluation=_load_evaluation(storage.join(root, "evaluation.json")),
+        evaluation=read_evaluation(file) if storage.exists(file := storage.join(root, "evaluation.json")) else None,
         best={
             found.rpartition("/")[2]: storage.read_text(found)
             for found in storage.list_files(root, ".yaml")
@@ -168,12 +169,3 @@ def _value(text: str, space: Space) -> Any:
     known = {str(value): value for value in space.values}
     value = known.get(text.replace("(", "[").replace(")", "]"), text)
     return tuple(value) if isinstance(value, list) else value
-
-
-def _load_evaluation(file: str) -> Mapping[str, Any] | None:
-    if not storage.exists(file):
-        return None
-    found = storage.read_json(file)
-    if not isinstance(found, dict) or not isinstance(found.get("records"), list):
-        raise UserError(f"{file}: no records in it; expected what `prefrec evaluate` writes")
-    return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefrec_ray import storage
 from prefrec_ray.reports import html
+from prefrec_ray.reports.levels import LEVEL
 from prefrec_ray.reports.sensitivity import sensitivity
 from prefrec_ray.reports.sweep import figures
 from prefrec_ray.reports.sweep.load import FAILED, Sweep, load_sweep
@@ -46,7 +47,7 @@ def render(sweep: Sweep, tables: Sequence[Table]) -> str:
         _tables(sweep, tables),
         _against_key(sweep, found),
         _combinations(sweep, found),
-        sensitivity(sweep.evaluation["records"]) if sweep.evaluation else "",
+        sensitivity(sweep.evaluation.records) if sweep.evaluation else "",
         _curves(sweep),
         _search(sweep),
         _best(sweep),
@@ -98,7 +99,7 @@ def _tables(sweep: Sweep, tables: Sequence[Table]) -> str:
         )
     for table in tables:
         own = html.details(
-            "Placebos and controls made from each policy",
+            "Controls made from each policy",
             html.paragraph(
                 "Own actions shuffled: the same actions, in another order, which know nothing of the state. Session "
                 "length only: what the weights of sessions give by their length alone.",
@@ -112,6 +113,8 @@ def _tables(sweep: Sweep, tables: Sequence[Table]) -> str:
             *(html.paragraph(note, "note") for note in notes(table)),
             own if table.own else "",
         ]
+    if any(measure.measure.key in ESTIMATORS for measure in tables):
+        parts.insert(0, html.paragraph(LEVEL, "note"))
     title = "Scores by method and task (the paper's Table 2)" if len(sweep.settings.method) > 1 else "Scores"
     return html.section(title, *parts)
 
@@ -125,7 +128,7 @@ def _table(table: Table, rows: Sequence[Row], gains: Any) -> str:
             tone = "score best" if rows is table.rows and table.is_best(row, column) else "score"
             cells.append(html.Cell("\n".join(cell_lines(found, table.measure, row.role)), tone))
         lines.append([html.Cell(f"{label}\n{row.keys}", "keys") if row.keys else label, *cells])
-    classes = [row.role for row in rows]
+    classes: list[str] = [row.role for row in rows]
     for label, found in gains.items():
         cells = [html.Cell("\n".join(gain_lines(gain)), "score") for gain in found]
         lines.append([f"{label} against the best baseline", *cells])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.subjects import BEHAVIOUR, IMITATION, length_only, shuffled
+from prefrec_ray.evaluation.names import BEHAVIOUR, IMITATION, Role, length_only, shuffled
+from prefrec_ray.evaluation.records import Evaluation, Record
 from prefrec_ray.reports.sweep.load import Sweep, Trial
 
 #: estimator -> name of what it measures, format of a value.
@@ -18,7 +18,7 @@ ESTIMATORS = {
     "preference": ("Preference", "{:z.1f}"),
     "ncis": ("NCIS", "{:z.3f}"),
 }
-#: Placebos and controls that are made from a policy, by the opening of their names.
+#: Controls that are made from a policy, by the opening of their names.
 OWN = {shuffled(""): "own actions shuffled", length_only(""): "session length only"}
 
 
@@ -33,7 +33,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Measure:
-    """One way of scoring. `scores`: by trial; `controls`: by task, by subject; `own`: by kind of placebo, by trial."""
+    """One way of scoring. `scores`: by trial; `controls`: by task, by subject; `own`: by kind of control, by trial."""
 
     key: str  # an estimator, or a column of trials.csv
     name: str  # of what it measures
@@ -42,7 +42,7 @@ class Measure:
     scores: Mapping[str, Score]
     sign: int = 1  # -1: less is better
     controls: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
-    roles: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, Role] = field(default_factory=dict)
     own: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
 
     @property
@@ -69,24 +69,20 @@ def measures(sweep: Sweep) -> list[Measure]:
 
 def validated(sweep: Sweep) -> list[Measure]:
     """The trials' own scores at their ends, on validation users; those that the sweep asked for."""
-    found = []
-    for key, (title, form) in ESTIMATORS.items():
-        scores = _figures(sweep, f"validation/{key}")
-        if scores:
-            found.append(Measure(key, title, form, "validation users", scores))
-    return found
+    figures = {key: _figures(sweep, f"validation/{key}") for key in ESTIMATORS}
+    return [Measure(key, *ESTIMATORS[key], "validation users", scores) for key, scores in figures.items() if scores]
 
 
 def unknown_policies(sweep: Sweep) -> int:
     """How many policies in evaluation.json are not of this sweep's trials."""
-    records = sweep.evaluation["records"] if sweep.evaluation else []
-    return len({record["subject"] for record in records if record["role"] == "policy" and not trial_of(record, sweep)})
+    records = sweep.evaluation.records if sweep.evaluation else ()
+    return len({record.subject for record in records if record.role == "policy" and not trial_of(record, sweep)})
 
 
-def trial_of(record: Mapping[str, Any], sweep: Sweep) -> str | None:
+def trial_of(record: Record, sweep: Sweep) -> str | None:
     """The trial whose policy a record is about: that of the bundle's name, with its method, recipe, task and seed."""
-    name = str(record.get("bundle", "")).rstrip("/").rpartition("/")[2]
-    made = record.get("provenance") or {}
+    name = (record.bundle or "").rstrip("/").rpartition("/")[2]
+    made = record.provenance or {}
     for trial in sweep.trials:
         if trial.name == name:
             ours = (trial.setting.method, trial.setting.recipe, trial.task, trial.seed)
@@ -108,47 +104,41 @@ def _figures(sweep: Sweep, column: str) -> dict[str, Score]:
     return {name: Score(value) for name, value in values.items() if value is not None}
 
 
-def _evaluated(sweep: Sweep, evaluation: Mapping[str, Any]) -> list[Measure]:
-    users = f"{evaluation.get('split', 'test')} users"
-    found = []
+def _evaluated(sweep: Sweep, evaluation: Evaluation) -> list[Measure]:
+    users = f"{evaluation.split or 'test'} users"
+    measured = []
     for key, (title, form) in ESTIMATORS.items():
-        records = [record for record in evaluation["records"] if record["estimator"] == key]
-        trials = [trial_of(record, sweep) for record in records]
-        scores = {
-            trial: _score(record)
-            for trial, record in zip(trials, records, strict=True)
-            if trial and record["role"] == "policy"
+        records = [record for record in evaluation.records if record.estimator == key]
+        of_trials = [(trial, record) for record in records if (trial := trial_of(record, sweep))]
+        scores = {trial: _score(record) for trial, record in of_trials if record.role == "policy"}
+        if not scores:
+            continue
+        own = {
+            name: {trial: _score(record) for trial, record in of_trials if record.subject.startswith(opening)}
+            for opening, name in OWN.items()
         }
-        if scores:
-            own = {
-                name: {
-                    trial: _score(record)
-                    for trial, record in zip(trials, records, strict=True)
-                    if trial and record["subject"].startswith(opening)
-                }
-                for opening, name in OWN.items()
-            }
-            shared = [record for record in records if "bundle" not in record and record["role"] != "policy"]
-            roles = {BEHAVIOUR: "control"} | {record["subject"]: record["role"] for record in shared}
-            controls = {task: _controls(task, records, shared) for task in sweep.tasks}
-            own = {name: scored for name, scored in own.items() if scored}
-            found.append(Measure(key, title, form, users, scores, 1, controls, roles, own))
-    if not found:
+        own = {name: by_trial for name, by_trial in own.items() if by_trial}
+        shared = [record for record in records if record.bundle is None and record.role != "policy"]
+        roles: dict[str, Role] = {BEHAVIOUR: "control", **{record.subject: record.role for record in shared}}
+        controls = {task: _controls(task, records, shared) for task in sweep.tasks}
+        measured.append(Measure(key, title, form, users, scores, 1, controls, roles, own))
+    if not measured:
         raise UserError(
             f"{sweep.uri}/evaluation.json: none of its policies is a trial of this sweep; "
             f"evaluate them by: prefrec evaluate {sweep.uri} --dataset {sweep.dataset}"
         )
-    return found
+    return measured
 
 
-def _controls(task: str, records: Sequence[Mapping[str, Any]], shared: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
-    """The controls of a task by subject, behaviour and imitation first; NCIS has behaviour only as a field."""
-    values = [record["behaviour"] for record in records if record["task"] == task]
-    found = {BEHAVIOUR: Score(values[0])} if values else {}
-    known = {record["subject"]: _score(record) for record in shared if record["task"] == task}
-    first = {name: known[name] for name in (BEHAVIOUR, IMITATION) if name in known}
-    return found | first | known
+def _controls(task: str, records: Sequence[Record], shared: Sequence[Record]) -> dict[str, Score]:
+    """The controls of a task by subject, logging policy and behavior cloning first; estimates have the logging policy
+    only as a field."""
+    known = {record.subject: _score(record) for record in shared if record.task == task}
+    for record in records:
+        if record.task == task:
+            known.setdefault(BEHAVIOUR, Score(record.behaviour))
+    return {name: known[name] for name in (BEHAVIOUR, IMITATION) if name in known} | known
 
 
-def _score(record: Mapping[str, Any]) -> Score:
-    return Score(record["value"], record["ci_low"], record["ci_high"])
+def _score(record: Record) -> Score:
+    return Score(record.value, record.ci_low, record.ci_high)

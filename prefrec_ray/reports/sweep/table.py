@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from prefrec_ray.evaluation.names import Role, role_title, subject_title
 from prefrec_ray.reports.sweep.load import Setting, Sweep
 from prefrec_ray.reports.sweep.names import is_drawn, keys_text, labels
 from prefrec_ray.reports.sweep.scores import ESTIMATORS, Measure, Score
@@ -37,7 +38,7 @@ class Row:
     stands behind the label of a draw."""
 
     label: str
-    role: str
+    role: Role
     cells: Sequence[Cell | None]
     keys: str = ""
 
@@ -53,7 +54,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Table:
-    """`gains`: by label of a row of PrefRec, a gain a task. `own`: placebos made from policies. `hidden`: settings that
+    """`gains`: by label of a row of PrefRec, a gain a task. `own`: controls made from policies. `hidden`: settings that
     are not shown, being worse by `picked`."""
 
     measure: Measure
@@ -113,7 +114,7 @@ def make_table(sweep: Sweep, measure: Measure) -> Table:
     }
     subjects = dict.fromkeys(name for task in tasks for name in measure.controls.get(task, {}))
     controls = [
-        Row(name, measure.roles[name], [_control(measure.controls[task].get(name)) for task in tasks])
+        Row(subject_title(name), measure.roles[name], [_control(measure.controls[task].get(name)) for task in tasks])
         for name in subjects
     ]
     own = [
@@ -177,7 +178,7 @@ def cell_lines(found: Cell | None, measure: Measure, role: str) -> list[str]:
 
 def name_of(row: Row) -> str:
     """A row's label; those that are no policies say what they are."""
-    return row.label if row.role == "policy" else f"{row.label} ({row.role})"
+    return row.label if row.role == "policy" else f"{row.label} ({role_title(row.role)})"
 
 
 def gain_lines(gain: Gain | None) -> list[str]:
@@ -197,14 +198,16 @@ def notes(table: Table) -> list[str]:
     best = f"Bold: the {'highest' if measure.sign > 0 else 'lowest'} mean of a task among policies."
     found = [f"{seeds} {users} {best}" if scored else f"{seeds} {best}"]
     if any(row.role != "policy" for row in table.rows):
-        found.append("Controls and placebos learn nothing from the reward, and have one seed.")
+        found.append("Controls learn nothing from the reward, and have one seed.")
     if table.gains:
         found.append(
             f"Improvement: ({OURS} - best baseline) / best baseline, of the means. The best baseline is picked after "
             "the fact, on the same scores; “seed intervals overlap”: the two intervals over seeds do."
         )
     if measure.key == "ncis":
-        found.append("NCIS ranks policies; its size is biased: hold it against the placebos before behaviour.")
+        found.append(
+            "NCIS ranks policies; its size is biased: hold it against the negative controls before the logging policy."
+        )
     if table.hidden:
         found.append(f"{table.hidden} settings are not shown; those above are the best by {table.picked}.")
     return found

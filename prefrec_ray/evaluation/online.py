@@ -1,4 +1,4 @@
-"""True values: policies and controls rolled out with the very users of a prepared data set."""
+"""True values: policies and controls rolled out in the simulator with the very users of a prepared data set."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import ray
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Role
+from prefrec_ray.evaluation.records import Record
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.crowd import Crowd
@@ -30,19 +32,28 @@ from prefrec_ray.simulator.servers import (
 )
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import ROLLOUT, Traits, World, generator
-from prefrec_ray.terms import TASKS, Progress, silent
+from prefrec_ray.terms import TASKS, Progress, Split, Task, silent
 
 Maker = Callable[[World, Traits, np.random.Generator], Server]
 
-BEHAVIOUR = "behaviour"
 USERS_A_TASK = 128
 RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
+class RollOut:
+    """How policies are rolled out: with at most `users` users of the split, for so many `requests` of each."""
+
+    split: Split = "test"
+    users: int = 500
+    requests: int = 250
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class _Subject:
     method: str
-    role: str
+    role: Role
     make: Maker
 
 
@@ -58,72 +69,71 @@ class _Users:
         return _Users(self.numbers[rows], self.mean_depth[rows], self.mean_revisit_ms[rows])
 
 
+@dataclass(frozen=True)
+class _World:
+    """What every roll-out shares: put once into the object store."""
+
+    settings: SimulateSettings
+    users: _Users
+    weight: float  # of depth in the mixture
+    how: RollOut
+
+    @property
+    def parts(self) -> list[np.ndarray]:
+        """Rows of the users, a task each."""
+        count = len(self.users.numbers)
+        return np.array_split(np.arange(count), -(-count // USERS_A_TASK))
+
+
 def evaluate_online(
     dataset: PreparedDataset,
     policies: Mapping[str, ServedPolicy],
-    tasks: Sequence[str] = TASKS,
-    split: str = "test",
-    users: int = 500,
-    requests: int = 250,
-    seed: int = 0,
-    progress: Progress = silent,
+    tasks: Sequence[Task] = TASKS,
+    how: RollOut = RollOut(),
     controls: Mapping[str, ServedPolicy] | None = None,
-) -> list[dict[str, Any]]:
+    progress: Progress = silent,
+) -> list[Record]:
     """Rolls every policy out, from the first request on and with fresh noise; a record a (task, subject).
 
-    Beside `policies` stand the `controls` given (imitation, say) and behaviour, random items, constant action (the mean
-    logged one), clickbait and nutrition, all with the same users and the same noise of users. A record: method, task,
-    estimator ("online"), subject, role ("policy" or "control"), value (mean level of a user's sessions against the
-    user's logged averages, then the mean over users), its 95 % bootstrap interval over users ci_low to ci_high, ess
-    (None), behaviour (of the same users), gain_ci_low to gain_ci_high (the interval of value - behaviour, user by
-    user), users, users_left_out (they have no level), sessions, mean_depth, mean_revisit_hours, mean_satisfaction (over
-    users of their means), settings.
+    Beside `policies` stand the `controls` given (behavior cloning, say) and the logging policy, random items, constant
+    action (the mean logged one), clickbait and nutrition, all with the same users and the same noise of users. A
+    record's value is the mean level of a user's sessions against the user's logged averages, then the mean over users
+    who have a level both there and under the logging policy (`users_left_out` have none); mean_depth,
+    mean_revisit_hours and mean_satisfaction are over all users of their means.
 
     Raises `UserError`: a data set whose logs no simulator made, a split without users, a subject's name taken twice.
     """
     settings = world_settings(dataset)
-    chosen = _choose_users(dataset, settings, split, users, seed)
+    users = _choose_users(dataset, settings, how)
     subjects = _subjects(dataset, policies, controls or {})
     runtime.start_ray()
-    outcomes = _roll_out_all(subjects, settings, chosen, dataset.metadata.mixture_weight, requests, seed, progress)
-    described = {"split": split, "requests": requests, "seed": seed}
+    outcomes = _roll_out_all(_World(settings, users, dataset.metadata.mixture_weight, how), subjects, progress)
+    about = {"split": how.split, "requests": how.requests, "seed": how.seed}
     return [
-        {
-            "method": subject.method,
-            "task": task,
-            "estimator": "online",
-            "subject": name,
-            "role": subject.role,
-            **_score(outcomes[name], outcomes[BEHAVIOUR], task, seed),
-            "settings": described,
-        }
+        Record(
+            method=subject.method,
+            task=task,
+            estimator="online",
+            subject=name,
+            role=subject.role,
+            **_figures(outcomes[name], outcomes[BEHAVIOUR], task, how.seed),
+            settings=about,
+        )
         for task in tasks
         for name, subject in subjects.items()
     ]
 
 
-def true_level(
-    dataset: PreparedDataset,
-    policy: ServedPolicy,
-    task: str,
-    split: str,
-    users: int,
-    requests: int = 250,
-    seed: int = 0,
-) -> float:
+def true_level(dataset: PreparedDataset, policy: ServedPolicy, task: Task, how: RollOut) -> float:
     """The value that `evaluate_online` gives `policy`, found in this process, without tasks and without controls.
 
-    Users have a level here even where behaviour has left them without one. NaN where nobody has a level.
+    Users have a level here even where the logging policy has left them without one. NaN where nobody has a level.
     """
     settings = world_settings(dataset)
-    chosen = _choose_users(dataset, settings, split, users, seed)
-    parts = np.array_split(np.arange(len(chosen.numbers)), -(-len(chosen.numbers) // USERS_A_TASK))
-    weight = dataset.metadata.mixture_weight
-    found = [
-        _roll_out_users(settings, _maker(policy), chosen.take(rows), part, weight, requests, seed).levels[task]
-        for part, rows in enumerate(parts)
-    ]
-    return _finite_mean(np.concatenate(found)) or float("nan")
+    world = _World(settings, _choose_users(dataset, settings, how), dataset.metadata.mixture_weight, how)
+    outcomes = [_roll_out(world, part, _maker(policy)) for part in range(len(world.parts))]
+    level = _finite_mean(np.concatenate([one.levels[task] for one in outcomes]))
+    return float("nan") if level is None else level
 
 
 def world_settings(dataset: PreparedDataset) -> SimulateSettings:
@@ -134,23 +144,23 @@ def world_settings(dataset: PreparedDataset) -> SimulateSettings:
     return parse(SimulateSettings, world, f"{dataset.uri}/metadata.json: world")
 
 
-def _choose_users(dataset: PreparedDataset, settings: SimulateSettings, split: str, users: int, seed: int) -> _Users:
-    """At most `users` users of the split, drawn by the seed, ascending."""
+def _choose_users(dataset: PreparedDataset, settings: SimulateSettings, how: RollOut) -> _Users:
+    """Users of the split, drawn by the seed, ascending."""
     tables = []
     for file in dataset.files("sessions"):
         table = dataset.read(file, ["user_id", "depth", "revisit_ms", "split"])
-        table = table.filter(pc.equal(table["split"], split))
+        table = table.filter(pc.equal(table["split"], how.split))
         tables.append(table.group_by("user_id").aggregate([("depth", "mean"), ("revisit_ms", "mean")]))
     table = pa.concat_tables(tables).sort_by("user_id")
     if not table.num_rows:
-        raise UserError(f"{dataset.uri}: no user in the split '{split}'")
+        raise UserError(f"{dataset.uri}: no user in the split '{how.split}'")
     numbers = table["user_id"].to_numpy()
     if numbers[-1] >= settings.users:
         raise UserError(f"{dataset.uri}: user {numbers[-1]} is not in its world of {settings.users} users")
     mean_revisit_ms = table["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy()
-    found = _Users(numbers, table["depth_mean"].to_numpy(), mean_revisit_ms)
-    drawn = np.random.default_rng(seed).choice(len(numbers), min(users, len(numbers)), replace=False)
-    return found.take(np.sort(drawn))
+    everybody = _Users(numbers, table["depth_mean"].to_numpy(), mean_revisit_ms)
+    drawn = np.random.default_rng(how.seed).choice(len(numbers), min(how.users, len(numbers)), replace=False)
+    return everybody.take(np.sort(drawn))
 
 
 def _subjects(
@@ -160,14 +170,15 @@ def _subjects(
     constant = dataset.items().ids[dataset.items().nearest(mean_action[None], 1, "nearest")[0]]
     by_hand: dict[str, Maker] = {
         BEHAVIOUR: lambda world, traits, rng: ClickChaser(world, traits.taste, rng),
-        "random items": lambda world, _, rng: OneOf(np.arange(len(world.embeddings)), rng),
-        "constant action": lambda world, _, rng: OneOf(constant, rng),
+        RANDOM_ITEMS: lambda world, _, rng: OneOf(np.arange(len(world.embeddings)), rng),
+        CONSTANT: lambda world, _, rng: OneOf(constant, rng),
         "clickbait": lambda world, traits, rng: OneOf(clickbait_rows(world)[traits.taste], rng),
         "nutrition": lambda world, traits, rng: OneOf(nutrition_rows(world)[traits.taste], rng),
     }
     subjects = {name: _Subject(name, "control", make) for name, make in by_hand.items()}
-    for role, given in (("policy", policies), ("control", controls)):
-        for name, policy in given.items():
+    rolled: list[tuple[Role, Mapping[str, ServedPolicy]]] = [("policy", policies), ("control", controls)]
+    for role, members in rolled:
+        for name, policy in members.items():
             if name in subjects:
                 raise UserError(f"policy name '{name}': another subject bears it; expected another name")
             method = str(getattr(policy, "provenance", {}).get("method", name))
@@ -179,60 +190,48 @@ def _maker(policy: ServedPolicy) -> Maker:
     return lambda world, traits, rng: PolicyServer(policy, traits.features)
 
 
-def _roll_out_all(
-    subjects: Mapping[str, _Subject],
-    settings: SimulateSettings,
-    users: _Users,
-    weight: float,
-    requests: int,
-    seed: int,
-    progress: Progress,
-) -> dict[str, list[Outcome]]:
+def _roll_out_all(world: _World, subjects: Mapping[str, _Subject], progress: Progress) -> dict[str, list[Outcome]]:
     """The outcomes of every subject, in the order of the users."""
-    parts = np.array_split(np.arange(len(users.numbers)), -(-len(users.numbers) // USERS_A_TASK))
+    shared = ray.put(world)
     makers = {name: ray.put(subject.make) for name, subject in subjects.items()}
-
-    def submit(piece: tuple[str, int]) -> Any:
-        name, part = piece
-        return _roll_out_part.remote(settings, makers[name], users.take(parts[part]), part, weight, requests, seed)
-
-    pieces = [(name, part) for name in subjects for part in range(len(parts))]
-    results = run_tasks(submit, pieces, "online", progress)
+    pieces = [(name, part) for name in subjects for part in range(len(world.parts))]
+    results = run_tasks(
+        lambda piece: _roll_out_part.remote(shared, piece[1], makers[piece[0]]), pieces, "online", progress
+    )
     outcomes: dict[str, list[Outcome]] = {name: [] for name in subjects}
     for (name, _), result in zip(pieces, results, strict=True):
         outcomes[name].append(result)
     return outcomes
 
 
-def _roll_out_users(
-    settings: SimulateSettings, make: Maker, users: _Users, part: int, weight: float, requests: int, seed: int
-) -> Outcome:
-    world = World(settings)
-    traits = world.traits(users.numbers)
+def _roll_out(world: _World, part: int, make: Maker) -> Outcome:
+    users = world.users.take(world.parts[part])
+    simulated, seed = World(world.settings), (world.settings.seed, ROLLOUT, world.how.seed, part)
+    traits = simulated.traits(users.numbers)
     # What users do draws from a stream of its own: whoever serves, the same user meets the same luck.
-    crowd = Crowd(settings.world, traits, generator(settings.seed, ROLLOUT, seed, part, 0))
-    server = make(world, traits, generator(settings.seed, ROLLOUT, seed, part, 1))
-    history = roll_out(crowd, server, world.clickbait, requests)
-    return outcome(history, users.mean_depth, users.mean_revisit_ms, weight)
+    crowd = Crowd(world.settings.world, traits, generator(*seed, 0))
+    server = make(simulated, traits, generator(*seed, 1))
+    history = roll_out(crowd, server, simulated.clickbait, world.how.requests)
+    return outcome(history, users.mean_depth, users.mean_revisit_ms, world.weight)
 
 
-_roll_out_part = ray.remote(num_cpus=1)(_roll_out_users)
+_roll_out_part = ray.remote(num_cpus=1)(_roll_out)
 
 
-def _score(parts: Sequence[Outcome], behaviour: Sequence[Outcome], task: str, seed: int) -> dict[str, Any]:
-    """The figures of a record. Users without a level, under the subject or under behaviour, are left out."""
-    value, usual = (np.concatenate([part.levels[task] for part in group]) for group in (parts, behaviour))
-    kept = np.isfinite(value) & np.isfinite(usual)
+def _figures(parts: Sequence[Outcome], logging: Sequence[Outcome], task: Task, seed: int) -> dict[str, Any]:
+    """The figures of a record. Users without a level, under the subject or the logging policy, are left out."""
+    value, behaviour = (np.concatenate([part.levels[task] for part in group]) for group in (parts, logging))
+    kept = np.isfinite(value) & np.isfinite(behaviour)
     if not kept.any():
         raise UserError(f"roll-out: no session has a level of {task}; expected more requests a user")
-    value, usual = value[kept], usual[kept]
-    (low, high), (gain_low, gain_high) = _intervals(np.stack([value, value - usual], axis=1), seed)
+    value, behaviour = value[kept], behaviour[kept]
+    (low, high), (gain_low, gain_high) = _intervals(np.stack([value, value - behaviour], axis=1), seed)
     return {
         "value": float(value.mean()),
         "ci_low": low,
         "ci_high": high,
         "ess": None,
-        "behaviour": float(usual.mean()),
+        "behaviour": float(behaviour.mean()),
         "gain_ci_low": gain_low,
         "gain_ci_high": gain_high,
         "users": int(kept.sum()),

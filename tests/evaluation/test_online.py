@@ -17,6 +17,9 @@ from ray import cloudpickle
 from prefrec_ray import storage
 from prefrec_ray.dataset import Metadata, PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation import online
+from prefrec_ray.evaluation.online import RollOut, evaluate_online, true_level
+from prefrec_ray.evaluation.records import Record
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
@@ -24,7 +27,7 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES
-from prefrec_ray.simulator.online import evaluate_online
+from prefrec_ray.simulator.outcome import Outcome
 from prefrec_ray.simulator.rollout import roll_out
 from prefrec_ray.simulator.servers import PolicyServer, nutrition_rows
 from prefrec_ray.simulator.settings import SimulateSettings
@@ -107,29 +110,31 @@ def write_metadata(folder: Path, world: dict[str, Any] | None) -> None:
 
 
 @pytest.fixture(scope="module")
-def records(ray_session: None, dataset: PreparedDataset) -> list[dict[str, Any]]:
+def records(ray_session: None, dataset: PreparedDataset) -> list[Record]:
     policies = {"kale": Constant(-WORLD.directions[0], "dot"), "chocolate": Constant(WORLD.directions[0], "dot")}
-    return evaluate_online(dataset, policies, requests=200, controls={"imitation": Constant(np.full(8, 0.1))})
+    return evaluate_online(
+        dataset, policies, how=RollOut(requests=200), controls={"imitation": Constant(np.full(8, 0.1))}
+    )
 
 
-def by_subject(records: list[dict[str, Any]], task: str) -> dict[str, dict[str, Any]]:
-    return {record["subject"]: record for record in records if record["task"] == task}
+def by_subject(records: list[Record], task: str) -> dict[str, Record]:
+    return {record.subject: record for record in records if record.task == task}
 
 
 def test_a_record_for_each_task_and_subject(records):
     for task in ("depth", "frequency", "mixture"):
         found = by_subject(records, task)
         assert list(found) == [*CONTROLS, "kale", "chocolate", "imitation"]
-        assert [found[name]["role"] for name in found] == ["control"] * 5 + ["policy"] * 2 + ["control"]
+        assert [found[name].role for name in found] == ["control"] * 5 + ["policy"] * 2 + ["control"]
         for record in found.values():
-            assert record["estimator"] == "online"
+            assert record.estimator == "online"
             # Whoever never leaves has no revisit time.
-            assert record["users"] + record["users_left_out"] == 200
-            assert record["users_left_out"] <= (0 if task == "depth" else 4)
-            assert record["ci_low"] <= record["value"] <= record["ci_high"]
-            assert record["behaviour"] == pytest.approx(found["behaviour"]["value"], rel=0.03)
-            assert record["ess"] is None
-        assert found["behaviour"]["gain_ci_low"] == found["behaviour"]["gain_ci_high"] == 0
+            assert record.users + record.users_left_out == 200
+            assert record.users_left_out <= (0 if task == "depth" else 4)
+            assert record.ci_low <= record.value <= record.ci_high
+            assert record.behaviour == pytest.approx(found["behaviour"].value, rel=0.03)
+            assert record.ess is None
+        assert found["behaviour"].gain_ci_low == found["behaviour"].gain_ci_high == 0
     assert len(records) == 3 * 8
 
 
@@ -137,23 +142,23 @@ def test_a_record_for_each_task_and_subject(records):
 def test_nutrition_is_best_and_clickbait_worst(records, task):
     found = by_subject(records, task)
     nutrition, behaviour, clickbait = (found[name] for name in ("nutrition", "behaviour", "clickbait"))
-    assert nutrition["ci_low"] > 2 * behaviour["ci_high"]
-    assert behaviour["ci_low"] > 1.5 * clickbait["ci_high"]
-    assert nutrition["gain_ci_low"] > 0 > clickbait["gain_ci_high"]
+    assert nutrition.ci_low > 2 * behaviour.ci_high
+    assert behaviour.ci_low > 1.5 * clickbait.ci_high
+    assert nutrition.gain_ci_low > 0 > clickbait.gain_ci_high
     # The most aligned item of all with the true direction is one of the ten that the hand-made servers use.
-    assert found["kale"]["value"] == pytest.approx(nutrition["value"], rel=0.1)
-    assert found["chocolate"]["value"] == pytest.approx(clickbait["value"], rel=0.3, abs=0.05)
+    assert found["kale"].value == pytest.approx(nutrition.value, rel=0.1)
+    assert found["chocolate"].value == pytest.approx(clickbait.value, rel=0.3, abs=0.05)
     # Nearest to the mean action, by the policy or by the control: the same item for everybody.
-    assert found["imitation"]["value"] == found["constant action"]["value"]
+    assert found["imitation"].value == found["constant action"].value
 
 
 def test_true_means_go_with_the_levels(records):
     found = by_subject(records, "depth")
     nutrition, behaviour, clickbait = (found[name] for name in ("nutrition", "behaviour", "clickbait"))
-    assert nutrition["mean_depth"] > behaviour["mean_depth"] > clickbait["mean_depth"]
-    assert nutrition["mean_revisit_hours"] < behaviour["mean_revisit_hours"] < clickbait["mean_revisit_hours"]
-    assert nutrition["mean_satisfaction"] > 0.8 > 0.6 > behaviour["mean_satisfaction"] > 0.2
-    assert clickbait["mean_satisfaction"] < 0.15
+    assert nutrition.mean_depth > behaviour.mean_depth > clickbait.mean_depth
+    assert nutrition.mean_revisit_hours < behaviour.mean_revisit_hours < clickbait.mean_revisit_hours
+    assert nutrition.mean_satisfaction > 0.8 > 0.6 > behaviour.mean_satisfaction > 0.2
+    assert clickbait.mean_satisfaction < 0.15
 
 
 def test_behaviour_rolled_out_is_the_log_again(records):
@@ -163,27 +168,27 @@ def test_behaviour_rolled_out_is_the_log_again(records):
     depth = np.clip(np.floor(visits.depth / by_user.depth.transform("mean")), 0, 5)
     frequency = np.clip(np.floor(by_user.revisit_ms.transform("mean") / visits.revisit_ms), 0, 5)
     found = by_subject(records, "depth")["behaviour"]
-    assert found["value"] == pytest.approx(depth.groupby(visits.user_id).mean().mean(), abs=0.12)
-    assert found["mean_depth"] == pytest.approx(by_user.depth.mean().mean(), rel=0.1)
-    assert found["mean_revisit_hours"] == pytest.approx(by_user.revisit_ms.mean().mean() / 3.6e6, rel=0.1)
+    assert found.value == pytest.approx(depth.groupby(visits.user_id).mean().mean(), abs=0.12)
+    assert found.mean_depth == pytest.approx(by_user.depth.mean().mean(), rel=0.1)
+    assert found.mean_revisit_hours == pytest.approx(by_user.revisit_ms.mean().mean() / 3.6e6, rel=0.1)
     found = by_subject(records, "frequency")["behaviour"]
-    assert found["value"] == pytest.approx(frequency.groupby(visits.user_id).mean().mean(), abs=0.2)
+    assert found.value == pytest.approx(frequency.groupby(visits.user_id).mean().mean(), abs=0.2)
 
 
 def test_the_same_seed_gives_the_same_records(records, dataset):
-    again = evaluate_online(dataset, {}, ["depth"], requests=200)
+    again = evaluate_online(dataset, {}, ["depth"], RollOut(requests=200))
     assert again == [by_subject(records, "depth")[name] for name in CONTROLS]
-    other = evaluate_online(dataset, {}, ["depth"], requests=200, seed=1)
-    assert other[0]["value"] != again[0]["value"]
+    other = evaluate_online(dataset, {}, ["depth"], RollOut(requests=200, seed=1))
+    assert other[0].value != again[0].value
 
 
 def test_fewer_users_are_drawn_from_the_split(ray_session, dataset):
     progress = []
     found = evaluate_online(
-        dataset, {}, ["frequency"], "train", users=150, requests=60, progress=lambda *report: progress.append(report)
+        dataset, {}, ["frequency"], RollOut("train", 150, 60), progress=lambda *report: progress.append(report)
     )
-    assert {record["settings"]["split"] for record in found} == {"train"}
-    assert all(record["users"] + record["users_left_out"] == 150 for record in found)
+    assert {record.settings["split"] for record in found} == {"train"}
+    assert all(record.users + record.users_left_out == 150 for record in found)
     # 150 users are two blocks for each of the five controls.
     assert progress[-1] == ("online", 10, 10)
 
@@ -226,7 +231,18 @@ def test_mistakes_are_one_line(dataset, tmp_path):
     with pytest.raises(UserError, match="policy name 'nutrition': another subject bears it"):
         evaluate_online(dataset, {"nutrition": Constant(np.zeros(8))})
     with pytest.raises(UserError, match="no user in the split 'validation'"):
-        evaluate_online(dataset, {}, split="validation")
+        evaluate_online(dataset, {}, how=RollOut("validation"))
     write_metadata(tmp_path, None)
     with pytest.raises(UserError, match="not made from logs of the simulator"):
         evaluate_online(PreparedDataset.open(str(tmp_path)), {})
+
+
+def test_a_true_level_of_exactly_zero_is_zero(dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody_ever_above_the_mean(*arguments: object) -> Outcome:
+        zeros = np.zeros(10)
+        return Outcome({"depth": zeros, "frequency": np.full(10, np.nan)}, {}, zeros, zeros, zeros)
+
+    monkeypatch.setattr(online, "_roll_out", nobody_ever_above_the_mean)
+    policy = Constant(np.zeros(8))
+    assert true_level(dataset, policy, "depth", RollOut(users=10)) == 0.0
+    assert np.isnan(true_level(dataset, policy, "frequency", RollOut(users=10)))

@@ -1,0 +1,115 @@
+"""`evaluate`: a request in, everything that the log says of its policies out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from prefrec_ray import runtime
+from prefrec_ray.engagement.levels import task_levels
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.fitted import Fitted, fit_all
+from prefrec_ray.evaluation.names import BEHAVIOUR, Subject, length_only
+from prefrec_ray.evaluation.ncis import effective_share, length_only_weights, normalised_weights, user_values
+from prefrec_ray.evaluation.records import Evaluation
+from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.scores import Scores
+from prefrec_ray.evaluation.scoring import score_split
+from prefrec_ray.evaluation.sensitivity import estimates, ncis_sensitivity
+from prefrec_ray.evaluation.served import summarise
+from prefrec_ray.evaluation.sessions import Sessions
+from prefrec_ray.terms import Progress, Task, silent
+
+
+def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluation:
+    """Every policy and control on its tasks by each of the settings' estimators, and what they serve.
+
+    `ncis` (Eq. 12) takes one pass over the split; `fqe` and `dr` (fitted.py) fit networks for each subject.
+    `progress(stage, done, total)` counts files and fits.
+
+    Raises `UserError`: what `EvaluationRequest.check` finds, a split without requests, levels that nobody has.
+    """
+    request.check()
+    runtime.start_ray()
+    sessions, tallies = score_split(request, partial(progress, "evaluate"))
+    scores = []
+    if "ncis" in request.settings.estimators:
+        scores += [_ncis(request, task, sessions) for task in request.tasks]
+    if {"fqe", "dr"} & set(request.settings.estimators):
+        fitted = fit_all(request, partial(progress, "fqe"))
+        scores += [one for task in request.tasks for one in _fitted(request, task, fitted[task])]
+    return Evaluation(
+        dataset=request.dataset.uri,
+        split=request.settings.split,
+        records=tuple(record for one in scores for record in one.records(request.settings.seed)),
+        served={name: summarise(parts) for name, parts in tallies.items()},
+    )
+
+
+def _ncis(request: EvaluationRequest, task: Task, sessions: Sessions) -> Scores:
+    weight = request.dataset.metadata.mixture_weight
+    level = task_levels(task, sessions.depth_level, sessions.frequency_level, weight)
+    return ncis_scores(request, task, sessions.take(request.columns(task)), level)
+
+
+def ncis_scores(request: EvaluationRequest, task: Task, sessions: Sessions, level: np.ndarray) -> Scores:
+    """NCIS from levels [M] (NaN: null) and the log weights of the task's subjects, and length alone of the policies.
+
+    Sessions without a level are left out, and users without one too. Raises `UserError` where nobody is left.
+    """
+    kept = np.isfinite(level)
+    if not kept.any():
+        raise UserError("evaluation: no session has a level; expected users with more than one session")
+    user, depth = sessions.user[kept], sessions.relative_depth[kept]
+    subjects, settings = request.subjects_on(task), request.settings
+    weights = normalised_weights(user, sessions.log_rho[kept], settings.ncis.cap)
+    policies = [i for i, subject in enumerate(subjects) if subject.role == "policy"]
+    weights = np.hstack([weights, length_only_weights(depth, weights[:, policies])])
+    logging = user_values(user, level[kept], np.ones(len(user)))
+    grid = request.other_kernels
+    about = {"residual_rms": request.clone.residual_rms, "split": settings.split, "seed": settings.seed}
+    return Scores(
+        task=task,
+        estimator="ncis",
+        subjects=[
+            *subjects,
+            *(Subject(length_only(subjects[i].name), subjects[i].method, "control") for i in policies),
+        ],
+        values=user_values(user, level[kept], weights),
+        logging=logging,
+        ess=effective_share(user, weights),
+        counts={
+            "users": len(logging),
+            "sessions": len(user),
+            "users_left_out": int(sessions.user[-1]) + 1 - len(logging),
+        },
+        settings={**settings.ncis.model_dump(), **about},
+        sensitivity=ncis_sensitivity(sessions, level, settings.ncis, grid) if grid else (),
+    )
+
+
+def _fitted(request: EvaluationRequest, task: Task, fitted: Mapping[str, Fitted]) -> list[Scores]:
+    """Fitted-Q and doubly robust, those of them that are wanted."""
+    settings, ncis = request.settings, request.settings.ncis
+    subjects, logging = request.subjects_on(task), fitted[BEHAVIOUR]
+    own = [fitted[subject.name] for subject in subjects]
+    about = {**settings.fqe.model_dump(), "split": settings.split, "seed": settings.seed}
+    kernel = {"mode": "ratio", "sigma": ncis.sigma, "cap": ncis.cap, "residual_rms": request.clone.residual_rms}
+    scores = []
+    if "fqe" in settings.estimators:
+        values, networks = np.stack([one.fqe for one in own], axis=1), _networks("fqe", own, logging)
+        scores.append(Scores(task, "fqe", subjects, values, logging.fqe, None, logging.counts, about, networks))
+    if "dr" in settings.estimators:
+        values, ess = np.stack([one.dr[0] for one in own], axis=1), np.array([one.ess[0] for one in own])
+        networks, grid, behaviour = _networks("dr", own, logging), request.other_kernels, float(logging.dr[0].mean())
+        points = [estimates(grid, one.dr[1:].mean(axis=1), one.ess[1:], behaviour) for one in own] if grid else []
+        about = {**about, **kernel}
+        scores.append(Scores(task, "dr", subjects, values, logging.dr[0], ess, logging.counts, about, networks, points))
+    return scores
+
+
+def _networks(estimator: str, own: Sequence[Fitted], logging: Fitted) -> tuple[np.ndarray, np.ndarray]:
+    """By network the means over users [K, L] of the subjects, and [K, 1] of the logging policy."""
+    return np.stack([one.by_network[estimator] for one in own], axis=1), logging.by_network[estimator][:, None]

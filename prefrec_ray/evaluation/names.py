@@ -1,0 +1,80 @@
+"""What is evaluated and how it is called: in the file, and for readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prefrec_ray.errors import UserError
+
+Role = Literal["policy", "placebo", "control"]
+
+BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS = "behaviour", "imitation", "constant action", "random items"
+#: What readers see, where evaluation.json keeps an older name.
+_SUBJECTS = {BEHAVIOUR: "logging policy", IMITATION: "behavior cloning"}
+_ROLES: dict[Role, str] = {"policy": "policy", "placebo": "negative control", "control": "control"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A line of the evaluation. `role`: "policy", "placebo" (a negative control: it knows nothing, and should score the
+    logging policy's value) or "control" (behavior cloning; what session length alone gives). `method` is what made it,
+    or what it was made from."""
+
+    name: str
+    method: str
+    role: Role
+
+
+def shuffled(name: str) -> str:
+    """The negative control of a policy: its own actions, in another order."""
+    return f"shuffled:{name}"
+
+
+def length_only(name: str) -> str:
+    """The control of a policy: weights that depend on session length alone."""
+    return f"length only:{name}"
+
+
+_MADE_FROM = (shuffled(""), length_only(""))
+
+
+def subject_of(name: str) -> str:
+    """The policy that a control of its own was made from; any other name as it is."""
+    for opening in _MADE_FROM:
+        name = name.removeprefix(opening)
+    return name
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises `UserError` for a policy whose name a control bears."""
+    for name in names:
+        if name in (BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS) or name.startswith(_MADE_FROM):
+            raise UserError(f"policy name '{name}': a control bears it; expected another name")
+
+
+def subject_title(name: str) -> str:
+    """The subject's name for readers."""
+    policy = subject_of(name)
+    return name.removesuffix(policy) + _SUBJECTS.get(policy, policy)
+
+
+def role_title(role: Role) -> str:
+    """The role's name for readers."""
+    return _ROLES[role]
+
+
+def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) -> list[str]:
+    """A name for each run or policy, the same in every table and figure, from what it is (method, recipe, task, seed).
+
+    Method and recipe, then task and seed where they differ; where names would be equal, the `uris`.
+    """
+    differing = [key for key in ("task", "seed") if len({str(d.get(key)) for d in descriptions}) > 1]
+    keys = ["method", "recipe", *differing]
+    names = [" ".join(_text(key, d[key]) for key in keys if d.get(key) is not None) for d in descriptions]
+    return names if len(set(names)) == len(names) else [str(uri).rstrip("/") for uri in uris]
+
+
+def _text(key: str, value: Any) -> str:
+    return f"seed {value}" if key == "seed" else str(value)

@@ -1,0 +1,80 @@
+"""What is evaluated: policies on tasks of a data set, by settings, against a behavior clone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.clone import BehaviourClone
+from prefrec_ray.evaluation.names import IMITATION, Subject, check_names, subject_of
+from prefrec_ray.evaluation.sensitivity import Kernels, check_scales, kernels
+from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.evaluation.subjects import scored_subjects
+from prefrec_ray.policy import Policy
+from prefrec_ray.terms import Task
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """Put once into the object store: what every task of an evaluation needs.
+
+    `clone` is `fit_clone(dataset, settings.seed)`. `trained_for` names a policy's only task; a policy without one is
+    scored on all `tasks`. `sensitivity`: records of `ncis` and `dr` also say what they would be at other kernels.
+    """
+
+    dataset: PreparedDataset
+    policies: Mapping[str, Policy]
+    tasks: Sequence[Task]
+    clone: BehaviourClone
+    settings: EvaluateSettings = field(default_factory=EvaluateSettings)
+    trained_for: Mapping[str, Task] = field(default_factory=dict)
+    sensitivity: bool = False
+
+    def check(self) -> None:
+        """Raises `UserError`: a policy's name that is taken, states that are not the data set's, `sensitivity` where
+        log weights are not proportional to 1 / sigma^2."""
+        check_names(self.policies)
+        ours = self.dataset.normaliser
+        for name, policy in self.policies.items():
+            theirs = policy.normaliser
+            same = np.array_equal(ours.mean, theirs.mean) and np.array_equal(ours.std, theirs.std)
+            if policy.state != self.dataset.state or not same:
+                raise UserError(
+                    f"policy '{name}': its states are not those of {self.dataset.uri}; expected its own data set"
+                )
+        if self.sensitivity:
+            check_scales(self.settings.ncis)
+
+    @property
+    def actors(self) -> dict[str, Policy]:
+        """Whoever has actions of their own, by name: the policies, and behavior cloning."""
+        return {**self.policies, IMITATION: self.clone.policy}
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """All subjects, in the order of the weights."""
+        return scored_subjects(self.policies)
+
+    def columns(self, task: Task) -> list[int]:
+        """The places among `subjects` of those that are scored on a task."""
+        names = [subject_of(subject.name) for subject in self.subjects]
+        return [i for i, name in enumerate(names) if self.trained_for.get(name, task) == task]
+
+    def subjects_on(self, task: Task) -> list[Subject]:
+        """Those that are scored on a task."""
+        subjects = self.subjects
+        return [subjects[i] for i in self.columns(task)]
+
+    @property
+    def other_kernels(self) -> Kernels:
+        """Those of the sensitivity analysis."""
+        return kernels(self.settings.ncis) if self.sensitivity else []
+
+    @property
+    def kernels(self) -> Kernels:
+        """That of the settings first, then those of the sensitivity analysis."""
+        return [(self.settings.ncis.sigma, self.settings.ncis.cap), *self.other_kernels]

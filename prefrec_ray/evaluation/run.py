@@ -1,0 +1,119 @@
+"""An evaluation from policies and data set by URI to its file: what `prefrec evaluate` does."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset.completeness import check_complete
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.clone import fit_clone
+from prefrec_ray.evaluation.estimates import evaluate
+from prefrec_ray.evaluation.names import IMITATION, short_names
+from prefrec_ray.evaluation.online import RollOut, evaluate_online
+from prefrec_ray.evaluation.records import Evaluation, Record, write_evaluation
+from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.policy import Policy
+from prefrec_ray.terms import Progress, silent
+
+
+@dataclass(frozen=True)
+class EvaluationRun:
+    """Which `policies` (bundles, or sweeps for all theirs) are evaluated on which data set, and where that is written.
+
+    `online`: roll-outs too, in the simulator that made the logs. `output`: a file; None for evaluation.json beside the
+    policies.
+    """
+
+    policies: Sequence[str]
+    dataset: str
+    settings: EvaluateSettings = field(default_factory=EvaluateSettings)
+    online: bool = False
+    sensitivity: bool = False
+    output: str | None = None
+
+    @cached_property
+    def bundles(self) -> list[str]:
+        """Every policy's URI. Raises `UserError` for a sweep without a policy."""
+        return [bundle for uri in self.policies for bundle in bundles_of(uri)]
+
+    @cached_property
+    def file(self) -> str:
+        """What is written."""
+        sweep = len(self.policies) == 1 and self.bundles != list(self.policies)
+        return self.output or storage.join(self.policies[0] if sweep else beside(self.bundles), "evaluation.json")
+
+
+def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluation:
+    """Writes `run.file` and returns its content. Each policy is scored on the task that it was trained for.
+
+    Raises `UserError`: no policy or data set there, a policy given twice, `online` for logs of no simulator.
+    """
+    dataset = PreparedDataset.open(storage.absolute(run.dataset))
+    check_complete(dataset)
+    if run.online and dataset.metadata.world is None:
+        raise UserError(f"{run.dataset}: --online rolls out in the simulator, which did not make these logs")
+    bundles = load_named(run.bundles)
+    policies = {name: policy for name, (_, policy) in bundles.items()}
+    trained_for = {name: policy.provenance["task"] for name, policy in policies.items()}
+    storage.make_room(run.file)  # now: what cannot be written should not cost the work before
+    progress("clone", 0, 1)
+    clone = fit_clone(dataset, run.settings.seed)
+    progress("clone", 1, 1)
+    tasks = list(dict.fromkeys(trained_for.values()))
+    request = EvaluationRequest(dataset, policies, tasks, clone, run.settings, trained_for, run.sensitivity)
+    evaluation = evaluate(request, progress)
+    records = list(evaluation.records)
+    if run.online:
+        how = RollOut(run.settings.split, seed=run.settings.seed)
+        records += evaluate_online(dataset, policies, tasks, how, {IMITATION: clone.policy}, progress)
+    kept = [_told(r, bundles) for r in records if trained_for.get(r.policy, r.task) == r.task]
+    evaluation = evaluation.model_copy(update={"dataset": run.dataset, "records": tuple(kept)})
+    write_evaluation(run.file, evaluation)
+    return evaluation
+
+
+def bundles_of(uri: str) -> list[str]:
+    """The bundle `uri` itself, or where `uri` is a sweep the policies of all its trials, in the order of their numbers.
+
+    Raises `UserError` for a sweep without a policy.
+    """
+    if not storage.exists(storage.join(uri, "sweep.json")):
+        return [uri]
+    folders = storage.list_folders(storage.join(uri, "policies"))
+    if not folders:
+        raise UserError(f"{uri}: no trial of this sweep has a policy (expected {uri}/policies/TRIAL); let it end first")
+    return sorted(folders, key=lambda folder: folder.rpartition("_")[2].zfill(9))
+
+
+def beside(policies: Sequence[str]) -> str:
+    """The folder that holds all of `policies`: a run for one policy, the folder of the runs for several."""
+    parents = [posixpath.dirname(policy.rstrip("/")) or "." for policy in policies]
+    return parents[0] if len(set(parents)) == 1 else posixpath.commonpath(parents) or "."
+
+
+def load_named(uris: Sequence[str]) -> dict[str, tuple[str, Policy]]:
+    """URI and policy of each bundle, by a short name. Raises `UserError` for one given twice."""
+    policies = [Policy.load(uri) for uri in uris]
+    last = [uri.rstrip("/").rpartition("/")[2] for uri in uris]  # tells trials of a sweep apart
+    names = short_names([policy.provenance for policy in policies], last if _differ(last) else uris)
+    if len(set(names)) < len(names):
+        raise UserError(f"{uris[0]}: given twice")
+    return dict(zip(names, zip(uris, policies, strict=True), strict=True))
+
+
+def _differ(names: Sequence[str]) -> bool:
+    return len(set(names)) == len(names) > 1
+
+
+def _told(record: Record, bundles: Mapping[str, tuple[str, Policy]]) -> Record:
+    """The record with the policy that it is about, or that its control was made from."""
+    if record.policy not in bundles:
+        return record
+    uri, policy = bundles[record.policy]
+    return record.model_copy(update={"bundle": uri, "provenance": dict(policy.provenance)})

@@ -1,0 +1,78 @@
+"""What subjects are worth to every user becomes records: means, and intervals over the same users drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from prefrec_ray.evaluation.intervals import bootstrap_interval, widened
+from prefrec_ray.evaluation.names import Subject
+from prefrec_ray.evaluation.records import Estimate, Record
+from prefrec_ray.terms import Task
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of one estimator on one task: U users, L subjects, K networks.
+
+    `networks`: by network the means over users, of the subjects and of the logging policy, whose scatter the intervals
+    hold too. `sensitivity`: of the first subjects.
+    """
+
+    task: Task
+    estimator: Literal["ncis", "fqe", "dr"]
+    subjects: Sequence[Subject]
+    values: np.ndarray  # float64 [U, L]
+    logging: np.ndarray  # float64 [U], the logging policy's
+    ess: np.ndarray | None  # float64 [L]
+    counts: Mapping[str, Any]  # int: users, sessions, users_left_out
+    settings: Mapping[str, Any]
+    networks: tuple[np.ndarray, np.ndarray] | None = None  # [K, L], [K, 1]
+    sensitivity: Sequence[Sequence[Estimate]] = ()
+
+    def records(self, seed: int) -> list[Record]:
+        """A record a subject; the seed is that of the users drawn."""
+        means, behaviour = self.values.mean(axis=0), float(self.logging.mean())
+        policies = [i for i, subject in enumerate(self.subjects) if subject.role == "policy"]
+        best = max(policies, key=lambda i: means[i], default=0)
+        low, high = self._intervals(best, seed)
+        records = []
+        for i, subject in enumerate(self.subjects):
+            optional: dict[str, Any] = {}
+            if i in policies and i != best:
+                behind = {"behind_ci_low": float(low[2, i]), "behind_ci_high": float(high[2, i])}
+                optional |= {"best": self.subjects[best].name, **behind}
+            if i < len(self.sensitivity):
+                optional["sensitivity"] = tuple(self.sensitivity[i])
+            record = Record(
+                method=subject.method,
+                task=self.task,
+                estimator=self.estimator,
+                subject=subject.name,
+                role=subject.role,
+                value=float(means[i]),
+                ci_low=float(low[0, i]),
+                ci_high=float(high[0, i]),
+                ess=None if self.ess is None else float(self.ess[i]),
+                behaviour=behaviour,
+                gain_ci_low=float(low[1, i]),
+                gain_ci_high=float(high[1, i]),
+                **self.counts,
+                settings=dict(self.settings),
+                **optional,
+            )
+            records.append(record)
+        return records
+
+    def _intervals(self, best: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Low and high bounds [3, L] of the values, of the gains over the logging policy, of the best one's lead."""
+        gains, behind = self.values - self.logging[:, None], self.values[:, [best]] - self.values
+        drawn = bootstrap_interval(np.hstack([self.values, gains, behind]), seed)
+        low, high = (bound.reshape(3, -1) for bound in drawn)
+        if self.networks is None:
+            return low, high
+        own, logging = self.networks
+        return widened(low, high, np.stack([own, own - logging, own[:, [best]] - own], axis=1))

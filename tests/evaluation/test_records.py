@@ -1,0 +1,93 @@
+"""evaluation.json is read and written in one place; whatever is wrong with it is one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_records import made_record
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.names import subject_of, subject_title
+from prefrec_ray.evaluation.records import Evaluation, Served, read_evaluation, write_evaluation
+
+#: As an older version wrote it: no paired intervals, roles and subjects by their older names.
+RECORD = {
+    **{"method": "IQL", "task": "depth", "estimator": "ncis", "subject": "shuffled:imitation", "role": "placebo"},
+    **{"value": 1, "ci_low": 0.5, "ci_high": 1.5, "behaviour": 0.9, "ess": 0.8, "users": 3, "sessions": 9},
+    "settings": {"sigma": 2.0},
+}
+SERVED = {"p": {"requests": 8, "distinct_items": 2, "top_items": [{"item_id": "a", "share": 0.75}]}}
+FILE = {"schema_version": 1, "dataset": "d", "split": "test", "records": [RECORD], "served": SERVED}
+
+
+def written(folder: Path, content: Any) -> str:
+    file = folder / "evaluation.json"
+    file.write_text(json.dumps(content))
+    return str(file)
+
+
+def test_an_older_file_is_read(tmp_path: Path) -> None:
+    evaluation = read_evaluation(written(tmp_path, FILE))
+    (record,) = evaluation.of("depth", "ncis")
+    assert (record.title, record.kind, record.policy) == ("shuffled:behavior cloning", "negative control", "imitation")
+    assert record.gain_interval == pytest.approx((-0.4, 0.6))
+    assert record.gain == pytest.approx(0.1)
+    assert evaluation.tasks == ["depth"]
+    assert evaluation.served["p"].share_of(5) == 0.75
+
+
+def test_what_is_written_has_the_keys_that_were_set(tmp_path: Path) -> None:
+    file = str(tmp_path / "evaluation.json")
+    records = (made_record("a", 1.5, ess=None), made_record("b", 1.0, best="a", behind_ci_low=0.1, behind_ci_high=0.9))
+    served = {"a": Served.model_validate(SERVED["p"])}
+    evaluation = Evaluation(dataset="d", split="test", records=records, served=served)
+    write_evaluation(file, evaluation)
+    content = json.loads(Path(file).read_text())
+    assert set(content) == {"schema_version", "dataset", "split", "records", "served"}
+    first, second = content["records"]
+    assert first["ess"] is None
+    assert set(second) - set(first) == {"best", "behind_ci_low", "behind_ci_high"}
+    assert "ess" not in second
+    assert "bundle" not in first
+    assert content["served"] == {"a": SERVED["p"]}
+    assert read_evaluation(file) == evaluation
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "key '(top)': input should be a valid dictionary"),
+        ({}, "key 'records' is missing"),
+        ({**FILE, "schema_version": 2}, "key 'schema_version': input should be 1, found 2"),
+        ({**FILE, "records": {"a": 1}}, "key 'records': input should be a valid tuple"),
+        ({**FILE, "records": [RECORD, 7]}, "key 'records.1': input should be a valid dictionary"),
+        ({**FILE, "records": [{**RECORD, "value": "much"}]}, "key 'records.0.value': input should be a valid number"),
+        ({**FILE, "records": [{**RECORD, "value": float("nan")}]}, "key 'records.0.value': input should be a finite"),
+        ({**FILE, "records": [{**RECORD, "role": "king"}]}, "key 'records.0.role': input should be 'policy', "),
+        ({**FILE, "records": [{**RECORD, "ci_loww": 1}]}, "unknown key 'records.0.ci_loww'; did you mean 'ci_low'?"),
+        ({**FILE, "records": [{k: v for k, v in RECORD.items() if k != "users"}]}, "key 'records.0.users' is missing"),
+        ({**FILE, "records": [{**RECORD, "settings": []}]}, "key 'records.0.settings': input should be a valid dict"),
+        (
+            {**FILE, "records": [{**RECORD, "sensitivity": [{"cap": 1}]}]},
+            "key 'records.0.sensitivity.0.sigma' is missing",
+        ),
+        ({**FILE, "served": {"p": {"requests": 8}}}, "key 'served.p.distinct_items' is missing"),
+        ({**FILE, "served": ["p"]}, "key 'served': input should be a valid dictionary"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        read_evaluation(written(tmp_path, content))
+    line = str(raised.value)
+    assert line.startswith(f"{tmp_path}/evaluation.json: {message}")
+    assert line.endswith("; expected what `prefrec evaluate` writes")
+    assert "\n" not in repr(raised.value.args[0])[1:-1]
+
+
+def test_subjects_have_names_for_readers() -> None:
+    assert subject_title("behaviour") == "logging policy"
+    assert subject_title("length only:PrefRec robust") == "length only:PrefRec robust"
+    assert subject_title("random items") == "random items"
+    assert subject_of("shuffled:length") == "length"
+    assert subject_of("length only:a b") == "a b"
