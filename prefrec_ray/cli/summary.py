@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.records import Evaluation, Record
@@ -25,12 +25,12 @@ def summary(evaluation: Evaluation, task: str) -> Table:
         if record.subject.startswith(("shuffled:", "length only:")):
             continue
         cells = [_cell(by_subject, record.subject) for by_subject in records.values()]
-        table.add_row(escape(record.title), *cells, record.kind, style=STYLES[record.role])
+        table.add_row(Text(record.title), *cells, record.kind, style=STYLES[record.role])
     return table
 
 
 def _cell(by_subject: dict[str, Record], name: str) -> str:
     if name in by_subject:
         record = by_subject[name]
-        return escape(f"{record.value:.2f} [{record.ci_low:.2f}, {record.ci_high:.2f}]")
+        return f"{record.value:.2f} [{record.ci_low:.2f}, {record.ci_high:.2f}]"
     return f"{next(iter(by_subject.values())).behaviour:.2f}" if name == "behaviour" else ""

@@ -38,7 +38,7 @@ def calibration(records: Sequence[Record]) -> str:
     listed = _listed([f"{subject_title(name)} {value:+.1f}" for name, value in bias.items()])
     worst = max(abs(value) for value in bias.values())
     said = (
-        "That near they would be too if the estimator gave everybody the logging policy's value: it says nothing of "
+        "An estimator that gave everybody the logging policy's value would have them as near: this says nothing of "
         "how accurate the values of policies are."
         if worst <= 1
         else "Gains of that size need not come from what a policy knows."

@@ -9,11 +9,11 @@ from hand_made import direction
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, NcisSettings
-from prefrec_ray.evaluation.request import EvaluationRequest
-from prefrec_ray.evaluation.records import Record
-from prefrec_ray.evaluation.estimates import evaluate
 from prefrec_ray.evaluation.clone import BehaviourClone
+from prefrec_ray.evaluation.estimates import evaluate
+from prefrec_ray.evaluation.records import Record
+from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, NcisSettings
 from prefrec_ray.evaluation.trajectories import read_trajectories
 from prefrec_ray.policy import Policy
 

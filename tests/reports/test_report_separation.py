@@ -50,7 +50,7 @@ def test_bias_is_in_half_widths_of_the_placebos_own_interval() -> None:
     )
     near = calibration(records[:1])
     assert "no bias" not in near
-    assert near.endswith("it says nothing of how accurate the values of policies are.")
+    assert near.endswith("this says nothing of how accurate the values of policies are.")
     assert calibration([line("a", 5.0)]) == ""
 
 
