@@ -57,23 +57,23 @@ def test_what_is_written_has_the_keys_that_were_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "key '(top)': input should be a valid dictionary"),
+        ([], "key '(top)': expected a mapping, found []"),
         ({}, "key 'records' is missing"),
-        ({**FILE, "schema_version": 2}, "key 'schema_version': input should be 1, found 2"),
-        ({**FILE, "records": {"a": 1}}, "key 'records': input should be a valid tuple"),
-        ({**FILE, "records": [RECORD, 7]}, "key 'records.1': input should be a valid dictionary"),
-        ({**FILE, "records": [{**RECORD, "value": "much"}]}, "key 'records.0.value': input should be a valid number"),
-        ({**FILE, "records": [{**RECORD, "value": float("nan")}]}, "key 'records.0.value': input should be a finite"),
-        ({**FILE, "records": [{**RECORD, "role": "king"}]}, "key 'records.0.role': input should be 'policy', "),
-        ({**FILE, "records": [{**RECORD, "ci_loww": 1}]}, "unknown key 'records.0.ci_loww'; did you mean 'ci_low'?"),
+        ({**FILE, "schema_version": 2}, "key 'schema_version': expected 1, found 2"),
+        ({**FILE, "records": {"a": 1}}, "key 'records': expected a list, found"),
+        ({**FILE, "records": [RECORD, 7]}, "key 'records.1': expected a mapping, found 7"),
+        ({**FILE, "records": [{**RECORD, "value": "much"}]}, "key 'records.0.value': expected a number, found 'much'"),
+        ({**FILE, "records": [{**RECORD, "value": float("nan")}]}, "key 'records.0.value': expected a finite number, found nan"),
+        ({**FILE, "records": [{**RECORD, "role": "king"}]}, "key 'records.0.role': expected 'policy', "),
+        ({**FILE, "records": [{**RECORD, "ci_loww": 1}]}, "key 'records.0.ci_loww': unknown key; did you mean 'ci_low'?"),
         ({**FILE, "records": [{k: v for k, v in RECORD.items() if k != "users"}]}, "key 'records.0.users' is missing"),
-        ({**FILE, "records": [{**RECORD, "settings": []}]}, "key 'records.0.settings': input should be a valid dict"),
+        ({**FILE, "records": [{**RECORD, "settings": []}]}, "key 'records.0.settings': expected a mapping"),
         (
             {**FILE, "records": [{**RECORD, "sensitivity": [{"cap": 1}]}]},
             "key 'records.0.sensitivity.0.sigma' is missing",
         ),
         ({**FILE, "served": {"p": {"requests": 8}}}, "key 'served.p.distinct_items' is missing"),
-        ({**FILE, "served": ["p"]}, "key 'served': input should be a valid dictionary"),
+        ({**FILE, "served": ["p"]}, "key 'served': expected a mapping"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path: Path, content: Any, message: str) -> None:
