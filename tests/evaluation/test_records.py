@@ -21,6 +21,10 @@ SERVED = {"p": {"requests": 8, "distinct_items": 2, "top_items": [{"item_id": "a
 FILE = {"schema_version": 1, "dataset": "d", "split": "test", "records": [RECORD], "served": SERVED}
 
 
+def with_records(*records: Any) -> dict[str, Any]:
+    return {**FILE, "records": list(records)}
+
+
 def written(folder: Path, content: Any) -> str:
     file = folder / "evaluation.json"
     file.write_text(json.dumps(content))
@@ -61,13 +65,19 @@ def test_what_is_written_has_the_keys_that_were_set(tmp_path: Path) -> None:
         ({}, "key 'records' is missing"),
         ({**FILE, "schema_version": 2}, "key 'schema_version': expected 1, found 2"),
         ({**FILE, "records": {"a": 1}}, "key 'records': expected a list, found"),
-        ({**FILE, "records": [RECORD, 7]}, "key 'records.1': expected a mapping, found 7"),
-        ({**FILE, "records": [{**RECORD, "value": "much"}]}, "key 'records.0.value': expected a number, found 'much'"),
-        ({**FILE, "records": [{**RECORD, "value": float("nan")}]}, "key 'records.0.value': expected a finite number, found nan"),
-        ({**FILE, "records": [{**RECORD, "role": "king"}]}, "key 'records.0.role': expected 'policy', "),
-        ({**FILE, "records": [{**RECORD, "ci_loww": 1}]}, "key 'records.0.ci_loww': unknown key; did you mean 'ci_low'?"),
-        ({**FILE, "records": [{k: v for k, v in RECORD.items() if k != "users"}]}, "key 'records.0.users' is missing"),
-        ({**FILE, "records": [{**RECORD, "settings": []}]}, "key 'records.0.settings': expected a mapping"),
+        (with_records(RECORD, 7), "key 'records.1': expected a mapping, found 7"),
+        (with_records({**RECORD, "value": "much"}), "key 'records.0.value': expected a number, found 'much'"),
+        (
+            {**FILE, "records": [{**RECORD, "value": float("nan")}]},
+            "key 'records.0.value': expected a finite number, found nan",
+        ),
+        (with_records({**RECORD, "role": "king"}), "key 'records.0.role': expected 'policy', "),
+        (
+            {**FILE, "records": [{**RECORD, "ci_loww": 1}]},
+            "key 'records.0.ci_loww': unknown key; did you mean 'ci_low'?",
+        ),
+        (with_records({k: v for k, v in RECORD.items() if k != "users"}), "key 'records.0.users' is missing"),
+        (with_records({**RECORD, "settings": []}), "key 'records.0.settings': expected a mapping"),
         (
             {**FILE, "records": [{**RECORD, "sensitivity": [{"cap": 1}]}]},
             "key 'records.0.sensitivity.0.sigma' is missing",

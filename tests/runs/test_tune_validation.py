@@ -14,14 +14,14 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimates import evaluate
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
-from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.layers import Mlp
 from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, NcisSettings
-from prefrec_ray.runs.settings import ValidationSettings
+from prefrec_ray.networks.actors import DeterministicActor
+from prefrec_ray.networks.layers import Mlp
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.runs.settings import ValidationSettings
 from prefrec_ray.runs.validation import Judge
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
