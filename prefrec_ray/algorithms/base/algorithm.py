@@ -60,7 +60,7 @@ class OfflineAlgorithm(Algorithm):
         return cls.Config()
 
     def _setup_logdir(self) -> None:
-        """No folder of its own outside a sweep: Tune makes one in the home, which stays empty and may not be possible."""
+        """None of its own outside a sweep: Tune makes one in the home, which stays empty, or cannot be made."""
         if self._storage:
             super()._setup_logdir()
         else:
