@@ -53,6 +53,19 @@ def codes(column: pa.ChunkedArray) -> np.ndarray:
     return _encoded(column).indices.to_numpy().astype(np.int64)
 
 
+def first_rows(key: np.ndarray) -> np.ndarray:
+    """Rows (int64) at which a new run of equal values starts; on rows sorted by user, the first row of every user."""
+    return np.flatnonzero(changes(key))
+
+
+def changes(key: np.ndarray) -> np.ndarray:
+    """Whether each entry differs from the one before; true for the first."""
+    key = np.asarray(key)
+    changes = np.ones(len(key), dtype=bool)
+    changes[1:] = key[1:] != key[:-1]
+    return changes
+
+
 def fraction(hashes: np.ndarray) -> np.ndarray:
     """Hashes as numbers in [0, 1), float64."""
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53

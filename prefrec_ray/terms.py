@@ -1,4 +1,4 @@
-"""Words that many modules share: tasks, splits, recipes, and how long work tells of its progress."""
+"""Words that many modules share: tasks, splits, pairings, recipes, and how long work tells of its progress."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Literal, get_args
 #: What a policy is to increase: levels of session depth, of visiting frequency, or a mixture of both (Eq. 11).
 Task = Literal["depth", "frequency", "mixture"]
 Split = Literal["train", "validation", "test"]
+#: Which segments a teacher compares: of any two users, or of one.
+Pairing = Literal["any_users", "within_user"]
 #: Named sets of defaults (algorithms/settings.py).
 Recipe = Literal["paper", "robust"]
 
 TASKS: tuple[Task, ...] = get_args(Task)
 #: A user's split is stored as an index into these.
 SPLITS: tuple[Split, ...] = get_args(Split)
+PAIRINGS: tuple[str, ...] = get_args(Pairing)
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
 
 Progress = Callable[[str, int, int], None]  # stage, done, total

@@ -19,7 +19,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, StrictBool, field_valida
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import Seed, Settings, parse
-from prefrec_ray.terms import Recipe, Task
+from prefrec_ray.terms import Pairing, Recipe, Task
 
 _SAME = object()
 _OF_REWARD: dict[str, Any] = {"shapes_reward": True}
@@ -67,7 +67,7 @@ class TrainingSettings(Settings):
         (256, 256, 256), shapes_reward=True, min_length=1, description="widths of the hidden layers of every network"
     )
 
-    pairing: Literal["any_users", "within_user"] = by_recipe(
+    pairing: Pairing = by_recipe(
         "any_users", "within_user", shapes_reward=True, description="which segments the scripted teacher compares"
     )
     scoring: Literal["sum", "mean"] = by_recipe(

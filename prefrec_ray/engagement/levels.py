@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import first_rows
 from prefrec_ray.terms import TASKS
 
 MAX_LEVEL = 5

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prefrec_ray.ids import changes
+
 
 @dataclass(frozen=True, eq=False)
 class SessionTable:
@@ -23,11 +25,6 @@ class SessionTable:
         return len(self.depth)
 
 
-def first_rows(key: np.ndarray) -> np.ndarray:
-    """Rows (int64) at which a new run of equal values starts; on rows sorted by user, the first row of every user."""
-    return np.flatnonzero(_changes(key))
-
-
 def session_numbers(
     user: np.ndarray, timestamp: np.ndarray, gap_ms: int, session_id: np.ndarray | None = None
 ) -> np.ndarray:
@@ -36,12 +33,12 @@ def session_numbers(
     Rows are sorted by (user, timestamp). A gap strictly larger than `gap_ms` opens a session; where `session_id` is
     given, a change of id does so instead, and gaps do not count. Only equality of neighbours matters for both ids.
     """
-    user_changes = _changes(user)
+    user_changes = changes(user)
     if session_id is None:
         opens = user_changes.copy()
         opens[1:] |= np.diff(timestamp) > gap_ms
     else:
-        opens = user_changes | _changes(session_id)
+        opens = user_changes | changes(session_id)
     count = np.cumsum(opens)
     starts = np.flatnonzero(user_changes)
     return count - np.repeat(count[starts], np.diff(np.append(starts, len(count))))
@@ -56,8 +53,8 @@ def session_table(
     """
     user = np.asarray(user)
     timestamp = np.asarray(timestamp, dtype=np.int64)
-    user_changes = _changes(user)
-    first_row = np.flatnonzero(user_changes | _changes(number))
+    user_changes = changes(user)
+    first_row = np.flatnonzero(user_changes | changes(number))
     next_row = np.append(first_row[1:], len(user))
     last_row = next_row[: len(first_row)] - 1
     start, exit_ = timestamp[first_row], timestamp[last_row]
@@ -80,11 +77,3 @@ def session_table(
 def whole_dwell(dwell_ms: np.ndarray) -> np.ndarray:
     """Dwell in whole ms (int64); 0 where unknown (NaN)."""
     return np.rint(np.nan_to_num(np.asarray(dwell_ms, dtype=np.float64))).astype(np.int64)
-
-
-def _changes(key: np.ndarray) -> np.ndarray:
-    """Whether each entry differs from the one before; true for the first."""
-    key = np.asarray(key)
-    changes = np.ones(len(key), dtype=bool)
-    changes[1:] = key[1:] != key[:-1]
-    return changes

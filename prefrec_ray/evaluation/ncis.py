@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.engagement.sessions import first_rows
+from prefrec_ray.ids import first_rows
 
 
 def request_log_weights(

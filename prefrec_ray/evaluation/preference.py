@@ -22,11 +22,11 @@ from prefrec_ray.algorithms.reward.labels import RewardFunction, label_users
 from prefrec_ray.algorithms.reward.pretrain import pretrain
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.fqe import action_value, pairs_of
 from prefrec_ray.evaluation.subjects import served_for
 from prefrec_ray.evaluation.trajectories import Trajectories
+from prefrec_ray.ids import first_rows
 from prefrec_ray.mdp.transitions import transition_rows
 from prefrec_ray.policy import Policy
 

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from prefrec_ray.engagement.levels import MAX_LEVEL, depth_levels, frequency_levels
-from prefrec_ray.engagement.sessions import SessionTable, first_rows, session_numbers, session_table
+from prefrec_ray.engagement.sessions import SessionTable, session_numbers, session_table
 from prefrec_ray.errors import UserError, find_user_error
+from prefrec_ray.ids import first_rows
 from prefrec_ray.inspection.rows import INCOMPLETE, Rows
 
 GAPS_MINUTES = (10.0, 30.0, 60.0, 120.0, 1440.0)

@@ -13,13 +13,13 @@ import numpy as np
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
-from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import Stream, codes
-from prefrec_ray.preferences.segments import PAIRINGS
+from prefrec_ray.ids import Stream, codes, first_rows
+from prefrec_ray.preferences.segments import DRAWS
 from prefrec_ray.preferences.settings import PreferenceSettings
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Sessions
 from prefrec_ray.settings import parse
+from prefrec_ray.terms import PAIRINGS
 
 #: Sessions that are looked at: whole buckets of users until there are so many. A bucket is a random part of the users.
 _SESSIONS = 1_000_000
@@ -103,7 +103,7 @@ def diagnose(
     requests = histories.requests
     users = len(requests)
     rng = np.random.default_rng((seed, Stream.DIAGNOSIS))
-    drawn = {name: pairing(rng, requests, length, pairs) for name, pairing in PAIRINGS.items()}
+    drawn = {name: pairing(rng, requests, length, pairs) for name, pairing in DRAWS.items()}
     alone = np.repeat(np.arange(users), _DRAWS)
     alone_start = rng.integers(0, requests[alone] - length)
     found = []

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.engagement.sessions import first_rows, session_table
+from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.ids import first_rows
 from prefrec_ray.mdp.columns import (
     RequestMeans,
     SessionMeans,

@@ -15,8 +15,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import first_rows
 
 MIN_SIZE = 3  # distinct items; smaller baskets would be axes of their own
 MAX_SIZE = 128  # rows; a longer basket counts as several, so that pairs stay linear in rows

@@ -14,9 +14,9 @@ import ray
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream
-from prefrec_ray.preferences.segments import PAIRINGS
+from prefrec_ray.preferences.segments import DRAWS
 from prefrec_ray.runtime.tasks import run_tasks
-from prefrec_ray.terms import Progress
+from prefrec_ray.terms import PAIRINGS, Progress
 
 #: What makes a pair the pair that it is; with `pair_id` and `split` the columns of a table of pairs.
 IDENTITY = ("user_0", "start_0", "user_1", "start_1", "length")
@@ -72,7 +72,7 @@ def draw_pairs(users: Histories, split: str, pairing: str, length: int, count: i
             "expected at least 2: take a smaller --length"
         )
     rng = np.random.default_rng((seed, Stream.QUESTIONS, _SPLITS.index(split), list(PAIRINGS).index(pairing)))
-    drawn = PAIRINGS[pairing](rng, users.requests[eligible], length, _DRAWS * count)
+    drawn = DRAWS[pairing](rng, users.requests[eligible], length, _DRAWS * count)
     user, start = eligible[drawn.user], drawn.start
     _, first = np.unique(np.concatenate([user, start], axis=1), axis=0, return_index=True)
     if len(first) < count:

@@ -48,7 +48,7 @@ def within_user(rng: np.random.Generator, requests: np.ndarray, length: int, cou
     return Pairs(np.stack([user, user], axis=1), gaps + shift * (length - 1))
 
 
-PAIRINGS: Mapping[str, Pairing] = {"any_users": any_users, "within_user": within_user}
+DRAWS: Mapping[str, Pairing] = {"any_users": any_users, "within_user": within_user}
 
 
 def _two_different(rng: np.random.Generator, below: int | np.ndarray, count: int) -> np.ndarray:

@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, model_validator
 
-from prefrec_ray.preferences.segments import PAIRINGS
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher
 from prefrec_ray.settings import Count, Settings
-from prefrec_ray.terms import TASKS, Task
+from prefrec_ray.terms import PAIRINGS, TASKS, Pairing, Task
 
 #: What the name of a teacher, scripted or not, is made of: it is a folder's name and a word on the command line too.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -24,7 +23,7 @@ class TeacherSettings(Settings):
     `flip`, `threshold` and `myopia` are those of `teachers.ScriptedTeacher`.
     """
 
-    pairing: Literal["any_users", "within_user"]
+    pairing: Pairing
     scoring: Literal["sum", "mean"]
     flip: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     threshold: NonNegativeFloat = 0.0

@@ -9,16 +9,15 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.engagement.levels import task_levels
-from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import Stream, codes
-from prefrec_ray.preferences.segments import PAIRINGS, Pairs
+from prefrec_ray.ids import Stream, codes, first_rows
+from prefrec_ray.preferences.segments import DRAWS, Pairs
 from prefrec_ray.preferences.settings import PreferenceSettings, TeacherSettings
 from prefrec_ray.preferences.teachers import ScriptedTeacher, Sessions
 from prefrec_ray.prepare.users import Users
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
-from prefrec_ray.terms import SPLITS, Progress
+from prefrec_ray.terms import PAIRINGS, SPLITS, Progress
 
 
 def write_preferences(
@@ -60,7 +59,7 @@ def draw_pairs(users: Users, settings: PreferenceSettings, seed: int) -> dict[tu
         for pairing in dict.fromkeys(teacher.pairing for teacher in _teachers(settings, split)):
             rng = np.random.default_rng((seed, Stream.PAIRS, SPLITS.index(split), list(PAIRINGS).index(pairing)))
             count = settings.pairs if split == "train" else settings.validation_pairs // 2
-            drawn = PAIRINGS[pairing](rng, users.requests[eligible], settings.length, count)
+            drawn = DRAWS[pairing](rng, users.requests[eligible], settings.length, count)
             pairs[split, pairing] = Pairs(eligible[drawn.user], drawn.start)
     return pairs
 

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from prefrec_ray.engagement.sessions import first_rows
-from prefrec_ray.ids import codes
+from prefrec_ray.ids import codes, first_rows
 from prefrec_ray.logs.contract import Part, Reason, SideFiles, place_of
 from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.items import ItemTable

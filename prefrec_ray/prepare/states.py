@@ -18,8 +18,7 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import tensor_array, write_table
-from prefrec_ray.engagement.sessions import first_rows
-from prefrec_ray.ids import codes
+from prefrec_ray.ids import codes, first_rows
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Moments, Normaliser

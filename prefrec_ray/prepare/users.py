@@ -14,9 +14,9 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.engagement.levels import depth_levels, frequency_levels
-from prefrec_ray.engagement.sessions import first_rows, session_numbers, session_table
+from prefrec_ray.engagement.sessions import session_numbers, session_table
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import Stream, codes, fraction, hash_ids
+from prefrec_ray.ids import Stream, codes, first_rows, fraction, hash_ids
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log
 from prefrec_ray.prepare.partition import part_by_user, read_pieces

@@ -5,7 +5,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.engagement.sessions import first_rows, session_numbers, session_table
+from prefrec_ray.engagement.sessions import session_numbers, session_table
+from prefrec_ray.ids import first_rows
 
 GAP = 100
 gaps = st.sampled_from([0, 0, 1, 50, GAP - 1, GAP, GAP + 1, 250, 10_000])

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.preferences.segments import PAIRINGS
+from prefrec_ray.preferences.segments import DRAWS
+from prefrec_ray.terms import PAIRINGS
 
 
 @settings(deadline=None, max_examples=100)
@@ -22,7 +23,7 @@ def test_segments_are_followed_by_a_request_and_keep_apart(
     length: int, more: list[int], pairing: str, seed: int
 ) -> None:
     requests = 2 * length + np.array(more)
-    pairs = PAIRINGS[pairing](np.random.default_rng(seed), requests, length, 50)
+    pairs = DRAWS[pairing](np.random.default_rng(seed), requests, length, 50)
     assert pairs.user.shape == pairs.start.shape == (50, 2)
     assert (pairs.start >= 0).all()
     assert (pairs.start + length < requests[pairs.user]).all()
@@ -41,7 +42,7 @@ def test_every_allowed_pair_is_equally_likely(pairing: str) -> None:
         allowed = {(u, a, v, b) for u, v in permutations(range(3), 2) for a in starts for b in starts}
     else:
         allowed = {(u, a, u, b) for u in range(3) for a in starts for b in starts if abs(a - b) >= length}
-    pairs = PAIRINGS[pairing](np.random.default_rng(1), requests, length, count)
+    pairs = DRAWS[pairing](np.random.default_rng(1), requests, length, count)
     drawn = Counter(zip(*np.stack([pairs.user, pairs.start], axis=2).reshape(-1, 4).T.tolist(), strict=True))
     assert set(drawn) == allowed
     expected = count / len(allowed)
@@ -51,6 +52,6 @@ def test_every_allowed_pair_is_equally_likely(pairing: str) -> None:
 
 
 def test_users_are_equally_likely_whatever_the_length_of_their_histories() -> None:
-    pairs = PAIRINGS["any_users"](np.random.default_rng(2), np.array([11, 1000, 50]), 10, 30_000)
+    pairs = DRAWS["any_users"](np.random.default_rng(2), np.array([11, 1000, 50]), 10, 30_000)
     shares = np.bincount(pairs.user.ravel()) / 60_000
     np.testing.assert_allclose(shares, 1 / 3, atol=0.01)

@@ -16,7 +16,7 @@ from torch import Tensor
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.preferences.segments import PAIRINGS
+from prefrec_ray.terms import PAIRINGS
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import torch
 from prefrec_ray.algorithms.requests import RewardRequest
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.engagement.sessions import first_rows
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import first_rows
 from prefrec_ray.mdp.transitions import transition_rows
 from prefrec_ray.networks.layers import Scalar
 
