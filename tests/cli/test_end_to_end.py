@@ -92,5 +92,6 @@ def test_from_nothing_to_a_report(
     for title in ("True level on test users", "NCIS on test users"):
         assert f"### {title}" in table
         assert title in Path("pages/sweep/report.html").read_text()
-    for row in ("PrefRec gamma=0.9 ", "PrefRec gamma=0.97 ", "IL ", "nutrition (control) ", "random items (placebo) "):
+    policies = ("PrefRec gamma=0.9 ", "PrefRec gamma=0.97 ", "IL ")
+    for row in (*policies, "nutrition (control) ", "random items (negative control) "):
         assert f"| {row}|" in table
