@@ -18,7 +18,7 @@ from torch import nn
 
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.requests import DataRequest, RewardRequest
-from prefrec_ray.algorithms.reward.labels import RewardFunction, label_users
+from prefrec_ray.algorithms.reward.labels import RewardFunction, label_histories
 from prefrec_ray.algorithms.reward.pretrain import pretrain
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset
@@ -27,7 +27,6 @@ from prefrec_ray.evaluation.fqe import action_value, pairs_of
 from prefrec_ray.evaluation.subjects import served_for
 from prefrec_ray.evaluation.trajectories import Trajectories
 from prefrec_ray.ids import first_rows
-from prefrec_ray.mdp.transitions import transition_rows
 from prefrec_ray.policy import Policy
 
 #: Of the reward's weights and order: one that runs do not use.
@@ -57,8 +56,7 @@ class PreferenceScore:
 def fit_score(held: Trajectories, reward: RewardFunction, horizon: int) -> PreferenceScore:
     """The score by a learned reward, on the users of `held`. A function of its arguments."""
     starts = held.first[first_rows(held.user)]
-    rows = transition_rows(starts, len(held.state))
-    label = label_users(reward(held.state, held.action, rows), starts, len(held.state), horizon)
+    rows, label = label_histories(reward, held.state, held.action, starts, horizon)
     known = pairs_of(held.state[rows], held.action[rows])
     wanted = torch.from_numpy((label - label.mean()) / (label.std() or 1.0))
     nets = tuple(_fit(known, wanted, seed) for seed in range(NETWORKS))

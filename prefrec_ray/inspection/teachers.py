@@ -19,7 +19,6 @@ from prefrec_ray.preferences.segments import DRAWS
 from prefrec_ray.preferences.settings import PreferenceSettings
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Sessions
 from prefrec_ray.settings import parse
-from prefrec_ray.terms import PAIRINGS
 
 #: Sessions that are looked at: whole buckets of users until there are so many. A bucket is a random part of the users.
 _SESSIONS = 1_000_000
@@ -57,7 +56,7 @@ class Diagnosis:
 
 #: The teachers that do not err: <pairing>_<scoring>.
 EXACT: Mapping[str, tuple[str, ScriptedTeacher]] = {
-    f"{pairing}_{scoring}": (pairing, ScriptedTeacher(scoring)) for pairing in PAIRINGS for scoring in SCORINGS
+    f"{pairing}_{scoring}": (pairing, ScriptedTeacher(scoring)) for pairing in DRAWS for scoring in SCORINGS
 }
 
 

@@ -71,6 +71,14 @@ def label_users(reward: np.ndarray, starts: np.ndarray, requests: int, horizon: 
     return look_ahead(reward, (np.cumsum(sizes) - sizes)[sizes > 0], horizon)
 
 
+def label_histories(
+    reward: RewardFunction, state: np.ndarray, action: np.ndarray, starts: np.ndarray, horizon: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows [T] of the transitions of whole users, who begin at the rows `starts`, and their labels [T]."""
+    rows = transition_rows(starts, len(state))
+    return rows, label_users(reward(state, action, rows), starts, len(state), horizon)
+
+
 def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> ray.ObjectRef:
     """A reference to the labels of all transitions, float32, each at its number. `reward` None: the data set's own.
 
@@ -91,17 +99,16 @@ def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, h
 
 def _label_files(uri: str, files: Sequence[str], reward: RewardFunction | None, horizon: int) -> np.ndarray:
     dataset = PreparedDataset.open(uri)
-    found = []
+    labels = []
     for file in files:
         table = dataset.read(str(file), ["user_id", "reward"] if reward is None else ["user_id", "state", "action"])
         starts = first_rows(table["user_id"].to_numpy(zero_copy_only=False))
-        rows = transition_rows(starts, len(table))
         if reward is None:
-            values = table["reward"].to_numpy()[rows]
+            rewards = table["reward"].to_numpy()[transition_rows(starts, len(table))]
+            labels.append(label_users(rewards, starts, len(table), horizon))
         else:
-            values = reward(tensor(table["state"]), tensor(table["action"]), rows)
-        found.append(label_users(values, starts, len(table), horizon))
-    return np.concatenate(found)
+            labels.append(label_histories(reward, tensor(table["state"]), tensor(table["action"]), starts, horizon)[1])
+    return np.concatenate(labels)
 
 
 _task = ray.remote(num_cpus=0)(_label_files)
