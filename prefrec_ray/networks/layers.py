@@ -23,6 +23,8 @@ class Head(nn.Linear):
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(inputs.device.type):  # the context costs more than a small product
+            return super().forward(inputs)
         with torch.autocast(inputs.device.type, enabled=False):
             return super().forward(inputs.float())
 
@@ -61,8 +63,7 @@ class Mlp(nn.Sequential):
         States pass the first layer once: most of the work where they are wide and many actions are tried in each. The
         sum is made in place, as is ReLU: to take memory anew and give it back was most of the time of a choice.
         """
-        first, *rest = self
-        assert isinstance(first, nn.Linear)
+        first, *rest = self.linear
         of_states, of_others = first.weight.split([states.shape[1], first.in_features - states.shape[1]], dim=1)
         seen = nn.functional.linear(states, of_states, first.bias)
 
@@ -70,7 +71,7 @@ class Mlp(nn.Sequential):
             hidden = nn.functional.linear(others, of_others)
             hidden += seen if others.ndim == 2 else seen[:, None]
             for layer in rest:
-                hidden = layer(hidden)
+                hidden = layer(torch.relu_(hidden))
             return hidden
 
         return outputs
