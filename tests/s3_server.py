@@ -26,7 +26,7 @@ RCLONE = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil
 
 
 class Proxy(ThreadingHTTPServer):
-    """Passes requests on to `backend`, or answers 503 until the time `away_until` (monotonic seconds)."""
+    """Passes requests on to `backend`; answers 503 `away` times, and until `away_until` (monotonic seconds)."""
 
     daemon_threads = True
 
@@ -34,6 +34,7 @@ class Proxy(ThreadingHTTPServer):
         super().__init__(address, _Handler)
         self.backend = backend
         self.away_until = 0.0
+        self.away = 0
         self.refused = 0
 
     @property
@@ -54,7 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if time.monotonic() < self.server.away_until:
+        if time.monotonic() < self.server.away_until or self.server.away > 0:
+            self.server.away -= 1
             self.server.refused += 1
             self._answer(503, {}, b"")
             return

@@ -44,7 +44,8 @@ def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str
     from prefrec_ray.runs.train import train
     from prefrec_ray.runs.validation import Judge
 
-    with progress(console()) as report:
+    out = console()
+    with progress(out) as report:
         report(stage, 0, 0, "starting")
         runtime.start_ray()
         # Workers, which may run in another folder, read the data set.
@@ -52,7 +53,7 @@ def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str
         judge = None
         if settings.validation:
             judge = Judge.prepare(uri, settings.validation, [settings.task], settings.config.get("teachers"))
-        train(settings, uri, output, resume, lambda row: _show(report, stage, row), where, judge)
+        train(settings, uri, output, resume, lambda row: _show(report, stage, row), where, judge, out.print)
 
 
 def _show(report: Report, stage: str, row: dict[str, Any]) -> None:

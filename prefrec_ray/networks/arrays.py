@@ -31,7 +31,7 @@ def write_networks(
     for network, layers in networks.items():
         for i, (weight, bias) in enumerate(layers):
             arrays |= {f"{network}.{i}.weight": weight, f"{network}.{i}.bias": bias}
-    _check_finite(arrays, uri)
+    check_finite(arrays, uri)
     storage.write_arrays(uri, arrays)
     return {network: layer_sizes(layers) for network, layers in networks.items()}
 
@@ -49,14 +49,15 @@ def read_networks(
         for (weight, bias), (inputs, outputs) in zip(names[network], pairwise(widths), strict=True):
             forms |= {weight: (np.float32, (outputs, inputs)), bias: (np.float32, (outputs,))}
     arrays = storage.read_arrays(uri, forms)
-    _check_finite(arrays, uri)
+    check_finite(arrays, uri)
     networks: dict[str, Layers] = {
         network: [(arrays.pop(weight), arrays.pop(bias)) for weight, bias in names[network]] for network in sizes
     }
     return networks, arrays
 
 
-def _check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:
+def check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Raises `UserError`, which `where` opens, for the first array with a number that is infinite or none at all."""
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UserError(

@@ -16,9 +16,10 @@ from prefrec_ray.algorithms.feed.preferences import segment_rows
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.networks.layers import Scalar
-from prefrec_ray.runs.checkpoints import latest_checkpoint
-from prefrec_ray.runs.export import MODULE, load_module
+from prefrec_ray.runs.checkpoints import checkpoints, first_whole
+from prefrec_ray.runs.export import load_module
 from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.storage.manifest import MANIFEST
 from prefrec_ray.terms import Progress
 
 
@@ -32,15 +33,15 @@ class Reward:
 
 def load_reward(uri: str) -> Reward:
     """The reward model of a run (its last checkpoint) or of one checkpoint. Raises `UserError` where there is none."""
-    if storage.exists(storage.join(uri, MODULE)):
+    if storage.exists(storage.join(uri, MANIFEST)):
         module = load_module(uri)
     else:
-        with latest_checkpoint(uri) as found:
-            if found is None:
+        with first_whole(reversed(checkpoints(uri))) as newest:
+            if newest is None:
                 raise UserError(
                     f"{uri}: neither a run with a checkpoint nor a checkpoint; expected one of `prefrec train`"
                 )
-            module = load_module(found[1])
+            module = load_module(newest[1])
     if module.model_config["reward_source"] == "column":
         raise UserError(f"{uri}: was trained on the log's own reward; expected a run that learned one from preferences")
     return Reward(module.reward.network.cpu(), module.model_config["reward_columns"])

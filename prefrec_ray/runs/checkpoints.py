@@ -1,15 +1,17 @@
 """Checkpoints of a run: written whole, checked before they are used, the last ones and the best kept.
 
 RUN/checkpoint_000012/manifest.json names every other file with its size and checksum, and is written last.
+RUN/checkpoint_000012/result.json has the run's rows until there: no other file is needed to go on.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import re
 import tempfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,30 +20,44 @@ from pyarrow import fs
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.storage.manifest import MANIFEST, damage, seal
 
-MANIFEST = "manifest.json"
+ROWS = "result.json"
 
 _LOG = logging.getLogger(__name__)
 
 
-def save_checkpoint(algorithm: Any, run: str, keep: int, score: float | None = None) -> None:
-    """Saves the algorithm's state after its last iteration; `keep` checkpoints stay, and the one of highest `score`."""
-    target = storage.join(run, f"checkpoint_{algorithm.iteration:06d}")
+def save_checkpoint(
+    algorithm: Any, run: str, keep: int, rows: Sequence[dict[str, Any]], best: int | None = None
+) -> None:
+    """Saves the algorithm's state after its last iteration, and all `rows` until there.
+
+    `keep` checkpoints stay, and that of the iteration `best`. Raises `UserError` where a weight is not finite.
+    """
+    target = checkpoint_of(run, algorithm.iteration)
     storage.remove(target)
     with storage.staged(target, MANIFEST) as folder, tempfile.TemporaryDirectory() as temporary:
         system, path = storage.filesystem(folder)
         on_disk = isinstance(system, fs.LocalFileSystem)
         local = path if on_disk else temporary
         algorithm.save_to_path(local)
-        files = {name: _fingerprint(Path(local, name)) for name in _files(local)}
+        storage.write_text(storage.join(local, ROWS), "".join(json.dumps(row) + "\n" for row in rows))
+        seal(local)
         if not on_disk:
             fs.copy_files(local, path, destination_filesystem=system)
-        storage.write_json(
-            storage.join(folder, MANIFEST), {"iteration": algorithm.iteration, "score": score, "files": files}
-        )
-    everything = checkpoints(run)
-    for old in set(everything[:-keep]) - {best_checkpoint(run)}:
-        storage.remove(old)
+    for old in checkpoints(run)[:-keep]:
+        if best is None or old != checkpoint_of(run, best):
+            storage.remove(old)
+
+
+def read_rows(folder: str) -> list[dict[str, Any]]:
+    """The rows that `save_checkpoint` was given."""
+    return [json.loads(line) for line in storage.read_text(storage.join(folder, ROWS)).splitlines()]
+
+
+def checkpoint_of(run: str, iteration: int) -> str:
+    """Where the checkpoint after an iteration lies."""
+    return storage.join(run, f"checkpoint_{iteration:06d}")
 
 
 def checkpoints(run: str) -> list[str]:
@@ -49,23 +65,16 @@ def checkpoints(run: str) -> list[str]:
     return [uri for uri in storage.list_folders(run) if re.fullmatch(r"checkpoint_\d+", uri.rsplit("/", 1)[-1])]
 
 
-def best_checkpoint(run: str) -> str | None:
-    """The checkpoint of the highest score, the later of equal ones; None where none has a score."""
-    scores = {uri: _score(uri) for uri in checkpoints(run)}
-    scored = [(score, uri) for uri, score in scores.items() if score is not None]
-    return max(scored)[1] if scored else None
-
-
 @contextmanager
-def latest_checkpoint(run: str) -> Iterator[tuple[str, str] | None]:
-    """(URI, local folder) of the newest whole checkpoint, or None; damaged ones are skipped with a warning each."""
-    for uri in reversed(checkpoints(run)):
+def first_whole(uris: Iterable[str]) -> Iterator[tuple[str, str] | None]:
+    """(URI, local folder) of the first whole checkpoint, or None; damaged ones are skipped with a warning each."""
+    for uri in uris:
         with fetched(uri) as local:
             problem = damage(local)
             if problem is None:
                 yield uri, local
                 return
-        _LOG.warning("%s: damaged (%s); going on from the checkpoint before", uri, problem)
+        _LOG.warning("%s: damaged (%s); passed over", uri, problem)
     yield None
 
 
@@ -81,36 +90,19 @@ def fetched(uri: str) -> Iterator[str]:
         yield temporary
 
 
-def damage(folder: str) -> str | None:
-    """What is wrong with the checkpoint in a folder of this machine, in a few words; None where nothing is."""
-    try:
-        files = storage.read_json(storage.join(folder, MANIFEST))["files"]
-    except (UserError, KeyError, TypeError):
-        return f"no readable {MANIFEST}"
-    for name, expected in files.items():
-        file = Path(folder, name)
-        if not file.is_file():
-            return f"{name} is missing"
-        if _fingerprint(file) != expected:
-            return f"{name} is not as it was written"
-    return None
+def check_own(uri: str) -> None:
+    """Raises `UserError` for a file below the folder `uri` that another user owns; a store is for its own rights.
 
-
-def _score(uri: str) -> float | None:
-    try:
-        return storage.read_json(storage.join(uri, MANIFEST)).get("score")
-    except UserError:
-        return None
-
-
-def _files(folder: str) -> list[str]:
-    return sorted(str(file.relative_to(folder)) for file in Path(folder).rglob("*") if file.is_file())
-
-
-def _fingerprint(file: Path) -> list[int]:
-    """Size in bytes, and CRC-32."""
-    checksum = 0
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            checksum = zlib.crc32(block, checksum)
-    return [file.stat().st_size, checksum]
+    "Own" is what this process writes there: a file system of a network may give its files another owner.
+    """
+    system, folder = storage.filesystem(uri)
+    if not isinstance(system, fs.LocalFileSystem):
+        return
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        mine = os.fstat(probe.fileno()).st_uid
+    for file in Path(folder).rglob("*"):
+        if (owner := file.lstat().st_uid) != mine:
+            raise UserError(
+                f"{file}: belongs to user {owner}, and checkpoints run code when they are loaded; expected a run of"
+                f" one's own (if you trust this one, go on with a copy of it)"
+            )

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray.rllib.core.rl_module.rl_module import RLModule
-
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.policy import policy_of
+from prefrec_ray.algorithms.base.weights import Weights
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import fetched
-
-MODULE = "learner_group/learner/rl_module/default_policy"
+from prefrec_ray.storage.manifest import MANIFEST, damage
 
 
 def export_policy(checkpoint: str, output: str) -> Policy:
     """Writes the actor of `checkpoint`, with the data set's normaliser, state definition and items, to `output`.
 
-    Raises `UserError` if `checkpoint` is no checkpoint of a training run, or `output` exists.
+    Raises `UserError` if `checkpoint` is no whole checkpoint of a training run, or `output` exists.
     """
     policy = policy_of(load_module(checkpoint))
     policy.save(output)
@@ -26,8 +24,14 @@ def export_policy(checkpoint: str, output: str) -> Policy:
 
 
 def load_module(checkpoint: str) -> Any:
-    """The `OfflineModule` of a checkpoint. Raises `UserError` if it is none of a training run."""
-    if not storage.exists(storage.join(checkpoint, MODULE)):
-        raise UserError(f"{checkpoint}: not a training checkpoint (expected a folder {MODULE} in it)")
+    """The `OfflineModule` of a checkpoint, from its plain arrays: nothing in it is run.
+
+    Raises `UserError` if it is no checkpoint of a training run, or not whole.
+    """
+    if not storage.exists(storage.join(checkpoint, MANIFEST)):
+        raise UserError(f"{checkpoint}: not a training checkpoint (expected a file {MANIFEST} in it)")
     with fetched(checkpoint) as folder:
-        return RLModule.from_checkpoint(f"{folder}/{MODULE}")
+        problem = damage(folder)
+        if problem is not None:
+            raise UserError(f"{checkpoint}: damaged ({problem}); expected a whole checkpoint of this version")
+        return Weights.load(folder).module(checkpoint)

@@ -16,12 +16,20 @@ from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
-from prefrec_ray.runs.checkpoints import best_checkpoint, checkpoints, latest_checkpoint, save_checkpoint
+from prefrec_ray.runs.checkpoints import (
+    check_own,
+    checkpoint_of,
+    checkpoints,
+    first_whole,
+    read_rows,
+    save_checkpoint,
+)
 from prefrec_ray.runs.columns import COLUMNS, SCORES
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.monitoring import publish
 from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.storage.manifest import MANIFEST
 from prefrec_ray.terms import Task
 
 Row = dict[str, Any]
@@ -49,47 +57,81 @@ def train(
     progress: Callable[[Row], None] | None = None,
     where: str = "train",
     judge: Judge | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Trains to the end of the schedule and exports the policy to RUN/policy: the best one by `judge`, or the last.
 
     Args: `progress` is called with each iteration's row (keys `COLUMNS`, and `SCORES` with a `judge`). With `resume`
-    the run goes on from its last whole checkpoint, or from the start where it has none. Returns all rows.
-    Raises `UserError` if `output` exists (without `resume`), or if the run was started with other settings.
+    the run goes on from its newest whole checkpoint, or from the start where it has none; `say` is told which. Returns
+    all rows. Raises `UserError` if `output` exists (without `resume`), if the run was started with other settings, if
+    another process trains there, if training diverges.
     """
     config = build_config(settings, dataset, where)
-    description = describe(settings, dataset)
-    started = storage.exists(storage.join(output, "config.json"))
-    if storage.exists(output) and not resume:
-        raise UserError(f"{output}: already exists; go on with it by --resume, or choose another output folder")
-    if resume and started:
-        _check_same(storage.read_json(storage.join(output, "config.json")), description, output)
-    algorithm: OfflineAlgorithm = config.build_algo()
-    try:
-        rows = _restore(algorithm, output) if resume else []
-        storage.make_folder(output)
-        storage.write_json(storage.join(output, "config.json"), {**description, "resolved": resolved(config)})
-        iterations = algorithm.offline_data.schedule.iterations
-        while algorithm.iteration < iterations:
-            row = flatten(algorithm.train())
-            last = algorithm.iteration == iterations
-            if judge is not None:
-                row |= dict.fromkeys(SCORES)
-                if judge.due(algorithm.iteration, last):
-                    row |= judge.scores(policy_now(algorithm), settings.task)
-            rows.append(row)
-            write_rows(output, rows)
-            score = row.get(judge.metric) if judge is not None else None
-            if last or algorithm.iteration % settings.checkpoint_every == 0 or score is not None:
-                save_checkpoint(algorithm, output, settings.keep_checkpoints, score)
-            publish(row, posixpath.basename(output.rstrip("/")), settings.method, settings.task)
-            if progress is not None:
-                progress(row)
-    finally:
-        algorithm.stop()
-    policy = storage.join(output, "policy")
-    storage.remove(policy)
-    export_policy(best_checkpoint(output) or checkpoints(output)[-1], policy)
+    with storage.claimed(output):
+        started = storage.exists(storage.join(output, "config.json"))
+        if storage.exists(output) and not resume:
+            raise UserError(f"{output}: already exists; go on with it by --resume, or choose another output folder")
+        description = describe(settings, dataset)
+        if started:
+            _check_same(storage.read_json(storage.join(output, "config.json")), description, output)
+        algorithm: OfflineAlgorithm = config.build_algo()
+        try:
+            rows = _restore(algorithm, output, say) if resume else []
+            storage.make_folder(output)
+            storage.write_json(storage.join(output, "config.json"), {**description, "resolved": resolved(config)})
+            _train(algorithm, settings, output, rows, progress, judge)
+        finally:
+            algorithm.stop()
+        _export_best(output, rows, judge)
     return rows
+
+
+def _train(
+    algorithm: OfflineAlgorithm,
+    settings: TrainSettings,
+    output: str,
+    rows: list[Row],
+    progress: Callable[[Row], None] | None,
+    judge: Judge | None,
+) -> None:
+    """Iterations to the end of the schedule, each of which adds a row."""
+    name = posixpath.basename(output.rstrip("/"))
+    iterations = algorithm.offline_data.schedule.iterations
+    while algorithm.iteration < iterations:
+        row = flatten(algorithm.train())
+        last = algorithm.iteration == iterations
+        if judge is not None:
+            row |= dict.fromkeys(SCORES)
+            if judge.due(algorithm.iteration, last):
+                row |= judge.scores(policy_now(algorithm), settings.task)
+        rows.append(row)
+        write_rows(output, rows)
+        scored = _by_score(rows, judge)
+        if last or algorithm.iteration % settings.checkpoint_every == 0 or algorithm.iteration in scored:
+            save_checkpoint(algorithm, output, settings.keep_checkpoints, rows, next(iter(scored), None))
+        publish(row, name, settings.method, settings.task)
+        if progress is not None:
+            progress(row)
+
+
+def _by_score(rows: list[Row], judge: Judge | None) -> list[int]:
+    """The iterations that have a score, the highest first, and of equal ones the later."""
+    if judge is None:
+        return []
+    scores = [(row[judge.metric], row["training_iteration"]) for row in rows if row.get(judge.metric) is not None]
+    return [iteration for _, iteration in sorted(scores, reverse=True)]
+
+
+def _export_best(output: str, rows: list[Row], judge: Judge | None) -> None:
+    """The policy of the checkpoint of the highest score, or of the last one, among those that are there and whole."""
+    there = checkpoints(output)
+    scored = [checkpoint_of(output, iteration) for iteration in _by_score(rows, judge)]
+    with first_whole([*(uri for uri in scored if uri in there), there[-1]]) as best:
+        if best is None:
+            raise UserError(f"{output}: no whole checkpoint is left; --resume trains again from the one before")
+        policy = storage.join(output, "policy")
+        storage.remove(policy)
+        export_policy(best[1], policy)
 
 
 def policy_now(algorithm: OfflineAlgorithm) -> Policy:
@@ -97,21 +139,28 @@ def policy_now(algorithm: OfflineAlgorithm) -> Policy:
     return on_each_learner(algorithm.learner_group, [lambda learner: policy_of(learner.net)])[0]
 
 
-def _restore(algorithm: OfflineAlgorithm, output: str) -> list[Row]:
+def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None] | None) -> list[Row]:
     """Puts the algorithm where the newest whole checkpoint left it; the rows until there."""
     # What a kill has left half-written; nothing else writes to this folder.
     for leftover in (*storage.list_folders(output), *storage.list_files(output)):
-        if leftover.endswith(".partial"):
+        if leftover.endswith((".partial", ".claim")):
             storage.remove(leftover)
-    with latest_checkpoint(output) as found:
-        if found is None:
-            return []
-        algorithm.restore_from_path(found[1])
-    # Checkpoints after it are damaged; they will be written again.
+    rows: list[Row] = []
+    with first_whole(reversed(checkpoints(output))) as newest:
+        if newest is not None:
+            check_own(newest[1])
+            algorithm.restore_from_path(newest[1])
+            rows = read_rows(newest[1])
+            write_rows(output, rows)
+        elif any(storage.exists(storage.join(uri, MANIFEST)) for uri in checkpoints(output)):
+            raise UserError(f"{output}: no checkpoint is whole and of this version; remove them to start all over")
+    # Checkpoints after it are damaged, or were never finished; they will be written again.
     for later in checkpoints(output):
-        if later > found[0]:
+        if later > checkpoint_of(output, algorithm.iteration):
             storage.remove(later)
-    return _rows_until(output, algorithm.iteration)
+    if say is not None:
+        say(f"going on from iteration {algorithm.iteration}" if rows else "no whole checkpoint: from the start")
+    return rows
 
 
 def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
@@ -153,8 +202,3 @@ def write_rows(output: str, rows: list[Row]) -> None:
     """Writes progress.csv and result.json of the run's folder `output`."""
     storage.write_csv(storage.join(output, "progress.csv"), rows)
     storage.write_text(storage.join(output, "result.json"), "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _rows_until(output: str, iteration: int) -> list[Row]:
-    lines = storage.read_text(storage.join(output, "result.json")).splitlines()
-    return [row for row in map(json.loads, lines) if row["training_iteration"] <= iteration]

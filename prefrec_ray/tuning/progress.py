@@ -45,6 +45,13 @@ class ProgressTable(Callback):
             self._drawn = time.monotonic()
             self._live.update(table(trials, self._metric, self._drawn - self._started), refresh=True)
 
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A line for a trial that has gone on from a checkpoint."""
+        if self._console is not None and result.get("resumed_from") and result["iterations_since_restore"] == 1:
+            self._console.print(f"{trial}: going on from iteration {result['resumed_from']}", markup=False)
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A line, where there is no table."""
         self._line(trial, trials)

@@ -15,6 +15,7 @@ from ray import tune
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.runs.checkpoints import check_own
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.train import Row
 from prefrec_ray.runs.validation import Judge
@@ -45,7 +46,7 @@ def sweep(
 
     `smoke`: a hundredth of every trial, one seed, few samples. Raises `UserError`: what `check.checked` finds, a value
     out of its range, an `output` that exists (without `resume`) or holds no sweep or another one (with it), a trial
-    that failed (all others are finished first), a metric that no trial reported.
+    that failed (all others are finished first), a metric that no trial reported, another process that tunes there.
     """
     with storage.claimed(output):
         plan = prepare_sweep(settings, dataset, output, resume, smoke, progress, where)
@@ -115,6 +116,7 @@ def _check_folder(description: dict[str, Any], output: str, resume: bool) -> Non
     for key, before in storage.read_json(file).items():
         if before != description[key]:
             raise UserError(f"{output}: started with other {key}; resume it with the same, or choose another folder")
+    check_own(output)
 
 
 def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -> None:

@@ -11,10 +11,12 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.errors import UserError
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.monitoring import publish
 from prefrec_ray.runs.train import SCORES, flatten, policy_now
 from prefrec_ray.runs.validation import Judge
+from prefrec_ray.storage.manifest import damage
 from prefrec_ray.tuning.settings import TuneSettings
 from prefrec_ray.tuning.shared import Shared
 from prefrec_ray.tuning.space import train_settings
@@ -34,6 +36,7 @@ class Plan:
 class SweepTrial(tune.Trainable):
     """Reports a row of progress.csv an iteration, `SCORES` where it is scored, and `finished` at its own end.
 
+    Beside them `resumed_from`: the iteration of the checkpoint that it went on from, 0 where it began.
     A scored iteration has a checkpoint, so that the best one can be kept. Figures that a method does not have are NaN:
     every row has the same columns.
     """
@@ -57,6 +60,7 @@ class SweepTrial(tune.Trainable):
             built.learners(num_gpus_per_learner=plan.settings.resources.gpus)
         self.name, self.method, self.task = config["trial"]["name"], run.method, run.task
         self.algorithm: OfflineAlgorithm = built.build_algo()
+        self.resumed_from = 0
 
     def step(self) -> dict[str, Any]:
         """One iteration."""
@@ -75,15 +79,23 @@ class SweepTrial(tune.Trainable):
                 row |= judge.scores(policy_now(self.algorithm), self.task)
         publish(row, self.name, self.method, self.task)
         row = {name: math.nan if value is None else value for name, value in row.items()}
-        return {**row, "finished": finished, "done": finished, SHOULD_CHECKPOINT: scored}
+        row |= {"resumed_from": self.resumed_from, "finished": finished, "done": finished}
+        return {**row, SHOULD_CHECKPOINT: scored}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The algorithm's own checkpoint."""
+        """The algorithm's own checkpoint. Raises `UserError` where a weight is not finite."""
         self.algorithm.save_to_path(checkpoint_dir)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Goes on from a checkpoint, of this trial or (population-based training) of another."""
+        """Goes on from a checkpoint, of this trial or (population-based training) of another.
+
+        Raises `UserError` where it is damaged.
+        """
+        problem = damage(checkpoint_dir)
+        if problem is not None:
+            raise UserError(f"{self.name}: its checkpoint is damaged ({problem}); expected it as it was written")
         self.algorithm.restore_from_path(checkpoint_dir)
+        self.resumed_from = self.algorithm.iteration
 
     def cleanup(self) -> None:
         """Stops learners."""

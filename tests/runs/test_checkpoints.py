@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +20,15 @@ import numpy as np
 import pytest
 import ray
 
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.people.disagreement import load_reward
 from prefrec_ray.policy import Policy
-from prefrec_ray.runs.checkpoints import MANIFEST, best_checkpoint, checkpoints, damage, latest_checkpoint
+from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import train
+from prefrec_ray.storage.manifest import MANIFEST, damage, seal
 
 SETTINGS: dict[str, Any] = {
     "task": "depth",
@@ -104,28 +110,51 @@ def unfinished(checkpoint: Path) -> None:
     (checkpoint / MANIFEST).unlink()
 
 
-@pytest.mark.parametrize("harm", [cut, flip, lose, unfinished])
+def flip_manifest(checkpoint: Path) -> None:
+    """A digit of a size or a checksum."""
+    text = (checkpoint / MANIFEST).read_text()
+    place = re.search(r"\d", text.partition(":")[2])
+    assert place is not None
+    at = text.index(":") + 1 + place.start()
+    (checkpoint / MANIFEST).write_text(text[:at] + chr(ord(text[at]) ^ 1) + text[at + 1 :])
+
+
+def other_types(checkpoint: Path) -> None:
+    (checkpoint / MANIFEST).write_text('{"files": 3}')
+
+
+@pytest.mark.parametrize("harm", [cut, flip, lose, unfinished, flip_manifest, other_types])
 def test_a_damaged_checkpoint_is_passed_over(
     whole: Path, tmp_path: Path, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     run = copy(whole, tmp_path / "run")
     newest, before = sorted(run.glob("checkpoint_*"), reverse=True)[:2]
     harm(newest)
-    with caplog.at_level(logging.WARNING), latest_checkpoint(str(run)) as found:
+    with caplog.at_level(logging.WARNING), first_whole(reversed(checkpoints(str(run)))) as found:
         assert found is not None
         assert found[0] == str(before)
     (line,) = caplog.messages
     assert newest.name in line
     assert "damaged" in line
+    with pytest.raises(UserError, match=r"checkpoint_\d+: (damaged|not a training checkpoint) \("):
+        export_policy(str(newest), str(tmp_path / "policy"))
+    assert not (tmp_path / "policy").exists()
 
 
 def test_a_run_with_a_damaged_checkpoint_ends_the_same(whole: Path, tiny_dataset: str, tmp_path: Path) -> None:
     run = copy(whole, tmp_path / "run")
-    for checkpoint in sorted(run.glob("checkpoint_*"))[1:]:
+    first, *others = sorted(run.glob("checkpoint_*"))
+    for checkpoint in others:
         flip(checkpoint)
     (run / "policy.0123.partial").mkdir()
-    rows = train(TrainSettings(**SETTINGS), tiny_dataset, str(run), resume=True)
+    (run / "result.json").write_text("")
+    said: list[str] = []
+    rows = train(TrainSettings(**SETTINGS), tiny_dataset, str(run), resume=True, say=said.append)
+    assert said == [f"going on from iteration {int(first.name[-6:])}"]
+    assert [row["training_iteration"] for row in rows] == list(range(1, len(rows) + 1))
     assert rows[-1]["progress"] == 1.0
+    for name in ("result.json", "progress.csv"):
+        assert len((run / name).read_text().splitlines()) == len((whole / name).read_text().splitlines())
     assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
     assert all(damage(checkpoint) is None for checkpoint in checkpoints(str(run)))
     assert not list(run.glob("*.partial"))
@@ -139,7 +168,6 @@ def test_the_last_ones_and_the_best_are_kept(tiny_dataset: str, tmp_path: Path) 
     last = len(rows)
     kept = [int(Path(uri).name.split("_")[1]) for uri in checkpoints(str(run))]
     assert kept == [3, last - 1, last]
-    assert best_checkpoint(str(run)) == f"{run}/checkpoint_000003"
     assert [row["validation/ncis"] for row in rows[:4]] == [None, 1.0, 2.0, 1.5]
     # The policy is the best one, not the last.
     exported = Policy.load(f"{run}/policy")
@@ -153,10 +181,10 @@ def test_the_last_ones_and_the_best_are_kept(tiny_dataset: str, tmp_path: Path) 
     assert kept.read_bytes() == first.read_bytes() != final.read_bytes()
 
 
-def kill_once(settings: dict[str, Any], dataset: str, run: Path, wait: float) -> bool:
+def kill_once(settings: dict[str, Any], dataset: str, run: Path, wait: float) -> tuple[bool, str]:
     """Trains (or goes on) in a process of its own, killed `wait` seconds after the run's folder is there.
 
-    Whether it was killed before its end.
+    Whether it was killed before its end, and what it said.
     """
     command = [sys.executable, str(Path(__file__).with_name("train_until_killed.py"))]
     command += [json.dumps(settings), dataset, str(run)]
@@ -168,9 +196,15 @@ def kill_once(settings: dict[str, Any], dataset: str, run: Path, wait: float) ->
         time.sleep(wait)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
-        return process.wait() != 0
+        return process.wait() != 0, process.stdout.read().strip()
     finally:
         process.kill()
+
+
+def newest_whole(run: Path) -> str:
+    """What a run says that goes on from its newest whole checkpoint."""
+    whole = [int(uri[-6:]) for uri in checkpoints(str(run)) if damage(uri) is None]
+    return f"going on from iteration {whole[-1]}" if whole else "no whole checkpoint: from the start"
 
 
 def check_kills(
@@ -179,13 +213,19 @@ def check_kills(
     moments = random.Random(seed)
     run, killed = folder / "run", 0
     for _ in range(kills):
-        killed += kill_once(settings, dataset, run, moments.uniform(0.0, 4.0))
+        expected = newest_whole(run)
+        was_killed, said = kill_once(settings, dataset, run, moments.uniform(0.0, 4.0))
+        assert said in ("", expected)  # nothing where it was killed before
+        killed += was_killed
         if (run / "policy/policy.json").exists():
             assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
             run = folder / f"run{killed}"
     assert killed
-    train(TrainSettings(**settings), dataset, str(run), resume=True)
+    expected, lines = newest_whole(run), list[str]()
+    train(TrainSettings(**settings), dataset, str(run), resume=True, say=lines.append)
+    assert lines == [expected]
     assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
+    assert not [path for path in folder.rglob("*") if path.suffix in (".partial", ".claim")]
 
 
 def test_a_killed_run_ends_with_the_same_weights(whole: Path, tiny_dataset: str, tmp_path: Path) -> None:
@@ -204,3 +244,42 @@ def test_twenty_kills_of_two_learners(tiny_dataset: str, tmp_path: Path) -> None
     whole = tmp_path / "whole"
     train(TrainSettings(**TWO_LEARNERS), tiny_dataset, str(whole))
     check_kills(whole, tiny_dataset, tmp_path, kills=20, seed=1, settings=TWO_LEARNERS)
+
+
+class Trap:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.file),)
+
+
+def test_weights_alone_are_read_without_a_pickle(whole: Path, tmp_path: Path) -> None:
+    """Every pickle of a checkpoint is a trap, and it is sealed anew, as who has written it could."""
+    run = copy(whole, tmp_path / "run")
+    newest = max(run.glob("checkpoint_*"))
+    pickles = list(newest.rglob("*.pkl"))
+    assert pickles
+    for file in pickles:
+        file.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    seal(str(newest))
+    export_policy(str(newest), str(tmp_path / "policy"))
+    assert (tmp_path / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
+    for uri in (run, newest):
+        assert load_reward(str(uri)).net.net[0].weight.isfinite().all()
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_weights_of_a_checkpoint_that_are_not_finite(whole: Path, tmp_path: Path) -> None:
+    newest = copy(max(whole.glob("checkpoint_*")), tmp_path / "checkpoint")
+    arrays = storage.read_arrays(str(newest / "weights.npz"))
+    name = next(iter(arrays))
+    arrays[name].flat[0] = np.inf
+    storage.write_arrays(str(newest / "weights.npz"), arrays)
+    with pytest.raises(UserError, match=r"damaged \(weights.npz is not as it was written\)"):
+        export_policy(str(newest), str(tmp_path / "policy"))
+    seal(str(newest))
+    with pytest.raises(UserError, match="has numbers that are not finite"):
+        export_policy(str(newest), str(tmp_path / "policy"))

@@ -29,9 +29,10 @@ SCRIPT = """
 mount -t tmpfs -o size={small}k none {disk} || exit 77
 {prefrec} {disk}/run 2> {folder}/full
 echo $? > {folder}/status
-find {disk} -name '*.partial*' > {folder}/left
+find {disk} -name '*.partial*' -o -name '*.claim*' > {folder}/left
+ls {disk}/run > {folder}/before
 mount -o remount,size=64m none {disk}
-{prefrec} {disk}/run --resume || exit 1
+{prefrec} {disk}/run --resume > {folder}/said || exit 1
 cp {disk}/run/policy/actor.npz {folder}/resumed.npz
 """
 
@@ -58,4 +59,7 @@ def test_a_run_on_a_full_disk_stops_and_goes_on(tiny_dataset: str, tmp_path: Pat
     assert "no space left" in lines[0]
     assert (tmp_path / "status").read_text().strip() == "2"
     assert (tmp_path / "left").read_text() == ""
+    saved = [line for line in (tmp_path / "before").read_text().split() if line.startswith("checkpoint_")]
+    assert saved
+    assert f"going on from iteration {int(saved[-1][-6:])}\n" in (tmp_path / "said").read_text()
     assert (tmp_path / "resumed.npz").read_bytes() == (tmp_path / "whole/policy/actor.npz").read_bytes()

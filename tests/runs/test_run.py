@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ def test_a_stopped_run_resumes_to_the_same_policy(tiny_dataset: str, tmp_path: P
     # Iteration 4 has not been saved: the run goes on from the checkpoint before.
     assert checkpoints(stopped) == [f"{stopped}/checkpoint_000002", f"{stopped}/checkpoint_000004"]
     Path(stopped, "checkpoint_000004").rename(tmp_path / "aside")
-    rows = train(settings(), tiny_dataset, stopped, resume=True)
+    said: list[str] = []
+    rows = train(settings(), tiny_dataset, stopped, resume=True, say=said.append)
+    assert said == ["going on from iteration 2"]
     assert [row["losses/qf_loss"] for row in rows] == [row["losses/qf_loss"] for row in expected]
     assert Path(stopped, "policy/actor.npz").read_bytes() == Path(whole, "policy/actor.npz").read_bytes()
 
@@ -156,3 +159,41 @@ def test_numbers_of_yaml_one_one() -> None:
 def test_a_single_setting_overrides_its_recipe() -> None:
     config = build_config(TrainSettings(recipe="paper", config={"gamma": 0.5}), "dataset")
     assert (config.gamma, config.actor_lr, config.reward_input) == (0.5, 5e-6, "state_action")
+
+
+def test_training_that_diverges_ends_as_a_mistake(tiny_dataset: str, tmp_path: Path) -> None:
+    wild = settings(method="TD3", config={**CONFIG, "critic_lr": 1e30}, checkpoint_every=1)
+    with pytest.raises(UserError, match=r"iteration \d+: losses/qf_loss is (inf|nan), the first to go: .* diverged"):
+        train(wild, tiny_dataset, str(tmp_path / "run"))
+    assert not (tmp_path / "run/policy").exists()
+    # Weights may go in the last update of all, which no loss has seen.
+    wild = settings(method="IL", config={**CONFIG, "actor_lr": 1e39, "num_epochs": 0.01, "updates_per_iteration": 1})
+    with pytest.raises(UserError, match=r"iteration 1: 'actor\.net.*' has numbers that are not finite"):
+        train(wild, tiny_dataset, str(tmp_path / "last"))
+    assert not list((tmp_path / "last").glob("checkpoint*"))
+
+
+def test_one_process_at_a_time_trains_a_run(tiny_dataset: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "run")
+
+    def second(row: dict[str, Any]) -> None:
+        for resume in (False, True):
+            with pytest.raises(UserError, match=r"run: process \d+ on .* writes there since"):
+                train(settings(), tiny_dataset, output, resume=resume)
+        raise Stop
+
+    with pytest.raises(Stop):
+        train(settings(), tiny_dataset, output, progress=second)
+    with pytest.raises(UserError, match="already exists"):
+        train(settings(), tiny_dataset, output)
+    assert not list(tmp_path.glob("*.claim"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user")
+def test_another_users_checkpoints_are_not_loaded(tiny_dataset: str, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    train(settings(), tiny_dataset, str(output))
+    file = sorted(output.glob("checkpoint_*/**/*.pkl"))[-1]
+    os.chown(file, 12345, -1)
+    with pytest.raises(UserError, match=f"{file}: belongs to user 12345, and checkpoints run code"):
+        train(settings(), tiny_dataset, str(output), resume=True)

@@ -9,4 +9,10 @@ from prefrec_ray.runs.train import train
 
 runtime.start_ray()
 print("training", flush=True)
-train(TrainSettings(**json.loads(sys.argv[1])), sys.argv[2], sys.argv[3], resume=True)
+train(
+    TrainSettings(**json.loads(sys.argv[1])),
+    sys.argv[2],
+    sys.argv[3],
+    resume=True,
+    say=lambda line: print(line, flush=True),
+)

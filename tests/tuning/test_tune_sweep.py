@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from ray import tune
 
+from prefrec_ray import storage
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
@@ -25,9 +27,11 @@ from prefrec_ray.runs.checkpoints import checkpoints
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.settings import ValidationSettings
 from prefrec_ray.runs.train import COLUMNS, train
+from prefrec_ray.tuning import run
 from prefrec_ray.tuning.results import CLOCK
 from prefrec_ray.tuning.run import prepare_sweep, run_sweep, sweep
 from prefrec_ray.tuning.space import trials
+from prefrec_ray.tuning.trial import SweepTrial
 
 SECTION: dict[str, Any] = {
     "method": ["PrefRec", "IL"],
@@ -127,14 +131,41 @@ def test_a_sweep_that_was_killed_ends_the_same(
 
     capsys.readouterr()
     sweep(open_section(str(tmp_path / "sweep.yaml"), "tune"), tiny_dataset, str(output), resume=True)
-    repeated = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if ": finished" in line]
-    assert repeated == NAMES[1:]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines if ": finished" in line] == NAMES[1:]
+    # From the newest checkpoint that the state of the sweep knew of, not from the start.
+    (went_on,) = (line for line in lines if "going on" in line)
+    assert went_on in [f"{NAMES[1]}: going on from iteration {iteration}" for iteration in (2, 4)]
     assert table(output) == table(undisturbed)
     states = {str(trial): trial.last_result for trial in tune.ExperimentAnalysis(str(output)).trials}
+    assert states[NAMES[1]]["resumed_from"] in (2, 4)
     assert states[NAMES[1]]["iterations_since_restore"] < states[NAMES[1]]["training_iteration"]
     for name in NAMES:
         actors = [folder / "policies" / name / "actor.npz" for folder in (output, undisturbed)]
         assert actors[0].read_bytes() == actors[1].read_bytes()
+
+
+def test_one_process_at_a_time_tunes(undisturbed: Path, tiny_dataset: str, tmp_path: Path) -> None:
+    with storage.claimed(str(undisturbed)), pytest.raises(UserError, match=r"sweep: process \d+ .* writes there since"):
+        sweep(open_section(write(tmp_path, SECTION), "tune"), tiny_dataset, str(undisturbed), resume=True)
+
+
+def test_a_trial_without_room_is_tried_again_three_times_and_then_named(
+    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = tmp_path / "attempts"
+
+    class NoRoom(SweepTrial):
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            with attempts.open("a") as file:
+                file.write(f"{self.name}\n")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run, "SweepTrial", NoRoom)
+    section = {**SECTION, "method": "IL", "seeds": [0], "metric": None}
+    with pytest.raises(UserError, match="1 of 1 trials failed, IL_depth_0_000 by: no space left to write to"):
+        sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "sweep"))
+    assert attempts.read_text().splitlines() == ["IL_depth_0_000"] * (1 + run.MAX_FAILURES)
 
 
 @pytest.mark.parametrize("changes", [{"seeds": [2]}, {"validation": {"every": 2, "estimators": ["ncis"]}}])
@@ -154,6 +185,9 @@ def test_trials_that_fail_and_a_metric_without_values(tiny_dataset: str, tmp_pat
     with pytest.raises(UserError, match=r"1 of 2 trials failed, IL_depth_0_001 by: .*expected a multiple of 8"):
         sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(output))
     assert [row["status"] for row in table(output)] == ["finished", "failed"]
+    section["search"] = {"actor_lr": {"grid": [1e-4, 1e30]}}
+    with pytest.raises(UserError, match=r"1 of 2 trials failed, IL_depth_0_001 by: iteration \d+: .*(diverged|finite)"):
+        sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "wild"))
     section["search"] = {"train_batch_size_per_learner": {"grid": [64]}}
     with pytest.raises(UserError, match="no trial reported the metric 'losses/qf_loss'"):
         sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "other"))

@@ -15,15 +15,18 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.diagnostics import look_at_policy, reward_accuracy
+from prefrec_ray.algorithms.base.divergence import stop_if_diverged
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.base.policy import policy_of
+from prefrec_ray.algorithms.base.weights import Weights
 from prefrec_ray.algorithms.feed.load import PreparedData
 from prefrec_ray.algorithms.feed.schedule import Position
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.algorithms.settings import TrainingSettings
+from prefrec_ray.storage.manifest import seal
 
 
 class OfflineAlgorithm(Algorithm):
@@ -89,6 +92,7 @@ class OfflineAlgorithm(Algorithm):
             losses = self._train(position)
             per_update, rate = self.offline_data.batch_size, "transitions_per_second"
         seconds = time.perf_counter() - start
+        stop_if_diverged(losses, self.iteration + 1)
         busy = losses.pop("time/learner_seconds", None)
         if busy is not None:
             losses["time/learner_idle_share"] = max(0.0, 1 - busy / seconds)
@@ -110,6 +114,19 @@ class OfflineAlgorithm(Algorithm):
     def reward_state(self) -> RewardState:
         """The reward model as it stands, with its optimizer's moments."""
         return on_each_learner(self.learner_group, [lambda learner: learner.reward_state()])[0]
+
+    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
+        """RLlib's checkpoint and, in a folder of this machine, beside it the weights as plain arrays and a manifest.
+
+        Raises `UserError` where a weight is not finite.
+        """
+        weights = on_each_learner(self.learner_group, [lambda learner: Weights.of(learner.net)])[0]
+        weights.check(f"iteration {self.iteration}")
+        folder = str(super().save_to_path(path, **kwargs))
+        if kwargs.get("filesystem") is None and "://" not in str(path):
+            weights.save(folder)
+            seal(folder)
+        return folder
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """Loads a checkpoint; learning rates stay this config's.
@@ -150,7 +167,7 @@ class OfflineAlgorithm(Algorithm):
         return {
             f"{group}/{name}": float(value)
             for group, values in found.items()
-            if group in ("losses", "reward", "values", "time")
+            if group in ("losses", "reward", "values", "time", "diverged")
             for name, value in values.items()
         }
 

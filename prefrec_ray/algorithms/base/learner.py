@@ -14,6 +14,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor, nn
 
+from prefrec_ray.algorithms.base.divergence import first_not_finite
 from prefrec_ray.algorithms.base.losses import actor_loss, imitation_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.feed.batches import PreferencePlan, Stopwatch, TransitionPlan
@@ -224,3 +225,5 @@ class OfflineLearner(TorchLearner):
         means = torch.stack([torch.stack(column).mean() for column in values.values()]).tolist()
         for name, value in zip(values, means, strict=True):
             self.metrics.log_value((DEFAULT_MODULE_ID, *name.split("/")), value, window=1)
+        if not np.isfinite(means).all() and (first := first_not_finite(values)):
+            self.metrics.log_value((DEFAULT_MODULE_ID, "diverged", first[0]), first[1], window=1)
