@@ -6,13 +6,11 @@ waits for a processor that other trials hold.
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import ray
 
 from prefrec_ray import storage
@@ -130,21 +128,15 @@ def _write(folder: str, state: RewardState) -> None:
     arrays: dict[str, Any] = {f"weights/{name}": value for name, value in state.weights.items()}
     arrays |= {f"moments/{i}/{name}": value for i, kinds in state.moments.items() for name, value in kinds.items()}
     with storage.staged(folder, "reward.npz") as partial:
-        system, path = storage.filesystem(storage.join(partial, "reward.npz"))
-        with system.open_output_stream(path) as stream:
-            content = io.BytesIO()
-            np.savez(content, **arrays)
-            stream.write(content.getvalue())
+        storage.write_arrays(storage.join(partial, "reward.npz"), arrays)
 
 
 def _read(folder: str) -> RewardState:
-    system, path = storage.filesystem(storage.join(folder, "reward.npz"))
     state = RewardState({}, {})
-    with system.open_input_file(path) as stream, np.load(io.BytesIO(stream.read()), allow_pickle=False) as arrays:
-        for name in arrays.files:
-            kind, *parts = name.split("/")
-            if kind == "weights":
-                state.weights[parts[0]] = arrays[name]
-            else:
-                state.moments.setdefault(int(parts[0]), {})[parts[1]] = arrays[name]
+    for name, array in storage.read_arrays(storage.join(folder, "reward.npz")).items():
+        kind, *parts = name.split("/")
+        if kind == "weights":
+            state.weights[parts[0]] = array
+        else:
+            state.moments.setdefault(int(parts[0]), {})[parts[1]] = array
     return state
