@@ -39,6 +39,21 @@ def test_levels_equal_exact_arithmetic(histories, unit):
     np.testing.assert_array_equal(frequency_levels(np.array(user), np.array(revisit)), often)
 
 
+def test_every_level_begins_where_the_equation_says():
+    """A user of mean depth 4 beside one of mean depth 2, and a user of mean revisit time 60."""
+    depth = [3, 4, 7, 8, 11, 12, 15, 16, 19, 20, 24, 5, *[1] * 32]
+    level = [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 1, *[0] * 32]
+    assert sum(depth) == 4 * len(depth)
+    user = np.repeat([7, 8], [len(depth), 3])
+    np.testing.assert_array_equal(depth_levels(user, np.array([*depth, 1, 2, 3])), [*level, 0, 1, 1])
+    revisit = [61, 60, 31, 30, 21, 20, 16, 15, 13, 12, 10, 1, 490]
+    level = [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5, 0]
+    assert sum(revisit) == 60 * len(revisit)
+    user = np.repeat([7, 8, 9], [14, 3, 1])
+    values = np.array([*revisit, np.nan, 2, 4, np.nan, np.nan])
+    np.testing.assert_array_equal(frequency_levels(user, values), [*level, np.nan, 1, 0, np.nan, np.nan])
+
+
 def test_levels_equal_pandas():
     rng = np.random.default_rng(3)
     log = pd.DataFrame({"user": np.sort(rng.integers(0, 20, 400)), "depth": rng.integers(1, 50, 400)})
