@@ -18,9 +18,9 @@ import ray
 from scipy.stats import spearmanr
 
 from benchmarks.harness import options, write
+from prefrec_ray.evaluation.settings import ValidationSettings
+from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.policy import Policy
-from prefrec_ray.runs.settings import ValidationSettings
-from prefrec_ray.runs.validation import Judge
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.terms import TASKS
 

@@ -41,8 +41,8 @@ def command(
 def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str, stage: str = "train") -> None:
     """Trains with a bar over the iterations."""
     from prefrec_ray import runtime, storage
+    from prefrec_ray.evaluation.validation import Judge
     from prefrec_ray.runs.train import train
-    from prefrec_ray.runs.validation import Judge
 
     out = console()
     with progress(out) as report:

@@ -1,4 +1,4 @@
-"""The section `evaluate` of a YAML."""
+"""The section `evaluate` of a YAML, and the key `validation` of `train` and `tune`."""
 
 from __future__ import annotations
 
@@ -57,3 +57,25 @@ class EvaluateSettings(Settings):
     estimators: tuple[Estimator, ...] = Field(default=("ncis",), min_length=1)
     ncis: NcisSettings = NcisSettings()
     fqe: FqeSettings = FqeSettings()
+
+
+class ValidationSettings(Settings):
+    """Scores policies on validation users as trials go: by estimators, and by true levels in the simulator.
+
+    `every`: iterations between scores (the last iteration always has one); null: at the end only. `estimators`: the
+    first is what a run's best checkpoint is chosen by. `ncis`: in a YAML that of its section `evaluate`, unless it is
+    set here.
+    """
+
+    every: int | None = Field(default=None, ge=1)
+    estimators: tuple[Literal["preference", "fqe", "ncis"], ...] = Field(default=("preference", "ncis"), min_length=1)
+    ncis: NcisSettings = NcisSettings()
+    online: bool = False
+    users: int = Field(default=200, ge=2, description="of the roll-outs")
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The columns that it adds to a run's rows, the decisive one first."""
+        ess = ("validation/ess",) if "ncis" in self.estimators else ()
+        online = ("validation/online",) if self.online else ()
+        return (*(f"validation/{name}" for name in self.estimators), *ess, *online)

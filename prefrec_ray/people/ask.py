@@ -54,7 +54,8 @@ def write_pairs(
         if strategy == "uniform":
             asked = [draw_pairs(users["train"], "train", pairing, length, count - kept_out, seed)]
         else:
-            from prefrec_ray.people.disagreement import disagreement, load_reward
+            from prefrec_ray.people.disagreement import disagreement
+            from prefrec_ray.runs.reward import load_reward
 
             pool = draw_pairs(users["train"], "train", pairing, length, POOL * (count - kept_out), seed)
             unsure = disagreement(dataset, pool, [load_reward(uri) for uri in rewards], progress)

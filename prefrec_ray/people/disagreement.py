@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,44 +9,17 @@ import pyarrow as pa
 import ray
 import torch
 
-from prefrec_ray import storage
 from prefrec_ray.algorithms.base.diagnostics import segment_returns
 from prefrec_ray.algorithms.feed.preferences import segment_rows
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.errors import UserError
-from prefrec_ray.networks.layers import Scalar
-from prefrec_ray.runs.checkpoints import checkpoints, first_whole
-from prefrec_ray.runs.export import load_module
+from prefrec_ray.runs.reward import TrainedReward
 from prefrec_ray.runtime.tasks import run_tasks
-from prefrec_ray.storage.manifest import MANIFEST
 from prefrec_ray.terms import Progress
 
 
-@dataclass(frozen=True, eq=False)
-class Reward:
-    """A trained reward model: its network, and the columns of the next state that it sees (None: state and action)."""
-
-    net: Scalar
-    columns: tuple[int, ...] | None
-
-
-def load_reward(uri: str) -> Reward:
-    """The reward model of a run (its last checkpoint) or of one checkpoint. Raises `UserError` where there is none."""
-    if storage.exists(storage.join(uri, MANIFEST)):
-        module = load_module(uri)
-    else:
-        with first_whole(reversed(checkpoints(uri))) as newest:
-            if newest is None:
-                raise UserError(
-                    f"{uri}: neither a run with a checkpoint nor a checkpoint; expected one of `prefrec train`"
-                )
-            module = load_module(newest[1])
-    if module.model_config["reward_source"] == "column":
-        raise UserError(f"{uri}: was trained on the log's own reward; expected a run that learned one from preferences")
-    return Reward(module.reward.network.cpu(), module.model_config["reward_columns"])
-
-
-def disagreement(dataset: PreparedDataset, pairs: pa.Table, rewards: list[Reward], progress: Progress) -> np.ndarray:
+def disagreement(
+    dataset: PreparedDataset, pairs: pa.Table, rewards: list[TrainedReward], progress: Progress
+) -> np.ndarray:
     """Standard deviation over the rewards of P(second preferred), float64 [P], for pairs of training users.
 
     Christiano et al. 2017, "Deep Reinforcement Learning from Human Preferences", 2.2.4: the variance across an

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from prefrec_ray.algorithms.methods import find_settings
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.settings import NcisSettings
+from prefrec_ray.evaluation.settings import ValidationSettings
 from prefrec_ray.settings import Seed, Settings, parse
 from prefrec_ray.terms import Recipe, Task
-
-
-class ValidationSettings(Settings):
-    """Scores policies on validation users as trials go: by estimators, and by true levels in the simulator.
-
-    `every`: iterations between scores (the last iteration always has one); null: at the end only. `estimators`: the
-    first is what a run's best checkpoint is chosen by. `ncis`: in a YAML that of its section `evaluate`, unless it is
-    set here.
-    """
-
-    every: int | None = Field(default=None, ge=1)
-    estimators: tuple[Literal["preference", "fqe", "ncis"], ...] = Field(default=("preference", "ncis"), min_length=1)
-    ncis: NcisSettings = NcisSettings()
-    online: bool = False
-    users: int = Field(default=200, ge=2, description="of the roll-outs")
-
-    @property
-    def reported(self) -> tuple[str, ...]:
-        """The columns that it adds to a run's rows, the decisive one first."""
-        ess = ("validation/ess",) if "ncis" in self.estimators else ()
-        online = ("validation/online",) if self.online else ()
-        return (*(f"validation/{name}" for name in self.estimators), *ess, *online)
 
 
 class TrainSettings(Settings):

@@ -15,10 +15,10 @@ from ray import tune
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.runs.checkpoints import check_own
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.train import Row
-from prefrec_ray.runs.validation import Judge
 from prefrec_ray.terms import Progress, silent
 from prefrec_ray.tuning import results, searchers, space
 from prefrec_ray.tuning.check import checked

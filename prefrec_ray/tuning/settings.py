@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from prefrec_ray.runs.settings import ValidationSettings
+from prefrec_ray.evaluation.settings import ValidationSettings
 from prefrec_ray.settings import Settings
 from prefrec_ray.terms import Recipe, Task
 

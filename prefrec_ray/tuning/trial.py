@@ -12,10 +12,10 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.monitoring import publish
 from prefrec_ray.runs.train import SCORES, flatten, policy_now
-from prefrec_ray.runs.validation import Judge
 from prefrec_ray.storage.manifest import damage
 from prefrec_ray.tuning.settings import TuneSettings
 from prefrec_ray.tuning.shared import Shared

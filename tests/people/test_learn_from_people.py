@@ -18,8 +18,9 @@ from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.networks.layers import Scalar
 from prefrec_ray.people.ask import read_pairs, write_pairs
-from prefrec_ray.people.disagreement import Reward, disagreement, load_reward
+from prefrec_ray.people.disagreement import disagreement
 from prefrec_ray.people.store import import_labels
+from prefrec_ray.runs.reward import TrainedReward, load_reward
 
 
 def config(dataset: PreparedDataset, *teachers: str, **settings: Any) -> PrefRecConfig:
@@ -165,9 +166,9 @@ def test_disagreement_is_the_spread_of_what_the_rewards_prefer(asked: Path, data
     torch.manual_seed(0)
     width, columns = dataset.metadata.state_dim, (0, 2, 5)
     rewards = [
-        Reward(Scalar(width + 2, (4,)), None),
-        Reward(Scalar(3, (4,)), columns),
-        Reward(Scalar(3, (4,)), columns),
+        TrainedReward(Scalar(width + 2, (4,)), None),
+        TrainedReward(Scalar(3, (4,)), columns),
+        TrainedReward(Scalar(3, (4,)), columns),
     ]
     pairs = read_pairs(str(asked))
     pairs = pairs.filter(pc.equal(pairs["split"], "train"))

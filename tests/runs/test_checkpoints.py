@@ -22,10 +22,10 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.people.disagreement import load_reward
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.export import export_policy
+from prefrec_ray.runs.reward import load_reward
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import train
 from prefrec_ray.storage.manifest import MANIFEST, damage, seal

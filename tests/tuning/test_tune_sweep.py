@@ -21,11 +21,11 @@ from ray import tune
 from prefrec_ray import storage
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.settings import ValidationSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.reports.load import load_runs
 from prefrec_ray.runs.checkpoints import checkpoints
 from prefrec_ray.runs.export import export_policy
-from prefrec_ray.runs.settings import ValidationSettings
 from prefrec_ray.runs.train import COLUMNS, train
 from prefrec_ray.tuning import run
 from prefrec_ray.tuning.results import CLOCK

@@ -19,10 +19,9 @@ from prefrec_ray.evaluation.preference import learn_scores
 from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.scoring import score_file
 from prefrec_ray.evaluation.sessions import Sessions
-from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
+from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ValidationSettings
 from prefrec_ray.evaluation.trajectories import read_trajectories
 from prefrec_ray.policy import Policy
-from prefrec_ray.runs.settings import ValidationSettings
 from prefrec_ray.terms import TASKS, Task
 
 _SPLIT: Literal["validation"] = "validation"

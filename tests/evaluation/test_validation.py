@@ -16,14 +16,13 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimates import evaluate
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.evaluation.request import EvaluationRequest
-from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, NcisSettings
+from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, NcisSettings, ValidationSettings
+from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.networks.actors import DeterministicActor
 from prefrec_ray.networks.layers import Mlp
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
-from prefrec_ray.runs.settings import ValidationSettings
-from prefrec_ray.runs.validation import Judge
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
 
@@ -58,7 +57,7 @@ def test_scores_are_those_of_an_evaluation(
     simulated: PreparedDataset, judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = partial(FqeSettings, updates=60)  # enough to be told apart by; placebos are fitted too
-    monkeypatch.setattr("prefrec_ray.runs.validation.FqeSettings", few)
+    monkeypatch.setattr("prefrec_ray.evaluation.validation.FqeSettings", few)
     found = []
     for seed in (0, 1):
         policy = policy_on(simulated, seed)
