@@ -12,7 +12,22 @@ from tiny import write_dataset
 
 from prefrec_ray.runtime import start_ray
 
-LONGEST = "test_multi_host.py"
+#: Files that take more than a fiftieth of `make test`, the longest first.
+LONGEST = (
+    "test_multi_host.py",
+    "test_tune_sweep.py",
+    "test_prefrec.py",
+    "test_object_store.py",
+    "test_cluster_live.py",
+    "test_tune_validation.py",
+    "test_methods.py",
+    "test_end_to_end.py",
+    "test_streaming_runs.py",
+    "test_full_disk.py",
+    "test_fitted.py",
+    "test_inspect_counts.py",
+    "test_inspect_log.py",
+)
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
@@ -28,11 +43,15 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that need Ray by the fixture that starts it; those that start their own Ray carry the mark."""
+    """Marks the tests that need Ray by the fixture that starts it; those that start their own Ray carry the mark.
+
+    The longest files come first, so that two at a time end together.
+    """
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
-    items.sort(key=lambda item: item.path.name != LONGEST)
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ import torch
 from tiny import STATE, write_dataset
 
 from prefrec_ray.algorithms.feed.load import check_numbers
+from prefrec_ray.algorithms.requests import PreferenceRequest, RewardRequest
 from prefrec_ray.algorithms.reward import labels as module
 from prefrec_ray.algorithms.reward.labels import (
     RewardFunction,
@@ -20,6 +21,7 @@ from prefrec_ray.algorithms.reward.labels import (
     label_users,
     look_ahead,
 )
+from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.networks.layers import Scalar
@@ -55,6 +57,13 @@ def test_a_reward_sees_the_next_state_or_state_and_action(rows_at_once: int, mon
     expected = [net(torch.from_numpy(np.concatenate([state[row], action[row]]))[None]).item() for row in rows]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert found.dtype == np.float32
+
+
+def test_the_reward_of_a_request_sees_what_the_request_says() -> None:
+    preferences = PreferenceRequest("depth", ("a",), (3, 1), "float32")
+    request = RewardRequest("DATASET", preferences, seed=0, hidden_sizes=(4,), lr=1e-3, batch_size=8, epochs=1)
+    _, weights = network(2)
+    assert RewardFunction.of(request, RewardState(weights, {})) == RewardFunction(weights, (4,), (3, 1))
 
 
 def test_labels_are_float32_and_a_long_sum_loses_nothing() -> None:

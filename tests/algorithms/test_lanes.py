@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from prefrec_ray.algorithms.feed import batches
-from prefrec_ray.algorithms.feed.batches import Stopwatch, TransitionPlan, _Lane
+from prefrec_ray.algorithms.feed.batches import PreferencePlan, Stopwatch, TransitionPlan, _Lane, pretrain_batches
 from prefrec_ray.algorithms.feed.shards import NUMBER
 
 SEED, LANE, SIZES = 5, 3, [6, 1, 4, 5]
@@ -159,3 +159,34 @@ def test_a_stopwatch_counts_the_waiting_alone(monkeypatch: pytest.MonkeyPatch) -
     assert watch.seconds == 0
     assert list(watch.over(iter("ab"))) == ["a", "b"]
     assert watch.seconds == 2 + 4
+
+
+def test_batches_and_samples_come_to_the_device_from_a_shelf_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "ray", SimpleNamespace(get=lambda reference: reference))
+    monkeypatch.setattr(batches, "columns", lambda shard: shard)
+    monkeypatch.setattr(batches, "Shelf", Shelf)
+    device = torch.device("meta")
+    (batch,) = plan(count=1).batches(device)
+    for found in (batch, plan().sample(4, device)):
+        assert {values.device for values in found.values()} == {device}
+
+
+def test_a_learner_takes_every_nth_pair_of_a_mini_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "ray", SimpleNamespace(get=lambda reference: f"what {reference} holds"))
+
+    def part(index: int, part: int = 0, parts: int = 1, seed: int = 1, pairs: int = 11) -> list[int]:
+        return PreferencePlan("a buffer", pairs, 4, seed, 0, part, parts).rows(index).tolist()  # type: ignore[arg-type]
+
+    for index in range(6):
+        whole = part(index)
+        assert len(whole) == len(set(whole)) == 4
+        assert [part(index, k, 3) for k in range(3)] == [whole[0::3], whole[1::3], whole[2::3]]
+    assert sorted(part(0, pairs=3)) == [0, 1, 2]  # fewer pairs than a mini-batch takes
+    assert len({tuple(part(index, seed=seed)) for index in (0, 2) for seed in (1, 2)}) == 4
+    plan = PreferencePlan("a buffer", 3, 4, 0, 0, 0, 1)  # type: ignore[arg-type]
+    assert plan.size == 3
+    assert plan.load() == "what a buffer holds"
+
+
+def test_pretraining_takes_whole_mini_batches_at_least_one_where_there_is_any() -> None:
+    assert [pretrain_batches(epochs, 100, 32) for epochs in (0, 0.1, 0.5, 1, 2.5)] == [0, 1, 2, 3, 8]

@@ -67,6 +67,6 @@ def test_imitation_loss_is_the_mean_squared_difference() -> None:
 
 
 def test_gaussian_log_density_is_torchs_summed_over_coordinates() -> None:
-    x, mean, log_std = torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(0)).unbind()
-    expected = torch.distributions.Normal(mean, log_std.exp()).log_prob(x).sum(1)
+    x, mean, log_std = torch.randn(3, 5, 4, 2, generator=torch.Generator().manual_seed(0)).unbind()
+    expected = torch.distributions.Normal(mean, log_std.exp()).log_prob(x).sum(2)
     assert torch.allclose(gaussian_log_density(x, mean, log_std), expected, atol=1e-5)

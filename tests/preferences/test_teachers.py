@@ -73,8 +73,10 @@ def test_a_mean_of_sessions_long_ago_keeps_its_weight() -> None:
 
 
 def test_a_threshold_makes_close_scores_equal() -> None:
-    found = label(np.array([1.0, 1.0, 1.0, 1.0]), np.array([1.2, 1.25, 1.26, 0.7]), threshold=0.25)
-    np.testing.assert_array_equal(found, np.array([0.5, 0.5, 1, 0], dtype=np.float32))
+    first, second = np.array([1.0, 1.0, 1.0, 1.0]), np.array([1.2, 1.25, 1.26, 0.7])
+    expected = np.array([0.5, 0.5, 1, 0], dtype=np.float32)
+    np.testing.assert_array_equal(label(first, second, threshold=0.25), expected)
+    np.testing.assert_array_equal(ScriptedTeacher("sum", threshold=0.25).prefer(first, second), expected)
 
 
 def test_flips_have_their_rate_leave_ties_alone_and_grow_with_it() -> None:
