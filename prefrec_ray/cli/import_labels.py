@@ -47,9 +47,9 @@ def _table(summary: dict[str, Any]) -> Table:
 
 def _line(summary: dict[str, Any]) -> str:
     alpha = summary["krippendorff_alpha"]
-    said = "not defined (nobody could have disagreed)" if alpha is None else f"{alpha:.3f}"
+    agreement = "not defined (nobody could have disagreed)" if alpha is None else f"{alpha:.3f}"
     pairs = summary["pairs"]
     return (
         f"{pairs['train']:,} pairs to learn from, {pairs['validation']:,} held out; {summary['votes']:,} votes, "
-        f"{summary['ties']:.1%} of them ties, {summary['skips']:,} skips; Krippendorff's alpha {said}"
+        f"{summary['ties']:.1%} of them ties, {summary['skips']:,} skips; Krippendorff's alpha {agreement}"
     )

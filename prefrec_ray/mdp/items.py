@@ -57,13 +57,13 @@ class ItemTable:
 
         Raises `UserError` for strings where the table holds int64, and the other way round.
         """
-        wanted = _plain_ids(item_ids, "item ids")
-        if not len(wanted) or not len(self):
-            return np.full(len(wanted), -1)
-        if (wanted.dtype.kind == "i") != (self.ids.dtype.kind == "i"):
-            raise UserError(f"item_id {wanted[0]!s} is {_kind(wanted)}; the item table holds {_kind(self.ids)} ids")
-        place = np.minimum(np.searchsorted(self._sorted_ids, wanted), len(self) - 1)
-        return np.where(self._sorted_ids[place] == wanted, self._order[place], -1)
+        ids = _plain_ids(item_ids, "item ids")
+        if not len(ids) or not len(self):
+            return np.full(len(ids), -1)
+        if (ids.dtype.kind == "i") != (self.ids.dtype.kind == "i"):
+            raise UserError(f"item_id {ids[0]!s} is {_kind(ids)}; the item table holds {_kind(self.ids)} ids")
+        place = np.minimum(np.searchsorted(self._sorted_ids, ids), len(self) - 1)
+        return np.where(self._sorted_ids[place] == ids, self._order[place], -1)
 
     def nearest(self, actions: np.ndarray, k: int, rule: str) -> np.ndarray:
         """Rows int64 [n, k] of the best items for `actions` [n, A], best first.

@@ -139,18 +139,18 @@ class _Written(Settings):
     feedback_kinds: dict[str, str] = Field(default={})
 
 
-def _text_columns(features: pa.Table | Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """The wanted columns as strings, and the number of users."""
+def _text_columns(features: pa.Table | Mapping[str, Any], needed: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """The needed columns as strings, and the number of users."""
     if isinstance(features, pa.Table):
         features = {name: features[name] for name in features.column_names}
-    found = list(features)
-    for name in wanted:
-        if name not in found:
-            raise UserError(f"user features: column '{name}' is missing; found {', '.join(found) or 'none'}")
-    if not found:
+    names = list(features)
+    for name in needed:
+        if name not in names:
+            raise UserError(f"user features: column '{name}' is missing; found {', '.join(names) or 'none'}")
+    if not names:
         raise UserError("user features: no columns; give one (user_id, say) or the number of users")
     arrays = {
         name: v if isinstance(v, pa.Array | pa.ChunkedArray) else pa.array(v, from_pandas=True)
         for name, v in features.items()
     }
-    return {name: arrays[name].cast(pa.string()) for name in wanted}, len(arrays[found[0]])
+    return {name: arrays[name].cast(pa.string()) for name in needed}, len(arrays[names[0]])

@@ -52,17 +52,17 @@ def write_pairs(
         users = histories(dataset, progress)
         kept_out = round(count * held_out)
         if strategy == "uniform":
-            asked = [draw_pairs(users["train"], "train", pairing, length, count - kept_out, seed)]
+            parts = [draw_pairs(users["train"], "train", pairing, length, count - kept_out, seed)]
         else:
             from prefrec_ray.people.disagreement import disagreement
             from prefrec_ray.runs.reward import load_reward
 
             pool = draw_pairs(users["train"], "train", pairing, length, POOL * (count - kept_out), seed)
             unsure = disagreement(dataset, pool, [load_reward(uri) for uri in rewards], progress)
-            asked = [pool.take(pa.array(np.argsort(-unsure, kind="stable")[: count - kept_out]))]
+            parts = [pool.take(pa.array(np.argsort(-unsure, kind="stable")[: count - kept_out]))]
         if kept_out:
-            asked.append(draw_pairs(users["validation"], "validation", pairing, length, kept_out, seed))
-        pairs = pa.concat_tables(asked)
+            parts.append(draw_pairs(users["validation"], "validation", pairing, length, kept_out, seed))
+        pairs = pa.concat_tables(parts)
         _write(folder, pairs, describe(dataset, pairs, progress))
     return pairs
 

@@ -28,13 +28,13 @@ def describe(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> l
     """
     shared = ray.put(pairs)
     files = [(split, file) for split in ("train", "validation") for file in dataset.files("requests", split)]
-    found: list[list[Any]] = [[None, None] for _ in range(len(pairs))]
+    segments: list[list[Any]] = [[None, None] for _ in range(len(pairs))]
     for part in run_tasks(
         lambda place: _describe_file.remote(dataset.uri, *place, shared), files, "describe", progress
     ):
         for pair, side, described in part:
-            found[pair][side] = described
-    return [(first, second) for first, second in found]
+            segments[pair][side] = described
+    return [(first, second) for first, second in segments]
 
 
 @ray.remote(num_cpus=1)
@@ -51,7 +51,7 @@ def _describe_file(uri: str, split: str, file: str, pairs: pa.Table) -> list[tup
     sessions = _Sessions(dataset, file)
     session_index = table["session_index"].to_numpy()
     feedback = tensor(table["feedback"]) if names else np.empty((len(table), 0), np.float32)
-    found = []
+    described = []
     for number, pair in enumerate(pairs.select(["split", "length", *_sides()]).to_pylist()):
         for side in (0, 1) if pair["split"] == split else ():
             user, start = pair[f"user_{side}"], pair[f"start_{side}"]
@@ -61,8 +61,8 @@ def _describe_file(uri: str, split: str, file: str, pairs: pa.Table) -> list[tup
             rows = slice(first_row[place] + start, first_row[place] + start + pair["length"])
             items = table["item_id"].slice(rows.start, pair["length"]).to_pylist()
             segment = _segment(sessions, user, session_index[rows], items, feedback[rows], names)
-            found.append((number, side, (json.dumps(segment, ensure_ascii=False), to_html(segment))))
-    return found
+            described.append((number, side, (json.dumps(segment, ensure_ascii=False), to_html(segment))))
+    return described
 
 
 def _sides() -> list[str]:

@@ -41,11 +41,11 @@ def _returns(uri: str, file: str, shared: Any) -> list[tuple[int, np.ndarray, np
     """For either side: its number, the pairs whose users are in the file, and the segments' returns [n, rewards]."""
     pairs, rewards = shared
     length = int(pairs["length"][0])
-    found: dict[int, tuple[np.ndarray, list[np.ndarray]]] = {}
+    returns: dict[int, tuple[np.ndarray, list[np.ndarray]]] = {}
     for reward in rewards:
         rows = segment_rows(uri, file, pairs, None if reward.columns is None else list(reward.columns))
         for side, pair, first in rows["starts"]:
             with torch.no_grad():
                 values = segment_returns(reward.net, rows["inputs"], first, length)
-            found.setdefault(side, (pair, []))[1].append(values.numpy())
-    return [(side, pair, np.stack(values, axis=1)) for side, (pair, values) in found.items()]
+            returns.setdefault(side, (pair, []))[1].append(values.numpy())
+    return [(side, pair, np.stack(values, axis=1)) for side, (pair, values) in returns.items()]

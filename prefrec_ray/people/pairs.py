@@ -36,9 +36,9 @@ class Histories:
     def has(self, user: pa.Array, start: np.ndarray, length: np.ndarray) -> np.ndarray:
         """Whether each segment lies inside its user's history with a request after it, bool [n]."""
         place = pc.index_in(user.cast(self.ids.type), self.ids)
-        found = self.requests[place.fill_null(0).to_numpy(zero_copy_only=False)]
+        requests = self.requests[place.fill_null(0).to_numpy(zero_copy_only=False)]
         known = place.is_valid().to_numpy(zero_copy_only=False)
-        return known & (start >= 0) & (start + length < found)
+        return known & (start >= 0) & (start + length < requests)
 
 
 def histories(dataset: PreparedDataset, progress: Progress) -> dict[str, Histories]:
@@ -46,11 +46,11 @@ def histories(dataset: PreparedDataset, progress: Progress) -> dict[str, Histori
     files = dataset.files("sessions")
     parts = run_tasks(lambda file: _requests_of_users.remote(dataset.uri, file), files, "users", progress)
     table = pa.concat_tables(parts).sort_by("user_id")
-    found = {}
+    by_split = {}
     for split in _SPLITS:
-        mine = table.filter(pc.equal(table["split"], split))
-        found[split] = Histories(mine["user_id"].combine_chunks(), mine["requests"].to_numpy())
-    return found
+        users = table.filter(pc.equal(table["split"], split))
+        by_split[split] = Histories(users["user_id"].combine_chunks(), users["requests"].to_numpy())
+    return by_split
 
 
 @ray.remote(num_cpus=1)

@@ -46,18 +46,18 @@ def import_labels(
     _check_name(name, prepared, replace)
     if aggregate not in AGGREGATES:
         raise UserError(f"aggregate: unknown way '{aggregate}'; {nearest(aggregate, list(AGGREGATES))}")
-    asked = read_pairs(pairs)
-    votes = read_votes(labels, set(asked["pair_id"].to_pylist()))
-    _check_pairs(asked, prepared, pairs, progress)
+    questions = read_pairs(pairs)
+    votes = read_votes(labels, set(questions["pair_id"].to_pylist()))
+    _check_pairs(questions, prepared, pairs, progress)
 
-    said = votes.filter(votes["label"].is_valid())
-    ids, pair = np.unique(said["pair_id"].to_numpy(), return_inverse=True)
+    judged = votes.filter(votes["label"].is_valid())
+    ids, pair = np.unique(judged["pair_id"].to_numpy(), return_inverse=True)
     names = pc.unique(votes["annotator"]).sort()
-    annotator = pc.index_in(said["annotator"], names).to_numpy()
-    vote = said["label"].to_numpy().astype(np.float64)
+    annotator = pc.index_in(judged["annotator"], names).to_numpy()
+    vote = judged["label"].to_numpy().astype(np.float64)
     label = AGGREGATES[aggregate](pair, annotator, vote, len(ids))
 
-    rows = asked.take(pc.index_in(pa.array(ids), asked["pair_id"].combine_chunks()))
+    rows = questions.take(pc.index_in(pa.array(ids), questions["pair_id"].combine_chunks()))
     rows = rows.append_column("label", pa.array(label, pa.float32()))
     rows = rows.append_column("votes", pa.array(np.bincount(pair)))
     rows = rows.append_column("teacher", pa.array([name] * len(rows), pa.string()))
@@ -73,7 +73,7 @@ def import_labels(
         "name": name,
         "aggregate": aggregate,
         "pairs": {split: len(part) for split, part in parts.items()},
-        "votes": len(said),
+        "votes": len(judged),
         "skips": len(skipped),
         "ties": float((vote == 0.5).mean()),
         "krippendorff_alpha": krippendorff_alpha(pair, side(vote)),
@@ -125,19 +125,19 @@ def _check_name(name: str, dataset: PreparedDataset, replace: bool) -> None:
         raise UserError(f"--name: {dataset.path('people', name)} exists; choose another name, or --replace")
 
 
-def _check_pairs(asked: pa.Table, dataset: PreparedDataset, where: str, progress: Progress) -> None:
+def _check_pairs(questions: pa.Table, dataset: PreparedDataset, where: str, progress: Progress) -> None:
     users = histories(dataset, progress)
     for split, known in users.items():
-        mine = asked.filter(pc.equal(asked["split"], split))
-        length = mine["length"].to_numpy()
+        those = questions.filter(pc.equal(questions["split"], split))
+        length = those["length"].to_numpy()
         for which in (0, 1):
-            user = mine[f"user_{which}"].combine_chunks()
-            if len(mine) and user.type != known.ids.type:
+            user = those[f"user_{which}"].combine_chunks()
+            if len(those) and user.type != known.ids.type:
                 raise UserError(f"{where}: user ids are {user.type}, those of {dataset.uri} {known.ids.type}")
-            outside = np.flatnonzero(~known.has(user, mine[f"start_{which}"].to_numpy(), length))
+            outside = np.flatnonzero(~known.has(user, those[f"start_{which}"].to_numpy(), length))
             if len(outside):
                 row = int(outside[0])
-                pair, start = mine["pair_id"][row], mine[f"start_{which}"][row].as_py()
+                pair, start = those["pair_id"][row], those[f"start_{which}"][row].as_py()
                 raise UserError(
                     f"{where}: pair {pair}: {dataset.uri} has no {split} user {user[row]} with more than "
                     f"{start + length[row]} requests; expected the data set that was asked about"

@@ -39,8 +39,8 @@ def read_votes(uri: str, known: set[int]) -> pa.Table:
     for where, answer in _answers(uri):
         for column in COLUMNS:
             if answer.get(column) is None or answer[column] == "":
-                found = ", ".join(sorted(answer)) or "nothing"
-                raise UserError(f"{where}: {column} is missing; expected {', '.join(COLUMNS)}, found {found}")
+                columns = ", ".join(sorted(answer)) or "nothing"
+                raise UserError(f"{where}: {column} is missing; expected {', '.join(COLUMNS)}, found {columns}")
         pair, annotator = _pair(answer["pair_id"], known, where), _annotator(answer["annotator"], where)
         if (pair, annotator) in votes:
             before = votes[pair, annotator][1].removeprefix(f"{uri}: ")
@@ -75,10 +75,10 @@ def _json_lines(text: str, uri: str) -> Iterator[Answer]:
 
 def _csv(text: str, uri: str) -> Iterator[Answer]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    found = reader.fieldnames or []
+    columns = reader.fieldnames or []
     for column in COLUMNS:
-        if column not in found:
-            raise UserError(f"{uri}: column '{column}' is missing; found {', '.join(found) or 'none'}")
+        if column not in columns:
+            raise UserError(f"{uri}: column '{column}' is missing; found {', '.join(columns) or 'none'}")
     for row in reader:
         yield f"{uri}: line {reader.line_num}", {column: row[column] for column in COLUMNS}
 
