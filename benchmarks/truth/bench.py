@@ -18,7 +18,7 @@ from benchmarks.harness import options, prefrec, write
 from benchmarks.truth.scores import cells, table
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.cli.config import open_section
-from prefrec_ray.preferences.settings import TeacherSettings
+from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.settings import load_yaml
 
 WORLDS = Path(__file__).with_name("worlds")
@@ -68,8 +68,7 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[
     """The sweeps of a world by name: `robust`, `paper`, and `truth` (PrefRec on the true satisfaction)."""
     common = {**yaml.safe_load(SWEEP.read_text())["tune"], **changes}
     alone = {**common, "method": ["PrefRec"]}
-    given = sections["prepare"].get("preferences", {}).get("teachers", [])
-    named = [TeacherSettings.model_validate(teacher) for teacher in given]
+    named = PrepareSettings.model_validate(sections["prepare"]).preferences.teachers
 
     def on(settings: dict[str, Any], recipe: str, **more: Any) -> dict[str, Any]:
         defaults = TrainingSettings.model_validate({"recipe": recipe})

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.errors import UserError
 from prefrec_ray.ids import first_rows
-from prefrec_ray.terms import TASKS
 
 MAX_LEVEL = 5
 
@@ -36,14 +34,13 @@ def mixture_levels(depth_level: np.ndarray, frequency_level: np.ndarray, weight:
 
 
 def task_levels(task: str, depth_level: np.ndarray, frequency_level: np.ndarray, weight: float) -> np.ndarray:
-    """The levels that `task` (one of `TASKS`) is about. Raises `UserError` for another task."""
-    if task == "depth":
-        return np.asarray(depth_level, dtype=np.float64)
-    if task == "frequency":
-        return np.asarray(frequency_level, dtype=np.float64)
-    if task == "mixture":
-        return mixture_levels(depth_level, frequency_level, weight)
-    raise UserError(f"task '{task}'; expected one of {', '.join(TASKS)}")
+    """The levels that `task` is about, float64 [M]. Raises KeyError for one that is not of `terms.TASKS`."""
+    levels = {
+        "depth": depth_level,
+        "frequency": frequency_level,
+        "mixture": mixture_levels(depth_level, frequency_level, weight),
+    }
+    return np.asarray(levels[task], dtype=np.float64)
 
 
 def _user_sums(user: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.base.weights import Weights
+from prefrec_ray.algorithms.methods import find_method
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import fetched
@@ -34,4 +40,29 @@ def load_module(checkpoint: str) -> Any:
         problem = damage(folder)
         if problem is not None:
             raise UserError(f"{checkpoint}: damaged ({problem}); expected a whole checkpoint of this version")
-        return Weights.load(folder).module(checkpoint)
+        return module_of(Weights.load(folder), checkpoint)
+
+
+def module_of(weights: Weights, where: str) -> Any:
+    """The `OfflineModule` that `weights` are of.
+
+    Raises `UserError`, which `where` opens: a method that is not known here (one from outside, `module:Class`, is
+    not imported on a checkpoint's word), arrays of other names or sizes.
+    """
+    try:
+        settings = weights.description["settings"]
+        method = str(settings["provenance"]["method"])
+        if ":" in method and method.partition(":")[0] not in sys.modules:
+            raise UserError(f"{where}: of the method '{method}', which is code; expected it to be imported before")
+        low, high = (np.array(weights.description[name], np.float32) for name in ("action_low", "action_high"))
+        module = find_method(method, f"{where}: ").Module(
+            observation_space=gym.spaces.Box(-np.inf, np.inf, (weights.description["state_dim"],), np.float32),
+            action_space=gym.spaces.Box(low, high),
+            model_config=settings,
+        )
+        module.load_state_dict({name: torch.tensor(array) for name, array in weights.arrays.items()})
+    except UserError:
+        raise
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{where}: not the weights of a method ({str(error).splitlines()[-1].strip()})") from error
+    return module

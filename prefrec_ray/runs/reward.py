@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.networks.layers import Scalar
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.export import load_module
 from prefrec_ray.storage.manifest import MANIFEST
@@ -16,7 +17,7 @@ from prefrec_ray.storage.manifest import MANIFEST
 class TrainedReward:
     """A trained reward model: its network, and the columns of the next state that it sees (None: state and action)."""
 
-    net: Scalar
+    net: nn.Module  # [..., D] -> [...]
     columns: tuple[int, ...] | None
 
 

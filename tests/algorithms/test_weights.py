@@ -15,6 +15,7 @@ from prefrec_ray import storage
 from prefrec_ray.algorithms.base.weights import Weights
 from prefrec_ray.algorithms.methods import SETTINGS, find_method
 from prefrec_ray.errors import UserError
+from prefrec_ray.runs.export import module_of
 
 
 def made(method: str) -> Any:
@@ -35,7 +36,7 @@ def test_there_and_back(method: str, tmp_path: Path) -> None:
         for number, parameter in enumerate(module.parameters()):
             parameter.add_(number)
     Weights.of(module).save(str(tmp_path))
-    again = Weights.load(str(tmp_path)).module("checkpoint")
+    again = module_of(Weights.load(str(tmp_path)), "checkpoint")
     expected = module.state_dict()
     assert list(again.state_dict()) == list(expected)
     assert all(torch.equal(array, expected[name]) for name, array in again.state_dict().items())
@@ -71,7 +72,7 @@ def test_a_description_that_does_not_fit(tmp_path: Path, change: dict[str, Any],
     file = tmp_path / "weights.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(UserError, match=message):
-        Weights.load(str(tmp_path)).module("checkpoint")
+        module_of(Weights.load(str(tmp_path)), "checkpoint")
     storage.write_text(str(file), "[]")
     with pytest.raises(UserError, match="not the weights of a method"):
-        Weights.load(str(tmp_path)).module("checkpoint")
+        module_of(Weights.load(str(tmp_path)), "checkpoint")

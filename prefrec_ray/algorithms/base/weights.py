@@ -12,17 +12,12 @@ CHECKPOINT/weights.npz  CHECKPOINT/weights.json
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-import torch
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.methods import find_method
-from prefrec_ray.errors import UserError
 from prefrec_ray.networks.arrays import check_finite
 
 ARRAYS, DESCRIPTION = "weights.npz", "weights.json"
@@ -64,27 +59,3 @@ class Weights:
         """Reads both files. Raises `UserError`: one is missing or damaged, a number is not finite."""
         arrays = storage.read_arrays(storage.join(folder, ARRAYS))
         return cls(arrays, storage.read_json(storage.join(folder, DESCRIPTION))).check(folder)
-
-    def module(self, where: str) -> Any:
-        """The `OfflineModule` that they are of.
-
-        Raises `UserError`, which `where` opens: a method that is not known here (one from outside, `module:Class`, is
-        not imported on a checkpoint's word), arrays of other names or sizes.
-        """
-        try:
-            settings = self.description["settings"]
-            method = str(settings["provenance"]["method"])
-            if ":" in method and method.partition(":")[0] not in sys.modules:
-                raise UserError(f"{where}: of the method '{method}', which is code; expected it to be imported before")
-            low, high = (np.array(self.description[name], np.float32) for name in ("action_low", "action_high"))
-            module = find_method(method, f"{where}: ").Module(
-                observation_space=gym.spaces.Box(-np.inf, np.inf, (self.description["state_dim"],), np.float32),
-                action_space=gym.spaces.Box(low, high),
-                model_config=settings,
-            )
-            module.load_state_dict({name: torch.tensor(array) for name, array in self.arrays.items()})
-        except UserError:
-            raise
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{where}: not the weights of a method ({str(error).splitlines()[-1].strip()})") from error
-        return module
