@@ -46,9 +46,9 @@ values = st.recursive(
 )
 
 
-def check(text: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def check(content: bytes, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = folder / "config.yaml"
-    file.write_text(text, "utf-8")
+    file.write_bytes(content)
     capsys.readouterr()
     status = run(["validate", str(file)])
     out, err = capsys.readouterr()
@@ -75,16 +75,22 @@ def test_any_value_of_any_key(
     for key in path[:-1]:
         inner = inner[key]
     inner[path[-1]] = value
-    check(yaml.safe_dump(document), tmp_path, capsys)
+    check(yaml.safe_dump(document).encode(), tmp_path, capsys)
 
 
 @settings(max_examples=60, suppress_health_check=SHARED_FIXTURES)
 @given(document=st.dictionaries(st.sampled_from(["simulate", "prepare", "train", "evaluate", "tune"]) | names, values))
 def test_any_sections(document: dict[Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check(yaml.safe_dump(document), tmp_path, capsys)
+    check(yaml.safe_dump(document).encode(), tmp_path, capsys)
 
 
 @settings(max_examples=60, suppress_health_check=SHARED_FIXTURES)
-@given(text=st.text() | st.text("tune:{}[]&*!|>- \n\t'\"%@#?,0a"))
-def test_any_text(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check(text, tmp_path, capsys)
+@given(text=st.text() | st.text("tune:{}[]&*!|>- \n\t'\"%@#?,0a"), codec=st.sampled_from(["utf-8", "utf-16", "utf-32"]))
+def test_any_text(text: str, codec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(text.encode(codec), tmp_path, capsys)
+
+
+@settings(max_examples=40, suppress_health_check=SHARED_FIXTURES)
+@given(content=st.binary())
+def test_any_bytes(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(content, tmp_path, capsys)
