@@ -46,3 +46,8 @@ def test_the_tree_of_the_architecture_is_that_of_the_folders() -> None:
     made = subprocess.check_output([sys.executable, ROOT / "docs" / "tree.py"], text=True)
     assert f"```\n{made}```" in page
     assert len(page.split()) < 1000
+
+
+def test_the_page_of_settings_is_that_of_the_fields() -> None:
+    made = subprocess.check_output([sys.executable, ROOT / "docs" / "settings.py"], text=True)
+    assert (ROOT / "docs" / "settings.md").read_text("utf-8") == made

@@ -1,4 +1,4 @@
-"""The methods, as RLlib algorithms on prepared data sets. Whoever takes one from here registers all with Tune."""
+"""The methods, as RLlib algorithms on prepared data sets. Importing one from here registers all with Tune."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONFIGS = {f"{name.replace('_', '')}Config": name for name in SETTINGS}
 
 
 def __getattr__(name: str) -> Any:
-    # Only now: a YAML is checked, and a policy served, without Ray.
+    # Imported on demand: checking a YAML and serving a policy need no Ray.
     if name == "METHODS":
         return {method: find_method(method) for method in SETTINGS}
     if name in SETTINGS or name in CONFIGS:

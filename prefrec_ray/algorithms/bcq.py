@@ -1,4 +1,4 @@
-"""BCQ (Fujimoto et al. 2019): the best of actions that a generative model of the log proposes, each moved a little."""
+"""BCQ (Fujimoto et al. 2019): the best by Q of actions that a generative model of the log proposes, each perturbed."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
-from prefrec_ray.algorithms.base.losses import actor_loss, imitation_loss, td_loss
+from prefrec_ray.algorithms.base.losses import actor_loss, behavior_cloning_loss, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import BCQSettings
 from prefrec_ray.networks.actors import CandidateActor, DeterministicActor, Perturbation, proposer
 from prefrec_ray.networks.layers import Scalar, mlp, polyak_update, target_copy
 
-#: Latents that actions are decoded from are clipped here, as in the authors' code: nothing from the prior's tails.
+#: Latents are clipped to [-MAX_LATENT, MAX_LATENT] before decoding, as in the authors' code.
 MAX_LATENT = 0.5
-#: Of the Kullback-Leibler term (a mean over latents) beside the mean squared error, as in the authors' code.
+#: Weight of the Kullback-Leibler term (a mean over latents) in the VAE's loss, as in the authors' code.
 KL_WEIGHT = 0.5
 
 
 class Encoder(nn.Module):
-    """q(z | s, a): mean and deviation of a Gaussian, [B, Z] each; the log-deviation is clipped as by the authors."""
+    """q(z | s, a): mean and standard deviation of a Gaussian, [B, Z] each, clipped as in the authors' code."""
 
     def __init__(self, inputs: int, hidden_sizes: Sequence[int], latents: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Encoder(nn.Module):
 class BCQModule(OfflineModule):
     """Networks: reward (base class), encoder, decoder, perturbation, twin q, and targets of the last two.
 
-    It acts by the best by Q1 of the actions decoded from fixed latents: zero, and draws of the seed.
+    The policy takes the best by Q1 of actions decoded from fixed latents: zero, and draws from the seed.
     """
 
     q: nn.ModuleList
@@ -47,7 +47,7 @@ class BCQModule(OfflineModule):
     latents: Tensor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Makes the networks; targets start as copies. There are twice as many latents as action coordinates."""
+        """Makes the networks; targets start as copies. Latents have twice the width of actions."""
         bounds = self.action_space.low, self.action_space.high
         self.latent_dim = 2 * self.action_dim
         both = self.state_dim + self.action_dim
@@ -65,16 +65,16 @@ class BCQModule(OfflineModule):
 
     @property
     def actor(self) -> CandidateActor:
-        """The best by Q1 of what decoder and perturbation propose; it holds the module's own networks."""
+        """The best by Q1 of the proposed actions; it shares the networks of the module."""
         return CandidateActor(self.decoder, self.perturbation, self.critics[0].net, self.latents)
 
     def decode(self, states: Tensor, latents: Tensor) -> Tensor:
-        """Actions [B, A] that the generative model proposes at latents [B, Z]."""
+        """Actions [B, A] that the generative model decodes from latents [B, Z]."""
         return self.decoder(torch.cat([states, latents], dim=-1))
 
 
 class BCQLearner(OfflineLearner):
-    """Generative model, critics, perturbation, targets: Algorithm 1 of the paper."""
+    """Updates the generative model, critics, perturbation and targets (Algorithm 1 of their paper)."""
 
     net: BCQModule
 
@@ -119,7 +119,7 @@ class BCQLearner(OfflineLearner):
     def _vae_loss(self, obs: Tensor, action: Tensor) -> Tensor:
         mean, std = self.net.encoder(obs, action)
         decoded = self.net.decode(obs, mean + std * self.noise(mean.shape[1]))
-        return imitation_loss(decoded, action) + KL_WEIGHT * kl_divergence(mean, std).mean()
+        return behavior_cloning_loss(decoded, action) + KL_WEIGHT * kl_divergence(mean, std).mean()
 
     def _next_value(self, next_obs: Tensor) -> Tensor:
         """max over candidates of lambda min(Qbar1, Qbar2) + (1 - lambda) max(Qbar1, Qbar2), [B]."""
@@ -144,7 +144,7 @@ def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
 
 
 def soft_clipped(q_1: Tensor, q_2: Tensor, weight: float) -> Tensor:
-    """weight min(Q1, Q2) + (1 - weight) max(Q1, Q2): Eq. 13 of the paper."""
+    """weight min(Q1, Q2) + (1 - weight) max(Q1, Q2): Eq. 13 of their paper."""
     return weight * torch.minimum(q_1, q_2) + (1.0 - weight) * torch.maximum(q_1, q_2)
 
 

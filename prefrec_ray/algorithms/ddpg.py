@@ -1,4 +1,4 @@
-"""DDPG (Lillicrap et al. 2016): Q on the target networks' next action, a deterministic actor that climbs Q."""
+"""DDPG (Lillicrap et al. 2016): Q on the target networks' next action, a deterministic actor that maximizes Q."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prefrec_ray.networks.layers import polyak_update, target_copy
 
 
 class DDPGModule(OfflineModule):
-    """Networks: reward (base class), q, actor, and a target of either."""
+    """Networks: reward (base class), q, actor, and a target network of each."""
 
     actor: DeterministicActor
 
@@ -53,7 +53,7 @@ class DDPGLearner(OfflineLearner):
         self.minimise("q", net.q, qf_loss)
 
         policy = net.actor(obs)
-        policy_loss = self.climb(net.q(obs, policy), policy, action)
+        policy_loss = self.policy_gradient_loss(net.q(obs, policy), policy, action)
         self.minimise("actor", net.actor, policy_loss)
 
         polyak_update(net.target_q, net.q, config.tau)

@@ -1,4 +1,4 @@
-"""IL: behaviour cloning. The deterministic actor regresses the logged action; no reward is used."""
+"""IL: behavior cloning. A deterministic actor is regressed on the logged action; no reward is used."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
-from prefrec_ray.algorithms.base.losses import imitation_loss
+from prefrec_ray.algorithms.base.losses import behavior_cloning_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import CloningSettings
 from prefrec_ray.networks.actors import DeterministicActor
 
 
 class ILModule(OfflineModule):
-    """The actor alone (the base class's reward stays as it was made)."""
+    """The actor; the reward network of the base class is not trained."""
 
     actor: DeterministicActor
 
@@ -37,7 +37,7 @@ class ILLearner(OfflineLearner):
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step on the squared distance to the logged action."""
-        loss = imitation_loss(self.net.actor(batch[Columns.OBS]), batch[Columns.ACTIONS])
+        loss = behavior_cloning_loss(self.net.actor(batch[Columns.OBS]), batch[Columns.ACTIONS])
         self.minimise("actor", self.net.actor, loss)
         return {"losses/actor_loss": loss.detach()}
 

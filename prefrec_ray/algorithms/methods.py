@@ -1,6 +1,6 @@
-"""Which methods there are: eight by their names, and anybody's own by `module:Class`.
+"""The methods: eight by name, and a user's own by `module:Class`.
 
-Importing this module imports none of them, and neither Ray nor PyTorch: settings are known without.
+Importing this module imports no method, and neither Ray nor PyTorch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prefrec_ray.settings import nearest
 if TYPE_CHECKING:
     from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 
-#: By name, the settings of a method; its class is in the module of the same name in small letters.
+#: Settings by name of the method, whose class is in the module of the same name in lower case.
 SETTINGS: dict[str, type[TrainingSettings]] = {
     "PrefRec": ExpectileSettings,
     "DDPG": TrainingSettings,
@@ -39,7 +39,7 @@ SETTINGS: dict[str, type[TrainingSettings]] = {
 
 
 def find_settings(method: str, where: str = "") -> type[TrainingSettings]:
-    """The settings of `method`, a name or `module:Class`. Raises `UserError`, opened by `where`, as `find_method`."""
+    """The settings of `method`, a name or `module:Class`. Raises `UserError` as `find_method` does."""
     return find_method(method, where).Settings if ":" in method else SETTINGS[_known(method, where)]
 
 
@@ -47,7 +47,8 @@ def find_settings(method: str, where: str = "") -> type[TrainingSettings]:
 def find_method(method: str, where: str = "") -> type[OfflineAlgorithm]:
     """The class of `method`, registered with Tune under its `method_name`.
 
-    Raises `UserError`: an unknown name, a module that cannot be imported, no method there.
+    Raises `UserError`, which begins with `where`, for an unknown name, a module that cannot be imported, or a class
+    that is no method.
     """
     from ray.tune.registry import register_trainable
 
@@ -56,18 +57,18 @@ def find_method(method: str, where: str = "") -> type[OfflineAlgorithm]:
     if ":" in method:
         module, _, name = method.partition(":")
         if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())  # where a command is run; Ray hands it on to workers
+            sys.path.append(os.getcwd())  # the folder where a command is run; Ray passes it on to workers
     else:
         name = _known(method, where)
         module = f"prefrec_ray.algorithms.{name.lower()}"
     try:
-        found = getattr(import_module(module), name, None)
+        cls = getattr(import_module(module), name, None)
     except ImportError as error:
         raise UserError(f"{where}key 'method': cannot import '{method}' ({error}); expected module:Class") from error
-    if not (isinstance(found, type) and issubclass(found, OfflineAlgorithm)):
+    if not (isinstance(cls, type) and issubclass(cls, OfflineAlgorithm)):
         raise UserError(f"{where}key 'method': '{method}' is no method; expected a subclass of OfflineAlgorithm")
-    register_trainable(found.method_name, found)
-    return found
+    register_trainable(cls.method_name, cls)
+    return cls
 
 
 def _known(method: str, where: str) -> str:

@@ -24,7 +24,7 @@ class PrefRecModule(OfflineModule):
     actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Makes the networks; Qbar starts as a copy of Q."""
+        """Makes the networks; the target network starts as a copy of Q."""
         self.value = Scalar(self.state_dim, self.hidden_sizes)
         self.q = self.q_function()
         self.target_q = target_copy(self.q)
@@ -46,7 +46,7 @@ class PrefRecLearner(OfflineLearner):
         }
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Label, V, Q, actor, target network: each sees what the one before it has just become."""
+        """Reward label, V, Q, actor, target network: each update uses the networks that the one before has changed."""
         net, config = self.net, self.config
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         with torch.no_grad():
@@ -64,7 +64,7 @@ class PrefRecLearner(OfflineLearner):
         self.minimise("q", net.q, qf_loss)
 
         policy = net.actor(obs)
-        policy_loss = self.climb(net.q(obs, policy), policy, action)
+        policy_loss = self.policy_gradient_loss(net.q(obs, policy), policy, action)
         self.minimise("actor", net.actor, policy_loss)
 
         polyak_update(net.target_q, net.q, config.tau)

@@ -1,4 +1,4 @@
-"""What the stages of training need, and nothing else: frozen and hashable, so that equal requests are served once."""
+"""What each stage of training needs, as frozen, hashable requests: equal requests are served once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset
 
-#: Columns of the next state that a reward sees; None: it sees state and action.
+#: Columns of the next state that a reward model sees; None: it sees state and action.
 Columns = tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
 class PreferenceRequest:
-    """Pairs of `teachers`, pooled, with what the reward sees of their segments."""
+    """Pairs of `teachers`, pooled, with the columns of their segments that the reward model sees."""
 
     task: str
     teachers: tuple[str, ...]
@@ -27,13 +27,13 @@ class DataRequest:
 
     dataset: str
     transitions: str  # "auto", "materialised" or "streaming"
-    limit: int | None  # so many transitions; None: all
-    numbered: bool  # transitions find labels by their numbers
+    limit: int | None  # number of transitions; None: all
+    numbered: bool  # reward labels are looked up by the transition's number
     preferences: PreferenceRequest | None
 
     @classmethod
     def of(cls, settings: TrainingSettings, dataset: PreparedDataset) -> DataRequest:
-        """That of a run."""
+        """The request of a run."""
         preferences = None
         if settings.uses_preferences:
             columns = reward_columns(settings, dataset)
@@ -56,7 +56,7 @@ class RewardRequest:
 
     @classmethod
     def of(cls, settings: TrainingSettings, dataset: PreparedDataset) -> RewardRequest | None:
-        """That of a run; None where it pre-trains no reward."""
+        """The request of a run; None if it pre-trains no reward."""
         preferences = DataRequest.of(settings, dataset).preferences
         if preferences is None or not settings.pretrain_epochs > 0:
             return None
@@ -73,7 +73,7 @@ class RewardRequest:
 
 @dataclass(frozen=True)
 class LabelRequest:
-    """Labels of all transitions that look `horizon` requests ahead; `reward` None: of the data set's own reward."""
+    """Reward labels that look `horizon` requests ahead; `reward` None: from the data set's reward column."""
 
     dataset: str
     horizon: int
@@ -81,7 +81,7 @@ class LabelRequest:
 
     @classmethod
     def of(cls, settings: TrainingSettings, dataset: PreparedDataset) -> LabelRequest | None:
-        """That of a run; None where rewards do not look ahead, or the reward is still learning."""
+        """The request of a run; None if labels do not look ahead, or the reward model is fine-tuned."""
         if not settings.looks_ahead:
             return None
         if not settings.uses_preferences:
@@ -93,7 +93,7 @@ class LabelRequest:
 
 
 def reward_columns(settings: TrainingSettings, dataset: PreparedDataset) -> Columns:
-    """Columns of the next state that the reward sees; None where it sees state and action."""
+    """Columns of the next state that the reward model sees; None if it sees state and action."""
     if settings.reward_input == "state_action":
         return None
     state = dataset.state
@@ -101,6 +101,6 @@ def reward_columns(settings: TrainingSettings, dataset: PreparedDataset) -> Colu
     return tuple(i for i in range(state.width) if i not in left_out)
 
 
-def _limit(wanted: int | None, dataset: PreparedDataset) -> int | None:
-    known = dataset.metadata.counts.get("train")
-    return None if wanted is None or (known and wanted >= known["transitions"]) else wanted
+def _limit(size: int | None, dataset: PreparedDataset) -> int | None:
+    counts = dataset.metadata.counts.get("train")
+    return None if size is None or (counts and size >= counts["transitions"]) else size

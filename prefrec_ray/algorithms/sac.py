@@ -21,7 +21,7 @@ from prefrec_ray.networks.layers import mlp, polyak_update, target_copy
 
 
 class Temperature(nn.Module):
-    """One number, learned as its logarithm."""
+    """The entropy coefficient alpha, learned as its logarithm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,10 +85,10 @@ class SACLearner(OfflineLearner):
 
         policy, log_density = net.sample(obs, self.noise(width, draw=1))
         soft_q = torch.minimum(*(q(obs, policy) for q in net.q)) - alpha * log_density
-        policy_loss = self.climb(soft_q, policy, action)
+        policy_loss = self.policy_gradient_loss(soft_q, policy, action)
         self.minimise("actor", net.actor, policy_loss)
 
-        # The entropy that is aimed at is -A: log pi + (-A) -> 0.
+        # The target entropy is -A: log pi + (-A) -> 0.
         temperature_loss = -net.temperature.log * (log_density.detach().mean() - width)
         self.minimise("temperature", net.temperature, temperature_loss)
 

@@ -1,14 +1,13 @@
 """The settings of the methods: one field each, with type, range, defaults and meaning.
 
-All else about a setting comes from its field: `training()` of RLlib's config, the checks of a YAML, its errors, the
-reference page. A field `by_recipe` has two defaults. `paper` is Table 1 of the paper; the rates of V and of the reward
-are not printed there, and the critic's stands for both. `robust` differs where a gain must be real (docs/recipe.md):
-preferences within a user on the mean level of the sessions that end in the segment; a reward of the state that an item
-leads to, blind to which items those were, over the length of a segment after it; a target network and a horizon that
-back values up over more than a few requests; a choice among real items near the actor's action, which alone would go
-where no item is.
+A field is the only source of its setting: `training()` of RLlib's config, the checks of a YAML, their errors and
+docs/settings.md are made from it. A field `by_recipe` has two defaults. `paper` is Table 1 of the paper, which does not
+print the learning rates of V and of the reward: the critic's is used for both. `robust` differs in four ways
+(docs/recipe.md has the reasons): preferences compare segments of one user by mean level; the reward model sees the next
+state without its item columns, and averages over as many requests as a segment has; discount and target networks carry
+values over more requests; Q chooses among the items nearest to the actor's action.
 
-This module imports neither Ray nor PyTorch: a YAML is checked without them.
+This module imports neither Ray nor PyTorch, so that a YAML is checked without them.
 """
 
 from __future__ import annotations
@@ -26,113 +25,133 @@ _OF_REWARD: dict[str, Any] = {"shapes_reward": True}
 
 
 def by_recipe(paper: Any, robust: Any = _SAME, *, shapes_reward: bool = False, **about: Any) -> Any:
-    """A field with a default a recipe. `shapes_reward`: the weights of a pre-trained reward depend on it."""
+    """A field with one default per recipe. `shapes_reward`: the weights of a pre-trained reward depend on it."""
     extra = {"paper": paper, "shapes_reward": shapes_reward}
     return Field(default=paper if robust is _SAME else robust, json_schema_extra=extra, **about)
 
 
 class TrainingSettings(Settings):
-    """What every method can be told."""
+    """Settings of every method."""
 
     recipe: Recipe = Field(
-        default="robust", description="the defaults of all other settings: the paper's, or those that hold"
+        default="robust", description="named defaults of all other settings: `paper` (Table 1) or `robust`"
     )
-    task: Task = Field(
-        default="frequency", description="the level that preferences are about", json_schema_extra=_OF_REWARD
-    )
-    seed: Seed = Field(default=0, description="of weights and of every order", json_schema_extra=_OF_REWARD)
+    task: Task = Field(default="frequency", description="level that preferences compare", json_schema_extra=_OF_REWARD)
+    seed: Seed = Field(default=0, description="random seed of weights, batches and noise", json_schema_extra=_OF_REWARD)
 
-    gamma: float = by_recipe(0.9, 0.97, ge=0, lt=1, description="discount from one request to the next (γ)")
+    gamma: float = by_recipe(0.9, 0.97, ge=0, lt=1, description="discount factor γ, per request")
     tau: float = by_recipe(
-        0.001, 0.01, gt=0, le=1, description="Polyak rate of target networks; the paper's soft-update rate is 1 - tau"
+        0.001, 0.01, gt=0, le=1, description="Polyak rate of the target networks, per update (Table 1 prints 1 - tau)"
     )
-    actor_lr: PositiveFloat = by_recipe(5e-6, 1e-4, description="learning rate of the actor")
-    critic_lr: PositiveFloat = by_recipe(5e-5, 3e-4, description="learning rate of Q")
-    reward_lr: PositiveFloat = by_recipe(5e-5, shapes_reward=True, description="learning rate of the reward model")
-    train_batch_size_per_learner: PositiveInt = by_recipe(4096, description="transitions of an update, of one learner")
+    actor_lr: PositiveFloat = by_recipe(5e-6, 1e-4, description="Adam learning rate of the actor")
+    critic_lr: PositiveFloat = by_recipe(5e-5, 3e-4, description="Adam learning rate of Q")
+    reward_lr: PositiveFloat = by_recipe(5e-5, shapes_reward=True, description="Adam learning rate of the reward model")
+    train_batch_size_per_learner: PositiveInt = by_recipe(
+        4096, description="mini-batch size of each learner, in transitions"
+    )
     preference_batch_size: PositiveInt = by_recipe(
-        256, shapes_reward=True, description="pairs of a reward update, of all learners together"
+        256, shapes_reward=True, description="mini-batch size of the reward model, in pairs over all learners"
     )
     pretrain_epochs: float = by_recipe(
-        3, shapes_reward=True, ge=0, description="passes over the preferences before the policy learns; 0: none"
+        3,
+        shapes_reward=True,
+        ge=0,
+        description="passes over the preferences before the policy learns; may be a fraction",
     )
     replay_buffer_size: PositiveInt | None = by_recipe(
-        3_000_000, None, description="so many of the data set's transitions are used, a sample; null: all"
+        3_000_000, None, description="number of transitions to train on, a sample of the data set; null: all"
     )
     num_epochs: PositiveFloat = by_recipe(5, description="passes over the transitions; may be a fraction")
     updates_per_iteration: PositiveInt | None = Field(
-        default=None, description="of one RLlib iteration; null: a quarter of an epoch"
+        default=None, description="updates in one RLlib iteration; null: a quarter of an epoch"
     )
     hidden_sizes: tuple[PositiveInt, ...] = by_recipe(
         (256, 256, 256), shapes_reward=True, min_length=1, description="widths of the hidden layers of every network"
     )
 
     pairing: Pairing = by_recipe(
-        "any_users", "within_user", shapes_reward=True, description="which segments the scripted teacher compares"
+        "any_users",
+        "within_user",
+        shapes_reward=True,
+        description="which segments the scripted teacher compares: of any two users, or of one",
     )
     scoring: Literal["sum", "mean"] = by_recipe(
-        "sum", "mean", shapes_reward=True, description="what of their levels it compares"
+        "sum",
+        "mean",
+        shapes_reward=True,
+        description="score of a segment: sum or mean of the levels of the sessions that end in it",
     )
     teachers: tuple[str, ...] = by_recipe(
-        (), shapes_reward=True, description="teachers whose pairs are pooled; none: <pairing>_<scoring>"
+        (), shapes_reward=True, description="teachers whose pairs are pooled; empty: `pairing` and `scoring` name one"
     )
     reward_source: Literal["preferences", "column"] = Field(
-        default="preferences", description="learned, or the data set's own hand-made reward"
+        default="preferences", description="reward learned from preferences, or the data set's reward column"
     )
     reward_input: Literal["state_action", "next_state"] = by_recipe(
-        "state_action", "next_state", shapes_reward=True, description="what the reward model sees (paper: r(s, a))"
+        "state_action", "next_state", shapes_reward=True, description="input of the reward model (paper: r(s, a))"
     )
     reward_leave_out: tuple[str, ...] = by_recipe(
-        (), ("items", "tastes"), shapes_reward=True, description="groups of the next state that it does not see"
+        (),
+        ("items", "tastes"),
+        shapes_reward=True,
+        description="column groups of the next state that the reward model does not see",
     )
     reward_horizon: PositiveInt = by_recipe(
-        1, 100, description="an action is worth the mean reward of so many requests after it; 1: of the next one alone"
+        1, 100, description="look-ahead of the reward label: mean reward of this many requests from the action on"
     )
     standardise_reward: StrictBool = by_recipe(
-        False, True, description="to mean 0 and deviation 1 on training requests"
+        False, True, description="scale rewards to mean 0 and standard deviation 1 on training requests"
     )
-    finetune_reward: StrictBool = by_recipe(True, False, description="one reward update a step (Algorithm 1, line 14)")
+    finetune_reward: StrictBool = by_recipe(
+        True, False, description="update the reward model after every policy update (Algorithm 1, line 14)"
+    )
 
     action_constraint: Literal["none", "behaviour_anchor", "nearest_items"] = by_recipe(
         "none",
         "nearest_items",
-        description="what keeps an actor where the data are: nothing; a pull to the logged action; "
-        "or the item of the largest Q among those nearest to its action",
+        description="what keeps the actor near the data: nothing, TD3+BC's behavior-cloning term, "
+        "or the choice by Q among the items nearest to the action",
     )
     bc_alpha: PositiveFloat = Field(
-        default=2.5, description="how much Q counts against the pull of behaviour_anchor, TD3_BC"
+        default=2.5, description="weight α of Q against behavior cloning in `behaviour_anchor` and TD3_BC"
     )
-    item_candidates: PositiveInt = Field(default=64, description="items that nearest_items chooses among")
-    serving: Literal["nearest", "dot"] = Field(default="nearest", description="how an action becomes an item")
+    item_candidates: PositiveInt = Field(default=64, description="number of items that `nearest_items` chooses among")
+    serving: Literal["nearest", "dot"] = Field(
+        default="nearest", description="item served for an action: nearest embedding or largest dot product"
+    )
 
     precision: Literal["float32", "bf16"] = Field(
-        default="float32", description="of matrix products", json_schema_extra=_OF_REWARD
+        default="float32", description="number format of matrix products", json_schema_extra=_OF_REWARD
     )
     transitions: Literal["auto", "materialised", "streaming"] = Field(
         default="auto",
-        description="in the object store, or read as their turn comes; auto: the second where they do not fit",
+        description="place of the transitions: Ray's object store or files; `auto`: files if the store is too small",
     )
-    num_learners: Literal[0, 1, 2, 4, 8] = Field(default=0, description="processes that learn; 0: the run's own")
-    num_cpus_per_learner: Literal["auto"] | float = Field(default="auto", description="processors of each")
-    num_gpus_per_learner: float = Field(default=0, ge=0, description="GPUs of each")
+    num_learners: Literal[0, 1, 2, 4, 8] = Field(
+        default=0, description="number of learner processes; 0: the run's own process"
+    )
+    num_cpus_per_learner: Literal["auto"] | float = Field(
+        default="auto", description="CPUs of each learner; `auto`: RLlib's choice"
+    )
+    num_gpus_per_learner: float = Field(default=0, ge=0, description="GPUs of each learner")
     custom_resources_per_learner: dict[str, PositiveFloat] = Field(
-        default_factory=dict, description="units of the cluster's own resources of each"
+        default_factory=dict, description="custom Ray resources of each learner, by name"
     )
 
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: Any) -> Any:
         if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
-            raise ValueError("true and false are no values of it")
+            raise ValueError("expected a value other than true or false")
         return value
 
     @model_validator(mode="before")
     @classmethod
-    def _recipe_first(cls, given: Any) -> Any:
-        return {**recipe_defaults(cls, given.get("recipe", "robust")), **given} if isinstance(given, dict) else given
+    def _recipe_first(cls, data: Any) -> Any:
+        return {**recipe_defaults(cls, data.get("recipe", "robust")), **data} if isinstance(data, dict) else data
 
     def check_together(self, where: str = "") -> Self:
-        """The settings themselves. Raises `UserError`, opened by `where`, for values that exclude each other."""
+        """Returns itself. Raises `UserError`, which begins with `where`, for values that exclude each other."""
         if self.action_constraint == "nearest_items" and self.serving != "nearest":
             raise UserError(f"{where}serving: expected 'nearest' under nearest_items, found '{self.serving}'")
         return self
@@ -144,7 +163,7 @@ class TrainingSettings(Settings):
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether rewards are labels that look ahead (reward/labels.py)."""
+        """Whether reward labels look ahead (reward/labels.py)."""
         return self.reward_horizon > 1
 
     @property
@@ -154,7 +173,7 @@ class TrainingSettings(Settings):
 
 
 class CloningSettings(TrainingSettings):
-    """Of behavior cloning: settings of the reward have no effect."""
+    """Settings of behavior cloning (IL); those of the reward have no effect."""
 
     @property
     def uses_preferences(self) -> bool:
@@ -168,44 +187,48 @@ class CloningSettings(TrainingSettings):
 
 
 class ExpectileSettings(TrainingSettings):
-    """Of methods that learn an expectile V: PrefRec and IQL."""
+    """Settings of the methods that learn an expectile V: PrefRec and IQL."""
 
-    expectile: float = by_recipe(0.7, ge=0.5, lt=1, description="of V (the paper's τ, Eq. 9)")
-    value_lr: PositiveFloat = by_recipe(5e-5, 3e-4, description="learning rate of V")
+    expectile: float = by_recipe(0.7, ge=0.5, lt=1, description="expectile τ of V (Eq. 9); 0.5: the mean")
+    value_lr: PositiveFloat = by_recipe(5e-5, 3e-4, description="Adam learning rate of V")
 
 
 class IQLSettings(ExpectileSettings):
-    """IQL's own."""
+    """Settings of IQL (Kostrikov et al. 2022)."""
 
-    temperature: float = Field(default=3.0, ge=0, le=10, description="the paper's β: 0 imitates, 3 to 10 improve")
+    temperature: float = Field(
+        default=3.0, ge=0, le=10, description="inverse temperature β of the actor's weights; 0: cloning"
+    )
 
 
 class TD3Settings(TrainingSettings):
-    """TD3's own; both noises are in units of the bounds' half-width."""
+    """Settings of TD3 (Fujimoto et al. 2018) and TD3_BC."""
 
-    target_noise: float = Field(default=0.2, ge=0, description="deviation of the noise on target actions")
-    noise_clip: float = Field(default=0.5, ge=0, description="where that noise is clipped")
-    policy_delay: PositiveInt = Field(default=2, description="updates of Q to one of the actor and the targets")
+    target_noise: float = Field(
+        default=0.2, ge=0, description="standard deviation of the target action's noise, in half-widths of the bounds"
+    )
+    noise_clip: float = Field(default=0.5, ge=0, description="largest such noise, in half-widths of the bounds")
+    policy_delay: PositiveInt = Field(default=2, description="updates of Q per update of actor and target networks")
 
 
 class BCQSettings(TrainingSettings):
-    """BCQ's own: the paper's Φ, λ and n."""
+    """Settings of BCQ (Fujimoto et al. 2019)."""
 
     perturbation: float = Field(
-        default=0.05, ge=0, le=1, description="how far an action is moved at most, in half-widths"
+        default=0.05, ge=0, le=1, description="largest move Φ of a proposed action, in half-widths of the bounds"
     )
     soft_clip: float = Field(
-        default=0.75, ge=0.5, le=1, description="weight of the smaller of the twin Q against the larger"
+        default=0.75, ge=0.5, le=1, description="weight λ of the smaller of the twin Q against the larger (Eq. 13)"
     )
-    candidates: PositiveInt = Field(default=10, description="actions that a state's best is taken from")
+    candidates: PositiveInt = Field(default=10, description="number n of actions proposed for a state")
 
 
 def recipe_defaults(settings: type[TrainingSettings], recipe: str) -> dict[str, Any]:
-    """The defaults of all fields that depend on the recipe; nothing for a recipe that does not exist."""
-    marked = {name: field for name, field in settings.model_fields.items() if "paper" in _extra(field)}
+    """The defaults of all fields that depend on the recipe; empty for an unknown recipe."""
+    fields = {name: field for name, field in settings.model_fields.items() if "paper" in _extra(field)}
     if recipe == "paper":
-        return {name: _extra(field)["paper"] for name, field in marked.items()}
-    return {name: field.default for name, field in marked.items()} if recipe == "robust" else {}
+        return {name: _extra(field)["paper"] for name, field in fields.items()}
+    return {name: field.default for name, field in fields.items()} if recipe == "robust" else {}
 
 
 def reward_settings(settings: type[TrainingSettings]) -> list[str]:
@@ -214,9 +237,9 @@ def reward_settings(settings: type[TrainingSettings]) -> list[str]:
 
 
 def checked_values(settings: type[TrainingSettings], values: dict[str, Any], where: str, prefix: str) -> dict[str, Any]:
-    """Some settings by themselves, as their fields take them (a text `3e-4` becomes a number).
+    """`values` as their fields convert them (the text `3e-4` becomes a number), each checked by itself.
 
-    Raises `UserError` for an unknown key or a value that its field refuses. How settings go together is not checked.
+    Raises `UserError` for an unknown key or a value that its field refuses.
     """
     parsed = parse(settings, values, where, prefix)
     return {name: getattr(parsed, name) for name in values}

@@ -1,4 +1,4 @@
-"""TD3 (Fujimoto et al. 2018): DDPG with twin Q, a smoothed target action, and an actor that waits for the critic."""
+"""TD3 (Fujimoto et al. 2018): DDPG with twin Q, a smoothed target action, and delayed updates of the actor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prefrec_ray.networks.layers import polyak_update, target_copy
 
 
 class TD3Module(OfflineModule):
-    """Networks: reward (base class), twin q, actor, and a target of each."""
+    """Networks: reward (base class), twin q, actor, and a target network of each."""
 
     q: nn.ModuleList
     actor: DeterministicActor
@@ -44,7 +44,7 @@ class TD3Learner(OfflineLearner):
         return {"q": (self.net.q, config.critic_lr), "actor": (self.net.actor, config.actor_lr)}
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Twin Q on r + gamma min Qbar(s', pibar(s') + noise); at its turn the actor, then the targets."""
+        """Twin Q on r + gamma min Qbar(s', pibar(s') + noise); actor and targets every `policy_delay` updates."""
         net, config = self.net, self.config
         obs, action, next_obs = batch[Columns.OBS], batch[Columns.ACTIONS], batch[Columns.NEXT_OBS]
         with torch.no_grad():
@@ -72,7 +72,7 @@ class TD3Learner(OfflineLearner):
     def policy_loss(self, obs: Tensor, action: Tensor) -> Tensor:
         """-Q1(s, pi(s))."""
         policy = self.net.actor(obs)
-        return self.climb(self.net.q[0](obs, policy), policy, action)
+        return self.policy_gradient_loss(self.net.q[0](obs, policy), policy, action)
 
     def _smoothed(self, action: Tensor) -> Tensor:
         config, actor = self.config, self.net.actor

@@ -1,4 +1,4 @@
-"""TD3+BC (Fujimoto and Gu 2021): TD3 whose actor is also pulled to the logged action, Q scaled by its own size."""
+"""TD3+BC (Fujimoto and Gu 2021): TD3 with a behavior-cloning term in the actor's loss, and Q scaled by its size."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from prefrec_ray.algorithms.td3 import TD3Learner, TD3Module
 
 
 class TD3BCLearner(TD3Learner):
-    """TD3's update with an anchored actor, whatever action_constraint says."""
+    """TD3's update with the actor's loss of TD3+BC, whatever action_constraint is."""
 
     def policy_loss(self, obs: Tensor, action: Tensor) -> Tensor:
         """-lambda Q1(s, pi(s)) + (pi(s) - a)^2."""
         policy = self.net.actor(obs)
-        return self.anchored(self.net.q[0](obs, policy), policy, action)
+        return self.td3_bc_loss(self.net.q[0](obs, policy), policy, action)
 
 
 class TD3_BC(OfflineAlgorithm):
-    """TD3 with behavior cloning; bc_alpha is how much Q counts against it (2.5 in the paper, its Eq. 5)."""
+    """TD3 with behavior cloning; `bc_alpha` is the weight of Q against it (2.5 in their paper, Eq. 5)."""
 
     Settings = TD3Settings
     Module = TD3Module

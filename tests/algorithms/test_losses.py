@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from prefrec_ray.algorithms.base.losses import (
     actor_loss,
+    behavior_cloning_loss,
     expectile_loss,
     gaussian_log_density,
-    imitation_loss,
     preference_logit,
     preference_loss,
     td_loss,
@@ -61,9 +61,9 @@ def test_td_and_actor_losses() -> None:
     assert actor_loss(q).item() == pytest.approx(-1.5)
 
 
-def test_imitation_loss_is_the_mean_squared_difference() -> None:
+def test_behavior_cloning_loss_is_the_mean_squared_difference() -> None:
     action, logged = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0.5, 2.0], [1.0, 7.0]])
-    assert imitation_loss(action, logged).item() == pytest.approx((0.25 + 0 + 4 + 9) / 4)
+    assert behavior_cloning_loss(action, logged).item() == pytest.approx((0.25 + 0 + 4 + 9) / 4)
 
 
 def test_gaussian_log_density_is_torchs_summed_over_coordinates() -> None:

@@ -1,4 +1,4 @@
-"""The RLlib algorithm that every method extends: pre-training of the reward, then updates on transitions."""
+"""The RLlib algorithm that every method extends: it pre-trains the reward model, then trains on transitions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
 from prefrec_ray.algorithms.base.config import OfflineConfig
-from prefrec_ray.algorithms.base.diagnostics import look_at_policy, reward_accuracy
+from prefrec_ray.algorithms.base.diagnostics import policy_diagnostics, reward_accuracy
 from prefrec_ray.algorithms.base.divergence import stop_if_diverged
 from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
@@ -30,17 +30,17 @@ from prefrec_ray.storage.manifest import seal
 
 
 class OfflineAlgorithm(Algorithm):
-    """A method is a subclass with three names: `Settings` (fields), `Module` (networks), `Learner` (losses).
+    """A method is a subclass with three attributes: `Settings` (fields), `Module` (networks), `Learner` (losses).
 
-    The subclass gets a `Config` of these settings, and a `method_name`: that of the class, or `module:Class` for one
-    from outside. `methods.find_method` registers it with Tune under that name (here its module does not have it yet,
-    and Tune would pickle a copy).
+    The subclass gets a `Config` of these settings and a `method_name`: the name of the class, or `module:Class` outside
+    this package. `methods.find_method` registers it with Tune under that name, after its module is imported: earlier,
+    Tune would pickle a copy.
 
     One iteration is one pass over the preferences (phase "pretrain") or some updates on transitions ("train").
 
     Results hold, beside RLlib's own: phase, epoch, progress (0 to 1), updates, transitions_per_second,
-    pairs_per_second, and nested under losses, reward, values and policy what docs/training.md lists. `done` is true at
-    the end of the run.
+    pairs_per_second, and the groups losses, reward, values and policy (docs/training.md). `done` is true at the end of
+    the run.
     """
 
     Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
@@ -59,18 +59,18 @@ class OfflineAlgorithm(Algorithm):
 
     @classmethod
     def get_default_config(cls) -> OfflineConfig:
-        """The recipe `robust`."""
+        """The config with the recipe `robust`."""
         return cls.Config()
 
     def _setup_logdir(self) -> None:
-        """None of its own outside a sweep: Tune makes one in the home, which stays empty, or cannot be made."""
+        """Makes no log folder outside a sweep: Tune's, in the home folder, would stay empty or fail."""
         if self._storage:
             super()._setup_logdir()
         else:
             self._logdir = tempfile.gettempdir()
 
     def setup(self, config: Any) -> None:
-        """Builds RLlib's parts, then gives the learners the reward model that another run has pre-trained."""
+        """Builds RLlib's parts, then sets a shared pre-trained reward on the learners."""
         super().setup(config)
         self._items = self.offline_data.dataset.items()
         self._report: dict[str, Any] = {}
@@ -80,7 +80,7 @@ class OfflineAlgorithm(Algorithm):
             on_each_learner(self.learner_group, [lambda learner: learner.set_reward_state(reward)] * self._learners())
 
     def training_step(self) -> None:
-        """One iteration, at the place that the iteration number says."""
+        """One iteration; its number gives the position in the schedule."""
         position = self.offline_data.schedule.at(self.iteration)
         if position.phase == "train":
             self._renew_labels()
@@ -100,7 +100,7 @@ class OfflineAlgorithm(Algorithm):
         self._report |= self._diagnose()
 
     def step(self) -> dict[str, Any]:
-        """RLlib's iteration with this iteration's report beside its own results."""
+        """RLlib's iteration, with this iteration's report in its results."""
         results = super().step()
         for name, value in self._report.items():
             place = results
@@ -112,7 +112,7 @@ class OfflineAlgorithm(Algorithm):
         return results
 
     def reward_state(self) -> RewardState:
-        """The reward model as it stands, with its optimizer's moments."""
+        """The current reward model, with the moments of its optimizer."""
         return on_each_learner(self.learner_group, [lambda learner: learner.reward_state()])[0]
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
@@ -129,9 +129,9 @@ class OfflineAlgorithm(Algorithm):
         return folder
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """Loads a checkpoint; learning rates stay this config's.
+        """Loads a checkpoint; learning rates stay those of this config.
 
-        RLlib's own also syncs env runners, which an offline algorithm does not have.
+        RLlib's own method also syncs env runners, which an offline algorithm does not have.
         """
         self._labels = None
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
@@ -141,10 +141,10 @@ class OfflineAlgorithm(Algorithm):
         return max(1, self.config.num_learners)
 
     def _renew_labels(self) -> None:
-        """Labels that look ahead: once, or in every iteration where the reward is still learning."""
+        """Makes look-ahead reward labels: once, or in every iteration if the reward model is fine-tuned."""
         settings, dataset = self.offline_data.settings, self.offline_data.dataset
-        learning = settings.uses_preferences and settings.finetune_reward
-        if not settings.looks_ahead or (self._labels is not None and not learning):
+        finetuned = settings.uses_preferences and settings.finetune_reward
+        if not settings.looks_ahead or (self._labels is not None and not finetuned):
             return
         reward = None
         if settings.uses_preferences:
@@ -163,10 +163,10 @@ class OfflineAlgorithm(Algorithm):
             training_data=TrainingData(data_iterators=self.offline_data.sample(position, self._labels)), timesteps={}
         )
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
-        found = self.metrics.peek((LEARNER_RESULTS, DEFAULT_MODULE_ID))
+        metrics = self.metrics.peek((LEARNER_RESULTS, DEFAULT_MODULE_ID))
         return {
             f"{group}/{name}": float(value)
-            for group, values in found.items()
+            for group, values in metrics.items()
             if group in ("losses", "reward", "values", "time", "diverged")
             for name, value in values.items()
         }
@@ -183,33 +183,33 @@ class OfflineAlgorithm(Algorithm):
         }
 
     def _diagnose(self) -> dict[str, float]:
-        """Held-out accuracy of the reward and a look at the policy, by the first learner."""
+        """Held-out accuracy of the reward model and diagnostics of the policy, on the first learner."""
         data, items = self.offline_data, self._items
         dataset, probe = data.dataset, data.probe
         held_out = data.held_out
         by_teacher = bool(data.settings.teachers)
 
-        def look(learner: Any) -> dict[str, float]:
-            found: dict[str, float] = {}
+        def diagnose(learner: Any) -> dict[str, float]:
+            accuracy: dict[str, float] = {}
             if held_out is not None:
                 with learner.precision():
-                    found = reward_accuracy(learner.net, ray.get(held_out), by_teacher)
-            return found | look_at_policy(policy_of(learner.net, dataset, items), probe)
+                    accuracy = reward_accuracy(learner.net, ray.get(held_out), by_teacher)
+            return accuracy | policy_diagnostics(policy_of(learner.net, dataset, items), probe)
 
-        return on_each_learner(self.learner_group, [look])[0]
+        return on_each_learner(self.learner_group, [diagnose])[0]
 
 
 def _config_class(method: type[OfflineAlgorithm]) -> type[OfflineConfig]:
     def start(self: OfflineConfig, algo_class: type | None = None) -> None:
         OfflineConfig.__init__(self, algo_class or method)
 
-    # Pickles find it by this name.
+    # pickle finds the class by this name.
     place = {"__module__": method.__module__, "__qualname__": f"{method.__qualname__}.Config"}
     return type("Config", (OfflineConfig,), {**place, "Settings": method.Settings, "__init__": start})
 
 
 def on_each_learner(group: Any, calls: list[Any]) -> list[Any]:
-    """Runs call i on learner i, and returns what they return; an error of a learner is raised here."""
+    """Runs call i on learner i and returns the results; raises the error of a learner."""
     if group.is_local:
         return [calls[0](group._learner)]
     return ray.get([worker.apply.remote(call) for worker, call in zip(group._workers, calls, strict=False)])

@@ -1,4 +1,4 @@
-"""The RLlib config that all methods share: a method's settings, RLlib's own, and what runs may share."""
+"""The RLlib config of all methods: settings of the method, RLlib's own, and objects that runs share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OF_RLLIB = inspect.signature(AlgorithmConfig.training).parameters
 
 
 class Unsaved:
-    """Holds what belongs to this process: copies of a config share it, its pickles and checkpoints leave it out."""
+    """A value of this process: copies of a config share it; pickles and checkpoints leave it out."""
 
     def __init__(self, value: Any = None) -> None:
         self.value = value
@@ -66,13 +66,13 @@ class OfflineConfig(AlgorithmConfig):
             setattr(self, name, value)
 
     def training(self, **settings: Any) -> Self:
-        """Sets what `Settings` lists (a recipe comes before single settings), and RLlib's own training settings.
+        """Sets fields of `Settings` (the recipe first, then single settings) and RLlib's own training settings.
 
-        Raises `UserError` for a name that neither has. Values are checked by `validate`.
+        Raises `UserError` for an unknown name. Values are checked by `validate`.
         """
-        given = {name: value for name, value in settings.items() if value is not NotProvided}
-        own = {name: value for name, value in given.items() if name in self._fields()}
-        rest = {name: value for name, value in given.items() if name not in own}
+        settings = {name: value for name, value in settings.items() if value is not NotProvided}
+        own = {name: value for name, value in settings.items() if name in self._fields()}
+        rest = {name: value for name, value in settings.items() if name not in own}
         for name in rest:
             if name not in _OF_RLLIB:
                 raise UserError(f"training: unknown setting '{name}'; {nearest(name, [*self._fields(), *_OF_RLLIB])}")
@@ -90,11 +90,11 @@ class OfflineConfig(AlgorithmConfig):
         labels: ray.ObjectRef = NotProvided,
         **kwargs: Any,
     ) -> Self:
-        """RLlib's settings (`input_`), and what runs on the same data set may share.
+        """RLlib's settings (`input_`), and objects that runs on the same data set share.
 
-        loaded_data: from `feed.load.load_data`, instead of reading the data set again. pretrained_reward: from
-        `reward.state.pretrain` for the `RewardRequest` of this run, which skips its pre-training then, and ends as if
-        it had done it. labels: from `reward.labels.label_transitions` with that reward.
+        loaded_data: from `feed.load.load_data`; the data set is not read again. pretrained_reward: from
+        `reward.pretrain.pretrain` for the `RewardRequest` of this run; pre-training is skipped, with the same result.
+        labels: reward labels from `reward.labels.label_transitions` with that reward.
         """
         shared = {"loaded_data": loaded_data, "pretrained_reward": pretrained_reward, "labels": labels}
         self._set({name: Unsaved(value) for name, value in shared.items() if value is not NotProvided})
@@ -102,7 +102,7 @@ class OfflineConfig(AlgorithmConfig):
         return self
 
     def update_from_dict(self, config_dict: dict[str, Any]) -> Self:
-        """As RLlib's, with the recipe first: single settings override it wherever they stand in the mapping."""
+        """As RLlib's, but the recipe is set first, so that single settings override it in any order."""
         rest = dict(config_dict)
         if "recipe" in rest:
             self.training(recipe=rest.pop("recipe"))
@@ -110,15 +110,15 @@ class OfflineConfig(AlgorithmConfig):
 
     @property
     def settings(self) -> TrainingSettings:
-        """The settings as they stand, checked. Raises `UserError` for a value that its field refuses."""
+        """The current settings, checked. Raises `UserError` for a value that its field refuses."""
         values = {name: getattr(self, name) for name in self._fields()}
         return parse(self.Settings, {**values, "seed": values["seed"] or 0}, "training").check_together()
 
     @property
     def dataset(self) -> PreparedDataset:
-        """The data set, opened. Raises `UserError` where none is named, or none is there.
+        """The data set, opened. Raises `UserError` if `input_` is not set or is no data set.
 
-        Tune changes into the folder of a trial: a relative folder counts from where the run was started.
+        Tune runs a trial in its own folder: a relative `input_` is relative to where the run was started.
         """
         if not self.input_ or self.input_ == "sampler":
             raise UserError("offline_data: key 'input_' is missing; expected the folder or URI of a prepared data set")
@@ -129,21 +129,21 @@ class OfflineConfig(AlgorithmConfig):
 
     @property
     def data_request(self) -> DataRequest:
-        """What a run of this config reads."""
+        """The data that a run of this config reads."""
         return DataRequest.of(self.settings, self.dataset)
 
     @property
     def reward_request(self) -> RewardRequest | None:
-        """The reward that it pre-trains, if any."""
+        """The reward that it pre-trains; None if it pre-trains none."""
         return RewardRequest.of(self.settings, self.dataset)
 
     @property
     def label_request(self) -> LabelRequest | None:
-        """The labels that look ahead, if they may be shared."""
+        """The reward labels that it can share with other runs; None if it has none."""
         return LabelRequest.of(self.settings, self.dataset)
 
     def module_settings(self) -> dict[str, Any]:
-        """What the RLModule needs to know, and what a policy made from its checkpoint should say of its origin."""
+        """`model_config` of the RLModule: all settings, and the provenance of an exported policy."""
         settings, dataset = self.settings, self.dataset
         return {
             **settings.model_dump(),
@@ -157,7 +157,7 @@ class OfflineConfig(AlgorithmConfig):
         }
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """The method's module over the data set's spaces."""
+        """The method's module for the data set's spaces."""
         return RLModuleSpec(module_class=self.algo_class.Module, model_config=self.module_settings())
 
     def get_default_learner_class(self) -> type:
@@ -165,7 +165,7 @@ class OfflineConfig(AlgorithmConfig):
         return self.algo_class.Learner
 
     def validate(self) -> None:
-        """Checks every setting by its field, then against the others and the data set. Raises `UserError`."""
+        """Checks every setting against its field, the other settings and the data set. Raises `UserError`."""
         settings, dataset = self.settings, self.dataset
         self._set({name: getattr(settings, name) for name in self._fields()})
         self.input_ = dataset.uri
@@ -181,7 +181,7 @@ class OfflineConfig(AlgorithmConfig):
 
 
 def check_dataset(settings: TrainingSettings, dataset: PreparedDataset) -> None:
-    """Raises `UserError` where `settings` ask for what `dataset` does not hold."""
+    """Raises `UserError` if `settings` need a column group, reward column or teacher that `dataset` does not have."""
     for group in settings.reward_leave_out:
         if group not in dataset.state.groups:
             raise UserError(f"reward_leave_out: unknown group '{group}'; {nearest(group, list(dataset.state.groups))}")

@@ -1,4 +1,4 @@
-"""What is looked at after every iteration: the reward on held-out pairs, and what the policy would serve."""
+"""Diagnostics of every iteration: the reward model on held-out pairs, and the items that the policy would serve."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.policy import Policy
 
 _CHUNK = 16_384
-#: A coordinate of an action counts as saturated within this share of the bounds' half-width from a bound.
+#: An action coordinate is saturated if it is within this share of the bounds' half-width of a bound.
 _SATURATION = 0.01
 
 
 def segment_returns(reward: nn.Module, inputs: np.ndarray, first: np.ndarray, length: int) -> torch.Tensor:
-    """Sums of rewards, float64, of segments of `length` rows of `inputs` [M, D] that begin at the rows `first`."""
+    """Summed rewards, float64 [...], of segments: `length` rows of `inputs` [M, D], starting at rows `first` [...]."""
     rewards = [reward(chunk.to(_device(reward))).cpu() for chunk in _chunks(inputs)]
     # Every row is scored once; a segment's sum is a difference of running sums.
     running = torch.cat([torch.zeros(1), *rewards]).double().cumsum(0)
@@ -26,9 +26,9 @@ def segment_returns(reward: nn.Module, inputs: np.ndarray, first: np.ndarray, le
 
 
 def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer, by_teacher: bool = False) -> dict[str, float]:
-    """Accuracy (pairs without ties) and loss (all pairs) on held-out preferences, across users and within users apart.
+    """Accuracy (without ties) and loss (all pairs) on held-out preferences, apart for pairs across and within users.
 
-    With `by_teacher` accuracy by each teacher's labels too. A kind of pair that is not there is left out of the result.
+    With `by_teacher` also the accuracy on each teacher's labels. A kind without pairs is left out of the result.
     """
     with torch.no_grad():
         returns = segment_returns(net.reward, buffer.inputs, buffer.first, buffer.length)
@@ -36,21 +36,21 @@ def reward_accuracy(net: OfflineModule, buffer: PreferenceBuffer, by_teacher: bo
     label = torch.tensor(buffer.label)
     within = torch.tensor(buffer.within)
     hits = ((logit > 0) == (label > 0.5)).double()
-    found = {}
+    scores = {}
     for name, kind in (("any_users", ~within), ("within_user", within)):
         decided = kind & (label != 0.5)
         if decided.any():
-            found[f"reward/accuracy_{name}"] = hits[decided].mean().item()
-            found[f"reward/loss_{name}"] = preference_loss(logit[kind], label[kind].double()).item()
+            scores[f"reward/accuracy_{name}"] = hits[decided].mean().item()
+            scores[f"reward/loss_{name}"] = preference_loss(logit[kind], label[kind].double()).item()
     for teacher in np.unique(buffer.teacher) if by_teacher else ():
         decided = torch.tensor(buffer.teacher == teacher) & (label != 0.5)
         if decided.any():
-            found[f"reward/accuracy_by/{teacher}"] = hits[decided].mean().item()
-    return found
+            scores[f"reward/accuracy_by/{teacher}"] = hits[decided].mean().item()
+    return scores
 
 
-def look_at_policy(policy: Policy, states: np.ndarray) -> dict[str, float]:
-    """Saturated share of action coordinates, mean distance to the nearest item, distinct items; `states` [n, S]."""
+def policy_diagnostics(policy: Policy, states: np.ndarray) -> dict[str, float]:
+    """Saturated share of action coordinates, mean distance to an item, number of items served; `states` [n, S]."""
     if len(states) == 0:
         return {}
     actions, low, high = policy.act(states), policy.low, policy.high
@@ -63,7 +63,7 @@ def look_at_policy(policy: Policy, states: np.ndarray) -> dict[str, float]:
 
 
 def _chunks(rows: np.ndarray) -> list[torch.Tensor]:
-    # Copies: what the object store holds is read-only, which torch does not know.
+    # Copies: arrays from the object store are read-only, which torch does not support.
     return [torch.tensor(rows[i : i + _CHUNK]) for i in range(0, len(rows), _CHUNK)]
 
 

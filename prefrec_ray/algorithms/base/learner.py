@@ -1,4 +1,4 @@
-"""The learner that every method extends: for each mini-batch an update of the method, then one of the reward."""
+"""The learner that every method extends: for each mini-batch it updates the method, then the reward model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.divergence import first_not_finite
-from prefrec_ray.algorithms.base.losses import actor_loss, imitation_loss
+from prefrec_ray.algorithms.base.losses import actor_loss, behavior_cloning_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.feed.batches import PreferencePlan, Stopwatch, TransitionPlan
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
@@ -26,25 +26,25 @@ from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.algorithms.reward.update import preference_gradient, update_metrics
 from prefrec_ray.runtime.memory import keep_freed_memory
 
-#: Transitions on which the reward's mean and deviation are measured, over all learners.
+#: Transitions, over all learners, from which the mean and standard deviation of the reward are computed.
 SCALE_SAMPLE = 65_536
 
 
 class OfflineLearner(TorchLearner):
-    """A method implements `networks_to_train` and `update_policy`; the order of a step is Algorithm 1's."""
+    """A method implements `networks_to_train` and `update_policy`; a step has the order of Algorithm 1."""
 
     def networks_to_train(self, config: AlgorithmConfig) -> dict[str, tuple[nn.Module, float]]:
-        """For each optimizer its network and learning rate."""
+        """Network and learning rate of each optimizer, by name."""
         raise NotImplementedError
 
     def update_policy(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One update of everything but the reward model. Returns detached scalars by metric name."""
+        """One update of all networks but the reward model. Returns detached scalars by metric name."""
         raise NotImplementedError
 
     def noise(self, width: int, draw: int = 0) -> Tensor:
-        """Standard normal numbers [B, width] for the rows of this mini-batch; `draw` tells several of a step apart.
+        """Standard normal noise [B, width] for this mini-batch; each `draw` of a step is independent.
 
-        A function of (seed, update, lane): a row gets the same numbers whichever learner holds it, resumed or not.
+        A function of (seed, update, lane, draw): a row gets the same noise on any learner, and in a resumed run.
         """
         plan = self._transitions
         parts = []
@@ -53,31 +53,31 @@ class OfflineLearner(TorchLearner):
             parts.append(generator.standard_normal((plan.rows_per_lane, width), dtype=np.float32))
         return torch.from_numpy(np.concatenate(parts)).to(self.device)
 
-    def climb(self, objective: Tensor, policy: Tensor, action: Tensor) -> Tensor:
-        """The loss of an actor that climbs `objective` [B] (its Q) at `policy` [B, A]; `action` [B, A] is the log's.
+    def policy_gradient_loss(self, q: Tensor, policy: Tensor, action: Tensor) -> Tensor:
+        """The loss of an actor that maximizes `q` [B] by its own actions `policy` [B, A]; `action` [B, A] is logged.
 
-        The objective alone (Eq. 10), or `anchored` where action_constraint says so.
+        -Q (Eq. 10), or `td3_bc_loss` under action_constraint: behaviour_anchor.
         """
-        anchored = self.config.action_constraint == "behaviour_anchor"
-        return self.anchored(objective, policy, action) if anchored else actor_loss(objective)
+        constrained = self.config.action_constraint == "behaviour_anchor"
+        return self.td3_bc_loss(q, policy, action) if constrained else actor_loss(q)
 
-    def anchored(self, objective: Tensor, policy: Tensor, action: Tensor) -> Tensor:
-        """-lambda objective + (policy - action)^2 with lambda = bc_alpha / mean |objective| over all learners.
+    def td3_bc_loss(self, q: Tensor, policy: Tensor, action: Tensor) -> Tensor:
+        """-lambda Q + (policy - action)^2 with lambda = bc_alpha / mean |Q| over all learners.
 
         Eq. 5 of TD3+BC (Fujimoto and Gu 2021).
         """
-        scale = self.mean_over_learners(objective.detach().abs().mean()).clamp(min=1e-8)
-        return (self.config.bc_alpha / scale) * actor_loss(objective) + imitation_loss(policy, action)
+        scale = self.mean_over_learners(q.detach().abs().mean()).clamp(min=1e-8)
+        return (self.config.bc_alpha / scale) * actor_loss(q) + behavior_cloning_loss(policy, action)
 
     def mean_over_learners(self, value: Tensor) -> Tensor:
-        """The mean of a number over all learners: what it would be on the whole batch."""
+        """The mean of a scalar over all learners: its value on the whole batch."""
         (total,) = self._sum_over_learners([value])
         return total / self._learners()
 
     # --- RLlib's contract ---------------------------------------------------------------------------------------------
 
     def build(self) -> None:
-        """As RLlib's, with a place for the shards that are at hand."""
+        """As RLlib's, with a shelf for shards in use."""
         super().build()
         keep_freed_memory()
         self._shelf = Shelf()
@@ -95,7 +95,7 @@ class OfflineLearner(TorchLearner):
             )
 
     def reset_learning_rates(self) -> None:
-        """Sets the learning rates to the config's: a checkpoint brings those that it was trained with."""
+        """Sets the learning rates of the config: a checkpoint restores those of its own run."""
         for name, (_, lr) in self._networks(self.config).items():
             for group in self.get_optimizer(DEFAULT_MODULE_ID, name).param_groups:
                 group["lr"] = lr
@@ -107,10 +107,10 @@ class OfflineLearner(TorchLearner):
         return {"reward": (self.net.reward.network, config.reward_lr), **networks}
 
     def _make_modules_ddp_if_necessary(self) -> None:
-        """No DDP: its reducer expects one backward pass a step; a step has one for each network (see `minimise`)."""
+        """No DDP: it expects one backward pass per step, and a step here has one per network (see `minimise`)."""
 
     def compute_loss_for_module(self, **kwargs: Any) -> Tensor:
-        """Unused: `update_policy` minimises losses one after another, as each needs what the one before has made."""
+        """Unused: `update_policy` minimises the losses one by one, as each loss needs the networks just updated."""
         raise NotImplementedError
 
     def update(self, *, training_data: Any, timesteps: dict[str, Any] | None = None, **kwargs: Any) -> Any:
@@ -149,24 +149,24 @@ class OfflineLearner(TorchLearner):
         return {name: float(torch.stack([t[name] for t in totals]).mean()) for name in totals[0]}
 
     def reward_state(self) -> RewardState:
-        """The reward model's weights and its Adam's moments, as arrays on the host."""
+        """Weights and Adam moments of the reward model, as arrays on the host."""
         return RewardState.of(self.net.reward.network, self.get_optimizer(DEFAULT_MODULE_ID, "reward"))
 
     def set_reward_state(self, state: RewardState) -> None:
-        """Puts the reward model and its optimizer where `state` was taken."""
+        """Restores the reward model and its optimizer from `state`."""
         state.put(self.net.reward.network, self.get_optimizer(DEFAULT_MODULE_ID, "reward"))
 
     def _update_reward(self, buffer: PreferenceBuffer, plan: PreferencePlan, index: int) -> dict[str, Tensor]:
-        """One step on Eq. 4, of this learner's part of mini-batch `index` of the plan."""
+        """One step on Eq. 4, with this learner's part of mini-batch `index` of the plan."""
         reward, pairs = self.net.reward, plan.rows(index)
         gradient, sums = preference_gradient(reward, buffer, pairs, plan.size, self.device)
-        # Parts may differ in size, and one may be empty: they are weighted as parts of the whole, and added up.
+        # Parts may differ in size, and one may be empty: each is weighted by its share of the mini-batch, then summed.
         *gradient, sums = self._sum_over_learners([*gradient, sums])
         self._step("reward", list(reward.network.parameters()), gradient)
         return update_metrics(sums)
 
     def _measure_reward_scale(self, transitions: TransitionPlan) -> None:
-        """Standardises by the reward on a fixed sample of training requests."""
+        """Sets mean and standard deviation of the reward from a fixed sample of training transitions."""
         reward = self.net.reward
         with torch.no_grad(), self.precision():
             reward.unscale()
@@ -175,7 +175,7 @@ class OfflineLearner(TorchLearner):
             reward.scale_to(total)
 
     def precision(self) -> torch.autocast:
-        """The context in which networks are run."""
+        """The autocast context of forward passes."""
         return autocast(self.device.type, self.config.precision)
 
     # --- gradients ----------------------------------------------------------------------------------------------------
@@ -183,8 +183,7 @@ class OfflineLearner(TorchLearner):
     def minimise(self, name: str, network: nn.Module, loss: Tensor) -> None:
         """One step of optimizer `name` on `loss`, with the gradient of `network` alone.
 
-        Other networks that the loss runs through (Q under the actor) get no gradient. With several learners the
-        gradient is averaged over them first.
+        Other networks in the loss (Q in the actor's) get no gradient. The gradient is averaged over the learners.
         """
         parameters = list(network.parameters())
         gradient = self._sum_over_learners(list(torch.autograd.grad(loss, parameters)))
@@ -200,7 +199,7 @@ class OfflineLearner(TorchLearner):
         optimizer.zero_grad(set_to_none=True)
 
     def _sum_over_learners(self, parts: list[Tensor]) -> list[Tensor]:
-        """The sums of `parts` over all learners, by one all-reduce; the parts themselves where there is one learner."""
+        """The sums of `parts` over all learners, by one all-reduce; one learner gets its `parts` back."""
         if self._learners() == 1:
             return parts
         flat = torch.cat([part.reshape(-1) for part in parts])
@@ -213,11 +212,11 @@ class OfflineLearner(TorchLearner):
 
     @property
     def net(self) -> OfflineModule:
-        """The module that is trained."""
+        """The module under training."""
         return self.module[DEFAULT_MODULE_ID].unwrapped()
 
     def _log(self, totals: Iterable[dict[str, Tensor]]) -> None:
-        """Means over the mini-batches: the device is asked once."""
+        """Logs means over the mini-batches, after one transfer from the device."""
         values: dict[str, list[Tensor]] = {}
         for row in totals:
             for name, value in row.items():

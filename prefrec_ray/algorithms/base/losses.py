@@ -1,4 +1,4 @@
-"""The losses of the paper, as pure functions of tensors. Means are over the batch."""
+"""The losses of the paper, as pure functions of tensors; means are over the batch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from torch.nn import functional
 
 
 def preference_logit(return_0: Tensor, return_1: Tensor) -> Tensor:
-    """log-odds that the second segment is preferred (Eq. 3): sum r(second) - sum r(first).
-
-    Args: summed rewards of the two segments, [B] each. Returns [B].
-    """
+    """Log-odds [B] that the second segment is preferred (Eq. 3), from the summed rewards [B] of the two segments."""
     return return_1 - return_0
 
 
 def preference_loss(logit: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy of Eq. 4. `label` [B] is P(second preferred), 0.5 on a tie."""
+    """Cross-entropy of Eq. 4. `label` [B] is the preference label: P(second preferred), 0.5 for a tie."""
     return functional.binary_cross_entropy_with_logits(logit, label)
 
 
@@ -29,17 +26,17 @@ def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
 
 
 def td_loss(q: Tensor, reward: Tensor, next_value: Tensor, gamma: float) -> Tensor:
-    """Eq. 6: (r + gamma V(s') - Q(s, a))^2, all [B]. There is no done mask: histories go on (Algorithm 1)."""
+    """Eq. 6: (r + gamma V(s') - Q(s, a))^2, all [B]. No transition is terminal (Algorithm 1)."""
     return (reward + gamma * next_value - q).square().mean()
 
 
 def actor_loss(q_of_policy: Tensor) -> Tensor:
-    """Eq. 10: -Q(s, pi(s)), [B]."""
+    """Eq. 10: the mean of -Q(s, pi(s)), which is [B]."""
     return -q_of_policy.mean()
 
 
-def imitation_loss(action: Tensor, logged: Tensor) -> Tensor:
-    """Behaviour cloning: mean squared difference over rows and coordinates, [B, A] each."""
+def behavior_cloning_loss(action: Tensor, logged: Tensor) -> Tensor:
+    """Mean squared difference over rows and coordinates; both [B, A]."""
     return (action - logged).square().mean()
 
 

@@ -14,12 +14,12 @@ from prefrec_ray.networks.layers import Scalar, mlp
 
 
 class OfflineModule(TorchRLModule):
-    """Holds `reward` and what a method adds in `setup_method`, which must set `actor` (states -> actions in bounds).
+    """Holds `reward` and the networks of `setup_method`, which must set `actor` (states -> actions in bounds).
 
-    `model_config` (made by `OfflineConfig.module_settings`) holds the run's settings.
+    `model_config` holds the settings of the run, from `OfflineConfig.module_settings`.
     """
 
-    if TYPE_CHECKING:  # a method has an attribute or a property of this name
+    if TYPE_CHECKING:  # an attribute or property of each method
 
         @property
         def actor(self) -> Actor: ...
@@ -29,29 +29,29 @@ class OfflineModule(TorchRLModule):
         self.hidden_sizes = tuple(settings["hidden_sizes"])
         self.state_dim = int(self.observation_space.shape[0])
         self.action_dim = int(self.action_space.shape[0])
-        given = settings["reward_source"] == "column" or settings["looks_ahead"]
+        from_batch = settings["reward_source"] == "column" or settings["looks_ahead"]
         with seeded(settings["seed"]):
             self.reward = RewardModel(
-                self.state_dim, self.action_dim, self.hidden_sizes, settings["reward_columns"], given
+                self.state_dim, self.action_dim, self.hidden_sizes, settings["reward_columns"], from_batch
             )
             self.setup_method(settings)
 
     def setup_method(self, settings: dict[str, Any]) -> None:
-        """Makes the networks of a method."""
+        """Makes the networks of the method."""
         raise NotImplementedError
 
     def deterministic_actor(self) -> DeterministicActor:
-        """An actor over the module's spaces."""
+        """A deterministic actor for the module's spaces."""
         net = mlp(self.state_dim, self.hidden_sizes, self.action_dim)
         return DeterministicActor(net, self.action_space.low, self.action_space.high)
 
     def q_function(self) -> Scalar:
-        """A Q over state and action."""
+        """A network Q(s, a)."""
         return Scalar(self.state_dim + self.action_dim, self.hidden_sizes)
 
     @property
     def critics(self) -> list[Scalar]:
-        """The method's Q, one or two; empty where it has none."""
+        """The Q networks of the method, one or two; empty for IL."""
         q: Any = getattr(self, "q", None)
         return [] if q is None else [*q] if isinstance(q, nn.ModuleList) else [q]
 

@@ -1,4 +1,4 @@
-"""The policy that a module under training is, as a user would take it away."""
+"""The policy of a module under training, as it would be exported."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from prefrec_ray.policy import Policy
 
 
 def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, items: ItemTable | None = None) -> Policy:
-    """The policy of an `OfflineModule` as it stands. What is left out is read: the data set by the module's provenance.
+    """The current policy of `module`; `dataset`, by default that of its provenance, and `items` are read if left out.
 
-    Under `action_constraint: nearest_items` with the method's critics to choose by; a method without any (IL) has its
-    action served as ever.
+    Under `action_constraint: nearest_items` the policy holds the critics, which choose the item; without critics (IL)
+    the serving rule chooses it.
     """
     provenance = dict(module.model_config["provenance"])
     dataset = dataset or PreparedDataset.open(provenance["dataset"])

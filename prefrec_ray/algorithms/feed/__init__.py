@@ -1,1 +1,1 @@
-"""What learners are fed: shards, mini-batches, preferences, and the schedule of a run."""
+"""The input of learners: shards, mini-batches, preferences, and the schedule of a run."""

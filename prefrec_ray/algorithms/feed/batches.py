@@ -1,8 +1,8 @@
-"""Mini-batches: which rows, in which order; a function of (seed, index), the same for any number of learners.
+"""Mini-batches: their rows are a function of (seed, index), the same for any number of learners.
 
-Transitions lie in shards; shard i belongs to lane i mod LANES, and every batch takes an equal part of its rows from
-each lane. With N learners, learner k owns the lanes k, k + N, ...: it holds a part of the data only, and the union of
-the N parts is the very batch that a single learner would have had.
+Shard i of the transitions belongs to lane i mod LANES, and a batch takes an equal number of rows from each lane. With N
+learners, learner k owns the lanes k, k + N, ...: it reads only its part of the data, and the parts of the N learners
+together are the batch of a single learner.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class TransitionPlan:
-    """What one learner reads in one call of `update`: batches [first, first + count) of the run, from its lanes.
+    """The data of one learner for one call of `update`: batches [first, first + count) of the run, from its lanes.
 
-    lanes: for each lane its number, its shards and their row counts.
-    rows_per_lane: rows that a batch takes from a lane. batches_per_epoch: the same for all lanes; a lane's last rows
-    that fill no batch sit out the epoch, other ones in the next. labels: a reward for every transition, at its number,
-    instead of the data set's own (look_ahead.py).
+    lanes: number, shards and row counts of each. rows_per_lane: rows that a batch takes from a lane. batches_per_epoch:
+    the same for all lanes; the rows of a lane that do not fill a batch are left out of the epoch, other ones in each
+    epoch. labels: reward labels of all transitions, by number, instead of the reward column (reward/labels.py).
     """
 
     lanes: list[tuple[int, list[Shard], list[int]]]
@@ -45,10 +44,10 @@ class TransitionPlan:
     labels: ray.ObjectRef | None = None
 
     def batches(self, device: torch.device, shelf: Shelf | None = None) -> Iterator[dict[str, Tensor]]:
-        """The batches in order, as float32 tensors on `device`. `shelf` keeps shards at hand from one plan to the next.
+        """The batches in order, as float32 tensors on `device`; `shelf` keeps shards from one plan to the next.
 
-        A lane orders its next shard some way through the one in use, each lane at another point: reading is spread over
-        the batches between, and is done when the shard is needed.
+        Each lane orders its next shard at another point of the shard in use, so that reading is spread over the batches
+        and done before the shard is needed.
         """
         shelf = Shelf() if shelf is None else shelf
         per_epoch = self.batches_per_epoch * self.rows_per_lane
@@ -79,7 +78,7 @@ class TransitionPlan:
         start: int,
         end: int,
     ) -> dict[str, Tensor]:
-        # Tensors: torch makes float32 of float16 eight times as fast as NumPy.
+        # Tensors: torch converts float16 to float32 eight times as fast as NumPy.
         batch: dict[str, Tensor] = {}
         filled = 0
         for lane, shards in lanes:
@@ -92,22 +91,22 @@ class TransitionPlan:
         return batch
 
     def sample(self, rows: int, device: torch.device, shelf: Shelf | None = None) -> dict[str, Tensor]:
-        """The first `rows` rows of this learner's shards as they lie: written shuffled, hence a sample of all."""
+        """The first `rows` rows of this learner's shards: a random sample, as transitions are written shuffled."""
         each, shelf = max(1, rows // len(self.lanes)), Shelf() if shelf is None else shelf
-        coming = [(shelf.bring(shards[0]), min(each, sizes[0])) for _, shards, sizes in self.lanes]
+        pending = [(shelf.bring(shards[0]), min(each, sizes[0])) for _, shards, sizes in self.lanes]
         labels = self._labels()
-        found: dict[str, list[np.ndarray]] = {}
-        while coming:
-            shard, count = coming.pop(0)
+        parts: dict[str, list[np.ndarray]] = {}
+        while pending:
+            shard, count = pending.pop(0)
             for name, values in _picked(columns(ray.get(shard)), slice(count), labels):
-                found.setdefault(name, []).append(values.astype(np.float32))
-        return {name: torch.from_numpy(np.concatenate(parts)).to(device) for name, parts in found.items()}
+                parts.setdefault(name, []).append(values.astype(np.float32))
+        return {name: torch.from_numpy(np.concatenate(values)).to(device) for name, values in parts.items()}
 
 
 def _picked(
     shard: dict[str, np.ndarray], rows: np.ndarray | slice, labels: np.ndarray | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The columns of some rows of a shard, by name; the rewards are `labels` where there are any."""
+    """The columns of some rows of a shard, by name; `labels`, if not None, replace the rewards."""
     for name, values in shard.items():
         if name != NUMBER and (name != Columns.REWARDS or labels is None):
             yield name, values[rows]
@@ -122,7 +121,7 @@ class Stopwatch:
         self.seconds = 0.0
 
     def over(self, values: Iterator[Value]) -> Iterator[Value]:
-        """The same values."""
+        """Yields the same values."""
         while True:
             start = time.perf_counter()
             try:
@@ -134,7 +133,7 @@ class Stopwatch:
 
 
 class _Lane:
-    """The order of one lane: in each epoch its shards permuted, and rows permuted inside each."""
+    """The order of one lane: each epoch permutes its shards, and the rows of each shard."""
 
     def __init__(self, seed: int, number: int, sizes: list[int], rows_per_epoch: int) -> None:
         self.number = number
@@ -143,7 +142,7 @@ class _Lane:
         self._permutation: tuple[tuple[int, int], np.ndarray] | None = None
 
     def rows(self, epoch: int, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-        """(shard, rows in it) for the positions [start, stop) of the epoch."""
+        """Shard and rows in it for the positions [start, stop) of the epoch."""
         shards, ends = self._order(epoch)
         place = int(np.searchsorted(ends, start, side="right"))
         while start < stop:
@@ -154,7 +153,7 @@ class _Lane:
             start, place = end, place + 1
 
     def at(self, epoch: int, position: int) -> tuple[int, float, int]:
-        """The shard that holds a position, the share of it that is done then, and the shard after it."""
+        """The shard at a position, the share of it that is read by then, and the shard after it."""
         shards, ends = self._order(epoch)
         place = int(np.searchsorted(ends, position, side="right"))
         shard, end = int(shards[place]), int(ends[place])
@@ -162,7 +161,7 @@ class _Lane:
         return shard, 1 - (end - position - 1) / self._sizes[shard], int(following)
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Shards in their order, and the positions at which they end."""
+        """The shards in order, and the positions at which they end."""
         if epoch not in self._orders:
             shards = np.random.default_rng((self._seed, epoch, self.number)).permutation(len(self._sizes))
             kept = {number: order for number, order in self._orders.items() if number == epoch - 1}
@@ -178,7 +177,7 @@ class _Lane:
 
 @dataclass(frozen=True)
 class PreferencePlan:
-    """Mini-batches of preferences: batch `index` of the run, and the part of it that one learner takes."""
+    """Mini-batches of preferences, of which a learner takes part number `part` of `parts`."""
 
     buffer: ray.ObjectRef
     pairs: int
@@ -190,31 +189,31 @@ class PreferencePlan:
 
     @property
     def size(self) -> int:
-        """Pairs of a whole mini-batch, of which learners take parts that may differ by one."""
+        """Pairs of a whole mini-batch; the parts of learners may differ by one pair."""
         return min(self.batch_size, self.pairs)
 
     def rows(self, index: int) -> np.ndarray:
-        """Pair numbers of this learner's part of batch `first + index`; each pass over all pairs has its own order."""
+        """Pair numbers of this learner's part of batch `first + index`; each pass over the pairs has its own order."""
         epoch, within = divmod(self.first + index, batches_per_pass(self.pairs, self.batch_size))
         order = _pass_order(self.seed, epoch, self.pairs)
         return order[within * self.size : (within + 1) * self.size][self.part :: self.parts]
 
     def load(self) -> PreferenceBuffer:
-        """The buffer, shared memory of the node."""
+        """The buffer, in the shared memory of the node."""
         return ray.get(self.buffer)
 
 
 @lru_cache(maxsize=1)
 def _pass_order(seed: int, epoch: int, pairs: int) -> np.ndarray:
-    """The order of one pass over the pairs; drawn once for all mini-batches of the pass."""
+    """The order of one pass over the pairs."""
     return np.random.default_rng((seed, Stream.PASS, epoch)).permutation(pairs)
 
 
 def batches_per_pass(pairs: int, batch_size: int) -> int:
-    """Whole mini-batches in a pass over `pairs` preferences (at least one)."""
+    """Whole mini-batches in a pass over `pairs` preferences, at least one."""
     return max(1, pairs // batch_size)
 
 
 def pretrain_batches(epochs: float, pairs: int, batch_size: int) -> int:
-    """Mini-batches of pre-training (at least one, where there is any)."""
+    """Mini-batches of pre-training: at least one, or 0 for 0 epochs."""
     return max(1, round(epochs * batches_per_pass(pairs, batch_size))) if epochs > 0 else 0

@@ -1,4 +1,4 @@
-"""The offline data of an algorithm: shards of transitions, preferences, states to probe the policy with."""
+"""The offline data of an algorithm: shards of transitions, preferences, and states to probe the policy."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from prefrec_ray.dataset.completeness import check_complete
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream
 
-#: Validation states on which the policy is looked at after every iteration.
+#: Validation states for the diagnostics of the policy after every iteration.
 PROBE_STATES = 2048
 
 
 @dataclass(frozen=True)
 class LearnerPlan:
-    """What one learner is told in one iteration."""
+    """The input of one learner for one iteration."""
 
     transitions: TransitionPlan
     preferences: PreferencePlan | None
@@ -37,12 +37,12 @@ class LearnerPlan:
 
 @dataclass(frozen=True)
 class LoadedData:
-    """References to a data set's contents in the object store, of which many runs need one copy.
+    """References to a data set in the object store, one copy for many runs.
 
-    shards: transitions (Arrow tables, or the files to stream them from), `sizes` rows each. preferences, held_out:
-    `PreferenceBuffer`s of training users (`pairs` long) and of validation users, or None (the latter too where people
-    judged none of these). probe: states to look at the policy with. The process that loaded them must outlive their
-    use.
+    shards: transitions (Arrow tables, or files to stream), of `sizes` rows. preferences, held_out: `PreferenceBuffer`s
+    of training users (`pairs` long) and of validation users; None without preferences, `held_out` also where people
+    judged no validation users. probe: states for diagnostics. The process that loads them owns them, and must live as
+    long as they are used.
     """
 
     shards: list[Shard]
@@ -54,34 +54,35 @@ class LoadedData:
 
 
 def load_data(request: DataRequest, same: LoadedData | None = None) -> LoadedData:
-    """Reads what is asked for, by tasks; all that is not streamed is read when this returns.
+    """Reads the data of `request` by tasks; all that is not streamed is read when this returns.
 
-    `same`: the same transitions, already loaded with other preferences. Raises `UserError` for a data set that is
-    damaged, or has no preferences of a teacher.
+    `same`: the same transitions, loaded before with other preferences. Raises `UserError` for a damaged data set, or
+    one without preferences of a teacher.
     """
     dataset = PreparedDataset.open(request.dataset)
     if same is None:
         check_complete(dataset)
         shards, sizes = find_shards(dataset, request.transitions, request.limit)
         same = LoadedData(shards, sizes, _probe_states.remote(dataset.uri))
-        # All is read before the learners exist: they may take the last processors, and reading would never begin.
+        # Read before the learners start: they may take the last CPUs, and reading would never begin.
         ray.get(same.probe)
     if request.numbered:
         check_numbers(dataset)
-    wanted = request.preferences
-    if wanted is None:
+    preferences = request.preferences
+    if preferences is None:
         return LoadedData(same.shards, same.sizes, same.probe)
-    preferences = load_buffer(dataset.uri, wanted.task, "train", wanted.teachers, wanted.columns, wanted.precision)
-    pairs = len(ray.get(preferences))  # before anything else is begun: what fails here is told once
-    measure = held_out_teachers(dataset, wanted.teachers)
-    held_out = load_buffer(dataset.uri, wanted.task, "validation", measure, wanted.columns) if measure else None
+    task, columns = preferences.task, preferences.columns
+    buffer = load_buffer(dataset.uri, task, "train", preferences.teachers, columns, preferences.precision)
+    pairs = len(ray.get(buffer))  # before more tasks start, so that an error is raised once
+    measured_by = held_out_teachers(dataset, preferences.teachers)
+    held_out = load_buffer(dataset.uri, task, "validation", measured_by, columns) if measured_by else None
     if held_out is not None:
         ray.get(held_out)
-    return LoadedData(same.shards, same.sizes, same.probe, preferences, held_out, pairs)
+    return LoadedData(same.shards, same.sizes, same.probe, buffer, held_out, pairs)
 
 
 def check_numbers(dataset: PreparedDataset) -> None:
-    """Raises `UserError` where transitions do not carry their numbers."""
+    """Raises `UserError` if transitions have no column `number`."""
     file = dataset.files("transitions")[0]
     system, path = storage.filesystem(file)
     if "number" not in pq.read_schema(path, filesystem=system).names:
@@ -92,9 +93,9 @@ def check_numbers(dataset: PreparedDataset) -> None:
 
 
 class PreparedData(OfflineData):
-    """RLlib's `OfflineData` over a prepared data set: learners get plans of what to read.
+    """RLlib's `OfflineData` over a prepared data set: learners get plans, and read the data themselves.
 
-    The base class is not initialised: it would read the folder in RLlib's own schema.
+    The base class is not initialised, as it would read the folder in RLlib's own schema.
     """
 
     def __init__(self, config: Any) -> None:
@@ -143,12 +144,12 @@ class PreparedData(OfflineData):
         )
 
     def preference_plans(self, position: Position) -> list[PreferencePlan | None]:
-        """The preferences of one iteration for each learner; None where the reward is not updated."""
+        """The preferences of one iteration for each learner; None if the reward model is not updated."""
         settings = self.settings
         pretraining = position.phase == "pretrain"
         if self.preferences is None or not (pretraining or settings.finetune_reward):
             return [None] * self.learners
-        # Fine-tuning goes on where pre-training stopped, one mini-batch a step.
+        # Fine-tuning continues after the last mini-batch of pre-training, one mini-batch per step.
         first = position.first + (0 if pretraining else self.pretrain_batches)
         return [
             PreferencePlan(
@@ -164,7 +165,7 @@ class PreparedData(OfflineData):
         ]
 
     def sample(self, position: Position, labels: ray.ObjectRef | None = None) -> list[LearnerPlan]:
-        """The plan of every learner for one iteration of the phase "train"; `labels` as in `TransitionPlan`."""
+        """The plan of each learner for one iteration of the phase "train"; `labels` as in `TransitionPlan`."""
         settings = self.settings
         first_of_phase = position.first == 0
         refresh = settings.standardise_reward and (first_of_phase or settings.finetune_reward)
@@ -186,13 +187,13 @@ class PreparedData(OfflineData):
 
 @ray.remote(num_cpus=1)
 def _probe_states(uri: str) -> np.ndarray:
-    """A sample of validation states [n, S] (all of them where there are few), file by file."""
+    """A sample of at most PROBE_STATES validation states [n, S], about equally many from each file."""
     dataset = PreparedDataset.open(uri)
     files = dataset.files("requests", "validation")
     generator = np.random.default_rng(Stream.PROBE_STATES)
-    found = []
+    sample = []
     for file in files:
         states = tensor(dataset.read(file, columns=["state"])["state"])
         take = min(len(states), -(-PROBE_STATES // len(files)))
-        found.append(states[np.sort(generator.choice(len(states), take, replace=False))])
-    return np.concatenate(found) if found else np.empty((0, dataset.metadata.state_dim), dtype=np.float32)
+        sample.append(states[np.sort(generator.choice(len(states), take, replace=False))])
+    return np.concatenate(sample) if sample else np.empty((0, dataset.metadata.state_dim), dtype=np.float32)

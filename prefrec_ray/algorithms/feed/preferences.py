@@ -1,4 +1,4 @@
-"""Preferences as the learner reads them: the rows of all segments once, and pairs as indices into them."""
+"""Preferences for the learner: the rows of all segments, each once, and pairs as indices into them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from prefrec_ray.terms import PAIRINGS
 class PreferenceBuffer:
     """Pairs of segments over shared rows.
 
-    inputs [M, D]: what the reward model sees of a request (state and action, or columns of the next state), float32, or
-    the bits of bfloat16 as int16 (NumPy has no such type), as `rows` makes tensors of them;
-    first [P, 2] int64: row of the first request of either segment; label [P] float32: P(second preferred);
-    within [P] bool: both segments are of one user; teacher [P]: who says so; length: requests in a segment.
+    inputs [M, D]: the reward model's input of a request (state and action, or columns of the next state), float32, or
+    int16 that holds bfloat16, which NumPy does not have; `rows` returns them as tensors.
+    first [P, 2] int64: row of the first request of each segment. label [P] float32: preference label, P(second
+    preferred). within [P] bool: both segments are of one user. teacher [P]: its name. length: requests in a segment.
     """
 
     inputs: np.ndarray
@@ -41,45 +41,44 @@ class PreferenceBuffer:
 
     def rows(self, index: np.ndarray) -> Tensor:
         """The inputs at `index` [...]: [..., D], float32 or bfloat16."""
-        found = torch.from_numpy(self.inputs[index])
-        return found.view(torch.bfloat16) if found.dtype == torch.int16 else found
+        rows = torch.from_numpy(self.inputs[index])
+        return rows.view(torch.bfloat16) if rows.dtype == torch.int16 else rows
 
 
 def as_bfloat16(inputs: np.ndarray) -> np.ndarray:
-    """The bits, int16, of float32 numbers rounded as autocast rounds them."""
+    """The bits, as int16, of float32 numbers rounded to bfloat16 as autocast rounds them."""
     return torch.from_numpy(inputs).bfloat16().view(torch.int16).numpy()
 
 
 def held_out_teachers(dataset: PreparedDataset, teachers: Sequence[str]) -> list[str]:
-    """By whose labels of validation users one measures a reward that was learned from `teachers`.
+    """The teachers whose preference labels of validation users measure a reward that was learned from `teachers`.
 
-    Of scripted ones those that do not err, with the same scoring and either pairing; of people their own labels, if
-    they judged pairs of validation users.
+    For a scripted teacher: those without errors, with its scoring and each pairing. For people: themselves, if they
+    judged pairs of validation users.
     """
     scorings = {
         teacher["name"]: teacher["scoring"]
         for teacher in dataset.metadata.settings.get("preferences", {}).get("teachers", ())
-        if "name" in teacher  # a data set of an earlier version does not say it, and has plain names only
+        if "name" in teacher  # earlier versions stored no name; their names end in the scoring
     }
-    found = []
+    names: list[str] = []
     for name in teachers:
         if name in dataset.people():
-            found += [name] if storage.exists(dataset.people_path(name, "validation")) else []
+            names += [name] if storage.exists(dataset.people_path(name, "validation")) else []
         else:
             scoring = scorings.get(name, name.rpartition("_")[2])
-            found += [f"{pairing}_{scoring}" for pairing in PAIRINGS]
-    return list(dict.fromkeys(found))
+            names += [f"{pairing}_{scoring}" for pairing in PAIRINGS]
+    return list(dict.fromkeys(names))
 
 
 def load_buffer(
     uri: str, task: str, split: str, teachers: Sequence[str], columns: Sequence[int] | None, precision: str = "float32"
 ) -> ray.ObjectRef:
-    """Reads the pairs of `teachers` and the rows of their segments into the object store, by tasks over the files.
+    """Reads the pairs of `teachers`, pooled, and the rows of their segments into the object store, by tasks over files.
 
-    The pairs of several teachers are pooled. `columns` are the columns of the next state that the reward sees, or None
-    for state and action. `precision`: inputs that a bf16 product would round are held rounded, in half the memory.
-    Returns a reference to a `PreferenceBuffer`. Raises `UserError` (at `ray.get`) where a teacher
-    has no pairs, and where segments are of several lengths.
+    `columns`: columns of the next state that the reward model sees; None: state and action. `precision` bf16: inputs
+    are kept in bfloat16, in half the memory, as matrix products would round them anyway. Returns a reference to a
+    `PreferenceBuffer`. Raises `UserError` (at `ray.get`) if a teacher has no pairs or segments differ in length.
     """
     dataset = PreparedDataset.open(uri)
     pairs = _load_pairs.remote(uri, task, split, list(teachers))
@@ -105,21 +104,21 @@ def _load_pairs(uri: str, task: str, split: str, teachers: list[str]) -> dict[st
     for name in teachers:
         if name in people:
             tables.append(dataset.read(dataset.people_path(name, split), columns=names))
-    found = {name: np.concatenate([t[name].to_numpy(zero_copy_only=False) for t in tables]) for name in names}
-    lengths = np.unique(found["length"])
+    pairs = {name: np.concatenate([t[name].to_numpy(zero_copy_only=False) for t in tables]) for name in names}
+    lengths = np.unique(pairs["length"])
     if len(lengths) > 1:
         raise UserError(
             f"{uri}: the pairs of {' and '.join(teachers)} are of {' and '.join(map(str, lengths))} requests; "
             "expected one length of segments for all"
         )
-    return found
+    return pairs
 
 
 def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: Sequence[int] | None) -> dict[str, Any]:
-    """The rows of one file that some segment needs, and where each segment of its users begins among them.
+    """The rows of one file that are in a segment, and the first row of each segment among them.
 
-    `pairs` holds user_0, start_0, user_1, start_1 and length. Returns inputs [M, D], and as `starts` for either side
-    (side, numbers of the pairs [n] whose user is in the file, rows of their first requests [n]).
+    `pairs` holds user_0, start_0, user_1, start_1 and length. Returns inputs [M, D], and `starts`: for each side (side,
+    numbers of the pairs [n] whose user is in the file, first rows of their segments [n]).
     """
     dataset = PreparedDataset.open(uri)
     table = dataset.read(file, columns=["user_id", "state", "action"])
@@ -133,7 +132,7 @@ def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: Seq
         at = np.minimum(np.searchsorted(names, user), max(len(names) - 1, 0))
         pair = np.flatnonzero(names[at] == user) if len(names) else np.empty(0, dtype=np.int64)
         row = user_first[at[pair]] + pairs[f"start_{side}"][pair] if len(names) else pair
-        # One row more than the segment: the state that its last request leads to.
+        # One row more than the segment: the next state of its last request.
         np.add.at(needed, row, 1)
         np.subtract.at(needed, np.minimum(row + length + 1, len(users)), 1)
         segments.append((side, pair, row))
@@ -153,8 +152,8 @@ def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: Seq
 def _segment_rows(
     uri: str, file: str, pairs: dict[str, np.ndarray], columns: Sequence[int] | None, precision: str
 ) -> dict[str, Any]:
-    found = segment_rows(uri, file, pairs, columns)
-    return {**found, "inputs": as_bfloat16(found["inputs"])} if precision == "bf16" else found
+    part = segment_rows(uri, file, pairs, columns)
+    return {**part, "inputs": as_bfloat16(part["inputs"])} if precision == "bf16" else part
 
 
 @ray.remote(num_cpus=1)

@@ -1,4 +1,4 @@
-"""Where a run is: a pure function of its iteration number, so that a resumed run needs no other memory of its place."""
+"""The schedule of a run: its position is a function of the iteration number, all that a resumed run needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Position:
-    """One iteration: its phase, and the half-open range of mini-batches [first, first + count) that it takes."""
+    """One iteration: its phase, and its mini-batches [first, first + count)."""
 
     phase: str  # "pretrain" (mini-batches of preferences) or "train" (mini-batches of transitions)
     first: int
@@ -16,9 +16,9 @@ class Position:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Iterations of a run: `pretrain_batches` of preferences, a pass each, then the updates on transitions."""
+    """Iterations of a run: passes over the preferences, then updates on transitions."""
 
-    pretrain_batches: int  # of preferences, in all
+    pretrain_batches: int  # mini-batches of preferences, in all
     preference_batches: int  # mini-batches in a pass over the preferences
     updates: int  # on transitions, in all
     updates_per_epoch: int
@@ -26,16 +26,16 @@ class Schedule:
 
     @property
     def pretrain_iterations(self) -> int:
-        """Passes over the preferences, the last one maybe a part."""
+        """Passes over the preferences; the last one may be a part."""
         return -(-self.pretrain_batches // self.preference_batches)
 
     @property
     def iterations(self) -> int:
-        """Length of the whole run."""
+        """Length of the run."""
         return self.pretrain_iterations + -(-self.updates // self.updates_per_iteration)
 
     def at(self, iteration: int) -> Position:
-        """The position of iteration 0, 1, ...; past the end training goes on at the same pace."""
+        """The position of iteration 0, 1, ...; after the end, training continues with full iterations."""
         if iteration < self.pretrain_iterations:
             first = iteration * self.preference_batches
             return Position("pretrain", first, min(self.preference_batches, self.pretrain_batches - first))

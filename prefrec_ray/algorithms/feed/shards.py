@@ -1,8 +1,7 @@
-"""Shards of transitions: all in the object store where they fit, else read from the data set when their turn comes.
+"""Shards of transitions: kept in the object store if they fit, else streamed from the files of the data set.
 
-The order of batches (batches.py) is the same either way. A shard that is streamed is read by a process of its own while
-the one before it is in use, and leaves the object store when its lane has moved on: what a learner holds does not grow
-with the data.
+The order of batches (batches.py) is the same either way. A separate process reads the next shard while one is in use; a
+shard leaves the object store when its lane moves on, so that the memory of a learner does not grow with the data.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from prefrec_ray.errors import UserError
 
 #: Shard i belongs to lane i mod LANES.
 LANES = 8
-#: How transitions reach the learners: "auto" takes the second where it fits.
+#: How transitions reach the learners; "auto" is "materialised" if they fit, else "streaming".
 TRANSITIONS = ("auto", "materialised", "streaming")
-#: Of the cluster's object store, what transitions may fill. A learner on another host than a shard gets a copy of it,
-#: so that they may come to lie there twice; preferences and other runs want room too.
+#: Share of the cluster's object store that transitions may fill. Shards are copied to the hosts of learners, and then
+#: take up to twice their size; preferences and other runs need room too.
 STORE_SHARE = 0.4
-#: Footers are small: waiting for storage is what takes time.
+#: Threads that read Parquet footers, which are small: nearly all the time is waiting for storage.
 _THREADS = 16
 
 #: An Arrow table in the object store, or the file to read it from.
 Shard: TypeAlias = "ray.ObjectRef | str"
-#: What a shard has beside RLlib's columns: the numbers of its transitions, int64.
+#: Column of a shard beside RLlib's: the number of each transition, int64.
 NUMBER = "number"
 _COLUMNS = {
     "obs": Columns.OBS,
@@ -48,10 +47,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def find_shards(dataset: PreparedDataset, how: str, limit: int | None = None) -> tuple[list[Shard], list[int]]:
-    """The shards in order, and how many of their rows are used: all, or the first `limit` (less what is left over by
-    dividing it by LANES), which are a sample, as transitions were written shuffled. `how` is one of TRANSITIONS.
+    """The shards in order, and how many of their rows are used; `how` is one of TRANSITIONS.
 
-    Raises `UserError` where the shards do not fill the lanes evenly.
+    Used are all rows, or the first `limit` (rounded down to a multiple of LANES), a sample, as transitions are written
+    shuffled. Raises `UserError` if the number of shards is not a multiple of LANES.
     """
     folder = dataset.path("transitions")
     files = dataset.files("transitions")
@@ -66,20 +65,20 @@ def find_shards(dataset: PreparedDataset, how: str, limit: int | None = None) ->
     if how == "auto":
         store = ray.cluster_resources().get("object_store_memory", 0.0)
         how = "materialised" if size <= STORE_SHARE * store else "streaming"
-        # What is as usual is not worth a line on a terminal.
+        # Only streaming is worth a line on a terminal.
         _LOG.log(
             logging.INFO if how == "materialised" else logging.WARNING,
-            "transitions are %s: %.2f GB in %d shards, and %.0f %% of the object store's %.2f GB are for them",
+            "transitions are %s: %.2f GB in %d shards; they may fill %.0f %% of the object store's %.2f GB",
             *(how, size / 1e9, len(files), 100 * STORE_SHARE, store / 1e9),
         )
     if how == "streaming":
         return list(files), rows or _rows(files)
-    shards, found = _materialise(files, folder)
-    return shards, rows or found
+    shards, sizes = _materialise(files, folder)
+    return shards, rows or sizes
 
 
 def within(rows: Sequence[int], limit: int) -> list[int]:
-    """How many rows of each of the first shards are used so that every lane has limit // LANES, or all that it has."""
+    """Rows used of each of the first shards so that every lane has limit // LANES rows, or all of its own."""
     used: list[int] = []
     room = [limit // LANES] * LANES
     while any(room) and len(used) < len(rows):
@@ -95,7 +94,7 @@ def _rows(files: list[str]) -> list[int]:
 
 
 class Shelf:
-    """The shards that a learner has at hand: of each lane the one in use and, at the most, the one after it."""
+    """The shards that a learner holds: for each lane the one in use and at most the next one."""
 
     def __init__(self) -> None:
         self._in_use: dict[int, tuple[Shard, dict[str, np.ndarray]]] = {}
@@ -106,12 +105,12 @@ class Shelf:
         return len(self._in_use) + len(self._ahead)
 
     def order(self, lane: int, shard: Shard) -> None:
-        """Begins to bring the shard that `lane` uses next, unless it is at hand."""
+        """Starts to fetch the shard that `lane` uses next, unless it is held or on its way."""
         if all(lane not in place or place[lane][0] != shard for place in (self._in_use, self._ahead)):
             self._ahead[lane] = (shard, self.bring(shard))
 
     def take(self, lane: int, shard: Shard) -> dict[str, np.ndarray]:
-        """The columns of the shard that `lane` uses now, as views [n, ...] under RLlib's names; lets go of the last."""
+        """The columns of the shard that `lane` uses now, as views [n, ...] by RLlib's names; drops the last one."""
         self.order(lane, shard)
         if lane not in self._in_use or self._in_use[lane][0] != shard:
             self._in_use.pop(lane, None)
@@ -120,13 +119,13 @@ class Shelf:
         return self._in_use[lane][1]
 
     def bring(self, shard: Shard) -> ray.ObjectRef:
-        """Begins to bring a shard to this host; it is not kept."""
+        """Starts to fetch a shard to this host; the shelf does not keep it."""
         if isinstance(shard, str):
             if self._reader is None:
                 here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
                 self._reader = _Reader.options(scheduling_strategy=here).remote()
             return self._reader.read.remote(shard)
-        ray.wait([shard], timeout=0)  # from another host, or from where the object store has spilled it
+        ray.wait([shard], timeout=0)  # starts the transfer from another host, or from disk if it was spilled
         return shard
 
 
@@ -135,13 +134,12 @@ class _FileReader:
         return _one_chunk(file)
 
 
-# One process reads for one learner, a file at a time. It asks for no processor: learners may hold them all, and would
-# wait for it without an end.
+# One process reads for one learner, a file at a time. It needs no CPU: learners, which wait for it, may hold all CPUs.
 _Reader = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_FileReader)
 
 
 def columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """Zero-copy views of a shard's columns under RLlib's names, as they are stored; reward and NUMBER are [n]."""
+    """Zero-copy views of a shard's columns by RLlib's names, in their stored types; reward and NUMBER are [n]."""
     return {
         rllib: stored(table[name]) if name not in ("reward", "number") else table[name].combine_chunks().to_numpy()
         for name, rllib in _COLUMNS.items()
@@ -165,5 +163,5 @@ def _read_block(batch: dict[str, np.ndarray]) -> Any:
 
 
 def _one_chunk(file: str) -> pa.Table:
-    # A chunk a column, which `stored` takes as it lies in shared memory: several would be copied by every reader.
+    # One chunk per column, which `stored` can view in shared memory; every reader would copy several chunks.
     return read_table(file).combine_chunks()

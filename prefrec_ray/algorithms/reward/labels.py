@@ -1,10 +1,11 @@
-"""What an action is worth: the mean reward of the requests after it, not the reward of the next one alone.
+"""Reward labels that look ahead: the mean reward of the next `reward_horizon` requests, instead of the next one alone.
 
-Preferences between long segments say how a stretch of history was, not which of its requests made it so. A reward that
-is learned from them answers to what is seen at once (a click, a long look), and an actor that climbs it request by
-request chases that. Over the next `reward_horizon` requests it is the user's lasting state that speaks
-(docs/recipe.md). The transitions of learners are shuffled; these labels are made in the order of the histories, by
-tasks over the files of requests, and found by the transition's number.
+A preference between long segments does not say which of their requests decided it. A reward learned from preferences
+therefore responds to immediate signals (a click, a long view), and an actor that maximizes it request by request
+maximizes those. The mean over many requests depends on the user's lasting state (docs/recipe.md).
+
+Labels are computed along the histories, by tasks over the files of requests. Learners, whose transitions are shuffled,
+look them up by the transition's number.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from prefrec_ray.ids import first_rows
 from prefrec_ray.mdp.transitions import transition_rows
 from prefrec_ray.networks.layers import Scalar
 
-#: Below so many requests a task, starting it takes longer than its work.
+#: Smallest number of requests per task: for fewer, starting a task takes longer than its work.
 REQUESTS_A_TASK = 1_000_000
 _ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
 class RewardFunction:
-    """A learned reward as arrays that travel to tasks. Sees `columns` of the next state, or (None) state and action."""
+    """A learned reward as arrays, to send to tasks. It sees `columns` of the next state; None: state and action."""
 
     weights: dict[str, np.ndarray]
     hidden_sizes: tuple[int, ...]
@@ -39,23 +40,23 @@ class RewardFunction:
 
     @classmethod
     def of(cls, request: RewardRequest, state: RewardState) -> RewardFunction:
-        """The reward that `request` asked for."""
+        """The reward that was pre-trained for `request`."""
         return cls(state.weights, request.hidden_sizes, request.preferences.columns)
 
     def __call__(self, state: np.ndarray, action: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Rewards, float32 [len(rows)], of the transitions from request `rows` to the next, among states [N, S]."""
-        seen = [state[rows], action[rows]] if self.columns is None else [state[rows + 1][:, list(self.columns)]]
-        network = Scalar(sum(part.shape[1] for part in seen), self.hidden_sizes)
+        """Rewards, float32 [len(rows)], of the transitions that begin at `rows` of states [N, S] and actions [N, A]."""
+        inputs = [state[rows], action[rows]] if self.columns is None else [state[rows + 1][:, list(self.columns)]]
+        network = Scalar(sum(part.shape[1] for part in inputs), self.hidden_sizes)
         network.load_state_dict({name: torch.tensor(value) for name, value in self.weights.items()})
         with torch.no_grad():
-            chunks = zip(*(torch.from_numpy(part).split(_ROWS_AT_ONCE) for part in seen), strict=True)
+            chunks = zip(*(torch.from_numpy(part).split(_ROWS_AT_ONCE) for part in inputs), strict=True)
             return torch.cat([network(*chunk) for chunk in chunks]).numpy()
 
 
 def look_ahead(reward: np.ndarray, user_starts: np.ndarray, horizon: int) -> np.ndarray:
-    """The mean of reward[i : i + horizon], fewer at a user's end, float32 [N].
+    """The mean of reward[i : i + horizon], of fewer at the end of a user's history, float32 [N].
 
-    `reward` [N] is in the order of the histories; the first rows of users are `user_starts`, ascending.
+    `reward` [N] is in the order of the histories; `user_starts` are the first rows of users, ascending.
     """
     rows = np.arange(len(reward))
     ends = np.append(user_starts[1:], len(reward)).astype(np.int64)
@@ -65,8 +66,8 @@ def look_ahead(reward: np.ndarray, user_starts: np.ndarray, horizon: int) -> np.
 
 
 def label_users(reward: np.ndarray, starts: np.ndarray, requests: int, horizon: int) -> np.ndarray:
-    """The labels of whole users' transitions from their rewards: the first of `requests` of each user at `starts`."""
-    # Of the k users before it each has lost its last request; a user of one request has no transition at all.
+    """Reward labels from the rewards of transitions of whole users, whose `requests` begin at the rows `starts`."""
+    # A user of n requests has n - 1 transitions; a user of one request has none.
     sizes = np.diff(np.append(starts, requests)) - 1
     return look_ahead(reward, (np.cumsum(sizes) - sizes)[sizes > 0], horizon)
 
@@ -74,16 +75,16 @@ def label_users(reward: np.ndarray, starts: np.ndarray, requests: int, horizon: 
 def label_histories(
     reward: RewardFunction, state: np.ndarray, action: np.ndarray, starts: np.ndarray, horizon: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows [T] of the transitions of whole users, who begin at the rows `starts`, and their labels [T]."""
+    """Rows [T] and reward labels [T] of the transitions of whole users, whose requests begin at the rows `starts`."""
     rows = transition_rows(starts, len(state))
     return rows, label_users(reward(state, action, rows), starts, len(state), horizon)
 
 
 def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> ray.ObjectRef:
-    """A reference to the labels of all transitions, float32, each at its number. `reward` None: the data set's own.
+    """A reference to the labels of all transitions, float32, each at its number; `reward` None: the reward column.
 
-    Small data sets are labelled in this process, larger ones by tasks that ask for no processor: learners may hold
-    them all, and wait for nothing but the labels.
+    Small data sets are labelled in this process, larger ones by tasks that need no CPU: learners, which wait for the
+    labels, may hold all CPUs. Raises `UserError` for a data set without requests.
     """
     files = dataset.files("requests", "train")
     if not files:
@@ -92,8 +93,10 @@ def label_transitions(dataset: PreparedDataset, reward: RewardFunction | None, h
     tasks = min(len(files), int(ray.cluster_resources().get("CPU", 1)), requests // REQUESTS_A_TASK)
     if tasks <= 1:
         return ray.put(_label_files(dataset.uri, files, reward, horizon))
-    given = ray.put(reward)
-    parts = [_task.remote(dataset.uri, list(part), given, horizon) for part in np.array_split(np.array(files), tasks)]
+    reference = ray.put(reward)
+    parts = [
+        _task.remote(dataset.uri, list(part), reference, horizon) for part in np.array_split(np.array(files), tasks)
+    ]
     return _concatenate.remote(*parts)
 
 

@@ -1,4 +1,4 @@
-"""The reward model r: its network, what it sees, and its scale (section 4 of the paper)."""
+"""The reward model r: its network, its input and its scale (section 4 of the paper)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefrec_ray.networks.layers import Scalar, start_at_zero
 class RewardModel(nn.Module):
     """r(s, a) as in the paper, or r of `columns` of the next state; standardised by `mean` and `std`.
 
-    `given`: rewards come with the batches (the data set's own, or labels that look ahead) and are only standardised.
+    `from_batch`: the batch holds rewards (reward column or look-ahead labels), which are only standardised.
     """
 
     columns: Tensor | None
@@ -28,25 +28,25 @@ class RewardModel(nn.Module):
         action_dim: int,
         hidden_sizes: Sequence[int],
         columns: Sequence[int] | None,
-        given: bool = False,
+        from_batch: bool = False,
     ) -> None:
         super().__init__()
-        # The paper does not say how networks start. What an untrained reward happens to say of a state would stay
-        # in it where preferences are silent, as noise that is larger than what they teach (docs/recipe.md).
+        # The paper does not give the initial weights. Those of an untrained reward would stay as noise, larger than
+        # the signal, in directions of the state that preferences do not decide (docs/recipe.md).
         width = state_dim + action_dim if columns is None else len(columns)
         self.network = start_at_zero(Scalar(width, hidden_sizes))
         self.register_buffer("columns", None if columns is None else torch.tensor(columns), persistent=False)
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("std", torch.ones(()))
-        self.given = given
+        self.from_batch = from_batch
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Rewards [...] of what the model sees, [..., D], as a `PreferenceBuffer` holds it."""
+        """Rewards [...] of inputs [..., D], as a `PreferenceBuffer` holds them."""
         return self.network(inputs)
 
     def label(self, batch: dict[str, Tensor]) -> Tensor:
-        """Standardised rewards [B] of a batch of transitions."""
-        if self.given:
+        """Standardised rewards [B], the reward labels of a batch of transitions."""
+        if self.from_batch:
             raw = batch[Columns.REWARDS]
         elif self.columns is None:
             raw = self.network(batch[Columns.OBS], batch[Columns.ACTIONS])
@@ -55,28 +55,28 @@ class RewardModel(nn.Module):
         return (raw - self.mean) / self.std
 
     def unscale(self) -> None:
-        """Mean 0 and deviation 1: `label` gives raw rewards."""
+        """Resets the scale: `label` returns raw rewards."""
         self.mean.zero_()
         self.std.fill_(1.0)
 
     def scale_to(self, moments: Tensor) -> None:
-        """Standardises by the `moments` [3] of raw rewards: their number, their sum and the sum of their squares."""
+        """Sets the scale from `moments` [3] of raw rewards: number, sum and sum of squares."""
         count, total, squares = moments
         mean = total / count
         self.mean.copy_(mean)
-        # A reward that is the same everywhere stays 0 instead of being blown up.
+        # A constant reward becomes 0 instead of being divided by 0.
         self.std.copy_((squares / count - mean.square()).clamp(min=1e-12).sqrt())
 
 
 def moments(rewards: Tensor) -> Tensor:
-    """Number, sum and sum of squares of rewards [B], float64 [3]: what `scale_to` takes, summed over learners."""
+    """Number, sum and sum of squares of rewards [B], float64 [3]; their sum over learners is for `scale_to`."""
     rewards = rewards.double()
     return torch.stack([torch.ones_like(rewards), rewards, rewards.square()]).sum(1)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Weights made inside depend on the seed alone: every learner starts from the same ones, the reward's first."""
+    """Inside, weights depend on `seed` alone, so that all learners start from the same ones."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""Pre-training of the reward model (Algorithm 1, lines 3 to 5), once for all runs that ask for the same."""
+"""Pre-training of the reward model (Algorithm 1, lines 3 to 5), once for all runs with the same request."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from prefrec_ray.runtime.memory import keep_freed_memory
 
 
 def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu") -> RewardState:
-    """The reward that a run of one learner has when its pre-training ends, bit for bit.
-
-    `data` holds the request's preferences.
-    """
+    """The pre-trained reward, equal bit for bit to that of a run with one learner; `data` holds the preferences."""
     keep_freed_memory()
     metadata = PreparedDataset.open(request.dataset).metadata
     with seeded(request.seed):
@@ -38,6 +35,6 @@ def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu") -> R
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """The context in which networks are run: matrix products are rounded in it where `precision` is bf16."""
-    # No cache of rounded weights: it would outlive the optimizer's steps inside one update.
+    """The autocast context of forward passes: matrix products are in bfloat16 if `precision` is bf16."""
+    # No cache of rounded weights: it would be stale after an optimizer step in the same update.
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)

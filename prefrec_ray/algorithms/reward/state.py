@@ -1,4 +1,4 @@
-"""The trained part of a reward model as arrays, which travel between runs and lie in files."""
+"""The weights and optimizer state of a reward model as arrays, to share between runs and to save."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import nn
 
 @dataclass(frozen=True)
 class RewardState:
-    """Weights of the network by name, and the moments of its Adam by parameter number."""
+    """Weights of the network by name, and Adam moments by parameter number."""
 
     weights: dict[str, np.ndarray]
     moments: dict[int, dict[str, np.ndarray]]
 
     @classmethod
     def of(cls, network: nn.Module, optimizer: torch.optim.Optimizer) -> RewardState:
-        """A copy of where the two stand."""
+        """A copy of the state of both."""
         state = optimizer.state_dict()["state"]
         return cls(
             weights={name: value.cpu().numpy().copy() for name, value in network.state_dict().items()},
@@ -26,7 +26,7 @@ class RewardState:
         )
 
     def put(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Puts the two where they stood."""
+        """Restores both."""
         network.load_state_dict({name: torch.tensor(value) for name, value in self.weights.items()})
         moments = {i: {k: torch.tensor(v) for k, v in values.items()} for i, values in self.moments.items()}
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -10,16 +10,16 @@ from prefrec_ray.algorithms.base.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.reward.model import RewardModel
 
-#: Pairs in one forward pass: 16 take a tenth longer, all 256 four times the memory for nothing.
+#: Pairs in one forward pass: 16 are a tenth slower; all 256 are no faster and take four times the memory.
 PAIRS_PER_CHUNK = 64
 
 
 def preference_gradient(
     reward: RewardModel, buffer: PreferenceBuffer, pairs: np.ndarray, total: int, device: torch.device
 ) -> tuple[list[Tensor], Tensor]:
-    """The gradient of Eq. 4 by the network's parameters, and [loss, correct, decided], of a part of a mini-batch.
+    """The gradient of Eq. 4 for each parameter, and sums [loss, correct, decided], of one part of a mini-batch.
 
-    `pairs` are the part's numbers, `total` the pairs of the whole mini-batch: sums over its parts, of any sizes, are
+    `pairs` are the part's pair numbers, `total` is the size of the mini-batch: results of parts of any sizes add up to
     those of the mini-batch. The gradient is accumulated over chunks of pairs.
     """
     parameters = list(reward.network.parameters())
@@ -30,10 +30,10 @@ def preference_gradient(
         label = torch.from_numpy(buffer.label[chunk]).to(device)
         logit = _logits(reward, buffer, chunk, device)
         loss = preference_loss(logit, label) * (len(chunk) / total)
-        of_chunk = list(torch.autograd.grad(loss, parameters))
+        chunk_gradient = list(torch.autograd.grad(loss, parameters))
         if gradient:
-            torch._foreach_add_(gradient, of_chunk)
-        gradient = gradient or of_chunk
+            torch._foreach_add_(gradient, chunk_gradient)
+        gradient = gradient or chunk_gradient
         with torch.no_grad():
             decided = label != 0.5
             sums += torch.stack([loss, ((logit > 0) == (label > 0.5))[decided].sum(), decided.sum()])
@@ -41,14 +41,14 @@ def preference_gradient(
 
 
 def update_metrics(sums: Tensor) -> dict[str, Tensor]:
-    """The metrics of a mini-batch from its [loss, correct, decided]."""
+    """The metrics of a mini-batch from its sums [loss, correct, decided]."""
     loss, correct, decided = sums
     return {"losses/reward_loss": loss, "reward/accuracy_train": correct / decided.clamp(min=1)}
 
 
 def _logits(reward: RewardModel, buffer: PreferenceBuffer, pairs: np.ndarray, device: torch.device) -> Tensor:
-    # A pass for either side: the two gradients of the reward's output bias, which Eq. 3 cancels, are then sums of
-    # the same numbers with opposite signs, exactly zero. Adam would make a full step of any rounding that is left.
+    # One pass for each side: Eq. 3 cancels the output bias, and its two gradients are then sums of the same numbers
+    # with opposite signs, exactly zero. Adam would turn any rounding error that is left into a full step.
     steps = np.arange(buffer.length)
     returns = [reward(buffer.rows(first[:, None] + steps).to(device)).sum(-1) for first in buffer.first[pairs].T]
     return preference_logit(*returns)
