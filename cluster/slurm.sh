@@ -40,11 +40,12 @@ mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST_HET_GROUP_0")
 head=${hosts[0]:?scontrol named no host}
 
 # on_host ARGUMENTS...: what a host runs: Ray in folders that nobody else can read or foresee, which go when it ends.
-# Its sockets need a short path; what memory does not hold goes to the job's own disk, where the site has one.
+# Ray opens its own folders to all: they lie inside. Its sockets need a short path; what memory does not hold goes to the
+# job's own disk, where the site has one.
 on_host() {
     session=$(mktemp -d /tmp/prefrec-XXXXXXXX) && spill=$(mktemp -d "${SLURM_TMPDIR:-/tmp}/prefrec-XXXXXXXX") || exit
     trap 'rm -rf "$session" "$spill"' EXIT
-    ray start --block --disable-usage-stats "--temp-dir=$session" "--object-spilling-directory=$spill" "$@" &
+    ray start --block --disable-usage-stats "--temp-dir=$session/r" "--object-spilling-directory=$spill/o" "$@" &
     trap 'kill $!' TERM INT
     wait $! || wait $!
 }

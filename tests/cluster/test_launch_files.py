@@ -278,15 +278,18 @@ def test_a_host_of_your_own_offers_what_it_has(tmp_path: Path, gpu: int, places:
 
 
 def test_slurm_starts_three_parts_and_ends_with_the_status_of_its_command(tmp_path: Path) -> None:
-    """Each part with a token and folders of its own, of mode 700, none of which outlives the job."""
+    """Each part with a token, and with folders in folders of its own of mode 700, none of which outlives the job."""
     log, disk = tmp_path / "log", tmp_path / "disk"
     disk.mkdir()
     ray_start = f"""
     [ "$1" = start ] || exit 0
     for option; do
-        case $option in --temp-dir=* | --object-spilling-directory=*) folders="${{folders-}} ${{option#*=}}" ;; esac
+        case $option in --temp-dir=* | --object-spilling-directory=*) 
+            mkdir -m 777 "${{option#*=}}"  # as Ray does
+            around="${{around-}} $(dirname "${{option#*=}}")"
+        ;; esac
     done
-    echo "$RAY_AUTH_MODE $(stat -c %a "$RAY_AUTH_TOKEN_PATH" $folders | paste -sd,) $PART $*" >> {log}
+    echo "$RAY_AUTH_MODE $(stat -c %a "$RAY_AUTH_TOKEN_PATH" $around | paste -sd,) $PART $*" >> {log}
     exec sleep 600
     """
     env = stubs(
@@ -320,6 +323,6 @@ def test_slurm_starts_three_parts_and_ends_with_the_status_of_its_command(tmp_pa
     assert all("--address=first:24567" in line for line in lines[2:])
     folders = re.findall(r"(?:--temp-dir|--object-spilling-directory)=(\S+)", "\n".join(lines))
     assert len(set(folders)) == 6
-    assert [Path(folder).parent for folder in folders] == [Path("/tmp"), disk] * 3
-    assert not any(Path(folder).exists() for folder in folders), "a folder outlives the job"
+    assert [Path(folder).parents[1] for folder in folders] == [Path("/tmp"), disk] * 3
+    assert not any(Path(folder).parent.exists() for folder in folders), "a folder outlives the job"
     assert not list((tmp_path / ".prefrec").glob("*")), "the token outlives the job"
