@@ -105,13 +105,16 @@ def test_candidates_are_never_more_than_items(build: Build) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"action_constraint": "nearest_item"}, "action_constraint: unknown value 'nearest_item'"),
-        ({"item_candidates": 0}, "item_candidates: expected a whole number of at least 1, found 0"),
+        (
+            {"action_constraint": "nearest_item"},
+            "key 'action_constraint': expected 'none', 'behaviour_anchor' or 'nearest_items', found 'nearest_item'",
+        ),
+        ({"item_candidates": 0}, "key 'item_candidates': expected greater than 0, found 0"),
         (
             {"action_constraint": "nearest_items", "serving": "dot"},
             "serving: expected 'nearest' under nearest_items, found 'dot'",
         ),
-        ({"bc_alpha": 0.0}, "bc_alpha: expected more than 0, found 0.0"),
+        ({"bc_alpha": 0.0}, "key 'bc_alpha': expected greater than 0, found 0.0"),
     ],
 )
 def test_bad_constraints(build: Build, settings: dict[str, Any], message: str) -> None:

@@ -97,5 +97,5 @@ def test_preferences_are_held_as_autocast_rounds_them(tiny_dataset: str) -> None
 
 def test_an_unknown_precision_is_one_line(tiny_dataset: str) -> None:
     config = PrefRecConfig().offline_data(input_=tiny_dataset).training(precision="half")
-    with pytest.raises(UserError, match="precision: unknown value 'half'; expected one of bf16, float32"):
+    with pytest.raises(UserError, match="key 'precision': expected 'float32' or 'bf16', found 'half'"):
         config.validate()
