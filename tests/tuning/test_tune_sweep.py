@@ -272,8 +272,8 @@ def test_a_sweep_keeps_the_policies_that_train_keeps(tiny_dataset: str, tmp_path
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"resources": {"cpus": 64}}, "trial PrefRec_depth_0_000 asks for 64 CPU, the cluster has 2"),
-    ({"method": "PrefRec", "search": {"expectile": {"grid": [0.5, 1.5]}}}, "expectile: expected at least 0.5"),
-    ({"task": "mixture", "search": {"pairing": {"grid": ["users"]}}}, "unknown value 'users_mean'"),
+    ({"search": {"reward_leave_out": {"grid": [["item"]]}}}, "unknown group 'item'; did you mean 'items'?"),
+    ({"search": {"teachers": {"grid": [["nobody"]]}}}, "teachers: unknown teacher 'nobody'"),
 ]
 
 
