@@ -77,10 +77,11 @@ class Shelf:
         self.ordered.append((lane, shard))
 
     def take(self, lane: int, shard: str) -> dict[str, np.ndarray]:
-        return table(int(shard), SIZES[int(shard) % 4])
+        assert shard in next(shards for number, shards, _ in LANES if number == lane)
+        return self.bring(shard)
 
     def bring(self, shard: str) -> dict[str, np.ndarray]:
-        return self.take(0, shard)
+        return table(int(shard), SIZES[int(shard) % 4])
 
 
 LANES: list[tuple[int, list[str], list[int]]] = [(3, ["0", "1", "2", "3"], SIZES), (4, ["4", "5", "6", "7"], SIZES)]
@@ -123,7 +124,8 @@ def test_shards_are_ordered_before_they_are_needed_each_lane_at_another_point() 
     steps = plan(count=14).batches(torch.device("cpu"), shelf)  # type: ignore[arg-type]
     lanes = [(_Lane(SEED, number, SIZES, USED), shards) for number, shards, _ in LANES]
     next(steps)
-    # The shards of the first batch, then what follows the shard that is far enough: lane 0 at once, lane 1 half-way.
+    # The shards of the first batch, then what follows the shard that is far enough: the first lane at once, the second
+    # half-way.
     assert shelf.ordered[:2] == [(lane.number, shards[lane.at(0, 0)[0]]) for lane, shards in lanes]
     for index in range(1, 14):
         shelf.ordered.clear()
@@ -136,6 +138,13 @@ def test_shards_are_ordered_before_they_are_needed_each_lane_at_another_point() 
         assert shelf.ordered == expected
         counts.add(len(expected))
     assert counts == {1, 2}
+
+
+def test_a_plan_that_begins_amid_an_epoch_orders_what_lies_there() -> None:
+    shelf = Shelf()
+    next(plan(first=12).batches(torch.device("cpu"), shelf))  # type: ignore[arg-type]
+    lanes = [(_Lane(SEED, number, SIZES, USED), shards) for number, shards, _ in LANES]
+    assert shelf.ordered[:2] == [(lane.number, shards[lane.at(1, 10)[0]]) for lane, shards in lanes]
 
 
 @pytest.mark.parametrize(("rows", "each"), [(4, 2), (5, 2), (1, 1), (100, 6)])
