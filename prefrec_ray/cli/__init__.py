@@ -1,1 +1,1 @@
-"""The command `prefrec`: a file a subcommand, arguments in, one call, words out."""
+"""The command `prefrec`: one file for each subcommand, which parses arguments, makes one call and prints."""

@@ -1,4 +1,4 @@
-"""One YAML, a section a stage: which sections there are, which settings each one holds, and `key=value` overrides."""
+"""The YAML of a command: one section for each stage, parsed to its settings, and `key=value` overrides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import Settings, load_yaml, nearest, parse, read_yaml
 
-#: The settings of each section, imported only when a command uses it: Ray and PyTorch take seconds.
+#: Module and class of the settings of each section, imported on demand: Ray and PyTorch take seconds.
 SECTIONS = {
     "simulate": ("prefrec_ray.simulator.settings", "SimulateSettings"),
     "prepare": ("prefrec_ray.prepare.settings", "PrepareSettings"),
@@ -20,9 +20,9 @@ SECTIONS = {
 
 
 def load_sections(uri: str) -> dict[str, Any]:
-    """The sections of the YAML file at `uri`; `evaluate.ncis` is the `validation.ncis` of sections that set none.
+    """The sections of the YAML file at `uri`; `evaluate.ncis` is the default of their `validation.ncis`.
 
-    Raises `UserError` for an unknown section or for none.
+    Raises `UserError` for an unknown section or an empty file.
     """
     sections = load_yaml(uri)
     for name in sections:
@@ -39,7 +39,7 @@ def load_sections(uri: str) -> dict[str, Any]:
 
 
 def parse_section(name: str, value: Any, where: str) -> Any:
-    """`value` as the settings of the section `name`; an empty section holds the defaults."""
+    """The settings of the section `name` from its YAML `value`; an empty section has the defaults."""
     settings: Any = parse(_model(name), {} if value is None else value, f"{where}: {name}")
     if name == "train":
         settings.training(f"{where}: {name}")
@@ -51,7 +51,7 @@ def parse_section(name: str, value: Any, where: str) -> Any:
 
 
 def open_section(uri: str, name: str, overrides: Sequence[str] = ()) -> Any:
-    """The settings of the section `name` in the file at `uri`, with `key=value` texts over them."""
+    """The settings of the section `name` in the file at `uri`, with `key=value` overrides."""
     sections = load_sections(uri)
     if name not in sections:
         raise UserError(f"{uri}: section '{name}' is missing; found {', '.join(sections)}")
@@ -62,7 +62,7 @@ def open_section(uri: str, name: str, overrides: Sequence[str] = ()) -> Any:
 
 
 def override(name: str, section: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
-    """A copy of `section` with each text `key=value` set: a key of the section itself, or else one of its `config`.
+    """A copy of `section` with each text `key=value` set: a key of the section, or else a key of its `config`.
 
     Values are YAML: `gamma=0.9`, `hidden_sizes=[64,64]`, `finetune_reward=false`.
     """
@@ -88,7 +88,7 @@ def _model(name: str) -> type[Settings]:
 
 
 def _scalar(text: str, where: str) -> Any:
-    """YAML, but `1e-4` is a number too (YAML 1.1 wants `1.0e-4`)."""
+    """A YAML value; `1e-4` is a number too, which YAML 1.1 writes `1.0e-4`."""
     value = read_yaml(text, where)
     if isinstance(value, str):
         try:

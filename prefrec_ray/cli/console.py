@@ -1,4 +1,4 @@
-"""What the commands print to, and how their arguments are described."""
+"""The console of the commands, and the arguments that they share."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ Dataset = Annotated[str, typer.Option("--dataset", metavar="DATASET", help="Prep
 
 
 def console() -> Console:
-    """Standard output as it is now (tests and pipes replace it).
-
-    Square brackets and colons are letters like others: ids and paths may hold them.
-    """
+    """The current standard output; without markup, as ids and paths may hold brackets and colons."""
     return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def made(what: str, where: str, then: str, note: str = "") -> None:
-    """The last lines of every command: what was made, where, and what to run next."""
+    """Prints the last lines of a command: what was made, where, and what to run next."""
     out = console()
     out.print(Text.assemble(("✓", "green"), f" {what}: ", (where, "bold"), note))
     out.print(f"  next: {then}", style="dim")

@@ -1,4 +1,4 @@
-"""`prefrec doctor`: is this cluster ready for a run?"""
+"""`prefrec doctor`: checks whether a cluster is ready for a run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ def command(
     address: Address = "http://127.0.0.1:8265",
     storage: Annotated[
         str | None,
-        typer.Option("--storage", metavar="URI", help="Where data sets and runs go: every node tries to write there."),
+        typer.Option(
+            "--storage", metavar="URI", help="Storage of data sets and runs; every node writes a test file there."
+        ),
     ] = None,
     config: Annotated[
-        str | None, typer.Option("--config", metavar="CONFIG", help="YAML whose resources the cluster should have.")
+        str | None, typer.Option("--config", metavar="CONFIG", help="YAML whose resources the cluster must have.")
     ] = None,
     env: Env = None,
 ) -> int:

@@ -1,4 +1,4 @@
-"""`prefrec evaluate`: what policies are worth, beside controls that know nothing."""
+"""`prefrec evaluate`: estimates the value of policies, beside controls and negative controls."""
 
 from __future__ import annotations
 
@@ -19,33 +19,36 @@ ESTIMATORS = ("ncis", "fqe", "dr")
 def command(
     policies: Annotated[
         list[str],
-        typer.Argument(metavar="POLICY...", help="Policy bundles: RUN/policy; or a SWEEP, for all its policies."),
+        typer.Argument(metavar="POLICY...", help="Policy bundles (RUN/policy), or a SWEEP for all its policies."),
     ],
     dataset: Dataset,
     split: Annotated[
-        str | None, typer.Option("--split", metavar="SPLIT", help="Users to evaluate on: test or validation.")
+        str | None,
+        typer.Option("--split", metavar="SPLIT", show_default="test", help="Split to evaluate: test or validation."),
     ] = None,
     online: Annotated[
-        bool, typer.Option("--online", help="Also roll out in the simulator that made the logs.")
+        bool, typer.Option("--online", help="Also roll out the policies in the simulator that made the logs.")
     ] = False,
     config: Annotated[
         str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section `evaluate`.")
     ] = None,
     estimators: Annotated[
         str | None,
-        typer.Option("--estimators", metavar="LIST", help="Of ncis, fqe, dr, by commas; ncis if left out."),
+        typer.Option(
+            "--estimators", metavar="LIST", show_default="ncis", help="Comma-separated list of ncis, fqe and dr."
+        ),
     ] = None,
     sensitivity: Annotated[
-        bool, typer.Option("--sensitivity", help="Also draw ncis and dr over kernel width and cap: sensitivity.html.")
+        bool, typer.Option("--sensitivity", help="Also plot ncis and dr over kernel width and cap (sensitivity.html).")
     ] = False,
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", metavar="FILE", help="File to write; evaluation.json beside the policies if left out."
+            "--output", metavar="FILE", show_default="evaluation.json beside the policies", help="JSON file to write."
         ),
     ] = None,
 ) -> None:
-    """Evaluate policies by NCIS, fitted-Q and doubly robust, with intervals, negative controls and controls."""
+    """Evaluate policies by NCIS, fitted-Q and doubly robust, with intervals, controls and negative controls."""
     from prefrec_ray.cli.config import open_section
     from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
     from prefrec_ray.evaluation.settings import EvaluateSettings

@@ -1,4 +1,4 @@
-"""`prefrec export`: a checkpoint becomes the policy bundle that a user takes away."""
+"""`prefrec export`: makes a policy bundle from a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from prefrec_ray.cli.console import made
 
 
 def command(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A run's checkpoint: RUN/checkpoint_000012.")],
-    output: Annotated[str, typer.Option("--output", metavar="POLICY", help="New folder for the policy.")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="Checkpoint of a run, as RUN/checkpoint_000012.")
+    ],
+    output: Annotated[str, typer.Option("--output", metavar="POLICY", help="New folder for the policy bundle.")],
 ) -> None:
-    """Make a policy bundle of a training checkpoint."""
+    """Make a policy bundle from a training checkpoint."""
     from prefrec_ray.runs.export import export_policy
 
     policy = export_policy(checkpoint, output)

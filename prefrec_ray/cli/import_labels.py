@@ -1,4 +1,4 @@
-"""`prefrec import-labels`: what people answered becomes preferences to train on."""
+"""`prefrec import-labels`: makes preferences from the answers of people."""
 
 from __future__ import annotations
 
@@ -14,15 +14,22 @@ from prefrec_ray.cli.progress import progress
 
 def command(
     labels: Annotated[
-        str, typer.Argument(metavar="LABELS", help="Answers: .jsonl, .csv, or a .json export of Label Studio.")
+        str, typer.Argument(metavar="LABELS", help="File of answers: .jsonl, .csv, or a .json export of Label Studio.")
     ],
-    pairs: Annotated[str, typer.Option("--pairs", metavar="FOLDER", help="What `prefrec pairs` wrote.")],
+    pairs: Annotated[str, typer.Option("--pairs", metavar="FOLDER", help="Folder of `prefrec pairs`.")],
     dataset: Dataset,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What these people are called as a teacher.")],
-    aggregate: Annotated[str, typer.Option("--aggregate", help="majority, mean or dawid-skene.")] = "majority",
-    replace: Annotated[bool, typer.Option("--replace", help="Take the place of what was imported as NAME.")] = False,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of these people as a teacher.")],
+    aggregate: Annotated[
+        str,
+        typer.Option(
+            "--aggregate", help="How answers to a pair become one preference label: majority, mean or dawid-skene."
+        ),
+    ] = "majority",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the preferences imported before as NAME.")
+    ] = False,
 ) -> None:
-    """Turn people's answers into preferences, and say how far they agree."""
+    """Make preferences from answers of people, and measure how far they agree."""
     from prefrec_ray import runtime, storage
     from prefrec_ray.people.store import import_labels
 

@@ -1,4 +1,4 @@
-"""`prefrec inspect`: what a log or a data set holds, before anything is run."""
+"""`prefrec inspect`: shows the contents of a log or a data set."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ _PIPE_WIDTH = 150
 def command(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PATH]...", help="Logs (files, folders, globs), or one prepared data set."),
+        typer.Argument(metavar="[PATH]...", help="Logs (files, folders or globs), or one prepared data set."),
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option("--config", metavar="CONFIG", help="Look at the log of this YAML's section `prepare` instead."),
+        typer.Option("--config", metavar="CONFIG", help="Inspect the log of this YAML's section `prepare` instead."),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", metavar="FILE.yaml", help="Write the proposed YAML to this file.")
+        str | None, typer.Option("--output", metavar="FILE.yaml", help="File for the proposed YAML.")
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option("--run", metavar="RUN", help="With a data set: a run, whose reward is held against the teachers."),
+        typer.Option(
+            "--run", metavar="RUN", help="For a data set: a run whose reward model is compared with the teachers."
+        ),
     ] = None,
 ) -> None:
-    """Look at a log (columns, sessions, levels; proposes the YAML), or at a data set (counts, teachers)."""
+    """Inspect a log (columns, sessions, levels, a proposed YAML) or a data set (counts, teachers)."""
     from prefrec_ray import storage
 
     paths = paths or []
@@ -42,7 +44,7 @@ def command(
     if run and not is_dataset:
         raise UserError(f"--run: {paths[0] if paths else config} is no prepared data set")
     if output and (is_dataset or config):
-        raise UserError("--output: a YAML is proposed for raw logs only, given by their PATH")
+        raise UserError("--output: a YAML is proposed for raw logs only; expected PATH of a log")
     if output and storage.exists(output):
         raise UserError(f"{output}: already exists; choose another file or remove this one")
     if is_dataset:
@@ -89,5 +91,5 @@ def _print(parts: Iterable[RenderableType]) -> None:
     if not out.is_terminal:
         out.width = _PIPE_WIDTH
     for part in parts:
-        # Cells of a table fold; other lines are as long as they are.
+        # Only tables wrap.
         out.print(part, soft_wrap=not isinstance(part, Table))

@@ -1,4 +1,4 @@
-"""What `prefrec inspect` prints: tables of columns, sessions and levels, and of what teachers measure."""
+"""Tables of `prefrec inspect`: columns, sessions, levels and teachers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from prefrec_ray.inspection.teachers import Diagnosis
     from prefrec_ray.reports.load import Run
 
-_WIDTH = 28  # of a value
+_WIDTH = 28  # characters of a value
 
 
 def log_tables(report: LogReport) -> Iterator[RenderableType]:
-    """All about a raw log but the YAML."""
+    """The tables of a raw log."""
     counts = report.counts
     yield Text(report.what, style="bold")
     yield Text(f"{counts.rows:,} requests of {counts.users:,} users with {_about(counts.items)} items, {_span(counts)}")
@@ -73,16 +73,18 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
 
 def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> Iterator[RenderableType]:
     """Counts, widths and levels of a prepared data set."""
-    about = dataset.metadata
-    wanted = about.settings.get("preferences", {})
+    metadata = dataset.metadata
+    preferences = metadata.settings.get("preferences", {})
     yield Text(f"prepared data set: {dataset.uri}", style="bold")
     groups = ", ".join(f"{name} {group.stop - group.start}" for name, group in dataset.state.groups.items())
-    yield Text(f"states of {about.state_dim} numbers ({groups}); actions of {about.action_dim}")
-    if wanted:
-        yield Text(f"preferences: {', '.join(about.tasks)} by {', '.join(about.teachers)}")
-        yield Text(f"segments of {wanted['length']} requests of users with more than {wanted['min_requests']}")
-    counts = _table("split", *next(iter(about.counts.values())))
-    for split, numbers in about.counts.items():
+    yield Text(f"states of {metadata.state_dim} numbers ({groups}); actions of {metadata.action_dim}")
+    if preferences:
+        yield Text(f"preferences: {', '.join(metadata.tasks)} by {', '.join(metadata.teachers)}")
+        yield Text(
+            f"segments of {preferences['length']} requests of users with more than {preferences['min_requests']}"
+        )
+    counts = _table("split", *next(iter(metadata.counts.values())))
+    for split, numbers in metadata.counts.items():
         counts.add_row(split, *(f"{number:,}" for number in numbers.values()))
     yield ""
     yield counts
@@ -90,12 +92,14 @@ def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> I
     yield _levels(levels, "its sessions")
 
 
-def teacher_tables(found: Sequence[Diagnosis], present: Sequence[str], runs: Sequence[Run]) -> Iterator[RenderableType]:
-    """One row a task and teacher; then the reward models of `runs`."""
+def teacher_tables(
+    diagnoses: Sequence[Diagnosis], present: Sequence[str], runs: Sequence[Run]
+) -> Iterator[RenderableType]:
+    """One row for each task and teacher; then the reward models of `runs`."""
     table = _table(*HEAD)
-    for d, (teacher, *cells) in zip(found, rows(found), strict=True):
-        known = d.teacher in present
-        table.add_row(f"{teacher} *" if known else teacher, *cells, style="bold" if known else "")
+    for diagnosis, (teacher, *cells) in zip(diagnoses, rows(diagnoses), strict=True):
+        is_present = diagnosis.teacher in present
+        table.add_row(f"{teacher} *" if is_present else teacher, *cells, style="bold" if is_present else "")
     yield ""
     yield table
     yield Text(f"*: teachers of this data set. {EXPLANATION}", style="dim")

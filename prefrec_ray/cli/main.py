@@ -1,4 +1,4 @@
-"""The command `prefrec`: one file a subcommand, and one place where mistakes become one line."""
+"""The command `prefrec`: its subcommands, and errors as one line."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command and exits: 0 when done, 2 after a mistake of the user (one line on stderr), 130 after Ctrl-C."""
+    """Runs one command and exits: 0 when done, 2 after a user's error (one line on stderr), 130 after Ctrl-C."""
     sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """As `main`, but returns the exit status. What is no mistake of the user is raised as it is."""
-    # Threads of PyTorch that wait for each other sleep: where cores are shared, spinning slows training ten times.
+    """As `main`, but returns the exit status. Other errors than a user's are raised."""
+    # Waiting threads of PyTorch sleep: if runs share cores, spinning makes training ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         status = app(args=arguments, standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except Exception as error:
-        found = find_user_error(error)
-        if found is not None:
-            return _stop(str(found), 2)
+        user_error = find_user_error(error)
+        if user_error is not None:
+            return _stop(str(user_error), 2)
         # Typer's own errors (an unknown option, a missing argument) share this method and no public base class.
         message = getattr(error, "format_message", None)
         if message is None:

@@ -1,4 +1,4 @@
-"""`prefrec pairs`: a data set becomes questions for people: which of two segments is better?"""
+"""`prefrec pairs`: draws pairs of segments of a data set for people to compare."""
 
 from __future__ import annotations
 
@@ -14,22 +14,31 @@ from prefrec_ray.errors import UserError
 def command(
     dataset: Dataset,
     output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the pairs.")],
-    count: Annotated[int, typer.Option("--count", min=1, help="Pairs to ask about.")] = 1000,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of pairs.")] = 1000,
     held_out: Annotated[
-        float, typer.Option("--held-out", min=0, max=0.9, help="Share of them of validation users, to measure with.")
+        float,
+        typer.Option(
+            "--held-out", min=0, max=0.9, help="Share of pairs of validation users, held out to measure accuracy."
+        ),
     ] = 0.1,
-    pairing: Annotated[str, typer.Option("--pairing", help="within_user or any_users.")] = "within_user",
+    pairing: Annotated[
+        str, typer.Option("--pairing", help="Segments to compare: within_user or any_users.")
+    ] = "within_user",
     length: Annotated[
-        int | None, typer.Option("--length", min=1, help="Requests in a segment; as in the data set if left out.")
+        int | None, typer.Option("--length", min=1, show_default="as in the data set", help="Requests in a segment.")
     ] = None,
-    strategy: Annotated[str, typer.Option("--strategy", help="uniform, or disagreement of --reward.")] = "uniform",
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="How pairs are chosen: uniform, or by disagreement of the reward models.")
+    ] = "uniform",
     reward: Annotated[
         list[str] | None,
-        typer.Option("--reward", metavar="RUN", help="A run, or a checkpoint, whose reward takes part; repeat it."),
+        typer.Option(
+            "--reward", metavar="RUN", help="Run or checkpoint of a reward model for `disagreement`; may be repeated."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the draw.")] = 0,
 ) -> None:
-    """Draw pairs of segments for people to compare, as JSONL and for Label Studio."""
+    """Draw pairs of segments for people to compare, as JSONL and as tasks of Label Studio."""
     from prefrec_ray import runtime, storage
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.people.ask import STRATEGIES, write_pairs

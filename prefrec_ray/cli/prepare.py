@@ -1,4 +1,4 @@
-"""`prefrec prepare`: logs become a data set of states, transitions and preferences."""
+"""`prefrec prepare`: makes a data set of states, transitions and preferences from logs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def command(
     on_error: Annotated[
         str,
         typer.Option(
-            "--on-error", metavar="fail|drop", help="Bad rows end it, or are left out and written to DATASET/dropped."
+            "--on-error", metavar="fail|drop", help="On a bad row: fail, or drop it and write it to DATASET/dropped."
         ),
     ] = "fail",
 ) -> None:
-    """Turn logs into a data set to train on (section `prepare`)."""
+    """Make a data set from logs (section `prepare`)."""
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
     from prefrec_ray.prepare.run import prepare
@@ -40,7 +40,7 @@ def command(
 
 
 def summary(report: dict[str, Any]) -> list[str]:
-    """dropped.json in words: what is kept, and what was dropped and why."""
+    """dropped.json in words: rows kept, rows dropped, and why."""
     kept, bad = report["kept"], report["bad_rows"]
     lines = [f"kept: {kept['rows']:,} requests of {kept['users']:,} users in {kept['sessions']:,} sessions"]
     for reason, rows in report["left_out"].items():
@@ -48,7 +48,7 @@ def summary(report: dict[str, Any]) -> list[str]:
     if bad:
         lines.append(f"dropped: {bad:,} bad rows (DATASET/dropped)")
     for reason in report["reasons"]:
-        what = f"column '{reason['column']}', " if reason["column"] else ""
+        column = f"column '{reason['column']}', " if reason["column"] else ""
         first = f"first in {reason['file']}, row {reason['row']} ({reason['found']})"
-        lines.append(f"  {reason['rows']:,}: {what}expected {reason['expected']}; {first}")
+        lines.append(f"  {reason['rows']:,}: {column}expected {reason['expected']}; {first}")
     return lines

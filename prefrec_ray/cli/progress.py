@@ -1,4 +1,4 @@
-"""Progress of long work: bars with rate and time left on a terminal, else one line a stage."""
+"""Progress of a command: bars with rate and time left on a terminal, else one line for each stage."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rich.text import Text
 
 
 class Report(Protocol):
-    """What a stage calls as it goes: `progress(stage, done, total)`."""
+    """The callback of a stage: `progress(stage, done, total)`."""
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None: ...
 
 
 @contextmanager
 def progress(console: Console) -> Iterator[Report]:
-    """Shows what is reported to it: a bar for each stage, or without a terminal a line when the stage ends."""
+    """A callback that shows a bar for each stage or, without a terminal, a line when the stage ends."""
     if not console.is_terminal:
         yield _Lines(console)
         return

@@ -1,4 +1,4 @@
-"""`prefrec quickstart`: from nothing to a report, in one command."""
+"""`prefrec quickstart`: all stages, from simulated logs to a report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    output: Annotated[str, typer.Option("--output", metavar="DIR", help="New folder for everything.")] = "quickstart",
+    output: Annotated[str, typer.Option("--output", metavar="DIR", help="New folder for all files.")] = "quickstart",
 ) -> None:
     """Simulate, prepare, train (recipes paper and robust), evaluate and report: a few minutes on two cores."""
     text = files("prefrec_ray.cli").joinpath("quickstart.yaml").read_text("utf-8")

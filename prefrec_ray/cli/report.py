@@ -1,4 +1,4 @@
-"""`prefrec report`: one HTML page about one or several runs."""
+"""`prefrec report`: makes one HTML page about one or several runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from prefrec_ray.cli.console import made
 
 
 def command(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or folders that hold runs.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or folders of runs.")],
     output: Annotated[
         str | None,
-        typer.Option("--output", metavar="FILE.html", help="Page to write; report.html in the first RUN if left out."),
+        typer.Option(
+            "--output", metavar="FILE.html", show_default="report.html in the first RUN", help="Page to write."
+        ),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page: settings, learning curves, evaluation with its controls."""
+    """Write one self-contained HTML page: settings, learning curves, evaluation with controls."""
     from prefrec_ray import storage
     from prefrec_ray.reports.page import write_report
 

@@ -1,4 +1,4 @@
-"""`prefrec simulate`: interaction logs from a short-video platform whose truth is known."""
+"""`prefrec simulate`: makes interaction logs of a simulated short-video platform with known true levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`prefrec submit`: a command runs on a cluster, and its log is followed here."""
+"""`prefrec submit`: runs a command on a cluster and follows its log."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from prefrec_ray.errors import UserError
 
 COMMANDS = ("simulate", "prepare", "train", "tune")
 Address = Annotated[
-    str, typer.Option("--address", metavar="URL", help="The cluster's dashboard.", envvar="RAY_API_SERVER_ADDRESS")
+    str,
+    typer.Option(
+        "--address", metavar="URL", help="Address of the cluster's dashboard.", envvar="RAY_API_SERVER_ADDRESS"
+    ),
 ]
 Env = Annotated[
     list[str] | None,
-    typer.Option("--env", metavar="NAME", help="Hand on this environment variable, no secret; may be repeated."),
+    typer.Option("--env", metavar="NAME", help="Environment variable to pass on (no secret); may be repeated."),
 ]
 
 
@@ -25,34 +28,36 @@ def command(
     config: Config,
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- ARGUMENTS]", help="For the command, as in -- --dataset DATASET gamma=0.95"),
+        typer.Argument(
+            metavar="[-- ARGUMENTS]", help="Arguments of the command, as in -- --dataset DATASET gamma=0.95."
+        ),
     ] = None,
     address: Address = "http://127.0.0.1:8265",
     name: Annotated[str, typer.Option("--command", metavar="COMMAND", help=f"One of {', '.join(COMMANDS)}.")] = "tune",
     output: Annotated[
         str | None,
-        typer.Option("--output", metavar="URI", help="As the command's: a URI, or a folder of a shared disk."),
+        typer.Option("--output", metavar="URI", help="Output of the command: a URI, or a folder on a shared disk."),
     ] = None,
     env: Env = None,
     on: Annotated[
         str | None,
         typer.Option(
-            "--on", metavar="RESOURCE", help="Run the command itself on a node with this resource, not the head."
+            "--on", metavar="RESOURCE", help="Run the command on a node with this resource instead of the head."
         ),
     ] = None,
 ) -> int:
-    """Run simulate, prepare, train or tune on a cluster, and follow its log to the end."""
+    """Run simulate, prepare, train or tune on a cluster, and follow its log."""
     if name not in COMMANDS:
         raise UserError(f"--command: unknown command '{name}'; expected one of {', '.join(COMMANDS)}")
-    given = list(arguments or ())
-    check(config, name, given, output)
+    command_arguments = list(arguments or ())
+    check(config, name, command_arguments, output)
 
     from prefrec_ray.cluster import head, job
 
     variables = job.environment(env or ())
     client = head.connect(address)
-    passed = [*given, *(["--output", output] if output else [])]
-    number = job.submit(client, config, name, passed, variables, on)
+    command_arguments += ["--output", output] if output else []
+    number = job.submit(client, config, name, command_arguments, variables, on)
     console().print(f"job {number}: prefrec {name} {config}", markup=False)
     try:
         status = job.follow(client, number, _write)
@@ -103,7 +108,7 @@ def _write(text: Any) -> None:
 def _goes_on(number: str, address: str) -> str:
     ray = "RAY_AUTH_MODE=token ray job"
     return (
-        f"job {number} goes on without you\n"
+        f"job {number} keeps running\n"
         f"  follow it: {ray} logs --follow {number} --address {address}\n"
         f"  stop it:   {ray} stop {number} --address {address}"
     )

@@ -1,4 +1,4 @@
-"""The short table that ends an evaluation: true levels where they are known, estimates beside them."""
+"""The table at the end of an evaluation: true levels, if known, and estimates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 
 def summary(evaluation: Evaluation, task: str) -> Table:
-    """One row a subject, best first by the first of `TITLES` that there is."""
+    """One row for each subject, best first by the first estimator of `TITLES` that was run."""
     records = {name: {record.subject: record for record in evaluation.of(task, name)} for name in TITLES}
     records = {name: by_subject for name, by_subject in records.items() if by_subject}
     table = Table(box=None, pad_edge=False)

@@ -1,4 +1,4 @@
-"""`prefrec train`: a data set becomes a run: learning curves, checkpoints and a policy."""
+"""`prefrec train`: trains a policy; a run holds learning curves, checkpoints and the policy."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ def command(
     config: Config,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="key=value", help="Settings over those of CONFIG, as in gamma=0.95 recipe=paper."),
+        typer.Argument(metavar="key=value", help="Settings that override CONFIG, as in gamma=0.95 recipe=paper."),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="DATASET", help="Prepared data set, if CONFIG names none.")
+        str | None,
+        typer.Option("--dataset", metavar="DATASET", show_default="`dataset` of CONFIG", help="Prepared data set."),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", metavar="RUN", help="New folder for the run; named by its settings if left out."),
+        typer.Option(
+            "--output", metavar="RUN", show_default="runs/METHOD_RECIPE_TASK_SEED", help="New folder for the run."
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")] = False,
 ) -> None:
     """Train a policy (section `train`)."""
     from prefrec_ray.cli.config import open_section
@@ -39,7 +42,7 @@ def command(
 
 
 def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str, stage: str = "train") -> None:
-    """Trains with a bar over the iterations."""
+    """Trains, with a progress bar over the iterations."""
     from prefrec_ray import runtime, storage
     from prefrec_ray.evaluation.validation import Judge
     from prefrec_ray.runs.train import train
@@ -48,7 +51,7 @@ def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str
     with progress(out) as report:
         report(stage, 0, 0, "starting")
         runtime.start_ray()
-        # Workers, which may run in another folder, read the data set.
+        # Absolute, as workers may run in another folder.
         uri = storage.absolute(dataset)
         judge = None
         if settings.validation:

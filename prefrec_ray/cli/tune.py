@@ -1,4 +1,4 @@
-"""`prefrec tune`: many trials in parallel on one copy of the data: grids, ablations, searches."""
+"""`prefrec tune`: runs a sweep: grids, ablations and searches, in parallel on one copy of the data."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from prefrec_ray.errors import UserError
 def command(
     file: Annotated[str, typer.Argument(metavar="FILE", help="YAML file or URI.")],
     dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="DATASET", help="Prepared data set, if FILE names none.")
+        str | None,
+        typer.Option("--dataset", metavar="DATASET", show_default="`dataset` of FILE", help="Prepared data set."),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", metavar="SWEEP", help="New folder for the sweep; named as FILE if left out."),
+        typer.Option("--output", metavar="SWEEP", show_default="sweeps/NAME of FILE", help="New folder for the sweep."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the sweep in SWEEP was stopped.")] = False,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Run all of FILE at a hundredth of its size.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the sweep in SWEEP.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Run all trials of FILE at a hundredth of their length.")
+    ] = False,
 ) -> None:
     """Run a grid, an ablation or a search (section `tune`)."""
     from prefrec_ray import storage

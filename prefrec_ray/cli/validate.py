@@ -1,4 +1,4 @@
-"""`prefrec validate`: is a YAML well-formed? Nothing is run."""
+"""`prefrec validate`: checks a YAML without running it."""
 
 from __future__ import annotations
 

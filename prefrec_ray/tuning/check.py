@@ -1,4 +1,4 @@
-"""What is wrong with a sweep, said before anything is run."""
+"""Checks of a sweep before anything runs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from prefrec_ray.settings import nearest
 from prefrec_ray.tuning.settings import Space, TuneSettings
 from prefrec_ray.tuning.space import spaces_of
 
-#: Columns that are no figures.
+#: Columns that are not numbers.
 TEXTS = ("phase",)
 
 
 def checked(settings: TuneSettings, where: str) -> TuneSettings:
-    """`settings` with the values of `search` as numbers where they are numbers.
+    """`settings` with the values of `search` converted by their fields.
 
-    Raises `UserError`, opened by `where`: an unknown method, a key that a method does not have or a value of the wrong
-    type, a metric that trials do not report, settings that do not go together, a package that is not installed.
+    Raises `UserError`, which begins with `where`, for an unknown method, a key that a method does not have, a value of
+    the wrong type, a metric that trials do not report, settings that exclude each other, or a missing package.
     """
     for key, space in settings.search.items():
         for method in space.methods or ():
@@ -32,10 +32,10 @@ def checked(settings: TuneSettings, where: str) -> TuneSettings:
                 )
     search: dict[str, Space] = dict(settings.search)
     for method in settings.method:
-        model, named = find_settings(method, f"{where}: "), f"{where}: method {method}"
-        checked_values(model, settings.base, named, "base.")
+        model, prefix = find_settings(method, f"{where}: "), f"{where}: method {method}"
+        checked_values(model, settings.base, prefix, "base.")
         for key in spaces_of(settings, method):
-            search[key] = _checked_space(key, search[key], model, named)
+            search[key] = _checked_space(key, search[key], model, prefix)
     settings = settings.model_copy(update={"search": search})
     _check_metric(settings, where)
     _check_together(settings, where)
@@ -52,7 +52,7 @@ def _check_installed(package: str, extra: str, where: str) -> None:
 
 
 def _checked_space(key: str, space: Space, model: type[TrainingSettings], where: str) -> Space:
-    """`space` with its values as the field of `key` takes them; of a range both ends are checked."""
+    """`space` with its values converted by the field of `key`; of a range both ends are checked."""
 
     def checked_value(value: Any) -> Any:
         return checked_values(model, {key: value}, where, "search.")[key]
@@ -102,7 +102,7 @@ def _check_together(settings: TuneSettings, where: str) -> None:
         if settings.max_concurrent is not None:
             raise UserError(
                 f"{where}: key 'max_concurrent': scheduler pbt compares all trials with each other, "
-                f"those that wait for processors too; expected no limit but that of 'resources'"
+                f"waiting ones too; expected no limit other than 'resources'"
             )
         if len(settings.method) > 1 or len(settings.recipe) > 1:
             raise UserError(f"{where}: scheduler pbt copies weights between trials; expected one method and one recipe")

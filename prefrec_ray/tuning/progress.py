@@ -1,4 +1,4 @@
-"""A live table of trials on a terminal; without one, a line for every trial that ends."""
+"""Progress of a sweep: a live table of trials on a terminal, else one line for each trial that ends."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-#: Trials on the screen: those that run, then those that ended last.
+#: Rows of the table: running trials, then those that ended last.
 ROWS = 24
 
 _STATES = {"RUNNING": "running", "PENDING": "waiting", "PAUSED": "paused", "ERROR": "failed"}
 
 
 class ProgressTable(Callback):
-    """Tune keeps its callbacks in the sweep's folder: this one is kept as nothing, and finds its console anew."""
+    """Tune pickles its callbacks into the sweep's folder; the pickle of this one leaves out the console."""
 
     def __init__(self, metric: str | None) -> None:
         self._metric = metric
@@ -48,26 +48,26 @@ class ProgressTable(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A line for a trial that has gone on from a checkpoint."""
+        """Prints a line for a trial that resumed from a checkpoint."""
         if self._console is not None and result.get("resumed_from") and result["iterations_since_restore"] == 1:
             self._console.print(f"{trial}: going on from iteration {result['resumed_from']}", markup=False)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A line, where there is no table."""
+        """Prints a line if there is no table."""
         self._line(trial, trials)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """As for a trial that is done."""
+        """As for a trial that completes."""
         self._line(trial, trials)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Takes the table off the screen."""
+        """Removes the table."""
         if self._live is not None:
             self._live.stop()
 
     def _line(self, trial: Any, trials: list[Any]) -> None:
         if self._live is None and self._console is not None:
-            # Tune calls just before it sets the state of a trial that completes.
+            # Tune calls this just before it sets the status of a trial that completes.
             state = "failed" if trial.status == "ERROR" else _end(trial)
             ended = sum(other is trial or other.status in ("TERMINATED", "ERROR") for other in trials)
             number = _number(trial, self._metric)
@@ -76,7 +76,7 @@ class ProgressTable(Callback):
 
 
 def table(trials: list[Any], metric: str | None, seconds: float) -> Group:
-    """What is to be seen of Tune's `trials` after so many seconds."""
+    """The table of Tune's `trials` after this many seconds."""
     columns = ["trial", "state", "done", "phase", "Q loss", "actor loss", *([metric] if metric else [])]
     grid = Table(box=None, pad_edge=False)
     for column in [*columns, "rows/s", "left"]:
@@ -93,8 +93,8 @@ def table(trials: list[Any], metric: str | None, seconds: float) -> Group:
         cells += [_number(trial, metric)] if metric else []
         rate = last.get("transitions_per_second")
         cells.append(f"{rate:,.0f}" if rate and math.isfinite(rate) else "")
-        alive = trial.status == "RUNNING"
-        grid.add_row(*cells, _time(left) if alive else "", style=None if alive else "dim")
+        is_running = trial.status == "RUNNING"
+        grid.add_row(*cells, _time(left) if is_running else "", style=None if is_running else "dim")
     done = sum(1.0 if trial in ended else float((trial.last_result or {}).get("progress") or 0.0) for trial in trials)
     left = seconds * (len(trials) / done - 1) if done else math.nan
     line = f"{len(ended)} of {len(trials)} trials ended, {len(running)} running, {_time(seconds)} gone"

@@ -1,4 +1,4 @@
-"""What a sweep leaves: a table of trials, the best settings, a run's folder and a policy for each trial.
+"""The results of a sweep: a table of trials, the best settings, and for each trial a run folder and a policy.
 
 SWEEP/trials.csv  SWEEP/best.yaml  SWEEP/policies/TRIAL/  SWEEP/TRIAL/{config.json,progress.csv,result.json}
 """
@@ -21,7 +21,7 @@ from prefrec_ray.runs.train import COLUMNS, SCORES, Row, describe, resolved, wri
 from prefrec_ray.tuning.settings import TuneSettings
 from prefrec_ray.tuning.space import train_settings
 
-#: Columns that differ from run to run: the last ones of the table.
+#: Columns of time, which differ from run to run; the last ones of the table.
 CLOCK = (
     "transitions_per_second",
     "pairs_per_second",
@@ -34,9 +34,9 @@ _STATES = {"TERMINATED": "stopped", "ERROR": "failed"}
 
 
 def trial_row(ended: Any, settings: TuneSettings) -> Row:
-    """The row of Tune's trial `ended` in trials.csv: figures of its last iteration, scores of the policy that it keeps.
+    """The row of Tune's trial `ended` in trials.csv: metrics of its last iteration, scores of its best checkpoint.
 
-    status: "finished" at its own end, "stopped" by the scheduler, "failed", or "waiting" (interrupted before its end).
+    status: "finished" (by its schedule), "stopped" (by the scheduler), "failed", or "waiting" (interrupted).
     """
     trial = ended.config["trial"]
     last = ended.last_result
@@ -61,28 +61,25 @@ def trial_row(ended: Any, settings: TuneSettings) -> Row:
 
 
 def _kept(ended: Any) -> Any:
-    """Tune's record (`checkpoint`, `metrics`) of the best checkpoint by the deciding score, or of the last one.
-
-    None where the trial has no checkpoint.
-    """
+    """Tune's record (`checkpoint`, `metrics`) of the best checkpoint by score, or of the last; None without any."""
     return ended.run_metadata.checkpoint_manager.best_checkpoint_result
 
 
 def error_line(error: BaseException) -> str:
-    """The user's mistake in what a trial died of, or its last line."""
+    """The user's mistake in the error of a trial, else the last line of the error."""
     mistake = find_user_error(error)
     return str(mistake) if mistake else str(error).strip().splitlines()[-1]
 
 
 def write_table(output: str, rows: Sequence[Row]) -> None:
-    """Writes SWEEP/trials.csv, by number of trial."""
+    """Writes SWEEP/trials.csv."""
     storage.write_csv(storage.join(output, "trials.csv"), rows)
 
 
 def write_best(output: str, rows: Sequence[Row], settings: TuneSettings, dataset: str) -> None:
-    """Writes SWEEP/best.yaml, or a best_TASK.yaml each for several tasks: the settings with the best mean over seeds.
+    """Writes the settings with the best mean over seeds: SWEEP/best.yaml, or best_TASK.yaml for each of several tasks.
 
-    Trials that did not finish, or have no value, do not count; a task without any is left out.
+    Only trials that finished with a value count; a task without one gets no file.
     """
     assert settings.metric is not None
     for task in settings.task:
@@ -116,9 +113,9 @@ def _best_text(group: Sequence[Row], settings: TuneSettings, dataset: str) -> st
 
 
 def write_run(output: str, ended: Any, settings: TuneSettings, dataset: str, smoke: bool) -> None:
-    """Makes the trial's folder a run like that of `prefrec train`, and exports the policy that it keeps.
+    """Completes the trial's folder to a run as of `prefrec train`, and exports the policy of its best checkpoint.
 
-    An iteration that was run again after a resume counts once, as it came out last.
+    Of an iteration that was repeated after a resume the last row counts.
     """
     trial = ended.config["trial"]
     folder = storage.join(output, trial["name"])
@@ -127,8 +124,8 @@ def write_run(output: str, ended: Any, settings: TuneSettings, dataset: str, smo
     lines = storage.read_text(storage.join(folder, "result.json")).splitlines()
     rows = {row["training_iteration"]: row for row in map(json.loads, lines)}
     write_rows(folder, [{name: _finite(row.get(name)) for name in columns} for _, row in sorted(rows.items())])
-    made = {**describe(run, dataset), "resolved": resolved(build_config(run, dataset))}
-    storage.write_json(storage.join(folder, "config.json"), made)
+    description = {**describe(run, dataset), "resolved": resolved(build_config(run, dataset))}
+    storage.write_json(storage.join(folder, "config.json"), description)
     policy = storage.join(output, "policies", trial["name"])
     storage.remove(policy)
     export_policy(storage.join(folder, posixpath.basename(_kept(ended).checkpoint.path)), policy)

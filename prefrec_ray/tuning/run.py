@@ -1,6 +1,6 @@
-"""A sweep from its settings to its folder, or on from where it was stopped.
+"""Runs a sweep, or resumes one.
 
-SWEEP/sweep.json  SWEEP/rewards/  SWEEP/TRIAL/ (Tune's logs and checkpoints)  and what `results` writes at the end.
+SWEEP/sweep.json  SWEEP/rewards/  SWEEP/TRIAL/ (Tune's logs and checkpoints)  and the files of `results`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from prefrec_ray.tuning.settings import TuneSettings
 from prefrec_ray.tuning.shared import share
 from prefrec_ray.tuning.trial import Plan, SweepTrial, resources
 
-#: Seconds between two states of the sweep on disk: what a kill can cost beside the trials' own checkpoints.
+#: Seconds between two saves of the sweep's state: the most that is lost beside work since the trials' checkpoints.
 STATE_EVERY = "2"
-#: How often a trial is started again, from its last checkpoint, when it or the node under it dies.
+#: How often a trial is restarted from its last checkpoint after its process or node dies.
 MAX_FAILURES = 3
 
 
@@ -62,7 +62,7 @@ def prepare_sweep(
     progress: Progress = silent,
     where: str = "tune",
 ) -> Plan:
-    """The first part of `sweep`, inside its claim on `output`: checks everything, then loads what all trials share."""
+    """The first part of `sweep`, inside its claim on `output`: checks everything, then loads the shared data."""
     dataset, output = storage.absolute(dataset), storage.absolute(output)
     settings = checked(settings, where)
     if smoke:
@@ -79,15 +79,15 @@ def prepare_sweep(
     storage.make_folder(output)
     storage.write_json(storage.join(output, "sweep.json"), description)
 
-    # A reward that every trial trains in its own way (its learning rate is searched for) is left to the trials.
-    alike = settings.searcher == "random" or not space.draws_reward(settings)
+    # Trials train their own rewards if no two are the same, as in a search over the reward's learning rate.
+    shares_rewards = settings.searcher == "random" or not space.draws_reward(settings)
     rewards = storage.join(output, "rewards")
-    shared = share(runs, dataset, runs if alike else [], rewards, settings.resources, progress)
+    shared = share(runs, dataset, runs if shares_rewards else [], rewards, settings.resources, progress)
     return Plan(settings, dataset, smoke, shared, judge)
 
 
 def run_sweep(plan: Plan, output: str, resume: bool = False) -> list[Row]:
-    """The second part of `sweep`: the trials, and what they leave."""
+    """The second part of `sweep`: runs the trials and writes the results."""
     settings, output = plan.settings, storage.absolute(output)
     trainable = tune.with_resources(tune.with_parameters(SweepTrial, plan=plan), partial(resources, settings=settings))
     _tuner(plan, trainable, output, resume).fit()
@@ -120,15 +120,15 @@ def _check_folder(description: dict[str, Any], output: str, resume: bool) -> Non
 
 
 def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -> None:
-    """Tune waits for ever for a trial that asks for more than there is."""
-    there = runtime.capacity()
+    """Raises `UserError` for a trial that needs more than the cluster has: Tune would wait for ever."""
+    capacity = runtime.capacity()
     for trial in chosen:
-        asked = resources({"trial": trial}, settings).required_resources
-        for kind, amount in asked.items():
-            if amount > there.get(kind, 0):
+        required = resources({"trial": trial}, settings).required_resources
+        for kind, amount in required.items():
+            if amount > capacity.get(kind, 0):
                 raise UserError(
                     f"{where}: trial {trial['name']} asks for {amount:g} {kind}, the cluster has "
-                    f"{there.get(kind, 0):g}; expected less (resources, num_learners) or a larger cluster"
+                    f"{capacity.get(kind, 0):g}; expected less (resources, num_learners) or a larger cluster"
                 )
 
 
@@ -136,9 +136,9 @@ def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
     settings = plan.settings
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", STATE_EVERY)
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-    # Tune's newer output prints a table of its own whatever it is told.
+    # Tune's newer output prints a table of its own at every verbosity.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    # Failed trials are named at the end.
+    # Failed trials are reported at the end.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     system, path = storage.filesystem(output)
@@ -174,9 +174,9 @@ def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(
-                # The best by this score, and the last one, which the trial goes on from.
+                # Keeps the best by this score, and the last one, from which the trial resumes.
                 checkpoint_score_attribute=plan.judge.metric if plan.judge is not None else None,
-                # A population keeps all: another trial may still be about to take one over.
+                # A population keeps all: another trial may be about to copy one.
                 num_to_keep=None if settings.scheduler.name == "pbt" else settings.keep_checkpoints,
                 checkpoint_frequency=settings.checkpoint_every,
                 checkpoint_at_end=True,
@@ -194,7 +194,7 @@ def _number(row: Row) -> int:
 
 
 def _finish(plan: Plan, output: str, rows: list[Row], ended: list[Any]) -> None:
-    """Policies, runs and the best settings; then says what went wrong."""
+    """Writes policies, runs and the best settings; then raises the error of the sweep, if any."""
     settings = plan.settings
     for trial in ended:
         if trial.status == "TERMINATED" and trial.last_result.get("finished"):

@@ -1,4 +1,4 @@
-"""Tune's schedulers and searchers, from the settings."""
+"""Tune's scheduler and searcher for the settings of a sweep."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTra
 from prefrec_ray.tuning.settings import Space, TuneSettings
 from prefrec_ray.tuning.space import draw, spaces_of, trial
 
-#: Beyond any trial's iterations: trials end by their own schedule.
+#: More iterations than any trial has: trials end by their own schedule.
 _NO_END = 1_000_000
 
 
 def scheduler(settings: TuneSettings) -> TrialScheduler:
-    """The scheduler; metric and mode are Tune's own to give."""
+    """The scheduler; Tune sets its metric and mode."""
     options = settings.scheduler
     if options.name == "asha":
         return ASHAScheduler(
@@ -30,10 +30,10 @@ def scheduler(settings: TuneSettings) -> TrialScheduler:
 
 
 class BoundedPopulation(PopulationBasedTraining):
-    """Population-based training in which values stay in their ranges and a trial stays itself.
+    """Population-based training in which values stay in their ranges, and a trial keeps its name and seed.
 
-    Ray's own counts seconds where nothing is said, multiplies a value by 0.8 or 1.2 wherever that leads, and gives the
-    weak trial everything that the strong one is made by, its name and seed too.
+    Ray's own class counts seconds by default, multiplies values by 0.8 or 1.2 without bounds, and copies the whole
+    config of the better trial, with its name and seed.
     """
 
     def __init__(self, search: Mapping[str, Space], perturb_every: int) -> None:
@@ -53,7 +53,7 @@ class BoundedPopulation(PopulationBasedTraining):
 
 
 def optuna_search(settings: TuneSettings) -> Any:
-    """Optuna's TPE over `search`; a trial's number is Optuna's."""
+    """Optuna's TPE sampler over `search`; trials have Optuna's numbers."""
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
@@ -64,21 +64,21 @@ def optuna_search(settings: TuneSettings) -> Any:
     )
 
 
-def suggest(settings: TuneSettings, drawn: Any) -> dict[str, Any]:
-    """The next trial, by `drawn`, a trial of Optuna's: method, recipe and the keys of that method."""
-    method = settings.method[drawn.suggest_categorical("method", range(len(settings.method)))]
-    recipe = settings.recipe[drawn.suggest_categorical("recipe", range(len(settings.recipe)))]
-    config = {key: _suggest(space, key, drawn) for key, space in spaces_of(settings, method).items()}
-    return {"trial": trial(drawn.number, method, recipe, settings.task[0], settings.seeds[0], config)}
+def suggest(settings: TuneSettings, optuna_trial: Any) -> dict[str, Any]:
+    """The next trial, with the method, recipe and values that Optuna's `optuna_trial` suggests."""
+    method = settings.method[optuna_trial.suggest_categorical("method", range(len(settings.method)))]
+    recipe = settings.recipe[optuna_trial.suggest_categorical("recipe", range(len(settings.recipe)))]
+    config = {key: _suggest(space, key, optuna_trial) for key, space in spaces_of(settings, method).items()}
+    return {"trial": trial(optuna_trial.number, method, recipe, settings.task[0], settings.seeds[0], config)}
 
 
-def _suggest(space: Space, key: str, drawn: Any) -> Any:
+def _suggest(space: Space, key: str, optuna_trial: Any) -> Any:
     name = f"search.{key}"
     if space.kind == "choice":
         # Numbers stand for the values: Optuna takes no lists.
-        return space.values[drawn.suggest_categorical(name, range(len(space.values)))]
-    # A position in the range, which `draw` makes a value of.
-    position = drawn.suggest_float(name, 0.0, 1.0)
+        return space.values[optuna_trial.suggest_categorical(name, range(len(space.values)))]
+    # A position in the range, which `draw` converts to a value.
+    position = optuna_trial.suggest_float(name, 0.0, 1.0)
     return draw(space, lambda: position)
 
 

@@ -1,4 +1,4 @@
-"""The section `tune` of a YAML: which trials there are, what they report, and how they are run."""
+"""The section `tune` of a YAML: the trials of a sweep, what they report, and how they run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from prefrec_ray.terms import Recipe, Task
 
 
 class Space(Settings):
-    """Values of one key: exactly one of the five. `methods`: those that have the key (all, if left out).
+    """The values of one key: exactly one of the five kinds. `methods`: the methods that search it, by default all.
 
-    `grid`: every value. Drawn: `choice`; `uniform` and `loguniform` [low, high]; `quniform` [low, high, step]: one of
-    low, low + step, ... up to high.
+    `grid`: every value, one trial each. Drawn at random: `choice`, one of a list; `uniform` and `loguniform`
+    [low, high]; `quniform` [low, high, step], one of low, low + step, ... up to high.
     """
 
     grid: list[Any] | None = None
@@ -27,12 +27,12 @@ class Space(Settings):
 
     @property
     def kind(self) -> str:
-        """The name of the one that is given."""
+        """The kind that is set."""
         return next(name for name in KINDS if getattr(self, name) is not None)
 
     @property
     def values(self) -> list[Any]:
-        """Values of a grid or choice."""
+        """The values of a grid or choice; empty for a range."""
         return list(self.grid or self.choice or [])
 
     @property
@@ -43,8 +43,8 @@ class Space(Settings):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Space:
-        given = [name for name in KINDS if getattr(self, name) is not None]
-        if len(given) != 1:
+        kinds = [name for name in KINDS if getattr(self, name) is not None]
+        if len(kinds) != 1:
             raise ValueError(f"expected exactly one of {', '.join(KINDS)}")
         if self.kind in ("grid", "choice"):
             if not self.values:
@@ -64,9 +64,11 @@ KINDS = ("grid", "choice", "uniform", "loguniform", "quniform")
 
 
 class SchedulerSettings(Settings):
-    """`none`; `asha`: of the trials at a rung (grace_iterations times a power of reduction_factor) only the best
-    1/reduction_factor go on; `pbt`: every perturb_every iterations the worst quarter takes over weights and perturbed
-    settings of the best."""
+    """When trials end early: `none`, `asha` or `pbt`.
+
+    `asha` compares trials after grace_iterations times each power of reduction_factor; the best 1/reduction_factor
+    continue. `pbt`: every perturb_every iterations the worst quarter copies weights and perturbed settings of the best.
+    """
 
     name: Literal["none", "asha", "pbt"] = "none"
     grace_iterations: int = Field(default=1, ge=1)
@@ -75,9 +77,9 @@ class SchedulerSettings(Settings):
 
 
 class ResourceSettings(Settings):
-    """Of one trial; learners of their own (`num_learners` under `base` or `search`) come on top.
+    """Ray resources of one trial, beside those of its learners (`num_learners` in `base` or `search`).
 
-    `custom`: units of the cluster's own resources, as in {train: 1}; with one the trial may do without CPUs.
+    `custom`: custom resources, as in {train: 1}; a trial with one may have 0 CPUs.
     """
 
     cpus: int = Field(default=1, ge=0)
@@ -95,14 +97,14 @@ class ResourceSettings(Settings):
 
 
 class StopSettings(Settings):
-    """Ends every trial early: after so many iterations, or passes over the transitions."""
+    """Ends every trial after this many iterations, or passes over the transitions."""
 
     iterations: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0)
 
 
 class TuneSettings(Settings):
-    """Section `tune`. A list of methods, recipes or tasks is a grid of them."""
+    """The section `tune`; lists of methods, recipes, tasks and seeds are grids."""
 
     method: list[str] = Field(default=["PrefRec"])
     recipe: list[Recipe] = Field(default=["robust"])
@@ -123,7 +125,7 @@ class TuneSettings(Settings):
     stop: StopSettings = StopSettings()
     checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints of a trial")
     keep_checkpoints: int = Field(default=2, ge=1)
-    mlflow: str | None = Field(default=None, description="tracking URI")
+    mlflow: str | None = Field(default=None, description="tracking URI of MLflow")
 
     @field_validator("method", "recipe", "task", mode="before")
     @classmethod

@@ -1,7 +1,7 @@
-"""What all trials of a sweep share: the data, loaded once, and pre-trained rewards, one for each kind asked for.
+"""What the trials of a sweep share: the data, pre-trained rewards and reward labels, each made once per request.
 
-The driver loads and owns everything before the first trial starts. A trial then starts no task of its own, and never
-waits for a processor that other trials hold.
+The driver makes and owns all of them before the first trial starts, so that a trial starts no tasks and never waits for
+a CPU that another trial holds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Shared:
     labels: dict[LabelRequest, ray.ObjectRef] = field(default_factory=dict)
 
     def give(self, config: OfflineConfig) -> OfflineConfig:
-        """`config` with its data and, where there are any, its pre-trained reward and the labels that it gives."""
+        """Sets on `config` its data and, if it has them, its pre-trained reward and reward labels; returns it."""
         reward, labels = config.reward_request, config.label_request
         config.offline_data(loaded_data=self.data[config.data_request])
         if reward in self.rewards:
@@ -53,16 +53,16 @@ def share(
     resources: ResourceSettings,
     progress: Progress,
 ) -> Shared:
-    """Loads what `runs` read and pre-trains the rewards of `rewards_for`; `folder` keeps these for a resumed sweep."""
+    """Loads the data of `runs` and pre-trains the rewards of `rewards_for`, saved in `folder` for a resumed sweep."""
     shared, opened = Shared(), PreparedDataset.open(dataset)
-    wanted = list(dict.fromkeys(DataRequest.of(run.training(), opened) for run in runs))
+    requests = list(dict.fromkeys(DataRequest.of(run.training(), opened) for run in runs))
     transitions: dict[DataRequest, LoadedData] = {}
-    for number, request in enumerate(wanted):
-        progress("load", number, len(wanted))
-        alone = replace(request, preferences=None, numbered=False)
-        shared.data[request] = load_data(request, transitions.get(alone))
-        transitions.setdefault(alone, shared.data[request])
-    progress("load", len(wanted), len(wanted))
+    for number, request in enumerate(requests):
+        progress("load", number, len(requests))
+        transitions_only = replace(request, preferences=None, numbered=False)
+        shared.data[request] = load_data(request, transitions.get(transitions_only))
+        transitions.setdefault(transitions_only, shared.data[request])
+    progress("load", len(requests), len(requests))
     _pretrain_all(shared, rewards_for, opened, folder, resources, progress)
     _label_all(shared, runs, opened, progress)
     return shared
@@ -76,45 +76,45 @@ def _pretrain_all(
     resources: ResourceSettings,
     progress: Progress,
 ) -> None:
-    wanted: dict[RewardRequest, DataRequest] = {}
+    data_of: dict[RewardRequest, DataRequest] = {}
     for run in runs:
         settings = run.training()
         request = RewardRequest.of(settings, dataset)
         if request is not None:
-            wanted.setdefault(request, DataRequest.of(settings, dataset))
+            data_of.setdefault(request, DataRequest.of(settings, dataset))
     pending: dict[Any, RewardRequest] = {}
     device = "cuda" if resources.gpus else "cpu"
-    for request, data in wanted.items():
-        kept = storage.join(folder, _name(request))
-        if storage.exists(kept):
-            shared.rewards[request] = ray.put(_read(kept))
+    for request, data in data_of.items():
+        saved = storage.join(folder, _name(request))
+        if storage.exists(saved):
+            shared.rewards[request] = ray.put(_read(saved))
         else:
             task = _pretrain.options(num_cpus=resources.cpus, num_gpus=resources.gpus, resources=resources.custom)
             pending[task.remote(request, shared.data[data], device)] = request
     while pending:
-        progress("rewards", len(shared.rewards), len(wanted))
+        progress("rewards", len(shared.rewards), len(data_of))
         (ready,), _ = ray.wait(list(pending))
         request = pending.pop(ready)
         shared.rewards[request] = ready
         _write(storage.join(folder, _name(request)), ray.get(ready))
-    if wanted:
-        progress("rewards", len(wanted), len(wanted))
+    if data_of:
+        progress("rewards", len(data_of), len(data_of))
 
 
 def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedDataset, progress: Progress) -> None:
-    """The labels that trials would each make of the same reward, once."""
-    requests = dict.fromkeys(LabelRequest.of(run.training(), dataset) for run in runs)
-    wanted = [request for request in requests if request is not None]
-    for number, request in enumerate(wanted):
-        progress("labels", number, len(wanted))
+    """Makes the reward labels of rewards that several trials share, once."""
+    unique = dict.fromkeys(LabelRequest.of(run.training(), dataset) for run in runs)
+    requests = [request for request in unique if request is not None]
+    for number, request in enumerate(requests):
+        progress("labels", number, len(requests))
         reward = None
         if request.reward is not None:
-            if request.reward not in shared.rewards:  # each trial trains its own
+            if request.reward not in shared.rewards:  # each trial trains its own reward
                 continue
             reward = RewardFunction.of(request.reward, ray.get(shared.rewards[request.reward]))
         shared.labels[request] = label_transitions(dataset, reward, request.horizon)
-    if wanted:
-        progress("labels", len(wanted), len(wanted))
+    if requests:
+        progress("labels", len(requests), len(requests))
 
 
 _pretrain = ray.remote(pretrain)

@@ -1,4 +1,4 @@
-"""One trial of a sweep: a method's algorithm under Tune, on what the driver has loaded."""
+"""One trial of a sweep: the algorithm of a method as a Tune trainable, on shared data."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Plan:
 
 
 class SweepTrial(tune.Trainable):
-    """Reports a row of progress.csv an iteration, `SCORES` where it is scored, and `finished` at its own end.
+    """Reports a row of progress.csv for each iteration, with `SCORES` if it is scored, `finished` and `resumed_from`.
 
-    Beside them `resumed_from`: the iteration of the checkpoint that it went on from, 0 where it began.
-    A scored iteration has a checkpoint, so that the best one can be kept. Figures that a method does not have are NaN:
-    every row has the same columns.
+    `finished`: the end of its schedule. `resumed_from`: the iteration of the checkpoint that it resumed from, else 0.
+    A scored iteration has a checkpoint, so that the best one can be kept. A metric that the method does not have is
+    NaN, so that all rows have the same columns.
     """
 
     def setup(self, config: dict[str, Any], plan: Plan) -> None:
@@ -47,7 +47,7 @@ class SweepTrial(tune.Trainable):
         self._build(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Goes on as another trial: a process that has imported everything already saves seconds."""
+        """Continues as another trial: reusing a process saves seconds of imports."""
         self.algorithm.stop()
         self._build(new_config)
         return True
@@ -55,11 +55,11 @@ class SweepTrial(tune.Trainable):
     def _build(self, config: dict[str, Any]) -> None:
         plan = self.plan
         run = train_settings(plan.settings, config["trial"], plan.smoke)
-        built = plan.shared.give(build_config(run, plan.dataset))
-        if plan.settings.resources.gpus and not built.num_learners:
-            built.learners(num_gpus_per_learner=plan.settings.resources.gpus)
+        algorithm_config = plan.shared.give(build_config(run, plan.dataset))
+        if plan.settings.resources.gpus and not algorithm_config.num_learners:
+            algorithm_config.learners(num_gpus_per_learner=plan.settings.resources.gpus)
         self.name, self.method, self.task = config["trial"]["name"], run.method, run.task
-        self.algorithm: OfflineAlgorithm = built.build_algo()
+        self.algorithm: OfflineAlgorithm = algorithm_config.build_algo()
         self.resumed_from = 0
 
     def step(self) -> dict[str, Any]:
@@ -87,9 +87,9 @@ class SweepTrial(tune.Trainable):
         self.algorithm.save_to_path(checkpoint_dir)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Goes on from a checkpoint, of this trial or (population-based training) of another.
+        """Continues from a checkpoint of this trial or, in population-based training, of another.
 
-        Raises `UserError` where it is damaged.
+        Raises `UserError` if it is damaged.
         """
         problem = damage(checkpoint_dir)
         if problem is not None:
@@ -103,7 +103,7 @@ class SweepTrial(tune.Trainable):
 
 
 def resources(config: dict[str, Any], settings: TuneSettings) -> PlacementGroupFactory:
-    """A bundle for the trial itself, and one for each learner of its own."""
+    """A bundle for the trial, and one for each of its learners."""
     chosen = {**settings.base, **config["trial"]["config"]}
     own = {"CPU": settings.resources.cpus, "GPU": settings.resources.gpus, **settings.resources.custom}
     cpus = chosen.get("num_cpus_per_learner", 1)

@@ -44,7 +44,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({**ASHA, "task": ["depth", "mixture"]}, "asha compares trials, and tasks have no common scale"),
     ({**ASHA, "metric": "validation/ncis", "validation": {}}, "expected validation.every: 1"),
     ({**ASHA, "scheduler": "pbt", "search": {"num_epochs": {"uniform": [1, 2]}}}, "changes it in mid-training"),
-    ({**ASHA, "scheduler": "pbt", "search": RATE, "num_samples": 4, "max_concurrent": 2}, "no limit but that of"),
+    ({**ASHA, "scheduler": "pbt", "search": RATE, "num_samples": 4, "max_concurrent": 2}, "no limit other than"),
     (
         {**ASHA, "scheduler": "none", "searcher": "optuna", "search": {"gamma": {"grid": [0.9]}}},
         "choice instead of grid",
