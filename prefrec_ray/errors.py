@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
     """Bad input. The message is one line: the file, column, row or key; what was found; what was expected."""
 
     def __str__(self) -> str:
-        # Ray Data appends advice of its own to the message of what its tasks raise.
+        # Ray Data appends its own advice to the message of an error that its tasks raise.
         return super().__str__().partition("\n")[0]
 
 
@@ -20,8 +22,7 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR,
 def find_user_error(error: BaseException) -> UserError | None:
     """The `UserError` in `error`'s chain of causes (Ray wraps what its tasks and actors raise), or None.
 
-    A full disk is one too, and so is a file that may not be read or written, though nobody raised it as such: whoever
-    runs the command can make room, or give the right.
+    A full disk and missing permissions become one too: the user can free space, or grant access.
     """
     seen: set[int] = set()
     current: BaseException | None = error
@@ -30,12 +31,24 @@ def find_user_error(error: BaseException) -> UserError | None:
         if type(current) is UserError:
             return current
         if isinstance(current, OSError):
-            said = str(current).partition("\n")[0]
+            reason = str(current).partition("\n")[0]
             if current.errno in _FULL:
-                return UserError(f"no space left to write to ({said}); make room and go on")
+                return UserError(f"no space left to write to ({reason}); make room and go on")
             if current.errno in _REFUSED:
-                return UserError(f"not allowed to read or write there ({said})")
+                return UserError(f"not allowed to read or write there ({reason})")
         # RayTaskError keeps the original in `cause`; Ray Data and Tune chain with `__cause__`.
         inner = getattr(current, "cause", None)
         current = inner if isinstance(inner, BaseException) else current.__cause__ or current.__context__
     return None
+
+
+@contextmanager
+def unwrapped_errors() -> Iterator[None]:
+    """Raises the `UserError` that an error of Ray wraps, in its place; other errors pass unchanged."""
+    try:
+        yield
+    except Exception as error:
+        mistake = find_user_error(error)
+        if mistake is None:
+            raise
+        raise mistake from None

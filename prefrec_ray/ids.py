@@ -1,4 +1,4 @@
-"""Ids and chance: seeded 64-bit hashes that never change, ids as whole numbers, and what each random stream is for."""
+"""Ids and randomness: seeded 64-bit hashes that never change, ids as integers, and the use of each random stream."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 class Stream(IntEnum):
-    """What randomness is for: the key that follows a seed, so that no two uses of one seed share their numbers.
+    """What a random stream is for: the key after the seed, so that no two uses of one seed share numbers.
 
-    Data sets and runs rest on these numbers: they never change.
+    Data sets and runs depend on these values: they never change.
     """
 
-    SPLIT = 1  # of users into training, validation and test
-    BUCKET = 2  # of users, in which they are prepared
-    SHARD = 3  # of each transition
-    ORDER = 4  # of the transitions in a shard
-    PAIRS = 5  # of segments that scripted teachers compare
+    SPLIT = 1  # the split of each user: training, validation or test
+    BUCKET = 2  # the bucket in which each user is prepared
+    SHARD = 3  # the shard of each transition
+    ORDER = 4  # the order of the transitions in a shard
+    PAIRS = 5  # pairs of segments that scripted teachers compare
     FLIPS = 6  # mistakes of scripted teachers
     QUESTIONS = 7  # pairs of segments that people compare
     DIAGNOSIS = 8  # pairs of segments that `prefrec inspect` measures teachers on
     PROBE_STATES = 0x57A7  # the sample of validation states that diagnostics look at
-    PASS = 0x9AF5  # order of the preferences in each pass over them
+    PASS = 0x9AF5  # the order of the preferences in each pass over them
 
 
 def mix(values: np.ndarray, *key: int) -> np.ndarray:
     """uint64 [n], uniform and independent for every key: the finaliser of SplitMix64 (Steele et al. 2014)."""
-    state = np.zeros(1, dtype=np.uint64)  # an array: its arithmetic wraps around without a warning
+    state = np.zeros(1, dtype=np.uint64)  # an array: arrays wrap around without a warning
     for part in key:
         state = _finalise(state + np.full(1, part + 1, dtype=np.uint64) * _GOLDEN)
-    # A product with an odd number before the sum: neighbouring keys and values must not meet.
+    # Multiplied by an odd number before the sum: neighbouring keys and values must not collide.
     return _finalise(np.asarray(values).astype(np.int64).view(np.uint64) * _GOLDEN + state)
 
 
 def hash_ids(ids: pa.Array | pa.ChunkedArray, *key: int) -> np.ndarray:
-    """uint64 [n] for ids of type int64 or string; a text is hashed by BLAKE2b once, however often it occurs."""
+    """uint64 [n] for ids of type int64 or string; each distinct string is hashed once, by BLAKE2b."""
     if pa.types.is_integer(ids.type):
         return mix(ids.to_numpy(), *key)
     encoded = _encoded(ids)
@@ -49,7 +49,7 @@ def hash_ids(ids: pa.Array | pa.ChunkedArray, *key: int) -> np.ndarray:
 
 
 def codes(column: pa.ChunkedArray) -> np.ndarray:
-    """Whole numbers, int64 [N], that are equal where the ids are; ascending from 0 where equal ids stand together."""
+    """int64 [N]: equal codes for equal ids; ascending from 0 where equal ids are adjacent."""
     return _encoded(column).indices.to_numpy().astype(np.int64)
 
 
@@ -58,12 +58,17 @@ def first_rows(key: np.ndarray) -> np.ndarray:
     return np.flatnonzero(changes(key))
 
 
+def run_lengths(starts: np.ndarray, rows: int) -> np.ndarray:
+    """Lengths (int64) of the runs that start at `starts` (ascending) in `rows` rows; the last run ends with them."""
+    return np.diff(np.append(starts, rows))
+
+
 def changes(key: np.ndarray) -> np.ndarray:
     """Whether each entry differs from the one before; true for the first."""
     key = np.asarray(key)
-    changes = np.ones(len(key), dtype=bool)
-    changes[1:] = key[1:] != key[:-1]
-    return changes
+    differs = np.ones(len(key), dtype=bool)
+    differs[1:] = key[1:] != key[:-1]
+    return differs
 
 
 def fraction(hashes: np.ndarray) -> np.ndarray:

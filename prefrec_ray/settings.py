@@ -1,4 +1,4 @@
-"""YAML in, validated settings out; every mistake is one line with the file, the key and the nearest valid key."""
+"""YAML is read into validated settings; every mistake is one line with the file, the key and the nearest valid key."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from prefrec_ray.errors import UserError
 
 
 class Settings(BaseModel):
-    """Base of every settings model: unknown keys and numbers that are not finite are refused, values stay as made."""
+    """Base of every settings model: immutable; unknown keys and numbers that are not finite are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-#: What NumPy, PyTorch and RLlib all take.
+#: A seed that NumPy, PyTorch and RLlib all accept.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-#: Of users, rows, pairs, numbers in an array ...
+#: A number of users, rows, pairs, array elements ...
 Count = Annotated[int, Field(ge=1, le=10**9)]
-#: Of a YAML file, where an alias counts as all that it stands for: a few of them can stand for billions.
-_MOST_VALUES = 100_000
-_LONGEST = 200  # of a value in an error
+#: Values in a YAML file with its aliases expanded: a few aliases can stand for billions of values.
+_MAX_VALUES = 100_000
+_MAX_VALUE_LENGTH = 200  # characters of a value in an error
 
 Model = TypeVar("Model", bound=Settings)
 
 
 class _Loader(yaml.SafeLoader):
     def construct_document(self, node: yaml.Node) -> Any:
-        if _values(node, {}) > _MOST_VALUES:
-            problem = f"its aliases stand for more than {_MOST_VALUES:,} values"
+        if _count_values(node, {}) > _MAX_VALUES:
+            problem = f"its aliases stand for more than {_MAX_VALUES:,} values"
             raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
         return super().construct_document(node)
 
 
-def _values(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values `node` stands for, each alias written out; a node that holds itself is a `RecursionError`."""
-    if id(node) not in known and not isinstance(node, yaml.ScalarNode):
-        inner = node.value if isinstance(node, yaml.SequenceNode) else [one for pair in node.value for one in pair]
-        known[id(node)] = 1 + sum(_values(one, known) for one in inner)
-    return known.get(id(node), 1)
+def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
+    """How many values `node` holds with its aliases expanded. A node that holds itself is a `RecursionError`."""
+    if id(node) not in counts and not isinstance(node, yaml.ScalarNode):
+        children = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
+        counts[id(node)] = 1 + sum(_count_values(child, counts) for child in children)
+    return counts.get(id(node), 1)
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """The value that the YAML `text` is. Raises `UserError`, whose line opens with `where`, for bad YAML."""
+    """The value of the YAML `text`. Raises `UserError`, which starts with `where`, for bad YAML."""
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
     except yaml.YAMLError as error:
@@ -55,7 +55,7 @@ def read_yaml(text: str, where: str) -> Any:
         raise UserError(f"{where}: {place}not YAML ({getattr(error, 'problem', error)})") from error
     except RecursionError as error:
         raise UserError(f"{where}: nested too deeply, or an alias holds itself; expected settings") from error
-    except ValueError as error:  # a date that is none, say
+    except ValueError as error:  # an impossible date, for example
         raise UserError(f"{where}: not YAML ({error})") from error
 
 
@@ -68,7 +68,7 @@ def load_yaml(uri: str) -> dict[str, Any]:
 
 
 def parse(model: type[Model], value: Any, where: str, prefix: str = "") -> Model:
-    """`value` as `model`; `where` (file and section) opens the one line of a `UserError`, `prefix` its key."""
+    """`value` as `model`. Raises `UserError`: `where` (file and section) starts its line, `prefix` starts its key."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -92,7 +92,7 @@ def _first_problem(model: type[BaseModel], error: ValidationError, prefix: str) 
     return f"key '{key}': {_expected(problem)}, found {_short(problem.get('input'))}"
 
 
-#: The start of pydantic's name of a problem, and what its field takes.
+#: First word of a pydantic error type -> what the field expects.
 _TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -107,8 +107,8 @@ _TYPES = {
 
 
 def _expected(problem: Any) -> str:
-    kind, _, what = problem["type"].partition("_")
-    if kind in _TYPES and what in ("type", "parsing", "from_float", "number"):
+    kind, _, check = problem["type"].partition("_")
+    if kind in _TYPES and check in ("type", "parsing", "from_float", "number"):
         return f"expected {_TYPES[kind]}"
     message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
     return message[0].lower() + message[1:]
@@ -116,18 +116,18 @@ def _expected(problem: Any) -> str:
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[:_MAX_VALUE_LENGTH]}..."
 
 
 def _valid_keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Field names of the model that `path` leads to (through lists, optionals and tagged unions)."""
+    """Field names of the model at `path` (through lists, optionals and tagged unions)."""
     models: list[type[BaseModel]] = [model]
     for part in path:
         inner: list[type[BaseModel]] = []
         for candidate in models:
             if part in candidate.model_fields:
                 inner += _models_in(candidate.model_fields[part].annotation)
-        # A part that is no field is a list index or the tag of a union: it stays at the same models.
+        # A part that is no field is a list index or the tag of a union: the models stay the same.
         models = inner or models
     return sorted({name for candidate in models for name in candidate.model_fields})
 
@@ -135,4 +135,4 @@ def _valid_keys(model: type[BaseModel], path: list[str]) -> list[str]:
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for argument in getattr(annotation, "__args__", ()) for found in _models_in(argument)]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]

@@ -1,14 +1,14 @@
-"""Words that many modules share: tasks, splits, pairings, recipes, and how long work tells of its progress."""
+"""Words that many modules share: tasks, splits, pairings, recipes, and the callback for progress."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal, get_args
 
-#: What a policy is to increase: levels of session depth, of visiting frequency, or a mixture of both (Eq. 11).
+#: What a policy is to increase: the level of session depth, of frequency, or of their mixture (Eq. 11).
 Task = Literal["depth", "frequency", "mixture"]
 Split = Literal["train", "validation", "test"]
-#: Which segments a teacher compares: of any two users, or of one.
+#: Which segments a teacher compares: of two different users, or of one.
 Pairing = Literal["any_users", "within_user"]
 #: Named sets of defaults (algorithms/settings.py).
 Recipe = Literal["paper", "robust"]
@@ -23,4 +23,4 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """The `Progress` of work that nobody watches."""
+    """A `Progress` that reports nothing."""

@@ -1,1 +1,1 @@
-"""Sessions, their depth and revisit time, and the levels that measure change in long-term engagement."""
+"""Sessions, their depth and revisit time, and the levels that compare them with the user's mean."""

@@ -1,10 +1,10 @@
-"""Levels of change in engagement (PrefRec, Eq. 11): a session against the mean of its own user over the whole span."""
+"""Levels of engagement (PrefRec, Eq. 11): a session compared with the mean over all sessions of its user."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.ids import first_rows
+from prefrec_ray.ids import first_rows, run_lengths
 
 MAX_LEVEL = 5
 
@@ -26,15 +26,15 @@ def frequency_levels(user: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:
 
 
 def mixture_levels(depth_level: np.ndarray, frequency_level: np.ndarray, weight: float) -> np.ndarray:
-    """weight * depth + (1 - weight) * frequency, float64 [M]; NaN where the frequency level is, whatever the weight.
+    """weight * depth + (1 - weight) * frequency, float64 [M]; NaN where the frequency level is NaN.
 
-    The paper does not define its mixture; this is the project's definition.
+    The paper leaves its mixture undefined; this definition is the project's own.
     """
     return weight * np.asarray(depth_level) + (1.0 - weight) * np.asarray(frequency_level)
 
 
 def task_levels(task: str, depth_level: np.ndarray, frequency_level: np.ndarray, weight: float) -> np.ndarray:
-    """The levels that `task` is about, float64 [M]. Raises KeyError for one that is not of `terms.TASKS`."""
+    """The levels of `task`, float64 [M]. Raises `KeyError` for a task that is not in `terms.TASKS`."""
     levels = {
         "depth": depth_level,
         "frequency": frequency_level,
@@ -44,8 +44,8 @@ def task_levels(task: str, depth_level: np.ndarray, frequency_level: np.ndarray,
 
 
 def _user_sums(user: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """For each entry the sum of `values` over its user."""
+    """For each entry, the sum of `values` over its user."""
     starts = first_rows(user)
     if not len(starts):
         return np.zeros(0)
-    return np.repeat(np.add.reduceat(values, starts), np.diff(np.append(starts, len(values))))
+    return np.repeat(np.add.reduceat(values, starts), run_lengths(starts, len(values)))

@@ -1,4 +1,4 @@
-"""Sessions of users: which requests belong together, how deep a session is, and how long until the next one."""
+"""Sessions of users: which requests belong to one, how deep it is, and the time until the next one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.ids import changes
+from prefrec_ray.ids import changes, run_lengths
 
 
 @dataclass(frozen=True, eq=False)
 class SessionTable:
-    """One entry a session [M], sorted by user and time. Times are in ms, UTC."""
+    """One entry per session [M], sorted by user and time. Times are in ms, UTC."""
 
-    user: np.ndarray  # of the given dtype
+    user: np.ndarray  # of the dtype of the rows' users
     session_index: np.ndarray  # int64, from 0 within each user
     start: np.ndarray  # int64, first timestamp
     exit: np.ndarray  # int64, last timestamp plus its dwell where known
@@ -26,37 +26,37 @@ class SessionTable:
 
 
 def session_numbers(
-    user: np.ndarray, timestamp: np.ndarray, gap_ms: int, session_id: np.ndarray | None = None
+    user: np.ndarray, timestamp: np.ndarray, timeout_ms: int, session_id: np.ndarray | None = None
 ) -> np.ndarray:
     """Number of each request's session, int64 [N], from 0 within each user.
 
-    Rows are sorted by (user, timestamp). A gap strictly larger than `gap_ms` opens a session; where `session_id` is
-    given, a change of id does so instead, and gaps do not count. Only equality of neighbours matters for both ids.
+    Rows are sorted by (user, timestamp). A pause longer than `timeout_ms` starts a session. With `session_id`, a change
+    of id starts one instead, and pauses do not count. Ids are only compared with those of the row before.
     """
     user_changes = changes(user)
     if session_id is None:
-        opens = user_changes.copy()
-        opens[1:] |= np.diff(timestamp) > gap_ms
+        starts_session = user_changes.copy()
+        starts_session[1:] |= np.diff(timestamp) > timeout_ms
     else:
-        opens = user_changes | changes(session_id)
-    count = np.cumsum(opens)
+        starts_session = user_changes | changes(session_id)
+    count = np.cumsum(starts_session)
     starts = np.flatnonzero(user_changes)
-    return count - np.repeat(count[starts], np.diff(np.append(starts, len(count))))
+    return count - np.repeat(count[starts], run_lengths(starts, len(count)))
 
 
 def session_table(
     user: np.ndarray, timestamp: np.ndarray, number: np.ndarray, dwell_ms: np.ndarray | None = None
 ) -> SessionTable:
-    """The sessions of rows sorted by (user, timestamp) and numbered by `session_numbers`.
+    """The sessions of rows that are sorted by (user, timestamp); `number` comes from `session_numbers`.
 
-    `dwell_ms` [N] is NaN where unknown; only that of a session's last request matters.
+    `dwell_ms` [N] is NaN where unknown; only that of a session's last request counts.
     """
     user = np.asarray(user)
     timestamp = np.asarray(timestamp, dtype=np.int64)
     user_changes = changes(user)
     first_row = np.flatnonzero(user_changes | changes(number))
-    next_row = np.append(first_row[1:], len(user))
-    last_row = next_row[: len(first_row)] - 1
+    depth = run_lengths(first_row, len(user))
+    last_row = first_row + depth - 1
     start, exit_ = timestamp[first_row], timestamp[last_row]
     if dwell_ms is not None:
         exit_ = exit_ + whole_dwell(np.asarray(dwell_ms)[last_row])
@@ -68,7 +68,7 @@ def session_table(
         session_index=np.asarray(number, dtype=np.int64)[first_row],
         start=start,
         exit=exit_,
-        depth=next_row[: len(first_row)] - first_row,
+        depth=depth,
         revisit_ms=revisit_ms,
         first_row=first_row,
     )
