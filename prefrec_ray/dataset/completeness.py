@@ -1,4 +1,4 @@
-"""Whether a prepared data set is complete: every file is there, and holds the rows that the metadata says."""
+"""Whether a prepared data set is complete: every file exists, and has as many rows as the metadata says."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 
-#: Footers are small: waiting for storage is what takes time.
+#: Footers are small: most of the time is spent waiting for storage.
 _THREADS = 16
-_AGAIN = "make the data set again by `prefrec prepare`"
+_ADVICE = "make the data set again by `prefrec prepare`"
 
 
 def check_complete(dataset: PreparedDataset) -> None:
-    """Reads the footers of all files. Raises `UserError` for a missing or damaged file and for other numbers of rows,
-    and where the metadata contradicts itself.
+    """Reads the footers of all files.
+
+    Raises `UserError` for a missing or damaged file, for another number of rows, and for contradictory metadata.
     """
     about, metadata = dataset.path("metadata.json"), dataset.metadata
     widths = {dataset.state.width, len(dataset.normaliser.mean), len(dataset.normaliser.std), metadata.state_dim}
     if len(widths) > 1:
         raise UserError(
-            f"{about}: state_dim {metadata.state_dim}; expected the width of state and normaliser; {_AGAIN}"
+            f"{about}: state_dim {metadata.state_dim}; expected the width of state and normaliser; {_ADVICE}"
         )
     for folder, rows in _expected_rows(metadata.counts).items():
         _check_rows(dataset, folder, rows)
     if not storage.exists(dataset.path("items.parquet")):
-        raise UserError(f"{dataset.path('items.parquet')}: no such file in the data set; {_AGAIN}")
+        raise UserError(f"{dataset.path('items.parquet')}: no such file in the data set; {_ADVICE}")
 
 
 def _expected_rows(counts: dict[str, dict[str, int]]) -> dict[tuple[str, ...], int]:
@@ -46,18 +47,18 @@ def _expected_rows(counts: dict[str, dict[str, int]]) -> dict[tuple[str, ...], i
 def _check_rows(dataset: PreparedDataset, folder: tuple[str, ...], expected: int) -> None:
     files = dataset.files(*folder)
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = sum(pool.map(file_rows, files))
-    if found != expected:
+        rows = sum(pool.map(file_rows, files))
+    if rows != expected:
         raise UserError(
-            f"{dataset.path(*folder)}: {found:,} rows in {len(files)} files; expected {expected:,} (metadata.json); "
-            f"{_AGAIN}"
+            f"{dataset.path(*folder)}: {rows:,} rows in {len(files)} files; expected {expected:,} (metadata.json); "
+            f"{_ADVICE}"
         )
 
 
 def file_rows(file: str) -> int:
-    """Rows of a Parquet file, from its footer. Raises `UserError` where it is damaged."""
+    """The number of rows of a Parquet file, from its footer. Raises `UserError` where it is damaged."""
     system, path = storage.filesystem(file)
     try:
         return pq.read_metadata(path, filesystem=system).num_rows
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file}: not readable as Parquet ({str(error).splitlines()[0]}); {_AGAIN}") from error
+        raise UserError(f"{file}: not readable as Parquet ({str(error).splitlines()[0]}); {_ADVICE}") from error

@@ -1,4 +1,4 @@
-"""metadata.json: what a prepared data set holds and was made with."""
+"""metadata.json: what a prepared data set holds, and the settings that made it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SCHEMA_VERSION = 1
 
 
 class Metadata(Settings):
-    """metadata.json. `counts` are users, sessions, requests and transitions, by split; `world` is the simulator's.
+    """metadata.json. `counts`: users, sessions, requests and transitions, by split. `world`: settings of the simulator.
 
-    `dropped` are the rows of the log that are in no request, by the reason.
+    `dropped`: rows of the log that are in no request, by reason.
     """
 
     schema_version: int

@@ -1,10 +1,9 @@
-"""The prepared data set on disk: what it holds, opened by its metadata, read file by file."""
+"""A prepared data set, opened by its metadata and read file by file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +17,6 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.settings import parse
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
 
-Described = TypeVar("Described")
-
 
 @dataclass(frozen=True)
 class PreparedDataset:
@@ -30,7 +27,7 @@ class PreparedDataset:
 
     @classmethod
     def open(cls, uri: str) -> PreparedDataset:
-        """Reads the metadata. Raises `UserError`: no data set there, or one of another schema version."""
+        """Reads the metadata. Raises `UserError` where `uri` is no data set, or one of another schema version."""
         path = storage.join(uri, "metadata.json")
         if not storage.exists(path):
             raise UserError(f"{uri}: not a prepared data set (no metadata.json); make one by `prefrec prepare`")
@@ -60,7 +57,7 @@ class PreparedDataset:
         return [f.rsplit("/", 1)[-1] for f in folders if storage.exists(storage.join(f, "people.json"))]
 
     def people_path(self, name: str, part: str) -> str:
-        """The file of what people called `name` said: `part` is train, validation or votes."""
+        """The file with the answers of the people called `name`: `part` is train, validation or votes."""
         about = storage.read_json(self.path("people", name, "people.json"))
         version = [str(about["version"])] if "version" in about else []  # an import of an earlier version has none
         return self.path("people", name, *version, f"{part}.parquet")
@@ -71,12 +68,12 @@ class PreparedDataset:
 
     @cached_property
     def state(self) -> StateDefinition:
-        """What the columns of a state are."""
+        """The columns of a state."""
         return StateDefinition.from_dict(self.metadata.state, self.path("metadata.json"))
 
     @cached_property
     def normaliser(self) -> Normaliser:
-        """How a state was scaled."""
+        """The scaling of states."""
         return Normaliser.from_dict(self.metadata.normaliser, self.path("metadata.json"))
 
 
@@ -110,13 +107,13 @@ def tensor_array(values: np.ndarray, kind: str = "float32") -> pa.FixedSizeListA
 
 
 def tensor(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """A column of fixed_size_list as float32 [n, d]; a view where it is stored so and the column is one chunk."""
+    """A column of fixed_size_list as float32 [n, d]; a view where it is stored as float32 in one chunk."""
     return stored(column).astype(np.float32, copy=False)
 
 
 def stored(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """A column of fixed_size_list as it is stored (float32 or float16), [n, d]; a view where it is one chunk."""
     if isinstance(column, pa.ChunkedArray):
-        # One chunk is taken as it lies: `combine_chunks` would copy it.
+        # A single chunk is used directly: `combine_chunks` would copy it.
         column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)

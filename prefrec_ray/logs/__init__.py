@@ -8,17 +8,17 @@ from prefrec_ray.logs.sources import CompleteJourneySource, FilesSource, KuaiRan
 
 __all__ = ["CompleteJourneySource", "FilesSource", "KuaiRandSource", "SimulatorSource", "Source", "open_log"]
 
-if TYPE_CHECKING:  # settings name sources; Ray Data takes seconds
+if TYPE_CHECKING:  # settings import this module for its sources, and Ray Data takes seconds to import
     from prefrec_ray.logs.contract import SideFiles
     from prefrec_ray.logs.log import Log
 
 
 def open_log(source: Source, seed: int, side: SideFiles | None = None) -> Log:
-    """The log that `source` describes; nothing but schemas and small tables is read yet.
+    """The log that `source` describes; only schemas and small tables are read yet.
 
-    `seed` orders what the log leaves open (the lines of one basket). Raises `UserError` for a missing file or column
-    and a wrong type. Rows that break the contract go to `side` when they are read; without it the first of them is a
-    `UserError`.
+    `seed` orders rows whose order the log leaves open (the lines of a basket). Raises `UserError` for a missing file or
+    column and for a wrong type. Rows that break the contract go to `side` when they are read; without `side` the first
+    such row is a `UserError`.
     """
     if isinstance(source, SimulatorSource):
         from prefrec_ray.logs.readers.simulator import open_simulator

@@ -1,4 +1,4 @@
-"""Columns of a log as given -> canonical columns; every bad value is found here, with its file, column and row."""
+"""The columns of a log become canonical columns; every bad value is refused here, by file, column and row."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from prefrec_ray.logs.contract import ROWS_OF_FILE, Place
+from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.times import to_milliseconds
-from prefrec_ray.logs.values import finite, refuse, to_ids, to_numbers, word
+from prefrec_ray.logs.values import finite, refuse, shown, to_ids, to_numbers
 
-__all__ = ["ROWS_OF_FILE", "ColumnMap", "Place", "finite", "to_ids", "to_numbers"]
-
-_LONGEST_DWELL_MS = 100 * 365 * 24 * 3_600_000
+_MAX_DWELL_MS = 100 * 365 * 24 * 3_600_000
 _EXPECTED = {
     "binary": "0 or 1",
     "count": "a whole number of at least 0",
@@ -25,20 +23,20 @@ _EXPECTED = {
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """Which columns of the files mean what, and the types of ids."""
+    """Which column of the files has which role, and the types of ids."""
 
     user: str
     item: str
     time: str
-    feedback: Mapping[str, str]  # column by name
+    feedback: Mapping[str, str]  # name: column
     time_unit: str | None = "ms"
     session: str | None = None
     dwell: str | None = None
     dwell_unit: str = "ms"
     reward: str | None = None
-    id_types: Mapping[str, pa.DataType] = field(default_factory=dict)  # by column; int64 where nothing is said
-    kinds: Mapping[str, str] = field(default_factory=dict)  # by feedback name; "number" where nothing is said
-    missing: Mapping[str, float] = field(default_factory=dict)  # by feedback name: what nothing means
+    id_types: Mapping[str, pa.DataType] = field(default_factory=dict)  # by column; default int64
+    kinds: Mapping[str, str] = field(default_factory=dict)  # by feedback name; default "number"
+    missing: Mapping[str, float] = field(default_factory=dict)  # by feedback name: the value of an empty cell
     time_zone: str | None = None
     time_format: str | None = None
 
@@ -50,11 +48,11 @@ class ColumnMap:
     @property
     def columns(self) -> list[str]:
         """All columns to read, each once."""
-        given = (*self.ids, self.time, self.dwell, *self.feedback.values(), self.reward)
-        return list(dict.fromkeys(name for name in given if name is not None))
+        names = (*self.ids, self.time, self.dwell, *self.feedback.values(), self.reward)
+        return list(dict.fromkeys(name for name in names if name is not None))
 
     def __call__(self, table: pa.Table, place: Place) -> pa.Table:
-        """The canonical interactions (`logs.log.Log`) of some rows of a file. Raises `BadRows` for bad values."""
+        """The rows of `table` as canonical interactions (`logs.log.Log`). Raises `BadRows` for bad values."""
 
         def ids(name: str) -> pa.ChunkedArray:
             return to_ids(table[name], self.id_types.get(name, pa.int64()), place, name)
@@ -72,9 +70,8 @@ class ColumnMap:
             values = _feedback(table[column], self.kinds.get(name, "number"), self.missing.get(name), place, column)
             columns[name] = values.astype(np.float32)
         if self.reward:
-            columns["reward"] = finite(to_numbers(table[self.reward], place, self.reward), place, self.reward).astype(
-                np.float32
-            )
+            reward = finite(to_numbers(table[self.reward], place, self.reward), place, self.reward)
+            columns["reward"] = reward.astype(np.float32)
         return pa.table(columns)
 
 
@@ -87,13 +84,13 @@ def _feedback(column: pa.ChunkedArray, kind: str, missing: float | None, place: 
         bad = (values != 0) & (values != 1) if kind == "binary" else values < 0
         if kind == "count":
             bad |= values != np.floor(values)
-        refuse(bad, place, name, lambda row: f"found {word(float(values[row]))}", _EXPECTED[kind])
+        refuse(bad, place, name, lambda row: f"found {shown(float(values[row]))}", _EXPECTED[kind])
     return values
 
 
 def _dwell(column: pa.ChunkedArray, unit: str, place: Place, name: str) -> np.ndarray:
     values = to_numbers(column, place, name) * (1000.0 if unit == "s" else 1.0)
-    bad = (values < 0) | (values > _LONGEST_DWELL_MS)
+    bad = (values < 0) | (values > _MAX_DWELL_MS)
     expected = "a dwell of at least 0 (and less than a century), or nothing"
-    refuse(bad, place, name, lambda row: f"found {word(values[row])}", expected)
+    refuse(bad, place, name, lambda row: f"found {shown(values[row])}", expected)
     return values

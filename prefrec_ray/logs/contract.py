@@ -1,8 +1,8 @@
-"""The contract of a log: where its rows stand, and what becomes of those that break it.
+"""The contract of a log: the positions of its rows, and what happens to rows that break the contract.
 
-A reader converts a table of rows at a time and raises `BadRows` for all rows that one column makes unusable. `clean`
-then leaves these rows out and converts the rest; `SideFiles` counts them, keeps the first of each kind, and writes
-them to files of their own where they are dropped.
+A reader converts one table of rows at a time and raises `BadRows` for all rows that one column makes unusable. `clean`
+then leaves out these rows and converts the rest. `SideFiles` counts the bad rows, keeps the first of each kind, and
+writes those that are dropped to files of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 
-#: Files are numbered from 0 in their order; a row's place in the log is file * 2^40 + row.
+#: Files are numbered from 0 in their order; the position of a row in the log is file * 2^40 + row.
 ROWS_OF_FILE = 1 << 40
 _SIDE_SCHEMA = pa.schema(
     [
@@ -36,7 +36,7 @@ _SIDE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where a table of rows stands in the log: its rows follow `first_row` (from 0), or are `rows` of the file."""
+    """The position of a table of rows in the log: its rows start at `first_row` (from 0), or are `rows` of the file."""
 
     file: str
     number: int  # of the file
@@ -44,38 +44,38 @@ class Place:
     rows: np.ndarray | None = None
 
     def row_numbers(self, count: int) -> np.ndarray:
-        """The rows of the file, int64 from 0, that `count` rows of the table are."""
+        """Row numbers in the file, int64 from 0, of the `count` rows of the table."""
         return self.first_row + np.arange(count) if self.rows is None else self.rows
 
     def order(self, count: int) -> np.ndarray:
-        """The places in the log, int64, of `count` rows of the table."""
+        """Positions in the log, int64, of the `count` rows of the table."""
         return self.number * ROWS_OF_FILE + self.row_numbers(count)
 
     def problem(self, column: str, row: int, found: str, expected: str) -> UserError:
-        """The error for one `row` of the table; users count rows from 1."""
+        """The error for one `row` of the table; messages count rows from 1."""
         number = self.first_row + row if self.rows is None else int(self.rows[row])
         return UserError(_line(self.file, column, number + 1, found, expected))
 
 
 def place_of(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of the files and the rows in them (from 1) of places in the log."""
+    """File numbers, and row numbers in the files (from 1), of positions in the log."""
     return order // ROWS_OF_FILE, order % ROWS_OF_FILE + 1
 
 
 class BadRows(UserError):
-    """Rows of a table (ascending, at least one) that one column makes unusable; as an error it names the first."""
+    """Rows of a table (ascending, at least one) that one column makes unusable; the message names the first."""
 
     def __init__(self, place: Place, column: str, rows: np.ndarray, found: str, expected: str) -> None:
         super().__init__(str(place.problem(column, int(rows[0]), found, expected)))
         self.place, self.column, self.rows, self.found, self.expected = place, column, rows, found, expected
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return UserError, (str(self),)  # to other processes it is its message
+        return UserError, (str(self),)  # other processes get the message alone
 
 
 @dataclass(frozen=True)
 class Reason:
-    """How many rows break the contract in one way, and the first of them. `number` is that of its file."""
+    """How many rows break the contract in one way, and the first of them. `number` is the number of its file."""
 
     column: str
     expected: str
@@ -86,7 +86,7 @@ class Reason:
     found: str
 
     def merge(self, other: Reason) -> Reason:
-        """Both together."""
+        """Both reasons as one."""
         first = min(self, other, key=lambda reason: (reason.number, reason.row))
         return replace(first, rows=self.rows + other.rows)
 
@@ -95,7 +95,7 @@ class Reason:
 
 
 class Part:
-    """The bad rows of one piece of a log, written as they come."""
+    """The bad rows of one piece of a log, written as they arrive."""
 
     def __init__(self, uri: str | None) -> None:
         self._uri = uri
@@ -103,16 +103,15 @@ class Part:
         self.reasons: dict[tuple[str, str], Reason] = {}
 
     def reject(self, table: pa.Table, bad: BadRows) -> None:
-        """Takes the rows `bad.rows` of `table`, which stands at `bad.place`."""
+        """Adds the rows `bad.rows` of `table`, whose position is `bad.place`."""
         place, numbers = bad.place, bad.place.row_numbers(table.num_rows)[bad.rows] + 1
         reason = Reason(bad.column, bad.expected, len(numbers), place.number, place.file, int(numbers[0]), bad.found)
         rows = _rows(table.take(pa.array(bad.rows))) if self._uri else []
         self.add(reason, numbers, [row.get(bad.column) for row in rows], rows)
 
     def add(self, reason: Reason, numbers: Sequence[int] | np.ndarray, values: list[Any], raw: list[Any]) -> None:
-        """Takes rows of one file: their numbers (from 1), the bad values, and all that was read of them."""
-        key = (reason.column, reason.expected)
-        self.reasons[key] = self.reasons[key].merge(reason) if key in self.reasons else reason
+        """Adds rows of one file: their numbers (from 1), their bad values, and all columns that were read (`raw`)."""
+        _merge(self.reasons, reason)
         if self._uri is None:
             return
         side = {
@@ -129,22 +128,25 @@ class Part:
         self._writer.write_table(pa.table(side, schema=_SIDE_SCHEMA))
 
     def close(self) -> None:
-        """Ends the file, if there is one."""
+        """Closes the file, if rows were written."""
         if self._writer is not None:
             self._writer.close()
 
 
 @dataclass(frozen=True)
 class SideFiles:
-    """Where bad rows go while a data set is made: their numbers below `folder`/work, they themselves (where they are
-    dropped) to `folder`/dropped/part-*.parquet. Parts have names of their own, so that a task may run twice."""
+    """Files for bad rows while a data set is made.
+
+    Counts go to `folder`/work; the rows, where they are dropped, to `folder`/dropped/part-*.parquet. Each part has its
+    own name, so that a task may run twice.
+    """
 
     folder: str
     keep_rows: bool
 
     @contextmanager
     def part(self, name: str) -> Iterator[Part]:
-        """Takes the bad rows of one piece of the log."""
+        """Collects the bad rows of one piece of the log."""
         part = Part(storage.join(self._rows, f"part-{name}.parquet") if self.keep_rows else None)
         try:
             yield part
@@ -155,28 +157,26 @@ class SideFiles:
             storage.write_json(storage.join(self._reasons, f"{name}.json"), reasons)
 
     def make_folders(self) -> None:
-        """Makes the folders; `remove_empty` removes the one that stays where nothing was dropped."""
+        """Makes the folders; `remove_empty` removes an empty one at the end."""
         storage.make_folder(self._reasons)
         if self.keep_rows:
             storage.make_folder(self._rows)
 
     def remove_empty(self) -> None:
-        """Removes the folder of dropped rows if there are none."""
+        """Removes the folder of dropped rows where it is empty."""
         if not storage.list_files(self._rows):
             storage.remove(self._rows)
 
     def reasons(self) -> list[Reason]:
-        """All kinds of bad rows so far, in the order of their first rows."""
+        """All kinds of bad rows so far, ordered by their first rows."""
         merged: dict[tuple[str, str], Reason] = {}
         for file in storage.list_files(self._reasons, ".json"):
             for value in storage.read_json(file):
-                reason = Reason(**value)
-                key = (reason.column, reason.expected)
-                merged[key] = merged[key].merge(reason) if key in merged else reason
+                _merge(merged, Reason(**value))
         return sorted(merged.values(), key=lambda reason: (reason.number, reason.row, reason.column))
 
     def check(self) -> None:
-        """Raises `UserError` if rows are bad and not to be dropped: the first of them, and how many there are."""
+        """Raises `UserError` if bad rows are not to be dropped: names the first, and how many there are."""
         reasons = [] if self.keep_rows else self.reasons()
         if reasons:
             raise UserError(f"{reasons[0]}{_more(reasons)}")
@@ -193,7 +193,7 @@ class SideFiles:
 def clean(
     table: pa.Table, place: Place, convert: Callable[[pa.Table, Place], pa.Table], part: Part | None = None
 ) -> pa.Table:
-    """`convert(table, place)` of the rows that keep the contract; each of the others is given to `part` once.
+    """`convert(table, place)` of the rows that meet the contract; each of the others is added to `part` once.
 
     Without `part` the first bad row is a `UserError`.
     """
@@ -210,13 +210,19 @@ def clean(
             table = table.filter(pa.array(keep))
 
 
+def _merge(reasons: dict[tuple[str, str], Reason], reason: Reason) -> None:
+    """Adds `reason` to the reason of the same column and expectation."""
+    key = (reason.column, reason.expected)
+    reasons[key] = reasons[key].merge(reason) if key in reasons else reason
+
+
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
     columns = {name: [plain(value) for value in table[name]] for name in table.column_names}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def plain(value: pa.Scalar) -> Any:
-    """A value as Python has it; a time of no year from 1 to 9999, which Python does not have, as its number."""
+    """A value as a Python object; a time outside the years 1 to 9999, which Python cannot hold, as an integer."""
     try:
         return value.as_py()
     except (OverflowError, ValueError):
@@ -227,11 +233,11 @@ def _more(reasons: list[Reason]) -> str:
     total = sum(reason.rows for reason in reasons)
     if total == 1:
         return ""
-    like_it = f"; {reasons[0].rows:,} rows like it" if reasons[0].rows > 1 else ""
+    same_kind = f"; {reasons[0].rows:,} rows like it" if reasons[0].rows > 1 else ""
     if len(reasons) == 1:
-        return f"{like_it} (--on-error drop leaves them out)"
+        return f"{same_kind} (--on-error drop leaves them out)"
     kinds = ", ".join(f"'{reason.column}' {reason.rows:,}" for reason in reasons)
-    return f"{like_it}; {total:,} bad rows in all (by column: {kinds}; --on-error drop leaves them out)"
+    return f"{same_kind}; {total:,} bad rows in all (by column: {kinds}; --on-error drop leaves them out)"
 
 
 def _line(file: str, column: str, row: int, found: str, expected: str) -> str:

@@ -1,8 +1,8 @@
-"""Files in pieces: row groups of Parquet and whole CSV files, read batch by batch inside Ray Data."""
+"""Files in fragments: row groups of Parquet and whole CSV files, read batch by batch in Ray Data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -27,8 +27,8 @@ Convert = Callable[[pa.Table, Place], pa.Table]
 
 
 def read_clean(file: str, columns: list[str], convert: Convert, part: Part | None, form: CsvFormat = PLAIN) -> pa.Table:
-    """Some columns of a whole file through `convert`, for tables of users or items: their rows stand before the log."""
-    empty = {name: pa.array([], pa.string()) for name in columns}  # CSV of a header alone has no batches
+    """`columns` of a whole file through `convert`: a table of users or items, which is file -1 of the log."""
+    empty = {name: pa.array([], pa.string()) for name in columns}  # a CSV file with only a header has no batches
     tables = list(batches(file, columns, None, form)) or [pa.table(empty)]
     return clean(pa.concat_tables(tables), Place(file, -1), convert, part)
 
@@ -40,16 +40,15 @@ def read(
     side: SideFiles | None = None,
     form: CsvFormat = PLAIN,
 ) -> tuple[Any, int]:
-    """The rows of all files as a Ray data set, each batch through `convert`, and how many rows there are (or so).
+    """The rows of all files as a Ray data set, each batch through `convert`, and their number (estimated for CSV).
 
-    Rows for which `convert` raises `BadRows` go to `side`, or end in a `UserError` where there is none.
+    Rows for which `convert` raises `BadRows` go to `side`; without `side` they are a `UserError`.
     """
     with ThreadPoolExecutor(THREADS) as pool:
-        sizes = list(pool.map(lambda file: [_guess_rows(file, form)] if is_csv(file) else _row_groups(file), files))
+        sizes = list(pool.map(lambda file: [_estimate_rows(file, form)] if is_csv(file) else _row_groups(file), files))
     rows = sum(map(sum, sizes))
     if not rows:
-        more = f" (and {len(files) - 1} more files)" if len(files) > 1 else ""
-        raise UserError(f"{files[0]}{more}: the log is empty; expected interactions")
+        raise empty_log(files)
     fragments = [
         {"file": file, "number": number, "group": -1 if is_csv(file) else group, "first": sum(of_file[:group])}
         for number, (file, of_file) in enumerate(zip(files, sizes, strict=True))
@@ -63,6 +62,12 @@ def read(
         fn_kwargs={"columns": columns, "convert": convert, "side": side, "form": form},
     )
     return dataset, rows
+
+
+def empty_log(files: Sequence[str]) -> UserError:
+    """The error for a log whose `files` hold no rows."""
+    more = f" (and {len(files) - 1} more files)" if len(files) > 1 else ""
+    return UserError(f"{files[0]}{more}: the log is empty; expected interactions")
 
 
 def _read_fragments(
@@ -83,55 +88,51 @@ def _read_fragments(
 
 
 def batches(file: str, columns: list[str], group: int | None, form: CsvFormat = PLAIN) -> Iterator[pa.Table]:
-    """Tables of at most some ten thousand rows; the columns of CSV are text, as they are written.
+    """Tables of at most some ten thousand rows; columns of CSV are text, as written.
 
-    `group`: a row group of Parquet, or None for all. Raises `UserError` for a CSV line of too few or too many values.
+    `group`: a row group of Parquet, or None for all. Raises `UserError` for a CSV line with too few or too many values.
     """
     if is_csv(file):
         for table, _ in _csv_batches(Place(file, 0), columns, None, form):
             yield table
         return
-    here = partition_values(file)
+    partition = partition_values(file)
     system, path = storage.filesystem(file)
     with readable(file), system.open_input_file(path) as stream:
         parquet = pq.ParquetFile(stream, page_checksum_verification=True)
         groups = list(range(parquet.num_row_groups)) if group is None else [group]
         own = set(parquet.schema_arrow.names)
-        inside = [name for name in columns if name in own or name not in here]
-        for batch in parquet.iter_batches(_BATCH, row_groups=groups, columns=inside, use_threads=False):
-            yield _with_partition(pa.Table.from_batches([batch]), columns, here)
+        in_file = [name for name in columns if name in own or name not in partition]
+        for batch in parquet.iter_batches(_BATCH, row_groups=groups, columns=in_file, use_threads=False):
+            yield _with_partition(pa.Table.from_batches([batch]), columns, partition)
         if not groups:
-            yield _with_partition(parquet.schema_arrow.empty_table().select(inside), columns, here)
+            yield _with_partition(parquet.schema_arrow.empty_table().select(in_file), columns, partition)
 
 
 def _csv_batches(
     place: Place, columns: list[str], part: Part | None, form: CsvFormat
 ) -> Iterator[tuple[pa.Table, Place]]:
-    """Tables and where they stand; lines of another number of values go to `part`, or end in a `UserError`."""
-    file, here = place.file, partition_values(place.file)
-    own = own_schema(file, form).names if here else columns
-    inside = [name for name in columns if name in own]
-    lines: list[csv.InvalidRow] = []  # appended to while pyarrow reads ahead
+    """Tables and their places; lines with too few or too many values go to `part`, or are a `UserError`."""
+    file, partition = place.file, partition_values(place.file)
+    own = own_schema(file, form).names if partition else columns
+    in_file = [name for name in columns if name in own]
+    skipped: list[csv.InvalidRow] = []  # pyarrow appends to it while it reads ahead
     reported = first = 0
-
-    def skip(line: csv.InvalidRow) -> str:
-        lines.append(line)
-        return "skip"
-
     system, path = storage.filesystem(file)
-    with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skip, inside) as reader:
+    with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skipped, in_file) as reader:
         for batch in reader:
-            known = len(lines)
-            _refuse_lines(lines[reported:known], place, part, form)
+            known = len(skipped)
+            _refuse_lines(skipped[reported:known], place, part, form)
             reported = known
-            rows = _rows_beside(first, batch.num_rows, np.array([form.row(line) for line in lines[:known]], np.int64))
-            yield _with_partition(pa.Table.from_batches([batch]), columns, here), replace(place, rows=rows)
+            bad = np.array([form.row(line) for line in skipped[:known]], np.int64)
+            rows = _free_numbers(first, batch.num_rows, bad)
+            yield _with_partition(pa.Table.from_batches([batch]), columns, partition), replace(place, rows=rows)
             first = int(rows[-1]) + 1 if len(rows) else first
-        _refuse_lines(lines[reported:], place, part, form)
+        _refuse_lines(skipped[reported:], place, part, form)
 
 
-def _rows_beside(first: int, count: int, taken: np.ndarray) -> np.ndarray:
-    """The `count` smallest numbers from `first` on that are not `taken` (int64, ascending)."""
+def _free_numbers(first: int, count: int, taken: np.ndarray) -> np.ndarray:
+    """The `count` smallest numbers from `first` on that are not `taken`, int64, ascending."""
     taken = taken[taken >= first]
     return np.setdiff1d(np.arange(first, first + count + len(taken)), taken, assume_unique=True)[:count]
 
@@ -166,16 +167,11 @@ def _row_groups(file: str) -> list[int]:
     return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
 
-def _guess_rows(file: str, form: CsvFormat) -> int:
-    """Rows of a CSV file, by those of its first block, good or bad; 0 for a header alone."""
-    bad: list[csv.InvalidRow] = []
-
-    def skip(line: csv.InvalidRow) -> str:
-        bad.append(line)
-        return "skip"
-
+def _estimate_rows(file: str, form: CsvFormat) -> int:
+    """The number of rows of a CSV file, estimated from its first block; 0 for a file with only a header."""
+    skipped: list[csv.InvalidRow] = []
     system, path = storage.filesystem(file)
     size = system.get_file_info(path).size
-    with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skip) as reader:
-        rows = next((batch.num_rows for batch in reader), 0) + len(bad)
+    with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skipped) as reader:
+        rows = next((batch.num_rows for batch in reader), 0) + len(skipped)
     return rows * max(1, size // BLOCK_BYTES)

@@ -1,4 +1,4 @@
-"""Which files a path means: a file, a folder and all below it, a glob, or a list of them; local or by URI."""
+"""The files that a path stands for: a file, a folder and all below it, a glob, or a list of these; local or a URI."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 
 _PARQUET = (".parquet", ".pq")
-_CSV = tuple(kind + packed for kind in (".csv", ".tsv") for packed in ("", ".gz", ".bz2", ".zst"))
+_CSV = tuple(kind + compression for kind in (".csv", ".tsv") for compression in ("", ".gz", ".bz2", ".zst"))
 _WILDCARDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def list_inputs(path: str | Sequence[str]) -> list[str]:
-    """The Parquet and CSV files at `path`, each once: a list in its order, the rest by name.
+    """The Parquet and CSV files at `path`, each once: a list in its order, folders and globs sorted by name.
 
-    In a folder, and below folders that a glob matches, files count by their ending, and names that begin with `.` or
-    `_` never do. Of several links to one file the first counts, or the file itself. Raises `UserError` where a path
-    leads to no file.
+    In a folder, and below folders that a glob matches, files are chosen by their ending, and names that start with `.`
+    or `_` are skipped. Of several links to one file the file itself counts, or else the first link. Raises `UserError`
+    for a path without a file.
     """
     paths = [path] if isinstance(path, str) else path
-    files = list(dict.fromkeys(file for one in paths for file in _files_at(one)))
-    once: dict[str, str] = {}
+    files = list(dict.fromkeys(file for path in paths for file in _files_at(path)))
+    by_target: dict[str, str] = {}
     for file in files:
         target = file if "://" in file else os.path.realpath(file)
-        if target not in once or file == target:
-            once[target] = file
-    kept = set(once.values())
+        if target not in by_target or file == target:
+            by_target[target] = file
+    kept = set(by_target.values())
     return [file for file in files if file in kept]
 
 
 def is_csv(file: str) -> bool:
-    """Whether a file is CSV: what is not Parquet by its name."""
+    """Whether a file is CSV: every file that is not Parquet by its name."""
     return not file.endswith(_PARQUET)
 
 
 def partition_values(file: str) -> dict[str, str | None]:
-    """What the folders of a Hive-partitioned data set say (`.../day=2025-01-31/part-0.parquet`), column by column."""
+    """The values that Hive partitions give a file (`.../day=2025-01-31/part-0.parquet`), by column."""
     pairs = [folder.partition("=") for folder in file.split("/")[:-1] if "=" in folder]
     return {unquote(name): None if value == _NO_VALUE else unquote(value) for name, _, value in pairs}
 
@@ -54,7 +54,8 @@ def _files_at(path: str) -> list[str]:
         root = uri[: wild.start()].rpartition("/")[0]
         pattern = _pattern(uri)
         below = re.compile(pattern.pattern + "/.*")
-        files = [file for file in _walk(root or "/") if pattern.fullmatch(file) or (_known(file) and below.match(file))]
+        walked = _walk(root or "/")
+        files = [file for file in walked if pattern.fullmatch(file) or (_is_data(file) and below.match(file))]
         if not files:
             raise UserError(f"{path}: no file matches")
         return files
@@ -64,14 +65,14 @@ def _files_at(path: str) -> list[str]:
         raise UserError(f"{path}: no such file or folder")
     if kind == fs.FileType.File:
         return [uri]
-    files = [file for file in _walk(uri.rstrip("/")) if _known(file)]
+    files = [file for file in _walk(uri.rstrip("/")) if _is_data(file)]
     if not files:
         raise UserError(f"{path}: no Parquet or CSV files ({', '.join((*_PARQUET, '.csv', '.tsv'))}, .csv.gz ..)")
     return files
 
 
 def _walk(uri: str) -> list[str]:
-    """All files below the folder `uri`, by name; none where there is no folder."""
+    """All files below the folder `uri`, sorted by name; none where the folder does not exist."""
     system, root = storage.filesystem(uri)
     if isinstance(system, fs.LocalFileSystem):
         paths = list(_walk_disk(root, ()))
@@ -83,7 +84,7 @@ def _walk(uri: str) -> list[str]:
 
 
 def _walk_disk(folder: str, above: tuple[str, ...]) -> Iterator[str]:
-    """All files below a folder but hidden ones; a link to one of the folders that it lies in is passed over."""
+    """All files below a folder except hidden ones; a link to a folder above itself is skipped."""
     here = os.path.realpath(folder)
     if here in above or not os.path.isdir(here):
         return
@@ -96,16 +97,16 @@ def _walk_disk(folder: str, above: tuple[str, ...]) -> Iterator[str]:
             yield entry.path
 
 
-def _known(file: str) -> bool:
+def _is_data(file: str) -> bool:
     return file.endswith(_PARQUET + _CSV)
 
 
 def _pattern(glob: str) -> re.Pattern[str]:
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", glob)
-    return re.compile("".join(_WILDCARDS.get(part) or _letters(part) for part in parts))
+    return re.compile("".join(_WILDCARDS.get(part) or _escape(part) for part in parts))
 
 
-def _letters(part: str) -> str:
+def _escape(part: str) -> str:
     if part.startswith("[") and part.endswith("]"):
         return part.replace("[!", "[^", 1)
     return re.escape(part)

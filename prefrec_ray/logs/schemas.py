@@ -1,9 +1,9 @@
-"""What the columns of files are called and hold, before their rows are read: schemas, and how CSV is written."""
+"""Names and types of the columns of files, before their rows are read; and the format of CSV files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,25 +18,30 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.listing import is_csv, partition_values
 from prefrec_ray.logs.values import padded
 
-#: Of CSV, which is read block by block; the first one tells the types.
+#: CSV is read block by block; the first block shows the types.
 BLOCK_BYTES = 1 << 20
-#: Footers and first blocks are small: waiting for storage is what takes time.
+#: Footers and first blocks are small: most of the time is spent waiting for storage.
 THREADS = 16
 
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """How CSV files are written: `names` are the columns of files without a header."""
+    """The format of CSV files: `names` are the columns of files without a header."""
 
     delimiter: str | None = None  # None: a tab in .tsv, else a comma
     names: tuple[str, ...] | None = None
 
     def row(self, line: csv.InvalidRow) -> int:
-        """The row, from 0, that a line of the file is."""
+        """The row number, from 0, of a line of the file."""
         return line.number - (2 if self.names is None else 1)
 
-    def open(self, stream: Any, file: str, handler: Any = None, columns: list[str] | None = None) -> Any:
-        """A reader of `stream`; with `columns` of these alone, as text."""
+    def open(self, stream: Any, file: str, skipped: list[Any], columns: list[str] | None = None) -> Any:
+        """A reader of `stream`, or of its `columns` as text; adds lines of too few or too many values to `skipped`."""
+
+        def skip(line: csv.InvalidRow) -> str:
+            skipped.append(line)
+            return "skip"
+
         delimiter = self.delimiter or ("\t" if ".tsv" in file.rpartition("/")[2] else ",")
         names = None if self.names is None else list(self.names)
         convert = csv.ConvertOptions()
@@ -48,33 +53,33 @@ class CsvFormat:
         return csv.open_csv(
             stream,
             csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names),
-            csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=handler),
+            csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
             convert,
         )
 
 
-#: With a header; what parts values is told by the file's name.
+#: A header, and the delimiter that belongs to the file's ending.
 PLAIN = CsvFormat()
 
 
 def schema(file: str, form: CsvFormat = PLAIN) -> pa.Schema:
-    """Names and types of a file's columns, those of its folders last; of CSV as its first block shows them."""
-    found = own_schema(file, form)
-    return pa.schema([*found, *_partition_fields(file, set(found.names))])
+    """Names and types of a file's columns, then of its Hive partitions; types of CSV are those of its first block."""
+    own = own_schema(file, form)
+    return pa.schema([*own, *_partition_fields(file, set(own.names))])
 
 
 def own_schema(file: str, form: CsvFormat) -> pa.Schema:
-    """`schema` without what the folders say."""
+    """`schema` without the partitions."""
     system, path = storage.filesystem(file)
     with readable(file):
         if not is_csv(file):
             return pq.read_schema(path, filesystem=system)
-        with system.open_input_stream(path) as stream, form.open(stream, file, _ignore) as reader:
+        with system.open_input_stream(path) as stream, form.open(stream, file, []) as reader:
             return reader.schema
 
 
 def _partition_fields(file: str, own: set[str]) -> list[pa.Field]:
-    """What the folders say and the file does not."""
+    """The columns of the partitions that the file itself does not have."""
     fields = []
     for name, value in partition_values(file).items():
         if name not in own:
@@ -90,25 +95,28 @@ def schemas(files: list[str], form: CsvFormat = PLAIN) -> list[pa.Schema]:
 
 
 def padded_columns(file: str, columns: list[str], form: CsvFormat = PLAIN) -> set[str]:
-    """Which of some columns of a CSV file show, in its first block, integers with leading zeros: these are names."""
+    """Those of `columns` whose first block in a CSV file has integers with leading zeros: such ids are text."""
     system, path = storage.filesystem(file)
-    inside = [name for name in columns if name not in partition_values(file)]
-    with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, _ignore, inside) as reader:
+    in_file = [name for name in columns if name not in partition_values(file)]
+    with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, [], in_file) as reader:
         first = next(iter(reader), None)
-    return set() if first is None else {name for name in inside if padded(first[name]).any()}
+    return set() if first is None else {name for name in in_file if padded(first[name]).any()}
 
 
-def _ignore(line: csv.InvalidRow) -> str:
-    return "skip"
+def check_present(file: str, columns: Iterable[str], names: Sequence[str]) -> None:
+    """Raises `UserError` where one of `columns` is not among the `names` of the columns of `file`."""
+    for column in columns:
+        if column not in names:
+            raise UserError(f"{file}: column '{column}' is missing; found {', '.join(names)}")
 
 
 @contextmanager
 def readable(file: str) -> Iterator[None]:
-    """Turns what pyarrow says of a file that it cannot read into a `UserError`."""
+    """Turns the errors of pyarrow for a file that it cannot read into a `UserError`."""
     try:
         yield
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file") from error
     except (pa.ArrowInvalid, OSError) as error:
-        what = "CSV" if is_csv(file) else "Parquet"
-        raise UserError(f"{file}: not readable as {what} ({str(error).splitlines()[0]})") from error
+        kind = "CSV" if is_csv(file) else "Parquet"
+        raise UserError(f"{file}: not readable as {kind} ({str(error).splitlines()[0]})") from error

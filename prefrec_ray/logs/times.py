@@ -1,4 +1,4 @@
-"""Times as they are written -> ms since 1970, UTC."""
+"""Times as written become ms since 1970, UTC."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefrec_ray.logs.contract import BadRows, Place, plain
 from prefrec_ray.logs.values import cast, failing_rows, is_text, refuse, to_numbers
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-#: No log is older, and none newer: what lies outside has another unit.
+#: No log is older than 1970 or newer than this: a number outside has another unit.
 _END_OF_TIME = 7_258_118_400  # 2200-01-01, s
 _ISO = r"^\d{4}-\d\d-\d\d([T ].*)?$"
 _OFFSET = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
@@ -29,9 +29,9 @@ def to_milliseconds(
 ) -> np.ndarray:
     """Timestamps as int64 ms, UTC, rounded down.
 
-    unit: of numbers (s, ms, us, ns). zone: of times that name none (IANA; UTC if None): of the two moments that a
-    clock shows when it is put back the earlier, and for an hour that it skips the moment of the change. pattern: how
-    text is written (strftime), ISO 8601 if None. Raises `BadRows`, and `UserError` for numbers without a unit.
+    unit: of numbers (s, ms, us, ns). zone: of times without one (IANA; None: UTC); a clock time that occurs twice is
+    the earlier moment, and one that is skipped is the moment of the change. pattern: the format of text (strftime;
+    None: ISO 8601). Raises `BadRows`, and `UserError` for numbers without a unit.
     """
     refuse(column.is_null().to_numpy(), place, name, lambda row: "no time", "one in every row")
     if is_text(column.type) and unit in (None, "iso"):
@@ -70,7 +70,7 @@ def _from_numbers(column: pa.ChunkedArray, unit: str, place: Place, name: str) -
 
 
 def _parse_iso(column: pa.ChunkedArray, zone: str | None, place: Place, name: str) -> np.ndarray:
-    """ISO 8601; times with an offset know their moment, the others are of the zone."""
+    """Text in ISO 8601; times without an offset are in `zone`."""
     aware, naive = pa.timestamp("us", "UTC"), pa.timestamp("us")
     for kind in (aware, naive):
         try:
@@ -92,15 +92,15 @@ def _parse_iso(column: pa.ChunkedArray, zone: str | None, place: Place, name: st
 def _parse(column: pa.ChunkedArray, pattern: str, zone: str | None, place: Place, name: str) -> np.ndarray:
     times = pc.strptime(column, format=pattern, unit="ms", error_is_null=True)
     bad = times.is_null().to_numpy()
-    bad |= _no_such_day(column, times, pattern)
+    bad |= _invalid_days(column, times, pattern)
     refuse(bad, place, name, lambda row: f"found {column[row].as_py()!r}", f"a time like {pattern}")
     return _moments(times, zone)
 
 
-def _no_such_day(column: pa.ChunkedArray, times: pa.ChunkedArray, pattern: str) -> np.ndarray:
-    """Which texts, bool [n], name a day that their month does not have: the C library takes 31/02 for 2 March."""
+def _invalid_days(column: pa.ChunkedArray, times: pa.ChunkedArray, pattern: str) -> np.ndarray:
+    """Which texts, bool [n], have a day that their month does not have: the C library reads 31/02 as 2 March."""
     late = pc.and_(pc.match_substring_regex(column, "29|30|31"), pc.is_valid(times))
-    if times.type.tz is None:  # else a zone may have moved them
+    if times.type.tz is None:  # with a zone, the day of the month may differ
         late = pc.and_(late, pc.less_equal(pc.day(times), 3))
     bad = np.zeros(len(column), dtype=bool)
     for row in np.flatnonzero(late.fill_null(False).to_numpy()):

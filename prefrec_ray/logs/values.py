@@ -1,4 +1,4 @@
-"""Ids and numbers as they are written -> int64, text and float64; all rows of a column that are none at once."""
+"""Ids and numbers as written become int64, text and float64; all bad rows of a column are refused at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray.logs.contract import BadRows, Place
 
-#: What can be a number at all; whether it is one (in range) is left to Arrow.
+#: Text that may be a number; Arrow decides whether it is one, and in range.
 _LIKE = {
     pa.int64(): r"^-?(\d+|0[xX][0-9a-fA-F]+)$",
     pa.float64(): r"^(?i)[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan(\(.*\))?)$",
@@ -18,7 +18,7 @@ _LIKE = {
 
 
 def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) -> pa.ChunkedArray:
-    """Ids as int64 or string. Raises `BadRows`, also for text that another text would become equal to."""
+    """Ids as int64 or string. Raises `BadRows`, also for text that would become equal to another text."""
     refuse(column.is_null().to_numpy(), place, name, lambda row: "no id", "one in every row")
     if kind == pa.int64():
         if is_text(column.type):
@@ -26,67 +26,70 @@ def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) 
             refuse(padded(column), place, name, lambda row: f"found {column[row].as_py()!r}", expected)
         return cast(column, kind, place, name, "an integer id")
     ids = cast(column, kind, place, name, "text")
-    # NumPy's texts lose those that they end in.
+    # NumPy strips NUL from the end of a string.
     nul = _flags(pc.match_substring(ids, "\0"))
     refuse(nul, place, name, lambda row: f"found {ids[row].as_py()!r}", "an id without NUL")
     return ids
 
 
 def to_integers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
-    """int64 [n]; in CSV 007 is 7. Raises `BadRows`."""
+    """int64 [n]; the text 007 is 7. Raises `BadRows`."""
     refuse(column.is_null().to_numpy(), place, name, lambda row: "no number", "one in every row")
     return cast(column, pa.int64(), place, name, "an integer").to_numpy()
 
 
 def padded(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Which texts, bool [n], are integers in an uncommon way (007, -0, 0x1F): as numbers they would equal others."""
+    """Which texts, bool [n], are integers in an unusual form (007, -0, 0x1F): as numbers they would equal others."""
     return _flags(pc.match_substring_regex(column, "^(-?0[0-9xX]|-0$)"))
 
 
 def to_numbers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
-    """float64 [n], NaN for null; booleans, and the words true and false, are 1 and 0. Raises `BadRows`."""
+    """float64 [n], NaN for null; booleans, and the texts true and false, are 1 and 0. Raises `BadRows`."""
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     if is_text(column.type):
         try:
             return column.cast(pa.float64()).to_numpy()
         except pa.ArrowInvalid:
-            column = _words_as_digits(column)
+            column = _booleans_as_digits(column)
     return cast(column, pa.float64(), place, name, "a number").to_numpy()
 
 
 def finite(values: np.ndarray, place: Place, name: str) -> np.ndarray:
     """`values`, all of them finite. Raises `BadRows`."""
-    refuse(~np.isfinite(values), place, name, lambda row: f"found {word(values[row])}", "a finite number")
-    # All of them are stored as float32.
+    refuse(~np.isfinite(values), place, name, lambda row: f"found {shown(values[row])}", "a finite number")
+    # Values are stored as float32.
     large = np.abs(values) > np.finfo(np.float32).max
-    refuse(large, place, name, lambda row: f"found {word(values[row])}", "a number of at most 3.4e38")
+    refuse(large, place, name, lambda row: f"found {shown(values[row])}", "a number of at most 3.4e38")
     return values
 
 
 def refuse(bad: np.ndarray, place: Place, name: str, found: Callable[[int], str], expected: str) -> None:
-    """Raises `BadRows` for the rows where `bad` (bool [n]) is true; `found(row)` words what stands in the first."""
+    """Raises `BadRows` for the rows where `bad` (bool [n]) is true; `found(row)` describes the first of them."""
     if bad.any():
         rows = np.flatnonzero(bad)
         raise BadRows(place, name, rows, found(int(rows[0])), expected)
 
 
 def cast(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str, expected: str) -> pa.ChunkedArray:
-    """`column` as `kind`. Raises `BadRows` for the rows that are none."""
+    """`column` as `kind`. Raises `BadRows` for the rows that cannot be cast."""
     try:
         return column.cast(kind)
     except pa.ArrowInvalid as error:
         rows = failing_rows(column, kind, _LIKE.get(kind))
-        raise BadRows(place, name, rows, f"found {word(column[int(rows[0])].as_py())}", expected) from error
+        raise BadRows(place, name, rows, f"found {shown(column[int(rows[0])].as_py())}", expected) from error
 
 
 def failing_rows(column: pa.ChunkedArray, kind: pa.DataType, like: str | None) -> np.ndarray:
-    """The rows, ascending, whose cast to `kind` fails. Text that is not `like` (a regular expression) does for sure;
-    the rest is found by halving, so that a few bad rows among many cost a few casts."""
-    surely = np.zeros(len(column), dtype=bool)
+    """The rows, ascending, whose cast to `kind` fails.
+
+    Text that does not match `like` (a regular expression) always fails; the rest is searched by halving, so that a few
+    bad rows among many cost a few casts.
+    """
+    no_match = np.zeros(len(column), dtype=bool)
     if like is not None and is_text(column.type):
-        surely = ~pc.match_substring_regex(column, like).fill_null(True).to_numpy().astype(bool)
-    rest = np.flatnonzero(~surely)
+        no_match = ~pc.match_substring_regex(column, like).fill_null(True).to_numpy().astype(bool)
+    rest = np.flatnonzero(~no_match)
     values = column.take(pa.array(rest)).combine_chunks()
     values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values
     failing, pending = [], [(0, len(rest))] if len(rest) else []
@@ -100,11 +103,11 @@ def failing_rows(column: pa.ChunkedArray, kind: pa.DataType, like: str | None) -
             else:
                 half = size // 2
                 pending += [(first, half), (first + half, size - half)]
-    return np.sort(np.concatenate([np.flatnonzero(surely), np.array(failing, dtype=np.int64)]))
+    return np.sort(np.concatenate([np.flatnonzero(no_match), np.array(failing, dtype=np.int64)]))
 
 
-def word(value: object) -> str:
-    """How an error calls what it found."""
+def shown(value: object) -> str:
+    """`value` as an error shows it."""
     if isinstance(value, float) and np.isnan(value):
         return "NaN or nothing"
     if isinstance(value, float) and np.isinf(value):
@@ -121,7 +124,7 @@ def _flags(flags: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return pc.fill_null(flags, False).to_numpy(zero_copy_only=False).astype(bool)
 
 
-def _words_as_digits(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _booleans_as_digits(column: pa.ChunkedArray) -> pa.ChunkedArray:
     lower = pc.utf8_lower(column)
     for text, digit in (("true", "1"), ("false", "0")):
         column = pc.if_else(pc.fill_null(pc.equal(lower, text), False), digit, column)

@@ -1,1 +1,1 @@
-"""Preferences between segments of histories: pairs, scripted teachers, labels."""
+"""Preferences between segments of histories: pairs, scripted teachers and their labels."""

@@ -1,6 +1,6 @@
-"""Which segments are compared: a segment is (user, start), `length` consecutive requests of one user.
+"""Which segments are compared: a segment (user, start) is `length` consecutive requests of one user.
 
-Starts lie in [0, n - length) for a user of n requests, so that a request always follows the segment.
+For a user with n requests, starts are in [0, n - length), so that a request always follows the segment.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ Pairing = Callable[[np.random.Generator, np.ndarray, int, int], Pairs]
 
 
 def any_users(rng: np.random.Generator, requests: np.ndarray, length: int, count: int) -> Pairs:
-    """Two different users, each drawn uniformly, and a segment of each, uniformly.
+    """Two different users and a segment of each, all drawn uniformly.
 
-    `requests` int64 [U] are the eligible users' numbers of requests; at least two users, each with more than `length`.
+    `requests` int64 [U] are the numbers of requests of the eligible users: at least two users, each with more than
+    `length` requests.
     """
     user = _two_different(rng, len(requests), count)
     return Pairs(user, rng.integers(0, requests[user] - length))
 
 
 def within_user(rng: np.random.Generator, requests: np.ndarray, length: int, count: int) -> Pairs:
-    """One user, drawn uniformly, and two segments of the user's that do not overlap, uniformly and in either order.
+    """One user and two of the user's segments that do not overlap, in either order, all drawn uniformly.
 
     Every user needs more than 2 `length` requests.
     """
     user = rng.integers(0, len(requests), count)
-    # Take the two segments out of the user's history: two gaps in what is left, which may be one and the same.
+    # Without the two segments, their places are two gaps in the rest of the history, possibly the same gap.
     left = requests[user] - 2 * length
     gaps = _two_different(rng, left + 1, count)
     later = gaps[:, [0]] < gaps[:, [1]]
@@ -52,7 +53,7 @@ DRAWS: Mapping[str, Pairing] = {"any_users": any_users, "within_user": within_us
 
 
 def _two_different(rng: np.random.Generator, below: int | np.ndarray, count: int) -> np.ndarray:
-    """Two different numbers below `below`, int64 [count, 2], uniformly and in either order."""
+    """Two different numbers below `below`, int64 [count, 2], drawn uniformly and in either order."""
     first = rng.integers(0, below, count)
     second = rng.integers(0, below - 1, count)
     return np.stack([first, second + (second >= first)], axis=1)

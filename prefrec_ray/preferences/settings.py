@@ -10,17 +10,14 @@ from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher
 from prefrec_ray.settings import Count, Settings
 from prefrec_ray.terms import PAIRINGS, TASKS, Pairing, Task
 
-#: What the name of a teacher, scripted or not, is made of: it is a folder's name and a word on the command line too.
+#: The name of a teacher, scripted or not, is also the name of a folder and an argument of commands.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-
-#: The scripted teachers that do not err: <pairing>_<scoring>.
-EXACT = tuple(f"{pairing}_{scoring}" for pairing in PAIRINGS for scoring in SCORINGS)
 
 
 class TeacherSettings(Settings):
-    """A scripted teacher: which segments are compared (`pairing`), what of them (`scoring`), and how it errs.
+    """A scripted teacher: which segments it compares (`pairing`), how it scores them (`scoring`), and how it errs.
 
-    `flip`, `threshold` and `myopia` are those of `teachers.ScriptedTeacher`.
+    `flip`, `threshold` and `myopia`: see `teachers.ScriptedTeacher`.
     """
 
     pairing: Pairing
@@ -29,15 +26,15 @@ class TeacherSettings(Settings):
     threshold: NonNegativeFloat = 0.0
     myopia: Annotated[float, Field(ge=0, lt=1)] = 0.0
     # By default <pairing>_<scoring>, with a suffix for every kind of error.
-    name: str = Field(default_factory=lambda given: _name(**given), pattern=NAME)
+    name: str = Field(default_factory=lambda fields: _name(**fields), pattern=NAME)
 
     @property
     def errs(self) -> bool:
-        """Whether its labels are not simply those of the scores."""
+        """Whether some labels may differ from the order of the scores."""
         return bool(self.flip or self.threshold or self.myopia)
 
     def scripted(self, *seed: int) -> ScriptedTeacher:
-        """The teacher itself; `seed` is of its flips."""
+        """The teacher itself; `seed` decides its flips."""
         return ScriptedTeacher(self.scoring, self.myopia, self.threshold, self.flip, seed)
 
 
@@ -45,13 +42,21 @@ def _name(pairing: str, scoring: str, **errors: float) -> str:
     return "_".join([f"{pairing}_{scoring}", *(f"{kind}{size:g}" for kind, size in errors.items() if size)])
 
 
+#: The scripted teachers that do not err, by name: <pairing>_<scoring>.
+EXACT = {
+    f"{pairing}_{scoring}": TeacherSettings.model_validate({"pairing": pairing, "scoring": scoring})
+    for pairing in PAIRINGS
+    for scoring in SCORINGS
+}
+
+
 class PreferenceSettings(Settings):
-    """Numbers of pairs a task and teacher; the default teachers are those of the recipes `paper` and `robust`."""
+    """Numbers of pairs per task and teacher; the default teachers are those of the recipes `paper` and `robust`."""
 
     pairs: Count = 20_000  # of training users
-    validation_pairs: Annotated[int, Field(ge=2, le=10**9)] = 2_000  # of validation users; half of either pairing
+    validation_pairs: Annotated[int, Field(ge=2, le=10**9)] = 2_000  # of validation users; half of each pairing
     length: Count = 100  # requests in a segment
-    min_requests: Count = 200  # only users with more requests than this are compared
+    min_requests: Count = 200  # only users with more requests are compared
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = TASKS
     teachers: Annotated[tuple[TeacherSettings, ...], Field(min_length=1)] = (
         TeacherSettings(pairing="any_users", scoring="sum"),
@@ -76,7 +81,7 @@ class PreferenceSettings(Settings):
     def _names_tell_teachers_apart(self) -> PreferenceSettings:
         names: set[str] = set()
         for teacher in self.teachers:
-            if teacher.name in EXACT and (teacher.errs or teacher.name != f"{teacher.pairing}_{teacher.scoring}"):
+            if teacher.name in EXACT and teacher != EXACT[teacher.name]:
                 raise ValueError(f"'{teacher.name}' is the name of a teacher that does not err; expected another one")
             if teacher.name in names:
                 raise ValueError(f"two teachers are called '{teacher.name}'; give one of them another name")

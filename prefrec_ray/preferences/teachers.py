@@ -1,8 +1,8 @@
-"""Teachers: which of two segments is preferred. Scripted ones judge by the sessions that end in a segment.
+"""Teachers say which of two segments is preferred. Scripted teachers score the sessions that end in a segment.
 
-A teacher takes pairs of segments and sessions and gives P(second preferred). A scripted teacher may err on purpose, so
-that robustness can be measured; the noise models are those of B-Pref (Lee et al. 2021, "B-Pref: Benchmarking
-Preference-Based Reinforcement Learning"): mistakes, myopia, and segments that look equally good.
+A teacher takes pairs of segments and sessions and gives P(second preferred). A scripted teacher may err on purpose, to
+measure robustness; its kinds of errors are those of B-Pref (Lee et al. 2021, "B-Pref: Benchmarking Preference-Based
+Reinforcement Learning"): mistakes, myopia, and ties between segments that are nearly equal.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from typing import Protocol
 
 import numpy as np
 
+from prefrec_ray.ids import run_lengths
 from prefrec_ray.preferences.segments import Pairs
 
-#: Scores closer than this are equal: sums of levels times a weight that is no binary fraction differ by rounding.
+#: Scores closer than this are equal: they may differ by rounding alone.
 _TIE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Sessions:
-    """The sessions of U users, by user and in time order: what a teacher may look at.
+    """M sessions of U users, by user and in time order: the input of a teacher.
 
-    `starts` int64 [U] is the first session of each user, `last_step` int64 [M] the step of each session's last request
-    in its user's history, `level` float64 [M] its level, NaN where undefined.
+    `starts` int64 [U] is the first session of each user, `last_step` int64 [M] the position of each session's last
+    request in its user's history, `level` float64 [M] the session's level, NaN where undefined.
     """
 
     starts: np.ndarray
@@ -33,36 +34,36 @@ class Sessions:
 
     @classmethod
     def of(cls, starts: np.ndarray, depth: np.ndarray, level: np.ndarray) -> Sessions:
-        """From the sessions' depths, int64 [M]."""
+        """Made from the depths of the sessions, int64 [M]."""
         ends = np.cumsum(depth)
-        before = np.repeat(np.append(0, ends)[starts], np.diff(np.append(starts, len(depth))))
+        before = np.repeat(np.append(0, ends)[starts], run_lengths(starts, len(depth)))
         return cls(starts, ends - before - 1, level)
 
     def ending_in(self, user: np.ndarray, start: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Sessions [first, end), int64 [n] each, whose last request lies in the segments (user, start)."""
-        # One ascending key for all users: a user's steps, moved beyond those of the users before.
+        """Sessions [first, end), int64 [n] each, whose last requests are in the segments (user, start)."""
+        # One ascending key for all users: the steps of each user follow those of the user before.
         stride = int(max(self.last_step.max(initial=0), start.max(initial=0) + length)) + 2
-        sizes = np.diff(np.append(self.starts, len(self.last_step)))
+        sizes = run_lengths(self.starts, len(self.last_step))
         key = np.repeat(np.arange(len(self.starts)), sizes) * stride + self.last_step
         first = user * stride + start
         return np.searchsorted(key, first), np.searchsorted(key, first + length)
 
 
 class Teacher(Protocol):
-    """Whoever says which of two segments is better."""
+    """Says which of two segments is preferred."""
 
     def __call__(self, sessions: Sessions, pairs: Pairs, length: int) -> np.ndarray:
-        """P(second preferred), float32 [P], of pairs of segments of `length` requests; users count as in `sessions`."""
+        """P(second preferred), float32 [P], of pairs of segments of `length` requests of the users in `sessions`."""
 
 
 @dataclass(frozen=True)
 class ScriptedTeacher:
-    """Prefers the segment with the higher score of its sessions.
+    """Prefers the segment with the higher score.
 
-    scoring: a name in `SCORINGS`. myopia: what is lost of a session's weight for every request between its end and the
-    segment's end, in [0, 1). threshold: scores at most this far apart are a tie. flip: probability that a preference
-    is turned round (a tie is not). seed: of the flips; pair i is flipped where the i-th uniform number of the seed is
-    below `flip`, so that a larger `flip` turns the same pairs and some more.
+    scoring: a name in `SCORINGS`. myopia, in [0, 1): the share of a session's weight that is lost for every request
+    between its end and the segment's end. threshold: scores at most this far apart are a tie. flip: probability that a
+    preference is flipped (ties are not). seed: of the flips; pair i is flipped where the i-th uniform number is below
+    `flip`, so that a larger `flip` flips the same pairs and more.
     """
 
     scoring: str
@@ -72,14 +73,14 @@ class ScriptedTeacher:
     seed: tuple[int, ...] = (0,)
 
     def score(self, sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int) -> np.ndarray:
-        """float64 [n]: what each segment is worth; segments can be scored where the sessions of their users lie."""
+        """The score of each segment, float64 [n]."""
         return SCORINGS[self.scoring](sessions, user, start, length, self.myopia)
 
     def prefer(self, score_0: np.ndarray, score_1: np.ndarray) -> np.ndarray:
         """P(second preferred), float32 [P], from the scores of all pairs."""
         preferred = label(score_0, score_1, self.threshold)
-        turned = np.random.default_rng(self.seed).random(len(preferred)) < self.flip
-        return np.where(turned, 1 - preferred, preferred)
+        flipped = np.random.default_rng(self.seed).random(len(preferred)) < self.flip
+        return np.where(flipped, 1 - preferred, preferred)
 
     def __call__(self, sessions: Sessions, pairs: Pairs, length: int) -> np.ndarray:
         """P(second preferred), float32 [P]: 1, 0, or 0.5 on a tie."""
@@ -92,9 +93,9 @@ Scoring = Callable[[Sessions, np.ndarray, np.ndarray, int, float], np.ndarray]
 def sum_of_levels(
     sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int, myopia: float = 0.0
 ) -> np.ndarray:
-    """float64 [n]: the sum of the levels of the sessions that end in each segment; an undefined level counts 0.
+    """Sum of the levels of the sessions that end in each segment, float64 [n]; an undefined level counts as 0.
 
-    A session that ends k requests before the segment's last one is weighted by (1 - myopia)^k.
+    A session that ends k requests before the segment's last one has the weight (1 - myopia)^k.
     """
     segment, session = _sessions_of_segments(sessions, user, start, length)
     age = start[segment] + length - 1 - sessions.last_step[session]
@@ -103,9 +104,9 @@ def sum_of_levels(
 
 
 def mean_level(sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int, myopia: float = 0.0) -> np.ndarray:
-    """float64 [n]: the mean of the same levels, weighted likewise; 0 where no session ends in the segment."""
+    """Mean of the same levels with the same weights, float64 [n]; 0 where no session ends in the segment."""
     segment, session = _sessions_of_segments(sessions, user, start, length)
-    # A mean does not depend on the scale of its weights: they count from the last session, whose weight cannot vanish.
+    # The scale of the weights cancels: they start at 1 for the last session, so that their sum cannot underflow to 0.
     last = np.zeros(len(user), dtype=np.int64)
     np.maximum.at(last, segment, sessions.last_step[session])
     weight = (1 - myopia) ** (last[segment] - sessions.last_step[session])

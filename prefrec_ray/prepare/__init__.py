@@ -1,1 +1,1 @@
-"""Logs become a data set of states, transitions and preferences, on Ray: `run.prepare`, and a file a stage."""
+"""A log becomes a data set of states, transitions and preferences, on Ray: `run.prepare`, and one file per stage."""

@@ -1,7 +1,7 @@
-"""The log parted by users through files: what is in memory is a batch of rows, or the rows of one bucket of users.
+"""The log partitioned by users through files: memory holds one batch of rows, or the rows of one bucket of users.
 
-Every batch of the log is sorted by bucket and written as one file of pieces, each of them the rows that a bucket has
-there (an Arrow stream). The rows of a bucket are its pieces of all files, in no order: they have a column `order`.
+Each batch of the log is sorted by bucket and written as one file of pieces; a piece is an Arrow stream of the rows of
+one bucket. The rows of a bucket are its pieces from all files, in any order: the column `order` tells their order.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import pyarrow.compute as pc
 import ray.data
 
 from prefrec_ray import storage
-from prefrec_ray.ids import Stream, hash_ids
+from prefrec_ray.ids import Stream, hash_ids, run_lengths
 from prefrec_ray.terms import Progress
 
-#: Rows of a file: some hundred bytes each, and even of thousands of buckets each has hundreds there.
+#: Rows per file: some hundred bytes each, and hundreds of them per bucket even with thousands of buckets.
 _ROWS = 1 << 20
 
 
-def part_by_user(
+def partition_by_user(
     interactions: ray.data.Dataset, seed: int, buckets: int, folder: str, progress: Progress
 ) -> dict[int, pa.Table]:
-    """Writes the rows of a log to files in `folder`, users to buckets by a hash of their ids.
+    """Writes the rows of a log to files in `folder`; a hash of the user's id gives the bucket.
 
-    Gives, for every bucket that has rows, its pieces for `read_pieces`, by ascending bucket. `progress` counts rows
-    (stage read).
+    Returns the pieces of every bucket with rows, by ascending bucket, for `read_pieces`. `progress` counts rows (stage
+    read).
     """
     storage.make_folder(folder)
     written = interactions.map_batches(
@@ -49,7 +49,7 @@ def part_by_user(
     progress("read", rows, rows)
     pieces = pa.concat_tables(tables).sort_by("bucket")
     present, first = np.unique(pieces["bucket"].to_numpy(), return_index=True)
-    sizes = np.diff(np.append(first, len(pieces)))
+    sizes = run_lengths(first, len(pieces))
     return {int(b): pieces.slice(begin, size) for b, begin, size in zip(present, first, sizes, strict=True)}
 
 
@@ -64,15 +64,15 @@ def read_pieces(pieces: pa.Table, folder: str) -> pa.Table:
 
 
 def _write_pieces(rows: pa.Table, seed: int, buckets: int, folder: str) -> Iterator[pa.Table]:
-    """Writes one file; a row for each of its pieces: bucket, name of the file, first byte, bytes, and rows."""
+    """Writes one file; yields one row per piece: bucket, name of the file, first byte, bytes, and rows."""
     if not rows.num_rows:
         return
     bucket = (hash_ids(rows["user_id"], seed, Stream.BUCKET) % np.uint64(buckets)).astype(np.int64)
     order = bucket.argsort(kind="stable")
     rows = rows.take(pa.array(order))
     present, first = np.unique(bucket[order], return_index=True)
-    sizes = np.diff(np.append(first, len(order)))
-    # A task may run twice: its files have names of their own, and only what it returned counts.
+    sizes = run_lengths(first, len(order))
+    # A task may run twice: each run writes its own file, and only the files that it returned are read.
     file = uuid4().hex
     system, path = storage.filesystem(storage.join(folder, file))
     borders = [0]

@@ -1,4 +1,4 @@
-"""Preferences: pairs of segments, scored bucket by bucket, labelled and written a file a task and split."""
+"""Preferences: pairs of segments, scored bucket by bucket, labelled, and written as one file per task and split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows
 from prefrec_ray.preferences.segments import DRAWS, Pairs
-from prefrec_ray.preferences.settings import PreferenceSettings, TeacherSettings
+from prefrec_ray.preferences.settings import EXACT, PreferenceSettings, TeacherSettings
 from prefrec_ray.preferences.teachers import ScriptedTeacher, Sessions
 from prefrec_ray.prepare.users import Users
 from prefrec_ray.runtime.tasks import run_tasks
@@ -25,12 +25,12 @@ def write_preferences(
 ) -> None:
     """Writes `preferences/<task>/{train,validation}.parquet`.
 
-    A pairing has the same pairs for every task and teacher, and a teacher's flips are of the same pairs for every size
-    of them. Held-out labels are those of teachers that do not err. Raises `UserError` where too few users have enough
-    requests, and where every pair of a teacher's is tied.
+    A pairing has the same pairs for every task and teacher, and a larger `flip` of a teacher flips the same pairs and
+    more. Held-out labels come from teachers that do not err. Raises `UserError` where too few users have enough
+    requests, and where a teacher ties all pairs.
     """
     pairs = draw_pairs(users, settings, seed)
-    # All segments one after another: pair by pair, the first side and then the second.
+    # All segments in one list: pair by pair, first one side and then the other.
     segments = np.concatenate([np.stack([p.user, p.start], axis=2).reshape(-1, 2) for p in pairs.values()])
     scores = _scores(users, segments, settings, mixture_weight, folder, progress)
     offsets = dict(zip(pairs, np.cumsum([0, *(2 * len(p) for p in pairs.values())]), strict=False))
@@ -40,8 +40,10 @@ def write_preferences(
             tables = []
             for teacher in _teachers(settings, split):
                 p, begin = pairs[split, teacher.pairing], offsets[split, teacher.pairing]
-                column = scores[begin : begin + 2 * len(p), number, _ways(settings).index(_way(teacher))].reshape(-1, 2)
-                scripted = teacher.scripted(seed, Stream.FLIPS, number, list(PAIRINGS).index(teacher.pairing))
+                column = scores[begin : begin + 2 * len(p), number, _methods(settings).index(_method(teacher))].reshape(
+                    -1, 2
+                )
+                scripted = teacher.scripted(seed, Stream.FLIPS, number, PAIRINGS.index(teacher.pairing))
                 preferred = scripted.prefer(*column.T)
                 tables.append(_table(users, p, column, preferred, settings.length, teacher.name))
                 if split == "train":
@@ -52,12 +54,12 @@ def write_preferences(
 
 
 def draw_pairs(users: Users, settings: PreferenceSettings, seed: int) -> dict[tuple[str, str], Pairs]:
-    """Pairs by (split, pairing); `Pairs.user` are rows of `users`. The buckets do not matter: users count by id."""
+    """Pairs by (split, pairing); `Pairs.user` are rows of `users`. Users are ordered by id, whatever the buckets."""
     pairs: dict[tuple[str, str], Pairs] = {}
     for split in ("train", "validation"):
         eligible = eligible_users(users, split, settings)
         for pairing in dict.fromkeys(teacher.pairing for teacher in _teachers(settings, split)):
-            rng = np.random.default_rng((seed, Stream.PAIRS, SPLITS.index(split), list(PAIRINGS).index(pairing)))
+            rng = np.random.default_rng((seed, Stream.PAIRS, SPLITS.index(split), PAIRINGS.index(pairing)))
             count = settings.pairs if split == "train" else settings.validation_pairs // 2
             drawn = DRAWS[pairing](rng, users.requests[eligible], settings.length, count)
             pairs[split, pairing] = Pairs(eligible[drawn.user], drawn.start)
@@ -65,12 +67,12 @@ def draw_pairs(users: Users, settings: PreferenceSettings, seed: int) -> dict[tu
 
 
 def eligible_users(users: Users, split: str, settings: PreferenceSettings) -> np.ndarray:
-    """Rows of the users of a split with more than `min_requests` requests, by id; at least two, else a `UserError`."""
+    """Rows of the users of a split with more than `min_requests` requests, by id; fewer than two: `UserError`."""
     order = pc.sort_indices(users.ids).to_numpy().astype(np.int64)
     rows = order[users.split[order] == SPLITS.index(split)]
     enough = rows[users.requests[rows] > settings.min_requests]
     if len(enough) < 2:
-        most = f" (the most that one has is {users.requests[rows].max()})" if len(rows) else ""
+        most = f" (the most of one user is {users.requests[rows].max()})" if len(rows) else ""
         raise UserError(
             f"preferences: {len(enough)} of {len(rows)} {split} users have more than {settings.min_requests} requests"
             f"{most}; expected at least 2: lower preferences.length and preferences.min_requests, or bring more users"
@@ -79,27 +81,26 @@ def eligible_users(users: Users, split: str, settings: PreferenceSettings) -> np
 
 
 def _teachers(settings: PreferenceSettings, split: str) -> list[TeacherSettings]:
-    """The teachers of a file: those to learn from; held out, both pairings for every scoring, without errors."""
+    """The teachers of a file. Those of held-out pairs do not err: both pairings for every scoring."""
     if split == "train":
         return list(settings.teachers)
-    exact = [{"pairing": pairing, "scoring": scoring} for scoring in settings.scorings for pairing in PAIRINGS]
-    return [TeacherSettings.model_validate(teacher) for teacher in exact]
+    return [EXACT[f"{pairing}_{scoring}"] for scoring in settings.scorings for pairing in PAIRINGS]
 
 
-def _way(teacher: TeacherSettings) -> tuple[str, float]:
-    """What a teacher's scores depend on: its scoring and myopia."""
+def _method(teacher: TeacherSettings) -> tuple[str, float]:
+    """The scoring and myopia of a teacher, on which its scores depend."""
     return teacher.scoring, teacher.myopia
 
 
-def _ways(settings: PreferenceSettings) -> list[tuple[str, float]]:
-    """Every way to score that some file needs."""
-    return list(dict.fromkeys(_way(t) for split in ("train", "validation") for t in _teachers(settings, split)))
+def _methods(settings: PreferenceSettings) -> list[tuple[str, float]]:
+    """Every scoring and myopia that a file needs."""
+    return list(dict.fromkeys(_method(t) for split in ("train", "validation") for t in _teachers(settings, split)))
 
 
 def _scores(
     users: Users, segments: np.ndarray, settings: PreferenceSettings, weight: float, folder: str, progress: Progress
 ) -> np.ndarray:
-    """float64 [segments, tasks, ways], scored where the sessions of the segments' users are."""
+    """float64 [segments, tasks, methods], one task per bucket of users."""
     buckets, first_user = np.unique(users.bucket, return_index=True)
     rows = [np.flatnonzero(users.bucket[segments[:, 0]] == bucket) for bucket in buckets]
 
@@ -108,10 +109,10 @@ def _scores(
         file = storage.join(folder, "sessions", f"part-{buckets[number]:05d}.parquet")
         return _bucket_scores.remote(file, user - first_user[number], start, settings, weight)
 
-    scores = np.empty((len(segments), len(settings.tasks), len(_ways(settings))))
+    scores = np.empty((len(segments), len(settings.tasks), len(_methods(settings))))
     of_buckets = run_tasks(submit, range(len(buckets)), "preferences", progress)
-    for place, of_bucket in zip(rows, of_buckets, strict=True):
-        scores[place] = of_bucket
+    for places, of_bucket in zip(rows, of_buckets, strict=True):
+        scores[places] = of_bucket
     return scores
 
 
@@ -119,14 +120,14 @@ def _scores(
 def _bucket_scores(
     file: str, user: np.ndarray, start: np.ndarray, settings: PreferenceSettings, weight: float
 ) -> np.ndarray:
-    """float64 [n, tasks, ways] of segments of the bucket's users; `user` counts them in the order of the file."""
+    """float64 [n, tasks, methods] of segments of the bucket's users; `user` is their position in the file."""
     table = read_parquet(file, ["user_id", "depth", "level_depth", "level_frequency"])
     starts, depth = first_rows(codes(table["user_id"])), table["depth"].to_numpy()
     level_depth, level_frequency = table["level_depth"].to_numpy(), table["level_frequency"].to_numpy()
-    scores = np.empty((len(user), len(settings.tasks), len(_ways(settings))))
+    scores = np.empty((len(user), len(settings.tasks), len(_methods(settings))))
     for i, task in enumerate(settings.tasks):
         sessions = Sessions.of(starts, depth, task_levels(task, level_depth, level_frequency, weight))
-        for j, (scoring, myopia) in enumerate(_ways(settings)):
+        for j, (scoring, myopia) in enumerate(_methods(settings)):
             scores[:, i, j] = ScriptedTeacher(scoring, myopia).score(sessions, user, start, settings.length)
     return scores
 

@@ -1,6 +1,6 @@
-"""Which rows of a log are requests: rows that break the contract are refused, others dropped, some joined into one.
+"""Rows of a log become requests: rows that break the contract are refused, others are dropped, some are joined.
 
-These rules need whole users: no interaction twice, no item that is unknown. What a single row shows is checked where it
+These rules need all rows of a user: no interaction twice, no unknown item. Rules about a single row are checked when it
 is read (logs/canonical.py).
 """
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from prefrec_ray.ids import codes, first_rows
+from prefrec_ray.ids import changes, codes, run_lengths
 from prefrec_ray.logs.contract import Part, Reason, SideFiles, place_of
 from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.items import ItemTable
@@ -23,22 +23,22 @@ DUPLICATES, UNKNOWN_ITEMS = REASONS = ("duplicates", "unknown_items")
 
 @dataclass(frozen=True)
 class RowRules:
-    """How the rows of whole users, sorted by (user, timestamp, order), become requests.
+    """Rules by which all rows of some users, sorted by (user, timestamp, order), become requests.
 
-    Rows that break the contract go to `side`; those that are dropped without blame are counted.
+    Rows that break the contract go to `side`; rows that are dropped for other reasons are counted.
     """
 
     side: SideFiles
     files: tuple[str, ...] = ()  # of the log, by number
     feedback: tuple[str, ...] = ()
-    unique_rows: bool = False  # a row that equals an earlier one breaks the contract
-    one_request_a_moment: bool = False  # join the rows of one user and time
-    known_items: list[ray.ObjectRef] | None = None  # holds the item ids (pa.Array) that may occur; None: any
-    refuse_unknown: bool = False  # a row of another item breaks the contract; else it is dropped
+    unique_rows: bool = False  # whether a row that equals an earlier one breaks the contract
+    one_request_a_moment: bool = False  # whether rows of one user and time are joined
+    known_items: list[ray.ObjectRef] | None = None  # the item ids (pa.Array) that may occur; None: any
+    refuse_unknown: bool = False  # whether a row of an unknown item breaks the contract; else it is dropped
 
     @classmethod
     def of(cls, log: Log, side: SideFiles, items: ItemTable | None) -> RowRules:
-        """The rules of `log`: with `items`, those of another data set, rows of other items are dropped."""
+        """The rules of `log`. `items`: those of another data set; rows of other items are dropped."""
         known = None
         if items is not None:
             known = pa.array(items.ids)
@@ -55,7 +55,7 @@ class RowRules:
         )
 
     def __call__(self, rows: pa.Table, bucket: int) -> tuple[pa.Table, dict[str, int]]:
-        """The requests of a bucket, without the column `row_hash`; and how many rows were dropped, by the reason."""
+        """The requests of a bucket, without the column `row_hash`, and the number of dropped rows by reason."""
         dropped = dict.fromkeys(REASONS, 0)
         with self.side.part(f"bucket-{bucket:05d}") as part:
             if self.unique_rows:
@@ -94,33 +94,29 @@ class RowRules:
         return rows.filter(pa.array(~bad))
 
 
-def _without(lost: np.ndarray, rows: pa.Table) -> tuple[pa.Table, int]:
-    count = int(lost.sum())
-    return (rows.filter(pa.array(~lost)) if count else rows), count
+def _without(dropped: np.ndarray, rows: pa.Table) -> tuple[pa.Table, int]:
+    count = int(dropped.sum())
+    return (rows.filter(pa.array(~dropped)) if count else rows), count
 
 
 def equal_rows(rows: pa.Table) -> np.ndarray:
-    """Whether an earlier row is equal in all columns but `order`, bool [N]; equal users and times stand together."""
-    same = np.zeros(rows.num_rows, dtype=bool)
-    if rows.num_rows > 1:
-        pairs = [pc.equal(rows[name][1:], rows[name][:-1]).to_numpy() for name in ("user_id", "timestamp")]
-        same[1:] = pairs[0] & pairs[1]
+    """Whether an earlier row is equal in all columns but `order`, bool [N]; rows are sorted by user and time."""
+    same = ~(changes(codes(rows["user_id"])) | changes(rows["timestamp"].to_numpy()))
     candidates = np.flatnonzero(same | np.append(same[1:], False))
     result = np.zeros(rows.num_rows, dtype=bool)
     if len(candidates):
-        alike = rows.take(pa.array(candidates))
-        keys = [name for name in alike.column_names if name != "order"]
-        first = alike.group_by(keys, use_threads=False).aggregate([("order", "min")])["order_min"]
-        result[candidates] = ~pc.is_in(alike["order"], first.combine_chunks()).to_numpy()
+        suspects = rows.take(pa.array(candidates))
+        keys = [name for name in suspects.column_names if name != "order"]
+        first = suspects.group_by(keys, use_threads=False).aggregate([("order", "min")])["order_min"]
+        result[candidates] = ~pc.is_in(suspects["order"], first.combine_chunks()).to_numpy()
     return result
 
 
 def repeated(rows: pa.Table) -> np.ndarray:
     """Whether an earlier row has the same `row_hash`, user and time, bool [N]."""
-    names = ("row_hash", "user_id", "timestamp")
     same = np.ones(rows.num_rows, dtype=bool)
     order = rows["row_hash"].to_numpy().argsort(kind="stable")
-    for name in names:
+    for name in ("row_hash", "user_id", "timestamp"):
         values = rows[name].to_numpy()[order]
         same[1:] &= values[1:] == values[:-1]
     same[:1] = False
@@ -132,15 +128,11 @@ def repeated(rows: pa.Table) -> np.ndarray:
 def joined(rows: pa.Table, feedback: tuple[str, ...]) -> pa.Table:
     """One row for all rows of a user and time.
 
-    Its item is the first: what was put on top, whatever the user did. Feedback is the mean over the items, dwell the
-    sum of what is known.
+    Its item is the first one, which was shown on top. Feedback is the mean over the items, dwell the sum of the known
+    values.
     """
-    user = codes(rows["user_id"])
-    changes = np.zeros(rows.num_rows, dtype=bool)
-    for key in (user, rows["timestamp"].to_numpy()):
-        changes[first_rows(key)] = True
-    starts = np.flatnonzero(changes)
-    sizes = np.diff(np.append(starts, rows.num_rows))
+    starts = np.flatnonzero(changes(codes(rows["user_id"])) | changes(rows["timestamp"].to_numpy()))
+    sizes = run_lengths(starts, rows.num_rows)
     result = rows.take(pa.array(starts))
     for name in feedback:
         mean = np.add.reduceat(rows[name].to_numpy().astype(np.float64), starts) / sizes if len(starts) else starts

@@ -1,7 +1,7 @@
 """`prepare`: a log becomes a data set of states, transitions and preferences, on Ray.
 
-The log is parted by users once, narrow; from then on each stage is a task a bucket of users. The driver holds a row a
-user and an item, never the interactions.
+The log is partitioned by users once, as narrow rows; after that each stage is one task per bucket of users. The driver
+holds one row per user and one per item, never the interactions.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
-from prefrec_ray.errors import UserError, find_user_error
+from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.prepare.items import given_items, learn_items
+from prefrec_ray.prepare.items import items_of_log, learn_items
 from prefrec_ray.prepare.preferences import write_preferences
 from prefrec_ray.prepare.rows import RowRules
 from prefrec_ray.prepare.settings import PrepareSettings
@@ -33,9 +33,9 @@ __all__ = ["OnError", "PrepareSettings", "prepare"]
 
 OnError = Literal["fail", "drop"]
 
-#: Raw states of one bucket, of which a task holds a few copies.
+#: Raw states of one bucket; a task holds a few copies.
 _BUCKET_BYTES = 64 << 20
-#: What a data set takes over from the one that it is `like`: users' splits, sessions, levels and actions rest on them.
+#: What a data set takes over from the one it is `like`: splits, sessions, levels and actions depend on these.
 _INHERITED = (
     "seed",
     "session_gap_minutes",
@@ -52,20 +52,14 @@ def prepare(
     """Writes the data set `output` (docs/formats.md) and opens it.
 
     `progress(stage, done, total)` counts interactions (stage read), buckets of users and shards. The same settings and
-    log give the same bytes, however many workers there are.
-    Rows that break the contract (docs/data.md) are all counted, and end it, or go to `output`/dropped where `on_error`
-    is "drop"; what is kept and what is not stands in `output`/dropped.json.
-    Raises `UserError` for a log that cannot be used, and where `output` exists; nothing is left behind then.
+    log give the same bytes with any number of workers.
+    Rows that break the contract (docs/data.md) are counted and end the command; with `on_error` "drop" they go to
+    `output`/dropped. `output`/dropped.json reports what was kept and what was dropped.
+    Raises `UserError` for a log that cannot be used, and where `output` exists; nothing is left behind.
     """
-    try:
-        with storage.staged(storage.absolute(output), "metadata.json") as folder:
-            runtime.start_ray()
-            _write_dataset(settings, folder, progress, SideFiles(folder, keep_rows=on_error == "drop"))
-    except Exception as error:
-        mistake = find_user_error(error)
-        if mistake is None:
-            raise
-        raise mistake from None
+    with unwrapped_errors(), storage.staged(storage.absolute(output), "metadata.json") as folder:
+        runtime.start_ray()
+        _write_dataset(settings, folder, progress, SideFiles(folder, keep_rows=on_error == "drop"))
     return PreparedDataset.open(output)
 
 
@@ -79,7 +73,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         items: ItemTable | None = like.items()
         definition = like.state
     else:
-        items = given_items(log, settings.action_dim if "action_dim" in settings.model_fields_set else None)
+        items = items_of_log(log, settings.action_dim if "action_dim" in settings.model_fields_set else None)
         definition = StateDefinition(
             feedback=log.feedback,
             user_features=_categories(log),
@@ -88,15 +82,15 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
             feedback_kinds=log.feedback_kinds,
         )
     partitions = settings.partitions or max(1, -(-log.rows * definition.width * 4 // _BUCKET_BYTES))
-    rules, of_rows = UserRules.of(settings, log.given_sessions), RowRules.of(log, side, items if like else None)
-    users = split_by_user(log, rules, of_rows, partitions, folder, progress)
+    user_rules, row_rules = UserRules.of(settings, log.given_sessions), RowRules.of(log, side, items if like else None)
+    users = split_by_user(log, user_rules, row_rules, partitions, folder, progress)
     _check_splits(users)
     if settings.draws_preferences:
-        # They need sessions only, and are the first to tell that a log is too small: before the long stages.
+        # They need sessions only, and show before the long stages whether a log is too small.
         write_preferences(users, settings.preferences, settings.mixture_weight, settings.seed, folder, progress)
     buckets = np.unique(users.bucket).tolist()
     if items is None:
-        items = learn_items(settings.action_dim, log.labels, buckets, folder, progress)
+        items = learn_items(settings.action_dim, log.content, buckets, folder, progress)
     items.save(storage.join(folder, "items.parquet"))
 
     context = Context(folder, definition, items, log.users, log.has_reward, settings.state_type)
@@ -128,36 +122,36 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
 
 
 def _open_like(settings: PrepareSettings) -> tuple[PrepareSettings, PreparedDataset | None]:
-    """The data set that `settings.like` names, and the settings with what they take over from it.
+    """The settings with what they take over from the data set `settings.like`, and that data set.
 
-    Raises `UserError` where there is none, and where the settings say something else themselves.
+    Raises `UserError` where it does not exist, and where the settings contradict it.
     """
     if settings.like is None:
         return settings, None
     like = PreparedDataset.open(storage.absolute(settings.like))
-    theirs = {name: like.metadata.settings[name] for name in _INHERITED}
-    for name, value in theirs.items():
-        mine = getattr(settings, name)
-        if name in settings.model_fields_set and mine != value:
-            raise UserError(f"prepare.{name}: {mine}, but {value} in {settings.like} (like); leave it out")
-    return settings.model_copy(update=theirs), like
+    inherited = {name: like.metadata.settings[name] for name in _INHERITED}
+    for name, value in inherited.items():
+        own = getattr(settings, name)
+        if name in settings.model_fields_set and own != value:
+            raise UserError(f"prepare.{name}: {own}, but {value} in {settings.like} (like); leave it out")
+    return settings.model_copy(update=inherited), like
 
 
 def _check_like(log: Log, like: PreparedDataset) -> None:
-    """Raises `UserError` where states of `log` cannot be those of `like`."""
+    """Raises `UserError` where the states of `log` cannot match those of `like`."""
     if log.feedback != like.state.feedback:
-        expected, found = (", ".join(names) or "none" for names in (like.state.feedback, log.feedback))
-        raise UserError(f"feedback of the log: {found}; expected that of {like.uri}: {expected}")
+        expected, present = (", ".join(names) or "none" for names in (like.state.feedback, log.feedback))
+        raise UserError(f"feedback of the log: {present}; expected that of {like.uri}: {expected}")
     if log.given_sessions != like.metadata.given_sessions:
-        raise UserError(f"sessions of the log and of {like.uri}: one has ids, the other pauses; expected the same")
-    known = log.users.column_names if log.users else []
+        raise UserError(f"sessions of the log and of {like.uri}: only one has session ids; expected the same")
+    features = log.users.column_names if log.users else []
     for name in like.state.user_features:
-        if name not in known:
+        if name not in features:
             raise UserError(f"user features of the log: '{name}' is missing, which the states of {like.uri} hold")
 
 
 def drop_report(users: Users, side: SideFiles) -> dict[str, Any]:
-    """What is kept, and what is not: rows that break the contract by reason, and those that no request is made of."""
+    """What is kept and what is not: rows that break the contract, by reason, and rows that were left out."""
     bad = side.reasons()
     return {
         "kept": {"rows": int(users.requests.sum()), "users": len(users.ids), "sessions": int(users.sessions.sum())},
@@ -168,7 +162,7 @@ def drop_report(users: Users, side: SideFiles) -> dict[str, Any]:
 
 
 def _categories(log: Log) -> Mapping[str, tuple[str, ...]]:
-    """The categories of each user feature: those that the log lists, or all that its users show, sorted."""
+    """The categories of each user feature: those that the log lists, or all that occur, sorted."""
     if log.categories is not None or log.users is None:
         return log.categories or {}
     names = [name for name in log.users.column_names if name != "user_id"]

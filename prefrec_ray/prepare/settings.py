@@ -14,20 +14,20 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class PrepareSettings(Settings):
-    """The section `prepare`: where the log is, and how it becomes a data set."""
+    """The section `prepare`: the log, and how it becomes a data set."""
 
     source: Source
     like: str | None = None  # a data set whose states, items and splits this one shares
-    # A longer pause ends a session, where the log names no sessions: up to a hundred years.
+    # The session timeout, for logs without session ids: up to a hundred years.
     session_gap_minutes: Annotated[float, Field(gt=0, le=100 * 366 * 24 * 60)] = 30.0
-    action_dim: Count = 8  # of learned item embeddings; those that a log gives have their own
+    action_dim: Count = 8  # of learned item embeddings; embeddings of the log keep their own
     mixture_weight: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the depth level in the mixture
     train_fraction: Share = 0.8  # of the users, by a hash of their ids
     validation_fraction: Share = 0.05  # the rest are test users
     seed: Seed = 0
-    preferences: PreferenceSettings = PreferenceSettings()  # with `like` drawn only where this key is given
-    state_type: Literal["float32", "float16"] = "float32"  # as stored: float16 is half the disk and object store
-    partitions: Count | None = None  # by default as many as keep the states of one at some 64 MiB
+    preferences: PreferenceSettings = PreferenceSettings()  # with `like`, drawn only if this key is set
+    state_type: Literal["float32", "float16"] = "float32"  # as stored: float16 halves disk and object store
+    partitions: Count | None = None  # by default as many as keep each at some 64 MiB of states
 
     @property
     def session_gap_ms(self) -> int:
@@ -36,11 +36,11 @@ class PrepareSettings(Settings):
 
     @property
     def draws_preferences(self) -> bool:
-        """Whether pairs are drawn: always, but for a data set to evaluate on (`like`) that does not ask for them."""
+        """Whether pairs are drawn: always, except where `like` is set and the key `preferences` is not."""
         return self.like is None or "preferences" in self.model_fields_set
 
     @model_validator(mode="after")
-    def _some_users_are_left(self) -> PrepareSettings:
+    def _test_users_are_left(self) -> PrepareSettings:
         if self.train_fraction + self.validation_fraction >= 1:
             raise ValueError("train_fraction + validation_fraction must be less than 1: the rest are test users")
         return self

@@ -1,7 +1,7 @@
-"""The shuffle of transitions: which shard each goes to, and the shards on disk.
+"""The shuffle of transitions: the shard of each transition, and the shards on disk.
 
-Wide rows pass once from the task that made them to the task that writes their shard, as one array a (bucket, shard).
-Large data sets do so in waves (states.py).
+Wide rows pass once from the task that makes them to the task that writes their shard, as one array per bucket and
+shard. Large data sets do so in waves (states.py).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import tensor_array, write_table
 from prefrec_ray.ids import Stream, mix
 
-#: Learners take shards in lanes of eight (algorithms/feed/batches.py), and one shard is one block of at most 128 MiB.
+#: Learners read eight shards side by side (algorithms/feed/batches.py); a shard is one block of at most 128 MiB.
 _MULTIPLE = 8
 _SHARD_BYTES = 48 << 20
-#: What passes through Ray's object store at a time.
+#: Bytes in Ray's object store at a time.
 _WAVE_BYTES = 2 << 30
 _POSITIONS_OF_WAVE = 1 << 40
 
 
 @dataclass(frozen=True)
 class Destinations:
-    """A seeded shard for each of the transitions, numbered over all buckets; the shards are of equal size, to a row.
+    """A seeded shard for each transition, numbered over all buckets; sizes of shards differ by at most one row.
 
-    Wave w holds the transitions from w T / W on and shuffles them among its own shards, w, w + W, w + 2 W ...
+    Wave w holds the transitions from w T / W on and shuffles them among its own shards: w, w + W, w + 2 W ...
     """
 
     transitions: int  # T
@@ -39,14 +39,14 @@ class Destinations:
 
     @classmethod
     def for_size(cls, transitions: int, row_bytes: int, seed: int) -> Destinations:
-        """As many waves as keep one below 2 GiB, and as many shards as keep one at some 48 MiB."""
+        """As many waves as keep each below 2 GiB, and as many shards as keep each at some 48 MiB."""
         waves = max(1, -(-transitions * row_bytes // _WAVE_BYTES))
         shards = -(-transitions * row_bytes // (waves * _SHARD_BYTES))
         return cls(transitions, waves, max(1, -(-shards // _MULTIPLE)) * _MULTIPLE, seed)
 
     @property
     def shards(self) -> int:
-        """Of all waves."""
+        """The number of shards of all waves."""
         return self.waves * self.shards_of_wave
 
     def of_wave(self, wave: int) -> list[int]:
@@ -54,20 +54,20 @@ class Destinations:
         return list(range(wave, self.shards, self.waves))
 
     def wave(self, position: np.ndarray) -> np.ndarray:
-        """The waves (int64) that hold transitions; of a position past the last one, the last."""
+        """The waves (int64) of transitions; for a position past the last transition, the last wave."""
         starts = np.arange(1, self.waves) * self.transitions // self.waves
         return np.searchsorted(starts, position, side="right")
 
     def reached(self, offset: int, count: int) -> list[int]:
-        """The shards of all waves that the transitions [offset, offset + count) touch, wave by wave."""
+        """The shards of all waves that hold transitions of [offset, offset + count), wave by wave."""
         return [shard for wave, _, _ in self._parts(offset, count) for shard in self.of_wave(wave)]
 
     def of(self, offset: int, count: int) -> Iterator[np.ndarray]:
-        """For each shard of `reached`, which of the transitions go there (int64, ascending, from 0)."""
+        """For each shard of `reached`, the transitions that go to it (int64, ascending, from 0)."""
         size = self.shards_of_wave
         for wave, first, last in self._parts(offset, count):
             start = wave * self.transitions // self.waves
-            # Of every `size` consecutive transitions of a wave each shard gets one, in a random order.
+            # Of every `size` consecutive transitions of a wave, each shard gets one, in random order.
             begin, end = (first - start) // size, -(-(last - start) // size)
             blocks = np.arange(begin * size, end * size) + wave * _POSITIONS_OF_WAVE
             shard = mix(blocks, self.seed, Stream.SHARD).reshape(-1, size).argsort(axis=1, kind="stable").ravel()
@@ -76,7 +76,7 @@ class Destinations:
             yield from np.split(order + first - offset, np.searchsorted(shard[order], np.arange(1, size)))
 
     def _parts(self, offset: int, count: int) -> Iterator[tuple[int, int, int]]:
-        """(wave, first, last) of the transitions [offset, offset + count), a part for each wave that they touch."""
+        """The transitions [offset, offset + count) as one part (wave, first, last) per wave."""
         if not count:
             return
         low, high = self.wave(np.array([offset, offset + count - 1])).tolist()
@@ -85,12 +85,12 @@ class Destinations:
             yield wave, max(offset, start), min(offset + count, end)
 
 
-#: Columns of float32 that the bits of an int64 fill. A number of its own would be exact up to 2^24 only.
+#: Columns of float32 that hold the bits of an int64: a float32 itself is exact only up to 2^24.
 NUMBER_WIDTH = 2
 
 
 def bits_of(numbers: np.ndarray) -> np.ndarray:
-    """int64 [n] as float32 [n, NUMBER_WIDTH] of the same bits, to travel beside states."""
+    """int64 [n] as float32 [n, NUMBER_WIDTH] with the same bits, to pass beside states."""
     return np.ascontiguousarray(numbers, dtype=np.int64).view(np.float32).reshape(-1, NUMBER_WIDTH)
 
 
@@ -105,8 +105,8 @@ def write_shard(
 ) -> int:
     """Writes `transitions/part-k.parquet` from the pieces of all buckets, in a seeded order; returns its rows.
 
-    `widths` are those of state, action and reward (0 or 1). A transition's number (int64) is its place among all in
-    the order of the training requests: file by file, each user's last left out.
+    `widths`: of state, action and reward (0 or 1). A transition's number (int64) is its position in the order of the
+    training requests: file by file, without each user's last request.
     """
     state, action, reward = widths
     parts = (("obs", state), ("action", action), ("next_obs", state), ("reward", reward), ("number", NUMBER_WIDTH))

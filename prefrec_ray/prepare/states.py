@@ -1,9 +1,8 @@
-"""The wide stages: the states of each bucket's users, scaled, as requests on disk and as shuffled transitions.
+"""The wide stages: the scaled states of each bucket's users, as requests on disk and as shuffled transitions.
 
-The transitions of all buckets, one after another, are cut into waves of equal size, which bound what is in memory. Each
-wave is shuffled among shards of its own, and is on disk before the next one starts. Buckets are random sets of users,
-so that a wave is a sample of them; the shards of the waves are numbered in turn, so that neighbours come from different
-ones.
+The transitions of all buckets, in their order, are cut into waves of equal size, which bound the memory. Each wave is
+shuffled among its own shards, and is on disk before the next one starts. Buckets are random sets of users, so that a
+wave is a sample of all users; shards are numbered in turn over the waves, so that neighbours come from different waves.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import ray
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import tensor_array, write_table
-from prefrec_ray.ids import codes, first_rows
+from prefrec_ray.ids import codes, first_rows, run_lengths
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Moments, Normaliser
@@ -32,7 +31,7 @@ from prefrec_ray.terms import SPLITS, Progress
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What the states of all buckets are made with."""
+    """The input of all buckets' states."""
 
     folder: str
     definition: StateDefinition
@@ -42,7 +41,7 @@ class Context:
     state_type: str
 
     def profile(self, ids: pa.Array) -> np.ndarray:
-        """The `profile` columns of some users; of those not in the table nothing is known."""
+        """The `profile` columns of some users; all unknown for users that are not in the table."""
         features: UserFeatures = len(ids)
         if self.users is not None:
             features = self.users.take(pc.index_in(ids, self.users["user_id"]))
@@ -50,7 +49,7 @@ class Context:
 
 
 class Histories:
-    """The rows of one bucket, of all its users or of those of one split, with their raw states."""
+    """The rows of one bucket, of all its users or of one split, with their raw states."""
 
     def __init__(self, context: Context, bucket: int, split: int | None = None) -> None:
         table = read_bucket(context.folder, bucket)
@@ -61,18 +60,18 @@ class Histories:
 
     @cached_property
     def actions(self) -> np.ndarray:
-        """Embeddings of the requests' items, float32 [N, A]."""
+        """Embeddings of the requested items, float32 [N, A]."""
         items = self._context.items
         return items.embeddings[items.rows(self.table["item_id"].to_numpy(zero_copy_only=False))]
 
     @cached_property
     def feedback(self) -> np.ndarray:
-        """As in the log, float32 [N, F], in the order of the state definition."""
+        """Feedback as in the log, float32 [N, F], in the order of the state definition."""
         columns = [self.table[name].to_numpy() for name in self._context.definition.feedback]
         return np.stack(columns, axis=1) if columns else np.empty((len(self.table), 0), np.float32)
 
     def raw_states(self) -> np.ndarray:
-        """float32 [N, width]."""
+        """Raw states, float32 [N, width]."""
         context, table = self._context, self.table
         rows = HistoryRows(
             starts=self.starts,
@@ -87,7 +86,7 @@ class Histories:
 
 
 def fit_normaliser(context: Context, buckets: list[int], progress: Progress) -> Normaliser:
-    """Scales by the raw states of the training users' requests."""
+    """The scaling, from the raw states of the training users' requests."""
     shared = ray.put(context)
     total = Moments.zero(context.definition.width)
     for part in run_tasks(lambda bucket: _state_moments.remote(shared, bucket), buckets, "scale", progress):
@@ -118,13 +117,13 @@ def write_states(context: Context, normaliser: Normaliser, users: Users, seed: i
         return written
 
     def submit_shard(shard: int) -> ray.ObjectRef:
-        # The task alone holds the pieces from now on: they are freed when it ends.
+        # From now on only the task holds the pieces: they are freed when it ends.
         return write_shard.remote(context.folder, shard, widths, context.state_type, seed, *pieces.pop(shard))
 
     first_wave = destinations.wave(offsets)
     for wave in range(destinations.waves):
-        mine, shards = np.flatnonzero(first_wave == wave).tolist(), destinations.of_wave(wave)
-        run_tasks(submit_bucket, mine, "states", progress, (int((first_wave < wave).sum()), len(buckets)))
+        of_wave, shards = np.flatnonzero(first_wave == wave).tolist(), destinations.of_wave(wave)
+        run_tasks(submit_bucket, of_wave, "states", progress, (int((first_wave < wave).sum()), len(buckets)))
         run_tasks(submit_shard, shards, "shuffle", progress, (wave * len(shards), destinations.shards))
 
 
@@ -140,16 +139,16 @@ def _state_moments(context: Context, bucket: int) -> Moments:
 def _write_requests(
     context: Context, normaliser: Normaliser, bucket: int, destinations: Destinations, offset: int
 ) -> list[int | np.ndarray]:
-    """Writes the bucket's requests, a file a split that it has users of.
+    """Writes the bucket's requests: one file per split in which it has users.
 
-    Returns their number, and for each shard the transitions that go there: float32 [n, 2 width + A (+ 1) + 2], of obs,
+    Returns the number of requests, and for each shard its transitions: float32 [n, 2 width + A (+ 1) + 2], of obs,
     action, next_obs (, reward) and the transition's number as bits.
-    `offset` is the number of transitions in the buckets before.
+    `offset`: the number of transitions in the buckets before.
     """
     histories = Histories(context, bucket)
     states = normaliser(histories.raw_states())
     table, actions, feedback = histories.table, histories.actions, histories.feedback
-    step = np.arange(len(table)) - np.repeat(histories.starts, np.diff(np.append(histories.starts, len(table))))
+    step = np.arange(len(table)) - np.repeat(histories.starts, run_lengths(histories.starts, len(table)))
     split = table["split"].to_numpy()
     for code, name in enumerate(SPLITS):
         rows = np.flatnonzero(split == code)

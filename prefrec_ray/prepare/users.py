@@ -1,4 +1,4 @@
-"""The log by users. Each bucket of users becomes one sorted file of narrow rows and its sessions."""
+"""The log by users: each bucket of users becomes one sorted file of narrow rows, and one file of sessions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows, fraction, hash_ids
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log
-from prefrec_ray.prepare.partition import part_by_user, read_pieces
+from prefrec_ray.prepare.partition import partition_by_user, read_pieces
 from prefrec_ray.prepare.rows import REASONS, RowRules
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.runtime.tasks import run_tasks
@@ -34,17 +34,17 @@ class UserRules:
     seed: int
     train_fraction: float
     validation_fraction: float
-    gap_ms: int  # a longer pause ends a session ...
-    given_sessions: bool  # ... unless the log names its sessions
+    timeout_ms: int  # the session timeout ...
+    given_sessions: bool  # ... unless the log has session ids
 
     @classmethod
     def of(cls, settings: PrepareSettings, given_sessions: bool) -> UserRules:
-        """Those of a section `prepare`."""
+        """The rules of a section `prepare`."""
         shares = settings.train_fraction, settings.validation_fraction
         return cls(settings.seed, *shares, settings.session_gap_ms, given_sessions)
 
     def split(self, ids: pa.Array) -> np.ndarray:
-        """The split of each user, int8 [U]: a hash of the id, whatever else is in the log."""
+        """The split of each user, int8 [U]: a hash of the id, independent of the rest of the log."""
         place = fraction(hash_ids(ids, self.seed, Stream.SPLIT))
         borders = [self.train_fraction, self.train_fraction + self.validation_fraction]
         return np.searchsorted(borders, place, side="right").astype(np.int8)
@@ -52,14 +52,14 @@ class UserRules:
 
 @dataclass(frozen=True, eq=False)
 class Users:
-    """All users, bucket by bucket and by id within a bucket: the one thing of a log that the driver holds whole."""
+    """All users, by bucket and then by id: the one part of a log that the driver holds whole."""
 
     ids: pa.Array  # int64 or string [U]
     bucket: np.ndarray  # int64 [U], ascending
     requests: np.ndarray  # int64 [U]
     sessions: np.ndarray  # int64 [U]
     split: np.ndarray  # int8 [U], index into SPLITS
-    dropped: dict[str, int]  # rows of the log that are in no request, by the reason
+    dropped: dict[str, int]  # rows of the log that are in no request, by reason
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Users, sessions, requests and transitions of each split."""
@@ -77,22 +77,22 @@ class Users:
 
 
 def split_by_user(
-    log: Log, rules: UserRules, of_rows: RowRules, partitions: int, folder: str, progress: Progress
+    log: Log, user_rules: UserRules, row_rules: RowRules, partitions: int, folder: str, progress: Progress
 ) -> Users:
     """Writes `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k that has users.
 
-    The rows travel once, narrow and through files (partition.py); the wide states are made from `work`. Raises
-    `UserError` where rows break the contract and are not to be dropped, and where no row is left.
+    The narrow rows pass once through files (partition.py); the wide states are made from `work`. Raises `UserError`
+    where rows break the contract and are not to be dropped, and where no row is left.
     """
     storage.make_folder(storage.join(folder, "sessions"))
     rows_folder = storage.join(folder, "work", "rows")
-    pieces = part_by_user(log.interactions, rules.seed, partitions, rows_folder, progress)
-    shared = ray.put(partial(write_bucket, rules=rules, of_rows=of_rows, folder=folder))
+    pieces = partition_by_user(log.interactions, user_rules.seed, partitions, rows_folder, progress)
+    shared = ray.put(partial(write_bucket, user_rules=user_rules, row_rules=row_rules, folder=folder))
     tables = run_tasks(lambda b: _write.remote(shared, b, pieces[b], rows_folder), pieces, "users", progress)
     storage.remove(rows_folder)
-    of_rows.side.check()
+    row_rules.side.check()
     if not tables:
-        raise UserError(_nothing_left(of_rows.side))
+        raise UserError(_nothing_left(row_rules.side))
     table = pa.concat_tables(tables)
     dropped = {reason: pc.sum(table[reason]).as_py() for reason in REASONS}
     table = table.filter(pc.greater(table["requests"], 0))
@@ -105,7 +105,7 @@ def split_by_user(
 def _nothing_left(side: SideFiles) -> str:
     if side.reasons():
         return "every row of the log breaks the contract; expected some that do not"
-    return "the log has no rows of the kind that the source asks for; expected some"
+    return "the log has no rows of the kind that the source selects; expected some"
 
 
 @ray.remote(num_cpus=1)
@@ -113,27 +113,27 @@ def _write(write: Callable[[pa.Table, int], pa.Table], bucket: int, pieces: pa.T
     return write(read_pieces(pieces, folder), bucket)
 
 
-def write_bucket(rows: pa.Table, bucket: int, rules: UserRules, of_rows: RowRules, folder: str) -> pa.Table:
-    """Sorts the rows of one bucket, finds their sessions and writes both; returns a row a user.
+def write_bucket(rows: pa.Table, bucket: int, user_rules: UserRules, row_rules: RowRules, folder: str) -> pa.Table:
+    """Sorts the rows of one bucket, computes their sessions and writes both; returns one row per user.
 
-    A last row, with 0 requests, counts the rows that were dropped; nothing is written where none is left. The file
-    holds the canonical columns, sorted by (user_id, timestamp, order), with `session` (int64, its number) and
-    `split` (int8) for session_id and order.
+    A last row, with 0 requests, counts the dropped rows; nothing is written where no row is left. The file holds the
+    canonical columns, sorted by (user_id, timestamp, order), with `session` (int64, its number) and `split` (int8)
+    instead of session_id and order.
     """
     rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
-    some_user = rows["user_id"][:1].combine_chunks()
-    rows, dropped = of_rows(rows, bucket)
-    none = np.zeros(1, dtype=np.int64)
-    last = _user_rows(some_user, bucket, none, none, none, dropped)
+    any_user = rows["user_id"][:1].combine_chunks()
+    rows, dropped = row_rules(rows, bucket)
+    zero = np.zeros(1, dtype=np.int64)
+    last = _user_rows(any_user, bucket, zero, zero, zero, dropped)
     if not rows.num_rows:
         return last
     user = codes(rows["user_id"])
     timestamp = rows["timestamp"].to_numpy()
-    session_id = codes(rows["session_id"]) if rules.given_sessions else None
-    number = session_numbers(user, timestamp, rules.gap_ms, session_id)
+    session_id = codes(rows["session_id"]) if user_rules.given_sessions else None
+    number = session_numbers(user, timestamp, user_rules.timeout_ms, session_id)
     starts = first_rows(user)
     ids = rows["user_id"].take(pa.array(starts)).combine_chunks()
-    split = rules.split(ids)
+    split = user_rules.split(ids)
 
     dwell_ms = rows["dwell_ms"].to_numpy() if "dwell_ms" in rows.column_names else None
     sessions = session_table(user, timestamp, number, dwell_ms)
@@ -152,7 +152,7 @@ def write_bucket(rows: pa.Table, bucket: int, rules: UserRules, of_rows: RowRule
     )
     write_parquet(table, storage.join(folder, "sessions", f"part-{bucket:05d}.parquet"))
 
-    rows = rows.drop_columns(["order", *(["session_id"] if rules.given_sessions else [])])
+    rows = rows.drop_columns(["order", *(["session_id"] if user_rules.given_sessions else [])])
     rows = rows.append_column("session", pa.array(number)).append_column("split", pa.array(split[user]))
     system, path = storage.filesystem(work_file(folder, bucket))
     with system.open_output_stream(path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
@@ -176,7 +176,7 @@ def _user_rows(
 
 
 def work_file(folder: str, bucket: int) -> str:
-    """Where the narrow rows of a bucket lie until the data set is complete."""
+    """The file of a bucket's narrow rows, removed when the data set is complete."""
     return storage.join(folder, "work", f"part-{bucket:05d}.arrow")
 
 

@@ -5,7 +5,10 @@ import pyarrow as pa
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.canonical import ROWS_OF_FILE, ColumnMap, Place, to_milliseconds, to_numbers
+from prefrec_ray.logs.canonical import ColumnMap
+from prefrec_ray.logs.contract import ROWS_OF_FILE, Place
+from prefrec_ray.logs.times import to_milliseconds
+from prefrec_ray.logs.values import to_numbers
 
 PLACE = Place("log.csv", 2, 10)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from prefrec_ray.logs.canonical import Place
+from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.readers.completejourney import _Lines, open_complete_journey
 
 

@@ -155,14 +155,14 @@ def test_what_is_unknown_of_users_is_null(ray_session: None, folder: Path) -> No
     assert open_source(folder, user_features=[]).users is None
 
 
-def test_labels_of_videos(ray_session: None, folder: Path) -> None:
+def test_content_of_videos(ray_session: None, folder: Path) -> None:
     log, videos = open_source(folder), make_videos(80)
-    assert log.labels is not None
-    labels = log.labels(np.array([3, 5, 8, 70, 1000]))
+    assert log.content is not None
+    content = log.content(np.array([3, 5, 8, 70, 1000]))
     wanted = videos.iloc[[3, 5, 8, 70]]
-    assert labels.maker.tolist() == [*wanted.author_id.tolist(), -1]
+    assert content.maker.tolist() == [*wanted.author_id.tolist(), -1]
     names = sorted({int(tag) for tags in wanted.tag.dropna() for tag in tags.split(",")})
-    found = [[names[k] for k in np.flatnonzero(row)] for row in labels.tags.toarray()]
+    found = [[names[k] for k in np.flatnonzero(row)] for row in content.tags.toarray()]
     assert found == [sorted(map(int, tags.split(","))) if isinstance(tags, str) else [] for tags in wanted.tag] + [[]]
 
 
@@ -298,7 +298,7 @@ def test_random_exposure_prepared_like_the_training_data_can_be_evaluated_on(
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ({"tabs": [9]}, r"the log has no rows of the kind that the source asks for"),
+        ({"tabs": [9]}, r"the log has no rows of the kind that the source selects"),
         ({"user_features": ["onehot_feat18"]}, r"user_features_27k.csv: column 'onehot_feat18' is missing"),
         ({"user_features": ["register_days"]}, r"column 'register_days' has 600 categories; expected at most 512"),
     ],

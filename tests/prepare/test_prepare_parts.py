@@ -11,7 +11,7 @@ import pytest
 import ray.data
 
 from prefrec_ray.prepare import partition
-from prefrec_ray.prepare.partition import part_by_user, read_pieces
+from prefrec_ray.prepare.partition import partition_by_user, read_pieces
 
 NAMES = ["user_id", "item_id", "timestamp", "order"]
 
@@ -27,7 +27,7 @@ def parted(rows: pd.DataFrame, ends: Sequence[int], buckets: int, folder: Path) 
     table = pa.Table.from_pandas(rows, preserve_index=False)
     tables = [table[begin:end] for begin, end in pairwise([0, *ends, len(rows)])]
     seen: list[tuple[str, int, int]] = []
-    pieces = part_by_user(ray.data.from_arrow(tables), 0, buckets, str(folder), lambda *step: seen.append(step))
+    pieces = partition_by_user(ray.data.from_arrow(tables), 0, buckets, str(folder), lambda *step: seen.append(step))
     assert list(pieces) == sorted(pieces)
     assert seen[-1] == ("read", len(rows), len(rows))
     return {bucket: read_pieces(mine, str(folder)).to_pandas() for bucket, mine in pieces.items()}
@@ -53,7 +53,7 @@ def test_buckets_hold_whole_users_and_every_row_once(
 
 def test_no_rows(ray_session: None, tmp_path: Path) -> None:
     empty = pa.Table.from_pandas(make_rows(0, False), preserve_index=False)
-    assert part_by_user(ray.data.from_arrow(empty), 0, 3, str(tmp_path / "rows"), lambda *step: None) == {}
+    assert partition_by_user(ray.data.from_arrow(empty), 0, 3, str(tmp_path / "rows"), lambda *step: None) == {}
 
 
 def test_buckets_without_users_have_no_pieces(ray_session: None, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""A reader a source: each gives the canonical table of interactions."""
+"""One reader per source; each gives the canonical table of interactions."""

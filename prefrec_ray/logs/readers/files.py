@@ -1,4 +1,4 @@
-"""Logs in Parquet or CSV files, with a column map from the YAML."""
+"""Logs in Parquet or CSV files, whose columns the YAML names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
 from prefrec_ray.logs.log import Log
-from prefrec_ray.logs.schemas import PLAIN, CsvFormat, padded_columns, schemas
+from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, padded_columns, schemas
 from prefrec_ray.logs.sources import FilesSource
 from prefrec_ray.logs.tables import item_table, user_table
+from prefrec_ray.logs.values import is_text
 
 
 def open_files(source: FilesSource, side: SideFiles | None = None) -> Log:
@@ -46,18 +47,18 @@ def _tables(
 ) -> tuple[pa.Table | None, pa.Table | None]:
     """Users and items, where `source` names them."""
     users, items, form = source.users, source.items, CsvFormat(source.delimiter)
-    known = given = None
+    user_features = item_embeddings = None
     if users:
         with side.part("users") if side else nullcontext() as part:
-            known = user_table(users.path, users.id, users.features, types[source.user], part, form)
+            user_features = user_table(users.path, users.id, users.features, types[source.user], part, form)
     if items:
         with side.part("items") if side else nullcontext() as part:
-            given = item_table(items.path, items.id, items.embedding, types[source.item], part, form)
-    return known, given
+            item_embeddings = item_table(items.path, items.id, items.embedding, types[source.item], part, form)
+    return user_features, item_embeddings
 
 
 def column_map(source: FilesSource) -> ColumnMap:
-    """The columns that `source` names; their types are not known yet."""
+    """The columns that `source` names, without their types."""
     return ColumnMap(
         user=source.user,
         item=source.item,
@@ -76,63 +77,63 @@ def column_map(source: FilesSource) -> ColumnMap:
 
 
 def with_types(columns: ColumnMap, files: list[str], form: CsvFormat = PLAIN) -> ColumnMap:
-    """`columns` with the types of its ids, after a look at the schemas of all files.
+    """`columns` with the types of its ids, from the schemas of all files.
 
-    Ids that are written as text (in CSV, and in the names of folders) are integers where the first block of every file
-    shows nothing else: an id that is written 007 is text.
+    Ids written as text (in CSV, and in names of folders) are integers where the first block of every file holds only
+    integers; an id like 007 is text.
     """
-    found: dict[str, dict[pa.DataType, str]] = {name: {} for name in columns.ids}
-    typed: set[str] = set()
+    kinds: dict[str, dict[pa.DataType, str]] = {name: {} for name in columns.ids}
+    typed: set[str] = set()  # columns of Parquet
     numbers = [n for n in (*columns.feedback.values(), columns.dwell, columns.reward) if n is not None]
-    for file, here in zip(files, schemas(files, form), strict=True):
-        written = set(here.names) if is_csv(file) else set(partition_values(file))
-        for name in columns.columns:
-            _check_present(name, here, file)
+    for file, schema in zip(files, schemas(files, form), strict=True):
+        written = set(schema.names) if is_csv(file) else set(partition_values(file))
+        check_present(file, columns.columns, schema.names)
+        _check_once(file, columns.columns, schema.names)
         padded = padded_columns(file, columns.ids, form) if is_csv(file) else set()
         for name in columns.ids:
-            if here.field(name).type == pa.null():  # no rows to tell
+            kind = schema.field(name).type
+            if kind == pa.null():  # an empty column
                 continue
-            kind = pa.string() if name in padded else here.field(name).type
-            found[name].setdefault(id_type(kind, file, name, name in written), file)
+            kind = pa.string() if name in padded else kind
+            kinds[name].setdefault(id_type(kind, file, name, name in written), file)
             if name not in written:
                 typed.add(name)
         for name in numbers:
             if name not in written:
-                _check_type(here, name, file, "numbers", _is_number)
+                _check_type(schema, name, file, "numbers", _is_number)
         if columns.time not in written:
-            _check_type(here, columns.time, file, "times (numbers, timestamps or ISO 8601 text)", _is_time)
-    for name, kinds in found.items():
-        if len(kinds) > 1 and name in typed:
-            first, second = list(kinds.items())[:2]
+            _check_type(schema, columns.time, file, "times (numbers, timestamps or ISO 8601 text)", _is_time)
+    for name, files_of_kinds in kinds.items():
+        if len(files_of_kinds) > 1 and name in typed:
+            first, second = list(files_of_kinds.items())[:2]
             raise UserError(
                 f"{second[1]}: column '{name}' is {second[0]}, but {first[0]} in {first[1]}; expected one type"
             )
-    types = {name: pa.string() if pa.string() in kinds else pa.int64() for name, kinds in found.items()}
+    types = {name: pa.string() if pa.string() in of_name else pa.int64() for name, of_name in kinds.items()}
     return replace(columns, id_types=types)
 
 
 def id_type(kind: pa.DataType, file: str, name: str, written: bool) -> pa.DataType:
-    """int64 or string; `written` as text or not. Raises `UserError` for a column of another kind."""
+    """int64 or string; `written`: whether ids are written as text. Raises `UserError` for a column of another kind."""
     if pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0 and not written):
         return pa.int64()
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if is_text(kind):
         return pa.string()
     if pa.types.is_dictionary(kind):
         return id_type(kind.value_type, file, name, written)
-    if written:  # inferred as a date, a decimal or a boolean: the text as it is written
+    if written:  # the schema infers a date, a decimal or a boolean: ids are the text as written
         return pa.string()
     raise UserError(f"{file}: column '{name}' is {kind}; expected ids as integers or text")
 
 
-def _check_present(name: str, found: pa.Schema, file: str) -> None:
-    if name not in found.names:
-        raise UserError(f"{file}: column '{name}' is missing; found {', '.join(found.names)}")
-    if found.names.count(name) > 1:
-        raise UserError(f"{file}: column '{name}' stands there {found.names.count(name)} times; expected once")
+def _check_once(file: str, columns: list[str], names: list[str]) -> None:
+    for column in columns:
+        if names.count(column) > 1:
+            raise UserError(f"{file}: column '{column}' occurs {names.count(column)} times; expected once")
 
 
-def _check_type(found: pa.Schema, name: str, file: str, expected: str, allowed: Callable[[pa.DataType], bool]) -> None:
-    kind = found.field(name).type
+def _check_type(schema: pa.Schema, name: str, file: str, expected: str, allowed: Callable[[pa.DataType], bool]) -> None:
+    kind = schema.field(name).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if not allowed(kind) and kind != pa.null():

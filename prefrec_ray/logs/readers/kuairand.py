@@ -1,6 +1,6 @@
 """KuaiRand (Gao et al., CIKM 2022): logs of a short-video platform, in its versions Pure, 1K and 27K.
 
-A request is a row of the log, or all rows of a user that have one time: the platform stamps what it sent together.
+A request is one row of the log, or all rows of a user at one time: the platform gives one time to items sent together.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from prefrec_ray.ids import mix
 from prefrec_ray.logs.contract import Place, SideFiles
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.log import Log
-from prefrec_ray.logs.readers.kuairand_items import VideoLabels
-from prefrec_ray.logs.schemas import schema
+from prefrec_ray.logs.readers.kuairand_items import VideoContent
+from prefrec_ray.logs.schemas import check_present, schema
 from prefrec_ray.logs.sources import KuaiRandSource
 from prefrec_ray.logs.tables import user_table
 from prefrec_ray.logs.times import to_milliseconds
@@ -32,19 +32,19 @@ COLUMNS = (
     *("user_id", "video_id", "date", "hourmin", "time_ms", *_FLAGS, "play_time_ms", "duration_ms"),
     *("profile_stay_time", "comment_stay_time", "is_rand", "tab"),
 )
-#: Where a video's length is unknown, KuaiRand itself takes 18 s of it for a long view.
+#: Where a video's length is unknown, KuaiRand counts 18 s as a long view.
 _UNKNOWN_DURATION_MS = 18_000
 _UNKNOWN = pa.array(["-124", "UNKNOWN"])
 _NAME = re.compile(r"(log_standard|log_random|user_features|video_features_basic)(?:_.*)?_(pure|1k|27k)[._].*")
 
 
 def open_kuairand(source: KuaiRandSource, side: SideFiles | None = None) -> Log:
-    """Raises `UserError` for missing files and columns, and where a folder holds versions but `version` names none."""
+    """Raises `UserError` for missing files and columns, and for a folder of several versions without a `version`."""
     files = find_files(source)
-    wanted = {"exclude": ["log_standard"], "only": ["log_random"], "include": ["log_random", "log_standard"]}
-    logs = [file for kind in wanted[source.random] for file in files[kind]]
+    kinds = {"exclude": ["log_standard"], "only": ["log_random"], "include": ["log_random", "log_standard"]}
+    logs = [file for kind in kinds[source.random] for file in files[kind]]
     for file in logs:
-        _check_columns(file, COLUMNS)
+        check_present(file, COLUMNS, schema(file).names)
     tabs = None if source.tabs == "all" else source.tabs
     interactions, rows = read(logs, list(COLUMNS), _Rows(tabs, source.random), side)
     return Log(
@@ -53,25 +53,25 @@ def open_kuairand(source: KuaiRandSource, side: SideFiles | None = None) -> Log:
         feedback=FEEDBACK,
         users=_users(files["user_features"][0], source.user_features),
         files=tuple(logs),
-        labels=VideoLabels(tuple(files["video_features_basic"])),
+        content=VideoContent(tuple(files["video_features_basic"])),
         one_request_a_moment=source.request == "batch",
     )
 
 
 def find_files(source: KuaiRandSource) -> dict[str, list[str]]:
-    """The files of one version by what they are, each list by name (hence by date and part)."""
+    """The files of one version by kind, each list sorted by name (and so by date and part)."""
     folder = storage.absolute(source.path)
     if not storage.exists(folder):
         raise UserError(f"{source.path}: no such file or folder")
-    found: dict[str, dict[str, list[str]]] = {}
+    versions: dict[str, dict[str, list[str]]] = {}
     for file in [*storage.list_files(storage.join(folder, "data")), *storage.list_files(folder)]:
         name = _NAME.fullmatch(file.rsplit("/", 1)[-1])
         if name and file.endswith((".csv", ".csv.gz")):
-            found.setdefault(name[2], {}).setdefault(name[1], []).append(file)
-    if source.version is None and len(found) > 1:
-        raise UserError(f"{source.path}: holds {', '.join(sorted(found))}; expected one of them as the key version")
-    version: str = source.version or next(iter(found), "*")
-    files = found.get(version, {})
+            versions.setdefault(name[2], {}).setdefault(name[1], []).append(file)
+    if source.version is None and len(versions) > 1:
+        raise UserError(f"{source.path}: holds {', '.join(sorted(versions))}; expected one of them as the key version")
+    version: str = source.version or next(iter(versions), "*")
+    files = versions.get(version, {})
     needed = {"log_standard": source.random != "only", "log_random": source.random != "exclude"}
     for kind in ("log_standard", "log_random", "user_features", "video_features_basic"):
         if needed.get(kind, True) and kind not in files:
@@ -81,23 +81,23 @@ def find_files(source: KuaiRandSource) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of a log as canonical interactions; those of other tabs, and of the other kind of exposure, are left out."""
+    """Rows of a log as canonical interactions; rows of other tabs and of the other kind of exposure are left out."""
 
     tabs: tuple[int, ...] | None
     random: str
 
     def __call__(self, table: pa.Table, place: Place) -> pa.Table:
-        """The canonical interactions of some rows of a file. Raises `BadRows`."""
-        given = {name: to_integers(table[name], place, name) for name in COLUMNS}
+        """The rows of `table` as canonical interactions. Raises `BadRows`."""
+        columns = {name: to_integers(table[name], place, name) for name in COLUMNS}
         for name in (*_FLAGS, "is_rand"):
-            _check_range(given[name], 0, 1, place, name)
+            _check_range(columns[name], 0, 1, place, name)
         for name in ("play_time_ms", "duration_ms"):
-            _check_range(given[name], 0, None, place, name)
+            _check_range(columns[name], 0, None, place, name)
         to_milliseconds(table["time_ms"], "ms", place, "time_ms")
-        kept = np.ones(table.num_rows, dtype=bool) if self.tabs is None else np.isin(given["tab"], self.tabs)
+        kept = np.ones(table.num_rows, dtype=bool) if self.tabs is None else np.isin(columns["tab"], self.tabs)
         if self.random != "include":
-            kept &= given["is_rand"] == (self.random == "only")
-        rows = {name: values[kept] for name, values in given.items()}
+            kept &= columns["is_rand"] == (self.random == "only")
+        rows = {name: values[kept] for name, values in columns.items()}
         feedback = {name: rows[name] for name in _FLAGS} | {"play_ratio": play_ratio(rows)}
         return pa.table(
             {
@@ -113,13 +113,13 @@ class _Rows:
 
 
 def play_ratio(rows: dict[str, np.ndarray]) -> np.ndarray:
-    """How much of the video was played, at most 1; of 18 s where its length is unknown (0)."""
+    """The share of the video that was played, at most 1; the share of 18 s where its length is unknown (0)."""
     duration = rows["duration_ms"]
     return np.minimum(rows["play_time_ms"] / np.where(duration > 0, duration, _UNKNOWN_DURATION_MS), 1.0)
 
 
 def row_hash(rows: dict[str, np.ndarray]) -> np.ndarray:
-    """int64 [n], of all columns."""
+    """A hash of all columns, int64 [n]."""
     total = np.zeros(len(rows["user_id"]), dtype=np.uint64)
     for number, name in enumerate(COLUMNS):
         total = mix(total ^ mix(rows[name], number))
@@ -127,7 +127,7 @@ def row_hash(rows: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _users(file: str, features: tuple[str, ...]) -> pa.Table | None:
-    """Features as text; null where KuaiRand writes -124, UNKNOWN or nothing. Whole numbers lose their '.0'."""
+    """Features as text; null for -124, UNKNOWN and empty cells. Integers lose their '.0'."""
     if not features:
         return None
     table = user_table(file, "user_id", list(features), pa.int64())
@@ -136,13 +136,6 @@ def _users(file: str, features: tuple[str, ...]) -> pa.Table | None:
         text = pc.replace_substring_regex(table[name], r"\.0$", "")
         columns[name] = pc.if_else(pc.is_in(text, _UNKNOWN), pa.scalar(None, pa.string()), text)
     return pa.table(columns)
-
-
-def _check_columns(file: str, wanted: tuple[str, ...]) -> None:
-    found = schema(file).names
-    for name in wanted:
-        if name not in found:
-            raise UserError(f"{file}: column '{name}' is missing; found {', '.join(found)}")
 
 
 def _check_range(values: np.ndarray, low: int, high: int | None, place: Place, name: str) -> None:

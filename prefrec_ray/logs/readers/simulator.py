@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 
 
 def open_simulator(source: SimulatorSource, side: SideFiles | None = None) -> Log:
-    """Bad rows go to `side`. Raises `UserError` where there is no log folder, or one of another schema version."""
+    """Bad rows go to `side`. Raises `UserError` for a missing log folder, and for another schema version."""
     folder = storage.absolute(source.path)
     about = storage.join(folder, "log.json")
     if not storage.exists(about):
