@@ -55,15 +55,15 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     yield columns
 
     sessions = _table("sessions end after", "sessions", "mean depth", "sessions a user", "users with one")
-    for gap, number, single in zip(counts.gaps, counts.sessions, counts.single, strict=True):
+    for timeout, number, single in zip(counts.timeouts, counts.sessions, counts.single, strict=True):
         row = [f"{number:,}", f"{counts.rows / number:.1f}", f"{number / counts.users:.1f}", f"{single:,}"]
-        sessions.add_row(_gap(gap), *row, style="bold" if gap == counts.level_gap else "")
+        sessions.add_row(_timeout(timeout), *row, style="bold" if timeout == counts.level_timeout else "")
     yield ""
     yield sessions
 
     yield ""
     shares = {"depth": counts.depth_levels, "frequency": counts.frequency_levels}
-    yield _levels({name: level / max(1, level.sum()) for name, level in shares.items()}, _gap(counts.level_gap))
+    yield _levels({name: level / max(1, level.sum()) for name, level in shares.items()}, _timeout(counts.level_timeout))
 
     segments = _table("segments of", *(f"{length} requests" for length in LENGTHS))
     segments.add_row("users that can give two", *(f"{n:,} ({share(n / counts.users)})" for n in counts.long_users))
@@ -149,7 +149,7 @@ def _span(counts: Counts) -> str:
     return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC ({(last - first).days + 1:,} days)"
 
 
-def _gap(minutes: float | None) -> str:
+def _timeout(minutes: float | None) -> str:
     if minutes is None:
         return "the log's own"
     return "1 day" if minutes == 1440 else f"{minutes:g} minutes"

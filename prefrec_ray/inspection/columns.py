@@ -1,4 +1,4 @@
-"""The columns of a log, from a sample of its files: types, how much is empty, how many values, which ones."""
+"""The columns of a log, from a sample of its files: type, share of empty cells, number of values, and examples."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prefrec_ray import storage
-from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import plain
-from prefrec_ray.logs.fragments import batches
+from prefrec_ray.logs.fragments import batches, empty_log
 from prefrec_ray.logs.listing import is_csv
 from prefrec_ray.logs.schemas import CsvFormat, schema
-from prefrec_ray.logs.values import padded
+from prefrec_ray.logs.values import is_text, padded
 
-_PIECES = 8  # of the log, evenly spread, of which the first rows are the sample
-_ROWS = 25_000  # of a piece
+_PIECES = 8  # evenly spread over the log; their first rows are the sample
+_ROWS = 25_000  # per piece
 _EXAMPLES = 3
 _SEPARATORS = (";", "\t", "|")
 
 
 @dataclass(frozen=True)
 class Column:
-    """What a sample shows of one column."""
+    """One column, described by a sample."""
 
     name: str
-    kind: pa.DataType  # of CSV the narrowest of integer, number, boolean and text that all values of the sample have
+    kind: pa.DataType  # for CSV the narrowest of integer, number, boolean and text that fits the sample
     empty: float  # share
     distinct: int  # in the sample
     distinct_in_log: int  # estimated
-    low: object  # None where all is empty, or the kind has no order
+    low: object  # None where all cells are empty, or values have no order
     high: object
-    examples: tuple[object, ...]  # the most frequent ones
+    examples: tuple[object, ...]  # the most frequent values
 
     @property
     def is_number(self) -> bool:
@@ -47,17 +46,17 @@ class Column:
     def is_text(self) -> bool:
         """Text, plain or as a dictionary."""
         kind = self.kind.value_type if pa.types.is_dictionary(self.kind) else self.kind
-        return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        return is_text(kind)
 
 
 def csv_format(file: str) -> CsvFormat:
-    """How a CSV file is written: with the separator that parts its first line into most columns."""
+    """The format of a CSV file: its separator is the one that splits its first line into most columns."""
     forms = [CsvFormat(), *(CsvFormat(sign) for sign in _SEPARATORS)]
     return max(forms, key=lambda form: len(schema(file, form))) if is_csv(file) else forms[0]
 
 
 def flat_columns(file: str, form: CsvFormat) -> list[str]:
-    """Names of the columns that hold one value a row (no lists, no structures)."""
+    """Names of the columns with one value per row (no lists, no structures)."""
     return [field.name for field in schema(file, form) if not pa.types.is_nested(field.type)]
 
 
@@ -66,20 +65,19 @@ def sample(files: Sequence[str], columns: list[str], form: CsvFormat) -> pa.Tabl
 
     Raises `UserError` where there are no rows.
     """
-    # From both ends inwards: no more files are opened than there are pieces to take.
+    # At most one file per piece is opened, evenly spread.
     chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(_PIECES, len(files))).astype(int))]
     each = max(1, _PIECES // len(chosen))
     parts = [part for file in chosen for part in _first_rows(file, columns, each, form)]
     names = dict.fromkeys(columns)
     table = pa.table({name: _joined([part[name] for part in parts], is_csv(chosen[0])) for name in names})
     if not len(table):
-        more = f" (and {len(files) - 1} more files)" if len(files) > 1 else ""
-        raise UserError(f"{files[0]}{more}: the log is empty; expected interactions")
+        raise empty_log(files)
     return table
 
 
 def profile(table: pa.Table, rows: int) -> list[Column]:
-    """What `table`, a sample of a log of `rows` rows, shows of each column."""
+    """Describes each column of `table`, a sample of a log of `rows` rows."""
     return [_profile(name, table[name], rows) for name in table.column_names]
 
 
@@ -89,8 +87,8 @@ def _first_rows(file: str, columns: list[str], pieces: int, form: CsvFormat) -> 
         system, path = storage.filesystem(file)
         number = pq.read_metadata(path, filesystem=system).num_row_groups
         groups = np.unique(np.linspace(0, number - 1, min(pieces, number)).astype(int)).tolist() if number else []
-    found = [next(iter(batches(file, columns, group, form)), None) for group in groups]
-    return [table.slice(0, _ROWS) for table in found if table is not None]
+    tables = [next(iter(batches(file, columns, group, form)), None) for group in groups]
+    return [table.slice(0, _ROWS) for table in tables if table is not None]
 
 
 def _joined(parts: Sequence[pa.ChunkedArray], text: bool) -> pa.ChunkedArray:
@@ -104,7 +102,7 @@ def _joined(parts: Sequence[pa.ChunkedArray], text: bool) -> pa.ChunkedArray:
 
 
 def narrowest(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text as integers, numbers or booleans where all of it is; 007 is text."""
+    """Text as integers, numbers or booleans where all values are such; 007 is text."""
     if padded(column).any():
         return column
     for kind in (pa.int64(), pa.float64(), pa.bool_()):
@@ -140,8 +138,8 @@ def _profile(name: str, column: pa.ChunkedArray, rows: int) -> Column:
 def distinct_estimate(counts: np.ndarray, rows: int) -> int:
     """Distinct values among `rows`, from how often each occurs in a uniform sample: sqrt(rows / n) f1 + f2 + f3 + ...
 
-    f_j is the number of values that occur j times (the estimator GEE of Charikar et al. 2000). The rows of a sorted log
-    are no uniform sample: then it is a guess.
+    f_j is the number of values that occur j times (the estimator GEE of Charikar et al. 2000). For a sorted log,
+    whose sample is not uniform, it is a rough guess.
     """
     sampled = int(counts.sum())
     if not sampled:

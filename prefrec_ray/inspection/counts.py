@@ -1,4 +1,4 @@
-"""What a log holds, counted bucket by bucket of users: sessions at several gaps, levels, segments, duplicates."""
+"""A log counted by buckets of users: sessions at several session timeouts, levels, segments, duplicates."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pyarrow as pa
 
 from prefrec_ray.engagement.levels import MAX_LEVEL, depth_levels, frequency_levels
 from prefrec_ray.engagement.sessions import SessionTable, session_numbers, session_table
-from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.ids import first_rows
+from prefrec_ray.errors import UserError, unwrapped_errors
+from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.inspection.rows import INCOMPLETE, Rows
 
-GAPS_MINUTES = (10.0, 30.0, 60.0, 120.0, 1440.0)
-#: Segments of so many requests; a user can give one with more than twice as many, as two must fit.
+TIMEOUTS_MINUTES = (10.0, 30.0, 60.0, 120.0, 1440.0)
+#: Lengths of segments, in requests. Two of a user's must fit: the user needs more than twice as many requests.
 LENGTHS = (100, 50, 20, 10, 5)
-SKETCH = 4096  # smallest hashes of items that are kept: the number of items is known to 1.6 %
+SKETCH = 4096  # hashes of items that are kept, the smallest: the number of items has an error of 1.6 %
 _MINUTE_MS, _DAY_MS = 60_000, 86_400_000
 _SUMS = ("rows", "users", "duplicates", "repeats", "disorder", "simultaneous", "timed")
 _VECTORS = ("sessions", "single", "depth_levels", "frequency_levels", "long_users")
@@ -26,47 +26,42 @@ _VECTORS = ("sessions", "single", "depth_levels", "frequency_levels", "long_user
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Sums over a log. `gaps` are the minutes of `sessions`; None stands for sessions that the log names itself."""
+    """Sums over a log. `timeouts` are the minutes that end the sessions; None stands for the log's own sessions."""
 
-    incomplete: int  # rows without a user, an item or a time that can be read; all else is about the other rows
+    incomplete: int  # rows without a readable user, item or time; all other counts are about the other rows
     rows: int
     users: int
-    items: int  # exact below 4,096 of them, else an estimate
+    items: int  # exact below 4,096, else an estimate
     first: int  # ms, UTC
     last: int
     duplicates: int  # rows that equal an earlier one in every column
     repeats: int  # rows that equal an earlier one in every column that has a role
-    disorder: int  # rows that are earlier than the one before, of the same user
-    simultaneous: int  # rows of the same user and time as another, but for one of them
+    disorder: int  # rows that are earlier than the user's row before
+    simultaneous: int  # rows with the user and time of another row, except one of them
     timed: int  # rows with a time of day (not midnight, UTC)
-    gaps: tuple[float | None, ...]
-    sessions: np.ndarray  # int64 [G]
-    single: np.ndarray  # int64 [G], users with one session
-    level_gap: float | None  # where the levels are counted
+    timeouts: tuple[float | None, ...]
+    sessions: np.ndarray  # int64 [T]
+    single: np.ndarray  # int64 [T], users with one session
+    level_timeout: float | None  # the timeout of the levels
     depth_levels: np.ndarray  # int64 [6], sessions at each level (Eq. 11)
-    frequency_levels: np.ndarray  # int64 [6], those that have one
-    long_users: np.ndarray  # int64 [L], users with more than twice LENGTHS requests
+    frequency_levels: np.ndarray  # int64 [6], sessions with a frequency level
+    long_users: np.ndarray  # int64 [L], users with more than 2 * LENGTHS requests
 
 
-def count(rows: Rows, gap_minutes: float = 30.0, named_sessions: bool = False) -> Counts:
-    """Counts the rows that `rows_of_files` or `rows_of_log` gives, each bucket where Ray Data brings it together.
+def count(rows: Rows, timeout_minutes: float = 30.0, named_sessions: bool = False) -> Counts:
+    """Counts the rows that `rows_of_files` or `rows_of_log` gives, bucket by bucket in Ray Data.
 
-    Levels are those of sessions at `gap_minutes`, or of the log's own. Raises `UserError` for a line or a value of the
-    log that its reader refuses, and where no row is complete.
+    Levels are those of sessions at `timeout_minutes`, or of the log's own sessions. Raises `UserError` for a line or a
+    value of the log that its reader refuses, and where no row is complete.
     """
-    gaps = (*sorted({*GAPS_MINUTES, gap_minutes}), *((None,) if named_sessions else ()))
-    level_gap = None if named_sessions else gap_minutes
-    summarise = partial(summarise_bucket, gaps=gaps, level_gap=level_gap)
-    try:
+    timeouts = (*sorted({*TIMEOUTS_MINUTES, timeout_minutes}), *((None,) if named_sessions else ()))
+    level_timeout = None if named_sessions else timeout_minutes
+    summarise = partial(summarise_bucket, timeouts=timeouts, level_timeout=level_timeout)
+    with unwrapped_errors():
         groups = rows.dataset.groupby("bucket", num_partitions=rows.buckets)
-        found = groups.map_groups(summarise, batch_format="pyarrow").take_all()
-    except Exception as error:
-        mistake = find_user_error(error)
-        if mistake is None:
-            raise
-        raise mistake from None
-    incomplete = sum(int(part["rows"]) for part in found if part["bucket"] == INCOMPLETE)
-    parts = [part for part in found if part["bucket"] != INCOMPLETE]
+        summaries = groups.map_groups(summarise, batch_format="pyarrow").take_all()
+    incomplete = sum(int(part["rows"]) for part in summaries if part["bucket"] == INCOMPLETE)
+    parts = [part for part in summaries if part["bucket"] != INCOMPLETE]
     if not parts:
         raise UserError(f"all {incomplete} rows lack a user, an item or a time that can be read; expected interactions")
 
@@ -80,32 +75,32 @@ def count(rows: Rows, gap_minutes: float = 30.0, named_sessions: bool = False) -
         items=distinct_items(np.concatenate([np.asarray(part["items"], dtype=np.int64) for part in parts])),
         first=min(int(part["first"]) for part in parts),
         last=max(int(part["last"]) for part in parts),
-        gaps=gaps,
-        level_gap=level_gap,
+        timeouts=timeouts,
+        level_timeout=level_timeout,
         **{name: total(name) for name in _VECTORS},
     )
 
 
-def summarise_bucket(rows: pa.Table, gaps: tuple[float | None, ...], level_gap: float | None) -> pa.Table:
-    """One row about all rows of some users: `Counts`, where items are the smallest hashes of the items."""
+def summarise_bucket(rows: pa.Table, timeouts: tuple[float | None, ...], level_timeout: float | None) -> pa.Table:
+    """One row about all rows of some users: the fields of `Counts`, with the smallest hashes of items as `items`."""
     bucket = rows["bucket"][0].as_py()
     if bucket == INCOMPLETE:
-        nothing = dict.fromkeys((*_SUMS, "first", "last"), 0) | dict.fromkeys(("items", *_VECTORS), ())
-        return _one_row(nothing | {"bucket": bucket, "rows": rows.num_rows})
+        zeros = dict.fromkeys((*_SUMS, "first", "last"), 0) | dict.fromkeys(("items", *_VECTORS), ())
+        return _one_row(zeros | {"bucket": bucket, "rows": rows.num_rows})
     columns = {name: rows[name].to_numpy() for name in rows.column_names}
     as_written = np.lexsort((columns["order"], columns["user"]))
     user, time = columns["user"][as_written], columns["time"][as_written]
     same = user[1:] == user[:-1]
     disorder = int((same & (time[1:] < time[:-1])).sum())
 
-    by_time = as_written[np.lexsort((time, user))]  # stable: ties stay as they are written
+    by_time = as_written[np.lexsort((time, user))]  # stable: rows of one time stay in their order
     user, time = columns["user"][by_time], columns["time"][by_time]
     same = user[1:] == user[:-1]
     session_id = columns["session"][by_time] if "session" in columns else None
-    tables = {gap: session_table(user, time, session_numbers(user, time, *_rule(gap, session_id))) for gap in gaps}
-    levels = tables[level_gap]
+    tables = {t: session_table(user, time, session_numbers(user, time, *_rule(t, session_id))) for t in timeouts}
+    levels = tables[level_timeout]
     starts = first_rows(user)
-    requests = np.diff(np.append(starts, len(user)))
+    requests = run_lengths(starts, len(user))
     return _one_row(
         {
             "bucket": bucket,
@@ -114,7 +109,7 @@ def summarise_bucket(rows: pa.Table, gaps: tuple[float | None, ...], level_gap: 
             "items": np.sort(np.unique(columns["item"]).view(np.uint64))[:SKETCH].view(np.int64),
             "first": int(time.min()),
             "last": int(time.max()),
-            # Equal rows are of one user, and a user's rows are in one bucket.
+            # Equal rows have one user, and all rows of a user are in one bucket.
             "duplicates": len(user) - len(np.unique(columns["row"])),
             "repeats": len(user) - len(np.unique(columns["used"])),
             "disorder": disorder,
@@ -129,12 +124,12 @@ def summarise_bucket(rows: pa.Table, gaps: tuple[float | None, ...], level_gap: 
     )
 
 
-def _rule(gap: float | None, session_id: np.ndarray | None) -> tuple[int, np.ndarray | None]:
-    return (0, session_id) if gap is None else (round(gap * _MINUTE_MS), None)
+def _rule(timeout: float | None, session_id: np.ndarray | None) -> tuple[int, np.ndarray | None]:
+    return (0, session_id) if timeout is None else (round(timeout * _MINUTE_MS), None)
 
 
 def _single(table: SessionTable) -> int:
-    return int((np.diff(np.append(first_rows(table.user), len(table))) == 1).sum())
+    return int((run_lengths(first_rows(table.user), len(table)) == 1).sum())
 
 
 def _histogram(levels: np.ndarray) -> np.ndarray:
@@ -148,7 +143,7 @@ def _one_row(values: dict[str, Any]) -> pa.Table:
 
 
 def distinct_items(hashes: np.ndarray) -> int:
-    """Number of distinct items, from the smallest hashes of each bucket (k minimum values, Bar-Yossef et al. 2002)."""
+    """The number of items, from the smallest hashes of each bucket (k minimum values, Bar-Yossef et al. 2002)."""
     smallest = np.unique(hashes.view(np.uint64))[:SKETCH]
     if len(smallest) < SKETCH:
         return len(smallest)

@@ -1,4 +1,4 @@
-"""A raw log: what its files are, what their columns mean, what they hold, and the YAML that it seems to need."""
+"""A raw log: its files, the roles of their columns, what they hold, and a proposed YAML."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from prefrec_ray.logs.listing import is_csv, list_inputs
 from prefrec_ray.logs.schemas import CsvFormat, schema
 from prefrec_ray.prepare.settings import PrepareSettings
 
-_MOST_CATEGORIES = 50  # of a column that is proposed as a feature of users
+_MAX_CATEGORIES = 50  # of a column that is proposed as a user feature
 
 
 @dataclass(frozen=True)
 class LogReport:
-    """What `prefrec inspect` says about a log."""
+    """What `prefrec inspect` reports about a log."""
 
     what: str  # one line: kind and files
     columns: list[Column]
-    roles: Roles | None  # None: the log's own words, as its settings or its kind say
+    roles: Roles | None  # None where the settings or the kind of the log decide
     counts: Counts
     yaml: str | None  # None where the settings were given
     other_files: list[str] = field(default_factory=list)
 
 
 def inspect_log(paths: Sequence[str]) -> LogReport:
-    """Looks at files, folders and globs; a simulator's log folder and KuaiRand are known by their files.
+    """Inspects files, folders and globs; a simulator's log folder and KuaiRand are recognized by their files.
 
-    Raises `UserError`: no such files, no rows, files that cannot be read, no user, item or time among the columns.
+    Raises `UserError` for missing or unreadable files, no rows, and columns without a user, an item or a time.
     """
     if len(paths) == 1:
         known = known_source(paths[0])
@@ -48,13 +48,13 @@ def inspect_log(paths: Sequence[str]) -> LogReport:
 
 
 def inspect_settings(settings: PrepareSettings) -> LogReport:
-    """Looks at the log of a section `prepare`, with its meaning of columns and its gap."""
+    """Inspects the log of a section `prepare`, with its columns and its session timeout."""
     source = settings.source
     return _open(source, f"log of kind {source.kind}", None, settings.session_gap_minutes, settings.seed)
 
 
 def known_source(path: str) -> Source | None:
-    """The source of a folder whose files tell its kind, or None."""
+    """The source of a folder whose kind is recognized by its files, or None."""
     if storage.exists(storage.join(path, "log.json")):
         return SimulatorSource(kind="simulator", path=path)
     system, inside = storage.filesystem(path)
@@ -67,10 +67,10 @@ def known_source(path: str) -> Source | None:
     return None
 
 
-def _open(source: Source, what: str, lines: list[str] | None, gap: float = 30.0, seed: int = 0) -> LogReport:
+def _open(source: Source, what: str, lines: list[str] | None, timeout: float = 30.0, seed: int = 0) -> LogReport:
     runtime.start_ray()
     log = open_log(source, seed)
-    counts = count(rows_of_log(log), gap, log.given_sessions)
+    counts = count(rows_of_log(log), timeout, log.given_sessions)
     head = pa.Table.from_pandas(log.interactions.limit(20_000).to_pandas(), preserve_index=False)
     hidden = ("order", "row_hash")
     columns = profile(head.select([name for name in head.column_names if name not in hidden]), counts.rows)
@@ -78,8 +78,7 @@ def _open(source: Source, what: str, lines: list[str] | None, gap: float = 30.0,
 
 
 def _lines(source: Source) -> list[str]:
-    given = source.model_dump(exclude_defaults=True)
-    return [f"{key}: {value}" for key, value in given.items()]
+    return [f"{key}: {value}" for key, value in source.model_dump(exclude_defaults=True).items()]
 
 
 def _inspect_files(paths: Sequence[str]) -> LogReport:
@@ -103,9 +102,9 @@ def _inspect_files(paths: Sequence[str]) -> LogReport:
 
 
 def _choose(files: list[str], where: str) -> tuple[list[str], Roles, pa.Table, CsvFormat, list[str]]:
-    """The files that are a log, what their columns mean, a sample of them, and the files beside them.
+    """The files of the log, the roles of their columns, a sample of them, their format, and the other files.
 
-    Files with the same columns belong together; of those that have a user, an item and a time the largest are the log.
+    Files with the same columns are one group; the log is the largest group with a user, an item and a time.
     """
     groups: dict[tuple[str, ...], list[str]] = {}
     forms = {file: csv_format(file) for file in files}
@@ -129,7 +128,7 @@ def _bytes(files: list[str]) -> int:
 
 
 def _tables(files: list[str], roles: Roles, log: pa.Table) -> Tables:
-    """Tables of users and of items among `files`: one row an id, features or an embedding beside it."""
+    """Tables of users and of items among `files`: one row per id, with features or an embedding."""
     users = items = None
     for file in files:
         form = csv_format(file)
@@ -150,7 +149,7 @@ def _tables(files: list[str], roles: Roles, log: pa.Table) -> Tables:
 
 
 def _key(columns: Sequence[Column], table: pa.Table, vocabulary: Sequence[str], kind: pa.DataType) -> str | None:
-    """The column that names each row once, as the log does."""
+    """The column whose ids are unique and of the log's type, or None."""
     for column in columns:
         named = set(words(column.name)) & set(vocabulary)
         if named and column.distinct == len(table) and pa.types.is_integer(column.kind) == pa.types.is_integer(kind):
@@ -159,7 +158,7 @@ def _key(columns: Sequence[Column], table: pa.Table, vocabulary: Sequence[str], 
 
 
 def _is_category(column: Column) -> bool:
-    return 2 <= column.distinct <= _MOST_CATEGORIES and not pa.types.is_floating(column.kind)
+    return 2 <= column.distinct <= _MAX_CATEGORIES and not pa.types.is_floating(column.kind)
 
 
 def _is_embedding(kind: pa.DataType) -> bool:

@@ -1,4 +1,4 @@
-"""The section `prepare` that a log seems to need, as a YAML to read, correct and run."""
+"""The proposed section `prepare` of a log, as a YAML to read, correct and run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefrec_ray.inspection.counts import LENGTHS, Counts
 from prefrec_ray.inspection.roles import Roles
 from prefrec_ray.logs.sources import RESERVED
 
-#: Enough users for pairs of training and of validation users (5 % of all) that differ.
+#: So many users give enough different pairs of training users and of validation users (5 % of all).
 _ENOUGH_USERS = 100
 _DEFAULT_LENGTH = 100
 
@@ -54,9 +54,9 @@ def files_source(
 
 
 def proposal(source: list[str], counts: Counts) -> str:
-    """The whole YAML: `source` (lines), and settings that differ from the defaults because of what was counted."""
+    """The whole YAML: `source` (lines), and the settings that the counts call for."""
     lines = ["prepare:", "  source:", *(f"    {line}" for line in source)]
-    lines.append("  session_gap_minutes: 30" if None not in counts.gaps else "  # sessions are the log's own")
+    lines.append("  session_gap_minutes: 30" if None not in counts.timeouts else "  # sessions are the log's own")
     if not counts.timed:
         lines[-1] += "  # times are whole days: sessions are days"
     length, users = segment_length(counts)
@@ -67,13 +67,13 @@ def proposal(source: list[str], counts: Counts) -> str:
             f"    min_requests: {2 * length}",
         ]
     if users < _ENOUGH_USERS:
-        # 5 % of few users are none: more of them for pairs that are held out.
+        # 5 % of few users may be none: held-out pairs need more.
         lines += ["  train_fraction: 0.6", "  validation_fraction: 0.2  # few users have enough requests"]
     return "\n".join(lines) + "\n"
 
 
 def segment_length(counts: Counts) -> tuple[int, int]:
-    """The longest segments that enough users can give, and how many do; those that most can give where none suffice."""
+    """The longest segments that enough users can give, and the number of these users; else the shortest segments."""
     for length, users in zip(LENGTHS, counts.long_users, strict=True):
         if users >= _ENOUGH_USERS:
             return length, int(users)
@@ -83,8 +83,8 @@ def segment_length(counts: Counts) -> tuple[int, int]:
 def _feedback(column: str, kind: str, roles: Roles) -> list[str]:
     name = f"{column}_" if column in RESERVED else column
     about = {"column": column} | ({"kind": kind} if kind != "number" else {})
-    if column in roles.gaps:
-        return [f"{_value(name)}: {_value({**about, 'missing': 0})}  # nothing counts as 0: right?"]
+    if column in roles.partly_empty:
+        return [f"{_value(name)}: {_value({**about, 'missing': 0})}  # empty cells count as 0: right?"]
     return [f"{_value(name)}: {_value(about)}"]
 
 

@@ -1,4 +1,4 @@
-"""Which column is what: by the words of its name first, by its values second."""
+"""The roles of columns: from the words of their names first, from their values second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import Column
 from prefrec_ray.inspection.units import time_format, time_unit
 
-#: What platforms call these things, the likelier word first.
+#: Words by which platforms name these columns, the likelier first.
 USER = (
     *("user", "member", "visitor", "customer", "household", "client", "subscriber", "viewer", "listener", "reader"),
     *("player", "account", "person", "profile", "consumer", "shopper", "device", "cookie", "uid"),
@@ -29,12 +29,12 @@ _RATIO = ("ratio", "rate", "share", "fraction", "percent", "pct", "progress", "c
 _CALENDAR = ("date", "day", "week", "month", "year", "hour", "minute", "hourmin", "weekday", "dow")
 _ID = ("id", "ids", "key", "code", "hash", "uuid", "guid", "index", "idx")
 _REWARD = ("reward", "satisfaction")
-_MOST_EMPTY = 0.5
+_MAX_EMPTY = 0.5
 
 
 @dataclass(frozen=True)
 class Roles:
-    """What the columns of a log are taken for. `feedback` gives the meaning of each column; `others` why not."""
+    """The roles of a log's columns. `feedback` gives the kind of each column; `others` the reason against it."""
 
     user: str
     item: str
@@ -46,17 +46,17 @@ class Roles:
     dwell_unit: str = "ms"
     reward: str | None = None
     feedback: dict[str, str] = field(default_factory=dict)  # column: binary, count, seconds, ratio or number
-    gaps: frozenset[str] = frozenset()  # columns of feedback that are partly empty
-    others: dict[str, str] = field(default_factory=dict)  # column: why it is left out
+    partly_empty: frozenset[str] = frozenset()  # columns of feedback with some empty cells
+    others: dict[str, str] = field(default_factory=dict)  # column: why it is not used
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are used."""
+        """The columns with a role."""
         named = (self.user, self.item, self.time, self.session, self.dwell, *self.feedback, self.reward)
         return [name for name in named if name is not None]
 
     def of(self, column: str) -> str:
-        """One word for a table."""
+        """The role of `column` in a few words, for a table."""
         for role in ("user", "item", "time", "session", "dwell", "reward"):
             if getattr(self, role) == column:
                 unit = {"time": self.time_unit, "dwell": self.dwell_unit}.get(role)
@@ -73,19 +73,19 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
         raise UserError(f"{where}: no header: the first line is {names}; expected names, or column_names in a YAML")
     units = {c.name: unit for c in columns if (unit := time_unit(table[c.name])) is not None}
     time = _best([c for c in columns if c.name in units], TIME)
-    if time is None:  # no name says so: the one that changes most often
+    if time is None:  # no name tells: the column with most values
         time = max((c for c in columns if c.name in units), key=lambda c: c.distinct, default=None)
     if time is None:
-        raise _nothing(where, columns, "a time (numbers of s, ms, us or ns since 1970, timestamps or ISO 8601 text)")
+        raise _missing(where, columns, "a time (numbers of s, ms, us or ns since 1970, timestamps or ISO 8601 text)")
     ids = [c for c in columns if c is not time and _may_be_id(c)]
     user = _best([c for c in ids if _repeats(c, table)], USER)
     item = _best([c for c in ids if c is not user], ITEM)
     user = user or _only([c for c in ids if c is not item and _repeats(c, table)])
     if user is None:
-        raise _nothing(where, columns, "a user (integers or text that repeat, with a name such as user_id)")
+        raise _missing(where, columns, "a user (integers or text that repeat, with a name such as user_id)")
     item = item or _only([c for c in ids if c is not user])
     if item is None:
-        raise _nothing(where, columns, "an item (integers or text, with a name such as item_id)")
+        raise _missing(where, columns, "an item (integers or text, with a name such as item_id)")
 
     rest = [c for c in columns if c not in (user, item, time)]
     whole = [c for c in rest if _may_be_id(c) and not c.empty]
@@ -97,11 +97,11 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
     for column in rest:
         if column is dwell or column is reward:
             continue
-        why = _no_feedback(column, units)
-        if why is None:
-            feedback[column.name] = meaning(column)
+        reason = _no_feedback(column, units)
+        if reason is None:
+            feedback[column.name] = feedback_kind(column)
         else:
-            others[column.name] = why
+            others[column.name] = reason
     return Roles(
         user=user.name,
         item=item.name,
@@ -113,23 +113,23 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
         dwell_unit=_seconds_or_ms(dwell) if dwell else "ms",
         reward=reward.name if reward else None,
         feedback=feedback,
-        gaps=frozenset(c.name for c in rest if c.name in feedback and c.empty),
+        partly_empty=frozenset(c.name for c in rest if c.name in feedback and c.empty),
         others=others,
     )
 
 
 def words(name: str) -> list[str]:
-    """The words of a column's name, in small letters: `visitorId`, `visitor_id` and `visitorid` are visitor and id."""
+    """The words of a column's name, in lower case: `visitorId`, `visitor_id` and `visitorid` are visitor and id."""
     parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
-    found: list[str] = []
+    split: list[str] = []
     for part in (part.lower() for part in parts):
         stem = part.removesuffix("id")
-        found += [stem, "id"] if stem != part and stem in (*USER, *ITEM, *SESSION) else [part]
-    return found
+        split += [stem, "id"] if stem != part and stem in (*USER, *ITEM, *SESSION) else [part]
+    return split
 
 
-def meaning(column: Column) -> str:
-    """binary, seconds, ratio, count, or number where it is none of these."""
+def feedback_kind(column: Column) -> str:
+    """binary, seconds, ratio or count; number for everything else."""
     if pa.types.is_boolean(column.kind) or ((column.low, column.high) == (0, 1) and column.distinct == 2):
         return "binary"
     negative = column.low is not None and float(column.low) < 0  # type: ignore[arg-type]
@@ -145,12 +145,12 @@ def meaning(column: Column) -> str:
 
 
 def _best(columns: Sequence[Column], vocabulary: Sequence[str]) -> Column | None:
-    """The column whose name holds the likeliest word; a plain name or an id before `user_name` or `item_category`."""
+    """The column whose name has the likeliest word; plain names and ids come before `user_name` or `item_category`."""
 
     def rank(column: Column) -> tuple[int, int, int]:
-        found = words(column.name)
-        places = [vocabulary.index(word) for word in found if word in vocabulary]
-        extra = [word for word in found if word not in vocabulary and word not in _ID]
+        of_name = words(column.name)
+        places = [vocabulary.index(word) for word in of_name if word in vocabulary]
+        extra = [word for word in of_name if word not in vocabulary and word not in _ID]
         return len(extra), min(places, default=len(vocabulary)), -column.distinct
 
     named = [c for c in columns if set(words(c.name)) & set(vocabulary)]
@@ -158,14 +158,14 @@ def _best(columns: Sequence[Column], vocabulary: Sequence[str]) -> Column | None
 
 
 def _only(columns: Sequence[Column]) -> Column | None:
-    """The one column that is called an id, or the only one that there is."""
+    """The one column that is called an id, or the only column; None where several fit."""
     named = [c for c in columns if set(words(c.name)) & set(_ID)]
-    left = named or list(columns)
-    return left[0] if len(left) == 1 else None
+    candidates = named or list(columns)
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def _may_be_id(column: Column) -> bool:
-    return (column.is_text or pa.types.is_integer(column.kind)) and column.empty < _MOST_EMPTY
+    return (column.is_text or pa.types.is_integer(column.kind)) and column.empty < _MAX_EMPTY
 
 
 def _repeats(column: Column, table: pa.Table) -> bool:
@@ -179,40 +179,40 @@ def _is_within_user(table: pa.Table, user: str, column: Column) -> bool:
 
 
 def _is_dwell(column: Column) -> bool:
-    found = words(column.name)
-    if not column.is_number or meaning(column) == "binary" or float(column.low or 0) < 0:  # type: ignore[arg-type]
+    of_name = set(words(column.name))
+    if not column.is_number or feedback_kind(column) == "binary" or float(column.low or 0) < 0:  # type: ignore[arg-type]
         return False
-    return "dwell" in found or bool(set(found) & set(DWELL) and set(found) & set(_LENGTH))
+    return "dwell" in of_name or bool(of_name & set(DWELL) and of_name & set(_LENGTH))
 
 
 def _seconds_or_ms(column: Column) -> str:
-    found = words(column.name)
-    if set(found) & {"ms", "millis", "milliseconds"}:
+    of_name = set(words(column.name))
+    if of_name & {"ms", "millis", "milliseconds"}:
         return "ms"
-    if set(found) & {"s", "sec", "secs", "second", "seconds"}:
+    if of_name & {"s", "sec", "secs", "second", "seconds"}:
         return "s"
-    # Nobody stays for three hours with one item, and few platforms count single ms.
+    # Three hours on one item are unlikely, and few platforms count in ms.
     return "ms" if float(column.high or 0) > 10_000 else "s"  # type: ignore[arg-type]
 
 
 def _no_feedback(column: Column, units: dict[str, str]) -> str | None:
     """Why the column is no feedback, or None where it may be."""
-    found = words(column.name)
+    of_name = set(words(column.name))
     if column.name in units:
         return "another time"
     if column.distinct == 0:
         return "empty"
     if not column.is_number:
         return "text" if column.is_text else str(column.kind)
-    if set(found) & set(_ID):
+    if of_name & set(_ID):
         return "an id"
-    if set(found) & set(_CALENDAR):
+    if of_name & set(_CALENDAR):
         return "a part of the time"
     if column.distinct == 1:
         return "one value"
     return None
 
 
-def _nothing(where: str, columns: Sequence[Column], expected: str) -> UserError:
+def _missing(where: str, columns: Sequence[Column], expected: str) -> UserError:
     names = ", ".join(column.name for column in columns)
     return UserError(f"{where}: no column looks like {expected}; found {names}")

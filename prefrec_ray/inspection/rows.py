@@ -1,4 +1,4 @@
-"""A log as six numbers a row: all that counting needs, whatever the columns were."""
+"""A log as a few integers per row: all that counting needs, for any columns."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.schemas import CsvFormat
 from prefrec_ray.logs.times import to_milliseconds
 
-#: The bucket of rows without a user, an item or a time, which are only counted.
+#: The bucket of rows without a user, an item or a time; these are only counted.
 INCOMPLETE = -1
-_USER_KEY, _BUCKET_KEY = 1, 2
+_ID_KEY, _BUCKET_KEY = 1, 2
 _ROWS_OF_BUCKET = 1 << 20
-_FEWEST, _FEW_ROWS = 4, 1 << 17  # buckets, to keep several cores busy, for more rows than this
+_MIN_BUCKETS, _FEW_ROWS = 4, 1 << 17  # more rows than this take several buckets, to keep several cores busy
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a log in Ray Data, and the number of buckets of users that they are parted into.
+    """The rows of a log in Ray Data, and the number of buckets of users.
 
-    Columns int64: bucket, user, item (hashes), time (ms), order (place in the log), row and used (hashes of all
-    columns, and of those that have a role)[, session].
+    Columns, all int64: bucket, user and item (hashes), time (ms), order (position in the log), row (a hash of all
+    columns), used (a hash of the columns with a role)[, session].
     """
 
     dataset: Any
@@ -37,19 +37,19 @@ class Rows:
 
 
 def rows_of_files(files: list[str], columns: list[str], roles: Roles, form: CsvFormat) -> Rows:
-    """The rows of `columns` of files."""
-    dataset, rows = read(files, columns, _Given(roles), None, form)
+    """The rows of files, from their `columns`."""
+    dataset, rows = read(files, columns, _FileRows(roles), None, form)
     return _with_bucket(dataset, rows)
 
 
 def rows_of_log(log: Log) -> Rows:
-    """The same for a log that is open already."""
+    """The rows of an open log."""
     dataset = log.interactions.map_batches(_of_canonical, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
     return _with_bucket(dataset, log.rows)
 
 
 def column_hash(column: pa.ChunkedArray, key: int) -> np.ndarray:
-    """uint64 [n], equal where the values of the column are (nothing equals nothing)."""
+    """Hashes, uint64 [n], equal where the values of the column are equal (so are empty cells)."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     empty = column.is_null().to_numpy()
@@ -67,8 +67,8 @@ def column_hash(column: pa.ChunkedArray, key: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Given:
-    """Rows of files by their roles."""
+class _FileRows:
+    """Rows of files, from the columns with these roles."""
 
     roles: Roles
 
@@ -79,31 +79,35 @@ class _Given:
             complete &= ~table[name].is_null().to_numpy()
         columns = {
             "complete": complete,
-            "user": column_hash(table[roles.user], _USER_KEY).view(np.int64),
-            "item": column_hash(table[roles.item], _USER_KEY).view(np.int64),
+            "user": _id_hash(table[roles.user]),
+            "item": _id_hash(table[roles.item]),
             "time": time,
             "order": place.order(table.num_rows),
             "row": _row_hash(table, table.column_names),
             "used": _row_hash(table, roles.columns),
         }
         if roles.session:
-            columns["session"] = column_hash(table[roles.session], _USER_KEY).view(np.int64)
+            columns["session"] = _id_hash(table[roles.session])
         return pa.table(columns)
 
 
 def _of_canonical(table: pa.Table) -> pa.Table:
     columns = {
         "complete": np.ones(table.num_rows, dtype=bool),
-        "user": column_hash(table["user_id"], _USER_KEY).view(np.int64),
-        "item": column_hash(table["item_id"], _USER_KEY).view(np.int64),
+        "user": _id_hash(table["user_id"]),
+        "item": _id_hash(table["item_id"]),
         "time": table["timestamp"],
         "order": table["order"],
         "used": _row_hash(table, [name for name in table.column_names if name not in ("order", "row_hash")]),
     }
     columns["row"] = table["row_hash"] if "row_hash" in table.column_names else columns["used"]
     if "session_id" in table.column_names:
-        columns["session"] = column_hash(table["session_id"], _USER_KEY).view(np.int64)
+        columns["session"] = _id_hash(table["session_id"])
     return pa.table(columns)
+
+
+def _id_hash(column: pa.ChunkedArray) -> np.ndarray:
+    return column_hash(column, _ID_KEY).view(np.int64)
 
 
 def _row_hash(table: pa.Table, names: list[str]) -> np.ndarray:
@@ -114,7 +118,7 @@ def _row_hash(table: pa.Table, names: list[str]) -> np.ndarray:
 
 
 def _milliseconds(column: pa.ChunkedArray, roles: Roles, place: Place) -> tuple[np.ndarray, np.ndarray]:
-    """Times as int64 ms, and which of them are times: nothing, and what cannot be read as one, is 0 and false."""
+    """Times as int64 ms, and whether each could be read; an unreadable or empty cell is 0 and false."""
     times = np.zeros(len(column), dtype=np.int64)
     good = ~column.is_null().to_numpy()
     while good.any():
@@ -128,7 +132,7 @@ def _milliseconds(column: pa.ChunkedArray, roles: Roles, place: Place) -> tuple[
 
 
 def _with_bucket(dataset: Any, rows: int) -> Rows:
-    buckets = max(_FEWEST if rows > _FEW_ROWS else 1, rows // _ROWS_OF_BUCKET)
+    buckets = max(_MIN_BUCKETS if rows > _FEW_ROWS else 1, rows // _ROWS_OF_BUCKET)
 
     def add(table: pa.Table) -> pa.Table:
         bucket = (mix(table["user"].to_numpy(), _BUCKET_KEY) % np.uint64(buckets)).astype(np.int64)

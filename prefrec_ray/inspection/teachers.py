@@ -1,7 +1,7 @@
-"""What a teacher's labels are about: how much of them is known without a look at what was recommended.
+"""What the labels of a teacher measure: how well simple rules predict them without any action.
 
 A reward model can only learn what the labels hold. Where the number of sessions in a segment, or the user alone,
-already tells which segment is preferred, a high accuracy says nothing about actions.
+already predicts which segment is preferred, a high accuracy says nothing about actions.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import numpy as np
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import Stream, codes, first_rows
+from prefrec_ray.ids import Stream, codes, first_rows, run_lengths
 from prefrec_ray.preferences.segments import DRAWS
-from prefrec_ray.preferences.settings import PreferenceSettings
-from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Sessions
+from prefrec_ray.preferences.settings import EXACT, PreferenceSettings
+from prefrec_ray.preferences.teachers import ScriptedTeacher, Sessions
 from prefrec_ray.settings import parse
 
-#: Sessions that are looked at: whole buckets of users until there are so many. A bucket is a random part of the users.
+#: Sessions that are read, in whole buckets of users; a bucket is a random sample of the users.
 _SESSIONS = 1_000_000
-_PAIRS = 4000  # a pairing
-_DRAWS = 16  # segments of each user, for what lies between users
+_PAIRS = 4000  # per pairing
+_DRAWS = 16  # segments of each user, for the variance between users
 
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """Sessions of U users with enough requests, by user and in time order: M of them."""
+    """M sessions of U users with enough requests, by user and in time order."""
 
     starts: np.ndarray  # int64 [U], the first session of each user
     depth: np.ndarray  # int64 [M]
@@ -49,15 +49,13 @@ class Diagnosis:
     teacher: str
     ties: float  # share of pairs
     between_users: float  # share of the variance of a segment's score that lies between users
-    sessions: float | None  # accuracy of a rule that counts the sessions that end in a segment ...
-    prefers_more: bool  # ... and prefers more of them, or fewer: what fits better
+    sessions: float | None  # accuracy of the rule that counts the sessions that end in a segment ...
+    prefers_more: bool  # ... and prefers more of them, or fewer: whichever fits better
     user: float | None  # accuracy of the rule "the user whose segments score higher on average"; None within users
 
 
-#: The teachers that do not err: <pairing>_<scoring>.
-EXACT: Mapping[str, tuple[str, ScriptedTeacher]] = {
-    f"{pairing}_{scoring}": (pairing, ScriptedTeacher(scoring)) for pairing in DRAWS for scoring in SCORINGS
-}
+#: The pairing and the scripted teacher of every teacher that does not err.
+_EXACT: Mapping[str, tuple[str, ScriptedTeacher]] = {name: (t.pairing, t.scripted(0)) for name, t in EXACT.items()}
 
 
 def between_share(scores: np.ndarray) -> float:
@@ -75,15 +73,15 @@ def between_share(scores: np.ndarray) -> float:
 
 
 def rule_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> float | None:
-    """How often the larger of `first` and `second` [P] is the preferred one; half a hit where the rule has no opinion.
+    """How often the larger of `first` and `second` [P] is the preferred one; equal values count as half.
 
-    `labels` [P] are P(second preferred); pairs at 0.5 are left out. None where all are.
+    `labels` [P] are P(second preferred); pairs at 0.5 are left out. None where no pair is left.
     """
     decided = labels != 0.5
     if not decided.any():
         return None
-    said = np.sign(second - first)[decided]
-    return float(np.mean((1 + said * np.sign(labels[decided] - 0.5)) / 2))
+    prediction = np.sign(second - first)[decided]
+    return float(np.mean((1 + prediction * np.sign(labels[decided] - 0.5)) / 2))
 
 
 def diagnose(
@@ -93,19 +91,19 @@ def diagnose(
     mixture_weight: float,
     seed: int,
     pairs: int = _PAIRS,
-    teachers: Mapping[str, tuple[str, ScriptedTeacher]] = EXACT,
+    teachers: Mapping[str, tuple[str, ScriptedTeacher]] = _EXACT,
 ) -> list[Diagnosis]:
-    """Every task and teacher (a pairing and who scores) on fresh pairs of segments of `length` requests.
+    """Diagnoses every teacher (its pairing and itself) on every task, on fresh pairs of segments of `length` requests.
 
-    A pairing has the same pairs for all. Each user of `histories` (two at least) has more than 2 `length` requests.
+    A pairing has the same pairs for all. `histories`: at least two users, each with more than 2 `length` requests.
     """
     requests = histories.requests
     users = len(requests)
     rng = np.random.default_rng((seed, Stream.DIAGNOSIS))
     drawn = {name: pairing(rng, requests, length, pairs) for name, pairing in DRAWS.items()}
-    alone = np.repeat(np.arange(users), _DRAWS)
-    alone_start = rng.integers(0, requests[alone] - length)
-    found = []
+    each_user = np.repeat(np.arange(users), _DRAWS)
+    each_start = rng.integers(0, requests[each_user] - length)
+    diagnoses = []
     for task in tasks:
         levels = task_levels(task, histories.level_depth, histories.level_frequency, mixture_weight)
         sessions = Sessions.of(histories.starts, histories.depth, levels)
@@ -114,10 +112,10 @@ def diagnose(
             user, start = p.user.ravel(), p.start.ravel()
             first, end = sessions.ending_in(user, start, length)
             scores = teacher.score(sessions, user, start, length).reshape(-1, 2)
-            of_user = teacher.score(sessions, alone, alone_start, length).reshape(users, _DRAWS)
+            of_user = teacher.score(sessions, each_user, each_start, length).reshape(users, _DRAWS)
             labels = teacher.prefer(scores[:, 0], scores[:, 1])
             more = rule_accuracy(labels, *(end - first).reshape(-1, 2).T)
-            found.append(
+            diagnoses.append(
                 Diagnosis(
                     task=task,
                     teacher=name,
@@ -128,41 +126,42 @@ def diagnose(
                     user=None if pairing == "within_user" else rule_accuracy(labels, *of_user.mean(axis=1)[p.user].T),
                 )
             )
-    return found
+    return diagnoses
 
 
 def diagnose_dataset(dataset: PreparedDataset, tasks: Sequence[str] | None = None) -> list[Diagnosis]:
-    """`diagnose` with the data set's segments, on users that are no test users, a million sessions at most.
+    """`diagnose` with the data set's length of segments, on training and validation users (some million sessions).
 
-    The teachers are those that do not err, and the data set's own that do. Raises `UserError` where fewer than two
+    The teachers are those that do not err, and the data set's own that err. Raises `UserError` where fewer than two
     users have enough requests.
     """
     about = dataset.metadata
-    wanted = parse(
-        PreferenceSettings, about.settings.get("preferences", {}), f"{dataset.uri}: metadata.json: preferences"
-    )
-    histories = load_histories(dataset, wanted.min_requests)
-    erring = {t.name: (t.pairing, t.scripted(about.seed)) for t in wanted.teachers if t.errs}
-    teachers = {**EXACT, **erring}
+    where = f"{dataset.uri}: metadata.json: preferences"
+    settings = parse(PreferenceSettings, about.settings.get("preferences", {}), where)
+    histories = load_histories(dataset, settings.min_requests)
+    erring = {t.name: (t.pairing, t.scripted(about.seed)) for t in settings.teachers if t.errs}
+    teachers = {**_EXACT, **erring}
     tasks = tasks or about.tasks
-    return diagnose(histories, tasks, wanted.length, about.mixture_weight, about.seed, teachers=teachers)
+    return diagnose(histories, tasks, settings.length, about.mixture_weight, about.seed, teachers=teachers)
 
 
 def load_histories(dataset: PreparedDataset, min_requests: int, limit: int = _SESSIONS) -> Histories:
-    """Sessions of training and validation users with more than `min_requests` requests, from as many files as it takes
-    to have `limit` of them. Raises `UserError` where there are fewer than two such users."""
+    """Sessions of training and validation users with more than `min_requests` requests.
+
+    Reads whole files until it has `limit` sessions. Raises `UserError` for fewer than two such users.
+    """
     columns = ["user_id", "depth", "level_depth", "level_frequency", "split"]
     parts, users, sessions = [], 0, 0
     for file in dataset.files("sessions"):
         table = dataset.read(file, columns=columns)
         starts = first_rows(codes(table["user_id"]))
-        sizes = np.diff(np.append(starts, len(table)))
+        sizes = run_lengths(starts, len(table))
         depth = table["depth"].to_numpy()
-        enough = np.add.reduceat(depth, starts) > min_requests
-        seen = table["split"].to_numpy(zero_copy_only=False)[starts] != "test"
-        keep = np.repeat(enough & seen, sizes)
+        users_kept = np.add.reduceat(depth, starts) > min_requests
+        users_kept &= table["split"].to_numpy(zero_copy_only=False)[starts] != "test"
+        keep = np.repeat(users_kept, sizes)
         levels = [table[name].to_numpy()[keep].astype(np.float64) for name in ("level_depth", "level_frequency")]
-        parts.append((sizes[enough & seen], depth[keep], *levels))
+        parts.append((sizes[users_kept], depth[keep], *levels))
         users, sessions = users + len(parts[-1][0]), sessions + len(parts[-1][1])
         if sessions >= limit:
             break

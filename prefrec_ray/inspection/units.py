@@ -1,4 +1,4 @@
-"""Which unit makes dates of the numbers of a column: one that puts them into years in which logs were written."""
+"""The unit of a column of times: the one that puts its numbers into years in which logs were written."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.times import PER_SECOND, to_milliseconds
+from prefrec_ray.logs.values import is_text
 
-#: 1995 to 2040, in s. In other units the same years are other numbers: no number is a date in two units.
+#: 1995 to 2040, in s. In other units these years are other numbers: no number is such a date in two units.
 _FIRST, _LAST = 788_918_400, 2_208_988_800
 _ISO_DIGITS = 8  # of a date, at least
 _HEAD = 1000
@@ -18,14 +19,14 @@ _PATTERNS = tuple(f"{date}{time}" for time in (" %H:%M:%S", " %H:%M:%S UTC", " %
 
 
 def time_unit(column: pa.ChunkedArray) -> str | None:
-    """s, ms, us or ns for numbers, iso for text and for timestamps; None where the column holds no times."""
+    """s, ms, us or ns for numbers, iso for text and timestamps; None where the column holds no times."""
     known = column.drop_null()
     kind = known.type
     if not len(known):
         return None
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return "iso"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if is_text(kind):
         return "iso" if time_format(known) is not None else None
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return None
@@ -37,7 +38,7 @@ def time_unit(column: pa.ChunkedArray) -> str | None:
 
 
 def time_format(column: pa.ChunkedArray) -> str | None:
-    """How times are written as text: "" for ISO 8601, a pattern of strftime, or None where they are none of these."""
+    """The format of times as text: "" for ISO 8601, a pattern of strftime, or None where no format fits."""
     head = column.drop_null().slice(0, _HEAD)
     if not len(head) or pc.min(pc.utf8_length(head)).as_py() < _ISO_DIGITS:
         return None

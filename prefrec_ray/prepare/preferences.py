@@ -40,9 +40,8 @@ def write_preferences(
             tables = []
             for teacher in _teachers(settings, split):
                 p, begin = pairs[split, teacher.pairing], offsets[split, teacher.pairing]
-                column = scores[begin : begin + 2 * len(p), number, _methods(settings).index(_method(teacher))].reshape(
-                    -1, 2
-                )
+                method = _methods(settings).index(_method(teacher))
+                column = scores[begin : begin + 2 * len(p), number, method].reshape(-1, 2)
                 scripted = teacher.scripted(seed, Stream.FLIPS, number, PAIRINGS.index(teacher.pairing))
                 preferred = scripted.prefer(*column.T)
                 tables.append(_table(users, p, column, preferred, settings.length, teacher.name))

@@ -13,7 +13,15 @@ from plain_prepare import sessions_of
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import csv_format, flat_columns, profile, sample
-from prefrec_ray.inspection.counts import GAPS_MINUTES, LENGTHS, SKETCH, Counts, count, distinct_items, summarise_bucket
+from prefrec_ray.inspection.counts import (
+    LENGTHS,
+    SKETCH,
+    TIMEOUTS_MINUTES,
+    Counts,
+    count,
+    distinct_items,
+    summarise_bucket,
+)
 from prefrec_ray.inspection.roles import guess_roles
 from prefrec_ray.inspection.rows import column_hash, rows_of_files
 
@@ -25,7 +33,7 @@ def histogram(levels: pd.Series) -> list[int]:
 def plain(log: pd.DataFrame, gap_minutes: float) -> dict:
     """Columns user, item, ms, in the order of the log."""
     per_user = log.groupby("user").size()
-    sessions = {gap: sessions_of(log, gap * 60_000) for gap in GAPS_MINUTES}
+    sessions = {gap: sessions_of(log, gap * 60_000) for gap in TIMEOUTS_MINUTES}
     before = log.groupby("user").ms.shift()
     return {
         "rows": len(log),
@@ -60,7 +68,7 @@ def test_a_bucket_is_summed_up_as_pandas_does(rows: list[tuple[int, int, int]]) 
     table = pa.table({name: pa.array(np.asarray(v), pa.int64()) for name, v in {**columns, "bucket": row * 0}.items()})
     # Rows of a bucket come in any order.
     shuffled = table.take(pa.array(np.random.default_rng(0).permutation(len(log))))
-    found = {name: v[0] for name, v in summarise_bucket(shuffled, GAPS_MINUTES, 30).to_pydict().items()}
+    found = {name: v[0] for name, v in summarise_bucket(shuffled, TIMEOUTS_MINUTES, 30).to_pydict().items()}
     for name, value in plain(log, 30).items():
         assert found[name] == value, name
     assert found["repeats"] == len(log) - 1

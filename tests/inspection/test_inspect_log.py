@@ -48,7 +48,7 @@ def test_movielens_in_a_folder_is_prepared_as_proposed(ray_session: None, tmp_pa
     counts = dataset.metadata.counts
     assert sum(split["requests"] for split in counts.values()) == len(log) == report.counts.rows
     assert sum(split["users"] for split in counts.values()) == 160
-    position = report.counts.gaps.index(30)
+    position = report.counts.timeouts.index(30)
     assert sum(split["sessions"] for split in counts.values()) == report.counts.sessions[position]
 
 
@@ -69,7 +69,7 @@ def test_other_logs_are_proposed_with_what_they_have(ray_session: None, tmp_path
         "bought": ("binary", None),
         "price": ("number", 0),
     }
-    assert report.counts.level_gap is None
+    assert report.counts.level_timeout is None
     assert "day" in [column.name for column in report.columns]
 
     write(lastfm(), tmp_path / "a.tsv", sep="\t")
@@ -89,14 +89,16 @@ def test_embeddings_beside_a_log_are_proposed(ray_session: None, tmp_path: Path)
     assert items.model_dump() == {"path": str(tmp_path / "log/items.parquet"), "id": "itemid", "embedding": "vector"}
 
 
-COUNTS = SimpleNamespace(repeats=3, gaps=(30.0,), timed=1, users=900, long_users=np.array([150, 300, 500, 600, 700]))
+COUNTS = SimpleNamespace(
+    repeats=3, timeouts=(30.0,), timed=1, users=900, long_users=np.array([150, 300, 500, 600, 700])
+)
 
 
 @pytest.mark.parametrize(
     "name", ["order", "is: it?", "yes", "12", "a#b", "größe", "- x", "{q}", "'", "null", "a, b", "\t"]
 )
 def test_any_name_of_a_column_survives_the_yaml(name: str) -> None:
-    roles = Roles("user", name, "time", "us", feedback={name: "count"}, gaps=frozenset({name}), reward=name)
+    roles = Roles("user", name, "time", "us", feedback={name: "count"}, partly_empty=frozenset({name}), reward=name)
     tables = Tables(users={"path": name, "id": name, "features": [name, "b"]})
     source = settings_of(proposal(files_source(name, roles, COUNTS, tables, ";"), COUNTS)).source
     ((_, feedback),) = source.feedback.items()

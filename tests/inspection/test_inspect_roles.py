@@ -36,7 +36,7 @@ def test_clickstream() -> None:
     assert (found.user, found.item, found.time, found.time_unit) == ("visitorid", "itemid", "timestamp", "ms")
     assert (found.session, found.dwell, found.dwell_unit) == ("sessionId", "dwell_sec", "s")
     assert found.feedback == {"bought": "binary", "price": "number"}
-    assert found.gaps == {"price"}
+    assert found.partly_empty == {"price"}
     assert found.others == {"event": "text", "weekday": "a part of the time"}
     assert [found.of(c) for c in ("visitorid", "timestamp", "bought", "event")] == [
         "user",
