@@ -25,9 +25,9 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.outcome import levels_against, user_means
 from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.servers import ClickChaser, OneOf, PolicyServer, Server
+from prefrec_ray.simulator.servers import LoggingPolicy, OneOf, PolicyServer, Server
 from prefrec_ray.simulator.world import BLOCK, ROLLOUT, Traits, World, generator
-from prefrec_ray.simulator.write import before_the_log
+from prefrec_ray.simulator.write import start_of_log
 
 VISITS_A_USER = 3
 REQUESTS = 250
@@ -36,7 +36,7 @@ REQUESTS = 250
 class _Watched:
     """The logging policy, and in which mood it was before each request."""
 
-    def __init__(self, server: ClickChaser) -> None:
+    def __init__(self, server: LoggingPolicy) -> None:
         self.server = server
         self.strength: list[np.ndarray] = []
         self.remaining: list[np.ndarray] = []
@@ -73,7 +73,7 @@ def moments(world: World, users: np.ndarray, visits: int, seed: int) -> Iterator
     rng = np.random.default_rng(seed)
     for block in np.unique(users // BLOCK):
         numbers = world.block_users(int(block))
-        crowd, chaser = before_the_log(world, int(block))
+        crowd, chaser = start_of_log(world, int(block))
         traits, server = crowd.traits, _Watched(chaser)
         history = roll_out(crowd, server, world.clickbait, int(traits.requests.max()))
         rows, steps, depth, revisit = [], [], [], []
@@ -145,7 +145,7 @@ def servers(
     policies: Mapping[str, Policy], constant: np.ndarray, world: World, found: Moments
 ) -> Iterator[tuple[str, Server]]:
     """Every subject's server, ready to go on from `found`."""
-    behaviour = ClickChaser(world, found.traits.taste, np.random.default_rng(1))
+    behaviour = LoggingPolicy(world, found.traits.taste, np.random.default_rng(1))
     behaviour.strength, behaviour.remaining = found.strength.copy(), found.remaining.copy()
     yield BEHAVIOUR, behaviour
     yield RANDOM_ITEMS, OneOf(np.arange(len(world.embeddings)), np.random.default_rng(2))

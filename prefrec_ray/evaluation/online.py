@@ -22,7 +22,7 @@ from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.outcome import Outcome, outcome
 from prefrec_ray.simulator.rollout import roll_out
 from prefrec_ray.simulator.servers import (
-    ClickChaser,
+    LoggingPolicy,
     OneOf,
     PolicyServer,
     ServedPolicy,
@@ -169,7 +169,7 @@ def _subjects(
     mean_action = tensor(dataset.read(dataset.files("transitions")[0], ["action"])["action"]).mean(axis=0)
     constant = dataset.items().ids[dataset.items().nearest(mean_action[None], 1, "nearest")[0]]
     by_hand: dict[str, Maker] = {
-        BEHAVIOUR: lambda world, traits, rng: ClickChaser(world, traits.taste, rng),
+        BEHAVIOUR: lambda world, traits, rng: LoggingPolicy(world, traits.taste, rng),
         RANDOM_ITEMS: lambda world, _, rng: OneOf(np.arange(len(world.embeddings)), rng),
         CONSTANT: lambda world, _, rng: OneOf(constant, rng),
         "clickbait": lambda world, traits, rng: OneOf(clickbait_rows(world)[traits.taste], rng),

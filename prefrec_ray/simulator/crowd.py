@@ -1,4 +1,4 @@
-"""The moving side: users in lock-step, each shown one item at a time.
+"""The changing side of the platform: users in lock-step, each shown one item at a time.
 
 The dynamics of satisfaction and of watching are those of RecSim's long-term-satisfaction environment (Ie et al. 2019,
 "RecSim: A Configurable Simulation Platform for Recommender Systems", section 5); sessions and gaps are added to them.
@@ -14,12 +14,12 @@ from prefrec_ray.simulator.settings import WorldSettings
 from prefrec_ray.simulator.world import Traits, sigmoid
 
 FEEDBACK = ("click", "like", "watch_ratio", "follow", "share", "comment")
-VIDEO_SECONDS = 30.0  # what a watch ratio of 1 is
+VIDEO_SECONDS = 30.0  # the time watched at a watch ratio of 1
 MAX_WATCH_RATIO = 3.0
 MAX_WATCH_SECONDS = 1200.0
-SESSION_GAP_MS = 30 * 60 * 1000  # gaps inside sessions stay below it, gaps between sessions above
+SESSION_TIMEOUT_MS = 30 * 60 * 1000  # pauses in a session are shorter, gaps between sessions longer
 
-# Log-odds of the yes-or-no feedback: constant, times satisfaction, times clickbait, times generosity.
+# Log-odds of binary feedback: a constant, and the weights of satisfaction, clickbait and generosity.
 ODDS = {
     "click": (-1.5, 0.5, 3.0, 0.0),
     "like": (-3.0, 4.0, 0.0, 1.0),
@@ -31,10 +31,10 @@ ODDS = {
 
 @dataclass(frozen=True)
 class Response:
-    """What one request of each of n users led to."""
+    """The result of one request of each of n users."""
 
     feedback: np.ndarray  # float32 [n, FEEDBACK]
-    satisfaction: np.ndarray  # float32 [n], hidden: after the item
+    satisfaction: np.ndarray  # float32 [n], hidden, after the item
     leaves: np.ndarray  # bool [n]: the session ends here
 
 
@@ -52,7 +52,7 @@ class Crowd:
         return sigmoid(self.traits.sensitivity * self.exposure)
 
     def show(self, clickbait: np.ndarray) -> Response:
-        """Shows each user an item of the given clickbait degree (float32 [n]) and moves on to the next request."""
+        """Shows each user an item of clickbait degree `clickbait` (float32 [n]) and moves on to the next request."""
         law, count = self.law, len(clickbait)
         uniform = self.rng.random((len(ODDS) + 1, count), dtype=np.float32)
         watch_noise, innovation, gap_noise = self.rng.standard_normal((3, count), dtype=np.float32)
@@ -72,7 +72,7 @@ class Crowd:
         stay = law.stay_base + self.traits.patience + law.stay_click * clicked + law.stay_satisfaction * after
         leaves = uniform[-1] >= sigmoid(stay)
         away = np.exp(self.traits.log_gap - law.gap_satisfaction * (after - 0.5) + law.gap_noise * gap_noise)
-        # A second to swipe, or a second more than the rule that tells sessions apart.
-        gap_ms = np.where(leaves, SESSION_GAP_MS + 1000.0 * (1.0 + away), 1000.0 * (1.0 + seconds))
+        # One second to swipe, or one second more than the session timeout.
+        gap_ms = np.where(leaves, SESSION_TIMEOUT_MS + 1000.0 * (1.0 + away), 1000.0 * (1.0 + seconds))
         self.time_ms = self.time_ms + gap_ms.astype(np.int64)
         return Response(feedback, after, leaves)

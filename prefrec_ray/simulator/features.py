@@ -1,4 +1,4 @@
-"""What the platform knows of its users: a few hints at their traits among much that is irrelevant."""
+"""User features: a few hints at the users' traits among many features that are independent of them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "persona": tuple(f"persona {k}" for k in range(1, 5)),
     "plan": tuple(f"plan {k}" for k in range(1, 6)),
 }
-UNKNOWN_SHARE = 0.02  # of the values are missing
+UNKNOWN_SHARE = 0.02  # share of missing values
 
 
 def draw_features(hints: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """A string a user and feature (object arrays [n], None where unknown).
+    """One string per user and feature (object arrays [n], None where unknown).
 
-    `hints` maps features to standard normal traits [n]: such a feature is the trait seen through equal noise, in
+    `hints` maps features to standard normal traits [n]: such a feature is the trait plus noise of equal variance, in
     bands of equal probability. All others are independent of the user; low categories are more common (1 / rank).
     """
     (count,) = {len(trait) for trait in hints.values()}
@@ -34,8 +34,8 @@ def draw_features(hints: dict[str, np.ndarray], rng: np.random.Generator) -> dic
     for name, categories in CATEGORIES.items():
         size = len(categories)
         if name in hints:
-            seen = (hints[name] + rng.standard_normal(count)) / np.sqrt(2.0)
-            code = np.minimum((ndtr(seen) * size).astype(np.int64), size - 1)
+            noisy = (hints[name] + rng.standard_normal(count)) / np.sqrt(2.0)
+            code = np.minimum((ndtr(noisy) * size).astype(np.int64), size - 1)
         else:
             weight = 1.0 / np.arange(1, size + 1)
             code = rng.choice(size, size=count, p=weight / weight.sum())

@@ -1,4 +1,4 @@
-"""What a roll-out was worth to each user: levels against the user's own logged averages, and the true means."""
+"""The outcome of a roll-out for each user: levels relative to the user's logged means, and the true means."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Outcome:
     """Means over the sessions (or requests) of each of n users, float64 [n]; NaN where a user has none."""
 
     levels: dict[str, np.ndarray]  # by task
-    sessions: dict[str, np.ndarray]  # by task: sessions that have a level, int64
+    sessions: dict[str, np.ndarray]  # by task: number of sessions with a level, int64
     depth: np.ndarray
     revisit_hours: np.ndarray
     satisfaction: np.ndarray
 
 
 def outcome(history: History, mean_depth: np.ndarray, mean_revisit_ms: np.ndarray, weight: float) -> Outcome:
-    """The outcome of a roll-out; `mean_depth` and `mean_revisit_ms` [n] are the users' logged averages.
+    """The outcome of a roll-out; `mean_depth` and `mean_revisit_ms` [n] are the users' logged means.
 
-    Levels are those of Eq. 11, except that the means are the log's; `weight` is that of depth in the mixture. A
-    user's last session counts as it stands, cut by the end of the roll-out, as it does in a log.
+    Levels are those of Eq. 11, but with the means of the log; `weight` is the weight of depth in the mixture. As in a
+    log, a user's last session counts although the end of the roll-out may cut it.
     """
     users, requests = history.time_ms.shape
     user = np.repeat(np.arange(users), requests)
@@ -47,9 +47,9 @@ def outcome(history: History, mean_depth: np.ndarray, mean_revisit_ms: np.ndarra
 def levels_against(
     table: SessionTable, mean_depth: np.ndarray, mean_revisit_ms: np.ndarray, weight: float
 ) -> dict[str, np.ndarray]:
-    """By task the level [M] of each session; `table.user` (int64) is the row of the user's logged averages [n].
+    """By task the level [M] of each session; `table.user` (int64) is the row of the user's logged means [n].
 
-    NaN for frequency and mixture: a session without a next one has no level, nor has any where the log knows no mean.
+    Frequency and mixture are NaN for a session without a next one, and where the log has no mean.
     """
     depth = np.clip(np.floor(table.depth / mean_depth[table.user]), 0, MAX_LEVEL)
     frequency = np.clip(np.floor(mean_revisit_ms[table.user] / table.revisit_ms), 0, MAX_LEVEL)

@@ -1,4 +1,4 @@
-"""The one loop: a crowd, a server, and what happened between them."""
+"""The one loop over requests: a server shows items to a crowd."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class History:
 
 
 def roll_out(crowd: Crowd, server: Server, clickbait: np.ndarray, requests: int) -> History:
-    """`requests` requests of every user of `crowd`, served by `server`; `clickbait` [tastes, items]: items' degrees."""
+    """`requests` requests of every user in `crowd`, served by `server`. `clickbait`: degrees [tastes, items]."""
     shape = (requests, len(crowd.time_ms))
-    # Time first while it is written, so that every step writes one piece of memory.
+    # Steps first while they are written, so that every step writes contiguous memory.
     time_ms, rows, session = (np.empty(shape, np.int64) for _ in range(3))
     feedback, satisfaction = np.empty((*shape, len(FEEDBACK)), np.float32), np.empty(shape, np.float32)
     number = np.zeros(shape[1], np.int64)

@@ -1,4 +1,4 @@
-"""Who picks the items: a policy, the logging policy, and servers made by hand from the truth."""
+"""Servers choose the items: a policy, the logging policy, and controls that know the truth."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.world import World
 
-BEST_ITEMS = 10  # that a server made by hand takes turns with
+BEST_ITEMS = 10  # among which a control that knows the truth chooses
 
 
 class Server(Protocol):
@@ -22,15 +22,15 @@ class Server(Protocol):
         """Rows of the item table, int64 [n], for requests at `time_ms` (int64 [n])."""
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
-        """Takes in what the items served led to; `feedback` is float32 [n, FEEDBACK]."""
+        """Takes the feedback on the served items, float32 [n, FEEDBACK]."""
 
 
 class ServedPolicy(Protocol):
-    """What a policy must be to be rolled out; `prefrec_ray.policy.Policy` is one."""
+    """A policy that can be rolled out, such as `prefrec_ray.policy.Policy`."""
 
     @property
     def items(self) -> ItemTable:
-        """Items whose ids are rows of the world's table."""
+        """The items; their ids are rows of the world's table."""
 
     @property
     def serving(self) -> str:
@@ -44,7 +44,7 @@ class ServedPolicy(Protocol):
 
 
 class PolicyServer:
-    """Serves a policy, which sees no more than a log would hold. `features` are the strings known of each user."""
+    """Serves a policy, which sees only what a log holds. `features`: the known strings of each user."""
 
     def __init__(self, policy: ServedPolicy, features: Mapping[str, np.ndarray]) -> None:
         self.policy, self.tracker = policy, policy.tracker(features)
@@ -57,17 +57,17 @@ class PolicyServer:
         self.tracker.observe(time_ms, rows, dict(zip(FEEDBACK, feedback.T, strict=True)))
 
 
-class _Blind:
-    """Learns nothing from what happens."""
+class _IgnoresFeedback:
+    """A server that does not depend on feedback."""
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
 
-class ClickChaser(_Blind):
-    """The logging policy: the item of a random slate with the largest strength * clickbait + Gumbel noise.
+class LoggingPolicy(_IgnoresFeedback):
+    """Serves the item of a random slate with the largest strength * clickbait + Gumbel noise.
 
-    It knows what each user clicks: `taste` [n].
+    It knows the `taste` [n] of each user.
     """
 
     def __init__(self, world: World, taste: np.ndarray, rng: np.random.Generator) -> None:
@@ -80,7 +80,7 @@ class ClickChaser(_Blind):
         self._change_regimes()
         shape = (len(time_ms), law.slate)
         slate = self.rng.integers(0, self.world.settings.items, shape, dtype=np.int32)
-        # -log of a standard exponential is standard Gumbel: the largest appeal + Gumbel is the smallest of these.
+        # -log of a standard exponential is standard Gumbel: the largest sum is the smallest of these products.
         noise = self.rng.standard_exponential(shape, dtype=np.float32)
         degree = self.world.clickbait[self.taste[:, None], slate]
         best = np.argmin(noise * np.exp(-self.strength[:, None] * degree), axis=1)
@@ -88,16 +88,16 @@ class ClickChaser(_Blind):
 
     def _change_regimes(self) -> None:
         settings = self.world.settings
-        over = np.flatnonzero(self.remaining == 0)
-        if len(over):
-            self.strength[over] = self.rng.uniform(*settings.world.strength, len(over))
+        ended = np.flatnonzero(self.remaining == 0)
+        if len(ended):
+            self.strength[ended] = self.rng.uniform(*settings.world.strength, len(ended))
             low, high = settings.world.regime_requests
-            self.remaining[over] = self.rng.integers(low, high + 1, len(over)) if settings.regimes else -1
+            self.remaining[ended] = self.rng.integers(low, high + 1, len(ended)) if settings.regimes else -1
         self.remaining -= 1
 
 
-class OneOf(_Blind):
-    """Serves each user one of the given items at random: `rows` [k] for everybody, or [n, k]."""
+class OneOf(_IgnoresFeedback):
+    """Serves each user a random one of the items `rows`: [k] for all users, or [n, k]."""
 
     def __init__(self, rows: np.ndarray, rng: np.random.Generator) -> None:
         self.rows, self.rng = rows, rng
@@ -108,10 +108,10 @@ class OneOf(_Blind):
 
 
 def clickbait_rows(world: World) -> np.ndarray:
-    """The items of the highest clickbait degree, for each taste [tastes, BEST_ITEMS]."""
+    """The items with the highest clickbait degrees for each taste, [tastes, BEST_ITEMS]."""
     return np.argsort(-world.clickbait, axis=1, kind="stable")[:, :BEST_ITEMS]
 
 
 def nutrition_rows(world: World) -> np.ndarray:
-    """The items of the lowest degree, for each taste [tastes, BEST_ITEMS]: the best to serve in the long run."""
+    """The items with the lowest degrees for each taste, [tastes, BEST_ITEMS]: the best in the long run."""
     return np.argsort(world.clickbait, axis=1, kind="stable")[:, :BEST_ITEMS]

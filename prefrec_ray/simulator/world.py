@@ -1,7 +1,8 @@
-"""The platform's fixed side: its items, and its users with their hidden traits."""
+"""The fixed side of the platform: its items, and its users with their hidden traits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -10,16 +11,16 @@ from scipy.special import ndtri
 from prefrec_ray.simulator.features import draw_features
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
 
-BLOCK = 256  # users that are drawn, and simulated, together
+BLOCK = 256  # users that are drawn and simulated together
 EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
-ARRIVAL_DAYS = 28  # users see their first item within these
+ARRIVAL_DAYS = 28  # days within which users see their first item
 
-# The streams of random numbers: each is a function of (seed, stream, part), whoever draws it.
+# Streams of random numbers: each is a function of (seed, stream, part) alone.
 ITEMS, TRAITS, LOGGING, ROLLOUT, TASTES = range(5)
 
 
 def generator(seed: int, stream: int, *part: int) -> np.random.Generator:
-    """An independent generator a (seed, stream, part)."""
+    """One independent generator per (seed, stream, part)."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, *part])))
 
 
@@ -30,7 +31,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Traits:
-    """What users bring along; every field is an array [n]."""
+    """Hidden traits of n users; every field is an array [n]."""
 
     exposure: np.ndarray  # of the satisfaction dynamics, before the first request
     sensitivity: np.ndarray
@@ -38,18 +39,28 @@ class Traits:
     generosity: np.ndarray  # added to the log-odds of likes and other active feedback
     log_gap: np.ndarray  # logarithm of the typical gap in seconds, at a satisfaction of one half
     start_ms: np.ndarray  # time of the first request
-    requests: np.ndarray  # that the log holds of the user
+    requests: np.ndarray  # number of the user's requests in the log
     taste: np.ndarray  # the direction that is clickbait for the user, int64
     features: dict[str, np.ndarray]  # name -> strings, None where unknown
 
     def take(self, rows: np.ndarray) -> Traits:
         """The users at `rows`."""
-        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "features"}
+        arrays = {name: values[rows] for name, values in self._arrays().items()}
         return Traits(**arrays, features={name: values[rows] for name, values in self.features.items()})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Traits]) -> Traits:
+        """The users of all `parts`, at least one."""
+        arrays = {name: np.concatenate([part._arrays()[name] for part in parts]) for name in parts[0]._arrays()}
+        features = {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features}
+        return cls(**arrays, features=features)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "features"}
 
 
 class World:
-    """Items and users of one `SimulateSettings`: the same settings always make the same world."""
+    """Items and users of `SimulateSettings`: the same settings make the same world."""
 
     def __init__(self, settings: SimulateSettings) -> None:
         self.settings = settings
@@ -59,13 +70,13 @@ class World:
         tastes, slope = settings.world.tastes, settings.world.clickbait_slope
         drawn = np.concatenate([first, rng.standard_normal(((tastes - 1) // 2, EMBEDDING_DIM))])
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-        #: Unit vectors float64 [tastes, 8], and the degrees float32 [tastes, items] that they give the items.
+        #: Unit vectors float64 [tastes, 8], and the clickbait degrees of the items, float32 [tastes, items].
         self.directions = np.stack([drawn, -drawn], axis=1).reshape(-1, EMBEDDING_DIM)[:tastes]
         self.clickbait = sigmoid(slope * (self.directions @ self.embeddings.T)).astype(np.float32)
 
     @property
     def blocks(self) -> int:
-        """Blocks of users; block b holds the users from b * BLOCK on."""
+        """The number of blocks of users; block b starts with user b * BLOCK."""
         return -(-self.settings.users // BLOCK)
 
     def block_users(self, block: int) -> np.ndarray:
@@ -75,14 +86,10 @@ class World:
     def traits(self, users: np.ndarray) -> Traits:
         """The traits of any `users` (numbers [n], ascending)."""
         parts = [self._block_traits(int(b)).take(users[users // BLOCK == b] % BLOCK) for b in np.unique(users // BLOCK)]
-        arrays = {
-            f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Traits) if f.name != "features"
-        }
-        features = {name: np.concatenate([p.features[name] for p in parts]) for name in parts[0].features}
-        return Traits(**arrays, features=features)
+        return Traits.concatenate(parts)
 
     def _block_traits(self, block: int) -> Traits:
-        """A whole block is always drawn whole, so that a user never depends on who else is asked for."""
+        """The traits of a block, always drawn whole: a user does not depend on which others are drawn."""
         law = self.settings.world
         rng = generator(self.settings.seed, TRAITS, block)
         mood, sensitive, patience, generosity, gap = rng.standard_normal((5, BLOCK))
@@ -90,7 +97,7 @@ class World:
         hints = {"age": patience, "activity": -gap, "persona": generosity}
         taste = np.zeros(BLOCK, dtype=np.int64)
         if law.tastes > 1:
-            # A stream of their own: users are who they are however many tastes there are.
+            # Tastes have their own stream: all other traits are the same for any number of tastes.
             taste = generator(self.settings.seed, TASTES, block).integers(0, law.tastes, BLOCK)
             scores = ndtri((np.arange(law.tastes) + 0.5) / law.tastes)
             hints["interest"] = (scores / scores.std())[taste]

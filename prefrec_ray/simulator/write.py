@@ -12,7 +12,7 @@ from prefrec_ray import runtime, storage
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES
 from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.servers import ClickChaser
+from prefrec_ray.simulator.servers import LoggingPolicy
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
 from prefrec_ray.simulator.world import LOGGING, World, generator
 from prefrec_ray.storage.parquet import write_parquet
@@ -24,15 +24,15 @@ SCHEMA_VERSION = 1
 def simulate(settings: SimulateSettings, output: str, progress: Progress = silent) -> None:
     """Writes the log folder `output` (docs/formats.md); `progress` counts users.
 
-    The users of a block are a function of the seed and the block alone, and a file holds whole blocks in order: all
-    files together hold the same rows whatever `settings.shards` and however many workers write them.
-    Raises `UserError` if `output` exists.
+    The users of a block depend on the seed and the block alone, and a file holds whole blocks in order: all files
+    together hold the same rows for any `settings.shards` and any number of workers. Raises `UserError` if `output`
+    exists.
     """
     with storage.staged(output, "log.json") as folder:
         runtime.start_ray()
         world = World(settings)
         storage.make_folder(storage.join(folder, "interactions"))
-        # Workers may run in another folder: they get the file system and the whole path.
+        # Workers may run in another folder: they get the file system and the full path.
         system, path = storage.filesystem(folder)
         shards = np.array_split(np.arange(world.blocks), min(settings.shards, world.blocks))
         pending = {
@@ -65,10 +65,10 @@ def log_block(world: World, block: int) -> pa.Table:
     """The interactions of one block of users, by user and in time order."""
     settings = world.settings
     users = world.block_users(block)
-    crowd, server = before_the_log(world, block)
+    crowd, server = start_of_log(world, block)
     traits = crowd.traits
     history = roll_out(crowd, server, world.clickbait, int(traits.requests.max()))
-    # Everybody is simulated as long as the longest; what is beyond a user's own number of requests is dropped.
+    # All users are simulated for the largest number of requests; each user's surplus is dropped.
     kept = np.arange(history.rows.shape[1]) < traits.requests[:, None]
     columns = {
         "user_id": np.repeat(users, traits.requests),
@@ -81,17 +81,17 @@ def log_block(world: World, block: int) -> pa.Table:
     return pa.table(columns)
 
 
-def before_the_log(world: World, block: int) -> tuple[Crowd, ClickChaser]:
-    """The users of a block and the logging policy before their first requests: rolled out, they make the log."""
+def start_of_log(world: World, block: int) -> tuple[Crowd, LoggingPolicy]:
+    """The users of a block and the logging policy before their first requests; `roll_out` of both makes the log."""
     settings = world.settings
     traits = world.traits(world.block_users(block))
     crowd = Crowd(settings.world, traits, generator(settings.seed, LOGGING, block, 0))
-    return crowd, ClickChaser(world, traits.taste, generator(settings.seed, LOGGING, block, 1))
+    return crowd, LoggingPolicy(world, traits.taste, generator(settings.seed, LOGGING, block, 1))
 
 
 @ray.remote(num_cpus=1)
 def _write_shard(settings: SimulateSettings, blocks: list[int], system: fs.FileSystem, path: str) -> int:
-    """Writes the blocks to one file, a row group each; returns the number of rows."""
+    """Writes the blocks to one file, one row group per block; returns the number of rows."""
     world, rows = World(settings), 0
     writer = None
     with system.open_output_stream(path) as stream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prefrec_ray.simulator.servers import BEST_ITEMS, ClickChaser, OneOf, clickbait_rows, nutrition_rows
+from prefrec_ray.simulator.servers import BEST_ITEMS, LoggingPolicy, OneOf, clickbait_rows, nutrition_rows
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import World, generator
 
@@ -14,7 +14,7 @@ def test_the_click_chaser_is_a_softmax_over_its_slate():
     """With two items and a slate of two: both equal with chance 1/4 each, else a logistic choice (Gumbel noise)."""
     settings = SimulateSettings(items=2, world=WorldSettings(slate=2, strength=(3.0, 3.0)))
     world = World(settings)
-    rows = ClickChaser(world, np.zeros(400_000, np.int64), generator(0, 5)).serve(np.zeros(400_000, np.int64))
+    rows = LoggingPolicy(world, np.zeros(400_000, np.int64), generator(0, 5)).serve(np.zeros(400_000, np.int64))
     first, second = (float(degree) for degree in world.clickbait[0])
     expected = 0.25 + 0.5 / (1 + np.exp(-3.0 * (second - first)))
     assert rows.mean() == pytest.approx(expected, abs=0.004)
@@ -25,7 +25,7 @@ def test_regimes_change_within_a_history_or_not_at_all(regimes):
     settings = SimulateSettings(
         items=50, regimes=regimes, world=WorldSettings(strength=(-2.0, 5.0), regime_requests=(20, 40))
     )
-    server, seen = ClickChaser(World(settings), np.zeros(200, np.int64), generator(0, 5)), []
+    server, seen = LoggingPolicy(World(settings), np.zeros(200, np.int64), generator(0, 5)), []
     for _ in range(300):
         server.serve(np.zeros(200, np.int64))
         seen.append(server.strength.copy())
@@ -67,7 +67,7 @@ def test_opposite_tastes_want_opposite_items():
     assert set(traits.taste.tolist()) == {0, 1}
     assert not usual.taste.any()
     # Among equals, the logging policy gives each what is clickbait for that user.
-    rows = ClickChaser(world, traits.taste, generator(0, 5)).serve(np.zeros(600, np.int64))
+    rows = LoggingPolicy(world, traits.taste, generator(0, 5)).serve(np.zeros(600, np.int64))
     assert world.clickbait[traits.taste, rows].mean() > 0.7
     assert abs(world.clickbait[0, rows].mean() - 0.5) < 0.1
     best = OneOf(nutrition_rows(world)[traits.taste], generator(0, 5)).serve(np.zeros(600, np.int64))
