@@ -28,7 +28,7 @@ _WIDTH = 28  # characters of a value
 def log_tables(report: LogReport) -> Iterator[RenderableType]:
     """The tables of a raw log."""
     counts = report.counts
-    yield Text(report.what, style="bold")
+    yield Text(report.title, style="bold")
     yield Text(f"{counts.rows:,} requests of {counts.users:,} users with {_about(counts.items)} items, {_span(counts)}")
     if report.other_files:
         yield Text(f"beside the log: {', '.join(file.rpartition('/')[2] for file in report.other_files)}")

@@ -27,11 +27,11 @@ _MAX_CATEGORIES = 50  # of a column that is proposed as a user feature
 class LogReport:
     """What `prefrec inspect` reports about a log."""
 
-    what: str  # one line: kind and files
+    title: str  # one line: kind and files
     columns: list[Column]
     roles: Roles | None  # None where the settings or the kind of the log decide
     counts: Counts
-    yaml: str | None  # None where the settings were given
+    yaml: str | None  # None where the log has settings already
     other_files: list[str] = field(default_factory=list)
 
 
@@ -67,14 +67,14 @@ def known_source(path: str) -> Source | None:
     return None
 
 
-def _open(source: Source, what: str, lines: list[str] | None, timeout: float = 30.0, seed: int = 0) -> LogReport:
+def _open(source: Source, title: str, lines: list[str] | None, timeout: float = 30.0, seed: int = 0) -> LogReport:
     runtime.start_ray()
     log = open_log(source, seed)
     counts = count(rows_of_log(log), timeout, log.given_sessions)
     head = pa.Table.from_pandas(log.interactions.limit(20_000).to_pandas(), preserve_index=False)
     hidden = ("order", "row_hash")
     columns = profile(head.select([name for name in head.column_names if name not in hidden]), counts.rows)
-    return LogReport(what, columns, None, counts, None if lines is None else proposal(lines, counts))
+    return LogReport(title, columns, None, counts, None if lines is None else proposal(lines, counts))
 
 
 def _lines(source: Source) -> list[str]:
@@ -90,9 +90,9 @@ def _inspect_files(paths: Sequence[str]) -> LogReport:
     if others:
         path = files if len(files) > 1 else files[0]
     tables = _tables(others, roles, table)
-    what = f"{len(files)} {'CSV' if is_csv(files[0]) else 'Parquet'} file{'s' if len(files) > 1 else ''}"
+    kind = f"{len(files)} {'CSV' if is_csv(files[0]) else 'Parquet'} file{'s' if len(files) > 1 else ''}"
     return LogReport(
-        what=f"{what}: {', '.join(paths)}",
+        title=f"{kind}: {', '.join(paths)}",
         columns=profile(table, counts.rows + counts.incomplete),
         roles=roles,
         counts=counts,

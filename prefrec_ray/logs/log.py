@@ -38,7 +38,7 @@ class Log:
     content: Callable[[np.ndarray], Content] | None = None  # by ascending item ids; used to embed where `items` is None
     files: tuple[str, ...] = ()  # the files whose rows `order` numbers (logs.contract), for errors
     unique_rows: bool = False  # whether rows that are equal in all columns but `order` break the contract
-    one_request_a_moment: bool = False  # whether the rows of one user and time are one request
+    one_request_per_time: bool = False  # whether the rows of one user and time are one request
     given_sessions: bool = False  # whether session_id tells sessions, not the session timeout
     has_reward: bool = False  # whether there is a reward column, which is no part of the state
     world: dict[str, Any] | None = None  # the simulator's settings, for roll-outs

@@ -71,7 +71,7 @@ def eligible_users(users: Users, split: str, settings: PreferenceSettings) -> np
     rows = order[users.split[order] == SPLITS.index(split)]
     enough = rows[users.requests[rows] > settings.min_requests]
     if len(enough) < 2:
-        most = f" (the most of one user is {users.requests[rows].max()})" if len(rows) else ""
+        most = f" (the most that one has is {users.requests[rows].max()})" if len(rows) else ""
         raise UserError(
             f"preferences: {len(enough)} of {len(rows)} {split} users have more than {settings.min_requests} requests"
             f"{most}; expected at least 2: lower preferences.length and preferences.min_requests, or bring more users"

@@ -32,7 +32,7 @@ class RowRules:
     files: tuple[str, ...] = ()  # of the log, by number
     feedback: tuple[str, ...] = ()
     unique_rows: bool = False  # whether a row that equals an earlier one breaks the contract
-    one_request_a_moment: bool = False  # whether rows of one user and time are joined
+    one_request_per_time: bool = False  # whether rows of one user and time are joined
     known_items: list[ray.ObjectRef] | None = None  # the item ids (pa.Array) that may occur; None: any
     refuse_unknown: bool = False  # whether a row of an unknown item breaks the contract; else it is dropped
 
@@ -49,7 +49,7 @@ class RowRules:
             log.files,
             log.feedback,
             log.unique_rows,
-            log.one_request_a_moment,
+            log.one_request_per_time,
             known_items=None if known is None else [ray.put(known)],
             refuse_unknown=items is None,
         )
@@ -71,7 +71,7 @@ class RowRules:
                     rows = self._refuse(rows, unknown, part, "item_id", "", expected)
                 else:
                     rows, dropped[UNKNOWN_ITEMS] = _without(unknown, rows)
-        return (joined(rows, self.feedback) if self.one_request_a_moment else rows), dropped
+        return (joined(rows, self.feedback) if self.one_request_per_time else rows), dropped
 
     def _refuse(self, rows: pa.Table, bad: np.ndarray, part: Part, column: str, found: str, expected: str) -> pa.Table:
         if not bad.any():

@@ -54,7 +54,7 @@ def open_kuairand(source: KuaiRandSource, side: SideFiles | None = None) -> Log:
         users=_users(files["user_features"][0], source.user_features),
         files=tuple(logs),
         content=VideoContent(tuple(files["video_features_basic"])),
-        one_request_a_moment=source.request == "batch",
+        one_request_per_time=source.request == "batch",
     )
 
 
