@@ -132,7 +132,7 @@ def prefrec(*arguments: str) -> None:
 
 
 def standard_data() -> None:
-    """Makes FOLDER/logs, /large_logs and /dataset, as far as they are not there."""
+    """Makes FOLDER/logs, /large_logs and /dataset where they are missing."""
     FOLDER.mkdir(exist_ok=True)
     for name, world in WORLDS.items():
         config, logs, dataset = FOLDER / f"{name}.yaml", FOLDER / name, FOLDER / "dataset"

@@ -89,10 +89,10 @@ def train_rllib(arrays: dict[str, np.ndarray], settings: dict[str, Any], seed: i
     module = learner.module[_MODULE]
 
     def q(states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        given = {"obs": torch.tensor(states), "actions": torch.tensor(actions)}
+        batch = {"obs": torch.tensor(states), "actions": torch.tensor(actions)}
         twins = ((module.qf_encoder, module.qf), (module.qf_twin_encoder, module.qf_twin))
-        found = [module._qf_forward_train_helper(given, encoder=encoder, head=head) for encoder, head in twins]
-        return torch.stack(found).mean(0).numpy()
+        values = [module._qf_forward_train_helper(batch, encoder=encoder, head=head) for encoder, head in twins]
+        return torch.stack(values).mean(0).numpy()
 
     with torch.no_grad():
         logits = module.forward_inference({"obs": torch.tensor(arrays["held_out"])})["action_dist_inputs"]

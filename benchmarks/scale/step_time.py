@@ -101,10 +101,10 @@ def fit_network() -> tuple[float, float]:
     processes = [context.Process(target=averaging_times, args=(rank, port, out)) for rank in range(2)]
     for process in processes:
         process.start()
-    found = np.array([out.get() for _ in BUFFERS])
+    measured = np.array([out.get() for _ in BUFFERS])
     for process in processes:
         process.join()
-    slope, constant = np.polyfit(4 * found[:, 0], found[:, 1], 1)
+    slope, constant = np.polyfit(4 * measured[:, 0], measured[:, 1], 1)
     return max(constant, 1e-6) / 2, 1 / slope
 
 

@@ -1,8 +1,8 @@
 """Evaluation by NCIS: `python -m benchmarks evaluation DATASET`.
 
-The product's `evaluate` scores a policy, imitation and their placebos and controls, with intervals over users and a
-look at what is served. The bare one reads the same files one after another, asks the policy and the clone for their
-actions in whole batches, and computes Eq. 12 for the policy alone in plain NumPy. Both must come to the same value.
+The product's `evaluate` scores a policy, behavior cloning, controls and negative controls, with intervals over users
+and the items served. The bare one reads the same files one after another, computes actions of the policy and the clone
+in whole batches, and computes Eq. 12 for the policy alone in plain NumPy. Both must come to the same value.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def bare_value(dataset: PreparedDataset, split: str, policy: Policy, clone: Beha
         states, logged = tensor(requests["state"]), tensor(requests["action"])
         to_policy = np.square(logged - policy.act(states)).sum(1)
         to_clone = np.square(logged - clone.policy.act(states)).sum(1)
-        found = pa.table({**{k: requests[k] for k in _KEYS}, "log": (to_clone - to_policy) / (2 * variance)})
-        weights = found.group_by(_KEYS).aggregate([("log", "mean")])
+        ratios = pa.table({**{k: requests[k] for k in _KEYS}, "log": (to_clone - to_policy) / (2 * variance)})
+        weights = ratios.group_by(_KEYS).aggregate([("log", "mean")])
         levels = dataset.read(dataset.path("sessions", file.rsplit("/", 1)[-1]), columns=[*_KEYS, "level_depth"])
         sessions = weights.join(levels, _KEYS).sort_by([(key, "ascending") for key in _KEYS])
         _, user = np.unique(sessions["user_id"].to_numpy(), return_inverse=True)

@@ -62,8 +62,8 @@ def with_polars(logs: str, folder: str, gap_ms: int) -> None:
 def check_equal(ours: str, theirs: str) -> None:
     """Raises `UserError` where sessions or levels differ."""
     columns = ["user_id", "start", "exit", "depth", "level_depth", "level_frequency"]
-    found = [pl.read_parquet(files).select(columns).sort("user_id", "start") for files in (ours, theirs)]
-    if not found[0].equals(found[1]):
+    tables = [pl.read_parquet(files).select(columns).sort("user_id", "start") for files in (ours, theirs)]
+    if not tables[0].equals(tables[1]):
         raise UserError("sessions: the product and polars do not find the same")
 
 

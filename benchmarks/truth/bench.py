@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+")
     parser.add_argument("--tasks", nargs="+")
     parser.add_argument("--seeds", nargs="+", type=int)
-    parser.add_argument("--table", action="store_true", help="only score what is there")
+    parser.add_argument("--table", action="store_true", help="only score the finished sweeps")
     arguments = parser.parse_args()
     changes = {"method": arguments.methods, "task": arguments.tasks, "seeds": arguments.seeds}
     for name in () if arguments.table else arguments.worlds:
@@ -68,15 +68,17 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[
     """The sweeps of a world by name: `robust`, `paper`, and `truth` (PrefRec on the true satisfaction)."""
     common = {**yaml.safe_load(SWEEP.read_text())["tune"], **changes}
     alone = {**common, "method": ["PrefRec"]}
-    named = PrepareSettings.model_validate(sections["prepare"]).preferences.teachers
+    preferences = PrepareSettings.model_validate(sections["prepare"]).preferences
+    # A recipe names the default teachers by itself.
+    own = preferences.teachers if "teachers" in preferences.model_fields_set else ()
 
     def on(settings: dict[str, Any], recipe: str, **more: Any) -> dict[str, Any]:
         defaults = TrainingSettings.model_validate({"recipe": recipe})
-        wanted = defaults.pairing, defaults.scoring
-        teachers = [teacher.name for teacher in named if (teacher.pairing, teacher.scoring) == wanted]
+        kind = defaults.pairing, defaults.scoring
+        teachers = [teacher.name for teacher in own if (teacher.pairing, teacher.scoring) == kind]
         base = {**settings["base"], **more, **({"teachers": teachers} if teachers else {})}
         if recipe == "paper":
-            base.pop("tau", None)  # 0.001: a target network that hardly moves is part of the literal recipe
+            base.pop("tau", None)  # Table 1's 0.001, as part of the recipe
         return {
             **settings,
             "recipe": recipe,
@@ -84,18 +86,18 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[
             "search": searched(settings.get("search", {}), settings["method"]),
         }
 
-    # The satisfaction after each action says at once what a learned reward says over many requests only.
+    # The satisfaction after an action is its reward already: no look-ahead.
     truth = on(alone, "robust", reward_source="column", reward_horizon=1)
     return {"robust": on(common, "robust"), "paper": on(alone, "paper"), "truth": truth}
 
 
 def searched(search: dict[str, Any], methods: list[str]) -> dict[str, Any]:
-    """The part of a search space that these methods have."""
+    """The part of a search space that concerns `methods`."""
     kept = {}
     for key, space in search.items():
-        having = [name for name in space.get("methods", methods) if name in methods]
-        if having:
-            kept[key] = {**space, "methods": having}
+        with_key = [name for name in space.get("methods", methods) if name in methods]
+        if with_key:
+            kept[key] = {**space, "methods": with_key}
     return kept
 
 
@@ -109,7 +111,7 @@ def run_sweep(config: Path, sweep: Path, dataset: str) -> None:
 
 
 def ended(trials: Path) -> bool:
-    """Whether a sweep's table is there and no trial waits in it, as one does where the sweep was interrupted."""
+    """Whether the sweep's table exists and no trial in it waits, as one does after an interruption."""
     if not trials.exists():
         return False
     with trials.open() as file:

@@ -50,11 +50,11 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Crowd:
-    """Answers, a row each: pair [V] and annotator [V] from 0, said [V] in words; `reliability` [A] made them."""
+    """Answers, one per row: pair [V] and annotator [V] from 0, answer [V] in words; `reliability` [A] made them."""
 
     pair: np.ndarray
     annotator: np.ndarray
-    said: np.ndarray
+    answer: np.ndarray
     reliability: np.ndarray
 
 
@@ -70,18 +70,20 @@ def answers(truth: np.ndarray, annotators: int, votes: int, seed: int) -> Crowd:
     pair = np.repeat(np.arange(len(truth)), votes)
     right = rng.random(len(pair)) < reliability[annotator]
     wrong = np.where(truth[pair] == 0.5, rng.integers(0, 2, len(pair)), 1 - truth[pair])
-    said = WORDS[(2 * np.where(right, truth[pair], wrong)).astype(int)]
-    return Crowd(pair, annotator, np.where(rng.random(len(pair)) < SKIPPED, "skip", said), reliability)
+    answer = WORDS[(2 * np.where(right, truth[pair], wrong)).astype(int)]
+    return Crowd(pair, annotator, np.where(rng.random(len(pair)) < SKIPPED, "skip", answer), reliability)
 
 
 def quality(crowd: Crowd, truth: np.ndarray, label: np.ndarray, summary: dict[str, Any]) -> dict[str, float]:
-    """Accuracy on the decided pairs, of the mean annotator and of the labels [P]; how well reliabilities are found."""
+    """Accuracy on the decided pairs, of the mean annotator and of the preference labels [P]; rank of reliabilities."""
     decided = truth != 0.5
-    said = crowd.said != "skip"
-    right = crowd.said == WORDS[(2 * truth[crowd.pair]).astype(int)]
-    each = [right[said & decided[crowd.pair] & (crowd.annotator == a)].mean() for a in range(len(crowd.reliability))]
-    found = {row["annotator"]: 1 - row["disagreement"] for row in summary["annotators"]}
-    agreement = [found[name(a)] for a in range(len(crowd.reliability))]
+    answered = crowd.answer != "skip"
+    right = crowd.answer == WORDS[(2 * truth[crowd.pair]).astype(int)]
+    each = [
+        right[answered & decided[crowd.pair] & (crowd.annotator == a)].mean() for a in range(len(crowd.reliability))
+    ]
+    agreement_of = {row["annotator"]: 1 - row["disagreement"] for row in summary["annotators"]}
+    agreement = [agreement_of[name(a)] for a in range(len(crowd.reliability))]
     return {
         "mean_annotator": float(np.mean(each)),
         "best_annotator": float(np.max(each)),
@@ -92,36 +94,36 @@ def quality(crowd: Crowd, truth: np.ndarray, label: np.ndarray, summary: dict[st
 
 
 def name(annotator: int) -> str:
-    """What annotator number `annotator` is called."""
+    """Name of annotator number `annotator`."""
     return f"annotator {annotator:02d}"
 
 
 def ask(dataset: PreparedDataset, pairs: pa.Table, crowd: Crowd, folder: Path) -> tuple[str, str]:
-    """Writes the questions (without what people would see) and the answers; returns both places."""
+    """Writes the pairs (without what people would see) and the answers; returns the folder and the file."""
     folder.mkdir(parents=True)
     with (folder / "pairs.jsonl").open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row) + "\n" for row in pairs.to_pylist())
     ids = pairs["pair_id"].to_numpy()
     with (folder / "answers.jsonl").open("w", encoding="utf-8") as stream:
-        for pair, annotator, said in zip(crowd.pair, crowd.annotator, crowd.said, strict=True):
-            row = {"pair_id": int(ids[pair]), "annotator": name(int(annotator)), "label": str(said)}
+        for pair, annotator, answer in zip(crowd.pair, crowd.annotator, crowd.answer, strict=True):
+            row = {"pair_id": int(ids[pair]), "annotator": name(int(annotator)), "label": str(answer)}
             stream.write(json.dumps(row) + "\n")
     return str(folder), str(folder / "answers.jsonl")
 
 
 def true_pairs(dataset: PreparedDataset, task: str, teacher: str, count: int) -> tuple[pa.Table, np.ndarray]:
-    """The first `count` different training pairs of a scripted teacher, as they are asked about, and its labels."""
+    """The first `count` different training pairs of a scripted teacher, as questions, and their preference labels."""
     table = dataset.read(dataset.path("preferences", task, "train.parquet"))
     table = table.filter(pc.equal(table["teacher"], teacher))
     ids = pair_ids(table.select(IDENTITY)).to_numpy()
     rows = np.sort(np.unique(ids, return_index=True)[1])[:count]
     table = table.take(pa.array(rows))
-    asked = {"pair_id": ids[rows], "split": ["train"] * len(rows), **{n: table[n] for n in IDENTITY}}
-    return pa.table(asked), table["label"].to_numpy().astype(np.float64)
+    columns = {"pair_id": ids[rows], "split": ["train"] * len(rows), **{n: table[n] for n in IDENTITY}}
+    return pa.table(columns), table["label"].to_numpy().astype(np.float64)
 
 
 def imported(dataset: PreparedDataset, teacher: str, pairs: pa.Table) -> np.ndarray:
-    """The labels of a teacher that is people, in the order of `pairs`; 0.5 for a pair that everybody skipped."""
+    """The preference labels of people, in the order of `pairs`; 0.5 for a pair that everybody skipped."""
     table = dataset.read(dataset.path("people", teacher, "train.parquet"))
     place = pc.index_in(pairs["pair_id"].combine_chunks(), table["pair_id"].combine_chunks())
     label = table["label"].to_numpy()[place.fill_null(0).to_numpy()]
@@ -134,19 +136,19 @@ def trained(dataset: PreparedDataset, teacher: str, scripted: str, seed: int, **
     algorithm = config.training(teachers=(teacher,), **settings).build_algo()
     columns = reward_columns(algorithm.config.settings, dataset)
     held_out = load_buffer(dataset.uri, algorithm.config.task, "validation", [scripted], columns)
-    look = [lambda learner: reward_accuracy(learner.net, ray.get(held_out))]
-    found = []
+    measure = [lambda learner: reward_accuracy(learner.net, ray.get(held_out))]
+    accuracies = []
     try:
         while algorithm.offline_data.schedule.at(algorithm.iteration).phase == "pretrain":
             algorithm.train()
-            found.append(on_each_learner(algorithm.learner_group, look)[0]["reward/accuracy_within_user"])
-        return found
+            accuracies.append(on_each_learner(algorithm.learner_group, measure)[0]["reward/accuracy_within_user"])
+        return accuracies
     finally:
         algorithm.stop()
 
 
 def small_copy(source: str, folder: Path) -> PreparedDataset:
-    """A data set that shares all files of `source` but the transitions, of which it has some: rewards need none."""
+    """A data set that shares all files of `source` but the transitions, of which it has a few: rewards need none."""
     folder.mkdir(parents=True)
     for part in ("items.parquet", "sessions", "requests", "preferences"):
         os.symlink(os.path.join(os.path.abspath(source), part), folder / part)
@@ -162,7 +164,7 @@ def small_copy(source: str, folder: Path) -> PreparedDataset:
 
 
 def main() -> None:
-    """Prints and writes how good the labels of each aggregate are, and the reward models that learned from them."""
+    """Prints and writes the quality of each aggregate's labels, and of the reward models that learned from them."""
     parser = options(__doc__, dataset=True)
     parser.add_argument("work", type=Path, help="new folder")
     arguments = parser.parse_args()
@@ -171,20 +173,20 @@ def main() -> None:
     dataset = small_copy(arguments.dataset, work / "dataset")
     pairs, truth = true_pairs(dataset, TASK, TRUTH, PAIRS)
     exact = Crowd(np.arange(len(truth)), np.zeros(len(truth), int), WORDS[(2 * truth).astype(int)], np.ones(1))
-    questions, said = ask(dataset, pairs, exact, work / "truth")
-    import_labels(said, questions, dataset.uri, "truth", "mean", False, quiet)
-    found: dict[str, dict[str, Any]] = {"truth": {}}
+    questions, file = ask(dataset, pairs, exact, work / "truth")
+    import_labels(file, questions, dataset.uri, "truth", "mean", False, quiet)
+    quality_of: dict[str, dict[str, Any]] = {"truth": {}}
     for votes in VOTES:
         crowd = answers(truth, ANNOTATORS, votes, seed=0)
-        questions, said = ask(dataset, pairs, crowd, work / f"votes{votes}")
-        for way in AGGREGATES:
-            teacher = f"{way}_{votes}_votes"
-            summary = import_labels(said, questions, dataset.uri, teacher, way, False, quiet)
-            found[teacher] = quality(crowd, truth, imported(dataset, teacher, pairs), summary)
-    for teacher, about in found.items():
+        questions, file = ask(dataset, pairs, crowd, work / f"votes{votes}")
+        for aggregate in AGGREGATES:
+            teacher = f"{aggregate}_{votes}_votes"
+            summary = import_labels(file, questions, dataset.uri, teacher, aggregate, False, quiet)
+            quality_of[teacher] = quality(crowd, truth, imported(dataset, teacher, pairs), summary)
+    for teacher, about in quality_of.items():
         about["accuracy"] = [trained(dataset, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
         print(teacher, json.dumps(about), flush=True)
-    write(arguments, training=SETTINGS, labels=found)
+    write(arguments, training=SETTINGS, labels=quality_of)
 
 
 def quiet(*_: Any) -> None:

@@ -1,12 +1,12 @@
-"""How near are estimates from the log to true values? A table from an evaluation with roll-outs.
+"""Compares estimates from the log with true values, from an evaluation with roll-outs.
 
     prefrec evaluate POLICY... --dataset DATASET --online --estimators ncis,fqe,dr --output FILE
     python -m benchmarks estimators FILE [--dataset DATASET]
 
-Everything is a gain over behaviour, of the estimator's own and in truth. With DATASET the truth is what policies are
-worth from logged moments on (moments.py), which is what fitted Q and doubly robust estimate; without, by roll-outs from
-users' first requests: fresh histories, in which behaviour's own level is not the logged mean. Controls
-that can be rolled out (imitation, constant action, random items) have true values of their own.
+All values are gains over the logging policy. With DATASET the true value is the level from logged moments on
+(moments.py), which is what fitted Q and doubly robust estimate. Without, it comes from roll-outs that start with users'
+first requests: new histories, in which the level of the logging policy is not the logged mean. Controls that can be
+rolled out (behavior cloning, constant action, random items) have true values too.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def agreement(by: dict[str, dict[str, Line]]) -> list[str]:
     """A row an estimator: rank correlation, error, coverage, placebos."""
     rows = [
         "| | rank correlation | mean error of the gain | mean absolute error | true gain in the interval, in-data | "
-        "placebos, half-widths from behaviour | half-widths from their true gain |",
+        "negative controls, half-widths from the logging policy | half-widths from their true gain |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in (name for name in ESTIMATORS if by[name]):
@@ -94,7 +94,7 @@ def agreement(by: dict[str, dict[str, Line]]) -> list[str]:
 
 
 def gain(record: Line) -> float:
-    """Value over behaviour's."""
+    """Value minus that of the logging policy."""
     return float(record["value"] - record["behaviour"])
 
 

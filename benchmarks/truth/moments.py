@@ -1,9 +1,9 @@
-"""What policies are worth from logged moments on: the truth that `python -m benchmarks estimators` compares with.
+"""True levels of policies from logged moments on, with which `python -m benchmarks estimators` compares estimates.
 
-Fitted Q and doubly robust answer another question than roll-outs from a user's first request: what is this and the next
-visits' mean level worth, from starts of *logged* visits on, with weights that fall by `gamma_session` a visit? In the
-simulator that has a true answer. The log is played again (the same seeds make the same users, feelings and requests) up
-to the starts of some visits of each test user; from there the policy serves, with the history that it would have seen.
+Fitted Q and doubly robust do not estimate what a roll-out from a user's first request measures. They estimate the mean
+level of the sessions from the start of a *logged* session on, with weights that fall by `gamma_session` per session.
+The simulator has the true value: it repeats the log (the same seeds make the same users, states and requests) up to the
+starts of some sessions of each test user; from there the policy serves, with the history up to that request.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from prefrec_ray.simulator.servers import LoggingPolicy, OneOf, PolicyServer, Se
 from prefrec_ray.simulator.world import BLOCK, ROLLOUT, Traits, World, generator
 from prefrec_ray.simulator.write import start_of_log
 
-VISITS_A_USER = 3
+SESSIONS_A_USER = 3
 REQUESTS = 250
 
 
-class _Watched:
-    """The logging policy, and in which mood it was before each request."""
+class _Recorded:
+    """The logging policy, with a record of its state before each request."""
 
     def __init__(self, server: LoggingPolicy) -> None:
         self.server = server
@@ -52,7 +52,7 @@ class _Watched:
 
 @dataclass(frozen=True)
 class Moments:
-    """Starts of logged visits [m], those of a user side by side."""
+    """Starts of logged sessions [m]; those of a user are adjacent."""
 
     user: np.ndarray  # numbers in the world, ascending
     step: np.ndarray  # requests of the user before it
@@ -68,13 +68,13 @@ class Moments:
         return len(self.step)
 
 
-def moments(world: World, users: np.ndarray, visits: int, seed: int) -> Iterator[Moments]:
-    """Up to `visits` starts of visits a user, a block of the world at a time; a user's last visit is left out."""
+def moments(world: World, users: np.ndarray, sessions: int, seed: int) -> Iterator[Moments]:
+    """Up to `sessions` starts of sessions of each user, one block of the world at a time; without last sessions."""
     rng = np.random.default_rng(seed)
     for block in np.unique(users // BLOCK):
         numbers = world.block_users(int(block))
         crowd, chaser = start_of_log(world, int(block))
-        traits, server = crowd.traits, _Watched(chaser)
+        traits, server = crowd.traits, _Recorded(chaser)
         history = roll_out(crowd, server, world.clickbait, int(traits.requests.max()))
         rows, steps, depth, revisit = [], [], [], []
         for row in np.flatnonzero(np.isin(numbers, users)):
@@ -83,7 +83,7 @@ def moments(world: World, users: np.ndarray, visits: int, seed: int) -> Iterator
             table = session_table(one, history.time_ms[row, logged], history.session[row, logged])
             if len(table) > 1:
                 starts = table.first_row[:-1]
-                drawn = np.sort(rng.choice(starts, min(visits, len(starts)), replace=False))
+                drawn = np.sort(rng.choice(starts, min(sessions, len(starts)), replace=False))
                 rows += [row] * len(drawn)
                 steps += drawn.tolist()
                 depth += [table.depth.mean()] * len(drawn)
@@ -105,53 +105,51 @@ def moments(world: World, users: np.ndarray, visits: int, seed: int) -> Iterator
         )
 
 
-def warmed(policy: Policy, found: Moments) -> PolicyServer:
+def warmed(policy: Policy, at: Moments) -> PolicyServer:
     """The server of `policy` that has seen each moment's history up to it."""
-    server = PolicyServer(policy, found.traits.features)
-    past = found.history
-    for step in range(int(found.step.max())):
+    server = PolicyServer(policy, at.traits.features)
+    past = at.history
+    for step in range(int(at.step.max())):
         feedback = dict(zip(FEEDBACK, past.feedback[:, step].T, strict=True))
-        server.tracker.observe(past.time_ms[:, step], past.rows[:, step], feedback, mask=found.step > step)
+        server.tracker.observe(past.time_ms[:, step], past.rows[:, step], feedback, mask=at.step > step)
     return server
 
 
-def levels(
-    world: World, found: Moments, server: Server, seed: int, weight: float, gamma: float
-) -> dict[str, np.ndarray]:
-    """By task, the mean level [m] of the visits from each moment on; visit k weighs gamma^k, the last is cut off."""
-    crowd = Crowd(world.settings.world, found.traits, generator(world.settings.seed, ROLLOUT, seed, 0))
-    start = found.history.time_ms[np.arange(len(found)), found.step]
-    crowd.exposure, crowd.time_ms = found.exposure.copy(), start.copy()
-    seen = roll_out(crowd, server, world.clickbait, REQUESTS)
-    moment = np.repeat(np.arange(len(found)), REQUESTS)
-    table = session_table(moment, seen.time_ms.ravel(), seen.session.ravel())
+def levels(world: World, at: Moments, server: Server, seed: int, weight: float, gamma: float) -> dict[str, np.ndarray]:
+    """By task, the mean level [m] of the sessions from each moment on; session k weighs gamma^k, without the last."""
+    crowd = Crowd(world.settings.world, at.traits, generator(world.settings.seed, ROLLOUT, seed, 0))
+    start = at.history.time_ms[np.arange(len(at)), at.step]
+    crowd.exposure, crowd.time_ms = at.exposure.copy(), start.copy()
+    future = roll_out(crowd, server, world.clickbait, REQUESTS)
+    moment = np.repeat(np.arange(len(at)), REQUESTS)
+    table = session_table(moment, future.time_ms.ravel(), future.session.ravel())
     ended = ~np.isnan(table.revisit_ms)
     of = table.user[ended]
     weights = gamma ** table.session_index[ended].astype(float)
-    total = np.bincount(of, weights, len(found))
+    total = np.bincount(of, weights, len(at))
     return {
-        task: np.bincount(of, weights * level[ended], len(found)) / total
-        for task, level in levels_against(table, found.mean_depth, found.mean_revisit_ms, weight).items()
+        task: np.bincount(of, weights * level[ended], len(at)) / total
+        for task, level in levels_against(table, at.mean_depth, at.mean_revisit_ms, weight).items()
     }
 
 
-def user_values(found: Moments, value: np.ndarray) -> np.ndarray:
+def user_values(at: Moments, value: np.ndarray) -> np.ndarray:
     """Means over the moments of each user, of those that have a value."""
-    users, row = np.unique(found.user, return_inverse=True)
+    users, row = np.unique(at.user, return_inverse=True)
     return user_means(row, value, len(users))
 
 
 def servers(
-    policies: Mapping[str, Policy], constant: np.ndarray, world: World, found: Moments
+    policies: Mapping[str, Policy], constant: np.ndarray, world: World, at: Moments
 ) -> Iterator[tuple[str, Server]]:
-    """Every subject's server, ready to go on from `found`."""
-    behaviour = LoggingPolicy(world, found.traits.taste, np.random.default_rng(1))
-    behaviour.strength, behaviour.remaining = found.strength.copy(), found.remaining.copy()
-    yield BEHAVIOUR, behaviour
+    """The server of each subject, in its state `at` the moments."""
+    logging_policy = LoggingPolicy(world, at.traits.taste, np.random.default_rng(1))
+    logging_policy.strength, logging_policy.remaining = at.strength.copy(), at.remaining.copy()
+    yield BEHAVIOUR, logging_policy
     yield RANDOM_ITEMS, OneOf(np.arange(len(world.embeddings)), np.random.default_rng(2))
     yield CONSTANT, OneOf(constant, np.random.default_rng(3))
     for name, policy in policies.items():
-        yield name, warmed(policy, found)
+        yield name, warmed(policy, at)
 
 
 def moment_records(evaluation: dict[str, Any], dataset: PreparedDataset) -> list[dict[str, Any]]:
@@ -167,10 +165,10 @@ def moment_records(evaluation: dict[str, Any], dataset: PreparedDataset) -> list
     users = np.unique(np.concatenate([dataset.read(file, ["user_id"])["user_id"] for file in files]))
     gamma, weight = FqeSettings().gamma_session, dataset.metadata.mixture_weight
     values: dict[str, list[dict[str, np.ndarray]]] = {}
-    for found in moments(world, users, VISITS_A_USER, seed=0):
-        for name, server in servers(policies, constant, world, found):
-            got = levels(world, found, server, int(found.user[0]) // BLOCK, weight, gamma)
-            values.setdefault(name, []).append({task: user_values(found, level) for task, level in got.items()})
+    for at in moments(world, users, SESSIONS_A_USER, seed=0):
+        for name, server in servers(policies, constant, world, at):
+            level_of = levels(world, at, server, int(at.user[0]) // BLOCK, weight, gamma)
+            values.setdefault(name, []).append({task: user_values(at, level) for task, level in level_of.items()})
     records: list[dict[str, Any]] = []
     for record in online:
         if record["subject"] in values:
@@ -183,14 +181,14 @@ def moment_records(evaluation: dict[str, Any], dataset: PreparedDataset) -> list
     return records
 
 
-def _figures(mine: np.ndarray, behaviour: np.ndarray) -> dict[str, Any]:
-    low, high = bootstrap_interval(np.stack([mine, mine - behaviour], axis=1), seed=0)
+def _figures(policy: np.ndarray, logging_policy: np.ndarray) -> dict[str, Any]:
+    low, high = bootstrap_interval(np.stack([policy, policy - logging_policy], axis=1), seed=0)
     return {
-        "value": float(mine.mean()),
+        "value": float(policy.mean()),
         "ci_low": float(low[0]),
         "ci_high": float(high[0]),
-        "behaviour": float(behaviour.mean()),
+        "behaviour": float(logging_policy.mean()),
         "gain_ci_low": float(low[1]),
         "gain_ci_high": float(high[1]),
-        "users": len(mine),
+        "users": len(policy),
     }

@@ -1,10 +1,10 @@
-"""Does training raise what it should, where the truth is known?
+"""Checks that training raises the true level in the simulator.
 
     python -m benchmarks sanity [--seeds 0 1 2]
 
 For each seed a new world, log and training seed: PrefRec on the true satisfaction, and with learned rewards under the
-recipes `robust` and `paper` on all three tasks, rolled out beside behaviour, imitation and the hand-made policies.
-Score: (value - behaviour) / (nutrition - behaviour).
+recipes `robust` and `paper` on all three tasks, rolled out beside the logging policy, behavior
+cloning and the hand-made policies. Score: (value - logging policy) / (nutrition - logging policy).
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def one_seed(seed: int) -> list[dict[str, Any]]:
         shutil.rmtree(folder / "logs")
         dataset = PreparedDataset.open(str(folder / "dataset"))
         policies = train_all(dataset.uri, folder, seed)
-        imitation = fit_clone(dataset, seed).policy
-        records = evaluate_online(dataset, policies, TASKS, RollOut(users=300, seed=seed), {"imitation": imitation})
+        clone = fit_clone(dataset, seed).policy
+        records = evaluate_online(dataset, policies, TASKS, RollOut(users=300, seed=seed), {"imitation": clone})
     return [{**record.model_dump(exclude_unset=True), "seed": seed} for record in records]
 
 

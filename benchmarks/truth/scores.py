@@ -1,7 +1,7 @@
-"""Scores of the truth bench: (true value - behaviour) / (best known - behaviour), and what the policies serve.
+"""Scores of the truth bench: (value - logging policy) / (best known - logging policy), and the items served.
 
-Best known is the better of the hand-made policy that knows the truth and PrefRec trained on the true satisfaction (its
-mean over seeds).
+Values are true levels. Best known is the better of the hand-made policy that knows the truth and PrefRec trained on the
+true satisfaction (its mean over seeds).
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ Cell = dict[str, Any]
 
 
 def cells(output: Path) -> list[Cell]:
-    """A cell a (world, task, method, recipe, seed) of all worlds in `output` whose sweeps are all rolled out.
+    """A cell for each (world, task, method, recipe, seed) of the worlds in `output` whose sweeps are all rolled out.
 
-    score; value (true level); items (distinct items served, as a share of the behaviour's); distance (mean distance of
-    an action to its nearest item, in units of imitation's). Recipes are robust, paper and truth.
+    score; value (true level); items (distinct items served, relative to the logging policy); distance (mean distance
+    of an action to its nearest item, as a multiple of behavior cloning's). Recipes are robust, paper and truth.
     """
-    found: list[Cell] = []
+    scored: list[Cell] = []
     for folder in sorted(path for path in output.iterdir() if path.is_dir()):
         files = {name: folder / name / "evaluation.json" for name in ("robust", "paper", "truth")}
         if all(file.exists() for file in files.values()):
             loaded = {name: json.loads(file.read_text()) for name, file in files.items()}
-            found += _world_cells(folder.name, loaded)
-    return found
+            scored += _world_cells(folder.name, loaded)
+    return scored
 
 
 def _world_cells(world: str, evaluations: dict[str, dict[str, Any]]) -> list[Cell]:
-    found: list[Cell] = []
+    scored: list[Cell] = []
     for recipe, evaluation in evaluations.items():
         served = evaluation["served"]
         for record in evaluation["records"]:
             if record["estimator"] != "online" or record["role"] != "policy":
                 continue
             mine = served[record["subject"]]
-            found.append(
+            scored.append(
                 {
                     "world": world,
                     "task": record["task"],
@@ -60,30 +60,30 @@ def _world_cells(world: str, evaluations: dict[str, dict[str, Any]]) -> list[Cel
         for record in evaluations["robust"]["records"]
         if record["estimator"] == "online" and record["subject"] == "nutrition"
     }
-    for cell in found:
-        learned = [c["value"] for c in found if c["recipe"] == "truth" and c["task"] == cell["task"]]
+    for cell in scored:
+        learned = [c["value"] for c in scored if c["recipe"] == "truth" and c["task"] == cell["task"]]
         best = max(known[cell["task"]], float(np.mean(learned)))
         cell["score"] = (cell["value"] - cell["behaviour"]) / (best - cell["behaviour"])
-    return found
+    return scored
 
 
-def mean(found: list[Cell], name: str = "score") -> str:
+def mean(scored: list[Cell], name: str = "score") -> str:
     """Mean over worlds, and its 95 % interval over seeds (each seed's mean over worlds and tasks is one number)."""
-    seeds = sorted({cell["seed"] for cell in found})
-    by_seed = np.array([np.mean([cell[name] for cell in found if cell["seed"] == seed]) for seed in seeds])
+    seeds = sorted({cell["seed"] for cell in scored})
+    by_seed = np.array([np.mean([cell[name] for cell in scored if cell["seed"] == seed]) for seed in seeds])
     if len(by_seed) < 2:
         return "".join(f"{value:.2f}" for value in by_seed)
     low, high = bootstrap_interval(by_seed[:, None], seed=0)
     return f"{by_seed.mean():.2f} [{low[0]:.2f}, {high[0]:.2f}]"
 
 
-def less(found: list[Cell], method: str) -> str:
-    """PrefRec's score less that of `method` under the same reward: the mean, and its 95 % interval over seeds (t).
+def less(scored: list[Cell], method: str) -> str:
+    """PrefRec's score minus that of `method` with the same reward: the mean and its 95 % interval over seeds (t).
 
-    A seed's number is its mean over tasks and the worlds in which both were trained, of both methods.
+    The value of a seed is the mean over tasks and worlds in which both methods were trained.
     """
-    worlds = {cell["world"] for cell in found if cell["method"] == method}
-    robust = [cell for cell in pick(found, recipe="robust") if cell["world"] in worlds]
+    worlds = {cell["world"] for cell in scored if cell["method"] == method}
+    robust = [cell for cell in pick(scored, recipe="robust") if cell["world"] in worlds]
     seeds = sorted({cell["seed"] for cell in pick(robust, method=method)})
     if method == "PrefRec" or len(seeds) < 2:
         return ""
@@ -96,16 +96,16 @@ def less(found: list[Cell], method: str) -> str:
     return f"{difference.mean():+.2f} [{difference.mean() - half:+.2f}, {difference.mean() + half:+.2f}]"
 
 
-def pick(found: list[Cell], **wanted: Any) -> list[Cell]:
+def pick(scored: list[Cell], **values: Any) -> list[Cell]:
     """The cells with these values."""
-    return [cell for cell in found if all(cell[key] == value for key, value in wanted.items())]
+    return [cell for cell in scored if all(cell[key] == value for key, value in values.items())]
 
 
-def table(found: list[Cell]) -> str:
+def table(scored: list[Cell]) -> str:
     """Scores by world and task of PrefRec; means of all methods; shares of cells won. In Markdown."""
     lines = ["| world | task | robust | paper | true reward | items | distance |", "|---|---|---|---|---|---|---|"]
-    prefrec = pick(found, method="PrefRec")
-    for world in sorted({cell["world"] for cell in found}):
+    prefrec = pick(scored, method="PrefRec")
+    for world in sorted({cell["world"] for cell in scored}):
         for task in TASKS:
             by = {
                 recipe: pick(prefrec, world=world, task=task, recipe=recipe) for recipe in ("robust", "paper", "truth")
@@ -116,21 +116,21 @@ def table(found: list[Cell]) -> str:
                 lines.append(f"| {world} | {task} | {scores} | {served} |")
     heads = ["method (robust)", *TASKS, "users differ", "PrefRec less it"]
     lines += ["", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    robust = pick(found, recipe="robust")
+    robust = pick(scored, recipe="robust")
     for method in dict.fromkeys(cell["method"] for cell in robust):
         own = pick(robust, method=method)
         differing = [cell for cell in own if cell["world"].startswith("differing")]
-        means = [mean(pick(own, task=task)) for task in TASKS] + [mean(differing), less(found, method)]
+        means = [mean(pick(own, task=task)) for task in TASKS] + [mean(differing), less(scored, method)]
         lines.append(f"| {method} | " + " | ".join(means) + " |")
-    wins = won(found)
+    wins = won(scored)
     lines += ["", "; ".join(f"above {other}: {share:.0%} of {count} cells" for other, (share, count) in wins.items())]
     return "\n".join(lines)
 
 
-def won(found: list[Cell]) -> dict[str, tuple[float, int]]:
-    """In how many cells (world, task, seed) robust PrefRec is above behaviour, IL and PrefRec under `paper`."""
-    rivals = {"IL": pick(found, method="IL", recipe="robust"), "paper": pick(found, method="PrefRec", recipe="paper")}
-    mine = pick(found, method="PrefRec", recipe="robust")
+def won(scored: list[Cell]) -> dict[str, tuple[float, int]]:
+    """Share of cells (world, task, seed) in which robust PrefRec beats the logging policy, IL and PrefRec `paper`."""
+    rivals = {"IL": pick(scored, method="IL", recipe="robust"), "paper": pick(scored, method="PrefRec", recipe="paper")}
+    mine = pick(scored, method="PrefRec", recipe="robust")
     result = {"behaviour": (float(np.mean([cell["score"] > 0 for cell in mine])), len(mine))} if mine else {}
     for name, others in rivals.items():
         value = {(c["world"], c["task"], c["seed"]): c["value"] for c in others}

@@ -33,7 +33,7 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def found(world: World) -> Moments:
-    (one,) = moments(world, USERS, visits=3, seed=0)
+    (one,) = moments(world, USERS, sessions=3, seed=0)
     return one
 
 

@@ -97,8 +97,8 @@ def test_every_world_is_valid_and_has_its_teachers() -> None:
         teachers = {teacher.name for teacher in prepared.preferences.teachers}
         for name, settings in sweeps(sections, {}).items():
             tuned = parse(TuneSettings, settings, name)
-            asked = tuned.base.get("teachers")
+            chosen = tuned.base.get("teachers")
             assert tuned.task == ["depth", "frequency", "mixture"]
-            assert (asked is None) == ({"any_users_sum", "within_user_mean"} <= teachers)
-            assert set(asked or []) <= teachers
+            assert (chosen is None) == ({"any_users_sum", "within_user_mean"} <= teachers)
+            assert set(chosen or []) <= teachers
     assert common["seeds"]

@@ -1,4 +1,4 @@
-"""Training that diverges: which loss went first, and the line that ends the run."""
+"""Detection of divergence: the first loss that is not finite ends the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefrec_ray.errors import UserError
 
 
 def first_not_finite(metrics: Mapping[str, Sequence[Tensor]]) -> tuple[str, int] | None:
-    """The loss that first was infinite or no number, and the index of that update; None where none was.
+    """The first loss that is not finite, and the index of its update; None if all are finite.
 
     `metrics`: scalars, one for each update, the losses ("losses/NAME") in the order in which an update computes them.
     """
@@ -26,14 +26,14 @@ def first_not_finite(metrics: Mapping[str, Sequence[Tensor]]) -> tuple[str, int]
 
 
 def stop_if_diverged(losses: Mapping[str, float], iteration: int) -> None:
-    """Raises `UserError` where a loss of an iteration is not finite.
+    """Raises `UserError` if a loss of an iteration is not finite.
 
-    `losses` by "losses/NAME"; where learners have said which went first, with "diverged/NAME", its update.
+    `losses`: by "losses/NAME"; "diverged/NAME", from a learner, is the update of the first one.
     """
     bad = [name for name in losses if name.startswith("losses/") and not math.isfinite(losses[name])]
     if bad:
-        told = {name.removeprefix("diverged/"): at for name, at in losses.items() if name.startswith("diverged/")}
-        first = min(told, key=lambda name: told[name]) if told else bad[0].removeprefix("losses/")
+        updates = {name.removeprefix("diverged/"): at for name, at in losses.items() if name.startswith("diverged/")}
+        first = min(updates, key=lambda name: updates[name]) if updates else bad[0].removeprefix("losses/")
         raise UserError(
             f"iteration {iteration}: losses/{first} is {losses[f'losses/{first}']}, the first to go: training has"
             f" diverged; expected finite losses (smaller learning rates, or a smaller gamma)"

@@ -1,11 +1,9 @@
-"""A checkpoint's networks as plain arrays, for whoever wants weights alone: export, and rewards that ask people.
+"""The networks of a checkpoint as plain arrays, for readers that need weights alone: `export` and `pairs`.
 
-RLlib's own checkpoint is made of pickles, which run code when they are loaded: right for a run that goes on from what
-it wrote itself, wrong for a folder that somebody sends. So each checkpoint holds its networks a second time, as arrays
-and JSON that nothing has to be believed for, and all but `--resume` reads those. A key that signs checkpoints was the
-alternative: it would have to reach every host that trains, would be lost with a head node just when a run is to go on
-elsewhere, and could not cover the state that Tune writes by itself. What `--resume` loads must instead belong to the
-user who resumes (`runs.checkpoints.check_own`).
+RLlib's own checkpoint holds pickles, which run code when they are loaded: safe for a run that resumes, unsafe for a
+folder from somebody else. Each checkpoint therefore holds its networks also as arrays and JSON, and all readers but
+`--resume` use those. A key that signs checkpoints would have to reach every host, would be lost with a head node, and
+could not cover Tune's own state. Instead, `--resume` loads only files of the user (`runs.checkpoints.check_own`).
 
 CHECKPOINT/weights.npz  CHECKPOINT/weights.json
 """
@@ -32,7 +30,7 @@ class Weights:
 
     @classmethod
     def of(cls, module: Any) -> Weights:
-        """Copies of a module's weights as they stand."""
+        """A copy of the current weights of `module`."""
         actions = module.action_space
         return cls(
             {name: value.cpu().numpy().copy() for name, value in module.state_dict().items()},
@@ -45,7 +43,7 @@ class Weights:
         )
 
     def check(self, where: str) -> Weights:
-        """Itself. Raises `UserError`, which `where` opens, where a number is not finite."""
+        """Returns itself. Raises `UserError`, which begins with `where`, if a number is not finite."""
         check_finite(self.arrays, where)
         return self
 
@@ -56,6 +54,6 @@ class Weights:
 
     @classmethod
     def load(cls, folder: str) -> Weights:
-        """Reads both files. Raises `UserError`: one is missing or damaged, a number is not finite."""
+        """Reads both files. Raises `UserError` if one is missing or damaged, or a number is not finite."""
         arrays = storage.read_arrays(storage.join(folder, ARRAYS))
         return cls(arrays, storage.read_json(storage.join(folder, DESCRIPTION))).check(folder)
