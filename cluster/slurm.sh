@@ -57,7 +57,7 @@ start() {
     srun --het-group="$group" bash -c "$(declare -f on_host); on_host \"\$@\"" host --object-store-memory="$bytes" "$@" &
 }
 
-# No CPUs on the head: no task comes there.
+# No CPUs on the head, so that no task is placed there.
 start 0 2000000000 --head --port="$port" --num-cpus=0 --dashboard-host=127.0.0.1 --dashboard-port="$dashboard"
 export RAY_ADDRESS=$head:$port
 for _ in $(seq 60); do
