@@ -89,7 +89,7 @@ LANES: list[tuple[int, list[str], list[int]]] = [(3, ["0", "1", "2", "3"], SIZES
 
 def plan(first: int = 0, count: int = 7, labels: object = None) -> TransitionPlan:
     return TransitionPlan(
-        lanes=LANES, rows_per_lane=2, batches_per_epoch=7, seed=SEED, first=first, count=count, labels=labels
+        lanes=LANES, rows_per_lane=2, batches_per_epoch=7, seed=SEED, first=first, count=count, reward_labels=labels
     )  # type: ignore[arg-type]
 
 

@@ -77,7 +77,7 @@ def test_a_replay_buffer_is_a_sample_of_the_data_set(tiny_dataset: str) -> None:
         config = PrefRecConfig().offline_data(input_=tiny_dataset)
         config.training(task="depth", train_batch_size_per_learner=8, transitions=how, replay_buffer_size=size + 3)
         data = PreparedData(config)
-        (plan,) = data.sample(Position("train", 0, data.batches_per_epoch), labels=ray.put(np.arange(whole)))
+        (plan,) = data.sample(Position("train", 0, data.batches_per_epoch), reward_labels=ray.put(np.arange(whole)))
         batches = list(plan.transitions.batches(torch.device("cpu")))
         epochs[how] = torch.cat([batch[Columns.REWARDS] for batch in batches]).numpy()  # the transition's number
     assert np.array_equal(epochs["streaming"], epochs["materialised"])

@@ -32,7 +32,7 @@ class TransitionPlan:
 
     lanes: number, shards and row counts of each. rows_per_lane: rows that a batch takes from a lane. batches_per_epoch:
     the same for all lanes; the rows of a lane that do not fill a batch are left out of the epoch, other ones in each
-    epoch. labels: reward labels of all transitions, by number, instead of the reward column (reward/labels.py).
+    epoch. reward_labels: those of all transitions, by number, instead of the reward column (reward/labels.py).
     """
 
     lanes: list[tuple[int, list[Shard], list[int]]]
@@ -41,7 +41,7 @@ class TransitionPlan:
     seed: int
     first: int
     count: int
-    labels: ray.ObjectRef | None = None
+    reward_labels: ray.ObjectRef | None = None
 
     def batches(self, device: torch.device, shelf: Shelf | None = None) -> Iterator[dict[str, Tensor]]:
         """The batches in order, as float32 tensors on `device`; `shelf` keeps shards from one plan to the next.
@@ -53,27 +53,27 @@ class TransitionPlan:
         per_epoch = self.batches_per_epoch * self.rows_per_lane
         lanes = [(_Lane(self.seed, number, sizes, per_epoch), shards) for number, shards, sizes in self.lanes]
         epoch, within = divmod(self.first, self.batches_per_epoch)
-        labels = self._labels()
+        reward_labels = self._reward_labels()
         for lane, shards in lanes:
             shelf.order(lane.number, shards[lane.at(epoch, within * self.rows_per_lane)[0]])
         for index in range(self.first, self.first + self.count):
             epoch, within = divmod(index, self.batches_per_epoch)
             start, end = within * self.rows_per_lane, (within + 1) * self.rows_per_lane
-            batch = self._gather(lanes, shelf, labels, epoch, start, end)
+            batch = self._gather(lanes, shelf, reward_labels, epoch, start, end)
             yield {name: values.to(device) for name, values in batch.items()}
             for turn, (lane, shards) in enumerate(lanes):
                 _, done, following = lane.at(epoch, end - 1)
                 if done >= turn / len(lanes):
                     shelf.order(lane.number, shards[following])
 
-    def _labels(self) -> np.ndarray | None:
-        return None if self.labels is None else ray.get(self.labels)
+    def _reward_labels(self) -> np.ndarray | None:
+        return None if self.reward_labels is None else ray.get(self.reward_labels)
 
     def _gather(
         self,
         lanes: list[tuple[_Lane, list[Shard]]],
         shelf: Shelf,
-        labels: np.ndarray | None,
+        reward_labels: np.ndarray | None,
         epoch: int,
         start: int,
         end: int,
@@ -83,7 +83,7 @@ class TransitionPlan:
         filled = 0
         for lane, shards in lanes:
             for shard, rows in lane.rows(epoch, start, end):
-                for name, values in _picked(shelf.take(lane.number, shards[shard]), rows, labels):
+                for name, values in _picked(shelf.take(lane.number, shards[shard]), rows, reward_labels):
                     if name not in batch:
                         batch[name] = torch.empty(len(lanes) * (end - start), *values.shape[1:])
                     batch[name][filled : filled + len(rows)] = torch.from_numpy(values)
@@ -94,24 +94,24 @@ class TransitionPlan:
         """The first `rows` rows of this learner's shards: a random sample, as transitions are written shuffled."""
         each, shelf = max(1, rows // len(self.lanes)), Shelf() if shelf is None else shelf
         pending = [(shelf.bring(shards[0]), min(each, sizes[0])) for _, shards, sizes in self.lanes]
-        labels = self._labels()
+        reward_labels = self._reward_labels()
         parts: dict[str, list[np.ndarray]] = {}
         while pending:
             shard, count = pending.pop(0)
-            for name, values in _picked(columns(ray.get(shard)), slice(count), labels):
+            for name, values in _picked(columns(ray.get(shard)), slice(count), reward_labels):
                 parts.setdefault(name, []).append(values.astype(np.float32))
         return {name: torch.from_numpy(np.concatenate(values)).to(device) for name, values in parts.items()}
 
 
 def _picked(
-    shard: dict[str, np.ndarray], rows: np.ndarray | slice, labels: np.ndarray | None
+    shard: dict[str, np.ndarray], rows: np.ndarray | slice, reward_labels: np.ndarray | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The columns of some rows of a shard, by name; `labels`, if not None, replace the rewards."""
+    """The columns of some rows of a shard, by name; `reward_labels`, if not None, replace the rewards."""
     for name, values in shard.items():
-        if name != NUMBER and (name != Columns.REWARDS or labels is None):
+        if name != NUMBER and (name != Columns.REWARDS or reward_labels is None):
             yield name, values[rows]
-    if labels is not None:
-        yield Columns.REWARDS, labels[shard[NUMBER][rows]]
+    if reward_labels is not None:
+        yield Columns.REWARDS, reward_labels[shard[NUMBER][rows]]
 
 
 class Stopwatch:

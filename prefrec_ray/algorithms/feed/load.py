@@ -164,8 +164,8 @@ class PreparedData(OfflineData):
             for part in range(self.learners)
         ]
 
-    def sample(self, position: Position, labels: ray.ObjectRef | None = None) -> list[LearnerPlan]:
-        """The plan of each learner for one iteration of the phase "train"; `labels` as in `TransitionPlan`."""
+    def sample(self, position: Position, reward_labels: ray.ObjectRef | None = None) -> list[LearnerPlan]:
+        """The plan of each learner for one iteration of the phase "train"; `reward_labels` as in `TransitionPlan`."""
         settings = self.settings
         first_of_phase = position.first == 0
         refresh = settings.standardise_reward and (first_of_phase or settings.finetune_reward)
@@ -179,7 +179,7 @@ class PreparedData(OfflineData):
                 seed=settings.seed,
                 first=position.first,
                 count=position.count,
-                labels=labels,
+                reward_labels=reward_labels,
             )
             plans.append(LearnerPlan(transitions, preferences, refresh))
         return plans
