@@ -28,7 +28,9 @@ def plain_order(epoch: int) -> list[tuple[int, int]]:
 
 
 def taken(lane: _Lane, epoch: int, start: int, stop: int) -> list[tuple[int, int]]:
-    return [(shard, int(row)) for shard, rows in lane.rows(epoch, start, stop) for row in rows]
+    parts = list(lane.rows(epoch, start, stop))
+    assert all(len(rows) for _, rows in parts)  # no shard is taken for nothing
+    return [(shard, int(row)) for shard, rows in parts for row in rows]
 
 
 def test_a_lane_goes_through_shuffled_shards_and_through_shuffled_rows_of_each() -> None:
