@@ -120,22 +120,55 @@ FEEDBACK = {"click": np.ones(2), "watch": np.ones(2)}
 
 
 def after(items, embeddings=None):
-    """What the states become when the second of two users is shown item 11, the first item 10."""
+    """What the states become when of two users one is shown item 40, the first of the table, the other item 11."""
     tracker = StateTracker(DEFINITION, NORMALISER, items, 2)
     for now in (5, 900):
-        tracker.observe(np.array([now, now]), np.array([10, 11]), FEEDBACK, embeddings=embeddings)
+        tracker.observe(np.array([now, now]), np.array([40, 11]), FEEDBACK, embeddings=embeddings)
     return tracker, tracker.states(np.array([2000, 2000]))
 
 
 def test_an_unknown_item_counts_and_has_no_embedding_or_the_given_one():
     given = np.array([[9.0, 9.0, 9.0], [0.5, -1.0, 0.25]], dtype=np.float32)
     for embedding, embeddings in (np.zeros(3), None), (given[1], given):
-        known = ItemTable(np.array([10, 11]), np.stack([ITEMS.embeddings[1], embedding]))
+        known = ItemTable(np.array([40, 11]), np.stack([ITEMS.embeddings[0], embedding]))
         expected, states = after(known)
         assert expected.unknown_items == 0
         tracker, got = after(ITEMS, embeddings)
         assert got.tobytes() == states.tobytes()
         assert tracker.unknown_items == 2
+
+
+def plain(tracker, now, **options):
+    """Some columns of the states of all users, by name."""
+    states = tracker.states(np.array(now), **options)
+    columns = (
+        "recency/new_session",
+        "recency/position",
+        "recency/since_exit",
+        "sessions/depth@0",
+        "sessions/revisit@0",
+    )
+    return {name.partition("/")[2]: states[:, DEFINITION.names.index(name)] for name in columns}
+
+
+def test_sessions_end_after_the_gap_or_where_the_id_changes():
+    """Two users, of whom the second stays 2 s at his item."""
+    unscaled = Normaliser(np.zeros(DEFINITION.width), np.ones(DEFINITION.width))
+    start, end = np.array([1000, 1000]), np.array([1000, 3000])
+    for ids in (None, np.array(["x", "x"])):
+        tracker = StateTracker(DEFINITION, unscaled, ITEMS, 2)
+        tracker.observe(start, np.array([10, 20]), FEEDBACK, ids, None, np.array([np.nan, 2000.0]))
+        same = plain(tracker, [61_000, 61_000], session_ids=ids)  # a gap of exactly the definition's
+        later = [61_001, 61_001] if ids is None else [1500, 1500]
+        new = plain(tracker, later, session_ids=None if ids is None else np.array(["y", "y"]))
+        gone = np.array(later) - end  # below zero where the item is not over yet
+        assert same["new_session"].tolist() == [0, 0]
+        np.testing.assert_allclose(same["position"], np.log([2, 2]), rtol=1e-6)
+        assert same["since_exit"].tolist() == same["depth@0"].tolist() == same["revisit@0"].tolist() == [0, 0]
+        assert (new["new_session"].tolist(), new["position"].tolist()) == ([1, 1], [0, 0])
+        np.testing.assert_allclose(new["since_exit"], np.log1p(np.maximum(gone, 0) / 1000), rtol=1e-6)
+        np.testing.assert_allclose(new["depth@0"], np.log([2, 2]), rtol=1e-6)
+        np.testing.assert_allclose(new["revisit@0"], np.log1p(np.maximum(gone, 1) / 1000), rtol=1e-5)
 
 
 def test_asking_twice_changes_nothing():
