@@ -27,10 +27,11 @@ def write_networks(
 
     Raises `UserError` for a number that is not finite.
     """
-    arrays = dict(others or {})
+    arrays: dict[str, np.ndarray] = {}
     for network, layers in networks.items():
         for i, (weight, bias) in enumerate(layers):
             arrays |= {f"{network}.{i}.weight": weight, f"{network}.{i}.bias": bias}
+    arrays |= others or {}
     check_finite(arrays, uri)
     storage.write_arrays(uri, arrays)
     return {network: layer_sizes(layers) for network, layers in networks.items()}

@@ -74,6 +74,9 @@ def test_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
     description = save_actor(str(tmp_path / "actor.npz"), actor)
     again = load_actor(str(tmp_path / "actor.npz"), description)
     assert isinstance(again, CandidateActor)
+    with np.load(tmp_path / "actor.npz") as arrays:
+        assert arrays.files[:3] == ["decoder.0.weight", "decoder.0.bias", "decoder.1.weight"]
+        assert arrays.files[-2:] == ["latents", "reach"]
     assert torch.equal(again(states), actor(states))
     assert torch.equal(pickle.loads(pickle.dumps(again))(states), actor(states))
 
