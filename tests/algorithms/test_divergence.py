@@ -12,16 +12,20 @@ from prefrec_ray.errors import UserError
 
 
 def test_the_first_in_time_and_then_in_the_order_of_an_update() -> None:
-    nan, inf = math.nan, math.inf
-    columns = {
-        "losses/value_loss": [1.0, 1.0, 1.0, nan],
-        "values/q_mean": [nan, nan, nan, nan],
-        "losses/qf_loss": [1.0, 1.0, inf, nan],
-        "losses/actor_loss": [1.0, 1.0, nan, nan],
-    }
-    metrics = {name: [torch.tensor(value) for value in column] for name, column in columns.items()}
-    assert first_not_finite(metrics) == ("qf_loss", 2)
-    assert first_not_finite({"losses/a": [torch.zeros(())], "values/q": metrics["values/q_mean"]}) is None
+    def update(**losses: float) -> dict[str, torch.Tensor]:
+        return {"values/q_mean": torch.tensor(math.nan)} | {
+            f"losses/{name}": torch.tensor(value) for name, value in losses.items()
+        }
+
+    # The actor is updated every second time: its losses are fewer.
+    sound = [update(qf_loss=1.0), update(qf_loss=1.0, actor_loss=1.0)]
+    assert first_not_finite(sound) is None
+    assert first_not_finite([*sound, update(qf_loss=math.inf), update(qf_loss=1.0, actor_loss=math.nan)]) == (
+        "qf_loss",
+        2,
+    )
+    assert first_not_finite([*sound, update(qf_loss=1.0, actor_loss=math.nan)]) == ("actor_loss", 2)
+    assert first_not_finite([update(qf_loss=math.nan, actor_loss=math.nan)]) == ("qf_loss", 0)
 
 
 def test_the_line() -> None:

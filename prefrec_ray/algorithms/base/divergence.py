@@ -11,18 +11,16 @@ from torch import Tensor
 from prefrec_ray.errors import UserError
 
 
-def first_not_finite(metrics: Mapping[str, Sequence[Tensor]]) -> tuple[str, int] | None:
-    """The first loss that is not finite, and the index of its update; None if all are finite.
+def first_not_finite(updates: Sequence[Mapping[str, Tensor]]) -> tuple[str, int] | None:
+    """The loss that first was infinite or no number, and the index of that update; None where none was.
 
-    `metrics`: scalars, one for each update, the losses ("losses/NAME") in the order in which an update computes them.
+    `updates`: the scalars of each update, its losses ("losses/NAME") in the order in which it computes them.
     """
-    first: dict[str, int] = {}
-    for name, values in metrics.items():
-        group, _, loss = name.partition("/")
-        broken = (~torch.stack(list(values)).isfinite()).nonzero()
-        if group == "losses" and len(broken):
-            first[loss] = int(broken[0])
-    return min(first.items(), key=lambda item: item[1]) if first else None
+    for index, metrics in enumerate(updates):
+        for name, value in metrics.items():
+            if name.startswith("losses/") and not torch.isfinite(value):
+                return name.removeprefix("losses/"), index
+    return None
 
 
 def stop_if_diverged(losses: Mapping[str, float], iteration: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -215,7 +215,7 @@ class OfflineLearner(TorchLearner):
         """The module under training."""
         return self.module[DEFAULT_MODULE_ID].unwrapped()
 
-    def _log(self, totals: Iterable[dict[str, Tensor]]) -> None:
+    def _log(self, totals: Sequence[dict[str, Tensor]]) -> None:
         """Logs means over the mini-batches, after one transfer from the device."""
         values: dict[str, list[Tensor]] = {}
         for row in totals:
@@ -224,5 +224,5 @@ class OfflineLearner(TorchLearner):
         means = torch.stack([torch.stack(column).mean() for column in values.values()]).tolist()
         for name, value in zip(values, means, strict=True):
             self.metrics.log_value((DEFAULT_MODULE_ID, *name.split("/")), value, window=1)
-        if not np.isfinite(means).all() and (first := first_not_finite(values)):
+        if not np.isfinite(means).all() and (first := first_not_finite(totals)):
             self.metrics.log_value((DEFAULT_MODULE_ID, "diverged", first[0]), first[1], window=1)
