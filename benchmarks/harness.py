@@ -1,6 +1,8 @@
-"""What sections share: contenders side by side, the data they meet, the product's commands, and the JSON.
+"""What sections share: their arguments, contenders side by side, tables, the product's commands, and the JSON.
 
-A repetition runs each contender once, one after another, so that all meet the same machine.
+A section is a function: its parameters are its arguments on the command line, and what it returns (or yields, each time
+more of it) is written to bench/SECTION.json. A repetition of a comparison runs each contender once, one after another,
+so that all meet the same machine.
 """
 
 from __future__ import annotations
@@ -8,51 +10,37 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import os
+import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import GeneratorType
+from typing import Any, get_args
 
-import yaml
-
-from benchmarks.machine import machine
+import psutil
+import ray
+import torch
 
 #: Where the standard data and what sections write lie.
 FOLDER = Path("bench")
-#: The sections of `make bench`, and what of FOLDER each is told.
-STANDARD = {
-    "training": ["dataset"],
-    "data_path": ["dataset"],
-    "reward": ["dataset"],
-    "learners": ["dataset"],
-    "evaluation": ["dataset"],
-    "sessions": ["large_logs"],
-    "simulator": [],
-    "peers": ["dataset"],
-    "step_time": ["dataset"],
-}
-#: 390,000 transitions in 16 shards, so that lanes move on from shard to shard; and 4 million requests for `sessions`:
-#: what Ray takes to start its tasks is then little beside the work.
-WORLDS = {"logs": {"users": 2000, "requests": 250}, "large_logs": {"users": 16_000, "requests": 250, "shards": 16}}
-#: Arguments that are places of this machine: they stay out of the JSON.
-_PLACES = ("dataset", "logs", "json", "d3rlpy", "work", "output", "folder", "scratch", "plot", "evaluation", "config")
 
-#: Does its share of the work; returns its seconds where it times itself (another process), else None.
+#: Does its share of the work; returns its seconds where it times itself (another process), else anything but a float.
 Contender = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rates by contender, a number a repetition, and the pairs (mine, other) of which the ratio is told."""
+    """Rates by contender, a number a repetition, and the pairs (mine, other) whose ratio is printed."""
 
     title: str
     unit: str
     rates: dict[str, list[float]]
-    pairs: tuple[tuple[str, str], ...]
+    pairs: Sequence[tuple[str, str]]
 
     def ratios(self) -> dict[str, float]:
         """Medians of the ratios within repetitions: neighbours in time are compared."""
@@ -70,12 +58,7 @@ class Comparison:
         for name, values in self.rates.items():
             middle, low, high = map(_short, (statistics.median(values), min(values), max(values)))
             lines.append(f"  {name:32} {middle:>12}  ({low} to {high})")
-        lines += [f"  {name:46} {ratio:.2f}" for name, ratio in self.ratios().items()]
-        return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**asdict(self), "ratios": self.ratios()}
+        return "\n".join(lines + [f"  {name:46} {ratio:.2f}" for name, ratio in self.ratios().items()])
 
 
 def _short(value: float) -> str:
@@ -95,32 +78,54 @@ def interleave(contenders: Mapping[str, Contender], amount: float, repetitions: 
     return rates
 
 
-def options(description: str | None, dataset: bool = False, repetitions: int = 0) -> argparse.ArgumentParser:
-    """The parser of a section: where to write the JSON, whether it takes a data set, how often it repeats itself."""
+def compared(*comparisons: Comparison, **more: Any) -> dict[str, Any]:
+    """Prints the tables; returns the section's result."""
+    for one in comparisons:
+        print(one.table(), flush=True)
+    return {**more, "comparisons": [{**asdict(one), "ratios": one.ratios()} for one in comparisons]}
+
+
+def markdown(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table."""
+    heads = list(heads)
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (heads, ["---"] * len(heads), *rows))
+
+
+def run_section(name: str, section: Callable[..., Any], words: Sequence[str]) -> None:
+    """Reads the arguments of a section from its signature, runs it and writes its JSON."""
+    module = inspect.getmodule(section)
+    text = module.__doc__ if module and section.__name__ == "main" else section.__doc__
     parser = argparse.ArgumentParser(
-        description=inspect.cleandoc(description or ""), formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=name, description=inspect.cleandoc(text or ""), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", type=Path, default=FOLDER / f"{parser.prog}.json")
-    if dataset:
-        parser.add_argument("dataset", help="a prepared data set (of `sessions` a log)")
-    if repetitions:
-        parser.add_argument("--repetitions", type=int, default=repetitions)
-    return parser
+    parser.add_argument("--json", type=Path, default=FOLDER / f"{name}.json", help="[default: %(default)s]")
+    for parameter in inspect.signature(section, eval_str=True).parameters.values():
+        add_argument(parser, parameter)
+    given = vars(parser.parse_args(words))
+    file = given.pop("json")
+    results = section(**given)
+    # Places of this machine stay out of the JSON.
+    settings = {key: value for key, value in given.items() if not isinstance(value, Path)}
+    for result in results if isinstance(results, GeneratorType) else [results]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        content = {"machine": machine(), "settings": settings, **result}
+        file.write_text(json.dumps(content, indent=1, default=str) + "\n")
 
 
-def report(compared: Sequence[Comparison], arguments: argparse.Namespace, **more: Any) -> None:
-    """Prints the tables and writes the JSON."""
-    for comparison in compared:
-        print(comparison.table(), flush=True)
-    write(arguments, **more, comparisons=[one.to_dict() for one in compared])
-
-
-def write(arguments: argparse.Namespace, **result: Any) -> None:
-    """Writes the section's JSON: the machine, the settings and what was measured."""
-    settings = {key: value for key, value in vars(arguments).items() if key not in _PLACES}
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": machine(), "settings": settings, **result}
-    arguments.json.write_text(json.dumps(content, indent=1, default=str) + "\n")
+def add_argument(parser: argparse.ArgumentParser, parameter: inspect.Parameter) -> None:
+    """An argument for a parameter `x: T`, or an option for one with a default; `list[T]` takes several values."""
+    kind, default = parameter.annotation, parameter.default
+    if kind is bool:
+        parser.add_argument(f"--{parameter.name}", action="store_true")
+        return
+    kind = get_args(kind)[0] if type(None) in get_args(kind) else kind
+    several = {"nargs": "+", "type": get_args(kind)[0]} if get_args(kind) else {"type": kind}
+    if default is parameter.empty:
+        parser.add_argument(parameter.name, **several)
+    else:
+        parser.add_argument(
+            f"--{parameter.name.replace('_', '-')}", default=default, help=f"[default: {default}]", **several
+        )
 
 
 def prefrec(*arguments: str) -> None:
@@ -131,14 +136,20 @@ def prefrec(*arguments: str) -> None:
         sys.exit(done.returncode)
 
 
-def standard_data() -> None:
-    """Makes FOLDER/logs, /large_logs and /dataset where they are missing."""
-    FOLDER.mkdir(exist_ok=True)
-    for name, world in WORLDS.items():
-        config, logs, dataset = FOLDER / f"{name}.yaml", FOLDER / name, FOLDER / "dataset"
-        prepare = {"source": {"kind": "simulator", "path": str(logs)}}
-        config.write_text(yaml.safe_dump({"simulate": world, "prepare": prepare}, sort_keys=False))
-        if not logs.exists():
-            prefrec("simulate", str(config), "--output", str(logs))
-        if name == "logs" and not dataset.exists():
-            prefrec("prepare", str(config), "--output", str(dataset))
+def machine() -> dict[str, Any]:
+    """What a figure was measured on: processor, cores, threads, memory, versions; no names of hosts or paths."""
+    file = Path("/proc/cpuinfo")
+    lines = [line.partition(":") for line in file.read_text().splitlines()] if file.exists() else []
+    about = {key.strip(): value.strip() for key, _, value in lines}
+    return {
+        "processor": about.get("model name", platform.machine()),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "bf16": [flag for flag in ("avx512_bf16", "amx_bf16") if flag in about.get("flags", "").split()],
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "ray": ray.__version__,
+    }

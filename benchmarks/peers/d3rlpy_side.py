@@ -1,22 +1,55 @@
-"""What runs in d3rlpy's own environment, by its interpreter, for rates.py and fixed_points.py.
+"""d3rlpy in a process of an environment of its own, for rates.py and fixed_points.py: both ends of it.
 
-python d3rlpy_side.py TASK.json-text ARRAYS.npz FOUND.npz    trains once and writes what came of it
-python d3rlpy_side.py TASK.json-text ARRAYS.npz              says "ready", then some updates for every line it reads
+The other environment's interpreter runs this file, which imports d3rlpy where it is used, and nothing of ours:
+
+    python d3rlpy_side.py TASK.json-text ARRAYS.npz TRAINED.npz    trains once and writes what came of it
+    python d3rlpy_side.py TASK.json-text ARRAYS.npz                some updates for every line it reads
 """
 
+from __future__ import annotations
+
 import json
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-import d3rlpy
 import numpy as np
 import torch
-from d3rlpy.algos import BCQConfig, IQLConfig, TD3PlusBCConfig
-from d3rlpy.dataset import TransitionMiniBatch
-from d3rlpy.models.encoders import VectorEncoderFactory
 
 
-def main(task: dict, file: str, output: str | None = None) -> None:
+def train_d3rlpy(python: Path, task: dict[str, Any], arrays: dict[str, np.ndarray], folder: Path) -> dict[str, Any]:
+    """One training on `arrays`: its policy on held-out states, and Q."""
+    np.savez(folder / "arrays.npz", **arrays)
+    command = [python, __file__, json.dumps(task), str(folder / "arrays.npz"), str(folder / "trained.npz")]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    with np.load(folder / "trained.npz") as trained:
+        return dict(trained)
+
+
+def start_d3rlpy(python: Path, task: dict[str, Any], file: str) -> Iterator[float]:
+    """The seconds of `updates` updates at every `next`, in one process. `file` has obs, action and next_obs."""
+    process = subprocess.Popen(
+        [python, __file__, json.dumps(task), file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        while True:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            # d3rlpy logs to the same output.
+            yield next(float(line.partition(":")[2]) for line in process.stdout if line.startswith("seconds:"))
+    finally:
+        process.communicate()
+
+
+def main(task: dict[str, Any], file: str, output: str | None = None) -> None:
+    """What the other environment runs."""
+    import d3rlpy
+
     torch.set_num_threads(task["threads"])
     d3rlpy.seed(task["seed"])
     with np.load(file) as stored:
@@ -24,28 +57,38 @@ def main(task: dict, file: str, output: str | None = None) -> None:
     arrays.setdefault("reward", np.zeros(len(arrays["obs"]), dtype=np.float32))
     algorithm = make_config(task).create(device="cpu:0")
     algorithm.create_impl((arrays["obs"].shape[1],), arrays["action"].shape[1])
-    (train if output else answer)(algorithm, task, arrays, output)
+    if output:
+        np.savez(output, **train(algorithm, task, arrays))
+    else:
+        time_updates(algorithm, task, arrays)
 
 
-def train(algorithm: d3rlpy.base.LearnableBase, task: dict, arrays: dict, output: str) -> None:
-    """`updates` updates, each epoch in its own order; then the policy, and Q of it and of the log."""
-    generator = np.random.default_rng(task["seed"])
-    order, size = np.empty(0, dtype=np.int64), task["batch_size"]
-    for _ in range(task["updates"]):
-        if len(order) < size:
-            order = generator.permutation(len(arrays["obs"]))
-        rows, order = order[:size], order[size:]
+def train(algorithm: Any, task: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`updates` updates; then the policy, and Q of it and of the log."""
+    for rows in epochs(len(arrays["obs"]), task["batch_size"], task["updates"], task["seed"]):
         algorithm.update(batch(arrays, rows))
     policy = algorithm.predict(arrays["held_out"])
-    q_policy = algorithm.predict_value(arrays["held_out"], policy)
-    q_logged = algorithm.predict_value(arrays["obs"], arrays["action"])
-    np.savez(output, policy=policy, q_policy=q_policy, q_logged=q_logged)
+    return {
+        "policy": policy,
+        "q_policy": algorithm.predict_value(arrays["held_out"], policy),
+        "q_logged": algorithm.predict_value(arrays["obs"], arrays["action"]),
+    }
 
 
-def answer(algorithm: d3rlpy.base.LearnableBase, task: dict, arrays: dict, output: None) -> None:
+def epochs(count: int, size: int, updates: int, seed: int) -> Iterator[np.ndarray]:
+    """Rows [size] of `updates` batches out of `count` rows, each epoch in its own order."""
+    generator = np.random.default_rng(seed)
+    order = np.empty(0, dtype=np.int64)
+    for _ in range(updates):
+        if len(order) < size:
+            order = generator.permutation(count)
+        yield order[:size]
+        order = order[size:]
+
+
+def time_updates(algorithm: Any, task: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Seconds of `updates` updates on whole batches, for every line of input."""
     generator = np.random.default_rng(0)
-    print("ready:", flush=True)
     for _ in sys.stdin:
         begin = time.perf_counter()
         for _ in range(task["updates"]):
@@ -53,8 +96,11 @@ def answer(algorithm: d3rlpy.base.LearnableBase, task: dict, arrays: dict, outpu
         print(f"seconds:{time.perf_counter() - begin}", flush=True)
 
 
-def make_config(task: dict) -> d3rlpy.base.LearnableConfig:
+def make_config(task: dict[str, Any]) -> Any:
     """d3rlpy's words for the shared settings; all else is its default, which is each paper's."""
+    from d3rlpy.algos import BCQConfig, IQLConfig, TD3PlusBCConfig
+    from d3rlpy.models.encoders import VectorEncoderFactory
+
     encoder = VectorEncoderFactory(hidden_units=list(task["hidden_sizes"]))
     shared = {
         "batch_size": task["batch_size"],
@@ -74,8 +120,10 @@ def make_config(task: dict) -> d3rlpy.base.LearnableConfig:
     return BCQConfig(**shared, **own, n_action_samples=task["candidates"])
 
 
-def batch(arrays: dict, rows: np.ndarray) -> TransitionMiniBatch:
+def batch(arrays: dict[str, np.ndarray], rows: np.ndarray) -> Any:
     """Rows of the arrays; histories go on, so that nothing is terminal."""
+    from d3rlpy.dataset import TransitionMiniBatch
+
     return TransitionMiniBatch(
         observations=arrays["obs"][rows],
         actions=arrays["action"][rows],

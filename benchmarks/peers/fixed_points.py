@@ -10,16 +10,19 @@ networks, rates, batch size and number of updates; weights and order of the batc
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.harness import options, write
-from benchmarks.peers.d3rlpy_process import train_d3rlpy
+from benchmarks.harness import markdown
+from benchmarks.peers.d3rlpy_side import train_d3rlpy
 from benchmarks.peers.rllib import train_rllib
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.dataset import PreparedDataset, tensor
@@ -37,18 +40,18 @@ SETTINGS: dict[str, Any] = {
     "bc_alpha": 2.5,
     "candidates": 10,
 }
+UPDATES = 2000
+D3RLPY = Path(os.environ.get("D3RLPY") or "python")
 OWN = {"IQL": ("expectile", "temperature"), "TD3_BC": ("bc_alpha",), "BCQ": ("candidates",)}
 FIGURES = ("distance_to_best", "distance_to_behaviour", "q_logged", "q_policy")
 
 
-def main() -> None:
+def main(
+    d3rlpy: Path = D3RLPY,
+    methods: Sequence[str] = tuple(OWN),
+    seeds: Sequence[int] = (0, 1, 2),
+) -> dict[str, Any]:
     """Prints a line a training, and a table in Markdown."""
-    parser = options(__doc__)
-    parser.add_argument("--d3rlpy", required=True, help="python of an environment with d3rlpy")
-    parser.add_argument("--methods", choices=list(OWN), nargs="+", default=list(OWN))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--updates", type=int, default=2000)
-    arguments = parser.parse_args()
     # Threads gain nothing on networks this small.
     torch.set_num_threads(1)
     start_ray(num_cpus=2)
@@ -61,21 +64,20 @@ def main() -> None:
         dataset = Path(folder) / "dataset"
         write_dataset(dataset, users=60, requests=150, pairs=100, length=2)
         arrays = read_arrays(PreparedDataset.open(str(dataset)))
-        best, behaviour = best_action(arrays["held_out"])
-        truth = {"best": best, "behaviour": behaviour}
-        for method in arguments.methods:
-            for seed in arguments.seeds:
-                ours = train_ours(method, str(dataset), arrays, seed, arguments.updates)
-                task = {**SETTINGS, "method": method, "seed": seed, "updates": arguments.updates, "threads": 1}
-                theirs = train_d3rlpy(arguments.d3rlpy, task, arrays, Path(folder))
-                libraries = {"prefrec_ray": ours, "d3rlpy": theirs}
-                if method == "IQL":
-                    libraries["RLlib"] = train_rllib(arrays, SETTINGS, seed, arguments.updates)
-                for library, trained in libraries.items():
-                    rows.append({"method": method, "library": library, "seed": seed, **figures(trained, truth)})
-                    print(json.dumps(rows[-1]), flush=True)
-    write(arguments, shared=SETTINGS, runs=rows)
+        truth = dict(zip(("best", "behaviour"), best_action(arrays["held_out"]), strict=True))
+        for method, seed in product(methods, seeds):
+            task = {**SETTINGS, "method": method, "seed": seed, "updates": UPDATES, "threads": 1}
+            libraries = {
+                "prefrec_ray": train_ours(method, str(dataset), arrays, seed),
+                "d3rlpy": train_d3rlpy(d3rlpy, task, arrays, Path(folder)),
+            }
+            if method == "IQL":
+                libraries["RLlib"] = train_rllib(arrays, SETTINGS, seed, UPDATES)
+            for library, trained in libraries.items():
+                rows.append({"method": method, "library": library, "seed": seed, **figures(trained, truth)})
+                print(json.dumps(rows[-1]), flush=True)
     print(table(rows))
+    return {"updates": UPDATES, "shared": SETTINGS, "runs": rows}
 
 
 def read_arrays(dataset: PreparedDataset) -> dict[str, np.ndarray]:
@@ -87,9 +89,7 @@ def read_arrays(dataset: PreparedDataset) -> dict[str, np.ndarray]:
     return {**columns, "reward": rewards, "held_out": np.concatenate(states)}
 
 
-def train_ours(
-    method: str, dataset: str, arrays: dict[str, np.ndarray], seed: int, updates: int
-) -> dict[str, np.ndarray]:
+def train_ours(method: str, dataset: str, arrays: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     """Policy on held-out states, Q (mean of the twins) on them and on the logged rows."""
     config = METHODS[method].get_default_config().offline_data(input_=dataset).debugging(seed=seed)
     shared = ("gamma", "tau", "hidden_sizes", "actor_lr", "critic_lr")
@@ -101,8 +101,8 @@ def train_ours(
         reward_source="column",
         standardise_reward=False,
         train_batch_size_per_learner=SETTINGS["batch_size"],
-        updates_per_iteration=updates,
-        num_epochs=updates,
+        updates_per_iteration=UPDATES,
+        num_epochs=UPDATES,
         **values,
     )
     algorithm = config.build_algo()
@@ -126,20 +126,15 @@ def train_ours(
 
 def figures(trained: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> dict[str, float]:
     """Mean distances of the policy, and mean Q."""
-    distances = {
-        f"distance_to_{name}": np.linalg.norm(trained["policy"] - point, axis=1) for name, point in truth.items()
-    }
-    values = {**distances, "q_logged": trained["q_logged"], "q_policy": trained["q_policy"]}
-    return {name: round(float(np.mean(values[name])), 4) for name in FIGURES}
+    values = {f"distance_to_{name}": np.linalg.norm(trained["policy"] - at, axis=1) for name, at in truth.items()}
+    return {name: round(float(np.mean({**trained, **values}[name])), 4) for name in FIGURES}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Mean over seeds, and (smallest to largest), in Markdown."""
-    lines = ["| method | library | " + " | ".join(FIGURES) + " |", "|" + "---|" * (2 + len(FIGURES))]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        for library in dict.fromkeys(row["library"] for row in rows if row["method"] == method):
-            runs = [row for row in rows if (row["method"], row["library"]) == (method, library)]
-            columns = [[run[name] for run in runs] for name in FIGURES]
-            cells = [f"{np.mean(c):.3f} ({min(c):.3f} to {max(c):.3f})" for c in columns]
-            lines.append(f"| {method} | {library} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    lines = []
+    for method, library in dict.fromkeys((row["method"], row["library"]) for row in rows):
+        runs = [row for row in rows if (row["method"], row["library"]) == (method, library)]
+        columns = [[run[name] for run in runs] for name in FIGURES]
+        lines.append([method, library, *(f"{np.mean(c):.3f} ({min(c):.3f} to {max(c):.3f})" for c in columns)])
+    return markdown(["method", "library", *FIGURES], lines)

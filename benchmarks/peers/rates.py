@@ -10,33 +10,35 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from benchmarks.harness import Comparison, Contender, interleave, options, report
-from benchmarks.peers.d3rlpy_process import D3rlpy
+from benchmarks.harness import Comparison, Contender, compared, interleave
+from benchmarks.peers.d3rlpy_side import start_d3rlpy
 from benchmarks.peers.rllib import rllib_iql, write_rows
-from benchmarks.speed.training import add_sizes, given_sizes, load_arrays, settings_of
+from benchmarks.speed.bare_loop import Sizes
+from benchmarks.speed.training import load_arrays, settings_of, share_of_paper
 from prefrec_ray.algorithms import IQLConfig, TD3BCConfig
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray
 
+D3RLPY = Path(os.environ["D3RLPY"]) if os.environ.get("D3RLPY") else None
 PAIRS = (
     *((mine, other) for mine in ("IQL", "IQL, bf16") for other in ("RLlib's IQL", "d3rlpy's IQL")),
     ("TD3_BC", "d3rlpy's TD3+BC"),
 )
 
 
-def main() -> None:
+def main(dataset: Path, d3rlpy: Path | None = D3RLPY, updates: int = 20, repetitions: int = 3) -> dict[str, Any]:
     """Prints transitions a second."""
-    parser = options(__doc__, dataset=True, repetitions=3)
-    add_sizes(parser, updates=20)
-    parser.add_argument("--d3rlpy", default=os.environ.get("D3RLPY"), help="python of an environment with d3rlpy")
-    arguments = parser.parse_args()
     # RLlib's two workers that make episodes hold a processor each: with two in all its reading would never begin.
     start_ray(num_cpus=4)
-    uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
+    uri, sizes = str(dataset), share_of_paper()
     # Peers are given their rewards with the batch, and so is the product: labels that look ahead are made once.
     own = settings_of(updates, sizes) | {"finetune_reward": False, "reward_horizon": 100}
     configs = {
@@ -46,7 +48,6 @@ def main() -> None:
     }
     loaded = load_data(configs["IQL"].offline_data(input_=uri).data_request)
     metadata = PreparedDataset.open(uri).metadata
-    widths = (metadata.state_dim, metadata.action_dim)
     with tempfile.TemporaryDirectory() as folder:
         arrays = load_arrays(uri, loaded)
         write_rows(arrays, f"{folder}/rows")
@@ -54,19 +55,25 @@ def main() -> None:
             name: config.offline_data(input_=uri, loaded_data=loaded).build_algo().train
             for name, config in configs.items()
         }
+        widths = metadata.state_dim, metadata.action_dim
         contenders["RLlib's IQL"] = rllib_iql(f"{folder}/rows", *widths, sizes, updates).train
-        peers = []
-        if arguments.d3rlpy:
+        if d3rlpy:
             columns = {"obs": arrays.obs, "action": arrays.action, "next_obs": arrays.next_obs}
             np.savez(f"{folder}/arrays.npz", **{name: values.numpy() for name, values in columns.items()})
-            peers = [
-                D3rlpy(arguments.d3rlpy, method, f"{folder}/arrays.npz", sizes, updates) for method in ("IQL", "TD3_BC")
-            ]
-            contenders |= {"d3rlpy's IQL": peers[0].run, "d3rlpy's TD3+BC": peers[1].run}
-        rates = interleave(contenders, updates * sizes.transitions, arguments.repetitions)
-        for peer in peers:
-            peer.stop()
-    report([Comparison("IQL (twin Q) and TD3+BC, end to end", "transitions/s", rates, PAIRS)], arguments)
+            for name, method in (("d3rlpy's IQL", "IQL"), ("d3rlpy's TD3+BC", "TD3_BC")):
+                seconds = start_d3rlpy(d3rlpy, d3rlpy_task(method, sizes, updates), f"{folder}/arrays.npz")
+                contenders[name] = partial(next, seconds)
+        rates = interleave(contenders, updates * sizes.transitions, repetitions)
+    result = compared(Comparison("IQL (twin Q) and TD3+BC, end to end", "transitions/s", rates, PAIRS))
     # RLlib's reading ends while Ray is there: at the interpreter's end it would start another, and wait for it.
     contenders.clear()
     gc.collect()
+    return result
+
+
+def d3rlpy_task(method: str, sizes: Sizes, updates: int) -> dict[str, Any]:
+    """What d3rlpy's process is told."""
+    shared = {name: getattr(sizes, name) for name in ("hidden_sizes", "gamma", "tau", "expectile", "temperature")}
+    rates = {"actor_lr": sizes.rates["actor"], "critic_lr": sizes.rates["q"], "bc_alpha": sizes.bc_alpha}
+    own = {"method": method, "seed": 0, "batch_size": sizes.transitions, "updates": updates}
+    return {**shared, **rates, **own, "threads": torch.get_num_threads()}

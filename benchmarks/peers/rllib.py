@@ -18,6 +18,7 @@ from ray.rllib.algorithms.iql import IQLConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
+from benchmarks.peers.d3rlpy_side import epochs
 from benchmarks.speed.bare_loop import Arrays, Sizes
 
 _ROWS_OF_A_FILE = 25_000
@@ -79,19 +80,15 @@ def train_rllib(arrays: dict[str, np.ndarray], settings: dict[str, Any], seed: i
     """Policy on held-out states, Q (mean of the twins) on them and on the logged rows."""
     torch.manual_seed(seed)
     learner = make_learner(arrays, settings, seed)
-    generator = np.random.default_rng(seed)
-    order, size = np.empty(0, dtype=np.int64), settings["batch_size"]
-    for update in range(updates):
-        if len(order) < size:
-            order = generator.permutation(len(arrays["obs"]))
-        rows, order = order[:size], order[size:]
+    size = settings["batch_size"]
+    for update, rows in enumerate(epochs(len(arrays["obs"]), size, updates, seed)):
         learner.update(batch=batch(arrays, rows), timesteps={"num_env_steps_sampled_lifetime": (update + 1) * size})
     module = learner.module[_MODULE]
 
     def q(states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        batch = {"obs": torch.tensor(states), "actions": torch.tensor(actions)}
+        inputs = {"obs": torch.tensor(states), "actions": torch.tensor(actions)}
         twins = ((module.qf_encoder, module.qf), (module.qf_twin_encoder, module.qf_twin))
-        values = [module._qf_forward_train_helper(batch, encoder=encoder, head=head) for encoder, head in twins]
+        values = [module._qf_forward_train_helper(inputs, encoder=encoder, head=head) for encoder, head in twins]
         return torch.stack(values).mean(0).numpy()
 
     with torch.no_grad():
@@ -107,15 +104,13 @@ def train_rllib(arrays: dict[str, np.ndarray], settings: dict[str, Any], seed: i
 
 def make_learner(arrays: dict[str, np.ndarray], settings: dict[str, Any], seed: int) -> Any:
     """RLlib's learner with the shared settings; its offline data path is left out."""
-    rates = {"actor_lr": "actor_lr", "critic_lr": "critic_lr", "value_lr": "critic_lr"}
-    same = {name: settings[name] for name in ("expectile", "tau", "gamma")}
     config, spaces = config_of(
         arrays["obs"].shape[1],
         arrays["action"].shape[1],
         settings["hidden_sizes"],
         target_network_update_freq=0,  # every update
-        **{mine: settings[theirs] for mine, theirs in rates.items()},
-        **same,
+        value_lr=settings["critic_lr"],
+        **{name: settings[name] for name in ("actor_lr", "critic_lr", "expectile", "tau", "gamma")},
     )
     learner = config.debugging(seed=seed).build_learner(env=None, spaces={_MODULE: spaces})
     learner.build()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from benchmarks.harness import options, write
 from benchmarks.scale.memory import folder_gb, measured_prepare
 from prefrec_ray.logs.readers.kuairand import find_files
 from prefrec_ray.logs.sources import KuaiRandSource
@@ -50,7 +50,7 @@ def replicate(source: str, rows: int, folder: Path) -> int:
     return copies * stride
 
 
-def measure(source: str, millions: float, scratch: str | None) -> dict[str, Any]:
+def measure(source: str, millions: float, scratch: Path | None) -> dict[str, Any]:
     """Replicates and prepares; what it took."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         rows = round(millions * 1e6)
@@ -66,18 +66,13 @@ def measure(source: str, millions: float, scratch: str | None) -> dict[str, Any]
         return {"rows": rows, "log_gb": folder_gb(logs), **took, "load": round(os.getloadavg()[0], 1)}
 
 
-def main() -> None:
+def main(folder: Path, millions: Sequence[float], scratch: Path | None = None) -> Iterator[dict[str, Any]]:
     """Measures each size, in a process of its own."""
-    parser = options(__doc__)
-    parser.add_argument("folder")
-    parser.add_argument("millions", nargs="+", type=float)
-    parser.add_argument("--scratch")
-    arguments = parser.parse_args()
     sizes = []
-    for millions in arguments.millions:
+    for million in millions:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            sizes.append(pool.submit(measure, arguments.folder, millions, arguments.scratch).result())
-        write(arguments, sizes=sizes)
+            sizes.append(pool.submit(measure, str(folder), million, scratch).result())
+        yield {"sizes": sizes}
 
 
 def _share(half: pa.Table, log: pa.Table, rows: int) -> int:

@@ -18,7 +18,6 @@ from typing import Any
 import psutil
 import ray
 
-from benchmarks.harness import options, write
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
@@ -127,33 +126,24 @@ def measured_prepare(settings: PrepareSettings, output: str) -> dict[str, Any]:
     return {**took, "stage_ends": ends, "stage_peaks_gb": peaks}
 
 
-def prepare_once() -> None:
+def prepare_once(config: Path) -> dict[str, Any]:
     """Seconds, peak memory and disk of the section `prepare` of a config: `python -m benchmarks prepare CONFIG`."""
-    parser = options(prepare_once.__doc__)
-    parser.add_argument("config")
-    parser.add_argument("--output", help="keep the data set")
-    arguments = parser.parse_args()
-    settings = open_section(arguments.config, "prepare")
+    settings = open_section(str(config), "prepare")
     with tempfile.TemporaryDirectory() as folder:
-        write(arguments, **measured_prepare(settings, arguments.output or f"{folder}/dataset"))
+        return measured_prepare(settings, f"{folder}/dataset")
 
 
-def sweeps() -> None:
+def sweeps(dataset: Path, trials: int = 8, epochs: float = 1.0) -> dict[str, Any]:
     """Memory of a sweep's concurrent trials against one: `python -m benchmarks sweep DATASET`.
 
     The peak while trials run. Ray is told that it has as many processors as there are trials, so that all run at once.
     """
-    parser = options(sweeps.__doc__, dataset=True)
-    parser.add_argument("--trials", type=int, default=8)
-    parser.add_argument("--epochs", type=float, default=1.0)
-    arguments = parser.parse_args()
     peaks = {}
-    for trials in (1, arguments.trials):
-        peaks[trials] = _sweep(arguments.dataset, trials, arguments.epochs)
-        print(f"{trials} trial(s): {peaks[trials]}", flush=True)
-    ratio = peaks[arguments.trials]["peak_gb"] / peaks[1]["peak_gb"]
-    print(f"{arguments.trials} trials take {ratio:.2f} times the memory of one")
-    write(arguments, peaks=peaks)
+    for count in (1, trials):
+        peaks[count] = _sweep(str(dataset), count, epochs)
+        print(f"{count} trial(s): {peaks[count]}", flush=True)
+    print(f"{trials} trials take {peaks[trials]['peak_gb'] / peaks[1]['peak_gb']:.2f} times the memory of one")
+    return {"peaks": peaks}
 
 
 def _sweep(dataset: str, trials: int, epochs: float) -> dict[str, float]:

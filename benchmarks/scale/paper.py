@@ -9,20 +9,19 @@ transitions under `robust`. Time, peak memory and disk of each; memory against t
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.harness import options, prefrec, write
+from benchmarks.harness import prefrec
 from benchmarks.scale.memory import GB, Memory, folder_gb
 from prefrec_ray.reports.style import panel, svg
 
@@ -74,11 +73,8 @@ def train(config: Path, dataset: Path, run: Path, *changes: str) -> tuple[dict[s
     return took, memory
 
 
-def measure(million: float, work: Path, whole: argparse.Namespace | None, done: Callable[..., None]) -> None:
-    """All stages at one size; with `whole` (its options) the paper's training and the pass over everything too.
-
-    Tells each stage to `done`.
-    """
+def stages(million: float, work: Path, whole: bool, plot: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All stages at one size, by name; with `whole` the paper's training and the pass over everything too."""
     folder = work / f"{million:g}"
     folder.mkdir(parents=True)
     sections = yaml.safe_load(CONFIG.read_text())
@@ -87,27 +83,23 @@ def measure(million: float, work: Path, whole: argparse.Namespace | None, done: 
     sections["prepare"]["source"]["path"] = str(logs)
     config.write_text(yaml.safe_dump(sections, sort_keys=False))
     simulated, _ = stage(["simulate", str(config), "--output", str(logs)])
-    done("simulate", **simulated, disk_gb=folder_gb(logs))
+    yield "simulate", {**simulated, "disk_gb": folder_gb(logs)}
     prepared, _ = stage(["prepare", str(config), "--output", str(dataset)])
     counts = json.loads((dataset / "metadata.json").read_text())["counts"]
     requests = sum(split["requests"] for split in counts.values())
     transitions = counts["train"]["transitions"]
-    done("prepare", **prepared, disk_gb=folder_gb(dataset), requests=requests, transitions=transitions)
+    yield "prepare", {**prepared, "disk_gb": folder_gb(dataset), "requests": requests, "transitions": transitions}
     streamed = "transitions=streaming", "replay_buffer_size=null"
     short = f"num_epochs={UPDATES * BATCH / transitions:.6f}", f"updates_per_iteration={UPDATES_PER_ITERATION}"
-    some, _ = train(config, dataset, folder / "short", *streamed, *short, "pretrain_epochs=0")
-    done("train, as many updates", **some)
+    yield "train, as many updates", train(config, dataset, folder / "short", *streamed, *short, "pretrain_epochs=0")[0]
     if whole:
-        paper, _ = train(config, dataset, folder / "buffer", f"num_epochs={whole.epochs}")
-        done("train, the paper's buffer", **paper)
+        yield "train, the paper's buffer", train(config, dataset, folder / "buffer", "num_epochs=5")[0]
         evaluated, _ = stage(["evaluate", str(folder / "buffer" / "policy"), "--dataset", str(dataset)])
-        done("evaluate", **evaluated, requests=counts["test"]["requests"])
-        once, memory = train(
-            config, dataset, folder / "stream", "recipe=robust", f"num_epochs={whole.passes}", *streamed
-        )
-        done("train on all, streamed", **once, trace=trace_rows(memory))
-        if whole.plot:
-            draw(memory, whole.plot)
+        yield "evaluate", {**evaluated, "requests": counts["test"]["requests"]}
+        once, memory = train(config, dataset, folder / "stream", "recipe=robust", "num_epochs=1", *streamed)
+        yield "train on all, streamed", {**once, "trace": trace_rows(memory)}
+        if plot:
+            draw(memory, plot)
     shutil.rmtree(logs)
     shutil.rmtree(dataset)
 
@@ -130,23 +122,13 @@ def draw(memory: Memory, file: Path) -> None:
     file.write_bytes(svg(figure))
 
 
-def main() -> None:
+def main(work: Path, millions: Sequence[float] = (1, 3, 10, 25), plot: Path | None = None) -> Iterator[dict[str, Any]]:
     """Prints a line a stage, after which the JSON is written again."""
-    parser = options(__doc__)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--millions", nargs="+", type=float, default=[1, 3, 10, 25])
-    parser.add_argument("--epochs", type=float, default=5, help="over the paper's buffer")
-    parser.add_argument("--passes", type=float, default=1, help="over all transitions")
-    parser.add_argument("--plot", type=Path)
-    arguments = parser.parse_args()
-    sizes: dict[str, Any] = {}
-    for million in arguments.millions:
-        at = sizes[f"{million:g}"] = {}
-
-        def done(name: str, at: dict[str, Any] = at, million: float = million, **about: Any) -> None:
+    sizes: dict[str, dict[str, Any]] = {}
+    for million in millions:
+        at = sizes.setdefault(f"{million:g}", {})
+        for name, about in stages(million, work, million == millions[-1], plot):
             at[name] = about
             shown = {key: value for key, value in about.items() if key != "trace"}
             print(f"{million:g} million requests  {name:26} {shown}", flush=True)
-            write(arguments, sizes=sizes)
-
-        measure(million, arguments.work, arguments if million == arguments.millions[-1] else None, done)
+            yield {"sizes": sizes}

@@ -14,6 +14,7 @@ import statistics
 import time
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,14 @@ import torch.distributed as dist
 from scipy.optimize import nnls
 from torch import multiprocessing
 
-from benchmarks.harness import Contender, interleave, options, write
-from benchmarks.speed.bare_loop import Sizes
-from benchmarks.speed.training import paper_sizes, prefrec_config
+from benchmarks.harness import Contender, interleave, markdown
+from benchmarks.speed.training import PAPER, prefrec_config, share_of_paper
 from prefrec_ray.algorithms.feed.load import load_data
-from prefrec_ray.algorithms.settings import ExpectileSettings, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray
 
+#: Of an epoch that is planned for.
+TRANSITIONS = 2.5e9
 FITTED, HELD_OUT = (1.0, 0.5, 0.125), 0.25
 #: Floats of the buffers from which latency and bandwidth are fitted; those of the paper's networks lie between.
 BUFFERS = (16_384, 65_536, 262_144, 1_048_576)
@@ -59,21 +60,11 @@ class Model:
         return self.compute(share) + self.averaging(learners)
 
 
-PAPER = recipe_defaults(ExpectileSettings, "paper")
-
-
-def scaled(share: float) -> Sizes:
-    """The paper's sizes, a share of the rows."""
-    rows, pairs = (round(share * PAPER[name]) for name in ("train_batch_size_per_learner", "preference_batch_size"))
-    return paper_sizes(PAPER["hidden_sizes"], rows, pairs)
-
-
 def buffer_sizes(states: int, actions: int) -> tuple[int, ...]:
     """Bytes of the gradients of reward, V, Q and actor."""
     hidden = PAPER["hidden_sizes"]
-    shapes = ((states + actions, *hidden, 1), (states, *hidden, 1), (states + actions, *hidden, 1))
-    shapes += ((states, *hidden, actions),)
-    return tuple(4 * sum(a * b + b for a, b in pairwise(s)) for s in shapes)
+    ends = ((states + actions, 1), (states, 1), (states + actions, 1), (states, actions))
+    return tuple(4 * sum(a * b + b for a, b in pairwise((first, *hidden, last))) for first, last in ends)
 
 
 def averaging_times(rank: int, port: int, out: Any) -> None:
@@ -120,9 +111,9 @@ def step_of(config: Any, updates: int) -> Contender:
 
 def measure(uri: str, updates: int, repetitions: int) -> dict[str, float]:
     """Seconds of a step by share, and of two learners that share one."""
-    loaded = load_data(prefrec_config(uri, updates, scaled(1.0)).data_request)
-    configs = {str(f): prefrec_config(uri, updates, scaled(f)) for f in (*FITTED, HELD_OUT)}
-    two = prefrec_config(uri, updates, scaled(0.5))  # a batch for each learner; the pairs are those of all
+    loaded = load_data(prefrec_config(uri, updates, share_of_paper(1.0)).data_request)
+    configs = {str(f): prefrec_config(uri, updates, share_of_paper(f)) for f in (*FITTED, HELD_OUT)}
+    two = prefrec_config(uri, updates, share_of_paper(0.5))  # a batch for each learner; the pairs are those of all
     two.training(preference_batch_size=PAPER["preference_batch_size"])
     configs["two learners"] = two.learners(num_learners=2, num_cpus_per_learner=1)
     contenders = {name: step_of(c.offline_data(loaded_data=loaded), updates) for name, c in configs.items()}
@@ -130,28 +121,23 @@ def measure(uri: str, updates: int, repetitions: int) -> dict[str, float]:
     return {name: 1 / statistics.median(values) for name, values in rates.items()}
 
 
-def main() -> None:
+def main(
+    dataset: Path, updates: int = 4, repetitions: int = 3, latency_us: float | None = None, gbit: float | None = None
+) -> dict[str, Any]:
     """Prints the model, how well it predicts what it has not seen, and what more learners would take."""
-    parser = options(__doc__, dataset=True, repetitions=3)
-    parser.add_argument("--updates", type=int, default=4)
-    parser.add_argument("--latency-us", type=float, help="of the network to plan for; else as measured here")
-    parser.add_argument("--gbit", type=float, help="a second, of the network to plan for")
-    parser.add_argument("--transitions", type=float, default=2.5e9, help="of the plan, an epoch")
-    arguments = parser.parse_args()
     latency, bandwidth = fit_network()
     torch.set_num_threads(1)
     start_ray(num_cpus=3)
-    seconds = measure(arguments.dataset, arguments.updates, arguments.repetitions)
+    seconds = measure(str(dataset), updates, repetitions)
     # Neither can be below zero, whatever else the machine did meanwhile.
     (fixed, work), _ = nnls(np.array([[1.0, share] for share in FITTED]), [seconds[str(share)] for share in FITTED])
-    metadata = PreparedDataset.open(arguments.dataset).metadata
+    metadata = PreparedDataset.open(str(dataset)).metadata
     model = Model(float(fixed), float(work), latency, bandwidth, buffer_sizes(metadata.state_dim, metadata.action_dim))
-    plan = model
-    if arguments.latency_us is not None:
-        plan = replace(plan, latency=arguments.latency_us * 1e-6)
-    if arguments.gbit is not None:
-        plan = replace(plan, bandwidth=arguments.gbit * 1e9 / 8)
-
+    plan = replace(
+        model,
+        latency=latency if latency_us is None else latency_us * 1e-6,
+        bandwidth=bandwidth if gbit is None else gbit * 1e9 / 8,
+    )
     print(f"compute: {fixed * 1e3:.1f} ms + {work * 1e3:.0f} ms x share of the paper's step")
     print(
         f"averaging {sum(model.buffers) / 1e6:.2f} MB in {len(model.buffers)} buffers: "
@@ -160,31 +146,22 @@ def main() -> None:
     held_out = {str(HELD_OUT): model.compute(HELD_OUT), "two learners": model.step(2, 0.5)}
     for name, predicted in held_out.items():
         print(f"  held out, {name:14} {predicted * 1e3:7.0f} ms by the model, {seconds[name] * 1e3:7.0f} ms measured")
-    rows = table(plan, arguments.transitions)
-    print("           one batch of 4,096 for all  |  512 transitions and 32 pairs for each")
-    print("learners  transitions/s      of ideal  |  transitions/s  of ideal  hours an epoch")
-    for row in rows:
-        shared = f"{row['fixed_rate']:>13,.0f} {row['fixed_share']:>13.0%}"
-        own = f"{row['own_rate']:>13,.0f} {row['own_share']:>9.0%} {row['hours']:>15.1f}"
-        print(f"{row['learners']:>8}  {shared}  |  {own}")
-    write(arguments, seconds=seconds, model=asdict(model), plan=asdict(plan), rows=rows)
+    rows = [plan_row(plan, learners) for learners in (1, 2, 4, 8, 16, 32, 64)]
+    print("fixed: one batch of 4,096 for all; own: 512 transitions and 32 pairs for each; rates in transitions/s")
+    print(markdown(rows[0], ([f"{value:,.4g}" for value in row.values()] for row in rows)))
+    return {"seconds": seconds, "model": asdict(model), "plan": asdict(plan), "rows": rows}
 
 
-def table(model: Model, transitions: float) -> list[dict[str, float]]:
-    """For 1 to 64 learners: the paper's batch shared by all, and an eighth of it for each."""
+def plan_row(model: Model, learners: int) -> dict[str, float]:
+    """The paper's batch shared by all learners, and an eighth of it for each: rates, shares of the ideal, hours."""
     batch, eighth = PAPER["train_batch_size_per_learner"], 0.125
-    rows = []
-    for learners in (1, 2, 4, 8, 16, 32, 64):
-        shared = batch / model.step(learners, 1 / learners)
-        own = learners * eighth * batch / model.step(learners, eighth)
-        rows.append(
-            {
-                "learners": learners,
-                "fixed_rate": shared,
-                "fixed_share": shared / (learners * batch / model.step(1, 1.0)),
-                "own_rate": own,
-                "own_share": own / (learners * eighth * batch / model.step(1, eighth)),
-                "hours": transitions / own / 3600,
-            }
-        )
-    return rows
+    shared = batch / model.step(learners, 1 / learners)
+    own = learners * eighth * batch / model.step(learners, eighth)
+    return {
+        "learners": learners,
+        "fixed_rate": shared,
+        "fixed_share": shared / (learners * batch / model.step(1, 1.0)),
+        "own_rate": own,
+        "own_share": own / (learners * eighth * batch / model.step(1, eighth)),
+        "hours": TRANSITIONS / own / 3600,
+    }

@@ -213,3 +213,13 @@ def _prefrec(
         update_reward()
 
     return update
+
+
+#: How each loop is made; the tuned ones have the product's levers.
+LOOPS: dict[str, Callable[[Arrays, Sizes], Callable[[], None]]] = {
+    "tuned bare PrefRec": lambda arrays, sizes: tuned_prefrec(arrays, sizes, seed=0),
+    "plain bare PrefRec": lambda arrays, sizes: plain_prefrec(arrays, sizes, seed=0),
+    "plain bare IQL": lambda arrays, sizes: plain_iql(arrays, sizes, seed=0),
+    "tuned bare reward": lambda arrays, sizes: tuned_reward(Networks(arrays, sizes, False), arrays, sizes, 0),
+    "plain bare reward": lambda arrays, sizes: plain_reward(Networks(arrays, sizes, False), arrays, sizes, 0),
+}

@@ -1,16 +1,19 @@
 """Evaluation by NCIS: `python -m benchmarks evaluation DATASET`.
 
-The product's `evaluate` scores a policy, behavior cloning, controls and negative controls, with intervals over users
-and the items served. The bare one reads the same files one after another, computes actions of the policy and the clone
-in whole batches, and computes Eq. 12 for the policy alone in plain NumPy. Both must come to the same value.
+The product's `evaluate` scores a policy, behavior cloning and all controls, with intervals over users and a look at
+what is served. The bare one reads the same files one after another, takes the policy's and the clone's actions in whole
+batches, and computes Eq. 12 for the policy alone in plain NumPy. Both must come to the same value.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.harness import Comparison, interleave, options, report
+from benchmarks.harness import Comparison, compared, interleave
 from benchmarks.speed.training import iql_config, paper_sizes
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
@@ -23,6 +26,7 @@ from prefrec_ray.runs.train import policy_now
 from prefrec_ray.runtime import start_ray
 
 SETTINGS = NcisSettings()  # ratio, geometric, capped
+SPLIT = "train"  # training users are the most
 _KEYS = ["user_id", "session_index"]
 
 
@@ -46,30 +50,27 @@ def bare_value(dataset: PreparedDataset, split: str, policy: Policy, clone: Beha
     return float(np.concatenate(values).mean())
 
 
-def main() -> None:
+def main(dataset: Path, repetitions: int = 3) -> dict[str, Any]:
     """Prints requests a second."""
-    parser = options(__doc__, dataset=True, repetitions=3)
-    parser.add_argument("--split", default="train", help="whose requests; training users are the most")
-    arguments = parser.parse_args()
     start_ray()
-    dataset, split = PreparedDataset.open(arguments.dataset), arguments.split
-    algorithm = iql_config(dataset.uri, 1, paper_sizes((256, 256, 256), 4096, 256)).build_algo()
+    data = PreparedDataset.open(str(dataset))
+    algorithm = iql_config(data.uri, 1, paper_sizes((256, 256, 256), 4096, 256)).build_algo()
     algorithm.train()
     policy = policy_now(algorithm)
     algorithm.stop()
-    clone = fit_clone(dataset, seed=0)
+    clone = fit_clone(data, seed=0)
+    settings = EvaluateSettings(ncis=SETTINGS).model_copy(update={"split": SPLIT})
     values: dict[str, float] = {}
 
     def product() -> None:
-        settings = EvaluateSettings(ncis=SETTINGS).model_copy(update={"split": split})
-        evaluation = evaluate(EvaluationRequest(dataset, {"policy": policy}, ["depth"], clone, settings))
+        evaluation = evaluate(EvaluationRequest(data, {"policy": policy}, ["depth"], clone, settings))
         values["product"] = next(record.value for record in evaluation.records if record.subject == "policy")
 
     def bare() -> None:
-        values["bare"] = bare_value(dataset, split, policy, clone)
+        values["bare"] = bare_value(data, SPLIT, policy, clone)
 
-    requests = dataset.metadata.counts[split]["requests"]
-    rates = interleave({"product": product, "bare": bare}, requests, arguments.repetitions)
+    requests = data.metadata.counts[SPLIT]["requests"]
+    rates = interleave({"product": product, "bare": bare}, requests, repetitions)
     if not np.isclose(values["product"], values["bare"], rtol=1e-4):
         raise UserError(f"evaluation: the two do not agree ({values})")
-    report([Comparison("evaluation by NCIS", "requests/s", rates, (("product", "bare"),))], arguments, values=values)
+    return compared(Comparison("evaluation by NCIS", "requests/s", rates, [("product", "bare")]), values=values)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.harness import Comparison, Contender, interleave, options, report
-from benchmarks.speed.apart import bare
-from benchmarks.speed.training import add_sizes, given_sizes, iql_config, load_arrays, prefrec_config, repeated
+from benchmarks.harness import Comparison, Contender, compared, interleave
+from benchmarks.speed.training import bare, iql_config, load_arrays, prefrec_config, repeated, share_of_paper
 from prefrec_ray.algorithms.base.algorithm import on_each_learner
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import PreparedData, load_data
@@ -21,6 +21,7 @@ from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import log_block
 
 WAYS = ("materialised", "streaming")
+BLOCKS = 8
 #: Learners, and threads of each.
 SPLITS = {"1 learner, 1 thread": (1, 1), "1 learner, 2 threads": (1, 2), "2 learners, 1 thread each": (2, 1)}
 
@@ -49,18 +50,15 @@ def batches_of(config: OfflineConfig, updates: int) -> Contender:
     return moving_on(take, updates)
 
 
-def data_path() -> None:
+def data_path(dataset: Path, updates: int = 30, repetitions: int = 5) -> dict[str, Any]:
     """Transitions on their way to the learner: `python -m benchmarks data_path DATASET`.
 
     Batches alone, from shards in the object store and streamed from the data set, against rows of whole arrays in
     memory; then IQL end to end from either. A data set of several shards a lane (16 shards and more) is streamed for
     real: one of 8 is read once and stays at hand.
     """
-    parser = options(data_path.__doc__, dataset=True, repetitions=5)
-    add_sizes(parser, updates=30)
-    arguments = parser.parse_args()
     start_ray()
-    uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
+    uri, sizes = str(dataset), share_of_paper()
     configs = {way: iql_config(uri, updates, sizes).training(transitions=way) for way in WAYS}
     for config in configs.values():
         config.offline_data(loaded_data=load_data(config.data_request))
@@ -68,28 +66,22 @@ def data_path() -> None:
     alone: dict[str, Contender] = {way: batches_of(config, updates) for way, config in configs.items()}
     alone["bare arrays"] = repeated(lambda: next(rows), updates)
     trained = {f"IQL, {way}": config.build_algo().train for way, config in configs.items()}
-    repetitions, counted = arguments.repetitions, updates * sizes.transitions
     ratios = (("streaming", "materialised"), ("materialised", "bare arrays"))
-    both = (("IQL, streaming", "IQL, materialised"),)
-    report(
-        [
-            Comparison("data path alone", "batches/s", interleave(alone, updates, repetitions), ratios),
-            Comparison("training from either", "transitions/s", interleave(trained, counted, repetitions), both),
-        ],
-        arguments,
+    batches = interleave(alone, updates, repetitions)
+    transitions = interleave(trained, updates * sizes.transitions, repetitions)
+    return compared(
+        Comparison("data path alone", "batches/s", batches, ratios),
+        Comparison("training from either", "transitions/s", transitions, [("IQL, streaming", "IQL, materialised")]),
     )
 
 
-def reward() -> None:
+def reward(dataset: Path, updates: int = 3, repetitions: int = 5) -> dict[str, Any]:
     """Pre-training of the reward: `python -m benchmarks reward DATASET`.
 
     The product's mini-batches of preferences, as a learner takes them, against bare loops on the same segments.
     """
-    parser = options(reward.__doc__, dataset=True, repetitions=5)
-    add_sizes(parser, updates=3)
-    arguments = parser.parse_args()
     start_ray()
-    uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
+    uri, sizes = str(dataset), share_of_paper()
     config = prefrec_config(uri, updates, sizes)
     loaded = load_data(config.data_request)
     algorithm = config.offline_data(loaded_data=loaded).build_algo()
@@ -101,11 +93,11 @@ def reward() -> None:
     pairs = (("product", "tuned bare reward"), ("product", "plain bare reward"))
     contenders = {name: bare(name, uri, loaded, sizes, updates) for _, name in pairs}
     contenders = {"product": moving_on(pretrain, updates), **contenders}
-    rates = interleave(contenders, updates * sizes.pairs, arguments.repetitions)
-    report([Comparison("pre-training of the reward", "pairs/s", rates, pairs)], arguments)
+    rates = interleave(contenders, updates * sizes.pairs, repetitions)
+    return compared(Comparison("pre-training of the reward", "pairs/s", rates, pairs))
 
 
-def learners() -> None:
+def learners(dataset: Path, updates: int = 5, repetitions: int = 5) -> dict[str, Any]:
     """Scaling with learners: `python -m benchmarks learners DATASET`.
 
     One learner with a thread, one with two, and two with one each, all on batches of the same size and on the same two
@@ -113,11 +105,8 @@ def learners() -> None:
     gradients). Ray is told of more processors than there are, so that all learners exist at once; those whose turn it
     is not sleep.
     """
-    parser = options(learners.__doc__, dataset=True, repetitions=5)
-    add_sizes(parser, updates=5)
-    arguments = parser.parse_args()
     start_ray(num_cpus=sum(count * threads for count, threads in SPLITS.values()) + 1)
-    uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
+    uri, sizes = str(dataset), share_of_paper()
     loaded = load_data(prefrec_config(uri, updates, sizes).data_request)
     contenders = {}
     for name, (count, threads) in SPLITS.items():
@@ -125,23 +114,20 @@ def learners() -> None:
         config.training(train_batch_size_per_learner=sizes.transitions // count)
         config.learners(num_learners=count, num_cpus_per_learner=threads)
         contenders[name] = config.build_algo().train
-    rates = interleave(contenders, updates * sizes.transitions, arguments.repetitions)
+    rates = interleave(contenders, updates * sizes.transitions, repetitions)
     *others, two = SPLITS
-    pairs = tuple((two, other) for other in others[::-1])
-    report([Comparison("PrefRec by learners", "transitions/s", rates, pairs)], arguments)
+    pairs = [(two, other) for other in others[::-1]]
+    return compared(Comparison("PrefRec by learners", "transitions/s", rates, pairs))
 
 
-def simulator() -> None:
+def simulator(repetitions: int = 5) -> dict[str, Any]:
     """Requests a second that one core simulates: `python -m benchmarks simulator`.
 
     Whole blocks of the default log, kept requests only; none is written.
     """
-    parser = options(simulator.__doc__, repetitions=5)
-    parser.add_argument("--blocks", type=int, default=8)
-    arguments = parser.parse_args()
     torch.set_num_threads(1)
     world = World(SimulateSettings())
-    requests = sum(log_block(world, block).num_rows for block in range(arguments.blocks))
-    everything = {"simulator": lambda: [log_block(world, block) for block in range(arguments.blocks)]}
-    rates = interleave(everything, requests, arguments.repetitions)
-    report([Comparison("simulated on one core", "requests/s", rates, ())], arguments)
+    requests = sum(log_block(world, block).num_rows for block in range(BLOCKS))
+    everything = {"simulator": lambda: [log_block(world, block) for block in range(BLOCKS)]}
+    rates = interleave(everything, requests, repetitions)
+    return compared(Comparison("simulated on one core", "requests/s", rates, ()))

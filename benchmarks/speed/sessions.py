@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import tempfile
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from benchmarks.harness import Comparison, interleave, options, report
+from benchmarks.harness import Comparison, compared, interleave
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
@@ -62,17 +64,15 @@ def with_polars(logs: str, folder: str, gap_ms: int) -> None:
 def check_equal(ours: str, theirs: str) -> None:
     """Raises `UserError` where sessions or levels differ."""
     columns = ["user_id", "start", "exit", "depth", "level_depth", "level_frequency"]
-    tables = [pl.read_parquet(files).select(columns).sort("user_id", "start") for files in (ours, theirs)]
-    if not tables[0].equals(tables[1]):
-        raise UserError("sessions: the product and polars do not find the same")
+    both = [pl.read_parquet(files).select(columns).sort("user_id", "start") for files in (ours, theirs)]
+    if not both[0].equals(both[1]):
+        raise UserError("sessions: the product and polars differ")
 
 
-def main() -> None:
+def main(log: Path, repetitions: int = 5) -> dict[str, Any]:
     """Prints requests a second."""
-    parser = options(__doc__, dataset=True, repetitions=5)
-    arguments = parser.parse_args()
     start_ray()
-    logs = arguments.dataset
+    logs = str(log)
     gap_ms = PrepareSettings(source=SimulatorSource(kind="simulator", path=logs)).session_gap_ms
     with tempfile.TemporaryDirectory() as scratch:
         fresh = partial(tempfile.mkdtemp, dir=scratch)
@@ -85,5 +85,5 @@ def main() -> None:
             "product": lambda: product(logs, fresh()),
             "polars": lambda: with_polars(logs, fresh(), gap_ms),
         }
-        rates = interleave(contenders, rows, arguments.repetitions)
-    report([Comparison("sessions and levels of a log", "requests/s", rates, (("product", "polars"),))], arguments)
+        rates = interleave(contenders, rows, repetitions)
+    return compared(Comparison("sessions and levels of a log", "requests/s", rates, [("product", "polars")]))

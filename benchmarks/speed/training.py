@@ -10,24 +10,26 @@ matrix product of the same repetition.
 
 from __future__ import annotations
 
-import argparse
 import statistics
+import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 
-from benchmarks.harness import Comparison, Contender, interleave, options, report
-from benchmarks.machine import matrix_rate
-from benchmarks.speed.apart import bare
-from benchmarks.speed.bare_loop import Arrays, Sizes
+from benchmarks.harness import Comparison, Contender, compared, interleave
+from benchmarks.speed.bare_loop import LOOPS, Arrays, Sizes
 from prefrec_ray.algorithms import IQLConfig, PrefRecConfig
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
+from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.settings import ExpectileSettings, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime import start_ray
+from prefrec_ray.runtime.memory import keep_freed_memory
 
 PAPER = recipe_defaults(ExpectileSettings, "paper")
 
@@ -81,6 +83,27 @@ def repeated(update: Callable[[], None], updates: int) -> Contender:
     return run
 
 
+# A process of its own: nothing that the product does to its process may help or hinder the loop. Only one contender
+# runs at a time: it has all cores, whatever Ray counts.
+@ray.remote(num_cpus=0)
+class _BareLoop:
+    def __init__(self, name: str, uri: str, preferences: PreferenceBuffer, sizes: Sizes, threads: int) -> None:
+        if name.startswith("tuned"):
+            keep_freed_memory()
+        torch.set_num_threads(threads)
+        self._update = LOOPS[name](Arrays.load(PreparedDataset.open(uri), preferences), sizes)
+
+    def run(self, updates: int) -> None:
+        """`updates` updates."""
+        repeated(self._update, updates)()
+
+
+def bare(name: str, uri: str, loaded: LoadedData, sizes: Sizes, updates: int) -> Contender:
+    """`updates` updates a call of one of LOOPS on the data set `uri`, with as many threads as this process has."""
+    loop = _BareLoop.remote(name, uri, loaded.preferences, sizes, torch.get_num_threads())
+    return lambda: ray.get(loop.run.remote(updates))
+
+
 def paper_sizes(hidden_sizes: tuple[int, ...], transitions: int, pairs: int) -> Sizes:
     """Sizes of a comparison, at the paper's rates."""
     names = {"reward": "reward_lr", "value": "value_lr", "q": "critic_lr", "actor": "actor_lr"}
@@ -88,17 +111,10 @@ def paper_sizes(hidden_sizes: tuple[int, ...], transitions: int, pairs: int) -> 
     return Sizes(hidden_sizes, transitions, pairs, rates, PAPER["gamma"], PAPER["expectile"], PAPER["tau"])
 
 
-def add_sizes(parser: argparse.ArgumentParser, updates: int) -> None:
-    """Options of the sizes."""
-    parser.add_argument("--updates", type=int, default=updates)
-    parser.add_argument("--transitions", type=int, default=PAPER["train_batch_size_per_learner"])
-    parser.add_argument("--pairs", type=int, default=PAPER["preference_batch_size"])
-    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=PAPER["hidden_sizes"])
-
-
-def given_sizes(arguments: argparse.Namespace) -> Sizes:
-    """What `add_sizes` was told."""
-    return paper_sizes(tuple(arguments.hidden_sizes), arguments.transitions, arguments.pairs)
+def share_of_paper(share: float = 1.0) -> Sizes:
+    """The paper's networks, and this share of the rows of its batches."""
+    rows, pairs = (round(share * PAPER[name]) for name in ("train_batch_size_per_learner", "preference_batch_size"))
+    return paper_sizes(PAPER["hidden_sizes"], rows, pairs)
 
 
 def forward(rows: int, widths: tuple[int, ...]) -> int:
@@ -133,41 +149,48 @@ def prefrec_operations(states: int, actions: int, sizes: Sizes, length: int) -> 
     return label_and_target + value_step + q_step + actor_step + forward(segments, q) + backward(segments, q)
 
 
-def main() -> None:
+def matrix_rate(size: int = 1024, repeats: int = 20) -> float:
+    """Float32 operations a second of a square matrix product: the best of `repeats`."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    best = float("inf")
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best
+
+
+# 24 updates are a quarter of an epoch of the standard data: an iteration where nothing is said.
+def main(dataset: Path, updates: int = 24, repetitions: int = 5) -> dict[str, Any]:
     """Prints medians and ratios."""
-    parser = options(__doc__, dataset=True, repetitions=5)
-    add_sizes(parser, updates=24)  # a quarter of an epoch of the standard data: an iteration where nothing is said
-    arguments = parser.parse_args()
     start_ray()
-    uri, updates, sizes = arguments.dataset, arguments.updates, given_sizes(arguments)
+    uri, sizes = str(dataset), share_of_paper()
     config, half = (prefrec_config(uri, updates, sizes).training(precision=kind) for kind in ("float32", "bf16"))
     loaded = load_data(config.data_request)
     products: list[float] = []
-    rates = interleave(
-        {
-            "PrefRec": config.offline_data(loaded_data=loaded).build_algo().train,
-            "PrefRec, bf16": half.offline_data(loaded_data=load_data(half.data_request, loaded)).build_algo().train,
-            "tuned bare PrefRec": bare("tuned bare PrefRec", uri, loaded, sizes, updates),
-            _RATE: lambda: products.append(matrix_rate()),
-            "plain bare PrefRec": bare("plain bare PrefRec", uri, loaded, sizes, updates),
-            "IQL": iql_config(uri, updates, sizes).offline_data(loaded_data=loaded).build_algo().train,
-            "plain bare IQL": bare("plain bare IQL", uri, loaded, sizes, updates),
-        },
-        updates * sizes.transitions,
-        arguments.repetitions,
-    )
-    del rates[_RATE]
+    contenders = {
+        "PrefRec": config.offline_data(loaded_data=loaded).build_algo().train,
+        "PrefRec, bf16": half.offline_data(loaded_data=load_data(half.data_request, loaded)).build_algo().train,
+        "tuned bare PrefRec": bare("tuned bare PrefRec", uri, loaded, sizes, updates),
+        _RATE: lambda: products.append(matrix_rate()),
+        "plain bare PrefRec": bare("plain bare PrefRec", uri, loaded, sizes, updates),
+        "IQL": iql_config(uri, updates, sizes).offline_data(loaded_data=loaded).build_algo().train,
+        "plain bare IQL": bare("plain bare IQL", uri, loaded, sizes, updates),
+    }
+    rates = interleave(contenders, updates * sizes.transitions, repetitions)
+    del rates[_RATE], products[0]
     metadata = PreparedDataset.open(uri).metadata
     length = ray.get(loaded.preferences).length
     step = prefrec_operations(metadata.state_dim, metadata.action_dim, sizes, length)
     shares = {
         name: statistics.median(
-            step * rate / sizes.transitions / product for rate, product in zip(rates[name], products[1:], strict=True)
+            step * rate / sizes.transitions / product for rate, product in zip(rates[name], products, strict=True)
         )
         for name in ("PrefRec", "tuned bare PrefRec", "plain bare PrefRec")
     }
-    about = {"operations_of_a_step": step, "matrix_operations_a_second": products[1:], "share_of_matrix_rate": shares}
-    report([Comparison("training, end to end", "transitions/s", rates, PAIRS)], arguments, **about)
-    print(f"  share of the float32 matrix rate, {statistics.median(products[1:]) / 1e9:,.0f} GFLOP/s")
+    about = {"operations_of_a_step": step, "matrix_operations_a_second": products, "share_of_matrix_rate": shares}
+    result = compared(Comparison("training, end to end", "transitions/s", rates, PAIRS), **about)
+    print(f"  share of the float32 matrix rate, {statistics.median(products) / 1e9:,.0f} GFLOP/s")
     for name, share in shares.items():
         print(f"    {name:44} {share:.2f}")
+    return result

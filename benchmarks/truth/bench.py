@@ -9,13 +9,14 @@ with --table alone, the JSON and a table.
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.harness import options, prefrec, write
-from benchmarks.truth.scores import cells, table
+from benchmarks.harness import prefrec
+from benchmarks.truth import scores
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.prepare.settings import PrepareSettings
@@ -25,26 +26,26 @@ WORLDS = Path(__file__).with_name("worlds")
 SWEEP = Path(__file__).parents[2] / "tune_configs" / "truth.yaml"
 
 
-def main() -> None:
+def main(
+    output: Path,
+    worlds: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    table: bool = False,
+) -> dict[str, Any]:
     """Runs what is missing, then scores everything."""
-    parser = options(__doc__)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--worlds", nargs="+", default=sorted(file.stem for file in WORLDS.glob("*.yaml")))
-    parser.add_argument("--methods", nargs="+")
-    parser.add_argument("--tasks", nargs="+")
-    parser.add_argument("--seeds", nargs="+", type=int)
-    parser.add_argument("--table", action="store_true", help="only score the finished sweeps")
-    arguments = parser.parse_args()
-    changes = {"method": arguments.methods, "task": arguments.tasks, "seeds": arguments.seeds}
-    for name in () if arguments.table else arguments.worlds:
-        run_world(name, arguments.output, {key: value for key, value in changes.items() if value})
-    scored = cells(arguments.output)
-    write(arguments, cells=scored)
-    print(table(scored))
+    changes = {key: value for key, value in (("method", methods), ("task", tasks), ("seeds", seeds)) if value}
+    if not table:
+        for name in worlds or sorted(file.stem for file in WORLDS.glob("*.yaml")):
+            run_world(name, output, changes)
+    scored = scores.cells(output)
+    print(scores.table(scored))
+    return {"cells": scored}
 
 
 def run_world(name: str, output: Path, changes: dict[str, Any]) -> None:
-    """All that one world asks for, in OUTPUT/NAME. Raises `UserError`: a file that does not describe a world."""
+    """All that one world needs, in OUTPUT/NAME. Raises `UserError`: a file that does not describe a world."""
     file = WORLDS / f"{name}.yaml" if "/" not in name else Path(name)
     for section in ("simulate", "prepare"):
         open_section(str(file), section)
@@ -54,10 +55,11 @@ def run_world(name: str, output: Path, changes: dict[str, Any]) -> None:
     sections["prepare"]["source"]["path"] = str(folder / "logs")
     world = folder / "world.yaml"
     world.write_text(yaml.safe_dump(sections, sort_keys=False))
-    dataset = folder / "dataset"
-    for command, made in (("simulate", folder / "logs"), ("prepare", dataset)):
-        if not dataset.exists() and not made.exists():
-            prefrec(command, str(world), "--output", str(made))
+    logs, dataset = folder / "logs", folder / "dataset"
+    if not logs.exists() and not dataset.exists():
+        prefrec("simulate", str(world), "--output", str(logs))
+    if not dataset.exists():
+        prefrec("prepare", str(world), "--output", str(dataset))
     for sweep, settings in sweeps(sections, changes).items():
         config = folder / f"{sweep}.yaml"
         config.write_text(yaml.safe_dump({"tune": settings}, sort_keys=False))
@@ -67,37 +69,34 @@ def run_world(name: str, output: Path, changes: dict[str, Any]) -> None:
 def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The sweeps of a world by name: `robust`, `paper`, and `truth` (PrefRec on the true satisfaction)."""
     common = {**yaml.safe_load(SWEEP.read_text())["tune"], **changes}
-    alone = {**common, "method": ["PrefRec"]}
     preferences = PrepareSettings.model_validate(sections["prepare"]).preferences
     # A recipe names the default teachers by itself.
-    own = preferences.teachers if "teachers" in preferences.model_fields_set else ()
+    named = preferences.teachers if "teachers" in preferences.model_fields_set else ()
 
-    def on(settings: dict[str, Any], recipe: str, **more: Any) -> dict[str, Any]:
+    def sweep(recipe: str, method: list[str], **more: Any) -> dict[str, Any]:
         defaults = TrainingSettings.model_validate({"recipe": recipe})
-        kind = defaults.pairing, defaults.scoring
-        teachers = [teacher.name for teacher in own if (teacher.pairing, teacher.scoring) == kind]
-        base = {**settings["base"], **more, **({"teachers": teachers} if teachers else {})}
+        teachers = [t.name for t in named if (t.pairing, t.scoring) == (defaults.pairing, defaults.scoring)]
+        base = {**common["base"], **more, **({"teachers": teachers} if teachers else {})}
         if recipe == "paper":
             base.pop("tau", None)  # Table 1's 0.001, as part of the recipe
-        return {
-            **settings,
-            "recipe": recipe,
-            "base": base,
-            "search": searched(settings.get("search", {}), settings["method"]),
-        }
+        search = search_space(common.get("search", {}), method)
+        return {**common, "method": method, "recipe": recipe, "base": base, "search": search}
 
-    # The satisfaction after an action is its reward already: no look-ahead.
-    truth = on(alone, "robust", reward_source="column", reward_horizon=1)
-    return {"robust": on(common, "robust"), "paper": on(alone, "paper"), "truth": truth}
+    return {
+        "robust": sweep("robust", common["method"]),
+        "paper": sweep("paper", ["PrefRec"]),
+        # The satisfaction after an action is its reward already: no look-ahead.
+        "truth": sweep("robust", ["PrefRec"], reward_source="column", reward_horizon=1),
+    }
 
 
-def searched(search: dict[str, Any], methods: list[str]) -> dict[str, Any]:
-    """The part of a search space that concerns `methods`."""
+def search_space(space: dict[str, Any], methods: list[str]) -> dict[str, Any]:
+    """The part of a search space that these methods have."""
     kept = {}
-    for key, space in search.items():
-        with_key = [name for name in space.get("methods", methods) if name in methods]
-        if with_key:
-            kept[key] = {**space, "methods": with_key}
+    for key, about in space.items():
+        having = [name for name in about.get("methods", methods) if name in methods]
+        if having:
+            kept[key] = {**about, "methods": having}
     return kept
 
 

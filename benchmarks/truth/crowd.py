@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 import ray
 from scipy.stats import spearmanr
 
-from benchmarks.harness import options, write
 from prefrec_ray import storage
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.base.algorithm import on_each_learner
@@ -98,8 +97,8 @@ def name(annotator: int) -> str:
     return f"annotator {annotator:02d}"
 
 
-def ask(dataset: PreparedDataset, pairs: pa.Table, crowd: Crowd, folder: Path) -> tuple[str, str]:
-    """Writes the pairs (without what people would see) and the answers; returns the folder and the file."""
+def ask(pairs: pa.Table, crowd: Crowd, folder: Path) -> tuple[str, str]:
+    """Writes the questions (without what people would see) and the answers; returns both places."""
     folder.mkdir(parents=True)
     with (folder / "pairs.jsonl").open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row) + "\n" for row in pairs.to_pylist())
@@ -163,30 +162,26 @@ def small_copy(source: str, folder: Path) -> PreparedDataset:
     return PreparedDataset.open(str(folder))
 
 
-def main() -> None:
-    """Prints and writes the quality of each aggregate's labels, and of the reward models that learned from them."""
-    parser = options(__doc__, dataset=True)
-    parser.add_argument("work", type=Path, help="new folder")
-    arguments = parser.parse_args()
-    work = arguments.work
+def main(dataset: Path, work: Path) -> dict[str, Any]:
+    """Prints and writes how good the labels of each aggregate are, and the reward models that learned from them."""
     start_ray(num_cpus=2)
-    dataset = small_copy(arguments.dataset, work / "dataset")
-    pairs, truth = true_pairs(dataset, TASK, TRUTH, PAIRS)
+    copy = small_copy(str(dataset), work / "dataset")
+    pairs, truth = true_pairs(copy, TASK, TRUTH, PAIRS)
     exact = Crowd(np.arange(len(truth)), np.zeros(len(truth), int), WORDS[(2 * truth).astype(int)], np.ones(1))
-    questions, file = ask(dataset, pairs, exact, work / "truth")
-    import_labels(file, questions, dataset.uri, "truth", "mean", False, quiet)
-    quality_of: dict[str, dict[str, Any]] = {"truth": {}}
+    questions, said = ask(pairs, exact, work / "truth")
+    import_labels(said, questions, copy.uri, "truth", "mean", False, quiet)
+    labels: dict[str, dict[str, Any]] = {"truth": {}}
     for votes in VOTES:
         crowd = answers(truth, ANNOTATORS, votes, seed=0)
-        questions, file = ask(dataset, pairs, crowd, work / f"votes{votes}")
+        questions, said = ask(pairs, crowd, work / f"votes{votes}")
         for aggregate in AGGREGATES:
             teacher = f"{aggregate}_{votes}_votes"
-            summary = import_labels(file, questions, dataset.uri, teacher, aggregate, False, quiet)
-            quality_of[teacher] = quality(crowd, truth, imported(dataset, teacher, pairs), summary)
-    for teacher, about in quality_of.items():
-        about["accuracy"] = [trained(dataset, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
+            summary = import_labels(said, questions, copy.uri, teacher, aggregate, False, quiet)
+            labels[teacher] = quality(crowd, truth, imported(copy, teacher, pairs), summary)
+    for teacher, about in labels.items():
+        about["accuracy"] = [trained(copy, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
         print(teacher, json.dumps(about), flush=True)
-    write(arguments, training=SETTINGS, labels=quality_of)
+    return {"training": SETTINGS, "labels": labels}
 
 
 def quiet(*_: Any) -> None:

@@ -3,100 +3,176 @@
     prefrec evaluate POLICY... --dataset DATASET --online --estimators ncis,fqe,dr --output FILE
     python -m benchmarks estimators FILE [--dataset DATASET]
 
-All values are gains over the logging policy. With DATASET the true value is the level from logged moments on
-(moments.py), which is what fitted Q and doubly robust estimate. Without, it comes from roll-outs that start with users'
-first requests: new histories, in which the level of the logging policy is not the logged mean. Controls that can be
-rolled out (behavior cloning, constant action, random items) have true values too.
+Everything is a gain over the logging policy, of the estimator's own and in truth. With DATASET the truth is what
+policies are worth from logged moments on (moments.py), which is what fitted Q and doubly robust estimate; without, by
+roll-outs from users' first requests: fresh histories, in which the logging policy's own level is not the logged mean.
+Controls that can be rolled out (behavior cloning, constant action, random items) have true values of their own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 from scipy.stats import spearmanr
 
-from benchmarks.harness import options, write
+from benchmarks.harness import markdown
 from benchmarks.truth.moments import moment_records
+from benchmarks.truth.scores import RECIPES, online, pick
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.calibration import placebo_bias
+from prefrec_ray.evaluation.names import CONSTANT, IMITATION, RANDOM_ITEMS, subject_title
 from prefrec_ray.evaluation.records import Record
+from prefrec_ray.evaluation.settings import ValidationSettings
+from prefrec_ray.evaluation.validation import Judge
+from prefrec_ray.policy import Policy
 from prefrec_ray.runtime import start_ray
+from prefrec_ray.terms import TASKS
 
 Line = dict[str, Any]
+Lines = dict[str, Line]  # by subject
+AGREEMENT = (
+    "",
+    "rank correlation",
+    "mean error of the gain",
+    "mean absolute error",
+    "true gain in the interval, in-data",
+    "negative controls, half-widths from the logging policy",
+    "half-widths from their true gain",
+)
 ESTIMATORS = ("ncis", "fqe", "dr")
 #: Methods whose actions stay where items are.
-IN_DATA = ("IL", "IQL", "TD3_BC", "BCQ", "imitation")
+IN_DATA = ("IL", "IQL", "TD3_BC", "BCQ", IMITATION)
+#: Of the way from the logging policy to the best: policies nearer to each other are no pair.
+APART = 0.1
 
 
-def main() -> None:
+def main(evaluation: Path, dataset: Path | None = None) -> dict[str, Any]:
     """Prints both tables for each task."""
-    parser = options(__doc__)
-    parser.add_argument("evaluation", help="what `prefrec evaluate --online` wrote")
-    parser.add_argument("--dataset", help="play its log again up to logged moments")
-    arguments = parser.parse_args()
-    evaluation = storage.read_json(arguments.evaluation)
-    records = evaluation["records"]
-    if arguments.dataset:
+    content = storage.read_json(str(evaluation))
+    records = content["records"]
+    if dataset:
         start_ray()
-        records += moment_records(evaluation, PreparedDataset.open(storage.absolute(arguments.dataset)))
-    write(arguments, records=records)
+        records += moment_records(content, PreparedDataset.open(storage.absolute(str(dataset))))
     for task in dict.fromkeys(record["task"] for record in records):
         by = {
-            name: {r["subject"]: r for r in records if (r["task"], r["estimator"]) == (task, name)}
+            name: {r["subject"]: r for r in pick(records, task=task, estimator=name)}
             for name in ("online", "moments", *ESTIMATORS)
         }
-        by["truth"] = by["moments"] or by["online"]
-        print(f"\n### {task}\n")
-        print("\n".join(gains(by)))
-        print()
-        print("\n".join(agreement(by)))
+        truth = by["moments"] or by["online"]
+        known = {name: by[name] for name in ESTIMATORS if by[name]}
+        print(f"\n### {task}\n\n{gains(known, truth)}\n\n{markdown(AGREEMENT, agreement(known, truth))}")
+    return {"records": records}
 
 
-def gains(by: dict[str, dict[str, Line]]) -> list[str]:
+def gains(known: dict[str, Lines], truth: Lines) -> str:
     """A row a subject with a true value, best first: gains with their 95 % intervals."""
-    known = [name for name in ESTIMATORS if by[name]]
-    rows = [f"| | true gain | {' | '.join(known)} |", f"|---|{'---|' * (len(known) + 1)}"]
-    for subject, truth in sorted(by["truth"].items(), key=lambda pair: -pair[1]["value"]):
-        if any(subject in by[name] for name in known):
-            cells = [_gain_text(by[name][subject]) if subject in by[name] else "" for name in known]
-            rows.append(f"| {subject} | {_gain_text(truth)} | {' | '.join(cells)} |")
-    return rows
+    rows = []
+    for subject, line in sorted(truth.items(), key=lambda pair: -pair[1]["value"]):
+        estimates = [_gain_text(lines.get(subject)) for lines in known.values()]
+        if any(estimates):
+            rows.append([subject_title(subject), _gain_text(line), *estimates])
+    return markdown(["", "true gain", *known], rows)
 
 
-def agreement(by: dict[str, dict[str, Line]]) -> list[str]:
-    """A row an estimator: rank correlation, error, coverage, placebos."""
-    rows = [
-        "| | rank correlation | mean error of the gain | mean absolute error | true gain in the interval, in-data | "
-        "negative controls, half-widths from the logging policy | half-widths from their true gain |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name in (name for name in ESTIMATORS if by[name]):
-        lines, truth = by[name], by["truth"]
+def agreement(known: dict[str, Lines], truth: Lines) -> Iterator[list[str]]:
+    """A row an estimator, of what AGREEMENT names."""
+    for name, lines in known.items():
         policies = [subject for subject, line in lines.items() if line["role"] == "policy" and subject in truth]
-        error = np.array([gain(lines[subject]) - gain(truth[subject]) for subject in policies])
-        ours, theirs = ([gain(kind[subject]) for subject in policies] for kind in (lines, truth))
-        rank = float(spearmanr(ours, theirs).statistic)
+        ours, theirs = (np.array([gain(kind[subject]) for subject in policies]) for kind in (lines, truth))
+        error = ours - theirs
         inside = [s for s in lines if s in truth and lines[s]["method"] in IN_DATA and lines[s]["role"] != "placebo"]
         covered = [lines[s]["gain_ci_low"] <= gain(truth[s]) <= lines[s]["gain_ci_high"] for s in inside]
-        bias = ", ".join(
-            f"{subject} {value:+.1f}"
-            for subject, value in placebo_bias([Record.model_validate(line) for line in lines.values()]).items()
-        )
-        true_bias = ", ".join(
-            f"{s} {(gain(lines[s]) - gain(truth[s])) / (0.5 * (lines[s]['ci_high'] - lines[s]['ci_low'])):+.1f}"
-            for s in ("constant action", "random items")
-        )
-        figures = f"{rank:.2f} | {error.mean():+.2f} | {np.abs(error).mean():.2f} | {sum(covered)} of {len(covered)}"
-        rows.append(f"| {name} | {figures} | {bias} | {true_bias} |")
-    return rows
+        bias = placebo_bias([Record.model_validate(line) for line in lines.values()])
+        true_bias = {
+            s: (gain(lines[s]) - gain(truth[s])) / (0.5 * (lines[s]["ci_high"] - lines[s]["ci_low"]))
+            for s in (CONSTANT, RANDOM_ITEMS)
+        }
+        yield [
+            name,
+            f"{spearmanr(ours, theirs).statistic:.2f}",
+            f"{error.mean():+.2f}",
+            f"{np.abs(error).mean():.2f}",
+            f"{sum(covered)} of {len(covered)}",
+            *(", ".join(f"{subject_title(s)} {value:+.1f}" for s, value in b.items()) for b in (bias, true_bias)),
+        ]
 
 
 def gain(record: Line) -> float:
-    """Value minus that of the logging policy."""
+    """Value over the logging policy's."""
     return float(record["value"] - record["behaviour"])
 
 
-def _gain_text(record: Line) -> str:
+def _gain_text(record: Line | None) -> str:
+    if record is None:
+        return ""
     return f"{gain(record):+.2f} [{record['gain_ci_low']:+.2f}, {record['gain_ci_high']:+.2f}]"
+
+
+def policies(world: Path, task: str) -> list[Line]:
+    """recipe, folder, true level, and the logging policy's, of the policies of a task in a world of the bench."""
+    result = []
+    for recipe in RECIPES:
+        for record in pick(online(world / recipe / "evaluation.json"), role="policy", task=task):
+            pattern = f"{record['method']}_{task}_{record['provenance']['seed']}_*"
+            (folder,) = (world / recipe / "policies").glob(pattern)
+            about = {"recipe": recipe, "folder": str(folder)}
+            result.append({**about, "truth": record["value"], "behaviour": record["behaviour"]})
+    return result
+
+
+@ray.remote(num_cpus=1)
+def _score(judge: Judge, folder: str, task: str) -> dict[str, float]:
+    return judge.scores(Policy.load(folder), task)
+
+
+def compared(scored: list[Line], name: str) -> dict[str, float]:
+    """How one estimate orders the policies."""
+    truth, score = (np.array([one[key] for one in scored]) for key in ("truth", name))
+    robust = np.array([one["recipe"] == "robust" for one in scored])
+    a, b = np.triu_indices(len(scored), 1)
+    apart = np.abs(truth[a] - truth[b]) > APART * (truth.max() - scored[0]["behaviour"])
+    right = np.sign(truth[a] - truth[b]) == np.sign(score[a] - score[b])
+    return {
+        "all": float(spearmanr(truth, score).statistic),
+        "robust": float(spearmanr(truth[robust], score[robust]).statistic),
+        "pairs": float(right[apart].mean()),
+    }
+
+
+def selection(
+    output: Path,
+    worlds: Sequence[str] | None = None,
+    tasks: Sequence[str] = TASKS,
+    estimators: Sequence[str] = ("preference", "fqe", "ncis"),
+    online: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Which estimate that a user can compute ranks policies as the truth does? `python -m benchmarks selection OUTPUT`.
+
+    OUTPUT is that of the truth bench (python -m benchmarks truth OUTPUT). In every world and task its policies (eight
+    methods under `robust`; PrefRec under `paper` and on the true satisfaction) are scored on validation users, as
+    trials of a sweep are, and compared with their true levels on test users. Spearman's rank correlation over all
+    policies and over those under `robust` alone, and the share of pairs in the right order among those that are apart
+    in truth, by a tenth of the way from the logging policy to the best. With --online also the true level on validation
+    users: no estimate can do better.
+    """
+    start_ray()
+    rows = []
+    for world in worlds or sorted(file.parents[1].name for file in output.glob("*/truth/evaluation.json")):
+        settings = ValidationSettings(estimators=tuple(estimators), online=online)
+        judge = Judge.prepare(str((output / world / "dataset").absolute()), settings, tasks)
+        shared = ray.put(judge)
+        for task in tasks:
+            scored = policies(output / world, task)
+            scores = ray.get([_score.remote(shared, one["folder"], task) for one in scored])
+            for name in [*estimators, *(["online"] if online else [])]:
+                for one, score in zip(scored, scores, strict=True):
+                    one[name] = score[f"validation/{name}"]
+                about = {key: round(value, 2) for key, value in compared(scored, name).items()}
+                print(f"{world:22} {task:10} {name:11} {about}", flush=True)
+                rows.append({"world": world, "task": task, "estimate": name, **about})
+            yield {"rows": rows}

@@ -3,8 +3,8 @@
     python -m benchmarks sanity [--seeds 0 1 2]
 
 For each seed a new world, log and training seed: PrefRec on the true satisfaction, and with learned rewards under the
-recipes `robust` and `paper` on all three tasks, rolled out beside the logging policy, behavior
-cloning and the hand-made policies. Score: (value - logging policy) / (nutrition - logging policy).
+recipes `robust` and `paper` on all three tasks, rolled out beside the logging policy, behavior cloning and the
+hand-made policies. Score: (value - logging policy) / (nutrition - logging policy).
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import options, write
+from benchmarks.harness import markdown
+from benchmarks.truth.scores import pick
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.clone import fit_clone
+from prefrec_ray.evaluation.names import subject_title
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
@@ -71,29 +74,26 @@ def one_seed(seed: int) -> list[dict[str, Any]]:
 
 def table(records: list[dict[str, Any]]) -> str:
     """A line a subject that belongs to the task: value and score of each seed."""
-    lines = ["| task | subject | true level, by seed | score, by seed |", "|---|---|---|---|"]
+    lines = []
     for task in TASKS:
-        mine = [record for record in records if record["task"] == task]
-        best = {record["seed"]: record["value"] for record in mine if record["subject"] == "nutrition"}
-        for subject in dict.fromkeys(record["subject"] for record in mine):
+        of_task = pick(records, task=task)
+        best = {record["seed"]: record["value"] for record in pick(of_task, subject="nutrition")}
+        for subject in dict.fromkeys(record["subject"] for record in of_task):
             if subject.split()[-1] in TASKS and subject.split()[-1] != task:
                 continue
-            rows = [record for record in mine if record["subject"] == subject]
-            values = " ".join(f"{r['value']:.2f}" for r in rows)
+            rows = pick(of_task, subject=subject)
             scores = [(r["value"] - r["behaviour"]) / (best[r["seed"]] - r["behaviour"]) for r in rows]
-            lines.append(f"| {task} | {subject} | {values} | {' '.join(f'{score:.2f}' for score in scores)} |")
-    return "\n".join(lines)
+            by_seed = (" ".join(f"{value:.2f}" for value in values) for values in ([r["value"] for r in rows], scores))
+            lines.append([task, subject_title(subject), *by_seed])
+    return markdown(["task", "subject", "true level, by seed", "score, by seed"], lines)
 
 
-def main() -> None:
-    """Runs the seeds and writes the records."""
-    parser = options(__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    arguments = parser.parse_args()
+def main(seeds: Sequence[int] = (0, 1, 2)) -> dict[str, Any]:
+    """Runs the seeds."""
     start_ray()
     records: list[dict[str, Any]] = []
-    for seed in arguments.seeds:
+    for seed in seeds:
         print(f"seed {seed}", flush=True)
         records += one_seed(seed)
         print(table(records), flush=True)
-    write(arguments, records=records)
+    return {"records": records}

@@ -16,7 +16,7 @@ from prefrec_ray.tuning.settings import TuneSettings
 
 
 def evaluation(values: dict[tuple[str, int], float], nutrition: float) -> dict[str, Any]:
-    """Values by (method, seed) on the task depth; behaviour is worth 1."""
+    """Values by (method, seed) on the task depth; the logging policy is worth 1."""
     records: list[dict[str, Any]] = [
         {"estimator": "online", "subject": "nutrition", "role": "control", "task": "depth", "value": nutrition}
     ]
@@ -49,32 +49,32 @@ def output(tmp_path: Path) -> Path:
 
 
 def test_scores_are_shares_of_what_is_possible(output: Path) -> None:
-    found = cells(output)
-    assert {cell["world"] for cell in found} == {"easy", "differing_hard"}
+    scored = cells(output)
+    assert {cell["world"] for cell in scored} == {"easy", "differing_hard"}
     # easy: the learned policies on the truth (mean 5) beat the hand-made one (3); hard: the hand-made one (9) is best.
-    score = {(c["world"], c["recipe"], c["method"], c["seed"]): c["score"] for c in found}
+    score = {(c["world"], c["recipe"], c["method"], c["seed"]): c["score"] for c in scored}
     assert score["easy", "robust", "PrefRec", 1] == pytest.approx((3 - 1) / (5 - 1))
     assert score["differing_hard", "robust", "PrefRec", 1] == pytest.approx((3 - 1) / (9 - 1))
     assert score["easy", "paper", "PrefRec", 1] == pytest.approx(-0.5 / 4)
-    (one,) = pick(found, world="easy", recipe="robust", method="PrefRec", seed=2)
+    (one,) = pick(scored, world="easy", recipe="robust", method="PrefRec", seed=2)
     assert one["items"] == pytest.approx(0.12)
     assert one["distance"] == pytest.approx(0.5)
 
 
 def test_cells_won_and_means_over_seeds(output: Path) -> None:
-    found = cells(output)
-    assert won(found) == {"behaviour": (1.0, 4), "IL": (0.5, 4), "paper": (1.0, 4)}
-    robust = pick(found, recipe="robust", method="PrefRec", world="easy")
+    scored = cells(output)
+    assert won(scored) == {"logging policy": (1.0, 4), "IL": (0.5, 4), "paper": (1.0, 4)}
+    robust = pick(scored, recipe="robust", method="PrefRec", world="easy")
     assert mean(robust).startswith("0.38 [0.25, 0.50]")
-    text = table(found)
+    text = table(scored)
     assert "| easy | depth | 0.38 [0.25, 0.50] |" in text
     assert "above IL: 50% of 4 cells" in text
     # Differences .28 and -.09 of the two seeds: t of one degree of freedom is 12.7.
-    assert less(found, "IL") == "+0.09 [-2.29, +2.48]"
-    assert less(found, "PrefRec") == ""
+    assert less(scored, "IL") == "+0.09 [-2.29, +2.48]"
+    assert less(scored, "PrefRec") == ""
     # A world without IL says nothing of PrefRec against it.
-    alone = [{**cell, "world": "alone", "score": 9.0} for cell in pick(found, method="PrefRec", world="easy")]
-    assert less(found + alone, "IL") == less(found, "IL")
+    alone = [{**cell, "world": "alone", "score": 9.0} for cell in pick(scored, method="PrefRec", world="easy")]
+    assert less(scored + alone, "IL") == less(scored, "IL")
 
 
 def test_an_interrupted_sweep_has_not_ended(tmp_path: Path) -> None:
