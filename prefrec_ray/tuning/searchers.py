@@ -44,6 +44,23 @@ class BoundedPopulation(PopulationBasedTraining):
             hyperparam_mutations={"trial": {"config": ranges}},
         )
         self._bounds = {key: space.bounds[:2] for key, space in search.items()}
+        self._reports = 0
+        self._last_report: dict[str, int] = {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """As Ray's, and remembers whose report came when."""
+        self._reports += 1
+        self._last_report[trial.trial_id] = self._reports
+        return str(super().on_trial_result(tune_controller, trial, result))
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Of the trials that wait, the one whose last report is the oldest.
+
+        Ray takes the one with the fewest iterations. A trial that has taken over another's weights has as many as that
+        one, and where trials take turns it could run, be compared and be set back again for ever.
+        """
+        waiting = [trial for trial in tune_controller.get_trials() if trial.status in ("PENDING", "PAUSED")]
+        return min(waiting, key=lambda trial: self._last_report.get(trial.trial_id, 0), default=None)
 
     def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         config, operations = super()._get_new_config(trial, trial_to_clone)

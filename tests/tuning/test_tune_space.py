@@ -147,3 +147,15 @@ def test_perturbed_settings_stay_in_their_ranges_and_trials_stay_themselves() ->
         # The next one starts from there, as in a long sweep.
         strong.config["trial"] = {**strong.config["trial"], "config": values}
     assert len(reached) >= 4
+
+
+def test_the_trial_of_a_population_that_reported_longest_ago_is_next() -> None:
+    """A trial set back to where another is has as many iterations as that one, which must get its turn."""
+    perturb = scheduler(sweep(scheduler="pbt", metric="m", search={"gamma": {"uniform": [0.9, 0.99]}}, num_samples=3))
+    first, second, running = (SimpleNamespace(trial_id=name, status="PAUSED") for name in "abc")
+    running.status = "RUNNING"
+    controller = SimpleNamespace(get_trials=lambda: [first, second, running])
+    perturb._last_report = {"a": 3, "b": 2, "c": 1}
+    assert perturb.choose_trial_to_run(controller) is second
+    perturb._last_report["b"] = 4
+    assert perturb.choose_trial_to_run(controller) is first
