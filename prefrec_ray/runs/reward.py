@@ -34,4 +34,5 @@ def load_reward(uri: str) -> TrainedReward:
             module = load_module(newest[1])
     if module.model_config["reward_source"] == "column":
         raise UserError(f"{uri}: was trained on the log's own reward; expected a run that learned one from preferences")
-    return TrainedReward(module.reward.network.cpu(), module.model_config["reward_columns"])
+    columns = module.model_config["reward_columns"]
+    return TrainedReward(module.reward.network.cpu(), None if columns is None else tuple(columns))
