@@ -36,8 +36,9 @@ class Shared:
 
     def give(self, config: OfflineConfig) -> OfflineConfig:
         """Sets on `config` its data and, if it has them, its pre-trained reward and reward labels; returns it."""
-        reward, labels = config.reward_request, config.label_request
-        config.offline_data(loaded_data=self.data[config.data_request])
+        settings, dataset = config.settings, config.dataset
+        reward, labels = RewardRequest.of(settings, dataset), LabelRequest.of(settings, dataset)
+        config.offline_data(loaded_data=self.data[DataRequest.of(settings, dataset)])
         if reward in self.rewards:
             config.offline_data(pretrained_reward=ray.get(self.rewards[reward]))
         if labels in self.labels:

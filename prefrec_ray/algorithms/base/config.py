@@ -14,7 +14,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.feed.load import LoadedData, PreparedData
-from prefrec_ray.algorithms.requests import DataRequest, LabelRequest, RewardRequest, reward_columns
+from prefrec_ray.algorithms.requests import DataRequest, RewardRequest, reward_columns
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
@@ -136,11 +136,6 @@ class OfflineConfig(AlgorithmConfig):
     def reward_request(self) -> RewardRequest | None:
         """The reward that it pre-trains; None if it pre-trains none."""
         return RewardRequest.of(self.settings, self.dataset)
-
-    @property
-    def label_request(self) -> LabelRequest | None:
-        """The reward labels that it can share with other runs; None if it has none."""
-        return LabelRequest.of(self.settings, self.dataset)
 
     def module_settings(self) -> dict[str, Any]:
         """`model_config` of the RLModule: all settings, and the provenance of an exported policy."""

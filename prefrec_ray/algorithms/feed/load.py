@@ -105,7 +105,7 @@ class PreparedData(OfflineData):
         self.dataset: PreparedDataset = config.dataset
         settings: TrainingSettings = config.settings
         self.settings = settings
-        loaded = config.loaded_data.value or load_data(config.data_request)
+        loaded = config.loaded_data.value or load_data(DataRequest.of(settings, self.dataset))
         self._shards, self._sizes = loaded.shards, loaded.sizes
         self.learners = max(1, config.num_learners)
         self.batch_size = settings.train_batch_size_per_learner * self.learners
