@@ -8,6 +8,7 @@ policy is the best single action.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,15 @@ STATE = StateDefinition(
     taste_half_lives=(),
     session_half_lives=(0,),
 )
+#: The section `train: config` of a run of some seconds on it.
+SHORT_RUN: dict[str, Any] = {
+    "train_batch_size_per_learner": 64,
+    "preference_batch_size": 16,
+    "hidden_sizes": [16, 16],
+    "updates_per_iteration": 5,
+    "pretrain_epochs": 1,
+    "num_epochs": 1,
+}
 TEACHERS = ("any_users_sum", "within_user_sum", "any_users_mean", "within_user_mean")
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from tiny import SHORT_RUN
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
@@ -34,14 +35,7 @@ SETTINGS: dict[str, Any] = {
     "task": "depth",
     "checkpoint_every": 1,
     "keep_checkpoints": 3,
-    "config": {
-        "train_batch_size_per_learner": 64,
-        "preference_batch_size": 16,
-        "hidden_sizes": [16, 16],
-        "updates_per_iteration": 5,
-        "pretrain_epochs": 1,
-        "num_epochs": 1,
-    },
+    "config": SHORT_RUN,
 }
 
 

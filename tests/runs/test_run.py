@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import SHORT_RUN
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
@@ -19,18 +20,9 @@ from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import COLUMNS, train
 
-CONFIG = {
-    "train_batch_size_per_learner": 64,
-    "preference_batch_size": 16,
-    "hidden_sizes": [16, 16],
-    "updates_per_iteration": 5,
-    "pretrain_epochs": 1,
-    "num_epochs": 1,
-}
-
 
 def settings(**changes: Any) -> TrainSettings:
-    return TrainSettings(**{"task": "depth", "checkpoint_every": 2, "config": CONFIG, **changes})
+    return TrainSettings(**{"task": "depth", "checkpoint_every": 2, "config": SHORT_RUN, **changes})
 
 
 class Stop(Exception):
@@ -139,7 +131,7 @@ def test_settings_that_do_not_fit_the_data(
 ) -> None:
     output = tmp_path / "run"
     with pytest.raises(UserError) as error:
-        train(settings(config={**CONFIG, **config}), tiny_dataset, str(output))
+        train(settings(config={**SHORT_RUN, **config}), tiny_dataset, str(output))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not output.exists()
@@ -162,12 +154,12 @@ def test_a_single_setting_overrides_its_recipe() -> None:
 
 
 def test_training_that_diverges_ends_as_a_mistake(tiny_dataset: str, tmp_path: Path) -> None:
-    wild = settings(method="TD3", config={**CONFIG, "critic_lr": 1e30}, checkpoint_every=1)
+    wild = settings(method="TD3", config={**SHORT_RUN, "critic_lr": 1e30}, checkpoint_every=1)
     with pytest.raises(UserError, match=r"iteration \d+: losses/qf_loss is (inf|nan), the first to go: .* diverged"):
         train(wild, tiny_dataset, str(tmp_path / "run"))
     assert not (tmp_path / "run/policy").exists()
     # Weights may go in the last update of all, which no loss has seen.
-    wild = settings(method="IL", config={**CONFIG, "actor_lr": 1e39, "num_epochs": 0.01, "updates_per_iteration": 1})
+    wild = settings(method="IL", config={**SHORT_RUN, "actor_lr": 1e39, "num_epochs": 0.01, "updates_per_iteration": 1})
     with pytest.raises(UserError, match=r"iteration 1: 'actor\.net.*' has numbers that are not finite"):
         train(wild, tiny_dataset, str(tmp_path / "last"))
     assert not list((tmp_path / "last").glob("checkpoint*"))
