@@ -1,51 +1,67 @@
-"""The bundle that a user takes away: a deterministic actor, all that feeds it, and how its actions are served."""
+"""The bundle that a user takes away: networks, all that feeds them, and how items are chosen by them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 import torch
 from annotated_types import MinLen
-from pydantic import ConfigDict, PositiveInt
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
 
 from prefrec_ray import storage
+from prefrec_ray.distribution import Distribution, Drawn
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.items import RULES, ItemTable, smallest
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
-from prefrec_ray.networks.actors import Actor, load_actor, save_actor
+from prefrec_ray.networks.actors import Actor, DeterministicActor, GaussianActor, load_actor, save_actor
 from prefrec_ray.networks.critic import Critic
+from prefrec_ray.networks.density import Density
 from prefrec_ray.settings import Settings, parse
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+#: Items that may not be shown: n arrays of ids, or bool [n, I].
+Exclude: TypeAlias = Sequence[np.ndarray] | np.ndarray | None
+#: The paper's: the item nearest to the actor's action.
+DETERMINISTIC = ServingSettings(rule="best", candidates="nearest", count=1)
 #: Rows of one forward pass: large enough for the matrix product, small enough for the cache and for memory.
 _CHUNK = 16_384
 
 
+class Served(NamedTuple):
+    """Item ids [n, k], and the probability of each given those before it, float64 [n, k]."""
+
+    items: np.ndarray
+    propensities: np.ndarray
+
+
 @dataclass(frozen=True)
 class Policy:
-    """A deterministic actor on states of `state`, scaled by `normaliser`; its actions are served as items of a table.
+    """A distribution over the items that may be shown, for states of `state`, scaled by `normaliser`.
 
-    `serving` is "nearest" (Euclidean) or "dot". With a `critic` the actor only proposes: of the `candidates` items
-    nearest to its action that of the largest Q is taken, and the policy's action is this item's embedding
-    (Dulac-Arnold et al. 2015). `provenance` says where it came from: method, recipe, task, dataset, seed. Pickles as
-    plain arrays.
+    `serving` says how it chooses. Items are scored by the `critic`; without one by the density of the `actor`: its own,
+    or, of a deterministic actor, a Gaussian of the standard deviation `deviation` around its action; without both the
+    nearest to the action is served, always. `provenance` says where the policy came from: method, recipe, task,
+    dataset, seed. Pickles as plain arrays.
 
-    Raises `UserError` where widths disagree, the serving rule is unknown, or there are fewer items than candidates.
+    Raises `UserError` where widths disagree, or the rule samples and nothing scores the items.
     """
 
     actor: Actor
     state: StateDefinition
     normaliser: Normaliser
     items: ItemTable
-    serving: str = "nearest"
+    serving: ServingSettings = DETERMINISTIC
     provenance: Mapping[str, Any] = field(default_factory=dict)
     critic: Critic | None = None
-    candidates: int = 1
+    deviation: float | None = None
 
     def __post_init__(self) -> None:
         width, actions = self.actor.widths
@@ -58,15 +74,38 @@ class Policy:
             raise UserError(f"policy: the actor takes {width} numbers, its states have {self.state.width}")
         if len(self.normaliser.mean) != width:
             raise UserError(f"policy: the normaliser is of {len(self.normaliser.mean)} numbers, the states of {width}")
-        if self.serving not in RULES:
-            raise UserError(f"policy: serving rule '{self.serving}'; expected one of {', '.join(RULES)}")
-        if self.critic is not None and self.serving != "nearest":
-            # An action that is an item's embedding is nearest to that item; another may have a larger dot product.
-            raise UserError(f"policy: a critic chooses among nearest items; found the serving rule '{self.serving}'")
         if self.critic is not None and self.critic.width != sum(self.actor.widths):
             raise UserError(f"policy: the critic takes {self.critic.width} numbers; expected {sum(self.actor.widths)}")
-        if not 1 <= self.candidates <= len(self.items):
-            raise UserError(f"policy: {self.candidates} candidates of {len(self.items)} items")
+        if self.scorer is None and not self.always_nearest:
+            raise UserError(
+                "policy: neither a critic nor the density of its actor scores items; "
+                "expected serving: {rule: best, candidates: nearest, count: 1}"
+            )
+
+    @property
+    def scorer(self) -> Critic | Density | None:
+        """What scores items."""
+        if self.critic is not None:
+            return self.critic
+        known = isinstance(self.actor, GaussianActor) or self.deviation is not None
+        return Density(self.actor, self.deviation) if known and isinstance(self.actor, DeterministicActor) else None
+
+    @property
+    def always_nearest(self) -> bool:
+        """Whether the item nearest to the actor's action is served, always: the paper's deterministic policy."""
+        return self.serving.rule == "best" and self.serving.candidates == "nearest" and self.serving.count == 1
+
+    @property
+    def metric(self) -> str:
+        """What makes an item near to one of `act`'s actions: the rule by which it is found again."""
+        return self.serving.metric if self.always_nearest else "nearest"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_distribution"}
+
+    @cached_property
+    def _distribution(self) -> Distribution:
+        return Distribution(self.items, self.serving, None if self.always_nearest else self.scorer)
 
     @property
     def low(self) -> np.ndarray:
@@ -78,29 +117,73 @@ class Policy:
         """Upper bounds of the actions [A]."""
         return self.actor.high.numpy()
 
-    def act(self, states: np.ndarray) -> np.ndarray:
-        """Actions float32 [n, A] within the bounds, for scaled states float32 [n, S].
+    def act(self, states: np.ndarray, seed: int = 0) -> np.ndarray:
+        """Actions float32 [n, A] for scaled states float32 [n, S]: the embeddings of items that it would serve.
 
-        Raises `UserError` for states of another width.
+        Where it always serves the nearest item: the actor's own actions, within the bounds. Raises `UserError` for
+        states of another width.
         """
-        if self.critic is None:
+        if self.always_nearest:
             return self._propose(states)
-        return self.items.embeddings[self._best(states, 1)[:, 0]]
+        return self.items.embeddings[self._draw(states, 1, None, seed).rows[:, 0]]
 
-    def recommend(self, states: np.ndarray, k: int) -> np.ndarray:
-        """Item ids [n, k] for scaled states [n, S], best first, for any k up to the number of items.
+    def recommend(self, states: np.ndarray, k: int, exclude: Exclude = None, seed: int | None = None) -> np.ndarray:
+        """Item ids [n, k] for scaled states [n, S], as `serve` gives them."""
+        return self.serve(states, k, exclude, seed).items
 
-        By the serving rule; with a critic the candidates come first, by Q, and then the other items, the nearest to
-        the actor's action first. Of items that are equally good any may come first. Raises `UserError` for another k.
+    def serve(self, states: np.ndarray, k: int, exclude: Exclude = None, seed: int | None = None) -> Served:
+        """k items for each of n scaled states [n, S], by the serving rule, for any k up to what may be shown.
+
+        `exclude`: n arrays of ids that may not be shown (ids that the table lacks are ignored), or bool [n, I] in the
+        order of `items.ids`, True for an item that may not. They are left out before candidates are taken. The same
+        `seed` draws the same items; None draws anew. A propensity is the probability of an item given the state, what
+        is excluded, and the items before it; 1 under the rule `best`. Raises `UserError` for another k, states of
+        another width, or an `exclude` of another form.
         """
-        if self.critic is None:
-            return self.items.ids[self.items.nearest(self._propose(states), k, self.serving)]
-        return self.items.ids[self._best(states, k)]
+        drawn = self._draw(states, k, self._left_out(exclude, len(states)), seed)
+        return Served(self.items.ids[drawn.rows], drawn.propensities)
+
+    def with_items(self, items: ItemTable | pa.Table) -> Policy:
+        """This policy with other items, without training: their ids and embeddings, made as those it was trained on.
+
+        Raises `UserError` for a table that is none of items, or embeddings of another width.
+        """
+        table = items if isinstance(items, ItemTable) else ItemTable.from_table(items)
+        return replace(self, items=table)
+
+    def _draw(self, states: np.ndarray, k: int, left_out: np.ndarray | None, seed: int | None) -> Drawn:
+        nearest = self.serving.candidates == "nearest"
+        actions = self._propose(states) if nearest else self._checked(states)
+        return self._distribution.draw(states, actions, k, left_out, np.random.default_rng(seed))
+
+    def _left_out(self, exclude: Exclude, n: int) -> np.ndarray | None:
+        """bool [n, I]: the items that may not be shown."""
+        if exclude is None:
+            return None
+        if isinstance(exclude, np.ndarray) and exclude.dtype == bool:
+            if exclude.shape != (n, len(self.items)):
+                raise UserError(
+                    f"exclude: a mask of shape {list(exclude.shape)}; expected [{n}, {len(self.items)}], an item a "
+                    f"column in the order of policy.items.ids"
+                )
+            return exclude
+        if len(exclude) != n:
+            raise UserError(f"exclude: {len(exclude)} arrays of ids; expected {n}, one for each state")
+        mask = np.zeros((n, len(self.items)), dtype=bool)
+        lengths = [len(ids) for ids in exclude]
+        if any(lengths):
+            rows = self.items.find(np.concatenate([np.asarray(ids) for ids in exclude if len(ids)]))
+            mask[np.repeat(np.arange(n), lengths)[rows >= 0], rows[rows >= 0]] = True
+        return mask
+
+    def _checked(self, states: np.ndarray) -> np.ndarray:
+        if states.ndim != 2 or states.shape[1] != self.state.width:
+            raise UserError(f"policy: states of shape {list(states.shape)}; expected [n, {self.state.width}]")
+        return states
 
     def _propose(self, states: np.ndarray) -> np.ndarray:
         """The actor's own actions [n, A]."""
-        if states.ndim != 2 or states.shape[1] != self.state.width:
-            raise UserError(f"policy: states of shape {list(states.shape)}; expected [n, {self.state.width}]")
+        self._checked(states)
         actions = np.empty((len(states), len(self.low)), dtype=np.float32)
         with torch.inference_mode():
             for start in range(0, len(states), _CHUNK):
@@ -108,43 +191,29 @@ class Policy:
                 actions[start : start + _CHUNK] = self.actor(torch.from_numpy(rows)).numpy()
         return actions
 
-    def _best(self, states: np.ndarray, k: int) -> np.ndarray:
-        """Rows [n, k] of items: the candidates, that of the largest Q first, then those next nearest to the action."""
-        assert self.critic is not None
-        if not 1 <= k <= len(self.items):
-            raise UserError(f"k = {k} items wanted; the item table holds {len(self.items)}")
-        near = self.items.nearest(self._propose(states), max(k, self.candidates), "nearest")
-        candidates = near[:, : self.candidates]
-        order = np.empty((len(states), min(k, self.candidates)), dtype=np.int64)
-        for start in range(0, len(states), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            chunk = np.require(states[rows], dtype=np.float32, requirements=["C", "W"])
-            scores = self.critic.scores(chunk, self.items.embeddings[candidates[rows]])
-            order[rows] = smallest(-scores, order.shape[1])
-        best = np.take_along_axis(candidates, order, axis=1)
-        return np.concatenate([best, near[:, self.candidates : k]], axis=1)
-
     def tracker(self, user_features: UserFeatures) -> StateTracker:
         """A tracker that gives this policy's states, for n users without history; `user_features` tells them apart."""
         return StateTracker(self.state, self.normaliser, self.items, user_features)
 
     def save(self, uri: str) -> None:
-        """Writes the bundle (policy.json, actor.npz, items.parquet, where there is one critic.npz), all or nothing.
+        """Writes the bundle, all or nothing: policy.json, actor.npz, items.parquet, and critic.npz where there is one.
 
         Raises `UserError` if `uri` exists.
         """
         description: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
-            "serving": self.serving,
+            "serving": self.serving.model_dump(mode="json"),
             "state": self.state.to_dict(),
             "normaliser": self.normaliser.to_dict(),
             "provenance": dict(self.provenance),
         }
         with storage.staged(uri, "policy.json") as folder:
+            if self.deviation is not None:
+                description["deviation"] = self.deviation
             description["actor"] = save_actor(storage.join(folder, "actor.npz"), self.actor)
             if self.critic is not None:
                 sizes = self.critic.save(storage.join(folder, "critic.npz"))
-                description["critic"] = {"layer_sizes": sizes, "candidates": self.candidates}
+                description["critic"] = {"layer_sizes": sizes}
             self.items.save(storage.join(folder, "items.parquet"))
             storage.write_json(storage.join(folder, "policy.json"), description)
 
@@ -161,14 +230,13 @@ class Policy:
             raise UserError(f"{path}: schema version {version}; this version of prefrec_ray reads {SCHEMA_VERSION}")
         bundle = parse(_Bundle, value, path)
         chooser = bundle.critic
-        candidates = chooser.candidates if chooser else 1
         try:
             actor = load_actor(storage.join(uri, "actor.npz"), bundle.actor)
             critic = Critic.load(storage.join(uri, "critic.npz"), chooser.layer_sizes) if chooser else None
             items = ItemTable.load(storage.join(uri, "items.parquet"))
             state = StateDefinition.from_dict(bundle.state, path)
             normaliser = Normaliser.from_dict(bundle.normaliser, path)
-            return cls(actor, state, normaliser, items, bundle.serving, bundle.provenance, critic, candidates)
+            return cls(actor, state, normaliser, items, bundle.serving, bundle.provenance, critic, bundle.deviation)
         except UserError as error:
             line = str(error)  # what does not fit together names no file, and is put together by policy.json
             raise UserError(
@@ -182,16 +250,16 @@ class _Part(Settings):
 
 class _Critic(_Part):
     layer_sizes: list[Annotated[list[PositiveInt], MinLen(2)]]
-    candidates: PositiveInt
 
 
 class _Bundle(_Part):
     """policy.json."""
 
     schema_version: int
-    serving: Literal["nearest", "dot"]
+    serving: ServingSettings
     state: dict[str, Any]
     normaliser: dict[str, Any]
     provenance: dict[str, Any]
     actor: dict[str, Any]  # networks.actors.ActorDescription
     critic: _Critic | None = None
+    deviation: PositiveFloat | None = None

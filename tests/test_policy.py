@@ -19,6 +19,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.networks.actors import DeterministicActor
@@ -30,6 +31,10 @@ STATE = StateDefinition(feedback=("like", "watch"), user_features={"country": ("
 LOW, HIGH = np.float32([-1, -1, 0]), np.float32([1, 2, 0.5])
 
 
+def nearest(count: int = 1, metric: str = "nearest", rule: str = "best") -> ServingSettings:
+    return ServingSettings(rule=rule, candidates="nearest", count=count, metric=metric)
+
+
 def make_policy(seed: int = 0, hidden: tuple[int, ...] = (16, 8), items: int = 40, **changes: object) -> Policy:
     rng = np.random.default_rng(seed)
     sizes = [STATE.width, *hidden, 3]
@@ -39,7 +44,7 @@ def make_policy(seed: int = 0, hidden: tuple[int, ...] = (16, 8), items: int = 4
     ]
     table = ItemTable(np.array([f"item {i}" for i in range(items)]), rng.uniform(-1, 1, (items, 3)))
     normaliser = Normaliser(rng.normal(size=STATE.width), rng.uniform(0.5, 2, STATE.width))
-    given = {"serving": "nearest", "provenance": {"method": "PrefRec", "task": "depth"}, **changes}
+    given = {"serving": nearest(), "provenance": {"method": "PrefRec", "task": "depth"}, **changes}
     return Policy(DeterministicActor(Mlp.of(layers), LOW, HIGH), STATE, normaliser, table, **given)
 
 
@@ -72,7 +77,7 @@ def test_act_gives_the_same_in_chunks_and_on_read_only_memory() -> None:
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 1000), k=st.integers(1, 40), rule=st.sampled_from(["nearest", "dot"]))
 def test_recommend_equals_brute_force(seed: int, k: int, rule: str) -> None:
-    policy, states = make_policy(seed, serving=rule), make_states(7, seed)
+    policy, states = make_policy(seed, serving=nearest(metric=rule)), make_states(7, seed)
     got = policy.recommend(states, k)
     for action, ids in zip(policy.act(states), got, strict=True):
         embeddings = policy.items.embeddings.astype(np.float64)
@@ -81,13 +86,13 @@ def test_recommend_equals_brute_force(seed: int, k: int, rule: str) -> None:
 
 
 def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
-    policy, states = make_policy(serving="dot"), make_states(20)
+    policy, states = make_policy(serving=nearest(metric="dot")), make_states(20)
     policy.save(str(tmp_path / "policy"))
     again = Policy.load(str(tmp_path / "policy"))
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["actor.npz", "items.parquet", "policy.json"]
     np.testing.assert_array_equal(again.act(states), policy.act(states))
     np.testing.assert_array_equal(again.recommend(states, 5), policy.recommend(states, 5))
-    assert (again.state, again.serving, again.provenance) == (policy.state, "dot", policy.provenance)
+    assert (again.state, again.serving, again.provenance) == (policy.state, policy.serving, policy.provenance)
     np.testing.assert_array_equal(again.normaliser.std, policy.normaliser.std)
 
 
@@ -134,7 +139,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     make_policy().save(path)
     file = storage.join(path, "policy.json")
     storage.write_json(file, {**storage.read_json(file), "schema_version": 7})
-    with pytest.raises(UserError, match=r"policy\.json: schema version 7; .* reads 1"):
+    with pytest.raises(UserError, match=r"policy\.json: schema version 7; .* reads 2"):
         Policy.load(path)
 
 
@@ -183,8 +188,8 @@ def test_mistakes_of_the_maker_are_one_line() -> None:
         Policy(DeterministicActor(narrow, LOW, HIGH), *parts)
     with pytest.raises(UserError, match="gives 8 numbers, its bounds have 3 and 3"):
         DeterministicActor(Mlp.of(layers[:2]), LOW, HIGH)
-    with pytest.raises(UserError, match="serving rule 'cosine'; expected one of nearest, dot"):
-        make_policy(serving="cosine")
+    with pytest.raises(UserError, match="neither a critic nor the density of its actor scores items"):
+        make_policy(serving=ServingSettings())
     with pytest.raises(UserError, match=rf"states of shape \[2, 5\]; expected \[n, {STATE.width}\]"):
         policy.act(np.zeros((2, 5), np.float32))
 
@@ -224,7 +229,7 @@ def plain_q(critic: Critic, state: np.ndarray, action: np.ndarray) -> float:
 def test_a_critic_chooses_the_best_of_the_candidates(seed: int, candidates: int) -> None:
     critic = make_critic(seed, networks=1 + seed % 3)
     proposing, states = make_policy(seed), make_states(5, seed)
-    policy = replace(proposing, critic=critic, candidates=candidates)
+    policy = replace(proposing, critic=critic, serving=nearest(candidates))
     everything = proposing.recommend(states, 40)
     near = everything[:, :candidates]
     whole = policy.recommend(states, 40)
@@ -236,11 +241,12 @@ def test_a_critic_chooses_the_best_of_the_candidates(seed: int, candidates: int)
         embeddings = policy.items.embeddings[policy.items.rows(ids)]
         scores = np.array([plain_q(critic, state, embedding) for embedding in embeddings])
         assert best_first.tolist() == ids[np.argsort(-scores, kind="stable")].tolist()
-        np.testing.assert_array_equal(action, embeddings[scores.argmax()])
+        if candidates > 1:
+            np.testing.assert_array_equal(action, embeddings[scores.argmax()])
 
 
 def test_a_critic_travels_with_its_policy(tmp_path: Path) -> None:
-    policy, states = make_policy(critic=make_critic(3), candidates=7), make_states(20)
+    policy, states = make_policy(critic=make_critic(3), serving=nearest(7)), make_states(20)
     policy.save(str(tmp_path / "policy"))
     for again in (Policy.load(str(tmp_path / "policy")), pickle.loads(pickle.dumps(policy))):
         np.testing.assert_array_equal(again.act(states), policy.act(states))
@@ -248,14 +254,10 @@ def test_a_critic_travels_with_its_policy(tmp_path: Path) -> None:
 
 
 def test_what_a_policy_with_a_critic_refuses() -> None:
-    policy = make_policy(critic=make_critic(0), candidates=4)
+    policy = make_policy(critic=make_critic(0), serving=nearest(4))
     for k in (0, 41):
         with pytest.raises(UserError, match=rf"k = {k} items wanted; the item table holds 40"):
             policy.recommend(make_states(2), k)
-    with pytest.raises(UserError, match="a critic chooses among nearest items; found the serving rule 'dot'"):
-        replace(policy, serving="dot")
-    with pytest.raises(UserError, match="41 candidates of 40 items"):
-        replace(policy, candidates=41)
     narrow = Critic(
         [
             Mlp.of([(weight[:, 1:] if i == 0 else weight, bias) for i, (weight, bias) in enumerate(network.layers)])
@@ -296,7 +298,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("fuzz") / "policy"
-    make_policy(critic=make_critic(3), candidates=7).save(str(folder))
+    make_policy(critic=make_critic(3), serving=nearest(7)).save(str(folder))
     return folder, json.loads((folder / "policy.json").read_text())
 
 
@@ -341,8 +343,9 @@ def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], d
 @pytest.mark.parametrize(
     ("place", "edit", "words"),
     [
-        (("serving",), 3, "key 'serving'"),
-        (("serving",), "cosine", "key 'serving': expected 'nearest' or 'dot', found 'cosine'"),
+        (("serving",), 3, "key 'serving': expected a mapping"),
+        (("serving", "metric"), "cosine", "key 'serving.metric': expected 'nearest' or 'dot', found 'cosine'"),
+        (("serving", "temperature"), 0, "key 'serving.temperature': expected greater than 0, found 0"),
         (("srving",), "dot", "key 'srving': unknown key; did you mean 'serving'"),
         (("provenance",), ["depth"], "key 'provenance': expected a mapping"),
         (("actor",), None, "key 'actor'"),
@@ -365,8 +368,7 @@ def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], d
         (("normaliser", "mean"), [1.0], "key 'normaliser': mean of shape"),
         (("normaliser", "std", 0), 0.0, "key 'normaliser': a mean or std is not finite in float32, or a std is not"),
         (("normaliser", "std", 0), 1e-300, "key 'normaliser': a mean or std is not finite in float32"),
-        (("critic", "candidates"), True, "key 'critic.candidates': expected a whole number"),
-        (("critic", "candidates"), 41, "41 candidates of 40 items"),
+        (("serving", "count"), True, "key 'serving.count': expected a whole number"),
         (("critic", "layer_sizes"), 5, "key 'critic.layer_sizes': expected a list"),
     ],
 )

@@ -19,6 +19,7 @@ from prefrec_ray.networks.actors import DeterministicActor
 class ILModule(OfflineModule):
     """The actor; the reward network of the base class is not trained."""
 
+    serves_by_density = True
     actor: DeterministicActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:

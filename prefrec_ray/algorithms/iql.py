@@ -24,6 +24,8 @@ MAX_WEIGHT = 100.0
 class IQLModule(OfflineModule):
     """Networks: reward (base class), value, twin q and their targets, a Gaussian actor."""
 
+    serves_by_density = True
+
     q: nn.ModuleList
     target_q: nn.ModuleList
     actor: GaussianActor

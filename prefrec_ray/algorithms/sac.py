@@ -31,6 +31,7 @@ class Temperature(nn.Module):
 class SACModule(OfflineModule):
     """Networks: reward (base class), twin q and their targets, a Gaussian actor, a temperature."""
 
+    serves_by_density = True
     q: nn.ModuleList
     target_q: nn.ModuleList
     actor: GaussianActor

@@ -5,18 +5,18 @@ docs/settings.md are made from it. A field `by_recipe` has two defaults. `paper`
 print the learning rates of V and of the reward: the critic's is used for both. `robust` differs in four ways
 (docs/recipe.md has the reasons): preferences compare segments of one user by mean level; the reward model sees the next
 state without its item columns, and averages over as many requests as a segment has; discount and target networks carry
-values over more requests; Q chooses among the items nearest to the actor's action.
+values over more requests; the policy is a distribution over all items, by Q.
 
 This module imports neither Ray nor PyTorch, so that a YAML is checked without them.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, StrictBool, field_validator, model_validator
 
-from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.settings import Seed, Settings, parse
 from prefrec_ray.terms import Pairing, Recipe, Task
 
@@ -106,18 +106,17 @@ class TrainingSettings(Settings):
         True, False, description="update the reward model after every policy update (Algorithm 1, line 14)"
     )
 
-    action_constraint: Literal["none", "behaviour_anchor", "nearest_items"] = by_recipe(
+    action_constraint: Literal["none", "behaviour_anchor"] = by_recipe(
         "none",
-        "nearest_items",
-        description="what keeps the actor near the data: nothing, TD3+BC's behavior-cloning term, "
-        "or the choice by Q among the items nearest to the action",
+        description="what keeps the actor near the data: nothing, or TD3+BC's behavior-cloning term",
     )
     bc_alpha: PositiveFloat = Field(
         default=2.5, description="weight α of Q against behavior cloning in `behaviour_anchor` and TD3_BC"
     )
-    item_candidates: PositiveInt = Field(default=64, description="number of items that `nearest_items` chooses among")
-    serving: Literal["nearest", "dot"] = Field(
-        default="nearest", description="item served for an action: nearest embedding or largest dot product"
+    serving: ServingSettings = by_recipe(
+        ServingSettings(rule="best", candidates="nearest", count=1),
+        ServingSettings(),
+        description="how the policy chooses among the items that may be shown",
     )
 
     precision: Literal["float32", "bf16"] = Field(
@@ -148,13 +147,12 @@ class TrainingSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _recipe_first(cls, data: Any) -> Any:
-        return {**recipe_defaults(cls, data.get("recipe", "robust")), **data} if isinstance(data, dict) else data
-
-    def check_together(self, where: str = "") -> Self:
-        """Returns itself. Raises `UserError`, which begins with `where`, for values that exclude each other."""
-        if self.action_constraint == "nearest_items" and self.serving != "nearest":
-            raise UserError(f"{where}serving: expected 'nearest' under nearest_items, found '{self.serving}'")
-        return self
+        if not isinstance(data, dict):
+            return data
+        defaults = recipe_defaults(cls, data.get("recipe", "robust"))
+        if isinstance(data.get("serving"), dict) and "serving" in defaults:  # single keys of it override the recipe
+            data = {**data, "serving": {**defaults["serving"].model_dump(), **data["serving"]}}
+        return {**defaults, **data}
 
     @property
     def uses_preferences(self) -> bool:
@@ -242,7 +240,7 @@ def checked_values(settings: type[TrainingSettings], values: dict[str, Any], whe
     Raises `UserError` for an unknown key or a value that its field refuses.
     """
     parsed = parse(settings, values, where, prefix)
-    return {name: getattr(parsed, name) for name in values}
+    return {name: value if isinstance(value, dict) else getattr(parsed, name) for name, value in values.items()}
 
 
 def _extra(field: Any) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def _subjects(
 
 
 def _maker(policy: ServedPolicy) -> Maker:
-    return lambda world, traits, rng: PolicyServer(policy, traits.features)
+    return lambda world, traits, rng: PolicyServer(policy, traits.features, rng)
 
 
 def _roll_out_all(world: _World, subjects: Mapping[str, _Subject], progress: Progress) -> dict[str, list[Outcome]]:

@@ -32,7 +32,7 @@ def tally_policy(policy: Policy, actions: np.ndarray) -> Tally:
     items = policy.items
     margin = SATURATION * 0.5 * (policy.high - policy.low)
     saturated = (actions <= policy.low + margin) | (actions >= policy.high - margin)
-    served = items.nearest(actions, 1, policy.serving)[:, 0]
+    served = items.nearest(actions, 1, policy.metric)[:, 0]
     return Tally(
         requests=len(actions),
         items=count(items.ids[served]),

@@ -28,8 +28,12 @@ def scored_subjects(policies: Mapping[str, Policy]) -> list[Subject]:
 
 def served_for(policy: Policy, actions: np.ndarray) -> np.ndarray:
     """The embeddings [n, A] of the items that are served for `actions` [n, A] of the policy."""
-    # With a critic the action is an item's embedding already.
-    return actions if policy.critic else policy.items.embeddings[policy.items.nearest(actions, 1, policy.serving)[:, 0]]
+    # Else its actions are items' embeddings already.
+    return (
+        actions
+        if not policy.always_nearest
+        else policy.items.embeddings[policy.items.nearest(actions, 1, policy.metric)[:, 0]]
+    )
 
 
 def subject_actions(

@@ -9,9 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.index import ItemIndex
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
 
 RULES = ("nearest", "dot")
+#: Items up to which the nearest are found by looking at all.
+EXACT = 10_000
+#: Items that an index is asked for at most: beyond them looking at all is as fast.
+MOST_OF_INDEX = 2_048
 #: Scores (actions x items) held at once: 16 MiB of float32, which stay in the cache.
 _SCORES_AT_ONCE = 1 << 22
 #: Of many items every so many-th is looked at first.
@@ -22,11 +27,14 @@ _STRIDE = 16
 class ItemTable:
     """Items in the order of `ids` [I] (int64 or str); `embeddings` float32 [I, A].
 
-    Raises `UserError` for ids of another type, ids that repeat, and embeddings that do not fit or are not finite.
+    `logged` [I], where it is known: how often the training users' log shows each, at least 0, not all 0.
+
+    Raises `UserError` for ids of another type, ids that repeat, and embeddings or counts that do not fit.
     """
 
     ids: np.ndarray
     embeddings: np.ndarray
+    logged: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", _plain_ids(self.ids, "items"))
@@ -40,6 +48,11 @@ class ItemTable:
         repeated = np.flatnonzero(sorted_ids[1:] == sorted_ids[:-1])
         if len(repeated):
             raise UserError(f"items: item_id {sorted_ids[repeated[0]]!s} occurs more than once")
+        if self.logged is not None:
+            logged = np.asarray(self.logged, dtype=np.float32)
+            if logged.shape != self.ids.shape or not (np.isfinite(logged) & (logged >= 0)).all() or not logged.any():
+                raise UserError(f"items: column 'logged' is no count of each of {len(self)} items, one of them above 0")
+            object.__setattr__(self, "logged", logged)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,23 +78,32 @@ class ItemTable:
         place = np.minimum(np.searchsorted(self._sorted_ids, ids), len(self) - 1)
         return np.where(self._sorted_ids[place] == ids, self._order[place], -1)
 
-    def nearest(self, actions: np.ndarray, k: int, rule: str) -> np.ndarray:
+    def nearest(self, actions: np.ndarray, k: int, rule: str, left_out: np.ndarray | None = None) -> np.ndarray:
         """Rows int64 [n, k] of the best items for `actions` [n, A], best first.
 
-        `rule` is "nearest" (smallest Euclidean distance) or "dot" (largest dot product). Memory stays bounded
-        whatever n. Raises `UserError` for another rule or a k outside 1..I.
+        `rule` is "nearest" (smallest Euclidean distance) or "dot" (largest dot product); `left_out`, bool [n, I], are
+        items that come last. Above `EXACT` items they are found by an index, which misses fewer than one in 200. Memory
+        stays bounded whatever n. Raises `UserError` for another rule or a k outside 1..I.
         """
         if rule not in RULES:
             raise UserError(f"serving rule '{rule}'; expected one of {', '.join(RULES)}")
         if not 1 <= k <= len(self):
             raise UserError(f"k = {k} items wanted; the item table holds {len(self)}")
+        if len(self) > EXACT:
+            more = 0 if left_out is None else int(left_out.sum(axis=1).max(initial=0))
+            if k + more <= MOST_OF_INDEX:
+                found = self._index(rule).search(actions, k + more)
+                return found if left_out is None else _first_allowed(found, left_out, k)
         # One matrix product; for "dot" half the squares count 0.
         squares = np.full((len(actions), 1), rule == "nearest")
         left = np.concatenate([actions, squares], axis=1, dtype=np.float32)
         best = np.empty((len(actions), k), dtype=np.int64)
         chunk = max(1, _SCORES_AT_ONCE // len(self))
         for start in range(0, len(actions), chunk):
-            best[start : start + chunk] = smallest(left[start : start + chunk] @ self._nearness, k)
+            loss = left[start : start + chunk] @ self._nearness
+            if left_out is not None:
+                loss[left_out[start : start + chunk]] = np.inf
+            best[start : start + chunk] = smallest(loss, k)
         return best
 
     def distance(self, actions: np.ndarray) -> np.ndarray:
@@ -90,9 +112,10 @@ class ItemTable:
         return np.linalg.norm(actions - self.embeddings[self.nearest(actions, 1, "nearest")[:, 0]], axis=1)
 
     def to_table(self) -> pa.Table:
-        """item_id (int64 or string), embedding (fixed_size_list<float32>)."""
+        """item_id (int64 or string), embedding (fixed_size_list<float32>), and logged (float32) where it is known."""
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings.ravel()), self.embeddings.shape[1])
-        return pa.table({"item_id": pa.array(self.ids), "embedding": embedding})
+        logged = {} if self.logged is None else {"logged": pa.array(self.logged)}
+        return pa.table({"item_id": pa.array(self.ids), "embedding": embedding, **logged})
 
     @classmethod
     def from_table(cls, table: pa.Table, where: str = "items") -> ItemTable:
@@ -109,7 +132,9 @@ class ItemTable:
         if isinstance(embedding, pa.ChunkedArray):  # some pyarrow versions keep one chunk
             embedding = pa.concat_arrays(embedding.chunks) if embedding.num_chunks else pa.array([], kind)
         values = embedding.flatten().to_numpy(zero_copy_only=False)
-        return cls(_plain_ids(table["item_id"].to_numpy(), where), values.reshape(table.num_rows, kind.list_size))
+        logged = table["logged"].to_numpy() if "logged" in table.column_names else None
+        ids = _plain_ids(table["item_id"].to_numpy(), where)
+        return cls(ids, values.reshape(table.num_rows, kind.list_size), logged)
 
     def save(self, uri: str) -> None:
         """Writes the table to the Parquet file `uri`."""
@@ -126,8 +151,17 @@ class ItemTable:
         half_squares = 0.5 * np.einsum("ij,ij->i", self.embeddings, self.embeddings)
         return np.concatenate([-self.embeddings.T, half_squares[None]])
 
-    def __getstate__(self) -> dict[str, np.ndarray]:
-        return {"ids": self.ids, "embeddings": self.embeddings}
+    def _index(self, rule: str) -> ItemIndex:
+        if rule not in self._indices:
+            self._indices[rule] = ItemIndex.of(self.embeddings, rule)
+        return self._indices[rule]
+
+    @cached_property
+    def _indices(self) -> dict[str, ItemIndex]:
+        return {}
+
+    def __getstate__(self) -> dict[str, np.ndarray | None]:
+        return {"ids": self.ids, "embeddings": self.embeddings, "logged": self.logged}
 
     @cached_property
     def _order(self) -> np.ndarray:
@@ -158,6 +192,12 @@ def smallest(loss: np.ndarray, k: int) -> np.ndarray:
     best = np.sort(np.argpartition(loss, k - 1, axis=1)[:, :k], axis=1)
     order = np.take_along_axis(loss, best, axis=1).argsort(axis=1, kind="stable")
     return np.take_along_axis(best, order, axis=1)
+
+
+def _first_allowed(rows: np.ndarray, left_out: np.ndarray, k: int) -> np.ndarray:
+    """The first k of `rows` [n, m] of items that are not left out (bool [n, I]), in their order."""
+    out = np.take_along_axis(left_out, rows, axis=1)
+    return np.take_along_axis(rows, out.argsort(axis=1, kind="stable")[:, :k], axis=1)
 
 
 def _plain_ids(ids: np.ndarray, where: str) -> np.ndarray:

@@ -97,7 +97,13 @@ class DeterministicActor(Actor):
 
 
 class GaussianActor(DeterministicActor):
-    """A Gaussian before tanh, its deviation dependent on the state or not; acts by its mean, all a bundle holds."""
+    """A Gaussian before tanh, its deviation dependent on the state or not; acts by its mean."""
+
+    kind = "gaussian"
+    arrays: ClassVar[Mapping[str, Form]] = {
+        "deviation_weight": (np.float32, (None, None)),
+        "deviation_bias": (np.float32, (None,)),
+    }
 
     def __init__(self, net: Mlp, low: np.ndarray, high: np.ndarray, state_deviation: bool) -> None:
         super().__init__(net, low, high)
@@ -108,6 +114,30 @@ class GaussianActor(DeterministicActor):
         """Mean [B, A] and log-deviation [B, A] (or [A]) before tanh, the latter clipped to [-5, 2]."""
         hidden = self.net[:-1](states)
         return self.net[-1](hidden), torch.clamp(self.log_std(hidden), -5.0, 2.0)
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> GaussianActor:
+        """tanh of a Gaussian: its mean is the MLP `layers`, its log-deviation linear in the last hidden layer."""
+        actor = GaussianActor(parts["layers"], low, high, state_deviation=True)
+        weight, bias = parts["deviation_weight"], parts["deviation_bias"]
+        expected = actor.net.sizes[-1:-3:-1]
+        if [*weight.shape, *bias.shape] != [*expected, expected[0]]:
+            raise UserError(
+                f"policy: a deviation of {list(weight.shape)} and {list(bias.shape)} numbers; "
+                f"expected {expected} and {expected[:1]}"
+            )
+        actor.log_std.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
+        return actor.requires_grad_(False)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The MLP, and the linear layer of the log-deviation; weights of zeros where it is the same in every state."""
+        if isinstance(self.log_std, Constant):
+            bias = self.log_std.value
+            weight = torch.zeros(len(bias), self.net.linear[-1].in_features)
+        else:
+            weight, bias = self.log_std.weight, self.log_std.bias
+        return {"layers": self.net, "deviation_weight": weight, "deviation_bias": bias}
 
 
 class Constant(nn.Module):
@@ -219,7 +249,7 @@ class CandidateActor(Actor):
         return inputs - self.latents.shape[1], action
 
 
-ACTORS: dict[str, type[Actor]] = {actor.kind: actor for actor in (DeterministicActor, CandidateActor)}
+ACTORS: dict[str, type[Actor]] = {actor.kind: actor for actor in (DeterministicActor, GaussianActor, CandidateActor)}
 
 
 class ActorDescription(Settings):

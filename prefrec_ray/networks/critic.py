@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ class Critic:
     """
 
     networks: Sequence[Mlp]
+    #: Whether scores are divided by their standard deviation over the items: Q has no scale of its own.
+    standardised: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         sizes = [network.sizes for network in self.networks]

@@ -37,4 +37,4 @@ class TrainSettings(Settings):
         for key in own:
             if key in self.config:
                 raise UserError(f"{where}: key 'config.{key}': belongs to the section itself; expected {key}: there")
-        return parse(model, {**own, **self.config}, where, "config.").check_together(f"{where}: config.")
+        return parse(model, {**own, **self.config}, where, "config.")

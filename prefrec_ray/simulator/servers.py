@@ -32,12 +32,8 @@ class ServedPolicy(Protocol):
     def items(self) -> ItemTable:
         """The items; their ids are rows of the world's table."""
 
-    @property
-    def serving(self) -> str:
-        """How an action becomes an item: `nearest` or `dot`."""
-
-    def act(self, states: np.ndarray) -> np.ndarray:
-        """Actions float32 [n, A] for states float32 [n, S]."""
+    def recommend(self, states: np.ndarray, k: int, exclude: Any = None, seed: int | None = None) -> np.ndarray:
+        """Item ids [n, k] for states float32 [n, S]; `exclude`, bool [n, I], are items that may not be shown."""
 
     def tracker(self, user_features: Any) -> StateTracker:
         """A tracker of the policy's states for n users without history."""
@@ -46,12 +42,12 @@ class ServedPolicy(Protocol):
 class PolicyServer:
     """Serves a policy, which sees only what a log holds. `features`: the known strings of each user."""
 
-    def __init__(self, policy: ServedPolicy, features: Mapping[str, np.ndarray]) -> None:
-        self.policy, self.tracker = policy, policy.tracker(features)
+    def __init__(self, policy: ServedPolicy, features: Mapping[str, np.ndarray], rng: np.random.Generator) -> None:
+        self.policy, self.tracker, self.rng = policy, policy.tracker(features), rng
 
     def serve(self, time_ms: np.ndarray) -> np.ndarray:
-        actions = self.policy.act(self.tracker.states(time_ms))
-        return self.policy.items.ids[self.policy.items.nearest(actions, 1, self.policy.serving)[:, 0]]
+        seed = int(self.rng.integers(2**32))
+        return self.policy.recommend(self.tracker.states(time_ms), 1, None, seed)[:, 0]
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
         self.tracker.observe(time_ms, rows, dict(zip(FEEDBACK, feedback.T, strict=True)))

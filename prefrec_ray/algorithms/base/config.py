@@ -112,7 +112,7 @@ class OfflineConfig(AlgorithmConfig):
     def settings(self) -> TrainingSettings:
         """The current settings, checked. Raises `UserError` for a value that its field refuses."""
         values = {name: getattr(self, name) for name in self._fields()}
-        return parse(self.Settings, {**values, "seed": values["seed"] or 0}, "training").check_together()
+        return parse(self.Settings, {**values, "seed": values["seed"] or 0}, "training")
 
     @property
     def dataset(self) -> PreparedDataset:
@@ -147,7 +147,7 @@ class OfflineConfig(AlgorithmConfig):
             "provenance": {
                 "method": self.algo_class.method_name,
                 "dataset": dataset.uri,
-                **settings.model_dump(include={"recipe", "task", "seed", "serving", "action_constraint"}),
+                **settings.model_dump(include={"recipe", "task", "seed", "action_constraint"}),
             },
         }
 

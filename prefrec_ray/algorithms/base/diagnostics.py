@@ -58,7 +58,7 @@ def policy_diagnostics(policy: Policy, states: np.ndarray) -> dict[str, float]:
     return {
         "policy/action_saturation": float(((actions <= low + margin) | (actions >= high - margin)).mean()),
         "policy/item_distance": float(policy.items.distance(actions).mean()),
-        "policy/items_served": float(len(np.unique(policy.items.nearest(actions, 1, policy.serving)))),
+        "policy/items_served": float(len(np.unique(policy.items.nearest(actions, 1, policy.metric)))),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
@@ -18,6 +18,9 @@ class OfflineModule(TorchRLModule):
 
     `model_config` holds the settings of the run, from `OfflineConfig.module_settings`.
     """
+
+    #: Whether a policy weighs items by the density of its actor; else by Q.
+    serves_by_density: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # an attribute or property of each method
 

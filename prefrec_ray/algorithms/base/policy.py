@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+
 from prefrec_ray.algorithms.base.module import OfflineModule
-from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.networks.actors import Actor, GaussianActor
 from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.layers import exported
 from prefrec_ray.policy import Policy
+
+#: Transitions from which the deviation of a deterministic actor is taken.
+_DEVIATION_FROM = 20_000
 
 
 def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, items: ItemTable | None = None) -> Policy:
     """The current policy of `module`; `dataset`, by default that of its provenance, and `items` are read if left out.
 
-    Under `action_constraint: nearest_items` the policy holds the critics, which choose the item; without critics (IL)
-    the serving rule chooses it.
+    Items are weighed by Q (the mean of both where a method has two); by the density of the actor for IL, IQL and SAC.
     """
     provenance = dict(module.model_config["provenance"])
     dataset = dataset or PreparedDataset.open(provenance["dataset"])
-    items = dataset.items() if items is None else items
-    chooses = provenance["action_constraint"] == "nearest_items" and bool(module.critics)
+    actor = exported(module.actor)
+    by_density = module.serves_by_density or not module.critics
+    cloned = by_density and not isinstance(actor, GaussianActor)
     return Policy(
-        actor=exported(module.actor),
+        actor=actor,
         state=dataset.state,
         normaliser=dataset.normaliser,
-        items=items,
-        serving=provenance.pop("serving"),
+        items=dataset.items() if items is None else items,
+        serving=ServingSettings(**module.model_config["serving"]),
         provenance=provenance,
-        critic=Critic([exported(q.net) for q in module.critics]) if chooses else None,
-        candidates=min(module.model_config["item_candidates"], len(items)) if chooses else 1,
+        critic=None if by_density else Critic([exported(q.net) for q in module.critics]),
+        deviation=_deviation(actor, dataset) if cloned else None,
     )
+
+
+def _deviation(actor: Actor, dataset: PreparedDataset) -> float:
+    """The root of the mean squared distance, a coordinate, of logged actions from those of `actor`."""
+    rows = dataset.read(dataset.files("transitions")[0], ["obs", "action"]).slice(0, _DEVIATION_FROM)
+    with torch.inference_mode():
+        away = actor(torch.tensor(tensor(rows["obs"]))).numpy() - tensor(rows["action"])
+    return max(float(np.sqrt(np.square(away).mean())), 1e-3)

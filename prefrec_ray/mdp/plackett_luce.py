@@ -1,0 +1,44 @@
+"""Draws without replacement by weight, each with its probability given those before it (Plackett 1975; Luce 1959)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def plackett_luce(logits: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Columns int64 [n, k] drawn from each row of `logits` [n, m] without replacement, and their probabilities [n, k].
+
+    A column is drawn with a probability proportional to exp(logit) among those that are left; -inf: never. At least k
+    of each row are finite. The k largest of logits plus Gumbel noise are such a draw (Kool et al. 2019).
+    """
+    noisy = logits + rng.gumbel(size=logits.shape)
+    columns = np.argpartition(-noisy, k - 1, axis=1)[:, :k]
+    order = np.take_along_axis(noisy, columns, axis=1).argsort(axis=1)[:, ::-1]
+    columns = np.take_along_axis(columns, order, axis=1)
+    chosen = np.take_along_axis(logits, columns, axis=1).astype(np.float64)
+    rest = logits.astype(np.float64)
+    np.put_along_axis(rest, columns, -np.inf, axis=1)
+    never = log_sum_exp(rest)
+    # What is left before a position: all that is never drawn, and what is drawn there or later.
+    later = np.concatenate([never[:, None], chosen[:, ::-1]], axis=1)
+    left = np.logaddexp.accumulate(later, axis=1)[:, :0:-1]
+    return columns, np.exp(chosen - left)
+
+
+def draw(weights: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One column int64 [n] of each row of `weights` [n, m], each row with one above 0, and its probability [n]."""
+    running = np.cumsum(weights, axis=1, dtype=np.float64)
+    at = rng.random(len(weights)) * running[:, -1]
+    column = (running <= at[:, None]).sum(axis=1)
+    # Rounding may reach the end, where weights are 0: the last weight above 0 takes it.
+    last = weights.shape[1] - 1 - (weights[:, ::-1] > 0).argmax(axis=1)
+    column = np.minimum(column, last)
+    return column, np.take_along_axis(weights, column[:, None], axis=1)[:, 0] / running[:, -1]
+
+
+def log_sum_exp(values: np.ndarray) -> np.ndarray:
+    """log of the sum of exp of each row [..., m]; -inf for a row without a finite number."""
+    largest = values.max(axis=-1, initial=-np.inf)
+    safe = np.where(np.isfinite(largest), largest, 0.0)
+    with np.errstate(divide="ignore"):
+        return safe + np.log(np.exp(values - safe[..., None]).sum(axis=-1))

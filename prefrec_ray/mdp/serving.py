@@ -1,0 +1,31 @@
+"""The setting `serving`: how a policy chooses among the items that may be shown."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from prefrec_ray.settings import Settings
+
+
+class ServingSettings(Settings):
+    """A policy is a distribution over the items that may be shown (distribution.py)."""
+
+    rule: Literal["sample", "best"] = Field(
+        default="sample", description="draw items by their scores, or always show those of the largest"
+    )
+    candidates: Literal["nearest", "catalogue", "logged"] = Field(
+        default="catalogue",
+        description="items to choose from: the nearest to the actor's action, all alike, "
+        "or all, each as likely as the log shows it",
+    )
+    temperature: PositiveFloat = Field(
+        default=0.75,
+        strict=True,
+        description="of `sample`: scores are divided by this many of their standard deviations over the items",
+    )
+    count: PositiveInt = Field(default=64, strict=True, description="number of `nearest` candidates")
+    metric: Literal["nearest", "dot"] = Field(
+        default="nearest", description="what makes an item near: the Euclidean distance, or the dot product"
+    )
