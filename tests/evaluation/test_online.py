@@ -29,7 +29,7 @@ from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES
 from prefrec_ray.simulator.outcome import Outcome
 from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.servers import PolicyServer, nutrition_rows
+from prefrec_ray.simulator.servers import PolicyServer
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import World, generator
 from prefrec_ray.simulator.write import log_block
@@ -198,7 +198,7 @@ def test_a_policy_sees_the_states_of_the_log_that_it_makes():
     policy = Constant(np.full(8, 0.2))
     traits = WORLD.traits(users)
     server = PolicyServer(policy, traits.features)
-    history = roll_out(Crowd(SETTINGS.world, traits, generator(0, 9)), server, WORLD.clickbait, 50)
+    history = roll_out(Crowd(WORLD, traits, generator(0, 9)), server, 50)
     states = raw_states(
         DEFINITION,
         HistoryRows(
@@ -219,12 +219,16 @@ def test_nearest_and_dot_are_the_servers_to_choose_from():
     traits = WORLD.traits(np.arange(3))
     action = -0.4 * WORLD.directions[0]
     rows = {
-        rule: PolicyServer(Constant(action, rule), traits.features).serve(traits.start_ms)
+        rule: PolicyServer(Constant(action, rule), traits.features).serve(traits.start_ms, None).rows
         for rule in ("nearest", "dot")
     }
     distance = np.linalg.norm(WORLD.embeddings - action.astype(np.float32), axis=1)
     assert set(rows["nearest"]) == {distance.argmin()}
-    assert set(rows["dot"]) == {(WORLD.embeddings @ -WORLD.directions[0]).argmax()} <= set(nutrition_rows(WORLD)[0])
+    assert (
+        set(rows["dot"])
+        == {(WORLD.embeddings @ -WORLD.directions[0]).argmax()}
+        <= set(WORLD.clickbait[0].argsort()[:10])
+    )
 
 
 def test_mistakes_are_one_line(dataset, tmp_path):
