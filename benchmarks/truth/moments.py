@@ -8,7 +8,7 @@ starts of some sessions of each test user; from there the policy serves, with th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,14 @@ from prefrec_ray.evaluation.online import world_settings
 from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.outcome import levels_against, user_means
 from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.servers import LoggingPolicy, OneOf, PolicyServer, Server
+from prefrec_ray.simulator.servers import Choice, FirstOf, PolicyServer, RandomItems, Server
 from prefrec_ray.simulator.world import BLOCK, ROLLOUT, Traits, World, generator
 from prefrec_ray.simulator.write import start_of_log
+
+Maker = Callable[[Crowd], Server]
 
 SESSIONS_A_USER = 3
 REQUESTS = 250
@@ -41,10 +44,10 @@ class _Recorded:
         self.strength: list[np.ndarray] = []
         self.remaining: list[np.ndarray] = []
 
-    def serve(self, time_ms: np.ndarray) -> np.ndarray:
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
         self.strength.append(self.server.strength.copy())
         self.remaining.append(self.server.remaining.copy())
-        return self.server.serve(time_ms)
+        return self.server.serve(time_ms, excluded)
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
         self.server.observe(time_ms, rows, feedback)
@@ -75,7 +78,7 @@ def moments(world: World, users: np.ndarray, sessions: int, seed: int) -> Iterat
         numbers = world.block_users(int(block))
         crowd, chaser = start_of_log(world, int(block))
         traits, server = crowd.traits, _Recorded(chaser)
-        history = roll_out(crowd, server, world.clickbait, int(traits.requests.max()))
+        history = roll_out(crowd, server, int(traits.requests.max()))
         rows, steps, depth, revisit = [], [], [], []
         for row in np.flatnonzero(np.isin(numbers, users)):
             logged = slice(0, traits.requests[row])
@@ -105,9 +108,9 @@ def moments(world: World, users: np.ndarray, sessions: int, seed: int) -> Iterat
         )
 
 
-def warmed(policy: Policy, at: Moments) -> PolicyServer:
+def warmed(policy: Policy, at: Moments, seed: int = 0) -> PolicyServer:
     """The server of `policy` that has seen each moment's history up to it."""
-    server = PolicyServer(policy, at.traits.features)
+    server = PolicyServer(policy, at.traits.features, np.random.default_rng(seed))
     past = at.history
     for step in range(int(at.step.max())):
         feedback = dict(zip(FEEDBACK, past.feedback[:, step].T, strict=True))
@@ -115,12 +118,15 @@ def warmed(policy: Policy, at: Moments) -> PolicyServer:
     return server
 
 
-def levels(world: World, at: Moments, server: Server, seed: int, weight: float, gamma: float) -> dict[str, np.ndarray]:
-    """By task, the mean level [m] of the sessions from each moment on; session k weighs gamma^k, without the last."""
-    crowd = Crowd(world.settings.world, at.traits, generator(world.settings.seed, ROLLOUT, seed, 0))
+def levels(world: World, at: Moments, make: Maker, seed: int, weight: float, gamma: float) -> dict[str, np.ndarray]:
+    """By task, the mean level [m] of the sessions from each moment on; session k weighs gamma^k, without the last.
+
+    For worlds without rules, in which nothing but exposure and time is left of a user's past.
+    """
+    crowd = Crowd(world, at.traits, generator(world.settings.seed, ROLLOUT, seed, 0))
     start = at.history.time_ms[np.arange(len(at)), at.step]
     crowd.exposure, crowd.time_ms = at.exposure.copy(), start.copy()
-    future = roll_out(crowd, server, world.clickbait, REQUESTS)
+    future = roll_out(crowd, make(crowd), REQUESTS)
     moment = np.repeat(np.arange(len(at)), REQUESTS)
     table = session_table(moment, future.time_ms.ravel(), future.session.ravel())
     ended = ~np.isnan(table.revisit_ms)
@@ -139,17 +145,19 @@ def user_values(at: Moments, value: np.ndarray) -> np.ndarray:
     return user_means(row, value, len(users))
 
 
-def servers(
-    policies: Mapping[str, Policy], constant: np.ndarray, world: World, at: Moments
-) -> Iterator[tuple[str, Server]]:
-    """The server of each subject, in its state `at` the moments."""
-    logging_policy = LoggingPolicy(world, at.traits.taste, np.random.default_rng(1))
-    logging_policy.strength, logging_policy.remaining = at.strength.copy(), at.remaining.copy()
+def servers(policies: Mapping[str, Policy], ranking: np.ndarray, at: Moments) -> Iterator[tuple[str, Maker]]:
+    """What makes the server of each subject, in its state `at` the moments."""
+
+    def logging_policy(crowd: Crowd) -> Server:
+        server = LoggingPolicy(crowd, np.random.default_rng(1))
+        server.strength, server.remaining = at.strength.copy(), at.remaining.copy()
+        return server
+
     yield BEHAVIOUR, logging_policy
-    yield RANDOM_ITEMS, OneOf(np.arange(len(world.embeddings)), np.random.default_rng(2))
-    yield CONSTANT, OneOf(constant, np.random.default_rng(3))
+    yield RANDOM_ITEMS, lambda crowd: RandomItems(len(crowd.world.embeddings), np.random.default_rng(2))
+    yield CONSTANT, lambda crowd: FirstOf(ranking)
     for name, policy in policies.items():
-        yield name, warmed(policy, at)
+        yield name, lambda crowd, policy=policy: warmed(policy, at)
 
 
 def moment_records(evaluation: dict[str, Any], dataset: PreparedDataset) -> list[dict[str, Any]]:
@@ -160,14 +168,14 @@ def moment_records(evaluation: dict[str, Any], dataset: PreparedDataset) -> list
     policies = {r["subject"]: Policy.load(r["bundle"]) for r in online if r["role"] == "policy"}
     policies[IMITATION] = clone.policy
     items = dataset.items()
-    constant = items.ids[items.nearest(clone.mean_action[None], 1, "nearest")[0]]
+    ranking = items.ids[items.nearest(clone.mean_action[None], len(items), "nearest")[0]]
     files = dataset.files("requests", "test")
     users = np.unique(np.concatenate([dataset.read(file, ["user_id"])["user_id"] for file in files]))
     gamma, weight = FqeSettings().gamma_session, dataset.metadata.mixture_weight
     values: dict[str, list[dict[str, np.ndarray]]] = {}
     for at in moments(world, users, SESSIONS_A_USER, seed=0):
-        for name, server in servers(policies, constant, world, at):
-            level_of = levels(world, at, server, int(at.user[0]) // BLOCK, weight, gamma)
+        for name, make in servers(policies, ranking, at):
+            level_of = levels(world, at, make, int(at.user[0]) // BLOCK, weight, gamma)
             values.setdefault(name, []).append({task: user_values(at, level) for task, level in level_of.items()})
     records: list[dict[str, Any]] = []
     for record in online:

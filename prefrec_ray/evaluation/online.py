@@ -19,22 +19,24 @@ from prefrec_ray.evaluation.records import Record
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.crowd import Crowd
+from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.outcome import Outcome, outcome
 from prefrec_ray.simulator.rollout import roll_out
 from prefrec_ray.simulator.servers import (
-    LoggingPolicy,
-    OneOf,
+    FirstOf,
+    OneOfBest,
     PolicyServer,
+    RandomItems,
     ServedPolicy,
     Server,
-    clickbait_rows,
-    nutrition_rows,
+    clickbait,
+    nutrition,
 )
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import ROLLOUT, Traits, World, generator
+from prefrec_ray.simulator.world import ROLLOUT, World, generator
 from prefrec_ray.terms import TASKS, Progress, Split, Task, silent
 
-Maker = Callable[[World, Traits, np.random.Generator], Server]
+Maker = Callable[[Crowd, np.random.Generator], Server]
 
 USERS_A_TASK = 128
 RESAMPLES = 1000
@@ -167,13 +169,14 @@ def _subjects(
     dataset: PreparedDataset, policies: Mapping[str, ServedPolicy], controls: Mapping[str, ServedPolicy]
 ) -> dict[str, _Subject]:
     mean_action = tensor(dataset.read(dataset.files("transitions")[0], ["action"])["action"]).mean(axis=0)
-    constant = dataset.items().ids[dataset.items().nearest(mean_action[None], 1, "nearest")[0]]
+    items = dataset.items()
+    ranking = items.ids[items.nearest(mean_action[None], len(items), "nearest")[0]]
     by_hand: dict[str, Maker] = {
-        BEHAVIOUR: lambda world, traits, rng: LoggingPolicy(world, traits.taste, rng),
-        RANDOM_ITEMS: lambda world, _, rng: OneOf(np.arange(len(world.embeddings)), rng),
-        CONSTANT: lambda world, _, rng: OneOf(constant, rng),
-        "clickbait": lambda world, traits, rng: OneOf(clickbait_rows(world)[traits.taste], rng),
-        "nutrition": lambda world, traits, rng: OneOf(nutrition_rows(world)[traits.taste], rng),
+        BEHAVIOUR: LoggingPolicy,
+        RANDOM_ITEMS: lambda crowd, rng: RandomItems(len(crowd.world.embeddings), rng),
+        CONSTANT: lambda crowd, rng: FirstOf(ranking),
+        "clickbait": lambda crowd, rng: OneOfBest(crowd, clickbait, rng),
+        "nutrition": lambda crowd, rng: OneOfBest(crowd, nutrition, rng),
     }
     subjects = {name: _Subject(name, "control", make) for name, make in by_hand.items()}
     rolled: list[tuple[Role, Mapping[str, ServedPolicy]]] = [("policy", policies), ("control", controls)]
@@ -187,7 +190,7 @@ def _subjects(
 
 
 def _maker(policy: ServedPolicy) -> Maker:
-    return lambda world, traits, rng: PolicyServer(policy, traits.features, rng)
+    return lambda crowd, rng: PolicyServer(policy, crowd.traits.features, rng)
 
 
 def _roll_out_all(world: _World, subjects: Mapping[str, _Subject], progress: Progress) -> dict[str, list[Outcome]]:
@@ -207,11 +210,9 @@ def _roll_out_all(world: _World, subjects: Mapping[str, _Subject], progress: Pro
 def _roll_out(world: _World, part: int, make: Maker) -> Outcome:
     users = world.users.take(world.parts[part])
     simulated, seed = World(world.settings), (world.settings.seed, ROLLOUT, world.how.seed, part)
-    traits = simulated.traits(users.numbers)
     # What users do draws from a stream of its own: whoever serves, the same user meets the same luck.
-    crowd = Crowd(world.settings.world, traits, generator(*seed, 0))
-    server = make(simulated, traits, generator(*seed, 1))
-    history = roll_out(crowd, server, simulated.clickbait, world.how.requests)
+    crowd = Crowd(simulated, simulated.traits(users.numbers), generator(*seed, 0))
+    history = roll_out(crowd, make(crowd, generator(*seed, 1)), world.how.requests)
     return outcome(history, users.mean_depth, users.mean_revisit_ms, world.weight)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.simulator.settings import WorldSettings
-from prefrec_ray.simulator.world import Traits, sigmoid
+from prefrec_ray.simulator.rules import Rules
+from prefrec_ray.simulator.world import Traits, World, sigmoid
 
 FEEDBACK = ("click", "like", "watch_ratio", "follow", "share", "comment")
 VIDEO_SECONDS = 30.0  # the time watched at a watch ratio of 1
@@ -39,21 +39,30 @@ class Response:
 
 
 class Crowd:
-    """The state of n users: `time_ms` int64 [n] is when each sees its next item."""
+    """The state of n users: `time_ms` int64 [n] is when each sees its next item.
 
-    def __init__(self, law: WorldSettings, traits: Traits, rng: np.random.Generator) -> None:
-        self.law, self.traits, self.rng = law, traits, rng
+    Users of whom `gone` (bool [n]) is true have left for good: what they are shown from then on has not happened.
+    """
+
+    def __init__(self, world: World, traits: Traits, rng: np.random.Generator) -> None:
+        self.world, self.traits, self.rng = world, traits, rng
+        self.rules = Rules(world, traits)
         self.exposure = traits.exposure.copy()
         self.time_ms = traits.start_ms.copy()
+        self.gone = np.zeros(len(self.time_ms), dtype=bool)
 
     @property
     def satisfaction(self) -> np.ndarray:
         """Hidden satisfaction, float32 [n] in (0, 1)."""
         return sigmoid(self.traits.sensitivity * self.exposure)
 
-    def show(self, clickbait: np.ndarray) -> Response:
-        """Shows each user an item of clickbait degree `clickbait` (float32 [n]) and moves on to the next request."""
-        law, count = self.law, len(clickbait)
+    def excluded(self) -> np.ndarray | None:
+        """Items that may not be shown at the next request, bool [n, items], to be read only; None where all may."""
+        return self.rules.excluded(self.time_ms)
+
+    def show(self, rows: np.ndarray) -> Response:
+        """Shows each user the item in row `rows` (int64 [n]) of the table, and moves on to the next request."""
+        law, count, clickbait = self.world.settings.world, len(rows), self.rules.clickbait(rows)
         uniform = self.rng.random((len(ODDS) + 1, count), dtype=np.float32)
         watch_noise, innovation, gap_noise = self.rng.standard_normal((3, count), dtype=np.float32)
 
@@ -67,10 +76,15 @@ class Crowd:
             feedback[:, FEEDBACK.index(name)] = uniform[row] < sigmoid(odds)
 
         self.exposure = law.memory_discount * self.exposure - 2.0 * (clickbait - 0.5) + law.innovation * innovation
+        if law.tiring:
+            self.exposure = self.exposure - law.tiring * self.rules.likeness(rows)
+        self.rules.shown(rows)
         after = self.satisfaction
         clicked = feedback[:, FEEDBACK.index("click")]
         stay = law.stay_base + self.traits.patience + law.stay_click * clicked + law.stay_satisfaction * after
         leaves = uniform[-1] >= sigmoid(stay)
+        if law.leaving:
+            self.gone = self.gone | (leaves & (self.rng.random(count) < law.leaving * (1.0 - after) ** 2))
         away = np.exp(self.traits.log_gap - law.gap_satisfaction * (after - 0.5) + law.gap_noise * gap_noise)
         # One second to swipe, or one second more than the session timeout.
         gap_ms = np.where(leaves, SESSION_TIMEOUT_MS + 1000.0 * (1.0 + away), 1000.0 * (1.0 + seconds))

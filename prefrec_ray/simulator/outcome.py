@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,17 +30,24 @@ def outcome(history: History, mean_depth: np.ndarray, mean_revisit_ms: np.ndarra
 
     Levels are those of Eq. 11, but with the means of the log; `weight` is the weight of depth in the mixture. As in a
     log, a user's last session counts although the end of the roll-out may cut it.
+
+    A user who leaves for good does not come back from the last session, whose frequency level is 0, and makes no
+    further requests: these count as requests of level 0. So the mean over the user's sessions is multiplied by the
+    share of the requests that were made. Depth, revisit time and satisfaction are means over what happened.
     """
-    users, requests = history.time_ms.shape
-    user = np.repeat(np.arange(users), requests)
-    table = session_table(user, history.time_ms.ravel(), history.session.ravel())
-    levels = levels_against(table, mean_depth, mean_revisit_ms, weight)
+    made, (users, requests) = history.made, history.made.shape
+    user = np.repeat(np.arange(users), requests)[made.ravel()]
+    table = session_table(user, history.time_ms[made], history.session[made])
+    share = made.mean(axis=1)
+    never = np.isnan(table.revisit_ms) & (share[table.user] < 1)
+    to_levels = replace(table, revisit_ms=np.where(never, np.inf, table.revisit_ms))
+    levels = levels_against(to_levels, mean_depth, mean_revisit_ms, weight)
     return Outcome(
-        levels={task: user_means(table.user, level, users) for task, level in levels.items()},
+        levels={task: share * user_means(table.user, level, users) for task, level in levels.items()},
         sessions={task: np.bincount(table.user[~np.isnan(level)], minlength=users) for task, level in levels.items()},
         depth=user_means(table.user, table.depth, users),
         revisit_hours=user_means(table.user, table.revisit_ms / HOUR_MS, users),
-        satisfaction=history.satisfaction.mean(axis=1, dtype=np.float64),
+        satisfaction=history.satisfaction.mean(axis=1, dtype=np.float64, where=made),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prefrec_ray.errors import UserError
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.servers import Server
 
@@ -19,21 +20,29 @@ class History:
     feedback: np.ndarray  # float32
     satisfaction: np.ndarray  # float32, after the request
     session: np.ndarray  # int64, from 0 for each user
+    propensity: np.ndarray  # float32, chance with which the server chose the item, given what may be shown
+    made: np.ndarray  # bool; false after the last request of a user who has left for good
 
 
-def roll_out(crowd: Crowd, server: Server, clickbait: np.ndarray, requests: int) -> History:
-    """`requests` requests of every user in `crowd`, served by `server`. `clickbait`: degrees [tastes, items]."""
+def roll_out(crowd: Crowd, server: Server, requests: int) -> History:
+    """`requests` requests of every user in `crowd`, served by `server`.
+
+    Raises `UserError` where the rules of the world leave nothing to show.
+    """
     shape = (requests, len(crowd.time_ms))
     # Steps first while they are written, so that every step writes contiguous memory.
     time_ms, rows, session = (np.empty(shape, np.int64) for _ in range(3))
     feedback, satisfaction = np.empty((*shape, len(FEEDBACK)), np.float32), np.empty(shape, np.float32)
+    propensity, made = np.empty(shape, np.float32), np.empty(shape, bool)
     number = np.zeros(shape[1], np.int64)
     for step in range(requests):
-        now = crowd.time_ms
-        time_ms[step], session[step] = now, number
-        rows[step] = server.serve(now)
-        response = crowd.show(clickbait[crowd.traits.taste, rows[step]])
+        now, excluded = crowd.time_ms, crowd.excluded()
+        if excluded is not None and excluded.all(axis=1).any():
+            raise UserError(f"a user may be shown none of the items any more after {step} requests; expected fewer")
+        time_ms[step], session[step], made[step] = now, number, ~crowd.gone
+        rows[step], propensity[step] = server.serve(now, excluded)
+        response = crowd.show(rows[step])
         server.observe(now, rows[step], response.feedback)
         feedback[step], satisfaction[step] = response.feedback, response.satisfaction
         number = number + response.leaves
-    return History(time_ms.T, rows.T, feedback.transpose(1, 0, 2), satisfaction.T, session.T)
+    return History(time_ms.T, rows.T, feedback.transpose(1, 0, 2), satisfaction.T, session.T, propensity.T, made.T)

@@ -1,25 +1,32 @@
-"""Servers choose the items: a policy, the logging policy, and controls that know the truth."""
+"""Servers choose the items: a policy, and controls that know the truth."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.items import ItemTable, smallest
 from prefrec_ray.mdp.tracker import StateTracker
-from prefrec_ray.simulator.crowd import FEEDBACK
-from prefrec_ray.simulator.world import World
+from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 
 BEST_ITEMS = 10  # among which a control that knows the truth chooses
+FORESIGHT = 2.0  # of `nutrition`
+
+
+class Choice(NamedTuple):
+    """What a server shows n users."""
+
+    rows: np.ndarray  # of the item table, int64 [n]
+    propensity: np.ndarray | float  # the chance with which it chose the row, [n] or one for all
 
 
 class Server(Protocol):
     """Serves one crowd of n users, from its first request on."""
 
-    def serve(self, time_ms: np.ndarray) -> np.ndarray:
-        """Rows of the item table, int64 [n], for requests at `time_ms` (int64 [n])."""
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
+        """The items for requests at `time_ms` (int64 [n]); not one of `excluded` (bool [n, items]; None: all may)."""
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
         """Takes the feedback on the served items, float32 [n, FEEDBACK]."""
@@ -32,8 +39,8 @@ class ServedPolicy(Protocol):
     def items(self) -> ItemTable:
         """The items; their ids are rows of the world's table."""
 
-    def recommend(self, states: np.ndarray, k: int, exclude: Any = None, seed: int | None = None) -> np.ndarray:
-        """Item ids [n, k] for states float32 [n, S]; `exclude`, bool [n, I], are items that may not be shown."""
+    def serve(self, states: np.ndarray, k: int, exclude: Any = None, seed: int | None = None) -> Any:
+        """Items (ids [n, k]) and propensities [n, k] for states float32 [n, S]; `exclude`, bool [n, I]: not these."""
 
     def tracker(self, user_features: Any) -> StateTracker:
         """A tracker of the policy's states for n users without history."""
@@ -45,69 +52,75 @@ class PolicyServer:
     def __init__(self, policy: ServedPolicy, features: Mapping[str, np.ndarray], rng: np.random.Generator) -> None:
         self.policy, self.tracker, self.rng = policy, policy.tracker(features), rng
 
-    def serve(self, time_ms: np.ndarray) -> np.ndarray:
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
         seed = int(self.rng.integers(2**32))
-        return self.policy.recommend(self.tracker.states(time_ms), 1, None, seed)[:, 0]
+        exclude = None if excluded is None else excluded[:, self.policy.items.ids]
+        served = self.policy.serve(self.tracker.states(time_ms), 1, exclude, seed)
+        return Choice(served.items[:, 0], served.propensities[:, 0])
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
         self.tracker.observe(time_ms, rows, dict(zip(FEEDBACK, feedback.T, strict=True)))
 
 
-class _IgnoresFeedback:
+class IgnoresFeedback:
     """A server that does not depend on feedback."""
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
         """Does nothing."""
 
 
-class LoggingPolicy(_IgnoresFeedback):
-    """Serves the item of a random slate with the largest strength * clickbait + Gumbel noise.
+class RandomItems(IgnoresFeedback):
+    """Serves any of the `items` items that may be shown."""
 
-    It knows the `taste` [n] of each user.
+    def __init__(self, items: int, rng: np.random.Generator) -> None:
+        self.items, self.rng = items, rng
+
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
+        if excluded is None:
+            return Choice(self.rng.integers(0, self.items, len(time_ms)), 1.0 / self.items)
+        left = (~excluded).cumsum(axis=1)
+        drawn = self.rng.integers(0, left[:, -1])
+        return Choice((left > drawn[:, None]).argmax(axis=1), 1.0 / left[:, -1])
+
+
+class FirstOf(IgnoresFeedback):
+    """Serves the first item of `ranking` (rows of all items, int64 [items]) that may be shown."""
+
+    def __init__(self, ranking: np.ndarray) -> None:
+        self.ranking = ranking
+
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
+        if excluded is None:
+            return Choice(np.full(len(time_ms), self.ranking[0]), 1.0)
+        return Choice(self.ranking[excluded[:, self.ranking].argmin(axis=1)], 1.0)
+
+
+class OneOfBest(IgnoresFeedback):
+    """Serves one of the BEST_ITEMS items of the lowest `cost` (float [n, items], of a crowd) that may be shown."""
+
+    def __init__(self, crowd: Crowd, cost: Callable[[Crowd], np.ndarray], rng: np.random.Generator) -> None:
+        self.crowd, self.cost, self.rng = crowd, cost, rng
+
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
+        cost = self.cost(self.crowd)
+        count = cost.shape[1]
+        if excluded is not None:
+            cost[excluded] = np.inf
+            count = (~excluded).sum(axis=1).min()
+        best = smallest(cost, min(BEST_ITEMS, count))
+        drawn = self.rng.integers(0, best.shape[1], len(best))
+        return Choice(best[np.arange(len(best)), drawn], 1.0 / best.shape[1])
+
+
+def nutrition(crowd: Crowd) -> np.ndarray:
+    """The cost of each item to satisfaction in the long run, [n, items]: its degree, and how much it will tire.
+
+    An item's likeness counts `FORESIGHT` times, because what is shown now makes all that is like it tire later.
     """
-
-    def __init__(self, world: World, taste: np.ndarray, rng: np.random.Generator) -> None:
-        self.world, self.taste, self.rng = world, taste, rng
-        self.strength = np.empty(len(taste), np.float32)
-        self.remaining = np.zeros(len(taste), np.int64)
-
-    def serve(self, time_ms: np.ndarray) -> np.ndarray:
-        law = self.world.settings.world
-        self._change_regimes()
-        shape = (len(time_ms), law.slate)
-        slate = self.rng.integers(0, self.world.settings.items, shape, dtype=np.int32)
-        # -log of a standard exponential is standard Gumbel: the largest sum is the smallest of these products.
-        noise = self.rng.standard_exponential(shape, dtype=np.float32)
-        degree = self.world.clickbait[self.taste[:, None], slate]
-        best = np.argmin(noise * np.exp(-self.strength[:, None] * degree), axis=1)
-        return slate[np.arange(len(best)), best].astype(np.int64)
-
-    def _change_regimes(self) -> None:
-        settings = self.world.settings
-        ended = np.flatnonzero(self.remaining == 0)
-        if len(ended):
-            self.strength[ended] = self.rng.uniform(*settings.world.strength, len(ended))
-            low, high = settings.world.regime_requests
-            self.remaining[ended] = self.rng.integers(low, high + 1, len(ended)) if settings.regimes else -1
-        self.remaining -= 1
+    cost, tiring = crowd.rules.clickbait(), crowd.world.settings.world.tiring
+    return cost + 0.5 * FORESIGHT * tiring * crowd.rules.likeness() if tiring else cost
 
 
-class OneOf(_IgnoresFeedback):
-    """Serves each user a random one of the items `rows`: [k] for all users, or [n, k]."""
-
-    def __init__(self, rows: np.ndarray, rng: np.random.Generator) -> None:
-        self.rows, self.rng = rows, rng
-
-    def serve(self, time_ms: np.ndarray) -> np.ndarray:
-        drawn = self.rng.integers(0, self.rows.shape[-1], len(time_ms))
-        return self.rows[drawn] if self.rows.ndim == 1 else self.rows[np.arange(len(drawn)), drawn]
-
-
-def clickbait_rows(world: World) -> np.ndarray:
-    """The items with the highest clickbait degrees for each taste, [tastes, BEST_ITEMS]."""
-    return np.argsort(-world.clickbait, axis=1, kind="stable")[:, :BEST_ITEMS]
-
-
-def nutrition_rows(world: World) -> np.ndarray:
-    """The items with the lowest degrees for each taste, [tastes, BEST_ITEMS]: the best in the long run."""
-    return np.argsort(world.clickbait, axis=1, kind="stable")[:, :BEST_ITEMS]
+def clickbait(crowd: Crowd) -> np.ndarray:
+    """The lower, the more clickbait an item is to each user, [n, items]."""
+    return -crowd.rules.clickbait()

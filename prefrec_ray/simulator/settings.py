@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator, model_validator
 
 from prefrec_ray.settings import Count, Seed, Settings
 
@@ -48,6 +48,15 @@ class WorldSettings(Settings):
     strength: tuple[float, float] = (-6.0, 10.0)  # its range; below 0 the policy avoids clickbait
     regime_requests: tuple[int, int] = (30, 120)  # number of requests with one strength, where regimes change
 
+    # Rules, each off by default (simulator/rules.py has their laws).
+    no_repeats: bool = False  # nobody is shown an item twice
+    tiring: NonNegativeFloat = 0.0  # by so much times the likeness to what was just shown, an item lowers exposure
+    tiring_half_life: PositiveFloat = 20.0  # in requests: for how long an item counts as just shown
+    drift: NonNegativeFloat = 0.0  # by so many radians in 100 requests a user's direction of clickbait turns
+    new_items: NonNegativeFloat = 0.0  # share of the available items that is replaced a day
+    available_share: Annotated[float, Field(gt=0, le=1)] = 0.25  # of the items, at a time; where there are new ones
+    leaving: Annotated[float, Field(ge=0, le=1)] = 0.0  # chance that a session is the last at no satisfaction
+
     @field_validator("strength", "regime_requests")
     @classmethod
     def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
@@ -74,3 +83,17 @@ class SimulateSettings(Settings):
     truth: bool = False  # whether the hidden satisfaction after each request is written as a reward column
     shards: Count = 8  # files; at most one per block of users
     world: WorldSettings = WorldSettings()
+
+    @property
+    def available(self) -> int:
+        """The number of items that are available at a time."""
+        return max(1, round(self.world.available_share * self.items)) if self.world.new_items else self.items
+
+    @model_validator(mode="after")
+    def _enough_items(self) -> Self:
+        if self.world.no_repeats and self.available < 2 * self.requests:
+            raise ValueError(
+                f"with no_repeats expected at least {2 * self.requests} available items, twice the requests; "
+                f"found {self.available}"
+            )
+        return self

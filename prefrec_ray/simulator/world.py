@@ -13,10 +13,11 @@ from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
 
 BLOCK = 256  # users that are drawn and simulated together
 EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
+DAY_MS = 86_400_000
 ARRIVAL_DAYS = 28  # days within which users see their first item
 
 # Streams of random numbers: each is a function of (seed, stream, part) alone.
-ITEMS, TRAITS, LOGGING, ROLLOUT, TASTES = range(5)
+ITEMS, TRAITS, LOGGING, ROLLOUT, TASTES, DRIFT = range(6)
 
 
 def generator(seed: int, stream: int, *part: int) -> np.random.Generator:
@@ -31,7 +32,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Traits:
-    """Hidden traits of n users; every field is an array [n]."""
+    """Hidden traits of n users; every field is an array [n] but `turn` [n, 8]."""
 
     exposure: np.ndarray  # of the satisfaction dynamics, before the first request
     sensitivity: np.ndarray
@@ -41,6 +42,7 @@ class Traits:
     start_ms: np.ndarray  # time of the first request
     requests: np.ndarray  # number of the user's requests in the log
     taste: np.ndarray  # the direction that is clickbait for the user, int64
+    turn: np.ndarray  # unit vector at right angles to it, towards which it turns; 0 where tastes do not drift
     features: dict[str, np.ndarray]  # name -> strings, None where unknown
 
     def take(self, rows: np.ndarray) -> Traits:
@@ -67,12 +69,33 @@ class World:
         rng = generator(settings.seed, ITEMS)
         first = rng.standard_normal((1, EMBEDDING_DIM))
         self.embeddings = rng.uniform(-1.0, 1.0, (settings.items, EMBEDDING_DIM)).astype(np.float32)
+        #: The embeddings at a length of 1.
+        self.units = self.embeddings / np.linalg.norm(self.embeddings, axis=1, keepdims=True)
         tastes, slope = settings.world.tastes, settings.world.clickbait_slope
         drawn = np.concatenate([first, rng.standard_normal(((tastes - 1) // 2, EMBEDDING_DIM))])
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
         #: Unit vectors float64 [tastes, 8], and the clickbait degrees of the items, float32 [tastes, items].
         self.directions = np.stack([drawn, -drawn], axis=1).reshape(-1, EMBEDDING_DIM)[:tastes]
         self.clickbait = sigmoid(slope * (self.directions @ self.embeddings.T)).astype(np.float32)
+        #: Items come in the order of their rows: at each of these times (int64, ascending) the first available one is
+        #: replaced by the next. The items after the last one stay for good.
+        replaced = np.arange(1, settings.items - settings.available + 1)
+        a_day = settings.world.new_items * settings.available
+        self.replacements_ms = EPOCH_MS + np.ceil(DAY_MS * replaced / a_day).astype(np.int64) if a_day else replaced[:0]
+
+    def first_available(self, time_ms: np.ndarray) -> np.ndarray:
+        """At times int64 [n] the first row of those available, [n]; it and the next ones, `settings.available`, are."""
+        return np.searchsorted(self.replacements_ms, time_ms, side="right")
+
+    def life_spans(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each item the times in ms from which, and until before which, it is available: [items] each.
+
+        The last ones are available to the end of time, NaN (float64).
+        """
+        return (
+            np.r_[np.full(self.settings.available, EPOCH_MS), self.replacements_ms],
+            np.r_[self.replacements_ms, np.full(self.settings.available, np.nan)],
+        )
 
     @property
     def blocks(self) -> int:
@@ -101,14 +124,21 @@ class World:
             taste = generator(self.settings.seed, TASTES, block).integers(0, law.tastes, BLOCK)
             scores = ndtri((np.arange(law.tastes) + 0.5) / law.tastes)
             hints["interest"] = (scores / scores.std())[taste]
+        turn = np.zeros((BLOCK, EMBEDDING_DIM))
+        if law.drift:
+            start = self.directions[taste]
+            turn = generator(self.settings.seed, DRIFT, block).standard_normal(turn.shape)
+            turn -= (turn * start).sum(axis=1, keepdims=True) * start
+            turn /= np.linalg.norm(turn, axis=1, keepdims=True)
         return Traits(
             exposure=(4.0 * mood).astype(np.float32),
             sensitivity=(law.sensitivity * np.exp(law.sensitivity_spread * sensitive)).astype(np.float32),
             patience=(0.3 * patience).astype(np.float32),
             generosity=(0.4 * generosity).astype(np.float32),
             log_gap=(np.log(3600.0 * law.gap_hours) + law.gap_spread * gap).astype(np.float32),
-            start_ms=EPOCH_MS + rng.integers(0, ARRIVAL_DAYS * 86_400_000, BLOCK),
+            start_ms=EPOCH_MS + rng.integers(0, ARRIVAL_DAYS * DAY_MS, BLOCK),
             requests=np.maximum(1, np.rint(length * self.settings.requests)).astype(np.int64),
             taste=taste,
+            turn=turn,
             features=draw_features(hints, rng),
         )

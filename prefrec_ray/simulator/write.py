@@ -11,8 +11,8 @@ from pyarrow import fs
 from prefrec_ray import runtime, storage
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES
+from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.servers import LoggingPolicy
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
 from prefrec_ray.simulator.world import LOGGING, World, generator
 from prefrec_ray.storage.parquet import write_parquet
@@ -67,13 +67,14 @@ def log_block(world: World, block: int) -> pa.Table:
     users = world.block_users(block)
     crowd, server = start_of_log(world, block)
     traits = crowd.traits
-    history = roll_out(crowd, server, world.clickbait, int(traits.requests.max()))
+    history = roll_out(crowd, server, int(traits.requests.max()))
     # All users are simulated for the largest number of requests; each user's surplus is dropped.
-    kept = np.arange(history.rows.shape[1]) < traits.requests[:, None]
+    kept = history.made & (np.arange(history.rows.shape[1]) < traits.requests[:, None])
     columns = {
-        "user_id": np.repeat(users, traits.requests),
+        "user_id": np.repeat(users, kept.sum(axis=1)),
         "item_id": history.rows[kept],
         "timestamp": history.time_ms[kept],
+        "propensity": history.propensity[kept],
         **{name: history.feedback[:, :, k][kept] for k, name in enumerate(FEEDBACK)},
     }
     if settings.truth:
@@ -85,8 +86,8 @@ def start_of_log(world: World, block: int) -> tuple[Crowd, LoggingPolicy]:
     """The users of a block and the logging policy before their first requests; `roll_out` of both makes the log."""
     settings = world.settings
     traits = world.traits(world.block_users(block))
-    crowd = Crowd(settings.world, traits, generator(settings.seed, LOGGING, block, 0))
-    return crowd, LoggingPolicy(world, traits.taste, generator(settings.seed, LOGGING, block, 1))
+    crowd = Crowd(world, traits, generator(settings.seed, LOGGING, block, 0))
+    return crowd, LoggingPolicy(crowd, generator(settings.seed, LOGGING, block, 1))
 
 
 @ray.remote(num_cpus=1)
@@ -115,5 +116,8 @@ def _write_users(world: World, system: fs.FileSystem, path: str) -> None:
 
 def _write_items(world: World, uri: str) -> None:
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(world.embeddings.ravel()), EMBEDDING_DIM)
-    table = pa.table({"item_id": np.arange(len(world.embeddings)), "embedding": embedding})
-    write_parquet(table, uri)
+    columns = {"item_id": np.arange(len(world.embeddings)), "embedding": embedding}
+    if world.settings.world.new_items:
+        start, end = world.life_spans()
+        columns |= {"from_ms": start, "until_ms": pa.array(end, from_pandas=True).cast(pa.int64())}
+    write_parquet(pa.table(columns), uri)

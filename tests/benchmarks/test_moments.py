@@ -17,7 +17,7 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES
 from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.servers import OneOf
+from prefrec_ray.simulator.servers import RandomItems
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import ROLLOUT, World, generator
 from prefrec_ray.simulator.write import log_block
@@ -88,12 +88,12 @@ def test_a_policy_has_seen_the_history(world: World, found: Moments, logged: dic
 
 def test_levels_are_means_over_visits_that_fade(world: World, found: Moments, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "REQUESTS", 70)
-    got = levels(world, found, OneOf(np.arange(30), np.random.default_rng(5)), seed=2, weight=0.25, gamma=0.8)
+    got = levels(world, found, lambda _: RandomItems(30, np.random.default_rng(5)), seed=2, weight=0.25, gamma=0.8)
 
-    crowd = Crowd(world.settings.world, found.traits, generator(3, ROLLOUT, 2, 0))
+    crowd = Crowd(world, found.traits, generator(3, ROLLOUT, 2, 0))
     crowd.exposure = found.exposure.copy()
     crowd.time_ms = found.history.time_ms[np.arange(len(found)), found.step].copy()
-    seen = roll_out(crowd, OneOf(np.arange(30), np.random.default_rng(5)), world.clickbait, 70)
+    seen = roll_out(crowd, RandomItems(30, np.random.default_rng(5)), 70)
     for row in range(len(found)):
         sums = np.zeros(3)
         total = 0.0

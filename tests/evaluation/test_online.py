@@ -25,11 +25,12 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.policy import Served
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES
 from prefrec_ray.simulator.outcome import Outcome
 from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.servers import PolicyServer, nutrition_rows
+from prefrec_ray.simulator.servers import PolicyServer
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import World, generator
 from prefrec_ray.simulator.write import log_block
@@ -49,13 +50,14 @@ class Constant:
     """A policy that looks at nothing."""
 
     action: np.ndarray
-    serving: str = "nearest"
+    rule: str = "nearest"
     items: ItemTable = field(default_factory=lambda: ITEMS)
     seen: list[np.ndarray] = field(default_factory=list)
 
-    def act(self, states: np.ndarray) -> np.ndarray:
+    def serve(self, states: np.ndarray, k: int, exclude: Any = None, seed: int | None = None) -> Served:
         self.seen.append(states.copy())
-        return np.tile(self.action, (len(states), 1)).astype(np.float32)
+        actions = np.tile(self.action, (len(states), 1)).astype(np.float32)
+        return Served(self.items.ids[self.items.nearest(actions, k, self.rule, exclude)], np.ones((len(states), k)))
 
     def tracker(self, user_features: Any) -> StateTracker:
         return StateTracker(DEFINITION, Normaliser(np.zeros(245), np.full(245, 100.0)), self.items, user_features)
@@ -197,8 +199,8 @@ def test_a_policy_sees_the_states_of_the_log_that_it_makes():
     users = np.arange(40)
     policy = Constant(np.full(8, 0.2))
     traits = WORLD.traits(users)
-    server = PolicyServer(policy, traits.features)
-    history = roll_out(Crowd(SETTINGS.world, traits, generator(0, 9)), server, WORLD.clickbait, 50)
+    server = PolicyServer(policy, traits.features, np.random.default_rng(0))
+    history = roll_out(Crowd(WORLD, traits, generator(0, 9)), server, 50)
     states = raw_states(
         DEFINITION,
         HistoryRows(
@@ -217,14 +219,18 @@ def test_a_policy_sees_the_states_of_the_log_that_it_makes():
 
 def test_nearest_and_dot_are_the_servers_to_choose_from():
     traits = WORLD.traits(np.arange(3))
-    action = -0.4 * WORLD.directions[0]
+    action, rng = -0.4 * WORLD.directions[0], np.random.default_rng(0)
     rows = {
-        rule: PolicyServer(Constant(action, rule), traits.features).serve(traits.start_ms)
+        rule: PolicyServer(Constant(action, rule), traits.features, rng).serve(traits.start_ms, None).rows
         for rule in ("nearest", "dot")
     }
     distance = np.linalg.norm(WORLD.embeddings - action.astype(np.float32), axis=1)
     assert set(rows["nearest"]) == {distance.argmin()}
-    assert set(rows["dot"]) == {(WORLD.embeddings @ -WORLD.directions[0]).argmax()} <= set(nutrition_rows(WORLD)[0])
+    assert (
+        set(rows["dot"])
+        == {(WORLD.embeddings @ -WORLD.directions[0]).argmax()}
+        <= set(WORLD.clickbait[0].argsort()[:10])
+    )
 
 
 def test_mistakes_are_one_line(dataset, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.rollout import roll_out
+from prefrec_ray.simulator.servers import Choice
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import World, generator
 
@@ -23,26 +23,28 @@ class Listed:
     def __init__(self, rows: np.ndarray) -> None:
         self.rows, self.step = rows, -1
 
-    def serve(self, time_ms: np.ndarray) -> np.ndarray:
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
         self.step += 1
-        return self.rows[:, self.step]
+        return Choice(self.rows[:, self.step], 1.0)
 
     def observe(self, time_ms: np.ndarray, rows: np.ndarray, feedback: np.ndarray) -> None:
         pass
 
 
-def crowd(law: WorldSettings, users: int = 8, seed: int = 0) -> Crowd:
-    world = World(SimulateSettings(users=users, seed=seed, world=law))
-    return Crowd(law, world.traits(np.arange(users)), generator(seed, 99))
+def crowd(law: WorldSettings, clickbait: np.ndarray, users: int = 8, seed: int = 0) -> Crowd:
+    """Users in a world whose items have the degrees `clickbait` [items]."""
+    world = World(SimulateSettings(users=users, items=len(clickbait), seed=seed, world=law))
+    world.clickbait = np.float32(clickbait)[None]
+    return Crowd(world, world.traits(np.arange(users)), generator(seed, 99))
 
 
 def test_one_user_follows_the_published_dynamics():
     law = WorldSettings(innovation=0.0, watch_noise=0.0, memory_discount=0.9, sensitivity=0.3)
     clickbait = np.array([0.0, 0.9, 0.5, 1.0, 0.2], np.float32)
     rows = np.array([[0, 0, 1, 3, 3, 3, 4, 2, 0, 1] * 4])
-    one = crowd(law, users=1)
+    one = crowd(law, clickbait, users=1)
     exposure, sensitivity = float(one.traits.exposure[0]), float(one.traits.sensitivity[0])
-    history = roll_out(one, Listed(rows), clickbait[None], rows.shape[1])
+    history = roll_out(one, Listed(rows), rows.shape[1])
 
     for step, row in enumerate(rows[0]):
         before = 1 / (1 + math.exp(-sensitivity * exposure))
@@ -69,7 +71,7 @@ def test_half_an_hour_tells_sessions_apart_in_any_world(seed, gap_hours, gap_sat
     law = WorldSettings(gap_hours=gap_hours, gap_satisfaction=gap_satisfaction, watch_clickbait=watch)
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, 5, (8, 40))
-    history = roll_out(crowd(law, seed=seed), Listed(rows), rng.random((1, 5), np.float32), 40)
+    history = roll_out(crowd(law, rng.random(5), seed=seed), Listed(rows), 40)
     gaps = np.diff(history.time_ms, axis=1)
     new = np.diff(history.session, axis=1)
     assert gaps.min() > 0
@@ -78,12 +80,12 @@ def test_half_an_hour_tells_sessions_apart_in_any_world(seed, gap_hours, gap_sat
 
 def test_clickbait_holds_users_now_and_loses_them_later():
     law = WorldSettings()
-    one = crowd(law, users=4000)
 
     def outcome(bait: float, requests: int) -> tuple[float, float]:
         """Shares of users still in their first visit after 3 requests, and who leave at the last request."""
-        start = Crowd(law, replace(one.traits, exposure=np.full(4000, -8, np.float32)), generator(1, 99))
-        history = roll_out(start, Listed(np.zeros((4000, requests), int)), np.array([[bait]], np.float32), requests)
+        start = crowd(law, np.array([bait]), users=4000)
+        start.exposure[:] = -8
+        history = roll_out(start, Listed(np.zeros((4000, requests), int)), requests)
         return (history.session[:, 2] == 0).mean(), np.diff(history.session[:, -2:], axis=1).mean()
 
     (stay_bait, leave_bait), (stay_kale, leave_kale) = outcome(1.0, 80), outcome(0.0, 80)
@@ -94,9 +96,7 @@ def test_clickbait_holds_users_now_and_loses_them_later():
 def test_satisfaction_shows_in_the_log():
     law = WorldSettings()
     rows = np.zeros((3000, 60), int)
-    happy, unhappy = (
-        roll_out(crowd(law, users=3000), Listed(rows), np.array([[bait]], np.float32), 60) for bait in (0.3, 0.7)
-    )
+    happy, unhappy = (roll_out(crowd(law, np.array([bait]), users=3000), Listed(rows), 60) for bait in (0.3, 0.7))
     assert happy.satisfaction[:, -1].mean() > 0.7 > 0.3 > unhappy.satisfaction[:, -1].mean()
     for name in ("like", "watch_ratio", "follow", "share", "comment"):
         column = FEEDBACK.index(name)

@@ -25,6 +25,8 @@ def test_against_a_plain_computation(seed, users, requests, weight):
         feedback=np.zeros((users, requests, 6), np.float32),
         satisfaction=rng.random((users, requests), np.float32),
         session=session,
+        propensity=np.ones((users, requests), np.float32),
+        made=np.ones((users, requests), bool),
     )
     mean_depth = rng.uniform(0.7, 9, users)
     mean_revisit = np.where(rng.random(users) < 0.2, np.nan, rng.uniform(1e5, 1e8, users))

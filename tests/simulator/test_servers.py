@@ -5,17 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prefrec_ray.simulator.servers import BEST_ITEMS, LoggingPolicy, OneOf, clickbait_rows, nutrition_rows
+from prefrec_ray.simulator.crowd import Crowd
+from prefrec_ray.simulator.logging_policy import LoggingPolicy
+from prefrec_ray.simulator.servers import BEST_ITEMS, OneOfBest, clickbait, nutrition
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import World, generator
+
+
+def crowd(settings: SimulateSettings, users: int) -> Crowd:
+    world = World(settings)
+    return Crowd(world, world.traits(np.arange(users)), generator(0, 4))
 
 
 def test_the_click_chaser_is_a_softmax_over_its_slate():
     """With two items and a slate of two: both equal with chance 1/4 each, else a logistic choice (Gumbel noise)."""
     settings = SimulateSettings(items=2, world=WorldSettings(slate=2, strength=(3.0, 3.0)))
-    world = World(settings)
-    rows = LoggingPolicy(world, np.zeros(400_000, np.int64), generator(0, 5)).serve(np.zeros(400_000, np.int64))
-    first, second = (float(degree) for degree in world.clickbait[0])
+    many = crowd(settings, users=400_000)
+    rows, _ = LoggingPolicy(many, generator(0, 5)).serve(many.time_ms, None)
+    first, second = (float(degree) for degree in many.world.clickbait[0])
     expected = 0.25 + 0.5 / (1 + np.exp(-3.0 * (second - first)))
     assert rows.mean() == pytest.approx(expected, abs=0.004)
 
@@ -25,9 +32,10 @@ def test_regimes_change_within_a_history_or_not_at_all(regimes):
     settings = SimulateSettings(
         items=50, regimes=regimes, world=WorldSettings(strength=(-2.0, 5.0), regime_requests=(20, 40))
     )
-    server, seen = LoggingPolicy(World(settings), np.zeros(200, np.int64), generator(0, 5)), []
+    users = crowd(settings, users=200)
+    server, seen = LoggingPolicy(users, generator(0, 5)), []
     for _ in range(300):
-        server.serve(np.zeros(200, np.int64))
+        server.serve(users.time_ms, None)
         seen.append(server.strength.copy())
     strength = np.array(seen)
     assert strength.min() >= -2
@@ -45,14 +53,13 @@ def test_regimes_change_within_a_history_or_not_at_all(regimes):
 
 
 def test_servers_by_hand_know_the_truth():
-    world = World(SimulateSettings(items=300))
-    (worst,), (best,), (degree,) = clickbait_rows(world), nutrition_rows(world), world.clickbait
-    others = np.delete(np.arange(300), np.r_[worst, best])
-    assert len(worst) == len(best) == BEST_ITEMS
-    assert degree[best].max() < degree[others].min()
-    assert degree[worst].min() > degree[others].max()
-    served = OneOf(best, generator(0, 5)).serve(np.zeros(1000, np.int64))
-    assert set(served.tolist()) == set(best.tolist())
+    users = crowd(SimulateSettings(items=300), users=1000)
+    (degree,) = users.world.clickbait
+    order = np.argsort(degree)
+    for cost, expected in ((nutrition, order[:BEST_ITEMS]), (clickbait, order[-BEST_ITEMS:])):
+        served = OneOfBest(users, cost, generator(0, 5)).serve(users.time_ms, None)
+        assert set(served.rows.tolist()) == set(expected.tolist())
+        assert served.propensity == 0.1
 
 
 def test_opposite_tastes_want_opposite_items():
@@ -60,17 +67,17 @@ def test_opposite_tastes_want_opposite_items():
     world, plain = World(settings), World(SimulateSettings(users=600, items=300))
     np.testing.assert_allclose(world.clickbait[0], 1 - world.clickbait[1], atol=1e-6)
     np.testing.assert_array_equal(world.clickbait[:1], plain.clickbait)
-    np.testing.assert_array_equal(nutrition_rows(world)[0], clickbait_rows(world)[1])
 
     traits, usual = world.traits(np.arange(600)), plain.traits(np.arange(600))
     np.testing.assert_array_equal(traits.patience, usual.patience)
     assert set(traits.taste.tolist()) == {0, 1}
     assert not usual.taste.any()
     # Among equals, the logging policy gives each what is clickbait for that user.
-    rows = LoggingPolicy(world, traits.taste, generator(0, 5)).serve(np.zeros(600, np.int64))
+    users = Crowd(world, traits, generator(0, 4))
+    rows, _ = LoggingPolicy(users, generator(0, 5)).serve(users.time_ms, None)
     assert world.clickbait[traits.taste, rows].mean() > 0.7
     assert abs(world.clickbait[0, rows].mean() - 0.5) < 0.1
-    best = OneOf(nutrition_rows(world)[traits.taste], generator(0, 5)).serve(np.zeros(600, np.int64))
+    best, _ = OneOfBest(users, nutrition, generator(0, 5)).serve(users.time_ms, None)
     assert world.clickbait[traits.taste, best].max() < 0.1
 
 

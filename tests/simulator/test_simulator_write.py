@@ -34,8 +34,8 @@ def interactions(folder: Path) -> pa.Table:
 
 def test_schema(logs):
     table = interactions(logs)
-    assert table.schema.names == ["user_id", "item_id", "timestamp", *FEEDBACK]
-    assert table.schema.types == [pa.int64()] * 3 + [pa.float32()] * len(FEEDBACK)
+    assert table.schema.names == ["user_id", "item_id", "timestamp", "propensity", *FEEDBACK]
+    assert table.schema.types == [pa.int64()] * 3 + [pa.float32()] * (1 + len(FEEDBACK))
     assert table.num_rows == int(World(SETTINGS).traits(np.arange(SETTINGS.users)).requests.sum())
     counts = np.unique(table["user_id"].to_numpy(), return_counts=True)[1]
     assert len(counts) == SETTINGS.users

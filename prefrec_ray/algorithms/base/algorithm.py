@@ -53,6 +53,8 @@ class OfflineAlgorithm(Algorithm):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "__ray_actor_class__" in vars(cls):  # Ray's wrapper of a method that runs as an actor: a trial of Tune
+            return
         own = cls.__module__.startswith("prefrec_ray.")
         cls.method_name = cls.__name__ if own else f"{cls.__module__}:{cls.__qualname__}"
         cls.Config = _config_class(cls)

@@ -15,6 +15,7 @@ from prefrec_ray.algorithms.feed.batches import PreferencePlan, TransitionPlan, 
 from prefrec_ray.algorithms.feed.preferences import held_out_teachers, load_buffer
 from prefrec_ray.algorithms.feed.schedule import Position, Schedule
 from prefrec_ray.algorithms.feed.shards import LANES, Shard, find_shards
+from prefrec_ray.algorithms.feed.tasks import start
 from prefrec_ray.algorithms.requests import DataRequest
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset, tensor
@@ -54,7 +55,7 @@ class LoadedData:
 
 
 def load_data(request: DataRequest, same: LoadedData | None = None) -> LoadedData:
-    """Reads the data of `request` by tasks; all that is not streamed is read when this returns.
+    """Reads the data of `request` by tasks (feed/tasks.py); all that is not streamed is read when this returns.
 
     `same`: the same transitions, loaded before with other preferences. Raises `UserError` for a damaged data set, or
     one without preferences of a teacher.
@@ -63,7 +64,7 @@ def load_data(request: DataRequest, same: LoadedData | None = None) -> LoadedDat
     if same is None:
         check_complete(dataset)
         shards, sizes = find_shards(dataset, request.transitions, request.limit)
-        same = LoadedData(shards, sizes, _probe_states.remote(dataset.uri))
+        same = LoadedData(shards, sizes, start(_probe_states, dataset.uri))
         # Read before the learners start: they may take the last CPUs, and reading would never begin.
         ray.get(same.probe)
     if request.numbered:
@@ -185,7 +186,6 @@ class PreparedData(OfflineData):
         return plans
 
 
-@ray.remote(num_cpus=1)
 def _probe_states(uri: str) -> np.ndarray:
     """A sample of at most PROBE_STATES validation states [n, S], about equally many from each file."""
     dataset = PreparedDataset.open(uri)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from prefrec_ray import storage
+from prefrec_ray.algorithms.feed.tasks import start
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.terms import PAIRINGS
@@ -78,15 +79,15 @@ def load_buffer(
 
     `columns`: columns of the next state that the reward model sees; None: state and action. `precision` bf16: inputs
     are kept in bfloat16, in half the memory, as matrix products would round them anyway. Returns a reference to a
-    `PreferenceBuffer`. Raises `UserError` (at `ray.get`) if a teacher has no pairs or segments differ in length.
+    `PreferenceBuffer`. Raises `UserError` (at `ray.get`, or here inside a trial) if a teacher has no pairs or segments
+    differ in length.
     """
     dataset = PreparedDataset.open(uri)
-    pairs = _load_pairs.remote(uri, task, split, list(teachers))
-    parts = [_segment_rows.remote(uri, file, pairs, columns, precision) for file in dataset.files("requests", split)]
-    return _join.remote(pairs, *parts)
+    pairs = start(_load_pairs, uri, task, split, list(teachers))
+    parts = [start(_segment_rows, uri, file, pairs, columns, precision) for file in dataset.files("requests", split)]
+    return start(_join, pairs, *parts)
 
 
-@ray.remote(num_cpus=1)
 def _load_pairs(uri: str, task: str, split: str, teachers: list[str]) -> dict[str, np.ndarray]:
     dataset = PreparedDataset.open(uri)
     people = dataset.people()
@@ -148,7 +149,6 @@ def segment_rows(uri: str, file: str, pairs: dict[str, np.ndarray], columns: Seq
     return {"inputs": np.ascontiguousarray(inputs), "starts": starts}
 
 
-@ray.remote(num_cpus=1)
 def _segment_rows(
     uri: str, file: str, pairs: dict[str, np.ndarray], columns: Sequence[int] | None, precision: str
 ) -> dict[str, Any]:
@@ -156,7 +156,6 @@ def _segment_rows(
     return {**part, "inputs": as_bfloat16(part["inputs"])} if precision == "bf16" else part
 
 
-@ray.remote(num_cpus=1)
 def _join(pairs: dict[str, np.ndarray], *parts: dict[str, Any]) -> PreferenceBuffer:
     first = np.full((len(pairs["label"]), 2), -1, dtype=np.int64)
     offset = 0

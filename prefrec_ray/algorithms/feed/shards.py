@@ -18,6 +18,7 @@ from ray.rllib.core.columns import Columns
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prefrec_ray import storage
+from prefrec_ray.algorithms.feed.tasks import in_trial
 from prefrec_ray.dataset import PreparedDataset, read_table, stored
 from prefrec_ray.dataset.completeness import file_rows
 from prefrec_ray.errors import UserError
@@ -73,7 +74,7 @@ def find_shards(dataset: PreparedDataset, how: str, limit: int | None = None) ->
         )
     if how == "streaming":
         return list(files), rows or _rows(files)
-    shards, sizes = _materialise(files, folder)
+    shards, sizes = _materialise_here(files) if in_trial() else _materialise(files, folder)
     return shards, rows or sizes
 
 
@@ -155,6 +156,17 @@ def _materialise(files: list[str], folder: str) -> tuple[list[Shard], list[int]]
     if len(blocks) != len(files):
         raise UserError(f"{folder}: shards are too large for one block each; prepare the data again")
     return [ref for ref, _ in blocks], [rows for _, rows in blocks]
+
+
+def _materialise_here(files: list[str]) -> tuple[list[Shard], list[int]]:
+    """The same inside a trial, where tasks may never start (tasks.py): one shard after the other."""
+    shards: list[Shard] = []
+    sizes = []
+    for file in files:
+        table = _one_chunk(file)
+        shards.append(ray.put(table))
+        sizes.append(len(table))
+    return shards, sizes
 
 
 def _read_block(batch: dict[str, np.ndarray]) -> Any:

@@ -1,0 +1,104 @@
+"""The policy that makes the log, and the chance with which it shows an item.
+
+It serves the item of a random slate with the largest strength * clickbait + Gumbel noise. Where the rules of the world
+leave items out, or tastes drift, the slate is everything that may be shown: a softmax of strength * clickbait.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prefrec_ray.simulator.crowd import Crowd
+from prefrec_ray.simulator.servers import Choice, IgnoresFeedback
+
+#: Of more items than this, groups of neighbours in clickbait degree stand for the catalogue (in propensities alone).
+_GROUPS = 256
+#: Step of the trapezoidal rule in the logarithm of t: its error is of the order of exp(-pi^2 / step).
+_STEP = 0.5
+
+
+class LoggingPolicy(IgnoresFeedback):
+    """Serves `crowd`, whose tastes it knows."""
+
+    def __init__(self, crowd: Crowd, rng: np.random.Generator) -> None:
+        self.rules, self.settings, self.rng = crowd.rules, crowd.world.settings, rng
+        self.strength = np.empty(len(crowd.time_ms), np.float32)
+        self.remaining = np.zeros(len(crowd.time_ms), np.int64)
+        self._slates = SlatePropensity(crowd.world.clickbait[crowd.traits.taste], self.settings.world.slate)
+
+    def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
+        self._change_regimes()
+        law = self.settings.world
+        return self._from_all(excluded) if excluded is not None or law.drift else self._from_slate(law.slate)
+
+    def _from_slate(self, size: int) -> Choice:
+        shape = (len(self.strength), size)
+        slate = self.rng.integers(0, self.settings.items, shape, dtype=np.int32)
+        # -log of a standard exponential is standard Gumbel: the largest sum is the smallest of these products.
+        noise = self.rng.standard_exponential(shape, dtype=np.float32)
+        degree = self.rules.clickbait(slate)
+        best = np.argmin(noise * np.exp(-self.strength[:, None] * degree), axis=1)
+        user = np.arange(len(best))
+        return Choice(slate[user, best].astype(np.int64), self._slates(self.strength, degree[user, best]))
+
+    def _from_all(self, excluded: np.ndarray | None) -> Choice:
+        weight = self.rules.clickbait()
+        weight *= self.strength[:, None]
+        weight -= np.maximum(self.strength, 0)[:, None]
+        np.exp(weight, out=weight)
+        if excluded is not None:
+            weight[excluded] = 0.0
+        below = weight.cumsum(axis=1, dtype=np.float64)
+        user, drawn = np.arange(len(below)), self.rng.random(len(below)) * below[:, -1]
+        rows = (below > drawn[:, None]).argmax(axis=1)
+        return Choice(rows, weight[user, rows] / below[:, -1])
+
+    def _change_regimes(self) -> None:
+        ended = np.flatnonzero(self.remaining == 0)
+        if len(ended):
+            self.strength[ended] = self.rng.uniform(*self.settings.world.strength, len(ended))
+            low, high = self.settings.world.regime_requests
+            self.remaining[ended] = self.rng.integers(low, high + 1, len(ended)) if self.settings.regimes else -1
+        self.remaining -= 1
+
+
+class SlatePropensity:
+    """The chance that a slate of `slate` items, drawn with replacement from I, ends in one item being shown.
+
+    With w = exp(strength * degree) and the mean over all items f(t) = mean exp(-t w), it is
+
+        slate / I * E[w / (w + sum of the other w)] = slate / I * integral over t > 0 of w exp(-t w) f(t)^(slate - 1)
+
+    because 1 / x = integral of exp(-t x) and the others are independent. `degrees` [n, I] are those of n users; f is
+    computed anew for the users alone whose strength has changed.
+    """
+
+    def __init__(self, degrees: np.ndarray, slate: int) -> None:
+        groups = np.array_split(np.sort(degrees, axis=1), min(_GROUPS, degrees.shape[1]), axis=1)
+        self._degree = np.stack([group.mean(axis=1) for group in groups], axis=1)
+        self._share = np.array([group.shape[1] for group in groups], np.float32) / degrees.shape[1]
+        self._slate, self._items = slate, degrees.shape[1]
+        self._strength = np.full(len(degrees), np.nan, np.float32)
+        self._others = np.empty((len(degrees), 0), np.float32)
+        self._t = np.empty(0, np.float32)
+
+    def __call__(self, strength: np.ndarray, degree: np.ndarray) -> np.ndarray:
+        """Chances [n], for a strength and the degree of the item shown of each user (float32 [n])."""
+        changed = np.flatnonzero(strength != self._strength)
+        if len(changed):
+            self._follow(strength, changed)
+        weight = np.exp(strength * degree - np.maximum(strength, 0))[:, None]
+        integrand = weight * self._t * np.exp(-weight * self._t) * self._others
+        return self._slate / self._items * _STEP * integrand.sum(axis=1)
+
+    def _follow(self, strength: np.ndarray, changed: np.ndarray) -> None:
+        # All weights lie between exp(-|strength|) and 1: from t = 1e-7 to 55 over the smallest.
+        steps = int(np.ceil((20.0 + np.abs(strength).max()) / _STEP))
+        if steps > len(self._t):
+            self._t = np.exp(np.float32(_STEP) * np.arange(steps, dtype=np.float32) - 16)
+            self._others, changed = np.empty((len(strength), steps), np.float32), np.arange(len(strength))
+        own = strength[changed, None]
+        weight = np.exp(own * self._degree[changed] - np.maximum(own, 0))
+        mean = np.exp(-weight[:, None] * self._t[:, None]) @ self._share
+        self._others[changed] = mean ** (self._slate - 1)
+        self._strength = strength.copy()

@@ -1,0 +1,72 @@
+"""The rules of a world: what may be shown, what users have had enough of, and what has become of their tastes.
+
+- No repeats: an item that a user has seen may not be shown to that user again.
+- Tiring: an item lowers exposure by `tiring` times its likeness to what was just shown: the mean cosine between its
+  embedding and those shown, in which an item counts half after `tiring_half_life` requests. It is 1 if the same item is
+  shown for hours, 0 on average if items are random. What is good for a user lies on one side: the ten best items have
+  0.7, and those that are good and yet differ 0.2.
+- Drift: a user's direction of clickbait turns at constant speed on a great circle of the user's own.
+- Items that come and go: a user may be shown what is available at the time of the request.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prefrec_ray.simulator.settings import EMBEDDING_DIM
+from prefrec_ray.simulator.world import Traits, World
+
+
+class Rules:
+    """What the rules of a world make of the past of n users; `shown` tells of each request."""
+
+    def __init__(self, world: World, traits: Traits) -> None:
+        law, users = world.settings.world, len(traits.taste)
+        self._world, self._law, self._traits = world, law, traits
+        self._requests = 0
+        self._seen = np.zeros((users, len(world.embeddings)), dtype=bool) if law.no_repeats else None
+        self._mean = np.zeros((users, EMBEDDING_DIM), dtype=np.float32)
+
+    def excluded(self, time_ms: np.ndarray) -> np.ndarray | None:
+        """Items that may not be shown at `time_ms` [n], bool [n, items], to be read only; None where all may."""
+        if not self._law.new_items:
+            return self._seen
+        first = self._world.first_available(time_ms)[:, None]
+        row = np.arange(len(self._world.embeddings))
+        away = (row < first) | (row >= first + self._world.settings.available)
+        return away if self._seen is None else away | self._seen
+
+    def clickbait(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Clickbait degrees for each user, float32: of the items `rows` ([n] or [n, k]); of all, [n, items]."""
+        taste = self._traits.taste
+        if not self._law.drift:
+            if rows is None:
+                return self._world.clickbait[taste]
+            return self._world.clickbait[taste.reshape(-1, *[1] * (rows.ndim - 1)), rows]
+        direction, embeddings = self.directions().astype(np.float32), self._world.embeddings
+        along = direction @ embeddings.T if rows is None else np.einsum("n...a,na->n...", embeddings[rows], direction)
+        # In place: for all items of many users, fresh memory would cost more than the sums.
+        along *= np.float32(-self._law.clickbait_slope)
+        np.exp(along, out=along)
+        along += 1.0
+        return np.reciprocal(along, out=along)
+
+    def directions(self) -> np.ndarray:
+        """The direction that is clickbait for each user now, unit vectors float64 [n, 8]."""
+        angle = self._law.drift * self._requests / 100.0
+        return np.cos(angle) * self._world.directions[self._traits.taste] + np.sin(angle) * self._traits.turn
+
+    def likeness(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Likeness in [-1, 1] to what each user was just shown: of the items `rows` [n], or of all, [n, items]."""
+        if rows is None:
+            return self._mean @ self._world.units.T
+        return np.einsum("na,na->n", self._world.units[rows], self._mean)
+
+    def shown(self, rows: np.ndarray) -> None:
+        """Takes in that each user was shown the item in `rows` [n]."""
+        self._requests += 1
+        if self._seen is not None:
+            self._seen[np.arange(len(rows)), rows] = True
+        if self._law.tiring:
+            decay = np.float32(0.5 ** (1.0 / self._law.tiring_half_life))
+            self._mean = decay * self._mean + (1 - decay) * self._world.units[rows]
