@@ -31,6 +31,7 @@ class Metadata(Settings):
     teachers: list[str]
     mixture_weight: float
     has_reward: bool = False
+    has_propensity: bool = False
     given_sessions: bool = False
     world: dict[str, Any] | None = None
     dropped: dict[str, int] = Field(default_factory=dict)

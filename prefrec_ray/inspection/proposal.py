@@ -45,6 +45,8 @@ def files_source(
         lines += [f"  {line}" for column, kind in roles.feedback.items() for line in _feedback(column, kind, roles)]
     if roles.reward:
         lines.append(f"reward: {_value(roles.reward)}  # stays out of the state")
+    if roles.propensity:
+        lines.append(f"propensity: {_value(roles.propensity)}")
     for key, table in (("users", tables.users), ("items", tables.items)):
         if table:
             lines.append(f"{key}: {_value(dict(table))}")

@@ -45,6 +45,7 @@ class Roles:
     dwell: str | None = None
     dwell_unit: str = "ms"
     reward: str | None = None
+    propensity: str | None = None
     feedback: dict[str, str] = field(default_factory=dict)  # column: binary, count, seconds, ratio or number
     partly_empty: frozenset[str] = frozenset()  # columns of feedback with some empty cells
     others: dict[str, str] = field(default_factory=dict)  # column: why it is not used
@@ -52,12 +53,21 @@ class Roles:
     @property
     def columns(self) -> list[str]:
         """The columns with a role."""
-        named = (self.user, self.item, self.time, self.session, self.dwell, *self.feedback, self.reward)
+        named = (
+            self.user,
+            self.item,
+            self.time,
+            self.session,
+            self.dwell,
+            *self.feedback,
+            self.reward,
+            self.propensity,
+        )
         return [name for name in named if name is not None]
 
     def of(self, column: str) -> str:
         """The role of `column` in a few words, for a table."""
-        for role in ("user", "item", "time", "session", "dwell", "reward"):
+        for role in ("user", "item", "time", "session", "dwell", "reward", "propensity"):
             if getattr(self, role) == column:
                 unit = {"time": self.time_unit, "dwell": self.dwell_unit}.get(role)
                 return f"{role}, {unit}" if unit else role
@@ -93,9 +103,10 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
     rest = [c for c in rest if c is not session]
     dwell = next((c for c in rest if _is_dwell(c)), None)
     reward = next((c for c in rest if c.is_number and set(words(c.name)) & set(_REWARD) and not c.empty), None)
+    propensity = next((c for c in rest if c.is_number and "propensity" in words(c.name)), None)
     feedback, others = {}, {}
     for column in rest:
-        if column is dwell or column is reward:
+        if column in (dwell, reward, propensity):
             continue
         reason = _no_feedback(column, units)
         if reason is None:
@@ -112,6 +123,7 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
         dwell=dwell.name if dwell else None,
         dwell_unit=_seconds_or_ms(dwell) if dwell else "ms",
         reward=reward.name if reward else None,
+        propensity=propensity.name if propensity else None,
         feedback=feedback,
         partly_empty=frozenset(c.name for c in rest if c.name in feedback and c.empty),
         others=others,

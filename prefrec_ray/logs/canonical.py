@@ -34,6 +34,7 @@ class ColumnMap:
     dwell: str | None = None
     dwell_unit: str = "ms"
     reward: str | None = None
+    propensity: str | None = None
     id_types: Mapping[str, pa.DataType] = field(default_factory=dict)  # by column; default int64
     kinds: Mapping[str, str] = field(default_factory=dict)  # by feedback name; default "number"
     missing: Mapping[str, float] = field(default_factory=dict)  # by feedback name: the value of an empty cell
@@ -48,7 +49,7 @@ class ColumnMap:
     @property
     def columns(self) -> list[str]:
         """All columns to read, each once."""
-        names = (*self.ids, self.time, self.dwell, *self.feedback.values(), self.reward)
+        names = (*self.ids, self.time, self.dwell, *self.feedback.values(), self.reward, self.propensity)
         return list(dict.fromkeys(name for name in names if name is not None))
 
     def __call__(self, table: pa.Table, place: Place) -> pa.Table:
@@ -72,6 +73,8 @@ class ColumnMap:
         if self.reward:
             reward = finite(to_numbers(table[self.reward], place, self.reward), place, self.reward)
             columns["reward"] = reward.astype(np.float32)
+        if self.propensity:
+            columns["propensity"] = _propensity(table[self.propensity], place, self.propensity)
         return pa.table(columns)
 
 
@@ -94,3 +97,12 @@ def _dwell(column: pa.ChunkedArray, unit: str, place: Place, name: str) -> np.nd
     expected = "a dwell of at least 0 (and less than a century), or nothing"
     refuse(bad, place, name, lambda row: f"found {shown(values[row])}", expected)
     return values
+
+
+def _propensity(column: pa.ChunkedArray, place: Place, name: str) -> pa.Array:
+    """float32, null where unknown."""
+    values = to_numbers(column, place, name)
+    bad = (values < np.finfo(np.float32).tiny) | (values > 1)
+    expected = "a propensity above 0 (at least 1.2e-38) and of at most 1, or nothing"
+    refuse(bad, place, name, lambda row: f"found {shown(values[row])}", expected)
+    return pa.array(values.astype(np.float32), from_pandas=True)

@@ -25,9 +25,9 @@ class Log:
     """Interactions, users and items. Interactions stay in Ray Data; the tables of users and items are in memory."""
 
     # user_id, item_id (int64 or string), timestamp (int64, ms UTC), order (int64: position in the log, breaks ties of
-    # time)[, session_id (int64 or string)][, dwell_ms (float64, NaN where unknown)][, reward (float32)][, row_hash
-    # (int64, equal where rows are equal in every column of the file: of such rows only the first is kept)], and one
-    # float32 column per feedback
+    # time)[, session_id (int64 or string)][, dwell_ms (float64, NaN where unknown)][, reward (float32)][, propensity
+    # (float32, null where unknown)][, row_hash (int64, equal where rows are equal in every column of the file: of such
+    # rows only the first is kept)], and one float32 column per feedback
     interactions: ray.data.Dataset
     rows: int  # number of interactions; for CSV files an estimate from their size
     feedback: tuple[str, ...]  # names of the feedback columns, in the order of the state
@@ -41,4 +41,5 @@ class Log:
     one_request_per_time: bool = False  # whether the rows of one user and time are one request
     given_sessions: bool = False  # whether session_id tells sessions, not the session timeout
     has_reward: bool = False  # whether there is a reward column, which is no part of the state
+    has_propensity: bool = False  # whether there is a column of the logging policy's propensity of the shown item
     world: dict[str, Any] | None = None  # the simulator's settings, for roll-outs

@@ -12,6 +12,7 @@ from prefrec_ray.settings import Settings
 #: Names of the canonical columns (logs/log.py) and of those that `prepare` adds; feedback may not use them.
 RESERVED = (
     *("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward", "row_hash"),
+    "propensity",
     *("session", "split"),
 )
 TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
@@ -86,6 +87,7 @@ class FilesSource(Settings):
     dwell_unit: Literal["s", "ms"] = "ms"
     feedback: dict[str, Feedback] = Field(default_factory=dict)
     reward: str | None = None
+    propensity: str | None = None
     users: UsersTable | None = None
     items: ItemsTable | None = None
     duplicates: Literal["refuse", "keep"] = "refuse"  # rows that are equal in all of these columns

@@ -114,6 +114,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         teachers=[teacher.name for teacher in settings.preferences.teachers] if settings.draws_preferences else [],
         mixture_weight=settings.mixture_weight,
         has_reward=log.has_reward,
+        has_propensity=log.has_propensity,
         given_sessions=log.given_sessions,
         world=log.world,
         dropped={reason: count for reason, count in users.dropped.items() if count},

@@ -194,4 +194,6 @@ def _write(
         columns["feedback"] = tensor_array(feedback[rows])
     if context.has_reward:
         columns["reward"] = kept["reward"]
+    if "propensity" in table.column_names:
+        columns["propensity"] = kept["propensity"]
     write_table(pa.table(columns), storage.join(context.folder, "requests", split, f"part-{bucket:05d}.parquet"))

@@ -54,6 +54,7 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress = silen
             "kind": "simulator",
             "feedback": list(FEEDBACK),
             "user_features": {name: list(categories) for name, categories in CATEGORIES.items()},
+            "propensity": True,
             "reward": "satisfaction" if settings.truth else None,
             "world": settings.model_dump(mode="json"),
             "counts": {"users": settings.users, "items": settings.items, "interactions": interactions},

@@ -233,6 +233,20 @@ def test_nearest_and_dot_are_the_servers_to_choose_from():
     )
 
 
+@pytest.mark.parametrize("rule", ["nearest", "dot"])
+def test_what_may_not_be_shown_makes_way_for_the_next(rule):
+    traits, action = WORLD.traits(np.arange(3)), -0.4 * WORLD.directions[0]
+    server = PolicyServer(Constant(action, rule), traits.features)
+    order = (
+        np.linalg.norm(WORLD.embeddings - action, axis=1).argsort()
+        if rule == "nearest"
+        else (-WORLD.embeddings @ action).argsort()
+    )
+    excluded = np.zeros((3, 300), bool)
+    excluded[1, order[0]] = excluded[2, order[[0, 1, 3]]] = True
+    assert server.serve(traits.start_ms, excluded).rows.tolist() == order[[0, 1, 2]].tolist()
+
+
 def test_mistakes_are_one_line(dataset, tmp_path):
     with pytest.raises(UserError, match="policy name 'nutrition': another subject bears it"):
         evaluate_online(dataset, {"nutrition": Constant(np.zeros(8))})

@@ -70,9 +70,11 @@ def test_names_in_other_words() -> None:
             "customer_name": "A",
             "CustomerID": rng.integers(0, 4, 50),
             "reward": rng.random(50),
+            "propensity": rng.random(50),
         }
     )
     found = roles(frame)
+    assert found.propensity == "propensity"
     assert (found.user, found.item, found.time) == ("CustomerID", "product_id", "event_time")
     assert (found.time_unit, found.time_format) == ("iso", "%Y-%m-%d %H:%M:%S UTC")
     assert (found.dwell, found.dwell_unit, found.reward) == ("watch_time_ms", "ms", "reward")

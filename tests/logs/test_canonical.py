@@ -59,9 +59,10 @@ def test_all_columns() -> None:
             "watched": [None, 2.5],
             "stars": pa.array([4, 5], pa.int8()),
             "worth": [0.1, 0.2],
+            "chance": [None, 0.5],
         }
     )
-    columns = ColumnMap("uid", "vid", "at", {"rating": "stars"}, "s", "visit", "watched", "s", "worth")
+    columns = ColumnMap("uid", "vid", "at", {"rating": "stars"}, "s", "visit", "watched", "s", "worth", "chance")
     columns = ColumnMap(**{**columns.__dict__, "id_types": {"uid": pa.string()}})
     found = columns(table, PLACE)
     assert found.schema == pa.schema(
@@ -74,12 +75,14 @@ def test_all_columns() -> None:
             ("dwell_ms", pa.float64()),
             ("rating", pa.float32()),
             ("reward", pa.float32()),
+            ("propensity", pa.float32()),
         ]
     )
     assert found["order"].to_pylist() == [2 * ROWS_OF_FILE + 10, 2 * ROWS_OF_FILE + 11]
     assert found["timestamp"].to_pylist() == [1000, 2000]
     np.testing.assert_array_equal(found["dwell_ms"].to_numpy(), [np.nan, 2500.0])
     assert found["rating"].to_pylist() == [4.0, 5.0]
+    assert found["propensity"].to_pylist() == [None, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -96,12 +99,16 @@ def test_all_columns() -> None:
         ({"like": [1.0, float("-inf")]}, ["column 'like'", "row 12", "infinity", "finite"]),
         ({"dwell": ["1", "-3"]}, ["column 'dwell'", "row 12", "-3", "at least 0"]),
         ({"worth": [float("inf"), 1.0]}, ["column 'worth'", "row 11", "infinity"]),
+        ({"chance": ["1.5", "1"]}, ["column 'chance'", "row 11", "1.5", "at most 1"]),
+        ({"chance": ["1", "0"]}, ["column 'chance'", "row 12", "0", "above 0"]),
+        ({"chance": ["1", "1e-60"]}, ["column 'chance'", "row 12", "1e-60", "above 0"]),
     ],
 )
 def test_bad_values_name_file_column_and_row(change: dict, words: list[str]) -> None:
     good = {"u": ["1", "2"], "i": ["1", "2"], "t": ["5", "6"], "like": ["0", "1"], "worth": [1, 2]}
     good["dwell"] = ["1", None]
-    columns = ColumnMap("u", "i", "t", {"like": "like"}, "s", None, "dwell", "ms", "worth")
+    good["chance"] = ["1", None]
+    columns = ColumnMap("u", "i", "t", {"like": "like"}, "s", None, "dwell", "ms", "worth", "chance")
     columns(pa.table(good), PLACE)
     with pytest.raises(UserError) as caught:
         columns(pa.table(good | change), PLACE)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from plain_prepare import requests_of, score, sessions_of
 
@@ -277,6 +278,7 @@ def test_all_that_a_log_can_give(ray_session: None, tmp_path: Path, log: pd.Data
     """Sessions by id, dwell, a reward, features of users, embeddings of items: used as they are given."""
     numbers = np.unique(log.was, return_inverse=True)[1]
     log = log.assign(besuch=log.wann // 50_000, dauer=log.gemocht * 60, wert=log.gemocht * 2 - 1, was=numbers)
+    log["chance"] = (1 - log.gemocht / 2).where(log.gemocht < 0.8)
     log.to_parquet(tmp_path / "log.parquet")
     users = pd.DataFrame({"id": sorted(set(log.wer))[:50], "land": ["Å", "B"] * 25})
     users.to_csv(tmp_path / "users.csv", index=False)
@@ -285,18 +287,22 @@ def test_all_that_a_log_can_give(ray_session: None, tmp_path: Path, log: pd.Data
     source = {
         **NAMES,
         **{"path": str(tmp_path / "log.parquet"), "session": "besuch", "dwell": "dauer", "dwell_unit": "s"},
-        "reward": "wert",
+        **{"reward": "wert", "propensity": "chance"},
         "users": {"path": str(tmp_path / "users.csv"), "id": "id", "features": ["land"]},
         "items": {"path": str(tmp_path / "items.parquet"), "id": "nr", "embedding": ["x", "y"]},
     }
     dataset = prepare(settings_for(tmp_path, source=source, action_dim=2), str(tmp_path / "dataset"))
 
     assert dataset.metadata.has_reward
+    assert dataset.metadata.has_propensity
     assert dataset.metadata.given_sessions
     np.testing.assert_array_equal(dataset.items().embeddings, embeddings)
     ordered = log.sort_values(["wer", "wann"], kind="stable")
     requests = pd.concat([table(dataset, "requests", split) for split in SPLITS]).sort_values(["user_id", "step"])
     np.testing.assert_allclose(requests.reward, ordered.wert, atol=1e-6)
+    np.testing.assert_allclose(requests.propensity, ordered.chance, atol=1e-6)
+    columns = dataset.read(dataset.files("requests", "train")[0]).schema
+    assert columns.field("propensity").type == pa.float32()
     np.testing.assert_array_equal(np.stack(requests.action), embeddings[ordered.was])
     assert (
         requests.groupby("user_id").session_index.nunique().tolist() == ordered.groupby("wer").besuch.nunique().tolist()
@@ -330,6 +336,10 @@ def test_a_simulated_log(ray_session: None, tmp_path: Path) -> None:
     dataset = prepare(parse(PrepareSettings, value, "test"), str(tmp_path / "dataset"))
     assert dataset.metadata.state_dim == 245
     assert dataset.metadata.has_reward
+    assert dataset.metadata.has_propensity
+    requests = pd.concat([table(dataset, "requests", split) for split in SPLITS]).sort_values(["user_id", "step"])
+    logged = pd.read_parquet(tmp_path / "logs" / "interactions")
+    np.testing.assert_array_equal(requests.propensity, logged.propensity)
     assert dataset.metadata.world == world.model_dump(mode="json")
     assert sum(split["users"] for split in dataset.metadata.counts.values()) == 60
     assert not any("satisfaction" in name for name in dataset.state.names)

@@ -19,6 +19,9 @@ def test_against_a_plain_computation(seed, users, requests, weight):
     rng = np.random.default_rng(seed)
     session = np.cumsum(rng.random((users, requests)) < 0.3, axis=1)
     session -= session[:, :1]
+    # Half of the users leave for good after some requests.
+    last = np.where(rng.random(users) < 0.5, requests, rng.integers(1, requests + 1, users))
+    made = np.arange(requests) < last[:, None]
     history = History(
         time_ms=np.cumsum(rng.integers(1, 10_000_000, (users, requests)), axis=1),
         rows=np.zeros((users, requests), int),
@@ -26,7 +29,7 @@ def test_against_a_plain_computation(seed, users, requests, weight):
         satisfaction=rng.random((users, requests), np.float32),
         session=session,
         propensity=np.ones((users, requests), np.float32),
-        made=np.ones((users, requests), bool),
+        made=made,
     )
     mean_depth = rng.uniform(0.7, 9, users)
     mean_revisit = np.where(rng.random(users) < 0.2, np.nan, rng.uniform(1e5, 1e8, users))
@@ -34,17 +37,20 @@ def test_against_a_plain_computation(seed, users, requests, weight):
 
     for user in range(users):
         visits: dict[int, list[int]] = {}
-        for time, number in zip(history.time_ms[user].tolist(), session[user].tolist(), strict=True):
+        until, left = slice(int(last[user])), bool(last[user] < requests)
+        for time, number in zip(history.time_ms[user, until].tolist(), session[user, until].tolist(), strict=True):
             visits.setdefault(number, []).append(time)
         times = list(visits.values())
         gaps = [after[0] - before[-1] for before, after in pairwise(times)]
         depth = [min(5, math.floor(len(t) / mean_depth[user])) for t in times]
         frequency = [] if math.isnan(mean_revisit[user]) else [min(5, math.floor(mean_revisit[user] / g)) for g in gaps]
+        if left and not math.isnan(mean_revisit[user]):
+            frequency.append(0)  # of the session after which the user left
         mixture = [weight * d + (1 - weight) * f for d, f in zip(depth, frequency, strict=False)]
         for task, levels in (("depth", depth), ("frequency", frequency), ("mixture", mixture)):
-            expected = np.mean(levels) if levels else np.nan
+            expected = np.sum(levels) / len(levels) * last[user] / requests if levels else np.nan
             np.testing.assert_allclose(found.levels[task][user], expected, rtol=1e-12)
             assert found.sessions[task][user] == len(levels)
-        np.testing.assert_allclose(found.depth[user], requests / len(times))
+        np.testing.assert_allclose(found.depth[user], last[user] / len(times))
         np.testing.assert_allclose(found.revisit_hours[user], np.mean(gaps) / 3.6e6 if gaps else np.nan)
-        np.testing.assert_allclose(found.satisfaction[user], history.satisfaction[user].mean(), rtol=1e-5)
+        np.testing.assert_allclose(found.satisfaction[user], history.satisfaction[user, until].mean(), rtol=1e-5)

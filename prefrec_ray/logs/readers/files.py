@@ -39,6 +39,7 @@ def open_files(source: FilesSource, side: SideFiles | None = None) -> Log:
         unique_rows=source.duplicates == "refuse",
         given_sessions=source.session is not None,
         has_reward=source.reward is not None,
+        has_propensity=source.propensity is not None,
     )
 
 
@@ -69,6 +70,7 @@ def column_map(source: FilesSource) -> ColumnMap:
         dwell=source.dwell,
         dwell_unit=source.dwell_unit,
         reward=source.reward,
+        propensity=source.propensity,
         kinds={name: feedback.kind for name, feedback in source.feedback.items()},
         missing={name: f.missing for name, f in source.feedback.items() if f.missing is not None},
         time_zone=source.time_zone,
@@ -84,7 +86,8 @@ def with_types(columns: ColumnMap, files: list[str], form: CsvFormat = PLAIN) ->
     """
     kinds: dict[str, dict[pa.DataType, str]] = {name: {} for name in columns.ids}
     typed: set[str] = set()  # columns of Parquet
-    numbers = [n for n in (*columns.feedback.values(), columns.dwell, columns.reward) if n is not None]
+    optional = (columns.dwell, columns.reward, columns.propensity)
+    numbers = [*columns.feedback.values(), *(name for name in optional if name is not None)]
     for file, schema in zip(files, schemas(files, form), strict=True):
         written = set(schema.names) if is_csv(file) else set(partition_values(file))
         check_present(file, columns.columns, schema.names)

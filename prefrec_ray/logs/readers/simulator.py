@@ -32,6 +32,8 @@ def open_simulator(source: SimulatorSource, side: SideFiles | None = None) -> Lo
         time="timestamp",
         feedback={name: name for name in log["feedback"]},
         reward=log["reward"],
+        # Logs of earlier versions have none.
+        propensity="propensity" if log.get("propensity") else None,
     )
     files = list_inputs(storage.join(folder, "interactions"))
     interactions, rows = read(files, columns.columns, columns, side)
@@ -45,5 +47,6 @@ def open_simulator(source: SimulatorSource, side: SideFiles | None = None) -> Lo
         items=item_table(storage.join(folder, "items.parquet"), "item_id", "embedding", pa.int64()),
         files=tuple(files),
         has_reward=log["reward"] is not None,
+        has_propensity=columns.propensity is not None,
         world=log["world"],
     )

@@ -1,0 +1,73 @@
+"""The propensities of a log are the frequencies with which the logging policy shows items."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from prefrec_ray.simulator import logging_policy
+from prefrec_ray.simulator.crowd import Crowd
+from prefrec_ray.simulator.logging_policy import LoggingPolicy, SlatePropensity
+from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
+from prefrec_ray.simulator.world import World, generator
+
+DRAWS = 1_000_000
+
+
+def crowd(law: WorldSettings, users: int, items: int) -> Crowd:
+    world = World(SimulateSettings(users=users, items=items, requests=2, regimes=False, seed=3, world=law))
+    return Crowd(world, world.traits(np.arange(users)), generator(0, 4))
+
+
+def assert_frequencies(count: np.ndarray, propensity: np.ndarray) -> None:
+    """Chi-square over all cells that expect five draws or more."""
+    expected = propensity * count.sum()
+    kept = expected >= 5
+    statistic = (np.square(count - expected)[kept] / expected[kept]).sum()
+    assert statistic < chi2.ppf(0.999, kept.sum() - 1)
+
+
+@pytest.mark.parametrize(("strength", "slate"), [(-6.0, 15), (0.0, 15), (10.0, 15), (4.0, 1), (7.0, 3)])
+def test_of_a_slate(strength, slate):
+    many = crowd(WorldSettings(strength=(strength, strength), slate=slate), users=20_000, items=40)
+    server, count = LoggingPolicy(many, generator(0, 5)), np.zeros(40)
+    propensity = np.full(40, np.nan)
+    for _ in range(DRAWS // 20_000):
+        rows, given = server.serve(many.time_ms, None)
+        count += np.bincount(rows, minlength=40)
+        propensity[rows] = given
+    own = SlatePropensity(many.world.clickbait, slate)
+    every = np.array([own(np.float32([strength]), many.world.clickbait[:, item])[0] for item in range(40)])
+    shown = ~np.isnan(propensity)
+    np.testing.assert_allclose(propensity[shown], every[shown], rtol=1e-4)
+    assert every.sum() == pytest.approx(1, abs=1e-5)
+    assert_frequencies(count, every)
+
+
+def test_of_many_items_groups_stand_for_the_catalogue(monkeypatch):
+    degree = World(SimulateSettings(items=20_000)).clickbait
+    users = np.repeat(degree, 60, axis=0)
+    strength, shown = np.linspace(-6, 10, 60, dtype=np.float32), degree[0, :60]
+    grouped = SlatePropensity(users, 15)(strength, shown)
+    monkeypatch.setattr(logging_policy, "_GROUPS", 20_000)
+    np.testing.assert_allclose(grouped, SlatePropensity(users, 15)(strength, shown), rtol=1e-3)
+
+
+@pytest.mark.parametrize("strength", [-6.0, 10.0])
+def test_of_all_that_may_be_shown(strength):
+    law = WorldSettings(strength=(strength, strength), no_repeats=True, drift=0.5)
+    many = crowd(law, users=20_000, items=12)
+    server, rng = LoggingPolicy(many, generator(0, 5)), np.random.default_rng(0)
+    excluded = rng.random((20_000, 12)) < 0.3
+    excluded[:, 0] = False
+    count, expected = np.zeros((20_000, 12)), np.exp(strength * many.rules.clickbait().astype(float))
+    expected[excluded] = 0
+    expected /= expected.sum(axis=1, keepdims=True)
+    user = np.arange(20_000)
+    for _ in range(DRAWS // 20_000):
+        rows, propensity = server.serve(many.time_ms, excluded)
+        count[user, rows] += 1
+        np.testing.assert_allclose(propensity, expected[user, rows], rtol=1e-4)
+    assert not count[excluded].any()
+    assert_frequencies(count.sum(axis=0), expected.mean(axis=0))
