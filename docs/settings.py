@@ -9,6 +9,9 @@ from typing import Any
 
 from prefrec_ray.algorithms.methods import SETTINGS
 from prefrec_ray.algorithms.settings import TrainingSettings, recipe_defaults
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.settings import Settings
+from prefrec_ray.terms import RECIPES
 
 HEAD = """# Settings
 
@@ -16,12 +19,17 @@ Keys of `config` in the section `train`, and of `base` and `search` in `tune`. `
 the section itself. The columns `paper` and `robust` are the defaults of the two recipes ([training](training.md)); the
 losses are in [methods](methods.md). The page is made from the code: `python docs/settings.py > docs/settings.md`.
 """
+SERVING = """## Serving
+
+Keys of `serving`, as in `serving: {rule: best}`: those that are not given stay as the recipe has them
+([serving](serving.md)).
+"""
 _BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
 
 
 def page() -> str:
     """A table of the settings of every method, then one for each group of methods with settings of its own."""
-    parts = [HEAD, "## Every method\n", table(TrainingSettings, {})]
+    parts = [HEAD, "## Every method\n", table(TrainingSettings, {}), SERVING, serving_table()]
     done: set[str] = set(TrainingSettings.model_fields)
     for settings in dict.fromkeys(SETTINGS.values()):
         own = set(settings.model_fields) - done
@@ -34,12 +42,23 @@ def page() -> str:
 
 def table(settings: type[TrainingSettings], without: Any) -> str:
     """One row per field of `settings` that is not in `without`."""
+    return rows(settings, recipe_defaults(settings, "paper"), {}, without)
+
+
+def serving_table() -> str:
+    """One row per key of `serving`."""
+    recipes = {recipe: recipe_defaults(TrainingSettings, recipe)["serving"].model_dump() for recipe in RECIPES}
+    return rows(ServingSettings, recipes["paper"], recipes["robust"], {})
+
+
+def rows(settings: type[Settings], paper: dict[str, Any], robust_values: dict[str, Any], without: Any) -> str:
+    """The table; a field that is not in `paper` or `robust_values` has its own default there."""
     properties = settings.model_json_schema()["properties"]
-    paper = recipe_defaults(settings, "paper")
     lines = ["| key | type | range | `paper` | `robust` | meaning |", "|---|---|---|---|---|---|"]
     for name, field in settings.model_fields.items():
         if name not in without:
-            schema, robust = properties[name], field.get_default(call_default_factory=True)
+            schema = properties[name]
+            robust = robust_values.get(name, field.get_default(call_default_factory=True))
             kind, limits, meaning = type_of(schema), range_of(schema), field.description
             cells = [f"`{name}`", kind, limits, value(paper.get(name, robust)), value(robust), meaning]
             lines.append(f"| {' | '.join(map(str, cells))} |")
@@ -48,6 +67,8 @@ def table(settings: type[TrainingSettings], without: Any) -> str:
 
 def type_of(schema: dict[str, Any]) -> str:
     """The type in words, from a JSON schema."""
+    if "$ref" in schema:
+        return "mapping"
     if "anyOf" in schema:
         return " or ".join(map(type_of, schema["anyOf"]))
     if "enum" in schema or "const" in schema:
@@ -78,6 +99,8 @@ def value(default: Any) -> str:
         return f"[{', '.join(map(value, default))}]"
     if isinstance(default, dict):
         return "{}"
+    if isinstance(default, ServingSettings):
+        return "below"
     return f"`{default}`" if isinstance(default, str) else f"{default}".replace("e-0", "e-").removesuffix(".0")
 
 

@@ -73,13 +73,17 @@ def test_an_anchor_keeps_an_actor_near_logged_actions(build: Build, method: str)
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_of_the_nearest_items_the_one_of_the_largest_q_is_served(build: Build, method: str) -> None:
-    algorithm = build(method, action_constraint="nearest_items", item_candidates=12)
+    algorithm = build(method, serving={"rule": "best", "candidates": "nearest", "count": 12})
     policy, net, states = trained(algorithm), algorithm.learner_group._learner.net, algorithm.offline_data.probe[:50]
     with torch.no_grad():
         proposed = net.actor(torch.tensor(states)).numpy()
-    if method == "IL":
+    if method in ("IL", "SAC", "IQL"):  # by the density of the actor
         assert policy.critic is None
-        np.testing.assert_allclose(policy.act(states), proposed, atol=1e-6)
+        near = policy.items.nearest(proposed, 12, "nearest")
+        served = policy.items.rows(policy.recommend(states, 1)[:, 0])
+        assert (near == served[:, None]).any(axis=1).all()
+        if method == "IL":  # a Gaussian of one deviation: the nearest
+            np.testing.assert_array_equal(served, near[:, 0])
         return
     embeddings = policy.items.embeddings
     for state, action, served in zip(states, proposed, policy.act(states), strict=True):
@@ -95,25 +99,40 @@ def test_of_the_nearest_items_the_one_of_the_largest_q_is_served(build: Build, m
     assert 1 <= report["items_served"] <= len(embeddings)
 
 
-def test_candidates_are_never_more_than_items(build: Build) -> None:
-    policy = policy_of(
-        build("DDPG", action_constraint="nearest_items", item_candidates=10_000).learner_group._learner.net
-    )
-    assert policy.candidates == len(policy.items)
+def test_more_candidates_than_items_are_all_items(build: Build) -> None:
+    policy = policy_of(build("DDPG", serving={"candidates": "nearest", "count": 10_000}).learner_group._learner.net)
+    served = policy.serve(np.zeros((2_000, policy.state.width), np.float32), 1, seed=0)
+    assert len(np.unique(served.items)) > 0.5 * len(policy.items)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_robust_policies_are_distributions_over_all_items(build: Build, method: str) -> None:
+    policy = policy_of(build(method, recipe="robust").learner_group._learner.net)
+    assert policy.serving == ServingSettings()
+    states = np.random.default_rng(0).normal(size=(500, policy.state.width)).astype(np.float32)
+    served = policy.serve(states, 2, seed=0)
+    assert (served.propensities > 0).all()
+    assert (served.propensities < 1).any()
+    assert len(np.unique(served.items)) > 0.2 * len(policy.items)
+
+
+def test_one_key_of_serving_leaves_the_recipes_others(build: Build) -> None:
+    robust = policy_of(build("PrefRec", recipe="robust", serving={"temperature": 0.5}).learner_group._learner.net)
+    assert robust.serving == ServingSettings(temperature=0.5)
+    paper = policy_of(build("PrefRec", recipe="paper", serving={"metric": "dot"}).learner_group._learner.net)
+    assert paper.serving == ServingSettings(rule="best", candidates="nearest", count=1, metric="dot")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (
-            {"action_constraint": "nearest_item"},
-            "key 'action_constraint': expected 'none', 'behaviour_anchor' or 'nearest_items', found 'nearest_item'",
+            {"action_constraint": "nearest_items"},
+            "key 'action_constraint': expected 'none' or 'behaviour_anchor', found 'nearest_items'",
         ),
-        ({"item_candidates": 0}, "key 'item_candidates': expected greater than 0, found 0"),
-        (
-            {"action_constraint": "nearest_items", "serving": "dot"},
-            "serving: expected 'nearest' under nearest_items, found 'dot'",
-        ),
+        ({"serving": {"count": 0}}, "key 'serving.count': expected greater than 0, found 0"),
+        ({"serving": {"rule": "worst"}}, "key 'serving.rule': expected 'sample' or 'best', found 'worst'"),
+        ({"serving": {"temprature": 1}}, "key 'serving.temprature': unknown key; did you mean 'temperature'"),
         ({"bc_alpha": 0.0}, "key 'bc_alpha': expected greater than 0, found 0.0"),
     ],
 )

@@ -98,7 +98,7 @@ def test_batches_carry_the_labels(tiny_dataset):
             task="depth", hidden_sizes=(8,), train_batch_size_per_learner=64, preference_batch_size=8, num_epochs=0.2
         )
     )
-    config = config.training(reward_horizon=4, pretrain_epochs=0.1, action_constraint="none")
+    config = config.training(reward_horizon=4, pretrain_epochs=0.1)
     algorithm = config.build_algo()
     try:
         while algorithm.offline_data.schedule.at(algorithm.iteration).phase == "pretrain":

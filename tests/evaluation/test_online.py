@@ -236,7 +236,7 @@ def test_nearest_and_dot_are_the_servers_to_choose_from():
 @pytest.mark.parametrize("rule", ["nearest", "dot"])
 def test_what_may_not_be_shown_makes_way_for_the_next(rule):
     traits, action = WORLD.traits(np.arange(3)), -0.4 * WORLD.directions[0]
-    server = PolicyServer(Constant(action, rule), traits.features)
+    server = PolicyServer(Constant(action, rule), traits.features, np.random.default_rng(0))
     order = (
         np.linalg.norm(WORLD.embeddings - action, axis=1).argsort()
         if rule == "nearest"

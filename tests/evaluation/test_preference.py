@@ -38,8 +38,8 @@ def score(world: Trajectories) -> PreferenceScore:
 
 
 def always(action: np.ndarray) -> Any:
-    # With a critic what a policy wishes is an item's embedding already.
-    return SimpleNamespace(critic=True, act=lambda states: np.broadcast_to(action, (len(states), 2)))
+    # Of a policy that chooses by scores an action is an item's embedding already.
+    return SimpleNamespace(always_nearest=False, act=lambda states: np.broadcast_to(action, (len(states), 2)))
 
 
 def spread(world: Trajectories) -> float:

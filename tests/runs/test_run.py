@@ -101,7 +101,7 @@ BAD = [
     ),
     ({"method": "TD3", "config": {"policy_delay": 0}}, "key 'config.policy_delay': expected greater than 0, found 0"),
     ({"config": {"hidden_sizes": ["a"]}}, "key 'config.hidden_sizes.0': expected a whole number, found 'a'"),
-    ({"config": {"serving": "dot"}}, "serving: expected 'nearest' under nearest_items, found 'dot'"),
+    ({"config": {"serving": {"metric": "l1"}}}, "key 'config.serving.metric': expected 'nearest' or 'dot', found 'l1'"),
 ]
 
 
