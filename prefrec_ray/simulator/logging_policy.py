@@ -24,6 +24,7 @@ class LoggingPolicy(IgnoresFeedback):
         self.rules, self.settings, self.rng = crowd.rules, crowd.world.settings, rng
         self.strength = np.empty(len(crowd.time_ms), np.float32)
         self.remaining = np.zeros(len(crowd.time_ms), np.int64)
+        self._below: np.ndarray | None = None
         self._slates = SlatePropensity(crowd.world.clickbait[crowd.traits.taste], self.settings.world.slate)
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
@@ -42,13 +43,16 @@ class LoggingPolicy(IgnoresFeedback):
         return Choice(slate[user, best].astype(np.int64), self._slates(self.strength, degree[user, best]))
 
     def _from_all(self, excluded: np.ndarray | None) -> Choice:
+        # In place: for all items of many users, fresh memory would cost more than the sums.
         weight = self.rules.clickbait()
         weight *= self.strength[:, None]
         weight -= np.maximum(self.strength, 0)[:, None]
         np.exp(weight, out=weight)
         if excluded is not None:
-            weight[excluded] = 0.0
-        below = weight.cumsum(axis=1, dtype=np.float64)
+            np.multiply(weight, ~excluded, out=weight)
+        if self._below is None:
+            self._below = np.empty(weight.shape)
+        below = np.cumsum(weight, axis=1, out=self._below)
         user, drawn = np.arange(len(below)), self.rng.random(len(below)) * below[:, -1]
         rows = (below > drawn[:, None]).argmax(axis=1)
         return Choice(rows, weight[user, rows] / below[:, -1])
