@@ -11,6 +11,7 @@ from tiny import best_action
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.export import policy_of
 from prefrec_ray.runs.train import policy_now
@@ -100,7 +101,9 @@ def test_of_the_nearest_items_the_one_of_the_largest_q_is_served(build: Build, m
 
 
 def test_more_candidates_than_items_are_all_items(build: Build) -> None:
-    policy = policy_of(build("DDPG", serving={"candidates": "nearest", "count": 10_000}).learner_group._learner.net)
+    policy = policy_of(
+        build("DDPG", serving={"rule": "sample", "candidates": "nearest", "count": 10_000}).learner_group._learner.net
+    )
     served = policy.serve(np.zeros((2_000, policy.state.width), np.float32), 1, seed=0)
     assert len(np.unique(served.items)) > 0.5 * len(policy.items)
 
