@@ -31,6 +31,12 @@ LONGEST = (
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
+#: For mutants: a counterexample is enough, nobody reads the smallest one.
+hypothesis.settings.register_profile(
+    "unshrunk",
+    hypothesis.settings.get_profile("repeatable"),
+    phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+)
 
 
 def pytest_configure() -> None:
