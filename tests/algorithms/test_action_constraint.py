@@ -11,6 +11,7 @@ from tiny import best_action
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.export import policy_of
 from prefrec_ray.runs.train import policy_now
