@@ -102,7 +102,7 @@ def test_the_cap_bites_after_the_aggregation():
     np.testing.assert_allclose(weights, np.array([1, 1, 10]) / 4)
 
 
-def test_one_column_a_subject():
+def test_every_column_is_as_if_it_were_alone():
     rng = np.random.default_rng(0)
     log_weights, first, user = rng.normal(size=(9, 3)), np.array([0, 2, 5, 6]), np.array([0, 0, 1, 1])
     for aggregate in AGGREGATES:
