@@ -1,4 +1,4 @@
-"""The page docs/settings.md: every setting of the methods, from its pydantic field.
+"""The page docs/settings.md: every setting of the methods and of the simulator, from its pydantic field.
 
 `python docs/settings.py` prints it; a test compares it with the page.
 """
@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from prefrec_ray.algorithms.methods import SETTINGS
 from prefrec_ray.algorithms.settings import TrainingSettings, recipe_defaults
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.settings import Settings
+from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.terms import RECIPES
 
 HEAD = """# Settings
 
 Keys of `config` in the section `train`, and of `base` and `search` in `tune`. `recipe`, `task` and `seed` are keys of
 the section itself. The columns `paper` and `robust` are the defaults of the two recipes ([training](training.md)); the
-losses are in [methods](methods.md). The page is made from the code: `python docs/settings.py > docs/settings.md`.
+losses are in [methods](methods.md). The last two tables are of the section `simulate` ([simulator](simulator.md)).
+The page is made from the code: `python docs/settings.py > docs/settings.md`.
 """
 SERVING = """## Serving
 
@@ -37,7 +41,19 @@ def page() -> str:
             methods = [name for name, used in SETTINGS.items() if own <= set(used.model_fields)]
             parts += [f"## {', '.join(methods)}\n", table(settings, done)]
             done |= own
+    parts += ["## simulate\n", plain_table(SimulateSettings), "## simulate.world\n", plain_table(WorldSettings)]
     return "\n".join(parts)
+
+
+def plain_table(settings: type[BaseModel]) -> str:
+    """One row per field of settings that have one default."""
+    properties = settings.model_json_schema()["properties"]
+    lines = ["| key | type | range | default | meaning |", "|---|---|---|---|---|"]
+    for name, field in settings.model_fields.items():
+        schema = properties[name]
+        cells = [f"`{name}`", type_of(schema), range_of(schema), value(field.default), field.description]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
 
 
 def table(settings: type[TrainingSettings], without: Any) -> str:
@@ -74,6 +90,8 @@ def type_of(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return "choice"
     kind = schema["type"]
+    if "prefixItems" in schema:
+        return f"{len(schema['prefixItems'])} {type_of(schema['prefixItems'][0])}s"
     if kind == "array":
         return f"list of {type_of(schema['items'])}s"
     if kind == "object":
@@ -86,7 +104,7 @@ def range_of(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return ", ".join(value(choice) for choice in schema.get("enum", [schema.get("const")]))
     limits = [f"{sign} {schema[bound]}" for bound, sign in _BOUNDS.items() if bound in schema]
-    limits += ["not empty"] if "minItems" in schema else []
+    limits += ["not empty"] if "minItems" in schema and "prefixItems" not in schema else []
     inner = [*schema.get("anyOf", []), *(schema[key] for key in ("items", "additionalProperties") if key in schema)]
     return ", ".join(filter(None, [*limits, *map(range_of, inner)]))
 
@@ -99,7 +117,7 @@ def value(default: Any) -> str:
         return f"[{', '.join(map(value, default))}]"
     if isinstance(default, dict):
         return "{}"
-    if isinstance(default, ServingSettings):
+    if isinstance(default, BaseModel):
         return "below"
     return f"`{default}`" if isinstance(default, str) else f"{default}".replace("e-0", "e-").removesuffix(".0")
 

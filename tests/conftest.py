@@ -18,8 +18,9 @@ LONGEST = (
     "test_tune_sweep.py",
     "test_prefrec.py",
     "test_object_store.py",
+    "test_own_method.py",
     "test_cluster_live.py",
-    "test_tune_validation.py",
+    "test_validation.py",
     "test_methods.py",
     "test_end_to_end.py",
     "test_streaming_runs.py",
@@ -27,10 +28,17 @@ LONGEST = (
     "test_fitted.py",
     "test_inspect_counts.py",
     "test_inspect_log.py",
+    "test_tuner.py",
 )
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
+#: For mutants: a counterexample is enough, nobody reads the smallest one.
+hypothesis.settings.register_profile(
+    "unshrunk",
+    hypothesis.settings.get_profile("repeatable"),
+    phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+)
 
 
 def pytest_configure() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.ids import changes, run_lengths
+from prefrec_ray.ids import changes, first_rows, run_lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +33,13 @@ def session_numbers(
     Rows are sorted by (user, timestamp). A pause longer than `timeout_ms` starts a session. With `session_id`, a change
     of id starts one instead, and pauses do not count. Ids are only compared with those of the row before.
     """
-    user_changes = changes(user)
     if session_id is None:
-        starts_session = user_changes.copy()
-        starts_session[1:] |= np.diff(timestamp) > timeout_ms
+        starts_session = np.diff(timestamp, prepend=timestamp[:1]) > timeout_ms
     else:
-        starts_session = user_changes | changes(session_id)
+        starts_session = changes(session_id)
+    # Whether a user's first row counts as a start does not matter: its count is taken off.
     count = np.cumsum(starts_session)
-    starts = np.flatnonzero(user_changes)
+    starts = first_rows(user)
     return count - np.repeat(count[starts], run_lengths(starts, len(count)))
 
 

@@ -14,7 +14,7 @@ from prefrec_ray.simulator.servers import Choice, IgnoresFeedback
 #: Of more items than this, groups of neighbours in clickbait degree stand for the catalogue (in propensities alone).
 _GROUPS = 256
 #: Step of the trapezoidal rule in the logarithm of t: its error is of the order of exp(-pi^2 / step).
-_STEP = 0.5
+_STEP = 0.75
 
 
 class LoggingPolicy(IgnoresFeedback):
@@ -25,7 +25,7 @@ class LoggingPolicy(IgnoresFeedback):
         self.strength = np.empty(len(crowd.time_ms), np.float32)
         self.remaining = np.zeros(len(crowd.time_ms), np.int64)
         self._below: np.ndarray | None = None
-        self._slates = SlatePropensity(crowd.world.clickbait[crowd.traits.taste], self.settings.world.slate)
+        self._slates = SlatePropensity(crowd.world.clickbait, crowd.traits.taste, self.settings.world.slate)
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
         self._change_regimes()
@@ -73,17 +73,17 @@ class SlatePropensity:
 
         slate / I * E[w / (w + sum of the other w)] = slate / I * integral over t > 0 of w exp(-t w) f(t)^(slate - 1)
 
-    because 1 / x = integral of exp(-t x) and the others are independent. `degrees` [n, I] are those of n users; f is
-    computed anew for the users alone whose strength has changed.
+    because 1 / x = integral of exp(-t x) and the others are independent. `degrees` [T, I] are those of the items for
+    each taste, `taste` [n] is that of n users; f is computed anew for the users alone whose strength has changed.
     """
 
-    def __init__(self, degrees: np.ndarray, slate: int) -> None:
+    def __init__(self, degrees: np.ndarray, taste: np.ndarray, slate: int) -> None:
         groups = np.array_split(np.sort(degrees, axis=1), min(_GROUPS, degrees.shape[1]), axis=1)
         self._degree = np.stack([group.mean(axis=1) for group in groups], axis=1)
         self._share = np.array([group.shape[1] for group in groups], np.float32) / degrees.shape[1]
-        self._slate, self._items = slate, degrees.shape[1]
-        self._strength = np.full(len(degrees), np.nan, np.float32)
-        self._others = np.empty((len(degrees), 0), np.float32)
+        self._taste, self._slate, self._items = taste, slate, degrees.shape[1]
+        self._strength = np.full(len(taste), np.nan, np.float32)
+        self._others = np.empty((len(taste), 0), np.float32)
         self._t = np.empty(0, np.float32)
 
     def __call__(self, strength: np.ndarray, degree: np.ndarray) -> np.ndarray:
@@ -93,16 +93,16 @@ class SlatePropensity:
             self._follow(strength, changed)
         weight = np.exp(strength * degree - np.maximum(strength, 0))[:, None]
         integrand = weight * self._t * np.exp(-weight * self._t) * self._others
-        return self._slate / self._items * _STEP * integrand.sum(axis=1)
+        return np.minimum(self._slate / self._items * _STEP * integrand.sum(axis=1), 1.0)
 
     def _follow(self, strength: np.ndarray, changed: np.ndarray) -> None:
-        # All weights lie between exp(-|strength|) and 1: from t = 1e-7 to 55 over the smallest.
-        steps = int(np.ceil((20.0 + np.abs(strength).max()) / _STEP))
+        # All weights lie between exp(-|strength|) and 1: from t = 1e-6 to 20 over the smallest.
+        steps = int(np.ceil((17.0 + np.abs(strength).max()) / _STEP))
         if steps > len(self._t):
-            self._t = np.exp(np.float32(_STEP) * np.arange(steps, dtype=np.float32) - 16)
+            self._t = np.exp(np.float32(_STEP) * np.arange(steps, dtype=np.float32) - 14)
             self._others, changed = np.empty((len(strength), steps), np.float32), np.arange(len(strength))
         own = strength[changed, None]
-        weight = np.exp(own * self._degree[changed] - np.maximum(own, 0))
+        weight = np.exp(own * self._degree[self._taste[changed]] - np.maximum(own, 0))
         mean = np.exp(-weight[:, None] * self._t[:, None]) @ self._share
         self._others[changed] = mean ** (self._slate - 1)
         self._strength = strength.copy()

@@ -17,45 +17,69 @@ Spread = Annotated[float, Field(ge=0, le=10)]
 class WorldSettings(Settings):
     """The laws of the platform. A clickbait degree is between 0 (nutritious) and 1; satisfaction is in (0, 1)."""
 
-    clickbait_slope: PositiveFloat = 3.0  # degree = sigmoid(slope * embedding . direction)
-    tastes: Count = 1  # groups of users with their own directions, opposite in pairs (0 and 1, 2 and 3, ...)
+    clickbait_slope: PositiveFloat = Field(default=3.0, description="degree = sigmoid(slope * embedding . direction)")
+    tastes: Count = Field(
+        default=1, description="groups of users with their own directions, opposite in pairs (0 and 1, 2 and 3, ...)"
+    )
 
     # exposure = memory_discount * exposure - 2 (clickbait - 0.5) + noise;
     # satisfaction = sigmoid(sensitivity * exposure).
-    memory_discount: Annotated[float, Field(ge=0, lt=1)] = 0.965
-    sensitivity: PositiveFloat = 0.12
-    sensitivity_spread: Spread = 0.15  # of its logarithm, over users
-    innovation: NonNegativeFloat = 0.1
+    memory_discount: float = Field(default=0.965, ge=0, lt=1, description="of exposure, per request")
+    sensitivity: PositiveFloat = Field(default=0.12, description="of satisfaction to exposure")
+    sensitivity_spread: Spread = Field(default=0.15, description="standard deviation of its logarithm over users")
+    innovation: NonNegativeFloat = Field(default=0.1, description="noise of exposure")
 
-    # Seconds watched: log-normal; the location is between those of nutritious and clickbait items, times satisfaction.
-    watch_clickbait: Exponent = 5.0
-    watch_nutritious: Exponent = 4.0
-    watch_noise: Spread = 0.8
+    # Seconds watched are log-normal; the location lies between those of nutritious and clickbait items.
+    watch_clickbait: Exponent = Field(default=5.0, description="logarithm of seconds of clickbait at full satisfaction")
+    watch_nutritious: Exponent = Field(default=4.0, description="the same of nutritious items")
+    watch_noise: Spread = Field(default=0.8, description="standard deviation of that logarithm")
 
-    # Log-odds that a session goes on: the sum of base, click and satisfaction terms.
-    stay_base: Exponent = 0.0
-    stay_click: Exponent = 0.8
-    stay_satisfaction: Exponent = 3.6
+    stay_base: Exponent = Field(default=0.0, description="log-odds that a session goes on")
+    stay_click: Exponent = Field(default=0.8, description="what a click adds to them")
+    stay_satisfaction: Exponent = Field(default=3.6, description="what full satisfaction adds to them")
 
-    # Gap to the next session: log-normal around the user's typical gap.
-    gap_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 14.0  # of the median user at a satisfaction of one half
-    gap_spread: Spread = 0.5  # of its logarithm, over users
-    gap_satisfaction: Exponent = 3.0  # by this the logarithm of the gap falls from no to full satisfaction
-    gap_noise: Spread = 0.5
+    gap_hours: float = Field(
+        default=14.0,
+        gt=0,
+        le=24 * 366,
+        description="to the next session, of the median user at a satisfaction of one half",
+    )
+    gap_spread: Spread = Field(default=0.5, description="standard deviation of its logarithm over users")
+    gap_satisfaction: Exponent = Field(
+        default=3.0, description="by this its logarithm falls from no to full satisfaction"
+    )
+    gap_noise: Spread = Field(default=0.5, description="standard deviation of its logarithm over sessions")
 
-    # The logging policy serves the item of a random slate with the largest strength * clickbait + Gumbel noise.
-    slate: Count = 15
-    strength: tuple[float, float] = (-6.0, 10.0)  # its range; below 0 the policy avoids clickbait
-    regime_requests: tuple[int, int] = (30, 120)  # number of requests with one strength, where regimes change
+    slate: Count = Field(
+        default=15, description="items among which the logging policy takes the best, strength * degree + noise"
+    )
+    strength: tuple[float, float] = Field(
+        default=(-6.0, 10.0), description="range of its strengths; below 0 it avoids clickbait"
+    )
+    regime_requests: tuple[int, int] = Field(
+        default=(30, 120), description="range of the number of requests with one strength, where regimes change"
+    )
 
-    # Rules, each off by default (simulator/rules.py has their laws).
-    no_repeats: bool = False  # nobody is shown an item twice
-    tiring: NonNegativeFloat = 0.0  # by so much times the likeness to what was just shown, an item lowers exposure
-    tiring_half_life: PositiveFloat = 20.0  # in requests: for how long an item counts as just shown
-    drift: NonNegativeFloat = 0.0  # by so many radians in 100 requests a user's direction of clickbait turns
-    new_items: NonNegativeFloat = 0.0  # share of the available items that is replaced a day
-    available_share: Annotated[float, Field(gt=0, le=1)] = 0.25  # of the items, at a time; where there are new ones
-    leaving: Annotated[float, Field(ge=0, le=1)] = 0.0  # chance that a session is the last at no satisfaction
+    # The rules, each off by default (simulator/rules.py has their laws).
+    no_repeats: bool = Field(default=False, description="rule: nobody is shown an item twice")
+    tiring: NonNegativeFloat = Field(
+        default=0.0, description="rule: an item lowers exposure by so much times its likeness to what was just shown"
+    )
+    tiring_half_life: PositiveFloat = Field(
+        default=20.0, description="requests after which an item counts half in likeness"
+    )
+    drift: NonNegativeFloat = Field(
+        default=0.0, description="rule: radians by which a user's direction turns in 100 requests"
+    )
+    new_items: NonNegativeFloat = Field(
+        default=0.0, description="rule: share of the available items that is replaced a day"
+    )
+    available_share: float = Field(
+        default=0.25, gt=0, le=1, description="share of all items that is available at a time, where there are new ones"
+    )
+    leaving: float = Field(
+        default=0.0, ge=0, le=1, description="rule: chance that a session is the user's last, at no satisfaction"
+    )
 
     @field_validator("strength", "regime_requests")
     @classmethod
@@ -75,14 +99,14 @@ class WorldSettings(Settings):
 class SimulateSettings(Settings):
     """The section `simulate`."""
 
-    users: Count = 2000
-    requests: Count = 250  # mean per user; each user has between 0.8 and 2 times as many
-    items: Count = 1000
-    seed: Seed = 0
-    regimes: bool = True  # whether the logging policy changes within a user's history
-    truth: bool = False  # whether the hidden satisfaction after each request is written as a reward column
-    shards: Count = 8  # files; at most one per block of users
-    world: WorldSettings = WorldSettings()
+    users: Count = Field(default=2000, description="number of users")
+    requests: Count = Field(default=250, description="mean per user; each has between 0.8 and 2 times as many")
+    items: Count = Field(default=1000, description="number of items")
+    seed: Seed = Field(default=0, description="random seed of the world and its log")
+    regimes: bool = Field(default=True, description="whether the logging policy changes within a user's history")
+    truth: bool = Field(default=False, description="whether hidden satisfaction is written, as a reward column")
+    shards: Count = Field(default=8, description="files; at most one per block of 256 users")
+    world: WorldSettings = Field(default=WorldSettings(), description="laws and rules")
 
     @property
     def available(self) -> int:

@@ -157,6 +157,29 @@ def test_every_transition_has_its_label_by_tasks_or_here(
     assert fake.tasks == tasks
 
 
+@pytest.mark.parametrize("counts", [{}, {"train": {}}])
+def test_where_no_requests_were_counted_labels_are_made_here(
+    counts: dict[str, dict[str, int]], dataset: PreparedDataset, use: Any
+) -> None:
+    fake = use(FakeRay(9))
+    uncounted = PreparedDataset(dataset.uri, dataset.metadata.model_copy(update={"counts": counts}))
+    assert len(label_transitions(uncounted, None, 3)) == USERS * (REQUESTS - 1)
+    assert fake.tasks == []
+
+
+def test_labels_read_the_columns_that_they_need(
+    dataset: PreparedDataset, use: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(FakeRay(1))
+    asked: list[list[str]] = []
+    read = PreparedDataset.read
+    monkeypatch.setattr(PreparedDataset, "read", lambda *arguments: asked.append(arguments[2]) or read(*arguments))
+    for reward in (None, RewardFunction(network(STATE.width + 2)[1], (4,), None)):
+        label_transitions(dataset, reward, 3)
+    files = len(dataset.files("requests", "train"))
+    assert asked == [["user_id", "reward"]] * files + [["user_id", "state", "action"]] * files
+
+
 def test_a_data_set_without_requests_is_one_line(dataset: PreparedDataset, tmp_path: Path, use: Any) -> None:
     use(FakeRay(1))
     empty = PreparedDataset(str(tmp_path), dataset.metadata)

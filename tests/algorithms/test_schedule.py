@@ -25,3 +25,4 @@ def test_training_goes_on_past_the_end() -> None:
     assert schedule.iterations == 4
     assert (schedule.at(3).first, schedule.at(3).count) == (8, 2)
     assert (schedule.at(4).first, schedule.at(4).count) == (12, 4)
+    assert Schedule(2, 2, 8, 4, 4).at(3).count == 4  # the last iteration was a whole one

@@ -259,7 +259,7 @@ def whole(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     layers = [(np.zeros((2, data.state.width), np.float32), np.zeros(2, np.float32))]
     actor = DeterministicActor(Mlp.of(layers), np.float32([-1, -1]), np.float32([1, 1]))
     about = {"method": "PrefRec", "recipe": "robust", "task": "depth", "seed": 0}
-    Policy(actor, data.state, data.normaliser, data.items(), "nearest", about).save(str(folder / "run" / "policy"))
+    Policy(actor, data.state, data.normaliser, data.items(), provenance=about).save(str(folder / "run" / "policy"))
     (folder / "run" / "config.json").write_text(json.dumps({**about, "dataset": "dataset", "config": {}}))
     (folder / "run" / "progress.csv").write_text("training_iteration,phase,progress\n1,train,1.0\n")
     return folder

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from prefrec_ray.cli.main import run
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 
 CONFIG = """
 simulate:
@@ -41,8 +43,27 @@ evaluate:
 """
 
 
+@pytest.fixture
+def fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The behavior clone is a function of data set and seed (test_clone.py): fitted once here, not by six commands."""
+    known: dict[tuple[str, int], BehaviourClone] = {}
+
+    def fit(dataset: PreparedDataset, seed: int = 0) -> BehaviourClone:
+        key = (dataset.uri, seed)
+        if key not in known:
+            known[key] = fit_clone(dataset, seed)
+        return known[key]
+
+    for caller in ("run", "validation"):
+        monkeypatch.setattr(f"prefrec_ray.evaluation.{caller}.fit_clone", fit)
+
+
 def test_from_nothing_to_a_report(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ray_session: None,
+    fitted_once: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("config.yaml").write_text(CONFIG)

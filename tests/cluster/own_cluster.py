@@ -21,6 +21,19 @@ HEAD, WORKERS, STORE, DESK = "10.0.0.1", ("10.0.0.2", "10.0.0.3"), "10.0.0.4", "
 URL = "http://127.0.0.1:8265"
 #: Bytes of a worker's object store, in place of a quarter of the machine's memory.
 OBJECTS = 150_000_000
+#: Prints how many nodes the dashboard of a URL says are alive, each second: one process, as tests ask all the time.
+COUNT_NODES = """
+import json, os, sys, time, urllib.request as r
+token = open(os.path.expanduser("~/.prefrec/token")).read().strip()
+asked = r.Request(f"{sys.argv[1]}/nodes?view=summary", headers={"Authorization": "Bearer " + token})
+while True:
+    try:
+        shown = json.load(r.urlopen(asked, timeout=10))["data"]["summary"]
+    except Exception:
+        shown = []
+    print(sum(node.get("raylet", {}).get("state") == "ALIVE" for node in shown), flush=True)
+    time.sleep(1)
+"""
 
 Found = TypeVar("Found")
 
@@ -97,6 +110,7 @@ class OwnCluster:
         assert done.returncode == 0, done.stdout
         tunnel = ["ssh", "-o", "StrictHostKeyChecking=no", "-N", "-L", "8265:127.0.0.1:8265", f"prefrec@{HEAD}"]
         self.desk.start(*tunnel, log=str(self.folder / "tunnel.log"))
+        self.desk.start("python", "-c", COUNT_NODES, URL, log=str(self.folder / "nodes.log"))
 
     def down(self) -> None:
         """`ray down`."""
@@ -118,16 +132,9 @@ class OwnCluster:
         return [text for name in self.access for text in ("--env", name)]
 
     def nodes(self) -> int:
-        """How many nodes the dashboard says are alive."""
-        script = (
-            "import json, os, urllib.request as r\n"
-            "token = open(os.path.expanduser('~/.prefrec/token')).read().strip()\n"
-            f"asked = r.Request('{URL}/nodes?view=summary', headers={{'Authorization': 'Bearer ' + token}})\n"
-            "shown = json.load(r.urlopen(asked, timeout=10))['data']['summary']\n"
-            "print(sum(node.get('raylet', {}).get('state') == 'ALIVE' for node in shown))\n"
-        )
-        done = self.desk.run("python", "-c", script)
-        return int(done.stdout) if done.returncode == 0 else 0
+        """How many nodes the dashboard said are alive when it was asked last, a second ago."""
+        *_, last = ["0", *(self.folder / "nodes.log").read_text().split()]
+        return int(last)
 
     def stop(self) -> None:
         """Ends the hosts."""

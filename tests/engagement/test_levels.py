@@ -65,6 +65,13 @@ def test_levels_equal_pandas():
     np.testing.assert_array_equal(mine, np.floor(mean["revisit"] / log["revisit"]).clip(0, 5))
 
 
+def test_float32_is_summed_in_float64():
+    """In float32 the sum of 2^24 and 1 is 2^24, that of 2^24 - 1 and 2^24 is 2^25."""
+    depth, revisit = np.float32([2**24, 1]), np.float32([2**24 - 1, 2**24, np.nan])
+    np.testing.assert_array_equal(depth_levels(np.zeros(2), depth), [1, 0])
+    np.testing.assert_array_equal(frequency_levels(np.zeros(3), revisit), [1, 0, np.nan])
+
+
 def test_mixture_is_null_where_frequency_is():
     deep, often = np.array([1.0, 4.0, 2.0]), np.array([3.0, 0.0, np.nan])
     np.testing.assert_array_equal(mixture_levels(deep, often, 0.5), [2.0, 2.0, np.nan])
@@ -84,5 +91,6 @@ def test_each_task_has_its_levels():
 
 
 def test_no_sessions():
-    assert depth_levels(np.zeros(0), np.zeros(0)).shape == (0,)
-    assert frequency_levels(np.zeros(0), np.zeros(0)).shape == (0,)
+    with np.errstate(all="raise"):
+        assert depth_levels(np.zeros(0), np.zeros(0)).shape == (0,)
+        assert frequency_levels(np.zeros(0), np.zeros(0)).shape == (0,)

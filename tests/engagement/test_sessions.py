@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.engagement.sessions import session_numbers, session_table
+from prefrec_ray.engagement.sessions import session_numbers, session_table, whole_dwell
 from prefrec_ray.ids import first_rows
 
 GAP = 100
@@ -93,6 +93,18 @@ def test_revisit_is_at_least_one_millisecond():
     assert table.exit.tolist() == [900, 200]
     assert table.revisit_ms[0] == 1.0
     assert np.isnan(table.revisit_ms[1])
+
+
+def test_times_and_numbers_are_int64_whatever_they_come_as():
+    time, number = np.array([0, 7], dtype=np.int32), np.array([0, 1], dtype=np.int32)
+    table = session_table(np.zeros(2), time, number, np.array([2.5, 3.5]))
+    columns = (table.session_index, table.start, table.exit, table.depth, table.first_row)
+    assert {column.dtype for column in columns} == {np.dtype(np.int64)}
+    assert table.exit.tolist() == [2, 11]  # halves go to the even number
+
+
+def test_a_dwell_that_is_none_is_unknown():
+    assert whole_dwell(np.array([None, 3.4])).tolist() == [0, 3]
 
 
 def test_no_rows():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -68,10 +70,14 @@ def plain_fit(data: Trajectories, acts: np.ndarray, among: np.ndarray | None) ->
     return net, mean, std
 
 
-@pytest.mark.parametrize("redrawn", [False, True])
-def test_every_update_is_that_of_a_plain_loop(data: Trajectories, redrawn: bool) -> None:
+@pytest.mark.parametrize(
+    ("redrawn", "spread", "sign"),
+    [(False, 1, 1), (True, 1, 1), (False, 1000, 1), (False, 1000, -1)],  # values far below the lowest level, far above
+)
+def test_every_update_is_that_of_a_plain_loop(data: Trajectories, redrawn: bool, spread: float, sign: float) -> None:
+    data = replace(data, depth_level=sign * data.depth_level)
     known = steps(data, data.depth_level)
-    acts = np.random.default_rng(2).normal(size=data.action.shape).astype(np.float32)
+    acts = np.random.default_rng(2).normal(scale=spread, size=data.action.shape).astype(np.float32)
     among = known.redrawn(np.random.default_rng(3)) if redrawn else None
     net, mean, std = plain_fit(data, acts, among)
     found = fit_q(data, known, acts, FqeSettings(gamma_session=GAMMA, updates=UPDATES), SEED, among)
@@ -101,11 +107,15 @@ def test_values_are_asked_for_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None
     nn.init.normal_(net.net[-1].weight)
     rng = np.random.default_rng(0)
     state, action = rng.normal(size=(10, 2)), rng.normal(size=(10, 1))
-    whole = FittedQ(net, 1.0, 2.0).mean_level(state, action)
-    assert whole.dtype == np.float64
-    assert np.ptp(whole) > 0.1
+    with torch.no_grad():
+        expected = 1.0 + 2.0 * net(pairs_of(state, action)).double().numpy()
+    sizes: list[int] = []
+    net.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     monkeypatch.setattr(fqe, "_CHUNK", 4)
-    np.testing.assert_allclose(FittedQ(net, 1.0, 2.0).mean_level(state, action), whole, atol=1e-5)
+    found = FittedQ(net, 1.0, 2.0).mean_level(state, action)
+    assert sizes == [4, 4, 2]
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_an_action_value_starts_at_zero_and_is_one_number_a_pair() -> None:

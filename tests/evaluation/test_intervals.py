@@ -71,3 +71,12 @@ def test_two_repetitions_widen_by_students_t() -> None:
     np.testing.assert_allclose(high, 3.5 + np.hypot(1.5, half), rtol=1e-4)
     narrow, _ = widened(np.array([2.0]), np.array([5.0]), np.array([[3.0], [4.0]]), level=0.5)
     np.testing.assert_allclose(narrow, 3.5 - np.hypot(1.5, 0.5), rtol=1e-4)  # 75 % of it is 1
+
+
+def test_every_column_is_widened_by_its_own_scatter() -> None:
+    rng = np.random.default_rng(7)
+    low, high, repeated = rng.normal(-3, 1, (2, 3)), rng.normal(3, 1, (2, 3)), rng.normal(size=(4, 2, 3))
+    found = widened(low, high, repeated)
+    for cell in np.ndindex(2, 3):
+        alone = widened(low[cell], high[cell], repeated[:, *cell])
+        np.testing.assert_allclose([bound[cell] for bound in found], alone)

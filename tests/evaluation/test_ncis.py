@@ -102,7 +102,7 @@ def test_the_cap_bites_after_the_aggregation():
     np.testing.assert_allclose(weights, np.array([1, 1, 10]) / 4)
 
 
-def test_one_column_a_subject():
+def test_every_column_is_as_if_it_were_alone():
     rng = np.random.default_rng(0)
     log_weights, first, user = rng.normal(size=(9, 3)), np.array([0, 2, 5, 6]), np.array([0, 0, 1, 1])
     for aggregate in AGGREGATES:
@@ -110,7 +110,13 @@ def test_one_column_a_subject():
         alone = [ncis.session_log_weights(column, first, aggregate) for column in log_weights.T]
         np.testing.assert_allclose(together, np.column_stack(alone))
         weights = ncis.normalised_weights(user, together, 2.0)
-        np.testing.assert_allclose(weights[:, 1], ncis.normalised_weights(user, alone[1], 2.0))
+        each = [ncis.normalised_weights(user, column, 2.0) for column in alone]
+        np.testing.assert_allclose(weights, np.column_stack(each))
+        level = rng.integers(0, 6, 4)
+        values = np.column_stack([ncis.user_values(user, level, weight) for weight in each])
+        np.testing.assert_allclose(ncis.user_values(user, level, weights), values)
+        shares = [ncis.effective_share(user, weight) for weight in each]
+        np.testing.assert_allclose(ncis.effective_share(user, weights), shares)
 
 
 def test_length_only_keeps_what_length_explains_and_nothing_else():

@@ -86,7 +86,13 @@ def test_when_a_trial_is_scored() -> None:
     assert due(2) == [False, True, False, True, True]
 
 
-def test_the_first_estimator_chooses(simulated: PreparedDataset) -> None:
+@pytest.fixture
+def one_clone(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other judges of the same data set take the clone of `judge`: fitting the same one again takes seconds."""
+    monkeypatch.setattr("prefrec_ray.evaluation.validation.fit_clone", lambda dataset, seed: judge.clone)
+
+
+def test_the_first_estimator_chooses(simulated: PreparedDataset, one_clone: None) -> None:
     judge = Judge.prepare(simulated.uri, ValidationSettings(estimators=("ncis",)), ["depth"])
     assert judge.metric == "validation/ncis"
     assert judge.histories is None
@@ -106,7 +112,7 @@ def test_ncis_is_that_of_the_settings(simulated: PreparedDataset, judge: Judge) 
     assert value != judge.scores(policy, "frequency")["validation/ncis"]
 
 
-def test_preferences_are_those_of_the_teachers_named(simulated: PreparedDataset, judge: Judge) -> None:
+def test_preferences_are_those_of_the_teachers_named(simulated: PreparedDataset, judge: Judge, one_clone: None) -> None:
     settings = ValidationSettings(estimators=("preference",))
     other = Judge.prepare(simulated.uri, settings, ["frequency"], ["any_users_sum"])
     first, second = (one.scores(policy_on(simulated, 0), "frequency") for one in (judge, other))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mdp_histories import DEFINITION, ITEMS, Request, as_rows, histories, profiles
 
+from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.bulk import raw_states
 from prefrec_ray.mdp.items import ItemTable
@@ -171,6 +172,38 @@ def test_sessions_end_after_the_gap_or_where_the_id_changes():
         np.testing.assert_allclose(new["revisit@0"], np.log1p(np.maximum(gone, 1) / 1000), rtol=1e-5)
 
 
+def test_of_a_user_without_history_nothing_is_known_but_the_profile_and_the_time():
+    unscaled = Normaliser(np.zeros(DEFINITION.width), np.ones(DEFINITION.width))
+    (state,) = StateTracker(DEFINITION, unscaled, ITEMS, 1).states(np.array([10**12]))
+    known = {name for name, value in zip(DEFINITION.names, state, strict=True) if value != 0}
+    assert {name for name in known if not name.startswith(("profile/", "time/"))} == {"recency/new_session"}
+
+
+def test_times_are_whole_milliseconds_and_a_mask_may_be_numbers():
+    unscaled = Normaliser(np.zeros(DEFINITION.width), np.ones(DEFINITION.width))
+    tracker = StateTracker(DEFINITION, unscaled, ITEMS, 2)
+    for now in ([1000.1, 1000.1], [61_000.9, 61_000.9]):  # 60 s, the definition's gap
+        tracker.observe(np.array(now), np.array([10, 20]), FEEDBACK)
+    np.testing.assert_allclose(plain(tracker, [61_001.5, 61_001.5])["position"], np.log([3, 3]), rtol=1e-6)
+    first, second = tracker.states(np.array([61_001, 61_001]), mask=[1, 0])
+    assert first.any()
+    assert not second.any()
+
+
+def test_feedback_and_embeddings_count_as_float32(tmp_path):
+    numbers = np.random.default_rng(0).random((2, 2, 3))
+    held = []
+    for dtype in (np.float64, np.float32):
+        feedback, embeddings = numbers.astype(dtype)
+        tracker = StateTracker(DEFINITION, NORMALISER, ITEMS, 2)
+        columns = {"click": feedback[:, 0], "watch": feedback[:, 1]}
+        tracker.observe(np.array([5, 9]), np.array([11, 12]), columns, embeddings=embeddings)  # not in the table
+        tracker.save(str(tmp_path / dtype.__name__))
+        held.append(storage.read_arrays(str(tmp_path / dtype.__name__ / "users.npz")))
+    for name, array in held[0].items():
+        assert array.tobytes() == held[1][name].tobytes(), name
+
+
 def test_asking_twice_changes_nothing():
     tracker = StateTracker(DEFINITION, NORMALISER, ITEMS, 2)
     tracker.observe(np.array([5, 9]), np.array([10, 20]), {"click": np.ones(2), "watch": np.ones(2)})
@@ -187,6 +220,7 @@ def test_a_bad_request_is_named_and_not_taken_in():
     before = tracker.states(now)
     bad = [
         ("feedback 'watch' is missing; found click", (now, items, {"click": np.ones(2)}), {}),
+        ("feedback 'watch' is missing; found click, like", (now, items, {"click": np.ones(2), "like": np.ones(2)}), {}),
         ("feedback 'click' is missing; found none", (now, items, {}), {}),
         ("item_id a is string; the item table holds int64 ids", (now, np.array(["a", "b"]), FEEDBACK), {}),
         ("tracker: no user in row 2; it holds 2", (now, items, FEEDBACK), {"users": [0, 2]}),

@@ -44,6 +44,7 @@ def test_users_come_back_as_they_were(tmp_path: Path, ids: list[Any] | None) -> 
     assert again.grow(profiles(2)).tolist() == [3, 4]  # and go on
     with np.load(tmp_path / "saved" / "users.npz", allow_pickle=False) as arrays:
         assert {array.dtype.kind for array in arrays.values()} == {"f", "i"}
+        assert arrays["profile"].dtype == np.float32
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:

@@ -60,6 +60,19 @@ def test_a_session_counts_where_its_last_request_lies() -> None:
     np.testing.assert_array_equal(SCORINGS["mean"](sessions, user, start, 3), [1, 1, 1.5, 2, 0])
 
 
+def test_a_segment_beyond_the_last_request_has_no_session_of_the_next_user() -> None:
+    sessions = Sessions.of(np.array([0, 1]), np.array([1, 1]), np.array([1.0, 2.0]))
+    assert SCORINGS["sum"](sessions, np.array([0]), np.array([0]), 3) == [1.0]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_no_segments_have_no_scores(count: int) -> None:
+    none = np.zeros(0, dtype=np.int64)
+    sessions = Sessions.of(np.arange(count), np.ones(count, dtype=np.int64), np.ones(count))
+    for scoring in SCORINGS.values():
+        assert scoring(sessions, none, none, 3).tolist() == []
+
+
 def test_labels() -> None:
     third = 0.1 + 0.2  # not 0.3 to the bit
     found = label(np.array([1.0, 2.0, 3.0, 0.3]), np.array([2.0, 1.0, 3.0, third]))

@@ -71,11 +71,21 @@ def write_evaluation(folder: Path) -> None:
     (folder / "evaluation.json").write_text(json.dumps({"schema_version": 1, "records": records, "served": served}))
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
+def write_runs(folder: Path) -> Path:
     """A folder with the runs `paper` and `robust`, and their evaluation."""
-    folder = tmp_path / "runs"
     write_run(folder / "paper", "paper")
     write_run(folder / "robust", "robust")
     write_evaluation(folder)
     return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """The folder of `write_runs`, for a test that changes it."""
+    return write_runs(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def unchanged_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One such folder, for tests that only look at it."""
+    return write_runs(tmp_path_factory.mktemp("unchanged") / "runs")

@@ -50,8 +50,14 @@ def written(runs: Path) -> tuple[str, Page]:
     return text, Page(text)
 
 
-def test_the_page_holds_every_section_and_figure(runs: Path) -> None:
-    _, found = written(runs)
+@pytest.fixture(scope="module")
+def drawn(unchanged_runs: Path) -> tuple[str, Page]:
+    """The page of runs whose data set is gone."""
+    return written(unchanged_runs)
+
+
+def test_the_page_holds_every_section_and_figure(drawn: tuple[str, Page]) -> None:
+    _, found = drawn
     sections = ["Verdict", "Evaluation and its controls", "What the policies serve", "Reward model", "Learning curves"]
     assert found.texts["h2"] == [*sections, "Engagement in the logs", "Settings"]
     names = " ".join(found.images)
@@ -63,14 +69,14 @@ def test_the_page_holds_every_section_and_figure(runs: Path) -> None:
         ElementTree.fromstring(base64.b64decode(data))
 
 
-def test_the_page_fetches_nothing(runs: Path) -> None:
-    text, found = written(runs)
+def test_the_page_fetches_nothing(drawn: tuple[str, Page]) -> None:
+    text, found = drawn
     assert found.fetched == []
     assert not re.search(r"https?://|@import|url\(|<script|<link", text)
 
 
-def test_the_tables_hold_the_records(runs: Path) -> None:
-    _, found = written(runs)
+def test_the_tables_hold_the_records(drawn: tuple[str, Page]) -> None:
+    _, found = drawn
     cells = found.texts["td"]
     assert cells.count("above logging policy and every negative control") == 1
     assert cells.count("above logging policy and behavior cloning") == 1
@@ -95,8 +101,10 @@ def test_runs_without_evaluation_say_so(runs: Path) -> None:
     assert "Evaluation and its controls" not in found.texts["h2"]
 
 
-def test_a_missing_data_set_is_said_and_a_present_one_drawn(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text, _ = written(runs)
+def test_a_missing_data_set_is_said_and_a_present_one_drawn(
+    drawn: tuple[str, Page], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, _ = drawn
     assert "no/such/dataset: the data set is not there any more" in text
     monkeypatch.setattr(levels, "PreparedDataset", FakeDataset)
     _, found = written(runs)

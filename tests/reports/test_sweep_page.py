@@ -23,10 +23,16 @@ def written(folder: Path) -> tuple[str, Page]:
     return text, Page(text)
 
 
-def test_an_evaluated_sweep_has_table_2_and_curves(tmp_path: Path) -> None:
-    folder = tmp_path / "sweep"
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Page]:
+    """An evaluated sweep, and its page."""
+    folder = tmp_path_factory.mktemp("evaluated") / "sweep"
     write_evaluation(folder, write_sweep(folder))
-    text, found = written(folder)
+    return folder, *written(folder)
+
+
+def test_an_evaluated_sweep_has_table_2_and_curves(evaluated: tuple[Path, str, Page]) -> None:
+    folder, text, found = evaluated
     assert found.texts["h2"] == [
         "Scores by method and task (the paper's Table 2)",
         "Learning curves (the paper's Fig. 5)",
@@ -52,10 +58,8 @@ def test_an_evaluated_sweep_has_table_2_and_curves(tmp_path: Path) -> None:
     assert table.startswith("### True level on test users")
 
 
-def test_the_page_fetches_nothing_and_names_the_data_set_only(tmp_path: Path) -> None:
-    folder = tmp_path / "sweep"
-    write_evaluation(folder, write_sweep(folder))
-    text, found = written(folder)
+def test_the_page_fetches_nothing_and_names_the_data_set_only(evaluated: tuple[Path, str, Page]) -> None:
+    _, text, found = evaluated
     assert found.fetched == []
     assert not re.search(r"https?://|@import|url\(|<script|<link", text)
     assert "simulator/dataset" in text
@@ -144,10 +148,10 @@ def test_a_sweep_stands_for_the_policies_of_all_its_trials(tmp_path: Path) -> No
         bundles_of(f"{tmp_path}/empty")
 
 
-def test_a_sensitivity_analysis_is_drawn(tmp_path: Path) -> None:
+def test_a_sensitivity_analysis_is_drawn(evaluated: tuple[Path, str, Page], tmp_path: Path) -> None:
+    assert "Sensitivity" not in evaluated[2].texts["h2"]
     folder = tmp_path / "sweep"
     write_evaluation(folder, write_sweep(folder))
-    assert "Sensitivity" not in written(folder)[1].texts["h2"]
     file = folder / "evaluation.json"
     evaluation = json.loads(file.read_text())
     for record in evaluation["records"]:

@@ -37,21 +37,29 @@ def test_of_a_slate(strength, slate):
         rows, given = server.serve(many.time_ms, None)
         count += np.bincount(rows, minlength=40)
         propensity[rows] = given
-    own = SlatePropensity(many.world.clickbait, slate)
+    own = SlatePropensity(many.world.clickbait, np.zeros(1, np.int64), slate)
     every = np.array([own(np.float32([strength]), many.world.clickbait[:, item])[0] for item in range(40)])
     shown = ~np.isnan(propensity)
     np.testing.assert_allclose(propensity[shown], every[shown], rtol=1e-4)
-    assert every.sum() == pytest.approx(1, abs=1e-5)
+    assert every.sum() == pytest.approx(1, abs=1e-4)
     assert_frequencies(count, every)
+
+
+def test_the_only_item_is_certain():
+    propensity = SlatePropensity(np.full((1, 1), 0.4, np.float32), np.zeros(50, np.int64), 15)
+    strength = np.linspace(-6, 10, 50, dtype=np.float32)
+    found = propensity(strength, np.full(50, 0.4, np.float32))
+    np.testing.assert_allclose(found, 1, rtol=1e-4)
+    assert found.max() <= 1
 
 
 def test_of_many_items_groups_stand_for_the_catalogue(monkeypatch):
     degree = World(SimulateSettings(items=20_000)).clickbait
-    users = np.repeat(degree, 60, axis=0)
+    users = degree, np.zeros(60, np.int64), 15
     strength, shown = np.linspace(-6, 10, 60, dtype=np.float32), degree[0, :60]
-    grouped = SlatePropensity(users, 15)(strength, shown)
+    grouped = SlatePropensity(*users)(strength, shown)
     monkeypatch.setattr(logging_policy, "_GROUPS", 20_000)
-    np.testing.assert_allclose(grouped, SlatePropensity(users, 15)(strength, shown), rtol=1e-3)
+    np.testing.assert_allclose(grouped, SlatePropensity(*users)(strength, shown), rtol=1e-3)
 
 
 @pytest.mark.parametrize("strength", [-6.0, 10.0])

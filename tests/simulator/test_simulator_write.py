@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.logs import open_log
+from prefrec_ray.logs.sources import SimulatorSource
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.features import CATEGORIES
-from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import BLOCK, World
 from prefrec_ray.simulator.write import simulate
 
@@ -76,6 +78,24 @@ def test_the_same_rows_whatever_the_number_of_shards(logs, tmp_path, shards):
     assert interactions(tmp_path / "again").combine_chunks().equals(interactions(logs).combine_chunks())
     for name in ("users.parquet", "items.parquet"):
         assert (tmp_path / "again" / name).read_bytes() == (logs / name).read_bytes()
+
+
+def test_a_world_with_rules_is_the_same_in_any_number_of_files_and_tells_when_items_may_be_shown(ray_session, tmp_path):
+    rules = WorldSettings(no_repeats=True, tiring=2.0, drift=0.3, tastes=2, new_items=0.1, leaving=0.1)
+    settings = SimulateSettings(users=2 * BLOCK + 40, requests=20, items=300, seed=5, world=rules)
+    for shards in (1, 3):
+        simulate(settings.model_copy(update={"shards": shards}), str(tmp_path / str(shards)))
+    log = interactions(tmp_path / "1")
+    assert log.combine_chunks().equals(interactions(tmp_path / "3").combine_chunks())
+    items = pq.read_table(tmp_path / "1" / "items.parquet").to_pandas()
+    assert list(items) == ["item_id", "embedding", "from_ms", "until_ms"]
+    assert items.until_ms.isna().sum() == 75
+    shown = items.loc[log["item_id"].to_numpy()]
+    assert (shown.from_ms.to_numpy() <= log["timestamp"].to_numpy()).all()
+    assert (log["timestamp"].to_numpy() < shown.until_ms.fillna(np.inf).to_numpy()).all()
+    found = open_log(SimulatorSource(kind="simulator", path=str(tmp_path / "1")), seed=0)
+    assert found.has_propensity
+    assert found.items.column_names == ["item_id", "embedding"]
 
 
 def test_another_seed_is_another_world(logs, tmp_path):

@@ -177,7 +177,10 @@ def test_another_sweep_is_not_resumed(
         sweep(other, tiny_dataset, str(undisturbed), resume=True)
 
 
-def test_trials_that_fail_and_a_metric_without_values(tiny_dataset: str, tmp_path: Path) -> None:
+def test_trials_that_fail_and_a_metric_without_values(
+    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "MAX_FAILURES", 0)  # each new try is a new process
     section = {**SECTION, "method": "IL", "seeds": [0], "metric": "losses/qf_loss"}
     section["base"] = {**SECTION["base"], "updates_per_iteration": 18}
     section["search"] = {"train_batch_size_per_learner": {"grid": [64, 100]}}

@@ -56,7 +56,8 @@ class RewardFunction:
 def look_ahead(reward: np.ndarray, user_starts: np.ndarray, horizon: int) -> np.ndarray:
     """The mean of reward[i : i + horizon], of fewer at the end of a user's history, float32 [N].
 
-    `reward` [N] is in the order of the histories; `user_starts` are the first rows of users, ascending.
+    `reward` [N] is in the order of the histories; `user_starts` are the first rows of users, ascending;
+    that of a user without rows is the next one's.
     """
     rows = np.arange(len(reward))
     ends = np.append(user_starts[1:], len(reward)).astype(np.int64)
@@ -69,7 +70,7 @@ def label_users(reward: np.ndarray, starts: np.ndarray, requests: int, horizon: 
     """Reward labels from the rewards of transitions of whole users, whose `requests` begin at the rows `starts`."""
     # A user of n requests has n - 1 transitions; a user of one request has none.
     sizes = np.diff(np.append(starts, requests)) - 1
-    return look_ahead(reward, (np.cumsum(sizes) - sizes)[sizes > 0], horizon)
+    return look_ahead(reward, np.cumsum(sizes) - sizes, horizon)
 
 
 def label_histories(
