@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from annotated_types import MinLen
-from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from prefrec_ray import storage
 from prefrec_ray.distribution import Distribution, Drawn
@@ -24,6 +24,7 @@ from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.networks.actors import Actor, DeterministicActor, GaussianActor, load_actor, save_actor
 from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.density import Density
+from prefrec_ray.networks.tired import Tired
 from prefrec_ray.settings import Settings, parse
 
 SCHEMA_VERSION = 2
@@ -46,9 +47,10 @@ class Served(NamedTuple):
 class Policy:
     """A distribution over the items that may be shown, for states of `state`, scaled by `normaliser`.
 
-    `serving` says how it chooses. Items are scored by the `critic`; without one by the density of the `actor`: its own,
-    or, of a deterministic actor, a Gaussian of the standard deviation `deviation` around its action; without both the
-    nearest to the action is served, always. `provenance` says where the policy came from: method, recipe, task,
+    `serving` says how it chooses. Items are scored by the `critic`, less `tiring`, what more of the same costs in units
+    of Q (networks/tired.py). Without a critic they are scored by the density of the `actor`: its own, or, of a
+    deterministic actor, a Gaussian of the standard deviation `deviation` around its action; without both the nearest to
+    the action is served, always. `provenance` says where the policy came from: method, recipe, task,
     dataset, seed. Pickles as plain arrays.
 
     Raises `UserError` where widths disagree, or the rule samples and nothing scores the items.
@@ -62,6 +64,7 @@ class Policy:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     critic: Critic | None = None
     deviation: float | None = None
+    tiring: float = 0.0
 
     def __post_init__(self) -> None:
         width, actions = self.actor.widths
@@ -83,10 +86,11 @@ class Policy:
             )
 
     @property
-    def scorer(self) -> Critic | Density | None:
+    def scorer(self) -> Critic | Tired | Density | None:
         """What scores items."""
         if self.critic is not None:
-            return self.critic
+            weight = self.tiring if self.serving.tiring else 0.0
+            return Tired.of(self.critic, weight, self.state, self.normaliser) if weight else self.critic
         known = isinstance(self.actor, GaussianActor) or self.deviation is not None
         return Density(self.actor, self.deviation) if known and isinstance(self.actor, DeterministicActor) else None
 
@@ -210,10 +214,11 @@ class Policy:
         with storage.staged(uri, "policy.json") as folder:
             if self.deviation is not None:
                 description["deviation"] = self.deviation
+            if self.tiring:
+                description["tiring"] = self.tiring
             description["actor"] = save_actor(storage.join(folder, "actor.npz"), self.actor)
             if self.critic is not None:
-                sizes = self.critic.save(storage.join(folder, "critic.npz"))
-                description["critic"] = {"layer_sizes": sizes}
+                description["critic"] = self.critic.save(storage.join(folder, "critic.npz"))
             self.items.save(storage.join(folder, "items.parquet"))
             storage.write_json(storage.join(folder, "policy.json"), description)
 
@@ -232,11 +237,24 @@ class Policy:
         chooser = bundle.critic
         try:
             actor = load_actor(storage.join(uri, "actor.npz"), bundle.actor)
-            critic = Critic.load(storage.join(uri, "critic.npz"), chooser.layer_sizes) if chooser else None
             items = ItemTable.load(storage.join(uri, "items.parquet"))
             state = StateDefinition.from_dict(bundle.state, path)
+            critic = None
+            if chooser:
+                file = storage.join(uri, "critic.npz")
+                critic = Critic.load(file, chooser.layer_sizes, chooser.products, actor.widths[1])
             normaliser = Normaliser.from_dict(bundle.normaliser, path)
-            return cls(actor, state, normaliser, items, bundle.serving, bundle.provenance, critic, bundle.deviation)
+            return cls(
+                actor,
+                state,
+                normaliser,
+                items,
+                bundle.serving,
+                bundle.provenance,
+                critic,
+                bundle.deviation,
+                bundle.tiring,
+            )
         except UserError as error:
             line = str(error)  # what does not fit together names no file, and is put together by policy.json
             raise UserError(
@@ -250,6 +268,7 @@ class _Part(Settings):
 
 class _Critic(_Part):
     layer_sizes: list[Annotated[list[PositiveInt], MinLen(2)]]
+    products: list[list[NonNegativeInt]]
 
 
 class _Bundle(_Part):
@@ -263,3 +282,4 @@ class _Bundle(_Part):
     actor: dict[str, Any]  # networks.actors.ActorDescription
     critic: _Critic | None = None
     deviation: PositiveFloat | None = None
+    tiring: NonNegativeFloat = 0.0

@@ -25,6 +25,7 @@ from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.networks.actors import DeterministicActor
 from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.layers import Mlp
+from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
 
 STATE = StateDefinition(feedback=("like", "watch"), user_features={"country": ("de", "fr")}, action_dim=3)
@@ -211,14 +212,14 @@ def make_critic(seed: int, networks: int = 2) -> Critic:
             for a, b in pairwise(sizes)
         ]
 
-    return Critic([Mlp.of(layers()) for _ in range(networks)])
+    return Critic([QFunction(Mlp.of(layers()), (), 3) for _ in range(networks)])
 
 
 def plain_q(critic: Critic, state: np.ndarray, action: np.ndarray) -> float:
     found = []
     for network in critic.networks:
         hidden = np.concatenate([state, action]).astype(np.float64)
-        for i, (weight, bias) in enumerate(network.layers):
+        for i, (weight, bias) in enumerate(network.net.layers):
             hidden = weight.astype(np.float64) @ (np.maximum(hidden, 0) if i else hidden) + bias
         found.append(float(hidden[0]))
     return float(np.mean(found))
@@ -260,13 +261,19 @@ def test_what_a_policy_with_a_critic_refuses() -> None:
             policy.recommend(make_states(2), k)
     narrow = Critic(
         [
-            Mlp.of([(weight[:, 1:] if i == 0 else weight, bias) for i, (weight, bias) in enumerate(network.layers)])
+            QFunction(
+                Mlp.of(
+                    [(weight[:, 1:] if i == 0 else weight, bias) for i, (weight, bias) in enumerate(network.net.layers)]
+                ),
+                (),
+                3,
+            )
             for network in policy.critic.networks
         ]
     )
     with pytest.raises(UserError, match=f"critic takes {STATE.width + 2} numbers; expected {STATE.width + 3}"):
         replace(policy, critic=narrow)
-    with pytest.raises(UserError, match="equal inputs, one output"):
+    with pytest.raises(UserError, match="expected one or more, equal"):
         Critic([*policy.critic.networks, *narrow.networks])
 
 

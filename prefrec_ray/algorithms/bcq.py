@@ -16,7 +16,8 @@ from prefrec_ray.algorithms.base.losses import actor_loss, behavior_cloning_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import BCQSettings
 from prefrec_ray.networks.actors import CandidateActor, DeterministicActor, Perturbation, proposer
-from prefrec_ray.networks.layers import Scalar, mlp, polyak_update, target_copy
+from prefrec_ray.networks.layers import mlp, polyak_update, target_copy
+from prefrec_ray.networks.q import QFunction
 
 #: Latents are clipped to [-MAX_LATENT, MAX_LATENT] before decoding, as in the authors' code.
 MAX_LATENT = 0.5
@@ -66,7 +67,7 @@ class BCQModule(OfflineModule):
     @property
     def actor(self) -> CandidateActor:
         """The best by Q1 of the proposed actions; it shares the networks of the module."""
-        return CandidateActor(self.decoder, self.perturbation, self.critics[0].net, self.latents)
+        return CandidateActor(self.decoder, self.perturbation, self.critics[0], self.latents)
 
     def decode(self, states: Tensor, latents: Tensor) -> Tensor:
         """Actions [B, A] that the generative model decodes from latents [B, Z]."""
@@ -125,10 +126,10 @@ class BCQLearner(OfflineLearner):
         """max over candidates of lambda min(Qbar1, Qbar2) + (1 - lambda) max(Qbar1, Qbar2), [B]."""
         net, values = self.net, []
         propose = proposer(net.decoder, net.target_perturbation, next_obs)
-        qs = [q.net.given(next_obs) for q in cast("Iterable[Scalar]", net.target_q)]
+        qs = [q.given(next_obs) for q in cast("Iterable[QFunction]", net.target_q)]
         for latents in self._latents(draw=2, candidates=len(net.latents)).unbind(1):
             action = propose(latents)
-            q_1, q_2 = (q(action)[:, 0] for q in qs)
+            q_1, q_2 = (q(action) for q in qs)
             values.append(soft_clipped(q_1, q_2, self.config.soft_clip))
         return torch.stack(values).amax(0)
 

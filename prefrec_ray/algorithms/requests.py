@@ -101,6 +101,15 @@ def reward_columns(settings: TrainingSettings, dataset: PreparedDataset) -> Colu
     return tuple(i for i in range(state.width) if i not in left_out)
 
 
+def q_products(settings: TrainingSettings, dataset: PreparedDataset) -> tuple[tuple[int, ...], ...]:
+    """Columns of the state, as many a row as an action has numbers, whose inner products with the action Q sees."""
+    state = dataset.state
+    width = state.action_dim
+    groups = [state.groups[group] for group in settings.q_products]
+    starts = [start for columns in groups for start in range(columns.start, columns.stop, width)]
+    return tuple(tuple(range(start, start + width)) for start in starts)
+
+
 def _limit(size: int | None, dataset: PreparedDataset) -> int | None:
     counts = dataset.metadata.counts.get("train")
     return None if size is None or (counts and size >= counts["transitions"]) else size

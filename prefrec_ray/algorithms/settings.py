@@ -106,6 +106,12 @@ class TrainingSettings(Settings):
         True, False, description="update the reward model after every policy update (Algorithm 1, line 14)"
     )
 
+    q_products: tuple[str, ...] = by_recipe(
+        (),
+        ("items", "tastes"),
+        description="column groups of the state whose inner products with the action Q sees beside both: "
+        "how like an item is to what was shown, and to what the user answered to",
+    )
     action_constraint: Literal["none", "behaviour_anchor"] = by_recipe(
         "none",
         description="what keeps the actor near the data: nothing, or TD3+BC's behavior-cloning term",

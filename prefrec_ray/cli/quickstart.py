@@ -60,6 +60,17 @@ def run_all(text: str, output: str) -> None:
     made("report", report, "open it in a browser, then read docs/quickstart.md", took)
 
 
+def serve_the_best(policy: str, output: str) -> None:
+    """Writes the same policy, but serving the items of the largest score, always."""
+    from dataclasses import replace
+
+    from prefrec_ray.policy import Policy
+
+    sampled = Policy.load(policy)
+    best = sampled.serving.model_copy(update={"rule": "best"})
+    replace(sampled, serving=best).save(output)
+
+
 def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evaluation:
     """Simulates, prepares, trains each recipe and evaluates."""
     from prefrec_ray import storage
@@ -74,5 +85,7 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
         chosen = settings["train"].model_copy(update={"recipe": recipe})
         train_run(chosen, dataset, storage.join(runs, recipe), False, "quickstart.yaml: train", stage=f"train {recipe}")
     policies = [storage.join(runs, recipe, "policy") for recipe in RECIPES]
+    policies.append(storage.join(runs, "robust_best", "policy"))
+    serve_the_best(policies[RECIPES.index("robust")], policies[-1])
     with progress(console()) as report:
         return run_evaluation(EvaluationRun(policies, dataset, settings["evaluate"], online=True), report)

@@ -68,12 +68,16 @@ def role_title(role: Role) -> str:
 def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) -> list[str]:
     """A name for each run or policy, the same in every table and figure, from what it is (method, recipe, task, seed).
 
-    Method and recipe, then task and seed where they differ; where names would be equal, the `uris`.
+    Method and recipe, then task and seed where they differ; where names would be equal, the serving `rule` too; where
+    they still are, the `uris`.
     """
     differing = [key for key in ("task", "seed") if len({str(d.get(key)) for d in descriptions}) > 1]
     keys = ["method", "recipe", *differing]
-    names = [" ".join(_text(key, d[key]) for key in keys if d.get(key) is not None) for d in descriptions]
-    return names if len(set(names)) == len(names) else [str(uri).rstrip("/") for uri in uris]
+    for chosen in (keys, [*keys, "rule"]):
+        names = [" ".join(_text(key, d[key]) for key in chosen if d.get(key) is not None) for d in descriptions]
+        if len(set(names)) == len(names):
+            return names
+    return [str(uri).rstrip("/") for uri in uris]
 
 
 def _text(key: str, value: Any) -> str:

@@ -101,7 +101,8 @@ def load_named(uris: Sequence[str]) -> dict[str, tuple[str, Policy]]:
     """URI and policy of each bundle, by a short name. Raises `UserError` for one given twice."""
     policies = [Policy.load(uri) for uri in uris]
     last = [uri.rstrip("/").rpartition("/")[2] for uri in uris]  # tells trials of a sweep apart
-    names = short_names([policy.provenance for policy in policies], last if _differ(last) else uris)
+    descriptions = [{**policy.provenance, "rule": policy.serving.rule} for policy in policies]
+    names = short_names(descriptions, last if _differ(last) else uris)
     if len(set(names)) < len(names):
         raise UserError(f"{uris[0]}: given twice")
     return dict(zip(names, zip(uris, policies, strict=True), strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, StrictBool
 
 from prefrec_ray.settings import Settings
 
@@ -21,9 +21,12 @@ class ServingSettings(Settings):
         "or all, each as likely as the log shows it",
     )
     temperature: PositiveFloat = Field(
-        default=0.75,
+        default=0.5,
         strict=True,
         description="of `sample`: scores are divided by this many of their standard deviations over the items",
+    )
+    tiring: StrictBool = Field(
+        default=True, description="take off Q what more of the same costs, as far as the log says that people tire"
     )
     count: PositiveInt = Field(default=64, strict=True, description="number of `nearest` candidates")
     metric: Literal["nearest", "dot"] = Field(

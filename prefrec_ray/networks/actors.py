@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from prefrec_ray.errors import UserError
 from prefrec_ray.networks.arrays import read_networks, write_networks
 from prefrec_ray.networks.layers import Head, Mlp, to_array
+from prefrec_ray.networks.q import QFunction
 from prefrec_ray.settings import Settings, parse
 from prefrec_ray.storage import Form
 
@@ -191,21 +192,30 @@ class CandidateActor(Actor):
 
     kind = "candidates"
     network_names = ("decoder", "perturbation", "critic")
-    arrays: ClassVar[Mapping[str, Form]] = {"latents": (np.float32, (None, None)), "reach": (np.float32, (None,))}
+    arrays: ClassVar[Mapping[str, Form]] = {
+        "latents": (np.float32, (None, None)),
+        "reach": (np.float32, (None,)),
+        "products": (np.int64, (None, None)),
+    }
     latents: Tensor
 
-    def __init__(self, decoder: DeterministicActor, perturbation: Perturbation, critic: Mlp, latents: Tensor) -> None:
+    def __init__(
+        self, decoder: DeterministicActor, perturbation: Perturbation, critic: QFunction, latents: Tensor
+    ) -> None:
         super().__init__(decoder.low, decoder.high)
         self.decoder, self.perturbation, self.critic = decoder, perturbation, critic
         self.register_buffer("latents", latents, persistent=False)
         state, action = self.widths
-        for name, net, outputs in (("perturbation", perturbation.net, action), ("critic", critic, 1)):
-            ends, expected = (net.sizes[0], net.sizes[-1]), (state + action, outputs)
-            if ends != expected:
-                raise UserError(
-                    f"policy: the {name} takes {ends[0]} numbers and gives {ends[1]}; "
-                    f"expected {expected[0]} and {expected[1]}"
-                )
+        ends, expected = (perturbation.net.sizes[0], perturbation.net.sizes[-1]), (state + action, action)
+        if ends != expected:
+            raise UserError(
+                f"policy: the perturbation takes {ends[0]} numbers and gives {ends[1]}; "
+                f"expected {expected[0]} and {expected[1]}"
+            )
+        if critic.widths != (state, action):
+            raise UserError(
+                f"policy: the critic takes states and actions of {critic.widths} numbers; expected {(state, action)}"
+            )
         if len(latents) == 0 or perturbation.reach.shape != self.low.shape:
             raise UserError(
                 f"policy: {len(latents)} latents and a reach of {len(perturbation.reach)} numbers; "
@@ -221,7 +231,8 @@ class CandidateActor(Actor):
             actions = propose(latent.expand(len(states), -1))
             scores = score(actions)
             better = scores > best_score
-            best, best_score = torch.where(better, actions, best), torch.where(better, scores, best_score)
+            best = torch.where(better[:, None], actions, best)
+            best_score = torch.where(better, scores, best_score)
         return best
 
     @classmethod
@@ -229,15 +240,17 @@ class CandidateActor(Actor):
         """The best of the candidates of a decoder and a perturbation by a critic."""
         decoder = DeterministicActor(parts["decoder"], low, high)
         perturbation = Perturbation(parts["perturbation"], low, high, parts["reach"])
-        return CandidateActor(decoder, perturbation, parts["critic"], torch.tensor(parts["latents"]))
+        critic = QFunction(parts["critic"], parts["products"], len(low))
+        return CandidateActor(decoder, perturbation, critic, torch.tensor(parts["latents"]))
 
     @property
     def parts(self) -> dict[str, Any]:
-        """Three MLPs, the latents, and how far a candidate is moved at most."""
+        """Three MLPs, what Q sees of a state, the latents, and how far a candidate is moved at most."""
         return {
             "decoder": self.decoder.net,
             "perturbation": self.perturbation.net,
-            "critic": self.critic,
+            "critic": self.critic.net,
+            "products": self.critic.products,
             "latents": self.latents,
             "reach": self.perturbation.reach,
         }

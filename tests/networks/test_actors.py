@@ -27,12 +27,17 @@ def layers(rng: np.random.Generator, *sizes: int) -> Layers:
     ]
 
 
+#: Columns of the state whose inner products with an action Q sees.
+PRODUCTS = np.array([[1, 2], [4, 3]])
+
+
 def make_parts(seed: int = 0, candidates: int = 6) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     return {
         "decoder": layers(rng, STATE + LATENT, 7, ACTION),
         "perturbation": layers(rng, STATE + ACTION, 6, 5, ACTION),
-        "critic": layers(rng, STATE + ACTION, 8, 1),
+        "critic": layers(rng, STATE + ACTION + len(PRODUCTS), 8, 1),
+        "products": PRODUCTS,
         "latents": rng.normal(size=(candidates, LATENT)).astype(np.float32),
         "reach": np.float32([0.1, 0.4]),
     }
@@ -56,7 +61,8 @@ def brute_force(parts: dict[str, Any], state: np.ndarray) -> np.ndarray:
         action = LOW + (np.tanh(numpy_mlp(parts["decoder"], state, latent)) + 1) / 2 * (HIGH - LOW)
         action = action + parts["reach"] * np.tanh(numpy_mlp(parts["perturbation"], state, action))
         actions.append(np.minimum(np.maximum(action, LOW), HIGH))
-        scores.append(numpy_mlp(parts["critic"], state, actions[-1])[0])
+        products = [state[columns] @ actions[-1] for columns in PRODUCTS]
+        scores.append(numpy_mlp(parts["critic"], state, actions[-1], products)[0])
     return actions[int(np.argmax(scores))]
 
 
@@ -83,8 +89,12 @@ def test_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
 
 def test_a_state_only_network_is_no_candidate_actor() -> None:
     rng, parts = np.random.default_rng(0), make_parts()
-    with pytest.raises(UserError, match=r"the critic takes 5 numbers and gives 1; expected 7 and 1"):
-        make_actor({**parts, "critic": layers(rng, STATE, 1)})
+    with pytest.raises(
+        UserError, match=r"critic: takes 6 numbers and gives 2; expected a state, an action of 2, 2 products"
+    ):
+        make_actor({**parts, "critic": layers(rng, STATE + 1, 2)})
+    with pytest.raises(UserError, match=r"the critic takes states and actions of \(4, 2\) numbers; expected \(5, 2\)"):
+        make_actor({**parts, "critic": layers(rng, STATE + 3, 1), "products": PRODUCTS - 1})
     with pytest.raises(UserError, match=r"the perturbation takes 7 numbers and gives 3; expected 7 and 2"):
         make_actor({**parts, "perturbation": layers(rng, STATE + ACTION, 3)})
     with pytest.raises(UserError, match=r"the actor gives 2 numbers, its bounds have 3 and 2"):

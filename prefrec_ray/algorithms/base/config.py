@@ -14,7 +14,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.feed.load import LoadedData, PreparedData
-from prefrec_ray.algorithms.requests import DataRequest, RewardRequest, reward_columns
+from prefrec_ray.algorithms.requests import DataRequest, RewardRequest, q_products, reward_columns
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
@@ -144,6 +144,7 @@ class OfflineConfig(AlgorithmConfig):
             **settings.model_dump(),
             "looks_ahead": settings.looks_ahead,
             "reward_columns": reward_columns(settings, dataset),
+            "q_products": q_products(settings, dataset),
             "provenance": {
                 "method": self.algo_class.method_name,
                 "dataset": dataset.uri,
@@ -180,6 +181,9 @@ def check_dataset(settings: TrainingSettings, dataset: PreparedDataset) -> None:
     for group in settings.reward_leave_out:
         if group not in dataset.state.groups:
             raise UserError(f"reward_leave_out: unknown group '{group}'; {nearest(group, list(dataset.state.groups))}")
+    for group in settings.q_products:
+        if group not in ("items", "tastes"):
+            raise UserError(f"q_products: unknown group '{group}'; expected items or tastes")
     if settings.reward_source == "column" and not dataset.metadata.has_reward:
         raise UserError(f"reward_source: 'column', but {dataset.uri} was prepared without a reward column")
     known = [*dataset.metadata.teachers, *dataset.people()]

@@ -10,7 +10,8 @@ from torch import nn
 
 from prefrec_ray.algorithms.reward.model import RewardModel, seeded
 from prefrec_ray.networks.actors import Actor, DeterministicActor
-from prefrec_ray.networks.layers import Scalar, mlp
+from prefrec_ray.networks.layers import mlp
+from prefrec_ray.networks.q import QFunction
 
 
 class OfflineModule(TorchRLModule):
@@ -48,12 +49,13 @@ class OfflineModule(TorchRLModule):
         net = mlp(self.state_dim, self.hidden_sizes, self.action_dim)
         return DeterministicActor(net, self.action_space.low, self.action_space.high)
 
-    def q_function(self) -> Scalar:
+    def q_function(self) -> QFunction:
         """A network Q(s, a)."""
-        return Scalar(self.state_dim + self.action_dim, self.hidden_sizes)
+        products = self.model_config["q_products"]
+        return QFunction.random(self.state_dim, self.action_dim, self.hidden_sizes, products)
 
     @property
-    def critics(self) -> list[Scalar]:
+    def critics(self) -> list[QFunction]:
         """The Q networks of the method, one or two; empty for IL."""
         q: Any = getattr(self, "q", None)
         return [] if q is None else [*q] if isinstance(q, nn.ModuleList) else [q]

@@ -35,7 +35,7 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
         items=dataset.items() if items is None else items,
         serving=ServingSettings(**module.model_config["serving"]),
         provenance=provenance,
-        critic=None if by_density else Critic([exported(q.net) for q in module.critics]),
+        critic=None if by_density else Critic([exported(q) for q in module.critics]),
         deviation=_deviation(actor, dataset) if cloned else None,
     )
 
