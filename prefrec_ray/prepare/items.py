@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TypeAlias
 
@@ -66,6 +66,16 @@ def learn_items(
     return ItemTable(ids.to_numpy(zero_copy_only=False), embeddings)
 
 
+def count_items(items: ItemTable, buckets: list[int], folder: str, progress: Progress) -> ItemTable:
+    """`items`, with how often training users were shown each."""
+    counts = ray.get(
+        reduce_tasks(lambda b: _bucket_counts.remote(folder, b), _merge_counts, buckets, "count", progress)
+    )
+    logged = np.zeros(len(items), dtype=np.float32)
+    logged[items.rows(counts["item_id"].to_numpy())] = counts["count"].to_numpy()
+    return replace(items, logged=logged)
+
+
 @dataclass(frozen=True, eq=False)
 class ConsumedItems:
     """The items of some buckets: `item_id`, ascending, and how often training users consumed each (`count`)."""
@@ -104,6 +114,19 @@ def _bucket_items(folder: str, bucket: int) -> ConsumedItems:
     items = pa.table({"item_id": rows["item_id"], "count": training})
     empty = ConsumedItems(items.slice(0, 0), 0, 0)
     return ConsumedItems(items, len(sizes), int(sizes.sum())).merge(empty)
+
+
+@ray.remote(num_cpus=1)
+def _bucket_counts(folder: str, bucket: int) -> pa.Table:
+    rows = read_bucket(folder, bucket, ["item_id", "split"])
+    shown = rows.filter(pc.equal(rows["split"], 0)).group_by("item_id").aggregate([([], "count_all")])
+    return shown.rename_columns({"count_all": "count"})
+
+
+@ray.remote(num_cpus=1)
+def _merge_counts(*parts: pa.Table) -> pa.Table:
+    counts = pa.concat_tables(parts).group_by("item_id").aggregate([("count", "sum")])
+    return counts.rename_columns({"count_sum": "count"})
 
 
 @ray.remote(num_cpus=1)

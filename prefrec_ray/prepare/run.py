@@ -21,7 +21,7 @@ from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.prepare.items import items_of_log, learn_items
+from prefrec_ray.prepare.items import count_items, items_of_log, learn_items
 from prefrec_ray.prepare.preferences import write_preferences
 from prefrec_ray.prepare.rows import RowRules
 from prefrec_ray.prepare.settings import PrepareSettings
@@ -91,6 +91,8 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     buckets = np.unique(users.bucket).tolist()
     if items is None:
         items = learn_items(settings.action_dim, log.content, buckets, folder, progress)
+    if like is None:
+        items = count_items(items, buckets, folder, progress)
     items.save(storage.join(folder, "items.parquet"))
 
     context = Context(folder, definition, items, log.users, log.has_reward, settings.state_type)

@@ -120,6 +120,13 @@ def test_requests(dataset: PreparedDataset, requests: pd.DataFrame, log: pd.Data
     np.testing.assert_array_equal(np.stack(found.action), items.embeddings[items.rows(found.item_id.to_numpy(object))])
 
 
+def test_items_say_how_often_training_users_were_shown_them(dataset: PreparedDataset, requests: pd.DataFrame) -> None:
+    items, train = dataset.items(), requests[requests.split == "train"]
+    counts = train.item_id.value_counts().reindex(items.ids, fill_value=0)
+    np.testing.assert_array_equal(items.logged, counts.to_numpy())
+    assert 0 < counts.sum() < len(requests)
+
+
 def test_a_file_holds_whole_users_in_order_and_its_sessions(dataset: PreparedDataset) -> None:
     seen: set[str] = set()
     for split in SPLITS:
@@ -261,7 +268,7 @@ def test_neither_format_nor_partitions_change_what_is_found(
             assert other.read(other.path(*file)).equals(dataset.read(dataset.path(*file)))
     stages = dict.fromkeys(stage for stage, _, _ in seen)
     learning = ["items", "together", "embeddings"]
-    assert list(stages) == ["read", "users", "preferences", *learning, "scale", "states", "shuffle"]
+    assert list(stages) == ["read", "users", "preferences", *learning, "count", "scale", "states", "shuffle"]
     for stage in stages:
         done, total = [entry[1:] for entry in seen if entry[0] == stage][-1]
         assert done == total > 0
