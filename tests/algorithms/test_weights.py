@@ -21,7 +21,7 @@ from prefrec_ray.runs.export import module_of
 def made(method: str) -> Any:
     """A module of untrained networks, on states of 5 numbers and actions of 2."""
     settings = SETTINGS[method](hidden_sizes=(4, 3))
-    config = {**settings.model_dump(), "looks_ahead": False, "reward_columns": (0, 2, 3)}
+    config = {**settings.model_dump(), "looks_ahead": False, "reward_columns": (0, 2, 3), "product_columns": ((1, 3),)}
     return find_method(method).Module(
         observation_space=gym.spaces.Box(-np.inf, np.inf, (5,), np.float32),
         action_space=gym.spaces.Box(np.float32([-1, 0]), np.float32([1, 2])),

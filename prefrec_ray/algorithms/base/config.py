@@ -144,7 +144,7 @@ class OfflineConfig(AlgorithmConfig):
             **settings.model_dump(),
             "looks_ahead": settings.looks_ahead,
             "reward_columns": reward_columns(settings, dataset),
-            "q_products": q_products(settings, dataset),
+            "product_columns": q_products(settings, dataset),
             "provenance": {
                 "method": self.algo_class.method_name,
                 "dataset": dataset.uri,

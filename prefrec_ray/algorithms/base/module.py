@@ -51,7 +51,7 @@ class OfflineModule(TorchRLModule):
 
     def q_function(self) -> QFunction:
         """A network Q(s, a)."""
-        products = self.model_config["q_products"]
+        products = self.model_config["product_columns"]
         return QFunction.random(self.state_dim, self.action_dim, self.hidden_sizes, products)
 
     @property
