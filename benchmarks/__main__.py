@@ -39,6 +39,7 @@ SECTIONS = {
     "truth": "truth.bench:main",
     "selection": "truth.estimators:selection",
     "estimators": "truth.estimators:main",
+    "rules": "truth.rules:main",
     "sanity": "truth.sanity:main",
     "crowd": "truth.crowd:main",
 }
