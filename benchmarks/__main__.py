@@ -29,6 +29,7 @@ SECTIONS = {
     "evaluation": "speed.evaluation:main",
     "sessions": "speed.sessions:main",
     "simulator": "speed.parts:simulator",
+    "serving": "speed.serving:main",
     "peers": "peers.rates:main",
     "fixed_points": "peers.fixed_points:main",
     "step_time": "scale.step_time:main",

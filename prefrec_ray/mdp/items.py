@@ -90,7 +90,7 @@ class ItemTable:
         if not 1 <= k <= len(self):
             raise UserError(f"k = {k} items wanted; the item table holds {len(self)}")
         if len(self) > EXACT:
-            more = 0 if left_out is None else int(left_out.sum(axis=1).max(initial=0))
+            more = 0 if left_out is None else max((int(np.count_nonzero(row)) for row in left_out), default=0)
             if k + more <= MOST_OF_INDEX:
                 found = self._index(rule).search(actions, k + more)
                 return found if left_out is None else _first_allowed(found, left_out, k)

@@ -49,7 +49,9 @@ class Critic:
         with torch.inference_mode():
             for start in range(0, n, chunk):
                 rows = slice(start, start + chunk)
-                s, a = (torch.from_numpy(np.ascontiguousarray(part[rows])) for part in (states, candidates))
+                s, a = (
+                    torch.from_numpy(np.require(part[rows], requirements=["C", "W"])) for part in (states, candidates)
+                )
                 scores[rows] = torch.stack([q.given(s)(a) for q in self.networks]).mean(0).numpy()
         return scores
 
