@@ -117,4 +117,4 @@ def _told(record: Record, bundles: Mapping[str, tuple[str, Policy]]) -> Record:
     if record.policy not in bundles:
         return record
     uri, policy = bundles[record.policy]
-    return record.model_copy(update={"bundle": uri, "provenance": dict(policy.provenance)})
+    return record.model_copy(update={"bundle": uri, "provenance": {**policy.provenance, "rule": policy.serving.rule}})

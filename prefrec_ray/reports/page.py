@@ -173,7 +173,25 @@ def _served(evaluation: Evaluation) -> str:
         "Distance: mean Euclidean distance of an action to the nearest item. Saturated: share of action coordinates at "
         "a bound. A policy that serves few items to everybody is no recommender, whatever its value."
     )
-    return html.section("What the policies serve", html.paragraph(note, "note"), html.table(head, rows))
+    return html.section(
+        "What the policies serve", html.paragraph(note, "note"), _fixed_choice(evaluation), html.table(head, rows)
+    )
+
+
+def _fixed_choice(evaluation: Evaluation) -> str:
+    """What policies risk that always serve the items of the largest score."""
+    always = dict.fromkeys(
+        record.title
+        for record in evaluation.records
+        if record.role == "policy" and (record.provenance or {}).get("rule") == "best"
+    )
+    if not always:
+        return ""
+    return html.paragraph(
+        f"Always the items of the largest score: {', '.join(always)}. No log says what the same few items do in hours; "
+        "where users tire of them this harms, and the next log holds nothing else to learn from "
+        "(serving: {rule: sample} draws items)."
+    )
 
 
 def _serving(served: Served) -> list[Any]:

@@ -138,3 +138,15 @@ class FakeDataset:
 
     def read(self, file: str, columns: list[str]) -> pa.Table:
         return self.TABLES[file].select(columns)
+
+
+def test_a_policy_that_always_shows_the_best_is_told_to_be_a_risk(runs: Path) -> None:
+    file = runs / "evaluation.json"
+    content = json.loads(file.read_text())
+    policies = [record for record in content["records"] if record["role"] == "policy"]
+    for record, rule in zip(policies, ["best", *["sample"] * len(policies)], strict=False):
+        record["provenance"] = {"method": "PrefRec", "rule": rule}
+    file.write_text(json.dumps(content))
+    text, _ = written(runs)
+    assert text.count("Always the items of the largest score: ") == 1
+    assert f"Always the items of the largest score: {policies[0]['subject']}. No log says" in text
