@@ -64,8 +64,7 @@ def test_plackett_luce_draws_orders_as_often_as_their_product_says() -> None:
         np.testing.assert_allclose(known[(columns == pair).all(axis=1)].prod(axis=1), probability, rtol=1e-9)
 
 
-@pytest.mark.parametrize("logged", [False, True])
-@pytest.mark.parametrize("count", [40, 1_000])
+@pytest.mark.parametrize(("count", "logged"), [(40, False), (40, True), (1_000, True)])
 def test_items_are_drawn_as_often_as_their_propensity_says(count: int, logged: bool) -> None:
     """From one cell and in two steps, with items that may not be shown; 10^6 draws."""
     pi = distribution(count, logged)
