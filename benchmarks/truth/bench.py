@@ -1,15 +1,18 @@
-"""The truth bench: `python -m benchmarks truth OUTPUT [--worlds NAME ...] [--methods ...] [--seeds ...]`.
+"""The truth bench: `python -m benchmarks truth OUTPUT [--worlds NAME ...] [--methods ...] [--logs ...]`.
 
-For each world (benchmarks/truth/worlds/NAME.yaml, or a YAML of your own): simulated and prepared, all methods of
-tune_configs/truth.yaml trained under the recipe `robust`, PrefRec under `paper`, PrefRec on the true satisfaction, and
-all policies rolled out. What OUTPUT holds already is not done again: a bench that was stopped goes on. At the end, or
-with --table alone, the JSON and a table.
+For each world (benchmarks/truth/worlds/NAME.yaml, or a YAML of your own) and each of its logs, in OUTPUT/NAME/logN:
+simulated and prepared; PrefRec trained under the recipe `robust` and on the true satisfaction, in some worlds beside
+all methods of tune_configs/truth.yaml and `paper`; and all policies rolled out, PrefRec's also with the serving rule
+`best`. A log has users, items, preferences and a training seed of its own. What OUTPUT holds already is not done
+again: a bench that was stopped goes on. At the end, or with --table alone, the JSON and a table.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,19 @@ from benchmarks.harness import prefrec
 from benchmarks.truth import scores
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.cli.config import open_section
+from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.settings import load_yaml
 
 WORLDS = Path(__file__).with_name("worlds")
 SWEEP = Path(__file__).parents[2] / "tune_configs" / "truth.yaml"
+#: Where all methods are trained, and `paper`: users differ in both, and the second has most rules.
+ALL_METHODS = ("differing_changing", "all_at_once")
+#: Training seed of the first log; smaller ones were used to choose the recipe.
+FIRST_SEED = 10
+
+#: The true satisfaction teaches the same policy for every task: it is trained for this one.
+TRUTH_TASK = "frequency"
 
 
 def main(
@@ -31,43 +42,62 @@ def main(
     worlds: Sequence[str] | None = None,
     methods: Sequence[str] | None = None,
     tasks: Sequence[str] | None = None,
-    seeds: Sequence[int] | None = None,
+    logs: Sequence[int] = (0, 1, 2),
     table: bool = False,
 ) -> dict[str, Any]:
     """Runs what is missing, then scores everything."""
-    changes = {key: value for key, value in (("method", methods), ("task", tasks), ("seeds", seeds)) if value}
     if not table:
-        for name in worlds or sorted(file.stem for file in WORLDS.glob("*.yaml")):
-            run_world(name, output, changes)
+        # All worlds once before any is run again: what a bench that was stopped has done is of use.
+        for log, name in product(logs, worlds or sorted(file.stem for file in WORLDS.glob("*.yaml"))):
+            changes = {key: value for key, value in (("method", methods), ("task", tasks)) if value}
+            run_log(name, log, output, changes, full=bool(methods) or name in ALL_METHODS)
     scored = scores.cells(output)
     print(scores.table(scored))
     return {"cells": scored}
 
 
-def run_world(name: str, output: Path, changes: dict[str, Any]) -> None:
-    """All that one world needs, in OUTPUT/NAME. Raises `UserError`: a file that does not describe a world."""
+def run_log(name: str, log: int, output: Path, changes: dict[str, Any], full: bool) -> None:
+    """All that one log of a world needs, in OUTPUT/NAME/logN; `full`: with all methods and `paper`.
+
+    Raises `UserError`: a file that describes no world.
+    """
     file = WORLDS / f"{name}.yaml" if "/" not in name else Path(name)
     for section in ("simulate", "prepare"):
         open_section(str(file), section)
-    folder = output / file.stem
+    folder = output / file.stem / f"log{log}"
     folder.mkdir(parents=True, exist_ok=True)
-    sections = load_yaml(str(file))
-    sections["prepare"]["source"]["path"] = str(folder / "logs")
+    logs, dataset = folder / "logs", folder / "dataset"
+    sections = one_log(load_yaml(str(file)), log, logs)
     world = folder / "world.yaml"
     world.write_text(yaml.safe_dump(sections, sort_keys=False))
-    logs, dataset = folder / "logs", folder / "dataset"
     if not logs.exists() and not dataset.exists():
         prefrec("simulate", str(world), "--output", str(logs))
     if not dataset.exists():
         prefrec("prepare", str(world), "--output", str(dataset))
-    for sweep, settings in sweeps(sections, changes).items():
+    planned = sweeps(sections, {**changes, "seeds": [FIRST_SEED + log]}, full)
+    for sweep, settings in planned.items():
         config = folder / f"{sweep}.yaml"
         config.write_text(yaml.safe_dump({"tune": settings}, sort_keys=False))
         run_sweep(config, folder / sweep, str(dataset))
+    copy_policies(folder, planned["robust"]["task"])
+    evaluation = folder / "evaluation.json"
+    if not evaluation.exists():
+        bundles = [str(path) for kind in scores.KINDS for path in sorted((folder / kind / "policies").glob("*"))]
+        prefrec("evaluate", *bundles, "--dataset", str(dataset), "--online", "--output", str(evaluation))
 
 
-def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The sweeps of a world by name: `robust`, `paper`, and `truth` (PrefRec on the true satisfaction)."""
+def one_log(sections: dict[str, Any], log: int, logs: Path) -> dict[str, Any]:
+    """The sections of a world for log number `log`, with a seed of its own for users and items and one for pairs."""
+    simulate, prepare = sections["simulate"], sections["prepare"]
+    return {
+        **sections,
+        "simulate": {**simulate, "seed": simulate.get("seed", 0) + log},
+        "prepare": {**prepare, "source": {**prepare["source"], "path": str(logs)}, "seed": log},
+    }
+
+
+def sweeps(sections: dict[str, Any], changes: dict[str, Any], full: bool) -> dict[str, dict[str, Any]]:
+    """The sweeps of a world by name: `robust`, `truth` (PrefRec on the true satisfaction) and, if `full`, `paper`."""
     common = {**yaml.safe_load(SWEEP.read_text())["tune"], **changes}
     preferences = PrepareSettings.model_validate(sections["prepare"]).preferences
     # A recipe names the default teachers by itself.
@@ -82,12 +112,13 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any]) -> dict[str, dict[
         search = search_space(common.get("search", {}), method)
         return {**common, "method": method, "recipe": recipe, "base": base, "search": search}
 
-    return {
-        "robust": sweep("robust", common["method"]),
-        "paper": sweep("paper", ["PrefRec"]),
-        # The satisfaction after an action is its reward already: no look-ahead.
-        "truth": sweep("robust", ["PrefRec"], reward_source="column", reward_horizon=1),
+    # The satisfaction after an action is its reward already: no look-ahead.
+    truth = sweep("robust", ["PrefRec"], reward_source="column", reward_horizon=1)
+    planned = {
+        "robust": sweep("robust", common["method"] if full else ["PrefRec"]),
+        "truth": {**truth, "task": [TRUTH_TASK]},
     }
+    return {**planned, "paper": sweep("paper", ["PrefRec"])} if full else planned
 
 
 def search_space(space: dict[str, Any], methods: list[str]) -> dict[str, Any]:
@@ -101,12 +132,10 @@ def search_space(space: dict[str, Any], methods: list[str]) -> dict[str, Any]:
 
 
 def run_sweep(config: Path, sweep: Path, dataset: str) -> None:
-    """Trains and rolls out one sweep, as far as that is not done yet."""
+    """Trains one sweep, as far as that is not done yet."""
     if not ended(sweep / "trials.csv"):
         resume = ["--resume"] if (sweep / "sweep.json").exists() else []
         prefrec("tune", str(config), "--dataset", dataset, "--output", str(sweep), *resume)
-    if not (sweep / "evaluation.json").exists():
-        prefrec("evaluate", str(sweep), "--dataset", dataset, "--online")
 
 
 def ended(trials: Path) -> bool:
@@ -115,3 +144,26 @@ def ended(trials: Path) -> bool:
         return False
     with trials.open() as file:
         return all(row["status"] != "waiting" for row in csv.DictReader(file))
+
+
+def copy_policies(folder: Path, tasks: Sequence[str]) -> None:
+    """What needs no training of its own, as far as not there yet.
+
+    `best`: PrefRec's networks of `robust` under that serving rule. `truth`: its policy once for each of `tasks`.
+    """
+    for bundle in (folder / "robust" / "policies").glob("PrefRec_*"):
+        policy = Policy.load(str(bundle))
+        best = replace(policy, serving=policy.serving.model_copy(update={"rule": "best"}))
+        save_new(best, folder / "best" / "policies" / bundle.name)
+    (bundle,) = (folder / "truth" / "policies").glob(f"PrefRec_{TRUTH_TASK}_*")
+    policy = Policy.load(str(bundle))
+    for task in tasks:
+        told = replace(policy, provenance={**policy.provenance, "task": task})
+        save_new(told, bundle.with_name(bundle.name.replace(TRUTH_TASK, task)))
+
+
+def save_new(policy: Policy, bundle: Path) -> None:
+    """Saves a policy, unless it is there."""
+    if not bundle.exists():
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        policy.save(str(bundle))

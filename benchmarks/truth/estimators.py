@@ -20,8 +20,9 @@ import ray
 from scipy.stats import spearmanr
 
 from benchmarks.harness import markdown
+from benchmarks.truth.bench import ALL_METHODS
 from benchmarks.truth.moments import moment_records
-from benchmarks.truth.scores import RECIPES, online, pick
+from benchmarks.truth.scores import KINDS, online, pick
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.calibration import placebo_bias
@@ -113,16 +114,18 @@ def _gain_text(record: Line | None) -> str:
     return f"{gain(record):+.2f} [{record['gain_ci_low']:+.2f}, {record['gain_ci_high']:+.2f}]"
 
 
-def policies(world: Path, task: str) -> list[Line]:
-    """recipe, folder, true level, and the logging policy's, of the policies of a task in a world of the bench."""
-    result = []
-    for recipe in RECIPES:
-        for record in pick(online(world / recipe / "evaluation.json"), role="policy", task=task):
-            pattern = f"{record['method']}_{task}_{record['provenance']['seed']}_*"
-            (folder,) = (world / recipe / "policies").glob(pattern)
-            about = {"recipe": recipe, "folder": str(folder)}
-            result.append({**about, "truth": record["value"], "behaviour": record["behaviour"]})
-    return result
+def policies(log: Path, task: str) -> list[Line]:
+    """kind, folder, true level, and the logging policy's, of the policies of a task in a log of the bench."""
+    records = [record for record in online(log / "evaluation.json") if record["kind"] in KINDS]
+    return [
+        {
+            "kind": record["kind"],
+            "folder": str(log / record["kind"] / "policies" / Path(record["bundle"]).name),
+            "truth": record["value"],
+            "behaviour": record["behaviour"],
+        }
+        for record in pick(records, role="policy", task=task)
+    ]
 
 
 @ray.remote(num_cpus=1)
@@ -133,7 +136,7 @@ def _score(judge: Judge, folder: str, task: str) -> dict[str, float]:
 def compared(scored: list[Line], name: str) -> dict[str, float]:
     """How one estimate orders the policies."""
     truth, score = (np.array([one[key] for one in scored]) for key in ("truth", name))
-    robust = np.array([one["recipe"] == "robust" for one in scored])
+    robust = np.array([one["kind"] == "robust" for one in scored])
     a, b = np.triu_indices(len(scored), 1)
     apart = np.abs(truth[a] - truth[b]) > APART * (truth.max() - scored[0]["behaviour"])
     right = np.sign(truth[a] - truth[b]) == np.sign(score[a] - score[b])
@@ -146,33 +149,33 @@ def compared(scored: list[Line], name: str) -> dict[str, float]:
 
 def selection(
     output: Path,
-    worlds: Sequence[str] | None = None,
+    worlds: Sequence[str] = ALL_METHODS,
     tasks: Sequence[str] = TASKS,
     estimators: Sequence[str] = ("preference", "fqe", "ncis"),
     online: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Which estimate that a user can compute ranks policies as the truth does? `python -m benchmarks selection OUTPUT`.
 
-    OUTPUT is that of the truth bench (python -m benchmarks truth OUTPUT). In every world and task its policies (eight
-    methods under `robust`; PrefRec under `paper` and on the true satisfaction) are scored on validation users, as
-    trials of a sweep are, and compared with their true levels on test users. Spearman's rank correlation over all
-    policies and over those under `robust` alone, and the share of pairs in the right order among those that are apart
-    in truth, by a tenth of the way from the logging policy to the best. With --online also the true level on validation
-    users: no estimate can do better.
+    OUTPUT is that of the truth bench (python -m benchmarks truth OUTPUT). For every task and log of worlds in which all
+    methods were trained, policies (eight under `robust`; PrefRec's under the rule `best`, under `paper` and on the true
+    satisfaction) are scored on validation users, as trials of a sweep are, and compared with their true levels on test
+    users. Spearman's rank correlation over all policies and over those under `robust` alone, and the share of pairs in
+    the right order among those that are apart in truth, by a tenth of the way from the logging policy to the best. With
+    --online also the true level on validation users: no estimate can do better.
     """
     start_ray()
     rows = []
-    for world in worlds or sorted(file.parents[1].name for file in output.glob("*/truth/evaluation.json")):
+    for log in [file.parent for world in worlds for file in sorted(output.glob(f"{world}/log*/evaluation.json"))]:
         settings = ValidationSettings(estimators=tuple(estimators), online=online)
-        judge = Judge.prepare(str((output / world / "dataset").absolute()), settings, tasks)
+        judge = Judge.prepare(str((log / "dataset").absolute()), settings, tasks)
         shared = ray.put(judge)
         for task in tasks:
-            scored = policies(output / world, task)
+            scored = policies(log, task)
             scores = ray.get([_score.remote(shared, one["folder"], task) for one in scored])
             for name in [*estimators, *(["online"] if online else [])]:
                 for one, score in zip(scored, scores, strict=True):
                     one[name] = score[f"validation/{name}"]
                 about = {key: round(value, 2) for key, value in compared(scored, name).items()}
-                print(f"{world:22} {task:10} {name:11} {about}", flush=True)
-                rows.append({"world": world, "task": task, "estimate": name, **about})
+                print(f"{log.parent.name:22} {log.name} {task:10} {name:11} {about}", flush=True)
+                rows.append({"world": log.parent.name, "log": log.name, "task": task, "estimate": name, **about})
             yield {"rows": rows}

@@ -1,100 +1,117 @@
 """Scores of the truth bench: (value - logging policy) / (best known - logging policy), and the items served.
 
 Values are true levels. Best known is the better of the hand-made policy that knows the truth and PrefRec trained on the
-true satisfaction (its mean over seeds).
+true satisfaction, on the same log. Intervals are over logs: Student's t of the means of log 0, log 1, ...
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from scipy.special import stdtrit
 
 from benchmarks.harness import markdown
-from prefrec_ray.evaluation.intervals import bootstrap_interval
 from prefrec_ray.terms import TASKS
 
 Cell = dict[str, Any]
 
-
-RECIPES = ("robust", "paper", "truth")
+#: Folders of a log that hold policies.
+KINDS = ("robust", "best", "truth", "paper")
+#: Those of every world, as columns: `best` is `robust` under another serving rule, `truth` is on the true reward.
+COLUMNS = {"robust": "`robust`", "best": "`robust`, rule `best`", "truth": "true reward"}
+#: The rows of the first table; a world that is in none is a row of its own.
+GROUPS = {
+    "one direction is good for everybody": ("changing", "stable"),
+    "users differ": ("differing_changing", "differing_stable"),
+    "no repeats": ("no_repeats", "differing_no_repeats"),
+    "users tire": ("tiring", "differing_tiring"),
+    "tastes drift": ("drift",),
+    "items come and go, users differ": ("differing_come_and_go",),
+    "users leave, users differ": ("differing_leaving",),
+    "all at once, users differ": ("all_at_once",),
+}
 
 
 def online(file: Path) -> list[Cell]:
-    """The roll-outs of an evaluation of the bench."""
-    return [record for record in json.loads(file.read_text())["records"] if record["estimator"] == "online"]
+    """The roll-outs of an evaluation of the bench, each with the `kind` of what was rolled out (None: a control)."""
+    records = json.loads(file.read_text())["records"]
+    return [
+        # .../KIND/policies/TRIAL
+        {**record, "kind": Path(record["bundle"]).parts[-3] if record.get("bundle") else None}
+        for record in records
+        if record["estimator"] == "online"
+    ]
 
 
 def cells(output: Path) -> list[Cell]:
-    """A cell for each (world, task, method, recipe, seed) of the worlds in `output` whose sweeps are all rolled out.
+    """A cell for each (world, log, kind, method, task) of the logs in `output` that are rolled out.
 
-    score; value (true level); items (distinct items served, as a share of the logging policy's); distance (mean
-    distance of an action to its nearest item, in units of behavior cloning's). Recipes are robust, paper and truth.
+    score; value and behaviour (true levels); served (distinct items at up to 20,000 requests of test users, as a share
+    of the catalogue).
     """
-    result: list[Cell] = []
-    for folder in sorted(path for path in output.iterdir() if path.is_dir()):
-        if all((folder / name / "evaluation.json").exists() for name in RECIPES):
-            result += _world_cells(folder)
-    return result
+    files = sorted(output.glob("*/log*/evaluation.json"))
+    return [cell for file in files for cell in _log_cells(file)]
 
 
-def _world_cells(folder: Path) -> list[Cell]:
-    result: list[Cell] = []
-    for recipe in RECIPES:
-        file = folder / recipe / "evaluation.json"
-        served = json.loads(file.read_text())["served"]
-        for record in pick(online(file), role="policy"):
-            mine = served[record["subject"]]
-            result.append(
-                {
-                    "world": folder.name,
-                    "recipe": recipe,
-                    "seed": record["provenance"]["seed"],
-                    **{key: record[key] for key in ("task", "method", "value", "behaviour")},
-                    "items": mine["distinct_items"] / served["behaviour"]["distinct_items"],
-                    "distance": mine["item_distance"] / served["imitation"]["item_distance"],
-                }
-            )
-    by_hand = pick(online(folder / "robust" / "evaluation.json"), subject="nutrition")
-    for cell in result:
-        learned = [c["value"] for c in pick(result, recipe="truth", task=cell["task"])]
-        (known,) = pick(by_hand, task=cell["task"])
-        best = max(known["value"], float(np.mean(learned)))
-        cell["score"] = (cell["value"] - cell["behaviour"]) / (best - cell["behaviour"])
-    return result
+def _log_cells(file: Path) -> list[Cell]:
+    records, served = online(file), json.loads(file.read_text())["served"]
+    items = yaml.safe_load(file.with_name("world.yaml").read_text())["simulate"]["items"]
+    best = {
+        task: max(r["value"] for r in pick(records, task=task) if r["subject"] == "nutrition" or r["kind"] == "truth")
+        for task in {record["task"] for record in records}
+    }
+    return [
+        {
+            "world": file.parents[1].name,
+            "log": file.parent.name,
+            **{key: record[key] for key in ("kind", "method", "task", "value", "behaviour")},
+            "score": (record["value"] - record["behaviour"]) / (best[record["task"]] - record["behaviour"]),
+            "served": served[record["subject"]]["distinct_items"] / items,
+        }
+        for record in pick(records, role="policy")
+    ]
+
+
+def by_log(cells: list[Cell], name: str = "score") -> dict[str, float]:
+    """The mean of each log over its cells: log 0 of all worlds, log 1, ..."""
+    logs = sorted({cell["log"] for cell in cells})
+    return {log: float(np.mean([cell[name] for cell in pick(cells, log=log)])) for log in logs}
+
+
+def interval(values: Sequence[float], form: str = ".2f") -> str:
+    """The mean with its 95 % interval by Student's t; of one value the value, of none nothing."""
+    if len(values) < 2:
+        return "".join(f"{value:{form}}" for value in values)
+    half = stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return f"{np.mean(values):{form}} [{np.mean(values) - half:{form}}, {np.mean(values) + half:{form}}]"
 
 
 def mean(cells: list[Cell], name: str = "score") -> str:
-    """Mean over worlds, and its 95 % interval over seeds (each seed's mean over worlds and tasks is one number)."""
-    seeds = sorted({cell["seed"] for cell in cells})
-    by_seed = np.array([np.mean([cell[name] for cell in cells if cell["seed"] == seed]) for seed in seeds])
-    if len(by_seed) < 2:
-        return "".join(f"{value:.2f}" for value in by_seed)
-    low, high = bootstrap_interval(by_seed[:, None], seed=0)
-    return f"{by_seed.mean():.2f} [{low[0]:.2f}, {high[0]:.2f}]"
+    """Mean over worlds and tasks, and its interval over logs."""
+    return interval(list(by_log(cells, name).values()))
 
 
 def less(cells: list[Cell], method: str) -> str:
-    """PrefRec's score less that of `method` under the same reward: the mean, and its 95 % interval over seeds (t).
+    """PrefRec's score less that of `method` under the same reward and serving rule, and its interval over logs.
 
-    The value of a seed is the mean over tasks and worlds in which both methods were trained.
+    The value of a log is the mean over tasks and worlds in which both methods were trained.
     """
-    worlds = {cell["world"] for cell in pick(cells, method=method)}
-    robust = [cell for cell in pick(cells, recipe="robust") if cell["world"] in worlds]
-    seeds = sorted({cell["seed"] for cell in pick(robust, method=method)})
-    if method == "PrefRec" or len(seeds) < 2:
-        return ""
-    ours, theirs = (
-        np.array([np.mean([cell["score"] for cell in pick(robust, method=name, seed=seed)]) for seed in seeds])
-        for name in ("PrefRec", method)
-    )
-    difference = ours - theirs
-    half = stdtrit(len(seeds) - 1, 0.975) * difference.std(ddof=1) / np.sqrt(len(seeds))
-    return f"{difference.mean():+.2f} [{difference.mean() - half:+.2f}, {difference.mean() + half:+.2f}]"
+    robust = pick(cells, kind="robust")
+    shared = {(cell["world"], cell["log"], cell["task"]) for cell in pick(robust, method=method)}
+    both = [cell for cell in robust if (cell["world"], cell["log"], cell["task"]) in shared]
+    ours, theirs = (by_log(pick(both, method=name)) for name in ("PrefRec", method))
+    return "" if method == "PrefRec" else interval([ours[log] - theirs[log] for log in ours], "+.2f")
+
+
+def below(cells: list[Cell]) -> str:
+    """How many cells are below the logging policy."""
+    return f"{sum(cell['value'] < cell['behaviour'] for cell in cells)} of {len(cells)}" if cells else ""
 
 
 def pick(cells: list[Cell], **values: Any) -> list[Cell]:
@@ -102,43 +119,51 @@ def pick(cells: list[Cell], **values: Any) -> list[Cell]:
     return [cell for cell in cells if all(cell[key] == value for key, value in values.items())]
 
 
+def differ(cell: Cell) -> bool:
+    """Whether users of the cell's world differ in what is good for them from the start."""
+    return bool(cell["world"].startswith("differing") or cell["world"] == "all_at_once")
+
+
 def table(cells: list[Cell]) -> str:
-    """Scores by world and task of PrefRec; means of all methods; shares of cells won. In Markdown."""
+    """PrefRec by kind of world, by world and task; all methods. In Markdown."""
     prefrec = pick(cells, method="PrefRec")
+    kinds = {kind: pick(prefrec, kind=kind) for kind in COLUMNS}
+    worlds = sorted({cell["world"] for cell in cells})
+    grouped = {world for group in GROUPS.values() for world in group}
+    groups = GROUPS | {world: (world,) for world in worlds if world not in grouped}
+    rows = [
+        [name, *(mean([cell for cell in own if cell["world"] in group]) for own in kinds.values())]
+        for name, group in groups.items()
+        if set(group) & set(worlds)
+    ]
+    rows.append(["cells below the logging policy", *map(below, kinds.values())])
+    served = [mean([cell for cell in own if differ(cell)], "served") for own in kinds.values()]
+    if any(served):
+        rows.append(["share of the catalogue served, where users differ", *served])
     by_world = []
-    for world, task in product(sorted({cell["world"] for cell in cells}), TASKS):
-        own = {recipe: pick(prefrec, world=world, task=task, recipe=recipe) for recipe in RECIPES}
-        if own["robust"]:
-            served = [mean(own["robust"], name) for name in ("items", "distance")]
-            by_world.append([world, task, *map(mean, own.values()), *served])
-    robust = pick(cells, recipe="robust")
-    by_method = []
-    for method in dict.fromkeys(cell["method"] for cell in robust):
-        own_cells = pick(robust, method=method)
-        differing = [cell for cell in own_cells if cell["world"].startswith("differing")]
-        means = [mean(pick(own_cells, task=task)) for task in TASKS]
-        by_method.append([method, *means, mean(differing), less(cells, method)])
-    wins = [f"above {other}: {share:.0%} of {count} cells" for other, (share, count) in won(cells).items()]
+    for world, task in product(worlds, TASKS):
+        own = [pick(kind, world=world, task=task) for kind in kinds.values()]
+        if any(own):
+            by_world.append([world, task, *map(mean, own), below(own[0]), mean(own[0], "served")])
+    titles = list(COLUMNS.values())
     return "\n\n".join(
         [
-            markdown(["world", "task", "robust", "paper", "true reward", "items", "distance"], by_world),
-            markdown(["method (robust)", *TASKS, "users differ", "PrefRec less it"], by_method),
-            "; ".join(wins),
+            markdown(["PrefRec: mean score over three tasks", *titles], rows),
+            markdown(["world", "task", *titles, "`robust`: below", "served"], by_world),
+            methods(cells),
         ]
     )
 
 
-def won(cells: list[Cell]) -> dict[str, tuple[float, int]]:
-    """In how many cells (world, task, seed) robust PrefRec is above the logging policy, IL and the `paper` one."""
-
-    def values(recipe: str, method: str, key: str = "value") -> dict[tuple[Any, ...], float]:
-        return {(c["world"], c["task"], c["seed"]): c[key] for c in pick(cells, recipe=recipe, method=method)}
-
-    mine = values("robust", "PrefRec")
-    rivals = {
-        "logging policy": values("robust", "PrefRec", "behaviour"),
-        "IL": values("robust", "IL"),
-        "paper": values("paper", "PrefRec"),
-    }
-    both = {name: [mine[key] > other[key] for key in mine.keys() & other.keys()] for name, other in rivals.items()}
-    return {name: (float(np.mean(above)), len(above)) for name, above in both.items() if above}
+def methods(cells: list[Cell]) -> str:
+    """All methods under `robust`, and PrefRec under `paper`, in the worlds where these were trained. In Markdown."""
+    paper = [{**cell, "kind": "robust", "method": "PrefRec, `paper`"} for cell in pick(cells, kind="paper")]
+    robust = pick(cells, kind="robust") + paper
+    worlds = sorted({cell["world"] for cell in robust if cell["method"] != "PrefRec"})
+    shared = [cell for cell in robust if cell["world"] in worlds]
+    rows = []
+    for method in sorted({cell["method"] for cell in shared}, key=lambda name: (name != "PrefRec", name)):
+        own = pick(shared, method=method)
+        scores = [mean(pick(own, world=world)) for world in worlds]
+        rows.append([method, *scores, below(own), mean(own, "served"), less(robust, method)])
+    return markdown(["method (`robust`)", *worlds, "below", "served", "PrefRec less it"], rows) if rows else ""

@@ -91,6 +91,7 @@ class PlainPrefRec:
     tau: float
     reward_input: Literal["state_action", "next_state"]
     reward_columns: Tensor | None
+    product_columns: Tensor
     reward_mean: float
     reward_std: float
     finetune_reward: bool
@@ -111,6 +112,7 @@ class PlainPrefRec:
         reward_lr: float,
         reward_input: Literal["state_action", "next_state"] = "state_action",
         reward_columns: np.ndarray | None = None,
+        product_columns: np.ndarray | tuple = (),
         reward_mean: float = 0.0,
         reward_std: float = 1.0,
         finetune_reward: bool = True,
@@ -120,6 +122,7 @@ class PlainPrefRec:
         """Start from copies of the five networks `reward`, `value`, `q`, `target_q`, `actor`, with fresh Adam moments.
 
         `reward_columns` are the columns of the next state that the reward sees (`next_state` only; None: all).
+        `product_columns` [P, A] are those whose inner products with the action Q sees.
         `action_low` and `action_high` are numbers or [A].
         """
 
@@ -140,6 +143,7 @@ class PlainPrefRec:
             tau=tau,
             reward_input=reward_input,
             reward_columns=None if reward_columns is None else torch.as_tensor(reward_columns),
+            product_columns=torch.as_tensor(np.array(product_columns, dtype=np.int64)),
             reward_mean=reward_mean,
             reward_std=reward_std,
             finetune_reward=finetune_reward,
@@ -159,7 +163,8 @@ class PlainPrefRec:
         return mlp(self.nets["value"], obs)[..., 0]
 
     def q(self, obs: Tensor, action: Tensor, name: str = "q") -> Tensor:
-        return mlp(self.nets[name], torch.cat([obs, action], dim=-1))[..., 0]
+        products = [(obs[..., columns] * action).sum(dim=-1, keepdim=True) for columns in self.product_columns]
+        return mlp(self.nets[name], torch.cat([obs, action, *products], dim=-1))[..., 0]
 
     def policy(self, obs: Tensor) -> Tensor:
         """pi(s) [..., A], squashed by tanh into the action bounds."""

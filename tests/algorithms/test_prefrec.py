@@ -13,7 +13,7 @@ from plain_algorithm1 import PlainPrefRec
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefrec_ray.algorithms import PrefRec, PrefRecConfig
-from prefrec_ray.algorithms.requests import reward_columns
+from prefrec_ray.algorithms.requests import q_products, reward_columns
 from prefrec_ray.dataset import tensor
 
 NETWORKS = ("reward", "value", "q", "target_q", "actor")
@@ -76,6 +76,7 @@ def plain_copy(algorithm: PrefRec, **settings: Any) -> PlainPrefRec:
         nets,
         **{name: getattr(learner, name) for name in names},
         reward_columns=np.array(reward_columns(learner.settings, algorithm.offline_data.dataset) or []),
+        product_columns=q_products(learner.settings, algorithm.offline_data.dataset),
         finetune_reward=learner.finetune_reward,
         **settings,
     )

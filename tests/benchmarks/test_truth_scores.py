@@ -4,77 +4,181 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from benchmarks.truth.bench import SWEEP, WORLDS, ended, sweeps
-from benchmarks.truth.scores import cells, less, mean, pick, table, won
+from benchmarks.truth import bench
+from benchmarks.truth.bench import ALL_METHODS, SWEEP, WORLDS, copy_policies, ended, one_log, sweeps
+from benchmarks.truth.estimators import policies
+from benchmarks.truth.scores import GROUPS, KINDS, below, cells, less, mean, pick, table
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.tuning.settings import TuneSettings
+from tests.test_policy import make_critic, make_policy
 
 
-def evaluation(values: dict[tuple[str, int], float], nutrition: float) -> dict[str, Any]:
-    """Values by (method, seed) on the task depth; the logging policy is worth 1."""
+def evaluation(values: dict[tuple[str, str], float], nutrition: float) -> dict[str, Any]:
+    """Values by (kind, method) on the task depth; the logging policy is worth 1."""
     records: list[dict[str, Any]] = [
         {"estimator": "online", "subject": "nutrition", "role": "control", "task": "depth", "value": nutrition}
     ]
-    served = {"behaviour": {"distinct_items": 100}, "imitation": {"item_distance": 0.5}}
-    for (method, seed), value in values.items():
-        subject = f"{method} seed {seed}"
-        known = {"subject": subject, "role": "policy", "task": "depth", "method": method, "behaviour": 1.0}
+    served = {}
+    for (kind, method), value in values.items():
+        bundle = f"output/world/log/{kind}/policies/{method}_depth_10_00000"
+        known = {"subject": bundle, "bundle": bundle, "method": method, "task": "depth", "behaviour": 1.0}
         records += [
-            {**known, "estimator": "online", "value": value, "provenance": {"seed": seed}},
-            {**known, "estimator": "ncis", "value": 100.0, "provenance": {"seed": seed}},
+            {**known, "estimator": "online", "role": "policy", "value": value},
+            {**known, "estimator": "ncis", "role": "policy", "value": 100.0},
+            {**known, "estimator": "ncis", "role": "placebo", "value": 100.0},
         ]
-        served[subject] = {"distinct_items": 10 + seed, "item_distance": 0.25}
+        served[bundle] = {"distinct_items": 10 if kind == "robust" else 1}
     return {"records": records, "served": served}
+
+
+def write_log(folder: Path, values: dict[tuple[str, str], float], nutrition: float) -> None:
+    folder.mkdir(parents=True)
+    (folder / "world.yaml").write_text("simulate: {items: 50}")
+    (folder / "evaluation.json").write_text(json.dumps(evaluation(values, nutrition)))
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    sweep_values = {
-        "robust": {("PrefRec", 1): 3.0, ("PrefRec", 2): 2.0, ("IL", 1): 1.5, ("IL", 2): 2.5},
-        "paper": {("PrefRec", 1): 0.5, ("PrefRec", 2): 1.0},
-        "truth": {("PrefRec", 1): 4.0, ("PrefRec", 2): 6.0},
-    }
-    for world, nutrition in (("easy", 3.0), ("differing_hard", 9.0)):
-        for sweep, values in sweep_values.items():
-            (tmp_path / world / sweep).mkdir(parents=True)
-            text = json.dumps(evaluation(values, nutrition))
-            (tmp_path / world / sweep / "evaluation.json").write_text(text)
-    (tmp_path / "unfinished" / "robust").mkdir(parents=True)
+    first = {("robust", "PrefRec"): 3.0, ("best", "PrefRec"): 0.5, ("truth", "PrefRec"): 5.0}
+    second = {**first, ("robust", "PrefRec"): 2.0, ("truth", "PrefRec"): 4.0}
+    write_log(tmp_path / "tiring" / "log0", first, 3.0)
+    write_log(tmp_path / "tiring" / "log1", second, 3.0)
+    paper = {("paper", "PrefRec"): 1.0}
+    write_log(tmp_path / "all_at_once" / "log0", {**first, **paper, ("robust", "IL"): 1.5}, 9.0)
+    write_log(tmp_path / "all_at_once" / "log1", {**second, **paper, ("robust", "IL"): 2.5}, 9.0)
+    (tmp_path / "tiring" / "log2" / "robust").mkdir(parents=True)  # not rolled out yet
     return tmp_path
 
 
-def test_scores_are_shares_of_what_is_possible(output: Path) -> None:
+def test_scores_are_shares_of_what_is_possible_on_the_same_log(output: Path) -> None:
     scored = cells(output)
-    assert {cell["world"] for cell in scored} == {"easy", "differing_hard"}
-    # easy: the learned policies on the truth (mean 5) beat the hand-made one (3); hard: the hand-made one (9) is best.
-    score = {(c["world"], c["recipe"], c["method"], c["seed"]): c["score"] for c in scored}
-    assert score["easy", "robust", "PrefRec", 1] == pytest.approx((3 - 1) / (5 - 1))
-    assert score["differing_hard", "robust", "PrefRec", 1] == pytest.approx((3 - 1) / (9 - 1))
-    assert score["easy", "paper", "PrefRec", 1] == pytest.approx(-0.5 / 4)
-    (one,) = pick(scored, world="easy", recipe="robust", method="PrefRec", seed=2)
-    assert one["items"] == pytest.approx(0.12)
-    assert one["distance"] == pytest.approx(0.5)
+    assert len(scored) == 4 * 3 + 2 * 2
+    score = {(c["world"], c["log"], c["kind"], c["method"]): c["score"] for c in scored}
+    # tiring: the policy that learned from the truth (5, then 4) beats the hand-made one (3); all at once it does not.
+    assert score["tiring", "log0", "robust", "PrefRec"] == pytest.approx((3 - 1) / (5 - 1))
+    assert score["tiring", "log1", "robust", "PrefRec"] == pytest.approx((2 - 1) / (4 - 1))
+    assert score["all_at_once", "log0", "robust", "PrefRec"] == pytest.approx((3 - 1) / (9 - 1))
+    assert score["tiring", "log0", "best", "PrefRec"] == pytest.approx(-0.5 / 4)
+    (one,) = pick(scored, world="tiring", kind="robust", log="log0")
+    assert one["served"] == pytest.approx(10 / 50)
 
 
-def test_cells_won_and_means_over_seeds(output: Path) -> None:
+def test_means_and_their_intervals_over_logs(output: Path) -> None:
     scored = cells(output)
-    assert won(scored) == {"logging policy": (1.0, 4), "IL": (0.5, 4), "paper": (1.0, 4)}
-    robust = pick(scored, recipe="robust", method="PrefRec", world="easy")
-    assert mean(robust).startswith("0.38 [0.25, 0.50]")
-    text = table(scored)
-    assert "| easy | depth | 0.38 [0.25, 0.50] |" in text
-    assert "above IL: 50% of 4 cells" in text
-    # Differences .28 and -.09 of the two seeds: t of one degree of freedom is 12.7.
-    assert less(scored, "IL") == "+0.09 [-2.29, +2.48]"
+    tiring = pick(scored, kind="robust", world="tiring")
+    # .5 and .333: t of one degree of freedom is 12.7.
+    assert mean(tiring) == "0.42 [-0.64, 1.48]"
+    assert mean(pick(tiring, log="log0")) == "0.50"
+    assert mean([]) == ""
+    # PrefRec less IL all at once, where both are: (.25 - .0625) and (.125 - .1875).
+    assert less(scored, "IL") == "+0.06 [-1.53, +1.65]"
     assert less(scored, "PrefRec") == ""
-    # A world without IL says nothing of PrefRec against it.
-    alone = [{**cell, "world": "alone", "score": 9.0} for cell in pick(scored, method="PrefRec", world="easy")]
-    assert less(scored + alone, "IL") == less(scored, "IL")
+    assert below(pick(scored, kind="best")) == "4 of 4"
+    assert below(pick(scored, kind="paper")) == "0 of 2"
+
+
+def test_the_table_has_the_kinds_of_worlds_and_the_methods(output: Path) -> None:
+    lines = table(cells(output)).splitlines()
+    assert "| users tire | 0.42 [-0.64, 1.48] | -0.15 [-0.41, 0.12] | 1.00 [1.00, 1.00] |" in lines
+    assert "| cells below the logging policy | 0 of 4 | 4 of 4 | 0 of 4 |" in lines
+    served = "| share of the catalogue served, where users differ | 0.20 [0.20, 0.20] | 0.02 [0.02, 0.02] |"
+    assert [line for line in lines if line.startswith(served)]
+    # A method beside PrefRec in the worlds that it was trained in.
+    assert "| method (`robust`) | all_at_once | below | served | PrefRec less it |" in lines
+    assert [line for line in lines if line.startswith("| IL | 0.12") and line.endswith("| +0.06 [-1.53, +1.65] |")]
+    assert [line for line in lines if line.startswith("| PrefRec, `paper` | 0.00 [0.00, 0.00] | 0 of 2 |")]
+    assert not [line for line in lines if line.startswith("| tastes drift")]
+
+
+def test_policies_of_a_log_are_found_where_the_log_is(output: Path) -> None:
+    log = output / "all_at_once" / "log0"
+    found = {one["kind"]: one for one in policies(log, "depth") if "IL" not in one["folder"]}
+    assert set(found) == set(KINDS)
+    assert found["best"] == {
+        "kind": "best",
+        "folder": str(log / "best" / "policies" / "PrefRec_depth_10_00000"),
+        "truth": 0.5,
+        "behaviour": 1.0,
+    }
+
+
+def test_a_log_has_seeds_of_its_own() -> None:
+    sections = yaml.safe_load((WORLDS / "tiring.yaml").read_text())
+    logs = [one_log(sections, log, Path(f"log{log}")) for log in range(3)]
+    assert len({one["simulate"]["seed"] for one in logs}) == len({one["prepare"]["seed"] for one in logs}) == 3
+    assert [one["prepare"]["source"]["path"] for one in logs] == ["log0", "log1", "log2"]
+    assert sections["prepare"]["source"]["path"] == "logs"
+    # Nor does a log of one world have the seed of another's.
+    seeds = {
+        yaml.safe_load(file.read_text())["simulate"]["seed"] + log for file in WORLDS.iterdir() for log in range(3)
+    }
+    assert len(seeds) == 3 * len(list(WORLDS.iterdir()))
+
+
+def test_every_world_once_before_any_again_and_all_methods_in_some(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int, dict[str, Any], bool]] = []
+    monkeypatch.setattr(
+        bench, "run_log", lambda name, log, output, changes, full: asked.append((name, log, changes, full))
+    )
+    bench.main(output, worlds=["tiring", "all_at_once"], logs=[0, 1])
+    assert asked == [
+        (name, log, {}, full) for log in (0, 1) for name, full in (("tiring", False), ("all_at_once", True))
+    ]
+    asked.clear()
+    bench.main(output, worlds=["tiring"], methods=["IL"], logs=[2])
+    assert asked == [("tiring", 2, {"method": ["IL"]}, True)]
+    bench.main(output, table=True)
+    assert len(asked) == 1
+
+
+def test_a_world_has_all_methods_and_the_paper_or_prefrec_alone() -> None:
+    sections = yaml.safe_load((WORLDS / "tiring.yaml").read_text())
+    alone, full = (sweeps(sections, {"seeds": [11]}, full) for full in (False, True))
+    assert {name: len(one["method"]) for name, one in alone.items()} == {"robust": 1, "truth": 1}
+    assert {name: len(one["method"]) for name, one in full.items()} == {"robust": 8, "truth": 1, "paper": 1}
+    assert {name: one["recipe"] for name, one in full.items()} == {
+        "robust": "robust",
+        "truth": "robust",
+        "paper": "paper",
+    }
+    assert all(one["seeds"] == [11] for one in full.values())
+    assert full["robust"]["search"]["value_lr"]["methods"] == ["PrefRec", "IQL"]
+    assert alone["robust"]["search"]["value_lr"]["methods"] == ["PrefRec"]
+
+
+def test_policies_that_need_no_training_of_their_own(tmp_path: Path) -> None:
+    policy = make_policy(serving=ServingSettings(), critic=make_critic(0), provenance={"task": "frequency"})
+    for name in (
+        "robust/policies/PrefRec_depth_10_0",
+        "robust/policies/IL_depth_10_1",
+        "truth/policies/PrefRec_frequency_10_0",
+    ):
+        policy.save(str(tmp_path / name))
+    for _ in range(2):  # the second time finds all there
+        copy_policies(tmp_path, ["depth", "frequency"])
+    (copy,) = (tmp_path / "best" / "policies").iterdir()
+    assert copy.name == "PrefRec_depth_10_0"
+    served = Policy.load(str(copy))
+    assert (served.serving.rule, served.serving.candidates) == ("best", "catalogue")
+    states = np.zeros((50, policy.state.width), dtype=np.float32)
+    assert len(np.unique(served.recommend(states, 1))) == 1 < len(np.unique(policy.recommend(states, 1, seed=0)))
+    told = {path.name: Policy.load(str(path)) for path in (tmp_path / "truth" / "policies").iterdir()}
+    assert {name: one.provenance["task"] for name, one in told.items()} == {
+        "PrefRec_depth_10_0": "depth",
+        "PrefRec_frequency_10_0": "frequency",
+    }
+    depth = told["PrefRec_depth_10_0"].recommend(states, 1, seed=0)
+    np.testing.assert_array_equal(depth, policy.recommend(states, 1, seed=0))
 
 
 def test_an_interrupted_sweep_has_not_ended(tmp_path: Path) -> None:
@@ -88,17 +192,17 @@ def test_an_interrupted_sweep_has_not_ended(tmp_path: Path) -> None:
 
 def test_every_world_is_valid_and_has_its_teachers() -> None:
     files = sorted(WORLDS.glob("*.yaml"))
-    assert len(files) >= 8
-    common = yaml.safe_load(SWEEP.read_text())["tune"]
+    assert 8 <= len(files) <= 12
+    assert {file.stem for file in files} == {world for group in GROUPS.values() for world in group} > set(ALL_METHODS)
     for file in files:
         sections = yaml.safe_load(file.read_text())
         parse(SimulateSettings, sections["simulate"], str(file))
         prepared = parse(PrepareSettings, sections["prepare"], str(file))
         teachers = {teacher.name for teacher in prepared.preferences.teachers}
-        for name, settings in sweeps(sections, {}).items():
+        for name, settings in sweeps(sections, {}, full=True).items():
             tuned = parse(TuneSettings, settings, name)
             chosen = tuned.base.get("teachers")
-            assert tuned.task == ["depth", "frequency", "mixture"]
+            assert tuned.task == (["frequency"] if name == "truth" else ["depth", "frequency", "mixture"])
             assert (chosen is None) == ({"any_users_sum", "within_user_mean"} <= teachers)
             assert set(chosen or []) <= teachers
-    assert common["seeds"]
+    assert all(name in SWEEP.read_text() for name in ALL_METHODS)
