@@ -20,6 +20,7 @@ from torch.distributions import Independent, Normal, TanhTransform, TransformedD
 
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms import bcq as bcq_file
+from tests.tiny import STATE
 
 B, GAMMA, TAU, CANDIDATES = 24, 0.9, 0.05, 6
 LOW, HIGH = np.float32([-1, 0]), np.float32([1, 3])
@@ -95,8 +96,10 @@ def pi(weights: Weights, prefix: str, states: np.ndarray) -> np.ndarray:
     return scaled(mlp(weights, f"{prefix}.net", states))
 
 
-def q(weights: Weights, prefix: str, *inputs: np.ndarray) -> np.ndarray:
-    return mlp(weights, f"{prefix}.net", *inputs)[:, 0]
+def q(weights: Weights, prefix: str, states: np.ndarray, *actions: np.ndarray) -> np.ndarray:
+    """Q sees the inner product of an action with the item shown before, too; V sees states alone."""
+    products = [(states[:, STATE.groups["items"]] * action).sum(axis=1, keepdims=True) for action in actions]
+    return mlp(weights, f"{prefix}.net", states, *actions, *products)[:, 0]
 
 
 def twins(weights: Weights, prefix: str, *inputs: np.ndarray) -> np.ndarray:
