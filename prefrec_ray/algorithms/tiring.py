@@ -35,8 +35,11 @@ _CHUNK = 4096
 def tiring_weight(module: OfflineModule, critic: Critic, dataset: PreparedDataset) -> float:
     """The weight of `networks.tired.Tired`, in units of Q, at least 0.
 
-    Two standard errors (over users) are taken off: it is 0 unless the log says clearly that people tire.
+    Two standard errors (over users) are taken off: it is 0 unless the log says clearly that people tire. It is 0 too
+    where the data set holds no requests.
     """
+    if not dataset.files("requests", "train"):
+        return 0.0
     state, action, state_reward, labels, starts = _history(module, dataset)
     items = dataset.items().embeddings
     sample = items[np.random.default_rng(0).choice(len(items), min(ITEMS, len(items)), replace=False)]

@@ -89,9 +89,9 @@ def test_of_the_nearest_items_the_one_of_the_largest_q_is_served(build: Build, m
     embeddings = policy.items.embeddings
     for state, action, served in zip(states, proposed, policy.act(states), strict=True):
         near = np.argsort(np.linalg.norm(embeddings - action, axis=1), kind="stable")[:12]
-        rows = torch.tensor(np.column_stack([np.tile(state, (12, 1)), embeddings[near]]))
+        rows = torch.tensor(np.tile(state, (12, 1))), torch.tensor(embeddings[near])
         with torch.no_grad():
-            scores = torch.stack([q(rows) for q in net.critics]).mean(0).numpy()
+            scores = torch.stack([q(*rows) for q in net.critics]).mean(0).numpy()
         chosen = (embeddings[near] == served).all(axis=1)
         assert chosen.sum() == 1
         assert scores[chosen][0] >= scores.max() - 1e-5

@@ -3,6 +3,7 @@ from hand_made import direction, write_dataset
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 
 
@@ -20,5 +21,7 @@ def clone(dataset: PreparedDataset, ray_session: None) -> BehaviourClone:
 def policies(dataset: PreparedDataset) -> dict[str, Policy]:
     return {
         "right": direction(dataset, 0.8, provenance={"method": "TD3_BC"}),
-        "left": direction(dataset, -0.8, serving="dot"),
+        "left": direction(
+            dataset, -0.8, serving=ServingSettings(rule="best", candidates="nearest", count=1, metric="dot")
+        ),
     }

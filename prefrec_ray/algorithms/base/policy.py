@@ -12,7 +12,7 @@ from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.networks.actors import Actor, GaussianActor
 from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.layers import exported
-from prefrec_ray.policy import Policy
+from prefrec_ray.policy import DETERMINISTIC, Policy
 
 #: Transitions from which the deviation of a deterministic actor is taken.
 _DEVIATION_FROM = 20_000
@@ -22,21 +22,24 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
     """The current policy of `module`; `dataset`, by default that of its provenance, and `items` are read if left out.
 
     Items are weighed by Q (the mean of both where a method has two); by the density of the actor for IL, IQL and SAC.
+    That of IL takes transitions of the data set; where `items` are given, in mid-training, nothing is read, and it
+    serves the item nearest to its action.
     """
     provenance = dict(module.model_config["provenance"])
     dataset = dataset or PreparedDataset.open(provenance["dataset"])
     actor = exported(module.actor)
     by_density = module.serves_by_density or not module.critics
     cloned = by_density and not isinstance(actor, GaussianActor)
+    serving = ServingSettings(**module.model_config["serving"])
     return Policy(
         actor=actor,
         state=dataset.state,
         normaliser=dataset.normaliser,
         items=dataset.items() if items is None else items,
-        serving=ServingSettings(**module.model_config["serving"]),
+        serving=DETERMINISTIC if cloned and items is not None else serving,
         provenance=provenance,
         critic=None if by_density else Critic([exported(q) for q in module.critics]),
-        deviation=_deviation(actor, dataset) if cloned else None,
+        deviation=_deviation(actor, dataset) if cloned and items is None else None,
     )
 
 
