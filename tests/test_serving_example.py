@@ -30,8 +30,9 @@ def test_the_serving_example_runs(ray_session: None, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(compile(block, str(PAGE), "exec"), names)
-    assert names["items"].shape == (2, 10)
-    assert np.isin(names["items"], data.items().ids).all()
+    served = names["served"]
+    assert served.items.shape == served.propensities.shape == (2, 10)
+    assert np.isin(served.items, data.items().ids).all()
     later = np.full(5, 1_700_000_100_000)
     states = names["tracker"].states(later)
     assert names["again"].states(later).tobytes() == states.tobytes()
