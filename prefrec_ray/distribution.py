@@ -135,12 +135,16 @@ class Distribution:
         return Drawn(smallest(-scores, k), np.ones((len(states), k)))
 
     def _one_cell(self, states: np.ndarray, k: int, out: np.ndarray | None, rng: np.random.Generator) -> Drawn:
+        return Drawn(*plackett_luce(self._logits(states, out), k, rng))
+
+    def _logits(self, states: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+        """The logarithms [n, I] of the weights of all items."""
         scores = self._score(states, self.items.embeddings)
         with np.errstate(divide="ignore"):
             logits = scores / self._scale(scores) + np.log(self.weights)
         if out is not None:
             logits[out] = -np.inf
-        return Drawn(*plackett_luce(logits, k, rng))
+        return logits
 
     def _two_steps(self, states: np.ndarray, k: int, out: np.ndarray | None, rng: np.random.Generator) -> Drawn:
         n, cells, every = len(states), self.cells, np.arange(len(states))
@@ -162,11 +166,7 @@ class Distribution:
     def probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: np.ndarray | None = None) -> np.ndarray:
         """float64 [n]: how likely the items `rows` [n] are to be drawn first under `sample` from all items."""
         if self.cells.single:
-            scores = self._score(states, self.items.embeddings)
-            with np.errstate(divide="ignore"):
-                logits = scores / self._scale(scores) + np.log(self.weights)
-            if left_out is not None:
-                logits[left_out] = -np.inf
+            logits = self._logits(states, left_out)
             return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
         appeal, scale = self._appeal(states)
         first = appeal * self._mass(len(states), left_out)
