@@ -47,10 +47,15 @@ def subject_of(name: str) -> str:
     return name
 
 
+def is_control(name: str) -> bool:
+    """Whether no policy may bear the name, for a control does."""
+    return name in (BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS) or name.startswith(_MADE_FROM)
+
+
 def check_names(names: Iterable[str]) -> None:
     """Raises `UserError` for a policy whose name a control bears."""
     for name in names:
-        if name in (BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS) or name.startswith(_MADE_FROM):
+        if is_control(name):
             raise UserError(f"policy name '{name}': a control bears it; expected another name")
 
 

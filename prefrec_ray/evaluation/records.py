@@ -37,7 +37,7 @@ class Record(Settings, allow_inf_nan=False):
 
     method: str
     task: Task
-    estimator: Literal["ncis", "fqe", "dr", "online"]
+    estimator: Literal["ncis", "fqe", "dr", "model", "online"]
     subject: str
     role: Role
     value: float
@@ -114,14 +114,46 @@ class Served(Settings):
         return sum(item.share for item in self.top_items[:items])
 
 
+class Support(Settings):
+    """Whether the log can vouch for a policy: where it cannot, the policy has no record of `model`.
+
+    `states`: share of the policy's own requests, in the model of the users, whose state lies where the log's do; at
+    least `threshold` of them, and the policy is `supported`. `ess`: effective share of the logged requests under the
+    weights pi(i | s) / b(i | s); null where the policy is no distribution.
+    """
+
+    states: float
+    ess: float | None = None
+    threshold: float
+    supported: bool
+
+
+class Light(Settings):
+    """One of the five things that a verdict looks at; grey: it saw nothing. `number`, in the user's own units: what."""
+
+    name: Literal["value", "support", "catalogue", "controls", "convergence"]
+    colour: Literal["green", "amber", "red", "grey"]
+    number: str
+
+
+class PolicyVerdict(Settings):
+    """What may be said of a policy, by the rule of docs/evaluation.md, with its reasons in sentences."""
+
+    verdict: Literal["candidate", "no_difference", "cannot_say", "do_not_ship"]
+    reasons: tuple[str, ...]
+    lights: tuple[Light, ...]
+
+
 class Evaluation(Settings):
-    """The content of evaluation.json; `served` by subject."""
+    """The content of evaluation.json; `served` by subject, `support` and `verdicts` by policy."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     dataset: str | None = None
     split: Split | None = None
     records: tuple[Record, ...]
     served: dict[str, Served] = Field(default_factory=dict)
+    support: dict[str, Support] = Field(default_factory=dict)
+    verdicts: dict[str, PolicyVerdict] = Field(default_factory=dict)
 
     def of(self, task: str, estimator: str) -> list[Record]:
         """Records of one task and estimator, in their order."""

@@ -18,6 +18,7 @@ from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.evaluation.records import Evaluation, Record, write_evaluation
 from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.evaluation.verdict import verdicts
 from prefrec_ray.policy import Policy
 from prefrec_ray.terms import Progress, silent
 
@@ -74,6 +75,7 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
         records += evaluate_online(dataset, policies, tasks, how, {IMITATION: clone.policy}, progress)
     kept = [_told(r, bundles) for r in records if trained_for.get(r.policy, r.task) == r.task]
     evaluation = evaluation.model_copy(update={"dataset": run.dataset, "records": tuple(kept)})
+    evaluation = evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
     write_evaluation(run.file, evaluation)
     return evaluation
 

@@ -1,0 +1,207 @@
+"""The verdict on each policy: never more than its support, its interval and its controls allow (docs/evaluation.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.evaluation.calibration import BLIND
+from prefrec_ray.evaluation.names import BEHAVIOUR, is_control, length_only, shuffled
+from prefrec_ray.evaluation.records import Evaluation, Light, PolicyVerdict, Record, Served, Support
+
+Verdict = Literal["candidate", "no_difference", "cannot_say", "do_not_ship"]
+
+#: For readers, best first.
+VERDICTS: dict[Verdict, str] = {
+    "candidate": "candidate for an A/B test",
+    "no_difference": "no difference to be seen",
+    "cannot_say": "the log cannot say",
+    "do_not_ship": "do not ship",
+}
+#: What a verdict rests on: the first that there is. Never on `online`, which is the truth, nor on `fqe`, which nothing
+#: corrects.
+ESTIMATORS = {"model": "a model of the users", "dr": "doubly robust", "ncis": "NCIS"}
+#: A policy that gives so large a share of its requests to so few items, where the logging policy gives theirs less than
+#: half of that, serves everybody the same: no log says what that does to users in hours.
+FEW_ITEMS, CONCENTRATED = 10, 0.9
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is known of a policy on one task. `record`: its estimate, None where there is none or the log cannot vouch
+    for it; `peers`: all records of the same task and estimator."""
+
+    policy: str
+    record: Record | None = None
+    peers: Sequence[Record] = ()
+    support: Support | None = None
+    served: Served | None = None
+    logged: Served | None = None
+
+    @property
+    def converged(self) -> bool:
+        """Whether the estimate's intervals are finite, and inside what a level can be."""
+        record = self.record
+        if record is None:
+            return False
+        numbers = (record.value, record.ci_low, record.ci_high, *record.gain_interval)
+        return all(map(math.isfinite, numbers)) and record.ci_low > 0 and record.ci_high < MAX_LEVEL
+
+    @property
+    def concentrated(self) -> bool:
+        """Whether few items take most of its requests, and not of the logging policy's."""
+        if self.served is None or self.served.share_of(FEW_ITEMS) < CONCENTRATED:
+            return False
+        return self.logged is None or self.logged.share_of(FEW_ITEMS) <= self.served.share_of(FEW_ITEMS) / 2
+
+    @property
+    def control(self) -> Record | None:
+        """Of the negative controls that know nothing, and of its own shuffled actions, the one of the largest gain."""
+        names = (*BLIND, shuffled(self.policy))
+        return max((r for r in self.peers if r.subject in names), key=lambda record: record.gain, default=None)
+
+
+def verdicts(evaluation: Evaluation) -> dict[str, PolicyVerdict]:
+    """The verdict on every policy that has a record or a support, best first.
+
+    Of a policy that was evaluated on several tasks it is the least favourable one.
+    """
+    found = {name: judge(case_of(evaluation, name)) for name in _policies(evaluation)}
+    order = list(VERDICTS)
+
+    def rank(name: str) -> tuple[int, float]:
+        record = case_of(evaluation, name).record
+        return order.index(found[name].verdict), -record.gain if record else math.inf
+
+    return {name: found[name] for name in sorted(found, key=rank)}
+
+
+def case_of(evaluation: Evaluation, policy: str) -> Case:
+    """What the verdict on a policy is made from."""
+    support, served = evaluation.support.get(policy), evaluation.served
+    bare = Case(policy, support=support, served=served.get(policy), logged=served.get(BEHAVIOUR))
+    cases = []
+    for task in dict.fromkeys(record.task for record in evaluation.records if record.subject == policy):
+        own = {r.estimator: r for r in evaluation.records if (r.subject, r.task) == (policy, task)}
+        estimator = next((name for name in ESTIMATORS if name in own), None)
+        if estimator is not None and (support is None or support.supported):
+            cases.append(replace(bare, record=own[estimator], peers=evaluation.of(task, estimator)))
+    order = list(VERDICTS)
+    return max(cases, key=lambda case: order.index(judge(case).verdict), default=bare)
+
+
+def judge(case: Case) -> PolicyVerdict:
+    """The verdict by the rule, its reasons, and the five lights."""
+    verdict, reasons = _rule(case)
+    return PolicyVerdict(verdict=verdict, reasons=tuple(reasons), lights=_lights(case))
+
+
+def _rule(case: Case) -> tuple[Verdict, list[str]]:
+    """The first line of the table in docs/evaluation.md that holds."""
+    record, support = case.record, case.support
+    if support is not None and not support.supported:
+        return "cannot_say", [
+            f"The log vouches for {support.states:.0%} of the states that it would lead users to; "
+            f"{support.threshold:.0%} are needed."
+        ]
+    if record is None:
+        return "cannot_say", [f"No estimate by {', '.join(ESTIMATORS)}."]
+    if not case.converged:
+        return "cannot_say", [
+            f"Its interval, {_interval(record.ci_low, record.ci_high)}, does not lie inside 0 to {MAX_LEVEL}, what a "
+            "level can be: the estimate has not converged."
+        ]
+    low, high = record.gain_interval
+    gain = f"Gain over the logging policy by {ESTIMATORS[record.estimator]}: {_gain(record)} levels"
+    if high < 0:
+        return "do_not_ship", [f"{gain}, all of it below 0."]
+    if case.concentrated and case.served is not None:
+        usual = f" (of the logging policy's: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
+        return "cannot_say", [f"{_few(case.served)} of its requests{usual}: no log says what that does to users."]
+    if low <= 0:
+        return "no_difference", [f"{gain}, an interval that holds 0."]
+    control = case.control
+    if control is not None and low <= control.gain:
+        return "no_difference", [f"{gain}; {control.title}, which knows nothing, gains {control.gain:+.2f}."]
+    above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+.2f} at most)" if control else "")
+    if record.estimator == "ncis":
+        return "cannot_say", [f"{above}.", f"NCIS ranks policies; its size is biased{_by_length(case)}."]
+    if support is None:
+        return "cannot_say", [f"{above}.", "Nothing says whether the log has been where it would lead users."]
+    return "candidate", [f"{above}.", f"The log vouches for {support.states:.0%} of the states that it leads users to."]
+
+
+def _by_length(case: Case) -> str:
+    """How much of a gain by NCIS is session length."""
+    gains = [record.gain for record in case.peers if record.subject == length_only(case.policy)]
+    if not gains or case.record is None:
+        return ""
+    return f", and {max(0.0, gains[0] / case.record.gain):.0%} of the gain is session length alone"
+
+
+def _lights(case: Case) -> tuple[Light, ...]:
+    record, support, control = case.record, case.support, case.control
+    value = support_light = catalogue = controls = convergence = None
+    if record is not None:
+        low, high = record.gain_interval
+        colour = "green" if low > 0 else "red" if high < 0 else "amber"
+        value = (colour if case.converged else "grey", "; ".join([f"{_gain(record)} levels", *_own_units(case)]))
+        reached = _interval(record.ci_low, record.ci_high)
+        told = (
+            f"{reached}, inside 0 to {MAX_LEVEL}" if case.converged else f"{reached} reaches an end of 0 to {MAX_LEVEL}"
+        )
+        convergence = ("green" if case.converged else "red", told)
+        if control is not None:
+            told = f"{control.gain:+.2f} levels: {control.title}"
+            controls = ("green" if low > control.gain else "amber", told)
+    if support is not None:
+        told = f"{support.states:.0%} of states, {support.threshold:.0%} needed"
+        ess = "" if support.ess is None else f"; effective sample {support.ess:.0%}"
+        support_light = ("green" if support.supported else "red", told + ess)
+    if case.served is not None:
+        told = f"{case.served.distinct_items:,} items; {_few(case.served)} of requests"
+        catalogue = ("red" if case.concentrated else "green", told)
+    named = {
+        "value": value or ("grey", "no value"),
+        "support": support_light or ("grey", "not measured"),
+        "catalogue": catalogue or ("grey", "not measured"),
+        "controls": controls or ("grey", "none scored"),
+        "convergence": convergence or ("grey", "no estimate"),
+    }
+    return tuple(
+        Light.model_validate({"name": name, "colour": colour, "number": number})
+        for name, (colour, number) in named.items()
+    )
+
+
+def _own_units(case: Case) -> list[str]:
+    """Hours to the next session and requests a session where the record has them, beside the logging policy's."""
+    logging = next((record for record in case.peers if record.subject == BEHAVIOUR), None)
+    found = []
+    for key, unit in (("mean_revisit_hours", "h to the next session"), ("mean_depth", "requests a session")):
+        value, usual = getattr(case.record, key), getattr(logging, key, None)
+        if value is not None:
+            found.append(f"{value:.1f} {unit}" + ("" if usual is None else f" (logging policy {usual:.1f})"))
+    return found
+
+
+def _gain(record: Record) -> str:
+    low, high = record.gain_interval
+    return f"{record.gain:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{low:.2f}, {high:.2f}]"
+
+
+def _few(served: Served) -> str:
+    count = min(FEW_ITEMS, served.distinct_items)
+    return f"{count} item{'' if count == 1 else 's'} take{'s' if count == 1 else ''} {served.share_of(FEW_ITEMS):.0%}"
+
+
+def _policies(evaluation: Evaluation) -> list[str]:
+    own = [record.subject for record in evaluation.records if record.role == "policy"]
+    return list(dict.fromkeys([*own, *(name for name in evaluation.support if not is_control(name))]))

@@ -1,0 +1,227 @@
+"""The rule of docs/evaluation.md by cases, and what it never does whatever the figures."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_records import made_record
+
+from prefrec_ray.evaluation.records import (
+    Evaluation,
+    PolicyVerdict,
+    Record,
+    Served,
+    Support,
+    read_evaluation,
+    write_evaluation,
+)
+from prefrec_ray.evaluation.verdict import VERDICTS, case_of, verdicts
+
+SURE = Support(states=0.82, ess=0.31, threshold=0.6, supported=True)
+LOST = Support(states=0.12, ess=0.02, threshold=0.6, supported=False)
+
+
+def line(subject: str, gain: float, role: str = "policy", half: float = 0.1, **changes: object) -> Record:
+    """A record of the model with the logging policy at 1.0 and the gain +- `half`."""
+    paired = {"gain_ci_low": gain - half, "gain_ci_high": gain + half}
+    return made_record(subject, 1 + gain, role, **{"half": half, "estimator": "model", **paired, **changes})
+
+
+def one(*records: Record, support: Support | None = SURE, **served: Served) -> PolicyVerdict:
+    """The verdict on the policy p."""
+    known = {} if support is None else {"p": support}
+    return verdicts(Evaluation(records=records, support=known, served=served))["p"]
+
+
+def told(found: PolicyVerdict) -> dict[str, tuple[str, str]]:
+    return {light.name: (light.colour, light.number) for light in found.lights}
+
+
+def serving(shares: list[float], distinct: int) -> Served:
+    top = [{"item_id": i, "share": share} for i, share in enumerate(shares)]
+    return Served(requests=1000, distinct_items=distinct, top_items=top)
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict", "colour"),
+    [
+        (-0.4, "do_not_ship", "red"),
+        (-0.05, "no_difference", "amber"),
+        (0.1, "no_difference", "amber"),
+        (0.4, "candidate", "green"),
+    ],
+)
+def test_the_interval_of_the_gain_decides(gain: float, verdict: str, colour: str) -> None:
+    found = one(line("p", gain))
+    assert found.verdict == verdict
+    assert told(found)["value"][0] == colour
+
+
+def test_without_support_the_log_cannot_say_whatever_the_value() -> None:
+    for records in ([line("p", 3.0)], [line("p", -0.9)], [line("p", 3.0, estimator="dr")], []):
+        found = one(*records, support=LOST)
+        assert found.verdict == "cannot_say"
+        assert found.reasons == ("The log vouches for 12% of the states that it would lead users to; 60% are needed.",)
+        assert told(found)["support"] == ("red", "12% of states, 60% needed; effective sample 2%")
+        assert told(found)["value"] == ("grey", "no value")
+
+
+def test_a_gain_that_those_who_know_nothing_have_too_is_none() -> None:
+    for blind in ("random items", "constant action", "shuffled:imitation", "shuffled:p"):
+        found = one(line("p", 0.4), line(blind, 0.3, "placebo"), line(f"{blind} of another", 3.0, "placebo"))
+        assert found.verdict == "no_difference"
+        assert f"{found.reasons[0][-len('gains +0.30.') :]}" == "gains +0.30."
+        assert told(found)["controls"][0] == "amber"
+    found = one(line("p", 0.4), line("random items", 0.29, "placebo"), line("shuffled:other", 0.9, "placebo"))
+    assert found.verdict == "candidate"
+    assert told(found)["controls"] == ("green", "+0.29 levels: random items")
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.4, "cannot_say"), (0.0, "cannot_say"), (-0.4, "do_not_ship")])
+def test_a_policy_that_serves_everybody_the_same_is_at_most_unknown(gain: float, verdict: str) -> None:
+    few, logged = serving([0.4, 0.3, 0.2, 0.05, 0.05], 5), serving([0.002] * 20, 1000)
+    found = one(line("p", gain), p=few, behaviour=logged)
+    assert found.verdict == verdict
+    assert told(found)["catalogue"] == ("red", "5 items; 5 items take 100% of requests")
+    if verdict == "cannot_say":
+        assert found.reasons[0].startswith("5 items take 100% of its requests (of the logging policy's: 2%)")
+    # A log that is as concentrated says nothing against the policy.
+    assert one(line("p", 0.4), p=few, behaviour=serving([0.6, 0.4], 2)).verdict == "candidate"
+    assert one(line("p", 0.4), p=serving([0.05] * 20, 40), behaviour=logged).verdict == "candidate"
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(1.2, 5.0), (0.0, 0.5), (float("-inf"), 2.0), (1.2, float("nan")), (7.04, 8.85)]
+)
+def test_what_did_not_converge_says_nothing(low: float, high: float) -> None:
+    record = line("p", 0.5).model_copy(update={"ci_low": low, "ci_high": high})
+    found = one(record)
+    assert found.verdict == "cannot_say"
+    assert "has not converged" in found.reasons[0]
+    assert told(found)["convergence"][0] == "red"
+
+
+def test_ncis_alone_never_makes_a_candidate() -> None:
+    found = one(line("p", 0.4, estimator="ncis"), line("length only:p", 0.3, "control", estimator="ncis"), support=None)
+    assert found.verdict == "cannot_say"
+    assert found.reasons[1] == "NCIS ranks policies; its size is biased, and 75% of the gain is session length alone."
+    assert one(line("p", 0.4, estimator="ncis"), support=SURE).verdict == "cannot_say"
+    assert one(line("p", 0.0, estimator="ncis"), support=None).verdict == "no_difference"
+    assert one(line("p", -0.4, estimator="ncis"), support=None).verdict == "do_not_ship"
+
+
+def test_an_estimate_without_a_support_is_no_candidate() -> None:
+    assert one(line("p", 0.4, estimator="dr"), support=None).verdict == "cannot_say"
+    assert one(line("p", 0.4, estimator="dr")).verdict == "candidate"
+
+
+def test_the_model_goes_before_dr_before_ncis_and_the_truth_never_decides() -> None:
+    records = [line("p", gain, estimator=name) for name, gain in (("ncis", 0.4), ("dr", 0.0), ("model", -0.4))]
+    assert one(*records).verdict == "do_not_ship"
+    assert one(*records[:2]).verdict == "no_difference"
+    assert one(line("p", 0.4, estimator="online")).verdict == "cannot_say"
+    assert one(line("p", 0.4, estimator="fqe")).reasons == ("No estimate by model, dr, ncis.",)
+
+
+def test_the_numbers_are_in_the_users_own_units() -> None:
+    changed = {"mean_depth": 7.25, "mean_revisit_hours": 18.2}
+    logging = line("behaviour", 0.0, "control", mean_depth=6.0, mean_revisit_hours=21.0)
+    found = one(line("p", 0.4, **changed), logging)
+    assert told(found)["value"][1] == (
+        "+0.40 [+0.30, +0.50] levels; 18.2 h to the next session (logging policy 21.0); "
+        "7.2 requests a session (logging policy 6.0)"
+    )
+    assert told(one(line("p", 0.4, **changed)))["value"][1].endswith(
+        "18.2 h to the next session; 7.2 requests a session"
+    )
+
+
+def test_the_best_comes_first_and_controls_have_no_verdict() -> None:
+    records = [
+        *(line(name, gain) for name, gain in (("bad", -0.5), ("same", 0.05), ("good", 0.4), ("better", 0.6))),
+        line("imitation", 0.0, "control"),
+        line("shuffled:good", 0.0, "placebo"),
+        line("online only", 2.0, estimator="online"),
+    ]
+    sure = dict.fromkeys(["bad", "same", "good", "better", "imitation", "random items"], SURE)
+    evaluation = Evaluation(records=records, support={**sure, "lost": LOST})
+    assert list(verdicts(evaluation)) == ["better", "good", "same", "online only", "lost", "bad"]
+    assert case_of(evaluation, "lost").record is None
+
+
+def test_of_several_tasks_the_least_favourable_verdict_counts() -> None:
+    records = [line("p", 0.4), line("p", -0.4, task="frequency")]
+    assert one(*records).verdict == one(*reversed(records)).verdict == "do_not_ship"
+
+
+def test_verdicts_and_support_are_written_and_read(tmp_path: Path) -> None:
+    records = (line("p", 0.4), line("random items", 0.1, "placebo"))
+    evaluation = Evaluation(records=records, support={"p": SURE, "lost": LOST})
+    evaluation = evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
+    file = str(tmp_path / "evaluation.json")
+    write_evaluation(file, evaluation)
+    assert read_evaluation(file) == evaluation
+    content = json.loads(Path(file).read_text())
+    assert content["support"]["lost"] == {"states": 0.12, "ess": 0.02, "threshold": 0.6, "supported": False}
+    assert list(content["verdicts"]) == ["p", "lost"]
+    found = content["verdicts"]["p"]
+    assert list(found) == ["verdict", "reasons", "lights"]
+    assert found["verdict"] == "candidate"
+    assert all(isinstance(reason, str) for reason in found["reasons"])
+    assert [light["name"] for light in found["lights"]] == ["value", "support", "catalogue", "controls", "convergence"]
+
+
+LEVELS = st.floats(-1, 6)
+GAINS = st.floats(-5, 5)
+
+
+@st.composite
+def evaluations(draw: st.DrawFn) -> Evaluation:
+    """Two policies with any figures, by any estimators, beside any controls."""
+    records = []
+    for subject, role in (("p", "policy"), ("q", "policy"), ("random items", "placebo"), ("shuffled:p", "placebo")):
+        for estimator in draw(st.sets(st.sampled_from(["model", "dr", "ncis", "fqe", "online"]))):
+            low, value, high = sorted(draw(st.tuples(LEVELS, LEVELS, LEVELS)))
+            gain_low, gain_high = sorted(draw(st.tuples(GAINS, GAINS)))
+            intervals = {"ci_low": low, "ci_high": high, "gain_ci_low": gain_low, "gain_ci_high": gain_high}
+            records.append(made_record(subject, value, role, estimator=estimator, **intervals))
+    supports = st.builds(
+        Support, states=st.floats(0, 1), ess=st.none(), threshold=st.floats(0, 1), supported=st.booleans()
+    )
+    return Evaluation(records=records, support=draw(st.dictionaries(st.sampled_from(["p", "q"]), supports)))
+
+
+@given(evaluations())
+def test_never_a_candidate_where_the_log_cannot_carry_it(evaluation: Evaluation) -> None:
+    for name, found in verdicts(evaluation).items():
+        assert found.verdict in VERDICTS
+        assert found.reasons
+        assert len(found.lights) == 5
+        if found.verdict != "candidate":
+            continue
+        record = case_of(evaluation, name).record
+        assert record is not None
+        assert record.estimator in ("model", "dr")
+        assert evaluation.support[name].supported
+        low, _ = record.gain_interval
+        assert low > 0
+        assert record.ci_low > 0
+        assert record.ci_high < 5
+        blind = [
+            r.gain
+            for r in evaluation.records
+            if r.estimator == record.estimator and r.subject in ("random items", f"shuffled:{name}")
+        ]
+        assert all(low > gain for gain in blind)
+        assert {"value": "green", "support": "green"}.items() <= {x.name: x.colour for x in found.lights}.items()
+
+
+@given(evaluations())
+def test_no_value_is_told_of_what_has_no_support(evaluation: Evaluation) -> None:
+    found = verdicts(evaluation)
+    for name, support in evaluation.support.items():
+        if not support.supported:
+            assert found[name].verdict == "cannot_say"
+            assert told(found[name])["value"] == ("grey", "no value")
