@@ -1,4 +1,4 @@
-"""`prefrec evaluate`: estimates the value of policies, beside controls and negative controls."""
+"""`prefrec evaluate`: estimates the value of policies, beside controls and negative controls, and gives a verdict."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import typer
 from prefrec_ray.cli.console import Dataset, console, made
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.cli.summary import summary
+from prefrec_ray.cli.verdicts import reasons, verdict_table
 from prefrec_ray.errors import UserError
 
 SPLITS = ("validation", "test")
-ESTIMATORS = ("ncis", "fqe", "dr")
+#: The exit status of `--strict` where a policy is no candidate; 2 is for mistakes.
+NOT_ALL_CANDIDATES = 1
 
 
 def command(
@@ -41,6 +43,13 @@ def command(
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Also plot ncis and dr over kernel width and cap (sensitivity.html).")
     ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Exit with status 1 unless the verdict on every policy is candidate (a mistake is status 2).",
+        ),
+    ] = False,
     output: Annotated[
         str | None,
         typer.Option(
@@ -48,7 +57,7 @@ def command(
         ),
     ] = None,
 ) -> None:
-    """Evaluate policies by NCIS, fitted-Q and doubly robust, with intervals, controls and negative controls."""
+    """Evaluate policies on logged sessions, with intervals, controls and negative controls, and give each a verdict."""
     from prefrec_ray.cli.config import open_section
     from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
     from prefrec_ray.evaluation.settings import EvaluateSettings
@@ -69,11 +78,18 @@ def command(
         write_sensitivity(evaluation, posixpath.join(folder, "sensitivity.html"))
     for task in evaluation.tasks:
         console().print(summary(evaluation, task))
+        console().print()
+    console().print(verdict_table(evaluation))
+    for line in reasons(evaluation):
+        console().print(line)
     made("evaluation", run.file, f"prefrec report {folder}")
+    if strict and any(found.verdict != "candidate" for found in evaluation.verdicts.values()):
+        raise typer.Exit(NOT_ALL_CANDIDATES)
 
 
 def parse_estimators(text: str) -> tuple[str, ...]:
     """The names in `text`, each once. Raises `UserError` for an unknown one."""
+    from prefrec_ray.evaluation.settings import ESTIMATORS
     from prefrec_ray.settings import nearest
 
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))

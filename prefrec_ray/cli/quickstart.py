@@ -12,6 +12,7 @@ from prefrec_ray.cli.console import console, made
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.cli.summary import summary
 from prefrec_ray.cli.train import train_run
+from prefrec_ray.cli.verdicts import verdict_table
 from prefrec_ray.errors import UserError
 from prefrec_ray.terms import RECIPES
 
@@ -55,6 +56,8 @@ def run_all(text: str, output: str) -> None:
     for task in evaluation.tasks:
         out.print()
         out.print(summary(evaluation, task))
+    out.print()
+    out.print(verdict_table(evaluation))
     out.print()
     took = f" ({time.monotonic() - started:.0f} s)"
     made("report", report, "open it in a browser, then read docs/quickstart.md", took)

@@ -10,7 +10,13 @@ from rich.text import Text
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.records import Evaluation, Record
 
-TITLES = {"online": "true, with 95 % interval", "dr": "doubly robust", "fqe": "fitted-Q", "ncis": "NCIS"}
+TITLES = {
+    "online": "true, with 95 % interval",
+    "model": "model of users",
+    "dr": "doubly robust",
+    "fqe": "fitted-Q",
+    "ncis": "NCIS",
+}
 STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 

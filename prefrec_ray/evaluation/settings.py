@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from prefrec_ray.settings import Seed, Settings
 
 Estimator = Literal["ncis", "fqe", "dr"]
+ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
 
 class NcisSettings(Settings):

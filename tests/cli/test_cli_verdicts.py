@@ -1,0 +1,90 @@
+"""The verdicts that `prefrec evaluate` prints, and the exit status of `--strict`."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from made_records import made_record
+from rich.console import Console
+
+from prefrec_ray.cli.main import run
+from prefrec_ray.cli.verdicts import MOST_REASONS, reasons, verdict_table
+from prefrec_ray.evaluation.records import Evaluation, Record, Support
+from prefrec_ray.evaluation.verdict import verdicts
+
+
+def line(subject: str, gain: float, estimator: str = "model", **changes: object) -> Record:
+    paired = {"gain_ci_low": gain - 0.1, "gain_ci_high": gain + 0.1}
+    return made_record(subject, 1 + gain, estimator=estimator, **paired, **changes)
+
+
+def judged(*records: Record, unsure: tuple[str, ...] = ()) -> Evaluation:
+    support = {r.subject: Support(states=0.9, threshold=0.6, supported=True) for r in records}
+    support |= {name: Support(states=0.2, threshold=0.6, supported=False) for name in unsure}
+    evaluation = Evaluation(records=records, support=support)
+    return evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
+
+
+def printed(evaluation: Evaluation) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=200).print(verdict_table(evaluation))
+    return [" ".join(text.split()) for text in out.getvalue().splitlines()]
+
+
+def test_one_row_a_policy_best_first() -> None:
+    good = line("[b]good", 0.4, mean_revisit_hours=18.25, mean_depth=7.0)
+    evaluation = judged(line("bad", -0.4), good, line("same", 0.0), unsure=("lost",))
+    assert printed(evaluation) == [
+        "policy verdict gain over the logging policy support h to next session requests a session",
+        "[b]good candidate for an A/B test +0.40 [+0.30, +0.50] by model 90% of states 18.2 7.0",
+        "same no difference to be seen +0.00 [-0.10, +0.10] by model 90% of states – –",
+        "lost the log cannot say – 20% of states – –",
+        "bad do not ship -0.40 [-0.50, -0.30] by model 90% of states – –",
+    ]
+    said = [str(text) for text in reasons(evaluation)]
+    assert said[2] == "lost: The log vouches for 20% of the states that it would lead users to; 60% are needed."
+    assert len(said) == 4
+
+
+def test_the_truth_stands_beside_the_verdict() -> None:
+    rows = printed(judged(line("p", 0.4), line("p", -0.4, "online")))
+    assert rows[0].endswith("requests a session true gain")
+    assert rows[1].startswith("p candidate")
+    assert rows[1].endswith("-0.40 [-0.50, -0.30]")
+
+
+def test_of_many_policies_the_reasons_are_in_the_file() -> None:
+    many = judged(*(line(f"p{i}", 0.4) for i in range(MOST_REASONS + 1)))
+    assert len(reasons(many)) == 1
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> Callable[[Evaluation], None]:
+    """Makes `prefrec evaluate` find this evaluation."""
+
+    def gives(evaluation: Evaluation) -> None:
+        monkeypatch.setattr("prefrec_ray.evaluation.run.run_evaluation", lambda *arguments: evaluation)
+
+    return gives
+
+
+def test_strict_is_the_exit_status(evaluated: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "POLICY", "--dataset", "DATASET", "--output", str(tmp_path / "evaluation.json")]
+    evaluated(judged(line("good", 0.4), line("better", 0.5)))
+    assert run([*command, "--strict"]) == 0
+    for other in (judged(line("good", 0.4), line("same", 0.0)), judged(line("good", 0.4), unsure=("lost",))):
+        evaluated(other)
+        assert run([*command, "--strict"]) == 1
+        assert run(command) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.count("✓ evaluation") == 5
+    assert run(["evaluate", "POLICY", "--dataset", "DATASET", "--strict", "--split", "train"]) == 2
+
+
+def test_the_help_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["evaluate", "--help"])
+    assert "status 1 unless the verdict on every policy is candidate" in " ".join(
+        capsys.readouterr().out.replace("│", " ").split()
+    )
