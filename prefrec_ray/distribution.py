@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.cells import Cells
 from prefrec_ray.mdp.items import ItemTable, smallest
+from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import draw, log_sum_exp, plackett_luce
 from prefrec_ray.mdp.serving import ServingSettings
 
@@ -64,22 +64,36 @@ class Distribution:
         return self.items.logged.astype(np.float64)
 
     @cached_property
-    def _weights_of_cells(self) -> csr_array:
-        """The weights [M, I], 0 outside a cell."""
-        every = np.arange(len(self.items))
-        return csr_array((self.weights, (self.cells.cell, every)), shape=(len(self.cells.members), len(every)))
+    def _masses(self) -> np.ndarray:
+        """The weight of all items of each cell, [M]."""
+        return np.bincount(self.cells.cell, self.weights, len(self.cells.members))
+
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        """How many items of each cell may be shown at all, [M]."""
+        return np.bincount(self.cells.cell, self._shown, len(self.cells.members))
+
+    @cached_property
+    def _whole(self) -> bool:
+        """Whether sums of weights are exact."""
+        return bool((self.weights == np.floor(self.weights)).all() and self.weights.sum() < 2**53)
 
     def draw(
-        self, states: np.ndarray, actions: np.ndarray, k: int, left_out: np.ndarray | None, rng: np.random.Generator
+        self,
+        states: np.ndarray,
+        actions: np.ndarray,
+        k: int,
+        left_out: LeftOut | np.ndarray | None,
+        rng: np.random.Generator,
     ) -> Drawn:
         """k items for each of n `states` [n, S], of which the actor's own are `actions` [n, A].
 
-        `left_out`: bool [n, I], items that may not be shown; None: all may. Raises `UserError` for a k outside 1 to
-        what is left.
+        `left_out`: items that may not be shown, as pairs or bool [n, I]; None: all may. Raises `UserError` for a k
+        outside 1 to what is left.
         """
+        left_out = LeftOut.of_mask(left_out) if isinstance(left_out, np.ndarray) else left_out
         left = self._check(k, left_out, len(states))
-        width = len(self.items) if left_out is not None or k > 1 else self._scored
-        chunk = max(1, _AT_ONCE // max(width, self._scored * 8))
+        chunk = max(1, _AT_ONCE // (self._scored * 8))
         parts = []
         for start in range(0, len(states), chunk):
             rows = slice(start, start + chunk)
@@ -110,7 +124,7 @@ class Distribution:
         actions: np.ndarray,
         k: int,
         left: int,
-        out: np.ndarray | None,
+        out: LeftOut | None,
         rng: np.random.Generator,
     ) -> Drawn:
         """From the candidates nearest to the action, at most the `left`; beyond them the next nearest, for certain."""
@@ -127,53 +141,53 @@ class Distribution:
         rows = np.concatenate([np.take_along_axis(candidates, columns, axis=1), near[:, count:k]], axis=1)
         return Drawn(rows, np.concatenate([known, np.ones((len(states), k - wanted))], axis=1))
 
-    def _best(self, states: np.ndarray, k: int, out: np.ndarray | None) -> Drawn:
+    def _best(self, states: np.ndarray, k: int, out: LeftOut | None) -> Drawn:
         scores = self._score(states, self.items.embeddings)
         scores[:, self.weights == 0] = -np.inf
         if out is not None:
-            scores[out] = -np.inf
+            scores[out.state, out.item] = -np.inf
         return Drawn(smallest(-scores, k), np.ones((len(states), k)))
 
-    def _one_cell(self, states: np.ndarray, k: int, out: np.ndarray | None, rng: np.random.Generator) -> Drawn:
+    def _one_cell(self, states: np.ndarray, k: int, out: LeftOut | None, rng: np.random.Generator) -> Drawn:
         return Drawn(*plackett_luce(self._logits(states, out), k, rng))
 
-    def _logits(self, states: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    def _logits(self, states: np.ndarray, out: LeftOut | None) -> np.ndarray:
         """The logarithms [n, I] of the weights of all items."""
         scores = self._score(states, self.items.embeddings)
         with np.errstate(divide="ignore"):
             logits = scores / self._scale(scores) + np.log(self.weights)
         if out is not None:
-            logits[out] = -np.inf
+            logits[out.state, out.item] = -np.inf
         return logits
 
-    def _two_steps(self, states: np.ndarray, k: int, out: np.ndarray | None, rng: np.random.Generator) -> Drawn:
+    def _two_steps(self, states: np.ndarray, k: int, out: LeftOut | None, rng: np.random.Generator) -> Drawn:
         n, cells, every = len(states), self.cells, np.arange(len(states))
         appeal, scale = self._appeal(states)
         mass = self._mass(n, out)
-        gone = out if k == 1 else np.zeros((n, len(self.items)), dtype=bool) if out is None else out.copy()
         rows, known = np.empty((n, k), np.int64), np.empty((n, k))
         for position in range(k):
             cell, of_cell = draw(appeal * mass, rng)
-            members = cells.members[cell]
-            weight = self._in_cell(states, members, scale, gone)
+            left = self._left(cell, out, rows[:, :position])
+            weight = self._in_cell(states, cell, left, scale)
             column, of_item = draw(weight, rng)
-            rows[:, position], known[:, position] = members[every, column], of_cell * of_item
-            if gone is not None and position + 1 < k:
-                gone[every, rows[:, position]] = True
-                mass[every, cell] = self._left(members, gone).sum(axis=1)
+            rows[:, position], known[:, position] = cells.members[cell][every, column], of_cell * of_item
+            left[every, column] = 0.0
+            mass[every, cell] = left.sum(axis=1)
         return Drawn(rows, known)
 
-    def probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: np.ndarray | None = None) -> np.ndarray:
+    def probabilities(
+        self, states: np.ndarray, rows: np.ndarray, left_out: LeftOut | np.ndarray | None = None
+    ) -> np.ndarray:
         """float64 [n]: how likely the items `rows` [n] are to be drawn first under `sample` from all items."""
+        left_out = LeftOut.of_mask(left_out) if isinstance(left_out, np.ndarray) else left_out
         if self.cells.single:
             logits = self._logits(states, left_out)
             return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
         appeal, scale = self._appeal(states)
         first = appeal * self._mass(len(states), left_out)
         cell = self.cells.cell[rows]
-        members = self.cells.members[cell]
-        weight = self._in_cell(states, members, scale, left_out)
-        own = (weight * (members == rows[:, None])).sum(axis=1)
+        weight = self._in_cell(states, cell, self._left(cell, left_out, rows[:, None][:, :0]), scale)
+        own = np.take_along_axis(weight, self.cells.place[rows][:, None], axis=1)[:, 0]
         of_item = np.divide(own, weight.sum(axis=1), out=np.zeros(len(rows)), where=own > 0)
         return np.take_along_axis(first, cell[:, None], axis=1)[:, 0] / first.sum(axis=1) * of_item
 
@@ -187,24 +201,33 @@ class Distribution:
         # No cell loses its last chance to rounding.
         return np.maximum(weights.reshape(len(states), *representatives.shape).mean(axis=2), 1e-300), scale
 
-    def _mass(self, n: int, out: np.ndarray | None) -> np.ndarray:
+    def _mass(self, n: int, out: LeftOut | None) -> np.ndarray:
         """The weight of what is left in each cell, [n, M]."""
-        if out is None:
-            return np.tile(np.asarray(self._weights_of_cells.sum(axis=1)).ravel(), (n, 1))
-        return np.ascontiguousarray((self._weights_of_cells @ (~out).T.astype(np.float64)).T)
+        mass = np.tile(self._masses, (n, 1))
+        if out is None or not len(out.item):
+            return mass
+        place = out.state * mass.shape[1] + self.cells.cell[out.item]
+        mass -= np.bincount(place, self.weights[out.item], mass.size).reshape(mass.shape)
+        if not self._whole:  # what is taken away may not be all of what was summed up
+            some = np.bincount(place, self._shown[out.item], mass.size).reshape(mass.shape) < self._counts
+            mass = np.where(some, np.maximum(mass, np.finfo(np.float64).tiny), 0.0)
+        return mass
 
-    def _left(self, members: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-        """The weights of `members` [n, W] of one cell a state, 0 for what is left out."""
+    def _left(self, cell: np.ndarray, out: LeftOut | None, drawn: np.ndarray) -> np.ndarray:
+        """The weights [n, W] of the members of one `cell` [n] a state: 0 for what is left out or `drawn` [n, m]."""
+        members = self.cells.members[cell]
         weights = np.where(members >= 0, self.weights[members], 0.0)
-        return weights if out is None else np.where(np.take_along_axis(out, members, axis=1), 0.0, weights)
+        gone = np.arange(len(cell)).repeat(drawn.shape[1]), drawn.ravel()
+        for state, item in (gone, *([(out.state, out.item)] if out else [])):
+            here = self.cells.cell[item] == cell[state]
+            weights[state[here], self.cells.place[item[here]]] = 0.0
+        return weights
 
-    def _in_cell(
-        self, states: np.ndarray, members: np.ndarray, scale: np.ndarray, out: np.ndarray | None
-    ) -> np.ndarray:
-        """The weights [n, W] of the `members` [n, W] of one cell a state, up to a factor."""
+    def _in_cell(self, states: np.ndarray, cell: np.ndarray, left: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """The weights [n, W] of the members of one `cell` [n] a state, of which `left` [n, W] is left, to a factor."""
         assert self.scorer is not None
-        logits = (self.scorer.scores(states, self.items.embeddings[members]) / scale).astype(np.float64)
-        left = self._left(members, out)
+        embeddings = self.items.embeddings[self.cells.members[cell]]
+        logits = (self.scorer.scores(states, embeddings) / scale).astype(np.float64)
         logits[left == 0] = -np.inf
         return left * np.exp(logits - logits.max(axis=1, keepdims=True))
 
@@ -229,18 +252,19 @@ class Distribution:
     def _total(self) -> int:
         return int(np.count_nonzero(self._shown))
 
-    def _check(self, k: int, left_out: np.ndarray | None, n: int) -> int:
+    def _check(self, k: int, left_out: LeftOut | None, n: int) -> int:
         """How many items are left for each state at least."""
         if not 1 <= k <= self._total:
             raise UserError(f"k = {k} items wanted; the item table holds {self._total}")
         if left_out is None or not n:
             return self._total
-        if self._total < len(self.items):
-            left = np.array([np.count_nonzero(self._shown & ~row) for row in left_out])
-        else:  # row by row: NumPy counts a whole array twenty times as fast as along an axis
-            left = self._total - np.array([np.count_nonzero(row) for row in left_out])
+        left = self.left(left_out)
         if left.min() < k:
             raise UserError(
                 f"k = {k} items wanted; {left.min()} of {self._total} are left for row {left.argmin()} of the states"
             )
         return int(left.min())
+
+    def left(self, left_out: LeftOut) -> np.ndarray:
+        """How many items are left for each state, int64 [n]."""
+        return self._total - left_out.counts(self._shown).astype(np.int64)

@@ -17,6 +17,7 @@ from prefrec_ray import storage
 from prefrec_ray.distribution import Distribution, Drawn
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
@@ -129,7 +130,7 @@ class Policy:
         """
         if self.always_nearest:
             return self._propose(states)
-        return self.items.embeddings[self._draw(states, 1, None, seed).rows[:, 0]]
+        return self.items.embeddings[self.draw(states, 1, None, seed).rows[:, 0]]
 
     def recommend(self, states: np.ndarray, k: int, exclude: Exclude = None, seed: int | None = None) -> np.ndarray:
         """Item ids [n, k] for scaled states [n, S], as `serve` gives them."""
@@ -144,7 +145,7 @@ class Policy:
         is excluded, and the items before it; 1 under the rule `best`. Raises `UserError` for another k, states of
         another width, or an `exclude` of another form.
         """
-        drawn = self._draw(states, k, self._left_out(exclude, len(states)), seed)
+        drawn = self.draw(states, k, self._left_out(exclude, len(states)), seed)
         return Served(self.items.ids[drawn.rows], drawn.propensities)
 
     def with_items(self, items: ItemTable | pa.Table) -> Policy:
@@ -155,13 +156,18 @@ class Policy:
         table = items if isinstance(items, ItemTable) else ItemTable.from_table(items)
         return replace(self, items=table)
 
-    def _draw(self, states: np.ndarray, k: int, left_out: np.ndarray | None, seed: int | None) -> Drawn:
+    def draw(self, states: np.ndarray, k: int, left_out: LeftOut | None, seed: int | None) -> Drawn:
+        """As `serve`, in rows of the item table."""
         nearest = self.serving.candidates == "nearest"
         actions = self._propose(states) if nearest else self._checked(states)
         return self._distribution.draw(states, actions, k, left_out, np.random.default_rng(seed))
 
-    def _left_out(self, exclude: Exclude, n: int) -> np.ndarray | None:
-        """bool [n, I]: the items that may not be shown."""
+    def left(self, left_out: LeftOut) -> np.ndarray:
+        """How many items may be shown in each state, int64 [n]."""
+        return self._distribution.left(left_out)
+
+    def _left_out(self, exclude: Exclude, n: int) -> LeftOut | None:
+        """The items that may not be shown."""
         if exclude is None:
             return None
         if isinstance(exclude, np.ndarray) and exclude.dtype == bool:
@@ -170,15 +176,14 @@ class Policy:
                     f"exclude: a mask of shape {list(exclude.shape)}; expected [{n}, {len(self.items)}], an item a "
                     f"column in the order of policy.items.ids"
                 )
-            return exclude
+            return LeftOut.of_mask(exclude)
         if len(exclude) != n:
             raise UserError(f"exclude: {len(exclude)} arrays of ids; expected {n}, one for each state")
-        mask = np.zeros((n, len(self.items)), dtype=bool)
         lengths = [len(ids) for ids in exclude]
-        if any(lengths):
-            rows = self.items.find(np.concatenate([np.asarray(ids) for ids in exclude if len(ids)]))
-            mask[np.repeat(np.arange(n), lengths)[rows >= 0], rows[rows >= 0]] = True
-        return mask
+        if not any(lengths):
+            return LeftOut.of_rows([np.zeros(0, np.int64)] * n)
+        rows = self.items.find(np.concatenate([np.asarray(ids) for ids in exclude if len(ids)]))
+        return LeftOut.of_rows(np.split(rows, np.cumsum(lengths)[:-1]))
 
     def _checked(self, states: np.ndarray) -> np.ndarray:
         if states.ndim != 2 or states.shape[1] != self.state.width:

@@ -15,6 +15,7 @@ from prefrec_ray.distribution import Distribution
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.cells import ONE_CELL, Cells
 from prefrec_ray.mdp.items import EXACT, ItemTable
+from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import plackett_luce
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.networks.actors import GaussianActor
@@ -183,10 +184,13 @@ def test_the_index_finds_what_a_look_at_all_finds(kind: str, rule: str, monkeypa
     found = table.nearest(actions, 64, rule)
     out = np.zeros((200, count), dtype=bool)
     np.put_along_axis(out, found[:, ::2], True, axis=1)
-    rest = table.nearest(actions, 64, rule, out)
+    rest = table.nearest(actions, 64, rule, LeftOut.of_mask(out))
     assert not np.take_along_axis(out, rest, axis=1).any()
     monkeypatch.setattr("prefrec_ray.mdp.items.EXACT", 10**9)
-    for mine, exact in ((found, table.nearest(actions, 64, rule)), (rest, table.nearest(actions, 64, rule, out))):
+    for mine, exact in (
+        (found, table.nearest(actions, 64, rule)),
+        (rest, table.nearest(actions, 64, rule, LeftOut.of_mask(out))),
+    ):
         shared = [len(set(a) & set(b)) / 64 for a, b in zip(mine.tolist(), exact.tolist(), strict=True)]
         assert np.mean(shared) >= 0.995
     assert count > EXACT

@@ -183,7 +183,9 @@ def _later(content: pa.Buffer, begin: int, header: bytes, columns: pa.Schema) ->
 
 
 def _damaged(where: str, byte: int) -> UserError:
-    return UserError(f"{where}: damaged at byte {byte}, with whole records behind it; expected a file as it was written")
+    return UserError(
+        f"{where}: damaged at byte {byte}, with whole records behind it; expected a file as it was written"
+    )
 
 
 class _Sink(io.RawIOBase):

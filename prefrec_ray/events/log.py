@@ -72,11 +72,17 @@ class EventLog:
             whole = whole_bytes(content, self.schema, str(segment.path))
             if whole < size or whole == 0:
                 if number + 1 < len(segments):
-                    raise UserError(f"{segment.path}: ends at byte {whole} of {size}; expected a whole file before others")
-                self.repaired = f"{segment.path}: cut off an unfinished record ({size - whole} bytes), never acknowledged"
+                    raise UserError(
+                        f"{segment.path}: ends at byte {whole} of {size}; expected a whole file before others"
+                    )
+                self.repaired = (
+                    f"{segment.path}: cut off an unfinished record ({size - whole} bytes), never acknowledged"
+                )
                 os.truncate(segment.path, whole)
             if segment.first != self.next:
-                raise UserError(f"{segment.path}: begins at row {segment.first}; expected {self.next}: a file is missing")
+                raise UserError(
+                    f"{segment.path}: begins at row {segment.first}; expected {self.next}: a file is missing"
+                )
             for piece in pieces(content.slice(0, whole), self.schema) if whole else ():
                 self._add(piece, segment.path)
         if segments:

@@ -18,12 +18,14 @@ class Cells:
     """Items in cells of nearly equal size.
 
     `members` int64 [M, W] holds the rows of the items of each cell, -1 beyond its size; its first columns, in random
-    order, are the `representatives` [M, R], all of them where there is one cell. `cell` int64 [I] is that of each item.
+    order, are the `representatives` [M, R], all of them where there is one cell. `cell` int64 [I] is that of each item,
+    `place` int64 [I] its column there.
     """
 
     members: np.ndarray
     representatives: np.ndarray
     cell: np.ndarray
+    place: np.ndarray
 
     @classmethod
     def of(cls, embeddings: np.ndarray) -> Cells:
@@ -34,10 +36,11 @@ class Cells:
         for _ in range(halvings):
             parts = [half for part in parts for half in _halves(part, embeddings)]
         members = np.full((len(parts), max(map(len, parts))), -1)
-        cell = np.empty(count, dtype=np.int64)
+        cell, place = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
         for number, part in enumerate(parts):
             members[number, : len(part)], cell[part] = part, number
-        return cls(members, members[:, : REPRESENTATIVES if halvings else None], cell)
+            place[part] = np.arange(len(part))
+        return cls(members, members[:, : REPRESENTATIVES if halvings else None], cell, place)
 
     @property
     def single(self) -> bool:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.index import ItemIndex
+from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
 
 RULES = ("nearest", "dot")
@@ -78,11 +79,11 @@ class ItemTable:
         place = np.minimum(np.searchsorted(self._sorted_ids, ids), len(self) - 1)
         return np.where(self._sorted_ids[place] == ids, self._order[place], -1)
 
-    def nearest(self, actions: np.ndarray, k: int, rule: str, left_out: np.ndarray | None = None) -> np.ndarray:
+    def nearest(self, actions: np.ndarray, k: int, rule: str, left_out: LeftOut | None = None) -> np.ndarray:
         """Rows int64 [n, k] of the best items for `actions` [n, A], best first.
 
-        `rule` is "nearest" (smallest Euclidean distance) or "dot" (largest dot product); `left_out`, bool [n, I], are
-        items that come last. Above `EXACT` items they are found by an index, which misses fewer than one in 200. Memory
+        `rule` is "nearest" (smallest Euclidean distance) or "dot" (largest dot product); items of `left_out` come last,
+        in any order. Above `EXACT` items they are found by an index, which misses fewer than one in 200. Memory
         stays bounded whatever n. Raises `UserError` for another rule or a k outside 1..I.
         """
         if rule not in RULES:
@@ -90,10 +91,10 @@ class ItemTable:
         if not 1 <= k <= len(self):
             raise UserError(f"k = {k} items wanted; the item table holds {len(self)}")
         if len(self) > EXACT:
-            more = 0 if left_out is None else max((int(np.count_nonzero(row)) for row in left_out), default=0)
+            more = 0 if left_out is None else int(left_out.counts().max(initial=0))
             if k + more <= MOST_OF_INDEX:
                 found = self._index(rule).search(actions, k + more)
-                return found if left_out is None else _first_allowed(found, left_out, k)
+                return found if left_out is None else _first_allowed(found, left_out.hits(found, len(self)), k)
         # One matrix product; for "dot" half the squares count 0.
         squares = np.full((len(actions), 1), rule == "nearest")
         left = np.concatenate([actions, squares], axis=1, dtype=np.float32)
@@ -102,7 +103,8 @@ class ItemTable:
         for start in range(0, len(actions), chunk):
             loss = left[start : start + chunk] @ self._nearness
             if left_out is not None:
-                loss[left_out[start : start + chunk]] = np.inf
+                out = left_out[start : start + chunk]
+                loss[out.state, out.item] = np.inf
             best[start : start + chunk] = smallest(loss, k)
         return best
 
@@ -194,9 +196,8 @@ def smallest(loss: np.ndarray, k: int) -> np.ndarray:
     return np.take_along_axis(best, order, axis=1)
 
 
-def _first_allowed(rows: np.ndarray, left_out: np.ndarray, k: int) -> np.ndarray:
-    """The first k of `rows` [n, m] of items that are not left out (bool [n, I]), in their order."""
-    out = np.take_along_axis(left_out, rows, axis=1)
+def _first_allowed(rows: np.ndarray, out: np.ndarray, k: int) -> np.ndarray:
+    """The first k of `rows` [n, m] that are not `out` (bool [n, m]), in their order."""
     return np.take_along_axis(rows, out.argsort(axis=1, kind="stable")[:, :k], axis=1)
 
 

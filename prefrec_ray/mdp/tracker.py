@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,8 +47,8 @@ class StateTracker:
     All times are in ms, UTC, and do not run backwards for a user. A request opens a session after a gap of more than
     the definition's, or, where session ids are given, when the id changes; give ids always or never.
 
-    `states` and `observe` are about the users in the rows `users` [m], each at most once (None: all, in their order);
-    all other arguments have an entry for each of these.
+    `states` and `observe` are about the users in the rows `users` [m] (None: all, in their order); all other arguments
+    have an entry for each of these. `observe` takes each user at most once.
     """
 
     #: Requests observed so far whose item the table lacks.
@@ -77,6 +78,21 @@ class StateTracker:
         self._users.write(rows, "profile", profile)
         return rows
 
+    def describe(self, users: np.ndarray, user_features: UserFeatures) -> None:
+        """Tells the users in the rows `users` [m] apart by other features than before."""
+        rows = self._users.rows(users, len(users))
+        self._users.write(rows, "profile", self._definition.one_hot(user_features))
+
+    def scaled_by(self, normaliser: Normaliser) -> StateTracker:
+        """The same users, with states on another scale; what one of both observes, both know."""
+        other = copy(self)
+        other._normaliser = normaliser
+        return other
+
+    def use_items(self, items: ItemTable) -> None:
+        """Looks items up in another table from now on; what was observed stays as it is."""
+        self._items = items
+
     def states(
         self,
         timestamps: np.ndarray,
@@ -88,7 +104,7 @@ class StateTracker:
 
         Raises `UserError` for rows of no user, and where there are more or fewer timestamps than users.
         """
-        past = self._users.read(self._users.rows(users, len(timestamps)))
+        past = self._users.read(self._users.rows(users, len(timestamps), once=False))
         now = np.asarray(timestamps, dtype=np.int64)
         coming = self._coming(past, now, session_ids)
         raw, groups = np.empty((len(now), self._definition.width), dtype=np.float32), self._definition.groups
@@ -147,7 +163,8 @@ class StateTracker:
         coming = self._coming(past, now, None if session_ids is None else np.asarray(session_ids)[given])
         exits = now if dwell_ms is None else now + whole_dwell(np.asarray(dwell_ms)[given])
         tastes = self._tastes_mean
-        rates = _means(past["sums"][:, tastes.rates], past["weights"][:, tastes.rates])
+        # As float32, which is what the states of a log hold: both faces agree to the bit.
+        rates = _means(past["sums"][:, tastes.rates], past["weights"][:, tastes.rates]).astype(np.float32)
         values = {"": np.concatenate([scaled, shown], axis=1), "taste_": answers(scaled, rates, shown)}
         after = {
             "session_sums": coming.sums,

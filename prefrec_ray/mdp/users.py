@@ -47,8 +47,8 @@ class Users:
         """Puts `values` in the place of what `rows` held."""
         self._arrays[name][rows] = values
 
-    def rows(self, users: np.ndarray | None, entries: int) -> Any:
-        """`users` (row numbers; None: all) as an index for `read` and `write`.
+    def rows(self, users: np.ndarray | None, entries: int, once: bool = True) -> Any:
+        """`users` (row numbers; None: all) as an index for `read` and, each being in it `once`, for `write`.
 
         Raises `UserError` for a row that is none, one that comes twice, and another number of users than `entries`.
         """
@@ -61,7 +61,7 @@ class Users:
         outside = rows[(rows < 0) | (rows >= len(self))]
         if len(outside):
             raise UserError(f"tracker: no user in row {outside[0]}; it holds {len(self)}")
-        if len(np.unique(rows)) < count:
+        if once and len(np.unique(rows)) < count:
             raise UserError("tracker: a user comes twice in one call; expected each row of `users` once")
         return rows
 

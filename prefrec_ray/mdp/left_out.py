@@ -1,0 +1,51 @@
+"""The items that may not be shown, a set for each of n states, as pairs: what is few costs little, however many items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """`state` and `item`, int64 [P]: pairs of a state (0 to `states` - 1, ascending) and a row of the item table.
+
+    No pair comes twice.
+    """
+
+    states: int
+    state: np.ndarray
+    item: np.ndarray
+
+    @classmethod
+    def of_mask(cls, mask: np.ndarray) -> LeftOut:
+        """Of bool [n, I]."""
+        state, item = np.nonzero(mask)
+        return cls(len(mask), state, item)
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[np.ndarray]) -> LeftOut:
+        """Of an array of rows a state, in any order; a row may come twice, those below 0 are none."""
+        each = [np.unique(of_state) for of_state in rows]
+        each = [of_state[np.searchsorted(of_state, 0) :] for of_state in each]
+        state = np.repeat(np.arange(len(each)), [len(of_state) for of_state in each])
+        item = np.concatenate(each, dtype=np.int64) if each else np.zeros(0, np.int64)
+        return cls(len(each), state, item)
+
+    def __getitem__(self, part: slice) -> LeftOut:
+        """The pairs of some states in a row, which are counted from 0 again."""
+        start, stop, _ = part.indices(self.states)
+        first, last = np.searchsorted(self.state, [start, stop])
+        return LeftOut(max(0, stop - start), self.state[first:last] - start, self.item[first:last])
+
+    def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """How many items of each state, [n]: all, or the sum of `weights` [I]."""
+        of_pairs = None if weights is None else weights[self.item]
+        return np.bincount(self.state, of_pairs, minlength=self.states)
+
+    def hits(self, rows: np.ndarray, items: int) -> np.ndarray:
+        """Which of `rows` [n, m] (of a table of `items`) are left out for their state, bool [n, m]."""
+        place = np.arange(self.states)[:, None] * items + rows
+        return np.isin(place, self.state * items + self.item)
