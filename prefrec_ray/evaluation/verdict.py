@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -69,7 +69,11 @@ def verdicts(evaluation: Evaluation) -> dict[str, PolicyVerdict]:
 
     Of a policy that was evaluated on several tasks it is the least favourable one.
     """
-    found = {name: judge(case_of(evaluation, name)) for name in _policies(evaluation)}
+    return best_first(evaluation, {name: judge(case_of(evaluation, name)) for name in _policies(evaluation)})
+
+
+def best_first(evaluation: Evaluation, found: Mapping[str, PolicyVerdict]) -> dict[str, PolicyVerdict]:
+    """Verdicts in the order of `VERDICTS`, and of equal ones the largest gain first."""
     order = list(VERDICTS)
 
     def rank(name: str) -> tuple[int, float]:
@@ -155,7 +159,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
         )
         convergence = ("green" if case.converged else "red", told)
         if control is not None:
-            told = f"{control.gain:+.2f} levels: {control.title}"
+            told = f"{control.gain:+.2f} levels; {control.title}"
             controls = ("green" if low > control.gain else "amber", told)
     if support is not None:
         told = f"{support.states:.0%} of states, {support.threshold:.0%} needed"

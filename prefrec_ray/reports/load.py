@@ -13,7 +13,9 @@ import numpy as np
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.names import short_names
-from prefrec_ray.evaluation.records import Evaluation, Record, Served, read_evaluation
+from prefrec_ray.evaluation.records import Evaluation, PolicyVerdict, Record, Served, Support, read_evaluation
+from prefrec_ray.evaluation.verdict import best_first, verdicts
+from prefrec_ray.terms import Split
 
 TEXT_COLUMNS = ("phase",)
 
@@ -43,16 +45,37 @@ def load_runs(uris: Sequence[str]) -> list[Run]:
 
 
 def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
-    """All records of the evaluation.json files in `uris` and in the folders of `runs`; equal records count once."""
-    folders = dict.fromkeys([*(str(uri).rstrip("/") for uri in uris), *(run.uri for run in runs)])
-    files = [storage.join(folder, "evaluation.json") for folder in folders]
+    """All of the evaluation.json files in `uris` and in the folders of `runs`; what two of them tell counts once.
+
+    Verdicts that an older file lacks are made from its records.
+    """
     records: dict[tuple[str, ...], Record] = {}
     served: dict[str, Served] = {}
-    for evaluation in [read_evaluation(file) for file in files if storage.exists(file)]:
+    support: dict[str, Support] = {}
+    found: dict[str, PolicyVerdict] = {}
+    splits: list[Split | None] = []
+    for evaluation in [read_evaluation(file) for file in evaluation_files(uris, runs)]:
         for record in evaluation.records:
             records.setdefault((record.task, record.estimator, record.subject, str(record.settings)), record)
-        served |= evaluation.served
-    return Evaluation(records=tuple(records.values()), served=served)
+        served = evaluation.served | served
+        support = evaluation.support | support
+        found = (evaluation.verdicts or verdicts(evaluation)) | found
+        splits.append(evaluation.split)
+    split = splits[0] if len(set(splits)) == 1 else None
+    whole = Evaluation(split=split, records=tuple(records.values()), served=served, support=support)
+    return whole.model_copy(update={"verdicts": best_first(whole, found)})
+
+
+def evaluation_files(uris: Sequence[str], runs: Sequence[Run]) -> list[str]:
+    """The evaluation.json files that there are in `uris` and in the folders of `runs`."""
+    folders = dict.fromkeys([*(str(uri).rstrip("/") for uri in uris), *(run.uri for run in runs)])
+    return [file for folder in folders if storage.exists(file := storage.join(folder, "evaluation.json"))]
+
+
+def dataset_name(uri: str) -> str:
+    """The name of a data set, without the place where it lies."""
+    parts = [part for part in uri.split("/") if part]
+    return "/".join(parts[-2:]) if parts[-1:] == ["dataset"] else "".join(parts[-1:])
 
 
 def _run_folders(uri: str) -> list[str]:

@@ -26,19 +26,19 @@ NOTE = (
 def write_sensitivity(evaluation: Evaluation, output: str) -> None:
     """Writes the page of an evaluation's sensitivity analysis."""
     title = "Sensitivity to kernel width and cap"
-    storage.write_text(output, html.document(title, f"<h1>{title}</h1>{sensitivity(evaluation.records)}"))
+    storage.write_text(output, html.document(title, [sensitivity(evaluation.records)]))
 
 
-def sensitivity(records: Sequence[Record]) -> str:
-    """A section with a figure each task and estimator; empty where no record holds an analysis."""
+def sensitivity(records: Sequence[Record], folded: bool = False) -> html.Section | None:
+    """A section with a figure each task and estimator; None where no record holds an analysis."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         if record.sensitivity:
             groups.setdefault((record.task, record.estimator), []).append(record)
     drawn = [(figure(lines, task, NAMES[name]), f"{task}, {NAMES[name]}") for (task, name), lines in groups.items()]
     if not drawn:
-        return ""
-    return html.section("Sensitivity", html.paragraph(NOTE, "note"), html.figures(drawn, wide=True))
+        return None
+    return html.section("Sensitivity", html.Paragraph(NOTE, "note"), html.figures(drawn, wide=True), folded=folded)
 
 
 def figure(records: Sequence[Record], task: str, estimator: str) -> Figure:

@@ -20,9 +20,9 @@ EXPLANATION = (
 HEAD = ("teacher", "task", "ties", "between users", "sessions alone", "user alone")
 
 
-def teachers_section(runs: Sequence[Run]) -> str:
+def teachers_section(runs: Sequence[Run]) -> html.Section | None:
     """One row a task of the runs and teacher, for every data set that is still there; then the runs' reward models."""
-    parts = []
+    parts: list[html.Block | None] = []
     uris = list(dict.fromkeys(str(run.config["dataset"]) for run in runs))
     for uri in uris:
         mine = [run for run in runs if str(run.config["dataset"]) == uri]
@@ -34,14 +34,15 @@ def teachers_section(runs: Sequence[Run]) -> str:
         used = {teacher for run in mine for teacher in _teachers(run)}
         classes = ["policy" if d.teacher in used else "" for d in diagnoses]
         parts += [
-            html.paragraph(uri, "note") if len(uris) > 1 else "",
+            html.Paragraph(uri, "note") if len(uris) > 1 else None,
             html.table(HEAD, rows(diagnoses), classes),
-            html.paragraph("What the runs' rewards get right of held-out labels, in the end:", "note"),
+            html.Paragraph("What the runs' rewards get right of held-out labels, in the end:", "note"),
             html.table(["run", "within users", "across users"], [_reward(run) for run in mine]),
         ]
     if not parts:
-        return ""
-    return html.section("Teachers", html.paragraph(f"{EXPLANATION} Blue: whom runs learned from.", "note"), *parts)
+        return None
+    explanation = html.Paragraph(f"{EXPLANATION} Blue: whom runs learned from.", "note")
+    return html.section("Teachers", explanation, *parts, folded=True)
 
 
 def rows(diagnoses: Sequence[Diagnosis]) -> list[list[str]]:

@@ -20,6 +20,7 @@ from prefrec_ray.storage.files import (
     write_csv,
     write_json,
     write_text,
+    written,
 )
 from prefrec_ray.storage.staging import staged
 
@@ -46,4 +47,5 @@ __all__ = [
     "write_csv",
     "write_json",
     "write_text",
+    "written",
 ]

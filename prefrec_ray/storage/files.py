@@ -13,6 +13,7 @@ import posixpath
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ def size(uri: str) -> int:
     system, path = filesystem(uri)
     infos = system.get_file_info(fs.FileSelector(path))
     return sum(info.size for info in infos if info.type == fs.FileType.File)
+
+
+def written(uri: str) -> datetime | None:
+    """When the file at `uri` was written last (UTC); None where none is there, or its store does not say."""
+    system, path = filesystem(uri)
+    moment = system.get_file_info(path).mtime
+    return None if moment is None else moment.astimezone(UTC)
 
 
 def list_folders(uri: str) -> list[str]:

@@ -76,7 +76,7 @@ def test_a_gain_that_those_who_know_nothing_have_too_is_none() -> None:
         assert told(found)["controls"][0] == "amber"
     found = one(line("p", 0.4), line("random items", 0.29, "placebo"), line("shuffled:other", 0.9, "placebo"))
     assert found.verdict == "candidate"
-    assert told(found)["controls"] == ("green", "+0.29 levels: random items")
+    assert told(found)["controls"] == ("green", "+0.29 levels; random items")
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(0.4, "cannot_say"), (0.0, "cannot_say"), (-0.4, "do_not_ship")])

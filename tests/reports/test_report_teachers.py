@@ -10,6 +10,7 @@ import pytest
 from test_report_page import Page
 
 from prefrec_ray.dataset import SCHEMA_VERSION
+from prefrec_ray.reports.html import document
 from prefrec_ray.reports.load import load_runs
 from prefrec_ray.reports.teachers import reward_accuracy, teachers_section
 
@@ -50,7 +51,7 @@ def test_labels_and_reward_models_stand_side_by_side(runs: Path, dataset: Path) 
         config |= {"dataset": str(dataset), "resolved": {"pairing": teacher, "scoring": "mean"}}
         file.write_text(json.dumps(config))
     found = load_runs([str(runs)])
-    section = teachers_section(found)
+    section = document("Teachers", [teachers_section(found)])
     cells = Page(section).texts["td"]
     teachers = ["any_users_sum", "any_users_mean", "within_user_sum", "within_user_mean"]
     assert cells[:24] == [
@@ -78,4 +79,4 @@ def test_the_last_accuracy_of_a_run(runs: Path) -> None:
 
 
 def test_without_its_data_set_there_is_no_section(runs: Path) -> None:
-    assert teachers_section(load_runs([str(runs)])) == ""
+    assert teachers_section(load_runs([str(runs)])) is None

@@ -11,7 +11,7 @@ from typing import Any
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.records import Evaluation, read_evaluation
-from prefrec_ray.reports.load import Run, load_run
+from prefrec_ray.reports.load import Run, dataset_name, load_run
 from prefrec_ray.settings import parse
 from prefrec_ray.tuning.settings import Space, TuneSettings
 
@@ -83,8 +83,7 @@ class Sweep:
     @property
     def dataset_name(self) -> str:
         """The name of the data set, without the place where it lies."""
-        parts = [part for part in self.dataset.split("/") if part]
-        return "/".join(parts[-2:]) if parts[-1:] == ["dataset"] else parts[-1]
+        return dataset_name(self.dataset)
 
     def group(self, setting: Setting, task: str) -> list[Trial]:
         """The finished trials of a setting on a task: its seeds."""

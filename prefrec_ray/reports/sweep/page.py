@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 from prefrec_ray import storage
@@ -40,21 +39,20 @@ def write_sweep_report(uri: str, output: str) -> None:
 def render(sweep: Sweep, tables: Sequence[Table]) -> str:
     """The page as HTML."""
     found = [table.measure for table in tables]
-    title = f"Sweep {sweep.name}"
     parts = [
-        f"<h1>{escape(title)}</h1>{html.paragraph(_about(sweep), 'note')}",
+        html.Paragraph(_about(sweep), "note"),
         _smoke(sweep),
         _tables(sweep, tables),
         _against_key(sweep, found),
         _combinations(sweep, found),
-        sensitivity(sweep.evaluation.records) if sweep.evaluation else "",
+        sensitivity(sweep.evaluation.records, folded=True) if sweep.evaluation else None,
         _curves(sweep),
         _search(sweep),
         _best(sweep),
         _trials(sweep),
         _settings(sweep),
     ]
-    return html.document(title, "\n".join(part for part in parts if part))
+    return html.document(f"Sweep {sweep.name}", parts)
 
 
 def _about(sweep: Sweep) -> str:
@@ -75,51 +73,51 @@ def _count(values: Sequence[Any], what: str) -> str:
     return f"{what} {values[0]}" if len(values) == 1 else f"{what}s {', '.join(map(str, values))}"
 
 
-def _smoke(sweep: Sweep) -> str:
+def _smoke(sweep: Sweep) -> html.Paragraph | None:
     text = "A smoke run: every trial at a hundredth of its size. Its numbers say that everything works, nothing more."
-    return html.paragraph(text, "bad") if sweep.smoke else ""
+    return html.Paragraph(text, "bad") if sweep.smoke else None
 
 
-def _tables(sweep: Sweep, tables: Sequence[Table]) -> str:
-    parts = []
+def _tables(sweep: Sweep, tables: Sequence[Table]) -> html.Section | None:
+    parts: list[html.Block | None] = []
     if sweep.evaluation is None:
         parts.append(
-            html.paragraph(
+            html.Paragraph(
                 "Not evaluated on test users yet, and so without controls. To do it, then make this report again:"
             )
-            + html.pre(f"prefrec evaluate {sweep.uri} --dataset DATASET")
         )
+        parts.append(html.Pre(f"prefrec evaluate {sweep.uri} --dataset DATASET"))
     if not tables:
         parts.append(
-            html.paragraph("No finished trial has a score: set validation in the sweep, or evaluate it.", "note")
+            html.Paragraph("No finished trial has a score: set validation in the sweep, or evaluate it.", "note")
         )
     if strangers := unknown_policies(sweep):
         parts.append(
-            html.paragraph(f"{strangers} policies in evaluation.json are not of this sweep: left out.", "note")
+            html.Paragraph(f"{strangers} policies in evaluation.json are not of this sweep: left out.", "note")
         )
     for table in tables:
         own = html.details(
             "Controls made from each policy",
-            html.paragraph(
+            html.Paragraph(
                 "Own actions shuffled: the same actions, in another order, which know nothing of the state. Session "
                 "length only: what the weights of sessions give by their length alone.",
                 "note",
             ),
-            _table(table, table.own, {}) if table.own else "",
+            _table(table, table.own, {}) if table.own else None,
         )
         parts += [
-            f"<h3>{escape(table.measure.title)}</h3>",
+            html.Heading(table.measure.title),
             _table(table, table.rows, table.gains),
-            *(html.paragraph(note, "note") for note in notes(table)),
-            own if table.own else "",
+            *(html.Paragraph(note, "note") for note in notes(table)),
+            own if table.own else None,
         ]
     if any(measure.measure.key in ESTIMATORS for measure in tables):
-        parts.insert(0, html.paragraph(LEVEL, "note"))
+        parts.insert(0, html.Paragraph(LEVEL, "note"))
     title = "Scores by method and task (the paper's Table 2)" if len(sweep.settings.method) > 1 else "Scores"
     return html.section(title, *parts)
 
 
-def _table(table: Table, rows: Sequence[Row], gains: Any) -> str:
+def _table(table: Table, rows: Sequence[Row], gains: Any) -> html.Table:
     lines: list[list[Any]] = []
     for row in rows:
         label = row.label if rows is table.own else name_of(row)
@@ -136,49 +134,49 @@ def _table(table: Table, rows: Sequence[Row], gains: Any) -> str:
     return html.table(["", *table.tasks], lines, classes)
 
 
-def _against_key(sweep: Sweep, found: Sequence[Measure]) -> str:
+def _against_key(sweep: Sweep, found: Sequence[Measure]) -> html.Section | None:
     key = figures.single_number(sweep)
     if key is None:
-        return ""
-    parts = []
+        return None
+    parts: list[html.Block] = []
     for measure in found:
         shown = [(figures.against_key(sweep, measure, task, key), task) for task in sweep.tasks]
-        parts.append(_figures(shown, f"{measure.title} against {key}"))
+        parts += _figures(shown, f"{measure.title} against {key}")
     fig = " (the paper's Fig. 8)" if key == "expectile" else ""
     return html.section(f"Score against {key}{fig}", *_explained(parts, SEEDS))
 
 
-def _combinations(sweep: Sweep, found: Sequence[Measure]) -> str:
+def _combinations(sweep: Sweep, found: Sequence[Measure]) -> html.Section | None:
     if figures.single_number(sweep) or not figures.has_combinations(sweep):
-        return ""
-    parts = []
+        return None
+    parts: list[html.Block] = []
     for measure in found:
         shown = [(figures.combinations(sweep, measure, task), task) for task in sweep.tasks]
-        parts.append(_figures(shown, f"{measure.title}, each combination"))
+        parts += _figures(shown, f"{measure.title}, each combination")
     keys = " and ".join(sweep.settings.search)
     return html.section(f"Combinations of {keys} (as the paper's Fig. 9)", *_explained(parts, SEEDS))
 
 
-def _curves(sweep: Sweep) -> str:
-    parts = []
+def _curves(sweep: Sweep) -> html.Section | None:
+    parts: list[html.Block] = []
     for key, (title, _) in ESTIMATORS.items():
         shown = [(figures.learning_curves(sweep, task, f"validation/{key}", title), task) for task in sweep.tasks]
-        parts.append(_figures(shown, f"{title} on validation users over training"))
+        parts += _figures(shown, f"{title} on validation users over training")
     return html.section("Learning curves (the paper's Fig. 5)", *_explained(parts, BAND))
 
 
-def _figures(shown: Sequence[tuple[Any, str]], title: str) -> str:
+def _figures(shown: Sequence[tuple[Any, str]], title: str) -> list[html.Block]:
     """Those figures that there are, under their common title."""
     drawn = [(figure, f"{title}: {task}") for figure, task in shown if figure is not None]
-    return f"<h3>{escape(title)}</h3>{html.figures(drawn, captions=False)}" if drawn else ""
+    return [html.Heading(title), html.figures(drawn, captions=False)] if drawn else []
 
 
-def _explained(parts: Sequence[str], text: str) -> list[str]:
-    return [html.paragraph(text, "note"), *parts] if any(parts) else []
+def _explained(parts: Sequence[html.Block], text: str) -> list[html.Block]:
+    return [html.Paragraph(text, "note"), *parts] if parts else []
 
 
-def _search(sweep: Sweep) -> str:
-    parts = []
+def _search(sweep: Sweep) -> html.Section | None:
+    parts: list[html.Block] = []
     for search in searches(sweep):
         best = search.best
         said = f"best: {best.name}, {search.value(best):.4g}" if best else "no trial finished"
@@ -187,7 +185,7 @@ def _search(sweep: Sweep) -> str:
         caption = f"{name}: every trial, from its keys to {search.metric}"
         panels = [(scatter(search, key), f"{name}: {search.metric} against {key}") for key in search.spaces]
         parts += [
-            f"<h3>{escape(title)}</h3>",
+            html.Heading(title),
             html.figures([(parallel(search), caption)], wide=True),
             html.figures(panels, captions=False),
         ]
@@ -198,15 +196,16 @@ def _search(sweep: Sweep) -> str:
     return html.section("Search", *_explained(parts, text))
 
 
-def _best(sweep: Sweep) -> str:
+def _best(sweep: Sweep) -> html.Section | None:
     parts = [
-        html.pre(f"prefrec train {sweep.uri}/{name} --output RUN") + html.pre(text)
+        html.Pre(told)
         for name, text in sorted(sweep.best.items())
+        for told in (f"prefrec train {sweep.uri}/{name} --output RUN", text)
     ]
     return html.section("Best settings", *parts)
 
 
-def _trials(sweep: Sweep) -> str:
+def _trials(sweep: Sweep) -> html.Section | None:
     keys = list(sweep.settings.search)
     wanted = [
         sweep.settings.metric,
@@ -223,11 +222,11 @@ def _trials(sweep: Sweep) -> str:
         for trial in sweep.trials
     ]
     head = ["trial", "status", "method", "recipe", "task", "seed", *keys, *columns]
-    failed = [html.paragraph(f"{t.name} failed: {t.error}", "bad") for t in sweep.trials if t.status == FAILED]
+    failed = [html.Paragraph(f"{t.name} failed: {t.error}", "bad") for t in sweep.trials if t.status == FAILED]
     return html.section("Trials", *failed, html.details(f"All {len(rows)} trials", html.table(head, rows)))
 
 
-def _settings(sweep: Sweep) -> str:
+def _settings(sweep: Sweep) -> html.Section | None:
     said = sweep.settings.model_dump(mode="json", exclude={"dataset", "storage_path"}, exclude_defaults=True)
     rows = [["dataset", sweep.dataset_name]]
     for key, value in said.items():

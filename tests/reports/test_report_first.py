@@ -1,0 +1,111 @@
+"""The first screen: verdicts, lights with numbers, facts; whatever names hold, they are text."""
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from four_verdicts import CANDIDATE, FEW, LOST, SAME, WORSE, write_verdicts
+from test_report_page import Page, written
+
+from prefrec_ray.reports import html
+from prefrec_ray.reports.first import LEGEND, SHOWN, first_screen
+from prefrec_ray.reports.load import load_evaluation, load_runs
+
+ATTACK = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}"
+
+
+@pytest.fixture
+def judged(runs: Path) -> tuple[str, Page]:
+    write_verdicts(runs)
+    return written(runs)
+
+
+def test_each_policy_is_one_row_best_first(judged: tuple[str, Page]) -> None:
+    text, found = judged
+    assert found.texts["h2"][0] == "1 of 5 policies is a candidate for an A/B test"
+    assert found.texts["h3"] == [CANDIDATE, SAME, FEW, LOST, WORSE]
+    said = [line for line in found.texts["span"] if line in ("the log cannot say", "do not ship")]
+    assert said == ["the log cannot say", "the log cannot say", "do not ship"]
+    assert text.count('<span class="lamp"') == 5 * 5
+    assert text.count('<svg class="bar"') == 4  # no value, no bar
+    lines = found.texts["p"]
+    for line in (
+        "+0.42 [+0.30, +0.54] levels",
+        "18.2 h to the next session (logging policy 21.4)",
+        "7.3 requests a session (logging policy 6.1)",
+        "82% of states, 60% needed",
+        "12% of states, 60% needed",
+        "4 items take 100% of requests",
+        "True gain in the simulator: -0.89 [-0.99, -0.79] levels",
+    ):
+        assert line in lines
+    assert "100 4%" in found.texts["span"]
+
+
+def test_the_facts_say_what_when_and_how_sure(judged: tuple[str, Page]) -> None:
+    _, found = judged
+    facts = dict(zip(found.texts["dt"], found.texts["dd"], strict=True))
+    assert re.fullmatch(r"PrefRec paper, PrefRec robust \(\d{4}-\d\d-\d\d\)", facts["Trained"])
+    assert facts["On"] == "such/dataset (not there any more)"
+    assert re.fullmatch(r"test users, who were not trained on \(\d{4}-\d\d-\d\d\)", facts["Judged on"])
+    assert facts["How sure"] == "intervals of 95 % over 300 users (4,000 sessions), by a model of the users"
+    assert facts.keys() >= dict(LEGEND).keys()
+
+
+def test_the_rest_is_folded(judged: tuple[str, Page]) -> None:
+    text, found = judged
+    assert text.count("<details><summary><h2>") == len(found.texts["h2"]) - 1
+
+
+def test_what_names_hold_is_text(runs: Path) -> None:
+    content = write_verdicts(runs)
+    content["records"][0]["subject"] = ATTACK
+    content["records"][1]["method"] = ATTACK
+    content["records"][1]["provenance"]["recipe"] = ATTACK
+    content["served"][ATTACK] = content["served"].pop(CANDIDATE)
+    content["served"][ATTACK]["top_items"][0]["item_id"] = ATTACK
+    content["support"][ATTACK] = content["support"].pop(CANDIDATE)
+    (runs / "evaluation.json").write_text(json.dumps(content))
+    config = json.loads((runs / "paper" / "config.json").read_text())
+    (runs / "paper" / "config.json").write_text(json.dumps({**config, "recipe": ATTACK, "dataset": ATTACK}))
+    text, found = written(runs)
+    assert "<script" not in text
+    assert "<img src=x" not in text
+    assert not re.search(r"<[^>]*onerror=alert", re.sub(r'"[^"]*"', '""', text))
+    assert ATTACK in found.texts["h3"]
+    assert f"{ATTACK} 4%" in found.texts["span"]
+    assert "49" not in found.texts["h3"]
+    titles = {101: ATTACK}
+    evaluation = load_evaluation([str(runs)], load_runs([str(runs)]))
+    page = html.document(ATTACK, [first_screen(evaluation, [(ATTACK, ATTACK)], titles)])
+    assert "<script" not in page
+    assert f"{ATTACK} 4%" in Page(page).texts["span"]
+
+
+def test_an_older_file_gets_its_verdicts_from_its_records(runs: Path) -> None:
+    evaluation = load_evaluation([str(runs)], load_runs([str(runs)]))
+    assert {name: found.verdict for name, found in evaluation.verdicts.items()} == {
+        "robust": "cannot_say",
+        "paper": "no_difference",
+    }
+
+
+def test_of_many_policies_the_first_are_shown(runs: Path) -> None:
+    content = write_verdicts(runs)
+    content["support"] |= {f"other {i}": content["support"][LOST] for i in range(SHOWN)}
+    (runs / "evaluation.json").write_text(json.dumps(content))
+    _, found = written(runs)
+    assert len(found.texts["h3"]) == SHOWN + 5
+    assert "5 more" in found.texts["summary"]
+
+
+def test_templates_are_part_of_the_package() -> None:
+    names = {file.name for file in files("prefrec_ray.reports").joinpath("templates").iterdir()}
+    assert names == {"page.html", "blocks.html", "first.html", "style.css"}
+
+
+def test_no_module_of_the_package_writes_markup() -> None:
+    for file in Path(str(files("prefrec_ray.reports"))).rglob("*.py"):
+        assert not re.search(r"</?[a-z][a-z0-9]*( [a-z]+=[^>]*)?>", file.read_text("utf-8")), file.name
