@@ -58,6 +58,14 @@ class Case:
         return self.logged is None or self.logged.share_of(FEW_ITEMS) <= self.served.share_of(FEW_ITEMS) / 2
 
     @property
+    def control_title(self) -> str:
+        """The control for readers, on the policy's own row."""
+        control = self.control
+        if control is None:
+            return ""
+        return "own actions shuffled" if control.subject == shuffled(self.policy) else control.title
+
+    @property
     def control(self) -> Record | None:
         """Of the negative controls that know nothing, and of its own shuffled actions, the one of the largest gain."""
         names = (*BLIND, shuffled(self.policy))
@@ -129,7 +137,7 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "no_difference", [f"{gain}, an interval that holds 0."]
     control = case.control
     if control is not None and low <= control.gain:
-        return "no_difference", [f"{gain}; {control.title}, which knows nothing, gains {control.gain:+.2f}."]
+        return "no_difference", [f"{gain}; a negative control ({case.control_title}) gains {control.gain:+.2f}."]
     above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+.2f} at most)" if control else "")
     if record.estimator == "ncis":
         return "cannot_say", [f"{above}.", f"NCIS ranks policies; its size is biased{_by_length(case)}."]
@@ -159,7 +167,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
         )
         convergence = ("green" if case.converged else "red", told)
         if control is not None:
-            told = f"{control.gain:+.2f} levels; {control.title}"
+            told = f"{control.gain:+.2f} levels; {case.control_title}"
             controls = ("green" if low > control.gain else "amber", told)
     if support is not None:
         told = f"{support.states:.0%} of states, {support.threshold:.0%} needed"

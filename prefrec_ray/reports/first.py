@@ -78,9 +78,12 @@ class FirstScreen(html.Block):
 
 
 def first_screen(
-    evaluation: Evaluation, facts: Sequence[tuple[str, str]], titles: Mapping[Any, str] | None = None
+    evaluation: Evaluation,
+    facts: Sequence[tuple[str, str]],
+    titles: Mapping[Any, str] | None = None,
+    shown: int = SHOWN,
 ) -> FirstScreen:
-    """The screen; `titles`: of items, by id."""
+    """The screen; `titles`: of items, by id; `shown`: so many policies are not folded."""
     found = evaluation.verdicts
     if not found:
         headline = "Not evaluated yet: run prefrec evaluate, then this report again."
@@ -90,7 +93,7 @@ def first_screen(
     rows = [_row(evaluation, cases[policy], one, scale, titles or {}) for policy, one in found.items()]
     held = [one.verdict for one in found.values()]
     counts = [(key, f"{said}: {held.count(key)}") for key, said in VERDICTS.items() if key in held]
-    return FirstScreen(_headline(held), counts, [*facts, *_how_sure(cases)], rows[:SHOWN], rows[SHOWN:])
+    return FirstScreen(_headline(held), counts, [*facts, *_how_sure(cases)], rows[:shown], rows[shown:])
 
 
 def _headline(held: Sequence[str]) -> str:

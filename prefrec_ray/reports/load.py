@@ -45,25 +45,28 @@ def load_runs(uris: Sequence[str]) -> list[Run]:
 
 
 def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
-    """All of the evaluation.json files in `uris` and in the folders of `runs`; what two of them tell counts once.
-
-    Verdicts that an older file lacks are made from its records.
-    """
+    """All of the evaluation.json files in `uris` and in the folders of `runs`; what two of them tell counts once."""
     records: dict[tuple[str, ...], Record] = {}
     served: dict[str, Served] = {}
     support: dict[str, Support] = {}
     found: dict[str, PolicyVerdict] = {}
     splits: list[Split | None] = []
-    for evaluation in [read_evaluation(file) for file in evaluation_files(uris, runs)]:
+    for evaluation in [read_judged(file) for file in evaluation_files(uris, runs)]:
         for record in evaluation.records:
             records.setdefault((record.task, record.estimator, record.subject, str(record.settings)), record)
         served = evaluation.served | served
         support = evaluation.support | support
-        found = (evaluation.verdicts or verdicts(evaluation)) | found
+        found = evaluation.verdicts | found
         splits.append(evaluation.split)
     split = splits[0] if len(set(splits)) == 1 else None
     whole = Evaluation(split=split, records=tuple(records.values()), served=served, support=support)
     return whole.model_copy(update={"verdicts": best_first(whole, found)})
+
+
+def read_judged(file: str) -> Evaluation:
+    """An evaluation.json; verdicts that an older one lacks are made from its records."""
+    evaluation = read_evaluation(file)
+    return evaluation if evaluation.verdicts else evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
 
 
 def evaluation_files(uris: Sequence[str], runs: Sequence[Run]) -> list[str]:
@@ -76,6 +79,17 @@ def dataset_name(uri: str) -> str:
     """The name of a data set, without the place where it lies."""
     parts = [part for part in uri.split("/") if part]
     return "/".join(parts[-2:]) if parts[-1:] == ["dataset"] else "".join(parts[-1:])
+
+
+def days(files: Sequence[str]) -> str:
+    """From the first day (UTC) on which one of the files was written to the last; empty where none is there."""
+    known = sorted({f"{moment:%Y-%m-%d}" for file in files if (moment := storage.written(file)) is not None})
+    return " to ".join(dict.fromkeys([*known[:1], *known[-1:]]))
+
+
+def dated(text: str, when: str) -> str:
+    """The text with its days, where they are known."""
+    return f"{text} ({when})" if when else text
 
 
 def _run_folders(uri: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from prefrec_ray import storage
@@ -14,7 +13,7 @@ from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.evaluated import evaluation_section, served_section
 from prefrec_ray.reports.first import first_screen
 from prefrec_ray.reports.levels import level_shares
-from prefrec_ray.reports.load import Run, dataset_name, evaluation_files, load_evaluation, load_runs
+from prefrec_ray.reports.load import Run, dataset_name, dated, days, evaluation_files, load_evaluation, load_runs
 from prefrec_ray.reports.sensitivity import sensitivity
 from prefrec_ray.reports.sweep.load import is_sweep
 from prefrec_ray.reports.sweep.page import write_sweep_report
@@ -43,8 +42,7 @@ def write_report(uris: Sequence[str], output: str) -> None:
         write_sweep_report(uris[0], output)
         return
     runs = load_runs(uris)
-    moments = [storage.written(file) for file in evaluation_files(uris, runs)]
-    page = render(runs, load_evaluation(uris, runs), _days(moments))
+    page = render(runs, load_evaluation(uris, runs), days(evaluation_files(uris, runs)))
     storage.write_text(storage.make_room(output), page)
 
 
@@ -67,13 +65,13 @@ def render(runs: Sequence[Run], evaluation: Evaluation, evaluated: str = "") -> 
 
 def _facts(runs: Sequence[Run], evaluation: Evaluation, evaluated: str) -> list[tuple[str, str]]:
     """What was trained on what, and when; on whom it was judged."""
-    days = _days([storage.written(storage.join(run.uri, "progress.csv")) for run in runs])
-    found = [("Trained", _dated(", ".join(run.label for run in runs), days))]
+    trained = days([storage.join(run.uri, "progress.csv") for run in runs])
+    found = [("Trained", dated(", ".join(run.label for run in runs), trained))]
     for uri in dict.fromkeys(str(run.config["dataset"]) for run in runs):
         found.append(("On", _dataset(uri)))
     if evaluation.records:
         found.append(
-            ("Judged on", _dated(f"{evaluation.split or 'held-out'} users, who were not trained on", evaluated))
+            ("Judged on", dated(f"{evaluation.split or 'held-out'} users, who were not trained on", evaluated))
         )
     return found
 
@@ -86,16 +84,6 @@ def _dataset(uri: str) -> str:
         return f"{dataset_name(uri)} (not there any more)"
     sizes = [f"{counts[key]:,} {key}" for key in ("users", "sessions", "requests") if key in counts]
     return f"{dataset_name(uri)}: {', '.join(sizes)} of training users" if sizes else dataset_name(uri)
-
-
-def _days(moments: Sequence[datetime | None]) -> str:
-    """From the first day to the last (UTC); empty where none is known."""
-    known = sorted({f"{moment:%Y-%m-%d}" for moment in moments if moment is not None})
-    return " to ".join(dict.fromkeys([*known[:1], *known[-1:]]))
-
-
-def _dated(text: str, days: str) -> str:
-    return f"{text} ({days})" if days else text
 
 
 def _reward(runs: Sequence[Run]) -> html.Section | None:

@@ -34,6 +34,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Page
 def test_an_evaluated_sweep_has_table_2_and_curves(evaluated: tuple[Path, str, Page]) -> None:
     folder, text, found = evaluated
     assert found.texts["h2"] == [
+        "None of 12 policies is a candidate for an A/B test",
         "Scores by method and task (the paper's Table 2)",
         "Learning curves (the paper's Fig. 5)",
         *("Best settings", "Trials", "Settings"),

@@ -10,8 +10,8 @@ from typing import Any
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.records import Evaluation, read_evaluation
-from prefrec_ray.reports.load import Run, dataset_name, load_run
+from prefrec_ray.evaluation.records import Evaluation
+from prefrec_ray.reports.load import Run, dataset_name, load_run, read_judged
 from prefrec_ray.settings import parse
 from prefrec_ray.tuning.settings import Space, TuneSettings
 
@@ -116,7 +116,7 @@ def load_sweep(uri: str) -> Sweep:
         settings=settings,
         trials=trials,
         runs={trial.name: load_run(storage.join(root, trial.name)) for trial in trials if trial.status == FINISHED},
-        evaluation=read_evaluation(file) if storage.exists(file := storage.join(root, "evaluation.json")) else None,
+        evaluation=read_judged(file) if storage.exists(file := storage.join(root, "evaluation.json")) else None,
         best={
             found.rpartition("/")[2]: storage.read_text(found)
             for found in storage.list_files(root, ".yaml")

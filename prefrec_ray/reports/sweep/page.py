@@ -7,7 +7,9 @@ from typing import Any
 
 from prefrec_ray import storage
 from prefrec_ray.reports import html
+from prefrec_ray.reports.first import FirstScreen, first_screen
 from prefrec_ray.reports.levels import LEVEL
+from prefrec_ray.reports.load import dated, days
 from prefrec_ray.reports.sensitivity import sensitivity
 from prefrec_ray.reports.sweep import figures
 from prefrec_ray.reports.sweep.load import FAILED, Sweep, load_sweep
@@ -16,6 +18,8 @@ from prefrec_ray.reports.sweep.scores import ESTIMATORS, Measure, measures, unkn
 from prefrec_ray.reports.sweep.search import parallel, scatter, searches
 from prefrec_ray.reports.sweep.table import Row, Table, cell_lines, gain_lines, make_table, markdown, name_of, notes
 
+#: Policies that the first screen shows unfolded: the table of scores is the point of the page.
+SHOWN = 3
 SEEDS = "Points: mean over seeds; bars: 95 % interval over seeds (Student's t); small dots: the seeds."
 BAND = "Lines: mean over seeds; bands: from the lowest to the highest seed, no interval."
 
@@ -42,6 +46,7 @@ def render(sweep: Sweep, tables: Sequence[Table]) -> str:
     parts = [
         html.Paragraph(_about(sweep), "note"),
         _smoke(sweep),
+        _first(sweep),
         _tables(sweep, tables),
         _against_key(sweep, found),
         _combinations(sweep, found),
@@ -53,6 +58,18 @@ def render(sweep: Sweep, tables: Sequence[Table]) -> str:
         _settings(sweep),
     ]
     return html.document(f"Sweep {sweep.name}", parts)
+
+
+def _first(sweep: Sweep) -> FirstScreen | None:
+    if sweep.evaluation is None:
+        return None
+    trained, judged = (days([f"{sweep.uri}/{name}"]) for name in ("trials.csv", "evaluation.json"))
+    facts = [
+        ("Trained", dated(f"{len(sweep.finished)} policies", trained)),
+        ("On", sweep.dataset_name),
+        ("Judged on", dated(f"{sweep.evaluation.split or 'held-out'} users, who were not trained on", judged)),
+    ]
+    return first_screen(sweep.evaluation, facts, shown=SHOWN)
 
 
 def _about(sweep: Sweep) -> str:
@@ -143,7 +160,7 @@ def _against_key(sweep: Sweep, found: Sequence[Measure]) -> html.Section | None:
         shown = [(figures.against_key(sweep, measure, task, key), task) for task in sweep.tasks]
         parts += _figures(shown, f"{measure.title} against {key}")
     fig = " (the paper's Fig. 8)" if key == "expectile" else ""
-    return html.section(f"Score against {key}{fig}", *_explained(parts, SEEDS))
+    return html.section(f"Score against {key}{fig}", *_explained(parts, SEEDS), folded=True)
 
 
 def _combinations(sweep: Sweep, found: Sequence[Measure]) -> html.Section | None:
@@ -154,7 +171,7 @@ def _combinations(sweep: Sweep, found: Sequence[Measure]) -> html.Section | None
         shown = [(figures.combinations(sweep, measure, task), task) for task in sweep.tasks]
         parts += _figures(shown, f"{measure.title}, each combination")
     keys = " and ".join(sweep.settings.search)
-    return html.section(f"Combinations of {keys} (as the paper's Fig. 9)", *_explained(parts, SEEDS))
+    return html.section(f"Combinations of {keys} (as the paper's Fig. 9)", *_explained(parts, SEEDS), folded=True)
 
 
 def _curves(sweep: Sweep) -> html.Section | None:
@@ -162,7 +179,7 @@ def _curves(sweep: Sweep) -> html.Section | None:
     for key, (title, _) in ESTIMATORS.items():
         shown = [(figures.learning_curves(sweep, task, f"validation/{key}", title), task) for task in sweep.tasks]
         parts += _figures(shown, f"{title} on validation users over training")
-    return html.section("Learning curves (the paper's Fig. 5)", *_explained(parts, BAND))
+    return html.section("Learning curves (the paper's Fig. 5)", *_explained(parts, BAND), folded=True)
 
 
 def _figures(shown: Sequence[tuple[Any, str]], title: str) -> list[html.Block]:
@@ -193,7 +210,7 @@ def _search(sweep: Sweep) -> html.Section | None:
         "A line or dot is a trial, one seed each. Orange: the best finished one; the darker a line, the better; "
         "grey: stopped early by the scheduler, with its value at that time."
     )
-    return html.section("Search", *_explained(parts, text))
+    return html.section("Search", *_explained(parts, text), folded=True)
 
 
 def _best(sweep: Sweep) -> html.Section | None:
@@ -202,7 +219,7 @@ def _best(sweep: Sweep) -> html.Section | None:
         for name, text in sorted(sweep.best.items())
         for told in (f"prefrec train {sweep.uri}/{name} --output RUN", text)
     ]
-    return html.section("Best settings", *parts)
+    return html.section("Best settings", *parts, folded=True)
 
 
 def _trials(sweep: Sweep) -> html.Section | None:
@@ -232,7 +249,7 @@ def _settings(sweep: Sweep) -> html.Section | None:
     for key, value in said.items():
         inner = value.items() if isinstance(value, dict) else [("", value)]
         rows += [[f"{key}.{name}" if name else key, _plain(one)] for name, one in inner]
-    return html.section("Settings", html.table(["setting", "value"], rows))
+    return html.section("Settings", html.table(["setting", "value"], rows), folded=True)
 
 
 def _plain(value: Any) -> str:
