@@ -47,11 +47,16 @@ class UsersTable(Settings):
 
 
 class ItemsTable(Settings):
-    """A file with one row per item; `embedding` is a column of lists of numbers, or a list of columns of numbers."""
+    """A file with one row per item; `embedding` is a column of lists of numbers, or a list of columns of numbers.
+
+    `title` and `image` are columns of text for the pages of a report: a name, and the path or URI of a picture.
+    """
 
     path: str
     id: str = "item_id"
     embedding: str | Annotated[list[str], Field(min_length=1)]
+    title: str | None = None
+    image: str | None = None
 
 
 class Feedback(Settings):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -55,8 +56,10 @@ def item_table(
     id_type: pa.DataType,
     part: Part | None = None,
     form: CsvFormat = PLAIN,
+    about: Mapping[str, str] = MappingProxyType({}),
 ) -> pa.Table:
-    """item_id and embedding (fixed_size_list<float32>, numbers in [-1, 1]). Raises as `user_table` does."""
+    """item_id, embedding (fixed_size_list<float32>, numbers in [-1, 1]), and a column of text a key of `about`, which
+    names the column that it comes from. Raises as `user_table` does."""
     names = [embedding] if isinstance(embedding, str) else embedding
 
     def convert(table: pa.Table, place: Place) -> pa.Table:
@@ -66,9 +69,12 @@ def item_table(
             values = np.stack([_within(finite(to_numbers(table[n], place, n), place, n), place, n) for n in names], 1)
         _within(values, place, names[0])
         array = pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).ravel()), values.shape[1])
-        return pa.table({"item_id": _unique_ids(table[id_column], id_type, place, id_column), "embedding": array})
+        ids = _unique_ids(table[id_column], id_type, place, id_column)
+        texts = {name: _texts(table[column], place, column) for name, column in about.items()}
+        return pa.table({"item_id": ids, "embedding": array, **texts})
 
-    return _read(path, [id_column, *names], convert, part, form)[1]
+    columns = list(dict.fromkeys([id_column, *names, *about.values()]))
+    return _read(path, columns, convert, part, form)[1]
 
 
 def _read(
@@ -87,6 +93,13 @@ def _unique_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: 
     repeated[np.unique(codes(ids), return_index=True)[1]] = False
     refuse(repeated, place, name, lambda row: f"found {ids[row]} again", "each id once")
     return ids
+
+
+def _texts(column: pa.ChunkedArray, place: Place, name: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowNotImplementedError as error:
+        raise UserError(f"{place.file}: column '{name}' is {column.type}; expected text") from error
 
 
 def _within(values: np.ndarray, place: Place, name: str) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
 
 RULES = ("nearest", "dot")
+#: Columns of text that a table of items may have, for pages that people read.
+ABOUT = ("title", "image")
 #: Items up to which the nearest are found by looking at all.
 EXACT = 10_000
 #: Items that an index is asked for at most: beyond them looking at all is as fast.
@@ -28,14 +31,16 @@ _STRIDE = 16
 class ItemTable:
     """Items in the order of `ids` [I] (int64 or str); `embeddings` float32 [I, A].
 
-    `logged` [I], where it is known: how often the training users' log shows each, at least 0, not all 0.
+    `logged` [I], where it is known: how often the training users' log shows each, at least 0, not all 0. `about`: a row
+    an item and those of `ABOUT` that are known, as text (null: none), for people.
 
-    Raises `UserError` for ids of another type, ids that repeat, and embeddings or counts that do not fit.
+    Raises `UserError` for ids of another type, ids that repeat, and embeddings, counts or texts that do not fit.
     """
 
     ids: np.ndarray
     embeddings: np.ndarray
     logged: np.ndarray | None = None
+    about: pa.Table | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", _plain_ids(self.ids, "items"))
@@ -54,6 +59,8 @@ class ItemTable:
             if logged.shape != self.ids.shape or not (np.isfinite(logged) & (logged >= 0)).all() or not logged.any():
                 raise UserError(f"items: column 'logged' is no count of each of {len(self)} items, one of them above 0")
             object.__setattr__(self, "logged", logged)
+        if self.about is not None and len(self.about) != len(self.ids):
+            raise UserError(f"items: {len(self.ids)} ids and {len(self.about)} rows of {', '.join(ABOUT)}")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -114,10 +121,12 @@ class ItemTable:
         return np.linalg.norm(actions - self.embeddings[self.nearest(actions, 1, "nearest")[:, 0]], axis=1)
 
     def to_table(self) -> pa.Table:
-        """item_id (int64 or string), embedding (fixed_size_list<float32>), and logged (float32) where it is known."""
+        """item_id (int64 or string), embedding (fixed_size_list<float32>), and logged (float32), title and image
+        (string) where they are known."""
         embedding = pa.FixedSizeListArray.from_arrays(pa.array(self.embeddings.ravel()), self.embeddings.shape[1])
         logged = {} if self.logged is None else {"logged": pa.array(self.logged)}
-        return pa.table({"item_id": pa.array(self.ids), "embedding": embedding, **logged})
+        about = {} if self.about is None else {name: self.about[name] for name in self.about.column_names}
+        return pa.table({"item_id": pa.array(self.ids), "embedding": embedding, **logged, **about})
 
     @classmethod
     def from_table(cls, table: pa.Table, where: str = "items") -> ItemTable:
@@ -136,7 +145,8 @@ class ItemTable:
         values = embedding.flatten().to_numpy(zero_copy_only=False)
         logged = table["logged"].to_numpy() if "logged" in table.column_names else None
         ids = _plain_ids(table["item_id"].to_numpy(), where)
-        return cls(ids, values.reshape(table.num_rows, kind.list_size), logged)
+        texts = {name: table[name].cast(pa.string()) for name in ABOUT if name in table.column_names}
+        return cls(ids, values.reshape(table.num_rows, kind.list_size), logged, pa.table(texts) if texts else None)
 
     def save(self, uri: str) -> None:
         """Writes the table to the Parquet file `uri`."""
@@ -162,8 +172,8 @@ class ItemTable:
     def _indices(self) -> dict[str, ItemIndex]:
         return {}
 
-    def __getstate__(self) -> dict[str, np.ndarray | None]:
-        return {"ids": self.ids, "embeddings": self.embeddings, "logged": self.logged}
+    def __getstate__(self) -> dict[str, Any]:
+        return {"ids": self.ids, "embeddings": self.embeddings, "logged": self.logged, "about": self.about}
 
     @cached_property
     def _order(self) -> np.ndarray:

@@ -92,7 +92,9 @@ def learning_curve(runs: Sequence[Run], column: str, title: str, unit: str) -> F
 
 def forest(records: Sequence[Record], title: str, unit: str) -> Figure:
     """Values with their 95 % intervals, one row a subject; the logging policy as a line through all of them."""
-    figure, axes = panel(title, unit, "", width=6.4, height=1.2 + 0.32 * len(records))
+    figure, axes = panel("", unit, "", width=6.4, height=1.3 + 0.32 * len(records))
+    # Over the whole figure: the names of the rows leave the panel little room.
+    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11)
     for row, record in enumerate(records):
         colour = ROLES[record.role]
         axes.plot([record.ci_low, record.ci_high], [row, row], color=colour, lw=2.2, solid_capstyle="butt")

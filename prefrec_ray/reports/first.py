@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
 
-from prefrec_ray.evaluation.records import Evaluation, PolicyVerdict, Record
+from prefrec_ray.evaluation.records import Evaluation, ItemShare, PolicyVerdict, Record, Served
 from prefrec_ray.evaluation.verdict import ESTIMATORS, VERDICTS, Case, case_of
 from prefrec_ray.reports import html
+from prefrec_ray.reports.catalogue import Item, ItemId
 from prefrec_ray.reports.levels import LEVEL
 
 #: Policies that are not folded, and items that are named of each.
@@ -61,7 +62,7 @@ class PolicyRow:
     lamps: Sequence[Lamp]
     bar: Bar | None
     truth: str
-    items: Sequence[str]
+    items: Sequence[tuple[Item, str]]  # with its share of the requests
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,17 @@ class FirstScreen(html.Block):
 def first_screen(
     evaluation: Evaluation,
     facts: Sequence[tuple[str, str]],
-    titles: Mapping[Any, str] | None = None,
+    items: Mapping[ItemId, Item] = MappingProxyType({}),
     shown: int = SHOWN,
 ) -> FirstScreen:
-    """The screen; `titles`: of items, by id; `shown`: so many policies are not folded."""
+    """The screen; `items`: those that are more than an id; `shown`: so many policies are not folded."""
     found = evaluation.verdicts
     if not found:
         headline = "Not evaluated yet: run prefrec evaluate, then this report again."
         return FirstScreen(headline, (), facts, (), ())
     cases = {policy: case_of(evaluation, policy) for policy in found}
     scale = _scale(list(cases.values()))
-    rows = [_row(evaluation, cases[policy], one, scale, titles or {}) for policy, one in found.items()]
+    rows = [_row(evaluation, cases[policy], one, scale, items) for policy, one in found.items()]
     held = [one.verdict for one in found.values()]
     counts = [(key, f"{said}: {held.count(key)}") for key, said in VERDICTS.items() if key in held]
     return FirstScreen(_headline(held), counts, [*facts, *_how_sure(cases)], rows[:shown], rows[shown:])
@@ -117,7 +118,7 @@ def _how_sure(cases: Mapping[str, Case]) -> list[tuple[str, str]]:
 
 
 def _row(
-    evaluation: Evaluation, case: Case, found: PolicyVerdict, scale: tuple[float, float], titles: Mapping[Any, str]
+    evaluation: Evaluation, case: Case, found: PolicyVerdict, scale: tuple[float, float], items: Mapping[ItemId, Item]
 ) -> PolicyRow:
     own = [record for record in evaluation.records if record.subject == case.policy]
     served = evaluation.served.get(case.policy)
@@ -130,8 +131,18 @@ def _row(
         lamps=[Lamp(light.name, light.colour, SIGNS[light.colour], light.number.split("; ")) for light in found.lights],
         bar=_bar(case, scale),
         truth="; ".join(_truth(record) for record in own if record.estimator == "online"),
-        items=[f"{titles.get(i.item_id, i.item_id)} {i.share:.0%}" for i in served.top_items[:ITEMS]] if served else (),
+        items=[(items.get(i.item_id, Item(str(i.item_id))), f"{i.share:.0%}") for i in most_served(served)],
     )
+
+
+def most_served(served: Served | None) -> Sequence[ItemShare]:
+    """The items that are named of a policy."""
+    return served.top_items[:ITEMS] if served else ()
+
+
+def items_shown(evaluation: Evaluation) -> list[ItemId]:
+    """Ids of all items that are named."""
+    return [item.item_id for policy in evaluation.verdicts for item in most_served(evaluation.served.get(policy))]
 
 
 def _about(own: Sequence[Record]) -> str:

@@ -10,8 +10,9 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.reports import figures, html
+from prefrec_ray.reports.catalogue import named_items
 from prefrec_ray.reports.evaluated import evaluation_section, served_section
-from prefrec_ray.reports.first import first_screen
+from prefrec_ray.reports.first import first_screen, items_shown
 from prefrec_ray.reports.levels import level_shares
 from prefrec_ray.reports.load import Run, dataset_name, dated, days, evaluation_files, load_evaluation, load_runs
 from prefrec_ray.reports.sensitivity import sensitivity
@@ -49,8 +50,9 @@ def write_report(uris: Sequence[str], output: str) -> None:
 def render(runs: Sequence[Run], evaluation: Evaluation, evaluated: str = "") -> str:
     """The page as HTML; `evaluated`: on which day."""
     tasks = list(dict.fromkeys(str(run.config["task"]) for run in runs))
+    places = [storage.join(run.uri, "policy") for run in runs] + [str(run.config["dataset"]) for run in runs]
     blocks = [
-        first_screen(evaluation, _facts(runs, evaluation, evaluated)),
+        first_screen(evaluation, _facts(runs, evaluation, evaluated), named_items(places, items_shown(evaluation))),
         evaluation_section(evaluation),
         sensitivity(evaluation.records, folded=True),
         served_section(evaluation),

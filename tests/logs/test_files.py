@@ -95,6 +95,20 @@ def test_tables_of_users_and_items(ray_session: None, tmp_path: Path) -> None:
     assert open_source(path, items=items).items.equals(log.items)
 
 
+def test_items_may_have_titles_and_images(ray_session: None, tmp_path: Path) -> None:
+    path = write(frame(4), tmp_path / "a.parquet")
+    table = {"iid": ["p", "q"], "x": [0.5, 0], "name": ["Tea, <b>green</b>", None], "year": [1984, 2024]}
+    write(pd.DataFrame(table), tmp_path / "items.csv")
+    items = {"path": str(tmp_path / "items.csv"), "id": "iid", "embedding": ["x"], "title": "name", "image": "year"}
+    found = open_source(path, items=items).items.to_pydict()
+    assert list(found) == ["item_id", "embedding", "title", "image"]
+    assert found["title"][0] == "Tea, <b>green</b>"
+    assert found["image"] == ["1984", "2024"]
+    pq.write_table(pa.table({**table, "name": [["a"], ["b"]]}), tmp_path / "items.parquet")
+    with pytest.raises(UserError, match=r"items\.parquet: column 'name' is list<.*string>; expected text"):
+        open_source(path, items={**items, "path": str(tmp_path / "items.parquet")})
+
+
 @pytest.mark.parametrize(
     ("items", "words"),
     [

@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 
 import numpy as np
@@ -123,6 +124,19 @@ def test_round_trip_through_parquet(tmp_path, ids):
     np.testing.assert_array_equal(again.embeddings, catalogue.embeddings)
     parts = pa.concat_tables([catalogue.to_table().slice(0, 1), catalogue.to_table().slice(1)])
     np.testing.assert_array_equal(ItemTable.from_table(parts).embeddings, catalogue.embeddings)
+
+
+def test_texts_about_items_go_with_them(tmp_path):
+    about = pa.table({"title": ["Tea", None, "Milk"], "image": ["a.png", "b.png", None]})
+    catalogue = dataclasses.replace(table(ids=np.array([30, -4, 7])), about=about)
+    catalogue.save(str(tmp_path / "items.parquet"))
+    for again in (ItemTable.load(str(tmp_path / "items.parquet")), pickle.loads(pickle.dumps(catalogue))):
+        assert again.about.equals(about)
+    one = catalogue.to_table().drop_columns(["image"])
+    assert ItemTable.from_table(one).about.column_names == ["title"]
+    assert table().about is None
+    with pytest.raises(UserError, match="items: 50 ids and 3 rows of title, image"):
+        dataclasses.replace(table(), about=about)
 
 
 def test_bad_files_are_named(tmp_path):

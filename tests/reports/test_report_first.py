@@ -1,15 +1,20 @@
 """The first screen: verdicts, lights with numbers, facts; whatever names hold, they are text."""
 
+import base64
 import json
 import re
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from four_verdicts import CANDIDATE, FEW, LOST, SAME, WORSE, write_verdicts
 from test_report_page import Page, written
 
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.reports import html
+from prefrec_ray.reports.catalogue import MOST_BYTES, Item, named_items, picture
 from prefrec_ray.reports.first import LEGEND, SHOWN, first_screen
 from prefrec_ray.reports.load import load_evaluation, load_runs
 
@@ -77,7 +82,7 @@ def test_what_names_hold_is_text(runs: Path) -> None:
     assert ATTACK in found.texts["h3"]
     assert f"{ATTACK} 4%" in found.texts["span"]
     assert "49" not in found.texts["h3"]
-    titles = {101: ATTACK}
+    titles = {101: Item(ATTACK, picture="")}
     evaluation = load_evaluation([str(runs)], load_runs([str(runs)]))
     page = html.document(ATTACK, [first_screen(evaluation, [(ATTACK, ATTACK)], titles)])
     assert "<script" not in page
@@ -109,3 +114,41 @@ def test_templates_are_part_of_the_package() -> None:
 def test_no_module_of_the_package_writes_markup() -> None:
     for file in Path(str(files("prefrec_ray.reports"))).rglob("*.py"):
         assert not re.search(r"</?[a-z][a-z0-9]*( [a-z]+=[^>]*)?>", file.read_text("utf-8")), file.name
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+
+
+def test_titles_and_pictures_of_items_are_on_the_page(runs: Path) -> None:
+    write_verdicts(runs)
+    (runs / "tea.png").write_bytes(PNG)
+    (runs / "robust" / "policy").mkdir()
+    about = pa.table({"title": ["Tea", ATTACK, None], "image": [str(runs / "tea.png"), str(runs / "none"), None]})
+    table = ItemTable(np.array([100, 101, 102]), np.zeros((3, 2)), about=about)
+    table.save(str(runs / "robust" / "policy" / "items.parquet"))
+    text, found = written(runs)
+    spans = found.texts["span"]
+    assert {"Tea 4%", f"{ATTACK} 4%", "102 4%"} <= set(spans)
+    data = base64.b64encode(PNG).decode()
+    assert text.count(f'<img alt="" src="data:image/png;base64,{data}">') == 2  # of the two policies that serve it
+    assert found.fetched == []
+    assert "<script" not in text
+
+
+def test_only_pictures_become_pictures(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    for content in (b"root:x:0:0", b"<svg onload='alert(1)'>", b"", PNG + bytes(MOST_BYTES)):
+        file.write_bytes(content)
+        assert picture(str(file)) == ""
+    for uri in (str(tmp_path), str(tmp_path / "none"), "https://example.com/a.png", "file://?", "a\0b", ""):
+        assert picture(uri) == ""
+    file.write_bytes(b"\xff\xd8\xff\xe0")
+    assert picture(str(file)).startswith("data:image/jpeg;base64,")
+
+
+def test_a_table_of_other_items_has_no_titles(tmp_path: Path) -> None:
+    ItemTable(np.array(["a"]), np.zeros((1, 2)), about=pa.table({"title": ["A"]})).save(f"{tmp_path}/items.parquet")
+    assert named_items([str(tmp_path), f"{tmp_path}/none"], [3, 4]) == {}
+    assert named_items([str(tmp_path)], ["a", "b"]) == {"a": Item("A")}
+    (tmp_path / "items.parquet").write_text("damaged")
+    assert named_items([str(tmp_path)], ["a"]) == {}

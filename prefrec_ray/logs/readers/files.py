@@ -54,7 +54,9 @@ def _tables(
             user_features = user_table(users.path, users.id, users.features, types[source.user], part, form)
     if items:
         with side.part("items") if side else nullcontext() as part:
-            item_embeddings = item_table(items.path, items.id, items.embedding, types[source.item], part, form)
+            named = {"title": items.title, "image": items.image}
+            about = {name: column for name, column in named.items() if column is not None}
+            item_embeddings = item_table(items.path, items.id, items.embedding, types[source.item], part, form, about)
     return user_features, item_embeddings
 
 

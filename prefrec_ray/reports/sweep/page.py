@@ -7,7 +7,8 @@ from typing import Any
 
 from prefrec_ray import storage
 from prefrec_ray.reports import html
-from prefrec_ray.reports.first import FirstScreen, first_screen
+from prefrec_ray.reports.catalogue import named_items
+from prefrec_ray.reports.first import FirstScreen, first_screen, items_shown
 from prefrec_ray.reports.levels import LEVEL
 from prefrec_ray.reports.load import dated, days
 from prefrec_ray.reports.sensitivity import sensitivity
@@ -69,7 +70,8 @@ def _first(sweep: Sweep) -> FirstScreen | None:
         ("On", sweep.dataset_name),
         ("Judged on", dated(f"{sweep.evaluation.split or 'held-out'} users, who were not trained on", judged)),
     ]
-    return first_screen(sweep.evaluation, facts, shown=SHOWN)
+    places = [f"{sweep.uri}/policies/{trial.name}" for trial in sweep.finished[:1]] + [sweep.dataset]
+    return first_screen(sweep.evaluation, facts, named_items(places, items_shown(sweep.evaluation)), SHOWN)
 
 
 def _about(sweep: Sweep) -> str:

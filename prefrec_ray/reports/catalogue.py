@@ -1,0 +1,70 @@
+"""Titles and pictures of items, where the log has them: read from policies and data sets, kept inside the page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.items import ItemTable
+
+#: Larger pictures would make a page that nobody can send.
+MOST_BYTES = 256 * 1024
+#: Kinds of pictures that browsers show, by their first bytes: nothing else is put on a page.
+KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
+
+ItemId = int | str
+
+
+@dataclass(frozen=True)
+class Item:
+    """`title`: for readers, the id where there is none; `picture`: a data URI, or empty."""
+
+    title: str
+    picture: str = ""
+
+
+def named_items(uris: Iterable[str], ids: Sequence[ItemId]) -> dict[ItemId, Item]:
+    """Those of `ids` that an items.parquet in the folders `uris` (policies, data sets) knows more of than the id."""
+    found: dict[ItemId, Item] = {}
+    for uri in uris:
+        missing = [item for item in dict.fromkeys(ids) if item not in found]
+        file = storage.join(uri, "items.parquet")
+        if missing and storage.exists(file):
+            found |= _from_table(file, missing)
+    return found
+
+
+def _from_table(file: str, ids: Sequence[ItemId]) -> dict[ItemId, Item]:
+    try:
+        table = ItemTable.load(file)
+        rows = table.find(np.array(ids))
+    except UserError:  # ids of another kind, or damaged: a page without titles is still a page
+        return {}
+    if table.about is None:
+        return {}
+    known = [(item, row) for item, row in zip(ids, rows.tolist(), strict=True) if row >= 0]
+    about = table.about.take([row for _, row in known]).to_pylist()
+    return {item: _item(item, texts) for (item, _), texts in zip(known, about, strict=True) if any(texts.values())}
+
+
+def _item(item: ItemId, texts: Mapping[str, str | None]) -> Item:
+    return Item(texts.get("title") or str(item), picture(image) if (image := texts.get("image")) else "")
+
+
+def picture(uri: str) -> str:
+    """The picture at a path or URI as a data URI; empty where there is none that storage opens (nothing is fetched by
+    http), where it is too large, and where it is no picture."""
+    try:
+        system, path = storage.filesystem(uri)
+        if (system.get_file_info(path).size or 0) > MOST_BYTES:
+            return ""
+        content = storage.read_bytes(uri)
+    except (UserError, OSError, ValueError):  # ValueError: a NUL in the path
+        return ""
+    kinds = [kind for opening, kind in KINDS.items() if content.startswith(opening)]
+    return f"data:image/{kinds[0]};base64,{base64.b64encode(content).decode('ascii')}" if kinds else ""
