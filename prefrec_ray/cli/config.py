@@ -15,6 +15,7 @@ SECTIONS = {
     "prepare": ("prefrec_ray.prepare.settings", "PrepareSettings"),
     "train": ("prefrec_ray.runs.settings", "TrainSettings"),
     "evaluate": ("prefrec_ray.evaluation.settings", "EvaluateSettings"),
+    "serve": ("prefrec_ray.serving.settings", "ServeSettings"),
     "tune": ("prefrec_ray.tuning.settings", "TuneSettings"),
 }
 

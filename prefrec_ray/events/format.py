@@ -39,9 +39,10 @@ class Kind(IntEnum):
 class Event:
     """A row, without its number. Times are in ms, UTC.
 
-    `timestamp` is when it counts: never before an earlier row of FEEDBACK of the same user. `given` is the time that the
-    client said. Ids of users are whole numbers (`user_number`) or text (`user`). `propensities` are those of `items`,
-    NaN where unknown. `known`: whether there was an embedding of the item of a FEEDBACK: others are no requests.
+    `timestamp` is when it counts: never before an earlier row of FEEDBACK of the same user. `given` is the time that
+    the client said. Ids of users are whole numbers (`user_number`) or text (`user`). `propensities` are those of
+    `items`, NaN where unknown. `known`: whether there was an embedding of the item of a FEEDBACK: others are no
+    requests.
     """
 
     kind: Kind

@@ -33,8 +33,9 @@ class _Segment:
 class EventLog:
     """The log in the folder `folder`, on a local disk. One writer a folder: the caller holds a claim on it.
 
-    `commit` writes a batch and waits until it is on the disk. A write that fails leaves nothing of the batch behind, and
-    the next one may succeed; after a failed wait for the disk nobody knows what it holds, and all further commits fail.
+    `commit` writes a batch and waits until it is on the disk. A write that fails leaves nothing of the batch behind,
+    and the next one may succeed; after a failed wait for the disk nobody knows what it holds, and all further commits
+    fail.
     """
 
     def __init__(self, folder: str, item_type: pa.DataType) -> None:
@@ -56,7 +57,7 @@ class EventLog:
         return self.next
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """The size of all files."""
         return sum(segment.path.stat().st_size for segment in self._segments())
 
@@ -158,8 +159,9 @@ class EventLog:
     def tables(self, since: int = 0, rows: int = 1 << 16) -> Iterator[pa.Table]:
         """The rows from number `since` on, in tables of some `rows`."""
         held: list[pa.RecordBatch] = []
-        for segment, after in zip(segments := self._segments(), [*segments[1:], None], strict=True):
-            if after is not None and after.first <= since:
+        segments = self._segments()
+        for segment, end in zip(segments, [*(after.first for after in segments[1:]), self.next], strict=False):
+            if end <= since:
                 continue
             for piece in pieces(_read(segment.path), self.schema):
                 first = piece.batch["number"][0].as_py()

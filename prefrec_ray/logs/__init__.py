@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefrec_ray.logs.sources import CompleteJourneySource, FilesSource, KuaiRandSource, SimulatorSource, Source
+from prefrec_ray.logs.sources import (
+    CompleteJourneySource,
+    EventsSource,
+    FilesSource,
+    KuaiRandSource,
+    SimulatorSource,
+    Source,
+)
 
-__all__ = ["CompleteJourneySource", "FilesSource", "KuaiRandSource", "SimulatorSource", "Source", "open_log"]
+__all__ = [
+    "CompleteJourneySource",
+    "EventsSource",
+    "FilesSource",
+    "KuaiRandSource",
+    "SimulatorSource",
+    "Source",
+    "open_log",
+]
 
 if TYPE_CHECKING:  # settings import this module for its sources, and Ray Data takes seconds to import
     from prefrec_ray.logs.contract import SideFiles
@@ -32,6 +47,10 @@ def open_log(source: Source, seed: int, side: SideFiles | None = None) -> Log:
         from prefrec_ray.logs.readers.kuairand import open_kuairand
 
         return open_kuairand(source, side)
+    if isinstance(source, EventsSource):
+        from prefrec_ray.logs.readers.events import open_events
+
+        return open_events(source)
     from prefrec_ray.logs.readers.files import open_files
 
     return open_files(source, side)

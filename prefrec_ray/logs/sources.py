@@ -151,4 +151,13 @@ class KuaiRandSource(Settings):
     )
 
 
-Source = Annotated[SimulatorSource | CompleteJourneySource | KuaiRandSource | FilesSource, Field(discriminator="kind")]
+class EventsSource(Settings):
+    """The folder that `prefrec serve --state` writes, while it runs or after: a request is an item with feedback."""
+
+    kind: Literal["events"]
+    path: str
+
+
+Source = Annotated[
+    SimulatorSource | CompleteJourneySource | KuaiRandSource | EventsSource | FilesSource, Field(discriminator="kind")
+]

@@ -1,4 +1,4 @@
-"""The items that may not be shown, a set for each of n states, as pairs: what is few costs little, however many items."""
+"""The items that may not be shown, for each of n states, as pairs: few of them cost little, however many items."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ class LeftOut:
         start, stop, _ = part.indices(self.states)
         first, last = np.searchsorted(self.state, [start, stop])
         return LeftOut(max(0, stop - start), self.state[first:last] - start, self.item[first:last])
+
+    def take(self, states: np.ndarray) -> LeftOut:
+        """The pairs of some `states` [m], ascending, which are counted from 0 on."""
+        place = np.full(self.states, -1)
+        place[states] = np.arange(len(states))
+        kept = place[self.state] >= 0
+        return LeftOut(len(states), place[self.state[kept]], self.item[kept])
 
     def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
         """How many items of each state, [n]: all, or the sum of `weights` [I]."""

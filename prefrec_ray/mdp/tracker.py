@@ -78,15 +78,24 @@ class StateTracker:
         self._users.write(rows, "profile", profile)
         return rows
 
-    def describe(self, users: np.ndarray, user_features: UserFeatures) -> None:
-        """Tells the users in the rows `users` [m] apart by other features than before."""
-        rows = self._users.rows(users, len(users))
-        self._users.write(rows, "profile", self._definition.one_hot(user_features))
+    def profiles(self, users: np.ndarray) -> np.ndarray:
+        """Features of the users in the rows `users` [m], as `StateDefinition.one_hot` gives them, float32 [m, P]."""
+        return self._users.read(self._users.rows(users, len(users), once=False))["profile"]
+
+    def describe(self, users: np.ndarray, profiles: np.ndarray) -> None:
+        """Puts other features in their place."""
+        self._users.write(self._users.rows(users, len(users)), "profile", profiles)
 
     def scaled_by(self, normaliser: Normaliser) -> StateTracker:
         """The same users, with states on another scale; what one of both observes, both know."""
         other = copy(self)
         other._normaliser = normaliser
+        return other
+
+    def copy(self) -> StateTracker:
+        """The same users, as they are now; what one of both observes, the other does not know."""
+        other = copy(self)
+        other._users = self._users.copy()
         return other
 
     def use_items(self, items: ItemTable) -> None:

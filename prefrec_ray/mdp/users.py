@@ -29,6 +29,13 @@ class Users:
     def __len__(self) -> int:
         return self._count
 
+    def copy(self) -> Users:
+        """Equal rows, without room for more."""
+        other = Users({})
+        other._arrays = {name: array[: len(self)].copy() for name, array in self._arrays.items()}
+        other._count = len(self)
+        return other
+
     def grow(self, count: int) -> np.ndarray:
         """Adds `count` rows; returns their numbers, int64."""
         room = len(self._arrays[_IDS])

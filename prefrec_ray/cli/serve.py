@@ -1,0 +1,35 @@
+"""`prefrec serve`: a policy answers over HTTP."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from prefrec_ray.cli.console import console
+from prefrec_ray.errors import UserError
+
+
+def command(
+    policy: Annotated[str, typer.Argument(metavar="POLICY", help="Policy bundle: RUN/policy, or an alias of one.")],
+    state: Annotated[
+        str, typer.Option("--state", metavar="FOLDER", help="Folder of the event log and of what is known of users.")
+    ],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any that is free.")] = 8080,
+    host: Annotated[str, typer.Option("--host", help="Address; all but loopback need a token.")] = "127.0.0.1",
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section `serve`.")
+    ] = None,
+) -> None:
+    """Serve a policy over HTTP, and log what is shown and what users do (token: PREFREC_SERVE_TOKEN)."""
+    from prefrec_ray.cli.config import open_section
+
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        if find_spec(module) is None:
+            raise UserError(f"prefrec serve needs {module}; install it by: pip install 'prefrec-ray[serve]'")
+    from prefrec_ray.serving.run import serve
+    from prefrec_ray.serving.settings import ServeSettings
+
+    settings = open_section(config, "serve") if config else ServeSettings()
+    serve(policy, state, settings, host, port, console().print)

@@ -1,0 +1,89 @@
+"""Which feedback has come already, so that each counts once, and which is too late to be taken."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+#: Items of one recommendation: a bit each.
+MOST = 64
+_MINUTE_MS = 60_000
+
+
+@dataclass
+class _Mark:
+    number: int
+    received: int
+
+
+class Answered:
+    """A bit for each item of each row of the log in the last `window_ms`, and the clients' own ids in that time.
+
+    `received` is the server's clock, ms; where it jumps back, nothing is forgotten until it is there again.
+    """
+
+    def __init__(self, window_ms: int) -> None:
+        self._window = window_ms
+        self._base = self._start = 0
+        self._bits = np.zeros(1024, dtype=np.uint64)
+        self._marks: deque[_Mark] = deque()
+        self._own: OrderedDict[str, int] = OrderedDict()
+
+    def advance(self, next_number: int, received: int) -> None:
+        """There are rows up to `next_number` now; forgets what is out of the window."""
+        if next_number - self._base > len(self._bits):
+            self._bits = np.concatenate(
+                [self._bits, np.zeros(max(len(self._bits), next_number - self._base), np.uint64)]
+            )
+        if not self._marks or received >= self._marks[-1].received + _MINUTE_MS:
+            self._marks.append(_Mark(next_number, received))
+        limit = received - self._window
+        while len(self._marks) > 1 and self._marks[1].received <= limit:
+            self._marks.popleft()
+        if self._marks[0].received <= limit:
+            self._start = self._marks[0].number
+        gone = self._start - self._base
+        if gone > len(self._bits) // 2:
+            self._bits, self._base = np.concatenate([self._bits[gone:], np.zeros(gone, np.uint64)]), self._start
+        while self._own and next(iter(self._own.values())) <= limit:
+            self._own.popitem(last=False)
+
+    def has(self, number: int, position: int) -> bool:
+        """Whether the item at `position` of the row `number` has feedback already."""
+        return bool(self._bits[number - self._base] >> np.uint64(position) & np.uint64(1))
+
+    def add(self, number: int, position: int) -> None:
+        """It has from now on."""
+        if number >= self._base:
+            self._bits[number - self._base] |= np.uint64(1) << np.uint64(position)
+
+    def has_own(self, event_id: str) -> bool:
+        """Whether feedback with the client's own id has come already."""
+        return event_id in self._own
+
+    def add_own(self, event_id: str, received: int) -> None:
+        """It has from now on."""
+        self._own[event_id] = received
+
+    def forgotten(self, number: int) -> bool:
+        """Whether the row `number` is out of the window."""
+        return number < self._start
+
+    def save(self) -> dict[str, Any]:
+        """Plain lists and arrays."""
+        return {
+            "base": self._base,
+            "start": self._start,
+            "bits": self._bits,
+            "marks": [[mark.number, mark.received] for mark in self._marks],
+            "own": list(self._own.items()),
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Takes what `save` gave."""
+        self._base, self._start, self._bits = saved["base"], saved["start"], saved["bits"]
+        self._marks = deque(_Mark(*mark) for mark in saved["marks"])
+        self._own = OrderedDict((name, received) for name, received in saved["own"])

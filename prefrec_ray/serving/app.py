@@ -1,0 +1,184 @@
+"""The HTTP side: routes, the token, limits, and every mistake as a problem."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import generate_latest
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from prefrec_ray.serving.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
+from prefrec_ray.serving.problems import MEDIA_TYPE, Problem, of_validation
+from prefrec_ray.serving.server import Server
+
+#: Bytes of a request's body; those of items may be larger.
+MOST_BYTES, MOST_BYTES_OF_ITEMS = 1 << 17, 1 << 24
+OPEN = ("/healthz",)
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def make_app(server: Server, token: str | None) -> FastAPI:
+    """The app of `server`; with a `token`, whoever asks has to send it, but for `/healthz`."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await server.start()
+        yield
+        await server.stop()
+
+    app = FastAPI(title="prefrec serve", lifespan=lifespan, docs_url=None, redoc_url=None)
+    _add_routes(app, server)
+    app.add_exception_handler(Problem, lambda _, error: answer_of(error))
+    app.add_exception_handler(HTTPException, _of_http)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, lambda *_: answer_of(Problem(500, "the request failed")))
+    app.add_middleware(Guard, server=server, token=token)
+    return app
+
+
+def _add_routes(app: FastAPI, server: Server) -> None:
+    @app.post("/recommend", openapi_extra=_body(Recommend))
+    async def recommend(request: Request) -> Response:
+        """Items for a user, drawn by the policy, with the propensity of each given those before it."""
+        return _json((await server.do(await _read(request, Recommend))).body)
+
+    @app.post("/feedback", openapi_extra=_body(Feedback))
+    async def feedback(request: Request) -> Response:
+        """What a user did with an item. Sent again it is acknowledged again, and counts once."""
+        return _json((await server.do(await _read(request, Feedback))).body)
+
+    @app.put("/items", openapi_extra=_body(PutItems))
+    async def put_items(request: Request) -> Response:
+        """Items that may be shown from now on."""
+        return _json(await server.put_items(await _read(request, PutItems)))
+
+    @app.delete("/items", openapi_extra=_body(DeleteItems))
+    async def delete_items(request: Request) -> Response:
+        """Items that may be shown no more."""
+        return _json(await server.delete_items(await _read(request, DeleteItems)))
+
+    @app.post("/reload")
+    async def reload() -> Response:
+        """Reads the policies of all arms again."""
+        return _json(await server.reload())
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        """Whether the server answers."""
+        if not server.healthy:
+            raise Problem(503, "the state differs from the log; start again")
+        state = server.state
+        return _json(
+            {"status": "ok", "policy": state.loaded[0].digest, "users": len(state.people), "events": state.next}
+        )
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Numbers for Prometheus."""
+        state, measured = server.state, server.metrics
+        measured.users.set(len(state.people))
+        measured.events.set(state.next)
+        for one, shelf in zip(state.loaded, state.shelves, strict=True):
+            measured.items.labels(one.arm).set(len(shelf.policy.items) - len(shelf.gone))
+        return Response(generate_latest(measured.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+class Guard:
+    """Refuses requests without the token, from a page of another site, too large, or of another type; counts all."""
+
+    def __init__(self, app: ASGIApp, server: Server, token: str | None) -> None:
+        self._app, self._metrics, self._token = app, server.metrics, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin, status = time.perf_counter(), 500
+        route = scope["path"] if scope["path"] in _ROUTES else "other"
+        most = MOST_BYTES_OF_ITEMS if route == "/items" else MOST_BYTES
+        taken = 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > most:
+                raise Problem(413, f"a body of more than {most:,} bytes; expected at most so many")
+            return message
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            self._check(scope, most)
+            await self._app(scope, limited, counted)
+        except Problem as problem:
+            await answer_of(problem)(scope, receive, counted)
+        finally:
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - begin)
+
+    def _check(self, scope: Scope, most: int) -> None:
+        headers = dict(scope["headers"])
+        if scope["path"] not in OPEN:
+            self._check_sender(headers)
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length[:20]) > most:
+            raise Problem(413, f"a body of {length[:20].decode('latin-1')} bytes; expected at most {most:,}")
+        has_body = length != b"0" or b"transfer-encoding" in headers
+        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        if has_body and kind != b"application/json":
+            raise Problem(415, f"content-type {kind[:80].decode('latin-1')!r}; expected application/json")
+
+    def _check_sender(self, headers: dict[bytes, bytes]) -> None:
+        if self._token is not None:
+            sent = headers.get(b"authorization", b"")
+            if not hmac.compare_digest(sent, b"Bearer " + self._token.encode()):
+                raise Problem(401, "expected the header Authorization: Bearer, with the token PREFREC_SERVE_TOKEN")
+            return
+        # Without a token only this machine is served: a page that a browser here shows must not pass for it.
+        host = headers.get(b"host", b"").decode("latin-1").rpartition(":")
+        name = host[0] if host[2].isdigit() else "".join(host)
+        if name.lower() not in _LOOPBACK:
+            raise Problem(403, f"host {name[:80]!r}; expected localhost, or a token (PREFREC_SERVE_TOKEN)")
+
+
+_ROUTES = ("/recommend", "/feedback", "/items", "/reload", "/healthz", "/metrics")
+
+
+async def _read(request: Request, model: type[Any]) -> Any:
+    try:
+        return parse(model, await request.body())
+    except ValidationError as error:
+        raise of_validation(error) from None
+
+
+def answer_of(problem: Problem) -> Response:
+    """The response that says what is wrong."""
+    headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else None
+    return Response(json.dumps(problem.body()), problem.status, headers, MEDIA_TYPE)
+
+
+async def _of_http(_: Request, error: HTTPException) -> Response:
+    expected = f"; expected one of {', '.join(_ROUTES)}" if error.status_code == 404 else ""
+    answer = answer_of(Problem(error.status_code, f"{error.detail}{expected}"))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(json.dumps(body, separators=(",", ":"), allow_nan=False), media_type="application/json")
+
+
+def _body(model: type[Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}

@@ -1,0 +1,36 @@
+"""Which policy serves a user: a stable hash of the user's id says so, on every host and after every restart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from prefrec_ray.ids import Stream, fraction, hash_ids
+from prefrec_ray.serving.settings import ServeSettings
+
+UserId = int | str
+
+
+def arm_of(users: Sequence[UserId], settings: ServeSettings) -> np.ndarray:
+    """The arm of each user, int64 [n]: 0 is the main one, then the canaries in their order.
+
+    Canaries take users from 0 on, the first one first: as long as those before it keep their shares, a share that
+    grows keeps its users.
+    """
+    borders = np.cumsum([arm.share for arm in settings.canaries])
+    arm = np.searchsorted(borders, _place(users, settings.seed, 0), side="right") + 1
+    return np.where(arm > len(settings.canaries), 0, arm)
+
+
+def shadowed(users: Sequence[UserId], settings: ServeSettings) -> np.ndarray:
+    """Whether each shadow policy draws for each user, bool [n, shadows]; independent of the arms."""
+    place = [_place(users, settings.seed, number) < arm.share for number, arm in enumerate(settings.shadows, 1)]
+    return np.stack(place, axis=1) if place else np.zeros((len(users), 0), dtype=bool)
+
+
+def _place(users: Sequence[UserId], seed: int, number: int) -> np.ndarray:
+    """In [0, 1), uniform over users, and independent for each `number`."""
+    kind = pa.string() if users and isinstance(users[0], str) else pa.int64()
+    return fraction(hash_ids(pa.array(users, kind), seed, Stream.ARM, number))

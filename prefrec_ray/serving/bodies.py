@@ -1,0 +1,80 @@
+"""The bodies of requests. Everything has a limit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from prefrec_ray.serving.answered import MOST
+
+#: The end of the year 2099, ms.
+LAST_TIME = 4_102_444_800_000
+_INT64 = 2**63
+
+
+def _plain(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("expected an id without NUL")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain)]
+Whole = Annotated[int, Field(ge=-_INT64, lt=_INT64, strict=True)]
+Id = Whole | Text
+Time = Annotated[int, Field(ge=0, le=LAST_TIME, strict=True)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-3.4e38, le=3.4e38)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Recommend(_Body):
+    """POST /recommend. `timestamp`: the server's clock where it is not given. `features`: of the user, kept."""
+
+    user: Id
+    k: Annotated[int, Field(ge=1, le=MOST, strict=True)] = 10
+    exclude: Annotated[list[Id], Field(max_length=4096)] = []
+    timestamp: Time | None = None
+    features: Annotated[dict[Text, Text | None], Field(max_length=64)] | None = None
+
+
+class Feedback(_Body):
+    """POST /feedback: on one item of a recommendation; or, with `user` and `item`, on any, under an id of your own.
+
+    `item` may be left out where the recommendation was of one. Feedback that is not named counts 0.
+    """
+
+    event_id: Text
+    feedback: Annotated[dict[Text, Number], Field(max_length=64)]
+    item: Id | None = None
+    user: Id | None = None
+    timestamp: Time | None = None
+    dwell_ms: Annotated[float, Field(ge=0, le=3.1e12, allow_inf_nan=False)] | None = None
+
+
+class PutItem(_Body):
+    """An item, and its embedding, made as those of the policy's table were."""
+
+    id: Id
+    embedding: Annotated[
+        list[Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]], Field(min_length=1, max_length=1024)
+    ]
+
+
+class PutItems(_Body):
+    """PUT /items."""
+
+    items: Annotated[list[PutItem], Field(min_length=1, max_length=10_000)]
+
+
+class DeleteItems(_Body):
+    """DELETE /items."""
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)]
+
+
+def parse(model: type[Any], content: bytes) -> Any:
+    """`content` as `model`. Raises pydantic's `ValidationError`."""
+    return model.model_validate_json(content)

@@ -1,0 +1,288 @@
+"""A server without HTTP: micro-batches, the log, items that come and go, policies that are read again."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.events.format import Event, Kind
+from prefrec_ray.serving.bodies import DeleteItems, PutItems
+from prefrec_ray.serving.engine import Answer, Command, Engine, Plan
+from prefrec_ray.serving.metrics import Metrics
+from prefrec_ray.serving.problems import Problem
+from prefrec_ray.serving.shelf import check_embedding
+from prefrec_ray.serving.snapshots import Snapshot
+from prefrec_ray.serving.start import Opened, arms_event, save_items
+from prefrec_ray.serving.state import Loaded, ServedState, load_policies
+
+#: Requests of a batch at most, and how long the first one waits for others.
+BATCH, PATIENCE = 32, 0.001
+#: Requests that wait at most; more are told to come again.
+WAITING = 4096
+#: Withdrawn items after which an arm's items are put in order again.
+_WITHDRAWN = 256
+
+
+#: A command, who waits for its answer, and since when, by the loop's clock.
+_Waiting = tuple[Command, "asyncio.Future[Answer]", float]
+
+
+class Server:
+    """Answers commands. All but the waiting for the disk, and what takes long, happens on one event loop."""
+
+    def __init__(self, opened: Opened, now: Callable[[], float] = time.time) -> None:
+        self._opened, self._now = opened, now
+        self.engine = Engine(opened.state, opened.log, opened.log_id)
+        self.metrics = Metrics()
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING)
+        self._turn = asyncio.Lock()  # whoever plans, writes and takes in rows
+        self._shelving = asyncio.Lock()
+        self._disk = ThreadPoolExecutor(1, "disk")
+        self._aside = ThreadPoolExecutor(1, "aside")
+        self._saved = opened.state.next
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed = False
+
+    @property
+    def state(self) -> ServedState:
+        """What is served now."""
+        return self.engine.state
+
+    def clock(self) -> int:
+        """ms, UTC."""
+        return int(self._now() * 1000)
+
+    async def start(self) -> None:
+        """Logs the arms, and begins to take batches."""
+        async with self._turn:
+            await self._log_arms(self.state, self.clock())
+        self._spawn(self._run())
+
+    async def stop(self) -> None:
+        """Ends; the state is saved, so that the next start is quick."""
+        for task in self._tasks:
+            task.cancel()
+        async with self._turn:
+            snapshot = Snapshot.of(self.state)
+        with suppress(OSError, UserError):  # the log has it all
+            snapshot.write(self._opened.folder)
+        self._disk.shutdown()
+        self._aside.shutdown(cancel_futures=True)
+        self._opened.close()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the state is what the log says. If not, only a new start helps."""
+        return not self._failed
+
+    async def do(self, command: Command) -> Answer:
+        """The answer to one command, from a batch. Raises `Problem`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        try:
+            self._waiting.put_nowait((command, future, loop.time()))
+        except asyncio.QueueFull:
+            raise Problem(503, f"{WAITING} requests wait already; come again") from None
+        return await future
+
+    async def _run(self) -> None:
+        while True:
+            batch = [await self._waiting.get()]
+            self._drain(batch)
+            rest = PATIENCE - (asyncio.get_running_loop().time() - batch[0][2])
+            if len(batch) < BATCH and rest > 0:
+                await asyncio.sleep(rest)
+                self._drain(batch)
+            await self._batch(batch)
+
+    def _drain(self, batch: list[_Waiting]) -> None:
+        while len(batch) < BATCH and not self._waiting.empty():
+            batch.append(self._waiting.get_nowait())
+
+    async def _batch(self, batch: list[_Waiting]) -> None:
+        live = [(command, future) for command, future, _ in batch if not future.done()]
+        answers: Sequence[Answer | Problem]
+        try:
+            async with self._turn:
+                answers = await self._answers([command for command, _ in live])
+        except Exception as error:  # a batch that fails must not end the server
+            answers = [Problem(500, f"the request failed ({type(error).__name__})")] * len(live)
+        self.metrics.batch.observe(len(live))
+        for (_, future), answer in zip(live, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, Problem):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+        if self.state.next - self._saved >= self.state.settings.snapshot_events:
+            self._saved = self.state.next
+            self._spawn(self._save())
+
+    async def _answers(self, commands: list[Command]) -> Sequence[Answer | Problem]:
+        if self._failed:
+            return [Problem(503, "the state differs from the log; start again")] * len(commands)
+        clock = self.clock()
+        plan = self.engine.plan(commands, clock)
+        if plan.events:
+            try:
+                first = await self._commit(plan.events)
+            except Problem as problem:
+                self.engine.give_up(plan)
+                return [answer if isinstance(answer, Problem) else problem for answer in plan.answers]
+            self._failed = True
+            self.engine.take_in(plan, first, clock)
+            self._failed = False
+        self._count(plan)
+        return plan.answers
+
+    async def _commit(self, events: Sequence[Event]) -> int:
+        """Writes rows. Raises `Problem`: 507 on a full disk, 503 where the disk fails."""
+        begin = time.perf_counter()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._disk, self.engine.log.commit, events)
+        except OSError as error:
+            self.metrics.failed.inc()
+            status = 507 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 503
+            raise Problem(status, f"nothing was written: {error.strerror or error}; make room and try again") from error
+        finally:
+            self.metrics.commit.observe(time.perf_counter() - begin)
+
+    def _count(self, plan: Plan) -> None:
+        for answer in plan.answers:
+            if isinstance(answer, Answer) and answer.outcome:
+                self.metrics.feedback.labels(answer.outcome).inc()
+            elif isinstance(answer, Answer):
+                self.metrics.recommended.labels(answer.arm).inc()
+
+    async def put_items(self, body: PutItems) -> dict[str, Any]:
+        """Items that may be shown from now on; answers once they may be drawn. Raises `Problem`."""
+        state = self.state
+        for one in body.items:
+            if isinstance(one.id, int) != state.codes.whole:
+                kind = "a whole number" if state.codes.whole else "text"
+                raise Problem(422, f"items: id {one.id!r}; expected {kind}, as all items are")
+        if len({one.id for one in body.items}) < len(body.items):
+            raise Problem(422, "items: an id comes twice; expected each once")
+        async with self._shelving:
+            state = self.state
+            new = {one.id: np.array(one.embedding, np.float32) for one in body.items}
+            for loaded in state.loaded:
+                for item, embedding in new.items():
+                    try:
+                        check_embedding(loaded.policy, item, embedding, state.put, state.codes)
+                    except UserError as error:
+                        raise Problem(409, str(error)) from error
+            async with self._turn:
+                clock = self.clock()
+                events = [
+                    Event(Kind.ITEM, clock, received=clock, items=[item], embedding=e.tolist())
+                    for item, e in new.items()
+                ]
+                await self._log(events, clock)
+                for item, embedding in new.items():
+                    state.put_item(item, embedding)
+            await self._restock()
+        return {"items": len(new)}
+
+    async def delete_items(self, body: DeleteItems) -> dict[str, Any]:
+        """Items that may be shown no more, from now on; unknown ones too. Raises `Problem`."""
+        async with self._shelving:
+            state = self.state
+            ids = [item for item in dict.fromkeys(body.ids) if isinstance(item, int) == state.codes.whole]
+            async with self._turn:
+                clock = self.clock()
+                await self._log([Event(Kind.WITHDRAWN, clock, received=clock, items=[item]) for item in ids], clock)
+                known = int((state.codes.find(state.codes.array(ids)) >= 0).sum())
+                for item in ids:
+                    state.withdraw_item(item)
+            if any(len(shelf.gone) > _WITHDRAWN for shelf in state.shelves):
+                await self._restock()
+        return {"items": known, "unknown": len(body.ids) - known}
+
+    async def _log(self, events: list[Event], clock: int) -> None:
+        """Writes rows that are of no user; the caller has the turn."""
+        if events:
+            first = await self._commit(events)
+            self.state.next = first + len(events)
+            self.state.answered.advance(self.state.next, clock)
+
+    async def _restock(self) -> None:
+        """New shelves, made aside, in the place of the old ones; the caller holds `_shelving`."""
+        state = self.state
+        shelves = await self._apart(lambda: [state.new_shelf(number) for number in range(len(state.loaded))])
+        await self._apart(save_items, self._opened.folder, shelves[0])
+        async with self._turn:
+            state.place(shelves)
+
+    async def reload(self) -> dict[str, Any]:
+        """Reads the policies of all arms again and serves them. Raises `Problem` 409; the old ones go on then."""
+        async with self._shelving:
+            old = self.state
+            try:
+                loaded = await self._apart(load_policies, self._opened.policy, old.settings)
+                self._opened.check(loaded)
+                state = await self._apart(self._made, loaded, old)
+            except UserError as error:
+                self.metrics.reloads.labels("refused").inc()
+                raise Problem(409, str(error)) from error
+            async with self._turn:
+                self._catch_up(state, old)
+                clock = self.clock()
+                await self._log_arms(state, clock)
+                self.engine.state = state
+        self.metrics.reloads.labels("done").inc()
+        digests = {one.arm: one.digest for one in loaded}
+        return {"policies": digests, "changed": digests != {one.arm: one.digest for one in old.loaded}}
+
+    def _made(self, loaded: list[Loaded], old: ServedState) -> ServedState:
+        """The state of new policies, up to the rows that are there now; aside."""
+        state = ServedState(loaded, old.settings)
+        if set(state.observers) == set(old.observers) and state.first_states == old.first_states:
+            state.share(old)
+            state.stock()
+        else:
+            for item, embedding in list(old.put.items()):
+                state.put_item(item, embedding)
+            for item in list(old.withdrawn):
+                state.withdraw_item(item)
+            state.stock()
+            for table in self.engine.log.tables():
+                state.replay(table)
+        save_items(self._opened.folder, state.shelves[0])
+        return state
+
+    def _catch_up(self, state: ServedState, old: ServedState) -> None:
+        """Takes in the rows that came since; the caller has the turn."""
+        if state.people is old.people:
+            state.next = old.next
+            return
+        for table in self.engine.log.tables(state.next):
+            state.replay(table)
+
+    async def _log_arms(self, state: ServedState, clock: int) -> None:
+        first = await self._commit([arms_event(state, clock)])
+        state.next = first + 1
+        state.answered.advance(state.next, clock)
+
+    async def _save(self) -> None:
+        async with self._turn:
+            snapshot = Snapshot.of(self.state)
+        with suppress(OSError, UserError):  # the log has it all
+            await self._apart(snapshot.write, self._opened.folder)
+
+    async def _apart(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._aside, call, *arguments)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

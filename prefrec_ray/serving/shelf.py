@@ -1,0 +1,135 @@
+"""The items of a policy while it serves: those of its bundle, those put since, without those withdrawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.left_out import LeftOut
+from prefrec_ray.policy import Policy
+
+ItemId = int | str
+
+
+class Codes:
+    """A whole number for every item that any policy knows: its row in the table `base`, or one that follows these."""
+
+    def __init__(self, base: ItemTable) -> None:
+        self.base = base
+        self._more: dict[ItemId, int] = {}
+        self._ids = base.ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The ids, by code."""
+        return self._ids
+
+    @property
+    def whole(self) -> bool:
+        """Whether ids are whole numbers, not text."""
+        return self.base.ids.dtype.kind == "i"
+
+    def array(self, ids: Iterable[Any]) -> np.ndarray:
+        """Ids of the right type as an array."""
+        return np.array(list(ids), np.int64 if self.whole else np.str_)
+
+    def find(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """Codes int64 [n]; -1 for an unknown id, and for one of another type than the table's."""
+        if isinstance(ids, np.ndarray) and (ids.dtype.kind == "i") == self.whole and ids.dtype.kind in "iU":
+            codes = self.base.find(ids)
+        else:
+            fits = np.array([isinstance(item, int if self.whole else str) for item in ids], dtype=bool)
+            codes = np.full(len(ids), -1)
+            codes[fits] = self.base.find(self.array(item for item, fit in zip(ids, fits, strict=True) if fit))
+        if self._more:
+            for place in np.flatnonzero(codes < 0).tolist():
+                item = ids[place]
+                codes[place] = self._more.get(item.item() if isinstance(item, np.generic) else item, -1)
+        return codes
+
+    def add(self, ids: np.ndarray) -> None:
+        """Gives a code to the ids that have none."""
+        new = ids[self.find(ids) < 0]
+        self._more |= {item: len(self) + number for number, item in enumerate(new.tolist())}
+        self._ids = np.concatenate([self._ids, new])
+
+
+class Shelf:
+    """What one policy may show now. It is replaced, not changed, when items come and go.
+
+    `policy` draws from the items that may be shown; `catalogue` holds all that were ever known, whose embeddings
+    users' states are made of. By code: `rows` in the policy's table, -1 for an item that is not in it, and whether an
+    item is `known` to the catalogue. Rows in `gone` were withdrawn since.
+    """
+
+    def __init__(self, bundle: Policy, put: Mapping[ItemId, np.ndarray], withdrawn: set[ItemId], codes: Codes) -> None:
+        self.bundle = bundle
+        unknown = bundle.items.find(codes.array(put)) < 0
+        new = {item: put[item] for item, is_new in zip(put, unknown, strict=True) if is_new}
+        self.catalogue = _extended(bundle.items, new, codes) if new else bundle.items
+        gone = self.catalogue.find(codes.array(withdrawn))
+        kept = np.ones(len(self.catalogue), dtype=bool)
+        kept[gone[gone >= 0]] = False
+        shown = self.catalogue if kept.all() else _selected(self.catalogue, kept)
+        self.policy = bundle if shown is bundle.items else bundle.with_items(shown)
+        self.rows = shown.find(codes.ids)
+        self.known = self.catalogue.find(codes.ids) >= 0
+        self.gone = np.zeros(0, np.int64)
+        self._warm()
+
+    def _warm(self) -> None:
+        """Builds what the first draw would build: the cells, or the index."""
+        if len(self.policy.items):
+            self.policy.serve(np.zeros((1, self.policy.state.width), np.float32), 1, seed=0)
+
+    def withdraw(self, codes: np.ndarray) -> None:
+        """Shows some items no more, at once."""
+        rows = self.rows[codes]
+        self.gone = np.union1d(self.gone, rows[rows >= 0])
+
+    def widen(self, size: int) -> None:
+        """There are `size` codes now: those that are new are of no item of this shelf."""
+        more = size - len(self.rows)
+        self.rows = np.concatenate([self.rows, np.full(more, -1)])
+        self.known = np.concatenate([self.known, np.zeros(more, bool)])
+
+    def left_out(self, codes: Sequence[np.ndarray]) -> LeftOut:
+        """The items of some codes for each of n states, and those that were withdrawn."""
+        return LeftOut.of_rows([np.concatenate([self.rows[of_state], self.gone]) for of_state in codes])
+
+
+def check_embedding(
+    policy: Policy, item: ItemId, embedding: np.ndarray, put: Mapping[ItemId, np.ndarray], codes: Codes
+) -> None:
+    """Raises `UserError` where `item` has another embedding already: users' states are made of it."""
+    if len(embedding) != policy.state.action_dim:
+        raise UserError(f"item {item}: an embedding of {len(embedding)} numbers; expected {policy.state.action_dim}")
+    (row,) = policy.items.find(codes.array([item]))
+    before = policy.items.embeddings[row] if row >= 0 else put.get(item)
+    if before is not None and not np.array_equal(before, embedding):
+        raise UserError(f"item {item}: has another embedding, of which states are made; expected the same, or a new id")
+
+
+def _extended(items: ItemTable, new: Mapping[ItemId, np.ndarray], codes: Codes) -> ItemTable:
+    """New items count as often shown as the mean of those that the log shows."""
+    logged = items.logged
+    if logged is not None:
+        logged = np.concatenate([logged, np.full(len(new), logged[logged > 0].mean(), np.float32)])
+    ids = np.concatenate([items.ids, codes.array(new)])
+    embeddings = np.concatenate([items.embeddings, np.stack(list(new.values())).astype(np.float32)])
+    return ItemTable(ids, embeddings, logged)
+
+
+def _selected(items: ItemTable, kept: np.ndarray) -> ItemTable:
+    logged = None if items.logged is None else items.logged[kept]
+    if logged is not None and not logged.any():
+        logged = np.ones(len(logged), np.float32)
+    return replace(items, ids=items.ids[kept], embeddings=items.embeddings[kept], logged=logged)

@@ -1,0 +1,113 @@
+"""Users' states on disk, so that a server that starts again need not read its whole log."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.serving.state import ServedState
+
+FOLDER = "snapshots"
+_DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state as it was at row `next`; nothing changes it any more."""
+
+    next: int
+    described: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    trackers: dict[str, StateTracker]
+
+    @classmethod
+    def of(cls, state: ServedState) -> Snapshot:
+        """Copies what changes."""
+        people, arrays = state.people.save()
+        answered = state.answered.save()
+        arrays = {**arrays, "bits": answered.pop("bits").copy(), "put": _stacked(list(state.put.values()))}
+        described = {
+            "schema_version": _VERSION,
+            "next": state.next,
+            "leave_out": state.settings.leave_out,
+            **people,
+            "more": state.codes.ids[len(state.codes.base) :].tolist(),
+            "answered": answered,
+            "put": list(state.put),
+            "withdrawn": list(state.withdrawn),
+        }
+        trackers = {key: tracker.copy() for key, tracker in state.observers.items()}
+        return cls(state.next, described, arrays, trackers)
+
+    def write(self, folder: str) -> None:
+        """Writes it below `folder`, whole or not at all, and removes older ones."""
+        name = f"{self.next:015d}"
+        if not storage.exists(storage.join(folder, FOLDER, name)):
+            with storage.staged(storage.join(folder, FOLDER, name), _DESCRIPTION) as partial:
+                for key, tracker in self.trackers.items():
+                    tracker.save(storage.join(partial, key))
+                storage.write_arrays(storage.join(partial, _ARRAYS), self.arrays)
+                storage.write_text(storage.join(partial, _DESCRIPTION), json.dumps(self.described))
+        for old in storage.list_folders(storage.join(folder, FOLDER)):
+            if not old.endswith(name):
+                storage.remove(old)
+
+
+def restore(folder: str, state: ServedState, rows: int) -> str | None:
+    """Takes the newest snapshot below `folder` into a new `state`, where there is one of its policies' states.
+
+    Returns a line where it cannot be used: all `rows` of the log are read then, and nothing is lost.
+    """
+    found = storage.list_folders(storage.join(folder, FOLDER))
+    if not found:
+        return None
+    newest = found[-1]
+    try:
+        described = json.loads(storage.read_text(storage.join(newest, _DESCRIPTION)))
+        if described["schema_version"] != _VERSION or described["next"] > rows:
+            return f"{newest}: of another log or version; the whole log is read"
+        if described["leave_out"] != state.settings.leave_out:
+            return f"{newest}: serve.leave_out was '{described['leave_out']}'; the whole log is read"
+        missing = [key for key in state.observers if not storage.exists(storage.join(newest, key))]
+        if missing:
+            return f"{newest}: of policies with other states; the whole log is read"
+        forms: dict[str, storage.Form] = {
+            "seen": (np.int32, (None,)),
+            "lengths": (np.int64, (len(described["ids"]),)),
+            "last": (np.int64, (len(described["ids"]),)),
+            "bits": (np.uint64, (None,)),
+            "put": (np.float32, (len(described["put"]), None)),
+        }
+        arrays = storage.read_arrays(storage.join(newest, _ARRAYS), forms)
+        if arrays["lengths"].sum() != len(arrays["seen"]):
+            raise ValueError("lengths that do not fit")
+        for key, tracker in state.observers.items():
+            tracker.load(storage.join(newest, key))
+            if len(tracker) != len(described["ids"]):
+                raise ValueError("users that do not fit")
+        state.answered.load({**described["answered"], "bits": arrays["bits"]})
+        for item, embedding in zip(described["put"], arrays["put"], strict=True):
+            state.put_item(item, embedding)
+        for item in described["withdrawn"]:
+            state.withdraw_item(item)
+        # Codes follow from the bundles and the order of what was put: items are found again by their ids.
+        before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
+        state.people.load(described, {**arrays, "seen": state.codes.find(before)[arrays["seen"]].astype(np.int32)})
+        state.next = described["next"]
+    except (UserError, ValueError, KeyError, TypeError) as error:
+        raise Unusable(f"{newest}: cannot be used ({error}); the whole log is read") from error
+    return None
+
+
+class Unusable(ValueError):
+    """A snapshot that cannot be used, of which a part may be in the state already."""
+
+
+def _stacked(embeddings: list[np.ndarray]) -> np.ndarray:
+    return np.stack(embeddings).astype(np.float32) if embeddings else np.zeros((0, 1), np.float32)

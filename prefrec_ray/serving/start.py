@@ -1,0 +1,131 @@
+"""A server's folder, opened: one writer, the log without what was torn, the state as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from contextlib import ExitStack
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.events.format import ABOUT, ITEMS, SCHEMA_VERSION, Event, Kind
+from prefrec_ray.events.log import EventLog
+from prefrec_ray.serving.settings import MAIN, ServeSettings
+from prefrec_ray.serving.shelf import Shelf
+from prefrec_ray.serving.snapshots import Unusable, restore
+from prefrec_ray.serving.state import Loaded, ServedState, load_policies
+
+
+class Opened:
+    """The folder of a server, which nobody else writes to until `close`.
+
+    `notes` are lines about what was mended. Raises `UserError`: a folder that another process serves from, one of
+    policies of another kind, a damaged log, a folder in an object store.
+    """
+
+    def __init__(self, policy: str, folder: str, settings: ServeSettings) -> None:
+        if "://" in folder:
+            raise UserError(
+                f"--state: found {folder}; expected a folder on a local disk, which waits until all is written"
+            )
+        self.policy, self.folder = policy, folder
+        self.notes: list[str] = []
+        loaded = load_policies(policy, settings)
+        with ExitStack() as stack:
+            stack.enter_context(storage.claimed(folder))
+            storage.make_folder(folder)
+            self._about = self._described(loaded)
+            self.log = EventLog(folder, pa.int64() if self._about["item_ids"] == "int64" else pa.string())
+            stack.callback(self.log.close)
+            if self.log.repaired:
+                self.notes.append(self.log.repaired)
+            self.state = self._restored(loaded, settings)
+            self._closing = stack.pop_all()
+
+    @property
+    def log_id(self) -> str:
+        """What the ids of the log's own events begin with."""
+        return self._about["log_id"]
+
+    def close(self) -> None:
+        """Closes the log; others may write there from now on."""
+        self._closing.close()
+
+    def check(self, loaded: list[Loaded]) -> None:
+        """Raises `UserError` where the log is not of such policies."""
+        expected = _about(loaded)
+        for key, value in expected.items():
+            if self._about[key] != value:
+                raise UserError(
+                    f"{storage.join(self.folder, ABOUT)}: {key}: the policy has {value}; expected "
+                    f"{self._about[key]}, of which the events are (another state folder takes another policy)"
+                )
+
+    def _described(self, loaded: list[Loaded]) -> dict[str, Any]:
+        file = storage.join(self.folder, ABOUT)
+        if storage.exists(file):
+            self._about = storage.read_json(file)
+            keys = {"schema_version", "log_id", *_about(loaded)}
+            if not isinstance(self._about, dict) or not keys <= set(self._about):
+                raise UserError(f"{file}: expected the keys {', '.join(sorted(keys))}")
+            if self._about["schema_version"] != SCHEMA_VERSION:
+                raise UserError(f"{file}: schema version {self._about['schema_version']}; expected {SCHEMA_VERSION}")
+            self.check(loaded)
+            return self._about
+        about = {"schema_version": SCHEMA_VERSION, "log_id": uuid.uuid4().hex[:8], **_about(loaded)}
+        storage.write_json(file, about)
+        for path in (file, self.folder):
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+        return about
+
+    def _restored(self, loaded: list[Loaded], settings: ServeSettings) -> ServedState:
+        state = ServedState(loaded, settings)
+        try:
+            note = restore(self.folder, state, self.log.next)
+        except Unusable as error:
+            state, note = ServedState(loaded, settings), str(error)
+        if note:
+            self.notes.append(note)
+        for table in self.log.tables(state.next):
+            state.fold_items(table)
+        state.stock()
+        save_items(self.folder, state.shelves[0])
+        for table in self.log.tables(state.next):
+            state.replay(table)
+        return state
+
+
+def arms_event(state: ServedState, clock: int) -> Event:
+    """A row that says which arms there are from now on, with their shares of the users."""
+    canaries, shadows = state.settings.canaries, state.settings.shadows
+    shares = [1.0 - sum(arm.share for arm in canaries), *(arm.share for arm in (*canaries, *shadows))]
+    arms = [
+        {"arm": one.arm, "policy": one.digest, "share": share, "shadow": number > len(canaries)}
+        for number, (one, share) in enumerate(zip(state.loaded, shares, strict=True))
+    ]
+    return Event(Kind.ARMS, clock, received=clock, note=json.dumps({"main": MAIN, "arms": arms}))
+
+
+def save_items(folder: str, shelf: Shelf) -> None:
+    """Writes the main arm's items beside the log: what `prepare` takes for the items of the log."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(shelf.catalogue.to_table(), sink, compression="none")
+    storage.write_bytes(storage.join(folder, ITEMS), sink.getvalue().to_pybytes())
+
+
+def _about(loaded: list[Loaded]) -> dict[str, Any]:
+    definition, ids = loaded[0].policy.state, loaded[0].policy.items.ids
+    return {
+        "item_ids": "int64" if ids.dtype.kind == "i" else "string",
+        "feedback": list(definition.feedback),
+        "feedback_kinds": dict(definition.feedback_kinds),
+        "user_features": {name: list(values) for name, values in definition.user_features.items()},
+        "session_gap_ms": definition.session_gap_ms,
+    }

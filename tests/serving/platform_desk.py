@@ -1,0 +1,86 @@
+"""A server without HTTP, and small policies for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.networks.actors import DeterministicActor
+from prefrec_ray.networks.critic import Critic
+from prefrec_ray.networks.layers import Mlp, mlp
+from prefrec_ray.networks.q import QFunction
+from prefrec_ray.policy import Policy
+from prefrec_ray.serving.engine import Answer, Command, Engine
+from prefrec_ray.serving.problems import Problem
+from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.serving.snapshots import Snapshot
+from prefrec_ray.serving.start import Opened
+
+STATE = StateDefinition(
+    feedback=("like", "watch"),
+    user_features={"country": ("de", "fr")},
+    action_dim=3,
+    feedback_kinds={"like": "binary", "watch": "ratio"},
+)
+
+
+def make_policy(
+    seed: int = 0, items: int = 40, text: bool = False, state: StateDefinition = STATE, **changes: Any
+) -> Policy:
+    """A policy of random networks that draws from the catalogue; ids from 0 on, or "item 0" and so on."""
+    rng = np.random.default_rng(seed)
+    dim = state.action_dim
+    layers = [
+        ((rng.normal(size=(b, a)) / np.sqrt(a)).astype(np.float32), rng.normal(size=b).astype(np.float32))
+        for a, b in pairwise([state.width, 16, dim])
+    ]
+    ids = np.array([f"item {i}" for i in range(items)]) if text else np.arange(items)
+    table = ItemTable(ids, np.random.default_rng(7).uniform(-1, 1, (items, dim)))
+    scale = Normaliser(rng.normal(size=state.width), rng.uniform(0.5, 2, state.width))
+    critic = Critic([QFunction(mlp(state.width + dim, [16], 1).requires_grad_(False), (), dim)])
+    given = {"serving": ServingSettings(), "critic": critic, **changes}
+    low, high = -np.ones(dim, np.float32), np.ones(dim, np.float32)
+    return Policy(DeterministicActor(Mlp.of(layers), low, high), state, scale, table, **given)
+
+
+class Desk:
+    """A server's folder, served from without HTTP."""
+
+    def __init__(self, policy: str | Path, folder: str | Path, **settings: Any) -> None:
+        self.opened = Opened(str(policy), str(folder), ServeSettings(**settings))
+        self.engine = Engine(self.opened.state, self.opened.log, self.opened.log_id, seed=0)
+
+    def do(self, *commands: Command, clock: int = 1_700_000_000_000) -> Sequence[Answer | Problem]:
+        """The answers to a batch."""
+        plan = self.engine.plan(commands, clock)
+        if plan.events:
+            first = self.engine.log.commit(plan.events)
+            self.engine.take_in(plan, first, clock)
+        return plan.answers
+
+    def one(self, command: Command, clock: int = 1_700_000_000_000) -> dict[str, Any]:
+        """The body of the answer to one command. Raises `Problem`."""
+        (answer,) = self.do(command, clock=clock)
+        if isinstance(answer, Problem):
+            raise answer
+        return answer.body
+
+    def stop(self, save: bool = False) -> None:
+        """Ends, with a snapshot or as if it was killed."""
+        if save:
+            Snapshot.of(self.engine.state).write(self.opened.folder)
+        self.opened.close()
+
+    def states(self, now: int, arm: int = 0) -> dict[Any, np.ndarray]:
+        """The state of each user at `now`."""
+        state = self.engine.state
+        states = state.trackers[arm].states(np.full(len(state.people), now))
+        return dict(zip(state.people.ids, states, strict=True))

@@ -1,0 +1,99 @@
+"""What a server knows of its users is what `prepare` makes of its events, to the bit, propensities included."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from platform_desk import Desk
+from small_platform import logs_and_data
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.events.format import Kind
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.networks.actors import DeterministicActor
+from prefrec_ray.networks.critic import Critic
+from prefrec_ray.networks.layers import mlp
+from prefrec_ray.networks.q import QFunction
+from prefrec_ray.policy import Policy
+from prefrec_ray.prepare.run import PrepareSettings, prepare
+from prefrec_ray.serving.bodies import Feedback, Recommend
+from prefrec_ray.settings import parse
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
+
+
+def policy_of(data: PreparedDataset) -> Policy:
+    width, dim = data.state.width, data.state.action_dim
+    actor = DeterministicActor(mlp(width, [8], dim).requires_grad_(False), -np.ones(dim), np.ones(dim))
+    critic = Critic([QFunction(mlp(width + dim, [8], 1).requires_grad_(False), (), dim)])
+    return Policy(actor, data.state, data.normaliser, data.items(), ServingSettings(), critic=critic)
+
+
+def requests_of(data: PreparedDataset) -> pa.Table:
+    files = [file for split in ("train", "validation", "test") for file in data.files("requests", split)]
+    return pa.concat_tables([data.read(file) for file in files])
+
+
+def test_states_and_propensities_are_those_of_prepare(ray_session: None, tmp_path: Path) -> None:
+    sections = logs_and_data(str(tmp_path))
+    simulate(parse(SimulateSettings, sections["simulate"], "test"), f"{tmp_path}/logs")
+    first = prepare(parse(PrepareSettings, sections["prepare"], "test"), f"{tmp_path}/first")
+    policy_of(first).save(f"{tmp_path}/policy")
+
+    features = first.state.user_features
+    name, categories = next(iter(features.items()))
+    desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state", leave_out="nothing")
+    rng, users = np.random.default_rng(0), 50
+    clock = np.full(users, 1_700_000_000_000) + rng.integers(0, 10**9, users)
+    served: dict[tuple[int, int], tuple[np.ndarray, float, int]] = {}
+    steps = np.zeros(users, np.int64)
+    names = first.state.feedback
+    for turn in range(900):
+        if turn % 300 == 299:  # from a snapshot, and without one
+            desk.stop(save=turn < 500)
+            desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state", leave_out="nothing")
+        asked = rng.choice(users, int(rng.integers(1, 6)), replace=False)
+        clock[asked] += rng.choice([0, 1, 900, 60_000, 3_600_000, 10**8], len(asked))
+        bodies = [
+            Recommend(
+                user=int(user),
+                k=1,
+                timestamp=int(clock[user]),
+                features={name: str(rng.choice(categories))} if steps[user] == 0 and user % 3 else None,
+            )
+            for user in asked
+        ]
+        if turn % 50 == 7:  # a clock that jumps back: the server's time of a user does not
+            bodies[0] = bodies[0].model_copy(update={"timestamp": int(clock[asked[0]]) - 10**7})
+        answers = [answer.body for answer in desk.do(*bodies)]
+        rows = [desk.engine.state.people.find(int(user)) for user in asked]
+        now = np.array([desk.engine.log.read(int(a["event_id"].split("-")[1], 16))["timestamp"] for a in answers])
+        states = desk.engine.state.trackers[0].states(now, users=np.array(rows))
+        feedback = []
+        for user, answer, state in zip(asked.tolist(), answers, states, strict=True):
+            values = {name: float(np.float32(rng.random())) for name in names}
+            dwell = None if rng.random() < 0.3 else float(rng.integers(0, 10**5))
+            feedback.append(Feedback(event_id=answer["event_id"], feedback=values, dwell_ms=dwell))
+            served[user, int(steps[user])] = state, answer["propensities"][0], answer["items"][0]
+            steps[user] += 1
+        again = [feedback[0]] if turn % 9 == 0 else []
+        status = [answer.body["status"] for answer in desk.do(*feedback, *again)]
+        assert status == ["counted"] * len(feedback) + ["known"] * len(again)
+        if turn % 40 == 0:  # an item that nobody described: no request
+            desk.one(Feedback(event_id=f"own {turn}", user=int(asked[0]), item=10**6 + turn, feedback={}))
+    assert steps.min() > 3
+
+    source = {"kind": "events", "path": f"{tmp_path}/state"}
+    section = {**sections["prepare"], "source": source, "like": f"{tmp_path}/first"}
+    del section["preferences"], section["train_fraction"], section["validation_fraction"]
+    data = prepare(parse(PrepareSettings, section, "test"), f"{tmp_path}/second")
+    found = requests_of(data)
+    assert len(found) == len(served) == steps.sum()
+    states = found["state"].combine_chunks().flatten().to_numpy().reshape(len(found), -1)
+    for row, (user, step, chance, item) in enumerate(
+        zip(*(found[column].to_pylist() for column in ("user_id", "step", "propensity", "item_id")), strict=True)
+    ):
+        state, propensity, shown = served[user, step]
+        assert states[row].tobytes() == state.tobytes(), (user, step)
+        assert (np.float32(propensity), shown) == (np.float32(chance), item)
+    assert Kind.FEEDBACK == 2
