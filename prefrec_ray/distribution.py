@@ -13,6 +13,7 @@ from prefrec_ray.mdp.cells import Cells
 from prefrec_ray.mdp.items import ItemTable, smallest
 from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import draw, log_sum_exp, plackett_luce
+from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
 
 #: Numbers of one chunk of rows that are held at once: scores and masks.
@@ -41,6 +42,7 @@ class Distribution:
 
     `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times the share of it in the log where
     candidates are `logged`. The scale is `temperature` standard deviations of the scores over the items, of a state.
+    `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent` says.
     From more than `cells.ONE_CELL` items it draws in two steps: a cell, by the number of its items that are left times
     the mean weight of its representatives, then an item of it by its own weight. Propensities are those of the draw.
     """
@@ -48,6 +50,7 @@ class Distribution:
     items: ItemTable
     serving: ServingSettings
     scorer: Scorer | None
+    recent: RecentItems | None = None
 
     @cached_property
     def cells(self) -> Cells:
@@ -133,29 +136,29 @@ class Distribution:
         if count == 1 or self.scorer is None:
             return Drawn(near[:, :k], np.ones((len(states), k)))
         candidates, wanted = near[:, :count], min(k, count)
-        scores = self.scorer.scores(states, self.items.embeddings[candidates])
+        logits, _ = self._weigh(states, self.items.embeddings[candidates])
         if self.serving.rule == "best":
-            columns, known = smallest(-scores, wanted), np.ones((len(states), wanted))
+            columns, known = smallest(-logits, wanted), np.ones((len(states), wanted))
         else:
-            columns, known = plackett_luce(scores / self._scale(scores), wanted, rng)
+            columns, known = plackett_luce(logits, wanted, rng)
         rows = np.concatenate([np.take_along_axis(candidates, columns, axis=1), near[:, count:k]], axis=1)
         return Drawn(rows, np.concatenate([known, np.ones((len(states), k - wanted))], axis=1))
 
     def _best(self, states: np.ndarray, k: int, out: LeftOut | None) -> Drawn:
-        scores = self._score(states, self.items.embeddings)
-        scores[:, self.weights == 0] = -np.inf
+        logits, _ = self._weigh(states, self.items.embeddings)
+        logits[:, self.weights == 0] = -np.inf
         if out is not None:
-            scores[out.state, out.item] = -np.inf
-        return Drawn(smallest(-scores, k), np.ones((len(states), k)))
+            logits[out.state, out.item] = -np.inf
+        return Drawn(smallest(-logits, k), np.ones((len(states), k)))
 
     def _one_cell(self, states: np.ndarray, k: int, out: LeftOut | None, rng: np.random.Generator) -> Drawn:
         return Drawn(*plackett_luce(self._logits(states, out), k, rng))
 
     def _logits(self, states: np.ndarray, out: LeftOut | None) -> np.ndarray:
         """The logarithms [n, I] of the weights of all items."""
-        scores = self._score(states, self.items.embeddings)
+        logits, _ = self._weigh(states, self.items.embeddings)
         with np.errstate(divide="ignore"):
-            logits = scores / self._scale(scores) + np.log(self.weights)
+            logits = logits + np.log(self.weights)
         if out is not None:
             logits[out.state, out.item] = -np.inf
         return logits
@@ -194,9 +197,8 @@ class Distribution:
     def _appeal(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The mean weight of each cell's representatives, up to a factor, [n, M]; and the scale [n, 1]."""
         representatives = self.cells.representatives
-        scores = self._score(states, self.items.embeddings[representatives.ravel()])
-        scale = self._scale(scores)
-        logits = (scores / scale).astype(np.float64)
+        logits, scale = self._weigh(states, self.items.embeddings[representatives.ravel()])
+        logits = logits.astype(np.float64)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         # No cell loses its last chance to rounding.
         return np.maximum(weights.reshape(len(states), *representatives.shape).mean(axis=2), 1e-300), scale
@@ -225,16 +227,25 @@ class Distribution:
 
     def _in_cell(self, states: np.ndarray, cell: np.ndarray, left: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """The weights [n, W] of the members of one `cell` [n] a state, of which `left` [n, W] is left, to a factor."""
-        assert self.scorer is not None
         embeddings = self.items.embeddings[self.cells.members[cell]]
-        logits = (self.scorer.scores(states, embeddings) / scale).astype(np.float64)
+        logits = self._weigh(states, embeddings, scale)[0].astype(np.float64)
         logits[left == 0] = -np.inf
         return left * np.exp(logits - logits.max(axis=1, keepdims=True))
 
-    def _score(self, states: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
-        """Scores [n, k] of the same k items for every state."""
+    def _weigh(
+        self, states: np.ndarray, candidates: np.ndarray, scale: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The logarithms [n, k] of the weights of k items, by embeddings [n, k, A] or the same for all, [k, A]; and the
+        scale [n, 1], that of these items where none is given."""
         assert self.scorer is not None
-        return self.scorer.scores(states, np.broadcast_to(embeddings, (len(states), *embeddings.shape)))
+        of_each = candidates if candidates.ndim == 3 else np.broadcast_to(candidates, (len(states), *candidates.shape))
+        scores = self.scorer.scores(states, of_each)
+        scale = self._scale(scores) if scale is None else scale
+        logits = scores / scale
+        if self.recent is not None and self.scorer.standardised and self.serving.variety:
+            per_likeness = np.float32(self.serving.variety / self.serving.temperature)
+            logits -= per_likeness * self.recent.likeness(states, candidates)
+        return logits, scale
 
     def _scale(self, scores: np.ndarray) -> np.ndarray:
         """[n, 1]; 1 where all items score the same, and of a density."""

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from annotated_types import MinLen
-from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 
 from prefrec_ray import storage
 from prefrec_ray.distribution import Distribution, Drawn
@@ -19,20 +19,20 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.networks.actors import Actor, DeterministicActor, GaussianActor, load_actor, save_actor
 from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.density import Density
-from prefrec_ray.networks.tired import Tired
 from prefrec_ray.settings import Settings, parse
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: Items that may not be shown: n arrays of ids, or bool [n, I].
 Exclude: TypeAlias = Sequence[np.ndarray] | np.ndarray | None
 #: The paper's: the item nearest to the actor's action.
-DETERMINISTIC = ServingSettings(rule="best", candidates="nearest", count=1)
+DETERMINISTIC = ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0)
 #: Rows of one forward pass: large enough for the matrix product, small enough for the cache and for memory.
 _CHUNK = 16_384
 
@@ -48,11 +48,10 @@ class Served(NamedTuple):
 class Policy:
     """A distribution over the items that may be shown, for states of `state`, scaled by `normaliser`.
 
-    `serving` says how it chooses. Items are scored by the `critic`, less `tiring`, what more of the same costs in units
-    of Q (networks/tired.py). Without a critic they are scored by the density of the `actor`: its own, or, of a
-    deterministic actor, a Gaussian of the standard deviation `deviation` around its action; without both the nearest to
-    the action is served, always. `provenance` says where the policy came from: method, recipe, task,
-    dataset, seed. Pickles as plain arrays.
+    `serving` says how it chooses. Items are scored by the `critic`. Without one they are scored by the density of the
+    `actor`: its own, or, of a deterministic actor, a Gaussian of the standard deviation `deviation` around its action;
+    without both the nearest to the action is served, always. `provenance` says where the policy came from: method,
+    recipe, task, dataset, seed. Pickles as plain arrays.
 
     Raises `UserError` where widths disagree, or the rule samples and nothing scores the items.
     """
@@ -65,7 +64,6 @@ class Policy:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     critic: Critic | None = None
     deviation: float | None = None
-    tiring: float = 0.0
 
     def __post_init__(self) -> None:
         width, actions = self.actor.widths
@@ -87,11 +85,10 @@ class Policy:
             )
 
     @property
-    def scorer(self) -> Critic | Tired | Density | None:
+    def scorer(self) -> Critic | Density | None:
         """What scores items."""
         if self.critic is not None:
-            weight = self.tiring if self.serving.tiring else 0.0
-            return Tired.of(self.critic, weight, self.state, self.normaliser) if weight else self.critic
+            return self.critic
         known = isinstance(self.actor, GaussianActor) or self.deviation is not None
         return Density(self.actor, self.deviation) if known and isinstance(self.actor, DeterministicActor) else None
 
@@ -110,7 +107,10 @@ class Policy:
 
     @cached_property
     def _distribution(self) -> Distribution:
-        return Distribution(self.items, self.serving, None if self.always_nearest else self.scorer)
+        if self.always_nearest:
+            return Distribution(self.items, self.serving, None)
+        recent = RecentItems.of(self.state, self.normaliser, self.items)
+        return Distribution(self.items, self.serving, self.scorer, recent)
 
     @property
     def low(self) -> np.ndarray:
@@ -219,8 +219,6 @@ class Policy:
         with storage.staged(uri, "policy.json") as folder:
             if self.deviation is not None:
                 description["deviation"] = self.deviation
-            if self.tiring:
-                description["tiring"] = self.tiring
             description["actor"] = save_actor(storage.join(folder, "actor.npz"), self.actor)
             if self.critic is not None:
                 description["critic"] = self.critic.save(storage.join(folder, "critic.npz"))
@@ -258,7 +256,6 @@ class Policy:
                 bundle.provenance,
                 critic,
                 bundle.deviation,
-                bundle.tiring,
             )
         except UserError as error:
             line = str(error)  # what does not fit together names no file, and is put together by policy.json
@@ -287,4 +284,3 @@ class _Bundle(_Part):
     actor: dict[str, Any]  # networks.actors.ActorDescription
     critic: _Critic | None = None
     deviation: PositiveFloat | None = None
-    tiring: NonNegativeFloat = 0.0

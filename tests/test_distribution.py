@@ -231,7 +231,9 @@ def test_a_deterministic_actor_has_the_density_of_its_deviation() -> None:
     policy = make_policy(serving=ServingSettings(), deviation=0.5)
     states = make_states(4)
     drawn = policy.serve(states, 1, seed=0)
-    actions = replace(policy, serving=ServingSettings(rule="best", candidates="nearest", count=1)).act(states)
+    actions = replace(policy, serving=ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0)).act(
+        states
+    )
     for action, item, probability in zip(actions, drawn.items[:, 0], drawn.propensities[:, 0], strict=True):
         weights = np.exp(-0.5 * np.square(policy.items.embeddings - action).sum(axis=1) / 0.25)
         row = int(item.removeprefix("item "))

@@ -33,7 +33,7 @@ LOW, HIGH = np.float32([-1, -1, 0]), np.float32([1, 2, 0.5])
 
 
 def nearest(count: int = 1, metric: str = "nearest", rule: str = "best") -> ServingSettings:
-    return ServingSettings(rule=rule, candidates="nearest", count=count, metric=metric)
+    return ServingSettings(rule=rule, candidates="nearest", count=count, metric=metric, variety=0.0)
 
 
 def make_policy(seed: int = 0, hidden: tuple[int, ...] = (16, 8), items: int = 40, **changes: object) -> Policy:
@@ -140,7 +140,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     make_policy().save(path)
     file = storage.join(path, "policy.json")
     storage.write_json(file, {**storage.read_json(file), "schema_version": 7})
-    with pytest.raises(UserError, match=r"policy\.json: schema version 7; .* reads 2"):
+    with pytest.raises(UserError, match=r"policy\.json: schema version 7; .* reads 3"):
         Policy.load(path)
 
 

@@ -21,10 +21,10 @@ from prefrec_ray.runtime import start_ray
 from prefrec_ray.terms import TASKS
 
 RULES: dict[str, dict[str, Any]] = {
-    "largest Q of the 64 nearest": {"rule": "best", "candidates": "nearest", "tiring": False},
+    "largest Q of the 64 nearest": {"rule": "best", "candidates": "nearest", "variety": 0.0},
     **{
-        f"sample, {temperature}{'' if tiring else ', without tiring'}": {"temperature": temperature, "tiring": tiring}
-        for tiring in (True, False)
+        f"sample, {temperature}, variety {variety:g}": {"temperature": temperature, "variety": variety}
+        for variety in (0.0, 5.0, 10.0)
         for temperature in (0.25, 0.5, 0.75, 1.0)
     },
 }
@@ -44,5 +44,5 @@ def main(dataset: Path, policy: Path, users: int = 180, requests: int = 300) -> 
             value = {r["subject"]: r["value"] for r in pick(records, task=task)}
             scores.append((value[name] - value["behaviour"]) / (value["nutrition"] - value["behaviour"]))
         rows.append([name, *(f"{score:.2f}" for score in scores)])
-    print(f"weight of tiring: {trained.tiring:.2f}\n\n{markdown(('serving rule', *TASKS), rows)}")
-    return {"records": records, "tiring": trained.tiring}
+    print(markdown(("serving rule", *TASKS), rows))
+    return {"records": records}

@@ -120,7 +120,7 @@ class TrainingSettings(Settings):
         default=2.5, description="weight α of Q against behavior cloning in `behaviour_anchor` and TD3_BC"
     )
     serving: ServingSettings = by_recipe(
-        ServingSettings(rule="best", candidates="nearest", count=1),
+        ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0),
         ServingSettings(),
         description="how the policy chooses among the items that may be shown",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, StrictBool
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from prefrec_ray.settings import Settings
 
@@ -25,8 +25,11 @@ class ServingSettings(Settings):
         strict=True,
         description="of `sample`: scores are divided by this many of their standard deviations over the items",
     )
-    tiring: StrictBool = Field(
-        default=True, description="take off Q what more of the same costs, as far as the log says that people tire"
+    variety: NonNegativeFloat = Field(
+        default=5.0,
+        strict=True,
+        description="standard deviations of Q that are taken off an item which is all that was shown lately; "
+        "of an item unlike that, none",
     )
     count: PositiveInt = Field(default=64, strict=True, description="number of `nearest` candidates")
     metric: Literal["nearest", "dot"] = Field(

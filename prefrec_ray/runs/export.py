@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -14,8 +13,6 @@ from prefrec_ray import storage
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.base.weights import Weights
 from prefrec_ray.algorithms.methods import find_method
-from prefrec_ray.algorithms.tiring import tiring_weight
-from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import fetched
@@ -29,9 +26,6 @@ def export_policy(checkpoint: str, output: str) -> Policy:
     """
     module = load_module(checkpoint)
     policy = policy_of(module)
-    if policy.critic is not None and policy.serving.tiring and not policy.always_nearest:
-        dataset = PreparedDataset.open(module.model_config["provenance"]["dataset"])
-        policy = replace(policy, tiring=tiring_weight(module, policy.critic, dataset))
     policy.save(output)
     return policy
 

@@ -123,7 +123,7 @@ def test_one_key_of_serving_leaves_the_recipes_others(build: Build) -> None:
     robust = policy_of(build("PrefRec", recipe="robust", serving={"temperature": 0.5}).learner_group._learner.net)
     assert robust.serving == ServingSettings(temperature=0.5)
     paper = policy_of(build("PrefRec", recipe="paper", serving={"metric": "dot"}).learner_group._learner.net)
-    assert paper.serving == ServingSettings(rule="best", candidates="nearest", count=1, metric="dot")
+    assert paper.serving == ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0, metric="dot")
 
 
 @pytest.mark.parametrize(
