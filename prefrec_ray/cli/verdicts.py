@@ -11,41 +11,32 @@ if TYPE_CHECKING:
     from prefrec_ray.evaluation.records import Evaluation, Record
 
 STYLES = {"candidate": "bold green", "no_difference": "", "cannot_say": "yellow", "do_not_ship": "bold red"}
+NOTHING = "–"
 #: Of more policies the reasons are in evaluation.json and on the page alone.
 MOST_REASONS = 12
 
 
 def verdict_table(evaluation: Evaluation) -> Table:
-    """Verdict, gain with its interval, support, hours to the next session and requests a session; the true gain beside
-    them where policies were rolled out in the simulator."""
-    from prefrec_ray.evaluation.verdict import VERDICTS, case_of
+    """Verdict, gain over the logging policy with its interval, support, hours to the next session and requests a
+    session; columns of which nothing is known are left out."""
+    from prefrec_ray.evaluation.verdict import case_of
 
-    true = {(r.subject, r.task): r for r in evaluation.records if r.estimator == "online"}
+    cases = {policy: case_of(evaluation, policy) for policy in evaluation.verdicts}
+    estimators = dict.fromkeys(case.record.estimator for case in cases.values() if case.record is not None)
+    columns: dict[str, list[str | Text]] = {
+        "policy": [Text(policy) for policy in cases],
+        "verdict": [Text(one.verdict.replace("_", " "), STYLES[one.verdict]) for one in evaluation.verdicts.values()],
+        f"gain by {' or '.join(estimators)}": [_gain(case.record, len(estimators) > 1) for case in cases.values()],
+        "support": [NOTHING if case.support is None else f"{case.support.states:.0%}" for case in cases.values()],
+        "h to next session": [_number(case.record, "mean_revisit_hours") for case in cases.values()],
+        "requests a session": [_number(case.record, "mean_depth") for case in cases.values()],
+    }
+    known = {name: cells for name, cells in columns.items() if any(cell != NOTHING for cell in cells)}
     table = Table(box=None, pad_edge=False)
-    columns = (
-        "policy",
-        "verdict",
-        "gain over the logging policy",
-        "support",
-        "h to next session",
-        "requests a session",
-    )
-    for column in (*columns, "true gain") if true else columns:
-        table.add_column(column)
-    for policy, found in evaluation.verdicts.items():
-        case = case_of(evaluation, policy)
-        record, support = case.record, case.support
-        cells: list[str | Text] = [
-            Text(VERDICTS[found.verdict], style=STYLES[found.verdict]),
-            "–" if record is None else f"{_gain(record)} by {record.estimator}",
-            "–" if support is None else f"{support.states:.0%} of states",
-            _number(record.mean_revisit_hours if record else None),
-            _number(record.mean_depth if record else None),
-        ]
-        if true:
-            truths = [_gain(r) for (subject, _), r in true.items() if subject == policy]
-            cells.append(", ".join(truths) or "–")
-        table.add_row(Text(policy), *cells)
+    for name in known:
+        table.add_column(name, no_wrap=name == "verdict" or name.startswith("gain"), overflow="fold")
+    for cells in zip(*known.values(), strict=True):
+        table.add_row(*cells)
     return table
 
 
@@ -57,10 +48,14 @@ def reasons(evaluation: Evaluation) -> list[Text]:
     return [Text(f"{policy}: {' '.join(one.reasons)}", style="dim") for policy, one in found.items()]
 
 
-def _gain(record: Record) -> str:
+def _gain(record: Record | None, several: bool) -> str:
+    """The gain; where there are `several` estimators with that which it is by."""
+    if record is None:
+        return NOTHING
     low, high = record.gain_interval
-    return f"{record.gain:+z.2f} [{low:+z.2f}, {high:+z.2f}]"
+    return f"{record.gain:+z.2f} [{low:+z.2f}, {high:+z.2f}]" + (f" {record.estimator}" if several else "")
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+def _number(record: Record | None, key: str) -> str:
+    value = getattr(record, key, None)
+    return NOTHING if value is None else f"{value:.1f}"

@@ -137,8 +137,8 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "no_difference", [f"{gain}, an interval that holds 0."]
     control = case.control
     if control is not None and low <= control.gain:
-        return "no_difference", [f"{gain}; a negative control ({case.control_title}) gains {control.gain:+.2f}."]
-    above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+.2f} at most)" if control else "")
+        return "no_difference", [f"{gain}; a negative control ({case.control_title}) gains {control.gain:+z.2f}."]
+    above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+z.2f} at most)" if control else "")
     if record.estimator == "ncis":
         return "cannot_say", [f"{above}.", f"NCIS ranks policies; its size is biased{_by_length(case)}."]
     if support is None:
@@ -149,9 +149,8 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
 def _by_length(case: Case) -> str:
     """How much of a gain by NCIS is session length."""
     gains = [record.gain for record in case.peers if record.subject == length_only(case.policy)]
-    if not gains or case.record is None:
-        return ""
-    return f", and {max(0.0, gains[0] / case.record.gain):.0%} of the gain is session length alone"
+    share = gains[0] / case.record.gain if gains and case.record else 0.0
+    return f", and {share:.0%} of the gain is session length alone" if share >= 0.005 else ""
 
 
 def _lights(case: Case) -> tuple[Light, ...]:
@@ -167,7 +166,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
         )
         convergence = ("green" if case.converged else "red", told)
         if control is not None:
-            told = f"{control.gain:+.2f} levels; {case.control_title}"
+            told = f"{control.gain:+z.2f} levels; {case.control_title}"
             controls = ("green" if low > control.gain else "amber", told)
     if support is not None:
         told = f"{support.states:.0%} of states, {support.threshold:.0%} needed"
@@ -202,11 +201,11 @@ def _own_units(case: Case) -> list[str]:
 
 def _gain(record: Record) -> str:
     low, high = record.gain_interval
-    return f"{record.gain:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"{record.gain:+z.2f} [{low:+z.2f}, {high:+z.2f}]"
 
 
 def _interval(low: float, high: float) -> str:
-    return f"[{low:.2f}, {high:.2f}]"
+    return f"[{low:z.2f}, {high:z.2f}]"
 
 
 def _few(served: Served) -> str:

@@ -36,22 +36,25 @@ def test_one_row_a_policy_best_first() -> None:
     good = line("[b]good", 0.4, mean_revisit_hours=18.25, mean_depth=7.0)
     evaluation = judged(line("bad", -0.4), good, line("same", 0.0), unsure=("lost",))
     assert printed(evaluation) == [
-        "policy verdict gain over the logging policy support h to next session requests a session",
-        "[b]good candidate for an A/B test +0.40 [+0.30, +0.50] by model 90% of states 18.2 7.0",
-        "same no difference to be seen +0.00 [-0.10, +0.10] by model 90% of states – –",
-        "lost the log cannot say – 20% of states – –",
-        "bad do not ship -0.40 [-0.50, -0.30] by model 90% of states – –",
+        "policy verdict gain by model support h to next session requests a session",
+        "[b]good candidate +0.40 [+0.30, +0.50] 90% 18.2 7.0",
+        "same no difference +0.00 [-0.10, +0.10] 90% – –",
+        "lost cannot say – 20% – –",
+        "bad do not ship -0.40 [-0.50, -0.30] 90% – –",
     ]
     said = [str(text) for text in reasons(evaluation)]
     assert said[2] == "lost: The log vouches for 20% of the states that it would lead users to; 60% are needed."
     assert len(said) == 4
 
 
-def test_the_truth_stands_beside_the_verdict() -> None:
-    rows = printed(judged(line("p", 0.4), line("p", -0.4, "online")))
-    assert rows[0].endswith("requests a session true gain")
-    assert rows[1].startswith("p candidate")
-    assert rows[1].endswith("-0.40 [-0.50, -0.30]")
+def test_columns_of_which_nothing_is_known_are_left_out() -> None:
+    one = Evaluation(records=(line("p", 0.4, "ncis"), line("q", -0.00001, "dr")))
+    one = one.model_copy(update={"verdicts": verdicts(one)})
+    assert printed(one) == [
+        "policy verdict gain by dr or ncis",
+        "q no difference +0.00 [-0.10, +0.10] dr",
+        "p cannot say +0.40 [+0.30, +0.50] ncis",
+    ]
 
 
 def test_of_many_policies_the_reasons_are_in_the_file() -> None:
