@@ -1,1 +1,1 @@
-"""What a server has shown and heard: an append-only log, which is the truth."""
+"""The append-only log of what was shown and what users did."""

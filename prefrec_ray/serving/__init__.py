@@ -1,1 +1,1 @@
-"""A policy answers over HTTP: users' states, the log of what was shown and done, arms, and what tells them apart."""
+"""A policy answers over HTTP; users are dealt to arms, which can be told apart."""

@@ -203,8 +203,9 @@ class ServedState:
                 self.describe(int(rows[place]), json.loads(features))
         self._replay_seen(table, kind, rows)
         self.next += len(table)
-        if len(table):
-            self.answered.advance(self.next, int(received[-1]))
+        minute = received // 60_000
+        for place in np.flatnonzero(np.append(minute[1:] != minute[:-1], True)).tolist() if len(table) else ():
+            self.answered.advance(first + place + 1, int(received[place]))
         back = np.flatnonzero(kind == Kind.FEEDBACK)
         if len(back):
             self._replay_feedback(table.take(pa.array(back)), rows[back], received[back])

@@ -1,0 +1,286 @@
+"""The server without HTTP: when feedback counts, what is remembered, and what the log says of it."""
+
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from platform_desk import STATE, Desk, make_policy
+from scipy.stats import chisquare
+
+from prefrec_ray import storage
+from prefrec_ray.engagement.sessions import session_numbers
+from prefrec_ray.events.format import Event, Kind
+from prefrec_ray.mdp.bulk import HistoryRows, raw_states
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.serving.bodies import Feedback, PutItem, Recommend
+from prefrec_ray.serving.problems import Problem
+from prefrec_ray.serving.state import ServedState
+
+HOUR, NOW = 3_600_000, 1_700_000_000_000
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policy") / "policy"
+    make_policy().save(str(folder))
+    return folder
+
+
+def rows_of(desk: Desk) -> list[dict[str, Any]]:
+    return [row for table in desk.engine.log.tables() for row in table.to_pylist()]
+
+
+def plain_states(desk: Desk, now: int) -> dict[Any, np.ndarray]:
+    """Each user's state at `now`, in bulk from the rows of the log: what `prepare` computes, without Ray."""
+    found, policy = {}, desk.engine.state.policy
+    rows = [row for row in rows_of(desk) if row["kind"] == Kind.FEEDBACK and row["known"]]
+    told = [row for row in rows_of(desk) if row["kind"] == Kind.RECOMMENDED and row["note"]]
+    notes = {row["user_number"]: json.loads(row["note"])["country"] for row in told}
+    for user in desk.engine.state.people.ids:
+        mine = [row for row in rows if row["user_number"] == user]
+        times = np.array([*(row["timestamp"] for row in mine), now])
+        assert (np.diff(times) >= 0).all()
+        items = policy.items.rows(np.array([*(row["items"][0] for row in mine), 0]))
+        feedback = np.array([*(row["feedback"] for row in mine), [0, 0]], np.float32)
+        history = HistoryRows(
+            starts=np.array([0]),
+            timestamp=times,
+            session=session_numbers(np.zeros(len(times)), times, STATE.session_gap_ms),
+            feedback=feedback,
+            embeddings=policy.items.embeddings[items],
+            profile=STATE.one_hot({"country": np.array([notes.get(user)], dtype=object)}),
+            dwell_ms=np.array([*(np.nan if r["dwell_ms"] is None else r["dwell_ms"] for r in mine), np.nan]),
+        )
+        found[user] = policy.normaliser(raw_states(STATE, history))[-1]
+    return found
+
+
+commands = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["recommend", "feedback", "late", "own", "unknown", "again", "restart", "kill", "back", "features"]
+        ),
+        st.integers(0, 4),
+        st.sampled_from([0, 1, 500, HOUR, 30 * HOUR]),
+        st.floats(0, 9, width=32),
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+@settings(max_examples=40)
+@given(commands)
+def test_states_are_those_of_the_log_whatever_comes_and_however_it_ends(
+    bundle: Path, tmp_path_factory: pytest.TempPathFactory, commands: list[tuple[str, int, int, float]]
+) -> None:
+    folder = tmp_path_factory.mktemp("state")
+    options = {"leave_out": "nothing", "feedback_hours": 24 * 365}
+    desk, clock = Desk(bundle, folder, **options), NOW
+    open_events: list[dict[str, Any]] = []
+    counted: set[tuple[str, Any]] = set()
+    for what, user, pause, value in commands:
+        clock += pause
+        if what in ("restart", "kill"):
+            desk.stop(save=what == "restart")
+            desk = Desk(bundle, folder, **options)
+        elif what in ("recommend", "back", "features"):
+            said = clock - 10 * HOUR if what == "back" else None
+            features = {"country": "fr"} if what == "features" else None
+            body = Recommend(user=user, k=2, timestamp=said, features=features)
+            open_events.append(desk.one(body, clock))
+        elif what in ("own", "unknown"):
+            item = 3 if what == "own" else 10**6
+            body = Feedback(event_id=f"own {len(counted)}", user=user, item=item, feedback={"watch": value})
+            desk.one(body, clock)
+            counted.add((body.event_id, item))
+        elif open_events:
+            event = open_events[0 if what == "late" else -1]
+            item = event["items"][int(value) % 2]
+            body = Feedback(event_id=event["event_id"], item=item, feedback={"watch": value}, dwell_ms=1000 * value)
+            status = [answer.body["status"] for answer in desk.do(body, body, clock=clock)]
+            new = (event["event_id"], item) not in counted
+            assert status == ["counted" if new else "known", "known"]
+            counted.add((event["event_id"], item))
+    found = [(row["event_id"], row["items"][0]) for row in rows_of(desk) if row["kind"] == Kind.FEEDBACK]
+    assert sorted(found, key=str) == sorted(counted, key=str)
+    states, expected = desk.states(clock + 400 * HOUR), plain_states(desk, clock + 400 * HOUR)
+    assert states.keys() == expected.keys()
+    for user, state in states.items():
+        assert state.tobytes() == expected[user].tobytes()
+    desk.stop()
+
+
+def test_feedback_that_is_too_late_is_refused_also_after_a_restart(bundle: Path, tmp_path: Path) -> None:
+    desk = Desk(bundle, tmp_path, feedback_hours=1)
+    old = desk.one(Recommend(user=1, k=3), NOW)
+    for minute in range(1, 90):
+        desk.one(Recommend(user=2, k=1), NOW + 60_000 * minute)
+        if minute == 50:
+            body = Feedback(event_id=old["event_id"], item=old["items"][0], feedback={})
+            assert desk.one(body, NOW + 60_000 * minute)["status"] == "counted"
+    for save in (False, True):
+        for again in (True, False):
+            body = Feedback(event_id=old["event_id"], item=old["items"][again], feedback={})
+            with pytest.raises(Problem, match="more than 1 hours ago") as caught:
+                desk.one(body, NOW + 90 * 60_000)
+            assert caught.value.status == 410
+        desk.stop(save)
+        desk = Desk(bundle, tmp_path, feedback_hours=1)
+
+
+def test_a_recommendation_is_found_on_the_disk_too(bundle: Path, tmp_path: Path) -> None:
+    desk = Desk(bundle, tmp_path)
+    shown = desk.one(Recommend(user=1, k=3))
+    desk.stop()
+    desk = Desk(bundle, tmp_path)
+    desk.one(Feedback(event_id=shown["event_id"], item=shown["items"][2], feedback={"like": 1.0}))
+    row = rows_of(desk)[-1]
+    assert row["propensities"] == [shown["propensities"][2]]
+    assert (row["position"], row["user_number"], row["arm"], row["policy"]) == (2, 1, "main", shown["policy"])
+
+
+@pytest.mark.parametrize(("leave_out", "again"), [("recommended", False), ("answered", True), ("nothing", True)])
+def test_what_is_left_out_is_a_setting(bundle: Path, tmp_path: Path, leave_out: str, again: bool) -> None:
+    desk = Desk(bundle, tmp_path, leave_out=leave_out)
+    shown = desk.one(Recommend(user=1, k=30))
+    for item in shown["items"]:
+        desk.one(Feedback(event_id=shown["event_id"], item=item, feedback={})) if leave_out == "nothing" else None
+    assert len(desk.one(Recommend(user=1, k=40))["items"]) == (40 if again else 10)
+    if leave_out == "answered":
+        desk.one(Feedback(event_id=shown["event_id"], item=shown["items"][0], feedback={}))
+        assert len(desk.one(Recommend(user=1, k=40))["items"]) == 39
+    for save in (False, True):
+        desk.stop(save)
+        desk = Desk(bundle, tmp_path, leave_out=leave_out)
+        left = {"recommended": 0, "answered": 39, "nothing": 40}[leave_out]
+        assert len(desk.one(Recommend(user=1, k=40))["items"]) == left
+
+
+@pytest.mark.parametrize("items", [40, 700])
+def test_items_are_given_as_often_as_the_log_says(tmp_path: Path, items: int) -> None:
+    """Propensities in the log against frequencies, with items that the user has seen and others that are excluded."""
+    make_policy(items=items, serving=ServingSettings(temperature=2.0)).save(str(tmp_path / "policy"))
+    desk = Desk(tmp_path / "policy", tmp_path / "state", leave_out="answered")
+    for item in range(0, 20, 2):
+        desk.one(Feedback(event_id=f"{item}", user=1, item=item, feedback={"like": 1.0}))
+    body = Recommend(user=1, k=1, exclude=list(range(30, items - 10)), timestamp=NOW)
+    counts: dict[int, int] = {}
+    chance: dict[int, float] = {}
+    turns = 400
+    for _ in range(turns):
+        plan = desk.engine.plan([body] * 32, NOW)  # not written: the state stays as it is
+        for event in plan.events:
+            (item,), (propensity,) = event.items or (), event.propensities or ()
+            counts[item] = counts.get(item, 0) + 1
+            assert chance.setdefault(item, propensity) == pytest.approx(propensity, rel=1e-6)
+    assert sum(chance.values()) == pytest.approx(1, abs=1e-6)
+    assert not set(range(0, 20, 2)) & set(counts)
+    drawn = np.array([counts[item] for item in chance])
+    expected = np.array(list(chance.values()))
+    assert chisquare(drawn, expected / expected.sum() * turns * 32).pvalue > 0.01
+
+
+def test_a_full_disk_takes_nothing_in_and_goes_on(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(bundle, tmp_path)
+    shown = desk.one(Recommend(user=1, k=3, features={"country": "de"}))
+    before = desk.states(NOW)[1]
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    body = Feedback(event_id=shown["event_id"], item=shown["items"][0], feedback={"like": 1.0})
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        plan = desk.engine.plan([body, Recommend(user=1, k=1, features={"country": "fr"})], NOW)
+        with pytest.raises(OSError, match="No space"):
+            desk.engine.log.commit(plan.events)
+        desk.engine.give_up(plan)
+    assert desk.states(NOW)[1].tobytes() == before.tobytes()
+    assert desk.one(body)["status"] == "counted"
+    desk.stop()
+    assert len(rows_of(Desk(bundle, tmp_path))) == 2
+
+
+def test_new_items_are_remembered_and_those_withdrawn_are_not_shown(bundle: Path, tmp_path: Path) -> None:
+    desk = Desk(bundle, tmp_path)
+    item = PutItem(id=77, embedding=[0.5, 0.5, 0.5])
+    desk.engine.log.commit([Event(Kind.ITEM, NOW, items=[item.id], embedding=item.embedding)])
+    desk.engine.log.commit([Event(Kind.WITHDRAWN, NOW, items=[n]) for n in range(30)])
+    for save in (False, True, False):
+        desk.stop()
+        desk = Desk(bundle, tmp_path)
+        shown = desk.one(Recommend(user=int(save), k=40, exclude=[]))["items"]
+        desk.stop(save)
+        desk = Desk(bundle, tmp_path)
+        assert set(shown) <= {77, *range(30, 40)}
+    assert 77 in storage_ids(tmp_path)
+
+
+def storage_ids(folder: Path) -> set[int]:
+    return set(ItemTable.load(str(folder / "items.parquet")).ids.tolist())
+
+
+@pytest.mark.parametrize("damage", ["arrays.npz", "state.json", "tracker"])
+def test_a_damaged_snapshot_costs_time_and_nothing_else(bundle: Path, tmp_path: Path, damage: str) -> None:
+    desk = Desk(bundle, tmp_path)
+    for user in range(5):
+        shown = desk.one(Recommend(user=user, k=2))
+        desk.one(Feedback(event_id=shown["event_id"], item=shown["items"][0], feedback={"like": 1.0}))
+    before = desk.states(NOW)
+    desk.stop(save=True)
+    (folder,) = storage.list_folders(str(tmp_path / "snapshots"))
+    file = Path(folder) / damage if damage != "tracker" else next(Path(folder).glob("*/users.npz"))
+    file.write_bytes(file.read_bytes()[:-40])
+    desk = Desk(bundle, tmp_path)
+    (note,) = desk.opened.notes
+    assert "the whole log is read" in note
+    for user, state in desk.states(NOW).items():
+        assert state.tobytes() == before[user].tobytes()
+
+
+def test_another_policy_with_other_states_reads_the_whole_log(bundle: Path, tmp_path: Path) -> None:
+    """States of the new policy's own definition, as if it had served from the start."""
+    desk = Desk(bundle, tmp_path / "state")
+    for user in (1, 2, 1, 1):
+        shown = desk.one(Recommend(user=user, k=1))
+        desk.one(Feedback(event_id=shown["event_id"], feedback={"watch": 0.5}))
+    desk.stop(save=True)
+    other = replace(STATE, feedback_half_lives=(0, 3))
+    make_policy(seed=3, state=other).save(str(tmp_path / "other"))
+    desk = Desk(tmp_path / "other", tmp_path / "state")
+    assert "other states; the whole log is read" in desk.opened.notes[0]
+    tracker = make_policy(seed=3, state=other).tracker(1)
+    for row in rows_of(desk):
+        if row["kind"] == Kind.FEEDBACK and row["user_number"] == 1:
+            values = {"like": np.array([0.0]), "watch": np.array([0.5])}
+            tracker.observe(np.array([row["timestamp"]]), np.array(row["items"]), values)
+    assert desk.states(NOW)[1].tobytes() == tracker.states(np.array([NOW]))[0].tobytes()
+    assert isinstance(desk.engine.state, ServedState)
+
+
+def test_text_ids(tmp_path: Path) -> None:
+    make_policy(text=True, serving=ServingSettings(rule="best", candidates="nearest", count=4)).save(
+        str(tmp_path / "p")
+    )
+    desk = Desk(tmp_path / "p", tmp_path / "state")
+    shown = desk.one(Recommend(user="anna", k=3, exclude=["item 3", 7]))
+    assert all(item.startswith("item ") for item in shown["items"])
+    desk.one(Feedback(event_id=shown["event_id"], item=shown["items"][0], feedback={"like": 1.0}))
+    with pytest.raises(Problem, match="expected text"):
+        desk.one(Recommend(user=5, k=3))
+    before = desk.states(NOW)["anna"]
+    desk.stop(save=True)
+    desk = Desk(tmp_path / "p", tmp_path / "state")
+    assert desk.states(NOW)["anna"].tobytes() == before.tobytes()
+    assert not set(desk.one(Recommend(user="anna", k=3))["items"]) & set(shown["items"])

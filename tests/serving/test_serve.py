@@ -1,0 +1,345 @@
+"""`prefrec serve` over HTTP: answers, refusals, and what it survives."""
+
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from platform_desk import Desk, make_policy
+from served import TOKEN, Client, Process, serving
+
+from prefrec_ray.events.format import Kind
+
+COMMAND = [sys.executable, "-m", "prefrec_ray.cli.main", "serve"]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policy") / "policy"
+    make_policy(items=300).save(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    with serving(bundle, tmp_path_factory.mktemp("served") / "state") as process:
+        yield process
+
+
+@pytest.fixture
+def client(server: Process) -> Client:
+    return server.client()
+
+
+def test_it_starts_in_three_seconds_and_imports_neither_ray_nor_training(server: Process) -> None:
+    server.client()
+    code = (
+        "import sys, time; begin = time.monotonic(); import prefrec_ray.cli.main, prefrec_ray.serving.run\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('ray', 'gymnasium', 'pandas')"
+        " or name.startswith(('prefrec_ray.algorithms', 'prefrec_ray.runs', 'prefrec_ray.prepare'))])\n"
+        "print(time.monotonic() - begin)"
+    )
+    modules, seconds = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
+    assert modules == "[]"
+    assert float(seconds) < 10  # of a shared machine; some 1.5 s of an idle one (docs/deploy.md)
+
+
+def test_a_user_is_given_items_and_what_was_given_is_not_given_again(client: Client) -> None:
+    given = [client.post("/recommend", user=1, k=50) for _ in range(6)]
+    items = [item for answer in given for item in answer["items"]]
+    assert sorted(items) == list(range(300))
+    assert all(0 < chance <= 1 for answer in given for chance in answer["propensities"])
+    assert {answer["arm"] for answer in given} == {"main"}
+    assert len({answer["event_id"] for answer in given}) == 6
+    assert client.post("/recommend", user=1, k=50)["items"] == []  # nothing is left: an answer, no error
+
+
+def test_what_is_excluded_is_not_given_and_unknown_items_are_no_mistake(client: Client) -> None:
+    answer = client.post("/recommend", user=2, k=64, exclude=[*range(250), 10**6, "an id of another kind"])
+    assert sorted(answer["items"]) == list(range(250, 300))
+
+
+def test_feedback_counts_once(client: Client) -> None:
+    shown = client.post("/recommend", user=3, k=2)
+    body = {"event_id": shown["event_id"], "item": shown["items"][1], "feedback": {"like": 1, "watch": 0.5}}
+    assert [client.post("/feedback", **body)["status"] for _ in range(3)] == ["counted", "known", "known"]
+    own = {"event_id": "an id of my own", "user": 3, "item": shown["items"][0], "feedback": {}}
+    assert [client.post("/feedback", **own)["status"] for _ in range(2)] == ["counted", "known"]
+
+
+def test_items_come_and_go(client: Client) -> None:
+    new = {"items": [{"id": 1000, "embedding": [0.5, 0.25, -1.0]}]}
+    assert client.ask("PUT", "/items", new) == (200, {"items": 1})
+    assert client.ask("PUT", "/items", new) == (200, {"items": 1})
+    everything = list(range(300))
+    assert client.post("/recommend", user=4, k=1, exclude=everything)["items"] == [1000]
+    assert client.ask("DELETE", "/items", {"ids": [1000, 7, 77777]}) == (200, {"items": 2, "unknown": 1})
+    assert client.post("/recommend", user=5, k=1, exclude=everything)["items"] == []
+    assert client.post("/recommend", user=5, k=1, exclude=[n for n in everything if n != 7])["items"] == []
+    status, problem = client.ask("PUT", "/items", {"items": [{"id": 8, "embedding": [0.0, 0.0, 0.0]}]})
+    assert (status, problem["status"]) == (409, 409)
+    assert client.ask("PUT", "/items", {"items": [{"id": 9000, "embedding": [0.0]}]})[0] == 409
+    client.ask(
+        "PUT", "/items", {"items": [{"id": 7, "embedding": make_policy(items=300).items.embeddings[7].tolist()}]}
+    )
+    assert client.post("/recommend", user=5, k=1, exclude=[n for n in everything if n != 7])["items"] == [7]
+
+
+def test_health_needs_no_token_and_nothing_else_goes_without(server: Process) -> None:
+    server.client()
+    stranger = Client(server.port, token=None)
+    assert stranger.ask("GET", "/healthz")[0] == 200
+    for method, path, body in (
+        ("POST", "/recommend", {"user": 1}),
+        ("POST", "/feedback", {}),
+        ("PUT", "/items", {}),
+        ("DELETE", "/items", {}),
+        ("POST", "/reload", None),
+        ("GET", "/metrics", None),
+        ("GET", "/openapi.json", None),
+    ):
+        for token in (None, "another token of some length", TOKEN[:-1]):
+            content = None if body is None else json.dumps(body).encode()
+            headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
+            status, _, answer = Client(server.port).raw(method, path, content, headers)
+            assert status == 401
+            assert json.loads(answer)["title"] == "Unauthorized"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 400, ""),
+        (b"{", 400, "Invalid JSON"),
+        (b"[" * 50_000, 400, ""),
+        (b"{}", 422, "user: Field required"),
+        (b'{"user": 1.5}', 422, "user"),
+        (b'{"user": true}', 422, "user"),
+        (b'{"user": ""}', 422, "user"),
+        (b'{"user": "a"}', 422, "user: found 'a'; expected a whole number, as all ids before are"),
+        (b'{"user": 9223372036854775808}', 422, "user"),
+        (b'{"user": 1, "k": 0}', 422, "k: Input should be greater than or equal to 1"),
+        (b'{"user": 1, "k": 65}', 422, "k: Input should be less than or equal to 64"),
+        (b'{"user": 1, "timestamp": -1}', 422, "timestamp"),
+        (b'{"user": 1, "timestamp": NaN}', 422, "timestamp"),
+        (b'{"user": 1, "features": {"age": "9"}}', 422, "features.age: unknown feature; expected some of country"),
+        (b'{"user": 1, "kk": 3}', 422, "kk"),
+        (b'{"user": 1, "exclude": ' + json.dumps([1] * 5000).encode() + b"}", 422, "exclude"),
+        (b" " * 200_000, 413, "expected at most 131,072"),
+    ],
+)
+def test_a_bad_request_is_a_problem(client: Client, body: bytes, status: int, words: str) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
+    found, sent, answer = client.raw("POST", "/recommend", body, headers)
+    problem = json.loads(answer)
+    assert (found, problem["status"], sent["content-type"]) == (status, status, "application/problem+json")
+    assert words in problem["detail"]
+    assert len(problem["detail"].splitlines()) == 1
+
+
+def test_bad_feedback_is_a_problem(client: Client) -> None:
+    shown = client.post("/recommend", user=6, k=2)
+    event, item = shown["event_id"], shown["items"][0]
+    log_id, _, number = event.rpartition("-")
+    for body, status in (
+        ({"event_id": event, "item": item, "feedback": {"like": 2}}, 422),
+        ({"event_id": event, "item": item, "feedback": {"watch": -1}}, 422),
+        ({"event_id": event, "item": item, "feedback": {"stars": 1}}, 422),
+        ({"event_id": event, "item": item, "feedback": {"watch": 1e39}}, 422),
+        ({"event_id": event, "feedback": {}}, 422),
+        ({"event_id": event, "item": 10**6, "feedback": {}}, 422),
+        ({"event_id": event, "item": item, "user": 7, "feedback": {}}, 422),
+        ({"event_id": f"{log_id}-fffffff", "item": item, "feedback": {}}, 404),
+        ({"event_id": f"{log_id}-0{number}", "item": item, "feedback": {}}, 404),
+        ({"event_id": f"{log_id}-0", "item": item, "feedback": {}}, 404),  # the row of the arms
+        ({"event_id": "unknown", "feedback": {}}, 404),
+        ({"event_id": "mine", "user": 6, "item": "text", "feedback": {}}, 422),
+    ):
+        found, problem = client.ask("POST", "/feedback", body)
+        assert (found, problem["status"]) == (status, status), body
+
+
+def test_thousands_of_bad_requests_are_no_server_error(server: Process) -> None:
+    """Whatever is sent, over HTTP: an answer below 500, the server lives, and its memory does not grow."""
+    client, rng = server.client(), random.Random(0)
+    values = [None, True, -1, 0, 1, 10**30, 1.5, -1e308, "", "a", "\0", "\ud800", "é" * 300, [], [[]], {}, {"a": 1}]
+    names = [
+        "user",
+        "k",
+        "exclude",
+        "timestamp",
+        "features",
+        "event_id",
+        "item",
+        "feedback",
+        "dwell_ms",
+        "items",
+        "ids",
+    ]
+    good = {"user": 11, "k": 3, "event_id": "f", "item": 5, "feedback": {"like": 1}, "ids": [10**7]}
+    headers = [{"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}] * 8
+    headers += [{"authorization": f"Bearer {TOKEN}"}, {"content-type": "application/json"}, {}]
+    paths = ["/recommend", "/feedback", "/items", "/reload", "/metrics", "/nope", "//", "/%00", "/recommend/"]
+    statuses: Counter[int] = Counter()
+    process = Path(f"/proc/{server.process.pid}/statm")
+    before = 0
+    for number in range(3_000):
+        if number == 1_000:
+            before = int(process.read_text().split()[1])
+        body = {name: rng.choice(values) for name in rng.sample(names, rng.randint(0, 4))}
+        body |= {name: good[name] for name in rng.sample(sorted(good), rng.randint(0, 4))}
+        content = json.dumps(body).encode()
+        if rng.random() < 0.3:
+            content = bytearray(content)
+            for _ in range(rng.randint(1, 4)):
+                content[rng.randrange(len(content))] = rng.randrange(256)
+        method, path = rng.choice(["POST", "POST", "POST", "PUT", "DELETE", "GET"]), rng.choice(paths[:3] * 5 + paths)
+        if path == "/reload":
+            method = "PUT"
+        status, sent, answer = client.raw(method, path, bytes(content), rng.choice(headers))
+        statuses[status] += 1
+        assert status < 500, (method, path, content, answer)
+        if status >= 400:
+            assert sent["content-type"] == "application/problem+json"
+            assert json.loads(answer)["status"] == status
+    assert {200, 400, 401, 404, 405, 415, 422} <= set(statuses)
+    assert client.post("/recommend", user=12, k=1)["items"]
+    assert int(process.read_text().split()[1]) - before < 20 * 256  # pages of 4 KiB: 20 MiB
+
+
+def test_metrics_are_there(client: Client) -> None:
+    client.post("/recommend", user=8, k=1)
+    status, text = client.ask("GET", "/metrics")
+    assert status == 200
+    for name in (
+        "requests_total",
+        "recommended_total",
+        "feedback_total",
+        "request_seconds_bucket",
+        "commit_seconds_sum",
+    ):
+        assert f"prefrec_serve_{name}" in text
+
+
+def test_a_reload_under_load_makes_no_error(bundle: Path, tmp_path: Path) -> None:
+    alias = tmp_path / "current"
+    other = tmp_path / "other"
+    make_policy(seed=5, items=300).save(str(other))
+    alias.symlink_to(bundle)
+    with serving(alias, tmp_path / "state") as process:
+        process.client()
+        answers: list[tuple[int, str]] = []
+        done = threading.Event()
+
+        def load(user: int) -> None:
+            client = Client(process.port)
+            while not done.is_set():
+                status, answer = client.ask("POST", "/recommend", {"user": user, "k": 1})
+                answers.append((status, answer.get("policy", "")))
+
+        threads = [threading.Thread(target=load, args=(user,)) for user in range(4)]
+        for thread in threads:
+            thread.start()
+        client = process.client()
+        before = client.ask("GET", "/healthz")[1]["policy"]
+        alias.unlink()
+        alias.symlink_to(other)
+        status, answer = client.ask("POST", "/reload")
+        assert (status, answer["changed"]) == (200, True)
+        time.sleep(0.3)
+        make_policy(items=300, text=True).save(str(tmp_path / "text"))
+        alias.unlink()
+        alias.symlink_to(tmp_path / "text")
+        status, problem = client.ask("POST", "/reload")  # of another kind: the one before goes on
+        assert status == 409
+        assert "item_ids" in problem["detail"]
+        assert client.ask("GET", "/healthz")[1]["policy"] == answer["policies"]["main"] != before
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert {status for status, _ in answers} == {200}
+        assert {policy for _, policy in answers} == {before, answer["policies"]["main"]}
+
+
+def test_acknowledged_events_survive_kill_9_and_count_once(bundle: Path, tmp_path: Path) -> None:
+    acknowledged: set[tuple[str, int]] = set()
+    recommended: set[str] = set()
+    for turn in range(4):
+        process = Process(bundle, tmp_path / "state")
+        process.client()
+        lock = threading.Lock()
+
+        def load(user: int, port: int = process.port, lock: threading.Lock = lock) -> None:
+            client = Client(port)
+            try:
+                while True:
+                    shown = client.post("/recommend", user=user, k=2)
+                    with lock:
+                        recommended.add(shown["event_id"])
+                    for item in shown["items"]:
+                        body = {"event_id": shown["event_id"], "item": item, "feedback": {"like": 1}}
+                        for _ in range(2):  # sent again, as after a lost answer
+                            client.post("/feedback", **body)
+                            with lock:
+                                acknowledged.add((shown["event_id"], item))
+            except Exception:  # it was killed
+                return
+
+        threads = [threading.Thread(target=load, args=(10 * turn + n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.6)
+        process.kill()
+        for thread in threads:
+            thread.join()
+    desk = Desk(bundle, tmp_path / "state")
+    rows = [row for table in desk.engine.log.tables() for row in table.to_pylist()]
+    counted = Counter((row["event_id"], row["items"][0]) for row in rows if row["kind"] == Kind.FEEDBACK)
+    assert len(acknowledged) > 50
+    assert acknowledged <= set(counted)
+    assert set(counted.values()) == {1}
+    assert recommended <= {row["event_id"] for row in rows if row["kind"] == Kind.RECOMMENDED}
+    before = desk.states(4_000_000_000_000)
+    desk.stop(save=True)
+    again = Desk(bundle, tmp_path / "state")
+    for user, state in again.states(4_000_000_000_000).items():
+        assert state.tobytes() == before[user].tobytes()
+    again.stop()
+    assert np.isfinite(np.array(list(before.values()))).all()
+
+
+def test_what_cannot_be_served_is_one_line(bundle: Path, tmp_path: Path) -> None:
+    with serving(bundle, tmp_path / "state") as process:
+        process.client()
+        second = Process(bundle, tmp_path / "state")
+        assert second.stop() == 2
+        (line,) = second.said
+        assert f"process {process.process.pid} on " in line
+        taken = subprocess.run(
+            [*COMMAND, bundle, "--state", tmp_path / "b", "--port", str(process.port)], capture_output=True, text=True
+        )
+        assert (taken.returncode, len(taken.stderr.splitlines())) == (2, 1)
+        assert "cannot listen there" in taken.stderr
+    for options, token, words in (
+        (("--host", "0.0.0.0"), None, "others may reach it"),
+        (("--host", "127.0.0.1"), "short", "expected at least 16"),
+        (("--config", "nowhere.yaml"), None, "nowhere.yaml: no such file"),
+    ):
+        refused = Process(bundle, tmp_path / "other", *options, token=token)
+        assert refused.stop() == 2
+        (line,) = refused.said
+        assert words in line
+    assert not (tmp_path / "other").exists()
+    make_policy(items=300, text=True).save(str(tmp_path / "text"))
+    refused = Process(tmp_path / "text", tmp_path / "state")
+    assert refused.stop() == 2
+    assert "item_ids: the policy has string; expected int64" in refused.said[-1]
+    with serving(bundle, tmp_path / "state") as process:  # and all the others left it as it was
+        process.client()
