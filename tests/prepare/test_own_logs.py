@@ -161,8 +161,9 @@ def test_bad_rows_are_dropped_as_if_they_had_never_been(
     dirty = pd.concat([clean[:50], bad[:3], clean[50:], bad[3:], again])
     embeddings = np.random.default_rng(0).uniform(-1, 1, (25, 2)).round(3)
     items = pd.DataFrame({"item_id": range(25), "x": embeddings[:, 0], "y": embeddings[:, 1]}).astype(object)
+    items["name"] = [f"No. {item}" for item in items.item_id]
     items.to_csv(tmp_path / "items.csv", index=False)
-    extra = pd.DataFrame([[3, 0, 0], [77, 1.5, 0], [None, 0, 0]], columns=items.columns, dtype=object)
+    extra = pd.DataFrame([[3, 0, 0, "x"], [77, 1.5, 0, "y"], [None, 0, 0, "z"]], columns=items.columns, dtype=object)
     pd.concat([items, extra]).to_csv(tmp_path / "dirty_items.csv", index=False)
     clean.to_csv(tmp_path / "clean.csv", index=False)
     dirty.to_csv(tmp_path / "dirty.csv", index=False)
@@ -170,7 +171,7 @@ def test_bad_rows_are_dropped_as_if_they_had_never_been(
     feedback = {"like": {"column": "like", "kind": "binary"}}
 
     def of(log_file: str, items_file: str) -> dict[str, Any]:
-        table = {"path": str(tmp_path / items_file), "embedding": ["x", "y"]}
+        table = {"path": str(tmp_path / items_file), "embedding": ["x", "y"], "title": "name"}
         return {**source, "feedback": feedback, "path": str(tmp_path / log_file), "items": table}
 
     for name, given in (("clean", of("clean.csv", "items.csv")), ("dirty", of("dirty.csv", "dirty_items.csv"))):
@@ -194,6 +195,7 @@ def test_bad_rows_are_dropped_as_if_they_had_never_been(
     for file in files:
         assert (Path(two.uri) / file).read_bytes() == (Path(one.uri) / file).read_bytes(), file
     assert not (Path(one.uri) / "dropped").exists()
+    assert one.items().about.to_pydict() == {"title": [f"No. {item}" for item in one.items().ids]}
 
     found = pq.read_table(f"{two.uri}/dropped").to_pandas().sort_values(["file", "row"])
     at = len(clean) + 3
