@@ -61,6 +61,7 @@ def command(
     from prefrec_ray.cli.config import open_section
     from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
     from prefrec_ray.evaluation.settings import EvaluateSettings
+    from prefrec_ray.evaluation.verdict import vouched
     from prefrec_ray.reports.sensitivity import write_sensitivity
 
     settings = open_section(config, "evaluate") if config else EvaluateSettings()
@@ -76,8 +77,9 @@ def command(
     folder = posixpath.dirname(run.file) or "."
     if sensitivity:
         write_sensitivity(evaluation, posixpath.join(folder, "sensitivity.html"))
-    for task in evaluation.tasks:
-        console().print(summary(evaluation, task))
+    shown = vouched(evaluation)
+    for task in shown.tasks:
+        console().print(summary(shown, task))
         console().print()
     console().print(verdict_table(evaluation))
     for line in reasons(evaluation):

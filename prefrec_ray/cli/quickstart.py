@@ -34,6 +34,7 @@ def run_all(text: str, output: str) -> None:
 
     from prefrec_ray import storage
     from prefrec_ray.cli.config import parse_section
+    from prefrec_ray.evaluation.verdict import vouched
     from prefrec_ray.reports.page import write_report
 
     if storage.exists(output):
@@ -53,9 +54,10 @@ def run_all(text: str, output: str) -> None:
     evaluation = _run(settings, logs, dataset, runs)
     report = storage.join(output, "report.html")
     write_report([runs], report)
-    for task in evaluation.tasks:
+    shown = vouched(evaluation)
+    for task in shown.tasks:
         out.print()
-        out.print(summary(evaluation, task))
+        out.print(summary(shown, task))
     out.print()
     out.print(verdict_table(evaluation))
     out.print()

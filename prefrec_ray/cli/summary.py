@@ -21,13 +21,17 @@ STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 
 def summary(evaluation: Evaluation, task: str) -> Table:
-    """One row for each subject, best first by the first estimator of `TITLES` that was run."""
+    """One row for each subject, best first by the first estimator of `TITLES` that it has a record of."""
     records = {name: {record.subject: record for record in evaluation.of(task, name)} for name in TITLES}
     records = {name: by_subject for name, by_subject in records.items() if by_subject}
     table = Table(box=None, pad_edge=False)
     for column in [f"{task} level", *(TITLES[estimator] for estimator in records), "kind"]:
         table.add_column(column)
-    for record in sorted(next(iter(records.values())).values(), key=lambda record: -record.value):
+    first: dict[str, Record] = {}
+    for by_subject in records.values():
+        for record in sorted(by_subject.values(), key=lambda record: -record.value):
+            first.setdefault(record.subject, record)
+    for record in first.values():
         if record.subject.startswith(("shuffled:", "length only:")):
             continue
         cells = [_cell(by_subject, record.subject) for by_subject in records.values()]

@@ -80,6 +80,13 @@ def verdicts(evaluation: Evaluation) -> dict[str, PolicyVerdict]:
     return best_first(evaluation, {name: judge(case_of(evaluation, name)) for name in _policies(evaluation)})
 
 
+def vouched(evaluation: Evaluation) -> Evaluation:
+    """Without the estimates of policies that the log cannot vouch for, and of their own controls; truths stay."""
+    lost = {name for name, support in evaluation.support.items() if not support.supported}
+    kept = [record for record in evaluation.records if record.estimator == "online" or record.policy not in lost]
+    return evaluation.model_copy(update={"records": tuple(kept)})
+
+
 def best_first(evaluation: Evaluation, found: Mapping[str, PolicyVerdict]) -> dict[str, PolicyVerdict]:
     """Verdicts in the order of `VERDICTS`, and of equal ones the largest gain first."""
     order = list(VERDICTS)

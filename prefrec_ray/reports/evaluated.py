@@ -47,8 +47,10 @@ def evaluation_section(evaluation: Evaluation) -> html.Section | None:
                     *(html.Paragraph(text) for text in (separation(records), calibration(records)) if text),
                     _estimation(records[0]),
                 ]
-    note = html.Paragraph(LEVEL, "note") if parts else None
-    return html.section("Evaluation and its controls", note, *parts, folded=True)
+    lost = [name for name, support in evaluation.support.items() if not support.supported]
+    told = f"The log cannot say, so that no estimate is shown: {', '.join(lost)}."
+    notes = [html.Paragraph(LEVEL, "note"), html.Paragraph(told, "note") if lost else None] if parts else []
+    return html.section("Evaluation and its controls", *notes, *parts, folded=True)
 
 
 def _records(records: Sequence[Record]) -> html.Table:

@@ -9,6 +9,7 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.records import Evaluation
+from prefrec_ray.evaluation.verdict import vouched
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.catalogue import named_items
 from prefrec_ray.reports.evaluated import evaluation_section, served_section
@@ -53,8 +54,8 @@ def render(runs: Sequence[Run], evaluation: Evaluation, evaluated: str = "") -> 
     places = [storage.join(run.uri, "policy") for run in runs] + [str(run.config["dataset"]) for run in runs]
     blocks = [
         first_screen(evaluation, _facts(runs, evaluation, evaluated), named_items(places, items_shown(evaluation))),
-        evaluation_section(evaluation),
-        sensitivity(evaluation.records, folded=True),
+        evaluation_section(vouched(evaluation)),
+        sensitivity(vouched(evaluation).records, folded=True),
         served_section(evaluation),
         teachers_section(runs),
         _reward(runs),

@@ -12,10 +12,11 @@ from prefrec_ray.evaluation.records import Record
 def separation(records: Sequence[Record]) -> str:
     """In a sentence, which policies the data separate from the best one: their paired interval of best - value.
 
-    Empty where there are no two policies, or no such interval. Of a single network an interval does not hold the error.
+    Empty where there are no two policies, no such interval, or no record of the best one. Of a single network an
+    interval does not hold the error.
     """
     behind = [(record, record.behind_ci_low) for record in records if record.behind_ci_low is not None]
-    if not behind:
+    if not behind or behind[0][0].best not in {record.subject for record in records}:
         return ""
     first = behind[0][0]
     alike = sorted((record for record, low in behind if low <= 0), key=lambda record: -record.value)

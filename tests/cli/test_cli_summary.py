@@ -55,5 +55,14 @@ def test_each_estimator_has_a_column_and_what_it_lacks_is_empty() -> None:
     ]
 
 
+def test_who_has_no_record_of_the_first_estimator_comes_last() -> None:
+    records = [line("robust", "policy", 1.2, "model"), line("random items", "placebo", 2.0, "ncis")]
+    assert printed(records) == [
+        "depth level model of users NCIS kind",
+        "robust 1.20 [1.10, 1.30] policy",
+        "random items 2.00 [1.90, 2.10] negative control",
+    ]
+
+
 def test_a_name_in_brackets_is_printed_as_it_is() -> None:
     assert printed([line("runs/[/b]/policy", "policy", 1.2, "ncis")])[1] == "runs/[/b]/policy 1.20 [1.10, 1.30] policy"

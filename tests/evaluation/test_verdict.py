@@ -17,7 +17,7 @@ from prefrec_ray.evaluation.records import (
     read_evaluation,
     write_evaluation,
 )
-from prefrec_ray.evaluation.verdict import VERDICTS, case_of, verdicts
+from prefrec_ray.evaluation.verdict import VERDICTS, case_of, verdicts, vouched
 
 SURE = Support(states=0.82, ess=0.31, threshold=0.6, supported=True)
 LOST = Support(states=0.12, ess=0.02, threshold=0.6, supported=False)
@@ -157,6 +157,13 @@ def test_the_best_comes_first_and_controls_have_no_verdict() -> None:
 def test_of_several_tasks_the_least_favourable_verdict_counts() -> None:
     records = [line("p", 0.4), line("p", -0.4, task="frequency")]
     assert one(*records).verdict == one(*reversed(records)).verdict == "do_not_ship"
+
+
+def test_estimates_of_what_the_log_cannot_vouch_for_are_left_out() -> None:
+    lost = [line(name, 7.0, estimator="dr") for name in ("q", "shuffled:q", "length only:q")]
+    kept = [line("p", 0.4), line("random items", 0.1, "placebo"), line("q", -0.9, estimator="online")]
+    evaluation = Evaluation(records=[*lost, *kept], support={"p": SURE, "q": LOST})
+    assert list(vouched(evaluation).records) == kept
 
 
 def test_verdicts_and_support_are_written_and_read(tmp_path: Path) -> None:

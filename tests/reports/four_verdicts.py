@@ -20,6 +20,7 @@ def write_verdicts(folder: Path) -> dict[str, Any]:
         _policy(SAME, 0.03, "robust", "sample", method="IL"),
         _policy(FEW, 0.9, "robust", "best"),
         _policy(WORSE, -0.5, "paper", "best"),
+        _record(LOST, 4.65, "policy", estimator="dr"),
         _record(CANDIDATE, 1.71, "policy", estimator="online"),
         _record(WORSE, 0.31, "policy", estimator="online"),
         _record("behaviour", 1.2, "control", mean_revisit_hours=21.4, mean_depth=6.1),

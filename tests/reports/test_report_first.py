@@ -50,6 +50,12 @@ def test_each_policy_is_one_row_best_first(judged: tuple[str, Page]) -> None:
     assert "4%" in found.texts["span"]
 
 
+def test_no_estimate_is_shown_of_what_the_log_cannot_vouch_for(judged: tuple[str, Page]) -> None:
+    text, found = judged
+    assert f"The log cannot say, so that no estimate is shown: {LOST}." in found.texts["p"]
+    assert "4.65" not in text
+
+
 def test_the_facts_say_what_when_and_how_sure(judged: tuple[str, Page]) -> None:
     _, found = judged
     facts = dict(zip(found.texts["dt"], found.texts["dd"], strict=True))

@@ -37,6 +37,7 @@ def test_where_all_others_are_apart_it_says_so() -> None:
     )
     several = behind("b", 1.0, 0.1, 1.9, estimator="fqe", settings={"networks": 3})
     assert separation([line("a", 2.0), several]).endswith("above 0.")
+    assert separation([behind("b", 1.0, 0.1, 1.9)]) == ""
     assert separation([line("a", 2.0), line("imitation", 1.0, "control")]) == ""
 
 
