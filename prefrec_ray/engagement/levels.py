@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from prefrec_ray.engagement.sessions import SessionTable
 from prefrec_ray.ids import first_rows, run_lengths
+from prefrec_ray.terms import TASKS
 
 MAX_LEVEL = 5
 
@@ -41,6 +43,26 @@ def task_levels(task: str, depth_level: np.ndarray, frequency_level: np.ndarray,
         "mixture": mixture_levels(depth_level, frequency_level, weight),
     }
     return np.asarray(levels[task], dtype=np.float64)
+
+
+def levels_against(
+    table: SessionTable, mean_depth: np.ndarray, mean_revisit_ms: np.ndarray, weight: float
+) -> dict[str, np.ndarray]:
+    """By task the level [M] of each session; `table.user` (int64) is the row of the user's logged means [n].
+
+    Frequency and mixture are NaN for a session without a next one, and where the log has no mean. `weight` is the
+    weight of depth in the mixture.
+    """
+    depth = np.clip(np.floor(table.depth / mean_depth[table.user]), 0, MAX_LEVEL)
+    frequency = np.clip(np.floor(mean_revisit_ms[table.user] / table.revisit_ms), 0, MAX_LEVEL)
+    return {task: task_levels(task, depth, frequency, weight) for task in TASKS}
+
+
+def user_means(user: np.ndarray, values: np.ndarray, users: int) -> np.ndarray:
+    """Means [users] of the values that are not NaN; NaN where a user has none. `user` counts from 0."""
+    known = ~np.isnan(values)
+    total, count = np.bincount(user[known], values[known], users), np.bincount(user[known], minlength=users)
+    return np.divide(total, count, out=np.full(users, np.nan), where=count > 0)
 
 
 def _user_sums(user: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from prefrec_ray import runtime
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.fitted import Fitted, fit_all
+from prefrec_ray.evaluation.modelled import model_all, model_scores, supports
 from prefrec_ray.evaluation.names import BEHAVIOUR, Subject, length_only
 from prefrec_ray.evaluation.ncis import effective_share, length_only_weights, normalised_weights, user_values
 from prefrec_ray.evaluation.records import Evaluation
@@ -34,7 +35,11 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     request.check()
     runtime.start_ray()
     sessions, tallies = score_split(request, partial(progress, "evaluate"))
-    scores = []
+    scores, support = [], {}
+    if "model" in request.settings.estimators:
+        modelled = model_all(request, progress)
+        scores += [model_scores(request, task, modelled) for task in request.tasks]
+        support = supports(request, modelled)
     if "ncis" in request.settings.estimators:
         scores += [_ncis(request, task, sessions) for task in request.tasks]
     if {"fqe", "dr"} & set(request.settings.estimators):
@@ -45,6 +50,7 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
         split=request.settings.split,
         records=tuple(record for one in scores for record in one.records(request.settings.seed)),
         served={name: summarise(parts) for name, parts in tallies.items()},
+        support=support,
     )
 
 

@@ -23,7 +23,7 @@ class Scores:
     """
 
     task: Task
-    estimator: Literal["ncis", "fqe", "dr"]
+    estimator: Literal["ncis", "fqe", "dr", "model"]
     subjects: Sequence[Subject]
     values: np.ndarray  # float64 [U, L]
     logging: np.ndarray  # float64 [U], the logging policy's
@@ -32,6 +32,7 @@ class Scores:
     settings: Mapping[str, Any]
     networks: tuple[np.ndarray, np.ndarray] | None = None  # [K, L], [K, 1]
     sensitivity: Sequence[Sequence[Estimate]] = ()
+    means: Sequence[Mapping[str, float]] = ()  # of each subject: fields of its record beside the level
 
     def records(self, seed: int) -> list[Record]:
         """A record a subject; the seed is that of the users drawn."""
@@ -45,6 +46,8 @@ class Scores:
             if i in policies and i != best:
                 behind = {"behind_ci_low": float(low[2, i]), "behind_ci_high": float(high[2, i])}
                 optional |= {"best": self.subjects[best].name, **behind}
+            if i < len(self.means):
+                optional |= self.means[i]
             if i < len(self.sensitivity):
                 optional["sensitivity"] = tuple(self.sensitivity[i])
             record = Record(

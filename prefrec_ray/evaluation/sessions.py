@@ -39,7 +39,7 @@ class Sessions:
 def read_sessions(dataset: PreparedDataset, file: str, split: str) -> pa.Table:
     """The rows of the sessions' file that belongs to the requests' `file`, of one split, by user and in time order."""
     path = dataset.path("sessions", file.rsplit("/", 1)[-1])
-    columns = ["user_id", "session_index", "depth", "level_depth", "level_frequency", "split"]
+    columns = ["user_id", "session_index", "depth", "revisit_ms", "level_depth", "level_frequency", "split"]
     table = dataset.read(path, columns=columns)
     table = table.filter(pc.equal(table["split"], split))
     return table.sort_by([("user_id", "ascending"), ("session_index", "ascending")])

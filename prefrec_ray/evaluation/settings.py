@@ -8,7 +8,7 @@ from pydantic import Field
 
 from prefrec_ray.settings import Seed, Settings
 
-Estimator = Literal["ncis", "fqe", "dr"]
+Estimator = Literal["ncis", "fqe", "dr", "model"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
 
@@ -45,19 +45,29 @@ class FqeSettings(Settings):
     networks: int = Field(default=3, ge=1)
 
 
+class ModelSettings(Settings):
+    """Roll-outs in a model of users: `models` of them, each fitted on training users drawn again; with at most `users`
+    of the split, for so many `requests` of each."""
+
+    models: int = Field(default=3, ge=2)
+    users: int = Field(default=200, ge=2)
+    requests: int = Field(default=250, ge=1)
+
+
 class EvaluateSettings(Settings):
     """`split`: whose users are scored. `seed`: of the behavior clone, the negative controls, the networks and the
     bootstrap.
 
-    `estimators`: of `ncis`, `fqe` (fitted-Q evaluation) and `dr` (doubly robust); the last two fit a network for every
-    policy and control, some seconds each.
+    `estimators`: of `model` (roll-outs in a model of users, on which verdicts rest), `ncis`, `fqe` (fitted-Q
+    evaluation) and `dr` (doubly robust); the last two fit a network for every policy and control, some seconds each.
     """
 
     split: Literal["validation", "test"] = "test"
     seed: Seed = 0
-    estimators: tuple[Estimator, ...] = Field(default=("ncis",), min_length=1)
+    estimators: tuple[Estimator, ...] = Field(default=("model", "ncis"), min_length=1)
     ncis: NcisSettings = NcisSettings()
     fqe: FqeSettings = FqeSettings()
+    model: ModelSettings = ModelSettings()
 
 
 class ValidationSettings(Settings):

@@ -77,6 +77,15 @@ class StateDefinition:
             offset += len(categories) + 1
         return profile
 
+    def features_of(self, profile: np.ndarray) -> dict[str, np.ndarray]:
+        """The inverse of `one_hot`: strings by feature, object [n], None where unknown, of `profile` columns [n, P]."""
+        features, offset = {}, 0
+        for name, categories in self.user_features.items():
+            code = profile[:, offset : offset + len(categories) + 1].argmax(axis=1)
+            features[name] = np.array([*categories, None], dtype=object)[code]
+            offset += len(categories) + 1
+        return features
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON."""
         return {

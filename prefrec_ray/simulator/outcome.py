@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prefrec_ray.engagement.levels import MAX_LEVEL, task_levels
-from prefrec_ray.engagement.sessions import SessionTable, session_table
+from prefrec_ray.engagement.levels import levels_against, user_means
+from prefrec_ray.engagement.sessions import session_table
 from prefrec_ray.simulator.rollout import History
-from prefrec_ray.terms import TASKS
 
 HOUR_MS = 3_600_000.0
 
@@ -49,22 +48,3 @@ def outcome(history: History, mean_depth: np.ndarray, mean_revisit_ms: np.ndarra
         revisit_hours=user_means(table.user, table.revisit_ms / HOUR_MS, users),
         satisfaction=history.satisfaction.mean(axis=1, dtype=np.float64, where=made),
     )
-
-
-def levels_against(
-    table: SessionTable, mean_depth: np.ndarray, mean_revisit_ms: np.ndarray, weight: float
-) -> dict[str, np.ndarray]:
-    """By task the level [M] of each session; `table.user` (int64) is the row of the user's logged means [n].
-
-    Frequency and mixture are NaN for a session without a next one, and where the log has no mean.
-    """
-    depth = np.clip(np.floor(table.depth / mean_depth[table.user]), 0, MAX_LEVEL)
-    frequency = np.clip(np.floor(mean_revisit_ms[table.user] / table.revisit_ms), 0, MAX_LEVEL)
-    return {task: task_levels(task, depth, frequency, weight) for task in TASKS}
-
-
-def user_means(user: np.ndarray, values: np.ndarray, users: int) -> np.ndarray:
-    """Means [users] of the values that are not NaN; NaN where a user has none. `user` counts from 0."""
-    known = ~np.isnan(values)
-    total, count = np.bincount(user[known], values[known], users), np.bincount(user[known], minlength=users)
-    return np.divide(total, count, out=np.full(users, np.nan), where=count > 0)

@@ -1,0 +1,122 @@
+"""Whole histories of a sample of users with all that they did: what a model of users is fitted on and started from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.sessions import read_sessions
+from prefrec_ray.ids import first_rows
+
+#: Requests held at once, about: 200 MB for states of 250 numbers.
+ROWS = 200_000
+_COLUMNS = ["user_id", "session_index", "step", "timestamp", "item_id", "state", "action"]
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Requests [N] of U users, by user and in time order. `row`: of each item in the item table."""
+
+    starts: np.ndarray  # int64 [U], first rows of the users
+    timestamp: np.ndarray  # int64 [N], ms
+    session: np.ndarray  # int64 [N], from 0 for each user
+    row: np.ndarray  # int64 [N]
+    state: np.ndarray  # float32 [N, S], scaled
+    action: np.ndarray  # float32 [N, A], the item's embedding
+    feedback: np.ndarray  # float32 [N, F], as in the log
+    mean_depth: np.ndarray  # float64 [U]
+    mean_revisit_ms: np.ndarray  # float64 [U], NaN for a user of one session
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of requests of each user, int64 [U]."""
+        return np.diff(np.append(self.starts, len(self.timestamp)))
+
+    @cached_property
+    def user(self) -> np.ndarray:
+        """The user of each request, int64 [N]."""
+        return np.repeat(np.arange(len(self.starts)), self.lengths)
+
+    @cached_property
+    def followed(self) -> np.ndarray:
+        """Whether the user has a request after this one, bool [N]."""
+        return np.append(self.user[1:] == self.user[:-1], False)
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """Whether a session ends with this request and another one follows, bool [N]."""
+        return self.followed & np.append(self.session[1:] != self.session[:-1], False)
+
+    @cached_property
+    def wait_ms(self) -> np.ndarray:
+        """Time to the user's next request, float64 [N], at least 1; 1 where there is none."""
+        wait = np.ones(len(self.timestamp))
+        wait[:-1] = np.maximum(np.diff(self.timestamp), 1)
+        return np.where(self.followed, wait, 1.0)
+
+    @cached_property
+    def repeats(self) -> bool:
+        """Whether anybody was shown an item twice."""
+        pairs = self.user * (int(self.row.max(initial=0)) + 1) + self.row
+        return len(np.unique(pairs)) < len(pairs)
+
+
+@ray.remote(num_cpus=1)
+def read_histories(uri: str, split: str, seed: int, rows: int = ROWS) -> Histories:
+    """`histories_of`, in a task."""
+    return histories_of(PreparedDataset.open(uri), split, seed, rows)
+
+
+def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = ROWS) -> Histories:
+    """All users of a split, or as many drawn by the seed as have about `rows` requests.
+
+    Raises `UserError` where the split has no requests.
+    """
+    share = rows / max(1, dataset.metadata.counts.get(split, {}).get("requests", 0))
+    parts = [_read(dataset, file, split, share, seed + number) for number, file in enumerate(_files(dataset, split))]
+    requests = pa.concat_tables([part for part, _ in parts])
+    if not len(requests):
+        raise UserError(f"{dataset.uri}: no requests in the split '{split}'")
+    users = pa.concat_tables([part for _, part in parts])
+    starts = first_rows(requests["user_id"].to_numpy(zero_copy_only=False))
+    place = pc.index_in(requests["user_id"].take(pa.array(starts)), users["user_id"].combine_chunks())
+    users = users.take(place)
+    no_feedback = np.empty((len(requests), 0), np.float32)
+    return Histories(
+        starts=starts,
+        timestamp=requests["timestamp"].to_numpy(),
+        session=requests["session_index"].to_numpy(),
+        row=dataset.items().rows(requests["item_id"].to_numpy(zero_copy_only=False)),
+        state=tensor(requests["state"]),
+        action=tensor(requests["action"]),
+        feedback=tensor(requests["feedback"]) if "feedback" in requests.column_names else no_feedback,
+        mean_depth=users["depth_mean"].to_numpy(),
+        mean_revisit_ms=users["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy(),
+    )
+
+
+def _files(dataset: PreparedDataset, split: str) -> list[str]:
+    files = dataset.files("requests", split)
+    if not files:
+        raise UserError(f"{dataset.uri}: no requests in the split '{split}'")
+    return files
+
+
+def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
+    """The requests of the users drawn from one file; and depth_mean and revisit_ms_mean of all its users."""
+    columns = [*_COLUMNS, *(["feedback"] if dataset.state.feedback else [])]
+    requests = dataset.read(file, columns)
+    sessions = read_sessions(dataset, file, split).select(["user_id", "depth", "revisit_ms"])
+    means = sessions.group_by("user_id").aggregate([("depth", "mean"), ("revisit_ms", "mean")])
+    if share < 1:
+        drawn = np.random.default_rng(seed).random(len(means)) < share
+        means = means.filter(pa.array(drawn))
+        requests = requests.filter(pc.is_in(requests["user_id"], means["user_id"].combine_chunks()))
+    return requests, means

@@ -1,0 +1,107 @@
+"""Roll-outs of policies in a model of users: levels as in the simulator, states as far as the model leads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefrec_ray.engagement.levels import levels_against, user_means
+from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.evaluation.histories import Histories
+from prefrec_ray.evaluation.user_model import UserModel
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.mdp.tracker import StateTracker
+
+HOUR_MS = 3_600_000.0
+#: Every so many requests states are kept, from WARM on, when running means have forgotten their start.
+KEPT_EVERY, WARM = 8, 24
+
+#: Rows of items [n] for scaled states [n, S], the number of the request, and what may not be shown (bool [n, I]; None).
+Server = Callable[[np.ndarray, int, np.ndarray | None], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What roll-outs share: the items and states of a data set, and some users of `data` (`users`, int64 [n]), who
+    begin as in the log, without a history, at the time of their first request. `weight`: of depth in the mixture."""
+
+    state: StateDefinition
+    normaliser: Normaliser
+    items: ItemTable
+    data: Histories
+    users: np.ndarray
+    weight: float
+    requests: int
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """Means over the sessions of each user by each of K models, float64 [K, n]; NaN where a user has none."""
+
+    levels: dict[str, np.ndarray]  # by task
+    depth: np.ndarray
+    revisit_hours: np.ndarray
+    states: np.ndarray  # float32 [m, S], some of those that the policy came to
+    counts: np.ndarray  # int64 [I], how often each item was shown
+
+
+def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, seed: int) -> Imagined:
+    """Every user by every model, all at once. Equal seeds give users the same luck, whoever serves."""
+    data, copies, count = platform.data, len(models), len(platform.users)
+    of = np.tile(platform.users, copies)  # member k has the rows [k * count, (k + 1) * count)
+    mean_depth = data.mean_depth[of]
+    revisit = np.where(np.isfinite(data.mean_revisit_ms), data.mean_revisit_ms, np.nanmean(data.mean_revisit_ms))[of]
+    tracker = StateTracker(platform.state, platform.normaliser, platform.items, _features(platform, of))
+    rng = np.random.default_rng(seed)
+    now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
+    seen = None if data.repeats else np.zeros((len(of), len(platform.items)), dtype=bool)
+    times, sessions, states = [], [], []
+    counts = np.zeros(len(platform.items), np.int64)
+    for step in range(platform.requests):
+        state = tracker.states(now, session_ids=session)
+        rows = server(state, step, seen)
+        action = platform.items.embeddings[rows]
+        parts = [slice(k * count, (k + 1) * count) for k in range(copies)]
+        answers = [
+            model.step(state[part], action[part], mean_depth[part], revisit[part], rng)
+            for model, part in zip(models, parts, strict=True)
+        ]
+        feedback, ends, wait = (np.concatenate(column) for column in zip(*answers, strict=True))
+        times.append(now)
+        sessions.append(session)
+        if step >= WARM and step % KEPT_EVERY == 0:
+            states.append(state)
+        named = dict(zip(platform.state.feedback, feedback.T, strict=True))
+        tracker.observe(now, platform.items.ids[rows], named, session_ids=session)
+        counts += np.bincount(rows, minlength=len(counts))
+        if seen is not None:
+            seen[np.arange(len(rows)), rows] = True
+        now, session = now + wait.astype(np.int64), session + ends
+    user = np.repeat(np.arange(len(of)), platform.requests)
+    table = session_table(user, np.stack(times, axis=1).ravel(), np.stack(sessions, axis=1).ravel())
+    levels = levels_against(table, mean_depth, data.mean_revisit_ms[of], platform.weight)
+
+    def means(values: np.ndarray) -> np.ndarray:
+        return user_means(table.user, values, len(of)).reshape(copies, count)
+
+    return Imagined(
+        levels={task: means(level) for task, level in levels.items()},
+        depth=means(table.depth.astype(np.float64)),
+        revisit_hours=means(table.revisit_ms / HOUR_MS),
+        states=np.concatenate(states) if states else np.empty((0, platform.state.width), np.float32),
+        counts=counts,
+    )
+
+
+def _features(platform: Platform, users: np.ndarray) -> dict[str, np.ndarray] | int:
+    """What the log knows of the users, from the one-hot columns of their first states."""
+    data, columns = platform.data, platform.state.groups["profile"]
+    if not platform.state.user_features:
+        return len(users)
+    first = data.state[data.starts[users]][:, columns]
+    mean, std = (np.asarray(part)[columns] for part in (platform.normaliser.mean, platform.normaliser.std))
+    return platform.state.features_of(np.rint(first * std + mean))

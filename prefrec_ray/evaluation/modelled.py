@@ -1,0 +1,168 @@
+"""The estimator `model`: policies and controls rolled out in models of users, and how far the log vouches for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation.histories import Histories, read_histories
+from prefrec_ray.evaluation.imagined import Imagined, Platform, Server, roll_out
+from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, subject_of
+from prefrec_ray.evaluation.records import Support
+from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.scores import Scores
+from prefrec_ray.evaluation.support import THRESHOLD, LoggedPasts
+from prefrec_ray.evaluation.user_model import UserModel, fit_user_model
+from prefrec_ray.policy import Policy
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.terms import Task
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """What one subject does to the users of the models: `imagined`, and the share of its requests within the log's."""
+
+    imagined: Imagined
+    within: float
+
+
+def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], None]) -> dict[str, Modelled]:
+    """By name, the logging policy (its logged items shown again) and all subjects."""
+    uri, settings = request.dataset.uri, request.settings
+    training = read_histories.remote(uri, "train", settings.seed)
+    held = read_histories.remote(uri, settings.split, settings.seed)
+    models = run_tasks(
+        lambda number: _fit.remote(uri, training, settings.seed + number),
+        range(settings.model.models),
+        "users",
+        progress,
+    )
+    shared = [ray.put(request), held, ray.put(models), _pasts.remote(uri, training)]
+    names = [BEHAVIOUR, *(subject.name for subject in request.subjects)]
+    results = run_tasks(lambda name: _roll.remote(name, shared), names, "model", progress)
+    return dict(zip(names, results, strict=True))
+
+
+def model_scores(request: EvaluationRequest, task: Task, modelled: dict[str, Modelled]) -> Scores:
+    """The levels of one task, of the subjects that the log vouches for.
+
+    A user's value is the mean over models; how far these disagree is in the intervals. Users without a level under any
+    subject are left out.
+    """
+    subjects = [s for s in request.subjects_on(task) if modelled[s.name].within >= THRESHOLD]
+    logging = modelled[BEHAVIOUR].imagined
+    everyone = np.stack([logging.levels[task], *(modelled[s.name].imagined.levels[task] for s in subjects)], axis=2)
+    everyone = np.ma.masked_invalid(everyone).mean(axis=0).filled(np.nan)  # [n, 1 + L], where one model has a level
+    known = np.isfinite(everyone).all(axis=1)
+    by_model = np.stack(
+        [np.nanmean(one.levels[task], axis=1) for one in (logging, *(modelled[s.name].imagined for s in subjects))],
+        axis=1,
+    )
+    settings = request.settings
+    return Scores(
+        task=task,
+        estimator="model",
+        subjects=subjects,
+        values=everyone[known, 1:],
+        logging=everyone[known, 0],
+        ess=None,
+        counts={"users": int(known.sum()), "sessions": 0, "users_left_out": int((~known).sum())},
+        settings={**settings.model.model_dump(), "split": settings.split, "seed": settings.seed},
+        networks=(by_model[:, 1:], by_model[:, :1]),
+        means=[_means(modelled[s.name].imagined) for s in subjects],
+    )
+
+
+def supports(request: EvaluationRequest, modelled: dict[str, Modelled]) -> dict[str, Support]:
+    """By policy, and for the controls too."""
+    return {
+        s.name: Support(
+            states=modelled[s.name].within,
+            ess=None,
+            threshold=THRESHOLD,
+            supported=modelled[s.name].within >= THRESHOLD,
+        )
+        for s in request.subjects
+        if s.role == "policy"
+    }
+
+
+def _means(one: Imagined) -> dict[str, float]:
+    return {"mean_depth": float(np.nanmean(one.depth)), "mean_revisit_hours": float(np.nanmean(one.revisit_hours))}
+
+
+@ray.remote(num_cpus=1)
+def _fit(uri: str, data: Histories, seed: int) -> UserModel:
+    return fit_user_model(data, PreparedDataset.open(uri).state, seed)
+
+
+@ray.remote(num_cpus=1)
+def _pasts(uri: str, data: Histories) -> LoggedPasts:
+    return LoggedPasts.of(data, PreparedDataset.open(uri).state)
+
+
+@ray.remote(num_cpus=1)
+def _roll(name: str, shared: list[Any]) -> Modelled:
+    request, held, models, pasts = (ray.get(reference) for reference in shared)
+    return roll_subject(name, request, held, models, pasts)
+
+
+def roll_subject(
+    name: str, request: EvaluationRequest, held: Histories, models: Sequence[UserModel], pasts: LoggedPasts
+) -> Modelled:
+    """One subject, or the logging policy, with some users of `held`, drawn by the request's seed."""
+    dataset, settings = request.dataset, request.settings
+    users = np.sort(np.random.default_rng(settings.seed).permutation(len(held.starts))[: settings.model.users])
+    platform = Platform(
+        dataset.state,
+        dataset.normaliser,
+        dataset.items(),
+        held,
+        users,
+        dataset.metadata.mixture_weight,
+        settings.model.requests,
+    )
+    imagined = roll_out(platform, models, server_of(name, request, platform), settings.seed)
+    return Modelled(imagined, pasts.share(imagined.states))
+
+
+def server_of(name: str, request: EvaluationRequest, platform: Platform) -> Server:
+    """What shows the items of a subject. The logging policy's are those of the log, again from the start at its end."""
+    items, rng = platform.items, np.random.default_rng((request.settings.seed, 1))
+    if name == BEHAVIOUR:
+        data = platform.data
+        return lambda states, step, seen: _logged(data, platform.users, len(states), step)
+    if name == RANDOM_ITEMS:
+        return lambda states, step, seen: _random(rng, len(states), len(items), seen)
+    if name == CONSTANT:
+        ranking = items.nearest(request.clone.mean_action[None], len(items), "nearest")[0]
+        return lambda states, step, seen: _first(ranking, len(states), seen)
+    policy = request.actors.get(subject_of(name), request.clone.policy)
+    own = name == subject_of(name)
+    return lambda states, step, seen: _served(policy, platform, states, seen, rng, own)
+
+
+def _logged(data: Histories, users: np.ndarray, n: int, step: int) -> np.ndarray:
+    return np.tile(data.row[data.starts[users] + step % data.lengths[users]], n // len(users))
+
+
+def _random(rng: np.random.Generator, n: int, items: int, seen: np.ndarray | None) -> np.ndarray:
+    return rng.integers(0, items, n) if seen is None else (rng.random((n, items), np.float32) + seen).argmin(axis=1)
+
+
+def _first(ranking: np.ndarray, n: int, seen: np.ndarray | None) -> np.ndarray:
+    return np.full(n, ranking[0]) if seen is None else ranking[seen[:, ranking].argmin(axis=1)]
+
+
+def _served(
+    policy: Policy, platform: Platform, states: np.ndarray, seen: np.ndarray | None, rng: np.random.Generator, own: bool
+) -> np.ndarray:
+    """The items of the policy; or, not `own`, those that it serves in the states of other users, drawn anew."""
+    asked = states if own else states[rng.permutation(len(states))]
+    served = policy.serve(asked, 1, seen, int(rng.integers(2**32)))
+    return platform.items.rows(served.items[:, 0])

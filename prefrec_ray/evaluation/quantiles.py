@@ -1,0 +1,42 @@
+"""A number as one of its quantile bins: what lets a classifier draw numbers of any distribution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BINS = 16
+#: Values that bins are made of, and drawn from, at most.
+_KEPT = 50_000
+
+
+@dataclass(frozen=True)
+class Bins:
+    """`values` [n], ascending; bin k holds those from `first[k]` on. `edges` [K]: the lowest value of each."""
+
+    values: np.ndarray
+    edges: np.ndarray
+    first: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, rng: np.random.Generator) -> Bins:
+        """Bins of equal shares of `values` (at least one); a value each where there are few."""
+        kept = np.sort(values if len(values) <= _KEPT else rng.choice(values, _KEPT, replace=False))
+        unique = np.unique(kept)
+        edges = unique if len(unique) <= BINS else np.unique(np.quantile(kept, np.arange(BINS) / BINS, method="lower"))
+        return cls(kept, edges, np.searchsorted(kept, edges))
+
+    def __len__(self) -> int:
+        return len(self.edges)
+
+    def code(self, values: np.ndarray) -> np.ndarray:
+        """The bin of each value, int64 [n]; values beyond the lowest are in the first."""
+        return np.maximum(np.searchsorted(self.edges, values, side="right") - 1, 0)
+
+    def draw(self, logits: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Values [n]: a bin by the softmax of `logits` [n, K], then any of its values; `uniform` [2, n] lies in [0, 1)."""
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64).cumsum(axis=1)
+        bins = (weights <= (uniform[0] * weights[:, -1])[:, None]).sum(axis=1).clip(0, len(self) - 1)
+        count = np.diff(self.first, append=len(self.values))[bins]
+        return self.values[self.first[bins] + (uniform[1] * count).astype(np.int64)]
