@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from prefrec_ray.cli import (
+    compare,
     doctor,
     evaluate,
     export,
@@ -37,8 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 DATA = (simulate, inspect, prepare, pairs, import_labels)
-POLICIES = (train, tune, export, evaluate, report, serve)
-WITHOUT_RAY = (export, report, serve, validate, submit, doctor)
+POLICIES = (train, tune, export, evaluate, report, serve, compare)
+WITHOUT_RAY = (export, report, serve, compare, validate, submit, doctor)
 for module in (quickstart, *DATA, *POLICIES, validate, submit, doctor):
     name = module.__name__.rpartition(".")[2].replace("_", "-")
     app.command(name)(module.command if module in WITHOUT_RAY else on_ray(module.command))

@@ -1,0 +1,173 @@
+"""Arms: users are dealt for good, and told apart by intervals that hold at every look."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from platform_desk import Desk, make_policy
+
+from prefrec_ray.cli.main import run
+from prefrec_ray.errors import UserError
+from prefrec_ray.events.format import Kind
+from prefrec_ray.serving.arms import arm_of, shadowed
+from prefrec_ray.serving.bodies import Feedback, Recommend
+from prefrec_ray.serving.compare import DAY_MS, compare
+from prefrec_ray.serving.sequence import FIRST, effects, half_widths, mean_sequence
+from prefrec_ray.serving.settings import Arm, ServeSettings
+from prefrec_ray.serving.start import arms_event
+from prefrec_ray.settings import parse
+
+NOW = 1_700_000_000_000
+
+
+def arms(**shares: float) -> tuple[Arm, ...]:
+    return tuple(Arm(name=name, policy="nowhere", share=share) for name, share in shares.items())
+
+
+def test_users_are_dealt_by_a_hash_for_good() -> None:
+    users = list(range(100_000))
+    few, many = ServeSettings(canaries=arms(a=0.1)), ServeSettings(canaries=arms(a=0.25, b=0.5), shadows=arms(s=0.5))
+    dealt = arm_of(users, many)
+    np.testing.assert_allclose(np.bincount(dealt) / len(users), [0.25, 0.25, 0.5], atol=0.01)
+    assert (dealt[arm_of(users, few) == 1] == 1).all()  # who had the canary keeps it
+    assert arm_of(users[7:9], many).tolist() == dealt[7:9].tolist()
+    other = arm_of(users, many.model_copy(update={"seed": 1}))
+    assert np.mean(other == dealt) == pytest.approx(0.375, abs=0.01)
+    drawn = shadowed(users, many)[:, 0]
+    assert [np.mean(drawn[dealt == arm]) for arm in range(3)] == pytest.approx([0.5] * 3, abs=0.02)
+    assert arm_of([str(user) for user in users[:9]], many).tolist() != dealt[:9].tolist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"canaries": [{"name": "main", "policy": "p", "share": 0.1}]}, "none called main"),
+        ({"canaries": [{"name": n, "policy": "p", "share": 0.6} for n in "ab"]}, "at most 1 together"),
+        ({"shadows": [{"name": "a b", "policy": "p", "share": 0.6}]}, "shadows.0.name"),
+        ({"leave_out": "all"}, "leave_out"),
+    ],
+)
+def test_wrong_settings_are_one_line(settings: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        parse(ServeSettings, settings, "serve")
+
+
+def test_intervals_hold_at_all_times_at_once() -> None:
+    """Of 400 runs of skewed numbers at most 5 % (and its noise) ever leave the interval."""
+    rng, truth = np.random.default_rng(0), 1.0
+    missed = 0
+    for _ in range(400):
+        mean, half = mean_sequence(rng.exponential(truth, 3_000))
+        missed += bool((np.abs(mean - truth) > half)[FIRST:].any())
+    assert missed < 400 * 0.075
+    # A fixed-time interval would miss at some time in most runs.
+    naive = 0
+    for _ in range(100):
+        values = rng.exponential(truth, 3_000)
+        n = np.arange(1, 3_001)
+        mean = np.cumsum(values) / n
+        naive += bool((np.abs(mean - truth) > 1.96 * values.std() / np.sqrt(n))[FIRST:].any())
+    assert naive > 30
+
+
+def test_half_widths_are_the_closed_form() -> None:
+    n = np.array([10.0, 1_000.0])
+    rho = (-2 * np.log(0.05) + np.log(1 - 2 * np.log(0.05))) / 1_000
+    expected = [3.0 * np.sqrt(2 * (t * rho + 1) / (t**2 * rho) * np.log(np.sqrt(t * rho + 1) / 0.05)) for t in n]
+    np.testing.assert_allclose(half_widths(np.full(2, 3.0), n), expected)
+
+
+def test_effects_are_unbiased_and_tell_arms_apart_only_where_they_differ() -> None:
+    rng = np.random.default_rng(1)
+    alarms = found = 0
+    for _ in range(150):
+        treated = rng.random(3_000) < 0.2
+        plain = rng.exponential(1.0, 3_000) + 5
+        for gain in (0.0, 0.3):
+            values = effects(plain + gain * treated, treated, np.full(3_000, 0.2))
+            mean, half = mean_sequence(values)
+            apart = (np.abs(mean) > half)[FIRST:]
+            alarms += bool(gain == 0 and apart.any())
+            found += bool(gain > 0 and apart[-1])
+    assert alarms <= 12
+    assert found > 100
+
+
+def test_canaries_serve_and_shadows_only_draw(tmp_path: Path) -> None:
+    for name, seed in (("main", 0), ("a", 1), ("s", 2)):
+        make_policy(seed=seed).save(str(tmp_path / name))
+    given = {
+        "canaries": [{"name": "a", "policy": str(tmp_path / "a"), "share": 0.5}],
+        "shadows": [{"name": "s", "policy": str(tmp_path / "s"), "share": 0.5}],
+    }
+    desk = Desk(tmp_path / "main", tmp_path / "state", **given)
+    digests = {one.arm: one.digest for one in desk.engine.state.loaded}
+    answers = [desk.one(Recommend(user=user, k=3)) for user in range(60)]
+    dealt = arm_of(list(range(60)), desk.engine.state.settings)
+    assert [answer["arm"] for answer in answers] == [("main", "a")[arm] for arm in dealt]
+    assert all(answer["policy"] == digests[answer["arm"]] for answer in answers)
+    rows = [row for table in desk.engine.log.tables() for row in table.to_pylist()]
+    drawn = shadowed(list(range(60)), desk.engine.state.settings)[:, 0]
+    shadows = [row for row in rows if row["kind"] == Kind.SHADOWED]
+    assert [row["user_number"] for row in shadows] == np.flatnonzero(drawn).tolist()
+    assert {row["policy"] for row in shadows} == {digests["s"]}
+    seen = desk.engine.state.people.seen(int(np.flatnonzero(drawn)[0]))
+    assert len(seen) == 3  # what a shadow drew was not shown
+
+
+def simulated(tmp_path: Path, gain: float, users: int = 400) -> Path:
+    """A log of users of whom those of the canary make longer sessions, by `gain` requests on average."""
+    for name in ("main", "a"):
+        make_policy(seed=len(name)).save(str(tmp_path / name))
+    rng, state = np.random.default_rng(5), tmp_path / "state"
+    for phase, settings in enumerate(({}, {"canaries": [{"name": "a", "policy": str(tmp_path / "a"), "share": 0.5}]})):
+        desk = Desk(tmp_path / "main", state, leave_out="nothing", **settings)
+        desk.engine.log.commit([arms_event(desk.engine.state, NOW)])
+        desk.engine.state.next += 1
+        clock = NOW + phase * 10 * DAY_MS + rng.integers(0, DAY_MS, users)
+        dealt = arm_of(list(range(users)), desk.engine.state.settings)
+        for _ in range(3):
+            depth = 2 + rng.poisson(1 + gain * (dealt == 1) * phase)
+            for step in range(depth.max()):
+                now = np.flatnonzero(depth > step)
+                for part in np.array_split(now, 8):
+                    asked = [Recommend(user=int(u), k=1, timestamp=int(clock[u] + 1000 * step)) for u in part]
+                    shown = [answer.body for answer in desk.do(*asked)]
+                    desk.do(*(Feedback(event_id=one["event_id"], feedback={"like": 1.0}) for one in shown))
+            clock += DAY_MS + rng.integers(0, DAY_MS // 4, users)
+        desk.stop()
+    return state
+
+
+def test_compare_tells_a_better_arm_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = simulated(tmp_path, gain=2.0)
+    found = compare(str(state), days=2.0)
+    assert sum(found.users.values()) == 400
+    assert found.differences["depth"]["a"] is not None
+    assert found.differences["depth"]["a"].verdict == "more"
+    assert found.differences["depth"]["a"].value == pytest.approx(2.0, abs=0.4)
+    assert found.differences["depth level"]["a"].verdict == "more"
+    assert found.differences["hours to return"]["a"].verdict == "not told apart"
+    assert found.means["sessions a day"]["main"].value == pytest.approx(1.0, abs=0.1)
+    assert found.means["depth level"]["main"].value == pytest.approx(0.7, abs=0.3)
+    assert run(["compare", str(state), "--days", "2", "--output", str(tmp_path / "out.json")]) == 0
+    out = capsys.readouterr().out
+    assert "more" in out
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["differences"]["depth"]["a"]["value"] == found.differences["depth"]["a"].value
+    assert len(written["policies"]["a"]) == 1
+
+
+def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", str(tmp_path)]) == 2
+    assert "no folder of events" in capsys.readouterr().err
+    make_policy().save(str(tmp_path / "main"))
+    desk = Desk(tmp_path / "main", tmp_path / "state")
+    desk.engine.log.commit([arms_event(desk.engine.state, NOW)])
+    assert run(["compare", str(tmp_path / "state")]) == 2
+    assert "no events yet" in capsys.readouterr().err
+    desk.engine.state.next += 1
+    desk.one(Recommend(user=1))
+    assert run(["compare", str(tmp_path / "state")]) == 2
+    assert "one arm only" in capsys.readouterr().err
