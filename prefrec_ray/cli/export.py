@@ -1,22 +1,43 @@
-"""`prefrec export`: makes a policy bundle from a checkpoint."""
+"""`prefrec export`: makes a policy bundle from a checkpoint, or ONNX files from a policy bundle."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from prefrec_ray.cli.console import made
+from prefrec_ray.errors import UserError
+
+FORMATS = ("bundle", "onnx")
 
 
 def command(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="Checkpoint of a run, as RUN/checkpoint_000012.")
+        str,
+        typer.Argument(metavar="CHECKPOINT", help="Checkpoint of a run, as RUN/checkpoint_000012; for onnx a POLICY."),
     ],
-    output: Annotated[str, typer.Option("--output", metavar="POLICY", help="New folder for the policy bundle.")],
+    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for what is made.")],
+    kind: Annotated[str, typer.Option("--format", metavar="bundle|onnx", help="What is made.")] = "bundle",
 ) -> None:
-    """Make a policy bundle from a training checkpoint."""
+    """Make a policy bundle from a training checkpoint, or ONNX files from a policy bundle."""
+    if kind not in FORMATS:
+        raise UserError(f"--format: found '{kind}'; expected one of {', '.join(FORMATS)}")
+    if kind == "onnx":
+        _export_onnx(checkpoint, output)
+        return
     from prefrec_ray.runs.export import export_policy
 
     policy = export_policy(checkpoint, output)
     made("policy", output, f"prefrec evaluate {output} --dataset {policy.provenance['dataset']}")
+
+
+def _export_onnx(policy: str, output: str) -> None:
+    if find_spec("onnx") is None:
+        raise UserError("--format onnx needs onnx; install it by: pip install 'prefrec-ray[onnx]'")
+    from prefrec_ray.policy import Policy
+    from prefrec_ray.serving.onnx_export import export_onnx
+
+    files = export_onnx(Policy.load(policy), output)
+    made(" and ".join(files), output, "docs/deploy.md says what they take and give")

@@ -132,4 +132,4 @@ def _selected(items: ItemTable, kept: np.ndarray) -> ItemTable:
     logged = None if items.logged is None else items.logged[kept]
     if logged is not None and not logged.any():
         logged = np.ones(len(logged), np.float32)
-    return replace(items, ids=items.ids[kept], embeddings=items.embeddings[kept], logged=logged)
+    return replace(items, ids=items.ids[kept], embeddings=items.embeddings[kept], logged=logged, about=None)
