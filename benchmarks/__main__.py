@@ -41,6 +41,7 @@ SECTIONS = {
     "selection": "truth.estimators:selection",
     "estimators": "truth.estimators:main",
     "rules": "truth.rules:main",
+    "verdicts": "truth.verdicts:main",
     "sanity": "truth.sanity:main",
     "crowd": "truth.crowd:main",
 }

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.engagement.levels import levels_against, user_means
 from prefrec_ray.engagement.sessions import session_table
 from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.intervals import bootstrap_interval
@@ -24,7 +25,6 @@ from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
-from prefrec_ray.engagement.levels import levels_against, user_means
 from prefrec_ray.simulator.rollout import History, roll_out
 from prefrec_ray.simulator.servers import Choice, FirstOf, PolicyServer, RandomItems, Server
 from prefrec_ray.simulator.world import BLOCK, ROLLOUT, Traits, World, generator

@@ -37,7 +37,10 @@ def command(
     estimators: Annotated[
         str | None,
         typer.Option(
-            "--estimators", metavar="LIST", show_default="model,ncis", help="Comma-separated list of model, ncis, fqe and dr."
+            "--estimators",
+            metavar="LIST",
+            show_default="model,ncis",
+            help="Comma-separated list of model, ncis, fqe and dr.",
         ),
     ] = None,
     sensitivity: Annotated[

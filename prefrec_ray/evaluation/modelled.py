@@ -12,7 +12,7 @@ import ray
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.histories import Histories, read_histories
 from prefrec_ray.evaluation.imagined import Imagined, Platform, Server, roll_out
-from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, subject_of
+from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Subject, shuffled, subject_of
 from prefrec_ray.evaluation.records import Support
 from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.scores import Scores
@@ -32,7 +32,10 @@ class Modelled:
 
 
 def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], None]) -> dict[str, Modelled]:
-    """By name, the logging policy (its logged items shown again) and all subjects."""
+    """By name, the logging policy (its logged items shown again) and all subjects but policies' shuffled actions.
+
+    These would be no negative controls here: what is good for everybody is good for other users too.
+    """
     uri, settings = request.dataset.uri, request.settings
     training = read_histories.remote(uri, "train", settings.seed)
     held = read_histories.remote(uri, settings.split, settings.seed)
@@ -43,7 +46,8 @@ def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], No
         progress,
     )
     shared = [ray.put(request), held, ray.put(models), _pasts.remote(uri, training)]
-    names = [BEHAVIOUR, *(subject.name for subject in request.subjects)]
+    shuffled_policies = {shuffled(name) for name in request.policies}
+    names = [BEHAVIOUR, *(s.name for s in request.subjects if s.name not in shuffled_policies)]
     results = run_tasks(lambda name: _roll.remote(name, shared), names, "model", progress)
     return dict(zip(names, results, strict=True))
 
@@ -54,7 +58,9 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: dict[str, Mod
     A user's value is the mean over models; how far these disagree is in the intervals. Users without a level under any
     subject are left out.
     """
-    subjects = [s for s in request.subjects_on(task) if modelled[s.name].within >= THRESHOLD]
+    logged = Subject(BEHAVIOUR, BEHAVIOUR, "control")
+    scored = [logged, *(subject for subject in request.subjects_on(task) if subject.name in modelled)]
+    subjects = [subject for subject in scored if modelled[subject.name].within >= THRESHOLD]
     logging = modelled[BEHAVIOUR].imagined
     everyone = np.stack([logging.levels[task], *(modelled[s.name].imagined.levels[task] for s in subjects)], axis=2)
     everyone = np.ma.masked_invalid(everyone).mean(axis=0).filled(np.nan)  # [n, 1 + L], where one model has a level
@@ -79,7 +85,7 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: dict[str, Mod
 
 
 def supports(request: EvaluationRequest, modelled: dict[str, Modelled]) -> dict[str, Support]:
-    """By policy, and for the controls too."""
+    """By policy."""
     return {
         s.name: Support(
             states=modelled[s.name].within,

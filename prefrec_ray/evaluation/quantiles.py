@@ -24,7 +24,7 @@ class Bins:
         """Bins of equal shares of `values` (at least one); a value each where there are few."""
         kept = np.sort(values if len(values) <= _KEPT else rng.choice(values, _KEPT, replace=False))
         unique = np.unique(kept)
-        edges = unique if len(unique) <= BINS else np.unique(np.quantile(kept, np.arange(BINS) / BINS, method="lower"))
+        edges = unique if len(unique) <= BINS else np.unique(kept[np.arange(BINS) * len(kept) // BINS])
         return cls(kept, edges, np.searchsorted(kept, edges))
 
     def __len__(self) -> int:
@@ -35,7 +35,7 @@ class Bins:
         return np.maximum(np.searchsorted(self.edges, values, side="right") - 1, 0)
 
     def draw(self, logits: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Values [n]: a bin by the softmax of `logits` [n, K], then any of its values; `uniform` [2, n] lies in [0, 1)."""
+        """Values [n]: a bin by the softmax of `logits` [n, K], then any of its values. `uniform` [2, n] is below 1."""
         weights = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64).cumsum(axis=1)
         bins = (weights <= (uniform[0] * weights[:, -1])[:, None]).sum(axis=1).clip(0, len(self) - 1)
         count = np.diff(self.first, append=len(self.values))[bins]

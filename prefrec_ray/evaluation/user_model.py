@@ -25,7 +25,9 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.networks.layers import Mlp, mlp
 
 HIDDEN = (64, 64)
-UPDATES, BATCH = 3000, 512
+BATCH = 512
+#: Passes over the requests, and updates at most: networks of small logs learn them by heart.
+PASSES, UPDATES = 10, 3000
 #: Falls to 0 over the updates.
 LEARNING_RATE = 2e-3
 #: Inner products of parts of a state with the action and with one another are some times larger than its numbers.
@@ -163,11 +165,12 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int, redraw: b
         np.zeros(1),
     )
     optimizer = torch.optim.Adam([*answers.parameters(), *leaves.parameters()])
-    for update in range(UPDATES):
+    updates = min(UPDATES, -(-PASSES * len(rows) // BATCH))
+    for update in range(updates):
         at = rows[rng.integers(0, len(rows), BATCH)]
         seen = inputs(data.state[at], data.action[at], user[at])
         ends = torch.from_numpy(data.ends[at].astype(np.float32))
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / UPDATES)
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / updates)
         loss = _answers_loss(answers(seen), sizes, [torch.from_numpy(code[at]) for code in codes])
         given = leaves(torch.cat([seen, model.scaled(data.feedback[at])], dim=1))
         loss = loss + _leaves_loss(given, ends, torch.from_numpy(pause[at]), torch.from_numpy(away[at] / away_std))

@@ -67,8 +67,12 @@ class Case:
 
     @property
     def control(self) -> Record | None:
-        """Of the negative controls that know nothing, and of its own shuffled actions, the one of the largest gain."""
-        names = (*BLIND, shuffled(self.policy))
+        """Of the negative controls that know nothing, and of its own shuffled actions, the one of the largest gain.
+
+        What a model of users says of its own items shown to others is no error: what is good for all is good for them.
+        """
+        own = () if self.record is not None and self.record.estimator == "model" else (shuffled(self.policy),)
+        names = (*BLIND, *own)
         return max((r for r in self.peers if r.subject in names), key=lambda record: record.gain, default=None)
 
 

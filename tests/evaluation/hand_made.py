@@ -59,7 +59,7 @@ def write_dataset(folder: Path, users: int, files: int = 4, seed: int = 0, effec
     for number in range(files):
         sessions = []
         for place, split in enumerate(SPLITS):
-            rows = []
+            rows, times = [], []
             for user in range(number, users, files):
                 depth = rng.geometric(0.25, rng.integers(1, 12))
                 index = np.repeat(np.arange(len(depth)), depth)
@@ -74,6 +74,9 @@ def write_dataset(folder: Path, users: int, files: int = 4, seed: int = 0, effec
                 rows.append(
                     (np.full(len(index), user_id), index, np.arange(len(index)), items.ids[shown], states, actions)
                 )
+                # A second a request; the next session begins after the time away.
+                away = np.where(np.append(index[1:] != index[:-1], False), np.nan_to_num(revisit)[index], 1000.0)
+                times.append(np.int64(1.7e12 + np.cumsum(away) - away))
                 one = np.zeros(len(depth), np.int64)
                 levels = depth_levels(one, depth), frequency_levels(one, revisit)
                 sessions.append((one + user_id, np.arange(len(depth)), depth, revisit, *levels, [split] * len(depth)))
@@ -81,8 +84,10 @@ def write_dataset(folder: Path, users: int, files: int = 4, seed: int = 0, effec
             table = pa.table(
                 {
                     **dict(zip(("user_id", "session_index", "step", "item_id"), columns, strict=False)),
+                    "timestamp": np.concatenate(times),
                     "state": vectors(columns[4]),
                     "action": vectors(columns[5]),
+                    "feedback": vectors(np.float32(columns[5][:, :1] > 0)),
                 }
             )
             pq.write_table(table, folder / "requests" / split / f"part-{number:05d}.parquet")

@@ -1,0 +1,188 @@
+"""A model of users against laws that are written down, and roll-outs in it against sums by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.evaluation import user_model
+from prefrec_ray.evaluation.histories import Histories
+from prefrec_ray.evaluation.imagined import Platform, roll_out
+from prefrec_ray.evaluation.quantiles import BINS, Bins
+from prefrec_ray.evaluation.support import WITHIN, LoggedPasts
+from prefrec_ray.evaluation.user_model import Answers, fit_user_model
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.state import StateDefinition
+
+STATE = StateDefinition(feedback=("like",), user_features={"sex": ("f", "m")}, action_dim=2)
+NORMALISER = Normaliser(np.zeros(STATE.width), np.ones(STATE.width))
+ITEMS = ItemTable(np.arange(50) * 10, np.random.default_rng(5).uniform(-1, 1, (50, 2)).astype(np.float32))
+HOUR = 3_600_000.0
+NOISE = 0.3
+
+
+def histories(users: int = 300, requests: int = 60, seed: int = 0) -> Histories:
+    """like ~ P(a_0 > 0) = .8 or .2; a session ends after a like with .1, else with .5; who liked it comes back after
+    half of the time, times a user's own factor, times noise."""
+    rng = np.random.default_rng(seed)
+    n = users * requests
+    row = rng.integers(0, len(ITEMS), n)
+    action = ITEMS.embeddings[row]
+    like = rng.random(n) < np.where(action[:, 0] > 0, 0.8, 0.2)
+    ends = rng.random(n) < np.where(like, 0.1, 0.5)
+    own = np.repeat(np.exp(rng.normal(size=users)), requests)
+    away = HOUR * own * np.where(like, 0.5, 1.0) * np.exp(NOISE * rng.normal(size=n))
+    wait = np.where(ends, away, 1000.0 * rng.integers(1, 4, n))
+    starts = np.arange(users) * requests
+    first = np.zeros(n, bool)
+    first[starts] = True
+    time = np.cumsum(np.where(first, 0, np.roll(wait, 1)))
+    session = np.cumsum(np.where(first, 0, np.roll(ends, 1)))
+    user = np.arange(n) // requests
+    last = np.zeros(n, bool)
+    last[starts + requests - 1] = True
+    gone = np.where(ends & ~last, wait, np.nan).reshape(users, requests)
+    state = rng.normal(size=(n, STATE.width)).astype(np.float32)
+    state[:, STATE.groups["profile"]] = np.eye(3)[user % 3]
+    return Histories(
+        starts=starts,
+        timestamp=np.int64(time - time[starts][user] + 1.7e12),
+        session=session - session[starts][user],
+        row=row,
+        state=state,
+        action=action,
+        feedback=like[:, None].astype(np.float32),
+        mean_depth=requests / (1 + (session[starts + requests - 1] - session[starts])),
+        mean_revisit_ms=np.nanmean(gone, axis=1),
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=300), st.integers(0, 99))
+def test_every_value_is_in_the_bin_that_draws_it(values: list[float], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bins = Bins.of(np.array(values), rng)
+    assert 1 <= len(bins) <= BINS
+    code = bins.code(np.array(values))
+    certain = np.where(np.eye(len(bins))[code] > 0, 0.0, -np.inf)
+    drawn = bins.draw(certain, rng.random((2, len(values))))
+    np.testing.assert_array_equal(bins.code(drawn), code)
+    assert np.isin(drawn, values).all()
+
+
+def test_bins_are_drawn_as_often_as_their_weights_say() -> None:
+    rng = np.random.default_rng(0)
+    bins = Bins.of(rng.normal(size=2000), rng)
+    assert np.bincount(bins.code(bins.values)).tolist() == [125] * BINS
+    logits = rng.normal(size=BINS)
+    drawn = bins.code(bins.draw(np.tile(logits, (200_000, 1)), rng.random((2, 200_000))))
+    expected = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(np.bincount(drawn, minlength=BINS) / 200_000, expected, atol=0.005)
+
+
+def test_a_known_law_is_found_again() -> None:
+    data = histories()
+    model = fit_user_model(data, STATE, seed=0)
+    rng = np.random.default_rng(1)
+    fresh = histories(users=200, seed=7)
+    rows = np.arange(len(fresh.state))
+    of = fresh.user
+    answers = model.step(fresh.state[rows], fresh.action[rows], fresh.mean_depth[of], fresh.mean_revisit_ms[of], rng)
+    liked, good = answers.feedback[:, 0] == 1, fresh.action[:, 0] > 0.3
+    assert liked[good].mean() == pytest.approx(0.8, abs=0.05)
+    assert liked[fresh.action[:, 0] < -0.3].mean() == pytest.approx(0.2, abs=0.05)
+    assert answers.ends[liked].mean() == pytest.approx(0.1, abs=0.03)
+    assert answers.ends[~liked].mean() == pytest.approx(0.5, abs=0.03)
+    true_ends, true_liked = fresh.ends, fresh.feedback[:, 0] == 1
+    for kind, true_kind in ((liked, true_liked), (~liked, ~true_liked)):
+        ratio = np.log(answers.wait_ms / fresh.mean_revisit_ms[of])[answers.ends & kind]
+        logged = np.log(fresh.wait_ms / fresh.mean_revisit_ms[of])[true_ends & true_kind]
+        assert ratio.mean() == pytest.approx(logged.mean(), abs=0.05)
+        assert ratio.std() == pytest.approx(logged.std(), rel=0.2)
+    assert answers.wait_ms[~answers.ends].max() <= 3000.0
+
+
+def test_equal_seeds_fit_equal_models_and_others_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_model, "UPDATES", 20)
+    data = histories(users=40)
+    one, same, other = (fit_user_model(data, STATE, seed) for seed in (3, 3, 4))
+    weights = [model.leaves.layers[0][0] for model in (one, same, other)]
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert np.abs(weights[0] - weights[2]).max() > 1e-3
+
+
+def test_histories_without_an_end_are_refused() -> None:
+    data = histories(users=3)
+    with pytest.raises(ValueError, match="no session ends"):
+        fit_user_model(replace(data, session=np.zeros_like(data.session)), STATE, seed=0)
+
+
+class Clockwork:
+    """Users whose every third request ends a session, after which they stay away for `share` of their mean time."""
+
+    def __init__(self, share: float) -> None:
+        self.share, self.asked = share, 0
+
+    def step(self, state, action, mean_depth, mean_revisit_ms, rng):
+        self.asked += 1
+        ends = np.full(len(state), self.asked % 3 == 0)
+        return Answers(np.ones((len(state), 1), np.float32), ends, np.where(ends, self.share * mean_revisit_ms, 1000.0))
+
+
+def platform(data: Histories, requests: int = 30) -> Platform:
+    return Platform(STATE, NORMALISER, ITEMS, data, np.array([0, 2, 5]), 0.5, requests)
+
+
+def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
+    data = replace(histories(users=8), mean_depth=np.full(8, 1.2), mean_revisit_ms=np.full(8, 10 * HOUR))
+    shown: list[np.ndarray] = []
+
+    def server(states: np.ndarray, step: int, seen: np.ndarray | None) -> np.ndarray:
+        assert seen is None  # the log repeats
+        shown.append(states)
+        return np.full(len(states), 7)
+
+    found = roll_out(platform(data), [Clockwork(0.4), Clockwork(0.9)], server, seed=0)
+    assert found.levels["depth"].tolist() == [[2.0] * 3] * 2  # floor(3 / 1.2)
+    np.testing.assert_allclose(found.levels["frequency"], [[2.0] * 3, [1.0] * 3])  # floor(1 / .4), floor(1 / .9)
+    np.testing.assert_allclose(found.levels["mixture"], [[2.0] * 3, [1.5] * 3])
+    np.testing.assert_allclose(found.depth, 3.0)
+    np.testing.assert_allclose(found.revisit_hours, [[4.0] * 3, [9.0] * 3])
+    assert found.counts[7] == found.counts.sum() == 6 * 30
+    # The states are those of the tracker: the profile of the log's users, and what was shown to them.
+    np.testing.assert_array_equal(shown[5][:, STATE.groups["profile"]], np.eye(3)[[0, 2, 2] * 2])
+    last = STATE.groups["items"].start
+    np.testing.assert_allclose(shown[5][:, last : last + 2], np.tile(ITEMS.embeddings[7], (6, 1)), rtol=1e-5)
+
+
+def test_where_the_log_repeats_nothing_nothing_is_repeated() -> None:
+    data = histories(users=8, requests=20)
+    for user in range(8):
+        data.row[user * 20 : user * 20 + 20] = np.random.default_rng(user).permutation(50)[:20]
+    assert not data.repeats
+    given: list[np.ndarray] = []
+
+    def server(states: np.ndarray, step: int, seen: np.ndarray) -> np.ndarray:
+        given.append(seen.sum(axis=1))
+        return seen.argmin(axis=1)  # the first unseen
+
+    found = roll_out(platform(data, requests=10), [Clockwork(0.5)], server, seed=0)
+    assert [counts.tolist() for counts in given] == [[step] * 3 for step in range(10)]
+    assert found.counts[:10].tolist() == [3] * 10
+
+
+def test_the_log_vouches_for_its_own_pasts_and_for_no_corner() -> None:
+    data = histories()
+    pasts = LoggedPasts.of(data, STATE)
+    fresh = histories(seed=3)
+    assert pasts.share(fresh.state) == pytest.approx(WITHIN, abs=0.01)
+    corner = fresh.state.copy()
+    corner[:, STATE.groups["items"]] += 3.0
+    assert pasts.share(corner) < 0.1
+    others = fresh.state.copy()
+    others[:, STATE.groups["feedback"]] += 30.0  # what users answer is not the policy's choice
+    assert pasts.share(others) == pasts.share(fresh.state)
+    assert pasts.share(fresh.state[:0]) == 1.0
