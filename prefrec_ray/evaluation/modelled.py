@@ -59,8 +59,8 @@ def model_scores(request: EvaluationRequest, task: Task, modelled: dict[str, Mod
     subject are left out.
     """
     logged = Subject(BEHAVIOUR, BEHAVIOUR, "control")
-    scored = [logged, *(subject for subject in request.subjects_on(task) if subject.name in modelled)]
-    subjects = [subject for subject in scored if modelled[subject.name].within >= THRESHOLD]
+    rolled = [subject for subject in request.subjects_on(task) if subject.name in modelled]
+    subjects = [logged, *(subject for subject in rolled if modelled[subject.name].within >= THRESHOLD)]
     logging = modelled[BEHAVIOUR].imagined
     everyone = np.stack([logging.levels[task], *(modelled[s.name].imagined.levels[task] for s in subjects)], axis=2)
     everyone = np.ma.masked_invalid(everyone).mean(axis=0).filled(np.nan)  # [n, 1 + L], where one model has a level
