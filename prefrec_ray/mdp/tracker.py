@@ -37,7 +37,6 @@ class _Coming(NamedTuple):
     sessions: np.ndarray  # number of sessions before its own
     last_exit: np.ndarray  # of the session before its own
     sums: np.ndarray  # of the session means, [m, 2 * half-lives]
-    weights: np.ndarray
 
 
 class StateTracker:
@@ -64,7 +63,8 @@ class StateTracker:
         numbers["profile"] = np.zeros((0, definition.groups["profile"].stop), dtype=np.float32)
         decays = (self._requests_mean.decay, self._tastes_mean.decay, self._sessions_mean.decay)
         for of, decay in zip(("", "taste_", "session_"), decays, strict=True):
-            numbers |= {f"{of}{part}": np.zeros((0, len(decay))) for part in ("sums", "weights")}
+            numbers[f"{of}sums"] = np.zeros((0, len(decay)))
+        self._weights, self._taste_weights, self._session_weights = map(Weights, decays)
         self._users = Users(numbers)
         self.grow(user_features)
 
@@ -118,9 +118,9 @@ class StateTracker:
         coming = self._coming(past, now, session_ids)
         raw, groups = np.empty((len(now), self._definition.width), dtype=np.float32), self._definition.groups
         raw[:, groups["profile"]] = past["profile"]
-        raw[:, self._requests_mean.columns] = _means(past["sums"], past["weights"])
-        raw[:, self._tastes_mean.columns] = _means(past["taste_sums"], past["taste_weights"])
-        raw[:, self._sessions_mean.columns] = _means(coming.sums, coming.weights)
+        raw[:, self._requests_mean.columns] = past["sums"] / self._weights.of(past["requests"])
+        raw[:, self._tastes_mean.columns] = past["taste_sums"] / self._taste_weights.of(past["requests"])
+        raw[:, self._sessions_mean.columns] = coming.sums / self._session_weights.of(coming.sessions)
         started = past["requests"] > 0
         since_exit = np.where(coming.sessions > 0, now - coming.last_exit, 0)
         since_request = np.where(started, now - past["last"], 0)
@@ -173,11 +173,11 @@ class StateTracker:
         exits = now if dwell_ms is None else now + whole_dwell(np.asarray(dwell_ms)[given])
         tastes = self._tastes_mean
         # As float32, which is what the states of a log hold: both faces agree to the bit.
-        rates = _means(past["sums"][:, tastes.rates], past["weights"][:, tastes.rates]).astype(np.float32)
+        weights = self._weights.of(past["requests"])[:, tastes.rates]
+        rates = (past["sums"][:, tastes.rates] / weights).astype(np.float32)
         values = {"": np.concatenate([scaled, shown], axis=1), "taste_": answers(scaled, rates, shown)}
         after = {
             "session_sums": coming.sums,
-            "session_weights": coming.weights,
             "first": np.where(past["requests"] == 0, now, past["first"]),
             "requests": past["requests"] + 1,
             "depth": coming.position + 1,
@@ -189,9 +189,8 @@ class StateTracker:
         if session_ids is not None:
             after["session_id"] = np.asarray(session_ids)[given]
         for of, mean in (("", self._requests_mean), ("taste_", tastes)):
-            sums, weights = past[f"{of}sums"], past[f"{of}weights"]
-            self._users.write(rows, f"{of}sums", sums * mean.decay + values[of].take(mean.source, axis=1))
-            self._users.write(rows, f"{of}weights", weights * mean.decay + 1.0)
+            sums = past[f"{of}sums"] * mean.decay + values[of].take(mean.source, axis=1)
+            self._users.write(rows, f"{of}sums", sums)
         for name, value in after.items():
             self._users.write(rows, name, value)
         self.unknown_items += int((item < 0).sum())
@@ -218,16 +217,37 @@ class StateTracker:
         closes = (past["requests"] > 0) & changes
         revisit = np.maximum(now - past["exit"], 1)
         value = session_values(past["depth"], revisit).take(self._sessions_mean.source, axis=1)
-        sums, weights, decay = past["session_sums"], past["session_weights"], self._sessions_mean.decay
+        sums, decay = past["session_sums"], self._sessions_mean.decay
         return _Coming(
             position=np.where(changes, 0, past["depth"]),
             sessions=past["sessions"] + closes,
             last_exit=np.where(closes, past["exit"], past["last_exit"]),
             sums=np.where(closes[:, None], sums * decay + value, sums),
-            weights=np.where(closes[:, None], weights * decay + 1.0, weights),
         )
 
 
-def _means(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Running means; 0 where nothing was taken in yet."""
-    return sums / np.maximum(weights, 1.0)
+class Weights:
+    """What the sums of running means of `decay` [K] are divided by: the same for all who took in as many values.
+
+    Half of what a tracker would hold of a user; a table by the number of values instead, to the bit.
+    """
+
+    def __init__(self, decay: np.ndarray) -> None:
+        self._decay, self._column = np.unique(decay, return_inverse=True)
+        self._table = np.ones((1, len(self._decay)))  # sums without values are 0, whatever they are divided by
+        self._settled = False  # whether its last row stands for all that would follow
+
+    def of(self, counts: np.ndarray) -> np.ndarray:
+        """float64 [m, K] after `counts` [m] values."""
+        most = int(counts.max(initial=0))
+        if most >= len(self._table) and not self._settled:
+            rows = [self._table]
+            last = rows[0][-1] if len(rows[0]) > 1 else np.zeros(len(self._decay))
+            for _ in range(len(self._table), max(most + 1, 2 * len(self._table))):
+                before, last = last, last * self._decay + 1.0
+                rows.append(last[None])
+                if np.array_equal(before, last):
+                    self._settled = True
+                    break
+            self._table = np.concatenate(rows)
+        return self._table[np.clip(counts, 0, len(self._table) - 1)].take(self._column, axis=1)

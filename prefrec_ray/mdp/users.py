@@ -115,7 +115,7 @@ class _Saved(Settings):
 
     model_config = ConfigDict(strict=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     state: dict[str, Any]
     users: NonNegativeInt
     unknown_items: NonNegativeInt

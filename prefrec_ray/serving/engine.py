@@ -230,10 +230,11 @@ class Engine:
             shelf, tracker = self.state.shelves[number], self.state.trackers[number]
             states = tracker.states(draws.now[mine], users=draws.rows[mine])
             out = shelf.left_out([draws.out[at] for at in mine.tolist()])
-            most = np.minimum(shelf.policy.left(out), draws.wanted[mine])
+            left = shelf.policy.left(out)
+            most = np.minimum(left, draws.wanted[mine])
             # A draw of many is one of few, cut off: equal numbers in one go, the few who have less left by themselves.
             k = int(draws.wanted[mine].max())
-            enough = shelf.policy.left(out) >= k
+            enough = left >= k
             groups = [np.flatnonzero(enough), *(np.array([at]) for at in np.flatnonzero(~enough & (most > 0)))]
             for group in groups:
                 if not len(group):

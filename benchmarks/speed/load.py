@@ -1,0 +1,163 @@
+"""How many requests a server answers, and how soon: `python -m benchmarks.serving --items 1000000`.
+
+A policy of random networks of the paper's sizes (states of some 245 numbers, 3 layers of 256, 8 numbers an item) serves
+from one core; the load comes from another. First as many requests as it answers, by connections that wait for their
+answer; then so many a second, each at its own time, whether the one before is answered or not. Each user has items that
+were shown before, which are left out, and a third of the requests is feedback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.networks.actors import DeterministicActor
+from prefrec_ray.networks.critic import Critic
+from prefrec_ray.networks.layers import mlp
+from prefrec_ray.networks.q import QFunction
+from prefrec_ray.policy import Policy
+
+SIZES = [256, 256, 256]
+
+
+def make_policy(items: int, serving: ServingSettings) -> Policy:
+    """Random networks, and items at random places."""
+    state = StateDefinition(
+        feedback=("click", "like", "follow", "comment", "forward", "hate", "watch"),
+        user_features={f"f{n}": tuple("abcde") for n in range(8)},
+    )
+    rng, width = np.random.default_rng(0), state.width
+    actor = DeterministicActor(mlp(width, SIZES, 8).requires_grad_(False), -np.ones(8), np.ones(8))
+    critic = Critic([QFunction(mlp(width + 8, SIZES, 1).requires_grad_(False), (), 8)])
+    table = ItemTable(np.arange(items), rng.uniform(-1, 1, (items, 8)).astype(np.float32))
+    return Policy(actor, state, Normaliser(np.zeros(width), np.ones(width)), table, serving, critic=critic)
+
+
+class Connection:
+    """A connection that is kept open."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def open(cls, port: int) -> Connection:
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def post(self, path: str, body: dict) -> dict:
+        content = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        self._writer.write(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
+        answer = await self._reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", answer)[1])
+        value = json.loads(await self._reader.readexactly(length))
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(value)
+        return value
+
+
+async def one(connection: Connection, users: int, k: int, shown: list, took: list[float]) -> None:
+    """A recommendation, or feedback on one before."""
+    feedback = shown and random.random() < 1 / 3
+    begin = time.perf_counter()
+    if feedback:
+        event = shown.pop(random.randrange(len(shown)))
+        values = {"click": 1, "watch": 0.5}
+        await connection.post("/feedback", {"event_id": event[0], "item": event[1], "feedback": values})
+    else:
+        answer = await connection.post("/recommend", {"user": random.randrange(users), "k": k})
+        shown.append((answer["event_id"], answer["items"][0]))
+    took.append(time.perf_counter() - begin)
+
+
+async def closed(port: int, connections: int, seconds: float, users: int, k: int) -> float:
+    """Requests a second of `connections` that wait for their answer."""
+    took: list[float] = []
+    until = time.perf_counter() + seconds
+
+    async def work() -> None:
+        connection, shown = await Connection.open(port), []
+        while time.perf_counter() < until:
+            await one(connection, users, k, shown, took)
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(connections)))
+    return len(took) / (time.perf_counter() - begin)
+
+
+async def opened(port: int, rate: float, seconds: float, users: int, k: int) -> np.ndarray:
+    """ms to the answer of requests that come at random times, `rate` a second."""
+    free = asyncio.Queue()
+    for _ in range(64):
+        free.put_nowait(await Connection.open(port))
+    took: list[float] = []
+    shown: list = []
+
+    async def work() -> None:
+        connection = await free.get()
+        await one(connection, users, k, shown, took)
+        free.put_nowait(connection)
+
+    tasks, at, begin = [], 0.0, time.perf_counter()
+    while at < seconds:
+        at += random.expovariate(rate)
+        await asyncio.sleep(max(0.0, begin + at - time.perf_counter()))
+        tasks.append(asyncio.create_task(work()))
+    await asyncio.gather(*tasks)
+    return 1000 * np.array(took)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--users", type=int, default=2_000)
+    parser.add_argument("--k", type=int, default=10)
+    parser.add_argument("--candidates", default="nearest", choices=["nearest", "catalogue"])
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rate", type=float, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        serving = ServingSettings(candidates=options.candidates, count=64)
+        make_policy(options.items, serving).save(f"{folder}/policy")
+        command = [sys.executable, "-m", "prefrec_ray.cli.main", "serve", f"{folder}/policy", "--state", f"{folder}/state"]
+        begin = time.monotonic()
+        server = subprocess.Popen(
+            [*command, "--port", "0"],
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, {0}),
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            port = int(re.search(r":(\d+) ", server.stdout.readline())[1])
+            print(f"start: {time.monotonic() - begin:.1f} s")
+            os.sched_setaffinity(0, {1})
+            asyncio.run(closed(port, 16, 2, options.users, options.k))  # users with items that were shown before
+            size = (options.users, options.k)
+            print(f"requests/s: {asyncio.run(closed(port, 32, options.seconds, *size)):.0f}")
+            took = asyncio.run(opened(port, options.rate, options.seconds, *size))
+            p = np.percentile(took, [50, 90, 99])
+            print(f"ms at {options.rate:g}/s: p50 {p[0]:.1f}, p90 {p[1]:.1f}, p99 {p[2]:.1f} ({len(took)} requests)")
+            memory = Path(f"/proc/{server.pid}/status").read_text()
+            print(re.search(r"VmRSS:\s+(.*)", memory)[0])
+        finally:
+            server.terminate()
+            server.wait()
+
+
+if __name__ == "__main__":
+    main()
