@@ -10,14 +10,17 @@ import numpy as np
 import ray
 
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.histories import Histories, read_histories
 from prefrec_ray.evaluation.imagined import Imagined, Platform, Server, roll_out
 from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Subject, shuffled, subject_of
 from prefrec_ray.evaluation.records import Support
 from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.scores import Scores
+from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.evaluation.support import THRESHOLD, LoggedPasts
 from prefrec_ray.evaluation.user_model import UserModel, fit_user_model
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.terms import Task
@@ -40,12 +43,12 @@ def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], No
     training = read_histories.remote(uri, "train", settings.seed)
     held = read_histories.remote(uri, settings.split, settings.seed)
     models = run_tasks(
-        lambda number: _fit.remote(uri, training, settings.seed + number),
+        lambda number: fit_users.remote(uri, training, settings.seed + number),
         range(settings.model.models),
         "users",
         progress,
     )
-    shared = [ray.put(request), held, ray.put(models), _pasts.remote(uri, training)]
+    shared = [ray.put(request), held, ray.put(models), logged_pasts.remote(uri, training)]
     shuffled_policies = {shuffled(name) for name in request.policies}
     names = [BEHAVIOUR, *(s.name for s in request.subjects if s.name not in shuffled_policies)]
     results = run_tasks(lambda name: _roll.remote(name, shared), names, "model", progress)
@@ -103,12 +106,16 @@ def _means(one: Imagined) -> dict[str, float]:
 
 
 @ray.remote(num_cpus=1)
-def _fit(uri: str, data: Histories, seed: int) -> UserModel:
+def fit_users(uri: str, data: Histories, seed: int) -> UserModel:
+    """`fit_user_model`. Raises `UserError` for histories without an end of a session."""
+    if not data.ends.any():
+        raise UserError(f"{uri}: no user has two sessions; expected longer histories for a model of users")
     return fit_user_model(data, PreparedDataset.open(uri).state, seed)
 
 
 @ray.remote(num_cpus=1)
-def _pasts(uri: str, data: Histories) -> LoggedPasts:
+def logged_pasts(uri: str, data: Histories) -> LoggedPasts:
+    """`LoggedPasts.of`, in a task."""
     return LoggedPasts.of(data, PreparedDataset.open(uri).state)
 
 
@@ -122,19 +129,16 @@ def roll_subject(
     name: str, request: EvaluationRequest, held: Histories, models: Sequence[UserModel], pasts: LoggedPasts
 ) -> Modelled:
     """One subject, or the logging policy, with some users of `held`, drawn by the request's seed."""
-    dataset, settings = request.dataset, request.settings
-    users = np.sort(np.random.default_rng(settings.seed).permutation(len(held.starts))[: settings.model.users])
-    platform = Platform(
-        dataset.state,
-        dataset.normaliser,
-        dataset.items(),
-        held,
-        users,
-        dataset.metadata.mixture_weight,
-        settings.model.requests,
-    )
-    imagined = roll_out(platform, models, server_of(name, request, platform), settings.seed)
+    platform = platform_of(request.dataset, held, request.settings.model, request.settings.seed)
+    imagined = roll_out(platform, models, server_of(name, request, platform), request.settings.seed)
     return Modelled(imagined, pasts.share(imagined.states))
+
+
+def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettings, seed: int) -> Platform:
+    """That of a data set, with some users of `held`, drawn by the seed."""
+    users = np.sort(np.random.default_rng(seed).permutation(len(held.starts))[: settings.users])
+    weight = dataset.metadata.mixture_weight
+    return Platform(dataset.state, dataset.normaliser, dataset.items(), held, users, weight, settings.requests)
 
 
 def server_of(name: str, request: EvaluationRequest, platform: Platform) -> Server:
@@ -149,8 +153,17 @@ def server_of(name: str, request: EvaluationRequest, platform: Platform) -> Serv
         ranking = items.nearest(request.clone.mean_action[None], len(items), "nearest")[0]
         return lambda states, step, seen: _first(ranking, len(states), seen)
     policy = request.actors.get(subject_of(name), request.clone.policy)
-    own = name == subject_of(name)
-    return lambda states, step, seen: _served(policy, platform, states, seen, rng, own)
+    return policy_server(policy, items, rng, own=name == subject_of(name))
+
+
+def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, own: bool = True) -> Server:
+    """Shows what `policy` serves; or, not `own`, what it serves in the states of other users, drawn anew each time."""
+
+    def server(states: np.ndarray, step: int, seen: np.ndarray | None) -> np.ndarray:
+        asked = states if own else states[rng.permutation(len(states))]
+        return items.rows(policy.serve(asked, 1, seen, int(rng.integers(2**32))).items[:, 0])
+
+    return server
 
 
 def _logged(data: Histories, users: np.ndarray, n: int, step: int) -> np.ndarray:
@@ -163,12 +176,3 @@ def _random(rng: np.random.Generator, n: int, items: int, seen: np.ndarray | Non
 
 def _first(ranking: np.ndarray, n: int, seen: np.ndarray | None) -> np.ndarray:
     return np.full(n, ranking[0]) if seen is None else ranking[seen[:, ranking].argmin(axis=1)]
-
-
-def _served(
-    policy: Policy, platform: Platform, states: np.ndarray, seen: np.ndarray | None, rng: np.random.Generator, own: bool
-) -> np.ndarray:
-    """The items of the policy; or, not `own`, those that it serves in the states of other users, drawn anew."""
-    asked = states if own else states[rng.permutation(len(states))]
-    served = policy.serve(asked, 1, seen, int(rng.integers(2**32)))
-    return platform.items.rows(served.items[:, 0])

@@ -74,12 +74,13 @@ class ValidationSettings(Settings):
     """Scores policies on validation users as trials go: by estimators, and by true levels in the simulator.
 
     `every`: iterations between scores (the last iteration always has one); null: at the end only. `estimators`: the
-    first is what a run's best checkpoint is chosen by. `ncis`: in a YAML that of its section `evaluate`, unless it is
+    first is what a run's best checkpoint is chosen by; with `model` (roll-outs in a model of users) the serving rule of
+    the policy is chosen too. `ncis`: in a YAML that of its section `evaluate`, unless it is
     set here.
     """
 
     every: int | None = Field(default=None, ge=1)
-    estimators: tuple[Literal["preference", "fqe", "ncis"], ...] = Field(default=("preference", "ncis"), min_length=1)
+    estimators: tuple[Literal["model", "preference", "fqe", "ncis"], ...] = Field(default=("model",), min_length=1)
     ncis: NcisSettings = NcisSettings()
     online: bool = False
     users: int = Field(default=200, ge=2, description="of the roll-outs")

@@ -11,6 +11,7 @@ import ray
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.chosen import fit_score
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 from prefrec_ray.evaluation.estimates import ncis_scores
 from prefrec_ray.evaluation.fitted import fit_subject, task_steps
@@ -36,9 +37,10 @@ class Judge:
 
     uri: str
     settings: ValidationSettings
-    clone: BehaviourClone
+    clone: BehaviourClone | None  # for NCIS and fitted-Q evaluation
     preference: Mapping[str, ray.ObjectRef]  # by task, a `PreferenceScore`
     histories: tuple[ray.ObjectRef, ray.ObjectRef] | None  # of training and validation users, for fitted-Q evaluation
+    model: ray.ObjectRef | None = None  # a `ModelScore`
 
     @classmethod
     def prepare(
@@ -63,7 +65,9 @@ class Judge:
                 for task in TASKS:
                     task_steps(data, task, dataset.metadata.mixture_weight)
             histories = training, held
-        return cls(uri, settings, fit_clone(dataset, seed=0), preference, histories)
+        clone = fit_clone(dataset, seed=0) if {"ncis", "fqe"} & set(settings.estimators) else None
+        model = fit_score(uri, _SPLIT) if "model" in settings.estimators else None
+        return cls(uri, settings, clone, preference, histories, model)
 
     @property
     def metric(self) -> str:
@@ -76,20 +80,27 @@ class Judge:
 
     def scores(self, policy: Policy, task: Task) -> dict[str, float]:
         """The figures `settings.reported` of a policy."""
-        request = self._request(PreparedDataset.open(self.uri), policy, task)
+        dataset = PreparedDataset.open(self.uri)
         scores: dict[str, float] = {}
+        if self.model is not None:
+            scores["validation/model"] = ray.get(self.model)(policy, task)
         if "preference" in self.settings.estimators:
             scores["validation/preference"] = ray.get(self.preference[task])(policy)
         if self.histories is not None:
-            scores["validation/fqe"] = self._fqe(request, task)
+            scores["validation/fqe"] = self._fqe(self._request(dataset, policy, task), task)
         if "ncis" in self.settings.estimators:
-            scores |= self._ncis(request, task)
+            scores |= self._ncis(self._request(dataset, policy, task), task)
         if self.settings.online:
             how = RollOut(_SPLIT, self.settings.users)
-            scores["validation/online"] = true_level(request.dataset, policy, task, how)
+            scores["validation/online"] = true_level(dataset, policy, task, how)
         return scores
 
+    def choose(self, policy: Policy, task: Task) -> Policy:
+        """The policy with the serving rule that validation users answer to best, where `model` is an estimator."""
+        return policy if self.model is None else ray.get(self.model).choose(policy, task)
+
     def _request(self, dataset: PreparedDataset, policy: Policy, task: Task) -> EvaluationRequest:
+        assert self.clone is not None
         settings = EvaluateSettings(split=_SPLIT, ncis=self.settings.ncis, fqe=FqeSettings(networks=1))
         return EvaluationRequest(dataset, {_NAME: policy}, [task], self.clone, settings)
 

@@ -31,6 +31,6 @@ COLUMNS = (
     "policy/items_served",
 )
 
-#: Columns beside them where policies are scored on validation users: by preferences, fitted-Q evaluation, NCIS (Eq. 12)
-#: with its effective sample size, and the true level.
-SCORES = ("validation/preference", "validation/fqe", "validation/ncis", "validation/ess", "validation/online")
+#: Columns beside them where policies are scored on validation users: by roll-outs in a model of users, preferences,
+#: fitted-Q evaluation, NCIS (Eq. 12) with its effective sample size, and the true level.
+SCORES = tuple(f"validation/{name}" for name in ("model", "preference", "fqe", "ncis", "ess", "online"))

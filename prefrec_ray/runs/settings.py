@@ -24,7 +24,10 @@ class TrainSettings(Settings):
     seed: Seed = 0
     checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1)
-    validation: ValidationSettings | None = None
+    validation: ValidationSettings | None = Field(
+        default=ValidationSettings(),
+        description="scores on validation users, by which checkpoint and serving rule are chosen; null: none",
+    )
     config: dict[str, Any] = Field(default_factory=dict)
 
     def training(self, where: str = "train") -> TrainingSettings:

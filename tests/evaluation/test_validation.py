@@ -10,16 +10,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation import chosen
 from prefrec_ray.evaluation.estimates import evaluate
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.evaluation.request import EvaluationRequest
-from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, NcisSettings, ValidationSettings
+from prefrec_ray.evaluation.settings import (
+    EvaluateSettings,
+    FqeSettings,
+    ModelSettings,
+    NcisSettings,
+    ValidationSettings,
+)
 from prefrec_ray.evaluation.validation import Judge
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.networks.actors import DeterministicActor
+from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.layers import Mlp
+from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
@@ -97,7 +108,7 @@ def test_the_first_estimator_chooses(simulated: PreparedDataset, one_clone: None
     assert judge.metric == "validation/ncis"
     assert judge.histories is None
     assert set(judge.scores(policy_on(simulated, 0), "depth")) == {"validation/ncis", "validation/ess"}
-    assert Judge("", ValidationSettings(), judge.clone, {}, None).metric == "validation/preference"
+    assert Judge("", ValidationSettings(), judge.clone, {}, None).metric == "validation/model"
 
 
 def test_ncis_is_that_of_the_settings(simulated: PreparedDataset, judge: Judge) -> None:
@@ -124,9 +135,45 @@ def test_scores_by_preference_need_preferences(simulated: PreparedDataset, tmp_p
     metadata = tmp_path / "dataset" / "metadata.json"
     metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "teachers": []}))
     with pytest.raises(UserError, match=r"no preferences to validate by .* expected fqe or ncis instead"):
-        Judge.prepare(str(tmp_path / "dataset"), ValidationSettings(), ["frequency"])
+        Judge.prepare(str(tmp_path / "dataset"), ValidationSettings(estimators=("preference",)), ["frequency"])
 
 
 def test_roll_outs_need_a_world(tiny_dataset: str) -> None:
     with pytest.raises(UserError, match="which did not make these logs"):
         Judge.prepare(tiny_dataset, ValidationSettings(online=True), ["depth"])
+
+
+def test_the_model_of_users_scores_and_chooses_the_serving_rule(
+    simulated: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chosen, "SETTINGS", ModelSettings(models=2, users=8, requests=40))
+    judge = Judge.prepare(simulated.uri, ValidationSettings(), ["frequency"])
+    assert judge.clone is None
+    assert judge.metric == "validation/model"
+    nearest = policy_on(simulated, 0)
+    scores = judge.scores(nearest, "frequency")
+    assert scores == judge.scores(nearest, "frequency")
+    assert list(scores) == ["validation/model"]
+    assert -5 <= scores["validation/model"] <= 5
+    assert judge.choose(nearest, "frequency") is nearest  # variety changes nothing
+    critic = Critic([QFunction.random(nearest.state.width, 8, (4,), ())])
+    sampled = replace(nearest, critic=critic, serving=ServingSettings(variety=0.0))
+    by_variety = {
+        variety: judge.scores(replace(sampled, serving=ServingSettings(variety=variety)), "frequency")[
+            "validation/model"
+        ]
+        for variety in chosen.VARIETIES
+    }
+    best = judge.choose(sampled, "frequency")
+    assert best.serving.variety == max(by_variety, key=by_variety.__getitem__)
+    assert len(set(by_variety.values())) == len(by_variety)
+
+
+def test_a_policy_that_the_log_cannot_vouch_for_is_below_all_others(
+    simulated: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chosen, "SETTINGS", ModelSettings(models=2, users=8, requests=40))
+    score, policy = ray.get(chosen.fit_score(simulated.uri, "validation")), policy_on(simulated, 0)
+    supported = replace(score, pasts=replace(score.pasts, reach=np.inf))(policy, "depth")
+    assert 0 < supported <= 5
+    assert replace(score, pasts=replace(score.pasts, reach=-1.0))(policy, "depth") == pytest.approx(supported - 5)

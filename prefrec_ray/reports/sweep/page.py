@@ -228,7 +228,7 @@ def _trials(sweep: Sweep) -> html.Section | None:
     keys = list(sweep.settings.search)
     wanted = [
         sweep.settings.metric,
-        *(f"validation/{name}" for name in ("online", "preference", "fqe", "ncis", "ess")),
+        *(f"validation/{name}" for name in ("online", "model", "preference", "fqe", "ncis", "ess")),
         "time_total_s",
     ]
     columns = [c for c in dict.fromkeys(wanted) if c and any(t.figures.get(c) is not None for t in sweep.trials)]

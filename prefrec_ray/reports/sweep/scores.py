@@ -13,6 +13,7 @@ from prefrec_ray.reports.sweep.load import Sweep, Trial
 #: estimator -> name of what it measures, format of a value.
 ESTIMATORS = {
     "online": ("True level", "{:z.2f}"),
+    "model": ("Model of users", "{:z.2f}"),
     "dr": ("Doubly robust", "{:z.3f}"),
     "fqe": ("Fitted-Q", "{:z.3f}"),
     "preference": ("Preference", "{:z.1f}"),

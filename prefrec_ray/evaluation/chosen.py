@@ -1,0 +1,62 @@
+"""What validation users say of a policy in a model of users: a score, and the serving rule that it should have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import ray
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.evaluation.histories import Histories, read_histories
+from prefrec_ray.evaluation.imagined import roll_out
+from prefrec_ray.evaluation.modelled import fit_users, logged_pasts, platform_of, policy_server
+from prefrec_ray.evaluation.settings import ModelSettings
+from prefrec_ray.evaluation.support import THRESHOLD, LoggedPasts
+from prefrec_ray.evaluation.user_model import UserModel
+from prefrec_ray.policy import Policy
+from prefrec_ray.terms import Task
+
+#: Of which one is chosen: how much a policy should shun more of the same depends on whether people tire, which the
+#: model of users learned from the log.
+VARIETIES = (2.5, 5.0, 10.0)
+#: Fewer than an evaluation has: many policies are scored.
+SETTINGS = ModelSettings(models=2, users=100, requests=200)
+ROWS = 150_000
+
+
+@dataclass(frozen=True)
+class ModelScore:
+    """Scores policies with users of `held` in `models`."""
+
+    uri: str
+    held: Histories
+    models: Sequence[UserModel]
+    pasts: LoggedPasts
+
+    def __call__(self, policy: Policy, task: Task) -> float:
+        """The mean level; less the highest level there is where the log cannot vouch for the policy (support.py)."""
+        platform = platform_of(PreparedDataset.open(self.uri), self.held, SETTINGS, seed=0)
+        server = policy_server(policy, platform.items, np.random.default_rng(1))
+        imagined = roll_out(platform, self.models, server, seed=0)
+        level = float(np.nanmean(imagined.levels[task]))
+        return level if self.pasts.share(imagined.states) >= THRESHOLD else level - MAX_LEVEL
+
+    def choose(self, policy: Policy, task: Task) -> Policy:
+        """The policy with the best of `VARIETIES`; itself where variety changes nothing."""
+        if policy.critic is None or policy.always_nearest:
+            return policy
+        rules = [policy.serving.model_copy(update={"variety": variety}) for variety in VARIETIES]
+        return max((replace(policy, serving=rule) for rule in rules), key=lambda one: self(one, task))
+
+
+def fit_score(uri: str, split: str) -> ray.ObjectRef:
+    """A `ModelScore` with users of the split, whose models know training users alone. All its tasks have ended.
+
+    Raises `UserError` where histories are too short for it.
+    """
+    training, held = read_histories.remote(uri, "train", 0, ROWS), read_histories.remote(uri, split, 0, ROWS)
+    models = ray.get([fit_users.remote(uri, training, number) for number in range(SETTINGS.models)])
+    return ray.put(ModelScore(uri, ray.get(held), models, ray.get(logged_pasts.remote(uri, training))))
