@@ -30,6 +30,7 @@ SECTIONS = {
     "sessions": "speed.sessions:main",
     "simulator": "speed.parts:simulator",
     "serving": "speed.serving:main",
+    "load": "speed.load:main",
     "peers": "peers.rates:main",
     "fixed_points": "peers.fixed_points:main",
     "step_time": "scale.step_time:main",

@@ -1,4 +1,6 @@
-"""How many requests a server answers, and how soon: `python -m benchmarks.serving --items 1000000`.
+"""How many requests `prefrec serve` answers, and how soon.
+
+    python -m benchmarks load [--items 1000000] [--candidates nearest] [--rate 200]
 
 A policy of random networks of the paper's sizes (states of some 245 numbers, 3 layers of 256, 8 numbers an item) serves
 from one core; the load comes from another. First as many requests as it answers, by connections that wait for their
@@ -8,7 +10,6 @@ were shown before, which are left out, and a third of the requests is feedback.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -19,9 +20,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from benchmarks.harness import markdown
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
@@ -33,6 +36,7 @@ from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
 
 SIZES = [256, 256, 256]
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "PREFREC_SERVE_TOKEN": ""}
 
 
 def make_policy(items: int, serving: ServingSettings) -> Policy:
@@ -121,43 +125,46 @@ async def opened(port: int, rate: float, seconds: float, users: int, k: int) -> 
     return 1000 * np.array(took)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--users", type=int, default=2_000)
-    parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--candidates", default="nearest", choices=["nearest", "catalogue"])
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--rate", type=float, default=200)
-    options = parser.parse_args()
+def processor_seconds(process: int) -> float:
+    """What the process has used of processors so far."""
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def main(
+    items: int = 1_000_000,
+    users: int = 2_000,
+    k: int = 10,
+    candidates: str = "nearest",
+    seconds: int = 10,
+    rate: int = 200,
+) -> dict[str, Any]:
+    """Prints requests a second, and ms to an answer."""
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        serving = ServingSettings(candidates=options.candidates, count=64)
-        make_policy(options.items, serving).save(f"{folder}/policy")
-        command = [sys.executable, "-m", "prefrec_ray.cli.main", "serve", f"{folder}/policy", "--state", f"{folder}/state"]
+        make_policy(items, ServingSettings(candidates=candidates, count=64)).save(f"{folder}/policy")
+        command = [sys.executable, "-m", "prefrec_ray.cli.main", "serve", f"{folder}/policy", "--port", "0"]
         begin = time.monotonic()
         server = subprocess.Popen(
-            [*command, "--port", "0"],
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {0}),
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            [*command, "--state", f"{folder}/state"], stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD
         )
         try:
-            port = int(re.search(r":(\d+) ", server.stdout.readline())[1])
-            print(f"start: {time.monotonic() - begin:.1f} s")
+            os.sched_setaffinity(server.pid, {0})
             os.sched_setaffinity(0, {1})
-            asyncio.run(closed(port, 16, 2, options.users, options.k))  # users with items that were shown before
-            size = (options.users, options.k)
-            print(f"requests/s: {asyncio.run(closed(port, 32, options.seconds, *size)):.0f}")
-            took = asyncio.run(opened(port, options.rate, options.seconds, *size))
-            p = np.percentile(took, [50, 90, 99])
-            print(f"ms at {options.rate:g}/s: p50 {p[0]:.1f}, p90 {p[1]:.1f}, p99 {p[2]:.1f} ({len(took)} requests)")
-            memory = Path(f"/proc/{server.pid}/status").read_text()
-            print(re.search(r"VmRSS:\s+(.*)", memory)[0])
+            port = int(re.search(r":(\d+) ", server.stdout.readline())[1])
+            found["start_s"] = round(time.monotonic() - begin, 1)
+            asyncio.run(closed(port, 32, 2, users, k))  # so that users have items that were shown before
+            before = processor_seconds(server.pid)
+            found["requests_per_s"] = round(asyncio.run(closed(port, 32, seconds, users, k)))
+            used = (processor_seconds(server.pid) - before) / seconds
+            found["of_a_core"] = round(used, 2)
+            found["requests_per_s_of_a_whole_core"] = round(found["requests_per_s"] / used)
+            took = asyncio.run(opened(port, rate, seconds, users, k))
+            found |= {f"ms_p{p}": round(float(np.percentile(took, p)), 1) for p in (50, 90, 99)}
+            status = Path(f"/proc/{server.pid}/status").read_text()
+            found["memory_mib"] = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
         finally:
             server.terminate()
             server.wait()
-
-
-if __name__ == "__main__":
-    main()
+    print(markdown(found, [found.values()]))
+    return found

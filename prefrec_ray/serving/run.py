@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import socket
@@ -34,6 +35,10 @@ def serve(
         for note in opened.notes:
             say(note)
         app = make_app(Server(opened), token)
+        # What was made up to here stays: to look through all of it for garbage again and again would make pauses.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         shown = f"[{host}]" if ":" in host else host
         say(f"serving on http://{shown}:{listener.getsockname()[1]} (users: {len(opened.state.people):,})")
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=75)

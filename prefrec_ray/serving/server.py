@@ -23,16 +23,16 @@ from prefrec_ray.serving.snapshots import Snapshot
 from prefrec_ray.serving.start import Opened, arms_event, save_items
 from prefrec_ray.serving.state import Loaded, ServedState, load_policies
 
-#: Requests of a batch at most, and how long the first one waits for others.
-BATCH, PATIENCE = 32, 0.001
+#: Requests of a batch at most.
+BATCH = 32
 #: Requests that wait at most; more are told to come again.
 WAITING = 4096
 #: Withdrawn items after which an arm's items are put in order again.
 _WITHDRAWN = 256
 
 
-#: A command, who waits for its answer, and since when, by the loop's clock.
-_Waiting = tuple[Command, "asyncio.Future[Answer]", float]
+#: A command, and who waits for its answer.
+_Waiting = tuple[Command, "asyncio.Future[Answer]"]
 
 
 class Server:
@@ -85,10 +85,9 @@ class Server:
 
     async def do(self, command: Command) -> Answer:
         """The answer to one command, from a batch. Raises `Problem`."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         try:
-            self._waiting.put_nowait((command, future, loop.time()))
+            self._waiting.put_nowait((command, future))
         except asyncio.QueueFull:
             raise Problem(503, f"{WAITING} requests wait already; come again") from None
         return await future
@@ -96,19 +95,15 @@ class Server:
     async def _run(self) -> None:
         while True:
             batch = [await self._waiting.get()]
-            self._drain(batch)
-            rest = PATIENCE - (asyncio.get_running_loop().time() - batch[0][2])
-            if len(batch) < BATCH and rest > 0:
-                await asyncio.sleep(rest)
-                self._drain(batch)
+            # Those that came at the same time; more come while this batch is on its way to the disk. To wait for others
+            # would make few requests slower, and many no faster.
+            await asyncio.sleep(0)
+            while len(batch) < BATCH and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
             await self._batch(batch)
 
-    def _drain(self, batch: list[_Waiting]) -> None:
-        while len(batch) < BATCH and not self._waiting.empty():
-            batch.append(self._waiting.get_nowait())
-
     async def _batch(self, batch: list[_Waiting]) -> None:
-        live = [(command, future) for command, future, _ in batch if not future.done()]
+        live = [(command, future) for command, future in batch if not future.done()]
         answers: Sequence[Answer | Problem]
         try:
             async with self._turn:
