@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prefrec_ray.cli.console import Config, console, made
 from prefrec_ray.cli.progress import Report, progress
 from prefrec_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from prefrec_ray.evaluation.validation import Judge
+    from prefrec_ray.runs.settings import TrainSettings
 
 
 def command(
@@ -41,10 +46,11 @@ def command(
     made("run", output, f"prefrec evaluate {output}/policy --dataset {dataset}")
 
 
-def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str, stage: str = "train") -> None:
+def train_run(
+    settings: TrainSettings, dataset: str, output: str, resume: bool, where: str, stage: str = "train"
+) -> None:
     """Trains, with a progress bar over the iterations."""
     from prefrec_ray import runtime, storage
-    from prefrec_ray.evaluation.validation import Judge
     from prefrec_ray.runs.train import train
 
     out = console()
@@ -53,10 +59,28 @@ def train_run(settings: Any, dataset: str, output: str, resume: bool, where: str
         runtime.start_ray()
         # Absolute, as workers may run in another folder.
         uri = storage.absolute(dataset)
-        judge = None
-        if settings.validation:
-            judge = Judge.prepare(uri, settings.validation, [settings.task], settings.config.get("teachers"))
+        judge = judge_of(settings, uri, out.print)
         train(settings, uri, output, resume, lambda row: _show(report, stage, row), where, judge, out.print)
+
+
+def judge_of(settings: TrainSettings, uri: str, say: Callable[[str], None]) -> Judge | None:
+    """Who scores the run, or None. Validation is on by default, and off where a data set is too small for it, as `say`
+    is told; what the section itself asks for is never left out.
+
+    Raises `UserError`, as `Judge.prepare` does.
+    """
+    from prefrec_ray.dataset import PreparedDataset
+    from prefrec_ray.evaluation.histories import too_short
+    from prefrec_ray.evaluation.validation import Judge
+
+    if settings.validation is None:
+        return None
+    if "validation" not in settings.model_fields_set:
+        short = too_short(PreparedDataset.open(uri), ["train", "validation"])
+        if short is not None:
+            say(f"no scores on validation users: {short}")
+            return None
+    return Judge.prepare(uri, settings.validation, [settings.task], settings.config.get("teachers"))
 
 
 def _show(report: Report, stage: str, row: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import MAX_LEVEL
-from prefrec_ray.evaluation.histories import Histories, read_histories
+from prefrec_ray.evaluation.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.evaluation.imagined import roll_out
 from prefrec_ray.evaluation.modelled import fit_users, logged_pasts, platform_of, policy_server
 from prefrec_ray.evaluation.settings import ModelSettings
@@ -57,6 +57,7 @@ def fit_score(uri: str, split: str) -> ray.ObjectRef:
 
     Raises `UserError` where histories are too short for it.
     """
+    check_long_enough(PreparedDataset.open(uri), ["train", split])
     training, held = read_histories.remote(uri, "train", 0, ROWS), read_histories.remote(uri, split, 0, ROWS)
     models = ray.get([fit_users.remote(uri, training, number) for number in range(SETTINGS.models)])
     return ray.put(ModelScore(uri, ray.get(held), models, ray.get(logged_pasts.remote(uri, training))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -66,6 +67,24 @@ class Histories:
         """Whether anybody was shown an item twice."""
         pairs = self.user * (int(self.row.max(initial=0)) + 1) + self.row
         return len(np.unique(pairs)) < len(pairs)
+
+
+def too_short(dataset: PreparedDataset, splits: Sequence[str]) -> str | None:
+    """Why no model of users can be fitted on splits, or started from them, in a few words; None where one can."""
+    for split in splits:
+        counts = dataset.metadata.counts.get(split, {})
+        if not counts.get("requests"):
+            return f"no requests in the split '{split}'"
+        if counts["sessions"] <= counts["users"]:
+            return f"no user in the split '{split}' has two sessions"
+    return None
+
+
+def check_long_enough(dataset: PreparedDataset, splits: Sequence[str]) -> None:
+    """Raises `UserError` where histories are `too_short`."""
+    short = too_short(dataset, splits)
+    if short is not None:
+        raise UserError(f"{dataset.uri}: {short}; expected longer histories, or estimators without 'model'")
 
 
 @ray.remote(num_cpus=1)

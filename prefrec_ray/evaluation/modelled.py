@@ -11,7 +11,7 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.histories import Histories, read_histories
+from prefrec_ray.evaluation.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.evaluation.imagined import Imagined, Platform, Server, roll_out
 from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Subject, shuffled, subject_of
 from prefrec_ray.evaluation.records import Support
@@ -37,9 +37,11 @@ class Modelled:
 def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], None]) -> dict[str, Modelled]:
     """By name, the logging policy (its logged items shown again) and all subjects but policies' shuffled actions.
 
-    These would be no negative controls here: what is good for everybody is good for other users too.
+    These would be no negative controls here: what is good for everybody is good for other users too. Raises
+    `UserError` where histories are too short for a model of users.
     """
     uri, settings = request.dataset.uri, request.settings
+    check_long_enough(request.dataset, ["train", settings.split])
     training = read_histories.remote(uri, "train", settings.seed)
     held = read_histories.remote(uri, settings.split, settings.seed)
     models = run_tasks(
@@ -109,7 +111,9 @@ def _means(one: Imagined) -> dict[str, float]:
 def fit_users(uri: str, data: Histories, seed: int) -> UserModel:
     """`fit_user_model`. Raises `UserError` for histories without an end of a session."""
     if not data.ends.any():
-        raise UserError(f"{uri}: no user has two sessions; expected longer histories for a model of users")
+        raise UserError(
+            f"{uri}: no user drawn has two sessions; expected longer histories, or estimators without 'model'"
+        )
     return fit_user_model(data, PreparedDataset.open(uri).state, seed)
 
 
