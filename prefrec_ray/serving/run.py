@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.serving.app import make_app
@@ -19,6 +20,8 @@ from prefrec_ray.serving.start import Opened
 
 TOKEN = "PREFREC_SERVE_TOKEN"
 _SHORTEST = 16
+#: Bytes of the headers of a request, and requests and connections at a time.
+MOST_BYTES_OF_HEAD, MOST_CONNECTIONS = 1 << 16, 2_000
 
 
 def serve(
@@ -41,8 +44,39 @@ def serve(
         gc.set_threshold(20_000, 20, 50)
         shown = f"[{host}]" if ":" in host else host
         say(f"serving on http://{shown}:{listener.getsockname()[1]} (users: {len(opened.state.people):,})")
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=75)
+        config = uvicorn.Config(
+            app,
+            http=LimitedHead,
+            limit_concurrency=MOST_CONNECTIONS,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+        )
         uvicorn.Server(config).run([listener])
+
+
+class LimitedHead(HttpToolsProtocol):
+    """Ends a connection whose headers do not end: they would be held in memory before anybody asks for a token."""
+
+    _in_head, _head = True, 0
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_head, self._head = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its body begins."""
+        self._in_head, self._head = False, 0
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Some of a request, or of several."""
+        super().data_received(data)
+        self._head = self._head + len(data) if self._in_head else 0
+        if self._head > MOST_BYTES_OF_HEAD and not self.transport.is_closing():
+            self.transport.close()
 
 
 def checked_token(host: str) -> str | None:

@@ -106,8 +106,9 @@ class Process:
 
     def _close(self) -> None:
         assert self.process.stdout is not None
-        self.said += self.process.stdout.readlines()
-        self.process.stdout.close()
+        if not self.process.stdout.closed:
+            self.said += self.process.stdout.readlines()
+            self.process.stdout.close()
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 import json
 import random
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +214,39 @@ def test_thousands_of_bad_requests_are_no_server_error(server: Process) -> None:
     assert {200, 400, 401, 404, 405, 415, 422} <= set(statuses)
     assert client.post("/recommend", user=12, k=1)["items"]
     assert int(process.read_text().split()[1]) - before < 20 * 256  # pages of 4 KiB: 20 MiB
+
+
+def test_headers_that_do_not_end_are_cut_off(server: Process) -> None:
+    server.client()
+    for piece in (b"a" * 100_000, b"x: y\r\n" * 20_000):
+        with socket.create_connection(("127.0.0.1", server.port)) as stranger:
+            stranger.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ")
+            sent = 0
+            with suppress(ConnectionError):
+                while sent < 50_000_000:
+                    stranger.sendall(piece)
+                    sent += len(piece)
+            assert sent < 20_000_000
+    assert server.client().ask("GET", "/healthz")[0] == 200
+
+
+SCRIPT = """
+mount -t tmpfs -o size=3m none {disk} || exit 77
+exec {python} {file} {bundle} {disk}
+"""
+
+
+def test_on_a_full_disk_nothing_acknowledged_is_lost(bundle: Path, tmp_path: Path) -> None:
+    """A disk of its own, seen by a process of its own: tests/serving/fill_disk.py."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    file = Path(__file__).parent / "fill_disk.py"
+    script = SCRIPT.format(disk=disk, python=sys.executable, file=file, bundle=bundle)
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("a disk of its own needs the right to mount one")
+    assert done.returncode == 0, done.stderr
+    assert "all of them are there" in done.stdout
 
 
 def test_metrics_are_there(client: Client) -> None:
