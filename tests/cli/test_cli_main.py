@@ -11,7 +11,7 @@ from prefrec_ray.errors import UserError
 
 COMMANDS = [
     *("quickstart", "simulate", "inspect", "prepare", "pairs", "import-labels", "train", "tune", "export", "evaluate"),
-    *("report", "validate", "submit", "doctor"),
+    *("report", "serve", "compare", "validate", "submit", "doctor"),
 ]
 
 

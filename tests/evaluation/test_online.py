@@ -22,6 +22,7 @@ from prefrec_ray.evaluation.online import RollOut, evaluate_online, true_level
 from prefrec_ray.evaluation.records import Record
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
@@ -57,7 +58,8 @@ class Constant:
     def serve(self, states: np.ndarray, k: int, exclude: Any = None, seed: int | None = None) -> Served:
         self.seen.append(states.copy())
         actions = np.tile(self.action, (len(states), 1)).astype(np.float32)
-        return Served(self.items.ids[self.items.nearest(actions, k, self.rule, exclude)], np.ones((len(states), k)))
+        left_out = None if exclude is None else LeftOut.of_mask(exclude)
+        return Served(self.items.ids[self.items.nearest(actions, k, self.rule, left_out)], np.ones((len(states), k)))
 
     def tracker(self, user_features: Any) -> StateTracker:
         return StateTracker(DEFINITION, Normaliser(np.zeros(245), np.full(245, 100.0)), self.items, user_features)

@@ -42,7 +42,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"scheduler": "hyperband"}, "key 'scheduler.name': expected 'none', 'asha' or 'pbt'"),
     ({"scheduler": "asha"}, "key 'metric' is missing; asha needs one"),
     ({**ASHA, "task": ["depth", "mixture"]}, "asha compares trials, and tasks have no common scale"),
-    ({**ASHA, "metric": "validation/ncis", "validation": {}}, "expected validation.every: 1"),
+    ({**ASHA, "metric": "validation/model", "validation": {}}, "expected validation.every: 1"),
     ({**ASHA, "scheduler": "pbt", "search": {"num_epochs": {"uniform": [1, 2]}}}, "changes it in mid-training"),
     ({**ASHA, "scheduler": "pbt", "search": RATE, "num_samples": 4, "max_concurrent": 2}, "no limit other than"),
     (
