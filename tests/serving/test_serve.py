@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -261,6 +262,11 @@ def test_metrics_are_there(client: Client) -> None:
         "commit_seconds_sum",
     ):
         assert f"prefrec_serve_{name}" in text
+    # What the dashboard draws is what is there.
+    dashboard = (Path(__file__).parents[2] / "cluster" / "grafana.json").read_text()
+    drawn = set(re.findall(r"prefrec_serve_\w+", dashboard))
+    assert len(drawn) == 5
+    assert all(name in text for name in drawn)
 
 
 def test_a_reload_under_load_makes_no_error(bundle: Path, tmp_path: Path) -> None:
