@@ -227,10 +227,11 @@ class Policy:
 
     @classmethod
     def load(cls, uri: str) -> Policy:
-        """Reads a bundle.
+        """Reads a bundle, or the one that `uri` is an alias of now (storage/alias.py).
 
         Raises `UserError`: a missing or unreadable file, another schema version, widths that disagree.
         """
+        uri = storage.followed(uri)
         path = storage.join(uri, "policy.json")
         value = storage.read_json(path)
         version = value.get("schema_version") if isinstance(value, dict) else None

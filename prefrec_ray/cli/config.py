@@ -16,6 +16,7 @@ SECTIONS = {
     "train": ("prefrec_ray.runs.settings", "TrainSettings"),
     "evaluate": ("prefrec_ray.evaluation.settings", "EvaluateSettings"),
     "serve": ("prefrec_ray.serving.settings", "ServeSettings"),
+    "loop": ("prefrec_ray.nightly.settings", "LoopSettings"),
     "tune": ("prefrec_ray.tuning.settings", "TuneSettings"),
 }
 

@@ -15,10 +15,12 @@ from prefrec_ray.cli import (
     export,
     import_labels,
     inspect,
+    nightly,
     pairs,
     prepare,
     quickstart,
     report,
+    rollback,
     serve,
     simulate,
     submit,
@@ -38,8 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 DATA = (simulate, inspect, prepare, pairs, import_labels)
-POLICIES = (train, tune, export, evaluate, report, serve, compare)
-WITHOUT_RAY = (export, report, serve, compare, validate, submit, doctor)
+POLICIES = (train, tune, export, evaluate, report, serve, compare, nightly, rollback)
+WITHOUT_RAY = (export, report, serve, compare, rollback, validate, submit, doctor)
 for module in (quickstart, *DATA, *POLICIES, validate, submit, doctor):
     name = module.__name__.rpartition(".")[2].replace("_", "-")
     app.command(name)(module.command if module in WITHOUT_RAY else on_ray(module.command))

@@ -60,7 +60,7 @@ def train_run(
         # Absolute, as workers may run in another folder.
         uri = storage.absolute(dataset)
         judge = judge_of(settings, uri, out.print)
-        train(settings, uri, output, resume, lambda row: _show(report, stage, row), where, judge, out.print)
+        train(settings, uri, output, resume, lambda row: show_row(report, stage, row), where, judge, out.print)
 
 
 def judge_of(settings: TrainSettings, uri: str, say: Callable[[str], None]) -> Judge | None:
@@ -83,7 +83,8 @@ def judge_of(settings: TrainSettings, uri: str, say: Callable[[str], None]) -> J
     return Judge.prepare(uri, settings.validation, [settings.task], settings.config.get("teachers"))
 
 
-def _show(report: Report, stage: str, row: dict[str, Any]) -> None:
+def show_row(report: Report, stage: str, row: dict[str, Any]) -> None:
+    """Shows a row of a run as progress."""
     iterations = round(row["training_iteration"] / row["progress"])
     if row["phase"] == "pretrain":
         note = f"reward, {row['pairs_per_second']:,.0f} pairs/s"

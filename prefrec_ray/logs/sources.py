@@ -152,10 +152,14 @@ class KuaiRandSource(Settings):
 
 
 class EventsSource(Settings):
-    """The folder that `prefrec serve --state` writes, while it runs or after: a request is an item with feedback."""
+    """The folder that `prefrec serve --state` writes, while it runs or after: a request is an item with feedback.
+
+    `without`: positions (first, last) of requests that are left out; `prefrec nightly` sets it.
+    """
 
     kind: Literal["events"]
     path: str
+    without: tuple[tuple[int, int], ...] = ()
 
 
 Source = Annotated[

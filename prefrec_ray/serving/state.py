@@ -45,7 +45,9 @@ class Loaded:
 def load_policies(main: str, settings: ServeSettings) -> list[Loaded]:
     """The policies of all arms: the main one, canaries, shadows. Raises `UserError`; they take the same feedback."""
     places = {MAIN: main} | {arm.name: arm.policy for arm in (*settings.canaries, *settings.shadows)}
-    loaded = [Loaded(name, Policy.load(uri), _digest(uri)) for name, uri in places.items()]
+    # Once: an alias that moves in between must not give the digest of another policy.
+    resolved = {name: storage.followed(uri) for name, uri in places.items()}
+    loaded = [Loaded(name, Policy.load(uri), _digest(uri)) for name, uri in resolved.items()]
     first = loaded[0].policy
     for other in loaded[1:]:
         for what, of_first, of_other in (

@@ -1,5 +1,6 @@
 """Everything that is read or written, on a disk or in an object store: paths and URIs, whole or not at all."""
 
+from prefrec_ray.storage.alias import followed
 from prefrec_ray.storage.arrays import Form, read_arrays, write_arrays
 from prefrec_ray.storage.claims import claimed
 from prefrec_ray.storage.files import (
@@ -30,6 +31,7 @@ __all__ = [
     "claimed",
     "exists",
     "filesystem",
+    "followed",
     "join",
     "list_files",
     "list_folders",

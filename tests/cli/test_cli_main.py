@@ -11,7 +11,7 @@ from prefrec_ray.errors import UserError
 
 COMMANDS = [
     *("quickstart", "simulate", "inspect", "prepare", "pairs", "import-labels", "train", "tune", "export", "evaluate"),
-    *("report", "serve", "compare", "validate", "submit", "doctor"),
+    *("report", "serve", "compare", "nightly", "rollback", "validate", "submit", "doctor"),
 ]
 
 

@@ -32,6 +32,7 @@ class _Form:
     feedback: tuple[str, ...]
     users: str
     items: Any  # ray.ObjectRef of a pa.Array: the ids of known items
+    without: tuple[tuple[int, int], ...]
 
 
 def open_events(source: EventsSource) -> Log:
@@ -59,7 +60,9 @@ def open_events(source: EventsSource) -> Log:
             users.add(table)
     if not users.requests:
         raise UserError(f"{source.path}: no feedback yet; expected requests with feedback")
-    form = _Form(columns, tuple(about["feedback"]), users.column, ray.put(items["item_id"].combine_chunks()))
+    form = _Form(
+        columns, tuple(about["feedback"]), users.column, ray.put(items["item_id"].combine_chunks()), source.without
+    )
     places = enumerate(zip(files, ends, strict=True))
     fragments = [{"file": file, "number": number, "end": end} for number, (file, end) in places]
     interactions = ray.data.from_items(fragments, override_num_blocks=len(fragments)).map_batches(
@@ -140,7 +143,10 @@ def _read_fragments(fragments: pa.Table, form: _Form) -> Iterator[pa.Table]:
 
 
 def _canonical(table: pa.Table, order: np.ndarray, form: _Form, items: pa.Array) -> pa.Table:
-    keep = pa.array(_requests(table))
+    wanted = _requests(table)
+    for first, last in form.without:
+        wanted = wanted & ~((order >= first) & (order <= last))
+    keep = pa.array(wanted)
     rows, order = table.filter(keep), order[keep.to_numpy(zero_copy_only=False)]
     columns = {
         "user_id": rows[form.users],

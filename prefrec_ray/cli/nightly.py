@@ -1,0 +1,57 @@
+"""`prefrec nightly`: one night of the loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefrec_ray.cli.console import Config, console, made
+from prefrec_ray.cli.progress import progress
+from prefrec_ray.errors import UserError
+
+NEEDED = ("prepare", "train", "loop")
+
+
+def command(config: Config) -> None:
+    """Make a policy from the newest log and promote it where its verdict allows (sections prepare, train, loop)."""
+    from prefrec_ray.nightly.run import run_night
+
+    with progress(console()) as report:
+        loop, work = open_loop(config, report)
+        night = run_night(loop, work, work.digest, console().print)
+    alias = f"{loop.folder.rstrip('/')}/current"
+    page = f"{loop.folder.rstrip('/')}/nights/{night.night:04d}/report.html"
+    then = f"prefrec serve {alias} --state FOLDER" if night.status == "promoted" else f"open {page}"
+    made("night", page, then)
+
+
+def open_loop(config: str, report: Any) -> tuple[Any, Any]:
+    """The settings of the loop, and the work of its nights, from the YAML `config`.
+
+    Raises `UserError` for a section that is missing or wrong, and for settings by which no night could be promoted.
+    """
+    from prefrec_ray.cli.config import load_sections, parse_section
+    from prefrec_ray.cli.train import judge_of, show_row
+    from prefrec_ray.nightly.work import Stages
+
+    sections = load_sections(config)
+    for name in NEEDED:
+        if name not in sections:
+            raise UserError(f"{config}: section '{name}' is missing; expected {', '.join(NEEDED)}")
+    settings = {name: parse_section(name, sections.get(name), config) for name in (*NEEDED, "evaluate")}
+    loop = settings["loop"]
+    if settings["train"].dataset is not None:
+        raise UserError(
+            f"{config}: train: key 'dataset': found a data set; expected none, as every night makes its own"
+        )
+    if loop.promote == "candidates" and "model" not in settings["evaluate"].estimators:
+        raise UserError(
+            f"{config}: evaluate: key 'estimators': expected model, on which promotion rests (loop.promote)"
+        )
+    stages = {f"{name}_": settings[name] for name in ("prepare", "train", "evaluate")}
+    return loop, Stages(
+        **stages,
+        where=config,
+        judge_of=lambda train, dataset: judge_of(train, dataset, console().print),
+        progress=report,
+        on_row=lambda row: show_row(report, "train", row),
+    )

@@ -1,0 +1,79 @@
+"""Whether a night's requests may be learned from: what is counted of them, and the rules that they have to pass.
+
+The rules compare with the earlier nights alone, so that nothing has to be told about a log:
+
+- A feedback column with one value in every request is broken if it had several in any earlier night.
+- A column that is not zero in less than a `RARER`th of the smallest share of any earlier night is broken.
+- More than `TIMES` the largest number of requests or users of an earlier night, or less than a `TIMES`th of the
+  smallest, is no night like the others. The first night does not count here: it holds all that was logged before.
+
+A column of whose requests fewer than `FEW` are expected to be other than zero is only looked at by the first rule once
+there are `FEW` requests in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefrec_ray.settings import Settings
+
+TIMES, RARER, FEW = 3.0, 10.0, 100
+
+
+class Column(Settings):
+    """A column of feedback: its smallest and largest value, and the share of the requests in which it is not 0."""
+
+    low: float
+    high: float
+    share: float
+
+
+class Counted(Settings):
+    """The requests of a night: positions in the log `first` to `last` (both inclusive; None where there are none)."""
+
+    first: int | None
+    last: int | None
+    requests: int
+    users: int
+    feedback: dict[str, Column]
+
+
+def problems(now: Counted, earlier: Sequence[Counted]) -> list[str]:
+    """What speaks against the requests `now`, a phrase each; `earlier`: those of accepted nights, oldest first."""
+    if not now.requests:
+        return ["no new requests"]
+    return [*_volume(now, earlier[1:]), *_feedback(now, earlier)]
+
+
+def _volume(now: Counted, earlier: Sequence[Counted]) -> list[str]:
+    found = []
+    for what in ("requests", "users"):
+        before = [getattr(night, what) for night in earlier]
+        if not before:
+            continue
+        value, low, high = getattr(now, what), min(before) / TIMES, max(before) * TIMES
+        if not low <= value <= high:
+            found.append(f"{value:,} {what}, expected {low:,.0f} to {high:,.0f} by earlier nights")
+    return found
+
+
+def _feedback(now: Counted, earlier: Sequence[Counted]) -> list[str]:
+    found = []
+    for name in dict.fromkeys(name for night in earlier for name in night.feedback):
+        before = [night.feedback[name] for night in earlier if name in night.feedback]
+        column = now.feedback.get(name)
+        if column is None:
+            found.append(f"feedback '{name}' is missing, which earlier nights have")
+            continue
+        least = min(one.share for one in before)
+        if column.low == column.high and any(one.low < one.high for one in before):
+            if now.requests >= FEW:
+                found.append(
+                    f"feedback '{name}' is {column.low:g} in all {now.requests:,} requests, and was not before"
+                )
+        elif least * now.requests >= FEW and column.share < least / RARER:
+            found.append(
+                f"feedback '{name}' is not zero in {column.share:.2%} of requests, expected at least "
+                f"{least / RARER:.2%} by earlier nights"
+            )
+    return found

@@ -1,0 +1,211 @@
+"""One night: what is new is checked, prepared, trained on, judged, and promoted where its verdict is `candidate`.
+
+What a step has done is in nights.json before the next one begins: a night that was killed goes on with the step that
+it was in, which goes on where it can (a run from its last checkpoint). A night that ends with an error is over; neither
+it nor one that is refused touches `current`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError, find_user_error
+from prefrec_ray.evaluation.records import Evaluation
+from prefrec_ray.evaluation.verdict import case_of
+from prefrec_ray.nightly.check import Counted, problems
+from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night, Step
+from prefrec_ray.nightly.settings import LoopSettings
+
+#: Positions in a log that a night does not learn from: (first, last), both inclusive.
+Spans = tuple[tuple[int, int], ...]
+END_OF_LOG = 2**63 - 1
+
+
+class Work(Protocol):
+    """What the steps do. Each may be called again after it was interrupted; `dataset` and `run` are folders.
+
+    `leaves_out`: whether `prepare` can leave requests out; if not, those that were refused have to leave the source.
+    """
+
+    leaves_out: bool
+
+    def count(self, first: int | None, last: int | None) -> Counted:
+        """The requests at positions `first` to `last` of the log (None: no bound)."""
+
+    def prepare(self, dataset: str, without: Spans) -> None:
+        """Makes the data set, but for the requests in the spans `without`."""
+
+    def train(self, dataset: str, run: str) -> None:
+        """Trains; `run`/policy is the policy."""
+
+    def evaluate(self, dataset: str, run: str) -> Evaluation:
+        """Evaluates `run`/policy, and writes `run`/evaluation.json."""
+
+    def report(self, run: str, file: str) -> None:
+        """Writes the page about the run."""
+
+
+def run_night(
+    loop: LoopSettings,
+    work: Work,
+    digest: str,
+    say: Callable[[str], None] = print,
+    now: Callable[[], float] = time.time,
+) -> Night:
+    """One night in `loop.folder`, to its end; its line goes to `say` too. `digest`: of the settings of the steps.
+
+    Raises `UserError` where the night is refused or fails by a mistake, and where another process runs a night there.
+    """
+    folder = LoopFolder(storage.absolute(loop.folder))
+    with storage.claimed(folder.uri):
+        night = _open_night(folder, loop, digest, now)
+        if night.done:
+            say(f"night {night.night}: going on after {night.done[-1]}")
+        try:
+            for step in STEPS:
+                if step not in night.done:
+                    night = _do(step, night, folder, loop, work)
+                    night = night.model_copy(update={"done": (*night.done, step)})
+                    folder.write(night)
+        except Exception as error:
+            ended = _ended(folder, night, error)
+            say(ended.line)
+            if ended.status == "refused":
+                raise UserError(f"{loop.folder}: {ended.line} (loop.accept: [{night.night}] uses them)") from error
+            raise
+        folder.prune(loop.keep)
+    say(night.line)
+    return night
+
+
+def _open_night(folder: LoopFolder, loop: LoopSettings, digest: str, now: Callable[[], float]) -> Night:
+    """The night that was interrupted, or was refused and is accepted now; else a new one."""
+    nights = folder.nights()
+    number = nights[-1].night + 1 if nights else 1
+    if nights and nights[-1].status == "unfinished":
+        if nights[-1].settings == digest:
+            return nights[-1]
+        changed = {"status": "failed", "why": "left unfinished, and the settings are others now"}
+        folder.write(nights[-1].model_copy(update=changed))
+    elif nights and nights[-1].status == "refused" and nights[-1].night in loop.accept and nights[-1].log:
+        night = nights[-1].model_copy(
+            update={"status": "unfinished", "why": "", "done": ("check",), "settings": digest}
+        )
+        folder.write(night)
+        return night
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now()))
+    night = Night(night=number, began=began, settings=digest)
+    folder.write(night)
+    return night
+
+
+def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> Night:
+    """Does one step; the night, with what the step found."""
+    dataset, run = folder.path(night.night, "dataset"), folder.path(night.night, "run")
+    if step == "check":
+        return _check(night, folder, loop, work)
+    if step == "prepare":
+        # Its last file says that it is whole: a kill between it and nights.json costs nothing.
+        if not storage.exists(storage.join(dataset, "metadata.json")):
+            work.prepare(dataset, _without(night, folder.nights(), loop))
+    elif step == "train":
+        work.train(dataset, run)
+    elif step == "evaluate":
+        return _judged(night, work.evaluate(dataset, run))
+    elif step == "report":
+        work.report(run, folder.path(night.night, "report.html"))
+    else:
+        return _promote(night, folder, loop)
+    return night
+
+
+def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> Night:
+    """Counts what is new. Raises `_Refused` where it may not be learned from."""
+    nights = [one for one in folder.nights() if one.night != night.night]
+    earlier = [one.log for one in nights if one.log is not None and not _is_refused(one, loop)]
+    if not work.leaves_out:
+        _check_refused_are_gone(nights, earlier, loop, work)
+    last = max((one.log.last for one in nights if one.log and one.log.last is not None), default=None)
+    counted = work.count(None if last is None else last + 1, None)
+    found = problems(counted, earlier)
+    night = night.model_copy(update={"log": counted})
+    if found and night.night not in loop.accept:
+        raise _Refused(night, found)
+    return night
+
+
+def _check_refused_are_gone(
+    nights: Sequence[Night], earlier: Sequence[Counted], loop: LoopSettings, work: Work
+) -> None:
+    """Raises `UserError` where requests that were refused are still in a source that cannot leave them out."""
+    for one in nights:
+        if _is_refused(one, loop) and one.log is not None and one.log.requests:
+            again = work.count(one.log.first, one.log.last)
+            found = problems(again, [log for log in earlier if (log.last or 0) < (one.log.first or 0)])
+            if again.requests and found:
+                raise UserError(
+                    f"the requests of night {one.night}, which was refused, are still in the log ({'; '.join(found)}); "
+                    f"expected them mended or taken out, or loop.accept: [{one.night}]"
+                )
+
+
+def _is_refused(night: Night, loop: LoopSettings) -> bool:
+    return night.status == "refused" and night.night not in loop.accept
+
+
+def _without(night: Night, nights: Sequence[Night], loop: LoopSettings) -> Spans:
+    """What the night does not learn from: what was refused, and what came after it was checked."""
+    spans = [
+        (one.log.first, one.log.last)
+        for one in nights
+        if _is_refused(one, loop) and one.log and one.log.first is not None and one.log.last is not None
+    ]
+    if night.log is not None and night.log.last is not None:
+        spans.append((night.log.last + 1, END_OF_LOG))
+    return tuple(spans)
+
+
+def _judged(night: Night, evaluation: Evaluation) -> Night:
+    """The night with the verdict on its policy."""
+    name, found = next(iter(evaluation.verdicts.items()), ("", None))
+    if found is None:
+        return night.model_copy(update={"verdict": "cannot_say", "why": "No verdict on the policy."})
+    update: dict[str, object] = {"verdict": found.verdict, "why": " ".join(found.reasons)}
+    record = case_of(evaluation, name).record
+    if record is not None:
+        low, high = record.gain_interval
+        update |= {"gain": record.gain, "gain_ci_low": low, "gain_ci_high": high}
+    return night.model_copy(update=update)
+
+
+def _promote(night: Night, folder: LoopFolder, loop: LoopSettings) -> Night:
+    if night.verdict == "candidate" and loop.promote == "candidates":
+        folder.promote(night.night)
+        return night.model_copy(update={"status": "promoted", "why": f"candidate. {night.why}"})
+    reason = (
+        f"{night.verdict}. {night.why}"
+        if night.verdict != "candidate"
+        else f"candidate (loop.promote: none). {night.why}"
+    )
+    return night.model_copy(update={"status": "kept", "why": reason})
+
+
+class _Refused(Exception):
+    def __init__(self, night: Night, found: Sequence[str]) -> None:
+        super().__init__("; ".join(found))
+        self.night = night
+
+
+def _ended(folder: LoopFolder, night: Night, error: Exception) -> Night:
+    """Writes the line of a night that ends by `error`."""
+    if isinstance(error, _Refused):
+        ended = error.night.model_copy(update={"status": "refused", "why": str(error)})
+    else:
+        told = find_user_error(error)
+        why = str(told) if told is not None else f"{type(error).__name__}: {error}"
+        ended = night.model_copy(update={"status": "failed", "why": " ".join(why.split())[:500]})
+    folder.write(ended)
+    return ended

@@ -1,0 +1,22 @@
+"""The section `loop` of a YAML."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt
+
+from prefrec_ray.settings import Count, Settings
+
+
+class LoopSettings(Settings):
+    """Where nights are kept, and what may be promoted."""
+
+    folder: str = Field(description="folder or URI of the nights and of the alias `current`")
+    keep: Count = Field(default=7, description="nights whose files stay, beside the current one and the one before")
+    promote: Literal["candidates", "none"] = Field(
+        default="candidates", description="policies of the verdict `candidate`, or none: nights are judged and kept"
+    )
+    accept: tuple[Annotated[NonNegativeInt, Field(ge=1)], ...] = Field(
+        default=(), description="nights whose requests were refused, and are to be used all the same"
+    )

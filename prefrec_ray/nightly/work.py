@@ -1,0 +1,79 @@
+"""The steps of a night, done by the stages of the product on Ray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from prefrec_ray import runtime, storage
+from prefrec_ray.evaluation.records import Evaluation
+from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
+from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.evaluation.validation import Judge
+from prefrec_ray.logs import EventsSource
+from prefrec_ray.nightly.check import Counted
+from prefrec_ray.nightly.count import count
+from prefrec_ray.nightly.run import Spans
+from prefrec_ray.prepare.run import prepare
+from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.reports.page import write_report
+from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.runs.train import train
+from prefrec_ray.terms import Progress, silent
+
+
+@dataclass(frozen=True)
+class Stages:
+    """`nightly.run.Work` by the sections of a YAML, `where`. `judge_of`: who scores the run on a data set."""
+
+    prepare_: PrepareSettings
+    train_: TrainSettings
+    evaluate_: EvaluateSettings
+    where: str
+    judge_of: Callable[[TrainSettings, str], Judge | None]
+    progress: Progress = silent
+    on_row: Callable[[dict[str, Any]], None] | None = None
+
+    @property
+    def leaves_out(self) -> bool:
+        """Of an event log, which nobody can mend, requests are left out."""
+        return isinstance(self.prepare_.source, EventsSource)
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal settings of the steps."""
+        parts = [settings.model_dump(mode="json") for settings in (self.prepare_, self.train_, self.evaluate_)]
+        return blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    def count(self, first: int | None, last: int | None) -> Counted:
+        """One pass over the log."""
+        runtime.start_ray()
+        counted = count(self.prepare_.source, self.prepare_.seed, first, last)
+        self.progress("check", counted.requests, counted.requests)
+        return counted
+
+    def prepare(self, dataset: str, without: Spans) -> None:
+        """`prefrec prepare`."""
+        settings = self.prepare_
+        if isinstance(settings.source, EventsSource):
+            source = settings.source.model_copy(update={"without": without})
+            settings = settings.model_copy(update={"source": source})
+        prepare(settings, dataset, self.progress)
+
+    def train(self, dataset: str, run: str) -> None:
+        """`prefrec train`, from the last checkpoint where there is one."""
+        runtime.start_ray()
+        settings = self.train_
+        judge = self.judge_of(settings, dataset)
+        train(settings, dataset, run, storage.exists(run), self.on_row, f"{self.where}: train", judge)
+
+    def evaluate(self, dataset: str, run: str) -> Evaluation:
+        """`prefrec evaluate`."""
+        return run_evaluation(EvaluationRun([storage.join(run, "policy")], dataset, self.evaluate_), self.progress)
+
+    def report(self, run: str, file: str) -> None:
+        """`prefrec report`."""
+        write_report([run], file)

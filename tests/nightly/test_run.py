@@ -1,0 +1,332 @@
+"""Nights with made-up steps: what is promoted, what a kill leaves, what is refused, and the way back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from made_records import made_record
+
+from prefrec_ray.cli.main import run as prefrec
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.records import Evaluation, ItemShare, Served, Support
+from prefrec_ray.evaluation.verdict import verdicts
+from prefrec_ray.nightly.check import Column, Counted
+from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night
+from prefrec_ray.nightly.run import END_OF_LOG, Spans, run_night
+from prefrec_ray.nightly.settings import LoopSettings
+
+NAME = "PrefRec"
+
+
+class Killed(BaseException):
+    """As a kill, nothing in the product catches it."""
+
+
+def evaluation(gain: float, states: float = 0.95, top: float = 0.02) -> Evaluation:
+    """Of a policy that gains so much, with such support; its most served item has the share `top`."""
+    records = (
+        made_record(NAME, 1.0 + gain, estimator="model", gain_ci_low=gain - 0.1, gain_ci_high=gain + 0.1),
+        made_record("random items", 1.01, role="control", estimator="model"),
+    )
+    shares = {NAME: top, "behaviour": 0.02}
+    served = {
+        name: Served(requests=1000, distinct_items=500, top_items=(ItemShare(item_id=1, share=share),))
+        for name, share in shares.items()
+    }
+    support = {NAME: Support(states=states, threshold=0.8, supported=states >= 0.8)}
+    made = Evaluation(records=records, served=served, support=support)
+    return made.model_copy(update={"verdicts": verdicts(made)})
+
+
+@dataclass
+class Steps:
+    """The log: a number of requests a night, of which some have no clicks. `stop`: the step that is killed."""
+
+    log: list[tuple[int, bool]]
+    result: Evaluation = field(default_factory=lambda: evaluation(0.5))
+    stop: str = ""
+    leaves_out: bool = True
+    calls: list[str] = field(default_factory=list)
+    without: Spans = ()
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if self.stop == name:
+            raise Killed
+
+    def count(self, first: int | None, last: int | None) -> Counted:
+        self._call("check")
+        clicks = [broken for requests, broken in self.log for _ in range(requests)]
+        low, high = first or 0, len(clicks) - 1 if last is None else last
+        part = clicks[low : high + 1]
+        if not part:
+            return Counted(first=None, last=None, requests=0, users=0, feedback={})
+        column = Column(low=0, high=0, share=0) if all(part) else Column(low=0, high=1, share=0.5)
+        requests = len(part)
+        return Counted(first=low, last=high, requests=requests, users=requests // 10, feedback={"click": column})
+
+    def prepare(self, dataset: str, without: Spans) -> None:
+        self._call("prepare")
+        self.without = without
+        Path(dataset).mkdir(parents=True)
+        Path(dataset, "metadata.json").write_text("{}")
+
+    def train(self, dataset: str, run: str) -> None:
+        self._call("train")
+        assert Path(dataset, "metadata.json").exists()
+        Path(run, "policy").mkdir(parents=True, exist_ok=True)
+        Path(run, "policy", "policy.json").write_text(json.dumps(run))
+
+    def evaluate(self, dataset: str, run: str) -> Evaluation:
+        self._call("evaluate")
+        return self.result
+
+    def report(self, run: str, file: str) -> None:
+        self._call("report")
+        Path(file).write_text("page")
+
+
+@dataclass
+class Loop:
+    """A loop in a folder, whose log grows by `night`."""
+
+    path: Path
+    steps: Steps = field(default_factory=lambda: Steps([]))
+    settings: dict[str, object] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> LoopFolder:
+        return LoopFolder(str(self.path))
+
+    @property
+    def current(self) -> int | None:
+        """The night whose policy is served."""
+        alias = self.path / "current"
+        return int(alias.resolve().parts[-3]) if alias.is_symlink() else None
+
+    def night(
+        self, gain: float = 0.5, requests: int = 1000, broken: bool = False, digest: str = "same", **more: float
+    ) -> Night:
+        self.steps.log.append((requests, broken))
+        self.steps.result = evaluation(gain, **more)
+        return self.again(digest)
+
+    def again(self, digest: str = "same") -> Night:
+        loop = LoopSettings.model_validate({"folder": str(self.path), **self.settings})
+        return run_night(loop, self.steps, digest, self.said.append, lambda: 0.0)
+
+    def statuses(self) -> list[str]:
+        return [night.status for night in self.folder.nights()]
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Loop:
+    return Loop(tmp_path / "loop")
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        ({"gain": 0.5}, "candidate"),
+        ({"gain": 0.05}, "no_difference"),
+        ({"gain": -0.5}, "do_not_ship"),
+        ({"gain": 0.5, "states": 0.3}, "cannot_say"),
+        ({"gain": 0.5, "top": 0.95}, "cannot_say"),  # it collapses: one item for nearly everybody
+    ],
+)
+def test_only_a_candidate_is_promoted(loop: Loop, found: dict[str, float], verdict: str) -> None:
+    loop.night()
+    night = loop.night(**found)
+    assert night.verdict == verdict
+    assert night.status == ("promoted" if verdict == "candidate" else "kept")
+    assert loop.current == (2 if verdict == "candidate" else 1)
+
+
+def test_without_a_candidate_nothing_is_current(loop: Loop) -> None:
+    assert loop.night(gain=0.0).status == "kept"
+    assert loop.current is None
+    with pytest.raises(UserError, match="no policy before the current one; found none"):
+        loop.folder.back()
+
+
+def test_a_loop_may_judge_and_never_promote(loop: Loop) -> None:
+    loop.settings["promote"] = "none"
+    night = loop.night()
+    assert (night.verdict, night.status, loop.current) == ("candidate", "kept", None)
+
+
+def test_a_night_is_a_line(loop: Loop) -> None:
+    loop.night()
+    loop.night(gain=-0.5)
+    lines = [json.loads(line) for line in (loop.path / "nights.json").read_text().splitlines()]
+    assert [(line["night"], line["status"], round(line["gain"], 6)) for line in lines] == [
+        (1, "promoted", 0.5),
+        (2, "kept", -0.5),
+    ]
+    assert lines[1]["log"]["first"] == 1000
+    assert [line.partition(";")[0] for line in loop.said] == [
+        "night 1: promoted, 1,000 new requests of 100 users",
+        "night 2: kept, 1,000 new requests of 100 users",
+    ]
+    assert (loop.path / "nights/0002/report.html").exists()
+
+
+def test_a_poisoned_night_is_refused_before_anything_is_made_of_it(loop: Loop) -> None:
+    loop.night()
+    loop.steps.calls.clear()
+    with pytest.raises(UserError) as error:
+        loop.night(broken=True)
+    assert "night 2: refused" in str(error.value)
+    assert "feedback 'click' is 0 in all 1,000 requests" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert loop.steps.calls == ["check"]
+    assert loop.statuses() == ["promoted", "refused"]
+    assert loop.current == 1
+
+
+def test_what_was_refused_is_left_out_of_all_later_nights(loop: Loop) -> None:
+    loop.night()
+    with pytest.raises(UserError):
+        loop.night(broken=True)
+    night = loop.night()
+    assert night.log is not None
+    assert night.log.first == 2000
+    assert loop.steps.without == ((1000, 1999), (3000, END_OF_LOG))
+    assert loop.current == 3
+
+
+def test_a_source_that_cannot_leave_it_out_has_to_be_mended(loop: Loop) -> None:
+    loop.steps.leaves_out = False
+    loop.night()
+    with pytest.raises(UserError, match="refused"):
+        loop.night(broken=True)
+    with pytest.raises(UserError, match="the requests of night 2, which was refused, are still in the log"):
+        loop.night()
+    loop.steps.log[1] = (1000, False)
+    assert loop.night().status == "promoted"
+
+
+def test_a_refused_night_goes_on_once_it_is_accepted(loop: Loop) -> None:
+    loop.night()
+    loop.night()
+    with pytest.raises(UserError, match="5,000 requests, expected 333 to 3,000"):
+        loop.night(requests=5000)
+    loop.settings["accept"] = (3,)
+    night = loop.again()
+    assert (night.night, night.status) == (3, "promoted")
+    assert loop.steps.without == ((7000, END_OF_LOG),)
+
+
+@pytest.mark.parametrize("step", STEPS[:-1])
+def test_after_a_kill_a_night_goes_on_where_it_was(loop: Loop, step: str) -> None:
+    loop.night()
+    loop.steps.calls.clear()
+    loop.steps.stop = step
+    with pytest.raises(Killed):
+        loop.night()
+    assert loop.statuses() == ["promoted", "unfinished"]
+    assert loop.current == 1
+    loop.steps.stop = ""
+    assert loop.again().night == 2
+    done = [*STEPS[: STEPS.index(step) + 1], *STEPS[STEPS.index(step) : -1]]
+    assert loop.steps.calls == done
+    assert loop.current == 2
+
+
+@pytest.mark.parametrize("write", range(1, 8))
+def test_a_kill_after_any_step_does_nothing_twice(loop: Loop, write: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after each of the writes of nights.json, of which the first begins the night."""
+    loop.night()
+    loop.steps.calls.clear()
+    writes, whole = 0, LoopFolder.write
+
+    def killed(self: LoopFolder, night: Night) -> None:
+        nonlocal writes
+        whole(self, night)
+        writes += 1
+        if writes == write:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LoopFolder, "write", killed)
+        with pytest.raises(Killed):
+            loop.night()
+    if loop.folder.nights()[-1].status == "unfinished":
+        loop.again()
+    assert loop.steps.calls == list(STEPS[:-1])
+    assert loop.current == 2
+    assert loop.folder.promoted() == [1, 2]
+
+
+def test_a_kill_between_list_and_alias_is_mended(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop.night()
+
+    def killed(alias: str, target: str) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("prefrec_ray.nightly.folder.point", killed)
+        with pytest.raises(Killed):
+            loop.night()
+    assert loop.current == 1
+    assert loop.again().status == "promoted"
+    assert loop.current == 2
+    assert loop.folder.promoted() == [1, 2]
+
+
+def test_a_night_that_was_killed_is_not_continued_with_other_settings(loop: Loop) -> None:
+    loop.steps.stop = "train"
+    with pytest.raises(Killed):
+        loop.night()
+    loop.steps.stop = ""
+    assert loop.night(digest="other").night == 2
+    assert loop.statuses() == ["failed", "promoted"]
+
+
+def test_a_night_that_fails_leaves_what_is_current(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop.night()
+
+    def diverges(dataset: str, run: str) -> None:
+        raise UserError("training diverged")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.steps, "train", diverges)
+        with pytest.raises(UserError, match=r"^training diverged$"):
+            loop.night()
+    assert loop.current == 1
+    assert (loop.statuses()[-1], loop.folder.nights()[-1].why) == ("failed", "training diverged")
+    assert loop.night().night == 3
+    assert loop.current == 3
+
+
+def test_rollback_goes_back_one_by_one(loop: Loop) -> None:
+    for gain in (0.5, 0.4, 0.0, 0.3):
+        loop.night(gain=gain)
+    assert loop.folder.promoted() == [1, 2, 4]
+    assert prefrec(["rollback", str(loop.path)]) == 0
+    assert loop.current == 2
+    assert prefrec(["rollback", str(loop.path)]) == 0
+    assert loop.current == 1
+    assert prefrec(["rollback", str(loop.path)]) == 2
+    assert loop.current == 1
+    loop.night()
+    assert loop.folder.promoted() == [1, 5]
+    loop.folder.back()
+    assert loop.current == 1
+
+
+def test_old_nights_go_and_the_current_one_and_the_one_before_stay(loop: Loop) -> None:
+    loop.settings["keep"] = 1
+    for gain in (0.5, 0.5, 0.5, 0.0, 0.0):
+        loop.night(gain=gain)
+    assert sorted(path.name for path in (loop.path / "nights").iterdir()) == ["0002", "0003", "0005"]
+    assert len(loop.folder.nights()) == 5
+    loop.folder.back()
+    assert loop.current == 2
+    with pytest.raises(UserError, match="its policy is gone"):
+        loop.folder.back()
+    assert loop.current == 2
