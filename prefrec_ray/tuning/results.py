@@ -107,8 +107,8 @@ def _best_text(group: Sequence[Row], settings: TuneSettings, dataset: str) -> st
         "seed": row["seed"],
         "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
     }
-    if settings.validation is not None:
-        section["validation"] = settings.validation.model_dump(mode="json")
+    # Always said: left out, it would be on in `train`, and choose another serving rule than the trial's.
+    section["validation"] = settings.validation and settings.validation.model_dump(mode="json")
     seeds = ", ".join(str(other["seed"]) for other in group)
     head = f"# {settings.metric}: {_mean(group, settings.metric):.6g} (mean of seed {seeds}), {row['trial']}\n"
     return head + yaml.safe_dump({"train": section}, sort_keys=False)

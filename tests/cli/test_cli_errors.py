@@ -244,7 +244,11 @@ def test_logs(
 
 # Data sets, policies and runs that are damaged.
 
-TRAIN = {"task": "depth", "config": {"hidden_sizes": [4], "train_batch_size_per_learner": 8, "num_epochs": 0.1}}
+TRAIN = {
+    "task": "depth",
+    "validation": None,
+    "config": {"hidden_sizes": [4], "train_batch_size_per_learner": 8, "num_epochs": 0.1},
+}
 
 
 @pytest.fixture(scope="module")

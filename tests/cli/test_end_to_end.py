@@ -1,5 +1,6 @@
 """The whole way through the command line, at a tiny size."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation.chosen import VARIETIES
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 
 CONFIG = """
@@ -37,7 +39,7 @@ tune:
   base: {hidden_sizes: [16], train_batch_size_per_learner: 64, preference_batch_size: 32, num_epochs: 0.2}
   search:
     gamma: {grid: [0.9, 0.97], methods: [PrefRec]}
-  validation: {every: 1}
+  validation: {every: 1, estimators: [preference, ncis]}
 evaluate:
   split: test
 """
@@ -75,13 +77,13 @@ def test_from_nothing_to_a_report(
     assert run([*train, "--output", "runs/robust", "--resume"]) == 0
     checkpoint = sorted(Path("runs/paper").glob("checkpoint_*"))[-1]
     assert run(["export", str(checkpoint), "--output", "policy"]) == 0
-    policies = ["runs/paper/policy", "runs/robust/policy"]
+    policies, ncis = ["runs/paper/policy", "runs/robust/policy"], ["--estimators", "ncis"]
     assert run(["evaluate", *policies, "--dataset", "dataset", "--online"]) == 0
-    assert run(["evaluate", "policy", "--dataset", "dataset", "--output", "notes/new/policy.json"]) == 0
+    assert run(["evaluate", "policy", "--dataset", "dataset", "--output", "notes/new/policy.json", *ncis]) == 0
     assert Path("notes/new/policy.json").exists()
     assert run(["report", "runs", "--output", "pages/new/all.html"]) == 0
     assert run(["tune", "config.yaml", "--dataset", "dataset", "--output", "sweep", "--smoke"]) == 0
-    assert run(["evaluate", "sweep", "--dataset", "dataset", "--online"]) == 0
+    assert run(["evaluate", "sweep", "--dataset", "dataset", "--online", *ncis]) == 0
     assert run(["report", "sweep", "--output", "pages/sweep/report.html"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -96,10 +98,17 @@ def test_from_nothing_to_a_report(
     assert "next: prefrec train config.yaml --dataset dataset --output RUN" in out
 
     assert Path("policy/actor.npz").read_bytes() == Path("runs/paper/policy/actor.npz").read_bytes()
-    records = json.loads(Path("runs/evaluation.json").read_text())["records"]
-    found = {(record["estimator"], record["subject"]) for record in records if record["role"] == "policy"}
+    evaluation = json.loads(Path("runs/evaluation.json").read_text())
+    found = {(r["estimator"], r["subject"]) for r in evaluation["records"] if r["role"] == "policy"}
     names = ("PrefRec paper seed 1", "PrefRec robust seed 0")
-    assert found == {(estimator, name) for estimator in ("ncis", "online") for name in names}
+    assert set(evaluation["verdicts"]) == set(evaluation["support"]) == set(names)
+    vouched = {("model", name) for name in names if evaluation["support"][name]["supported"]}
+    assert found == {(estimator, name) for estimator in ("ncis", "online") for name in names} | vouched
+    for name in ("robust", "paper"):  # scored at the end, on validation users
+        rows = list(csv.DictReader(Path(f"runs/{name}/progress.csv").open()))
+        assert [bool(row["validation/model"]) for row in rows] == [False] * (len(rows) - 1) + [True]
+    chosen = json.loads(Path("runs/robust/policy/policy.json").read_text())["serving"]["variety"]
+    assert chosen in VARIETIES
     page = Path("pages/new/all.html").read_text()
     assert "Fig. 4" in page
     assert "Fig. 6" in page

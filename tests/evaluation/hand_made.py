@@ -77,6 +77,8 @@ def write_dataset(folder: Path, users: int, files: int = 4, seed: int = 0, effec
                 # A second a request; the next session begins after the time away.
                 away = np.where(np.append(index[1:] != index[:-1], False), np.nan_to_num(revisit)[index], 1000.0)
                 times.append(np.int64(1.7e12 + np.cumsum(away) - away))
+                counts[split]["users"] += 1
+                counts[split]["sessions"] += len(depth)
                 one = np.zeros(len(depth), np.int64)
                 levels = depth_levels(one, depth), frequency_levels(one, revisit)
                 sessions.append((one + user_id, np.arange(len(depth)), depth, revisit, *levels, [split] * len(depth)))

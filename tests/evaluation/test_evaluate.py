@@ -18,12 +18,13 @@ from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.settings import EvaluateSettings, NcisSettings
 
 TASKS = ("depth", "frequency", "mixture")
+NCIS = EvaluateSettings(estimators=("ncis",))
 
 
 @pytest.fixture(scope="module")
 def evaluated(dataset: PreparedDataset, policies: dict, clone: BehaviourClone) -> Evaluation:
     calls: list[tuple] = []
-    found = evaluate(EvaluationRequest(dataset, policies, TASKS, clone), lambda *call: calls.append(call))
+    found = evaluate(EvaluationRequest(dataset, policies, TASKS, clone, NCIS), lambda *call: calls.append(call))
     assert calls == [("evaluate", done, 4) for done in (1, 2, 3, 4)]
     return found
 
@@ -107,7 +108,7 @@ def test_ranks_by_what_good_sessions_did(evaluated: Evaluation) -> None:
 
 def test_everybody_scores_the_behaviours_value_where_actions_change_nothing(ray_session: None, tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "dataset", users=240, effect=0.0)
-    request = EvaluationRequest(dataset, {"right": direction(dataset, 0.8)}, ["frequency"], fit_clone(dataset))
+    request = EvaluationRequest(dataset, {"right": direction(dataset, 0.8)}, ["frequency"], fit_clone(dataset), NCIS)
     records = evaluate(request).records
     assert len(records) == 7
     for record in records:
@@ -159,7 +160,7 @@ def test_the_order_of_rows_and_files_does_not_matter(
             table = table.take(rng.permutation(len(table)))
             pq.write_table(table, mixed / folder / f"part-{target:05d}.parquet")
     for aggregate in ("first", "geometric"):
-        settings = EvaluateSettings(ncis=NcisSettings(aggregate=aggregate))
+        settings = EvaluateSettings(estimators=("ncis",), ncis=NcisSettings(aggregate=aggregate))
         there, here = (
             by_subject(evaluate(EvaluationRequest(data, policies, ["frequency"], clone, settings)), "frequency")
             for data in (PreparedDataset.open(str(mixed)), dataset)
@@ -172,11 +173,11 @@ def test_the_order_of_rows_and_files_does_not_matter(
 def test_the_same_seed_gives_the_same_records(
     dataset: PreparedDataset, evaluated: Evaluation, policies: dict, clone: BehaviourClone
 ) -> None:
-    assert evaluate(EvaluationRequest(dataset, policies, TASKS, clone)) == evaluated
+    assert evaluate(EvaluationRequest(dataset, policies, TASKS, clone, NCIS)) == evaluated
 
 
 def test_a_policy_equal_to_the_clone_scores_like_it(dataset: PreparedDataset, clone: BehaviourClone) -> None:
-    settings = EvaluateSettings(split="validation")
+    settings = EvaluateSettings(estimators=("ncis",), split="validation")
     found = by_subject(
         evaluate(EvaluationRequest(dataset, {"copy": clone.policy}, ["depth"], clone, settings)), "depth"
     )
@@ -185,7 +186,7 @@ def test_a_policy_equal_to_the_clone_scores_like_it(dataset: PreparedDataset, cl
 
 
 def one_policy(dataset: PreparedDataset, clone: BehaviourClone) -> EvaluationRequest:
-    settings = EvaluateSettings(ncis=NcisSettings(cap=None))
+    settings = EvaluateSettings(estimators=("ncis",), ncis=NcisSettings(cap=None))
     return EvaluationRequest(dataset, {"p": clone.policy}, ["depth"], clone, settings)
 
 
@@ -209,7 +210,7 @@ def test_nobody_with_a_level_is_one_line(dataset: PreparedDataset, clone: Behavi
 
 def test_mistakes_are_one_line(dataset: PreparedDataset, policies: dict, clone: BehaviourClone) -> None:
     def failing(message: str, policies: dict, **settings: object) -> None:
-        about = EvaluateSettings().model_copy(update=settings)
+        about = NCIS.model_copy(update=settings)
         with pytest.raises(UserError, match=message):
             evaluate(EvaluationRequest(dataset, policies, ["depth"], clone, about))
 
@@ -229,7 +230,7 @@ def test_a_mistake_found_by_a_worker_is_one_line(
     file = tmp_path / "less" / "requests" / "test" / "part-00002.parquet"
     pq.write_table(pq.read_table(file).slice(1), file)
     with pytest.raises(Exception, match="its sessions are not those") as raised:
-        evaluate(EvaluationRequest(PreparedDataset.open(str(tmp_path / "less")), policies, ["depth"], clone))
+        evaluate(EvaluationRequest(PreparedDataset.open(str(tmp_path / "less")), policies, ["depth"], clone, NCIS))
     found = find_user_error(raised.value)
     assert found is not None
     assert str(found).startswith(f"{file}: its sessions are not those")

@@ -116,7 +116,7 @@ def test_ncis_is_that_of_the_settings(simulated: PreparedDataset, judge: Judge) 
     settings = ValidationSettings(estimators=("ncis",), ncis=ncis)
     policy = policy_on(simulated, 0)
     scores = replace(judge, settings=settings, histories=None).scores(policy, "frequency")
-    about = EvaluateSettings(split="validation", ncis=ncis)
+    about = EvaluateSettings(split="validation", estimators=("ncis",), ncis=ncis)
     records = evaluate(EvaluationRequest(simulated, {"p": policy}, ["frequency"], judge.clone, about)).records
     (value,) = [record.value for record in records if record.subject == "p"]
     assert scores["validation/ncis"] == value

@@ -13,6 +13,7 @@ from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.estimates import evaluate
 from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs import KuaiRandSource, open_log
 from prefrec_ray.logs.log import Log
 from prefrec_ray.prepare.run import PrepareSettings, prepare
@@ -289,7 +290,8 @@ def test_random_exposure_prepared_like_the_training_data_can_be_evaluated_on(
     assert (both.split_x == both.split_y).all()
 
     policy = fit_clone(standard, seed=0).policy
-    records = evaluate(EvaluationRequest(found, {"clone": policy}, ["depth"], fit_clone(found))).records
+    ncis = EvaluateSettings(estimators=("ncis",))
+    records = evaluate(EvaluationRequest(found, {"clone": policy}, ["depth"], fit_clone(found), ncis)).records
     (record,) = [r for r in records if r.subject == "clone" and r.role == "policy"]
     assert record.users == both[both.split_x == "test"].user_id.nunique()
     assert np.isfinite(record.value)

@@ -30,6 +30,7 @@ SECTIONS = {
     **logs_and_data("BUCKET"),
     "train": {
         "checkpoint_every": 1,
+        "validation": None,
         "config": {**NETWORKS, "num_epochs": 0.2, "updates_per_iteration": 4},
     },
 }
@@ -183,7 +184,7 @@ def test_the_whole_way(ray_session: None, bucket: Path, tmp_path: Path, sweeps: 
         assert run(line.split()) == 0, line
     on_store = [
         *lines("s3://bucket", config),
-        "evaluate s3://bucket/run/policy --dataset s3://bucket/dataset --online",
+        "evaluate s3://bucket/run/policy --dataset s3://bucket/dataset --online --estimators ncis",
         "report s3://bucket/run",
     ]
     a_sweep = f"tune {config} --dataset s3://bucket/dataset --output s3://bucket/sweep"

@@ -107,6 +107,7 @@ def test_a_sweep_leaves_table_policies_and_best_settings(undisturbed: Path, tiny
     means = {m: sum(float(r["policy/item_distance"]) for r in rows if r["method"] == m) for m in ("PrefRec", "IL")}
     assert best.method == min(means, key=lambda method: means[method])
     assert best.dataset == tiny_dataset
+    assert best.validation is None
     runs = load_runs([str(undisturbed)])
     assert len(runs) == 4
     assert all(list(run.curves) == list(COLUMNS) for run in runs)
