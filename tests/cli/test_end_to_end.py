@@ -105,7 +105,7 @@ def test_from_nothing_to_a_report(
     vouched = {("model", name) for name in names if evaluation["support"][name]["supported"]}
     assert found == {(estimator, name) for estimator in ("ncis", "online") for name in names} | vouched
     for name in ("robust", "paper"):  # scored at the end, on validation users
-        rows = list(csv.DictReader(Path(f"runs/{name}/progress.csv").open()))
+        rows = list(csv.DictReader(Path(f"runs/{name}/progress.csv").read_text().splitlines()))
         assert [bool(row["validation/model"]) for row in rows] == [False] * (len(rows) - 1) + [True]
     chosen = json.loads(Path("runs/robust/policy/policy.json").read_text())["serving"]["variety"]
     assert chosen in VARIETIES
