@@ -13,21 +13,10 @@ import pyarrow as pa
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import SEGMENTS, SUFFIX, Encoder, Event, Piece, batch_of, pieces, schema, whole_bytes
+from prefrec_ray.events.format import SEGMENTS, SUFFIX, Encoder, Event, batch_of, pieces, schema, whole_bytes
 
 #: Bytes from which on a new file is begun.
 SEGMENT_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class _Segment:
-    """A file of the log, and the number of its first row, which its name says."""
-
-    path: Path
-
-    @property
-    def first(self) -> int:
-        return int(self.path.stem)
 
 
 class EventLog:
@@ -35,15 +24,16 @@ class EventLog:
 
     `commit` writes a batch and waits until it is on the disk. A write that fails leaves nothing of the batch behind,
     and the next one may succeed; after a failed wait for the disk nobody knows what it holds, and all further commits
-    fail.
+    fail. Raises `UserError` where the last file is damaged in the middle; others are checked when they are read.
     """
 
     def __init__(self, folder: str, item_type: pa.DataType) -> None:
         self.schema = schema(item_type)
+        self._encode = Encoder(self.schema)
         self._folder = Path(storage.absolute(folder)) / SEGMENTS
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._firsts: list[int] = []  # of every batch: its first row ...
-        self._places: list[tuple[Path, int, int]] = []  # ... and its file and bytes
+        self._paths = sorted(self._folder.glob(f"*{SUFFIX}"), key=_first)
+        self._indices: dict[Path, _Index] = {}
         self._broken: OSError | None = None
         self._file: int | None = None
         self._size = 0
@@ -51,7 +41,8 @@ class EventLog:
         self.next = 0
         #: What was cut off at the end when the log was opened, in words.
         self.repaired: str | None = None
-        self._recover()
+        if self._paths:
+            self._recover()
 
     def __len__(self) -> int:
         return self.next
@@ -59,52 +50,36 @@ class EventLog:
     @property
     def size(self) -> int:
         """The size of all files."""
-        return sum(segment.path.stat().st_size for segment in self._segments())
-
-    def _segments(self) -> list[_Segment]:
-        return sorted((_Segment(path) for path in self._folder.glob(f"*{SUFFIX}")), key=lambda segment: segment.first)
+        return sum(path.stat().st_size for path in self._paths)
 
     def _recover(self) -> None:
-        """Finds every batch; cuts off what an interrupted write left at the end of the last file."""
-        segments = self._segments()
-        for number, segment in enumerate(segments):
-            size = segment.path.stat().st_size
-            content = _read(segment.path)
-            whole = whole_bytes(content, self.schema, str(segment.path))
-            if whole < size or whole == 0:
-                if number + 1 < len(segments):
-                    raise UserError(
-                        f"{segment.path}: ends at byte {whole} of {size}; expected a whole file before others"
-                    )
-                self.repaired = (
-                    f"{segment.path}: cut off an unfinished record ({size - whole} bytes), never acknowledged"
-                )
-                os.truncate(segment.path, whole)
-            if segment.first != self.next:
-                raise UserError(
-                    f"{segment.path}: begins at row {segment.first}; expected {self.next}: a file is missing"
-                )
-            for piece in pieces(content.slice(0, whole), self.schema) if whole else ():
-                self._add(piece, segment.path)
-        if segments:
-            self._open(segments[-1].path)
-
-    def _add(self, piece: Piece, path: Path) -> None:
-        self._firsts.append(self.next)
-        self._places.append((path, piece.begin, piece.end))
-        self.next += piece.batch.num_rows
+        """Cuts off what an interrupted write left at the end of the last file, and goes on there."""
+        if _first(self._paths[0]) != 0:
+            raise UserError(f"{self._paths[0]}: begins at row {_first(self._paths[0])}; expected 0: a file is missing")
+        path = self._paths[-1]
+        content = _read(path)
+        whole = whole_bytes(content, self.schema, str(path))
+        if whole < content.size:
+            cut = f"{content.size - whole} bytes"
+            self.repaired = f"{path}: cut off an unfinished record ({cut}), which was never acknowledged"
+            os.truncate(path, whole)
+        self._indices[path] = index = _Index.of(content.slice(0, whole), self.schema)
+        self.next = _first(path) + index.rows
+        self._open(path)
 
     def _open(self, path: Path) -> None:
-        """Goes on writing at the end of the file `path`, which is begun where it is empty."""
-        if self._file is not None:
-            os.close(self._file)
-        self._path, self._encode = path, Encoder(self.schema)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._size = os.fstat(self._file).st_size
-        if self._size == 0:
-            self._write(self._encode.header)
-            self._flush()
+        """Goes on writing at the end of the file `path`."""
+        self.close()
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
             _sync_folder(self._folder)
+        except OSError:
+            os.close(file)
+            raise
+        self._file, self._size = file, os.fstat(file).st_size
+        if path not in self._paths:
+            self._paths.append(path)
+        self._indices.setdefault(path, _Index([], [], 0))
 
     def commit(self, events: Sequence[Event]) -> int:
         """Appends `events`; they are on the disk when it returns. The number of the first of them.
@@ -115,23 +90,23 @@ class EventLog:
             raise OSError(self._broken.errno, f"the event log failed before ({self._broken}); start again")
         if self._file is None or self._size >= SEGMENT_BYTES:
             self._open(self._folder / f"{self.next:015d}{SUFFIX}")
-        first = self.next
-        batch = batch_of(events, first, self.schema)
-        begin = self._size
-        self._write(self._encode(batch))
+        first, begin = self.next, max(self._size, len(self._encode.header))
+        data = self._encode(batch_of(events, first, self.schema))
+        self._write(data if self._size else self._encode.header + data)
         self._flush()
-        self._add(Piece(batch, begin, self._size), self._path)
+        self._indices[self._paths[-1]].add(len(events), begin, self._size)
+        self.next += len(events)
         return first
 
     def _write(self, data: bytes) -> None:
         assert self._file is not None
-        rest, before = memoryview(data), self._size
+        rest = memoryview(data)
         try:
             while rest:
                 rest = rest[os.write(self._file, rest) :]
         except OSError:
             try:
-                os.ftruncate(self._file, before)
+                os.ftruncate(self._file, self._size)
             except OSError as error:
                 self._broken = error
             raise
@@ -149,38 +124,81 @@ class EventLog:
         """The row `number`, from the disk. Raises `IndexError` where there is none."""
         if not 0 <= number < self.next:
             raise IndexError(number)
-        place = bisect_right(self._firsts, number) - 1
-        path, begin, end = self._places[place]
+        path = self._paths[bisect_right(self._paths, number, key=_first) - 1]
+        if path not in self._indices:
+            self._indices[path] = _Index.of(_read(path), self.schema)
+        row = number - _first(path)
+        begin, end, before = self._indices[path].place(row)
         with path.open("rb") as file:
             message = pa.ipc.read_message(pa.py_buffer(os.pread(file.fileno(), end - begin, begin)))
         batch = pa.ipc.read_record_batch(message, self.schema)
-        return batch.slice(number - self._firsts[place], 1).to_pylist()[0]
+        return batch.slice(row - before, 1).to_pylist()[0]
 
     def tables(self, since: int = 0, rows: int = 1 << 16) -> Iterator[pa.Table]:
-        """The rows from number `since` on, in tables of some `rows`."""
+        """The rows from number `since` on, in tables of some `rows`. Raises `UserError` where some are missing."""
         held: list[pa.RecordBatch] = []
-        segments = self._segments()
-        for segment, end in zip(segments, [*(after.first for after in segments[1:]), self.next], strict=False):
-            if end <= since:
-                continue
-            for piece in pieces(_read(segment.path), self.schema):
-                first = piece.batch["number"][0].as_py()
-                if first >= self.next:
+        ends = [*map(_first, self._paths[1:]), self.next][: len(self._paths)]
+        for path, end in zip(list(self._paths), ends, strict=True):
+            at = _first(path)
+            for piece in pieces(_read(path), self.schema) if end > since else ():
+                first, at = at, at + piece.batch.num_rows
+                if first >= end:
                     break
-                if first + piece.batch.num_rows <= since:
-                    continue
-                held.append(piece.batch.slice(max(0, since - first)))
+                if at > since:
+                    held.append(piece.batch.slice(max(0, since - first)))
                 if sum(batch.num_rows for batch in held) >= rows:
                     yield pa.Table.from_batches(held)
                     held = []
+            if at < end and end > since:
+                raise UserError(
+                    f"{path}: whole up to row {at}; expected rows up to {end}: it is damaged, or one is missing"
+                )
         if held:
             yield pa.Table.from_batches(held)
 
     def close(self) -> None:
         """Closes the file."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+
+@dataclass
+class _Index:
+    """Where the batches of a file are: for each its first row in the file, and its bytes."""
+
+    firsts: list[int]
+    places: list[tuple[int, int]]
+    rows: int
+
+    @classmethod
+    def of(cls, content: pa.Buffer, columns: pa.Schema) -> _Index:
+        """Of the whole batches of a file."""
+        index = cls([], [], 0)
+        for piece in pieces(content, columns) if content.size else ():
+            index.add(piece.batch.num_rows, piece.begin, piece.end)
+        return index
+
+    def add(self, rows: int, begin: int, end: int) -> None:
+        """One batch more."""
+        self.firsts.append(self.rows)
+        self.places.append((begin, end))
+        self.rows += rows
+
+    def place(self, row: int) -> tuple[int, int, int]:
+        """The bytes of the batch that holds a row of the file, and how many rows come before the batch.
+
+        Raises `IndexError` where none does.
+        """
+        if row >= self.rows:
+            raise IndexError(row)
+        number = bisect_right(self.firsts, row) - 1
+        return (*self.places[number], self.firsts[number])
+
+
+def _first(path: Path) -> int:
+    """The number of the first row of a file, which its name says."""
+    return int(path.stem)
 
 
 def _read(path: Path) -> pa.Buffer:

@@ -58,6 +58,11 @@ def test_what_was_committed_comes_back(tmp_path: Path) -> None:
         log.read(36)
 
 
+def test_an_empty_log(tmp_path: Path) -> None:
+    log = EventLog(str(tmp_path), pa.int64())
+    assert (numbers(log), log.next, log.size) == ([], 0, 0)
+
+
 def test_any_arrow_reader_opens_it(tmp_path: Path) -> None:
     fill(tmp_path, [2, 2])
     (file,) = (tmp_path / "events").iterdir()
@@ -83,7 +88,7 @@ def test_a_torn_last_record_is_cut_off_and_nothing_else(
     log = EventLog(str(folder), pa.int64())
     kept = sum(sizes[:whole])
     assert numbers(log) == list(range(kept))
-    assert (log.repaired is None) == (cut + zeros == ends[whole] and cut > 0)
+    assert (log.repaired is None) == (cut + zeros in (ends[whole] if whole else len(log._encode.header), 0))
     assert log.repaired is None or len(log.repaired.splitlines()) == 1
     log.commit([event(kept)])
     log.close()
@@ -131,11 +136,39 @@ def test_files_follow_each_other_and_none_may_be_missing(tmp_path: Path, monkeyp
     assert log.read(17)["number"] == 17
     log.close()
     os.truncate(files[0], files[0].stat().st_size - 1)
-    with pytest.raises(UserError, match="expected a whole file before others"):
-        EventLog(str(tmp_path), pa.int64())
+    log = EventLog(str(tmp_path), pa.int64())
+    second, third = int(files[1].stem), int(files[2].stem)
+    with pytest.raises(UserError, match=rf"000\.arrow: whole up to row {second - 3}; expected rows up to {second}"):
+        numbers(log)
+    assert numbers(log, second) == list(range(second, 18))
+    log.close()
+    files[1].unlink()
+    with pytest.raises(UserError, match=f"expected rows up to {third}: it is damaged, or one is missing"):
+        numbers(EventLog(str(tmp_path), pa.int64()))
     files[0].unlink()
     with pytest.raises(UserError, match="expected 0: a file is missing"):
         EventLog(str(tmp_path), pa.int64())
+
+
+def test_a_disk_that_is_full_when_a_file_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "SEGMENT_BYTES", 1_500)
+    log = EventLog(str(tmp_path), pa.int64())
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for number in range(6):
+        for name in ("write", "open"):
+            with monkeypatch.context() as patched:
+                patched.setattr(os, name, full)
+                if name == "write" or log._file is None or log._size >= 1_500:
+                    with pytest.raises(OSError, match="No space left"):
+                        log.commit([event(99)] * 5)
+        assert log.commit([event(number)]) == number
+    log.close()
+    log = EventLog(str(tmp_path), pa.int64())
+    assert numbers(log) == list(range(6))
+    assert [log.read(number)["number"] for number in range(6)] == list(range(6))
 
 
 def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_room(

@@ -175,7 +175,7 @@ def test_items_are_given_as_often_as_the_log_says(tmp_path: Path, items: int) ->
     body = Recommend(user=1, k=1, exclude=list(range(30, items - 10)), timestamp=NOW)
     counts: dict[int, int] = {}
     chance: dict[int, float] = {}
-    turns = 400
+    turns = 200
     for _ in range(turns):
         plan = desk.engine.plan([body] * 32, NOW)  # not written: the state stays as it is
         for event in plan.events:

@@ -55,8 +55,14 @@ def open_events(source: EventsSource) -> Log:
     items = read_parquet(storage.join(folder, ITEMS)).select(["item_id", "embedding"])
     features = {name: tuple(categories) for name, categories in about["user_features"].items()}
     users = _Users(features)
+    rows = 0
     for file, end in zip(files, ends, strict=True):
         for table in _tables(file, end, columns):
+            if table["number"][0].as_py() != rows:
+                raise UserError(
+                    f"{file}: a batch begins at row {table['number'][0]}; expected {rows}: a file is missing"
+                )
+            rows += len(table)
             users.add(table)
     if not users.requests:
         raise UserError(f"{source.path}: no feedback yet; expected requests with feedback")
