@@ -53,8 +53,7 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
     """Every user by every model, all at once. Equal seeds give users the same luck, whoever serves."""
     data, copies, count = platform.data, len(models), len(platform.users)
     of = np.tile(platform.users, copies)  # member k has the rows [k * count, (k + 1) * count)
-    mean_depth = data.mean_depth[of]
-    revisit = np.where(np.isfinite(data.mean_revisit_ms), data.mean_revisit_ms, np.nanmean(data.mean_revisit_ms))[of]
+    people = [model.inputs.people(data).take(platform.users) for model in models]
     tracker = StateTracker(platform.state, platform.normaliser, platform.items, _features(platform, of))
     rng = np.random.default_rng(seed)
     now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
@@ -67,8 +66,8 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
         action = platform.items.embeddings[rows]
         parts = [slice(k * count, (k + 1) * count) for k in range(copies)]
         answers = [
-            model.step(state[part], action[part], mean_depth[part], revisit[part], rng)
-            for model, part in zip(models, parts, strict=True)
+            model.step(state[part], action[part], own, rng)
+            for model, own, part in zip(models, people, parts, strict=True)
         ]
         feedback, ends, wait = (np.concatenate(column) for column in zip(*answers, strict=True))
         times.append(now)
@@ -83,7 +82,7 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
         now, session = now + wait.astype(np.int64), session + ends
     user = np.repeat(np.arange(len(of)), platform.requests)
     table = session_table(user, np.stack(times, axis=1).ravel(), np.stack(sessions, axis=1).ravel())
-    levels = levels_against(table, mean_depth, data.mean_revisit_ms[of], platform.weight)
+    levels = levels_against(table, data.mean_depth[of], data.mean_revisit_ms[of], platform.weight)
 
     def means(values: np.ndarray) -> np.ndarray:
         return user_means(table.user, values, len(of)).reshape(copies, count)

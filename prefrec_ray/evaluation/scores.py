@@ -33,6 +33,7 @@ class Scores:
     networks: tuple[np.ndarray, np.ndarray] | None = None  # [K, L], [K, 1]
     sensitivity: Sequence[Sequence[Estimate]] = ()
     means: Sequence[Mapping[str, float]] = ()  # of each subject: fields of its record beside the level
+    relative_error: float = 0.0  # of a gain, which the intervals hold too
 
     def records(self, seed: int) -> list[Record]:
         """A record a subject; the seed is that of the users drawn."""
@@ -75,7 +76,11 @@ class Scores:
         gains, behind = self.values - self.logging[:, None], self.values[:, [best]] - self.values
         drawn = bootstrap_interval(np.hstack([self.values, gains, behind]), seed)
         low, high = (bound.reshape(3, -1) for bound in drawn)
-        if self.networks is None:
-            return low, high
-        own, logging = self.networks
-        return widened(low, high, np.stack([own, own - logging, own[:, [best]] - own], axis=1))
+        if self.networks is not None:
+            own, logging = self.networks
+            low, high = widened(low, high, np.stack([own, own - logging, own[:, [best]] - own], axis=1))
+        if self.relative_error:
+            means = np.stack([self.values.mean(axis=0), gains.mean(axis=0), behind.mean(axis=0)])
+            error = self.relative_error * np.abs(np.stack([means[1], means[1], means[2]]))
+            low, high = means - np.hypot(means - low, error), means + np.hypot(high - means, error)
+        return low, high

@@ -44,39 +44,75 @@ class Answers(NamedTuple):
     wait_ms: np.ndarray  # float64 [n], to the next request, at least 1
 
 
+class People(NamedTuple):
+    """What a log says of n users from its start to its end: more than a policy knows of them.
+
+    Without it a model takes a logging policy that knows its users better than states do for one that does not, and
+    half of what other items would do is lost (docs/evaluation.md).
+    """
+
+    numbers: np.ndarray  # float32 [n, 2]: log of mean depth and mean time away, relative to the mean user's
+    tastes: np.ndarray  # float32 [n, 1 + F, A]: mean embedding shown, and covariances of it with feedback
+    mean_revisit_ms: np.ndarray  # float64 [n]
+
+    def take(self, rows: np.ndarray) -> People:
+        """The users at `rows`."""
+        return People(*(column[rows] for column in self))
+
+
 @dataclass(frozen=True)
 class Inputs:
-    """What the networks see: state, action, the user's mean depth and time away, and all inner products between the
-    action and the parts of the state that are embeddings (`parts` [P, A], columns)."""
+    """What the networks see: state, action, a user's numbers, and all inner products between the action, the parts of
+    the state that are embeddings (`parts` [P, A], columns) and a user's tastes. The rest is scale: of the mean user."""
 
     parts: np.ndarray
     log_depth: float
     log_revisit: float
+    taste_rms: np.ndarray  # float32 [1 + F]
 
     @classmethod
     def of(cls, state: StateDefinition, data: Histories) -> Inputs:
-        """Those of a data set; users' means are taken relative to the mean user's."""
+        """Those of a data set."""
         columns = [np.arange(group.start, group.stop) for group in (state.groups["items"], state.groups["tastes"])]
         parts = np.concatenate(columns).reshape(-1, state.action_dim)
-        return cls(parts, float(np.log(data.mean_depth).mean()), float(np.nanmean(np.log(data.mean_revisit_ms))))
+        rms = np.sqrt(np.square(_tastes(data)).mean(axis=(0, 2)))
+        log_depth, log_revisit = np.log(data.mean_depth).mean(), np.nanmean(np.log(data.mean_revisit_ms))
+        return cls(parts, float(log_depth), float(log_revisit), np.maximum(rms, 1e-6).astype(np.float32))
+
+    @property
+    def vectors(self) -> int:
+        """How many vectors have inner products with one another."""
+        return 1 + len(self.parts) + len(self.taste_rms)
 
     @property
     def products(self) -> int:
         """How many inner products there are."""
-        return (len(self.parts) + 1) * len(self.parts) // 2
+        return self.vectors * (self.vectors - 1) // 2
 
-    def user(self, mean_depth: np.ndarray, mean_revisit_ms: np.ndarray) -> np.ndarray:
-        """float32 [n, 2] of users; one without a mean time away counts as the mean user."""
-        depth, revisit = np.log(mean_depth) - self.log_depth, np.log(mean_revisit_ms) - self.log_revisit
-        return np.nan_to_num(np.stack([depth, revisit], axis=1)).astype(np.float32)
+    def people(self, data: Histories) -> People:
+        """The users of `data`; one without a mean time away counts as the mean user."""
+        depth, revisit = np.log(data.mean_depth) - self.log_depth, np.log(data.mean_revisit_ms) - self.log_revisit
+        numbers = np.nan_to_num(np.stack([depth, revisit], axis=1)).astype(np.float32)
+        mean_revisit_ms = np.exp(self.log_revisit + numbers[:, 1].astype(np.float64))
+        return People(numbers, _tastes(data) / self.taste_rms[:, None], mean_revisit_ms)
 
-    def __call__(self, state: np.ndarray, action: np.ndarray, user: np.ndarray) -> Tensor:
+    def __call__(self, state: np.ndarray, action: np.ndarray, people: People) -> Tensor:
         """float32 [n, S + A + products + 2]."""
-        vectors = np.concatenate([action[:, None], state[:, self.parts]], axis=1)
+        vectors = np.concatenate([action[:, None], state[:, self.parts], people.tastes], axis=1)
         inner = np.matmul(vectors, vectors.transpose(0, 2, 1))
         first, second = np.triu_indices(vectors.shape[1], 1)
         products = _PRODUCT_SCALE * inner[:, first, second]
-        return torch.from_numpy(np.concatenate([state, action, products, user], axis=1, dtype=np.float32))
+        return torch.from_numpy(np.concatenate([state, action, products, people.numbers], axis=1, dtype=np.float32))
+
+
+def _tastes(data: Histories) -> np.ndarray:
+    """float32 [U, 1 + F, A]: each user's mean embedding, and the covariance of feedback with it."""
+    count = data.lengths[:, None]
+    mean = np.add.reduceat(data.action, data.starts, axis=0, dtype=np.float64) / count
+    usual = np.add.reduceat(data.feedback, data.starts, axis=0, dtype=np.float64) / count
+    both = data.feedback[:, :, None] * data.action[:, None]
+    joint = np.add.reduceat(both, data.starts, axis=0, dtype=np.float64) / count[:, :, None]
+    return np.concatenate([mean[:, None], joint - usual[:, :, None] * mean[:, None]], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -98,23 +134,23 @@ class UserModel:
         self,
         state: np.ndarray,
         action: np.ndarray,
-        mean_depth: np.ndarray,
-        mean_revisit_ms: np.ndarray,
+        people: People,
         rng: np.random.Generator,
     ) -> Answers:
-        """Draws the answers of n users (their means [n]) to the items of embeddings `action` [n, A] in scaled states
-        [n, S]. Takes as many numbers from `rng` whatever the states."""
+        """Draws the answers of n users (`people`, of `inputs`) to the items of embeddings `action` [n, A] in scaled
+        states [n, S]. Takes as many numbers from `rng` whatever the states."""
         n, columns = len(state), len(self.feedback)
         uniform, away = rng.random((2 * columns + 3, n)), rng.integers(0, len(self.residuals), n)
         with torch.inference_mode():
-            seen = self.inputs(state, action, self.inputs.user(mean_depth, mean_revisit_ms))
+            seen = self.inputs(state, action, people)
             logits = np.split(self.answers(seen).numpy(), np.cumsum([len(bins) for bins in self.feedback]), axis=1)
             drawn = [bins.draw(logits[j], uniform[2 * j : 2 * j + 2]) for j, bins in enumerate(self.feedback)]
             feedback = np.stack(drawn, axis=1) if drawn else np.empty((n, 0))
             leaves = self.leaves(torch.cat([seen, self.scaled(feedback)], dim=1)).numpy().astype(np.float64)
         ends = uniform[-1] < 1.0 / (1.0 + np.exp(-leaves[:, 0]))
         pause = np.exp(self.within.draw(leaves[:, 1:-1], uniform[-3:-1]))
-        gone = np.exp(np.minimum(leaves[:, -1] * self.away_std + self.residuals[away], _LONGEST)) * mean_revisit_ms
+        gone = np.exp(np.minimum(leaves[:, -1] * self.away_std + self.residuals[away], _LONGEST))
+        gone *= people.mean_revisit_ms
         return Answers(feedback.astype(np.float32), ends, np.maximum(np.where(ends, gone, pause), 1.0))
 
     def scaled(self, feedback: np.ndarray) -> Tensor:
@@ -141,11 +177,11 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int, redraw: b
         times = np.bincount(rng.integers(0, len(data.starts), len(data.starts)), minlength=len(data.starts))
         rows = np.repeat(rows, times[data.user[rows]])
     inputs = Inputs.of(state, data)
-    user = inputs.user(data.mean_depth, data.mean_revisit_ms)[data.user]
+    people = inputs.people(data)
     feedback = [Bins.of(column, rng) for column in data.feedback.T]
     log_wait = np.log(data.wait_ms)
     within = Bins.of(log_wait[data.followed & ~data.ends] if (data.followed & ~data.ends).any() else log_wait, rng)
-    away = np.nan_to_num(log_wait - np.log(data.mean_revisit_ms)[data.user])
+    away = log_wait - np.log(people.mean_revisit_ms)[data.user]
     away_std = float(away[data.ends].std()) or 1.0
     codes = [bins.code(column) for bins, column in zip(feedback, data.feedback.T, strict=True)]
     pause = within.code(log_wait)
@@ -168,7 +204,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int, redraw: b
     updates = min(UPDATES, -(-PASSES * len(rows) // BATCH))
     for update in range(updates):
         at = rows[rng.integers(0, len(rows), BATCH)]
-        seen = inputs(data.state[at], data.action[at], user[at])
+        seen = inputs(data.state[at], data.action[at], people.take(data.user[at]))
         ends = torch.from_numpy(data.ends[at].astype(np.float32))
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / updates)
         loss = _answers_loss(answers(seen), sizes, [torch.from_numpy(code[at]) for code in codes])
@@ -180,7 +216,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int, redraw: b
     for network in (answers, leaves):
         network.requires_grad_(False)
     ended = rng.permutation(np.flatnonzero(data.ends))[:_RESIDUALS]
-    seen = inputs(data.state[ended], data.action[ended], user[ended])
+    seen = inputs(data.state[ended], data.action[ended], people.take(data.user[ended]))
     mu = leaves(torch.cat([seen, model.scaled(data.feedback[ended])], dim=1))[:, -1].numpy()
     return UserModel(**{**model.__dict__, "residuals": away[ended] - away_std * mu})
 

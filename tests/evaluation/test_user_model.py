@@ -12,7 +12,7 @@ from prefrec_ray.evaluation.histories import Histories
 from prefrec_ray.evaluation.imagined import Platform, roll_out
 from prefrec_ray.evaluation.quantiles import BINS, Bins
 from prefrec_ray.evaluation.support import WITHIN, LoggedPasts
-from prefrec_ray.evaluation.user_model import Answers, fit_user_model
+from prefrec_ray.evaluation.user_model import Answers, Inputs, fit_user_model
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
@@ -90,7 +90,7 @@ def test_a_known_law_is_found_again() -> None:
     fresh = histories(users=200, seed=7)
     rows = np.arange(len(fresh.state))
     of = fresh.user
-    answers = model.step(fresh.state[rows], fresh.action[rows], fresh.mean_depth[of], fresh.mean_revisit_ms[of], rng)
+    answers = model.step(fresh.state[rows], fresh.action[rows], model.inputs.people(fresh).take(of), rng)
     liked, good = answers.feedback[:, 0] == 1, fresh.action[:, 0] > 0.3
     assert liked[good].mean() == pytest.approx(0.8, abs=0.05)
     assert liked[fresh.action[:, 0] < -0.3].mean() == pytest.approx(0.2, abs=0.05)
@@ -123,13 +123,14 @@ def test_histories_without_an_end_are_refused() -> None:
 class Clockwork:
     """Users whose every third request ends a session, after which they stay away for `share` of their mean time."""
 
-    def __init__(self, share: float) -> None:
-        self.share, self.asked = share, 0
+    def __init__(self, share: float, data: Histories) -> None:
+        self.share, self.asked, self.inputs = share, 0, Inputs.of(STATE, data)
 
-    def step(self, state, action, mean_depth, mean_revisit_ms, rng):
+    def step(self, state, action, people, rng):
         self.asked += 1
         ends = np.full(len(state), self.asked % 3 == 0)
-        return Answers(np.ones((len(state), 1), np.float32), ends, np.where(ends, self.share * mean_revisit_ms, 1000.0))
+        wait = np.where(ends, self.share * people.mean_revisit_ms, 1000.0)
+        return Answers(np.ones((len(state), 1), np.float32), ends, wait)
 
 
 def platform(data: Histories, requests: int = 30) -> Platform:
@@ -145,7 +146,7 @@ def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
         shown.append(states)
         return np.full(len(states), 7)
 
-    found = roll_out(platform(data), [Clockwork(0.4), Clockwork(0.9)], server, seed=0)
+    found = roll_out(platform(data), [Clockwork(0.4, data), Clockwork(0.9, data)], server, seed=0)
     assert found.levels["depth"].tolist() == [[2.0] * 3] * 2  # floor(3 / 1.2)
     np.testing.assert_allclose(found.levels["frequency"], [[2.0] * 3, [1.0] * 3])  # floor(1 / .4), floor(1 / .9)
     np.testing.assert_allclose(found.levels["mixture"], [[2.0] * 3, [1.5] * 3])
@@ -169,7 +170,7 @@ def test_where_the_log_repeats_nothing_nothing_is_repeated() -> None:
         given.append(seen.sum(axis=1))
         return seen.argmin(axis=1)  # the first unseen
 
-    found = roll_out(platform(data, requests=10), [Clockwork(0.5)], server, seed=0)
+    found = roll_out(platform(data, requests=10), [Clockwork(0.5, data)], server, seed=0)
     assert [counts.tolist() for counts in given] == [[step] * 3 for step in range(10)]
     assert found.counts[:10].tolist() == [3] * 10
 
@@ -186,3 +187,14 @@ def test_the_log_vouches_for_its_own_pasts_and_for_no_corner() -> None:
     others[:, STATE.groups["feedback"]] += 30.0  # what users answer is not the policy's choice
     assert pasts.share(others) == pasts.share(fresh.state)
     assert pasts.share(fresh.state[:0]) == 1.0
+
+
+def test_tastes_are_those_of_a_users_whole_log() -> None:
+    data = histories(users=3, requests=9)
+    inputs = Inputs.of(STATE, data)
+    tastes = inputs.people(data).tastes * inputs.taste_rms[:, None]
+    for user in range(3):
+        action, like = data.action[data.user == user], data.feedback[data.user == user, 0]
+        np.testing.assert_allclose(tastes[user, 0], action.mean(axis=0), atol=1e-5)
+        covariance = ((like - like.mean())[:, None] * (action - action.mean(axis=0))).mean(axis=0)
+        np.testing.assert_allclose(tastes[user, 1], covariance, atol=1e-5)
