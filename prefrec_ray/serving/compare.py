@@ -101,7 +101,7 @@ def compare(folder: str, days: float = 7.0) -> Comparison:
     gap = described["session_gap_ms"]
     users = _Users(events.sessions(gap), days, events.until - gap)
     arm = events.arm_after(since)
-    dealt = [user for user in users.after(since) if arm[user] in shares]
+    dealt = [user for user in users.after(since) if arm.get(user) in shares]
     counted = [user for user in dealt if users.settled(user)]
     rows = [users.outcomes(user, since) for user in counted]
     arms = np.array([arm[user] for user in counted], dtype=object)
@@ -198,7 +198,8 @@ class _Events:
     user: np.ndarray  # int64 [N]
     arm: np.ndarray  # str [N]
     policy: np.ndarray  # str [N]
-    arms: list[tuple[int, dict[str, float]]]  # row, and shares of the arms from there on
+    recommended: np.ndarray  # bool [N]
+    arms: list[tuple[int, int, dict[str, float]]]  # row, and the seed and the shares of the arms from there on
     overlaps: list[tuple[int, str, float]]  # row, shadow, share of its items that were shown
 
     @property
@@ -208,12 +209,12 @@ class _Events:
 
     def dealt(self) -> tuple[dict[str, float], int]:
         """The shares of the arms now, and the row from which on users are dealt so."""
-        shares: dict[str, float] = {}
+        dealt: tuple[int, dict[str, float]] = 0, {}
         since = 0
-        for row, now in self.arms:
-            if now != shares:
-                shares, since = now, row
-        return shares, since
+        for row, seed, shares in self.arms:
+            if (seed, shares) != dealt:
+                dealt, since = (seed, shares), row
+        return dealt[1], since
 
     def sessions(self, gap_ms: int) -> Sessions:
         """The sessions of all users."""
@@ -225,8 +226,8 @@ class _Events:
         return Sessions(table, self.number[rows][table.first_row])
 
     def arm_after(self, since: int) -> dict[int, str]:
-        """The arm of each user from the row `since` on."""
-        later = np.flatnonzero(self.number >= since)
+        """The arm of each user who was given something from the row `since` on; feedback may be on what was before."""
+        later = np.flatnonzero(self.recommended & (self.number >= since))
         user, first = np.unique(self.user[later], return_index=True)
         return dict(zip(user.tolist(), self.arm[later[first]].tolist(), strict=True))
 
@@ -250,8 +251,9 @@ def read_events(folder: str, columns: pa.Schema) -> _Events:
             table = pa.Table.from_batches([piece.batch])
             kind = table["kind"].to_numpy()
             for row in table.filter(pa.array(kind == Kind.ARMS)).select(["number", "note"]).to_pylist():
-                dealt = json.loads(row["note"])["arms"]
-                arms.append((row["number"], {one["arm"]: one["share"] for one in dealt if not one["shadow"]}))
+                said = json.loads(row["note"])
+                shares = {one["arm"]: one["share"] for one in said["arms"] if not one["shadow"]}
+                arms.append((row["number"], said["seed"], shares))
             overlaps += _overlaps(table, kind)
             kept = table.filter(pa.array(np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK))))
             who = pc.coalesce(kept["user"], kept["user_number"].cast(pa.string()))
@@ -268,6 +270,7 @@ def read_events(folder: str, columns: pa.Schema) -> _Events:
         user=codes(rows["who"]),
         arm=pc.fill_null(rows["arm"], "").to_numpy(),
         policy=pc.fill_null(rows["policy"], "").to_numpy(),
+        recommended=rows["kind"].to_numpy() == Kind.RECOMMENDED,
         arms=arms,
         overlaps=overlaps,
     )

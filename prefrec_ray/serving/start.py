@@ -110,7 +110,9 @@ def arms_event(state: ServedState, clock: int) -> Event:
         {"arm": one.arm, "policy": one.digest, "share": share, "shadow": number > len(canaries)}
         for number, (one, share) in enumerate(zip(state.loaded, shares, strict=True))
     ]
-    return Event(Kind.ARMS, clock, received=clock, note=json.dumps({"main": MAIN, "arms": arms}))
+    return Event(
+        Kind.ARMS, clock, received=clock, note=json.dumps({"main": MAIN, "seed": state.settings.seed, "arms": arms})
+    )
 
 
 def save_items(folder: str, shelf: Shelf) -> None:
