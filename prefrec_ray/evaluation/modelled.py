@@ -61,15 +61,18 @@ def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], No
     return dict(zip(names, results, strict=True))
 
 
-def model_scores(request: EvaluationRequest, task: Task, modelled: dict[str, Modelled]) -> Scores:
-    """The levels of one task, of the subjects that the log vouches for.
+def model_scores(
+    request: EvaluationRequest, task: Task, modelled: dict[str, Modelled], threshold: float | None = None
+) -> Scores:
+    """The levels of one task, of the subjects that the log vouches for: with a support of `threshold` (THRESHOLD).
 
     A user's value is the mean over models; how far these disagree is in the intervals. Users without a level under any
     subject are left out.
     """
+    least = THRESHOLD if threshold is None else threshold
     logged = Subject(BEHAVIOUR, BEHAVIOUR, "control")
     rolled = [subject for subject in request.subjects_on(task) if subject.name in modelled]
-    subjects = [logged, *(subject for subject in rolled if modelled[subject.name].within >= THRESHOLD)]
+    subjects = [logged, *(subject for subject in rolled if modelled[subject.name].within >= least)]
     logging = modelled[BEHAVIOUR].imagined
     everyone = np.stack([logging.levels[task], *(modelled[s.name].imagined.levels[task] for s in subjects)], axis=2)
     everyone = np.ma.masked_invalid(everyone).mean(axis=0).filled(np.nan)  # [n, 1 + L], where one model has a level
