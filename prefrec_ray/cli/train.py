@@ -51,14 +51,14 @@ def train_run(
 ) -> None:
     """Trains, with a progress bar over the iterations."""
     from prefrec_ray import runtime, storage
-    from prefrec_ray.runs.train import train
+    from prefrec_ray.runs.train import check_output, train
 
     out = console()
+    uri = storage.absolute(dataset)  # workers may run in another folder
+    check_output(settings, uri, output, resume)  # now: it should not cost the scores' preparation
     with progress(out) as report:
         report(stage, 0, 0, "starting")
         runtime.start_ray()
-        # Absolute, as workers may run in another folder.
-        uri = storage.absolute(dataset)
         judge = judge_of(settings, uri, out.print)
         train(settings, uri, output, resume, lambda row: show_row(report, stage, row), where, judge, out.print)
 

@@ -71,22 +71,26 @@ def train(
     """
     config = build_config(settings, dataset, where)
     with storage.claimed(output):
-        started = storage.exists(storage.join(output, "config.json"))
-        if storage.exists(output) and not resume:
-            raise UserError(f"{output}: already exists; go on with it by --resume, or choose another output folder")
-        description = describe(settings, dataset)
-        if started:
-            _check_same(storage.read_json(storage.join(output, "config.json")), description, output)
+        check_output(settings, dataset, output, resume)
         algorithm: OfflineAlgorithm = config.build_algo()
         try:
             rows = _restore(algorithm, output, say) if resume else []
             storage.make_folder(output)
-            storage.write_json(storage.join(output, "config.json"), {**description, "resolved": resolved(config)})
+            description = {**describe(settings, dataset), "resolved": resolved(config)}
+            storage.write_json(storage.join(output, "config.json"), description)
             _train(algorithm, settings, output, rows, progress, judge)
         finally:
             algorithm.stop()
         _export_best(output, rows, judge)
     return rows
+
+
+def check_output(settings: TrainSettings, dataset: str, output: str, resume: bool) -> None:
+    """Raises `UserError` if `output` exists (without `resume`), or if its run was started with other settings."""
+    if storage.exists(output) and not resume:
+        raise UserError(f"{output}: already exists; go on with it by --resume, or choose another output folder")
+    if storage.exists(storage.join(output, "config.json")):
+        _check_same(storage.read_json(storage.join(output, "config.json")), describe(settings, dataset), output)
 
 
 def _train(

@@ -58,7 +58,7 @@ def failed(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str
 
 
 #: Commands that start Ray before they see the mistake.
-AFTER_RAY = ("no logs", "no data set", "run exists")
+AFTER_RAY = ("no logs", "no data set")
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.ray] * (case in AFTER_RAY)) for case in MISUSE])
