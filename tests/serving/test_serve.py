@@ -310,6 +310,7 @@ def test_a_reload_under_load_makes_no_error(bundle: Path, tmp_path: Path) -> Non
         assert {policy for _, policy in answers} == {before, answer["policies"]["main"]}
 
 
+@pytest.mark.timeout(1_500)
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_acknowledged_events_survive_kill_9_and_count_once(bundle: Path, tmp_path: Path, kills: int) -> None:
     acknowledged: set[tuple[str, int]] = set()
