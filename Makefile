@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two files at a time: much of the time of tests that start Ray is waiting for processes.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart style types lint check test proofs mutants bench clean
+.PHONY: install quickstart style types lint check test proofs mutants bench loop clean
 
 install: $(VENV)/.installed
 
@@ -49,6 +49,12 @@ mutants: install
 bench: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks
+
+# By hand, some hours on two cores: six nights on a simulated platform (docs/results/loop.md). LOOP="--users 400
+# --requests 50" is the smaller one of that page.
+loop: install
+	$(BIN)/python -m pip install --quiet --editable '.[serve]'
+	$(BIN)/python -m benchmarks loop bench/loop $(LOOP)
 
 clean:
 	rm -rf $(VENV) mutants

@@ -45,6 +45,7 @@ SECTIONS = {
     "verdicts": "truth.verdicts:main",
     "sanity": "truth.sanity:main",
     "crowd": "truth.crowd:main",
+    "loop": "truth.loop:main",
 }
 #: The sections of `make bench`, and what of FOLDER each takes.
 STANDARD = {name: ["dataset"] for name in ("training", "data_path", "reward", "learners", "evaluation")}

@@ -21,6 +21,7 @@ from small_platform import NETWORKS, logs_and_data
 from prefrec_ray import storage
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
+from prefrec_ray.nightly.folder import LoopFolder
 from prefrec_ray.storage import claims, stores
 from prefrec_ray.storage.stores import move_objects
 
@@ -94,6 +95,18 @@ def test_a_folder_is_published_by_its_last_file(bucket: Path) -> None:
         write(folder)
         raise RuntimeError
     assert files(bucket) == ["whole/deep/part-1", "whole/last.json", "whole/part-0"]
+
+
+def test_an_alias_is_one_object(bucket: Path) -> None:
+    loop = LoopFolder("s3://bucket/loop")
+    for night in (1, 2):
+        storage.write_json(loop.path(night, "run", "policy", "policy.json"), night)
+        loop.promote(night)
+    assert storage.followed(loop.current) == loop.path(2, "run", "policy")
+    assert loop.back() == (2, 1)
+    assert storage.followed(loop.current) == loop.path(1, "run", "policy")
+    assert storage.followed("s3://bucket/loop/nights") == "s3://bucket/loop/nights"
+    assert [name for name in files(bucket / "loop") if "/" not in name] == ["current.json", "promoted.json"]
 
 
 def test_an_interrupted_upload_does_not_look_finished(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,72 @@
+"""What is counted of a part of a log, and requests of an event log that are left out."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefrec_ray.events.format import Event, Kind, batch_of, schema
+from prefrec_ray.logs.readers import events
+from prefrec_ray.logs.sources import EventsSource, FilesSource
+from prefrec_ray.nightly import count
+from prefrec_ray.nightly.check import Column, Counted
+
+ROW = st.tuples(st.integers(0, 3), st.integers(0, 9), st.floats(-2, 2, width=32))
+
+
+class Blocks(list[pa.Table]):
+    """As a data set of Ray Data, in this process."""
+
+    def map_batches(self, function: object, fn_kwargs: dict[str, object], **more: object) -> "Blocks":
+        return Blocks(function(block, **fn_kwargs) for block in self)  # type: ignore[operator]
+
+    def iter_batches(self, **more: object) -> "Blocks":
+        return self
+
+
+def table(rows: list[tuple[int, int, float]]) -> pa.Table:
+    user, time, like = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+    columns = {"user_id": pa.array(user, pa.int64()), "timestamp": pa.array(time, pa.int64())}
+    return pa.table({**columns, "like": pa.array(like, pa.float32())})
+
+
+@given(blocks=st.lists(st.lists(ROW, max_size=6), max_size=4), first=st.integers(0, 9), length=st.integers(0, 9))
+def test_a_part_is_counted_as_by_hand(blocks: list[list[tuple[int, int, float]]], first: int, length: int) -> None:
+    last = first + length
+    log = SimpleNamespace(interactions=Blocks(map(table, blocks)), feedback=("like",))
+    source = FilesSource(kind="files", path="logs", user="user", item="item", time="time")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(count, "open_log", lambda source, seed: log)
+        found = count.count(source, 0, first, last)
+    rows = [row for block in blocks for row in block if first <= row[1] <= last]
+    if not rows:
+        assert found == Counted(first=None, last=None, requests=0, users=0, feedback={})
+        return
+    user, time, like = (np.array(column) for column in zip(*rows, strict=True))
+    column = Column(low=like.min(), high=like.max(), share=float(np.mean(like != 0)))
+    expected = Counted(
+        first=time.min(), last=time.max(), requests=len(rows), users=len(set(user)), feedback={"like": column}
+    )
+    assert found == expected
+
+
+def test_an_event_log_is_counted_by_its_rows_and_others_by_time() -> None:
+    files = FilesSource(kind="files", path="logs", user="user", item="item", time="time")
+    assert count.position_of(files) == "timestamp"
+    assert count.position_of(EventsSource(kind="events", path="events")) == "order"
+
+
+def test_requests_of_an_event_log_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        Event(Kind.FEEDBACK, 1000 + n, user_number=n, items=[7], propensities=[0.5], feedback=[1.0], known=True)
+        for n in range(10)
+    ]
+    told = pa.Table.from_batches([batch_of(rows, 0, schema(pa.int64()))])
+    monkeypatch.setattr(events.ray, "get", lambda items: items)
+    form = events._Form(told.schema, ("like",), "user_number", pa.array([7]), ((2, 3), (8, 100)))
+    kept = events._canonical(told, np.arange(10), form, pa.array([7]))
+    assert kept["user_id"].to_pylist() == [0, 1, 4, 5, 6, 7]

@@ -1,0 +1,71 @@
+"""Two nights of the smallest platform by the command, and the mistakes of its YAML."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_platform import NETWORKS, logs_and_data
+
+from prefrec_ray.cli.main import run
+from prefrec_ray.settings import parse
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
+
+
+def loop_yaml(folder: Path, **changes: Any) -> str:
+    sections = logs_and_data(str(folder)) | {
+        "train": {"validation": None, "config": {**NETWORKS, "num_epochs": 0.2, "updates_per_iteration": 4}},
+        "evaluate": {"model": {"models": 2, "users": 10, "requests": 20}},
+        "loop": {"folder": str(folder / "loop")},
+        **changes,
+    }
+    file = folder / "loop.yaml"
+    file.write_text(yaml.safe_dump({name: value for name, value in sections.items() if value is not None}))
+    return str(file)
+
+
+def test_a_night_and_one_without_news(ray_session: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = loop_yaml(tmp_path)
+    sections = yaml.safe_load(Path(config).read_text())
+    simulate(parse(SimulateSettings, sections["simulate"], "test"), f"{tmp_path}/logs")
+    assert run(["nightly", config]) == 0
+    (line,) = map(json.loads, (tmp_path / "loop/nights.json").read_text().splitlines())
+    assert line["status"] in ("kept", "promoted")
+    assert line["done"] == ["check", "prepare", "train", "evaluate", "report", "promote"]
+    logged = json.loads((tmp_path / "logs/log.json").read_text())["counts"]
+    assert (line["log"]["requests"], line["log"]["users"]) == (logged["interactions"], logged["users"])
+    assert set(line["log"]["feedback"]) == {"click", "like", "watch_ratio", "follow", "share", "comment"}
+    night = tmp_path / "loop/nights/0001"
+    evaluation = json.loads((night / "run/evaluation.json").read_text())
+    assert [found["verdict"] for found in evaluation["verdicts"].values()] == [line["verdict"]]
+    assert "<html" in (night / "report.html").read_text()
+    assert (tmp_path / "loop/current").exists() == (line["status"] == "promoted")
+
+    capfd.readouterr()
+    assert run(["nightly", config]) == 2
+    told = capfd.readouterr()
+    assert "night 2: refused, 0 new requests of 0 users; no new requests" in told.out
+    assert told.err.strip().splitlines()[-1].startswith("prefrec: error: ")
+    assert sorted(path.name for path in (tmp_path / "loop/nights").iterdir()) == ["0001"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"train": None}, "section 'train' is missing; expected prepare, train, loop"),
+        ({"train": {"dataset": "data"}}, "train: key 'dataset': found a data set; expected none"),
+        ({"evaluate": {"estimators": ["ncis"]}}, "evaluate: key 'estimators': expected model"),
+        ({"loop": {"keep": 3}}, "loop: key 'folder' is missing"),
+        ({"loop": {"folder": "x", "promote": "all"}}, "loop: key 'promote': expected 'candidates' or 'none'"),
+        ({"loop": {"folder": "x", "accept": [0]}}, "loop: key 'accept.0': "),
+    ],
+)
+def test_a_mistake_in_the_yaml_is_one_line(
+    changes: dict[str, Any], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["nightly", loop_yaml(tmp_path, **changes)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+    assert not (tmp_path / "loop").exists()
