@@ -262,6 +262,22 @@ def test_a_kill_after_any_step_does_nothing_twice(loop: Loop, write: int, monkey
     assert loop.folder.promoted() == [1, 2]
 
 
+def test_a_data_set_that_is_whole_is_not_made_again(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after its last file, before nights.json says so."""
+    whole = loop.steps.prepare
+
+    def killed(dataset: str, without: Spans) -> None:
+        whole(dataset, without)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.steps, "prepare", killed)
+        with pytest.raises(Killed):
+            loop.night()
+    assert loop.again().status == "promoted"
+    assert loop.steps.calls == list(STEPS[:-1])
+
+
 def test_a_kill_between_list_and_alias_is_mended(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     loop.night()
 
