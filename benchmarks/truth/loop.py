@@ -3,11 +3,11 @@
     python -m benchmarks loop OUTPUT [--users 2000] [--nights 6] [--log 240] [--requests 60]
 
 The world is the worst of the truth bench, all_at_once: nobody is shown an item twice, users tire, tastes drift, and
-users differ. The logging policy serves `log` requests a user. Then, `nights` times: `prefrec nightly` on the event log, and a
-day of `requests` a user, each asked of `prefrec serve OUTPUT/loop/current` over HTTP and answered with feedback. As long
-as no night has been promoted the logging policy goes on. The same users with the same luck live the same days under the
-logging policy alone, and under `nutrition`, the best policy known, which sees what is hidden. A day's level is the mean
-over users of their sessions' frequency levels against their own means in the first log.
+users differ. The logging policy serves `log` requests a user. Then, `nights` times: `prefrec nightly` on the event
+log, and a day of `requests` a user, each asked of `prefrec serve OUTPUT/loop/current` over HTTP and answered with
+feedback. As long as no night has been promoted the logging policy goes on. The same users with the same luck live the
+same days under the logging policy alone, and under `nutrition`, the best policy known, which sees what is hidden. A
+day's level is the mean over users of their sessions' frequency levels against their own means in the first log.
 
 Writes OUTPUT/levels.csv and OUTPUT/loop.png.
 """
