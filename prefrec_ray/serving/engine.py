@@ -228,6 +228,9 @@ class Engine:
         for number in np.unique(arm[arm >= 0]).tolist():
             mine = np.flatnonzero(arm == number)
             shelf, tracker = self.state.shelves[number], self.state.trackers[number]
+            if not len(shelf.policy.items):
+                found |= {at: ([], []) for at in mine.tolist()}
+                continue
             states = tracker.states(draws.now[mine], users=draws.rows[mine])
             out = shelf.left_out([draws.out[at] for at in mine.tolist()])
             left = shelf.policy.left(out)

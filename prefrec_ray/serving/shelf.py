@@ -131,5 +131,5 @@ def _extended(items: ItemTable, new: Mapping[ItemId, np.ndarray], codes: Codes) 
 def _selected(items: ItemTable, kept: np.ndarray) -> ItemTable:
     logged = None if items.logged is None else items.logged[kept]
     if logged is not None and not logged.any():
-        logged = np.ones(len(logged), np.float32)
+        logged = np.ones(len(logged), np.float32) if len(logged) else None
     return replace(items, ids=items.ids[kept], embeddings=items.embeddings[kept], logged=logged, about=None)
