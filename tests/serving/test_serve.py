@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,11 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from platform_desk import Desk, make_policy
+from platform_desk import STATE, Desk, make_policy
 from served import TOKEN, Client, Process, serving
 
 from prefrec_ray.events.format import Kind
@@ -308,6 +310,44 @@ def test_a_reload_under_load_makes_no_error(bundle: Path, tmp_path: Path) -> Non
             thread.join()
         assert {status for status, _ in answers} == {200}
         assert {policy for _, policy in answers} == {before, answer["policies"]["main"]}
+
+
+def test_a_policy_with_other_states_is_taken_over_under_load(bundle: Path, tmp_path: Path) -> None:
+    """Its states are made of the whole log, aside; what comes meanwhile is in them, to the bit."""
+    alias, other = tmp_path / "current", tmp_path / "other"
+    make_policy(seed=5, items=300, state=replace(STATE, item_half_lives=(0, 3))).save(str(other))
+    alias.symlink_to(bundle)
+    with serving(alias, tmp_path / "state") as process:
+        done, statuses = threading.Event(), set()
+
+        def load(user: int) -> None:
+            client = process.client()
+            while not done.is_set():
+                shown = client.post("/recommend", user=user, k=1)
+                if shown["items"]:
+                    body = {"event_id": shown["event_id"], "feedback": {"watch": 0.5}}
+                    statuses.add(client.ask("POST", "/feedback", body)[0])
+
+        threads = [threading.Thread(target=load, args=(user,)) for user in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        alias.unlink()
+        alias.symlink_to(other)
+        assert process.client().ask("POST", "/reload")[1]["changed"]
+        time.sleep(0.5)
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert statuses == {200}
+    saved = Desk(other, tmp_path / "state")  # from what the server left
+    assert saved.opened.notes == []
+    taken_over = saved.states(4_000_000_000_000)
+    saved.stop()
+    shutil.rmtree(tmp_path / "state" / "snapshots")
+    for user, state in Desk(other, tmp_path / "state").states(4_000_000_000_000).items():
+        assert state.tobytes() == taken_over[user].tobytes()
+    assert len(taken_over) == 3
 
 
 @pytest.mark.timeout(1_500)
