@@ -1,74 +1,52 @@
 """What `prefrec evaluate` says of policies whose truth is known: `python -m benchmarks verdicts OUTPUT [--worlds ...]`.
 
-OUTPUT is that of the truth bench. Each log's policies (all methods, recipes and serving rules that it holds) are
-evaluated by the estimator `model`, and estimate, support and verdict are held against their true levels. What is there
-already (LOG/verdicts.json) is not done again. Cells are (policy, task) of a log.
+OUTPUT is that of the truth bench, which evaluates and rolls out all policies of a log (methods, recipes and serving
+rules). Estimate, support and verdict are held against true levels. Cells are (policy, task) of a log.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import markdown, prefrec
-from benchmarks.truth.scores import KINDS, online, pick
+from benchmarks.harness import markdown
+from benchmarks.truth.scores import online, pick
 from prefrec_ray.evaluation.names import CONSTANT, RANDOM_ITEMS
-from prefrec_ray.evaluation.run import load_named
 
 #: In levels: a policy this much above the logging policy is worth an A/B test.
 WORTH = 0.3
 
 
-def main(output: Path, worlds: Sequence[str] | None = None, table: bool = False) -> dict[str, Any]:
-    """Evaluates what is missing, unless `table`; then prints the figures of all cells."""
-    logs = sorted(file.parent for file in output.glob("*/log*/evaluation.json"))
-    logs = [log for log in logs if worlds is None or log.parent.name in worlds]
-    for log in logs:
-        bundles = bundles_in(log)
-        if not table and not (log / "verdicts.json").exists():
-            # Roll-outs of the simulator are there: only the estimate is made.
-            config = log / "verdicts.yaml"
-            config.write_text("evaluate: {estimators: [model]}\n")
-            dataset, result = str(log / "dataset"), str(log / "verdicts.json")
-            prefrec("evaluate", *bundles, "--dataset", dataset, "--config", str(config), "--output", result)
-    found = [cell for log in logs if (log / "verdicts.json").exists() for cell in cells(log)]
-    print(markdown(("", "", "cells"), list(figures(found))))
+def main(output: Path, worlds: Sequence[str] | None = None) -> dict[str, Any]:
+    """Prints the figures of all cells."""
+    files = sorted(output.glob("*/log*/evaluation.json"))
+    found = [cell for file in files if worlds is None or file.parts[-3] in worlds for cell in cells(file)]
+    print(markdown(("", "", "cells"), [[what, str(value), str(count)] for what, value, count in figures(found)]))
     return {"cells": found}
 
 
-def bundles_in(log: Path) -> list[str]:
-    """The policies of a log."""
-    return [str(path) for kind in KINDS for path in sorted((log / kind / "policies").glob("*"))]
-
-
-def cells(log: Path) -> list[dict[str, Any]]:
+def cells(file: Path) -> list[dict[str, Any]]:
     """A cell a (policy, task), and of the controls that know nothing: true and estimated gains, support, verdict."""
-    truth = online(log / "evaluation.json")
-    said = json.loads((log / "verdicts.json").read_text())
+    said = json.loads(file.read_text())
     estimates = {(r["subject"], r["task"]): r for r in said["records"] if r["estimator"] == "model"}
-    names = {uri: name for name, (uri, _) in load_named(bundles_in(log)).items()}
     found = []
-    for record in truth:
-        subject = names.get(record.get("bundle"), record["subject"])
-        if record["role"] != "policy" and subject not in (CONSTANT, RANDOM_ITEMS):
-            continue
-        estimate = estimates.get((subject, record["task"]))
-        found.append(
-            {
-                "world": log.parent.name,
-                "log": log.name,
-                **{key: record[key] for key in ("kind", "method", "task", "role")},
-                "subject": subject,
+    for record in online(file):
+        subject = record["subject"]
+        if record["role"] == "policy" or subject in (CONSTANT, RANDOM_ITEMS):
+            estimate = estimates.get((subject, record["task"]))
+            cell = {
+                "world": file.parts[-3],
+                "log": file.parts[-2],
+                **{key: record[key] for key in ("kind", "method", "task", "role", "subject")},
                 "gain": record["value"] - record["behaviour"],
                 "support": said["support"].get(subject, {}).get("states"),
                 "verdict": said["verdicts"].get(subject, {}).get("verdict"),
-                **({} if estimate is None else _estimated(estimate)),
             }
-        )
+            found.append(cell if estimate is None else cell | _estimated(estimate))
     return found
 
 
@@ -77,7 +55,7 @@ def _estimated(record: dict[str, Any]) -> dict[str, float]:
     return {"estimate": record["value"] - record["behaviour"], "low": low, "high": high}
 
 
-def figures(found: list[dict[str, Any]]) -> Any:
+def figures(found: list[dict[str, Any]]) -> Iterator[tuple[str, str | int, int]]:
     """Rows: what, value, how many cells."""
     policies = pick(found, role="policy")
     candidates = [cell for cell in policies if cell["verdict"] == "candidate"]

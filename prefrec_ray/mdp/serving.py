@@ -21,7 +21,7 @@ class ServingSettings(Settings):
         "or all, each as likely as the log shows it",
     )
     temperature: PositiveFloat = Field(
-        default=0.5,
+        default=0.3,
         strict=True,
         description="of `sample`: scores are divided by this many of their standard deviations over the items",
     )
