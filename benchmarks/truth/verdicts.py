@@ -19,6 +19,8 @@ from prefrec_ray.evaluation.names import CONSTANT, RANDOM_ITEMS
 
 #: In levels: a policy this much above the logging policy is worth an A/B test.
 WORTH = 0.3
+#: Of the best gain: policies nearer to each other are no pair.
+APART = 0.1
 
 
 def main(output: Path, worlds: Sequence[str] | None = None) -> dict[str, Any]:
@@ -72,9 +74,32 @@ def figures(found: list[dict[str, Any]]) -> Iterator[tuple[str, str | int, int]]
         control = [c for c in pick(found, subject=name) if "estimate" in c]
         halves = [(c["estimate"] - c["gain"]) / ((c["high"] - c["low"]) / 2) for c in control]
         yield f"{name}: half-widths from the true gain, mean", _mean(halves), len(control)
+    groups = [
+        [cell for cell in given if (cell["world"], cell["log"], cell["task"]) == key]
+        for key in dict.fromkeys((cell["world"], cell["log"], cell["task"]) for cell in given)
+    ]
+    several = [group for group in groups if len(group) > 1]
+    regrets = [regret(group) for group in several]
+    yield "regret of the highest estimate, share of the best gain, mean", _mean(regrets), len(regrets)
+    right = [pair for group in several for pair in pairs(group)]
+    yield f"pairs that differ by {APART} of the best gain: in the right order", _share(right), len(right)
     for verdict in ("candidate", "no_difference", "cannot_say", "do_not_ship"):
         gains = [c["gain"] for c in policies if c["verdict"] == verdict]
         yield f"{verdict}: true gain, lowest, median, highest", _range(gains), len(gains)
+
+
+def regret(group: list[dict[str, Any]]) -> float:
+    """Of policies on one task of a log: what is lost by taking the highest estimate, as a share of the best gain."""
+    best, chosen = max(cell["gain"] for cell in group), max(group, key=lambda cell: cell["estimate"])["gain"]
+    return float((best - chosen) / best) if best > 0 else 0.0
+
+
+def pairs(group: list[dict[str, Any]]) -> list[bool]:
+    """Whether each pair that is apart in truth has the same order in estimates."""
+    gains, estimates = (np.array([cell[key] for cell in group]) for key in ("gain", "estimate"))
+    a, b = np.triu_indices(len(group), 1)
+    apart = np.abs(gains[a] - gains[b]) > APART * gains.max()
+    return list(np.sign(gains[a] - gains[b])[apart] == np.sign(estimates[a] - estimates[b])[apart])
 
 
 def _share(values: list[bool]) -> str:

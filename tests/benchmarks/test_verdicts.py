@@ -1,0 +1,63 @@
+"""Figures of verdicts against the truth, by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.truth.verdicts import cells, figures, pairs, regret
+
+
+def record(subject: str, estimator: str, gain: float, **more: Any) -> dict[str, Any]:
+    role = "policy" if subject.startswith("p") else "control"
+    bundle = {"bundle": f"out/robust/policies/{subject}"} if role == "policy" else {}
+    about = {"method": "PrefRec", "task": "depth", "subject": subject, "role": role}
+    return {**about, "estimator": estimator, "value": 1 + gain, "behaviour": 1.0, **bundle, **more}
+
+
+def modelled(subject: str, gain: float, half: float) -> dict[str, Any]:
+    return record(subject, "model", gain, gain_ci_low=gain - half, gain_ci_high=gain + half)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    truth = {"p1": 1.0, "p2": -0.2, "p3": 0.5, "p4": 0.9, "random items": 0.6}
+    records = [record(subject, "online", gain) for subject, gain in truth.items()]
+    records += [modelled("p1", 0.8, 0.3), modelled("p2", 0.1, 0.05), modelled("p3", 0.9, 0.1)]
+    records.append(modelled("random items", 0.3, 0.1))
+    said = {"p1": "candidate", "p2": "candidate", "p3": "no_difference", "p4": "cannot_say"}
+    path = tmp_path / "drift" / "log0" / "evaluation.json"
+    path.parent.mkdir(parents=True)
+    content = {
+        "records": records,
+        "support": {name: {"states": 0.5 if name == "p4" else 1.0} for name in said},
+        "verdicts": {name: {"verdict": verdict} for name, verdict in said.items()},
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_figures_are_sums_by_hand(file: Path) -> None:
+    found = cells(file)
+    assert [(cell["subject"], cell["support"], "estimate" in cell) for cell in found] == [
+        ("p1", 1.0, True),
+        ("p2", 1.0, True),
+        ("p3", 1.0, True),
+        ("p4", 0.5, False),
+        ("random items", None, True),
+    ]
+    said = {what.split(":")[0]: (value, count) for what, value, count in figures(found)}
+    assert said["called candidates though below the logging policy"] == (1, 1)
+    assert said["0.3 levels above, with support"] == ("50%", 2)  # p1 of p1 and p3
+    assert said["intervals that hold the true gain"] == ("33%", 3)  # p1 alone
+    assert said["half-width, median, levels"] == ("0.10", 3)
+    assert said["error of the gain, mean, levels"] == ("0.17", 3)  # -.2, +.3, +.4
+    assert said["random items"] == ("-3.00", 1)
+    assert said["candidate"] == ("-0.20, 0.40, 1.00", 2)
+
+
+def test_regret_and_pairs(file: Path) -> None:
+    group = [cell for cell in cells(file) if cell["role"] == "policy" and "estimate" in cell]
+    assert regret(group) == pytest.approx(0.5)  # p3 is chosen, p1 is best
+    assert sorted(pairs(group)) == [False, True, True]
