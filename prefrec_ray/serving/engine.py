@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from prefrec_ray.events.format import Event, Kind
 from prefrec_ray.events.log import EventLog
 from prefrec_ray.serving.arms import UserId
 from prefrec_ray.serving.bodies import Feedback, Recommend
+from prefrec_ray.serving.plan import Answer, Command, Draws, Given, Plan, Shown, draw_items, user_columns, user_of
 from prefrec_ray.serving.problems import Problem
 from prefrec_ray.serving.shelf import ItemId
 from prefrec_ray.serving.state import ServedState
@@ -28,67 +28,13 @@ _EXPECTED = {
     "ratio": "a ratio of at least 0",
 }
 
-Command = Recommend | Feedback
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The body of an answer, and what is counted of it."""
-
-    body: dict[str, Any]
-    arm: str = ""
-    outcome: str = ""
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """A recommendation, as feedback needs it."""
-
-    user: UserId
-    timestamp: int
-    items: Sequence[ItemId]
-    propensities: Sequence[float]
-    policy: str | None
-    arm: str | None
-
-
-@dataclass(frozen=True)
-class _Given:
-    """Feedback on its way into the state. `number`: of the recommendation; None: under the client's own id."""
-
-    row: int
-    event: Event
-    code: int
-    number: int | None
-
-
-@dataclass
-class Plan:
-    """The rows of a batch, those of recommendations first, and what they do to the state once they are on the disk."""
-
-    events: list[Event] = field(default_factory=list)
-    answers: list[Answer | Problem] = field(default_factory=list)
-    shown: list[tuple[int, list[int]]] = field(default_factory=list)  # row of the user, codes of the items
-    given: list[_Given] = field(default_factory=list)
-    described: list[tuple[int, np.ndarray]] = field(default_factory=list)  # row of the user, features before
-
-
-@dataclass
-class _Draws:
-    """n requests for items. `out`: codes of items that may not be shown."""
-
-    rows: np.ndarray
-    now: np.ndarray
-    wanted: np.ndarray
-    out: list[np.ndarray]
-
 
 class Engine:
     """Plans and takes in batches, for one caller at a time. `log_id` begins the ids of its own events."""
 
     def __init__(self, state: ServedState, log: EventLog, log_id: str, seed: int | None = None) -> None:
         self.state, self.log, self._id = state, log, log_id
-        self._recent: OrderedDict[int, _Shown] = OrderedDict()
+        self._recent: OrderedDict[int, Shown] = OrderedDict()
         self._rng = np.random.default_rng(seed)
 
     def plan(self, commands: Sequence[Command], clock: int) -> Plan:
@@ -128,7 +74,7 @@ class Engine:
         if plan.given:
             self._observe(plan.given)
 
-    def _observe(self, given: list[_Given]) -> None:
+    def _observe(self, given: list[Given]) -> None:
         rows, codes = np.array([one.row for one in given]), np.array([one.code for one in given])
         times = np.array([one.event.timestamp for one in given])
         values = np.array([one.event.feedback for one in given], np.float32).reshape(len(rows), -1)
@@ -144,9 +90,9 @@ class Engine:
 
     def _remember(self, number: int, event: Event) -> None:
         items, chances = event.items or (), event.propensities or ()
-        self._hold(number, _Shown(_user(event), event.timestamp, items, chances, event.policy, event.arm))
+        self._hold(number, Shown(user_of(event), event.timestamp, items, chances, event.policy, event.arm))
 
-    def _hold(self, number: int, shown: _Shown) -> _Shown:
+    def _hold(self, number: int, shown: Shown) -> Shown:
         self._recent[number] = shown
         if len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
@@ -176,7 +122,7 @@ class Engine:
                 asked.append((place, body, row))
         if not asked:
             return []
-        draws = _Draws(
+        draws = Draws(
             rows=np.array([row for *_, row in asked]),
             now=np.array(
                 [max(clock if b.timestamp is None else b.timestamp, state.people.last(row)) for _, b, row in asked]
@@ -189,14 +135,14 @@ class Engine:
             ],
         )
         arm = state.people.arm[draws.rows]
-        drawn = self._draw(arm, draws)
+        drawn = draw_items(state, arm, draws, self._rng)
         for at, (place, body, row) in enumerate(asked):
             one, (ids, chances) = state.loaded[int(arm[at])], drawn[at]
             event = Event(
                 Kind.RECOMMENDED,
                 timestamp=int(draws.now[at]),
                 event_id=f"{self._id}-{self.log.next + len(plan.events):x}",
-                **_columns(body.user),
+                **user_columns(body.user),
                 given=body.timestamp,
                 received=clock,
                 policy=one.digest,
@@ -211,46 +157,16 @@ class Engine:
             plan.answers[place] = Answer({"event_id": event.event_id, **answer}, one.arm)
         return self._shadowed(plan, draws)
 
-    def _shadowed(self, plan: Plan, draws: _Draws) -> list[Event]:
+    def _shadowed(self, plan: Plan, draws: Draws) -> list[Event]:
         state, events = self.state, []
         for number in range(len(state.settings.shadows)):
             mine = state.people.shadows[draws.rows, number]
             arm = 1 + len(state.settings.canaries) + number
             one = state.loaded[arm]
-            for at, (ids, chances) in self._draw(np.where(mine, arm, -1), draws).items():
+            for at, (ids, chances) in draw_items(state, np.where(mine, arm, -1), draws, self._rng).items():
                 of_arm = replace(plan.events[at], kind=Kind.SHADOWED, note=None, policy=one.digest, arm=one.arm)
                 events.append(replace(of_arm, items=ids, propensities=chances))
         return events
-
-    def _draw(self, arm: np.ndarray, draws: _Draws) -> dict[int, tuple[list[ItemId], list[float]]]:
-        """Items and propensities for each request, by the policy of its `arm` (-1: none): as many as are left."""
-        found: dict[int, tuple[list[ItemId], list[float]]] = {}
-        for number in np.unique(arm[arm >= 0]).tolist():
-            mine = np.flatnonzero(arm == number)
-            shelf, tracker = self.state.shelves[number], self.state.trackers[number]
-            if not len(shelf.policy.items):
-                found |= {at: ([], []) for at in mine.tolist()}
-                continue
-            states = tracker.states(draws.now[mine], users=draws.rows[mine])
-            out = shelf.left_out([draws.out[at] for at in mine.tolist()])
-            left = shelf.policy.left(out)
-            most = np.minimum(left, draws.wanted[mine])
-            # A draw of many is one of few, cut off: equal numbers in one go, the few who have less left by themselves.
-            k = int(draws.wanted[mine].max())
-            enough = left >= k
-            groups = [np.flatnonzero(enough), *(np.array([at]) for at in np.flatnonzero(~enough & (most > 0)))]
-            for group in groups:
-                if not len(group):
-                    continue
-                k_of_group = k if enough[group[0]] else int(most[group[0]])
-                seed = int(self._rng.integers(2**63))
-                drawn = shelf.policy.draw(states[group], k_of_group, out.take(group), seed)
-                ids, chances = shelf.policy.items.ids[drawn.rows].tolist(), drawn.propensities.tolist()
-                for at, one, chance in zip(group.tolist(), ids, chances, strict=True):
-                    found[int(mine[at])] = one[: most[at]], chance[: most[at]]
-            for at in np.flatnonzero(most == 0).tolist():
-                found[int(mine[at])] = [], []
-        return found
 
     def _describe(self, plan: Plan, row: int, body: Recommend) -> None:
         if body.features is None:
@@ -294,7 +210,7 @@ class Engine:
             Kind.FEEDBACK,
             timestamp=max(said, state.people.last(row), *before),
             event_id=body.event_id,
-            **_columns(user),
+            **user_columns(user),
             given=body.timestamp,
             received=clock,
             policy=None if shown is None else shown.policy,
@@ -307,11 +223,11 @@ class Engine:
             known=known,
         )
         plan.events.append(event)
-        plan.given.append(_Given(row, event, code, None if shown is None else number))
+        plan.given.append(Given(row, event, code, None if shown is None else number))
         outcome = "counted" if known else "unknown item"
         return Answer({"event_id": body.event_id, "item": item, "status": "counted"}, event.arm or "", outcome)
 
-    def _shown(self, body: Feedback) -> tuple[int, _Shown | None]:
+    def _shown(self, body: Feedback) -> tuple[int, Shown | None]:
         """The recommendation that feedback is about, and its number; None where the id is not the server's own."""
         name, _, digits = body.event_id.rpartition("-")
         if name != self._id:
@@ -334,13 +250,13 @@ class Engine:
                 raise Problem(404, f"event_id: found {body.event_id!r}; expected one of a recommendation")
             user = row["user"] if row["user_number"] is None else row["user_number"]
             of_row = (row[name] for name in ("timestamp", "items", "propensities", "policy", "arm"))
-            shown = self._hold(number, _Shown(user, *of_row))
+            shown = self._hold(number, Shown(user, *of_row))
         if body.user is not None and body.user != shown.user:
             raise Problem(422, f"user: found {body.user!r}; {body.event_id} is of {shown.user!r}")
         return number, shown
 
     @staticmethod
-    def _item_of(body: Feedback, shown: _Shown) -> ItemId:
+    def _item_of(body: Feedback, shown: Shown) -> ItemId:
         if body.item is None and len(shown.items) == 1:
             return shown.items[0]
         if body.item is None or body.item not in shown.items:
@@ -360,14 +276,3 @@ class Engine:
             if wrong or (kind == "count" and value != int(value)):
                 raise Problem(422, f"feedback.{name}: found {value:g}; expected {_EXPECTED[kind]}")
         return [body.feedback.get(name, 0.0) for name in definition.feedback]
-
-
-def _columns(user: UserId) -> dict[str, Any]:
-    return {"user": user} if isinstance(user, str) else {"user_number": user}
-
-
-def _user(event: Event) -> UserId:
-    if event.user is not None:
-        return event.user
-    assert event.user_number is not None
-    return event.user_number

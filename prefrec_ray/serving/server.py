@@ -15,8 +15,9 @@ import numpy as np
 from prefrec_ray.errors import UserError
 from prefrec_ray.events.format import Event, Kind
 from prefrec_ray.serving.bodies import DeleteItems, PutItems
-from prefrec_ray.serving.engine import Answer, Command, Engine, Plan
+from prefrec_ray.serving.engine import Engine
 from prefrec_ray.serving.metrics import Metrics
+from prefrec_ray.serving.plan import Answer, Command, Plan
 from prefrec_ray.serving.problems import Problem
 from prefrec_ray.serving.shelf import check_embedding
 from prefrec_ray.serving.snapshots import Snapshot

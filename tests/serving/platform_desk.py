@@ -18,7 +18,8 @@ from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.layers import Mlp, mlp
 from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
-from prefrec_ray.serving.engine import Answer, Command, Engine
+from prefrec_ray.serving.engine import Engine
+from prefrec_ray.serving.plan import Answer, Command
 from prefrec_ray.serving.problems import Problem
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.snapshots import Snapshot
