@@ -103,8 +103,11 @@ async def closed(port: int, connections: int, seconds: float, users: int, k: int
     return len(took) / (time.perf_counter() - begin)
 
 
-async def opened(port: int, rate: float, seconds: float, users: int, k: int) -> np.ndarray:
-    """ms to the answer of requests that come at random times, `rate` a second."""
+async def opened(
+    port: int, rate: float, seconds: float, users: int, k: int, reloads: bool = False
+) -> tuple[np.ndarray, float]:
+    """ms to the answer of requests that come at random times, `rate` a second; and seconds that a reload took, which
+    starts after a fifth of the time."""
     free = asyncio.Queue()
     for _ in range(64):
         free.put_nowait(await Connection.open(port))
@@ -116,13 +119,20 @@ async def opened(port: int, rate: float, seconds: float, users: int, k: int) -> 
         await one(connection, users, k, shown, took)
         free.put_nowait(connection)
 
+    async def reload() -> float:
+        await asyncio.sleep(seconds / 5)
+        before = time.perf_counter()
+        await (await Connection.open(port)).post("/reload", {})
+        return time.perf_counter() - before
+
+    reloading = asyncio.create_task(reload()) if reloads else None
     tasks, at, begin = [], 0.0, time.perf_counter()
     while at < seconds:
         at += random.expovariate(rate)
         await asyncio.sleep(max(0.0, begin + at - time.perf_counter()))
         tasks.append(asyncio.create_task(work()))
     await asyncio.gather(*tasks)
-    return 1000 * np.array(took)
+    return 1000 * np.array(took), await reloading if reloading else 0.0
 
 
 def processor_seconds(process: int) -> float:
@@ -159,8 +169,10 @@ def main(
             used = (processor_seconds(server.pid) - before) / seconds
             found["of_a_core"] = round(used, 2)
             found["requests_per_s_of_a_whole_core"] = round(found["requests_per_s"] / used)
-            took = asyncio.run(opened(port, rate, seconds, users, k))
+            took, _ = asyncio.run(opened(port, rate, seconds, users, k))
             found |= {f"ms_p{p}": round(float(np.percentile(took, p)), 1) for p in (50, 90, 99)}
+            took, found["reload_s"] = asyncio.run(opened(port, rate, seconds, users, k, reloads=True))
+            found["ms_p99_with_a_reload"] = round(float(np.percentile(took, 99)), 1)
             status = Path(f"/proc/{server.pid}/status").read_text()
             found["memory_mib"] = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
         finally:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +50,7 @@ class Server:
         self._turn = asyncio.Lock()  # whoever plans, writes and takes in rows
         self._shelving = asyncio.Lock()
         self._disk = ThreadPoolExecutor(1, "disk")
-        self._aside = ThreadPoolExecutor(1, "aside")
+        self._aside = ThreadPoolExecutor(1, "aside", initializer=_give_way)
         self._saved = opened.state.next
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
@@ -224,7 +227,8 @@ class Server:
         async with self._shelving:
             old = self.state
             try:
-                loaded = await self._apart(load_policies, self._opened.policy, old.settings)
+                tables = [one.policy.items for one in old.loaded]
+                loaded = await self._apart(load_policies, self._opened.policy, old.settings, tables)
                 self._opened.check(loaded)
                 state = await self._apart(self._made, loaded, old)
             except UserError as error:
@@ -282,3 +286,9 @@ class Server:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _give_way() -> None:
+    """Runs this thread where no other wants to: what it does may wait, answers may not."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.events.format import Kind
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Policy
 from prefrec_ray.serving.answered import Answered
@@ -42,12 +43,22 @@ class Loaded:
         return of.hexdigest()
 
 
-def load_policies(main: str, settings: ServeSettings) -> list[Loaded]:
-    """The policies of all arms: the main one, canaries, shadows. Raises `UserError`; they take the same feedback."""
+def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable] = ()) -> list[Loaded]:
+    """The policies of all arms: the main one, canaries, shadows. Raises `UserError`; they take the same feedback.
+
+    Equal tables of items, also to one of `tables`, are one: with the index that it has.
+    """
     places = {MAIN: main} | {arm.name: arm.policy for arm in (*settings.canaries, *settings.shadows)}
     # Once: an alias that moves in between must not give the digest of another policy.
     resolved = {name: storage.followed(uri) for name, uri in places.items()}
     loaded = [Loaded(name, Policy.load(uri), _digest(uri)) for name, uri in resolved.items()]
+    known = list(tables)
+    for number, one in enumerate(loaded):
+        same = next((table for table in known if _equal(table, one.policy.items)), None)
+        if same is None:
+            known.append(one.policy.items)
+        else:
+            loaded[number] = replace(one, policy=replace(one.policy, items=same))
     first = loaded[0].policy
     for other in loaded[1:]:
         for what, of_first, of_other in (
@@ -60,6 +71,13 @@ def load_policies(main: str, settings: ServeSettings) -> list[Loaded]:
             if of_first != of_other:
                 raise UserError(f"{places[other.arm]}: {what} of {of_other}; expected those of {main}: {of_first}")
     return loaded
+
+
+def _equal(a: ItemTable, b: ItemTable) -> bool:
+    """Whether tables are equal in all that serving looks at."""
+    logged = [table.logged if table.logged is not None else np.zeros(0) for table in (a, b)]
+    pairs = ((a.ids, b.ids), (a.embeddings, b.embeddings), logged)
+    return all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in pairs)
 
 
 def _digest(uri: str) -> str:
