@@ -148,8 +148,9 @@ def main(
     candidates: str = "nearest",
     seconds: int = 10,
     rate: int = 200,
+    unpinned: bool = False,
 ) -> dict[str, Any]:
-    """Prints requests a second, and ms to an answer."""
+    """Prints requests a second, and ms to an answer. `unpinned`: server and load share all cores."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         make_policy(items, ServingSettings(candidates=candidates, count=64)).save(f"{folder}/policy")
@@ -159,8 +160,9 @@ def main(
             [*command, "--state", f"{folder}/state"], stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD
         )
         try:
-            os.sched_setaffinity(server.pid, {0})
-            os.sched_setaffinity(0, {1})
+            if not unpinned:
+                os.sched_setaffinity(server.pid, {0})
+                os.sched_setaffinity(0, {1})
             port = int(re.search(r":(\d+) ", server.stdout.readline())[1])
             found["start_s"] = round(time.monotonic() - begin, 1)
             asyncio.run(closed(port, 32, 2, users, k))  # so that users have items that were shown before
