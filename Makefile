@@ -51,7 +51,7 @@ bench: install
 	$(BIN)/python -m benchmarks
 
 # By hand, some hours on two cores: six nights on a simulated platform (docs/results/loop.md). LOOP="--users 400
-# --requests 50" is the smaller one of that page.
+# --requests 40" is the smaller one of that page.
 loop: install
 	$(BIN)/python -m pip install --quiet --editable '.[serve]'
 	$(BIN)/python -m benchmarks loop bench/loop $(LOOP)
