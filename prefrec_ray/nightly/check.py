@@ -7,8 +7,10 @@ The rules compare with the earlier nights alone, so that nothing has to be told 
 - More than `TIMES` the largest number of requests or users of an earlier night, or less than a `TIMES`th of the
   smallest, is no night like the others. The first night does not count here: it holds all that was logged before.
 
+A night is looked at in `PARTS` parts as well, by the first two rules, for a column that broke in the middle of it.
+
 A column of whose requests fewer than `FEW` are expected to be other than zero is only looked at by the first rule once
-there are `FEW` requests in all.
+there are `FEW` requests in all, and not at all in a part.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Sequence
 from prefrec_ray.settings import Settings
 
 TIMES, RARER, FEW = 3.0, 10.0, 100
+PARTS = 4
 
 
 class Column(Settings):
@@ -43,6 +46,23 @@ def problems(now: Counted, earlier: Sequence[Counted]) -> list[str]:
     if not now.requests:
         return ["no new requests"]
     return [*_volume(now, earlier[1:]), *_feedback(now, earlier)]
+
+
+def part_problems(part: Counted, earlier: Sequence[Counted]) -> list[str]:
+    """What speaks against a part of a night: a column that broke in the middle is half sound over the whole."""
+    found = []
+    for name, column in part.feedback.items():
+        before = [night.feedback[name] for night in earlier if name in night.feedback]
+        least = min((one.share for one in before), default=0.0)
+        if least * part.requests < FEW:
+            continue
+        stuck = column.low == column.high and any(one.low < one.high for one in before)
+        if stuck or column.share < least / RARER:
+            found.append(
+                f"feedback '{name}' is not zero in {column.share:.2%} of {part.requests:,} consecutive requests, and "
+                f"{'has one value there' if stuck else 'was in more before'}"
+            )
+    return found
 
 
 def _volume(now: Counted, earlier: Sequence[Counted]) -> list[str]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.evaluation.verdict import case_of
-from prefrec_ray.nightly.check import Counted, problems
+from prefrec_ray.nightly.check import PARTS, Counted, part_problems, problems
 from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night, Step
 from prefrec_ray.nightly.settings import LoopSettings
 
@@ -130,11 +131,22 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> 
         _check_refused_are_gone(nights, earlier, loop, work)
     last = max((one.log.last for one in nights if one.log and one.log.last is not None), default=None)
     counted = work.count(None if last is None else last + 1, None)
-    found = problems(counted, earlier)
+    found = problems(counted, earlier) or _problems_of_parts(counted, earlier, work)
     night = night.model_copy(update={"log": counted})
     if found and night.night not in loop.accept:
         raise _Refused(night, found)
     return night
+
+
+def _problems_of_parts(counted: Counted, earlier: Sequence[Counted], work: Work) -> list[str]:
+    """Of the first part that has any; parts are equal stretches of positions."""
+    if counted.first is None or counted.last is None or not earlier:
+        return []
+    ends = [counted.first + (counted.last + 1 - counted.first) * part // PARTS for part in range(PARTS + 1)]
+    for first, end in pairwise(ends):
+        if first < end and (found := part_problems(work.count(first, end - 1), earlier)):
+            return found
+    return []
 
 
 def _check_refused_are_gone(

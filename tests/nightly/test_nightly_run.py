@@ -58,7 +58,8 @@ class Steps:
             raise Killed
 
     def count(self, first: int | None, last: int | None) -> Counted:
-        self._call("check")
+        if last is None:  # parts of the night, and nights that were refused, are counted again
+            self._call("check")
         clicks = [broken for requests, broken in self.log for _ in range(requests)]
         low, high = first or 0, len(clicks) - 1 if last is None else last
         part = clicks[low : high + 1]
@@ -185,6 +186,14 @@ def test_a_poisoned_night_is_refused_before_anything_is_made_of_it(loop: Loop) -
     assert "\n" not in str(error.value)
     assert loop.steps.calls == ["check"]
     assert loop.statuses() == ["promoted", "refused"]
+    assert loop.current == 1
+
+
+def test_a_column_that_broke_in_the_middle_of_a_night_is_refused(loop: Loop) -> None:
+    loop.night()
+    loop.steps.log.append((800, False))
+    with pytest.raises(UserError, match=r"feedback 'click' is not zero in 0\.00% of 400 consecutive requests"):
+        loop.night(requests=800, broken=True)
     assert loop.current == 1
 
 
