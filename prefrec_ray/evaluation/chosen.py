@@ -16,6 +16,7 @@ from prefrec_ray.evaluation.modelled import fit_users, logged_pasts, platform_of
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.evaluation.support import THRESHOLD, LoggedPasts
 from prefrec_ray.evaluation.user_model import UserModel
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.terms import Task
 
@@ -45,8 +46,8 @@ class ModelScore:
         return level if self.pasts.share(imagined.states) >= THRESHOLD else level - MAX_LEVEL
 
     def choose(self, policy: Policy, task: Task) -> Policy:
-        """The policy with the best of `VARIETIES`; itself where variety changes nothing."""
-        if policy.critic is None or policy.always_nearest:
+        """The policy with the best of `VARIETIES`; itself where variety changes nothing, or is not the default."""
+        if policy.critic is None or policy.always_nearest or policy.serving.variety != ServingSettings().variety:
             return policy
         rules = [policy.serving.model_copy(update={"variety": variety}) for variety in VARIETIES]
         return max((replace(policy, serving=rule) for rule in rules), key=lambda one: self(one, task))

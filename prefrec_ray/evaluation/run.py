@@ -13,6 +13,7 @@ from prefrec_ray.dataset.completeness import check_complete
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.estimates import evaluate
+from prefrec_ray.evaluation.histories import too_short
 from prefrec_ray.evaluation.names import IMITATION, short_names
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.evaluation.records import Evaluation, Record, write_evaluation
@@ -67,7 +68,8 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
     clone = fit_clone(dataset, run.settings.seed)
     progress("clone", 1, 1)
     tasks = list(dict.fromkeys(trained_for.values()))
-    request = EvaluationRequest(dataset, policies, tasks, clone, run.settings, trained_for, run.sensitivity)
+    settings = _possible(run.settings, dataset)
+    request = EvaluationRequest(dataset, policies, tasks, clone, settings, trained_for, run.sensitivity)
     evaluation = evaluate(request, progress)
     records = list(evaluation.records)
     if run.online:
@@ -78,6 +80,13 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
     evaluation = evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
     write_evaluation(run.file, evaluation)
     return evaluation
+
+
+def _possible(settings: EvaluateSettings, dataset: PreparedDataset) -> EvaluateSettings:
+    """Without a model of users where histories are too short for one, unless it was asked for."""
+    if "estimators" in settings.model_fields_set or too_short(dataset, ["train", settings.split]) is None:
+        return settings
+    return settings.model_copy(update={"estimators": ("ncis",)})
 
 
 def bundles_of(uri: str) -> list[str]:

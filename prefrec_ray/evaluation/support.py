@@ -18,8 +18,8 @@ from prefrec_ray.mdp.state import StateDefinition
 
 #: A state is within the log's if it is no farther from their mean than so large a share of them.
 WITHIN = 0.99
-#: The share of a policy's requests that must be within the log's. At .85 and more, estimates were off by no more than
-#: elsewhere; between .4 and .6 a policy that harms was believed to gain a level and a half (docs/results/support.md).
+#: The share of a policy's requests that must be within the log's. Between .4 and .6 a policy that gains nothing where
+#: users tire was believed to gain a level and a half; at .9 and more the size was right (docs/results/truth.md).
 THRESHOLD = 0.8
 
 

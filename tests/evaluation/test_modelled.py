@@ -7,7 +7,7 @@ import pytest
 from hand_made import direction
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation import modelled
+from prefrec_ray.evaluation import modelled, run
 from prefrec_ray.evaluation.clone import BehaviourClone
 from prefrec_ray.evaluation.estimates import evaluate
 from prefrec_ray.evaluation.histories import histories_of
@@ -68,3 +68,12 @@ def test_the_same_seed_says_the_same(
     assert one.records == again.records
     other = replace(request, settings=settings.model_copy(update={"seed": 1}))
     assert evaluate(other).records != one.records
+
+
+@pytest.mark.parametrize(("asked", "left"), [({}, ("ncis",)), ({"estimators": ("model",)}, ("model",))])
+def test_short_histories_have_no_model_by_default(
+    dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch, asked: dict, left: tuple[str, ...]
+) -> None:
+    assert run._possible(EvaluateSettings(**asked), dataset).estimators == asked.get("estimators", ("model", "ncis"))
+    monkeypatch.setattr(run, "too_short", lambda dataset, splits: "nobody has two sessions")
+    assert run._possible(EvaluateSettings(**asked), dataset).estimators == left

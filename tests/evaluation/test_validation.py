@@ -157,7 +157,7 @@ def test_the_model_of_users_scores_and_chooses_the_serving_rule(
     assert -5 <= scores["validation/model"] <= 5
     assert judge.choose(nearest, "frequency") is nearest  # variety changes nothing
     critic = Critic([QFunction.random(nearest.state.width, 8, (4,), ())])
-    sampled = replace(nearest, critic=critic, serving=ServingSettings(variety=0.0))
+    sampled = replace(nearest, critic=critic, serving=ServingSettings())
     by_variety = {
         variety: judge.scores(replace(sampled, serving=ServingSettings(variety=variety)), "frequency")[
             "validation/model"
@@ -167,6 +167,8 @@ def test_the_model_of_users_scores_and_chooses_the_serving_rule(
     best = judge.choose(sampled, "frequency")
     assert best.serving.variety == max(by_variety, key=by_variety.__getitem__)
     assert len(set(by_variety.values())) == len(by_variety)
+    own = replace(sampled, serving=ServingSettings(variety=0.0))
+    assert judge.choose(own, "frequency") is own  # a user's own
 
 
 def test_a_policy_that_the_log_cannot_vouch_for_is_below_all_others(
