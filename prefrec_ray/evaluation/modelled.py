@@ -90,7 +90,12 @@ def model_scores(
         logging=everyone[known, 0],
         ess=None,
         counts={"users": int(known.sum()), "sessions": 0, "users_left_out": int((~known).sum())},
-        settings={**settings.model.model_dump(), "split": settings.split, "seed": settings.seed},
+        settings={
+            **settings.model.model_dump(),
+            "relative_error": RELATIVE_ERROR,
+            "split": settings.split,
+            "seed": settings.seed,
+        },
         networks=(by_model[:, 1:], by_model[:, :1]),
         means=[_means(modelled[s.name].imagined) for s in subjects],
         relative_error=RELATIVE_ERROR,

@@ -49,7 +49,7 @@ class ModelSettings(Settings):
     """Roll-outs in a model of users: `models` of them, each fitted on training users drawn again; with at most `users`
     of the split, for so many `requests` of each."""
 
-    models: int = Field(default=3, ge=2)
+    models: int = Field(default=4, ge=2)
     users: int = Field(default=200, ge=2)
     requests: int = Field(default=250, ge=1)
 

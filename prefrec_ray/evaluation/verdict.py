@@ -147,7 +147,7 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     if low <= 0:
         return "no_difference", [f"{gain}, an interval that holds 0."]
     control = case.control
-    if control is not None and low <= control.gain:
+    if control is not None and not _above(record, control):
         return "no_difference", [f"{gain}; a negative control ({case.control_title}) gains {control.gain:+z.2f}."]
     above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+z.2f} at most)" if control else "")
     if record.estimator == "ncis":
@@ -155,6 +155,17 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     if support is None:
         return "cannot_say", [f"{above}.", "Nothing says whether the log has been where it would lead users."]
     return "candidate", [f"{above}.", f"The log vouches for {support.states:.0%} of the states that it leads users to."]
+
+
+def _above(record: Record, control: Record) -> bool:
+    """Whether the policy's gain is above the control's.
+
+    An error that is a share of a gain is the same model's for both: of their difference it is that share.
+    """
+    error, low = float(record.settings.get("relative_error", 0.0)), record.gain_interval[0]
+    lead, own = record.gain - control.gain, record.gain - low
+    of_users = math.sqrt(max(own**2 - (error * record.gain) ** 2, 0.0))
+    return lead > math.hypot(of_users, error * lead)
 
 
 def _by_length(case: Case) -> str:
@@ -178,7 +189,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
         convergence = ("green" if case.converged else "red", told)
         if control is not None:
             told = f"{control.gain:+z.2f} levels; {case.control_title}"
-            controls = ("green" if low > control.gain else "amber", told)
+            controls = ("green" if _above(record, control) else "amber", told)
     if support is not None:
         told = f"{support.states:.0%} of states, {support.threshold:.0%} needed"
         ess = "" if support.ess is None else f"; effective sample {support.ess:.0%}"

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from prefrec_ray.evaluation.records import (
     read_evaluation,
     write_evaluation,
 )
-from prefrec_ray.evaluation.verdict import VERDICTS, case_of, verdicts, vouched
+from prefrec_ray.evaluation.verdict import VERDICTS, _above, case_of, verdicts, vouched
 
 SURE = Support(states=0.82, ess=0.31, threshold=0.6, supported=True)
 LOST = Support(states=0.12, ess=0.02, threshold=0.6, supported=False)
@@ -239,3 +240,19 @@ def test_no_value_is_told_of_what_has_no_support(evaluation: Evaluation) -> None
         if not support.supported:
             assert found[name].verdict == "cannot_say"
             assert told(found[name])["value"] == ("grey", "no value")
+
+
+def test_an_error_that_is_a_share_of_gains_is_a_share_of_their_difference() -> None:
+    about = {"method": "PrefRec", "task": "depth", "role": "policy", "users": 9, "sessions": 9, "behaviour": 1.0}
+
+    def record(gain: float, half: float, error: float) -> Record:
+        bounds = {"ci_low": 1 + gain - half, "ci_high": 1 + gain + half}
+        gains = {"gain_ci_low": gain - half, "gain_ci_high": gain + half}
+        settings = {"relative_error": error} if error else {}
+        return Record(subject="p", estimator="model", value=1 + gain, settings=settings, **bounds, **gains, **about)
+
+    half = np.hypot(0.1, 0.3 * 1.0)  # of users .1, of the model .3 of the gain
+    assert _above(record(1.0, half, 0.3), record(0.8, 0.1, 0.3))  # .2 against hypot(.1, .06)
+    assert not _above(record(1.0, half, 0.3), record(0.9, 0.1, 0.3))
+    assert not _above(record(1.0, half, 0.0), record(0.8, 0.1, 0.0))  # the interval is all there is
+    assert _above(record(1.0, 0.1, 0.0), record(0.8, 0.1, 0.0))
