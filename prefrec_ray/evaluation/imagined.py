@@ -47,6 +47,7 @@ class Imagined:
     revisit_hours: np.ndarray
     states: np.ndarray  # float32 [m, S], some of those that the policy came to
     counts: np.ndarray  # int64 [I], how often each item was shown
+    sessions: int  # of all users, the mean over models
 
 
 def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, seed: int) -> Imagined:
@@ -93,6 +94,7 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
         revisit_hours=means(table.revisit_ms / HOUR_MS),
         states=np.concatenate(states) if states else np.empty((0, platform.state.width), np.float32),
         counts=counts,
+        sessions=len(table) // copies,
     )
 
 

@@ -89,7 +89,7 @@ def model_scores(
         values=everyone[known, 1:],
         logging=everyone[known, 0],
         ess=None,
-        counts={"users": int(known.sum()), "sessions": 0, "users_left_out": int((~known).sum())},
+        counts={"users": int(known.sum()), "users_left_out": int((~known).sum())},
         settings={
             **settings.model.model_dump(),
             "relative_error": RELATIVE_ERROR,
@@ -117,7 +117,12 @@ def supports(request: EvaluationRequest, modelled: dict[str, Modelled]) -> dict[
 
 
 def _means(one: Imagined) -> dict[str, float]:
-    return {"mean_depth": float(np.nanmean(one.depth)), "mean_revisit_hours": float(np.nanmean(one.revisit_hours))}
+    """Fields of a subject's record."""
+    return {
+        "sessions": one.sessions,
+        "mean_depth": float(np.nanmean(one.depth)),
+        "mean_revisit_hours": float(np.nanmean(one.revisit_hours)),
+    }
 
 
 @ray.remote(num_cpus=1)

@@ -153,6 +153,7 @@ def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
     np.testing.assert_allclose(found.depth, 3.0)
     np.testing.assert_allclose(found.revisit_hours, [[4.0] * 3, [9.0] * 3])
     assert found.counts[7] == found.counts.sum() == 6 * 30
+    assert found.sessions == 3 * 10
     # The states are those of the tracker: the profile of the log's users, and what was shown to them.
     np.testing.assert_array_equal(shown[5][:, STATE.groups["profile"]], np.eye(3)[[0, 2, 2] * 2])
     last = STATE.groups["items"].start
