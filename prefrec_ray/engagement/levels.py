@@ -11,11 +11,17 @@ from prefrec_ray.terms import TASKS
 MAX_LEVEL = 5
 
 
+def level_of(ratio: np.ndarray) -> np.ndarray:
+    """clip(floor(ratio), 0, 5), float64, of depth over the mean depth, or of the mean time away over that of a session;
+    NaN stays NaN."""
+    return np.clip(np.floor(ratio), 0, MAX_LEVEL)
+
+
 def depth_levels(user: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """clip(floor(d_i / mean d), 0, 5), float64 [M], for sessions sorted by user."""
     depth = np.asarray(depth, dtype=np.float64)
     mean = _user_sums(user, depth) / _user_sums(user, np.ones(len(depth)))
-    return np.clip(np.floor(depth / mean), 0, MAX_LEVEL)
+    return level_of(depth / mean)
 
 
 def frequency_levels(user: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:
@@ -24,7 +30,7 @@ def frequency_levels(user: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:
     known = ~np.isnan(revisit_ms)
     total, count = _user_sums(user, np.where(known, revisit_ms, 0.0)), _user_sums(user, known.astype(np.float64))
     mean = total / np.maximum(count, 1.0)
-    return np.clip(np.floor(mean / revisit_ms), 0, MAX_LEVEL)  # NaN stays NaN
+    return level_of(mean / revisit_ms)
 
 
 def mixture_levels(depth_level: np.ndarray, frequency_level: np.ndarray, weight: float) -> np.ndarray:
@@ -53,8 +59,8 @@ def levels_against(
     Frequency and mixture are NaN for a session without a next one, and where the log has no mean. `weight` is the
     weight of depth in the mixture.
     """
-    depth = np.clip(np.floor(table.depth / mean_depth[table.user]), 0, MAX_LEVEL)
-    frequency = np.clip(np.floor(mean_revisit_ms[table.user] / table.revisit_ms), 0, MAX_LEVEL)
+    depth = level_of(table.depth / mean_depth[table.user])
+    frequency = level_of(mean_revisit_ms[table.user] / table.revisit_ms)
     return {task: task_levels(task, depth, frequency, weight) for task in TASKS}
 
 

@@ -10,8 +10,8 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import MAX_LEVEL
-from prefrec_ray.evaluation.histories import Histories, check_long_enough, read_histories
-from prefrec_ray.evaluation.imagined import roll_out
+from prefrec_ray.evaluation.histories import check_long_enough, read_histories
+from prefrec_ray.evaluation.imagined import Platform, roll_out
 from prefrec_ray.evaluation.modelled import fit_users, logged_pasts, platform_of, policy_server
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.evaluation.support import THRESHOLD, LoggedPasts
@@ -30,18 +30,16 @@ ROWS = 150_000
 
 @dataclass(frozen=True)
 class ModelScore:
-    """Scores policies with users of `held` in `models`."""
+    """Scores policies on a `platform`, whose users answer as `models` say."""
 
-    uri: str
-    held: Histories
+    platform: Platform
     models: Sequence[UserModel]
     pasts: LoggedPasts
 
     def __call__(self, policy: Policy, task: Task) -> float:
         """The mean level; less the highest level there is where the log cannot vouch for the policy (support.py)."""
-        platform = platform_of(PreparedDataset.open(self.uri), self.held, SETTINGS, seed=0)
-        server = policy_server(policy, platform.items, np.random.default_rng(1))
-        imagined = roll_out(platform, self.models, server, seed=0)
+        server = policy_server(policy, self.platform.items, np.random.default_rng(1))
+        imagined = roll_out(self.platform, self.models, server, seed=0)
         level = float(np.nanmean(imagined.levels[task]))
         return level if self.pasts.share(imagined.states) >= THRESHOLD else level - MAX_LEVEL
 
@@ -58,7 +56,9 @@ def fit_score(uri: str, split: str) -> ray.ObjectRef:
 
     Raises `UserError` where histories are too short for it.
     """
-    check_long_enough(PreparedDataset.open(uri), ["train", split])
+    dataset = PreparedDataset.open(uri)
+    check_long_enough(dataset, ["train", split])
     training, held = read_histories.remote(uri, "train", 0, ROWS), read_histories.remote(uri, split, 0, ROWS)
     models = ray.get([fit_users.remote(uri, training, number) for number in range(SETTINGS.models)])
-    return ray.put(ModelScore(uri, ray.get(held), models, ray.get(logged_pasts.remote(uri, training))))
+    platform = platform_of(dataset, ray.get(held), SETTINGS, seed=0)
+    return ray.put(ModelScore(platform, models, ray.get(logged_pasts.remote(uri, training))))

@@ -68,6 +68,16 @@ class Histories:
         pairs = self.user * (int(self.row.max(initial=0)) + 1) + self.row
         return len(np.unique(pairs)) < len(pairs)
 
+    @cached_property
+    def tastes(self) -> np.ndarray:
+        """float32 [U, 1 + F, A]: each user's mean embedding, and the covariance of feedback with it."""
+        count = self.lengths[:, None]
+        mean = np.add.reduceat(self.action, self.starts, axis=0, dtype=np.float64) / count
+        usual = np.add.reduceat(self.feedback, self.starts, axis=0, dtype=np.float64) / count
+        both = self.feedback[:, :, None] * self.action[:, None]
+        joint = np.add.reduceat(both, self.starts, axis=0, dtype=np.float64) / count[:, :, None]
+        return np.concatenate([mean[:, None], joint - usual[:, :, None] * mean[:, None]], axis=1).astype(np.float32)
+
 
 def too_short(dataset: PreparedDataset, splits: Sequence[str]) -> str | None:
     """Why no model of users can be fitted on splits, or started from them, in a few words; None where one can."""

@@ -75,7 +75,7 @@ class Inputs:
         """Those of a data set."""
         columns = [np.arange(group.start, group.stop) for group in (state.groups["items"], state.groups["tastes"])]
         parts = np.concatenate(columns).reshape(-1, state.action_dim)
-        rms = np.sqrt(np.square(_tastes(data)).mean(axis=(0, 2)))
+        rms = np.sqrt(np.square(data.tastes).mean(axis=(0, 2)))
         log_depth, log_revisit = np.log(data.mean_depth).mean(), np.nanmean(np.log(data.mean_revisit_ms))
         return cls(parts, float(log_depth), float(log_revisit), np.maximum(rms, 1e-6).astype(np.float32))
 
@@ -94,7 +94,7 @@ class Inputs:
         depth, revisit = np.log(data.mean_depth) - self.log_depth, np.log(data.mean_revisit_ms) - self.log_revisit
         numbers = np.nan_to_num(np.stack([depth, revisit], axis=1)).astype(np.float32)
         mean_revisit_ms = np.exp(self.log_revisit + numbers[:, 1].astype(np.float64))
-        return People(numbers, _tastes(data) / self.taste_rms[:, None], mean_revisit_ms)
+        return People(numbers, data.tastes / self.taste_rms[:, None], mean_revisit_ms)
 
     def __call__(self, state: np.ndarray, action: np.ndarray, people: People) -> Tensor:
         """float32 [n, S + A + products + 2]."""
@@ -103,16 +103,6 @@ class Inputs:
         first, second = np.triu_indices(vectors.shape[1], 1)
         products = _PRODUCT_SCALE * inner[:, first, second]
         return torch.from_numpy(np.concatenate([state, action, products, people.numbers], axis=1, dtype=np.float32))
-
-
-def _tastes(data: Histories) -> np.ndarray:
-    """float32 [U, 1 + F, A]: each user's mean embedding, and the covariance of feedback with it."""
-    count = data.lengths[:, None]
-    mean = np.add.reduceat(data.action, data.starts, axis=0, dtype=np.float64) / count
-    usual = np.add.reduceat(data.feedback, data.starts, axis=0, dtype=np.float64) / count
-    both = data.feedback[:, :, None] * data.action[:, None]
-    joint = np.add.reduceat(both, data.starts, axis=0, dtype=np.float64) / count[:, :, None]
-    return np.concatenate([mean[:, None], joint - usual[:, :, None] * mean[:, None]], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -162,9 +152,9 @@ class UserModel:
 _LONGEST = 5.0
 
 
-def fit_user_model(data: Histories, state: StateDefinition, seed: int, redraw: bool = True) -> UserModel:
-    """By maximum likelihood on the requests of `data` that have one after them; with `redraw` on as many users drawn
-    again with replacement, so that models of several seeds differ as far as users do.
+def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserModel:
+    """By maximum likelihood on the requests of `data` that have one after them, of as many users drawn again with
+    replacement: models of several seeds differ as far as users do.
 
     A function of its arguments. Raises `ValueError` for histories without an end of a session.
     """
@@ -173,9 +163,8 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int, redraw: b
     rows = np.flatnonzero(data.followed)
     if not data.ends.any():
         raise ValueError("no session ends in these histories")
-    if redraw:
-        times = np.bincount(rng.integers(0, len(data.starts), len(data.starts)), minlength=len(data.starts))
-        rows = np.repeat(rows, times[data.user[rows]])
+    times = np.bincount(rng.integers(0, len(data.starts), len(data.starts)), minlength=len(data.starts))
+    rows = np.repeat(rows, times[data.user[rows]])
     inputs = Inputs.of(state, data)
     people = inputs.people(data)
     feedback = [Bins.of(column, rng) for column in data.feedback.T]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from prefrec_ray import storage
-from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.engagement.levels import level_of
 from prefrec_ray.errors import UserError
 from prefrec_ray.events.format import ABOUT, schema
 from prefrec_ray.serving.history import Sessions, read_events
@@ -169,8 +169,8 @@ class _Users:
         returned = revisit[before & ~np.isnan(revisit)]
         own_depth = depth[before].mean() if before.any() else np.nan
         own_revisit = returned.mean() if len(returned) else np.nan
-        of_depth = float(np.clip(np.floor(depth[mine] / own_depth), 0, MAX_LEVEL).mean())
-        of_frequency = float(np.clip(np.floor(own_revisit / pause), 0, MAX_LEVEL).mean())
+        of_depth = float(level_of(depth[mine] / own_depth).mean())
+        of_frequency = float(level_of(own_revisit / pause).mean())
         values = of_depth, of_frequency, 0.5 * (of_depth + of_frequency), float(depth[mine].mean())
         rates = mine.sum() / self._days, float(pause.mean()) / HOUR_MS, depth[mine].sum() / self._days
         return dict(zip(OUTCOMES, (*values, *rates), strict=True))
