@@ -114,17 +114,22 @@ class LoopFolder:
 
         Raises `UserError` where there is none before, or its files are gone.
         """
+        self._several()  # before a claim makes a folder that is not there
         with storage.claimed(self.current):
-            nights = self.promoted()
-            if len(nights) < 2:
-                found = f"only that of night {nights[0]}" if nights else "none"
-                raise UserError(f"{self.uri}: no policy before the current one; found {found}")
-            *before, gone = nights
+            *before, gone = self._several()
             if not storage.exists(storage.join(self.uri, self._target(before[-1]), "policy.json")):
                 raise UserError(f"{self.path(before[-1])}: its policy is gone (loop.keep); expected one to go back to")
             storage.write_json(self._promoted, before)
             point(self.current, self._target(before[-1]))
             return gone, before[-1]
+
+    def _several(self) -> list[int]:
+        """`promoted`. Raises `UserError` for fewer than two."""
+        nights = self.promoted()
+        if len(nights) < 2:
+            found = f"only that of night {nights[0]}" if nights else "none"
+            raise UserError(f"{self.uri}: no policy before the current one; found {found}")
+        return nights
 
     def prune(self, keep: int) -> None:
         """Removes the files of all nights but the newest `keep`, the current one and the one before."""

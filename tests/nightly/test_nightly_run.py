@@ -355,3 +355,10 @@ def test_old_nights_go_and_the_current_one_and_the_one_before_stay(loop: Loop) -
     with pytest.raises(UserError, match="its policy is gone"):
         loop.folder.back()
     assert loop.current == 2
+
+
+def test_a_rollback_of_no_folder_makes_none(tmp_path: Path) -> None:
+    folder = tmp_path / "nothing"
+    with pytest.raises(UserError, match="no policy before the current one; found none"):
+        LoopFolder(str(folder)).back()
+    assert not folder.exists()
