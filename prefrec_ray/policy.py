@@ -23,7 +23,8 @@ from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
 from prefrec_ray.mdp.tracker import StateTracker
-from prefrec_ray.networks.actors import Actor, DeterministicActor, GaussianActor, load_actor, save_actor
+from prefrec_ray.networks.actors import Actor, DeterministicActor, GaussianActor
+from prefrec_ray.networks.bundled import load_actor, save_actor
 from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.density import Density
 from prefrec_ray.settings import Settings, parse
@@ -282,6 +283,6 @@ class _Bundle(_Part):
     state: dict[str, Any]
     normaliser: dict[str, Any]
     provenance: dict[str, Any]
-    actor: dict[str, Any]  # networks.actors.ActorDescription
+    actor: dict[str, Any]  # networks.bundled.ActorDescription
     critic: _Critic | None = None
     deviation: PositiveFloat | None = None

@@ -15,7 +15,8 @@ from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import actor_loss, behavior_cloning_loss, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import BCQSettings
-from prefrec_ray.networks.actors import CandidateActor, DeterministicActor, Perturbation, proposer
+from prefrec_ray.networks.actors import DeterministicActor
+from prefrec_ray.networks.candidates import CandidateActor, Perturbation, proposer
 from prefrec_ray.networks.layers import mlp, polyak_update, target_copy
 from prefrec_ray.networks.q import QFunction
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.networks.actors import CandidateActor, DeterministicActor
+from prefrec_ray.networks.actors import DeterministicActor
 from prefrec_ray.networks.arrays import Layers
+from prefrec_ray.networks.candidates import CandidateActor
 from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.layers import to_array
 from prefrec_ray.networks.q import QFunction

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.networks.actors import CandidateActor, DeterministicActor, GaussianActor, load_actor, save_actor
+from prefrec_ray.networks.actors import DeterministicActor, GaussianActor
 from prefrec_ray.networks.arrays import Layers
+from prefrec_ray.networks.bundled import load_actor, save_actor
+from prefrec_ray.networks.candidates import CandidateActor
 from prefrec_ray.networks.layers import Mlp, exported, mlp
 
 STATE, ACTION, LATENT = 5, 2, 3

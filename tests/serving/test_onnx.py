@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from platform_desk import STATE, make_policy
 
 from prefrec_ray.cli.main import run
-from prefrec_ray.networks.actors import CandidateActor, DeterministicActor, GaussianActor, Perturbation
+from prefrec_ray.networks.actors import DeterministicActor, GaussianActor
+from prefrec_ray.networks.candidates import CandidateActor, Perturbation
 from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.layers import mlp
 from prefrec_ray.networks.q import QFunction
