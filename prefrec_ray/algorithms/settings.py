@@ -132,9 +132,7 @@ class TrainingSettings(Settings):
         default="auto",
         description="place of the transitions: Ray's object store or files; `auto`: files if the store is too small",
     )
-    num_learners: Literal[0, 1, 2, 4, 8] = Field(
-        default=0, description="number of learner processes; 0: the run's own process"
-    )
+    num_learners: int = Field(default=0, ge=0, description="number of learner processes; 0: the run's own process")
     num_cpus_per_learner: Literal["auto"] | float = Field(
         default="auto", description="CPUs of each learner; `auto`: RLlib's choice"
     )

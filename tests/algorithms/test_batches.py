@@ -5,9 +5,11 @@ import pyarrow as pa
 import pytest
 import ray
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from prefrec_ray.algorithms.feed.batches import PreferencePlan, TransitionPlan, batches_per_pass
-from prefrec_ray.algorithms.feed.shards import LANES
+from prefrec_ray.algorithms.feed.batches import PreferencePlan, TransitionPlan, batches_in, batches_per_pass, deal
+from prefrec_ray.algorithms.feed.shards import MOST_LANES, lanes_of
 
 ROWS = 40
 
@@ -16,16 +18,19 @@ ROWS = 40
 def shards(ray_session: None) -> list[ray.ObjectRef]:
     """16 shards of 40 rows; every row carries its own number."""
     refs = []
-    for shard in range(2 * LANES):
+    for shard in range(2 * MOST_LANES):
         numbers = (np.arange(ROWS, dtype=np.float32) + shard * ROWS).reshape(-1, 1)
         column = pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), 1)
         refs.append(ray.put(pa.table({"obs": column, "action": column, "next_obs": column})))
     return refs
 
 
-def rows_of(shards: list, learner: int, learners: int, first: int, count: int, seed: int = 3) -> list[list[float]]:
-    lanes = [(n, shards[n::LANES], [ROWS] * 2) for n in range(learner, LANES, learners)]
-    plan = TransitionPlan(lanes, rows_per_lane=3, batches_per_epoch=26, seed=seed, first=first, count=count)
+def rows_of(
+    shards: list, learner: int, learners: int, first: int, count: int, seed: int = 3, batch: int = 24
+) -> list[list[float]]:
+    parts = deal(shards, [ROWS] * len(shards), batch, learners)
+    lanes, per_epoch = lanes_of(len(shards), batch), batches_in(part for one in parts for part in one)
+    plan = TransitionPlan(parts[learner], lanes, batch, per_epoch, seed=seed, first=first, count=count)
     batches = list(plan.batches(torch.device("cpu")))
     for batch in batches:
         assert torch.equal(batch["obs"], batch["actions"])
@@ -37,17 +42,39 @@ def test_an_epoch_has_no_row_twice_and_epochs_differ(shards: list) -> None:
     first, second = rows_of(shards, 0, 1, 0, 26), rows_of(shards, 0, 1, 26, 26)
     for epoch in (first, second):
         seen = np.concatenate(epoch)
-        assert len(np.unique(seen)) == len(seen) == 26 * 3 * LANES
+        assert len(np.unique(seen)) == len(seen) == 26 * 24
     assert first != second
 
 
-@pytest.mark.parametrize("learners", [2, 4, 8])
-def test_learners_share_the_batch_of_one(shards: list, learners: int) -> None:
-    whole = rows_of(shards, 0, 1, 20, 10)
-    parts = [rows_of(shards, learner, learners, 20, 10) for learner in range(learners)]
+@pytest.mark.parametrize(
+    ("learners", "size", "count"),
+    [(2, 24, 16), (3, 24, 16), (8, 24, 16), (5, 23, 16), (11, 29, 16), (20, 24, 16), (3, 7, 9), (4, 6, 13)],
+)
+def test_learners_share_the_batch_of_one(shards: list, learners: int, size: int, count: int) -> None:
+    shards = shards[:count]
+    whole = rows_of(shards, 0, 1, 20, 8, batch=size)
+    parts = [rows_of(shards, learner, learners, 20, 8, batch=size) for learner in range(learners)]
     for index, batch in enumerate(whole):
+        assert len(set(batch)) == size
         assert sorted(batch) == sorted(row for part in parts for row in part[index])
-        assert len({len(part[index]) for part in parts}) == 1
+        assert all(part[index] for part in parts)
+
+
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 80))
+def test_rows_and_lanes_are_dealt_out_whole(shards: int, learners: int, more: int) -> None:
+    batch, names = learners + more, [str(number) for number in range(shards)]
+    parts = deal(names, [5] * shards, batch, learners)
+    lanes = lanes_of(shards, batch)
+    assert lanes <= MOST_LANES
+    assert all(sum(part.own_rows for part in one) > 0 for one in parts)
+    assert sum(part.own_rows for one in parts for part in one) == batch
+    held = {part.number: part.shards for one in parts for part in one}
+    assert sorted(held) == list(range(lanes))
+    assert sorted(name for shard in held.values() for name in shard) == sorted(names)
+    for lane in range(lanes):
+        takers = [part for one in parts for part in one if part.number == lane]
+        rows = np.concatenate([np.arange(part.rows)[part.own] for part in takers])
+        assert sorted(rows) == list(range(takers[0].rows))
 
 
 def test_any_place_can_be_gone_to_directly(shards: list) -> None:

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from prefrec_ray.algorithms.feed import batches
-from prefrec_ray.algorithms.feed.batches import PreferencePlan, Stopwatch, TransitionPlan, _Lane, pretrain_batches
+from prefrec_ray.algorithms.feed.batches import (
+    LanePart,
+    PreferencePlan,
+    Stopwatch,
+    TransitionPlan,
+    _Lane,
+    pretrain_batches,
+)
 from prefrec_ray.algorithms.feed.shards import NUMBER
 
 SEED, LANE, SIZES = 5, 3, [6, 1, 4, 5]
@@ -79,25 +86,32 @@ class Shelf:
         self.ordered.append((lane, shard))
 
     def take(self, lane: int, shard: str) -> dict[str, np.ndarray]:
-        assert shard in next(shards for number, shards, _ in LANES if number == lane)
+        assert shard in next(part.shards for part in LANES if part.number == lane)
         return self.bring(shard)
 
     def bring(self, shard: str) -> dict[str, np.ndarray]:
         return table(int(shard), SIZES[int(shard) % 4])
 
 
-LANES: list[tuple[int, list[str], list[int]]] = [(3, ["0", "1", "2", "3"], SIZES), (4, ["4", "5", "6", "7"], SIZES)]
+LANES = [LanePart(3, ["0", "1", "2", "3"], SIZES, 2), LanePart(4, ["4", "5", "6", "7"], SIZES, 2)]
 
 
 def plan(first: int = 0, count: int = 7, labels: object = None) -> TransitionPlan:
     return TransitionPlan(
-        lanes=LANES, rows_per_lane=2, batches_per_epoch=7, seed=SEED, first=first, count=count, reward_labels=labels
+        lanes=LANES,
+        lane_count=2,
+        batch_size=4,
+        batches_per_epoch=7,
+        seed=SEED,
+        first=first,
+        count=count,
+        reward_labels=labels,
     )  # type: ignore[arg-type]
 
 
 def test_a_batch_takes_its_rows_from_every_lane_in_turn() -> None:
     found = list(plan(first=5, count=6).batches(torch.device("cpu"), Shelf()))
-    lanes = {number: _Lane(SEED, number, SIZES, USED) for number, *_ in LANES}
+    lanes = {part.number: _Lane(SEED, part.number, SIZES, USED) for part in LANES}
     assert len(found) == 6
     for index, batch in enumerate(found, start=5):
         epoch, within = divmod(index, 7)
@@ -124,7 +138,7 @@ def test_labels_stand_in_for_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shards_are_ordered_before_they_are_needed_each_lane_at_another_point() -> None:
     shelf, counts = Shelf(), set()
     steps = plan(count=14).batches(torch.device("cpu"), shelf)  # type: ignore[arg-type]
-    lanes = [(_Lane(SEED, number, SIZES, USED), shards) for number, shards, _ in LANES]
+    lanes = [(_Lane(SEED, part.number, SIZES, USED), part.shards) for part in LANES]
     next(steps)
     # The shards of the first batch, then what follows the shard that is far enough: the first lane at once, the second
     # half-way.
@@ -145,7 +159,7 @@ def test_shards_are_ordered_before_they_are_needed_each_lane_at_another_point() 
 def test_a_plan_that_begins_amid_an_epoch_orders_what_lies_there() -> None:
     shelf = Shelf()
     next(plan(first=12).batches(torch.device("cpu"), shelf))  # type: ignore[arg-type]
-    lanes = [(_Lane(SEED, number, SIZES, USED), shards) for number, shards, _ in LANES]
+    lanes = [(_Lane(SEED, part.number, SIZES, USED), part.shards) for part in LANES]
     assert shelf.ordered[:2] == [(lane.number, shards[lane.at(1, 10)[0]]) for lane, shards in lanes]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from prefrec_ray.algorithms import PrefRec, PrefRecConfig
 from prefrec_ray.algorithms.requests import q_products, reward_columns
 from prefrec_ray.dataset import tensor
+from prefrec_ray.terms import RECIPES
 
 NETWORKS = ("reward", "value", "q", "target_q", "actor")
 SMALL = {
@@ -31,12 +33,12 @@ RATES = {"actor_lr": 3e-4, "critic_lr": 1e-3, "value_lr": 1e-3, "reward_lr": 1e-
 
 
 def config(dataset: str, **settings: Any) -> PrefRecConfig:
-    learners = settings.pop("num_learners", 0)
+    of_learners = {name: settings.pop(name) for name in list(settings) if name.startswith(("num_learners", "num_cpus"))}
     return (
         PrefRecConfig()
         .offline_data(input_=dataset)
         .training(**{"task": "depth", **SMALL, **settings})
-        .learners(num_learners=learners)
+        .learners(**of_learners)
         .debugging(seed=5)
     )
 
@@ -173,25 +175,32 @@ def test_another_seed_gives_other_weights(tiny_dataset: str, build: Callable[...
     other.stop()
 
 
-# Under `robust` the learners do less: the reward stays as it is.
-@pytest.mark.parametrize("recipe", ["paper", pytest.param("robust", marks=pytest.mark.slow)])
-def test_two_learners_equal_one(tiny_dataset: str, build: Callable[..., PrefRec], recipe: str) -> None:
+# Three learners have 3, 3 and 2 of the 8 lanes; eleven share them. Under `robust` the reward stays as it is.
+@pytest.mark.parametrize(
+    ("recipe", "many"),
+    [
+        ("paper", 3),
+        *(pytest.param(recipe, n, marks=pytest.mark.slow) for recipe, n in product(RECIPES, (2, 3, 5, 8, 11))),
+    ],
+)
+def test_many_learners_equal_one(tiny_dataset: str, build: Callable[..., PrefRec], recipe: str, many: int) -> None:
     results = []
-    for learners in (1, 2):
+    for learners in (1, many):
         algorithm = build(
             tiny_dataset,
-            **{**SMALL, "train_batch_size_per_learner": 64 // learners},
+            **{**SMALL, "train_batch_size_per_learner": 6 * many // learners},
             recipe=recipe,
             num_learners=learners,
+            num_cpus_per_learner=1 / many,
         )
         rows = [algorithm.train() for _ in range(3)]
         results.append((weights(algorithm), rows[-1]["losses"]))
         algorithm.stop()
-    (one, losses_one), (two, losses_two) = results
+    (one, losses_one), (others, losses_of_others) = results
     for name, value in one.items():
-        np.testing.assert_allclose(two[name], value, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(others[name], value, atol=1e-4, err_msg=name)
     for name, loss in losses_one.items():
-        assert losses_two[name] == pytest.approx(loss, abs=1e-4), name
+        assert losses_of_others[name] == pytest.approx(loss, abs=1e-4), name
 
 
 def test_a_local_learner_equals_a_remote_one(tiny_dataset: str, build: Callable[..., PrefRec]) -> None:

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.algorithms.feed import batches, shards
-from prefrec_ray.algorithms.feed.batches import TransitionPlan
-from prefrec_ray.algorithms.feed.shards import LANES, Shard, Shelf, within
+from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
+from prefrec_ray.algorithms.feed.shards import MOST_LANES, Shard, Shelf, lanes_of, within
 from prefrec_ray.dataset import read_table, tensor_array, write_table
 
-CPU = torch.device("cpu")
+CPU, LANES = torch.device("cpu"), MOST_LANES
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,14 @@ def plans(shards: list, tables: list, shards_a_lane: int, learners: int, rows: i
     """For each learner its plans: batches [cut[0], cut[1]), then [cut[1], cut[2])."""
     kept = shards_a_lane * LANES
     sizes = [table.num_rows for table in tables[:kept]]
-    per_epoch = min(sum(sizes[lane::LANES]) for lane in range(LANES)) // rows
+    parts = deal(shards[:kept], sizes, rows * LANES, learners)
     return [
         [
             TransitionPlan(
-                [(n, shards[:kept][n::LANES], sizes[n::LANES]) for n in range(learner, LANES, learners)],
-                rows_per_lane=rows,
-                batches_per_epoch=per_epoch,
+                parts[learner],
+                lane_count=LANES,
+                batch_size=rows * LANES,
+                batches_per_epoch=batches_in(part for one in parts for part in one),
                 seed=seed,
                 first=first,
                 count=last - first,
@@ -81,8 +82,8 @@ def plans(shards: list, tables: list, shards_a_lane: int, learners: int, rows: i
 @settings(max_examples=15, deadline=None)
 @given(
     shards_a_lane=st.integers(1, 4),
-    learners=st.sampled_from([1, 2, 8]),
-    rows=st.integers(1, 5),
+    learners=st.sampled_from([1, 2, 3, 8, 11]),
+    rows=st.integers(2, 5),
     seed=st.integers(0, 2**31),
     cut=st.lists(st.integers(0, 30), min_size=3, max_size=3).map(sorted),
 )
@@ -138,14 +139,13 @@ def test_the_sample_for_the_scale_reads_first_shards(files: tuple, shelf: Near) 
 
 @given(st.lists(st.integers(1, 40), min_size=LANES, max_size=6 * LANES), st.integers(1, 2000))
 def test_a_limit_uses_the_first_rows_of_every_lane(rows: list[int], limit: int) -> None:
-    rows = rows[: len(rows) // LANES * LANES]
-    used = within(rows, limit)
-    assert len(used) % LANES == 0
+    used, lanes = within(rows, limit), lanes_of(len(rows))
+    assert len(used) % lanes == 0
     assert all(mine <= all_ for mine, all_ in zip(used, rows, strict=False))
-    for lane in range(LANES):
-        own, given_rows = used[lane::LANES], rows[lane::LANES]
-        assert sum(own) == min(sum(given_rows), limit // LANES)
+    for lane in range(lanes):
+        own, given_rows = used[lane::lanes], rows[lane::lanes]
+        assert sum(own) == min(sum(given_rows), limit // lanes)
         whole = [mine == all_ for mine, all_ in zip(own, given_rows, strict=False)]
         assert whole == sorted(whole, reverse=True)  # no shard is used before the one ahead of it is used up
-    if limit >= LANES:
-        assert any(used[-LANES:])  # no row of shards is read for nothing
+    if limit >= lanes:
+        assert any(used[-lanes:])  # no row of shards is read for nothing

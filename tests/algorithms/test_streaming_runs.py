@@ -16,7 +16,7 @@ from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.feed import shards
 from prefrec_ray.algorithms.feed.load import PreparedData
 from prefrec_ray.algorithms.feed.schedule import Position
-from prefrec_ray.algorithms.feed.shards import LANES, Shelf, columns, find_shards
+from prefrec_ray.algorithms.feed.shards import MOST_LANES, Shelf, columns, find_shards
 from prefrec_ray.dataset import PreparedDataset, read_table
 from prefrec_ray.errors import UserError
 
@@ -71,7 +71,7 @@ def test_a_run_ends_with_the_same_weights(tiny_dataset: str, learners: int) -> N
 def test_a_replay_buffer_is_a_sample_of_the_data_set(tiny_dataset: str) -> None:
     dataset = PreparedDataset.open(tiny_dataset)
     whole = sum(find_shards(dataset, "streaming")[1])
-    size = whole // 3 // LANES * LANES
+    size = whole // 3 // MOST_LANES * MOST_LANES
     epochs = {}
     for how in ("streaming", "materialised"):
         config = PrefRecConfig().offline_data(input_=tiny_dataset)

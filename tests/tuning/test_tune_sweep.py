@@ -194,9 +194,9 @@ def test_trials_that_fail_and_a_metric_without_values(
     monkeypatch.setattr(run, "MAX_FAILURES", 0)  # each new try is a new process
     section = {**SECTION, "method": "IL", "seeds": [0], "metric": "losses/qf_loss"}
     section["base"] = {**SECTION["base"], "updates_per_iteration": 18}
-    section["search"] = {"train_batch_size_per_learner": {"grid": [64, 100]}}
+    section["search"] = {"train_batch_size_per_learner": {"grid": [64, 80000]}}
     output = tmp_path / "sweep"
-    with pytest.raises(UserError, match=r"1 of 2 trials failed, IL_depth_0_001 by: .*expected a multiple of 8"):
+    with pytest.raises(UserError, match=r"1 of 2 trials failed, IL_depth_0_001 by: .*expected a smaller batch"):
         sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(output))
     assert [row["status"] for row in table(output)] == ["finished", "failed"]
     section["search"] = {"actor_lr": {"grid": [1e-4, 1e30]}}

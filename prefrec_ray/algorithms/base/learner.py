@@ -48,9 +48,9 @@ class OfflineLearner(TorchLearner):
         """
         plan = self._transitions
         parts = []
-        for lane, _, _ in plan.lanes:
-            generator = np.random.Generator(np.random.SFC64((plan.seed, self.update_index, lane, draw)))
-            parts.append(generator.standard_normal((plan.rows_per_lane, width), dtype=np.float32))
+        for lane in plan.lanes:
+            generator = np.random.Generator(np.random.SFC64((plan.seed, self.update_index, lane.number, draw)))
+            parts.append(generator.standard_normal((lane.rows, width), dtype=np.float32)[lane.own])
         return torch.from_numpy(np.concatenate(parts)).to(self.device)
 
     def policy_gradient_loss(self, q: Tensor, policy: Tensor, action: Tensor) -> Tensor:
@@ -70,9 +70,9 @@ class OfflineLearner(TorchLearner):
         return (self.config.bc_alpha / scale) * actor_loss(q) + behavior_cloning_loss(policy, action)
 
     def mean_over_learners(self, value: Tensor) -> Tensor:
-        """The mean of a scalar over all learners: its value on the whole batch."""
-        (total,) = self._sum_over_learners([value])
-        return total / self._learners()
+        """The mean over the whole batch, of a mean over this learner's rows."""
+        (total,) = self._sum_over_learners([value * self._share()])
+        return total
 
     # --- RLlib's contract ---------------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class OfflineLearner(TorchLearner):
         reward = self.net.reward
         with torch.no_grad(), self.precision():
             reward.unscale()
-            sample = transitions.sample(SCALE_SAMPLE // self._learners(), self.device, self._shelf)
+            sample = transitions.sample(SCALE_SAMPLE, self.device, self._shelf)
             (total,) = self._sum_over_learners([moments(reward.label(sample))])
             reward.scale_to(total)
 
@@ -183,13 +183,18 @@ class OfflineLearner(TorchLearner):
     def minimise(self, name: str, network: nn.Module, loss: Tensor) -> None:
         """One step of optimizer `name` on `loss`, with the gradient of `network` alone.
 
-        Other networks in the loss (Q in the actor's) get no gradient. The gradient is averaged over the learners.
+        Other networks in the loss (Q in the actor's) get no gradient. `loss` is a mean over this learner's rows; the
+        gradient is that of the mean over the rows of all learners, who may have different numbers of them.
         """
         parameters = list(network.parameters())
-        gradient = self._sum_over_learners(list(torch.autograd.grad(loss, parameters)))
+        gradient = list(torch.autograd.grad(loss, parameters))
         if self._learners() > 1:
-            torch._foreach_div_(gradient, self._learners())
-        self._step(name, parameters, gradient)
+            torch._foreach_mul_(gradient, self._share())
+        self._step(name, parameters, self._sum_over_learners(gradient))
+
+    def _share(self) -> float:
+        """This learner's share of the rows of a batch."""
+        return self._transitions.own_rows / self._transitions.batch_size
 
     def _step(self, name: str, parameters: list[nn.Parameter], gradient: list[Tensor]) -> None:
         for parameter, part in zip(parameters, gradient, strict=True):
@@ -216,13 +221,17 @@ class OfflineLearner(TorchLearner):
         return self.module[DEFAULT_MODULE_ID].unwrapped()
 
     def _log(self, totals: Sequence[dict[str, Tensor]]) -> None:
-        """Logs means over the mini-batches, after one transfer from the device."""
+        """Logs means over the mini-batches, after one transfer from the device.
+
+        RLlib takes the mean over learners; each weighs by its share of the rows.
+        """
         values: dict[str, list[Tensor]] = {}
         for row in totals:
             for name, value in row.items():
                 values.setdefault(name, []).append(value)
         means = torch.stack([torch.stack(column).mean() for column in values.values()]).tolist()
+        weight = self._share() * self._learners()
         for name, value in zip(values, means, strict=True):
-            self.metrics.log_value((DEFAULT_MODULE_ID, *name.split("/")), value, window=1)
+            self.metrics.log_value((DEFAULT_MODULE_ID, *name.split("/")), weight * value, window=1)
         if not np.isfinite(means).all() and (first := first_not_finite(totals)):
             self.metrics.log_value((DEFAULT_MODULE_ID, "diverged", first[0]), first[1], window=1)

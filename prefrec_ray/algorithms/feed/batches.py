@@ -1,14 +1,14 @@
 """Mini-batches: their rows are a function of (seed, index), the same for any number of learners.
 
-Shard i of the transitions belongs to lane i mod LANES, and a batch takes an equal number of rows from each lane. With N
-learners, learner k owns the lanes k, k + N, ...: it reads only its part of the data, and the parts of the N learners
-together are the batch of a single learner.
+Shard i of the transitions belongs to lane i mod L, and a batch takes the same rows from each lane whoever reads it.
+With N learners, learner k has the lanes k, k + N, ...; with more learners than lanes several share one, and each takes
+its share of the rows. The parts of the N learners together are the batch of a single learner, and may differ in size.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -20,23 +20,72 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
-from prefrec_ray.algorithms.feed.shards import NUMBER, Shard, Shelf, columns
+from prefrec_ray.algorithms.feed.shards import NUMBER, Shard, Shelf, columns, lanes_of
 from prefrec_ray.ids import Stream
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
+class LanePart:
+    """A lane by its number, the rows of each of its shards, and what one learner takes of it.
+
+    rows: what a batch takes from the lane, over all learners. Of these a learner takes every `parts`-th from number
+    `part` on.
+    """
+
+    number: int
+    shards: list[Shard]
+    sizes: list[int]
+    rows: int
+    part: int = 0
+    parts: int = 1
+
+    @property
+    def own(self) -> slice:
+        """The rows of a batch that this learner takes."""
+        return slice(self.part, None, self.parts)
+
+    @property
+    def own_rows(self) -> int:
+        """How many these are."""
+        return len(range(self.part, self.rows, self.parts))
+
+
+def deal(shards: list[Shard], sizes: list[int], batch_size: int, learners: int) -> list[list[LanePart]]:
+    """The lanes of each learner, for batches of `batch_size` rows over all learners.
+
+    There are MOST_LANES lanes, or the next smaller number that divides the shards and of which a batch fills each.
+    """
+    lanes = lanes_of(len(shards), batch_size)
+    takers = [max(1, len(range(lane, learners, lanes))) for lane in range(lanes)]
+    rows = [batch_size // lanes + (lane < batch_size % lanes) for lane in range(lanes)]
+
+    def part(lane: int, number: int) -> LanePart:
+        return LanePart(lane, shards[lane::lanes], sizes[lane::lanes], rows[lane], number, takers[lane])
+
+    if learners <= lanes:
+        return [[part(lane, 0) for lane in range(learner, lanes, learners)] for learner in range(learners)]
+    return [[part(learner % lanes, learner // lanes)] for learner in range(learners)]
+
+
+def batches_in(lanes: Iterable[LanePart]) -> int:
+    """Batches of an epoch: as many as the smallest lane fills."""
+    return min(sum(lane.sizes) // lane.rows for lane in lanes)
+
+
+@dataclass(frozen=True)
 class TransitionPlan:
     """The data of one learner for one call of `update`: batches [first, first + count) of the run, from its lanes.
 
-    lanes: number, shards and row counts of each. rows_per_lane: rows that a batch takes from a lane. batches_per_epoch:
-    the same for all lanes; the rows of a lane that do not fill a batch are left out of the epoch, other ones in each
-    epoch. reward_labels: those of all transitions, by number, instead of the reward column (reward/labels.py).
+    lane_count, batch_size: lanes, and rows of a batch, over all learners. batches_per_epoch: the same for all lanes;
+    the rows of a lane that do not fill a batch are left out of the epoch, other ones in each epoch. reward_labels:
+    those of all transitions, by number, instead of the reward column (reward/labels.py).
     """
 
-    lanes: list[tuple[int, list[Shard], list[int]]]
-    rows_per_lane: int
+    lanes: list[LanePart]
+    lane_count: int
+    batch_size: int
     batches_per_epoch: int
     seed: int
     first: int
@@ -50,57 +99,71 @@ class TransitionPlan:
         and done before the shard is needed.
         """
         shelf = Shelf() if shelf is None else shelf
-        per_epoch = self.batches_per_epoch * self.rows_per_lane
-        lanes = [(_Lane(self.seed, number, sizes, per_epoch), shards) for number, shards, sizes in self.lanes]
+        lanes = [(_Lane(self.seed, p.number, p.sizes, self.batches_per_epoch * p.rows), p) for p in self.lanes]
         epoch, within = divmod(self.first, self.batches_per_epoch)
         reward_labels = self._reward_labels()
-        for lane, shards in lanes:
-            shelf.order(lane.number, shards[lane.at(epoch, within * self.rows_per_lane)[0]])
+        for lane, part in lanes:
+            shelf.order(lane.number, part.shards[lane.at(epoch, within * part.rows)[0]])
         for index in range(self.first, self.first + self.count):
             epoch, within = divmod(index, self.batches_per_epoch)
-            start, end = within * self.rows_per_lane, (within + 1) * self.rows_per_lane
-            batch = self._gather(lanes, shelf, reward_labels, epoch, start, end)
+            batch = self._gather(lanes, shelf, reward_labels, epoch, within)
             yield {name: values.to(device) for name, values in batch.items()}
-            for turn, (lane, shards) in enumerate(lanes):
-                _, done, following = lane.at(epoch, end - 1)
+            for turn, (lane, part) in enumerate(lanes):
+                _, done, following = lane.at(epoch, (within + 1) * part.rows - 1)
                 if done >= turn / len(lanes):
-                    shelf.order(lane.number, shards[following])
+                    shelf.order(lane.number, part.shards[following])
 
     def _reward_labels(self) -> np.ndarray | None:
         return None if self.reward_labels is None else ray.get(self.reward_labels)
 
     def _gather(
         self,
-        lanes: list[tuple[_Lane, list[Shard]]],
+        lanes: list[tuple[_Lane, LanePart]],
         shelf: Shelf,
         reward_labels: np.ndarray | None,
         epoch: int,
-        start: int,
-        end: int,
+        within: int,
     ) -> dict[str, Tensor]:
         # Tensors: torch converts float16 to float32 eight times as fast as NumPy.
         batch: dict[str, Tensor] = {}
         filled = 0
-        for lane, shards in lanes:
-            for shard, rows in lane.rows(epoch, start, end):
-                for name, values in _picked(shelf.take(lane.number, shards[shard]), rows, reward_labels):
+        for lane, part in lanes:
+            for shard, rows in _own(lane.rows(epoch, within * part.rows, (within + 1) * part.rows), part):
+                for name, values in _picked(shelf.take(lane.number, part.shards[shard]), rows, reward_labels):
                     if name not in batch:
-                        batch[name] = torch.empty(len(lanes) * (end - start), *values.shape[1:])
+                        batch[name] = torch.empty(self.own_rows, *values.shape[1:])
                     batch[name][filled : filled + len(rows)] = torch.from_numpy(values)
                 filled += len(rows)
         return batch
 
+    @property
+    def own_rows(self) -> int:
+        """Rows of a batch that this learner takes."""
+        return sum(lane.own_rows for lane in self.lanes)
+
     def sample(self, rows: int, device: torch.device, shelf: Shelf | None = None) -> dict[str, Tensor]:
-        """The first `rows` rows of this learner's shards: a random sample, as transitions are written shuffled."""
-        each, shelf = max(1, rows // len(self.lanes)), Shelf() if shelf is None else shelf
-        pending = [(shelf.bring(shards[0]), min(each, sizes[0])) for _, shards, sizes in self.lanes]
+        """This learner's part of some `rows` rows: a random sample, as transitions are written shuffled.
+
+        They are the first ones of each lane, of every lane equally many, whatever the number of learners.
+        """
+        each, shelf = max(1, rows // self.lane_count), Shelf() if shelf is None else shelf
+        pending = [(shelf.bring(p.shards[0]), slice(p.part, min(each, p.sizes[0]), p.parts)) for p in self.lanes]
         reward_labels = self._reward_labels()
         parts: dict[str, list[np.ndarray]] = {}
         while pending:
-            shard, count = pending.pop(0)
-            for name, values in _picked(columns(ray.get(shard)), slice(count), reward_labels):
+            shard, first = pending.pop(0)
+            for name, values in _picked(columns(ray.get(shard)), first, reward_labels):
                 parts.setdefault(name, []).append(values.astype(np.float32))
         return {name: torch.from_numpy(np.concatenate(values)).to(device) for name, values in parts.items()}
+
+
+def _own(taken: Iterator[tuple[int, np.ndarray]], part: LanePart) -> Iterator[tuple[int, np.ndarray]]:
+    """Of the rows that a batch takes from a lane, by shard, those of one learner."""
+    skip = part.part
+    for shard, rows in taken:
+        if len(rows) > skip:
+            yield shard, rows[skip :: part.parts]
+        skip = (skip - len(rows)) % part.parts
 
 
 def _picked(

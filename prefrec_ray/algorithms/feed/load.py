@@ -11,10 +11,17 @@ import ray
 from ray.rllib.offline.offline_data import OfflineData
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.feed.batches import PreferencePlan, TransitionPlan, batches_per_pass, pretrain_batches
+from prefrec_ray.algorithms.feed.batches import (
+    PreferencePlan,
+    TransitionPlan,
+    batches_in,
+    batches_per_pass,
+    deal,
+    pretrain_batches,
+)
 from prefrec_ray.algorithms.feed.preferences import held_out_teachers, load_buffer
 from prefrec_ray.algorithms.feed.schedule import Position, Schedule
-from prefrec_ray.algorithms.feed.shards import LANES, Shard, find_shards
+from prefrec_ray.algorithms.feed.shards import Shard, find_shards, lanes_of
 from prefrec_ray.algorithms.feed.tasks import start
 from prefrec_ray.algorithms.requests import DataRequest
 from prefrec_ray.algorithms.settings import TrainingSettings
@@ -107,18 +114,14 @@ class PreparedData(OfflineData):
         settings: TrainingSettings = config.settings
         self.settings = settings
         loaded = config.loaded_data.value or load_data(DataRequest.of(settings, self.dataset))
-        self._shards, self._sizes = loaded.shards, loaded.sizes
         self.learners = max(1, config.num_learners)
         self.batch_size = settings.train_batch_size_per_learner * self.learners
-        if self.batch_size % LANES:
-            raise UserError(
-                f"train_batch_size_per_learner: {settings.train_batch_size_per_learner} with {self.learners} learner(s)"
-                f" is a batch of {self.batch_size}; expected a multiple of {LANES}"
-            )
-        self.batches_per_epoch = self._lane_rows() // (self.batch_size // LANES)
+        self._lane_count = lanes_of(len(loaded.shards), self.batch_size)
+        self._lanes = deal(loaded.shards, loaded.sizes, self.batch_size, self.learners)
+        self.batches_per_epoch = batches_in(lane for lanes in self._lanes for lane in lanes)
         if self.batches_per_epoch == 0:
             raise UserError(
-                f"train_batch_size_per_learner: a batch of {self.batch_size} is larger than the {sum(self._sizes)} "
+                f"train_batch_size_per_learner: a batch of {self.batch_size} is larger than the {sum(loaded.sizes)} "
                 f"transitions in use ({self.dataset.uri}); expected a smaller batch, or a larger replay_buffer_size"
             )
         self.preferences, self.pairs, self.held_out = loaded.preferences, loaded.pairs, loaded.held_out
@@ -129,9 +132,6 @@ class PreparedData(OfflineData):
             epochs, size = settings.pretrain_epochs, settings.preference_batch_size
             self.pretrain_batches = pretrain_batches(epochs, self.pairs, size)
         self.schedule = self._schedule()
-
-    def _lane_rows(self) -> int:
-        return min(sum(self._sizes[lane::LANES]) for lane in range(LANES))
 
     def _schedule(self) -> Schedule:
         settings = self.settings
@@ -172,10 +172,10 @@ class PreparedData(OfflineData):
         refresh = settings.standardise_reward and (first_of_phase or settings.finetune_reward)
         plans = []
         for part, preferences in enumerate(self.preference_plans(position)):
-            lanes = [(n, self._shards[n::LANES], self._sizes[n::LANES]) for n in range(part, LANES, self.learners)]
             transitions = TransitionPlan(
-                lanes=lanes,
-                rows_per_lane=self.batch_size // LANES,
+                lanes=self._lanes[part],
+                lane_count=self._lane_count,
+                batch_size=self.batch_size,
                 batches_per_epoch=self.batches_per_epoch,
                 seed=settings.seed,
                 first=position.first,

@@ -23,8 +23,8 @@ from prefrec_ray.dataset import PreparedDataset, read_table, stored
 from prefrec_ray.dataset.completeness import file_rows
 from prefrec_ray.errors import UserError
 
-#: Shard i belongs to lane i mod LANES.
-LANES = 8
+#: Lanes that are read side by side, each one shard at a time: more would need more memory, and mix no better.
+MOST_LANES = 8
 #: How transitions reach the learners; "auto" is "materialised" if they fit, else "streaming".
 TRANSITIONS = ("auto", "materialised", "streaming")
 #: Share of the cluster's object store that transitions may fill. Shards are copied to the hosts of learners, and then
@@ -50,13 +50,13 @@ _LOG = logging.getLogger(__name__)
 def find_shards(dataset: PreparedDataset, how: str, limit: int | None = None) -> tuple[list[Shard], list[int]]:
     """The shards in order, and how many of their rows are used; `how` is one of TRANSITIONS.
 
-    Used are all rows, or the first `limit` (rounded down to a multiple of LANES), a sample, as transitions are written
-    shuffled. Raises `UserError` if the number of shards is not a multiple of LANES.
+    Used are all rows, or the first `limit` (rounded down to a multiple of the lanes), a sample, as transitions are
+    written shuffled. Raises `UserError` where there are none.
     """
     folder = dataset.path("transitions")
     files = dataset.files("transitions")
-    if len(files) % LANES or not files:
-        raise UserError(f"{folder}: found {len(files)} shards, expected a multiple of {LANES}")
+    if not files:
+        raise UserError(f"{folder}: found no shards of transitions, expected one or more")
     size, rows = storage.size(folder), []
     if limit is not None:
         rows = _rows(files)
@@ -78,12 +78,18 @@ def find_shards(dataset: PreparedDataset, how: str, limit: int | None = None) ->
     return shards, rows or sizes
 
 
+def lanes_of(shards: int, most: int = MOST_LANES) -> int:
+    """The number L of lanes, shard i in lane i mod L: the largest divisor of `shards` up to MOST_LANES and `most`."""
+    return max(lanes for lanes in range(1, min(MOST_LANES, most) + 1) if shards % lanes == 0)
+
+
 def within(rows: Sequence[int], limit: int) -> list[int]:
-    """Rows used of each of the first shards so that every lane has limit // LANES rows, or all of its own."""
+    """Rows used of each of the first shards so that every lane has an equal part of `limit`, or all of its own."""
     used: list[int] = []
-    room = [limit // LANES] * LANES
+    lanes = lanes_of(len(rows))
+    room = [limit // lanes] * lanes
     while any(room) and len(used) < len(rows):
-        for lane, count in enumerate(rows[len(used) : len(used) + LANES]):
+        for lane, count in enumerate(rows[len(used) : len(used) + lanes]):
             used.append(min(count, room[lane]))
             room[lane] -= used[-1]
     return used
