@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,10 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.settings import parse
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
+from prefrec_ray.terms import Split, Task
+
+if TYPE_CHECKING:
+    import ray.data
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,26 @@ class PreparedDataset:
     def read(self, file: str, columns: list[str] | None = None) -> pa.Table:
         """`read_table`."""
         return read_table(file, columns)
+
+    def transitions(self, columns: list[str] | None = None) -> ray.data.Dataset:
+        """Training transitions, shuffled: obs [n, S], action [n, A], next_obs [n, S], reward, number (views.py)."""
+        return self._view("transitions", columns=columns)
+
+    def requests(self, split: Split, columns: list[str] | None = None) -> ray.data.Dataset:
+        """The requests of a split in the order of users and time: state [n, S], action [n, A], item_id and others."""
+        return self._view("requests", split, columns=columns)
+
+    def preferences(self, task: Task, split: Literal["train", "validation"] = "train") -> ray.data.Dataset:
+        """Pairs of segments and their labels by scripted teachers."""
+        return self._view("preferences", task, f"{split}.parquet")
+
+    def _view(self, *parts: str, columns: list[str] | None = None) -> ray.data.Dataset:
+        # Ray Data takes seconds to import, and not all who open a data set need it.
+        from prefrec_ray.dataset.views import view
+
+        where = self.path(*parts)
+        files = self.files(*parts) if not where.endswith(".parquet") else [where] if storage.exists(where) else []
+        return view(files, where, columns)
 
     def people(self) -> list[str]:
         """The teachers that are people: names below `people/` (people/store.py)."""

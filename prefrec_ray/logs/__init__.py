@@ -9,6 +9,7 @@ from prefrec_ray.logs.sources import (
     EventsSource,
     FilesSource,
     KuaiRandSource,
+    RayDataSource,
     SimulatorSource,
     Source,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "EventsSource",
     "FilesSource",
     "KuaiRandSource",
+    "RayDataSource",
     "SimulatorSource",
     "Source",
     "open_log",
@@ -51,6 +53,10 @@ def open_log(source: Source, seed: int, side: SideFiles | None = None) -> Log:
         from prefrec_ray.logs.readers.events import open_events
 
         return open_events(source)
+    if isinstance(source, RayDataSource):
+        from prefrec_ray.logs.readers.ray_data import open_ray_data
+
+        return open_ray_data(source, side)
     from prefrec_ray.logs.readers.files import open_files
 
     return open_files(source, side)

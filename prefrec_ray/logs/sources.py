@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
@@ -70,17 +70,14 @@ class Feedback(Settings):
     missing: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
-class FilesSource(Settings):
-    """Parquet or CSV files and their columns; docs/data.md explains each key.
+class ColumnsSource(Settings):
+    """A log of one row per request, and its columns; docs/data.md explains each key.
 
-    `path`: a file, a folder and all below it, a glob, or a list of these. `time_unit` is needed where times are
-    numbers; text is ISO 8601 or follows `time_format` (strftime), and timestamps of Parquet have their own unit. Times
-    without a zone are in `time_zone`. `feedback` is a list of columns, or a mapping from your own names to columns or
-    to `Feedback`. `column_names` are the columns of CSV files without a header.
+    `time_unit` is needed where times are numbers; text is ISO 8601 or follows `time_format` (strftime), and timestamps
+    of Parquet have their own unit. Times without a zone are in `time_zone`. `feedback` is a list of columns, or a
+    mapping from your own names to columns or to `Feedback`.
     """
 
-    kind: Literal["files"]
-    path: str | Annotated[list[str], Field(min_length=1)]
     user: str
     item: str
     time: str
@@ -96,8 +93,6 @@ class FilesSource(Settings):
     users: UsersTable | None = None
     items: ItemsTable | None = None
     duplicates: Literal["refuse", "keep"] = "refuse"  # rows that are equal in all of these columns
-    delimiter: Annotated[str, Field(pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$")] | None = None
-    column_names: Annotated[list[str], Field(min_length=1)] | None = None
 
     @field_validator("feedback", mode="before")
     @classmethod
@@ -116,7 +111,7 @@ class FilesSource(Settings):
         return value
 
     @model_validator(mode="after")
-    def _check_keys(self) -> FilesSource:
+    def _check_keys(self) -> Self:
         for name in self.feedback:
             if name in RESERVED:
                 raise ValueError(f"feedback '{name}': this name is taken; map another name to the column")
@@ -124,6 +119,30 @@ class FilesSource(Settings):
             if getattr(self, key) is not None and self.time_unit not in (None, "iso"):
                 raise ValueError(f"{key} is for times that are no numbers; leave out time_unit, or {key}")
         return self
+
+
+class FilesSource(ColumnsSource):
+    """Parquet or CSV files.
+
+    `path`: a file, a folder and all below it, a glob, or a list of these. `column_names` are the columns of CSV files
+    without a header.
+    """
+
+    kind: Literal["files"]
+    path: str | Annotated[list[str], Field(min_length=1)]
+    delimiter: Annotated[str, Field(pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x7f]$")] | None = None
+    column_names: Annotated[list[str], Field(min_length=1)] | None = None
+
+
+class RayDataSource(ColumnsSource):
+    """Whatever Ray Data reads: `ray.data.<read>(**args)`.
+
+    A value in `args` may be {env: NAME}: that of an environment variable, for what must not stand in a file.
+    """
+
+    kind: Literal["ray_data"]
+    read: Annotated[str, Field(pattern=r"^read_[a-z_]+$")]
+    args: dict[str, Any] = Field(default_factory=dict)
 
 
 class KuaiRandSource(Settings):
@@ -163,5 +182,6 @@ class EventsSource(Settings):
 
 
 Source = Annotated[
-    SimulatorSource | CompleteJourneySource | KuaiRandSource | EventsSource | FilesSource, Field(discriminator="kind")
+    SimulatorSource | CompleteJourneySource | KuaiRandSource | EventsSource | FilesSource | RayDataSource,
+    Field(discriminator="kind"),
 ]

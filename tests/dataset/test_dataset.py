@@ -89,3 +89,18 @@ def test_tensors_come_back_from_any_chunks(rows: int, width: int, cuts: list[int
 def test_a_tensor_is_a_view() -> None:
     column = tensor_array(np.ones((3, 2)))
     assert np.shares_memory(tensor(column), column.flatten().to_numpy())
+
+
+def test_what_a_data_set_holds_as_data_sets_of_ray(tiny_dataset: str) -> None:
+    dataset = PreparedDataset.open(tiny_dataset)
+    files = dataset.files("transitions")
+    found = dataset.transitions(["obs", "reward"]).take_all()
+    tables = [dataset.read(file, ["obs", "reward"]) for file in files]
+    assert [row["reward"] for row in found] == [value for table in tables for value in table["reward"].to_pylist()]
+    np.testing.assert_array_equal([row["obs"] for row in found], np.concatenate([tensor(t["obs"]) for t in tables]))
+    requests = dataset.requests("validation").take_batch(5)
+    assert requests["state"].shape == (5, dataset.metadata.state_dim)
+    pairs = dataset.preferences("depth").to_pandas()
+    assert len(pairs) == len(dataset.read(dataset.path("preferences", "depth", "train.parquet")))
+    with pytest.raises(UserError, match="no files"):
+        dataset.preferences("mixture", "test")  # type: ignore[arg-type]

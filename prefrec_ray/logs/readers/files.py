@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import pyarrow as pa
+import ray.data
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.canonical import ColumnMap
@@ -15,9 +17,12 @@ from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, padded_columns, schemas
-from prefrec_ray.logs.sources import FilesSource
+from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import item_table, user_table
 from prefrec_ray.logs.values import is_text
+
+#: Users and items; None where the source names none.
+Tables: TypeAlias = tuple[pa.Table | None, pa.Table | None]
 
 
 def open_files(source: FilesSource, side: SideFiles | None = None) -> Log:
@@ -27,7 +32,14 @@ def open_files(source: FilesSource, side: SideFiles | None = None) -> Log:
     form = CsvFormat(source.delimiter, tuple(names) if names else None)
     columns = with_types(column_map(source), files, form)
     interactions, rows = read(files, columns.columns, columns, side, form)
-    users, items = _tables(source, columns.id_types, side)
+    return log_of(source, interactions, rows, files, side_tables(source, columns.id_types, side, source.delimiter))
+
+
+def log_of(
+    source: ColumnsSource, interactions: ray.data.Dataset, rows: int, files: Sequence[str], tables: Tables
+) -> Log:
+    """The log of `rows` canonical interactions, and its `tables` of users and items."""
+    users, items = tables
     return Log(
         interactions=interactions,
         rows=rows,
@@ -43,11 +55,14 @@ def open_files(source: FilesSource, side: SideFiles | None = None) -> Log:
     )
 
 
-def _tables(
-    source: FilesSource, types: Mapping[str, pa.DataType], side: SideFiles | None
-) -> tuple[pa.Table | None, pa.Table | None]:
+def side_tables(
+    source: ColumnsSource,
+    types: Mapping[str, pa.DataType],
+    side: SideFiles | None,
+    delimiter: str | None = None,
+) -> Tables:
     """Users and items, where `source` names them."""
-    users, items, form = source.users, source.items, CsvFormat(source.delimiter)
+    users, items, form = source.users, source.items, CsvFormat(delimiter)
     user_features = item_embeddings = None
     if users:
         with side.part("users") if side else nullcontext() as part:
@@ -60,7 +75,7 @@ def _tables(
     return user_features, item_embeddings
 
 
-def column_map(source: FilesSource) -> ColumnMap:
+def column_map(source: ColumnsSource) -> ColumnMap:
     """The columns that `source` names, without their types."""
     return ColumnMap(
         user=source.user,
@@ -86,15 +101,36 @@ def with_types(columns: ColumnMap, files: list[str], form: CsvFormat = PLAIN) ->
     Ids written as text (in CSV, and in names of folders) are integers where the first block of every file holds only
     integers; an id like 007 is text.
     """
+    described = zip(files, schemas(files, form), strict=True)
+    return typed(columns, (_found(file, schema, columns, form) for file, schema in described))
+
+
+@dataclass(frozen=True)
+class FoundColumns:
+    """The columns of one file or other source: those `written` as text, and of these the ids with leading zeros."""
+
+    file: str
+    schema: pa.Schema
+    written: Collection[str] = ()
+    padded: Collection[str] = ()
+
+
+def _found(file: str, schema: pa.Schema, columns: ColumnMap, form: CsvFormat) -> FoundColumns:
+    if not is_csv(file):
+        return FoundColumns(file, schema, set(partition_values(file)))
+    _check_each_once(file, columns.columns, schema.names)
+    return FoundColumns(file, schema, set(schema.names), padded_columns(file, columns.ids, form))
+
+
+def typed(columns: ColumnMap, found: Iterable[FoundColumns]) -> ColumnMap:
+    """`columns` with the types of its ids. Raises `UserError` for a column that is missing, or of another kind."""
     kinds: dict[str, dict[pa.DataType, str]] = {name: {} for name in columns.ids}
-    typed: set[str] = set()  # columns of Parquet
+    with_type: set[str] = set()  # not written as text
     optional = (columns.dwell, columns.reward, columns.propensity)
     numbers = [*columns.feedback.values(), *(name for name in optional if name is not None)]
-    for file, schema in zip(files, schemas(files, form), strict=True):
-        written = set(schema.names) if is_csv(file) else set(partition_values(file))
-        check_present(file, columns.columns, schema.names)
-        _check_once(file, columns.columns, schema.names)
-        padded = padded_columns(file, columns.ids, form) if is_csv(file) else set()
+    for one in found:
+        file, schema, written, padded = one.file, one.schema, one.written, one.padded
+        _check_each_once(file, columns.columns, schema.names)
         for name in columns.ids:
             kind = schema.field(name).type
             if kind == pa.null():  # an empty column
@@ -102,14 +138,14 @@ def with_types(columns: ColumnMap, files: list[str], form: CsvFormat = PLAIN) ->
             kind = pa.string() if name in padded else kind
             kinds[name].setdefault(id_type(kind, file, name, name in written), file)
             if name not in written:
-                typed.add(name)
+                with_type.add(name)
         for name in numbers:
             if name not in written:
                 _check_type(schema, name, file, "numbers", _is_number)
         if columns.time not in written:
             _check_type(schema, columns.time, file, "times (numbers, timestamps or ISO 8601 text)", _is_time)
     for name, files_of_kinds in kinds.items():
-        if len(files_of_kinds) > 1 and name in typed:
+        if len(files_of_kinds) > 1 and name in with_type:
             first, second = list(files_of_kinds.items())[:2]
             raise UserError(
                 f"{second[1]}: column '{name}' is {second[0]}, but {first[0]} in {first[1]}; expected one type"
@@ -131,7 +167,8 @@ def id_type(kind: pa.DataType, file: str, name: str, written: bool) -> pa.DataTy
     raise UserError(f"{file}: column '{name}' is {kind}; expected ids as integers or text")
 
 
-def _check_once(file: str, columns: list[str], names: list[str]) -> None:
+def _check_each_once(file: str, columns: list[str], names: list[str]) -> None:
+    check_present(file, columns, names)
     for column in columns:
         if names.count(column) > 1:
             raise UserError(f"{file}: column '{column}' occurs {names.count(column)} times; expected once")

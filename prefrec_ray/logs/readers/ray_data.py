@@ -1,0 +1,104 @@
+"""Logs that Ray Data reads: tables of Iceberg, Delta and Lance, databases, warehouses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data.block import BlockAccessor
+from ray.exceptions import RayError
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.canonical import ColumnMap
+from prefrec_ray.logs.contract import Place, SideFiles, clean
+from prefrec_ray.logs.fragments import empty_log
+from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.readers.files import FoundColumns, column_map, log_of, side_tables, typed
+from prefrec_ray.logs.sources import RayDataSource
+from prefrec_ray.settings import nearest
+
+
+def open_ray_data(source: RayDataSource, side: SideFiles | None = None) -> Log:
+    """The columns that `source` names, read into the object store, where they spill to disk as they must.
+
+    A row is known by its number in the order in which Ray Data reads. Bad rows go to `side`. Raises `UserError` where
+    there is no such function of Ray Data or it fails, for a missing column and for a column of a wrong type.
+    """
+    columns = column_map(source)
+    with _told(source.read):
+        dataset = _reader(source.read)(**resolved(source.args))
+        schema = dataset.schema()
+    if schema is None:
+        raise empty_log([source.read])
+    columns = typed(columns, [FoundColumns(source.read, pa.schema(list(zip(schema.names, schema.types, strict=True))))])
+    with _told(source.read):
+        # Rows of equal times are in the order of the log.
+        dataset.context.execution_options.preserve_order = True
+        bundles = dataset.select_columns(columns.columns).materialize().iter_internal_ref_bundles()
+        blocks = [(block.ref, block.metadata.num_rows) for bundle in bundles for block in bundle.blocks]
+    starts = [sum(rows for _, rows in blocks[:number]) for number in range(len(blocks))]
+    rows = sum(rows for _, rows in blocks)
+    if not rows:
+        raise empty_log([source.read])
+    fragments = [{"block": number, "first": first} for number, first in enumerate(starts)]
+    interactions = ray.data.from_items(fragments, override_num_blocks=len(fragments)).map_batches(
+        _read_blocks,
+        batch_size=None,
+        batch_format="pyarrow",
+        # Inside a list: a bare reference would be resolved for every task.
+        fn_kwargs={"blocks": [ref for ref, _ in blocks], "columns": columns, "side": side, "name": source.read},
+    )
+    return log_of(source, interactions, rows, [source.read], side_tables(source, columns.id_types, side))
+
+
+def resolved(value: Any) -> Any:
+    """`value` with {env: NAME} replaced by that environment variable. Raises `UserError` where it is not set."""
+    if isinstance(value, dict):
+        if set(value) == {"env"}:
+            name = str(value["env"])
+            if name not in os.environ:
+                raise UserError(f"source.args: the environment variable {name} is not set")
+            return os.environ[name]
+        return {key: resolved(part) for key, part in value.items()}
+    return [resolved(part) for part in value] if isinstance(value, list) else value
+
+
+def _reader(name: str) -> Any:
+    known = [known for known in dir(ray.data) if known.startswith("read_") and callable(getattr(ray.data, known))]
+    if name not in known:
+        raise UserError(f"source.read: Ray Data has no '{name}'; {nearest(name, known)}")
+    return getattr(ray.data, name)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Errors of a connector, of which there are as many kinds as connectors, as one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except RayError as error:
+        cause = getattr(error, "cause", None) or error
+        raise UserError(f"{name}: {_last_line(cause)}") from error
+    except Exception as error:
+        raise UserError(f"{name}: {_last_line(error)}") from error
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1][:300]
+
+
+def _read_blocks(
+    fragments: pa.Table, blocks: list[ray.ObjectRef], columns: ColumnMap, side: SideFiles | None, name: str
+) -> Iterator[pa.Table]:
+    for fragment in fragments.to_pylist():
+        table = BlockAccessor.for_block(ray.get(blocks[fragment["block"]])).to_arrow()
+        place = Place(name, 0, fragment["first"])
+        with side.part(f"00000-{fragment['block'] + 1:05d}") if side else nullcontext() as part:
+            yield clean(table, place, columns, part)

@@ -1,0 +1,126 @@
+"""Logs that Ray Data reads: the rows of Iceberg, Delta and Lance, in order; and one line for what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from prefrec_ray.errors import UserError, find_user_error
+from prefrec_ray.logs import RayDataSource, open_log
+from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.readers.ray_data import resolved
+from prefrec_ray.settings import parse
+
+COLUMNS = {"kind": "ray_data", "user": "u", "item": "i", "time": "t", "time_unit": "s", "feedback": ["like"]}
+
+
+def table(rows: int = 60) -> pa.Table:
+    rng = np.random.default_rng(0)
+    return pa.table(
+        {
+            "u": rng.integers(0, 9, rows),
+            "i": [f"ítem {k}" for k in rng.integers(0, 5, rows)],
+            "t": rng.integers(0, 10**9, rows),
+            "like": rng.random(rows).astype(np.float32),
+            "unused": ["x"] * rows,
+        }
+    )
+
+
+def iceberg(data: pa.Table, folder: Path) -> dict[str, Any]:
+    catalogs = pytest.importorskip("pyiceberg.catalog")
+    at = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
+    catalog = catalogs.load_catalog("default", **at)
+    catalog.create_namespace("platform")
+    created = catalog.create_table("platform.requests", schema=data.schema)
+    created.append(data.slice(0, 25))
+    created.append(data.slice(25))
+    return {"read": "read_iceberg", "args": {"table_identifier": "platform.requests", "catalog_kwargs": at}}
+
+
+def delta(data: pa.Table, folder: Path) -> dict[str, Any]:
+    pytest.importorskip("deltalake").write_deltalake(str(folder / "delta"), data)
+    return {"read": "read_delta", "args": {"path": str(folder / "delta")}}
+
+
+def lance(data: pa.Table, folder: Path) -> dict[str, Any]:
+    pytest.importorskip("lance").write_dataset(data, str(folder / "requests.lance"))
+    return {"read": "read_lance", "args": {"uri": str(folder / "requests.lance")}}
+
+
+def parquet(data: pa.Table, folder: Path) -> dict[str, Any]:
+    folder = folder / "parquet"
+    folder.mkdir()
+    for number in range(3):
+        pq.write_table(data.slice(number * 20, 20), folder / f"part-{number}.parquet")
+    return {"read": "read_parquet", "args": {"paths": str(folder)}}
+
+
+def opened(source: dict[str, Any], side: SideFiles | None = None, **changes: object) -> Log:
+    return open_log(parse(RayDataSource, {**COLUMNS, **source, **changes}, "source"), seed=0, side=side)
+
+
+@pytest.mark.parametrize("write", [iceberg, delta, lance, parquet])
+def test_rows_are_those_of_the_table(
+    ray_session: None, tmp_path: Path, write: Callable[[pa.Table, Path], dict[str, Any]]
+) -> None:
+    data = table()
+    log = opened(write(data, tmp_path))
+    found = log.interactions.to_pandas().sort_values("order")
+    given = data.to_pandas()
+    if write is iceberg:  # of the two parts of a table of Iceberg the later one may come first
+        found, given = found.sort_values("timestamp"), given.sort_values("t")
+    assert log.rows == len(given) == len(set(found.order))
+    assert found.user_id.tolist() == given.u.tolist()
+    assert found.item_id.tolist() == given.i.tolist()
+    assert found.timestamp.tolist() == (given.t * 1000).tolist()
+    np.testing.assert_array_equal(found.like.to_numpy(np.float32), given.like.to_numpy())
+    assert "unused" not in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"read": "read_parket"}, "Ray Data has no 'read_parket'; did you mean 'read_parquet'?"),
+        ({"args": {"paths": "/none/here"}}, "read_parquet: "),
+        ({"args": {"path": "x"}}, "read_parquet: "),
+        ({"item": "video"}, "read_parquet: column 'video' is missing; found u, i, t, like, unused"),
+        ({"feedback": ["unused"]}, "read_parquet: column 'unused' is string; expected numbers"),
+        ({"args": {"paths": {"env": "NO_SUCH_NAME"}}}, "the environment variable NO_SUCH_NAME is not set"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    ray_session: None, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        opened(parquet(table(), tmp_path), **changes)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_bad_row_is_known_by_its_number(ray_session: None, tmp_path: Path) -> None:
+    data = table()
+    bad = data.set_column(3, "like", pa.array([0.5] * 47 + [float("nan")] + [0.5] * 12, pa.float32()))
+    log = opened(parquet(bad, tmp_path))
+    with pytest.raises(Exception, match="column 'like'") as error:
+        log.interactions.to_pandas()
+    assert "read_parquet: column 'like', row 48: found NaN" in str(find_user_error(error.value))
+    side = SideFiles(str(tmp_path / "side"), keep_rows=True)
+    side.make_folders()
+    source = {"read": "read_parquet", "args": {"paths": str(tmp_path / "parquet")}}
+    assert opened(source, side).interactions.count() == 59
+    (reason,) = side.reasons()
+    assert (reason.row, reason.rows) == (48, 1)
+
+
+def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAREHOUSE_DSN", "clickhouse://user:word@host")
+    args = {"table": "requests", "dsn": {"env": "WAREHOUSE_DSN"}, "more": [{"env": "WAREHOUSE_DSN", "x": 1}]}
+    assert resolved(args) == {**args, "dsn": "clickhouse://user:word@host"}
