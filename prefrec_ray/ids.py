@@ -27,6 +27,7 @@ class Stream(IntEnum):
     QUESTIONS = 7  # pairs of segments that people compare
     DIAGNOSIS = 8  # pairs of segments that `prefrec inspect` measures teachers on
     ARM = 9  # the arm of each user, where several policies serve
+    HOST = 10  # the server of each user, where several serve
     PROBE_STATES = 0x57A7  # the sample of validation states that diagnostics look at
     PASS = 0x9AF5  # the order of the preferences in each pass over them
 

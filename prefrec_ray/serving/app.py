@@ -16,11 +16,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prefrec_ray.serving.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
+from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.problems import MEDIA_TYPE, Problem, of_validation
 from prefrec_ray.serving.server import Server
 
 #: Bytes of a request's body; those of items may be larger.
 MOST_BYTES, MOST_BYTES_OF_ITEMS = 1 << 17, 1 << 24
+ROUTES = ("/recommend", "/feedback", "/items", "/reload", "/healthz", "/metrics")
 OPEN = ("/healthz",)
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -34,12 +36,19 @@ def make_app(server: Server, token: str | None) -> FastAPI:
         yield
         await server.stop()
 
+    app = routes_of(server, lifespan)
+    app.add_middleware(Guard, token=token)
+    app.add_middleware(Counted, metrics=server.metrics)
+    return app
+
+
+def routes_of(server: Server, lifespan: Any = None) -> FastAPI:
+    """The routes alone, for whoever is known already."""
     app = FastAPI(title="prefrec serve", lifespan=lifespan, docs_url=None, redoc_url=None)
     _add_routes(app, server)
     app.add_exception_handler(Problem, lambda _, error: answer_of(error))
     app.add_exception_handler(HTTPException, _of_http)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, lambda *_: answer_of(Problem(500, "the request failed")))
-    app.add_middleware(Guard, server=server, token=token)
     return app
 
 
@@ -90,19 +99,43 @@ def _add_routes(app: FastAPI, server: Server) -> None:
         return Response(generate_latest(measured.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-class Guard:
-    """Refuses requests without the token, from a page of another site, too large, or of another type; counts all."""
+class Counted:
+    """Counts the answers of `app`, and the time that they take."""
 
-    def __init__(self, app: ASGIApp, server: Server, token: str | None) -> None:
-        self._app, self._metrics, self._token = app, server.metrics, token
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         begin, status = time.perf_counter(), 500
-        route = scope["path"] if scope["path"] in _ROUTES else "other"
-        most = MOST_BYTES_OF_ITEMS if route == "/items" else MOST_BYTES
+        route = scope["path"] if scope["path"] in ROUTES else "other"
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counted)
+        finally:
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - begin)
+
+
+class Guard:
+    """Refuses requests without the token, from a page of another site, too large, or of another type."""
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self._app, self._token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        most = MOST_BYTES_OF_ITEMS if scope["path"] == "/items" else MOST_BYTES
         taken = 0
 
         async def limited() -> Message:
@@ -113,20 +146,11 @@ class Guard:
                 raise Problem(413, f"a body of more than {most:,} bytes; expected at most so many")
             return message
 
-        async def counted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
         try:
             self._check(scope, most)
-            await self._app(scope, limited, counted)
+            await self._app(scope, limited, send)
         except Problem as problem:
-            await answer_of(problem)(scope, receive, counted)
-        finally:
-            self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - begin)
+            await answer_of(problem)(scope, receive, send)
 
     def _check(self, scope: Scope, most: int) -> None:
         headers = dict(scope["headers"])
@@ -153,9 +177,6 @@ class Guard:
             raise Problem(403, f"host {name[:80]!r}; expected localhost, or a token (PREFREC_SERVE_TOKEN)")
 
 
-_ROUTES = ("/recommend", "/feedback", "/items", "/reload", "/healthz", "/metrics")
-
-
 async def _read(request: Request, model: type[Any]) -> Any:
     try:
         return parse(model, await request.body())
@@ -170,7 +191,7 @@ def answer_of(problem: Problem) -> Response:
 
 
 async def _of_http(_: Request, error: HTTPException) -> Response:
-    expected = f"; expected one of {', '.join(_ROUTES)}" if error.status_code == 404 else ""
+    expected = f"; expected one of {', '.join(ROUTES)}" if error.status_code == 404 else ""
     answer = answer_of(Problem(error.status_code, f"{error.detail}{expected}"))
     answer.headers.update(error.headers or {})
     return answer

@@ -32,16 +32,12 @@ def serve(
     Raises `UserError`: another address than loopback without a token, an address in use, and what `Opened` raises.
     """
     token = checked_token(host)
-    torch.set_num_threads(1)  # a batch is small: threads would wait for each other
     with listening(host, port) as listener:
         opened = Opened(policy, folder, settings)
         for note in opened.notes:
             say(note)
         app = make_app(Server(opened), token)
-        # What was made up to here stays: to look through all of it for garbage again and again would make pauses.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 50)
+        settle()
         shown = f"[{host}]" if ":" in host else host
         say(f"serving on http://{shown}:{listener.getsockname()[1]} (users: {len(opened.state.people):,})")
         config = uvicorn.Config(
@@ -54,6 +50,15 @@ def serve(
             timeout_keep_alive=75,
         )
         uvicorn.Server(config).run([listener])
+
+
+def settle() -> None:
+    """Readies this process for many small requests, once what it serves is in memory."""
+    torch.set_num_threads(1)  # a batch is small: threads would wait for each other
+    # What was made up to here stays: to look through all of it for garbage again and again would make pauses.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 class LimitedHead(HttpToolsProtocol):
@@ -80,14 +85,20 @@ class LimitedHead(HttpToolsProtocol):
 
 
 def checked_token(host: str) -> str | None:
-    """The token of the environment, if there is one. Raises `UserError` where `host` needs one, or it is too short."""
-    token = os.environ.get(TOKEN) or None
-    if token is not None and (len(token) < _SHORTEST or not token.isascii() or not token.isprintable()):
-        raise UserError(f"{TOKEN}: a token of {len(token)} characters; expected at least {_SHORTEST}, plain ASCII")
+    """`token_of_environment`. Raises `UserError` where there is none and `host` needs one."""
+    token = token_of_environment()
     if token is None and not _is_loopback(host):
         raise UserError(
             f"--host {host}: others may reach it; expected a token in the environment ({TOKEN}), or 127.0.0.1"
         )
+    return token
+
+
+def token_of_environment() -> str | None:
+    """The token of the environment, if there is one. Raises `UserError` where it is too short."""
+    token = os.environ.get(TOKEN) or None
+    if token is not None and (len(token) < _SHORTEST or not token.isascii() or not token.isprintable()):
+        raise UserError(f"{TOKEN}: a token of {len(token)} characters; expected at least {_SHORTEST}, plain ASCII")
     return token
 
 

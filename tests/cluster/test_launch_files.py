@@ -17,11 +17,16 @@ import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
+from ray.serve.schema import ServeDeploySchema
+
+from prefrec_ray.serving.shards import ShardSettings
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
 RAY_UP = ("aws.yaml", "gcp.yaml", "onprem.yaml")
 KUBERAY = {"kuberay-cluster.yaml": "RayCluster", "kuberay-job.yaml": "RayJob"}
+#: With those that have their own groups of workers.
+MANIFESTS = {**KUBERAY, "kuberay-service.yaml": "RayService"}
 CRDS = json.loads((Path(__file__).parent / "kuberay_crds.json").read_text("utf-8"))
 
 
@@ -35,7 +40,7 @@ def kuberay(name: str) -> dict[str, Any]:
 
 def spec_of_cluster(name: str) -> dict[str, Any]:
     spec = kuberay(name)["spec"]
-    return spec.get("rayClusterSpec", spec)
+    return spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
 
 
 def closed(node: Any) -> Any:
@@ -66,11 +71,11 @@ def test_ray_refuses_a_misspelt_key(name: str) -> None:
         validate_config(prepare_config({**ray_up(name), "setup_comands": []}))
 
 
-@pytest.mark.parametrize("name", KUBERAY)
+@pytest.mark.parametrize("name", MANIFESTS)
 def test_kuberay_accepts_its_manifests(name: str) -> None:
     manifest = kuberay(name)
-    assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", KUBERAY[name])
-    assert problems(KUBERAY[name], manifest["spec"]) == []
+    assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", MANIFESTS[name])
+    assert problems(MANIFESTS[name], manifest["spec"]) == []
 
 
 def fields(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -84,7 +89,7 @@ def fields(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from fields(value, (*path, key))
 
 
-@pytest.mark.parametrize("name", KUBERAY)
+@pytest.mark.parametrize("name", MANIFESTS)
 def test_any_misspelt_field_of_a_manifest_is_found(name: str) -> None:
     spec = kuberay(name)["spec"]
     paths = list(fields(spec))
@@ -95,7 +100,7 @@ def test_any_misspelt_field_of_a_manifest_is_found(name: str) -> None:
         for step in way:
             node = node[step]
         node[f"{key}x"] = node.pop(key)
-        assert problems(KUBERAY[name], wrong), (way, key)
+        assert problems(MANIFESTS[name], wrong), (way, key)
 
 
 def start_commands(name: str) -> dict[str, str]:
@@ -117,7 +122,7 @@ def test_ray_up_token_loopback_and_sizes(name: str) -> None:
         assert ("--dashboard-host=127.0.0.1" in line) == (kind == "head")
 
 
-@pytest.mark.parametrize("name", KUBERAY)
+@pytest.mark.parametrize("name", MANIFESTS)
 def test_kuberay_token_and_sizes(name: str) -> None:
     spec = spec_of_cluster(name)
     assert spec["authOptions"] == {"mode": "token"}
@@ -136,14 +141,31 @@ def test_kuberay_token_and_sizes(name: str) -> None:
 def test_dashboards_on_kubernetes() -> None:
     """Loopback where nobody but a port-forward asks; else a policy lets in the operator and the submitter alone."""
     assert spec_of_cluster("kuberay-cluster.yaml")["headGroupSpec"]["rayStartParams"]["dashboard-host"] == "127.0.0.1"
-    for name in KUBERAY:
-        _, policy = yaml.safe_load_all((CLUSTER / name).read_text("utf-8"))
+    for name in MANIFESTS:
+        _, policy, *_ = yaml.safe_load_all((CLUSTER / name).read_text("utf-8"))
         labels = policy["spec"]["podSelector"]["matchLabels"].items()
         spec = spec_of_cluster(name)
         for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
             assert labels <= group["template"]["metadata"]["labels"].items()
         assert policy["spec"]["policyTypes"] == ["Ingress"]
         assert all(rule["from"] for rule in policy["spec"]["ingress"])
+
+
+def test_each_shard_has_a_group_of_one_and_a_volume_of_its_own() -> None:
+    service, _, *volumes = yaml.safe_load_all((CLUSTER / "kuberay-service.yaml").read_text("utf-8"))
+    config = ServeDeploySchema.model_validate(yaml.safe_load(service["spec"]["serveConfigV2"]))
+    assert service["spec"]["upgradeStrategy"] == {"type": "None"}
+    (application,) = config.applications
+    shards = ShardSettings.model_validate(application.args).shards
+    placed = {one.name: one.ray_actor_options.resources for one in application.deployments[1:]}
+    assert placed == {f"shard-{n}": {f"shard_{n}": 1} for n in range(shards)}
+    claimed = []
+    for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
+        assert (group["minReplicas"], group["maxReplicas"]) == (1, 1)
+        assert group["resources"][group["groupName"].replace("-", "_")] == "1"
+        claimed += [one["persistentVolumeClaim"]["claimName"] for one in group["template"]["spec"]["volumes"][:1]]
+    assert claimed == [volume["metadata"]["name"] for volume in volumes] == ["prefrec-shard-0", "prefrec-shard-1"]
+    assert [volume["spec"]["accessModes"] for volume in volumes] == [["ReadWriteOncePod"]] * shards
 
 
 def groups(name: str) -> tuple[float, dict[str, dict[str, float]]]:
@@ -180,7 +202,7 @@ def test_one_version_of_ray() -> None:
     texts = {path.name: path.read_text("utf-8") for path in CLUSTER.iterdir() if path.suffix in (".yaml", "")}
     tags = {tag for text in texts.values() for tag in re.findall(r"rayproject/ray:(\S+)", text)}
     assert tags == {f"{ray.__version__}-py311-gpu"}
-    assert {spec_of_cluster(name)["rayVersion"] for name in KUBERAY} == {ray.__version__}
+    assert {spec_of_cluster(name)["rayVersion"] for name in MANIFESTS} == {ray.__version__}
     assert f"default]=={ray.__version__}" in texts["Dockerfile"]
 
 
@@ -193,7 +215,7 @@ def test_every_option_is_one_of_ray_start() -> None:
         if line.strip().startswith(("start ", "ray start "))
     ]
     used = {option for line in lines for option in re.findall(r"(?<=[\s\"(])--[a-z-]+", line)}
-    for name in KUBERAY:
+    for name in MANIFESTS:
         spec = spec_of_cluster(name)
         for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
             used |= {f"--{key}" for key in group["rayStartParams"]}
@@ -224,10 +246,13 @@ def test_the_image_does_not_run_as_root_and_installs_what_changes_seldom_first()
     first = next(line for line in lines if line.startswith("COPY "))
     assert "pyproject.toml" in first
     assert "prefrec_ray" not in first
-    for name in KUBERAY:
+    for name in MANIFESTS:
         spec = spec_of_cluster(name)
         for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
-            assert group["template"]["spec"]["securityContext"] == {"runAsNonRoot": True, "runAsUser": 1000}
+            assert (
+                group["template"]["spec"]["securityContext"].items()
+                >= {"runAsNonRoot": True, "runAsUser": 1000}.items()
+            )
 
 
 def test_dockerfile_is_linted() -> None:

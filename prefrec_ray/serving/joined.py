@@ -1,0 +1,58 @@
+"""The answers of all shards as one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from prefrec_ray.serving.app import answer_of
+from prefrec_ray.serving.problems import Problem
+
+#: Status and body.
+Answered = tuple[int, bytes]
+
+
+def together(path: str, answers: Sequence[Answered]) -> Answered:
+    """One answer to what all shards were asked: the first refusal, else what they say together."""
+    for number, (status, content) in enumerate(answers):
+        if status >= 400:
+            problem = Problem(status, f"shard {number}: {json.loads(content)['detail']}")
+            return status, bytes(answer_of(problem).body)
+    if path == "/metrics":
+        return 200, _metrics([content.decode() for _, content in answers])
+    values = [json.loads(content) for _, content in answers]
+    found = dict(values[0])
+    if path == "/healthz":
+        found |= {name: sum(value[name] for value in values) for name in ("users", "events")}
+    elif path == "/reload":
+        if any(value["policies"] != found["policies"] for value in values):
+            return 503, bytes(answer_of(Problem(503, "shards read different policies; reload again")).body)
+        found["changed"] = any(value["changed"] for value in values)
+    return 200, json.dumps(found, separators=(",", ":")).encode()
+
+
+def _metrics(texts: Sequence[str]) -> bytes:
+    """Numbers for Prometheus, with the label `shard`."""
+    registry = CollectorRegistry()
+    registry.register(_Labelled(texts))
+    return generate_latest(registry)
+
+
+class _Labelled(Collector):
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+
+    def collect(self) -> list[Metric]:
+        """One family for those of all shards."""
+        families: dict[str, Metric] = {}
+        for number, text in enumerate(self._texts):
+            for family in text_string_to_metric_families(text):
+                joined = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                for sample in family.samples:
+                    joined.samples.append(sample._replace(labels={**sample.labels, "shard": str(number)}))
+        return list(families.values())

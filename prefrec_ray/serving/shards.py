@@ -1,0 +1,157 @@
+"""The server on a Ray cluster, by Ray Serve: several shards, each with its own users and folder, behind one gateway.
+
+A user's shard follows from a hash of the id. A shard is a deployment of its own with one replica, so that its name says
+which folder is its; the gateway keeps nothing, and may have as many replicas as it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import pyarrow as pa
+from pydantic import Field, ValidationError
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.ids import Stream, hash_ids
+from prefrec_ray.serving.app import ROUTES, Counted, Guard, answer_of, routes_of
+from prefrec_ray.serving.arms import UserId
+from prefrec_ray.serving.asgi import called, scope_of
+from prefrec_ray.serving.bodies import Feedback, Recommend, parse
+from prefrec_ray.serving.joined import Answered, together
+from prefrec_ray.serving.problems import Problem, of_validation
+from prefrec_ray.serving.run import TOKEN, settle, token_of_environment
+from prefrec_ray.serving.server import WAITING, Server
+from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.serving.start import Opened
+from prefrec_ray.settings import Settings
+from prefrec_ray.settings import parse as parse_settings
+
+
+class ShardSettings(Settings):
+    """The key `args` of a Ray Serve config."""
+
+    policy: str = Field(description="policy bundle: RUN/policy, or an alias of one")
+    state: str = Field(description="folder of the shards' folders, on a disk that each shard finds again")
+    shards: Annotated[int, Field(ge=1, le=1024)] = Field(description="users' state cannot move: it stays as it is")
+    serve: ServeSettings = ServeSettings()
+
+    def folder(self, number: int) -> str:
+        """Where the shard `number` keeps its log and its users' state."""
+        return storage.join(self.state, f"shard-{number:04d}-of-{self.shards:04d}")
+
+    def check_number(self) -> None:
+        """Raises `UserError` where `state` is of another number of shards: users would lie on other ones."""
+        for folder in storage.list_folders(self.state):
+            if "/shard-" in folder and not folder.endswith(f"-of-{self.shards:04d}"):
+                raise UserError(
+                    f"shards: found {self.shards}; {self.state} is of another number ({folder}): expected that"
+                )
+
+
+def app(args: dict[str, Any]) -> Application:
+    """What a Ray Serve config imports (cluster/serve.yaml). Raises `UserError` for wrong `args`."""
+    settings = parse_settings(ShardSettings, args, "serve: args")
+    shards = [_deployment(Shard, f"shard-{k}", 1).bind(settings, k) for k in range(settings.shards)]
+    return _deployment(Gateway, "Gateway", 0).bind(shards)
+
+
+def _deployment(of: type, name: str, cpus: int) -> serve.Deployment:
+    return serve.deployment(name=name, max_ongoing_requests=WAITING, ray_actor_options={"num_cpus": cpus})(of)
+
+
+def shard_of(user: UserId, shards: int) -> int:
+    """The number of a user's shard: the same on every gateway, after every restart."""
+    kind = pa.string() if isinstance(user, str) else pa.int64()
+    return int(hash_ids(pa.array([user], kind), Stream.HOST)[0] % shards)
+
+
+class Shard:
+    """A server of some of the users. Raises `UserError` as `Opened` does, and where `state` has other shards."""
+
+    async def __init__(self, settings: ShardSettings, number: int) -> None:  # type: ignore[misc]
+        settings.check_number()
+        opened = Opened(settings.policy, settings.folder(number), settings.serve)
+        self._log_id, self._server = opened.log_id, Server(opened)
+        self._app = Counted(routes_of(self._server), self._server.metrics)
+        settle()
+        await self._server.start()
+
+    async def log_id(self) -> str:
+        """What the ids of its events begin with."""
+        return self._log_id
+
+    async def ask(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        """The status and the body of the answer to a request that the gateway let pass."""
+        response = await called(self._app, scope_of(method, path), body)
+        return response.status_code, bytes(response.body)
+
+    def check_health(self) -> None:
+        """Ray Serve starts the shard again where this raises."""
+        if not self._server.healthy:
+            raise RuntimeError("the state differs from the log")
+
+    async def __del__(self) -> None:  # what Ray Serve calls at a replica's end
+        await self._server.stop()
+
+
+class Gateway:
+    """Hands each request to the shard of its user, and those about items and policies to all."""
+
+    def __init__(self, shards: Sequence[DeploymentHandle]) -> None:
+        token = token_of_environment()
+        if token is None:
+            raise UserError(f"{TOKEN}: not set where the gateway runs; expected a token")
+        self._shards = list(shards)
+        self._guarded = Guard(self._pass_on, token)
+        self._of_log: dict[str, int] = {}
+
+    async def __call__(self, request: Request) -> Response:
+        """The answer, of one shard or of all together."""
+        return await called(self._guarded, request.scope, request.receive)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        body = await request.body()
+        try:
+            status, content = await self._answer(request.method, scope["path"], body)
+        except ValidationError as error:
+            raise of_validation(error) from None
+        kind = "text/plain; version=0.0.4; charset=utf-8" if scope["path"] == "/metrics" else None
+        media = kind or ("application/json" if status < 400 else "application/problem+json")
+        await Response(content, status, media_type=media)(scope, receive, send)
+
+    async def _answer(self, method: str, path: str, body: bytes) -> Answered:
+        if (method, path) == ("POST", "/recommend"):
+            return await self._of(shard_of(parse(Recommend, body).user, len(self._shards)), method, path, body)
+        if (method, path) == ("POST", "/feedback"):
+            return await self._of(await self._shard_of(parse(Feedback, body)), method, path, body)
+        if path not in ROUTES:
+            return await self._of(0, method, path, body)
+        every = (self._of(number, method, path, body) for number in range(len(self._shards)))
+        return together(path, await asyncio.gather(*every))
+
+    async def _shard_of(self, body: Feedback) -> int:
+        """Of the shard that gave the event's id; of the user, where the id is the client's own."""
+        if not self._of_log:
+            names = await asyncio.gather(*(shard.log_id.remote() for shard in self._shards))
+            self._of_log = {name: number for number, name in enumerate(names)}
+        number = self._of_log.get(body.event_id.rpartition("-")[0])
+        if number is None and body.user is not None:
+            return shard_of(body.user, len(self._shards))
+        return number or 0
+
+    async def _of(self, number: int, method: str, path: str, body: bytes) -> Answered:
+        try:
+            return await self._shards[number].ask.remote(method, path, body)
+        except Exception as error:  # it starts again, or its host is gone
+            problem = Problem(503, f"shard {number} does not answer ({type(error).__name__}); try again")
+            return problem.status, bytes(answer_of(problem).body)

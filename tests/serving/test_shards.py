@@ -1,0 +1,122 @@
+"""The server on Ray Serve: users lie on one shard each, whose states are those of one server of all."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from platform_desk import Desk, make_policy
+from ray import serve
+from ray.serve._private.api import serve_start
+from ray.serve.schema import ServeDeploySchema
+from served import TOKEN, Client
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.events.format import Kind
+from prefrec_ray.serving.bodies import Feedback
+from prefrec_ray.serving.shards import ShardSettings, shard_of
+
+CONFIG = Path(__file__).parents[2] / "cluster" / "serve.yaml"
+SHARDS, USERS, PORT, LATER = 2, 12, 8471, 4_000_000_000_000
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ShardSettings:
+    make_policy().save(f"{tmp_path}/policy")
+    return ShardSettings(policy=f"{tmp_path}/policy", state=f"{tmp_path}/state", shards=SHARDS)
+
+
+@contextmanager
+def deployed(settings: ShardSettings) -> Iterator[Client]:
+    """The file that `serve deploy` takes, with another policy and folder."""
+    config = yaml.safe_load(CONFIG.read_text("utf-8"))
+    config["http_options"]["port"] = PORT
+    (application,) = config["applications"]
+    application["args"] |= settings.model_dump(mode="json")
+    application["runtime_env"] = {"env_vars": {"PREFREC_SERVE_TOKEN": TOKEN}}
+    application["deployments"][0]["num_replicas"] = 1
+    schema = ServeDeploySchema.model_validate(config)
+    started = serve_start(http_options=schema.http_options.model_dump())
+    try:
+        started.deploy_apps(schema, _blocking=True)
+        yield Client(PORT)
+    finally:
+        serve.shutdown()
+
+
+def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
+    ray_session: None, settings: ShardSettings, tmp_path: Path
+) -> None:
+    logs: dict[int, set[str]] = {user: set() for user in range(USERS)}
+    with deployed(settings) as client:
+        new = {"items": [{"id": 1000, "embedding": [0.5, 0.25, -1.0]}]}
+        assert client.ask("PUT", "/items", new) == (200, {"items": 1})
+        for turn in range(4):
+            for user in logs:
+                now = 1_700_000_000_000 + turn * 10**8 + user
+                shown = client.post("/recommend", user=user, k=2, timestamp=now)
+                logs[user].add(shown["event_id"].split("-")[0])
+                body = {"event_id": shown["event_id"], "item": shown["items"][1], "feedback": {"like": user % 2}}
+                told = {"timestamp": now + 5, "dwell_ms": 100.0 * turn, **({"user": user} if turn % 2 else {})}
+                assert client.post("/feedback", **body, **told)["status"] == "counted"
+                assert client.post("/feedback", **body)["status"] == "known"
+        own = {"event_id": "mine", "user": 3, "item": 1000, "feedback": {"watch": 0.5}, "timestamp": now}
+        assert client.post("/feedback", **own)["status"] == "counted"
+
+        stranger = {"event_id": shown["event_id"], "user": 0, "item": shown["items"][0], "feedback": {}}
+        assert client.ask("POST", "/feedback", stranger)[0] == 422
+        assert client.ask("POST", "/feedback", {"event_id": "unknown", "feedback": {}})[0] == 404
+        assert client.ask("POST", "/recommend", {"user": 1.5})[0] == 422
+        assert client.ask("GET", "/nope")[0] == 404
+        assert Client(PORT, token=None).ask("POST", "/recommend", {"user": 1})[0] == 401
+        assert client.ask("POST", "/reload")[1]["changed"] is False
+        status, health = client.ask("GET", "/healthz")
+        assert (status, health["users"]) == (200, USERS)
+        metrics = client.ask("GET", "/metrics")[1]
+        counted = re.findall(r'prefrec_serve_feedback_total{outcome="counted",shard="(.)"} (\S+)', metrics)
+        assert sum(float(number) for _, number in counted) == 4 * USERS + 1
+        assert client.ask("DELETE", "/items", {"ids": [1000]}) == (200, {"items": 1, "unknown": 0})
+
+    one, states = Desk(settings.policy, tmp_path / "one"), {}
+    one.opened.state.put_item(1000, np.array([0.5, 0.25, -1.0], np.float32))
+    one.opened.state.stock()
+    for number in range(SHARDS):
+        assert list(Path(settings.folder(number), "snapshots").iterdir())  # it was ended in order
+        desk = Desk(settings.policy, settings.folder(number))
+        mine = [user for user in logs if shard_of(user, SHARDS) == number]
+        assert {logs[user].pop() for user in mine} == {desk.opened.log_id}
+        states |= desk.states(LATER)
+        for row in (row for table in desk.engine.log.tables() for row in table.to_pylist()):
+            if row["kind"] == Kind.FEEDBACK:
+                values = dict(zip(("like", "watch"), row["feedback"], strict=True))
+                told = {name: row[name] for name in ("timestamp", "dwell_ms")}
+                body = {
+                    "event_id": f"own {number} {row['number']}",
+                    "user": row["user_number"],
+                    "item": row["items"][0],
+                }
+                one.one(Feedback(**body, **told, feedback=values))
+        desk.stop()
+    assert not any(logs.values())  # all of a user's events were of one shard
+    expected = one.states(LATER)
+    assert {user: state.tobytes() for user, state in states.items()} == {
+        user: state.tobytes() for user, state in expected.items()
+    }
+
+
+def test_users_are_dealt_evenly_and_alike_every_time() -> None:
+    found = np.bincount([shard_of(user, 4) for user in range(2_000)])
+    assert found.min() > 400
+    assert [shard_of(f"user {n}", 4) for n in range(8)] == [3, 3, 2, 2, 2, 0, 2, 1]
+    assert [shard_of(n, 4) for n in range(8)] == [2, 3, 2, 2, 0, 0, 3, 1]
+
+
+def test_another_number_of_shards_is_refused(settings: ShardSettings) -> None:
+    Path(settings.folder(1)).mkdir(parents=True)
+    more = settings.model_copy(update={"shards": 3})
+    with pytest.raises(UserError, match=r"shards: found 3; .*state is of another number \(.*shard-0001-of-0002\)"):
+        more.check_number()
+    settings.check_number()
