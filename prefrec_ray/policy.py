@@ -149,6 +149,21 @@ class Policy:
         drawn = self.draw(states, k, self._left_out(exclude, len(states)), seed)
         return Served(self.items.ids[drawn.rows], drawn.propensities)
 
+    @property
+    def draws_from_all(self) -> bool:
+        """Whether any item that may be shown can be drawn: `probabilities` are known, and none is 0."""
+        return self.serving.rule == "sample" and self.serving.candidates != "nearest"
+
+    def probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: LeftOut | None = None) -> np.ndarray:
+        """pi(i | s) of the items in the `rows` [n] of the item table, float64 [n], of a policy that `draws_from_all`.
+
+        `left_out`: what may not be shown. Raises `UserError` for another policy, and for states of another width.
+        """
+        if not self.draws_from_all:
+            raise UserError("policy: probabilities are those of the rule sample, not among nearest candidates")
+        chosen = np.require(self._checked(states), dtype=np.float32, requirements=["C", "W"])
+        return self._distribution.probabilities(chosen, rows, left_out)
+
     def with_items(self, items: ItemTable | pa.Table) -> Policy:
         """This policy with other items, without training: their ids and embeddings, made as those it was trained on.
 

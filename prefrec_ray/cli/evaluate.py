@@ -40,7 +40,7 @@ def command(
             "--estimators",
             metavar="LIST",
             show_default="model,ncis",
-            help="Comma-separated list of model, ncis, fqe and dr.",
+            help="Comma-separated list of model, ncis, weights, fqe and dr.",
         ),
     ] = None,
     sensitivity: Annotated[

@@ -15,6 +15,7 @@ TITLES = {
     "model": "model of users",
     "dr": "doubly robust",
     "fqe": "fitted-Q",
+    "weights": "importance weights",
     "ncis": "NCIS",
 }
 STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}

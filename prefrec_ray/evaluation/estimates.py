@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,21 +16,23 @@ from prefrec_ray.evaluation.fitted import Fitted, fit_all
 from prefrec_ray.evaluation.modelled import model_all, model_scores, supports
 from prefrec_ray.evaluation.names import BEHAVIOUR, Subject, length_only
 from prefrec_ray.evaluation.ncis import effective_share, length_only_weights, normalised_weights, user_values
-from prefrec_ray.evaluation.records import Evaluation
+from prefrec_ray.evaluation.records import Estimate, Evaluation
 from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.scores import Scores
 from prefrec_ray.evaluation.scoring import score_split
 from prefrec_ray.evaluation.sensitivity import estimates, ncis_sensitivity
 from prefrec_ray.evaluation.served import summarise
 from prefrec_ray.evaluation.sessions import Sessions
+from prefrec_ray.evaluation.weighted import Weighed, weigh_all
 from prefrec_ray.terms import Progress, Task, silent
 
 
 def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluation:
     """Every policy and control on its tasks by each of the settings' estimators, and what they serve.
 
-    `ncis` (Eq. 12) takes one pass over the split; `fqe` and `dr` (fitted.py) fit networks for each subject.
-    `progress(stage, done, total)` counts files and fits.
+    `ncis` (Eq. 12) takes one pass over the split; `fqe` and `dr` (fitted.py) fit networks for each subject; `weights`
+    (weighted.py) scores every item in a sample of requests, as the effective sample size does that stands beside
+    `model`. `progress(stage, done, total)` counts files and fits.
 
     Raises `UserError`: what `EvaluationRequest.check` finds, a split without requests, levels that nobody has.
     """
@@ -36,10 +40,13 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     runtime.start_ray()
     sessions, tallies = score_split(request, partial(progress, "evaluate"))
     scores, support = [], {}
+    weighed = weigh_all(request, progress) if {"model", "weights"} & set(request.settings.estimators) else {}
     if "model" in request.settings.estimators:
         modelled = model_all(request, progress)
         scores += [model_scores(request, task, modelled) for task in request.tasks]
-        support = supports(request, modelled)
+        support = supports(request, modelled, {name: one.effective for name, one in weighed.items()})
+    if "weights" in request.settings.estimators:
+        scores += [one for task in request.tasks for one in _weights(request, task, weighed)]
     if "ncis" in request.settings.estimators:
         scores += [_ncis(request, task, sessions) for task in request.tasks]
     if {"fqe", "dr"} & set(request.settings.estimators):
@@ -65,20 +72,47 @@ def ncis_scores(request: EvaluationRequest, task: Task, sessions: Sessions, leve
 
     Sessions without a level are left out, and users without one too. Raises `UserError` where nobody is left.
     """
+    settings, grid = request.settings, request.other_kernels
+    about = {**settings.ncis.model_dump(), "residual_rms": request.clone.residual_rms}
+    sensitivity = ncis_sensitivity(sessions, level, settings.ncis, grid) if grid else ()
+    return _means(request, task, "ncis", request.subjects_on(task), sessions, level, about, sensitivity)
+
+
+def _weights(request: EvaluationRequest, task: Task, weighed: Mapping[str, Weighed]) -> list[Scores]:
+    """The estimator `weights`, of the subjects of the task that have weights; none where no policy has."""
+    subjects = [subject for subject in request.subjects_on(task) if subject.name in weighed]
+    if not any(subject.role == "policy" for subject in subjects):
+        return []
+    own = [weighed[subject.name] for subject in subjects]
+    sessions = replace(own[0].sessions, log_rho=np.hstack([one.sessions.log_rho for one in own]))
+    level = task_levels(task, sessions.depth_level, sessions.frequency_level, request.dataset.metadata.mixture_weight)
+    about = {"cap": request.settings.ncis.cap, **own[0].about}
+    return [_means(request, task, "weights", subjects, sessions, level, about)]
+
+
+def _means(
+    request: EvaluationRequest,
+    task: Task,
+    estimator: Literal["ncis", "weights"],
+    subjects: Sequence[Subject],
+    sessions: Sessions,
+    level: np.ndarray,
+    about: Mapping[str, Any],
+    sensitivity: Sequence[Sequence[Estimate]] = (),
+) -> Scores:
+    """Weighted means of the levels [M] of each user's sessions by the log weights of `subjects`."""
     kept = np.isfinite(level)
     if not kept.any():
         raise UserError("evaluation: no session has a level; expected users with more than one session")
     user, depth = sessions.user[kept], sessions.relative_depth[kept]
-    subjects, settings = request.subjects_on(task), request.settings
+    settings = request.settings
     weights = normalised_weights(user, sessions.log_rho[kept], settings.ncis.cap)
     policies = [i for i, subject in enumerate(subjects) if subject.role == "policy"]
     weights = np.hstack([weights, length_only_weights(depth, weights[:, policies])])
     logging = user_values(user, level[kept], np.ones(len(user)))
-    grid = request.other_kernels
-    about = {"residual_rms": request.clone.residual_rms, "split": settings.split, "seed": settings.seed}
     return Scores(
         task=task,
-        estimator="ncis",
+        estimator=estimator,
         subjects=[
             *subjects,
             *(Subject(length_only(subjects[i].name), subjects[i].method, "control") for i in policies),
@@ -91,8 +125,8 @@ def ncis_scores(request: EvaluationRequest, task: Task, sessions: Sessions, leve
             "sessions": len(user),
             "users_left_out": int(sessions.user[-1]) + 1 - len(logging),
         },
-        settings={**settings.ncis.model_dump(), **about},
-        sensitivity=ncis_sensitivity(sessions, level, settings.ncis, grid) if grid else (),
+        settings={**about, "split": settings.split, "seed": settings.seed},
+        sensitivity=sensitivity,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from prefrec_ray.evaluation.scores import Scores
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.evaluation.support import THRESHOLD, LoggedPasts
 from prefrec_ray.evaluation.user_model import UserModel, fit_user_model
+from prefrec_ray.evaluation.weights import Effective
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
@@ -102,12 +103,16 @@ def model_scores(
     )
 
 
-def supports(request: EvaluationRequest, modelled: dict[str, Modelled]) -> dict[str, Support]:
-    """By policy."""
+def supports(
+    request: EvaluationRequest, modelled: dict[str, Modelled], effective: Mapping[str, Effective] | None = None
+) -> dict[str, Support]:
+    """By policy; `effective` of those that have weights."""
+    known = effective or {}
     return {
         s.name: Support(
             states=modelled[s.name].within,
-            ess=None,
+            ess=known[s.name].sessions if s.name in known else None,
+            ess_users=known[s.name].users if s.name in known else None,
             threshold=THRESHOLD,
             supported=modelled[s.name].within >= THRESHOLD,
         )

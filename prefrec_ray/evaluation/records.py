@@ -30,14 +30,14 @@ class Record(Settings, allow_inf_nan=False):
 
     `value` is a mean level, `behaviour` the logging policy's by the same estimator; ci_low to ci_high is the 95 %
     interval of the value, gain_ci_low to gain_ci_high that of value - behaviour, both on the same users drawn. `ess`,
-    the effective sample size, is a share of the sessions (`ncis`) or of the requests (`dr`), else null. Policies other
-    than the `best` by value have the paired interval of best - value. `online` has true means beside the level.
-    `bundle` and `provenance` tell the policy, also of controls made from it.
+    the effective sample size, is a share of the sessions (`ncis`, `weights`) or of the requests (`dr`), else null.
+    Policies other than the `best` by value have the paired interval of best - value. `online` has true means beside the
+    level. `bundle` and `provenance` tell the policy, also of controls made from it.
     """
 
     method: str
     task: Task
-    estimator: Literal["ncis", "fqe", "dr", "model", "online"]
+    estimator: Literal["ncis", "fqe", "dr", "weights", "model", "online"]
     subject: str
     role: Role
     value: float
@@ -118,12 +118,14 @@ class Support(Settings):
     """Whether the log can vouch for a policy: where it cannot, the policy has no record of `model`.
 
     `states`: share of the policy's own requests, in the model of the users, whose state lies where the log's do; at
-    least `threshold` of them, and the policy is `supported`. `ess`: effective share of the logged requests under the
-    weights pi(i | s) / b(i | s); null where the policy is no distribution.
+    least `threshold` of them, and the policy is `supported`. `ess` and `ess_users`: effective shares of the logged
+    sessions and users under the products of their weights pi(i | s) / b(i | s); null where the policy is no
+    distribution over all items.
     """
 
     states: float
     ess: float | None = None
+    ess_users: float | None = None
     threshold: float
     supported: bool
 

@@ -23,7 +23,7 @@ class Scores:
     """
 
     task: Task
-    estimator: Literal["ncis", "fqe", "dr", "model"]
+    estimator: Literal["ncis", "weights", "fqe", "dr", "model"]
     subjects: Sequence[Subject]
     values: np.ndarray  # float64 [U, L]
     logging: np.ndarray  # float64 [U], the logging policy's

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from prefrec_ray.settings import Seed, Settings
 
-Estimator = Literal["ncis", "fqe", "dr", "model"]
+Estimator = Literal["ncis", "weights", "fqe", "dr", "model"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
 
@@ -58,8 +58,9 @@ class EvaluateSettings(Settings):
     """`split`: whose users are scored. `seed`: of the behavior clone, the negative controls, the networks and the
     bootstrap.
 
-    `estimators`: of `model` (roll-outs in a model of users, on which verdicts rest), `ncis`, `fqe` (fitted-Q
-    evaluation) and `dr` (doubly robust); the last two fit a network for every policy and control, some seconds each.
+    `estimators`: of `model` (roll-outs in a model of users, on which verdicts rest), `ncis`, `weights` (importance
+    weights over items, of policies that are distributions; capped as `ncis` is), `fqe` (fitted-Q evaluation) and `dr`
+    (doubly robust); the last two fit a network for every policy and control, some seconds each.
     """
 
     split: Literal["validation", "test"] = "test"

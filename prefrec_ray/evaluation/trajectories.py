@@ -6,6 +6,8 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
 from prefrec_ray.dataset import PreparedDataset, tensor
@@ -26,6 +28,8 @@ class Trajectories:
     user: np.ndarray  # int64 [M], ascending: the session's user, 0 for the first
     depth_level: np.ndarray  # float64 [M], NaN where it is null
     frequency_level: np.ndarray  # float64 [M], NaN where it is null
+    row: np.ndarray  # int64 [N], of each item in the item table
+    propensity: np.ndarray  # float64 [N], of the logging policy, NaN where the log does not say it
 
     @property
     def session(self) -> np.ndarray:
@@ -103,23 +107,32 @@ def read_trajectories(uri: str, split: str, seed: int, rows: int = ROWS) -> Traj
         user=np.concatenate([part.user + start for part, start in zip(parts, users, strict=False)]),
         depth_level=np.concatenate([part.depth_level for part in parts]),
         frequency_level=np.concatenate([part.frequency_level for part in parts]),
+        row=np.concatenate([part.row for part in parts]),
+        propensity=np.concatenate([part.propensity for part in parts]),
     )
 
 
 def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: int) -> Trajectories:
-    requests = dataset.read(file, columns=["user_id", "session_index", "step", "state", "action"])
+    columns = ["user_id", "session_index", "step", "item_id", "state", "action"]
+    known = dataset.metadata.has_propensity
+    requests = dataset.read(file, [*columns, *(["propensity"] if known else [])])
     sessions = read_sessions(dataset, file, split)
     order, first = session_rows(requests, sessions, file)
-    columns = session_columns(sessions, np.zeros((len(first), 0)))
+    told = session_columns(sessions, np.zeros((len(first), 0)))
     rng = np.random.default_rng((seed, zlib.crc32(file.rsplit("/", 1)[-1].encode())))
-    drawn = (rng.random(columns.user.max(initial=-1) + 1) < share)[columns.user]
+    drawn = (rng.random(told.user.max(initial=-1) + 1) < share)[told.user]
     length = np.diff(first, append=len(order))
+    propensity = np.full(len(order), np.nan)
+    if known:
+        propensity = pc.cast(requests["propensity"], pa.float64()).fill_null(np.nan).to_numpy()
     rows = order[np.repeat(drawn, length)]
     return Trajectories(
         state=tensor(requests["state"])[rows],
         action=tensor(requests["action"])[rows],
         first=np.cumsum(length[drawn]) - length[drawn],
-        user=np.unique(columns.user[drawn], return_inverse=True)[1],
-        depth_level=columns.depth_level[drawn],
-        frequency_level=columns.frequency_level[drawn],
+        user=np.unique(told.user[drawn], return_inverse=True)[1],
+        depth_level=told.depth_level[drawn],
+        frequency_level=told.frequency_level[drawn],
+        row=dataset.items().rows(requests["item_id"].take(pa.array(rows)).to_numpy(zero_copy_only=False)),
+        propensity=propensity[rows],
     )

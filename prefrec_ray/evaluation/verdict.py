@@ -192,7 +192,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
             controls = ("green" if _above(record, control) else "amber", told)
     if support is not None:
         told = f"{support.states:.0%} of states, {support.threshold:.0%} needed"
-        ess = "" if support.ess is None else f"; effective sample {support.ess:.0%}"
+        ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
         support_light = ("green" if support.supported else "red", told + ess)
     if case.served is not None:
         told = f"{case.served.distinct_items:,} items; {_few(case.served)} of requests"

@@ -16,6 +16,7 @@ ESTIMATORS = {
     "model": ("roll-outs in a model of the users, fitted on the log", "mean level"),
     "dr": ("doubly robust, estimated from the log", "mean level of this and later sessions"),
     "fqe": ("fitted-Q evaluation, estimated from the log", "mean level of this and later sessions"),
+    "weights": ("importance weights over items, estimated from the log", "level of one session of the policy"),
     "ncis": ("NCIS, estimated from the log", "level (ranks policies; its size is biased)"),
 }
 LEGEND = (

@@ -19,9 +19,9 @@ def trajectories(
     depth = np.array([d for user in depths for d in user])
     level = np.array([one for user in levels for one in user], dtype=np.float64)
     user = np.repeat(np.arange(len(depths)), [len(d) for d in depths])
-    return Trajectories(
-        state.astype(np.float32), action.astype(np.float32), np.cumsum(depth) - depth, user, level, level
-    )
+    n, first = len(state), np.cumsum(depth) - depth
+    state, action = state.astype(np.float32), action.astype(np.float32)
+    return Trajectories(state, action, first, user, level, level, np.zeros(n, int), np.full(n, np.nan))
 
 
 def walk(users: int, sessions: int, seed: int) -> Trajectories:

@@ -25,7 +25,8 @@ def data() -> Trajectories:
     n = depth.sum()
     level = rng.uniform(0, 5, 35)
     state, action = rng.normal(size=(n, 3)).astype(np.float32), rng.normal(size=(n, 2)).astype(np.float32)
-    return Trajectories(state, action, np.cumsum(depth) - depth, np.repeat(np.arange(5), 7), level, level)
+    first, user = np.cumsum(depth) - depth, np.repeat(np.arange(5), 7)
+    return Trajectories(state, action, first, user, level, level, np.zeros(n, int), np.full(n, np.nan))
 
 
 def plain_fit(data: Trajectories, acts: np.ndarray, among: np.ndarray | None) -> tuple[nn.Sequential, float, float]:

@@ -28,7 +28,9 @@ def world() -> Trajectories:
         state[:, step, 0] = KEEPS * state[:, step - 1, 0] + action[:, step - 1] @ GOOD
     levels = np.full(USERS, np.nan)
     first = np.arange(USERS) * REQUESTS
-    return Trajectories(state.reshape(-1, 3), action.reshape(-1, 2), first, np.arange(USERS), levels, levels)
+    n = USERS * REQUESTS
+    unasked = np.zeros(n, int), np.full(n, np.nan)
+    return Trajectories(state.reshape(-1, 3), action.reshape(-1, 2), first, np.arange(USERS), levels, levels, *unasked)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ ESTIMATORS = {
     "dr": ("Doubly robust", "{:z.3f}"),
     "fqe": ("Fitted-Q", "{:z.3f}"),
     "preference": ("Preference", "{:z.1f}"),
+    "weights": ("Importance weights", "{:z.3f}"),
     "ncis": ("NCIS", "{:z.3f}"),
 }
 #: Controls that are made from a policy, by the opening of their names.

@@ -1,0 +1,117 @@
+"""b(i | s): a model of the logging policy over items, for logs that do not say how likely it was to show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from prefrec_ray.evaluation.trajectories import Trajectories
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.left_out import LeftOut
+from prefrec_ray.mdp.plackett_luce import log_sum_exp
+from prefrec_ray.networks.layers import Mlp, mlp
+
+HIDDEN = (64, 64)
+BATCH = 512
+#: Passes over the requests, and updates at most.
+PASSES, UPDATES = 10, 2000
+#: Falls to 0 over the updates.
+LEARNING_RATE = 2e-3
+#: Items that the shown one is told from, drawn as often as the log shows them.
+NEGATIVES = 255
+#: Of the users, for the temperature; and of their requests.
+HELD_OUT, HELD_OUT_ROWS = 0.15, 4096
+TEMPERATURES = np.arange(21) / 10
+#: Numbers of one chunk of requests that are held at once.
+_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True)
+class BehaviorModel:
+    """b(i | s) proportional to share_i exp(temperature h(s) . (e_i, e_i^2)) over the items that may be shown.
+
+    share_i is that of the item in the log, e_i its embedding, h(s) a network: in each coordinate a Gaussian of the log.
+    """
+
+    net: Mlp
+    log_share: np.ndarray  # float64 [I]
+    embeddings: np.ndarray  # float32 [I, A]
+    temperature: float = 1.0
+
+    def log_probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: LeftOut | None = None) -> np.ndarray:
+        """log b of the items `rows` [n] in scaled states [n, S], float64 [n]; `left_out`: what may not be shown."""
+        found = np.empty(len(rows))
+        chunk = max(1, _AT_ONCE // len(self.log_share))
+        for start in range(0, len(rows), chunk):
+            part = slice(start, start + chunk)
+            logits = self.logits(states[part])
+            if left_out is not None:
+                out = left_out[part]
+                logits[out.state, out.item] = -np.inf
+            found[part] = logits[np.arange(len(logits)), rows[part]] - log_sum_exp(logits)
+        return found
+
+    def logits(self, states: np.ndarray) -> np.ndarray:
+        """float64 [n, I]."""
+        with torch.inference_mode():
+            towards = self.net(torch.from_numpy(states)).numpy()
+        return self.log_share + self.temperature * (towards @ powers(self.embeddings).T).astype(np.float64)
+
+
+def powers(embeddings: np.ndarray) -> np.ndarray:
+    """float32 [I, 2 A]: the coordinates and their squares."""
+    return np.concatenate([embeddings, np.square(embeddings)], axis=1)
+
+
+def fit_behavior(data: Trajectories, items: ItemTable, seed: int) -> BehaviorModel:
+    """By noise-contrastive estimation: the item shown is told from `NEGATIVES` others, drawn by their share in the log,
+    so that shares cancel (van den Oord et al. 2018, eq. 4). Then one temperature by maximum likelihood on users that
+    were held out (Guo et al. 2017): networks are too sure of what they have seen. Equal arguments, equal model.
+    """
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    user = data.user[data.session]
+    held = rng.random(user[-1] + 1) < HELD_OUT
+    rows = np.flatnonzero(~held[user])
+    rows = rows if len(rows) else np.arange(len(user))
+    shown = np.bincount(data.row[rows], minlength=len(items)) + 0.5
+    seen = torch.from_numpy(powers(items.embeddings))
+    net = mlp(data.state.shape[1], HIDDEN, seen.shape[1])
+    optimizer = torch.optim.Adam(net.parameters())
+    updates = min(UPDATES, -(-PASSES * len(rows) // BATCH))
+    shares = np.cumsum(shown) / shown.sum()
+    for update in range(updates):
+        at = rows[rng.integers(0, len(rows), BATCH)]
+        others = np.searchsorted(shares, rng.random(NEGATIVES)).clip(0, len(shown) - 1)
+        towards = net(torch.from_numpy(data.state[at]))
+        own = (towards * seen[data.row[at]]).sum(dim=1, keepdim=True)
+        logits = torch.cat([own, towards @ seen[others].T], dim=1)
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / updates)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(logits, torch.zeros(BATCH, dtype=torch.long)).backward()
+        optimizer.step()
+    model = BehaviorModel(net.requires_grad_(False), np.log(shown / shown.sum()), items.embeddings)
+    asked = rng.permutation(np.flatnonzero(held[user]))[:HELD_OUT_ROWS]
+    return calibrated(model, data.state[asked], data.row[asked]) if len(asked) else model
+
+
+def calibrated(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> BehaviorModel:
+    """With that of `TEMPERATURES` under which the items `rows` [n] shown in `states` [n, S] are likeliest."""
+    models = [replace(model, temperature=float(one)) for one in TEMPERATURES]
+    return max(models, key=lambda one: one.log_probabilities(states, rows).mean())
+
+
+def calibration(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> float:
+    """The slope of the embeddings shown on those that the model expects, over all coordinates: 1 where b is calibrated,
+    below where it is too sure, above where it is not sure enough; NaN where it expects the same in all states."""
+    expected = np.empty((len(rows), model.embeddings.shape[1]))
+    chunk = max(1, _AT_ONCE // len(model.log_share))
+    for start in range(0, len(rows), chunk):
+        logits = model.logits(states[start : start + chunk])
+        expected[start : start + chunk] = np.exp(logits - log_sum_exp(logits)[:, None]) @ model.embeddings
+    expected -= expected.mean(axis=0)
+    variance = float(np.square(expected).sum())
+    return float((expected * model.embeddings[rows]).sum() / variance) if variance > 0 else float("nan")

@@ -1,0 +1,121 @@
+"""Policies that are distributions, by their own probabilities: the estimator `weights` and effective sample sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation.behavior import calibration, fit_behavior
+from prefrec_ray.evaluation.names import RANDOM_ITEMS, Subject
+from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.sessions import Sessions
+from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories
+from prefrec_ray.evaluation.weights import Effective, effective, repeats, session_weights, shown_before
+from prefrec_ray.runtime.tasks import run_tasks
+
+#: Requests that are weighed, about, of whole users: every item of the catalogue is scored for each.
+ROWS = 20_000
+#: Requests of training users that the model of the logging policy is fitted on, about.
+TRAINING_ROWS = 100_000
+_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Requests of the split, and log b(i | s) of the items shown, float64 [N]. `about`: where b is from."""
+
+    data: Trajectories
+    log_b: np.ndarray
+    repeats: bool
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What the weights of one subject leave. `sessions`: with the logarithms of their weights [M, 1]. `about`: where b
+    is from, and the mean weight of a request, which is 1 where b is right."""
+
+    sessions: Sessions
+    effective: Effective
+    about: dict[str, Any]
+
+
+def weighable(request: EvaluationRequest) -> list[Subject]:
+    """The subjects that can draw every item: policies that sample from all of them, and random items."""
+    policies = request.policies
+    return [
+        subject
+        for subject in request.subjects
+        if subject.name == RANDOM_ITEMS or (subject.name in policies and policies[subject.name].draws_from_all)
+    ]
+
+
+def weigh_all(request: EvaluationRequest, progress: Callable[[str, int, int], None]) -> dict[str, Weighed]:
+    """By name, all `weighable` subjects, on users of the split; none where there is no policy among them."""
+    subjects = weighable(request)
+    if not any(subject.role == "policy" for subject in subjects):
+        return {}
+    uri, settings = request.dataset.uri, request.settings
+    training = read_trajectories.remote(uri, "train", settings.seed, TRAINING_ROWS)
+    held = read_trajectories.remote(uri, settings.split, settings.seed, ROWS)
+    shared = [ray.put(request), _logged.remote(uri, settings.seed, [training], held)]
+    names = [subject.name for subject in subjects]
+    found = run_tasks(lambda name: _weigh.remote(name, shared), names, "weights", progress)
+    return dict(zip(names, found, strict=True))
+
+
+@ray.remote(num_cpus=1)
+def _logged(uri: str, seed: int, training: list[ray.ObjectRef], held: Trajectories) -> Logged:
+    known = np.isfinite(held.propensity)
+    log_b = np.log(held.propensity)
+    about: dict[str, Any] = {"propensities": "logged"}
+    again = repeats(held)
+    if not known.all():
+        items = PreparedDataset.open(uri).items()
+        model = fit_behavior(ray.get(training[0]), items, seed)
+        for part in _parts(len(held.row)):
+            out = None if again else shown_before(held, part)
+            fitted = model.log_probabilities(held.state[part], held.row[part], out)
+            log_b[part] = np.where(known[part], log_b[part], fitted)
+        about = {"propensities": "fitted", "calibration": calibration(model, held.state, held.row)}
+    return Logged(held, log_b, again, about)
+
+
+@ray.remote(num_cpus=1)
+def _weigh(name: str, shared: list[Any]) -> Weighed:
+    request, logged = (ray.get(reference) for reference in shared)
+    return weigh(name, request, logged)
+
+
+def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
+    """One subject."""
+    data = logged.data
+    log_pi = np.empty(len(data.row))
+    for part in _parts(len(data.row)):
+        out = None if logged.repeats else shown_before(data, part)
+        if name == RANDOM_ITEMS:
+            gone = 0 if out is None else out.counts()
+            log_pi[part] = -np.log(len(request.dataset.items()) - gone)
+        else:
+            chances = request.policies[name].probabilities(data.state[part], data.row[part], out)
+            log_pi[part] = np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # 0 by rounding alone
+    log_weight = log_pi - logged.log_b
+    depth = np.diff(data.first, append=len(data.row)).astype(np.float64)
+    sessions = Sessions(
+        user=data.user,
+        depth_level=data.depth_level,
+        frequency_level=data.frequency_level,
+        relative_depth=depth / (np.bincount(data.user, depth) / np.bincount(data.user))[data.user],
+        log_rho=session_weights(log_weight, data)[:, None],
+    )
+    about = {**logged.about, "mean_weight": float(np.exp(log_weight).mean())}
+    return Weighed(sessions, effective(log_weight, data), about)
+
+
+def _parts(rows: int) -> list[slice]:
+    return [slice(start, start + _CHUNK) for start in range(0, rows, _CHUNK)]

@@ -1,0 +1,78 @@
+"""The model of the logging policy against a law that is written down."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from prefrec_ray.evaluation.behavior import BehaviorModel, calibrated, calibration, fit_behavior
+from prefrec_ray.evaluation.trajectories import Trajectories
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.left_out import LeftOut
+from prefrec_ray.networks.layers import Mlp
+
+ITEMS = ItemTable(np.arange(60), np.random.default_rng(1).uniform(-1, 1, (60, 2)).astype(np.float32))
+SHARE = np.random.default_rng(2).uniform(0.2, 2.0, 60)
+TOWARDS = np.array([[2.0, 0.0, 0.0], [0.0, -1.5, 0.0]])
+
+
+def log_chances(state: np.ndarray) -> np.ndarray:
+    """log b(i | s), [n, I], with b proportional to SHARE exp(TOWARDS s . e)."""
+    logits = np.log(SHARE) + state @ TOWARDS.T @ ITEMS.embeddings.T
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def log(users: int, seed: int) -> Trajectories:
+    """Twenty sessions of two requests each, in states of three numbers of which the last says nothing."""
+    rng = np.random.default_rng(seed)
+    n = users * 40
+    state = rng.normal(size=(n, 3)).astype(np.float32)
+    row = (log_chances(state) + rng.gumbel(size=(n, 60))).argmax(axis=1)
+    levels = np.zeros(n // 2)
+    user = np.repeat(np.arange(users), 20)
+    unknown = np.full(n, np.nan)
+    return Trajectories(state, ITEMS.embeddings[row], np.arange(0, n, 2), user, levels, levels, row, unknown)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> BehaviorModel:
+    return fit_behavior(log(users=800, seed=0), ITEMS, seed=0)
+
+
+def test_a_known_law_is_found_again_and_is_calibrated(fitted: BehaviorModel) -> None:
+    fresh = log(users=50, seed=1)
+    known = log_chances(fresh.state)
+    every = np.arange(len(fresh.row))
+    found = fitted.log_probabilities(fresh.state, fresh.row)
+    kullback = (known[every, fresh.row] - found).mean()
+    of_shares = (known[every, fresh.row] - np.log(SHARE / SHARE.sum())[fresh.row]).mean()
+    assert kullback < 0.03 < 0.3 < of_shares
+    assert calibration(fitted, fresh.state, fresh.row) == pytest.approx(1, abs=0.1)
+
+
+def test_chances_add_up_to_one_over_what_may_be_shown(fitted: BehaviorModel) -> None:
+    state = np.random.default_rng(4).normal(size=(3, 3)).astype(np.float32)
+    out = LeftOut.of_rows([np.array([0, 5]), np.array([], int), np.arange(59)])
+    chances = [np.exp(fitted.log_probabilities(state, np.full(3, item), out)) for item in range(60)]
+    np.testing.assert_allclose(np.sum(chances, axis=0), 1)
+    assert chances[5][0] == 0
+    assert chances[59][2] == 1
+
+
+def test_a_model_that_is_too_sure_is_cooled() -> None:
+    data = log(users=200, seed=5)
+    law = Mlp.of([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
+    sure = BehaviorModel(law, np.log(SHARE / SHARE.sum()), ITEMS.embeddings)
+    assert calibration(sure, data.state, data.row) < 0.8
+    cooled = calibrated(sure, data.state, data.row)
+    assert cooled.temperature == pytest.approx(0.5, abs=0.11)
+    assert calibration(cooled, data.state, data.row) == pytest.approx(1, abs=0.1)
+
+
+def test_a_log_without_a_preference_is_told_by_its_shares() -> None:
+    data = log(users=200, seed=6)
+    drawn = np.random.default_rng(7).choice(60, len(data.row), p=SHARE / SHARE.sum())
+    found = fit_behavior(replace(data, row=drawn), ITEMS, seed=0)
+    surplus = np.log(SHARE / SHARE.sum())[drawn] - found.log_probabilities(data.state, drawn)
+    assert abs(surplus.mean()) < 0.02
+    assert surplus.std() < 0.15
