@@ -181,12 +181,12 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @ray.remote(num_cpus=0)  # the tasks that read the data need the processors
-class Half:
-    """One of two learners: a process that updates on its lanes, and averages gradients with the other."""
+class Part:
+    """One of three learners: a process that updates on its lanes, and shares gradients with the others."""
 
     def __init__(self, rank: int, folder: str) -> None:
         torch.set_num_threads(1)
-        dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+        dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=3)
 
     def update(self, config: OfflineConfig, plan: Any) -> dict[str, np.ndarray]:
         return run_learner(config, plan)[0]
@@ -206,20 +206,21 @@ def run_learner(config: OfflineConfig, plan: Any) -> tuple[dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def halves(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
-    """Two processes for all methods. (RLlib's own group of two learners takes 10 s to start: see test_prefrec.py.)"""
+def parts(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
+    """Three processes for all methods. (RLlib's own group takes 10 s to start: see test_prefrec.py.)"""
     folder = str(tmp_path_factory.mktemp("group"))
-    actors = [Half.remote(rank, folder) for rank in range(2)]
+    actors = [Part.remote(rank, folder) for rank in range(3)]
     yield actors
     for actor in actors:
         ray.kill(actor)
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_two_learners_equal_one(tiny_dataset: str, method: str, halves: list[Any]) -> None:
+def test_three_learners_equal_one(tiny_dataset: str, method: str, parts: list[Any]) -> None:
+    """Of the eight lanes they have three, three and two: their parts of a batch differ in size."""
     configs, plans = [], []
-    for learners in (1, 2):
-        settings = {**SMALL, "train_batch_size_per_learner": 64 // learners}
+    for learners in (1, 3):
+        settings = {**SMALL, "train_batch_size_per_learner": 63 // learners}
         config = make_config(tiny_dataset, method, learners, **settings, finetune_reward=False)
         config.validate()
         data = config.offline_data_class(config)
@@ -228,11 +229,12 @@ def test_two_learners_equal_one(tiny_dataset: str, method: str, halves: list[Any
         configs.append(config)
         plans.append(data.sample(first))
     one, moved = run_learner(configs[0], plans[0][0])
-    two = ray.get([half.update.remote(configs[1], plan) for half, plan in zip(halves, plans[1], strict=True)])
+    three = ray.get([part.update.remote(configs[1], plan) for part, plan in zip(parts, plans[1], strict=True)])
     assert min(moved.values()) > 1e-3, "the comparison says nothing where nothing moves"
     for name, value in one.items():
-        np.testing.assert_array_equal(two[0][name], two[1][name], err_msg=f"{name}: the learners have drifted apart")
-        np.testing.assert_allclose(two[0][name], value, atol=1e-4, err_msg=name)
+        for other in three[1:]:
+            np.testing.assert_array_equal(three[0][name], other[name], err_msg=f"{name}: learners have drifted apart")
+        np.testing.assert_allclose(three[0][name], value, atol=1e-4, err_msg=name)
 
 
 def test_an_algorithm_needs_no_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,19 @@ SIZES = "hidden_sizes: [8], train_batch_size_per_learner: 64, preference_batch_s
 pytestmark = pytest.mark.ray
 
 
-def prefrec(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "prefrec_ray.cli.main", *arguments]
+#: Commands one after another in a process: Ray starts once, and the process imports this package once.
+SCRIPT = """
+import sys
+from prefrec_ray.cli.main import run
+for line in sys.argv[1:]:
+    status = run(line.split())
+    if status:
+        sys.exit(status)
+"""
+
+
+def prefrec(folder: Path, *lines: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", SCRIPT, *lines]
     path = f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
@@ -58,24 +69,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_validate_knows_its_settings(folder: Path) -> None:
-    assert prefrec(folder, "validate", "own.yaml").returncode == 0
+    assert prefrec(folder, "validate own.yaml").returncode == 0
     (folder / "bad.yaml").write_text((folder / "own.yaml").read_text().replace("conservatism: 0.5", "conservatism: -1"))
-    done = prefrec(folder, "validate", "bad.yaml")
+    done = prefrec(folder, "validate bad.yaml")
     assert done.returncode == 2
     assert "bad.yaml: train: key 'config.conservatism'" in done.stderr
     (folder / "none.yaml").write_text("train: {method: my_package.mine:CQLSettings}\n")
-    done = prefrec(folder, "validate", "none.yaml")
+    done = prefrec(folder, "validate none.yaml")
     assert done.returncode == 2
     assert "'my_package.mine:CQLSettings' is no method" in done.stderr
 
 
 def test_it_trains_sweeps_and_is_evaluated(folder: Path, dataset: str) -> None:
-    done = prefrec(folder, "train", "own.yaml", "validation=null", "--dataset", dataset, "--output", "run")
+    done = prefrec(
+        folder,
+        f"train own.yaml validation=null --dataset {dataset} --output run",
+        f"tune own.yaml --dataset {dataset} --output sweep",
+        f"evaluate run/policy --dataset {dataset} --estimators ncis",
+    )
     assert done.returncode == 0, done.stderr
     about = json.loads((folder / "run/policy/policy.json").read_text())["provenance"]
     assert about["method"] == "my_package.mine:CQL"
-    done = prefrec(folder, "tune", "own.yaml", "--dataset", dataset, "--output", "sweep")
-    assert done.returncode == 0, done.stderr
     with open(folder / "sweep/trials.csv") as file:
         rows = list(csv.DictReader(file))
     assert [(row["trial"], row["status"], row["conservatism"]) for row in rows] == [
@@ -83,7 +97,5 @@ def test_it_trains_sweeps_and_is_evaluated(folder: Path, dataset: str) -> None:
         ("CQL_depth_0_001", "finished", "1.0"),
     ]
     assert rows[0]["losses/qf_loss"] != rows[1]["losses/qf_loss"]
-    done = prefrec(folder, "evaluate", "run/policy", "--dataset", dataset, "--estimators", "ncis")
-    assert done.returncode == 0, done.stderr
     records = json.loads((folder / "run/evaluation.json").read_text())["records"]
     assert "my_package.mine:CQL" in {record["method"] for record in records}

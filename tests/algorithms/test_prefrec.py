@@ -178,10 +178,7 @@ def test_another_seed_gives_other_weights(tiny_dataset: str, build: Callable[...
 # Three learners have 3, 3 and 2 of the 8 lanes; eleven share them. Under `robust` the reward stays as it is.
 @pytest.mark.parametrize(
     ("recipe", "many"),
-    [
-        ("paper", 3),
-        *(pytest.param(recipe, n, marks=pytest.mark.slow) for recipe, n in product(RECIPES, (2, 3, 5, 8, 11))),
-    ],
+    [("paper", 3), *(pytest.param(recipe, n, marks=pytest.mark.slow) for recipe, n in product(RECIPES, (2, 5, 8, 11)))],
 )
 def test_many_learners_equal_one(tiny_dataset: str, build: Callable[..., PrefRec], recipe: str, many: int) -> None:
     results = []
@@ -190,7 +187,7 @@ def test_many_learners_equal_one(tiny_dataset: str, build: Callable[..., PrefRec
             tiny_dataset,
             **{**SMALL, "train_batch_size_per_learner": 6 * many // learners},
             recipe=recipe,
-            num_learners=learners,
+            num_learners=learners if learners > 1 else 0,
             num_cpus_per_learner=1 / many,
         )
         rows = [algorithm.train() for _ in range(3)]

@@ -20,7 +20,9 @@ from own_cluster import OBJECTS, URL, OwnCluster, submit, until
 from s3_server import RCLONE
 from small_platform import NETWORKS, logs_and_data
 
+from prefrec_ray.cli.config import open_section
 from prefrec_ray.tuning.results import CLOCK
+from prefrec_ray.tuning.run import sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(3600)]
 
@@ -68,6 +70,23 @@ def line(cluster: OwnCluster, command: str, *arguments: str) -> list[str]:
     return submit(command, str(cluster.folder / "my.yaml"), *cluster.passed_on, *arguments)
 
 
+def results(folder: Path) -> dict[str, Any]:
+    """A sweep's table, the rows of each trial's curves, the weights; without the columns that hold times."""
+
+    def rows(file: Path) -> list[dict[str, str]]:
+        with file.open() as stream:
+            return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(stream)]
+
+    table = rows(folder / "trials.csv")
+    names = [row["trial"] for row in table]
+    actors = {name: np.load(folder / "policies" / name / "actor.npz") for name in names}
+    return {
+        "table": table,
+        "curves": {name: rows(folder / name / "progress.csv") for name in names},
+        "weights": {name: {key: actor[key].tolist() for key in actor.files} for name, actor in actors.items()},
+    }
+
+
 class Sweep:
     """A sweep that runs on the cluster, and what it has left on the store."""
 
@@ -104,44 +123,23 @@ class Sweep:
         return bool(starts)
 
     def results(self) -> dict[str, Any]:
-        """The table, the rows of each trial's curves, the weights; without the columns that hold times."""
-
-        def rows(file: Path) -> list[dict[str, str]]:
-            with file.open() as stream:
-                return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(stream)]
-
-        table = rows(self.folder / "trials.csv")
-        names = [row["trial"] for row in table]
-        actors = {name: np.load(self.folder / "policies" / name / "actor.npz") for name in names}
-        return {
-            "table": table,
-            "curves": {name: rows(self.folder / name / "progress.csv") for name in names},
-            "weights": {name: {key: actor[key].tolist() for key in actor.files} for name, actor in actors.items()},
-        }
+        """Its `results`."""
+        return results(self.folder)
 
 
 @pytest.fixture(scope="module")
-def first(cluster: OwnCluster) -> Sweep:
-    """The sweep that nothing disturbs, under way."""
-    sweep = Sweep(cluster, "undisturbed")
-    sweep.go()
-    return sweep
-
-
-@pytest.fixture(scope="module")
-def undisturbed(first: Sweep) -> dict[str, Any]:
-    """Its results."""
-    assert first.end() == 0, first.log()
-    found = first.results()
+def undisturbed(cluster: OwnCluster, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The results of the sweep that nothing disturbs, on one machine: hosts and where data lie change nothing."""
+    output = tmp_path_factory.mktemp("here") / "sweep"
+    sweep(open_section(str(cluster.folder / "my.yaml"), "tune"), str(cluster.bucket / "data"), str(output))
+    found = results(output)
     assert [row["status"] for row in found["table"]] == ["finished"] * 3
     for curve in found["curves"].values():
         assert [int(row["training_iteration"]) for row in curve] == list(range(1, len(curve) + 1))
-    assert not first.went_on()
     return found
 
 
-def test_all_hosts_are_ready(cluster: OwnCluster, first: Sweep) -> None:
-    """Looked at while a sweep starts, which takes as long."""
+def test_all_hosts_are_ready(cluster: OwnCluster) -> None:
     config = str(cluster.folder / "my.yaml")
     done = cluster.ask(
         "prefrec", "doctor", "--address", URL, "--storage", "s3://bucket/runs", "--config", config, *cluster.passed_on
