@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two files at a time: much of the time of tests that start Ray is waiting for processes.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart style types lint check test proofs mutants bench loop clean
+.PHONY: install quickstart style types lint check test docs package constraints proofs mutants bench loop clean
 
 install: $(VENV)/.installed
 
@@ -34,6 +34,23 @@ check: lint
 # Before every merge, and in CI: everything but the slow proofs.
 test: check
 	$(PYTEST) -m 'ray and not slow'
+
+# The site in site/, without a warning; site/index.html is read from the disk, without a network.
+docs: install
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
+
+# Wheel and sdist in dist/, each installed and tried outside the checkout.
+package:
+	.ci/package $(PYTHON) $(TAG)
+
+# By hand, when a dependency is to be newer: versions for nodes and images.
+constraints: install
+	$(BIN)/python -m pip install --quiet 'uv>=0.5,<1'
+	sed -n '/^#/p' constraints.txt > constraints.new
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --no-annotate --no-header --quiet \
+	    --extra people --extra serve --extra onnx --extra search --extra mlflow --extra examples >> constraints.new
+	mv constraints.new constraints.txt
 
 # By hand, some hours on two cores; each prints what it measured (docs/proofs.md).
 proofs: install

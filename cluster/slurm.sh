@@ -1,7 +1,7 @@
 #!/bin/bash
 # Slurm: a cluster for one sweep, in one job of three parts: a head, hosts for data, hosts for learners.
 #
-#   pip install .                                  # into an environment on the shared disk, once
+#   pip install -c constraints.txt '.[search]'     # into an environment on the shared disk, once
 #   sbatch cluster/slurm.sh my.yaml tune --dataset /shared/data --output /shared/runs/my
 #   squeue --me; tail -f prefrec-JOB.log           # the log of the sweep
 #   scancel JOB                                    # ends everything; later: ... --output /shared/runs/my --resume

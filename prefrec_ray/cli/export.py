@@ -35,7 +35,7 @@ def command(
 
 def _export_onnx(policy: str, output: str) -> None:
     if find_spec("onnx") is None:
-        raise UserError("--format onnx needs onnx; install it by: pip install 'prefrec-ray[onnx]'")
+        raise UserError("--format onnx needs onnx; install this package with its extra: pip install '.[onnx]'")
     from prefrec_ray.policy import Policy
     from prefrec_ray.serving.onnx_export import export_onnx
 

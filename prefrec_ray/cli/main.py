@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from prefrec_ray import __version__
 from prefrec_ray.cli import (
     compare,
     doctor,
@@ -36,7 +38,6 @@ app = typer.Typer(
     help="Recommendation policies for long-term engagement, learned from preferences, trained on Ray.",
     epilog="Start with: prefrec quickstart",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 DATA = (simulate, inspect, prepare, pairs, import_labels)
@@ -47,6 +48,22 @@ for module in (quickstart, *DATA, *POLICIES, validate, submit, doctor):
     app.command(name)(module.command if module in WITHOUT_RAY else on_ray(module.command))
 
 INTERRUPTED = 130
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"prefrec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    # What stands above the list of commands is the help of `app`.
+    pass
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,7 +27,9 @@ def command(
 
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         if find_spec(module) is None:
-            raise UserError(f"prefrec serve needs {module}; install it by: pip install 'prefrec-ray[serve]'")
+            raise UserError(
+                f"prefrec serve needs {module}; install this package with its extra: pip install '.[serve]'"
+            )
     from prefrec_ray.serving.run import serve
     from prefrec_ray.serving.settings import ServeSettings
 

