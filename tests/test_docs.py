@@ -1,17 +1,22 @@
-"""Links between the pages lead somewhere, and their examples are well-formed."""
+"""Links between the pages lead somewhere, their commands exist, and their examples are well-formed."""
 
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
 from prefrec_ray.cli.config import SECTIONS, parse_section
+from prefrec_ray.cli.main import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/*.md"))]
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -21,9 +26,42 @@ def test_relative_links_exist(page: Path) -> None:
     assert missing == []
 
 
-def test_every_page_is_reached_from_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert [page.name for page in PAGES[1:] if f"docs/{page.name}" not in readme] == []
+def test_every_page_has_its_place_in_the_site() -> None:
+    tabs = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    entries = [
+        entry for tab in tabs for content in tab.values() for entry in (content if isinstance(content, list) else [])
+    ]
+    named = sorted(page for entry in entries for page in entry.values())
+    assert named == sorted(str(page.relative_to(ROOT / "docs")) for page in PAGES if "docs" in page.parts)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 60
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words of every `prefrec ...` in a block or in the text, of alternatives the first."""
+    blocks = re.findall(r"^```(?:bash|console)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(
+        r"(?<!`)`(prefrec [^`]+)`(?!`)", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    )
+    for line in lines:
+        line = re.sub(r"\s(#|&|&&|;)(\s.*)?$", "", line.strip().removeprefix("$ "))
+        if line.startswith("prefrec "):
+            plain = re.sub(r"(?<=\w)\\?\|[\w|\\.]+|\.\.\.|[\[\]]", " ", line)
+            yield shlex.split(plain)[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_on_a_page_exists_with_its_options(page: Path) -> None:
+    """Parsed, not run: the tutorials run in tests/test_tutorials.py."""
+    for name, *words in commands(page.read_text("utf-8")):
+        if name in ("--version", "--help", "--install-completion", "COMMAND"):
+            continue
+        assert name in COMMANDS, f"prefrec {name}: no such command"
+        context = typer.Context(COMMANDS[name], info_name=name)
+        COMMANDS[name].make_parser(context).parse_args(list(words))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -39,7 +39,7 @@ def environment(names: Sequence[str]) -> dict[str, str]:
             raise UserError(
                 f"--env {name}: looks like a secret, and the variables of a job are shown in its logs and in the list"
                 " of jobs; give the nodes themselves the right (instance profile, service account, workload identity),"
-                " a file that only they can read, or a secret of Kubernetes or Docker (cluster/README.md)"
+                " a file that only they can read, or a secret of Kubernetes or Docker (docs/cluster.md)"
             )
     return {name: os.environ[name] for name in names}
 

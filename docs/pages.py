@@ -1,0 +1,75 @@
+"""What MkDocs does with the pages as they lie in the repository (mkdocs.yml names this file).
+
+The home page is README.md. A link to a file outside docs/ leads to a copy of it in the site, so that nothing needs a
+network; the page of commands is made from the command line.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+from posixpath import relpath
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+#: The target of a link or picture, without its anchor.
+TARGET = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s#]+")
+COMMANDS = "[commands]: # "
+
+
+def place(path: Path) -> str:
+    """Where a file of the repository lies in the site."""
+    if path == ROOT / "README.md":
+        return "index.md"
+    inside = path.relative_to(ROOT)
+    return str(inside.relative_to("docs") if path.is_relative_to(DOCS) else PurePosixPath("source") / inside)
+
+
+def origin(uri: str) -> Path:
+    """The file of the repository that lies at `uri` in the site."""
+    if uri == "index.md":
+        return ROOT / "README.md"
+    return ROOT / uri.removeprefix("source/") if uri.startswith("source/") else DOCS / uri
+
+
+def linked(path: Path) -> set[Path]:
+    """The files outside docs/ that a page links to."""
+    targets = {(path.parent / target).resolve() for target in TARGET.findall(path.read_text("utf-8"))}
+    return {target for target in targets if target.is_file() and not target.is_relative_to(DOCS)}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Adds the home page, and what pages link to."""
+    pages = [*DOCS.glob("**/*.md"), ROOT / "README.md"]
+    wanted = {ROOT / "README.md"}
+    while pages:
+        new = linked(pages.pop()) - wanted
+        wanted |= new
+        pages += [path for path in new if path.suffix == ".md"]
+    for path in sorted(wanted):
+        files.append(File.generated(config, place(path), abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Links as they are in the site; the page of commands is filled."""
+    path, here = origin(page.file.src_uri), str(PurePosixPath(page.file.src_uri).parent)
+
+    def moved(match: re.Match[str]) -> str:
+        target = (path.parent / match[0]).resolve()
+        return relpath(place(target), here) if target.is_file() else match[0]
+
+    markdown = TARGET.sub(moved, markdown)
+    return "\n".join(commands() if line.startswith(COMMANDS) else line for line in markdown.split("\n"))
+
+
+def commands() -> str:
+    """The commands as Typer writes them down, under a heading each."""
+    line = [sys.executable, "-m", "typer", "prefrec_ray.cli.main", "utils", "docs", "--name", "prefrec"]
+    text = subprocess.run(line, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return text[text.index("## `prefrec ") :]
