@@ -15,8 +15,8 @@ def keep_freed_memory() -> None:
     """Blocks of up to 32 MB are cut from the heap, and the heap shrinks only where more than 1 GB of it is free.
 
     By default glibc gives memory back to the system again and again: a learner's step then meets some ten thousand page
-    faults, each with 4 KB of zeros to write, where it now meets a hundred (docs/scaling.md). For the whole process, for
-    good; does nothing where the C library is another.
+    faults, each with 4 KB of zeros to write, where it now meets a hundred (docs/results/speed.md). For the whole
+    process, for good; does nothing where the C library is another.
     """
     if sys.platform != "linux":
         return
