@@ -8,10 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from prefrec_ray.cli.console import Config, console
+from prefrec_ray.cli.console import console
 from prefrec_ray.errors import UserError
 
-COMMANDS = ("simulate", "prepare", "train", "tune")
+#: The commands that run on a cluster, and the section of the YAML that each reads; None: it takes no YAML.
+COMMANDS = {
+    **{name: name for name in ("simulate", "prepare", "train", "tune", "evaluate")},
+    "nightly": "loop",
+    "export": None,
+    "report": None,
+}
+#: What each calls the places that it reads, where its YAML does not name them all.
+READS = {"evaluate": "policies", "export": "checkpoint", "report": "runs"}
 Address = Annotated[
     str,
     typer.Option(
@@ -25,13 +33,14 @@ Env = Annotated[
 
 
 def command(
-    config: Config,
-    arguments: Annotated[
-        list[str] | None,
+    words: Annotated[
+        list[str],
         typer.Argument(
-            metavar="[-- ARGUMENTS]", help="Arguments of the command, as in -- --dataset DATASET gamma=0.95."
+            metavar="[CONFIG] [-- ARGUMENTS]",
+            help="YAML of the command (export and report take none), then its arguments, as in"
+            " my.yaml -- --dataset DATASET gamma=0.95.",
         ),
-    ] = None,
+    ],
     address: Address = "http://127.0.0.1:8265",
     name: Annotated[str, typer.Option("--command", metavar="COMMAND", help=f"One of {', '.join(COMMANDS)}.")] = "tune",
     output: Annotated[
@@ -45,20 +54,24 @@ def command(
             "--on", metavar="RESOURCE", help="Run the command on a node with this resource instead of the head."
         ),
     ] = None,
+    wait: Annotated[bool, typer.Option(" /--no-wait", help="End once the job has started.", show_default=False)] = True,
 ) -> int:
-    """Run simulate, prepare, train or tune on a cluster, and follow its log."""
+    """Run a command on a cluster, and follow its log."""
     if name not in COMMANDS:
         raise UserError(f"--command: unknown command '{name}'; expected one of {', '.join(COMMANDS)}")
-    command_arguments = list(arguments or ())
-    check(config, name, command_arguments, output)
+    config, arguments = (words[0], words[1:]) if COMMANDS[name] else (None, words)
+    arguments += ["--output", output] if output else []
+    check(name, config, arguments)
 
     from prefrec_ray.cluster import head, job
 
     variables = job.environment(env or ())
     client = head.connect(address)
-    command_arguments += ["--output", output] if output else []
-    number = job.submit(client, config, name, command_arguments, variables, on)
-    console().print(f"job {number}: prefrec {name} {config}", markup=False)
+    number = job.submit(client, job_line(name, config, arguments), config, variables, on)
+    console().print(f"job {number}: prefrec {name}{f' {config}' if config else ''}", markup=False)
+    if not wait:
+        console().print(_goes_on(number, address), markup=False)
+        return 0
     try:
         status = job.follow(client, number, _write)
     except KeyboardInterrupt:
@@ -71,33 +84,55 @@ def command(
     return status
 
 
-def check(config: str, name: str, arguments: Sequence[str], output: str | None) -> None:
-    """Raises `UserError` for what would fail on the cluster: a bad section, or folders that its nodes do not share."""
-    from prefrec_ray.cli.config import load_sections, open_section, parse_section
+def job_line(name: str, config: str | None, arguments: Sequence[str]) -> list[str]:
+    """The words of the command on the cluster, where the YAML lies in the working folder under its own name."""
+    yaml = [] if config is None else [config.rpartition("/")[2]]
+    if name == "evaluate":  # which has its YAML as an option
+        return [name, *arguments, "--config", *yaml]
+    return [name, *yaml, *arguments]
 
-    overrides = [text for text in arguments if "=" in text and not text.startswith("-")] if name == "train" else []
-    settings = open_section(config, name, overrides)
-    for section, value in load_sections(config).items():
-        if section != name:
-            parse_section(section, value, config)
-    chosen = output or _value(arguments, "--output") or getattr(settings, "storage_path", None)
-    if chosen is None:
+
+def check(name: str, config: str | None, arguments: Sequence[str]) -> None:
+    """Raises `UserError` for what would fail on the cluster: an option or a section that is wrong, or folders that its
+    nodes do not share.
+    """
+    given = parsed(name, job_line(name, config, arguments)[1:])
+    settings = None if config is None else _sections(name, config, given.get("overrides") or ())
+    shared = {"--output": given.get("output"), "--dataset": given.get("dataset") or getattr(settings, "dataset", None)}
+    if name == "nightly":
+        shared |= {"loop: key 'folder'": settings.folder}
+    elif name == "tune":
+        shared["--output"] = shared["--output"] or settings.storage_path
+    if name not in (*READS, "nightly") and shared["--output"] is None:
         raise UserError("--output is missing; expected a URI, or a folder of a disk that all nodes share")
-    shared = {"--output": chosen, "--dataset": _value(arguments, "--dataset") or getattr(settings, "dataset", None)}
-    for option, path in shared.items():
+    read = given.get(READS.get(name, "")) or ()
+    for option, path in [*shared.items(), *((name, one) for one in ([read] if isinstance(read, str) else read))]:
         if path is not None and "://" not in path and not path.startswith("/"):
             raise UserError(
                 f"{option}: '{path}' is relative; expected a URI, or a folder of a disk that all nodes share"
             )
 
 
-def _value(arguments: Sequence[str], option: str) -> str | None:
-    for number, text in enumerate(arguments):
-        if text == option and number + 1 < len(arguments):
-            return arguments[number + 1]
-        if text.startswith(f"{option}="):
-            return text.partition("=")[2]
-    return None
+def parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """What the command takes from its words, by parameter. Raises Typer's own error, as the command would."""
+    from prefrec_ray.cli.main import app
+
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    return dict(command.make_parser(typer.Context(command, info_name=name)).parse_args(list(words))[0])
+
+
+def _sections(name: str, config: str, overrides: Sequence[str]) -> Any:
+    """The settings of the command's section, all sections checked; `evaluate` may have none."""
+    from prefrec_ray.cli.config import load_sections, open_section, parse_section
+
+    section = COMMANDS[name]
+    sections = load_sections(config)
+    for other, value in sections.items():
+        if other != section:
+            parse_section(other, value, config)
+    if name == "evaluate" and name not in sections:
+        return parse_section(name, None, config)
+    return open_section(config, str(section), overrides)
 
 
 def _write(text: Any) -> None:

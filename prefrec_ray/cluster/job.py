@@ -67,17 +67,15 @@ def parcel(config: str | None = None) -> Iterator[dict[str, Any]]:
         yield {"working_dir": str(work), "py_modules": [str(code)]}
 
 
-def submit(
-    client: Any, config: str, command: str, arguments: Sequence[str], env: dict[str, str], on: str | None
-) -> str:
-    """Starts `prefrec COMMAND CONFIG ARGUMENTS` on the cluster and returns the job's id.
+def submit(client: Any, words: Sequence[str], config: str | None, env: dict[str, str], on: str | None) -> str:
+    """Starts `prefrec WORDS` on the cluster, with the YAML `config` in its working folder, and returns the job's id.
 
     Its process runs on the head, or where `on` is given on a node that has a unit of this resource.
     Raises `UserError` where the cluster does not take the job.
     """
-    line = ["python", "-m", "prefrec_ray.cli.main", command, config.rpartition("/")[2], *arguments]
     with parcel(config) as runtime_env:
-        return start(client, shlex.join(line), {**runtime_env, "env_vars": env}, {on: 1.0} if on else None)
+        line = shlex.join(["python", "-m", "prefrec_ray.cli.main", *words])
+        return start(client, line, {**runtime_env, "env_vars": env}, {on: 1.0} if on else None)
 
 
 def start(client: Any, line: str, runtime_env: dict[str, Any], resources: dict[str, float] | None = None) -> str:

@@ -223,6 +223,18 @@ def test_every_option_is_one_of_ray_start() -> None:
     assert used <= known
 
 
+def test_rights_on_aws_name_what_they_allow() -> None:
+    """The head has what a worker has; no wildcard of actions; only instances of this cluster are started and ended."""
+    worker, head = (json.loads((CLUSTER / f"aws-iam-{kind}.json").read_text("utf-8")) for kind in ("worker", "head"))
+    assert all(statement in head["Statement"] for statement in worker["Statement"])
+    tag = {"StringEquals": {"aws:ResourceTag/ray-cluster-name": ray_up("aws.yaml")["cluster_name"]}}
+    for statement in head["Statement"]:
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        assert not any("*" in action for action in actions)
+        assert "ec2:TerminateInstances" not in actions or statement["Condition"] == tag
+        assert statement["Resource"] != "*" or all(action.startswith("ec2:Describe") for action in actions)
+
+
 def test_every_file_opens_with_its_commands() -> None:
     for path in [*CLUSTER.glob("*.yaml"), CLUSTER / "Dockerfile", CLUSTER / "slurm.sh"]:
         opening = path.read_text("utf-8").partition("\n\n")[0]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,8 +45,54 @@ def test_before_anything_is_sent(config: str, capsys: pytest.CaptureFixture[str]
     out = ("--output", "s3://b/x")
     assert "unknown key" in refused(capsys, "submit", config, "--command", "train", *out, "--", "expectle=1")
     assert "--env NO_SUCH: not set here" in refused(capsys, "submit", config, *out, "--env", "NO_SUCH")
+    assert "No such option: --datset" in refused(capsys, "submit", config, *out, "--", "--datset", "s3://b/d")
+    assert "'runs/x' is relative" in refused(capsys, "submit", "--command", "report", "--", "runs/x")
+    line = refused(
+        capsys, "submit", config, "--command", "evaluate", "--", "s3://b/p", "run/p", "--dataset", "s3://b/d"
+    )
+    assert "evaluate: 'run/p' is relative" in line
+    Path(config).write_text("tune: {}\nloop: {folder: nights}\n")
+    assert "loop: key 'folder': 'nights' is relative" in refused(capsys, "submit", config, "--command", "nightly")
     Path(config).write_text("tune: {}\ntrain: {methd: IL}\n")
     assert "train: key 'methd': unknown key" in refused(capsys, "submit", config, *out)
+
+
+@pytest.mark.parametrize(
+    ("words", "line", "sent"),
+    [
+        (["CONFIG", "--output", "/x", "--", "--resume"], "tune my.yaml --resume --output /x", True),
+        (["CONFIG", "--command", "nightly"], "nightly my.yaml", True),
+        (
+            ["CONFIG", "--command", "evaluate", "--", "/runs/a", "--dataset", "/data"],
+            "evaluate /runs/a --dataset /data --config my.yaml",
+            True,
+        ),
+        (["--command", "report", "--output", "/r.html", "--", "/runs"], "report /runs --output /r.html", False),
+        (["--command", "export", "--output", "/p", "--", "/run/c"], "export /run/c --output /p", False),
+    ],
+)
+def test_what_runs_on_the_cluster(
+    words: list[str],
+    line: str,
+    sent: bool,
+    config: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The line of the job, whether the YAML goes with it, and with --no-wait nothing is followed."""
+    Path(config).write_text("tune: {method: IL}\nloop: {folder: /nights}\n")
+    jobs = []
+
+    class Client:
+        def submit_job(self, entrypoint: str, runtime_env: dict[str, Any], **_: Any) -> str:
+            jobs.append((entrypoint, [path.name for path in Path(runtime_env["working_dir"]).iterdir()]))
+            return "raysubmit_1"
+
+    monkeypatch.setattr(head, "connect", lambda address: Client())
+    monkeypatch.setattr(job, "follow", lambda *_: pytest.fail("the job was followed"))
+    assert run(["submit", "--no-wait", *(config if word == "CONFIG" else word for word in words)]) == 0
+    assert jobs == [(f"python -m prefrec_ray.cli.main {line}", ["my.yaml"] if sent else [])]
+    assert "logs --follow raysubmit_1" in capsys.readouterr().out
 
 
 SECRETS = {
