@@ -79,6 +79,11 @@ def test_every_yaml_with_sections_is_well_formed(page: Path) -> None:
             parse_section(name, value, page.name)
 
 
+def test_the_page_of_the_command_line_has_a_row_for_each_command() -> None:
+    rows = re.findall(r"^\| `prefrec ([a-z-]+)", (ROOT / "docs" / "cli.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(COMMANDS)
+
+
 def test_the_tree_of_the_architecture_is_that_of_the_folders() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     made = subprocess.check_output([sys.executable, ROOT / "docs" / "tree.py"], text=True)
