@@ -97,7 +97,7 @@ def check(name: str, config: str | None, arguments: Sequence[str]) -> None:
     nodes do not share.
     """
     given = parsed(name, job_line(name, config, arguments)[1:])
-    settings = None if config is None else _sections(name, config, given.get("overrides") or ())
+    settings: Any = None if config is None else _sections(name, config, given.get("overrides") or ())
     shared = {"--output": given.get("output"), "--dataset": given.get("dataset") or getattr(settings, "dataset", None)}
     if name == "nightly":
         shared |= {"loop: key 'folder'": settings.folder}
