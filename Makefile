@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two files at a time: much of the time of tests that start Ray is waiting for processes.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart style types lint check test docs package constraints proofs mutants bench loop clean
+.PHONY: install quickstart style types lint check test docs package constraints proofs mutants bench loop results clean
 
 install: $(VENV)/.installed
 
@@ -72,6 +72,11 @@ bench: install
 loop: install
 	$(BIN)/python -m pip install --quiet --editable '.[serve]'
 	$(BIN)/python -m benchmarks loop bench/loop $(LOOP)
+
+# By hand: which pages of results are older than the code; with PAGE=crowd the commands of one page, again.
+results: install
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m benchmarks results --page "$(PAGE)"
 
 clean:
 	rm -rf $(VENV) mutants

@@ -46,6 +46,7 @@ SECTIONS = {
     "sanity": "truth.sanity:main",
     "crowd": "truth.crowd:main",
     "loop": "truth.loop:main",
+    "results": "results:main",
 }
 #: The sections of `make bench`, and what of FOLDER each takes.
 STANDARD = {name: ["dataset"] for name in ("training", "data_path", "reward", "learners", "evaluation")}

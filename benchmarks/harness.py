@@ -26,6 +26,8 @@ import psutil
 import ray
 import torch
 
+from benchmarks.results import git
+
 #: Where the standard data and what sections write lie.
 FOLDER = Path("bench")
 
@@ -108,7 +110,7 @@ def run_section(name: str, section: Callable[..., Any], words: Sequence[str]) ->
     settings = {key: value for key, value in given.items() if not isinstance(value, Path)}
     for result in results if isinstance(results, GeneratorType) else [results]:
         file.parent.mkdir(parents=True, exist_ok=True)
-        content = {"machine": machine(), "settings": settings, **result}
+        content = {"commit": git("rev-parse", "--short", "HEAD"), "machine": machine(), "settings": settings, **result}
         file.write_text(json.dumps(content, indent=1, default=str) + "\n")
 
 

@@ -16,6 +16,10 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.results import Measured  # noqa: E402
+
 DOCS = ROOT / "docs"
 #: The target of a link or picture, without its anchor.
 TARGET = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s#]+")
@@ -57,7 +61,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links as they are in the site; the page of commands is filled."""
+    """Links as they are in the site; the page of commands is filled; a page of results says how old it is."""
     path, here = origin(page.file.src_uri), str(PurePosixPath(page.file.src_uri).parent)
 
     def moved(match: re.Match[str]) -> str:
@@ -65,6 +69,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return relpath(place(target), here) if target.is_file() else match[0]
 
     markdown = TARGET.sub(moved, markdown)
+    if "measured" in page.meta:
+        markdown = f"!!! note\n    {Measured(**page.meta['measured']).line()}\n\n{markdown}"
     return "\n".join(commands() if line.startswith(COMMANDS) else line for line in markdown.split("\n"))
 
 

@@ -13,6 +13,7 @@ from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
+from prefrec_ray import storage
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.diagnostics import policy_diagnostics, reward_accuracy
 from prefrec_ray.algorithms.base.divergence import stop_if_diverged
@@ -120,11 +121,13 @@ class OfflineAlgorithm(Algorithm):
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """RLlib's checkpoint and, in a folder of this machine, beside it the weights as plain arrays and a manifest.
 
-        Raises `UserError` where a weight is not finite.
+        A relative `path` counts from the working folder, which RLlib itself refuses. Raises `UserError` where a weight
+        is not finite.
         """
         weights = on_each_learner(self.learner_group, [lambda learner: Weights.of(learner.net)])[0]
         weights.check(f"iteration {self.iteration}")
-        folder = str(super().save_to_path(path, **kwargs))
+        local = path is not None and kwargs.get("filesystem") is None
+        folder = str(super().save_to_path(storage.absolute(path) if local else path, **kwargs))
         if kwargs.get("filesystem") is None and "://" not in str(path):
             weights.save(folder)
             seal(folder)

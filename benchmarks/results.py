@@ -1,0 +1,87 @@
+"""The pages of docs/results: where each was measured, how far the code has moved since, and its commands run again.
+
+    python -m benchmarks results            a line a page: commit, date, how many commits have changed its code since
+    python -m benchmarks results --page P   runs the commands of the first block of docs/results/P.md, one by one
+
+A page says in its front matter at which commit it was measured, from which files beside it, and which code it measures:
+
+    measured: {commit: efb7b6d, files: [loop.csv], code: [prefrec_ray/algorithms]}
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a page says of itself: a commit, files of figures beside the page, paths of the code that it measures."""
+
+    commit: str
+    files: list[str]
+    code: list[str]
+
+    @property
+    def date(self) -> str | None:
+        """The commit's day; None where the history is not here."""
+        return git("log", "-1", "--format=%ad", "--date=short", self.commit)
+
+    @property
+    def changes(self) -> int | None:
+        """How many commits have changed the code since; None where the history is not here."""
+        count = git("rev-list", "--count", f"{self.commit}..HEAD", "--", *self.code)
+        return None if count is None else int(count)
+
+    def line(self) -> str:
+        """One sentence for the top of the page."""
+        day = f" of {self.date}" if self.date else ""
+        if not self.changes:
+            return f"Measured at commit {self.commit}{day}."
+        return (
+            f"Measured at commit {self.commit}{day}. {self.changes} commits have changed {', '.join(self.code)} since:"
+            " figures of today's code may differ."
+        )
+
+
+def git(*words: str) -> str | None:
+    """What git says, or None."""
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def measured(page: Path) -> Measured:
+    """The front matter of a page. Raises `KeyError` where it has none."""
+    head = re.match(r"---\n(.*?)\n---\n", page.read_text("utf-8"), re.DOTALL)
+    return Measured(**(yaml.safe_load(head[1]) if head else {})["measured"])
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of the page's first block, without comments."""
+    block = re.search(r"^```\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    lines = block[1].replace("\\\n", " ").splitlines() if block else []
+    return [line for line in (re.sub(r"\s+#.*", "", line).strip() for line in lines) if line]
+
+
+def main(page: str = "") -> dict[str, Any]:
+    if not page:
+        pages = {path.stem: measured(path) for path in sorted(RESULTS.glob("*.md"))}
+        for name, one in pages.items():
+            print(f"{name:26} {one.commit}  {one.date or '?':10}  {one.changes} commits since")
+        return {"pages": {name: one.changes for name, one in pages.items()}}
+    seconds = {}
+    for command in commands(RESULTS / f"{page}.md"):
+        print(command, flush=True)
+        begin = time.monotonic()
+        subprocess.run(["bash", "-c", command], cwd=ROOT, check=True)
+        seconds[command] = round(time.monotonic() - begin, 1)
+    return {"page": page, "commit": git("rev-parse", "--short", "HEAD"), "seconds": seconds}

@@ -1,0 +1,44 @@
+"""Pages of results say where their figures come from, and hold what the files beside them hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.results import RESULTS, ROOT, commands, git, measured
+
+PAGES = sorted(RESULTS.glob("*.md"))
+#: Their first block is no command: a page of several measurements, a table of tests, text.
+WITHOUT = {"mutants", "proofs", "recipe"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_says_where_its_figures_come_from(page: Path) -> None:
+    said = measured(page)
+    assert re.fullmatch(r"[0-9a-f]{7,40}", said.commit)
+    assert said.code
+    assert all((ROOT / path).exists() for path in said.code)
+    assert all((RESULTS / file).is_file() for file in said.files)
+    if page.stem not in WITHOUT:
+        assert all(re.match(r"(sudo )?\S*(prefrec|python|make|pytest|L=)", line) for line in commands(page))
+        assert commands(page)
+    for file in said.files:
+        if file.endswith(".json"):
+            content = json.loads((RESULTS / file).read_text("utf-8"))
+            commit = content.get("commit") if isinstance(content, dict) else None
+            assert commit in (None, said.commit), f"{page.name} and {file} name other commits"
+
+
+def test_every_file_of_figures_has_a_page() -> None:
+    named = {file for page in PAGES for file in measured(page).files}
+    assert {path.name for path in RESULTS.iterdir() if path.suffix != ".md"} == named
+
+
+def test_commits_are_in_the_history() -> None:
+    if git("rev-parse", "--is-shallow-repository") != "false":
+        pytest.skip("the history is not here")
+    missing = [page.name for page in PAGES if git("cat-file", "-t", measured(page).commit) != "commit"]
+    assert missing == []
