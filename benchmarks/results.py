@@ -42,15 +42,16 @@ class Measured:
         count = git("rev-list", "--count", f"{self.commit}..HEAD", "--", *self.code)
         return None if count is None else int(count)
 
-    def line(self) -> str:
-        """One sentence for the top of the page."""
-        day = f" of {self.date}" if self.date else ""
-        if not self.changes:
-            return f"Measured at commit {self.commit}{day}."
-        return (
-            f"Measured at commit {self.commit}{day}. {self.changes} commits have changed {', '.join(self.code)} since:"
-            " figures of today's code may differ."
-        )
+    def title(self) -> str:
+        """Where the page was measured."""
+        return f"Measured at commit {self.commit}" + (f" of {self.date}" if self.date else "")
+
+    def age(self) -> str:
+        """How far the code has moved since, in a sentence."""
+        code = ", ".join(f"`{path}`" for path in self.code)
+        if self.changes:
+            return f"{self.changes} commits have changed {code} since: figures of today's code may differ."
+        return f"Of {code}."
 
 
 def git(*words: str) -> str | None:

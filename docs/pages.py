@@ -70,7 +70,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     markdown = TARGET.sub(moved, markdown)
     if "measured" in page.meta:
-        markdown = f"!!! note\n    {Measured(**page.meta['measured']).line()}\n\n{markdown}"
+        heading, rest = markdown.lstrip().split("\n", 1)
+        said = Measured(**page.meta["measured"])
+        markdown = f'{heading}\n\n!!! note "{said.title()}"\n    {said.age()}\n{rest}'
     return "\n".join(commands() if line.startswith(COMMANDS) else line for line in markdown.split("\n"))
 
 
