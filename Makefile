@@ -37,7 +37,6 @@ test: check
 
 # The site in site/, without a warning. Nothing in it needs a network: python3.11 -m http.server --directory site
 docs: install
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Wheel and sdist in dist/, each installed and tried outside the checkout.

@@ -1,6 +1,5 @@
-"""The site in a browser: no page breaks a rule of accessibility, runs out of the window, or asks the network for anything.
-
-Chromium has to be there, and the extra `docs`; every page at two widths takes some minutes, so it runs by hand.
+"""The site is built without a warning; in a browser no page breaks a rule of accessibility, runs out of the window, or
+asks the network for anything.
 """
 
 from __future__ import annotations
@@ -17,12 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 WIDTHS = (1280, 420)
+#: Debian's chromium, and `pip install playwright axe-playwright-python`.
 CHROMIUM = shutil.which("chromium")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +30,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_what_is_made_from_code_is_there(site: Path) -> None:
+    assert "prefrec import-labels" in (site / "commands.html").read_text("utf-8")
+    assert "PreparedDataset.open" in (site / "api.html").read_text("utf-8")
+    assert "Measured at commit" in (site / "results" / "truth.html").read_text("utf-8")
+    assert (site / "source" / "cluster" / "aws.yaml").is_file()
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
@@ -44,6 +46,8 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_page(site: Path, browser: Any, width: int) -> None:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import prefrec_ray
 from prefrec_ray.cli import config
 from prefrec_ray.cli.main import app, run
 from prefrec_ray.errors import UserError
@@ -95,3 +97,18 @@ def test_ray_that_does_not_start_is_one_line(
 def test_a_bug_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZeroDivisionError):
         fail(monkeypatch, ZeroDivisionError())
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"prefrec {prefrec_ray.__version__}\n"
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    def completed(words: str, number: int) -> list[str]:
+        env = {**os.environ, "_PREFREC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(number)}
+        code = "import sys; sys.argv = ['prefrec']; from prefrec_ray.cli.main import app; app(prog_name='prefrec')"
+        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True).stdout.split()
+
+    assert completed("prefrec ro", 1) == ["rollback"]
+    assert "--resume" in completed("prefrec train --", 2)
