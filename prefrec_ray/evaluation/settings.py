@@ -75,8 +75,7 @@ class ValidationSettings(Settings):
     """Scores policies on validation users as trials go: by estimators, and by true levels in the simulator.
 
     `every`: iterations between scores (the last iteration always has one); null: at the end only. `estimators`: the
-    first is what a run's best checkpoint is chosen by; with `model` (roll-outs in a model of users) the serving rule of
-    the policy is chosen too. `ncis`: in a YAML that of its section `evaluate`, unless it is
+    first is what a run's best checkpoint is chosen by. `ncis`: in a YAML that of its section `evaluate`, unless it is
     set here.
     """
 

@@ -11,10 +11,10 @@ import ray
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.chosen import fit_score
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 from prefrec_ray.evaluation.estimates import ncis_scores
 from prefrec_ray.evaluation.fitted import fit_subject, task_steps
+from prefrec_ray.evaluation.model_score import fit_score
 from prefrec_ray.evaluation.online import RollOut, true_level
 from prefrec_ray.evaluation.preference import learn_scores
 from prefrec_ray.evaluation.request import EvaluationRequest
@@ -94,10 +94,6 @@ class Judge:
             how = RollOut(_SPLIT, self.settings.users)
             scores["validation/online"] = true_level(dataset, policy, task, how)
         return scores
-
-    def choose(self, policy: Policy, task: Task) -> Policy:
-        """The policy with the serving rule that validation users answer to best, where `model` is an estimator."""
-        return policy if self.model is None else ray.get(self.model).choose(policy, task)
 
     def _request(self, dataset: PreparedDataset, policy: Policy, task: Task) -> EvaluationRequest:
         assert self.clone is not None

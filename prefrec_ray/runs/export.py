@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -18,20 +17,14 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import fetched
 from prefrec_ray.storage.manifest import MANIFEST, damage
-from prefrec_ray.terms import Task
 
 
-def export_policy(checkpoint: str, output: str, choose: Callable[[Policy, Task], Policy] | None = None) -> Policy:
+def export_policy(checkpoint: str, output: str) -> Policy:
     """Writes the actor of `checkpoint`, with the data set's normaliser, state definition and items, to `output`.
-
-    `choose` gives it the serving rule that validation users answer to best; None: that of the settings.
 
     Raises `UserError` if `checkpoint` is no whole checkpoint of a training run, or `output` exists.
     """
-    module = load_module(checkpoint)
-    policy = policy_of(module)
-    if choose is not None:
-        policy = choose(policy, policy.provenance["task"])
+    policy = policy_of(load_module(checkpoint))
     policy.save(output)
     return policy
 

@@ -26,7 +26,7 @@ class TrainSettings(Settings):
     keep_checkpoints: int = Field(default=2, ge=1)
     validation: ValidationSettings | None = Field(
         default=ValidationSettings(),
-        description="scores on validation users, by which checkpoint and serving rule are chosen; null: none",
+        description="scores on validation users, by which the checkpoint is chosen; null: none",
     )
     config: dict[str, Any] = Field(default_factory=dict)
 

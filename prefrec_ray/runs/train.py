@@ -48,9 +48,6 @@ class Judge(Protocol):
     def scores(self, policy: Policy, task: Task) -> dict[str, float]:
         """`SCORES`, or some of them."""
 
-    def choose(self, policy: Policy, task: Task) -> Policy:
-        """The policy with the serving rule that validation users answer to best."""
-
 
 def train(
     settings: TrainSettings,
@@ -138,7 +135,7 @@ def _export_best(output: str, rows: list[Row], judge: Judge | None) -> None:
             raise UserError(f"{output}: no whole checkpoint is left; --resume trains again from the one before")
         policy = storage.join(output, "policy")
         storage.remove(policy)
-        export_policy(best[1], policy, judge.choose if judge is not None else None)
+        export_policy(best[1], policy)
 
 
 def policy_now(algorithm: OfflineAlgorithm) -> Policy:

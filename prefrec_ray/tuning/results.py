@@ -8,18 +8,16 @@ from __future__ import annotations
 import json
 import math
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from prefrec_ray import storage
 from prefrec_ray.errors import find_user_error
-from prefrec_ray.policy import Policy
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.train import COLUMNS, SCORES, Row, describe, resolved, write_rows
-from prefrec_ray.terms import Task
 from prefrec_ray.tuning.settings import TuneSettings
 from prefrec_ray.tuning.space import train_settings
 
@@ -120,10 +118,8 @@ def write_run(
     settings: TuneSettings,
     dataset: str,
     smoke: bool,
-    choose: Callable[[Policy, Task], Policy] | None = None,
 ) -> None:
-    """Completes the trial's folder to a run as of `prefrec train`, and exports the policy of its best checkpoint, with
-    the serving rule that `choose` gives it.
+    """Completes the trial's folder to a run as of `prefrec train`, and exports the policy of its best checkpoint.
 
     Of an iteration that was repeated after a resume the last row counts.
     """
@@ -138,7 +134,7 @@ def write_run(
     storage.write_json(storage.join(folder, "config.json"), description)
     policy = storage.join(output, "policies", trial["name"])
     storage.remove(policy)
-    export_policy(storage.join(folder, posixpath.basename(_kept(ended).checkpoint.path)), policy, choose)
+    export_policy(storage.join(folder, posixpath.basename(_kept(ended).checkpoint.path)), policy)
 
 
 def _mean(group: Sequence[Row], metric: str | None) -> float:

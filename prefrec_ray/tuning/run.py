@@ -196,10 +196,9 @@ def _number(row: Row) -> int:
 def _finish(plan: Plan, output: str, rows: list[Row], ended: list[Any]) -> None:
     """Writes policies, runs and the best settings; then raises the error of the sweep, if any."""
     settings = plan.settings
-    choose = plan.judge.choose if plan.judge is not None else None
     for trial in ended:
         if trial.status == "TERMINATED" and trial.last_result.get("finished"):
-            results.write_run(output, trial, settings, plan.dataset, plan.smoke, choose)
+            results.write_run(output, trial, settings, plan.dataset, plan.smoke)
     if settings.metric is not None:
         results.write_best(output, rows, settings, plan.dataset)
     failed = [row for row in rows if row["status"] == "failed"]

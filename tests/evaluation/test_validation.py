@@ -14,7 +14,7 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation import chosen
+from prefrec_ray.evaluation import model_score
 from prefrec_ray.evaluation.estimates import evaluate
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.evaluation.request import EvaluationRequest
@@ -26,11 +26,8 @@ from prefrec_ray.evaluation.settings import (
     ValidationSettings,
 )
 from prefrec_ray.evaluation.validation import Judge
-from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.layers import Mlp
-from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
@@ -143,10 +140,8 @@ def test_roll_outs_need_a_world(tiny_dataset: str) -> None:
         Judge.prepare(tiny_dataset, ValidationSettings(online=True), ["depth"])
 
 
-def test_the_model_of_users_scores_and_chooses_the_serving_rule(
-    simulated: PreparedDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chosen, "SETTINGS", ModelSettings(models=2, users=8, requests=40))
+def test_the_model_of_users_scores(simulated: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=8, requests=40))
     judge = Judge.prepare(simulated.uri, ValidationSettings(), ["frequency"])
     assert judge.clone is None
     assert judge.metric == "validation/model"
@@ -155,27 +150,13 @@ def test_the_model_of_users_scores_and_chooses_the_serving_rule(
     assert scores == judge.scores(nearest, "frequency")
     assert list(scores) == ["validation/model"]
     assert -5 <= scores["validation/model"] <= 5
-    assert judge.choose(nearest, "frequency") is nearest  # variety changes nothing
-    critic = Critic([QFunction.random(nearest.state.width, 8, (4,), ())])
-    sampled = replace(nearest, critic=critic, serving=ServingSettings())
-    by_variety = {
-        variety: judge.scores(replace(sampled, serving=ServingSettings(variety=variety)), "frequency")[
-            "validation/model"
-        ]
-        for variety in chosen.VARIETIES
-    }
-    best = judge.choose(sampled, "frequency")
-    assert best.serving.variety == max(by_variety, key=by_variety.__getitem__)
-    assert len(set(by_variety.values())) == len(by_variety)
-    own = replace(sampled, serving=ServingSettings(variety=0.0))
-    assert judge.choose(own, "frequency") is own  # a user's own
 
 
 def test_a_policy_that_the_log_cannot_vouch_for_is_below_all_others(
     simulated: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chosen, "SETTINGS", ModelSettings(models=2, users=8, requests=40))
-    score, policy = ray.get(chosen.fit_score(simulated.uri, "validation")), policy_on(simulated, 0)
+    monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=8, requests=40))
+    score, policy = ray.get(model_score.fit_score(simulated.uri, "validation")), policy_on(simulated, 0)
     supported = replace(score, pasts=replace(score.pasts, reach=np.inf))(policy, "depth")
     assert 0 < supported <= 5
     assert replace(score, pasts=replace(score.pasts, reach=-1.0))(policy, "depth") == pytest.approx(supported - 5)

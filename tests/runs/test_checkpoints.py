@@ -67,9 +67,6 @@ class Scripted:
     def scores(self, policy: Policy, task: str) -> dict[str, float]:
         return {"validation/ncis": self.given[self.iteration]}
 
-    def choose(self, policy: Policy, task: str) -> Policy:
-        return policy
-
 
 @pytest.fixture(scope="module")
 def whole(tiny_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -259,9 +259,6 @@ def first_is_best() -> Any:
         def scores(self, policy: Policy, task: str) -> dict[str, float]:
             return {self.metric: 1 / self.iteration}
 
-        def choose(self, policy: Policy, task: str) -> Policy:
-            return policy
-
     return Judge()
 
 

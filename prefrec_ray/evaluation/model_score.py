@@ -1,9 +1,9 @@
-"""What validation users say of a policy in a model of users: a score, and the serving rule that it should have."""
+"""What validation users say of a policy in a model of users: a score."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import ray
@@ -16,13 +16,9 @@ from prefrec_ray.evaluation.modelled import fit_users, logged_pasts, platform_of
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.evaluation.support import THRESHOLD, LoggedPasts
 from prefrec_ray.evaluation.user_model import UserModel
-from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.terms import Task
 
-#: Of which one is chosen: how much a policy should shun more of the same depends on whether people tire, which the
-#: model of users learned from the log.
-VARIETIES = (2.5, 5.0, 10.0)
 #: Fewer than an evaluation has: many policies are scored.
 SETTINGS = ModelSettings(models=2, users=100, requests=200)
 ROWS = 150_000
@@ -42,13 +38,6 @@ class ModelScore:
         imagined = roll_out(self.platform, self.models, server, seed=0)
         level = float(np.nanmean(imagined.levels[task]))
         return level if self.pasts.share(imagined.states) >= THRESHOLD else level - MAX_LEVEL
-
-    def choose(self, policy: Policy, task: Task) -> Policy:
-        """The policy with the best of `VARIETIES`; itself where variety changes nothing, or is not the default."""
-        if policy.critic is None or policy.always_nearest or policy.serving.variety != ServingSettings().variety:
-            return policy
-        rules = [policy.serving.model_copy(update={"variety": variety}) for variety in VARIETIES]
-        return max((replace(policy, serving=rule) for rule in rules), key=lambda one: self(one, task))
 
 
 def fit_score(uri: str, split: str) -> ray.ObjectRef:
