@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two files at a time: much of the time of tests that start Ray is waiting for processes.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart style types lint check test docs package constraints proofs mutants bench loop results clean
+.PHONY: install quickstart style types lint check test docs package constraints proofs mutants bench loop results label-demo clean
 
 install: $(VENV)/.installed
 
@@ -76,6 +76,15 @@ loop: install
 results: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks results --page "$(PAGE)"
+
+# The page on which people compare histories, on the data of the quickstart: those that are there, or made first.
+label-demo: install
+	test -d quickstart/dataset || test -d label-demo/dataset || { mkdir -p label-demo && \
+		sed 's#quickstart/#label-demo/#' prefrec_ray/cli/quickstart.yaml > label-demo/data.yaml && \
+		$(BIN)/prefrec simulate label-demo/data.yaml --output label-demo/logs && \
+		$(BIN)/prefrec prepare label-demo/data.yaml --output label-demo/dataset; }
+	$(BIN)/prefrec label $$(test -d quickstart/dataset && echo quickstart/dataset || echo label-demo/dataset) \
+		--store label-demo/store --config tune_configs/label.yaml
 
 clean:
 	rm -rf $(VENV) mutants

@@ -31,6 +31,7 @@ SECTIONS = {
     "simulator": "speed.parts:simulator",
     "serving": "speed.serving:main",
     "load": "speed.load:main",
+    "labeling": "speed.labeling:main",
     "peers": "peers.rates:main",
     "fixed_points": "peers.fixed_points:main",
     "step_time": "scale.step_time:main",
@@ -45,6 +46,7 @@ SECTIONS = {
     "verdicts": "truth.verdicts:main",
     "sanity": "truth.sanity:main",
     "crowd": "truth.crowd:main",
+    "asking": "truth.asking:main",
     "loop": "truth.loop:main",
     "results": "results:main",
 }

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from prefrec_ray.algorithms.methods import SETTINGS
 from prefrec_ray.algorithms.settings import TrainingSettings, recipe_defaults
+from prefrec_ray.labeling.settings import LabelSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.settings import Settings
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
@@ -20,7 +21,8 @@ HEAD = """# Settings
 
 Keys of `config` in the section `train`, and of `base` and `search` in `tune`. `recipe`, `task` and `seed` are keys of
 the section itself. The columns `paper` and `robust` are the defaults of the two recipes ([training](training.md)); the
-losses are in [methods](methods.md). The last two tables are of the section `simulate` ([simulator](simulator.md)).
+losses are in [methods](methods.md). The last tables are of the sections `simulate` ([simulator](simulator.md)) and
+`label` ([label](label.md)).
 The page is made from the code: `python docs/settings.py > docs/settings.md`.
 """
 SERVING = """## Serving
@@ -42,6 +44,7 @@ def page() -> str:
             parts += [f"## {', '.join(methods)}\n", table(settings, done)]
             done |= own
     parts += ["## simulate\n", plain_table(SimulateSettings), "## simulate.world\n", plain_table(WorldSettings)]
+    parts += ["## label\n", plain_table(LabelSettings)]
     return "\n".join(parts)
 
 

@@ -15,6 +15,7 @@ SECTIONS = {
     "prepare": ("prefrec_ray.prepare.settings", "PrepareSettings"),
     "train": ("prefrec_ray.runs.settings", "TrainSettings"),
     "evaluate": ("prefrec_ray.evaluation.settings", "EvaluateSettings"),
+    "label": ("prefrec_ray.labeling.settings", "LabelSettings"),
     "serve": ("prefrec_ray.serving.settings", "ServeSettings"),
     "loop": ("prefrec_ray.nightly.settings", "LoopSettings"),
     "tune": ("prefrec_ray.tuning.settings", "TuneSettings"),

@@ -17,6 +17,7 @@ from prefrec_ray.cli import (
     export,
     import_labels,
     inspect,
+    label,
     nightly,
     pairs,
     prepare,
@@ -40,7 +41,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-DATA = (simulate, inspect, prepare, pairs, import_labels)
+DATA = (simulate, inspect, prepare, pairs, import_labels, label)
 POLICIES = (train, tune, export, evaluate, report, serve, compare, nightly, rollback)
 WITHOUT_RAY = (export, report, serve, compare, rollback, validate, submit, doctor)
 for module in (quickstart, *DATA, *POLICIES, validate, submit, doctor):

@@ -51,12 +51,18 @@ def train_run(
 ) -> None:
     """Trains, with a progress bar over the iterations."""
     from prefrec_ray import runtime, storage
+    from prefrec_ray.labeling.teacher import as_teachers, is_store
     from prefrec_ray.runs.train import check_output, train
 
     out = console()
     uri = storage.absolute(dataset)  # workers may run in another folder
-    check_output(settings, uri, output, resume)  # now: it should not cost the scores' preparation
+    teachers = settings.config.get("teachers", ())
     with progress(out) as report:
+        if any(is_store(str(teacher)) for teacher in teachers):
+            runtime.start_ray()
+            config = {**settings.config, "teachers": as_teachers(teachers, uri, report)}
+            settings = settings.model_copy(update={"config": config})
+        check_output(settings, uri, output, resume)  # now: it should not cost the scores' preparation
         report(stage, 0, 0, "starting")
         runtime.start_ray()
         judge = judge_of(settings, uri, out.print)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.people.consensus import consensus
 
 #: P(second preferred) of the sides 0, 1, 2.
 SIDES = np.array([0.0, 0.5, 1.0])
@@ -59,4 +60,19 @@ def dawid_skene(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pair
     return (chances * SIDES[chances.columns.to_numpy(dtype=np.int64)]).sum(axis=1).to_numpy()
 
 
-AGGREGATES: Mapping[str, Aggregate] = {"majority": majority, "mean": mean, "dawid-skene": dawid_skene}
+def one_coin(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
+    """P(second) + P(tie) / 2 by the same model with one error rate an annotator and a prior on it (`consensus`).
+
+    Arguments and result as of `mean`. With few votes it is less sure of itself than `dawid_skene`.
+    """
+    annotators = int(annotator.max(initial=-1)) + 1
+    unknown = np.full(pairs, -1), np.full(pairs, np.nan)
+    return consensus(pair, annotator, side(label), annotators, *unknown).posterior @ SIDES
+
+
+AGGREGATES: Mapping[str, Aggregate] = {
+    "majority": majority,
+    "mean": mean,
+    "dawid-skene": dawid_skene,
+    "one-coin": one_coin,
+}

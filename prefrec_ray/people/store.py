@@ -42,12 +42,29 @@ def import_labels(
     Nothing is written then, and with `replace` the labels of before stay.
     """
     prepared = PreparedDataset.open(dataset)
-    target = prepared.path("people", name)
     _check_name(name, prepared, replace)
-    if aggregate not in AGGREGATES:
-        raise UserError(f"aggregate: unknown way '{aggregate}'; {nearest(aggregate, list(AGGREGATES))}")
     questions = read_pairs(pairs)
     votes = read_votes(labels, set(questions["pair_id"].to_pylist()))
+    return import_votes(votes, labels, questions, pairs, prepared, name, aggregate, progress)
+
+
+def import_votes(
+    votes: pa.Table,
+    labels: str,
+    questions: pa.Table,
+    pairs: str,
+    prepared: PreparedDataset,
+    name: str,
+    aggregate: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    """As `import_labels`, of a table of votes (`votes.SCHEMA`) and of questions that were read.
+
+    `labels` and `pairs` say in errors where they come from. What there is called `name` is replaced.
+    """
+    if aggregate not in AGGREGATES:
+        raise UserError(f"aggregate: unknown way '{aggregate}'; {nearest(aggregate, list(AGGREGATES))}")
+    target = prepared.path("people", name)
     _check_pairs(questions, prepared, pairs, progress)
 
     judged = votes.filter(votes["label"].is_valid())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import time
 from collections.abc import AsyncIterator
@@ -17,14 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prefrec_ray.serving.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
 from prefrec_ray.serving.metrics import Metrics
-from prefrec_ray.serving.problems import MEDIA_TYPE, Problem, of_validation
 from prefrec_ray.serving.server import Server
+from prefrec_ray.web.limits import answer_of, check_body, check_host, has_token, limited
+from prefrec_ray.web.problems import Problem, of_validation
 
 #: Bytes of a request's body; those of items may be larger.
 MOST_BYTES, MOST_BYTES_OF_ITEMS = 1 << 17, 1 << 24
 ROUTES = ("/recommend", "/feedback", "/items", "/reload", "/healthz", "/metrics")
 OPEN = ("/healthz",)
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+TOKEN = "PREFREC_SERVE_TOKEN"
 
 
 def make_app(server: Server, token: str | None) -> FastAPI:
@@ -136,19 +136,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         most = MOST_BYTES_OF_ITEMS if scope["path"] == "/items" else MOST_BYTES
-        taken = 0
-
-        async def limited() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > most:
-                raise Problem(413, f"a body of more than {most:,} bytes; expected at most so many")
-            return message
-
         try:
             self._check(scope, most)
-            await self._app(scope, limited, send)
+            await self._app(scope, limited(receive, most), send)
         except Problem as problem:
             await answer_of(problem)(scope, receive, send)
 
@@ -156,25 +146,13 @@ class Guard:
         headers = dict(scope["headers"])
         if scope["path"] not in OPEN:
             self._check_sender(headers)
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length[:20]) > most:
-            raise Problem(413, f"a body of {length[:20].decode('latin-1')} bytes; expected at most {most:,}")
-        has_body = length != b"0" or b"transfer-encoding" in headers
-        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-        if has_body and kind != b"application/json":
-            raise Problem(415, f"content-type {kind[:80].decode('latin-1')!r}; expected application/json")
+        check_body(headers, most, b"application/json")
 
     def _check_sender(self, headers: dict[bytes, bytes]) -> None:
-        if self._token is not None:
-            sent = headers.get(b"authorization", b"")
-            if not hmac.compare_digest(sent, b"Bearer " + self._token.encode()):
-                raise Problem(401, "expected the header Authorization: Bearer, with the token PREFREC_SERVE_TOKEN")
-            return
-        # Without a token only this machine is served: a page that a browser here shows must not pass for it.
-        host = headers.get(b"host", b"").decode("latin-1").rpartition(":")
-        name = host[0] if host[2].isdigit() else "".join(host)
-        if name.lower() not in _LOOPBACK:
-            raise Problem(403, f"host {name[:80]!r}; expected localhost, or a token (PREFREC_SERVE_TOKEN)")
+        if self._token is None:
+            check_host(headers, TOKEN)
+        elif not has_token(headers, self._token):
+            raise Problem(401, f"expected the header Authorization: Bearer, with the token {TOKEN}")
 
 
 async def _read(request: Request, model: type[Any]) -> Any:
@@ -182,12 +160,6 @@ async def _read(request: Request, model: type[Any]) -> Any:
         return parse(model, await request.body())
     except ValidationError as error:
         raise of_validation(error) from None
-
-
-def answer_of(problem: Problem) -> Response:
-    """The response that says what is wrong."""
-    headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else None
-    return Response(json.dumps(problem.body()), problem.status, headers, MEDIA_TYPE)
 
 
 async def _of_http(_: Request, error: HTTPException) -> Response:

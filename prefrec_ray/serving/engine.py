@@ -15,9 +15,9 @@ from prefrec_ray.events.log import EventLog
 from prefrec_ray.serving.arms import UserId
 from prefrec_ray.serving.bodies import Feedback, Recommend
 from prefrec_ray.serving.plan import Answer, Command, Draws, Given, Plan, Shown, draw_items, user_columns, user_of
-from prefrec_ray.serving.problems import Problem
 from prefrec_ray.serving.shelf import ItemId
 from prefrec_ray.serving.state import ServedState
+from prefrec_ray.web.problems import Problem
 
 #: Recommendations that are held in memory; older ones are read from the log.
 _RECENT = 1 << 16

@@ -11,9 +11,9 @@ import numpy as np
 from prefrec_ray.events.format import Event
 from prefrec_ray.serving.arms import UserId
 from prefrec_ray.serving.bodies import Feedback, Recommend
-from prefrec_ray.serving.problems import Problem
 from prefrec_ray.serving.shelf import ItemId
 from prefrec_ray.serving.state import ServedState
+from prefrec_ray.web.problems import Problem
 
 Command = Recommend | Feedback
 

@@ -21,11 +21,11 @@ from prefrec_ray.serving.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.engine import Engine
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.plan import Answer, Command, Plan
-from prefrec_ray.serving.problems import Problem
 from prefrec_ray.serving.shelf import check_embedding
 from prefrec_ray.serving.snapshots import Snapshot
 from prefrec_ray.serving.start import Opened, arms_event, save_items
 from prefrec_ray.serving.state import Loaded, ServedState, load_policies
+from prefrec_ray.web.problems import Problem
 
 #: Requests of a batch at most.
 BATCH = 32

@@ -22,18 +22,20 @@ from starlette.types import Receive, Scope, Send
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, hash_ids
-from prefrec_ray.serving.app import ROUTES, Counted, Guard, answer_of, routes_of
+from prefrec_ray.serving.app import ROUTES, TOKEN, Counted, Guard, routes_of
 from prefrec_ray.serving.arms import UserId
 from prefrec_ray.serving.asgi import called, scope_of
 from prefrec_ray.serving.bodies import Feedback, Recommend, parse
 from prefrec_ray.serving.joined import Answered, together
-from prefrec_ray.serving.problems import Problem, of_validation
-from prefrec_ray.serving.run import TOKEN, settle, token_of_environment
+from prefrec_ray.serving.run import settle
 from prefrec_ray.serving.server import WAITING, Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.start import Opened
 from prefrec_ray.settings import Settings
 from prefrec_ray.settings import parse as parse_settings
+from prefrec_ray.web.address import token_of_environment
+from prefrec_ray.web.limits import answer_of
+from prefrec_ray.web.problems import Problem, of_validation
 
 
 class ShardSettings(Settings):
@@ -107,7 +109,7 @@ class Gateway:
     """Hands each request to the shard of its user, and those about items and policies to all."""
 
     def __init__(self, shards: Sequence[DeploymentHandle]) -> None:
-        token = token_of_environment()
+        token = token_of_environment(TOKEN)
         if token is None:
             raise UserError(f"{TOKEN}: not set where the gateway runs; expected a token")
         self._shards = list(shards)

@@ -12,7 +12,19 @@ from prefrec_ray.cli.main import app, run
 from prefrec_ray.errors import UserError
 
 COMMANDS = [
-    *("quickstart", "simulate", "inspect", "prepare", "pairs", "import-labels", "train", "tune", "export", "evaluate"),
+    *(
+        "quickstart",
+        "simulate",
+        "inspect",
+        "prepare",
+        "pairs",
+        "import-labels",
+        "label",
+        "train",
+        "tune",
+        "export",
+        "evaluate",
+    ),
     *("report", "serve", "compare", "nightly", "rollback", "validate", "submit", "doctor"),
 ]
 

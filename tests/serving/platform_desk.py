@@ -20,10 +20,10 @@ from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
 from prefrec_ray.serving.engine import Engine
 from prefrec_ray.serving.plan import Answer, Command
-from prefrec_ray.serving.problems import Problem
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.snapshots import Snapshot
 from prefrec_ray.serving.start import Opened
+from prefrec_ray.web.problems import Problem
 
 STATE = StateDefinition(
     feedback=("like", "watch"),

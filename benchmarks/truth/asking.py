@@ -1,0 +1,147 @@
+"""Whom to ask what: the votes that a team of known reliabilities needs, as `prefrec label` chooses the pairs.
+
+`python -m benchmarks asking DATASET WORK` takes the data set of `crowd`, its truth, its pairs and its 20 annotators.
+They answer as on the page, without one: the next pair by `Board` and `Scorer`, a pair ends at a posterior. Beside it,
+pairs in a chance order, and a chance order with votes that are not stopped. Reward models learn from each as in
+`crowd`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.truth.crowd import (
+    ANNOTATORS,
+    HIGHEST,
+    LOWEST,
+    PAIRS,
+    SEEDS,
+    SETTINGS,
+    SKIPPED,
+    TASK,
+    TRUTH,
+    imported,
+    name,
+    quiet,
+    small_copy,
+    trained,
+    true_pairs,
+)
+from prefrec_ray.labeling.board import Board
+from prefrec_ray.labeling.create import segment_features
+from prefrec_ray.labeling.scoring import Scorer
+from prefrec_ray.people.store import import_votes
+from prefrec_ray.people.votes import SCHEMA, WORDS
+from prefrec_ray.runtime import start_ray
+
+RESCORE = 500  # votes; the page takes 20
+LABELS = {0.0: "first", 0.5: "tie", 1.0: "second"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Votes (pair, annotator, label), in order."""
+
+    votes: list[tuple[int, str, str]]
+
+    def per_pair(self) -> float:
+        """Votes of a pair that has any; skips count."""
+        return len(self.votes) / len({pair for pair, _, _ in self.votes})
+
+
+def ask(
+    truth: dict[int, float], scorer: Scorer, votes: int, posterior: float, budget: int, chosen: bool, seed: int
+) -> Asked:
+    """Annotators come in a chance order until `budget` votes are given, or nothing is left to ask.
+
+    truth: P(second) by pair: 0, 0.5 or 1. votes: most on a pair. posterior: a pair ends there; above 1 none does.
+    chosen: pairs by BALD, else by chance.
+    """
+    rng = np.random.default_rng(seed)
+    reliability = rng.permutation(np.linspace(LOWEST, HIGHEST, ANNOTATORS))
+    by_chance = rng.permutation(list(truth)).tolist()
+    board = Board(by_chance, [], votes, (0.0, 0.0))
+    given: list[tuple[int, str, str]] = []
+    labels: dict[int, list[tuple[str, str]]] = {pair: [] for pair in truth}
+    scores, idle = scorer.score([]), 0
+    while len(given) < budget and idle < 5 * ANNOTATORS:
+        annotator = int(rng.integers(ANNOTATORS))
+        found = board.next(name(annotator), 0.0, rng)
+        idle = idle + 1 if found is None else 0
+        if found is None:
+            continue
+        pair = found[0]
+        label = answer(truth[pair], reliability[annotator], rng)
+        board.answered(name(annotator), pair, False)
+        given.append((pair, name(annotator), label))
+        if label != "skip":
+            labels[pair].append((name(annotator), label))
+            if scores.decided(pair, labels[pair], posterior):
+                board.decided.add(pair)
+        if len(given) % RESCORE == 0:
+            scores = scorer.score([vote for vote in given if vote[2] != "skip"])
+            board.order = scores.order if chosen else by_chance
+            board.decided = {pair for pair, said in labels.items() if scores.decided(pair, said, posterior)}
+    return Asked(given)
+
+
+def answer(truth: float, reliability: float, rng: np.random.Generator) -> str:
+    """As `crowd.answers`: the truth, or else the opposite; of a tie either side; or a skip."""
+    if rng.random() < SKIPPED:
+        return "skip"
+    wrong = float(rng.integers(2)) if truth == 0.5 else 1 - truth
+    return LABELS[truth if rng.random() < reliability else wrong]
+
+
+def quality(asked: Asked, truth: dict[int, float], label: dict[int, float]) -> dict[str, float]:
+    """How many votes, and how many of the decided pairs that were asked have a label on the true side."""
+    pairs = [pair for pair in {pair for pair, _, _ in asked.votes} if truth[pair] != 0.5]
+    right = [np.sign(label[pair] - 0.5) == np.sign(truth[pair] - 0.5) for pair in pairs]
+    return {"votes": len(asked.votes), "votes_a_pair": asked.per_pair(), "right": float(np.mean(right))}
+
+
+#: Label sets: most votes on a pair, posterior at which it ends, and whether pairs are chosen or come by chance.
+RULES = {"stopped": (8, 0.95), "not stopped": (5, 2.0)}
+#: Votes in all: 3.5 a pair, and as many as a third of that.
+BUDGETS = (int(3.5 * PAIRS), int(3.5 * PAIRS / 3))
+
+
+def main(dataset: Path, work: Path) -> dict[str, Any]:
+    """Prints and writes votes, quality of labels, and the accuracy of rewards that learned from them."""
+    start_ray(num_cpus=2)
+    copy = small_copy(str(dataset), work / "dataset")
+    pairs, exact = true_pairs(copy, TASK, TRUTH, PAIRS)
+    ids = pairs["pair_id"].to_pylist()
+    truth = dict(zip(ids, exact.tolist(), strict=True))
+    features = segment_features(copy, pairs, 0, quiet)
+    scorer = Scorer([(pair, None) for pair in ids], pairs["pair_id"].to_numpy(), features, 0)
+    exactly = [(pair, "truth", LABELS[label]) for pair, label in truth.items()]
+    results: dict[str, Any] = {"truth": {"accuracy": _taught(copy, pairs, exactly, "truth", "mean")}}
+    print("truth", json.dumps(results["truth"]), flush=True)
+    for budget in BUDGETS:
+        for rule, (votes, posterior) in RULES.items():
+            for chosen in (True, False):
+                asked = ask(truth, scorer, votes, posterior, budget, chosen, seed=0)
+                key = f"{rule}, {'chosen' if chosen else 'by chance'}, {budget} votes"
+                teacher = "-".join(key.replace(",", "").split())
+                accuracy = _taught(copy, pairs, asked.votes, teacher, "one-coin")
+                label = dict(zip(ids, imported(copy, teacher, pairs).tolist(), strict=True))
+                results[key] = {**quality(asked, truth, label), "accuracy": accuracy}
+                print(key, json.dumps(results[key]), flush=True)
+    return {"training": SETTINGS, "labels": results}
+
+
+def _taught(
+    dataset: Any, pairs: pa.Table, votes: list[tuple[int, str, str]], teacher: str, aggregate: str
+) -> list[list[float]]:
+    """Imports the votes, and trains on them: accuracy by seed and epoch."""
+    rows = [{"pair_id": pair, "annotator": who, "label": WORDS[label]} for pair, who, label in votes]
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    import_votes(table, teacher, pairs, "pairs", dataset, teacher, aggregate, quiet)
+    return [trained(dataset, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]

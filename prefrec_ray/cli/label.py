@@ -1,0 +1,50 @@
+"""`prefrec label`: people compare histories in a browser."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from prefrec_ray.cli.console import console
+from prefrec_ray.cli.progress import progress
+from prefrec_ray.errors import UserError
+
+
+def command(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Prepared data set: folder or URI.")],
+    store: Annotated[
+        str, typer.Option("--store", metavar="FOLDER", help="Folder of questions and votes; made where it is not.")
+    ],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any that is free.")] = 8081,
+    host: Annotated[str, typer.Option("--host", help="Address; all but loopback need a token.")] = "127.0.0.1",
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section `label`.")
+    ] = None,
+) -> None:
+    """Serve the page on which people compare histories (token: PREFREC_LABEL_TOKEN)."""
+    from prefrec_ray import storage
+    from prefrec_ray.cli.config import open_section
+
+    for module in ("fastapi", "uvicorn", "httptools", "itsdangerous", "markdown_it"):
+        if find_spec(module) is None:
+            raise UserError(f"prefrec label needs {module}; install it by: pip install 'prefrec-ray[label]'")
+    from prefrec_ray.labeling.run import serve
+    from prefrec_ray.labeling.settings import LabelSettings
+
+    settings = open_section(config, "label") if config else LabelSettings()
+    uri = storage.absolute(dataset)
+    if not storage.exists(store):
+        import ray
+
+        from prefrec_ray import runtime
+        from prefrec_ray.dataset import PreparedDataset
+        from prefrec_ray.labeling.create import create_store
+
+        prepared = PreparedDataset.open(uri)
+        with progress(console()) as report:
+            runtime.start_ray()
+            create_store(prepared, store, settings, report)
+        ray.shutdown()  # the page needs none
+    serve(store, uri, settings, host, port, console().print)

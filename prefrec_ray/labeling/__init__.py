@@ -1,0 +1,1 @@
+"""People compare histories in a browser."""

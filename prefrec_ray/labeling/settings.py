@@ -1,0 +1,46 @@
+"""The section `label` of a YAML."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from prefrec_ray.settings import Count, Seed, Settings
+from prefrec_ray.terms import Pairing
+
+Share = Annotated[float, Field(ge=0, le=0.5)]
+
+
+class LabelSettings(Settings):
+    """The section `label`. `DRAWN` are fixed when the store is made; the others may change at every start."""
+
+    pairs: Count = Field(default=1000, description="pairs that are drawn, from which those worth asking are chosen")
+    held_out: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        default=0.1, description="share of pairs of validation users, by which a learned reward is measured"
+    )
+    pairing: Pairing = Field(default="within_user", description="segments to compare: of one user, or of two")
+    length: Count | None = Field(default=None, description="requests in a segment; null: as in the data set")
+    seed: Seed = Field(default=0, description="of the draw of pairs and of sides")
+    gold: Share = Field(default=0.1, description="share of questions whose answer the scripted teacher is sure of")
+    repeats: Share = Field(default=0.05, description="share of questions asked again, with sides exchanged")
+    votes: Annotated[int, Field(ge=1, le=1000)] = Field(default=5, description="most votes on a pair")
+    posterior: Annotated[float, Field(gt=0.5, le=1)] = Field(
+        default=0.95, description="a pair whose likeliest answer is as probable as this is asked no more"
+    )
+    budget: Count | None = Field(default=None, description="votes of all people together; null: until all is decided")
+    rescore: Count = Field(default=20, description="votes after which reliabilities and the order of pairs are new")
+    lease_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = Field(
+        default=15.0, description="a pair that somebody looks at is kept for so long"
+    )
+    invitation_days: Annotated[float, Field(gt=0, le=366)] = Field(
+        default=14.0, description="an invitation, and what it opens, ends after so long"
+    )
+    guidelines: str | None = Field(default=None, description="Markdown file, shown beside the question")
+    items: str | None = Field(
+        default=None, description="CSV or Parquet file of items: item_id, title, and picture (a file in its folder)"
+    )
+
+
+#: What a store is made of.
+DRAWN = ("pairs", "held_out", "pairing", "length", "seed", "gold")

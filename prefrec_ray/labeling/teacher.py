@@ -1,0 +1,65 @@
+"""A store as a teacher: its votes become preferences of the data set, under a name that says which votes they were."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import pyarrow as pa
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.labeling.store import FILE, Store
+from prefrec_ray.people.ask import read_pairs
+from prefrec_ray.people.store import import_votes
+from prefrec_ray.people.votes import SCHEMA, WORDS
+from prefrec_ray.terms import Progress
+
+#: The folder of a store with its questions, as `prefrec pairs` writes them.
+QUESTIONS = "pairs"
+AGGREGATE = "one-coin"
+
+
+def is_store(teacher: str) -> bool:
+    """Whether this names a store, and no teacher of a data set."""
+    return storage.exists(storage.join(teacher, FILE))
+
+
+def as_teachers(teachers: Sequence[str], dataset: str, progress: Progress) -> list[str]:
+    """`teachers`, with every folder of a store in place of which stands the name of its votes in the data set.
+
+    The name is that of the folder and a digest of the votes, so that a run says which votes it learned from; votes that
+    are there already are not imported again. Raises `UserError`: a store without votes, or of another data set.
+    """
+    return [_imported(teacher, dataset, progress) if is_store(teacher) else teacher for teacher in teachers]
+
+
+def _imported(folder: str, dataset: str, progress: Progress) -> str:
+    votes = _votes(folder)
+    digest = blake2b(json.dumps(votes.to_pylist()).encode(), digest_size=4).hexdigest()
+    base = re.sub(r"[^A-Za-z0-9_-]", "-", posixpath.basename(storage.absolute(folder).rstrip("/"))).lstrip("_-")
+    name = f"{base or 'people'}-{digest}"
+    prepared = PreparedDataset.open(dataset)
+    if name not in prepared.people():
+        pairs = storage.join(folder, QUESTIONS)
+        import_votes(votes, folder, read_pairs(pairs), pairs, prepared, name, AGGREGATE, progress)
+    return name
+
+
+def _votes(folder: str) -> pa.Table:
+    store = Store(folder)
+    try:
+        rows = [
+            {"pair_id": vote.pair, "annotator": vote.annotator, "label": WORDS[vote.label]}
+            for vote in store.votes()
+            if not vote.repeat
+        ]
+    finally:
+        store.close()
+    if all(row["label"] is None for row in rows):
+        raise UserError(f"{folder}: {len(rows)} answers, none of them a vote; expected at least one that is no skip")
+    return pa.Table.from_pylist(rows, SCHEMA)

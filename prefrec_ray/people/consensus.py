@@ -1,0 +1,92 @@
+"""What annotators agree on, and how sure that is: Dawid and Skene's model with one error rate an annotator.
+
+An annotator of reliability r says the true side k with probability r, and another side l with (1 - r) wrong[k, l]:
+where people err to is common to all. The prior on r (`PRIOR`, a Beta distribution) is what keeps the posterior honest
+while there are few votes: the maximum of the likelihood alone is sure of every pair with one vote.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Right and wrong answers that everybody is credited with beforehand.
+PRIOR = (6.0, 2.0)
+#: Pairs that each side, and errors that each kind of error, is credited with beforehand.
+_SIDES, _ERRORS = 1.0, 2.0
+_ROUNDS, _STILL = 200, 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """share float64 [3]: of pairs that are first, tie, second. wrong [3, 3]: P(l | an error on k), 0 where l is k."""
+
+    share: np.ndarray
+    wrong: np.ndarray
+
+    @classmethod
+    def start(cls) -> Model:
+        """Before any vote."""
+        return cls(np.full(3, 1 / 3), (1 - np.eye(3)) / 2)
+
+    def prior(self, second: np.ndarray) -> np.ndarray:
+        """P(true side), float64 [P, 3], before any vote on the pair itself.
+
+        second [P]: P(second | no tie) that something else says, such as a learned reward; NaN: nothing does.
+        """
+        usual = self.share[2] / (self.share[0] + self.share[2])
+        second = np.where(np.isnan(second), usual, second)
+        tie = np.full(len(second), self.share[1])
+        return np.stack([(1 - tie) * (1 - second), tie, (1 - tie) * second], axis=1)
+
+    def posterior(self, pair: np.ndarray, side: np.ndarray, r: np.ndarray, prior: np.ndarray) -> np.ndarray:
+        """P(true side | votes), float64 [P, 3], of pairs with the probabilities `prior` [P, 3] before any vote.
+
+        Of V votes: pair int64 [V], side int64 [V] (0, 1, 2), r [V] the reliability of who gave it, in (0, 1).
+        """
+        log = np.log(prior)
+        for k in range(3):
+            chance = np.where(side == k, r, (1 - r) * self.wrong[k, side])
+            log[:, k] += np.bincount(pair, np.log(chance), minlength=len(prior))
+        joint = np.exp(log - log.max(axis=1, keepdims=True))
+        return joint / joint.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Consensus:
+    """reliability float64 [A] of annotators, posterior float64 [P, 3] of pairs, and the model that they share."""
+
+    reliability: np.ndarray
+    posterior: np.ndarray
+    model: Model
+
+
+def consensus(
+    pair: np.ndarray, annotator: np.ndarray, side: np.ndarray, annotators: int, known: np.ndarray, second: np.ndarray
+) -> Consensus:
+    """Expectation and maximization. Of V votes: pair, annotator, side int64 [V].
+
+    Of P pairs: `known` int64 [P] is the side of one whose answer is known, or -1; `second` [P] as of `Model.prior`.
+    """
+    right, wrong = PRIOR
+    r, model = np.full(annotators, right / (right + wrong)), Model.start()
+    votes = np.bincount(annotator, minlength=annotators)
+    fixed = np.flatnonzero(known >= 0)
+    judged = np.bincount(pair, minlength=len(known)) > 0
+    for _ in range(_ROUNDS):
+        posterior = model.posterior(pair, side, r[annotator], model.prior(second))
+        posterior[fixed] = np.eye(3)[known[fixed]]
+        before = r
+        r = (np.bincount(annotator, posterior[pair, side], minlength=annotators) + right) / (votes + right + wrong)
+        model = _model(posterior, pair, side, judged)
+        if np.abs(r - before).max(initial=0.0) < _STILL:
+            break
+    return Consensus(r, posterior, model)
+
+
+def _model(posterior: np.ndarray, pair: np.ndarray, side: np.ndarray, judged: np.ndarray) -> Model:
+    share = posterior[judged].sum(axis=0) + _SIDES
+    said = np.stack([np.bincount(side, posterior[pair, k], minlength=3) for k in range(3)])
+    errors = (said + _ERRORS) * (1 - np.eye(3))
+    return Model(share / share.sum(), errors / errors.sum(axis=1, keepdims=True))

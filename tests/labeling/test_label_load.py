@@ -1,0 +1,21 @@
+"""Many at once, and killed meanwhile: no acknowledged vote is lost, none doubled (benchmarks/speed/labeling.py)."""
+
+from pathlib import Path
+
+import pytest
+from hand_store import write_store
+
+from benchmarks.speed import labeling
+
+
+def test_a_team_at_once_and_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labeling, "LOOK", 0.05)
+    store = tmp_path / "store"
+    write_store(store, pairs=400)
+    for seconds in (0.8, 1.3):
+        killed = labeling.kill(str(store), 12, seconds)
+        assert killed["acknowledged"] > 12
+        assert (killed["lost"], killed["doubled"]) == (0, 0)
+    found = labeling.load(str(store), 12, 2.0)
+    assert found["answers"] > 50
+    assert (found["lost"], found["doubled"]) == (0, 0)

@@ -1,0 +1,119 @@
+"""A store is made of a data set: what it asks is what `prefrec pairs` asks, scored as the data set's labels are."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from people_answers import LENGTH, quiet
+
+from prefrec_ray import storage
+from prefrec_ray.algorithms.feed.preferences import load_buffer
+from prefrec_ray.algorithms.requests import reward_columns
+from prefrec_ray.algorithms.settings import TrainingSettings
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.labeling.choose import FEATURES, MEMBERS, WIDTH, layers
+from prefrec_ray.labeling.create import create_store
+from prefrec_ray.labeling.desk import Desk
+from prefrec_ray.labeling.settings import LabelSettings
+from prefrec_ray.labeling.teacher import as_teachers
+from prefrec_ray.people.ask import read_pairs
+from prefrec_ray.people.store import import_labels
+
+SETTINGS = LabelSettings(pairs=60, held_out=0.25, length=LENGTH, seed=3, gold=0.1, repeats=0.0)
+
+
+@pytest.fixture(scope="module")
+def store(dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store") / "labels"
+    create_store(dataset, str(folder), SETTINGS, quiet)
+    return folder
+
+
+def test_it_asks_what_pairs_asks(store: Path, asked: Path, dataset: PreparedDataset) -> None:
+    assert read_pairs(str(store / "pairs")).equals(read_pairs(str(asked)))
+    desk = Desk(str(store), LabelSettings(), lambda: 0.0)
+    for line in (store / "pairs" / "pairs.jsonl").read_text("utf-8").splitlines():
+        pair = json.loads(line)
+        segments, outcome = desk.store.shown(pair["pair_id"])
+        assert segments == pair["segments"]
+        assert outcome["gap_ms"] == [side[-1]["gap_ms"] for side in segments]
+    assert desk.store.about["signals"] == ["click"]
+    desk.store.close()
+    with pytest.raises(UserError, match="already exists"):
+        create_store(dataset, str(store), SETTINGS, quiet)
+
+
+def test_scores_are_those_of_the_scripted_teacher(store: Path, dataset: PreparedDataset) -> None:
+    """The mean level of the sessions that end in the segment, computed from the file of sessions alone."""
+    task = dataset.metadata.tasks[0]
+    sessions = pd.concat([dataset.read(file).to_pandas() for file in dataset.files("sessions")])
+    level = {"depth": sessions.level_depth, "frequency": sessions.level_frequency}[task]
+    sessions = sessions.assign(level=level.fillna(0.0), last=sessions.groupby("user_id").depth.cumsum() - 1)
+    desk = Desk(str(store), LabelSettings(), lambda: 0.0)
+    gold = {pair: label for pair, _, label in desk.pairs if label is not None}
+    assert len(gold) == 6
+    differences = {}
+    for pair in read_pairs(str(store / "pairs")).to_pylist():
+        scores = []
+        for side in (0, 1):
+            mine, start = sessions[sessions.user_id == pair[f"user_{side}"]], pair[f"start_{side}"]
+            inside = mine[(mine["last"] >= start) & (mine["last"] < start + LENGTH)]
+            scores.append(inside.level.mean() if len(inside) else 0.0)
+        assert desk.store.shown(pair["pair_id"])[1]["scores"] == pytest.approx(scores)
+        if pair["split"] == "train":
+            differences[pair["pair_id"]] = scores[1] - scores[0]
+    assert min(abs(differences[pair]) for pair in gold) >= sorted(map(abs, differences.values()))[-7] - 1e-9
+    assert all((differences[pair] > 0) == (label == "second") for pair, label in gold.items())
+    desk.store.close()
+
+
+def test_features_are_means_over_the_requests_that_a_reward_sees(store: Path, dataset: PreparedDataset) -> None:
+    arrays = storage.read_arrays(str(store / FEATURES))
+    pairs = {row["pair_id"]: row for row in read_pairs(str(store / "pairs")).to_pylist()}
+    columns = list(reward_columns(TrainingSettings(), dataset) or ())
+    states = {}
+    for file in dataset.files("requests", "train"):
+        table = dataset.read(file, ["user_id", "state"]).to_pandas()
+        states |= {user: np.stack(rows.state)[:, columns] for user, rows in table.groupby("user_id")}
+    layer = layers(len(columns), SETTINGS.seed)
+    difference = []
+    for pair in arrays["pair"].tolist():
+        row = pairs[pair]
+        means = [
+            np.tanh(states[row[f"user_{side}"]][row[f"start_{side}"] + 1 :][:LENGTH] @ layer).mean(axis=0)
+            for side in (0, 1)
+        ]
+        difference.append(means[1] - means[0])
+    expected = np.array(difference) / np.maximum(np.std(difference, axis=0), 1e-6)
+    np.testing.assert_allclose(arrays["features"].reshape(len(expected), MEMBERS * WIDTH), expected, atol=2e-3)
+
+
+def test_a_store_is_a_teacher(store: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
+    desk = Desk(str(store), LabelSettings(repeats=0.0), lambda: 0.0)
+    answers = []
+    for who in ("anna", "bo"):
+        desk.store.invite(who, 1.0)
+        while len(answers) < (50 if who == "anna" else 90) and (question := desk.question(who)) is not None:
+            desk.answer(who, question.lease.token, "first", 1.0)
+            vote = desk.store.last_vote(who)
+            assert vote is not None
+            answers.append({"pair_id": vote.pair, "annotator": who, "label": vote.label})
+    desk.store.close()
+    names = as_teachers(["within_user_mean", str(store)], dataset.uri, quiet)
+    assert names[0] == "within_user_mean"
+    assert names[1].startswith("labels-")
+    assert as_teachers([str(store)], dataset.uri, quiet) == names[1:]
+    # The same as exported, and imported by hand.
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in answers))
+    import_labels(str(file), str(store / "pairs"), dataset.uri, "by-hand", "one-coin", False, quiet)
+    labels = [
+        dataset.read(dataset.people_path(name, "train")).drop_columns("teacher") for name in (names[1], "by-hand")
+    ]
+    assert labels[0].equals(labels[1])
+    assert load_buffer(dataset.uri, dataset.metadata.tasks[0], "train", names[1:], None) is not None
+    assert pa.types.is_float32(labels[0]["label"].type)
