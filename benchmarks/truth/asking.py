@@ -1,9 +1,8 @@
 """Whom to ask what: the votes that a team of known reliabilities needs, as `prefrec label` chooses the pairs.
 
 `python -m benchmarks asking DATASET WORK` takes the data set of `crowd`, its truth, its pairs and its 20 annotators.
-They answer as on the page, without one: the next pair by `Board` and `Scorer`, a pair ends at a posterior. Beside it,
-pairs in a chance order, and a chance order with votes that are not stopped. Reward models learn from each as in
-`crowd`.
+They answer as on the page, without one: the next pair by `Board` and `Scorer`, a pair ends at a posterior. Beside it
+pairs in a chance order. Reward models learn from each as in `crowd`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from benchmarks.truth.crowd import (
     SKIPPED,
     TASK,
     TRUTH,
-    imported,
     name,
     quiet,
     small_copy,
@@ -36,6 +34,7 @@ from benchmarks.truth.crowd import (
 from prefrec_ray.labeling.board import Board
 from prefrec_ray.labeling.create import segment_features
 from prefrec_ray.labeling.scoring import Scorer
+from prefrec_ray.people.aggregate import SIDES, one_coin
 from prefrec_ray.people.store import import_votes
 from prefrec_ray.people.votes import SCHEMA, WORDS
 from prefrec_ray.runtime import start_ray
@@ -100,16 +99,44 @@ def answer(truth: float, reliability: float, rng: np.random.Generator) -> str:
 
 
 def quality(asked: Asked, truth: dict[int, float], label: dict[int, float]) -> dict[str, float]:
-    """How many votes, and how many of the decided pairs that were asked have a label on the true side."""
-    pairs = [pair for pair in {pair for pair, _, _ in asked.votes} if truth[pair] != 0.5]
+    """How many votes, and how many of the asked pairs that the truth decides have a label on the true side."""
+    pairs = [pair for pair in label if truth[pair] != 0.5]
     right = [np.sign(label[pair] - 0.5) == np.sign(truth[pair] - 0.5) for pair in pairs]
-    return {"votes": len(asked.votes), "votes_a_pair": asked.per_pair(), "right": float(np.mean(right))}
+    return {
+        "votes": len(asked.votes),
+        "votes_a_pair": asked.per_pair(),
+        "right": float(np.mean(right)),
+        "pairs": len(label),
+    }
 
 
-#: Label sets: most votes on a pair, posterior at which it ends, and whether pairs are chosen or come by chance.
-RULES = {"stopped": (8, 0.95), "not stopped": (5, 2.0)}
-#: Votes in all: 3.5 a pair, and as many as a third of that.
-BUDGETS = (int(3.5 * PAIRS), int(3.5 * PAIRS / 3))
+#: As on the page: most votes on a pair, and the posterior at which it ends.
+VOTES, POSTERIOR = 5, 0.95
+#: Votes in all: as many as it takes, and a third of 3.5 a pair.
+BUDGETS = {"all": 10**9, "a third": int(3.5 * PAIRS / 3)}
+
+
+def label_sets(truth: dict[int, float], scorer: Scorer) -> dict[str, tuple[dict[int, float], dict[str, float]]]:
+    """By name: P(second) of the pairs that were asked, and what it took.
+
+    Pairs chosen or by chance; labels by votes alone (`one-coin`), or by votes and what the ensemble says beforehand.
+    """
+    sets = {}
+    for budget, most in BUDGETS.items():
+        for chosen in (True, False):
+            asked = ask(truth, scorer, VOTES, POSTERIOR, most, chosen, seed=0)
+            judged = [vote for vote in asked.votes if vote[2] != "skip"]
+            ids, pair = np.unique([pair for pair, _, _ in judged], return_inverse=True)
+            annotator = np.unique([who for _, who, _ in judged], return_inverse=True)[1]
+            said = np.array([WORDS[label] for _, _, label in judged], float)
+            scores = scorer.score(judged)
+            posterior = scores.posterior[[scores.rows[one] for one in ids.tolist()]] @ SIDES
+            by = {"votes": one_coin(pair, annotator, said, len(ids)), "votes and ensemble": posterior}
+            for source, label in by.items():
+                labels = dict(zip(ids.tolist(), label.tolist(), strict=True))
+                key = f"{budget}, {'chosen' if chosen else 'by chance'}, labels by {source}"
+                sets[key] = labels, quality(asked, truth, labels)
+    return sets
 
 
 def main(dataset: Path, work: Path) -> dict[str, Any]:
@@ -121,27 +148,14 @@ def main(dataset: Path, work: Path) -> dict[str, Any]:
     truth = dict(zip(ids, exact.tolist(), strict=True))
     features = segment_features(copy, pairs, 0, quiet)
     scorer = Scorer([(pair, None) for pair in ids], pairs["pair_id"].to_numpy(), features, 0)
-    exactly = [(pair, "truth", LABELS[label]) for pair, label in truth.items()]
-    results: dict[str, Any] = {"truth": {"accuracy": _taught(copy, pairs, exactly, "truth", "mean")}}
-    print("truth", json.dumps(results["truth"]), flush=True)
-    for budget in BUDGETS:
-        for rule, (votes, posterior) in RULES.items():
-            for chosen in (True, False):
-                asked = ask(truth, scorer, votes, posterior, budget, chosen, seed=0)
-                key = f"{rule}, {'chosen' if chosen else 'by chance'}, {budget} votes"
-                teacher = "-".join(key.replace(",", "").split())
-                accuracy = _taught(copy, pairs, asked.votes, teacher, "one-coin")
-                label = dict(zip(ids, imported(copy, teacher, pairs).tolist(), strict=True))
-                results[key] = {**quality(asked, truth, label), "accuracy": accuracy}
-                print(key, json.dumps(results[key]), flush=True)
+    sets: dict[str, Any] = {"truth": (truth, {}), **label_sets(truth, scorer)}
+    results = {}
+    for number, (key, (labels, about)) in enumerate(sets.items()):
+        teacher = f"set{number}"
+        rows = [{"pair_id": pair, "annotator": "all", "label": label} for pair, label in labels.items()]
+        table = pa.Table.from_pylist(rows, SCHEMA)
+        import_votes(table, key, pairs, "pairs", copy, teacher, "mean", quiet)
+        accuracy = [trained(copy, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
+        results[key] = {**about, "accuracy": accuracy}
+        print(key, json.dumps(results[key]), flush=True)
     return {"training": SETTINGS, "labels": results}
-
-
-def _taught(
-    dataset: Any, pairs: pa.Table, votes: list[tuple[int, str, str]], teacher: str, aggregate: str
-) -> list[list[float]]:
-    """Imports the votes, and trains on them: accuracy by seed and epoch."""
-    rows = [{"pair_id": pair, "annotator": who, "label": WORDS[label]} for pair, who, label in votes]
-    table = pa.Table.from_pylist(rows, SCHEMA)
-    import_votes(table, teacher, pairs, "pairs", dataset, teacher, aggregate, quiet)
-    return [trained(dataset, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
