@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from benchmarks.results import RESULTS, ROOT, commands, git, measured
+from benchmarks import results
+from benchmarks.results import RESULTS, ROOT, Measured, commands, git, measured
 
 PAGES = sorted(RESULTS.glob("*.md"))
 #: Their first block is no command: a page of several measurements, a table of tests, text.
@@ -42,3 +44,23 @@ def test_commits_are_in_the_history() -> None:
         pytest.skip("the history is not here")
     missing = [page.name for page in PAGES if git("cat-file", "-t", measured(page).commit) != "commit"]
     assert missing == []
+
+
+def test_the_commands_of_a_page_run_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "made.md").write_text("# Made\n\n```\ntest -d docs   # a comment\necho one \\\n     two\n```\n")
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    assert list(results.main("made")["seconds"]) == ["test -d docs", "echo one       two"]
+    (tmp_path / "made.md").write_text("```\nfalse\necho not reached\n```\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        results.main("made")
+
+
+def test_a_page_is_as_old_as_its_code_has_moved() -> None:
+    if git("rev-parse", "--is-shallow-repository") != "false":
+        pytest.skip("the history is not here")
+    newest = git("rev-parse", "HEAD")
+    first = git("rev-list", "--max-parents=0", "HEAD")
+    assert newest is not None
+    assert first is not None
+    assert Measured(newest, [], ["prefrec_ray"]).changes == 0
+    assert "figures of today's code may differ" in Measured(first.split()[0], [], ["prefrec_ray"]).age()
