@@ -86,7 +86,7 @@ def ask(
         if len(given) % RESCORE == 0:
             scores = scorer.score([vote for vote in given if vote[2] != "skip"])
             board.order = scores.order if chosen else by_chance
-            board.decided = {pair for pair, said in labels.items() if scores.decided(pair, said, posterior)}
+            board.decided = scores.all_decided(posterior)
     return Asked(given)
 
 

@@ -91,7 +91,8 @@ class Labeling:
             "guide": self.guide,
             "previous": [] if last is None else afterwards(last, self.desk.store.shown(last.pair)[1]),
             "answered": self.desk.board.count(name),
-            "left": self.desk.left,
+            "decided": len(self.desk.board.decided),
+            "pairs": len(self.desk.pairs),
         }
         if question is None:
             return page("done.html", **values)

@@ -49,6 +49,7 @@ class Desk:
         order = self._rng.permutation([pair for pair, _, _ in self.pairs]).tolist()
         self.board = Board(order, gold, settings.votes, (settings.gold, settings.repeats))
         self._labels: defaultdict[int, dict[str, str]] = defaultdict(dict)
+        self._since: set[int] = set()  # pairs that were answered since they were scored
         self.votes = 0
         for vote in self.store.votes():
             self._count(vote)
@@ -118,18 +119,21 @@ class Desk:
         self.board.leased(annotator, vote.pair, lease.expires)
         if not vote.repeat:
             self._labels[vote.pair].pop(annotator)
+            self._since.add(vote.pair)
             self.votes -= 1
 
     def judged(self) -> Votes:
-        """Votes that are no skip and no repeat."""
+        """Votes that are no skip and no repeat, to be scored."""
+        self._since = set()
         return [(pair, who, label) for pair, by in self._labels.items() for who, label in by.items() if label != "skip"]
 
     def take(self, scores: Scores) -> None:
-        """Scores of the votes, perhaps of a moment ago, hold from now on."""
+        """Scores of what `judged` gave last hold from now on; pairs that were answered since are looked at again."""
         self.scores = scores
         self.board.order = scores.order
         at = self.settings.posterior
-        self.board.decided = {pair for pair in self._labels if scores.decided(pair, self._of(pair), at)}
+        since = {pair for pair in self._since if scores.decided(pair, self._of(pair), at)}
+        self.board.decided = (scores.all_decided(at) - self._since) | since
 
     @property
     def left(self) -> int:
@@ -170,6 +174,7 @@ class Desk:
         self.board.answered(vote.annotator, vote.pair, vote.repeat)
         if not vote.repeat:
             self._labels[vote.pair][vote.annotator] = vote.label
+            self._since.add(vote.pair)
             self.votes += 1
 
 

@@ -17,7 +17,10 @@ Votes = Sequence[tuple[int, str, str]]
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """reliability: by annotator. posterior [P, 3] and order: of the pairs. prior [P, 3]: before a pair's own votes."""
+    """reliability: by annotator. posterior [P, 3] and order: of the pairs. prior [P, 3]: before a pair's own votes.
+
+    judged [P]: whether a pair has votes.
+    """
 
     reliability: Mapping[str, float]
     model: Model
@@ -25,6 +28,7 @@ class Scores:
     posterior: np.ndarray
     order: list[int]
     rows: Mapping[int, int]
+    judged: np.ndarray
 
     def decided(self, pair: int, labels: Sequence[tuple[str, str]], at: float) -> bool:
         """Whether a pair with these votes (annotator, label) has an answer as probable as `at`; without votes: no."""
@@ -35,6 +39,11 @@ class Scores:
         side = np.array([SIDES[label] for _, label in labels])
         prior = self.prior[[self.rows[pair]]]
         return bool(self.model.posterior(np.zeros(len(side), np.int64), side, r, prior).max() >= at)
+
+    def all_decided(self, at: float) -> set[int]:
+        """The pairs that `decided` is true of, by the votes that were scored, and gold pairs with any."""
+        sure = self.judged & (self.posterior.max(axis=1) >= at)
+        return {pair for pair, row in self.rows.items() if sure[row]}
 
 
 class Scorer:
@@ -65,7 +74,8 @@ class Scorer:
         agreed = consensus(pair, annotator, side, len(names), self._known, second)
         # Pairs that no reward is learned from keep chance places in the order.
         worth = np.random.default_rng(self._seed).random(len(self._ids))
-        judged = np.bincount(pair, minlength=len(self._ids))[self._trained] > 0
+        any_vote = np.bincount(pair, minlength=len(self._ids)) > 0
+        judged = any_vote[self._trained]
         if judged.any():
             label = agreed.posterior[self._trained] @ np.array([0.0, 0.5, 1.0])
             weights, unseen_by = fit(self._features[judged], label[judged], self._seed)
@@ -78,4 +88,5 @@ class Scorer:
             agreed = consensus(pair, annotator, side, len(names), self._known, second)
         reliability = dict(zip(names.tolist(), agreed.reliability.tolist(), strict=True))
         order = [self._ids[row] for row in np.argsort(-worth, kind="stable")]
-        return Scores(reliability, agreed.model, agreed.model.prior(second), agreed.posterior, order, self._row)
+        prior = agreed.model.prior(second)
+        return Scores(reliability, agreed.model, prior, agreed.posterior, order, self._row, any_vote)

@@ -21,7 +21,7 @@ TEXTS: Mapping[str, str] = {
     "undo_hint": "Take back the last answer",
     "key": "key {}",
     "answered": "{} answered",
-    "left": "{} votes left for all",
+    "decided": "{} of the team's {} pairs are decided",
     "mean_away": "away for {} on average",
     "sessions": "{} visits",
     "one_session": "1 visit",

@@ -33,7 +33,7 @@ DAY = 86_400.0
 def write_store(folder: Path, pairs: int = 40, known: int = 4, **settings: Any) -> LabelSettings:
     """Pairs 1 to `pairs`, of which the first `known` are gold (second) and the last two are held out.
 
-    Items are called by texts that would run as scripts, were they not escaped.
+    Items and one kind of feedback are called by a text that would run as a script, were it not escaped.
     """
     rng = np.random.default_rng(0)
     chosen = LabelSettings(pairs=pairs, **settings)
@@ -64,7 +64,7 @@ def segment(rng: np.random.Generator) -> list[dict[str, Any]]:
         requests = [
             {
                 "item": f"{EVIL}{rng.integers(9)}",
-                "feedback": {"click": float(rng.integers(2)), "like": float(rng.random() < 0.2), "watch": 0.5},
+                "feedback": {"click": float(rng.integers(2)), "like": float(rng.random() < 0.2), EVIL: 0.5},
             }
             for _ in range(int(rng.integers(1, 8)))
         ]
