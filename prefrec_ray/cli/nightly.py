@@ -47,6 +47,8 @@ def open_loop(config: str, report: Any) -> tuple[Any, Any]:
         raise UserError(
             f"{config}: evaluate: key 'estimators': expected model, on which promotion rests (loop.promote)"
         )
+    if loop.compact_days is not None and settings["prepare"].source.kind != "events":
+        raise UserError(f"{config}: loop: key 'compact_days': expected it with a source of kind events alone")
     stages = {f"{name}_": settings[name] for name in ("prepare", "train", "evaluate")}
     return loop, Stages(
         **stages,

@@ -16,10 +16,9 @@ import pyarrow as pa
 
 from prefrec_ray.errors import UserError
 
-#: Of the log's folder: its description, the folder of its segments, and the items that its rows are about.
-ABOUT, SEGMENTS, ITEMS = "log.json", "events", "items.parquet"
+#: Of the log's folder: the folder of its files, and the items that its rows are about.
+SEGMENTS, ITEMS = "events", "items.parquet"
 SUFFIX = ".arrow"
-SCHEMA_VERSION = 1
 _CONTINUATION = b"\xff\xff\xff\xff"
 _ALIGNMENT = 8
 

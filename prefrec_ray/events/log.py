@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.events.format import SEGMENTS, SUFFIX, Encoder, Event, batch_of, pieces, schema, whole_bytes
+from prefrec_ray.events.segments import content_of, first_row, list_segments, parquet_of, read_rows
 
 #: Bytes from which on a new file is begun.
 SEGMENT_BYTES = 64 << 20
@@ -32,7 +34,7 @@ class EventLog:
         self._encode = Encoder(self.schema)
         self._folder = Path(storage.absolute(folder)) / SEGMENTS
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._paths = sorted(self._folder.glob(f"*{SUFFIX}"), key=_first)
+        self._paths = [Path(file) for file in list_segments(str(self._folder.parent))]
         self._indices: dict[Path, _Index] = {}
         self._broken: OSError | None = None
         self._file: int | None = None
@@ -50,14 +52,17 @@ class EventLog:
     @property
     def size(self) -> int:
         """The size of all files."""
-        return sum(path.stat().st_size for path in self._paths)
+        return sum(Path(file).stat().st_size for file in list_segments(str(self._folder.parent)))
 
     def _recover(self) -> None:
         """Cuts off what an interrupted write left at the end of the last file, and goes on there."""
         if _first(self._paths[0]) != 0:
             raise UserError(f"{self._paths[0]}: begins at row {_first(self._paths[0])}; expected 0: a file is missing")
         path = self._paths[-1]
-        content = _read(path)
+        if path.suffix != SUFFIX:  # closed: the next row begins a file
+            self.next = _first(path) + pq.read_metadata(path).num_rows
+            return
+        content = content_of(str(path))
         whole = whole_bytes(content, self.schema, str(path))
         if whole < content.size:
             cut = f"{content.size - whole} bytes"
@@ -125,9 +130,11 @@ class EventLog:
         if not 0 <= number < self.next:
             raise IndexError(number)
         path = self._paths[bisect_right(self._paths, number, key=_first) - 1]
-        if path not in self._indices:
-            self._indices[path] = _Index.of(_read(path), self.schema)
         row = number - _first(path)
+        if path.suffix != SUFFIX or not path.exists():
+            return _row_of_parquet(parquet_of(str(path)) if path.suffix == SUFFIX else str(path), row)
+        if path not in self._indices:
+            self._indices[path] = _Index.of(content_of(str(path)), self.schema)
         begin, end, before = self._indices[path].place(row)
         with path.open("rb") as file:
             message = pa.ipc.read_message(pa.py_buffer(os.pread(file.fileno(), end - begin, begin)))
@@ -137,22 +144,11 @@ class EventLog:
     def tables(self, since: int = 0, rows: int = 1 << 16) -> Iterator[pa.Table]:
         """The rows from number `since` on, in tables of some `rows`. Raises `UserError` where some are missing."""
         held: list[pa.RecordBatch] = []
-        ends = [*map(_first, self._paths[1:]), self.next][: len(self._paths)]
-        for path, end in zip(list(self._paths), ends, strict=True):
-            at = _first(path)
-            for piece in pieces(_read(path), self.schema) if end > since else ():
-                first, at = at, at + piece.batch.num_rows
-                if first >= end:
-                    break
-                if at > since:
-                    held.append(piece.batch.slice(max(0, since - first)))
-                if sum(batch.num_rows for batch in held) >= rows:
-                    yield pa.Table.from_batches(held)
-                    held = []
-            if at < end and end > since:
-                raise UserError(
-                    f"{path}: whole up to row {at}; expected rows up to {end}: it is damaged, or one is missing"
-                )
+        for batch in read_rows([str(path) for path in self._paths], self.schema, since, self.next):
+            held.append(batch)
+            if sum(batch.num_rows for batch in held) >= rows:
+                yield pa.Table.from_batches(held)
+                held = []
         if held:
             yield pa.Table.from_batches(held)
 
@@ -197,15 +193,17 @@ class _Index:
 
 
 def _first(path: Path) -> int:
-    """The number of the first row of a file, which its name says."""
-    return int(path.stem)
+    return first_row(str(path))
 
 
-def _read(path: Path) -> pa.Buffer:
-    if path.stat().st_size == 0:
-        return pa.py_buffer(b"")
-    with pa.memory_map(str(path)) as file:
-        return file.read_buffer()
+def _row_of_parquet(file: str, row: int) -> dict[str, Any]:
+    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    for group in range(parquet.num_row_groups):
+        size = parquet.metadata.row_group(group).num_rows
+        if row < size:
+            return parquet.read_row_group(group).slice(row, 1).to_pylist()[0]
+        row -= size
+    raise IndexError(row)
 
 
 def _sync_folder(folder: Path) -> None:

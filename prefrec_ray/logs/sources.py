@@ -173,12 +173,18 @@ class KuaiRandSource(Settings):
 class EventsSource(Settings):
     """The folder that `prefrec serve --state` writes, while it runs or after: a request is an item with feedback.
 
-    `without`: positions (first, last) of requests that are left out; `prefrec nightly` sets it.
+    `path`: one, or a list of those of several servers; a user's requests are ordered by time then. `without`: positions
+    (first, last) of requests that are left out; `prefrec nightly` sets it.
     """
 
     kind: Literal["events"]
-    path: str
+    path: str | Annotated[tuple[str, ...], Field(min_length=1)]
     without: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.path,) if isinstance(self.path, str) else self.path
 
 
 Source = Annotated[

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 
 from prefrec_ray.settings import Settings
 
+#: Positions in a log, both inclusive.
+Span = tuple[int, int]
 TIMES, RARER, FEW = 3.0, 10.0, 100
 PARTS = 4
 
@@ -32,10 +34,9 @@ class Column(Settings):
 
 
 class Counted(Settings):
-    """The requests of a night: positions in the log `first` to `last` (both inclusive; None where there are none)."""
+    """The requests of a night: from where to where they lie in each log (`spans`, both inclusive)."""
 
-    first: int | None
-    last: int | None
+    spans: tuple[Span, ...]
     requests: int
     users: int
     feedback: dict[str, Column]
@@ -45,24 +46,12 @@ def problems(now: Counted, earlier: Sequence[Counted]) -> list[str]:
     """What speaks against the requests `now`, a phrase each; `earlier`: those of accepted nights, oldest first."""
     if not now.requests:
         return ["no new requests"]
-    return [*_volume(now, earlier[1:]), *_feedback(now, earlier)]
+    return [*_volume(now, earlier[1:]), *_feedback(now, earlier, part=False)]
 
 
 def part_problems(part: Counted, earlier: Sequence[Counted]) -> list[str]:
     """What speaks against a part of a night: a column that broke in the middle is half sound over the whole."""
-    found = []
-    for name, column in part.feedback.items():
-        before = [night.feedback[name] for night in earlier if name in night.feedback]
-        least = min((one.share for one in before), default=0.0)
-        if least * part.requests < FEW:
-            continue
-        stuck = column.low == column.high and any(one.low < one.high for one in before)
-        if stuck or column.share < least / RARER:
-            found.append(
-                f"feedback '{name}' is not zero in {column.share:.2%} of {part.requests:,} consecutive requests, and "
-                f"{'has one value there' if stuck else 'was in more before'}"
-            )
-    return found
+    return _feedback(part, earlier, part=True)
 
 
 def _volume(now: Counted, earlier: Sequence[Counted]) -> list[str]:
@@ -77,8 +66,9 @@ def _volume(now: Counted, earlier: Sequence[Counted]) -> list[str]:
     return found
 
 
-def _feedback(now: Counted, earlier: Sequence[Counted]) -> list[str]:
+def _feedback(now: Counted, earlier: Sequence[Counted], part: bool) -> list[str]:
     found = []
+    of = "consecutive requests" if part else "requests"
     for name in dict.fromkeys(name for night in earlier for name in night.feedback):
         before = [night.feedback[name] for night in earlier if name in night.feedback]
         column = now.feedback.get(name)
@@ -86,14 +76,13 @@ def _feedback(now: Counted, earlier: Sequence[Counted]) -> list[str]:
             found.append(f"feedback '{name}' is missing, which earlier nights have")
             continue
         least = min(one.share for one in before)
-        if column.low == column.high and any(one.low < one.high for one in before):
-            if now.requests >= FEW:
-                found.append(
-                    f"feedback '{name}' is {column.low:g} in all {now.requests:,} requests, and was not before"
-                )
-        elif least * now.requests >= FEW and column.share < least / RARER:
+        common = least * now.requests >= FEW
+        stuck = column.low == column.high and any(one.low < one.high for one in before)
+        if stuck and (common or (not part and now.requests >= FEW)):
+            found.append(f"feedback '{name}' is {column.low:g} in all {now.requests:,} {of}, and was not before")
+        elif common and not stuck and column.share < least / RARER:
             found.append(
-                f"feedback '{name}' is not zero in {column.share:.2%} of requests, expected at least "
+                f"feedback '{name}' is not zero in {column.share:.2%} of {now.requests:,} {of}, expected at least "
                 f"{least / RARER:.2%} by earlier nights"
             )
     return found

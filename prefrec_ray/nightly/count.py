@@ -9,48 +9,61 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prefrec_ray.logs import EventsSource, Source, open_log
-from prefrec_ray.nightly.check import Column, Counted
+from prefrec_ray.logs.contract import ROWS_OF_FILE
+from prefrec_ray.logs.log import Log
+from prefrec_ray.nightly.check import Column, Counted, Span
 
-_OPEN_END = 2**63 - 1
+#: Where a log begins and ends, by a time or a number.
+ALL: Span = (-(2**63) + 1, 2**63 - 1)
 
 
-def position_of(source: Source) -> str:
-    """The canonical column by which requests are new or not: the row of an event log, which only grows; else the time.
+def ranges(source: Source) -> tuple[Span, ...]:
+    """The positions that each log of `source` may have.
 
-    So of other sources a request that comes late, with a time before the last night's end, is learned from and counted
-    by no night.
+    Of an event log they are those of its rows, which only grow. Of other sources they are times: a request that comes
+    late, with a time before the last night's end, is learned from and counted by no night.
     """
-    return "order" if isinstance(source, EventsSource) else "timestamp"
+    if isinstance(source, EventsSource):
+        return tuple((log * ROWS_OF_FILE, (log + 1) * ROWS_OF_FILE - 1) for log in range(len(source.paths)))
+    return (ALL,)
 
 
-def count(source: Source, seed: int, first: int | None = None, last: int | None = None) -> Counted:
-    """The requests of `source` at positions `first` to `last` (both inclusive; None: no bound).
+def count(source: Source, seed: int, spans: tuple[Span, ...]) -> Counted:
+    """The requests of `source` at the positions `spans`, one or none of each log.
 
     Raises `UserError` as `open_log` does, and for a row that breaks the contract of logs.
     """
-    log = open_log(source, seed)
-    bounds = -_OPEN_END if first is None else first, _OPEN_END if last is None else last
+    log, position = _opened(source, seed, spans)
     parts = log.interactions.map_batches(
         _by_user,
         batch_format="pyarrow",
         batch_size=None,
-        fn_kwargs={"position": position_of(source), "bounds": bounds, "feedback": log.feedback},
+        fn_kwargs={"position": position, "spans": spans, "feedback": log.feedback},
     )
-    total = _Total(log.feedback)
+    total = _Total(log.feedback, len(spans))
     for block in parts.iter_batches(batch_format="pyarrow", batch_size=None):
         if block.num_rows:
             total.add(block)
     return total.counted()
 
 
+def _opened(source: Source, seed: int, spans: tuple[Span, ...]) -> tuple[Log, str]:
+    """The log, and the canonical column of positions. Of an event log only the files with these rows are read."""
+    if isinstance(source, EventsSource):
+        from prefrec_ray.logs.readers.events import open_events
+
+        return open_events(source, spans), "order"
+    return open_log(source, seed), "timestamp"
+
+
 class _Total:
     """What blocks hold together: in memory are the ids of the users, and two numbers a column."""
 
-    def __init__(self, feedback: tuple[str, ...]) -> None:
+    def __init__(self, feedback: tuple[str, ...], spans: int) -> None:
         self._feedback = feedback
         self._users: pa.Array | None = None
         self._requests = 0
-        self._ends: list[int] = []
+        self._ends: list[list[int]] = [[] for _ in range(spans)]
         self._columns = dict.fromkeys(feedback, (math.inf, -math.inf, 0))
 
     def add(self, block: pa.Table) -> None:
@@ -58,8 +71,11 @@ class _Total:
         users = block["user_id"].combine_chunks()
         self._users = users if self._users is None else pc.unique(pa.chunked_array([self._users, users]))
         self._requests += pc.sum(block["requests"]).as_py()
-        ends = [*self._ends, pc.min(block["first"]).as_py(), pc.max(block["last"]).as_py()]
-        self._ends = [min(ends), max(ends)]
+        for number, ends in enumerate(self._ends):
+            mine = block.filter(pc.equal(block["span"], number))
+            if len(mine):
+                ends += [pc.min(mine["first"]).as_py(), pc.max(mine["last"]).as_py()]
+                ends[:] = [min(ends), max(ends)]
         for name, (low, high, some) in self._columns.items():
             low = min(low, pc.min(block[f"low {name}"]).as_py())
             high = max(high, pc.max(block[f"high {name}"]).as_py())
@@ -68,20 +84,23 @@ class _Total:
     def counted(self) -> Counted:
         """All of it."""
         if self._users is None:
-            return Counted(first=None, last=None, requests=0, users=0, feedback={})
+            return Counted(spans=(), requests=0, users=0, feedback={})
         columns = {
             name: Column(low=low, high=high, share=some / self._requests)
             for name, (low, high, some) in self._columns.items()
         }
-        first, last = self._ends
-        return Counted(first=first, last=last, requests=self._requests, users=len(self._users), feedback=columns)
+        spans = tuple((ends[0], ends[1]) for ends in self._ends if ends)
+        return Counted(spans=spans, requests=self._requests, users=len(self._users), feedback=columns)
 
 
-def _by_user(rows: pa.Table, position: str, bounds: tuple[int, int], feedback: tuple[str, ...]) -> pa.Table:
-    """A row a user of this part of the log."""
+def _by_user(rows: pa.Table, position: str, spans: tuple[Span, ...], feedback: tuple[str, ...]) -> pa.Table:
+    """A row a user of this part of the log, and a span."""
     place = rows[position].to_numpy()
-    rows = rows.filter(pa.array((place >= bounds[0]) & (place <= bounds[1])))
-    columns = {"user_id": rows["user_id"], "place": rows[position]}
+    of_span = np.full(len(rows), -1)
+    for number, (first, last) in enumerate(spans):
+        of_span[(place >= first) & (place <= last)] = number
+    rows = rows.append_column("span", pa.array(of_span)).filter(pa.array(of_span >= 0))
+    columns = {"user_id": rows["user_id"], "span": rows["span"], "place": rows[position]}
     sums: list[tuple[str, str]] = [("place", "count"), ("place", "min"), ("place", "max")]
     names = ["requests", "first", "last"]
     for name in feedback:
@@ -89,6 +108,7 @@ def _by_user(rows: pa.Table, position: str, bounds: tuple[int, int], feedback: t
         columns |= {name: values, f"some {name}": pa.array((values.to_numpy() != 0).astype(np.int64))}
         sums += [(name, "min"), (name, "max"), (f"some {name}", "sum")]
         names += [f"low {name}", f"high {name}", f"some {name}"]
-    made = pa.table(columns).group_by("user_id").aggregate(sums)
+    made = pa.table(columns).group_by(["user_id", "span"]).aggregate(sums)
     by_sum = {f"{column}_{kind}": made[f"{column}_{kind}"] for column, kind in sums}
-    return pa.table({"user_id": made["user_id"], **dict(zip(names, by_sum.values(), strict=True))})
+    values_of = dict(zip(names, by_sum.values(), strict=True))
+    return pa.table({"user_id": made["user_id"], "span": made["span"], **values_of})

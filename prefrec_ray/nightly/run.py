@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import chain
 from typing import Protocol
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.evaluation.verdict import case_of
-from prefrec_ray.nightly.check import PARTS, Counted, part_problems, problems
+from prefrec_ray.nightly.check import PARTS, Counted, Span, part_problems, problems
 from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night, Step
 from prefrec_ray.nightly.settings import LoopSettings
 
-#: Positions in a log that a night does not learn from: (first, last), both inclusive.
-Spans = tuple[tuple[int, int], ...]
-END_OF_LOG = 2**63 - 1
+Spans = tuple[Span, ...]
 
 
 class Work(Protocol):
@@ -33,8 +31,11 @@ class Work(Protocol):
 
     leaves_out: bool
 
-    def count(self, first: int | None, last: int | None) -> Counted:
-        """The requests at positions `first` to `last` of the log (None: no bound)."""
+    #: The positions that each log may have.
+    ranges: Spans
+
+    def count(self, spans: Spans) -> Counted:
+        """The requests at these positions, one span or none of each log."""
 
     def prepare(self, dataset: str, without: Spans) -> None:
         """Makes the data set, but for the requests in the spans `without`."""
@@ -47,6 +48,9 @@ class Work(Protocol):
 
     def report(self, run: str, file: str) -> None:
         """Writes the page about the run."""
+
+    def compact(self, before: float) -> None:
+        """Makes the files of the log smaller that nobody has written to since `before`, in seconds since 1970."""
 
 
 def run_night(
@@ -78,6 +82,8 @@ def run_night(
                 raise UserError(f"{loop.folder}: {ended.line} (loop.accept: [{night.night}] uses them)") from error
             raise
         folder.prune(loop.keep)
+        if loop.compact_days is not None:
+            work.compact(now() - 86_400 * loop.compact_days)
     say(night.line)
     return night
 
@@ -111,7 +117,7 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
     if step == "prepare":
         # Its last file says that it is whole: a kill between it and nights.json costs nothing.
         if not storage.exists(storage.join(dataset, "metadata.json")):
-            work.prepare(dataset, _without(night, folder.nights(), loop))
+            work.prepare(dataset, _without(night, folder.nights(), loop, work))
     elif step == "train":
         work.train(dataset, run)
     elif step == "evaluate":
@@ -129,8 +135,7 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> 
     earlier = [one.log for one in nights if one.log is not None and not _is_refused(one, loop)]
     if not work.leaves_out:
         _check_refused_are_gone(nights, earlier, loop, work)
-    last = max((one.log.last for one in nights if one.log and one.log.last is not None), default=None)
-    counted = work.count(None if last is None else last + 1, None)
+    counted = work.count(_behind(nights, work))
     found = problems(counted, earlier) or _problems_of_parts(counted, earlier, work)
     night = night.model_copy(update={"log": counted})
     if found and night.night not in loop.accept:
@@ -138,13 +143,24 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> 
     return night
 
 
+def _behind(nights: Sequence[Night], work: Work) -> Spans:
+    """Of each log what comes behind these nights."""
+    ends = [last for night in nights if night.log for _, last in night.log.spans]
+    return tuple(
+        (max((end + 1 for end in ends if first <= end <= last), default=first), last) for first, last in work.ranges
+    )
+
+
 def _problems_of_parts(counted: Counted, earlier: Sequence[Counted], work: Work) -> list[str]:
-    """Of the first part that has any; parts are equal stretches of positions."""
-    if counted.first is None or counted.last is None or not earlier:
+    """Of the first part that has any; parts are equal stretches of positions of each log."""
+    if not earlier:
         return []
-    ends = [counted.first + (counted.last + 1 - counted.first) * part // PARTS for part in range(PARTS + 1)]
-    for first, end in pairwise(ends):
-        if first < end and (found := part_problems(work.count(first, end - 1), earlier)):
+    borders = [
+        [first + (last + 1 - first) * part // PARTS for part in range(PARTS + 1)] for first, last in counted.spans
+    ]
+    for part in range(PARTS):
+        spans = tuple((of[part], of[part + 1] - 1) for of in borders if of[part] < of[part + 1])
+        if spans and (found := part_problems(work.count(spans), earlier)):
             return found
     return []
 
@@ -155,8 +171,9 @@ def _check_refused_are_gone(
     """Raises `UserError` where requests that were refused are still in a source that cannot leave them out."""
     for one in nights:
         if _is_refused(one, loop) and one.log is not None and one.log.requests:
-            again = work.count(one.log.first, one.log.last)
-            found = problems(again, [log for log in earlier if (log.last or 0) < (one.log.first or 0)])
+            again = work.count(one.log.spans)
+            begin = min(first for first, _ in one.log.spans)
+            found = problems(again, [log for log in earlier if all(last < begin for _, last in log.spans)])
             if again.requests and found:
                 raise UserError(
                     f"the requests of night {one.night}, which was refused, are still in the log ({'; '.join(found)}); "
@@ -168,16 +185,10 @@ def _is_refused(night: Night, loop: LoopSettings) -> bool:
     return night.status == "refused" and night.night not in loop.accept
 
 
-def _without(night: Night, nights: Sequence[Night], loop: LoopSettings) -> Spans:
+def _without(night: Night, nights: Sequence[Night], loop: LoopSettings, work: Work) -> Spans:
     """What the night does not learn from: what was refused, and what came after it was checked."""
-    spans = [
-        (one.log.first, one.log.last)
-        for one in nights
-        if _is_refused(one, loop) and one.log and one.log.first is not None and one.log.last is not None
-    ]
-    if night.log is not None and night.log.last is not None:
-        spans.append((night.log.last + 1, END_OF_LOG))
-    return tuple(spans)
+    refused = (one.log.spans for one in nights if _is_refused(one, loop) and one.log)
+    return (*chain.from_iterable(refused), *_behind([*nights, night], work))
 
 
 def _judged(night: Night, evaluation: Evaluation) -> Night:

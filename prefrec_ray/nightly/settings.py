@@ -17,6 +17,10 @@ class LoopSettings(Settings):
     promote: Literal["candidates", "none"] = Field(
         default="candidates", description="policies of the verdict `candidate`, or none: nights are judged and kept"
     )
+    compact_days: Annotated[float, Field(ge=1, le=3660)] | None = Field(
+        default=None,
+        description="days without a write after which files of the event log become Parquet; null: they stay",
+    )
     accept: tuple[Annotated[NonNegativeInt, Field(ge=1)], ...] = Field(
         default=(), description="nights whose requests were refused, and are to be used all the same"
     )

@@ -13,9 +13,10 @@ from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.evaluation.validation import Judge
+from prefrec_ray.events.compact import compact
 from prefrec_ray.logs import EventsSource
 from prefrec_ray.nightly.check import Counted
-from prefrec_ray.nightly.count import count
+from prefrec_ray.nightly.count import count, ranges
 from prefrec_ray.nightly.run import Spans
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
@@ -48,10 +49,15 @@ class Stages:
         parts = [settings.model_dump(mode="json") for settings in (self.prepare_, self.train_, self.evaluate_)]
         return blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
-    def count(self, first: int | None, last: int | None) -> Counted:
+    @property
+    def ranges(self) -> Spans:
+        """By the rows of event logs, by the times of others."""
+        return ranges(self.prepare_.source)
+
+    def count(self, spans: Spans) -> Counted:
         """One pass over the log."""
         runtime.start_ray()
-        counted = count(self.prepare_.source, self.prepare_.seed, first, last)
+        counted = count(self.prepare_.source, self.prepare_.seed, spans)
         self.progress("check", counted.requests, counted.requests)
         return counted
 
@@ -77,3 +83,9 @@ class Stages:
     def report(self, run: str, file: str) -> None:
         """`prefrec report`."""
         write_report([run], file)
+
+    def compact(self, before: float) -> None:
+        """Of event logs."""
+        if isinstance(self.prepare_.source, EventsSource):
+            for path in self.prepare_.source.paths:
+                compact(path, before)

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from prefrec_ray import storage
 from prefrec_ray.engagement.levels import level_of
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import ABOUT, schema
+from prefrec_ray.events.about import read_about
 from prefrec_ray.serving.history import Sessions, read_events
 from prefrec_ray.serving.sequence import FIRST, effects, mean_sequence
 from prefrec_ray.serving.settings import MAIN
@@ -87,15 +85,12 @@ def compare(folder: str, days: float = 7.0) -> Comparison:
     Holds some columns of all events in memory, some 40 bytes each. Raises `UserError` for a folder that no server
     wrote, and where there is one arm only.
     """
-    about = storage.join(folder, ABOUT)
-    if not storage.exists(about):
-        raise UserError(f"{folder}: no folder of events ({ABOUT} is missing); expected that of `prefrec serve --state`")
-    described = storage.read_json(about)
-    events = read_events(folder, schema(pa.int64() if described["item_ids"] == "int64" else pa.string()))
+    about = read_about(folder)
+    events = read_events(folder, about.columns)
     shares, since = events.dealt()
     if len(shares) < 2:
         raise UserError(f"{folder}: one arm only; expected canaries (serve.canaries) to compare {MAIN} with")
-    gap = described["session_gap_ms"]
+    gap = about.session_gap_ms
     users = _Users(events.sessions(gap), days, events.until - gap)
     arm = events.arm_after(since)
     dealt = [user for user in users.after(since) if arm.get(user) in shares]

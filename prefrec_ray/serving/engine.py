@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,19 +13,10 @@ from prefrec_ray.events.format import Event, Kind
 from prefrec_ray.events.log import EventLog
 from prefrec_ray.serving.arms import UserId
 from prefrec_ray.serving.bodies import Feedback, Recommend
-from prefrec_ray.serving.plan import Answer, Command, Draws, Given, Plan, Shown, draw_items, user_columns, user_of
-from prefrec_ray.serving.shelf import ItemId
+from prefrec_ray.serving.given import Recommendations, item_of, values_of
+from prefrec_ray.serving.plan import Answer, Command, Draws, Given, Plan, draw_items, user_columns
 from prefrec_ray.serving.state import ServedState
 from prefrec_ray.web.problems import Problem
-
-#: Recommendations that are held in memory; older ones are read from the log.
-_RECENT = 1 << 16
-_EXPECTED = {
-    "binary": "0 or 1",
-    "count": "a whole number of at least 0",
-    "seconds": "at least 0 seconds",
-    "ratio": "a ratio of at least 0",
-}
 
 
 class Engine:
@@ -34,7 +24,7 @@ class Engine:
 
     def __init__(self, state: ServedState, log: EventLog, log_id: str, seed: int | None = None) -> None:
         self.state, self.log, self._id = state, log, log_id
-        self._recent: OrderedDict[int, Shown] = OrderedDict()
+        self._given = Recommendations(log, log_id)
         self._rng = np.random.default_rng(seed)
 
     def plan(self, commands: Sequence[Command], clock: int) -> Plan:
@@ -59,8 +49,7 @@ class Engine:
         for number, (row, codes) in enumerate(plan.shown, first):
             if leave_out == "recommended":
                 state.people.see(row, codes)
-            event = plan.events[number - first]
-            self._remember(number, event)
+            self._given.remember(number, plan.events[number - first])
         state.next = first + len(plan.events)
         state.answered.advance(state.next, clock)
         for one in plan.given:
@@ -87,16 +76,6 @@ class Engine:
         """The rows of `plan` could not be written: features that they told are forgotten."""
         for row, before in reversed(plan.described):
             self.state.undescribe(row, before)
-
-    def _remember(self, number: int, event: Event) -> None:
-        items, chances = event.items or (), event.propensities or ()
-        self._hold(number, Shown(user_of(event), event.timestamp, items, chances, event.policy, event.arm))
-
-    def _hold(self, number: int, shown: Shown) -> Shown:
-        self._recent[number] = shown
-        if len(self._recent) > _RECENT:
-            self._recent.popitem(last=False)
-        return shown
 
     def _row(self, user: UserId) -> int:
         try:
@@ -179,7 +158,7 @@ class Engine:
 
     def _feedback(self, plan: Plan, body: Feedback, clock: int) -> Answer:
         state = self.state
-        number, shown = self._shown(body)
+        number, shown = self._given.find(body, state)
         if shown is None:
             if body.user is None or body.item is None:
                 raise Problem(
@@ -191,7 +170,7 @@ class Engine:
                 return Answer({"event_id": body.event_id, "item": body.item, "status": "known"}, outcome="known")
             user, item, position = body.user, body.item, None
         else:
-            user, item = shown.user, self._item_of(body, shown)
+            user, item = shown.user, item_of(body, shown)
             position = list(shown.items).index(item)
             if state.answered.has(number, position) or any(
                 one.number == number and one.event.position == position for one in plan.given
@@ -200,7 +179,7 @@ class Engine:
         if isinstance(item, int) != state.codes.whole:
             kind = "a whole number" if state.codes.whole else "text"
             raise Problem(422, f"item: found {item!r}; expected {kind}, as all items are")
-        values = self._values(body)
+        values = values_of(body, state.policy.state)
         row = self._row(user)
         (code,) = state.codes.find([item]).tolist()
         known = code >= 0 and bool(state.shelves[0].known[code])
@@ -226,53 +205,3 @@ class Engine:
         plan.given.append(Given(row, event, code, None if shown is None else number))
         outcome = "counted" if known else "unknown item"
         return Answer({"event_id": body.event_id, "item": item, "status": "counted"}, event.arm or "", outcome)
-
-    def _shown(self, body: Feedback) -> tuple[int, Shown | None]:
-        """The recommendation that feedback is about, and its number; None where the id is not the server's own."""
-        name, _, digits = body.event_id.rpartition("-")
-        if name != self._id:
-            return -1, None
-        try:
-            number = int(digits, 16)
-            if f"{number:x}" != digits or not 0 <= number < self.log.next:
-                raise ValueError
-        except ValueError:
-            raise Problem(404, f"event_id: found {body.event_id!r}; expected one of a recommendation") from None
-        if self.state.answered.forgotten(number):
-            hours = self.state.settings.feedback_hours
-            raise Problem(
-                410, f"event_id: {body.event_id} is of more than {hours:g} hours ago; expected feedback before"
-            )
-        shown = self._recent.get(number)
-        if shown is None:
-            row = self.log.read(number)
-            if row["kind"] != Kind.RECOMMENDED:
-                raise Problem(404, f"event_id: found {body.event_id!r}; expected one of a recommendation")
-            user = row["user"] if row["user_number"] is None else row["user_number"]
-            of_row = (row[name] for name in ("timestamp", "items", "propensities", "policy", "arm"))
-            shown = self._hold(number, Shown(user, *of_row))
-        if body.user is not None and body.user != shown.user:
-            raise Problem(422, f"user: found {body.user!r}; {body.event_id} is of {shown.user!r}")
-        return number, shown
-
-    @staticmethod
-    def _item_of(body: Feedback, shown: Shown) -> ItemId:
-        if body.item is None and len(shown.items) == 1:
-            return shown.items[0]
-        if body.item is None or body.item not in shown.items:
-            found = "nothing" if body.item is None else repr(body.item)
-            raise Problem(422, f"item: found {found}; expected one of the {len(shown.items)} items of {body.event_id}")
-        return body.item
-
-    def _values(self, body: Feedback) -> list[float]:
-        definition = self.state.policy.state
-        for name, value in body.feedback.items():
-            if name not in definition.feedback:
-                raise Problem(
-                    422, f"feedback.{name}: unknown; expected some of {', '.join(definition.feedback) or 'none'}"
-                )
-            kind = definition.feedback_kinds.get(name, "number")
-            wrong = value not in (0, 1) if kind == "binary" else kind != "number" and value < 0
-            if wrong or (kind == "count" and value != int(value)):
-                raise Problem(422, f"feedback.{name}: found {value:g}; expected {_EXPECTED[kind]}")
-        return [body.feedback.get(name, 0.0) for name in definition.feedback]

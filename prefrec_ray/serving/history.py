@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefrec_ray import storage
 from prefrec_ray.engagement.sessions import SessionTable, session_numbers, session_table
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import SEGMENTS, SUFFIX, Kind, pieces
+from prefrec_ray.events.format import Kind
+from prefrec_ray.events.segments import list_segments, read_rows
 from prefrec_ray.ids import codes
 
 
@@ -83,18 +84,18 @@ class Events:
 def read_events(folder: str, columns: pa.Schema) -> Events:
     """The rows of a log. Raises `UserError` where there are none of users."""
     tables, arms, overlaps = [], [], []
-    for file in storage.list_files(storage.join(folder, SEGMENTS), SUFFIX):
-        for piece in pieces(pa.py_buffer(storage.read_bytes(file)), columns):
-            table = pa.Table.from_batches([piece.batch])
-            kind = table["kind"].to_numpy()
-            for row in table.filter(pa.array(kind == Kind.ARMS)).select(["number", "note"]).to_pylist():
-                said = json.loads(row["note"])
-                shares = {one["arm"]: one["share"] for one in said["arms"] if not one["shadow"]}
-                arms.append((row["number"], said["seed"], shares))
-            overlaps += _overlaps(table, kind)
-            kept = table.filter(pa.array(np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK))))
-            who = pc.coalesce(kept["user"], kept["user_number"].cast(pa.string()))
-            tables.append(kept.select([*_COLUMNS]).append_column("who", who))
+    shown: dict[str, set[Any]] = {}
+    for batch in read_rows(list_segments(folder), columns):
+        table = pa.Table.from_batches([batch])
+        kind = table["kind"].to_numpy()
+        for row in table.filter(pa.array(kind == Kind.ARMS)).select(["number", "note"]).to_pylist():
+            said = json.loads(row["note"])
+            shares = {one["arm"]: one["share"] for one in said["arms"] if not one["shadow"]}
+            arms.append((row["number"], said["seed"], shares))
+        overlaps += _overlaps(table, kind, shown)
+        kept = table.filter(pa.array(np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK))))
+        who = pc.coalesce(kept["user"], kept["user_number"].cast(pa.string()))
+        tables.append(kept.select([*_COLUMNS]).append_column("who", who))
     rows = pa.concat_tables(tables).combine_chunks() if tables else None
     if rows is None or not rows.num_rows:
         raise UserError(f"{folder}: no events yet; expected recommendations and feedback")
@@ -116,14 +117,27 @@ def read_events(folder: str, columns: pa.Schema) -> Events:
 _COLUMNS = ("number", "kind", "timestamp", "arm", "policy", "dwell_ms", "known")
 
 
-def _overlaps(table: pa.Table, kind: np.ndarray) -> list[tuple[int, str, float]]:
-    """Of each row of a shadow in a batch: its number, its name, and the share of its items that were shown."""
-    if not (kind == Kind.SHADOWED).any():
-        return []
-    rows = table.select(["number", "kind", "event_id", "arm", "items"]).to_pylist()
-    shown = {row["event_id"]: set(row["items"]) for row in rows if row["kind"] == Kind.RECOMMENDED}
-    return [
-        (row["number"], row["arm"], len(shown[row["event_id"]] & set(row["items"])) / len(row["items"]))
-        for row in rows
-        if row["kind"] == Kind.SHADOWED and row["items"]
-    ]
+#: Recommendations of one commit at most: those of its shadows follow them.
+_OF_COMMIT = 32
+
+
+def _overlaps(table: pa.Table, kind: np.ndarray, shown: dict[str, set[Any]]) -> list[tuple[int, str, float]]:
+    """Of each row of a shadow: its number, its name, and the share of its items that were shown.
+
+    `shown` holds the last recommendations of the rows before, and then of these.
+    """
+    if (kind == Kind.SHADOWED).any():
+        rows = table.select(["number", "kind", "event_id", "arm", "items"]).to_pylist()
+        shown |= {row["event_id"]: set(row["items"]) for row in rows if row["kind"] == Kind.RECOMMENDED}
+        found = [
+            (row["number"], row["arm"], len(shown[row["event_id"]] & set(row["items"])) / len(row["items"]))
+            for row in rows
+            if row["kind"] == Kind.SHADOWED and row["items"]
+        ]
+    else:
+        last = table.take(pa.array(np.flatnonzero(kind == Kind.RECOMMENDED)[-_OF_COMMIT:]))
+        shown |= zip(last["event_id"].to_pylist(), map(set, last["items"].to_pylist()), strict=True)
+        found = []
+    for event in list(shown)[:-_OF_COMMIT]:
+        del shown[event]
+    return found

@@ -6,14 +6,14 @@ import json
 import os
 import uuid
 from contextlib import ExitStack
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import ABOUT, ITEMS, SCHEMA_VERSION, Event, Kind
+from prefrec_ray.events.about import FILE, About, read_about
+from prefrec_ray.events.format import ITEMS, Event, Kind
 from prefrec_ray.events.log import EventLog
 from prefrec_ray.serving.settings import MAIN, ServeSettings
 from prefrec_ray.serving.shelf import Shelf
@@ -40,7 +40,7 @@ class Opened:
             stack.enter_context(storage.claimed(folder))
             storage.make_folder(folder)
             self._about = self._described(loaded)
-            self.log = EventLog(folder, pa.int64() if self._about["item_ids"] == "int64" else pa.string())
+            self.log = EventLog(folder, self._about.columns.field("items").type.value_type)
             stack.callback(self.log.close)
             if self.log.repaired:
                 self.notes.append(self.log.repaired)
@@ -50,7 +50,7 @@ class Opened:
     @property
     def log_id(self) -> str:
         """What the ids of the log's own events begin with."""
-        return self._about["log_id"]
+        return self._about.log_id
 
     def close(self) -> None:
         """Closes the log; others may write there from now on."""
@@ -58,27 +58,17 @@ class Opened:
 
     def check(self, loaded: list[Loaded]) -> None:
         """Raises `UserError` where the log is not of such policies."""
-        expected = _about(loaded)
-        for key, value in expected.items():
-            if self._about[key] != value:
-                raise UserError(
-                    f"{storage.join(self.folder, ABOUT)}: {key}: the policy has {value}; expected "
-                    f"{self._about[key]}, of which the events are (another state folder takes another policy)"
-                )
+        where = f"{self.policy}: not of the kind of which {self.folder} is (another state folder takes it)"
+        self._about.check_same(_about(loaded, self._about.log_id), where)
 
-    def _described(self, loaded: list[Loaded]) -> dict[str, Any]:
-        file = storage.join(self.folder, ABOUT)
+    def _described(self, loaded: list[Loaded]) -> About:
+        file = storage.join(self.folder, FILE)
         if storage.exists(file):
-            self._about = storage.read_json(file)
-            keys = {"schema_version", "log_id", *_about(loaded)}
-            if not isinstance(self._about, dict) or not keys <= set(self._about):
-                raise UserError(f"{file}: expected the keys {', '.join(sorted(keys))}")
-            if self._about["schema_version"] != SCHEMA_VERSION:
-                raise UserError(f"{file}: schema version {self._about['schema_version']}; expected {SCHEMA_VERSION}")
+            self._about = read_about(self.folder)
             self.check(loaded)
             return self._about
-        about = {"schema_version": SCHEMA_VERSION, "log_id": uuid.uuid4().hex[:8], **_about(loaded)}
-        storage.write_json(file, about)
+        about = _about(loaded, uuid.uuid4().hex[:8])
+        storage.write_json(file, about.model_dump(mode="json"))
         for path in (file, self.folder):
             handle = os.open(path, os.O_RDONLY)
             os.fsync(handle)
@@ -122,12 +112,13 @@ def save_items(folder: str, shelf: Shelf) -> None:
     storage.write_bytes(storage.join(folder, ITEMS), sink.getvalue().to_pybytes())
 
 
-def _about(loaded: list[Loaded]) -> dict[str, Any]:
+def _about(loaded: list[Loaded], log_id: str) -> About:
     definition, ids = loaded[0].policy.state, loaded[0].policy.items.ids
-    return {
-        "item_ids": "int64" if ids.dtype.kind == "i" else "string",
-        "feedback": list(definition.feedback),
-        "feedback_kinds": dict(definition.feedback_kinds),
-        "user_features": {name: list(values) for name, values in definition.user_features.items()},
-        "session_gap_ms": definition.session_gap_ms,
-    }
+    return About(
+        log_id=log_id,
+        item_ids="int64" if ids.dtype.kind == "i" else "string",
+        feedback=definition.feedback,
+        feedback_kinds=dict(definition.feedback_kinds),
+        user_features={name: tuple(values) for name, values in definition.user_features.items()},
+        session_gap_ms=definition.session_gap_ms,
+    )

@@ -11,7 +11,7 @@ def counted(requests: int = 1000, users: int = 100, **columns: tuple[float, floa
     """Columns as (low, high, share)."""
     told = {"click": (0, 1, 0.4), **columns}
     feedback = {name: Column(low=low, high=high, share=share) for name, (low, high, share) in told.items()}
-    return Counted(first=0, last=requests - 1, requests=requests, users=users, feedback=feedback)
+    return Counted(spans=((0, requests - 1),), requests=requests, users=users, feedback=feedback)
 
 
 FIRST = counted(requests=50_000, users=2_000)
@@ -56,5 +56,5 @@ def test_volumes_may_differ_threefold_from_all_nights_but_the_first(requests: in
 
 
 def test_nothing_new_is_no_night() -> None:
-    nothing = Counted(first=None, last=None, requests=0, users=0, feedback={})
+    nothing = Counted(spans=(), requests=0, users=0, feedback={})
     assert problems(nothing, [FIRST]) == ["no new requests"]

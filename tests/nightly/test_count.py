@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefrec_ray.events.format import Event, Kind, batch_of, schema
+from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.logs.readers import events
 from prefrec_ray.logs.sources import EventsSource, FilesSource
 from prefrec_ray.nightly import count
@@ -41,23 +42,23 @@ def test_a_part_is_counted_as_by_hand(blocks: list[list[tuple[int, int, float]]]
     source = FilesSource(kind="files", path="logs", user="user", item="item", time="time")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(count, "open_log", lambda source, seed: log)
-        found = count.count(source, 0, first, last)
+        found = count.count(source, 0, ((first, last),))
     rows = [row for block in blocks for row in block if first <= row[1] <= last]
     if not rows:
-        assert found == Counted(first=None, last=None, requests=0, users=0, feedback={})
+        assert found == Counted(spans=(), requests=0, users=0, feedback={})
         return
     user, time, like = (np.array(column) for column in zip(*rows, strict=True))
     column = Column(low=like.min(), high=like.max(), share=float(np.mean(like != 0)))
-    expected = Counted(
-        first=time.min(), last=time.max(), requests=len(rows), users=len(set(user)), feedback={"like": column}
-    )
-    assert found == expected
+    spans = ((time.min(), time.max()),)
+    assert found == Counted(spans=spans, requests=len(rows), users=len(set(user)), feedback={"like": column})
 
 
 def test_an_event_log_is_counted_by_its_rows_and_others_by_time() -> None:
     files = FilesSource(kind="files", path="logs", user="user", item="item", time="time")
-    assert count.position_of(files) == "timestamp"
-    assert count.position_of(EventsSource(kind="events", path="events")) == "order"
+    assert count.ranges(files) == (count.ALL,)
+    assert count.ranges(EventsSource(kind="events", path="a")) == ((0, ROWS_OF_FILE - 1),)
+    (_, second) = count.ranges(EventsSource(kind="events", path=("a", "b")))
+    assert second == (ROWS_OF_FILE, 2 * ROWS_OF_FILE - 1)
 
 
 def test_requests_of_an_event_log_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

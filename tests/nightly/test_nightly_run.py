@@ -15,10 +15,12 @@ from prefrec_ray.evaluation.records import Evaluation, ItemShare, Served, Suppor
 from prefrec_ray.evaluation.verdict import verdicts
 from prefrec_ray.nightly.check import Column, Counted
 from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night
-from prefrec_ray.nightly.run import END_OF_LOG, Spans, run_night
+from prefrec_ray.nightly.run import Spans, run_night
 from prefrec_ray.nightly.settings import LoopSettings
 
 NAME = "PrefRec"
+#: Positions of the first log, and of the second.
+RANGES = ((0, 999_999), (1_000_000, 1_999_999))
 
 
 class Killed(BaseException):
@@ -43,9 +45,11 @@ def evaluation(gain: float, states: float = 0.95, top: float = 0.02) -> Evaluati
 
 @dataclass
 class Steps:
-    """The log: a number of requests a night, of which some have no clicks. `stop`: the step that is killed."""
+    """Two logs: a number of requests a night, of which some have no clicks. `stop`: the step that is killed."""
 
     log: list[tuple[int, bool]]
+    second: list[tuple[int, bool]] = field(default_factory=list)
+    ranges: Spans = RANGES
     result: Evaluation = field(default_factory=lambda: evaluation(0.5))
     stop: str = ""
     leaves_out: bool = True
@@ -57,17 +61,22 @@ class Steps:
         if self.stop == name:
             raise Killed
 
-    def count(self, first: int | None, last: int | None) -> Counted:
-        if last is None:  # parts of the night, and nights that were refused, are counted again
+    def count(self, spans: Spans) -> Counted:
+        if any(last == 999_999 for _, last in spans):  # parts of the night, and those refused, are counted again
             self._call("check")
-        clicks = [broken for requests, broken in self.log for _ in range(requests)]
-        low, high = first or 0, len(clicks) - 1 if last is None else last
-        part = clicks[low : high + 1]
+        found, part = [], []
+        for low, high in spans:
+            base, log = (0, self.log) if high < 1_000_000 else (1_000_000, self.second)
+            clicks = [broken for requests, broken in log for _ in range(requests)]
+            high = min(high, base + len(clicks) - 1)
+            if low <= high:
+                found.append((low, high))
+                part += clicks[low - base : high - base + 1]
         if not part:
-            return Counted(first=None, last=None, requests=0, users=0, feedback={})
+            return Counted(spans=(), requests=0, users=0, feedback={})
         column = Column(low=0, high=0, share=0) if all(part) else Column(low=0, high=1, share=0.5)
         requests = len(part)
-        return Counted(first=low, last=high, requests=requests, users=requests // 10, feedback={"click": column})
+        return Counted(spans=tuple(found), requests=requests, users=requests // 10, feedback={"click": column})
 
     def prepare(self, dataset: str, without: Spans) -> None:
         self._call("prepare")
@@ -88,6 +97,9 @@ class Steps:
     def report(self, run: str, file: str) -> None:
         self._call("report")
         Path(file).write_text("page")
+
+    def compact(self, before: float) -> None:
+        self._call(f"compact {before / 86_400:g}")
 
 
 @dataclass
@@ -168,7 +180,7 @@ def test_a_night_is_a_line(loop: Loop) -> None:
         (1, "promoted", 0.5),
         (2, "kept", -0.5),
     ]
-    assert lines[1]["log"]["first"] == 1000
+    assert lines[1]["log"]["spans"] == [[1000, 1999]]
     assert [line.partition(";")[0] for line in loop.said] == [
         "night 1: promoted, 1,000 new requests of 100 users",
         "night 2: kept, 1,000 new requests of 100 users",
@@ -192,7 +204,7 @@ def test_a_poisoned_night_is_refused_before_anything_is_made_of_it(loop: Loop) -
 def test_a_column_that_broke_in_the_middle_of_a_night_is_refused(loop: Loop) -> None:
     loop.night()
     loop.steps.log.append((800, False))
-    with pytest.raises(UserError, match=r"feedback 'click' is not zero in 0\.00% of 400 consecutive requests"):
+    with pytest.raises(UserError, match=r"feedback 'click' is 0 in all 400 consecutive requests"):
         loop.night(requests=800, broken=True)
     assert loop.current == 1
 
@@ -203,8 +215,8 @@ def test_what_was_refused_is_left_out_of_all_later_nights(loop: Loop) -> None:
         loop.night(broken=True)
     night = loop.night()
     assert night.log is not None
-    assert night.log.first == 2000
-    assert loop.steps.without == ((1000, 1999), (3000, END_OF_LOG))
+    assert night.log.spans == ((2000, 2999),)
+    assert loop.steps.without == ((1000, 1999), (3000, 999_999), RANGES[1])
     assert loop.current == 3
 
 
@@ -227,7 +239,28 @@ def test_a_refused_night_goes_on_once_it_is_accepted(loop: Loop) -> None:
     loop.settings["accept"] = (3,)
     night = loop.again()
     assert (night.night, night.status) == (3, "promoted")
-    assert loop.steps.without == ((7000, END_OF_LOG),)
+    assert loop.steps.without == ((7000, 999_999), RANGES[1])
+
+
+def test_what_is_new_is_told_log_by_log(loop: Loop) -> None:
+    loop.steps.second.append((600, False))
+    loop.night()
+    night = loop.night()  # nothing new in the second
+    assert night.log is not None
+    assert night.log.spans == ((1000, 1999),)
+    assert loop.steps.without == ((2000, 999_999), (1_000_600, 1_999_999))
+    loop.steps.second.append((200, False))
+    loop.steps.second.append((200, True))
+    with pytest.raises(UserError, match=r"feedback 'click' is 0 in all \d+ consecutive requests"):
+        loop.night(broken=True)
+    loop.steps.second.append((500, False))
+    assert loop.night().status == "promoted"
+    assert loop.steps.without == (
+        (2000, 2999),
+        (1_000_600, 1_000_999),
+        (4000, 999_999),
+        (1_001_500, 1_999_999),
+    )
 
 
 @pytest.mark.parametrize("step", STEPS[:-1])
@@ -355,6 +388,15 @@ def test_old_nights_go_and_the_current_one_and_the_one_before_stay(loop: Loop) -
     with pytest.raises(UserError, match="its policy is gone"):
         loop.folder.back()
     assert loop.current == 2
+
+
+def test_the_log_is_made_smaller_after_a_night_that_ended_well(loop: Loop) -> None:
+    loop.settings["compact_days"] = 3
+    loop.night()
+    assert loop.steps.calls[-1] == "compact -3"
+    with pytest.raises(UserError):
+        loop.night(broken=True)
+    assert loop.steps.calls[-1] == "check"
 
 
 def test_a_rollback_of_no_folder_makes_none(tmp_path: Path) -> None:

@@ -59,6 +59,10 @@ def test_a_night_and_one_without_news(ray_session: None, tmp_path: Path, capfd: 
         ({"evaluate": {"estimators": ["ncis"]}}, "evaluate: key 'estimators': expected model"),
         ({"loop": {"keep": 3}}, "loop: key 'folder' is missing"),
         ({"loop": {"folder": "x", "promote": "all"}}, "loop: key 'promote': expected 'candidates' or 'none'"),
+        (
+            {"loop": {"folder": "x", "compact_days": 2}},
+            "loop: key 'compact_days': expected it with a source of ",
+        ),
         ({"loop": {"folder": "x", "accept": [0]}}, "loop: key 'accept.0': "),
     ],
 )

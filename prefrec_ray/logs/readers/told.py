@@ -1,0 +1,58 @@
+"""What the rows of event logs tell beside requests: how many there are, and the features of users."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prefrec_ray.events.format import Kind
+
+
+def requests(table: pa.Table) -> np.ndarray:
+    """Which rows of a log are requests, bool [N]."""
+    return pc.and_(pc.equal(table["kind"], int(Kind.FEEDBACK)), pc.fill_null(table["known"], False)).to_numpy()
+
+
+class Told:
+    """Counts requests; holds the features of each user as they were given last.
+
+    Within a log that is by its rows. Of a user of several logs it is the one that a server received last.
+    """
+
+    def __init__(self, features: Mapping[str, tuple[str, ...]]) -> None:
+        self._features = features
+        self._known: dict[Any, tuple[int, str]] = {}  # by user: when it was received, JSON
+        self._of_log: dict[Any, tuple[int, str]] = {}
+        self.requests = 0
+        self.column = "user_number"
+        #: The columns that `add` needs.
+        self.columns = ["kind", "known", "user", *(("user_number", "note", "received") if features else ())]
+
+    def add(self, table: pa.Table) -> None:
+        """Takes in rows of a log, which follow those before."""
+        self.requests += int(requests(table).sum())
+        if pc.any(pc.is_valid(table["user"])).as_py():
+            self.column = "user"
+        if self._features:
+            told = table.filter(pc.and_(pc.equal(table["kind"], int(Kind.RECOMMENDED)), pc.is_valid(table["note"])))
+            notes = zip(told["received"].to_pylist(), told["note"].to_pylist(), strict=True)
+            self._of_log.update(zip(told[self.column].to_pylist(), notes, strict=True))
+
+    def end(self) -> None:
+        """The log ends; another one may follow."""
+        for user, (received, note) in self._of_log.items():
+            if user not in self._known or self._known[user][0] <= received:
+                self._known[user] = received, note
+        self._of_log = {}
+
+    def table(self) -> pa.Table:
+        """user_id and the features as text (null: unknown)."""
+        told = [json.loads(note) for _, note in self._known.values()]
+        ids = pa.array(list(self._known), pa.string() if self.column == "user" else pa.int64())
+        of_users = {name: pa.array([one.get(name) for one in told], pa.string()) for name in self._features}
+        return pa.table({"user_id": ids, **of_users})

@@ -1,0 +1,166 @@
+"""Event logs of several servers as one log, in whatever files they lie."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.events import log as log_module
+from prefrec_ray.events.compact import compact, same
+from prefrec_ray.events.format import Event, Kind
+from prefrec_ray.events.log import EventLog
+from prefrec_ray.logs.contract import ROWS_OF_FILE
+from prefrec_ray.logs.readers import events
+from prefrec_ray.logs.sources import EventsSource
+from prefrec_ray.mdp.items import ItemTable
+
+ABOUT = {
+    "schema_version": 1,
+    "log_id": "0123abcd",
+    "item_ids": "int64",
+    "feedback": ["like", "watch"],
+    "feedback_kinds": {},
+    "user_features": {"country": ["de", "fr"]},
+    "session_gap_ms": 1_800_000,
+}
+
+
+class Data(list[dict[str, Any]]):
+    """As a data set of Ray Data, in this process."""
+
+    def map_batches(self, function: Any, fn_kwargs: dict[str, Any], **more: Any) -> "Data":
+        fragments = pa.Table.from_pylist(list(self))
+        self.table = pa.concat_tables(function(fragments, **fn_kwargs))
+        return self
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events.ray, "put", lambda value: value)
+    monkeypatch.setattr(events.ray, "get", lambda value: value)
+    monkeypatch.setattr(events.ray.data, "from_items", lambda items, **_: Data(items))
+    monkeypatch.setattr(log_module, "SEGMENT_BYTES", 6_000)
+
+
+def write(folder: Path, rows: Sequence[Event], items: int = 9, **about: Any) -> str:
+    folder.mkdir()
+    (folder / "log.json").write_text(json.dumps(ABOUT | about))
+    embeddings = np.random.default_rng(0).uniform(-1, 1, (items, 2)).astype(np.float32)
+    ItemTable(np.arange(items), embeddings).save(str(folder / "items.parquet"))
+    log = EventLog(str(folder), pa.int64())
+    for begin in range(0, len(rows), 4):
+        log.commit(rows[begin : begin + 4])
+    log.close()
+    return str(folder)
+
+
+def row(number: int, user: int, note: str | None = None, received: int = 0) -> Event:
+    told = {"note": json.dumps({"country": note}), "kind": Kind.RECOMMENDED} if note else {"kind": Kind.FEEDBACK}
+    return Event(
+        timestamp=1000 + number,
+        user_number=user,
+        received=received,
+        items=[number % 9],
+        propensities=[0.5],
+        feedback=[number % 2, 0.25],
+        known=True,
+        **told,
+    )
+
+
+def table(path: str | tuple[str, ...], only: Any = None, **more: Any) -> pa.Table:
+    log = events.open_events(EventsSource(kind="events", path=path, **more), only)
+    return log.interactions.table.sort_by("order")
+
+
+def test_two_logs_hold_the_rows_of_both(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", [row(n, n % 5) for n in range(40)])
+    b = write(tmp_path / "b", [row(n, 3 + n % 5) for n in range(20, 80)])
+    both, first, second = table((a, b)), table(a), table(b)
+    order = pa.array(second["order"].to_numpy() + ROWS_OF_FILE)
+    moved = second.set_column(second.column_names.index("order"), "order", order)
+    assert same(both, pa.concat_tables([first, moved]))
+    assert (len(first), len(second)) == (40, 60)
+    left_out = ((10, 19), (ROWS_OF_FILE + 3, 2 * ROWS_OF_FILE))
+    assert len(table((a, b), without=left_out)) == 30 + 3
+
+
+def test_a_log_is_the_same_in_whatever_files_it_lies(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", [row(n, n % 5, "de" if n % 9 == 1 else None) for n in range(90)])
+    before = events.open_events(EventsSource(kind="events", path=a))
+    assert compact(a, 4e9) > 2
+    after = events.open_events(EventsSource(kind="events", path=a))
+    assert same(before.interactions.table, after.interactions.table)
+    assert before.users is not None
+    assert before.users.equals(after.users)
+    assert before.rows == after.rows
+
+
+def test_a_file_that_becomes_parquet_between_listing_and_reading_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = write(tmp_path / "a", [row(n, n % 5) for n in range(90)])
+    expected = table(a)
+    plain = Data.map_batches
+
+    def meanwhile(self: Data, *of: Any, **more: Any) -> Data:
+        assert compact(a, 4e9)
+        return plain(self, *of, **more)
+
+    monkeypatch.setattr(Data, "map_batches", meanwhile)
+    assert same(table(a), expected)
+
+
+def test_files_without_a_row_that_counts_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = (write(tmp_path / name, [row(n, n % 5) for n in range(90)]) for name in "ab")
+    everything, read, plain = table((a, b)), [], events.read_rows
+    monkeypatch.setattr(events, "read_rows", lambda files, *of, **more: read.extend(files) or plain(files, *of, **more))
+    spans = ((70, ROWS_OF_FILE - 1), (ROWS_OF_FILE + 5, ROWS_OF_FILE + 6))
+    found = table((a, b), spans)
+    assert set(found["order"].to_pylist()) >= {*range(70, 90), ROWS_OF_FILE + 5, ROWS_OF_FILE + 6}
+    assert len(found) < len(everything) / 2
+    firsts = {folder: [int(Path(file).stem) for file in read if file.startswith(folder)] for folder in (a, b)}
+    assert min(firsts[a]) > 30
+    assert set(firsts[b]) == {0}
+
+
+def test_a_users_features_are_those_that_were_received_last(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", [row(0, 1, "de", 50), row(1, 2, "de", 50), row(2, 1)])
+    b = write(tmp_path / "b", [row(9, 1, "fr", 40), row(10, 2, "fr", 60), row(11, 2)])
+    log = events.open_events(EventsSource(kind="events", path=(a, b)))
+    assert log.users is not None
+    told = dict(zip(log.users["user_id"].to_pylist(), log.users["country"].to_pylist(), strict=True))
+    assert told == {1: "de", 2: "fr"}
+
+
+def test_logs_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", [row(0, 1)])
+    b = write(tmp_path / "b", [row(0, 1)], feedback=["like"])
+    with pytest.raises(UserError, match=r"b: not of the kind of .*a: feedback: found \['like'\]; exp"):
+        table((a, b))
+    c = write(tmp_path / "c", [row(0, 1)])
+    ItemTable(np.arange(3), np.zeros((3, 2), np.float32)).save(f"{c}/items.parquet")
+    with pytest.raises(UserError, match=r"c/items\.parquet: item 0 has another embedding than in .*a"):
+        table((a, c))
+
+
+def test_what_is_no_log_of_this_version_is_one_line(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", [row(0, 1)], schema_version=9)
+    with pytest.raises(UserError, match=r"log\.json: schema version 9; expected 1"):
+        table(a)
+    (Path(a) / "log.json").write_text("[]")
+    with pytest.raises(UserError, match=r"log\.json: schema version None; expected 1"):
+        table(a)
+    with pytest.raises(UserError, match=r"no folder of events \(log\.json is missing\)"):
+        table(str(tmp_path))
+    b = write(tmp_path / "b", [row(n, 1) for n in range(60)])
+    files = sorted((tmp_path / "b" / "events").iterdir())
+    shutil.move(files[0], tmp_path / "gone")
+    with pytest.raises(UserError, match="expected 0: a file is missing"):
+        table(b)
