@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def command(
-    events: Annotated[str, typer.Argument(metavar="EVENTS", help="The folder of `prefrec serve --state`.")],
+    events: Annotated[
+        list[str], typer.Argument(metavar="EVENTS", help="The folder of `prefrec serve --state`; of each server.")
+    ],
     days: Annotated[
         float, typer.Option("--days", min=0.01, max=366, help="Days of a user that count, from the first session on.")
     ] = 7.0,
@@ -47,7 +49,7 @@ def command(
         console().print(f"{shadow} (shadow): {share:.0%} of its items were shown")
     if output:
         storage.write_json(output, found.to_dict())
-        made("comparison", output, f"prefrec serve POLICY --state {events}")
+        made("comparison", output, f"prefrec serve POLICY --state {events[0]}")
 
 
 def _cell(estimate: Estimate | None, sign: str = "") -> str:

@@ -6,7 +6,7 @@ first days is settled then, so that looking again every night is looking at a lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,23 +79,25 @@ class Comparison:
         }
 
 
-def compare(folder: str, days: float = 7.0) -> Comparison:
-    """The arms of the events in `folder`, since users are dealt to arms as they are now.
+def compare(folders: Sequence[str], days: float = 7.0) -> Comparison:
+    """The arms of the events in `folders`, one for each server, since users are dealt to arms as they are now.
 
     Holds some columns of all events in memory, some 40 bytes each. Raises `UserError` for a folder that no server
     wrote, and where there is one arm only.
     """
-    about = read_about(folder)
-    events = read_events(folder, about.columns)
-    shares, since = events.dealt()
+    about = read_about(folders[0])
+    for folder in folders[1:]:
+        about.check_same(read_about(folder), f"{folder}: not of the kind of {folders[0]}")
+    events = read_events(folders, about.columns)
+    shares = events.shares
     if len(shares) < 2:
-        raise UserError(f"{folder}: one arm only; expected canaries (serve.canaries) to compare {MAIN} with")
+        raise UserError(f"{folders[0]}: one arm only; expected canaries (serve.canaries) to compare {MAIN} with")
     gap = about.session_gap_ms
     users = _Users(events.sessions(gap), days, events.until - gap)
-    arm = events.arm_after(since)
-    dealt = [user for user in users.after(since) if arm.get(user) in shares]
+    arm = events.arms()
+    dealt = [user for user in users.after() if arm.get(user) in shares]
     counted = [user for user in dealt if users.settled(user)]
-    rows = [users.outcomes(user, since) for user in counted]
+    rows = [users.outcomes(user) for user in counted]
     arms = np.array([arm[user] for user in counted], dtype=object)
     means: dict[str, dict[str, Estimate | None]] = {}
     differences: dict[str, dict[str, Estimate | None]] = {}
@@ -112,10 +114,10 @@ def compare(folder: str, days: float = 7.0) -> Comparison:
         days=days,
         users={one: int((arms == one).sum()) for one in shares},
         waiting=len(dealt) - len(counted),
-        policies=events.policies(since),
+        policies=events.policies(),
         means=means,
         differences=differences,
-        shadows=events.overlap(since),
+        shadows=events.overlap(),
     )
 
 
@@ -135,7 +137,7 @@ def _difference(values: np.ndarray, arms: np.ndarray, arm: str, share: float) ->
 
 
 class _Users:
-    """What users do in their first `days` after a row of the log, known up to the time `until`, ms."""
+    """What users do in their first `days` since they are dealt as now, known up to the time `until`, ms."""
 
     def __init__(self, sessions: Sessions, days: float, until: int) -> None:
         self._table, self._number, self._until = sessions.table, sessions.number, until
@@ -143,9 +145,9 @@ class _Users:
         self._bounds = np.searchsorted(self._table.user, np.arange(int(self._table.user.max(initial=-1)) + 2))
         self._first: dict[int, int] = {}
 
-    def after(self, since: int) -> list[int]:
-        """Users with a session that begins after the row `since`, in the order in which their days end."""
-        for row in np.flatnonzero(self._number >= since).tolist():
+    def after(self) -> list[int]:
+        """Users with a session that begins then, in the order in which their days end."""
+        for row in np.flatnonzero(self._number >= 0).tolist():
             self._first.setdefault(int(self._table.user[row]), int(self._table.start[row]))
         return sorted(self._first, key=lambda user: self._first[user])
 
@@ -153,12 +155,12 @@ class _Users:
         """Whether the user's days have passed."""
         return self._first[user] + self._span <= self._until
 
-    def outcomes(self, user: int, since: int) -> dict[str, float]:
+    def outcomes(self, user: int) -> dict[str, float]:
         """NaN for levels of a user without an average of the user's own before."""
         rows = slice(self._bounds[user], self._bounds[user + 1])
         start, exit_ = self._table.start[rows], self._table.exit[rows]
         depth, revisit = self._table.depth[rows], self._table.revisit_ms[rows]
-        end, before = self._first[user] + self._span, self._number[rows] < since
+        end, before = self._first[user] + self._span, self._number[rows] < 0
         mine = ~before & (start < end)
         pause = np.minimum(np.where(np.isnan(revisit), np.inf, revisit), np.maximum(end - exit_, 1))[mine]
         returned = revisit[before & ~np.isnan(revisit)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray.engagement.sessions import SessionTable, session_numbers, session_table
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import Kind
+from prefrec_ray.events.format import Kind, schema
 from prefrec_ray.events.segments import list_segments, read_rows
 from prefrec_ray.ids import codes
 
@@ -27,9 +28,12 @@ class Sessions:
 
 @dataclass(frozen=True)
 class Events:
-    """Columns of the rows of recommendations and feedback, in the order of the log, and what else is said there."""
+    """Columns of the rows of recommendations and feedback of all logs, and what else is said there.
 
-    number: np.ndarray  # int64 [N], of the row
+    Rows are numbered in each log from the one on with which users are dealt to arms as now: those before are below 0.
+    """
+
+    number: np.ndarray  # int64 [N]
     timestamp: np.ndarray  # int64 [N], ms
     dwell_ms: np.ndarray  # float64 [N], NaN where unknown
     request: np.ndarray  # bool [N]: feedback on a known item
@@ -37,22 +41,13 @@ class Events:
     arm: np.ndarray  # str [N]
     policy: np.ndarray  # str [N]
     recommended: np.ndarray  # bool [N]
-    arms: list[tuple[int, int, dict[str, float]]]  # row, and the seed and the shares of the arms from there on
-    overlaps: list[tuple[int, str, float]]  # row, shadow, share of its items that were shown
+    shares: dict[str, float]  # of the arms now
+    overlaps: list[tuple[str, float]]  # shadow, share of its items that were shown
 
     @property
     def until(self) -> int:
         """The time of the last event."""
         return int(self.timestamp.max())
-
-    def dealt(self) -> tuple[dict[str, float], int]:
-        """The shares of the arms now, and the row from which on users are dealt so."""
-        dealt: tuple[int, dict[str, float]] = 0, {}
-        since = 0
-        for row, seed, shares in self.arms:
-            if (seed, shares) != dealt:
-                dealt, since = (seed, shares), row
-        return dealt[1], since
 
     def sessions(self, gap_ms: int) -> Sessions:
         """The sessions of all users."""
@@ -63,45 +58,36 @@ class Events:
         table = session_table(user, timestamp, numbers, self.dwell_ms[rows])
         return Sessions(table, self.number[rows][table.first_row])
 
-    def arm_after(self, since: int) -> dict[int, str]:
-        """The arm of each user who was given something from the row `since` on; feedback may be on what was before."""
-        later = np.flatnonzero(self.recommended & (self.number >= since))
+    def arms(self) -> dict[int, str]:
+        """The arm of each user who was given something since; feedback may be on what was before."""
+        later = np.flatnonzero(self.recommended & (self.number >= 0))
         user, first = np.unique(self.user[later], return_index=True)
         return dict(zip(user.tolist(), self.arm[later[first]].tolist(), strict=True))
 
-    def policies(self, since: int) -> dict[str, list[str]]:
-        """The digests of the policies that each arm had from the row `since` on."""
-        later = (self.number >= since) & (self.policy != "")
+    def policies(self) -> dict[str, list[str]]:
+        """The digests of the policies that each arm had since."""
+        later = (self.number >= 0) & (self.policy != "")
         found = sorted(set(zip(self.arm[later].tolist(), self.policy[later].tolist(), strict=True)))
         return {arm: [policy for one, policy in found if one == arm] for arm in dict(found)}
 
-    def overlap(self, since: int) -> dict[str, float]:
-        """Of each shadow, the mean share of its items that were shown too."""
-        later = [(shadow, share) for row, shadow, share in self.overlaps if row >= since]
-        return {name: float(np.mean([share for one, share in later if one == name])) for name in dict(later)}
+    def overlap(self) -> dict[str, float]:
+        """Of each shadow, the mean share of its items that were shown too, since."""
+        names = dict(self.overlaps)
+        return {name: float(np.mean([share for one, share in self.overlaps if one == name])) for name in names}
 
 
-def read_events(folder: str, columns: pa.Schema) -> Events:
-    """The rows of a log. Raises `UserError` where there are none of users."""
-    tables, arms, overlaps = [], [], []
-    shown: dict[str, set[Any]] = {}
-    for batch in read_rows(list_segments(folder), columns):
-        table = pa.Table.from_batches([batch])
-        kind = table["kind"].to_numpy()
-        for row in table.filter(pa.array(kind == Kind.ARMS)).select(["number", "note"]).to_pylist():
-            said = json.loads(row["note"])
-            shares = {one["arm"]: one["share"] for one in said["arms"] if not one["shadow"]}
-            arms.append((row["number"], said["seed"], shares))
-        overlaps += _overlaps(table, kind, shown)
-        kept = table.filter(pa.array(np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK))))
-        who = pc.coalesce(kept["user"], kept["user_number"].cast(pa.string()))
-        tables.append(kept.select([*_COLUMNS]).append_column("who", who))
-    rows = pa.concat_tables(tables).combine_chunks() if tables else None
-    if rows is None or not rows.num_rows:
-        raise UserError(f"{folder}: no events yet; expected recommendations and feedback")
+def read_events(folders: Sequence[str], columns: pa.Schema) -> Events:
+    """The rows of logs. Raises `UserError` where there are none of users, and where logs have other arms now."""
+    logs = [_Log.read(folder, columns) for folder in folders]
+    if not any(log.rows.num_rows for log in logs):
+        raise UserError(f"{', '.join(folders)}: no events yet; expected recommendations and feedback")
+    for folder, log in zip(folders, logs, strict=True):
+        if log.dealt != logs[0].dealt:
+            raise UserError(f"{folder}: arms {log.dealt}; expected those of {folders[0]}: {logs[0].dealt}")
+    rows = pa.concat_tables([log.rows for log in logs])
     known = pc.fill_null(rows["known"], False).to_numpy()
     return Events(
-        number=rows["number"].to_numpy(),
+        number=np.concatenate([log.rows["number"].to_numpy() - log.since for log in logs]),
         timestamp=rows["timestamp"].to_numpy(),
         dwell_ms=rows["dwell_ms"].to_numpy().astype(np.float64),
         request=(rows["kind"].to_numpy() == Kind.FEEDBACK) & known,
@@ -109,14 +95,44 @@ def read_events(folder: str, columns: pa.Schema) -> Events:
         arm=pc.fill_null(rows["arm"], "").to_numpy(),
         policy=pc.fill_null(rows["policy"], "").to_numpy(),
         recommended=rows["kind"].to_numpy() == Kind.RECOMMENDED,
-        arms=arms,
-        overlaps=overlaps,
+        shares=logs[0].dealt[1],
+        overlaps=[(name, share) for log in logs for row, name, share in log.overlaps if row >= log.since],
     )
 
 
+@dataclass(frozen=True)
+class _Log:
+    """The rows of one log: those of users, and what is said of arms."""
+
+    rows: pa.Table
+    dealt: tuple[int, dict[str, float]]  # the seed and the shares of the arms now
+    since: int  # the row from which on users are dealt so
+    overlaps: list[tuple[int, str, float]]  # row, shadow, share of its items that were shown
+
+    @classmethod
+    def read(cls, folder: str, columns: pa.Schema) -> _Log:
+        """All of the log in `folder`."""
+        tables, overlaps = [], []
+        shown: dict[str, set[Any]] = {}
+        dealt: tuple[int, dict[str, float]] = 0, {}
+        since = 0
+        for batch in read_rows(list_segments(folder), columns):
+            table = pa.Table.from_batches([batch])
+            kind = table["kind"].to_numpy()
+            for row in table.filter(pa.array(kind == Kind.ARMS)).select(["number", "note"]).to_pylist():
+                said = json.loads(row["note"])
+                shares = {one["arm"]: one["share"] for one in said["arms"] if not one["shadow"]}
+                if (said["seed"], shares) != dealt:
+                    dealt, since = (said["seed"], shares), row["number"]
+            overlaps += _overlaps(table, kind, shown)
+            kept = table.filter(pa.array(np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK))))
+            who = pc.coalesce(kept["user"], kept["user_number"].cast(pa.string()))
+            tables.append(kept.select([*_COLUMNS]).append_column("who", who))
+        return cls(pa.concat_tables([_EMPTY, *tables]).combine_chunks(), dealt, since, overlaps)
+
+
 _COLUMNS = ("number", "kind", "timestamp", "arm", "policy", "dwell_ms", "known")
-
-
+_EMPTY = schema(pa.int64()).empty_table().select([*_COLUMNS]).append_column("who", pa.array([], pa.string()))
 #: Recommendations of one commit at most: those of its shadows follow them.
 _OF_COMMIT = 32
 

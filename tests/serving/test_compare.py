@@ -1,15 +1,18 @@
 """Arms: users are dealt for good, and told apart by intervals that hold at every look."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from platform_desk import Desk, make_policy
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import Kind
+from prefrec_ray.events.format import Event, Kind
+from prefrec_ray.events.log import EventLog
 from prefrec_ray.serving.arms import arm_of, shadowed
 from prefrec_ray.serving.bodies import Feedback, Recommend
 from prefrec_ray.serving.compare import DAY_MS, compare
@@ -180,9 +183,13 @@ def plain_outcomes(state: Path, days: float) -> dict[str, dict[str, list[float]]
     return found
 
 
-def test_compare_tells_a_better_arm_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    state = simulated(tmp_path, gain=2.0)
-    found = compare(str(state), days=2.0)
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulated(tmp_path_factory.mktemp("simulated"), gain=2.0)
+
+
+def test_compare_tells_a_better_arm_apart(state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = compare([str(state)], days=2.0)
     assert sum(found.users.values()) == 400
     assert found.differences["depth"]["a"] is not None
     assert found.differences["depth"]["a"].verdict == "more"
@@ -200,6 +207,32 @@ def test_compare_tells_a_better_arm_apart(tmp_path: Path, capsys: pytest.Capture
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["differences"]["depth"]["a"]["value"] == found.differences["depth"]["a"].value
     assert len(written["policies"]["a"]) == 1
+
+
+def test_the_logs_of_several_servers_are_compared_as_one(state: Path, tmp_path: Path) -> None:
+    rows = [row for table in EventLog(str(state), pa.int64()).tables() for row in table.to_pylist()]
+    parts = [tmp_path / "part0", tmp_path / "part1"]
+    for number, part in enumerate(parts):  # by user; the second began later, and was dealt anew at another row
+        part.mkdir()
+        shutil.copy(state / "log.json", part)
+        log = EventLog(str(part), pa.int64())
+        log.commit([Event(Kind.WITHDRAWN, NOW, items=[1])] * (1 + 5 * number))
+        mine = [row for row in rows if row["kind"] == Kind.ARMS or row["user_number"] % 2 == number]
+        for begin in range(0, len(mine), 256):
+            of_batch = mine[begin : begin + 256]
+            log.commit([Event(**{name: row[name] for name in row if name != "number"}) for row in of_batch])
+        log.close()
+    one, both = compare([str(state)], days=2.0), compare([str(part) for part in parts], days=2.0)
+    assert (one.users, one.waiting, one.policies) == (both.users, both.waiting, both.policies)
+    for name, means in one.means.items():
+        for arm, mean in means.items():
+            found = both.means[name][arm]
+            assert (mean is None) == (found is None)
+            assert mean is None or found.value == pytest.approx(mean.value, rel=1e-12)
+    note = json.dumps({"main": "main", "seed": 0, "arms": [{"arm": "main", "share": 1.0, "shadow": False}]})
+    EventLog(str(parts[1]), pa.int64()).commit([Event(Kind.ARMS, NOW, note=note)])
+    with pytest.raises(UserError, match=r"part1: arms .*; expected those of "):
+        compare([str(part) for part in parts])
 
 
 def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

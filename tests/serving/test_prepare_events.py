@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from platform_desk import Desk
 from small_platform import logs_and_data
 
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.events import log as log_module
+from prefrec_ray.events.compact import compact
 from prefrec_ray.events.format import Kind
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.networks.actors import DeterministicActor
@@ -34,7 +37,15 @@ def requests_of(data: PreparedDataset) -> pa.Table:
     return pa.concat_tables([data.read(file) for file in files])
 
 
-def test_states_and_propensities_are_those_of_prepare(ray_session: None, tmp_path: Path) -> None:
+def files_of(folder: str) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in Path(folder).rglob("*") if file.is_file()}
+
+
+def test_states_and_propensities_are_those_of_prepare(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is prepared is the same to the bit once older files of the log are Parquet."""
+    monkeypatch.setattr(log_module, "SEGMENT_BYTES", 200_000)
     sections = logs_and_data(str(tmp_path))
     simulate(parse(SimulateSettings, sections["simulate"], "test"), f"{tmp_path}/logs")
     first = prepare(parse(PrepareSettings, sections["prepare"], "test"), f"{tmp_path}/first")
@@ -96,4 +107,7 @@ def test_states_and_propensities_are_those_of_prepare(ray_session: None, tmp_pat
         state, propensity, shown = served[user, step]
         assert states[row].tobytes() == state.tobytes(), (user, step)
         assert (np.float32(propensity), shown) == (np.float32(chance), item)
+    assert compact(f"{tmp_path}/state", 4e9) > 1
+    prepare(parse(PrepareSettings, section, "test"), f"{tmp_path}/third")
+    assert files_of(f"{tmp_path}/third") == files_of(f"{tmp_path}/second")
     assert Kind.FEEDBACK == 2
