@@ -47,7 +47,7 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
         support = supports(request, modelled, {name: one.effective for name, one in weighed.items()})
     if "weights" in request.settings.estimators:
         scores += [one for task in request.tasks for one in _weights(request, task, weighed)]
-    if "ncis" in request.settings.estimators:
+    if sessions is not None:
         scores += [_ncis(request, task, sessions) for task in request.tasks]
     if {"fqe", "dr"} & set(request.settings.estimators):
         fitted = fit_all(request, partial(progress, "fqe"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,9 @@ SERVED_REQUESTS = 20_000
 
 def score_split(
     request: EvaluationRequest, progress: Callable[[int, int], None]
-) -> tuple[Sessions, dict[str, list[Tally]]]:
-    """All sessions of the split with the log weights of `request.subjects`; and by name, a file each, what the
-    policies, behavior cloning and the logging policy serve.
+) -> tuple[Sessions | None, dict[str, list[Tally]]]:
+    """All sessions of the split with the log weights of `request.subjects`, None where nobody asks for `ncis`; and by
+    name, a file each, what the policies, behavior cloning and the logging policy serve.
 
     `progress(done, total)` counts files. Raises `UserError` where the split has no requests.
     """
@@ -42,19 +42,33 @@ def score_split(
     )
     parts: list[Sessions] = []
     served: dict[str, list[Tally]] = {}
-    for row in job.iter_rows():
+    for done, row in enumerate(job.iter_rows(), 1):
         sessions, tallies = row["scores"]
-        parts.append(sessions)
+        if sessions is not None:
+            parts.append(sessions)
         for name, tally in tallies.items():
             served.setdefault(name, []).append(tally)
-        progress(len(parts), len(files))
-    return Sessions.concatenate(parts), served
+        progress(done, len(files))
+    return Sessions.concatenate(parts) if parts else None, served
 
 
 def _score_row(row: dict[str, Any], shared: list[ray.ObjectRef], served_rows: int) -> dict[str, Any]:
     keep_freed_memory()
     # The reference travels inside a list: a bare one would be resolved for every task's arguments.
-    return {"scores": score_file(row["file"], ray.get(shared[0]), served_rows)}
+    request: EvaluationRequest = ray.get(shared[0])
+    if "ncis" in request.settings.estimators:
+        return {"scores": score_file(row["file"], request, served_rows)}
+    return {"scores": (None, serve_file(row["file"], request, served_rows))}
+
+
+def serve_file(file: str, request: EvaluationRequest, served_rows: int) -> dict[str, Tally]:
+    """What is served for `served_rows` of one file's requests."""
+    requests = request.dataset.read(file, columns=["item_id", "state"])
+    rows = np.sort(_rng(file, request).permutation(len(requests))[:served_rows])
+    asked = requests.take(rows)
+    states = tensor(asked["state"])
+    own = {name: policy.act(states) for name, policy in request.actors.items()}
+    return _tallies(request, own, asked["item_id"].to_numpy())
 
 
 def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple[Sessions, dict[str, Tally]]:
@@ -64,7 +78,7 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
     sessions = read_sessions(dataset, file, settings.split)
     order, first = session_rows(requests, sessions, file)
     states, logged = tensor(requests["state"]), tensor(requests["action"])
-    rng = np.random.default_rng((settings.seed, zlib.crc32(file.rsplit("/", 1)[-1].encode())))
+    rng = _rng(file, request)
 
     own = {name: policy.act(states) for name, policy in request.actors.items()}
     actions = subject_actions(own, request.clone, rng)
@@ -78,6 +92,15 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
     log_rho = session_log_weights(log_weights[order], first, settings.ncis.aggregate)
 
     rows = np.sort(rng.permutation(len(states))[:served_rows])
-    tallies = {name: tally_policy(policy, own[name][rows]) for name, policy in request.actors.items()}
-    tallies[BEHAVIOUR] = Tally(len(rows), count(requests["item_id"].to_numpy()[rows]))
-    return session_columns(sessions, log_rho), tallies
+    chosen = {name: actions[rows] for name, actions in own.items()}
+    return session_columns(sessions, log_rho), _tallies(request, chosen, requests["item_id"].to_numpy()[rows])
+
+
+def _tallies(request: EvaluationRequest, own: Mapping[str, np.ndarray], logged: np.ndarray) -> dict[str, Tally]:
+    """What the actors serve for their `own` actions, and the logging policy."""
+    tallies = {name: tally_policy(policy, own[name]) for name, policy in request.actors.items()}
+    return {**tallies, BEHAVIOUR: Tally(len(logged), count(logged))}
+
+
+def _rng(file: str, request: EvaluationRequest) -> np.random.Generator:
+    return np.random.default_rng((request.settings.seed, zlib.crc32(file.rsplit("/", 1)[-1].encode())))

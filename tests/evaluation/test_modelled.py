@@ -44,6 +44,9 @@ def test_histories_are_those_of_the_log(dataset: PreparedDataset) -> None:
 def test_gains_have_the_sign_of_the_truth(evaluated: Evaluation) -> None:
     gains = {record.subject: record.gain for record in evaluated.of("frequency", "model")}
     assert gains["behaviour"] == pytest.approx(0)
+    assert {name: served.requests for name, served in evaluated.served.items()} == dict.fromkeys(
+        ("right", "left", "near", "imitation", "behaviour"), evaluated.served["behaviour"].requests
+    )
     assert all(record.sessions > record.users for record in evaluated.of("frequency", "model"))
     assert gains["near"] > 0.1
     assert gains.get("left", -1.0) < 0
