@@ -34,18 +34,24 @@ def main(output: Path, worlds: Sequence[str] | None = None) -> dict[str, Any]:
 def cells(file: Path) -> list[dict[str, Any]]:
     """A cell a (policy, task), and of the controls that know nothing: true and estimated gains, support, verdict."""
     said = json.loads(file.read_text())
-    estimates = {(r["subject"], r["task"]): r for r in said["records"] if r["estimator"] == "model"}
-    found = []
+    by_model, by_weights = (
+        {(r["subject"], r["task"]): r for r in said["records"] if r["estimator"] == estimator}
+        for estimator in ("model", "weights")
+    )
+    found: list[dict[str, Any]] = []
     for record in online(file):
         subject = record["subject"]
         if record["role"] == "policy" or subject in (CONSTANT, RANDOM_ITEMS):
-            estimate = estimates.get((subject, record["task"]))
+            estimate, weighed = (known.get((subject, record["task"])) for known in (by_model, by_weights))
+            support = said["support"].get(subject, {})
             cell = {
                 "world": file.parts[-3],
                 "log": file.parts[-2],
                 **{key: record[key] for key in ("kind", "method", "task", "role", "subject")},
                 "gain": record["value"] - record["behaviour"],
-                "support": said["support"].get(subject, {}).get("states"),
+                "support": support.get("states"),
+                "ess": support.get("ess"),
+                "weights": None if weighed is None else weighed["value"] - weighed["behaviour"],
                 "verdict": said["verdicts"].get(subject, {}).get("verdict"),
             }
             found.append(cell if estimate is None else cell | _estimated(estimate))
@@ -74,6 +80,10 @@ def figures(found: list[dict[str, Any]]) -> Iterator[tuple[str, str | int, int]]
         control = [c for c in pick(found, subject=name) if "estimate" in c]
         halves = [(c["estimate"] - c["gain"]) / ((c["high"] - c["low"]) / 2) for c in control]
         yield f"{name}: half-widths from the true gain, mean", _mean(halves), len(control)
+    weighed = [cell for cell in policies if cell["weights"] is not None]
+    shares = [cell["weights"] / cell["gain"] for cell in weighed if abs(cell["gain"]) >= WORTH]
+    yield "importance weights: gain as a share of the true one, median", _median(shares), len(shares)
+    yield "effective share of sessions, median", _median([cell["ess"] for cell in weighed], 4), len(weighed)
     groups = [
         [cell for cell in given if (cell["world"], cell["log"], cell["task"]) == key]
         for key in dict.fromkeys((cell["world"], cell["log"], cell["task"]) for cell in given)
@@ -110,8 +120,8 @@ def _mean(values: list[float]) -> str:
     return f"{np.mean(values):.2f}" if values else ""
 
 
-def _median(values: list[float]) -> str:
-    return f"{np.median(values):.2f}" if values else ""
+def _median(values: list[float], digits: int = 2) -> str:
+    return f"{np.median(values):.{digits}f}" if values else ""
 
 
 def _range(values: list[float]) -> str:

@@ -26,12 +26,13 @@ def file(tmp_path: Path) -> Path:
     records = [record(subject, "online", gain) for subject, gain in truth.items()]
     records += [modelled("p1", 0.8, 0.3), modelled("p2", 0.1, 0.05), modelled("p3", 0.9, 0.1)]
     records.append(modelled("random items", 0.3, 0.1))
+    records += [record("p1", "weights", 0.2), record("p3", "weights", 0.2), record("p2", "weights", 0.4)]
     said = {"p1": "candidate", "p2": "candidate", "p3": "no_difference", "p4": "cannot_say"}
     path = tmp_path / "drift" / "log0" / "evaluation.json"
     path.parent.mkdir(parents=True)
     content = {
         "records": records,
-        "support": {name: {"states": 0.5 if name == "p4" else 1.0} for name in said},
+        "support": {name: {"states": 0.5 if name == "p4" else 1.0, "ess": 0.25} for name in said},
         "verdicts": {name: {"verdict": verdict} for name, verdict in said.items()},
     }
     path.write_text(json.dumps(content))
@@ -54,6 +55,8 @@ def test_figures_are_sums_by_hand(file: Path) -> None:
     assert said["half-width, median, levels"] == ("0.10", 3)
     assert said["error of the gain, mean, levels"] == ("0.17", 3)  # -.2, +.3, +.4
     assert said["random items"] == ("-3.00", 1)
+    assert said["importance weights"] == ("0.30", 2)  # .2 of p1, .4 of p3; p2 gains too little
+    assert said["effective share of sessions, median"] == ("0.2500", 3)
     assert said["candidate"] == ("-0.20, 0.40, 1.00", 2)
 
 
