@@ -91,8 +91,8 @@ class Labeling:
             "guide": self.guide,
             "previous": [] if last is None else afterwards(last, self.desk.store.shown(last.pair)[1]),
             "answered": self.desk.board.count(name),
-            "decided": len(self.desk.board.decided),
-            "pairs": len(self.desk.pairs),
+            "progress": self.desk.board.progress,
+            "mode": self.desk.settings.mode,
         }
         if question is None:
             return page("done.html", **values)
@@ -192,6 +192,7 @@ def _add_admin(app: FastAPI, labeling: Labeling) -> None:
             page(
                 "admin.html",
                 team=summary(labeling.desk),
+                mode=labeling.desk.settings.mode,
                 form=labeling.signer.form_token(request.cookies.get(ADMIN_SESSION, "")),
                 link=link,
                 name=name,
@@ -222,9 +223,8 @@ def _add_admin(app: FastAPI, labeling: Labeling) -> None:
     async def votes(request: Request) -> Response:
         labeling.check_admin(request)
         lines = (
-            json.dumps({"pair_id": v.pair, "annotator": v.annotator, "label": v.label}, ensure_ascii=False) + "\n"
-            for v in labeling.desk.store.votes()
-            if not v.repeat
+            json.dumps({"pair_id": pair, "annotator": who, "label": label}, ensure_ascii=False) + "\n"
+            for pair, who, label in labeling.desk.store.labels()
         )
         headers = {"Content-Disposition": 'attachment; filename="votes.jsonl"'}
         return Response("".join(lines), media_type="application/x-ndjson", headers=headers)

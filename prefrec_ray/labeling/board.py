@@ -68,6 +68,16 @@ class Board:
         looking = sum(end > now for who, end in leases.items() if who != annotator) if leases else 0
         return len(self.voters[pair]) + looking < self._votes
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Pairs that are decided, of how many."""
+        return len(self.decided), len(self.order)
+
+    @property
+    def left(self) -> int:
+        """Votes at most until every pair is decided."""
+        return sum(max(0, self._votes - len(self.voters[pair])) for pair in self.order if pair not in self.decided)
+
     def count(self, annotator: str) -> int:
         """Answers of this person."""
         return len(self._person(annotator).answers)

@@ -29,7 +29,8 @@ from prefrec_ray.labeling.choose import FEATURES, MEMBERS, WIDTH, layers
 from prefrec_ray.labeling.settings import DRAWN, LabelSettings
 from prefrec_ray.labeling.store import FILE, PairRow, Store
 from prefrec_ray.labeling.teacher import QUESTIONS
-from prefrec_ray.people.ask import PAIRS, write_pairs
+from prefrec_ray.people.ask import PAIRS, write_pairs, write_questions
+from prefrec_ray.people.pairs import draw_lists, histories
 from prefrec_ray.preferences.teachers import ScriptedTeacher, Sessions
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.terms import Progress
@@ -45,18 +46,7 @@ def create_store(dataset: PreparedDataset, folder: str, settings: LabelSettings,
     length = settings.length or int(dataset.metadata.settings["preferences"]["length"])
     with storage.staged(folder, FILE) as made:
         where = storage.join(made, QUESTIONS)
-        pairs = write_pairs(
-            dataset,
-            where,
-            settings.pairs,
-            settings.held_out,
-            settings.pairing,
-            length,
-            "uniform",
-            (),
-            settings.seed,
-            progress,
-        )
+        pairs, lists = _questions(dataset, where, settings, length, progress)
         scores = _scores(dataset, pairs, progress)
         features = segment_features(dataset, pairs, settings.seed, progress)
         storage.write_arrays(
@@ -66,10 +56,35 @@ def create_store(dataset: PreparedDataset, folder: str, settings: LabelSettings,
             "dataset": dataset.uri,
             "task": dataset.metadata.tasks[0],
             "signals": _signals(where, dataset.state.feedback),
+            "lists": lists,
             "secret": secrets.token_hex(32),
             "settings": settings.model_dump(include=set(DRAWN)),
         }
         Store.create(made, about, _rows(where, pairs, scores, settings.gold))
+
+
+def _questions(
+    dataset: PreparedDataset, where: str, settings: LabelSettings, length: int, progress: Progress
+) -> tuple[pa.Table, list[list[int]]]:
+    """Writes the questions; returns them, and in mode `rank` the pairs of each list."""
+    count, held_out, seed = settings.pairs, settings.held_out, settings.seed
+    if settings.mode == "pairs":
+        pairs = write_pairs(dataset, where, count, held_out, settings.pairing, length, "uniform", (), seed, progress)
+        return pairs, []
+    of_list = settings.segments * (settings.segments - 1) // 2
+    counts = {"validation": round(count * held_out / of_list)}
+    counts["train"] = max(1, round(count / of_list) - counts["validation"])
+    users = histories(dataset, progress)
+    parts = [
+        draw_lists(users[split], split, length, settings.segments, counts[split], seed)
+        for split in ("train", "validation")
+        if counts[split]
+    ]
+    pairs = pa.concat_tables(parts)
+    storage.make_folder(where)
+    write_questions(dataset, where, pairs, progress)
+    ids = pairs["pair_id"].to_pylist()
+    return pairs, [ids[first : first + of_list] for first in range(0, len(ids), of_list)]
 
 
 def _rows(where: str, pairs: pa.Table, scores: np.ndarray, share: float) -> Iterator[PairRow]:

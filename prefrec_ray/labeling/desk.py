@@ -14,6 +14,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.labeling.board import Board
 from prefrec_ray.labeling.choose import FEATURES, MEMBERS, WIDTH
+from prefrec_ray.labeling.rank import ListBoard, Lists
 from prefrec_ray.labeling.scoring import Scorer, Scores, Votes
 from prefrec_ray.labeling.settings import DRAWN, LabelSettings
 from prefrec_ray.labeling.store import Lease, Store, Vote
@@ -46,9 +47,8 @@ class Desk:
         self.pairs = self.store.pairs()
         gold = [pair for pair, _, label in self.pairs if label is not None]
         self._rng = np.random.default_rng()
-        order = self._rng.permutation([pair for pair, _, _ in self.pairs]).tolist()
-        self.board = Board(order, gold, settings.votes, (settings.gold, settings.repeats))
         self._labels: defaultdict[int, dict[str, str]] = defaultdict(dict)
+        self.board = self._board(gold)
         self._since: set[int] = set()  # pairs that were answered since they were scored
         self.votes = 0
         for vote in self.store.votes():
@@ -138,12 +138,18 @@ class Desk:
     @property
     def left(self) -> int:
         """Votes that are still wanted: of the budget, or at most until every pair is decided."""
-        most = sum(
-            max(0, self.settings.votes - len(self.board.voters[pair]))
-            for pair in self.board.order
-            if pair not in self.board.decided
-        )
+        most = self.board.left
         return most if self.settings.budget is None else max(0, min(most, self.settings.budget - self.votes))
+
+    def _board(self, gold: list[int]) -> Board:
+        if self.settings.mode == "rank":
+            lists = Lists(self.store.about["lists"])
+            return ListBoard(lists, self.settings.votes, self._labels_of)
+        order = self._rng.permutation([pair for pair, _, _ in self.pairs]).tolist()
+        return Board(order, gold, self.settings.votes, (self.settings.gold, self.settings.repeats))
+
+    def _labels_of(self, annotator: str) -> dict[int, str]:
+        return {pair: by[annotator] for pair, by in self._labels.items() if annotator in by}
 
     def _of(self, pair: int) -> list[tuple[str, str]]:
         return [(who, label) for who, label in self._labels[pair].items() if label != "skip"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prefrec_ray.settings import Count, Seed, Settings
 from prefrec_ray.terms import Pairing
@@ -15,7 +15,13 @@ Share = Annotated[float, Field(ge=0, le=0.5)]
 class LabelSettings(Settings):
     """The section `label`. `DRAWN` are fixed when the store is made; the others may change at every start."""
 
+    mode: Literal["pairs", "rank"] = Field(
+        default="pairs", description="what people do: compare two segments, or order some of one user by comparing them"
+    )
     pairs: Count = Field(default=1000, description="pairs that are drawn, from which those worth asking are chosen")
+    segments: Annotated[int, Field(ge=3, le=32)] = Field(
+        default=8, description="mode `rank`: segments of a list; n of them are n (n - 1) / 2 of the pairs"
+    )
     held_out: Annotated[float, Field(ge=0, le=0.9)] = Field(
         default=0.1, description="share of pairs of validation users, by which a learned reward is measured"
     )
@@ -41,6 +47,14 @@ class LabelSettings(Settings):
         default=None, description="CSV or Parquet file of items: item_id, title, and picture (a file in its folder)"
     )
 
+    @model_validator(mode="after")
+    def _lists_are_of_one_user(self) -> LabelSettings:
+        if self.mode == "rank" and self.pairing != "within_user":
+            raise ValueError(
+                f"mode 'rank' orders segments of one user; expected pairing within_user, not {self.pairing}"
+            )
+        return self
+
 
 #: What a store is made of.
-DRAWN = ("pairs", "held_out", "pairing", "length", "seed", "gold")
+DRAWN = ("mode", "pairs", "segments", "held_out", "pairing", "length", "seed", "gold")

@@ -14,6 +14,7 @@ from typing import Any
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.labeling.rank import Lists
 
 #: pair_id, split, gold label, segments (JSON) and outcome (JSON) of a pair.
 PairRow = tuple[int, str, str | None, str, str]
@@ -169,6 +170,17 @@ class Store:
         with _transaction(self._db):
             self._db.execute("DELETE FROM votes WHERE token = ?", (vote.token,))
             self.lease(lease)
+
+    def labels(self) -> list[tuple[int, str, str]]:
+        """(pair, annotator, label) of all answers but repeats; in mode `rank` also what follows from them."""
+        by: dict[str, dict[int, str]] = {}
+        for vote in self.votes():
+            if not vote.repeat:
+                by.setdefault(vote.annotator, {})[vote.pair] = vote.label
+        if self.about["lists"]:
+            lists = Lists(self.about["lists"])
+            by = {who: lists.votes(labels) for who, labels in by.items()}
+        return [(pair, who, label) for who, labels in by.items() for pair, label in labels.items()]
 
     def votes(self) -> list[Vote]:
         """All answers, in order."""

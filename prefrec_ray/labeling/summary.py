@@ -32,10 +32,9 @@ class Person:
 
 @dataclass(frozen=True)
 class Summary:
-    """The team."""
+    """The team. progress: as of the board."""
 
-    pairs: int
-    decided: int
+    progress: tuple[int, int]
     votes: int
     left: int
     alpha: float | None
@@ -52,7 +51,7 @@ def summary(desk: Desk) -> Summary:
         _person(desk, name, expires, [v for v in votes if v.annotator == name], gold)
         for name, expires in desk.store.people().items()
     ]
-    return Summary(len(desk.pairs), len(desk.board.decided), len(judged), desk.left, alpha, people)
+    return Summary(desk.board.progress, len(judged), desk.left, alpha, people)
 
 
 def _person(desk: Desk, name: str, expires: float, votes: list[Vote], gold: dict[int, str]) -> Person:

@@ -53,11 +53,7 @@ def _imported(folder: str, dataset: str, progress: Progress) -> str:
 def _votes(folder: str) -> pa.Table:
     store = Store(folder)
     try:
-        rows = [
-            {"pair_id": vote.pair, "annotator": vote.annotator, "label": WORDS[vote.label]}
-            for vote in store.votes()
-            if not vote.repeat
-        ]
+        rows = [{"pair_id": pair, "annotator": who, "label": WORDS[label]} for pair, who, label in store.labels()]
     finally:
         store.close()
     if all(row["label"] is None for row in rows):

@@ -63,8 +63,13 @@ def write_pairs(
         if kept_out:
             parts.append(draw_pairs(users["validation"], "validation", pairing, length, kept_out, seed))
         pairs = pa.concat_tables(parts)
-        _write(folder, pairs, describe(dataset, pairs, progress))
+        write_questions(dataset, folder, pairs, progress)
     return pairs
+
+
+def write_questions(dataset: PreparedDataset, folder: str, pairs: pa.Table, progress: Progress) -> None:
+    """Writes the files of these pairs into a folder that exists."""
+    _write(folder, pairs, describe(dataset, pairs, progress))
 
 
 def _write(folder: str, pairs: pa.Table, described: list) -> None:

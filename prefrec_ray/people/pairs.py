@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -80,13 +81,40 @@ def draw_pairs(users: Histories, split: str, pairing: str, length: int, count: i
             f"pairs: found {len(first)} different {split} pairs, expected {count}: ask for fewer by --count"
         )
     rows = np.sort(first)[:count]
+    return _table(users, user[rows], start[rows], length, split)
+
+
+def draw_lists(users: Histories, split: str, length: int, size: int, count: int, seed: int) -> pa.Table:
+    """`count` lists of `size` segments of one user each, which do not overlap: the pairs of any two, list by list.
+
+    In a list, pairs are in the order of `itertools.combinations`; columns as of `draw_pairs`. Raises `UserError` where
+    fewer than `count` users have more than `size` times `length` requests: a user has one list.
+    """
+    eligible = np.flatnonzero(users.requests > size * length)
+    if len(eligible) < count:
+        raise UserError(
+            f"pairs: {len(eligible)} of {len(users.requests)} {split} users have more than {size * length} requests; "
+            f"expected at least {count}, one for each list: take fewer pairs, or a smaller length"
+        )
+    rng = np.random.default_rng((seed, Stream.QUESTIONS, _SPLITS.index(split), len(PAIRINGS)))
+    user = rng.permutation(eligible)[:count]
+    # Without the segments, their places are gaps in the rest of the history, which may be the same.
+    gaps = np.sort(rng.integers(0, (users.requests[user] - size * length)[:, None], (count, size)), axis=1)
+    starts = rng.permuted(gaps + length * np.arange(size), axis=1)
+    pairs = np.array(list(combinations(range(size), 2)))
+    start = starts[:, pairs].reshape(-1, 2)
+    return _table(users, np.repeat(user, len(pairs))[:, None].repeat(2, axis=1), start, length, split)
+
+
+def _table(users: Histories, user: np.ndarray, start: np.ndarray, length: int, split: str) -> pa.Table:
+    """Pairs of segments: user (rows of `users`) and start, int64 [P, 2] each."""
     sides = {}
     for side in (0, 1):
-        sides[f"user_{side}"] = users.ids.take(pa.array(user[rows, side]))
-        sides[f"start_{side}"] = pa.array(start[rows, side])
-    sides["length"] = pa.array(np.full(count, length))
+        sides[f"user_{side}"] = users.ids.take(pa.array(user[:, side]))
+        sides[f"start_{side}"] = pa.array(start[:, side])
+    sides["length"] = pa.array(np.full(len(user), length))
     ids = pair_ids(pa.table(sides))
-    return pa.table({"pair_id": ids, "split": pa.array([split] * count), **sides})
+    return pa.table({"pair_id": ids, "split": pa.array([split] * len(user)), **sides})
 
 
 def pair_ids(pairs: pa.Table) -> pa.Array:

@@ -37,12 +37,15 @@ def write_store(folder: Path, pairs: int = 40, known: int = 4, **settings: Any) 
     """
     rng = np.random.default_rng(0)
     chosen = LabelSettings(pairs=pairs, **settings)
+    of_list = chosen.segments * (chosen.segments - 1) // 2
+    ids = list(range(1, pairs + 1))
+    lists = [ids[n : n + of_list] for n in range(0, pairs, of_list)] if chosen.mode == "rank" else []
     folder.mkdir(parents=True)
     train = np.arange(1, pairs - 1)
     arrays = {"pair": train, "features": rng.standard_normal((len(train), MEMBERS, WIDTH)).astype(np.float32)}
     storage.write_arrays(str(folder / "features.npz"), arrays)
     about = {
-        **{"dataset": DATASET, "task": "frequency", "signals": ["like", "click"], "secret": SECRET},
+        **{"dataset": DATASET, "task": "frequency", "signals": ["like", "click"], "secret": SECRET, "lists": lists},
         "settings": chosen.model_dump(include=set(DRAWN)),
     }
     rows = []

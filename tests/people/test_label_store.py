@@ -117,3 +117,17 @@ def test_a_store_is_a_teacher(store: Path, dataset: PreparedDataset, tmp_path: P
     assert labels[0].equals(labels[1])
     assert load_buffer(dataset.uri, dataset.metadata.tasks[0], "train", names[1:], None) is not None
     assert pa.types.is_float32(labels[0]["label"].type)
+
+
+def test_lists_to_order(dataset: PreparedDataset, tmp_path: Path) -> None:
+    settings = LabelSettings(mode="rank", segments=3, pairs=15, held_out=0.2, length=LENGTH)
+    create_store(dataset, str(tmp_path / "store"), settings, quiet)
+    desk = Desk(str(tmp_path / "store"), LabelSettings(), lambda: 0.0)
+    pairs = {row["pair_id"]: row for row in read_pairs(str(tmp_path / "store" / "pairs")).to_pylist()}
+    assert [len(ids) for ids in desk.store.about["lists"]] == [3] * 5
+    assert sum(row["split"] == "validation" for row in pairs.values()) == 3
+    for ids in desk.store.about["lists"]:
+        segments = {(pairs[pair][f"user_{side}"], pairs[pair][f"start_{side}"]) for pair in ids for side in (0, 1)}
+        assert len(segments) == 3
+        assert len({user for user, _ in segments}) == 1
+    desk.store.close()
