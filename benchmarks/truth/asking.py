@@ -40,6 +40,21 @@ from prefrec_ray.people.votes import SCHEMA, WORDS
 from prefrec_ray.runtime import start_ray
 
 RESCORE = 500  # votes; the page takes 20
+#: As on the page: most votes on a pair, and the posterior at which it ends.
+VOTES, POSTERIOR = 5, 0.95
+#: Votes in all: as many as it takes, and a third of 3.5 a pair.
+BUDGETS = {"all": 10**9, "a third": int(3.5 * PAIRS / 3)}
+#: The label sets that rewards learn from.
+LEARNED = (
+    "truth",
+    "all, chosen, labels by votes",
+    "all, chosen, labels by votes and ensemble",
+    *(
+        f"a third, {how}, labels by {source}"
+        for how in ("chosen", "by chance")
+        for source in ("votes", "votes and ensemble")
+    ),
+)
 LABELS = {0.0: "first", 0.5: "tie", 1.0: "second"}
 
 
@@ -110,12 +125,6 @@ def quality(asked: Asked, truth: dict[int, float], label: dict[int, float]) -> d
     }
 
 
-#: As on the page: most votes on a pair, and the posterior at which it ends.
-VOTES, POSTERIOR = 5, 0.95
-#: Votes in all: as many as it takes, and a third of 3.5 a pair.
-BUDGETS = {"all": 10**9, "a third": int(3.5 * PAIRS / 3)}
-
-
 def label_sets(truth: dict[int, float], scorer: Scorer) -> dict[str, tuple[dict[int, float], dict[str, float]]]:
     """By name: P(second) of the pairs that were asked, and what it took.
 
@@ -149,13 +158,11 @@ def main(dataset: Path, work: Path) -> dict[str, Any]:
     features = segment_features(copy, pairs, 0, quiet)
     scorer = Scorer([(pair, None) for pair in ids], pairs["pair_id"].to_numpy(), features, 0)
     sets: dict[str, Any] = {"truth": (truth, {}), **label_sets(truth, scorer)}
-    results = {}
-    for number, (key, (labels, about)) in enumerate(sets.items()):
-        teacher = f"set{number}"
-        rows = [{"pair_id": pair, "annotator": "all", "label": label} for pair, label in labels.items()]
-        table = pa.Table.from_pylist(rows, SCHEMA)
-        import_votes(table, key, pairs, "pairs", copy, teacher, "mean", quiet)
-        accuracy = [trained(copy, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
-        results[key] = {**about, "accuracy": accuracy}
+    results = {key: about for key, (_, about) in sets.items()}
+    for number, key in enumerate(LEARNED):
+        rows = [{"pair_id": pair, "annotator": "all", "label": label} for pair, label in sets[key][0].items()]
+        import_votes(pa.Table.from_pylist(rows, SCHEMA), key, pairs, "pairs", copy, f"set{number}", "mean", quiet)
+        accuracy = [trained(copy, f"set{number}", TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
+        results[key] = {**results[key], "accuracy": accuracy}
         print(key, json.dumps(results[key]), flush=True)
     return {"training": SETTINGS, "labels": results}

@@ -54,7 +54,8 @@ class Labeling:
         self.desk, self.signer, self.items = desk, signer, items
         self.guide = guidelines(guide)
         self.signals = signals_of(desk.store.about["signals"])
-        self._since, self._scoring = 0, False
+        self._since = 0
+        self._scoring: asyncio.Task[None] | None = None
 
     def annotator(self, request: Request) -> str:
         """Who asks. Raises `Problem` (401) where that is not known, or their time is over."""
@@ -97,20 +98,17 @@ class Labeling:
         if question is None:
             return page("done.html", **values)
         drawn = sides(question.segments, self.signals, self.items)
-        return page(
-            "question.html", sides=drawn, question=question.lease.token, signals=self.signals.values(), **values
-        )
+        return page("question.html", sides=drawn, question=question.lease.token, **values)
 
-    async def rescore(self) -> None:
-        """Scores all votes anew, in a thread, once enough of them have come; never twice at a time."""
+    def rescore(self) -> None:
+        """Has all votes scored anew, in a thread, once enough of them have come; never twice at a time."""
         self._since += 1
-        if self._since < self.desk.settings.rescore or self._scoring:
-            return
-        self._since, self._scoring = 0, True
-        try:
-            self.desk.take(await asyncio.to_thread(self.desk.scorer.score, self.desk.judged()))
-        finally:
-            self._scoring = False
+        if self._since >= self.desk.settings.rescore and (self._scoring is None or self._scoring.done()):
+            self._since = 0
+            self._scoring = asyncio.create_task(self._rescore())
+
+    async def _rescore(self) -> None:
+        self.desk.take(await asyncio.to_thread(self.desk.scorer.score, self.desk.judged()))
 
 
 def make_app(labeling: Labeling, token: str | None) -> FastAPI:
@@ -162,8 +160,7 @@ def _add_pages(app: FastAPI, labeling: Labeling) -> None:
             labeling.desk.answer(name, sent.question, sent.label, sent.seconds)
         except Stale:
             raise Problem(409, "stale") from None
-        task = asyncio.create_task(labeling.rescore())
-        request.app.state.task = task  # the loop holds tasks weakly
+        labeling.rescore()
         return RedirectResponse("/", 303)
 
     @app.post("/undo")

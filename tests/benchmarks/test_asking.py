@@ -1,0 +1,29 @@
+"""The team of `benchmarks asking`: nobody twice on a pair, no more votes than allowed, and as right as it is sure."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from benchmarks.truth import asking
+from benchmarks.truth.asking import ask, quality
+from prefrec_ray.labeling.choose import MEMBERS, WIDTH
+from prefrec_ray.labeling.scoring import Scorer
+
+
+def test_a_team_asks_until_it_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "RESCORE", 200)
+    rng = np.random.default_rng(0)
+    ids = np.arange(400)
+    features = rng.standard_normal((len(ids), MEMBERS, WIDTH)).astype(np.float32)
+    truth = dict(enumerate(rng.choice([0.0, 1.0], len(ids)).tolist()))
+    scorer = Scorer([(pair, None) for pair in ids.tolist()], ids, features, 0)
+    asked = ask(truth, scorer, 6, 0.95, 10**9, True, 0)
+    assert max(Counter((pair, who) for pair, who, _ in asked.votes).values()) == 1
+    assert max(Counter(pair for pair, _, _ in asked.votes).values()) == 6
+    posterior = scorer.score([vote for vote in asked.votes if vote[2] != "skip"]).posterior
+    label = dict(enumerate((posterior @ np.array([0.0, 0.5, 1.0])).tolist()))
+    found = quality(asked, truth, label)
+    assert found["votes_a_pair"] < 5
+    assert found["right"] == pytest.approx(posterior.max(axis=1).mean(), abs=0.04)
+    assert len(ask(truth, scorer, 6, 0.95, 100, True, 0).votes) == 100
