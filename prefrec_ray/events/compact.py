@@ -18,7 +18,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.events.about import read_about
 from prefrec_ray.events.format import SEGMENTS, SUFFIX
-from prefrec_ray.events.segments import first_row, list_segments, parquet_of, read_rows
+from prefrec_ray.events.segments import first_row, list_segments, parquet_of, read_tables
 
 _ROW_GROUP = 1 << 16
 
@@ -47,7 +47,7 @@ def compact(folder: str, before: float) -> int:
 
 def _write(file: str, end: int, columns: pa.Schema, partial: str) -> None:
     """Writes the Parquet of `file`, whose rows end before `end`."""
-    rows = pa.Table.from_batches(list(read_rows([file], columns, end=end)), columns)
+    rows = pa.concat_tables([columns.empty_table(), *read_tables([file], columns, end=end)])
     try:
         pq.write_table(rows, partial, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
         if not same(rows, pq.read_table(partial, page_checksum_verification=True)):

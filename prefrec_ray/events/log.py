@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.events.format import SEGMENTS, SUFFIX, Encoder, Event, batch_of, pieces, schema, whole_bytes
-from prefrec_ray.events.segments import content_of, first_row, list_segments, parquet_of, read_rows
+from prefrec_ray.events.segments import content_of, first_row, list_segments, parquet_of, read_tables
 
 #: Bytes from which on a new file is begun.
 SEGMENT_BYTES = 64 << 20
@@ -143,14 +143,8 @@ class EventLog:
 
     def tables(self, since: int = 0, rows: int = 1 << 16) -> Iterator[pa.Table]:
         """The rows from number `since` on, in tables of some `rows`. Raises `UserError` where some are missing."""
-        held: list[pa.RecordBatch] = []
-        for batch in read_rows([str(path) for path in self._paths], self.schema, since, self.next):
-            held.append(batch)
-            if sum(batch.num_rows for batch in held) >= rows:
-                yield pa.Table.from_batches(held)
-                held = []
-        if held:
-            yield pa.Table.from_batches(held)
+        files = [str(path) for path in self._paths]
+        yield from read_tables(files, self.schema, since, self.next, rows=rows)
 
     def close(self) -> None:
         """Closes the file."""

@@ -41,13 +41,33 @@ def parquet_of(file: str) -> str:
     return str(file).removesuffix(SUFFIX) + PARQUET
 
 
-def read_rows(
-    files: Sequence[str], columns: pa.Schema, since: int = 0, end: int | None = None, names: list[str] | None = None
-) -> Iterator[pa.RecordBatch]:
+def read_tables(
+    files: Sequence[str],
+    columns: pa.Schema,
+    since: int = 0,
+    end: int | None = None,
+    names: list[str] | None = None,
+    rows: int = _ROWS,
+) -> Iterator[pa.Table]:
     """The rows of `files`, which follow each other, from number `since` up to `end` (None: all that are whole).
 
-    With `names` a batch has these columns at least. Raises `UserError` where rows are missing or damaged.
+    In tables of some `rows`; with `names` of these columns alone. Raises `UserError` where rows are missing or damaged.
     """
+    held: list[pa.RecordBatch] = []
+    held_rows = 0
+    for batch in _rows(files, columns, since, end, names):
+        held.append(batch if names is None else batch.select(names))
+        held_rows += batch.num_rows
+        if held_rows >= rows:
+            yield pa.Table.from_batches(held).combine_chunks()
+            held, held_rows = [], 0
+    if held:
+        yield pa.Table.from_batches(held).combine_chunks()
+
+
+def _rows(
+    files: Sequence[str], columns: pa.Schema, since: int, end: int | None, names: list[str] | None
+) -> Iterator[pa.RecordBatch]:
     ends = [*map(first_row, files[1:]), end][: len(files)]
     for file, stop in zip(files, ends, strict=True):
         at = first_row(file)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from prefrec_ray.engagement.sessions import SessionTable, session_numbers, session_table
 from prefrec_ray.errors import UserError
 from prefrec_ray.events.format import Kind, schema
-from prefrec_ray.events.segments import list_segments, read_rows
+from prefrec_ray.events.segments import list_segments, read_tables
 from prefrec_ray.ids import codes
 
 
@@ -116,8 +116,7 @@ class _Log:
         shown: dict[str, set[Any]] = {}
         dealt: tuple[int, dict[str, float]] = 0, {}
         since = 0
-        for batch in read_rows(list_segments(folder), columns):
-            table = pa.Table.from_batches([batch])
+        for table in read_tables(list_segments(folder), columns):
             kind = table["kind"].to_numpy()
             for row in table.filter(pa.array(kind == Kind.ARMS)).select(["number", "note"]).to_pylist():
                 said = json.loads(row["note"])

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +119,10 @@ def test_a_file_that_becomes_parquet_between_listing_and_reading_is_read(
 
 def test_files_without_a_row_that_counts_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = (write(tmp_path / name, [row(n, n % 5) for n in range(90)]) for name in "ab")
-    everything, read, plain = table((a, b)), [], events.read_rows
-    monkeypatch.setattr(events, "read_rows", lambda files, *of, **more: read.extend(files) or plain(files, *of, **more))
+    everything, read, plain = table((a, b)), [], events.read_tables
+    monkeypatch.setattr(
+        events, "read_tables", lambda files, *of, **more: read.extend(files) or plain(files, *of, **more)
+    )
     spans = ((70, ROWS_OF_FILE - 1), (ROWS_OF_FILE + 5, ROWS_OF_FILE + 6))
     found = table((a, b), spans)
     assert set(found["order"].to_pylist()) >= {*range(70, 90), ROWS_OF_FILE + 5, ROWS_OF_FILE + 6}

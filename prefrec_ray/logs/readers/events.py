@@ -20,7 +20,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.events.about import About, read_about
 from prefrec_ray.events.format import ITEMS
-from prefrec_ray.events.segments import first_row, list_segments, read_rows
+from prefrec_ray.events.segments import first_row, list_segments, read_tables
 from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers.told import Told, requests
@@ -91,9 +91,9 @@ def _fragments(
         if only is not None and not any(base + first <= b and a <= base + last for a, b in only):
             continue
         rows = 0
-        for batch in read_rows([file], about.columns, end=end, names=told.columns):
-            rows += batch.num_rows
-            told.add(pa.Table.from_batches([batch]))
+        for table in read_tables([file], about.columns, end=end, names=told.columns):
+            rows += len(table)
+            told.add(table)
         if rows:
             yield {"file": file, "base": base, "end": first + rows}
     told.end()
@@ -120,8 +120,7 @@ def _items(folders: Sequence[str]) -> pa.Table:
 def _read_fragments(fragments: pa.Table, form: _Form) -> Iterator[pa.Table]:
     items = ray.get(form.items)
     for fragment in fragments.to_pylist():
-        for batch in read_rows([fragment["file"]], form.columns, end=fragment["end"]):
-            table = pa.Table.from_batches([batch])
+        for table in read_tables([fragment["file"]], form.columns, end=fragment["end"]):
             yield _canonical(table, fragment["base"] + table["number"].to_numpy(), form, items)
 
 
