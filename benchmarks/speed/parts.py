@@ -12,7 +12,8 @@ from benchmarks.harness import Comparison, Contender, compared, interleave
 from benchmarks.speed.training import bare, iql_config, load_arrays, prefrec_config, repeated, share_of_paper
 from prefrec_ray.algorithms.base.algorithm import on_each_learner
 from prefrec_ray.algorithms.base.config import OfflineConfig
-from prefrec_ray.algorithms.feed.load import PreparedData, load_data
+from prefrec_ray.algorithms.feed.load import load_data
+from prefrec_ray.algorithms.feed.offline import PreparedData
 from prefrec_ray.algorithms.feed.schedule import Position
 from prefrec_ray.algorithms.feed.shards import Shelf
 from prefrec_ray.runtime import start_ray

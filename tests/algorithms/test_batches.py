@@ -7,7 +7,9 @@ import ray
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.rllib.core.columns import Columns
 
+from prefrec_ray.algorithms.feed import columns
 from prefrec_ray.algorithms.feed.batches import PreferencePlan, TransitionPlan, batches_in, batches_per_pass, deal
 from prefrec_ray.algorithms.feed.shards import MOST_LANES, lanes_of
 
@@ -84,6 +86,11 @@ def test_any_place_can_be_gone_to_directly(shards: list) -> None:
 def test_the_order_comes_from_the_seed(shards: list) -> None:
     assert rows_of(shards, 0, 1, 0, 5, seed=1) == rows_of(shards, 0, 1, 0, 5, seed=1)
     assert rows_of(shards, 0, 1, 0, 5, seed=1) != rows_of(shards, 0, 1, 0, 5, seed=2)
+
+
+def test_columns_have_rllibs_names() -> None:
+    theirs = Columns.OBS, Columns.ACTIONS, Columns.NEXT_OBS, Columns.REWARDS
+    assert theirs == (columns.OBS, columns.ACTIONS, columns.NEXT_OBS, columns.REWARDS)
 
 
 def test_preferences_pass_over_all_pairs_in_parts() -> None:

@@ -14,7 +14,7 @@ from ray.rllib.core.columns import Columns
 from prefrec_ray import storage
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.feed import shards
-from prefrec_ray.algorithms.feed.load import PreparedData
+from prefrec_ray.algorithms.feed.offline import PreparedData
 from prefrec_ray.algorithms.feed.schedule import Position
 from prefrec_ray.algorithms.feed.shards import MOST_LANES, Shelf, columns, find_shards
 from prefrec_ray.dataset import PreparedDataset, read_table

@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from tiny import SHORT_RUN
 
 from prefrec_ray import PrefRecConfig
+from prefrec_ray.algorithms.feed import tasks
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.runs.export import export_policy
 
@@ -94,7 +95,7 @@ def test_a_users_script_runs_trials_on_all_processors(tiny_dataset: str, tmp_pat
     assert policy.provenance["method"] == "PrefRec"
 
 
-def test_what_a_trial_reads_is_what_tasks_read(tiny_dataset: str) -> None:
+def test_what_a_trial_reads_is_what_tasks_read(tiny_dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a placement group whose one CPU the reader itself holds."""
     request = PrefRecConfig().offline_data(input_=tiny_dataset).training(task="depth").data_request
 
@@ -111,6 +112,7 @@ def test_what_a_trial_reads_is_what_tasks_read(tiny_dataset: str) -> None:
         sizes, shards, arrays = ray.get(trial.read.remote(), timeout=60)
     finally:
         remove_placement_group(group)
+    monkeypatch.setattr(tasks, "SMALL_BYTES", 0)
     sizes_by_tasks, shards_by_tasks, arrays_by_tasks = Trial().read()
     assert sizes == sizes_by_tasks
     assert shards == shards_by_tasks

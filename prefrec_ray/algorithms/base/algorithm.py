@@ -21,7 +21,7 @@ from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.base.weights import Weights
-from prefrec_ray.algorithms.feed.load import PreparedData
+from prefrec_ray.algorithms.feed.offline import PreparedData
 from prefrec_ray.algorithms.feed.schedule import Position
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions

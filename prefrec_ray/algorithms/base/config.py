@@ -13,7 +13,8 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.feed.load import LoadedData, PreparedData
+from prefrec_ray.algorithms.feed.load import LoadedData
+from prefrec_ray.algorithms.feed.offline import PreparedData
 from prefrec_ray.algorithms.requests import DataRequest, RewardRequest, q_products, reward_columns
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values, recipe_defaults

@@ -16,9 +16,9 @@ from typing import TypeVar
 import numpy as np
 import ray
 import torch
-from ray.rllib.core.columns import Columns
 from torch import Tensor
 
+from prefrec_ray.algorithms.feed.columns import REWARDS
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.feed.shards import NUMBER, Shard, Shelf, columns, lanes_of
 from prefrec_ray.ids import Stream
@@ -171,10 +171,10 @@ def _picked(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The columns of some rows of a shard, by name; `reward_labels`, if not None, replace the rewards."""
     for name, values in shard.items():
-        if name != NUMBER and (name != Columns.REWARDS or reward_labels is None):
+        if name != NUMBER and (name != REWARDS or reward_labels is None):
             yield name, values[rows]
     if reward_labels is not None:
-        yield Columns.REWARDS, reward_labels[shard[NUMBER][rows]]
+        yield REWARDS, reward_labels[shard[NUMBER][rows]]
 
 
 class Stopwatch:

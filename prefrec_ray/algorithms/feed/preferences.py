@@ -73,19 +73,28 @@ def held_out_teachers(dataset: PreparedDataset, teachers: Sequence[str]) -> list
 
 
 def load_buffer(
-    uri: str, task: str, split: str, teachers: Sequence[str], columns: Sequence[int] | None, precision: str = "float32"
+    uri: str,
+    task: str,
+    split: str,
+    teachers: Sequence[str],
+    columns: Sequence[int] | None,
+    precision: str = "float32",
+    here: bool = False,
 ) -> ray.ObjectRef:
     """Reads the pairs of `teachers`, pooled, and the rows of their segments into the object store, by tasks over files.
 
+    With `here`, this process reads them.
+
     `columns`: columns of the next state that the reward model sees; None: state and action. `precision` bf16: inputs
     are kept in bfloat16, in half the memory, as matrix products would round them anyway. Returns a reference to a
-    `PreferenceBuffer`. Raises `UserError` (at `ray.get`, or here inside a trial) if a teacher has no pairs or segments
-    differ in length.
+    `PreferenceBuffer`. Raises `UserError` (at `ray.get`, or here where this process reads) if a teacher has no pairs or
+    segments differ in length.
     """
     dataset = PreparedDataset.open(uri)
-    pairs = start(_load_pairs, uri, task, split, list(teachers))
-    parts = [start(_segment_rows, uri, file, pairs, columns, precision) for file in dataset.files("requests", split)]
-    return start(_join, pairs, *parts)
+    pairs = start(_load_pairs, uri, task, split, list(teachers), here=here)
+    files = dataset.files("requests", split)
+    parts = [start(_segment_rows, uri, file, pairs, columns, precision, here=here) for file in files]
+    return start(_join, pairs, *parts, here=here)
 
 
 def _load_pairs(uri: str, task: str, split: str, teachers: list[str]) -> dict[str, np.ndarray]:

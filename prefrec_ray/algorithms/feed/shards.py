@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.rllib.core.columns import Columns
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prefrec_ray import storage
+from prefrec_ray.algorithms.feed.columns import ACTIONS, NEXT_OBS, OBS, REWARDS
 from prefrec_ray.algorithms.feed.tasks import in_trial
 from prefrec_ray.dataset import PreparedDataset, read_table, stored
 from prefrec_ray.dataset.completeness import file_rows
@@ -38,17 +38,21 @@ Shard: TypeAlias = "ray.ObjectRef | str"
 #: Column of a shard beside RLlib's: the number of each transition, int64.
 NUMBER = "number"
 _COLUMNS = {
-    "obs": Columns.OBS,
-    "action": Columns.ACTIONS,
-    "next_obs": Columns.NEXT_OBS,
-    "reward": Columns.REWARDS,
+    "obs": OBS,
+    "action": ACTIONS,
+    "next_obs": NEXT_OBS,
+    "reward": REWARDS,
     "number": NUMBER,
 }
 _LOG = logging.getLogger(__name__)
 
 
-def find_shards(dataset: PreparedDataset, how: str, limit: int | None = None) -> tuple[list[Shard], list[int]]:
+def find_shards(
+    dataset: PreparedDataset, how: str, limit: int | None = None, here: bool = False
+) -> tuple[list[Shard], list[int]]:
     """The shards in order, and how many of their rows are used; `how` is one of TRANSITIONS.
+
+    With `here`, and inside a trial, this process reads them.
 
     Used are all rows, or the first `limit` (rounded down to a multiple of the lanes), a sample, as transitions are
     written shuffled. Raises `UserError` where there are none.
@@ -74,7 +78,7 @@ def find_shards(dataset: PreparedDataset, how: str, limit: int | None = None) ->
         )
     if how == "streaming":
         return list(files), rows or _rows(files)
-    shards, sizes = _materialise_here(files) if in_trial() else _materialise(files, folder)
+    shards, sizes = _materialise_here(files) if here or in_trial() else _materialise(files, folder)
     return shards, rows or sizes
 
 
@@ -165,7 +169,7 @@ def _materialise(files: list[str], folder: str) -> tuple[list[Shard], list[int]]
 
 
 def _materialise_here(files: list[str]) -> tuple[list[Shard], list[int]]:
-    """The same inside a trial, where tasks may never start (tasks.py): one shard after the other."""
+    """The same in this process (tasks.py), one shard after the other."""
     shards: list[Shard] = []
     sizes = []
     for file in files:

@@ -1,4 +1,4 @@
-"""Tasks that read a data set; inside a trial of Ray Tune they run in the trial's own process."""
+"""Tasks that read a data set; for a small one, and inside a trial of Ray Tune, the process that asks reads itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import Any
 
 import ray
 from ray.util import get_current_placement_group
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
+
+#: Processes for tasks take seconds to start, in which one process reads more than this.
+SMALL_BYTES = 256 << 20
 
 
 def in_trial() -> bool:
@@ -19,12 +25,18 @@ def in_trial() -> bool:
     return get_current_placement_group() is not None
 
 
-def start(function: Callable[..., Any], *inputs: Any) -> ray.ObjectRef:
+def reads_here(dataset: PreparedDataset) -> bool:
+    """Whether this process reads the data set itself: inside a trial, or where it is small."""
+    folders = dataset.path("transitions"), dataset.path("requests", "train"), dataset.path("requests", "validation")
+    return in_trial() or sum(storage.size(folder) for folder in folders if storage.exists(folder)) <= SMALL_BYTES
+
+
+def start(function: Callable[..., Any], *inputs: Any, here: bool = False) -> ray.ObjectRef:
     """A reference to `function(*inputs)`, references among `inputs` resolved: a task of one CPU.
 
-    Inside a trial it runs here and now, and an error is raised by this call instead of `ray.get`.
+    With `here`, and inside a trial, it runs here and now, and an error is raised by this call instead of `ray.get`.
     """
-    if not in_trial():
+    if not (here or in_trial()):
         return _task(function).remote(*inputs)
     return ray.put(function(*(ray.get(x) if isinstance(x, ray.ObjectRef) else x for x in inputs)))
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
+from prefrec_ray.algorithms.feed.columns import ACTIONS, NEXT_OBS, OBS, REWARDS
 from prefrec_ray.networks.layers import Scalar, start_at_zero
 
 
@@ -47,11 +47,11 @@ class RewardModel(nn.Module):
     def label(self, batch: dict[str, Tensor]) -> Tensor:
         """Standardised rewards [B], the reward labels of a batch of transitions."""
         if self.from_batch:
-            raw = batch[Columns.REWARDS]
+            raw = batch[REWARDS]
         elif self.columns is None:
-            raw = self.network(batch[Columns.OBS], batch[Columns.ACTIONS])
+            raw = self.network(batch[OBS], batch[ACTIONS])
         else:
-            raw = self.network(batch[Columns.NEXT_OBS].index_select(1, self.columns))
+            raw = self.network(batch[NEXT_OBS].index_select(1, self.columns))
         return (raw - self.mean) / self.std
 
     def unscale(self) -> None:

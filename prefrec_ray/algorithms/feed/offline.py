@@ -1,0 +1,121 @@
+"""The offline data of an algorithm: what each learner takes for each iteration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+from ray.rllib.offline.offline_data import OfflineData
+
+from prefrec_ray.algorithms.feed.batches import (
+    PreferencePlan,
+    TransitionPlan,
+    batches_in,
+    batches_per_pass,
+    deal,
+    pretrain_batches,
+)
+from prefrec_ray.algorithms.feed.load import load_data
+from prefrec_ray.algorithms.feed.schedule import Position, Schedule
+from prefrec_ray.algorithms.feed.shards import lanes_of
+from prefrec_ray.algorithms.requests import DataRequest
+from prefrec_ray.algorithms.settings import TrainingSettings
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+
+
+@dataclass(frozen=True)
+class LearnerPlan:
+    """The input of one learner for one iteration."""
+
+    transitions: TransitionPlan
+    preferences: PreferencePlan | None
+    refresh_reward_scale: bool
+
+
+class PreparedData(OfflineData):
+    """RLlib's `OfflineData` over a prepared data set: learners get plans, and read the data themselves.
+
+    The base class is not initialised, as it would read the folder in RLlib's own schema.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        # Set by RLlib's Algorithm.setup.
+        self.locality_hints = self.learner_handles = self.module_spec = self.spaces = None
+        self.dataset: PreparedDataset = config.dataset
+        settings: TrainingSettings = config.settings
+        self.settings = settings
+        loaded = config.loaded_data.value or load_data(DataRequest.of(settings, self.dataset))
+        self.learners = max(1, config.num_learners)
+        self.batch_size = settings.train_batch_size_per_learner * self.learners
+        self._lane_count = lanes_of(len(loaded.shards), self.batch_size)
+        self._lanes = deal(loaded.shards, loaded.sizes, self.batch_size, self.learners)
+        self.batches_per_epoch = batches_in(lane for lanes in self._lanes for lane in lanes)
+        if self.batches_per_epoch == 0:
+            raise UserError(
+                f"train_batch_size_per_learner: a batch of {self.batch_size} is larger than the {sum(loaded.sizes)} "
+                f"transitions in use ({self.dataset.uri}); expected a smaller batch, or a larger replay_buffer_size"
+            )
+        self.preferences, self.pairs, self.held_out = loaded.preferences, loaded.pairs, loaded.held_out
+        self.probe: np.ndarray = ray.get(loaded.probe)
+        self.preference_batches = batches_per_pass(self.pairs, settings.preference_batch_size)
+        self.pretrain_batches = 0
+        if settings.uses_preferences:
+            epochs, size = settings.pretrain_epochs, settings.preference_batch_size
+            self.pretrain_batches = pretrain_batches(epochs, self.pairs, size)
+        self.schedule = self._schedule()
+
+    def _schedule(self) -> Schedule:
+        settings = self.settings
+        updates = max(1, round(settings.num_epochs * self.batches_per_epoch))
+        return Schedule(
+            pretrain_batches=0 if self.config.pretrained_reward.value is not None else self.pretrain_batches,
+            preference_batches=self.preference_batches,
+            updates=updates,
+            updates_per_epoch=self.batches_per_epoch,
+            updates_per_iteration=settings.updates_per_iteration or max(1, -(-self.batches_per_epoch // 4)),
+        )
+
+    def preference_plans(self, position: Position) -> list[PreferencePlan | None]:
+        """The preferences of one iteration for each learner; None if the reward model is not updated."""
+        settings = self.settings
+        pretraining = position.phase == "pretrain"
+        if self.preferences is None or not (pretraining or settings.finetune_reward):
+            return [None] * self.learners
+        # Fine-tuning continues after the last mini-batch of pre-training, one mini-batch per step.
+        first = position.first + (0 if pretraining else self.pretrain_batches)
+        return [
+            PreferencePlan(
+                self.preferences,
+                self.pairs,
+                settings.preference_batch_size,
+                settings.seed,
+                first,
+                part,
+                self.learners,
+            )
+            for part in range(self.learners)
+        ]
+
+    def sample(self, position: Position, reward_labels: ray.ObjectRef | None = None) -> list[LearnerPlan]:
+        """The plan of each learner for one iteration of the phase "train"; `reward_labels` as in `TransitionPlan`."""
+        settings = self.settings
+        first_of_phase = position.first == 0
+        refresh = settings.standardise_reward and (first_of_phase or settings.finetune_reward)
+        plans = []
+        for part, preferences in enumerate(self.preference_plans(position)):
+            transitions = TransitionPlan(
+                lanes=self._lanes[part],
+                lane_count=self._lane_count,
+                batch_size=self.batch_size,
+                batches_per_epoch=self.batches_per_epoch,
+                seed=settings.seed,
+                first=position.first,
+                count=position.count,
+                reward_labels=reward_labels,
+            )
+            plans.append(LearnerPlan(transitions, preferences, refresh))
+        return plans
