@@ -131,13 +131,16 @@ class EventLog:
             raise IndexError(number)
         path = self._paths[bisect_right(self._paths, number, key=_first) - 1]
         row = number - _first(path)
-        if path.suffix != SUFFIX or not path.exists():
-            return _row_of_parquet(parquet_of(str(path)) if path.suffix == SUFFIX else str(path), row)
-        if path not in self._indices:
-            self._indices[path] = _Index.of(content_of(str(path)), self.schema)
-        begin, end, before = self._indices[path].place(row)
-        with path.open("rb") as file:
-            message = pa.ipc.read_message(pa.py_buffer(os.pread(file.fileno(), end - begin, begin)))
+        if path.suffix != SUFFIX:
+            return _row_of_parquet(str(path), row)
+        try:
+            if path not in self._indices:
+                self._indices[path] = _Index.of(content_of(str(path)), self.schema)
+            begin, end, before = self._indices[path].place(row)
+            with path.open("rb") as file:
+                message = pa.ipc.read_message(pa.py_buffer(os.pread(file.fileno(), end - begin, begin)))
+        except FileNotFoundError:  # it has become Parquet meanwhile
+            return _row_of_parquet(parquet_of(str(path)), row)
         batch = pa.ipc.read_record_batch(message, self.schema)
         return batch.slice(row - before, 1).to_pylist()[0]
 
