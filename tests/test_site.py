@@ -82,5 +82,5 @@ def test_every_page(site: Path, served: str, browser: Any, width: int) -> None:
         for violation in axe.run(page).response["violations"]:
             where = violation["nodes"][0]["target"]
             found.append(f"{path.name}: {violation['id']} ({len(violation['nodes'])}): {where}")
-    assert found == []
+    assert not found, "\n".join(found)
     assert [url for url in asked if not url.startswith((served, "data:", "blob:"))] == []
