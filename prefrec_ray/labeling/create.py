@@ -89,18 +89,23 @@ def _questions(
 
 def _rows(where: str, pairs: pa.Table, scores: np.ndarray, share: float) -> Iterator[PairRow]:
     gold = _gold(pairs, scores, share)
-    for number, line in enumerate(storage.read_text(storage.join(where, PAIRS)).splitlines()):
-        pair = json.loads(line)
+    for number, pair in enumerate(_written(where)):
         outcome = {"scores": scores[number].tolist(), "gap_ms": [side[-1]["gap_ms"] for side in pair["segments"]]}
         segments = json.dumps(pair["segments"], ensure_ascii=False)
         yield pair["pair_id"], pair["split"], gold.get(number), segments, json.dumps(outcome)
 
 
+def _written(where: str) -> Iterator[dict[str, Any]]:
+    for line in storage.read_text(storage.join(where, PAIRS)).split("\n"):  # an id may hold other ends of lines
+        if line:
+            yield json.loads(line)
+
+
 def _signals(where: str, names: Sequence[str]) -> list[str]:
     """The kinds of feedback that are given or not, none other than 0 and 1, the rarest first."""
     given = dict.fromkeys(names, 0)
-    for line in storage.read_text(storage.join(where, PAIRS)).splitlines():
-        for request in (r for side in json.loads(line)["segments"] for session in side for r in session["requests"]):
+    for pair in _written(where):
+        for request in (r for side in pair["segments"] for session in side for r in session["requests"]):
             for name in list(given):
                 value = request["feedback"][name]
                 if value in (0.0, 1.0):

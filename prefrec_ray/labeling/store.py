@@ -6,6 +6,7 @@ An answer is on the disk before it is acknowledged (WAL, synchronous FULL). Ther
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -95,9 +96,10 @@ class Store:
 
     @staticmethod
     def create(folder: str, about: dict[str, Any], pairs: Iterable[PairRow]) -> None:
-        """Makes the file in `folder`, which is on a disk."""
+        """Makes the file in `folder`, which is on a disk. Nobody else may read it: it holds the secret."""
         db = sqlite3.connect(storage.join(folder, FILE), isolation_level=None)
         try:
+            os.chmod(storage.join(folder, FILE), 0o600)
             db.executescript(_TABLES)
             with _transaction(db):
                 rows = [(key, json.dumps(value)) for key, value in {**about, "version": VERSION}.items()]

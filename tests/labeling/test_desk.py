@@ -177,6 +177,7 @@ def test_a_restart_finds_what_was_there(data: st.DataObject) -> None:
 def test_mistakes(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     write_store(folder, pairs=5)
+    assert (folder / "labels.sqlite").stat().st_mode & 0o077 == 0
     with pytest.raises(UserError, match="key 'pairs': the store was made with 5, found 6"):
         Desk(str(folder), LabelSettings(pairs=6), Clock())
     with pytest.raises(UserError, match="no store of votes"):
