@@ -79,8 +79,9 @@ def ncis_scores(request: EvaluationRequest, task: Task, sessions: Sessions, leve
 
 
 def _weights(request: EvaluationRequest, task: Task, weighed: Mapping[str, Weighed]) -> list[Scores]:
-    """The estimator `weights`, of the subjects of the task that have weights; none where no policy has."""
-    subjects = [subject for subject in request.subjects_on(task) if subject.name in weighed]
+    """The estimator `weights`, of the subjects of the task whose weights leave enough; none where no policy's do."""
+    having = {name for name, one in weighed.items() if one.enough}
+    subjects = [subject for subject in request.subjects_on(task) if subject.name in having]
     if not any(subject.role == "policy" for subject in subjects):
         return []
     own = [weighed[subject.name] for subject in subjects]

@@ -40,6 +40,23 @@ class Histories:
         """Number of requests of each user, int64 [U]."""
         return np.diff(np.append(self.starts, len(self.timestamp)))
 
+    def take(self, users: np.ndarray) -> Histories:
+        """Those of the users in the rows `users` [m]."""
+        length = self.lengths[users]
+        starts = np.cumsum(length) - length
+        rows = np.arange(length.sum()) + np.repeat(self.starts[users] - starts, length)
+        return Histories(
+            starts=starts,
+            timestamp=self.timestamp[rows],
+            session=self.session[rows],
+            row=self.row[rows],
+            state=self.state[rows],
+            action=self.action[rows],
+            feedback=self.feedback[rows],
+            mean_depth=self.mean_depth[users],
+            mean_revisit_ms=self.mean_revisit_ms[users],
+        )
+
     @cached_property
     def user(self) -> np.ndarray:
         """The user of each request, int64 [N]."""
@@ -67,16 +84,6 @@ class Histories:
         """Whether anybody was shown an item twice."""
         pairs = self.user * (int(self.row.max(initial=0)) + 1) + self.row
         return len(np.unique(pairs)) < len(pairs)
-
-    @cached_property
-    def tastes(self) -> np.ndarray:
-        """float32 [U, 1 + F, A]: each user's mean embedding, and the covariance of feedback with it."""
-        count = self.lengths[:, None]
-        mean = np.add.reduceat(self.action, self.starts, axis=0, dtype=np.float64) / count
-        usual = np.add.reduceat(self.feedback, self.starts, axis=0, dtype=np.float64) / count
-        both = self.feedback[:, :, None] * self.action[:, None]
-        joint = np.add.reduceat(both, self.starts, axis=0, dtype=np.float64) / count[:, :, None]
-        return np.concatenate([mean[:, None], joint - usual[:, :, None] * mean[:, None]], axis=1).astype(np.float32)
 
 
 def too_short(dataset: PreparedDataset, splits: Sequence[str]) -> str | None:

@@ -54,7 +54,8 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
     """Every user by every model, all at once. Equal seeds give users the same luck, whoever serves."""
     data, copies, count = platform.data, len(models), len(platform.users)
     of = np.tile(platform.users, copies)  # member k has the rows [k * count, (k + 1) * count)
-    people = [model.inputs.people(data).take(platform.users) for model in models]
+    logged = data.take(platform.users)
+    people = [model.people(logged) for model in models]
     tracker = StateTracker(platform.state, platform.normaliser, platform.items, _features(platform, of))
     rng = np.random.default_rng(seed)
     now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
@@ -96,6 +97,15 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
         counts=counts,
         sessions=len(table) // copies,
     )
+
+
+def logged_levels(platform: Platform) -> dict[str, float]:
+    """By task the mean level of the platform's users in the log, as a roll-out counts it: what one of the logged items
+    has to come to."""
+    data = platform.data.take(platform.users)
+    table = session_table(data.user, data.timestamp, data.session)
+    levels = levels_against(table, data.mean_depth, data.mean_revisit_ms, platform.weight)
+    return {task: float(np.nanmean(user_means(table.user, of, len(data.starts)))) for task, of in levels.items()}
 
 
 def _features(platform: Platform, users: np.ndarray) -> dict[str, np.ndarray] | int:

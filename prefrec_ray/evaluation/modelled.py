@@ -12,7 +12,7 @@ import ray
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.histories import Histories, check_long_enough, read_histories
-from prefrec_ray.evaluation.imagined import Imagined, Platform, Server, roll_out
+from prefrec_ray.evaluation.imagined import Imagined, Platform, Server, logged_levels, roll_out
 from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Subject, shuffled, subject_of
 from prefrec_ray.evaluation.records import Support
 from prefrec_ray.evaluation.request import EvaluationRequest
@@ -33,10 +33,12 @@ RELATIVE_ERROR = 0.3
 
 @dataclass(frozen=True)
 class Modelled:
-    """What one subject does to the users of the models: `imagined`, and the share of its requests within the log's."""
+    """What one subject does to the users of the models: `imagined`, and the share of its requests within the log's.
+    `logged`: their own levels in the log, by task."""
 
     imagined: Imagined
     within: float
+    logged: Mapping[str, float]
 
 
 def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], None]) -> dict[str, Modelled]:
@@ -94,6 +96,7 @@ def model_scores(
         settings={
             **settings.model.model_dump(),
             "relative_error": RELATIVE_ERROR,
+            "logged_level": modelled[BEHAVIOUR].logged[task],
             "split": settings.split,
             "seed": settings.seed,
         },
@@ -158,7 +161,7 @@ def roll_subject(
     """One subject, or the logging policy, with some users of `held`, drawn by the request's seed."""
     platform = platform_of(request.dataset, held, request.settings.model, request.settings.seed)
     imagined = roll_out(platform, models, server_of(name, request, platform), request.settings.seed)
-    return Modelled(imagined, pasts.share(imagined.states))
+    return Modelled(imagined, pasts.share(imagined.states), logged_levels(platform))
 
 
 def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettings, seed: int) -> Platform:

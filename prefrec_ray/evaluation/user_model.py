@@ -5,22 +5,25 @@ Three heads:
 
     feedback ~ P(. | s, a)    ends ~ P(. | s, a, feedback)    wait ~ P(. | s, a, feedback, ends)
 
-The time away between sessions is that of an accelerated failure time model, log(wait / own mean) = mu(s, a, f) + e, e
-drawn from its residuals: unlike bins it says something of users who are happier than most of the log's.
+The time away between sessions is that of an accelerated failure time model, log(wait) = mu(s, a, f) + u + e, e drawn
+from its residuals: unlike bins it says something of users who are happier than most of the log's. Users have random
+intercepts u, of the time and of the logit of an end (a mixed model): what is a user's own, beside what was shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prefrec_ray.evaluation.histories import Histories
+from prefrec_ray.evaluation.inputs import Inputs, People
 from prefrec_ray.evaluation.quantiles import Bins
+from prefrec_ray.evaluation.traits import Known, Spread, intercepts, spread_of
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.networks.layers import Mlp, mlp
 
@@ -30,10 +33,14 @@ BATCH = 512
 PASSES, UPDATES = 10, 3000
 #: Falls to 0 over the updates.
 LEARNING_RATE = 2e-3
-#: Inner products of parts of a state with the action and with one another are some times larger than its numbers.
-_PRODUCT_SCALE = 0.35
+#: That of users' intercepts: each is in few batches.
+OWN_LEARNING_RATE = 1e-2
 #: Residuals of the time away that are kept.
 _RESIDUALS = 20_000
+#: Users whom the spread of intercepts is found from.
+_SPREAD_USERS = 200
+#: Requests of one forward pass.
+_CHUNK = 8192
 
 
 class Answers(NamedTuple):
@@ -42,67 +49,6 @@ class Answers(NamedTuple):
     feedback: np.ndarray  # float32 [n, F]
     ends: np.ndarray  # bool [n]: the session ends here
     wait_ms: np.ndarray  # float64 [n], to the next request, at least 1
-
-
-class People(NamedTuple):
-    """What a log says of n users from its start to its end: more than a policy knows of them.
-
-    Without it a model takes a logging policy that knows its users better than states do for one that does not, and
-    half of what other items would do is lost (docs/evaluation.md).
-    """
-
-    numbers: np.ndarray  # float32 [n, 2]: log of mean depth and mean time away, relative to the mean user's
-    tastes: np.ndarray  # float32 [n, 1 + F, A]: mean embedding shown, and covariances of it with feedback
-    mean_revisit_ms: np.ndarray  # float64 [n]
-
-    def take(self, rows: np.ndarray) -> People:
-        """The users at `rows`."""
-        return People(*(column[rows] for column in self))
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the networks see: state, action, a user's numbers, and all inner products between the action, the parts of
-    the state that are embeddings (`parts` [P, A], columns) and a user's tastes. The rest is scale: of the mean user."""
-
-    parts: np.ndarray
-    log_depth: float
-    log_revisit: float
-    taste_rms: np.ndarray  # float32 [1 + F]
-
-    @classmethod
-    def of(cls, state: StateDefinition, data: Histories) -> Inputs:
-        """Those of a data set."""
-        columns = [np.arange(group.start, group.stop) for group in (state.groups["items"], state.groups["tastes"])]
-        parts = np.concatenate(columns).reshape(-1, state.action_dim)
-        rms = np.sqrt(np.square(data.tastes).mean(axis=(0, 2)))
-        log_depth, log_revisit = np.log(data.mean_depth).mean(), np.nanmean(np.log(data.mean_revisit_ms))
-        return cls(parts, float(log_depth), float(log_revisit), np.maximum(rms, 1e-6).astype(np.float32))
-
-    @property
-    def vectors(self) -> int:
-        """How many vectors have inner products with one another."""
-        return 1 + len(self.parts) + len(self.taste_rms)
-
-    @property
-    def products(self) -> int:
-        """How many inner products there are."""
-        return self.vectors * (self.vectors - 1) // 2
-
-    def people(self, data: Histories) -> People:
-        """The users of `data`; one without a mean time away counts as the mean user."""
-        depth, revisit = np.log(data.mean_depth) - self.log_depth, np.log(data.mean_revisit_ms) - self.log_revisit
-        numbers = np.nan_to_num(np.stack([depth, revisit], axis=1)).astype(np.float32)
-        mean_revisit_ms = np.exp(self.log_revisit + numbers[:, 1].astype(np.float64))
-        return People(numbers, data.tastes / self.taste_rms[:, None], mean_revisit_ms)
-
-    def __call__(self, state: np.ndarray, action: np.ndarray, people: People) -> Tensor:
-        """float32 [n, S + A + products + 2]."""
-        vectors = np.concatenate([action[:, None], state[:, self.parts], people.tastes], axis=1)
-        inner = np.matmul(vectors, vectors.transpose(0, 2, 1))
-        first, second = np.triu_indices(vectors.shape[1], 1)
-        products = _PRODUCT_SCALE * inner[:, first, second]
-        return torch.from_numpy(np.concatenate([state, action, products, people.numbers], axis=1, dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -117,8 +63,28 @@ class UserModel:
     within: Bins  # log of the wait in ms
     feedback_mean: np.ndarray  # [F]
     feedback_std: np.ndarray  # [F]
+    away_mean: float  # of the log of the time away in ms
     away_std: float
-    residuals: np.ndarray  # of log(time away / own mean)
+    residuals: np.ndarray  # of the log of the time away
+    spread: Spread  # of the intercepts
+
+    def people(self, data: Histories) -> People:
+        """The users of `data`, with the intercepts that their own logs say."""
+        found = intercepts(self.known(data), self.spread)
+        return People(found.astype(np.float32), self.inputs.people(data).tastes)
+
+    def known(self, data: Histories) -> Known:
+        """What the requests of `data` say beside what the networks do."""
+        bare, rows = self.inputs.people(data), np.flatnonzero(data.followed)
+        given = np.empty((len(rows), 2))
+        with torch.inference_mode():
+            for start in range(0, len(rows), _CHUNK):
+                at = rows[start : start + _CHUNK]
+                seen = self.inputs(data.state[at], data.action[at], bare.take(data.user[at]))
+                leaves = self.leaves(torch.cat([seen, self.scaled(data.feedback[at])], dim=1))
+                given[start : start + _CHUNK] = leaves[:, [0, -1]].numpy()
+        error = (np.log(data.wait_ms[rows]) - self.away_mean) / self.away_std - given[:, 1]
+        return Known(data.user[rows], len(data.starts), data.ends[rows], given[:, 0], error)
 
     def step(
         self,
@@ -137,10 +103,10 @@ class UserModel:
             drawn = [bins.draw(logits[j], uniform[2 * j : 2 * j + 2]) for j, bins in enumerate(self.feedback)]
             feedback = np.stack(drawn, axis=1) if drawn else np.empty((n, 0))
             leaves = self.leaves(torch.cat([seen, self.scaled(feedback)], dim=1)).numpy().astype(np.float64)
-        ends = uniform[-1] < 1.0 / (1.0 + np.exp(-leaves[:, 0]))
+        ends = uniform[-1] < 1.0 / (1.0 + np.exp(-(leaves[:, 0] + people.intercepts[:, 0])))
         pause = np.exp(self.within.draw(leaves[:, 1:-1], uniform[-3:-1]))
-        gone = np.exp(np.minimum(leaves[:, -1] * self.away_std + self.residuals[away], _LONGEST))
-        gone *= people.mean_revisit_ms
+        mu = self.away_std * (leaves[:, -1] + people.intercepts[:, 1])
+        gone = np.exp(self.away_mean + np.minimum(mu + self.residuals[away], _LONGEST))
         return Answers(feedback.astype(np.float32), ends, np.maximum(np.where(ends, gone, pause), 1.0))
 
     def scaled(self, feedback: np.ndarray) -> Tensor:
@@ -148,8 +114,8 @@ class UserModel:
         return torch.from_numpy(((feedback - self.feedback_mean) / self.feedback_std).astype(np.float32))
 
 
-#: exp of it: no user of a model stays away longer than some hundred times the own mean.
-_LONGEST = 5.0
+#: exp of it: no user of a model stays away longer than some thousand times the mean.
+_LONGEST = 7.0
 
 
 def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserModel:
@@ -170,12 +136,12 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
     feedback = [Bins.of(column, rng) for column in data.feedback.T]
     log_wait = np.log(data.wait_ms)
     within = Bins.of(log_wait[data.followed & ~data.ends] if (data.followed & ~data.ends).any() else log_wait, rng)
-    away = log_wait - np.log(people.mean_revisit_ms)[data.user]
-    away_std = float(away[data.ends].std()) or 1.0
+    away_mean, away_std = float(log_wait[data.ends].mean()), float(log_wait[data.ends].std()) or 1.0
+    away = (log_wait - away_mean) / away_std
     codes = [bins.code(column) for bins, column in zip(feedback, data.feedback.T, strict=True)]
     pause = within.code(log_wait)
 
-    width = data.state.shape[1] + data.action.shape[1] + inputs.products + 2
+    width = data.state.shape[1] + data.action.shape[1] + inputs.products
     columns, sizes = data.feedback.shape[1], [len(bins) for bins in feedback]
     answers, leaves = mlp(width, HIDDEN, max(1, sum(sizes))), mlp(width + columns, HIDDEN, 2 + len(within))
     model = UserModel(
@@ -186,28 +152,42 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
         within,
         data.feedback.mean(axis=0),
         np.maximum(data.feedback.std(axis=0), 1e-6),
+        away_mean,
         away_std,
         np.zeros(1),
+        Spread(),
     )
-    optimizer = torch.optim.Adam([*answers.parameters(), *leaves.parameters()])
+    own = torch.zeros(len(data.starts), 2, requires_grad=True)  # the intercepts
+    count = np.bincount(data.user[rows], minlength=len(own))
+    some = data.take(rng.permutation(np.flatnonzero(times))[:_SPREAD_USERS])
+    groups: list[dict[str, Any]] = [{"params": [*answers.parameters(), *leaves.parameters()]}, {"params": [own]}]
+    optimizer = torch.optim.Adam(groups)
     updates = min(UPDATES, -(-PASSES * len(rows) // BATCH))
     for update in range(updates):
+        if update in (updates // 4, updates // 2, 3 * updates // 4):
+            model = replace(model, spread=spread_of(model.known(some)))
         at = rows[rng.integers(0, len(rows), BATCH)]
         seen = inputs(data.state[at], data.action[at], people.take(data.user[at]))
         ends = torch.from_numpy(data.ends[at].astype(np.float32))
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / updates)
+        for group, rate in zip(optimizer.param_groups, (LEARNING_RATE, OWN_LEARNING_RATE), strict=True):
+            group["lr"] = rate * (1 - update / updates)
         loss = _answers_loss(answers(seen), sizes, [torch.from_numpy(code[at]) for code in codes])
         given = leaves(torch.cat([seen, model.scaled(data.feedback[at])], dim=1))
-        loss = loss + _leaves_loss(given, ends, torch.from_numpy(pause[at]), torch.from_numpy(away[at] / away_std))
+        mine, spread = own[torch.from_numpy(data.user[at])], model.spread
+        given = torch.cat([given[:, :1] + mine[:, :1], given[:, 1:-1], given[:, -1:] + mine[:, 1:]], dim=1)
+        loss = loss + _leaves_loss(given, ends, torch.from_numpy(pause[at]), torch.from_numpy(away[at]))
+        scale = torch.tensor([0.5 / spread.stays, 0.5 * spread.noise / spread.away])  # a Gaussian prior, once a user
+        loss = loss + (scale * mine.square() / torch.from_numpy(count[data.user[at], None]).float()).sum(dim=1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     for network in (answers, leaves):
         network.requires_grad_(False)
-    ended = rng.permutation(np.flatnonzero(data.ends))[:_RESIDUALS]
-    seen = inputs(data.state[ended], data.action[ended], people.take(data.user[ended]))
-    mu = leaves(torch.cat([seen, model.scaled(data.feedback[ended])], dim=1))[:, -1].numpy()
-    return UserModel(**{**model.__dict__, "residuals": away[ended] - away_std * mu})
+    model = replace(model, spread=spread_of(model.known(some)))
+    at = rng.permutation(np.flatnonzero(data.ends))[:_RESIDUALS]
+    people = model.people(data).take(data.user[at])
+    given = leaves(torch.cat([inputs(data.state[at], data.action[at], people), model.scaled(data.feedback[at])], dim=1))
+    return replace(model, residuals=away_std * (away[at] - given[:, -1].numpy() - people.intercepts[:, 1]))
 
 
 def _answers_loss(logits: Tensor, sizes: Sequence[int], codes: Sequence[Tensor]) -> Tensor:

@@ -44,6 +44,8 @@ def test_histories_are_those_of_the_log(dataset: PreparedDataset) -> None:
 def test_gains_have_the_sign_of_the_truth(evaluated: Evaluation) -> None:
     gains = {record.subject: record.gain for record in evaluated.of("frequency", "model")}
     assert gains["behaviour"] == pytest.approx(0)
+    (logging,) = (r for r in evaluated.of("frequency", "model") if r.subject == "behaviour")
+    assert logging.value == pytest.approx(logging.settings["logged_level"], rel=0.35)
     assert {name: served.requests for name, served in evaluated.served.items()} == dict.fromkeys(
         ("right", "left", "near", "imitation", "behaviour"), evaluated.served["behaviour"].requests
     )

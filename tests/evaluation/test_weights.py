@@ -110,8 +110,8 @@ def sampled(dataset: PreparedDataset) -> dict[str, Policy]:
     """Draws items near its action: more of the first coordinate than the log."""
     weight = np.zeros((2, dataset.state.width))
     serving = ServingSettings(rule="sample", temperature=1.0, variety=0.0)
-    drawn = {"serving": serving, "deviation": 0.6, "provenance": {"method": "IL"}}
-    bias = {"right": [0.5, 0.0], "left": [-0.5, 0.0]}
+    drawn = {"serving": serving, "deviation": 0.8, "provenance": {"method": "IL"}}
+    bias = {"right": [0.25, 0.0], "left": [-0.25, 0.0]}
     return {name: linear_policy(dataset, weight, np.array(one), **drawn) for name, one in bias.items()}
 
 
@@ -139,6 +139,24 @@ def test_trajectories_know_items_and_chances(dataset: PreparedDataset, ray_sessi
     data = read_trajectories._function(dataset.uri, "test", 0)
     np.testing.assert_array_equal(dataset.items().embeddings[data.row], data.action)
     assert np.isnan(data.propensity).all()
+
+
+def test_few_sessions_are_no_estimate(
+    dataset: PreparedDataset, clone: BehaviourClone, sampled: dict[str, Policy]
+) -> None:
+    rng = np.random.default_rng(5)
+    n, items = 2000, len(dataset.items())
+    row = rng.integers(0, items, n)
+    state = rng.normal(size=(n, dataset.state.width)).astype(np.float32)
+    request = EvaluationRequest(dataset, sampled, ["frequency"], clone)
+    found = []
+    for depth in (1, 50):
+        first = np.arange(0, n, depth)
+        user, levels = first // 100, np.zeros(len(first))
+        data = Trajectories(state, dataset.items().embeddings[row], first, user, levels, levels, row, np.ones(n))
+        found.append(weigh("right", request, Logged(data, np.full(n, -np.log(items)), True, {})))
+    assert [one.enough for one in found] == [True, False]
+    assert found[0].effective.sessions == found[0].effective.requests == found[1].effective.requests
 
 
 def test_an_evaluation_by_weights(

@@ -1,0 +1,126 @@
+"""Who users are, whatever they were shown: their tastes, and how long they stay and stay away by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from prefrec_ray.evaluation.histories import Histories
+
+#: Users of fewer requests say nothing of what is noise.
+_ENOUGH = 4
+_NEWTON_STEPS, _EM_STEPS = 8, 20
+
+
+@dataclass(frozen=True)
+class Tastes:
+    """Covariances of each feedback with the embedding shown, freed from noise.
+
+    Inner products with noisy tastes look weaker than those with the tastes themselves, and so does all that a policy
+    gains by them. Of all users' covariances [T], T = F A, what two halves of each log agree in is signal, what they
+    differ in is noise; a user's are replaced by their best linear prediction (regression calibration: Carroll et al.
+    2006, Measurement Error in Nonlinear Models, ch. 4), in the K directions in which there is more signal than chance
+    would make.
+    """
+
+    mean: np.ndarray  # float64 [T]
+    into: np.ndarray  # float64 [T, K]: to directions in which a request's noise has variance 1
+    back: np.ndarray  # float64 [K, T]
+    signal: np.ndarray  # float64 [K], variance over users
+
+    @classmethod
+    def of(cls, data: Histories) -> Tastes:
+        """Those of the users of a data set."""
+        mean = covariances(data).mean(axis=0)
+        enough, width = data.lengths >= _ENOUGH, len(mean)
+        if not width or not enough.any():
+            return cls(mean, np.empty((width, 0)), np.empty((0, width)), np.empty(0))
+        odd = (np.arange(len(data.row)) - data.starts[data.user]) % 2 == 1
+        one, other = (covariances(data, kept)[enough] - mean for kept in (odd, ~odd))
+        count = data.lengths[enough]
+        differ = 0.5 * (one - other) * np.sqrt(count)[:, None]
+        noise = differ.T @ differ / len(differ)
+        variance, axes = np.linalg.eigh(noise + (1e-6 * np.trace(noise) / width + 1e-30) * np.eye(width))
+        white, colour = (axes / np.sqrt(variance)) @ axes.T, (axes * np.sqrt(variance)) @ axes.T
+        agree = white @ one.T @ other @ white / len(one)
+        signal, directions = np.linalg.eigh(0.5 * (agree + agree.T))
+        # Of noise alone the largest is 2 sqrt(T) standard deviations of an entry (Wigner's law).
+        chance = 2.0 * np.sqrt(width * 2.0 * np.square(1.0 / count).mean() / len(one))
+        found = signal > chance
+        directions = directions[:, found]
+        return cls(mean, white @ directions, directions.T @ colour, signal[found])
+
+    def __call__(self, data: Histories) -> np.ndarray:
+        """float32 [U, F, A] of the users of `data`."""
+        reliable = self.signal / (self.signal + 1.0 / data.lengths[:, None])
+        found = self.mean + ((covariances(data) - self.mean) @ self.into * reliable) @ self.back
+        return found.reshape(len(data.starts), data.feedback.shape[1], data.action.shape[1]).astype(np.float32)
+
+
+def covariances(data: Histories, kept: np.ndarray | None = None) -> np.ndarray:
+    """Covariances of each feedback with the embedding, float64 [U, F A], over each user's requests, or those `kept`."""
+    weight = np.ones(len(data.row)) if kept is None else kept.astype(np.float64)
+    count = np.maximum(np.add.reduceat(weight, data.starts), 1.0)[:, None]
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(values.reshape(len(weight), -1) * weight[:, None], data.starts, axis=0) / count
+
+    action, feedback = mean(data.action), mean(data.feedback)
+    joint = mean(data.feedback[:, :, None] * data.action[:, None])
+    return joint - (feedback[:, :, None] * action[:, None]).reshape(joint.shape)
+
+
+class Known(NamedTuple):
+    """Of n requests of users 0 to `users` - 1: whether the session ends, and a model's words on it.
+
+    `stays`: its logit of an end. `error`: of its log of the time away, which counts where a session ends.
+    """
+
+    user: np.ndarray  # int64 [n]
+    users: int
+    ends: np.ndarray  # bool [n]
+    stays: np.ndarray  # float64 [n]
+    error: np.ndarray  # float64 [n]
+
+
+class Spread(NamedTuple):
+    """Variances: of both intercepts over users, and of the noise of the time away."""
+
+    stays: float = 1.0
+    away: float = 1.0
+    noise: float = 1.0
+
+
+def intercepts(known: Known, spread: Spread) -> np.ndarray:
+    """What each user's own log adds to a model of all users, float64 [U, 2]: the most likely random intercepts u of
+
+    logit P(the session ends) = `stays` + u_0        `error` = u_1 + e        u and e Gaussian, of `spread`
+    """
+    user, users, ends, stays, error = known
+    first = np.zeros(users)
+    for _ in range(_NEWTON_STEPS):
+        chance = 1.0 / (1.0 + np.exp(-(stays + first[user])))
+        slope = np.bincount(user, ends - chance, users) - first / spread.stays
+        first = first + slope / (np.bincount(user, chance * (1 - chance), users) + 1.0 / spread.stays)
+    second = np.bincount(user, error * ends, users) / (np.bincount(user, ends, users) + spread.noise / spread.away)
+    return np.stack([first, second], axis=1)
+
+
+def spread_of(known: Known) -> Spread:
+    """The likeliest, by EM (Laird and Ware 1982)."""
+    user, users, ends, stays, error = known
+    count, found = np.bincount(user, ends, users), Spread()
+    for _ in range(_EM_STEPS):
+        own = intercepts(known, found)
+        chance = 1.0 / (1.0 + np.exp(-(stays + own[user, 0])))
+        unsure = 1.0 / (np.bincount(user, chance * (1 - chance), users) + 1.0 / found.stays)
+        unsure_away = 1.0 / (count / found.noise + 1.0 / found.away)
+        left = np.square(error - own[user, 1]) + unsure_away[user]
+        found = Spread(
+            stays=float((np.square(own[:, 0]) + unsure).mean()),
+            away=float((np.square(own[:, 1]) + unsure_away).mean()),
+            noise=float(left[ends].mean()),
+        )
+    return found

@@ -1,0 +1,104 @@
+"""Tastes and random intercepts against what they were made from, and against a search."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from prefrec_ray.evaluation.histories import Histories
+from prefrec_ray.evaluation.traits import Known, Spread, Tastes, covariances, intercepts, spread_of
+
+ALONG = np.array([0.8, -0.6, 0.0])
+
+
+def histories(users: int, requests: int, tastes: float, seed: int = 0) -> tuple[Histories, np.ndarray]:
+    """Two kinds of feedback of random items of three numbers; one half of the users likes what lies `ALONG`, the other
+    half the opposite; and the true covariances [U, 2, 3]. The second kind is noise."""
+    rng = np.random.default_rng(seed)
+    n = users * requests
+    action = rng.uniform(-1, 1, (n, 3)).astype(np.float32)
+    user = np.repeat(np.arange(users), requests)
+    sign = np.where(np.arange(users) % 2, 1.0, -1.0)
+    like = tastes * sign[user] * (action @ ALONG) + rng.normal(size=n)
+    true = np.zeros((users, 2, 3))
+    true[:, 0] = tastes * sign[:, None] * ALONG / 3
+    feedback = np.stack([like, rng.normal(size=n)], axis=1).astype(np.float32)
+    starts, zero = np.arange(users) * requests, np.zeros(n, np.int64)
+    data = Histories(starts, zero, zero, zero, np.zeros((n, 1)), action, feedback, np.ones(users), np.ones(users))
+    return data, true
+
+
+def test_covariances_are_those_of_each_user() -> None:
+    data, _ = histories(users=4, requests=9, tastes=1.0)
+    found = covariances(data).reshape(4, 2, 3)
+    kept = np.arange(36) % 2 == 0
+    half = covariances(data, kept).reshape(4, 2, 3)
+    for user in range(4):
+        for rows, given in ((data.user == user, found), ((data.user == user) & kept, half)):
+            both = np.cov(np.hstack([data.feedback[rows], data.action[rows]]).T, bias=True)
+            np.testing.assert_allclose(given[user], both[:2, 2:], atol=1e-6)
+
+
+def test_tastes_lose_their_noise_and_their_products_are_not_too_weak() -> None:
+    data, true = histories(users=500, requests=40, tastes=1.0)
+    tastes = Tastes.of(data)
+    assert len(tastes.signal) == 1
+    raw, found = covariances(data).reshape(true.shape), tastes(data)
+    assert np.square(found - true).mean() < 0.3 * np.square(raw - true).mean()
+    items = np.random.default_rng(1).uniform(-1, 1, (100, 3))
+
+    def slope(known: np.ndarray) -> float:
+        """Of what is liked on what these tastes say of it."""
+        said, liked = (known[:, 0] @ items.T).ravel(), (true[:, 0] @ items.T).ravel()
+        return float(said @ liked / (said @ said))
+
+    assert slope(found) == pytest.approx(1.0, abs=0.05)
+    assert slope(raw) < 0.85
+
+
+def test_a_users_tastes_are_believed_as_far_as_its_log_is_long() -> None:
+    tastes = Tastes.of(histories(users=500, requests=40, tastes=0.5)[0])
+    few, _ = histories(users=1, requests=10, tastes=0.5, seed=3)
+    four = np.concatenate([np.arange(10)] * 4)
+    many = replace(few, **{name: getattr(few, name)[four] for name in ("timestamp", "row", "action", "feedback")})
+    far = [np.abs(tastes(data) - tastes.mean.reshape(2, 3)).max() for data in (few, many)]
+    assert 0 < far[0] < 0.6 * far[1]
+
+
+def test_where_tastes_are_noise_all_users_have_the_same() -> None:
+    data, _ = histories(users=500, requests=40, tastes=0.0)
+    tastes = Tastes.of(data)
+    assert len(tastes.signal) == 0
+    np.testing.assert_allclose(tastes(data), np.broadcast_to(tastes.mean.reshape(2, 3), (500, 2, 3)), atol=1e-6)
+    none = replace(data, feedback=data.feedback[:, :0])
+    assert Tastes.of(none)(none).shape == (500, 0, 3)
+
+
+def test_intercepts_are_the_likeliest() -> None:
+    rng = np.random.default_rng(0)
+    user, ends = np.repeat([0, 1, 2], [30, 5, 1]), rng.random(36) < 0.3
+    stays, away, prior = rng.normal(size=36), rng.normal(size=36) + 0.5, Spread(0.4, 0.2, 0.7)
+    found = intercepts(Known(user, 4, ends, stays, away), prior)
+    for one in range(3):
+        own = user == one
+
+        def loss(u: np.ndarray, own: np.ndarray = own) -> float:
+            logit = stays[own] + u[0]
+            misses = np.logaddexp(0, logit) - ends[own] * logit + 0.5 * ends[own] * (away[own] - u[1]) ** 2 / 0.7
+            return float(misses.sum() + (0.5 * u**2 / prior[:2]).sum())
+
+        np.testing.assert_allclose(found[one], minimize(loss, np.zeros(2)).x, atol=1e-4)
+    np.testing.assert_array_equal(found[3], 0)  # a user of whom nothing is known
+
+
+def test_the_spread_of_intercepts_is_found_again() -> None:
+    rng = np.random.default_rng(1)
+    user = np.repeat(np.arange(400), 100)
+    own = rng.normal(size=(400, 2)) * np.sqrt([0.5, 0.2])
+    stays, noise = rng.normal(size=len(user)) - 1.0, 0.3 * rng.normal(size=len(user))
+    ends = rng.random(len(user)) < 1 / (1 + np.exp(-(stays + own[user, 0])))
+    known = Known(user, 400, ends, stays, own[user, 1] + noise)
+    np.testing.assert_allclose(spread_of(known), [0.5, 0.2, 0.09], rtol=0.2)
+    alike = known._replace(ends=rng.random(len(user)) < 1 / (1 + np.exp(-stays)), error=noise)
+    assert max(spread_of(alike)[:2]) < 0.02
