@@ -26,6 +26,7 @@ prepare:
   preferences: {{length: 10, min_requests: 20, pairs: 500, validation_pairs: 100, tasks: [depth]}}
 train:
   task: depth
+  validation: null
   config:
     hidden_sizes: [32]
     train_batch_size_per_learner: 256
@@ -33,6 +34,8 @@ train:
     pretrain_epochs: 1
     num_epochs: 0.2
     updates_per_iteration: 20
+evaluate:
+  model: {{models: 2, users: 40, requests: 60}}
 """
 
 
@@ -80,7 +83,7 @@ def test_the_whole_way(
     assert counts["users"] == single.user_id.nunique()
     assert counts["sessions"] == len(plain_sessions(single.copy()))
     assert run(["train", "config.yaml", "--dataset", "dataset", "--output", "runs/a"]) == 0
-    assert run(["evaluate", "runs/a/policy", "--dataset", "dataset"]) == 0
+    assert run(["evaluate", "runs/a/policy", "--dataset", "dataset", "--config", "config.yaml"]) == 0
     assert run(["report", "runs/a"]) == 0
     assert capsys.readouterr().err == ""
     records = json.loads(Path("runs/a/evaluation.json").read_text())["records"]
