@@ -12,6 +12,8 @@ from prefrec_ray.evaluation.histories import Histories
 #: Users of fewer requests say nothing of what is noise.
 _ENOUGH = 4
 _NEWTON_STEPS, _EM_STEPS = 8, 20
+#: No time away is known better than that.
+_LEAST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,10 @@ def intercepts(known: Known, spread: Spread) -> np.ndarray:
 
 
 def spread_of(known: Known) -> Spread:
-    """The likeliest, by EM (Laird and Ware 1982)."""
+    """The likeliest, by EM (Laird and Ware 1982); where no session ends, nothing is known of it."""
     user, users, ends, stays, error = known
+    if not ends.any():
+        return Spread()
     count, found = np.bincount(user, ends, users), Spread()
     for _ in range(_EM_STEPS):
         own = intercepts(known, found)
@@ -121,6 +125,6 @@ def spread_of(known: Known) -> Spread:
         found = Spread(
             stays=float((np.square(own[:, 0]) + unsure).mean()),
             away=float((np.square(own[:, 1]) + unsure_away).mean()),
-            noise=float(left[ends].mean()),
+            noise=max(float(left[ends].mean()), _LEAST),
         )
     return found

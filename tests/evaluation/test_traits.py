@@ -100,5 +100,7 @@ def test_the_spread_of_intercepts_is_found_again() -> None:
     ends = rng.random(len(user)) < 1 / (1 + np.exp(-(stays + own[user, 0])))
     known = Known(user, 400, ends, stays, own[user, 1] + noise)
     np.testing.assert_allclose(spread_of(known), [0.5, 0.2, 0.09], rtol=0.2)
+    assert spread_of(known._replace(ends=np.zeros(len(user), bool))) == Spread()
+    assert np.isfinite(spread_of(known._replace(error=np.zeros(len(user))))).all()
     alike = known._replace(ends=rng.random(len(user)) < 1 / (1 + np.exp(-stays)), error=noise)
     assert max(spread_of(alike)[:2]) < 0.02
