@@ -40,8 +40,8 @@ class Work(Protocol):
     def prepare(self, dataset: str, without: Spans) -> None:
         """Makes the data set, but for the requests in the spans `without`."""
 
-    def train(self, dataset: str, run: str) -> None:
-        """Trains; `run`/policy is the policy."""
+    def train(self, dataset: str, run: str, start: str | None) -> None:
+        """Trains, from the networks of the run `start` if there is one; `run`/policy is the policy."""
 
     def evaluate(self, dataset: str, run: str) -> Evaluation:
         """Evaluates `run`/policy, and writes `run`/evaluation.json."""
@@ -119,7 +119,8 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
         if not storage.exists(storage.join(dataset, "metadata.json")):
             work.prepare(dataset, _without(night, folder.nights(), loop, work))
     elif step == "train":
-        work.train(dataset, run)
+        current = folder.promoted()[-1:] if loop.warm_start else []
+        work.train(dataset, run, folder.path(current[0], "run") if current else None)
     elif step == "evaluate":
         return _judged(night, work.evaluate(dataset, run))
     elif step == "report":

@@ -17,6 +17,9 @@ class LoopSettings(Settings):
     promote: Literal["candidates", "none"] = Field(
         default="candidates", description="policies of the verdict `candidate`, or none: nights are judged and kept"
     )
+    warm_start: bool = Field(
+        default=False, description="a night trains the networks of the current policy on, instead of new ones"
+    )
     compact_days: Annotated[float, Field(ge=1, le=3660)] | None = Field(
         default=None,
         description="days without a write after which files of the event log become Parquet; null: they stay",

@@ -69,10 +69,10 @@ class Stages:
             settings = settings.model_copy(update={"source": source})
         prepare(settings, dataset, self.progress)
 
-    def train(self, dataset: str, run: str) -> None:
+    def train(self, dataset: str, run: str, start: str | None) -> None:
         """`prefrec train`, from the last checkpoint where there is one."""
         runtime.start_ray()
-        settings = self.train_
+        settings = self.train_ if start is None else self.train_.model_copy(update={"start": start})
         judge = self.judge_of(settings, dataset)
         train(settings, dataset, run, storage.exists(run), self.on_row, f"{self.where}: train", judge)
 

@@ -14,6 +14,7 @@ from prefrec_ray import storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_each_learner
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.policy import policy_of
+from prefrec_ray.algorithms.base.weights import Weights
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import (
@@ -72,6 +73,8 @@ def train(
         algorithm: OfflineAlgorithm = config.build_algo()
         try:
             rows = _restore(algorithm, output, say) if resume else []
+            if settings.start is not None and not rows:
+                _begin_with(algorithm, settings.start)
             storage.make_folder(output)
             description = {**describe(settings, dataset), "resolved": resolved(config)}
             storage.write_json(storage.join(output, "config.json"), description)
@@ -143,6 +146,16 @@ def policy_now(algorithm: OfflineAlgorithm) -> Policy:
     return on_each_learner(algorithm.learner_group, [lambda learner: policy_of(learner.net)])[0]
 
 
+def _begin_with(algorithm: OfflineAlgorithm, run: str) -> None:
+    """Takes the networks of the newest whole checkpoint of `run`; what an optimizer knows is not among them."""
+    with first_whole(reversed(checkpoints(run))) as newest:
+        if newest is None:
+            raise UserError(f"{run}: no whole checkpoint; expected a run to begin with (train.start)")
+        arrays = Weights.load(newest[1]).arrays
+    learners = max(1, algorithm.config.num_learners)
+    on_each_learner(algorithm.learner_group, [lambda learner: learner.begin_with(arrays, run)] * learners)
+
+
 def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None] | None) -> list[Row]:
     """Puts the algorithm where the newest whole checkpoint left it; the rows until there."""
     # What a kill has left half-written; nothing else writes to this folder.
@@ -170,7 +183,7 @@ def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None
 def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
     """What makes a run what it is."""
     return {
-        **settings.model_dump(include={"method", "recipe", "task", "seed", "config", "validation"}),
+        **settings.model_dump(include={"method", "recipe", "task", "seed", "start", "config", "validation"}),
         "dataset": dataset,
     }
 

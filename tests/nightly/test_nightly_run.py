@@ -55,6 +55,7 @@ class Steps:
     leaves_out: bool = True
     calls: list[str] = field(default_factory=list)
     without: Spans = ()
+    start: str | None = None
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
@@ -84,8 +85,9 @@ class Steps:
         Path(dataset).mkdir(parents=True)
         Path(dataset, "metadata.json").write_text("{}")
 
-    def train(self, dataset: str, run: str) -> None:
+    def train(self, dataset: str, run: str, start: str | None) -> None:
         self._call("train")
+        self.start = start
         assert Path(dataset, "metadata.json").exists()
         Path(run, "policy").mkdir(parents=True, exist_ok=True)
         Path(run, "policy", "policy.json").write_text(json.dumps(run))
@@ -348,7 +350,7 @@ def test_a_night_that_was_killed_is_not_continued_with_other_settings(loop: Loop
 def test_a_night_that_fails_leaves_what_is_current(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     loop.night()
 
-    def diverges(dataset: str, run: str) -> None:
+    def diverges(dataset: str, run: str, start: str | None) -> None:
         raise UserError("training diverged")
 
     with monkeypatch.context() as patched:
@@ -397,6 +399,15 @@ def test_the_log_is_made_smaller_after_a_night_that_ended_well(loop: Loop) -> No
     with pytest.raises(UserError):
         loop.night(broken=True)
     assert loop.steps.calls[-1] == "check"
+
+
+def test_a_warm_start_is_from_the_current_policy(loop: Loop) -> None:
+    loop.night()
+    loop.night(gain=0.0)
+    assert loop.steps.start is None
+    loop.settings["warm_start"] = True
+    loop.night()
+    assert loop.steps.start == str(loop.path / "nights/0001/run")
 
 
 def test_a_rollback_of_no_folder_makes_none(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tiny import SHORT_RUN
 
+from prefrec_ray.algorithms.base.weights import Weights
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
@@ -46,6 +47,24 @@ def test_a_run_leaves_its_curves_checkpoints_and_policy(tiny_dataset: str, tmp_p
     assert policy.provenance["task"] == "depth"
     states = np.zeros((3, PreparedDataset.open(tiny_dataset).metadata.state_dim), dtype=np.float32)
     assert policy.act(states).shape == (3, 2)
+
+
+def test_a_run_begins_with_the_networks_of_another(tiny_dataset: str, tmp_path: Path) -> None:
+    """With rates too small to change them it ends with these: all of them, the reward and the targets too."""
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    train(settings(), tiny_dataset, first)
+    still = {**SHORT_RUN, **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "reward_lr"), 1e-30)}
+    train(settings(start=first, seed=1, config=still), tiny_dataset, second)
+    begun, ended = (Weights.load(checkpoints(run)[-1]).arrays for run in (first, second))
+    networks = [name for name in begun if not name.startswith("reward.") or "network" in name]
+    assert len(networks) > 10
+    for name in networks:
+        np.testing.assert_allclose(ended[name], begun[name], rtol=1e-2, atol=1e-3, err_msg=name)
+    with pytest.raises(UserError, match=r"nowhere: no whole checkpoint; expected a run to begin with"):
+        train(settings(start=str(tmp_path / "nowhere")), tiny_dataset, str(tmp_path / "third"))
+    wide = {**SHORT_RUN, "hidden_sizes": (9, 9)}
+    with pytest.raises(UserError, match=r"first: networks of another method or size"):
+        train(settings(start=first, config=wide), tiny_dataset, str(tmp_path / "third"))
 
 
 def test_a_stopped_run_resumes_to_the_same_policy(tiny_dataset: str, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from prefrec_ray.algorithms.reward.model import moments
 from prefrec_ray.algorithms.reward.pretrain import autocast
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.algorithms.reward.update import preference_gradient, update_metrics
+from prefrec_ray.errors import UserError
 from prefrec_ray.runtime.memory import keep_freed_memory
 
 #: Transitions, over all learners, from which the mean and standard deviation of the reward are computed.
@@ -138,6 +139,14 @@ class OfflineLearner(TorchLearner):
         for name, value in (("data_wait_share", waited.seconds / seconds), ("learner_seconds", seconds)):
             self.metrics.log_value((DEFAULT_MODULE_ID, "time", name), value, window=1)
         return self.metrics.reduce()
+
+    def begin_with(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
+        """Takes networks of another run. Raises `UserError`, which `where` opens, for those of other sizes."""
+        try:
+            self.net.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
+        except RuntimeError as error:
+            problem = str(error).splitlines()[-1].strip()
+            raise UserError(f"{where}: networks of another method or size ({problem}); expected the same") from error
 
     # --- the reward model ---------------------------------------------------------------------------------------------
 
