@@ -102,7 +102,8 @@ class Shard:
             raise RuntimeError("the state differs from the log")
 
     async def __del__(self) -> None:  # what Ray Serve calls at a replica's end
-        await self._server.stop()
+        if hasattr(self, "_server"):
+            await self._server.stop()
 
 
 class Gateway:
@@ -143,13 +144,17 @@ class Gateway:
 
     async def _shard_of(self, body: Feedback) -> int:
         """Of the shard that gave the event's id; of the user, where the id is the client's own."""
-        if not self._of_log:
-            names = await asyncio.gather(*(shard.log_id.remote() for shard in self._shards))
-            self._of_log = {name: number for number, name in enumerate(names)}
+        if len(self._of_log) < len(self._shards):
+            names = await asyncio.gather(*(shard.log_id.remote() for shard in self._shards), return_exceptions=True)
+            self._of_log = {name: number for number, name in enumerate(names) if isinstance(name, str)}
         number = self._of_log.get(body.event_id.rpartition("-")[0])
-        if number is None and body.user is not None:
+        if number is not None:
+            return number
+        if body.user is not None:
             return shard_of(body.user, len(self._shards))
-        return number or 0
+        if len(self._of_log) < len(self._shards):
+            raise Problem(503, f"event_id: {body.event_id!r} may be of a shard that does not answer; try again")
+        return 0
 
     async def _of(self, number: int, method: str, path: str, body: bytes) -> Answered:
         try:

@@ -1,6 +1,10 @@
 """The server on Ray Serve: users lie on one shard each, whose states are those of one server of all."""
 
+import json
+import os
 import re
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +31,12 @@ SHARDS, USERS, PORT, LATER = 2, 12, 8471, 4_000_000_000_000
 def settings(tmp_path: Path) -> ShardSettings:
     make_policy().save(f"{tmp_path}/policy")
     return ShardSettings(policy=f"{tmp_path}/policy", state=f"{tmp_path}/state", shards=SHARDS)
+
+
+def kill(settings: ShardSettings, number: int) -> None:
+    """SIGKILL to the process of a shard, which its claim on the folder names."""
+    (claim,) = Path(settings.state).glob(f"{Path(settings.folder(number)).name}.*.claim")
+    os.kill(json.loads(claim.read_text())["process"], signal.SIGKILL)
 
 
 @contextmanager
@@ -79,6 +89,15 @@ def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
         counted = re.findall(r'prefrec_serve_feedback_total{outcome="counted",shard="(.)"} (\S+)', metrics)
         assert sum(float(number) for _, number in counted) == 4 * USERS + 1
         assert client.ask("DELETE", "/items", {"ids": [1000]}) == (200, {"items": 1, "unknown": 0})
+
+        kill(settings, shard_of(user, SHARDS))  # the shard of the last user starts again, on what it had
+        other = next(one for one in logs if shard_of(one, SHARDS) != shard_of(user, SHARDS))
+        assert client.ask("POST", "/recommend", {"user": other})[0] == 200
+        limit = time.monotonic() + 90
+        while (answer := client.ask("POST", "/feedback", body))[0] == 503:
+            assert time.monotonic() < limit
+            time.sleep(0.2)
+        assert answer[1]["status"] == "known"
 
     one, states = Desk(settings.policy, tmp_path / "one"), {}
     one.opened.state.put_item(1000, np.array([0.5, 0.25, -1.0], np.float32))
