@@ -23,6 +23,8 @@ from prefrec_ray.errors import find_user_error
 #: Module and function of each section.
 SECTIONS = {
     "training": "speed.training:main",
+    "trials": "speed.trials:main",
+    "start": "speed.start:main",
     "data_path": "speed.parts:data_path",
     "reward": "speed.parts:reward",
     "learners": "speed.parts:learners",
@@ -52,7 +54,14 @@ SECTIONS = {
 }
 #: The sections of `make bench`, and what of FOLDER each takes.
 STANDARD = {name: ["dataset"] for name in ("training", "data_path", "reward", "learners", "evaluation")}
-STANDARD |= {"sessions": ["large_logs"], "simulator": [], "peers": ["dataset"], "step_time": ["dataset"]}
+STANDARD |= {
+    "sessions": ["large_logs"],
+    "sweep": ["dataset"],
+    "start": [],
+    "simulator": [],
+    "peers": ["dataset"],
+    "step_time": ["dataset"],
+}
 #: 390,000 transitions in 16 shards, so that lanes move on from shard to shard; and 4 million requests for `sessions`:
 #: what Ray takes to start its tasks is then little beside the work.
 WORLDS = {"logs": {"users": 2000, "requests": 250}, "large_logs": {"users": 16_000, "requests": 250, "shards": 16}}

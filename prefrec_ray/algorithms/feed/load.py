@@ -19,7 +19,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream
 
 #: Validation states for the diagnostics of the policy after every iteration.
-PROBE_STATES = 2048
+PROBE_STATES = 512
 
 
 @dataclass(frozen=True)
