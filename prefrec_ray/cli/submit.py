@@ -33,6 +33,7 @@ Env = Annotated[
 
 
 def command(
+    context: typer.Context,
     words: Annotated[
         list[str],
         typer.Argument(
@@ -61,7 +62,7 @@ def command(
         raise UserError(f"--command: unknown command '{name}'; expected one of {', '.join(COMMANDS)}")
     config, arguments = (words[0], words[1:]) if COMMANDS[name] else (None, words)
     arguments += ["--output", output] if output else []
-    check(name, config, arguments)
+    check(context.find_root().command.commands[name], name, config, arguments)  # type: ignore[attr-defined]
 
     from prefrec_ray.cluster import head, job
 
@@ -92,11 +93,11 @@ def job_line(name: str, config: str | None, arguments: Sequence[str]) -> list[st
     return [name, *yaml, *arguments]
 
 
-def check(name: str, config: str | None, arguments: Sequence[str]) -> None:
+def check(program: Any, name: str, config: str | None, arguments: Sequence[str]) -> None:
     """Raises `UserError` for what would fail on the cluster: an option or a section that is wrong, or folders that its
-    nodes do not share.
+    nodes do not share. `program` is Typer's command of this name.
     """
-    given = parsed(name, job_line(name, config, arguments)[1:])
+    given = parsed(program, job_line(name, config, arguments)[1:])
     settings: Any = None if config is None else _sections(name, config, given.get("overrides") or ())
     shared = {"--output": given.get("output"), "--dataset": given.get("dataset") or getattr(settings, "dataset", None)}
     if name == "nightly":
@@ -113,12 +114,10 @@ def check(name: str, config: str | None, arguments: Sequence[str]) -> None:
             )
 
 
-def parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
+def parsed(program: Any, words: Sequence[str]) -> dict[str, Any]:
     """What the command takes from its words, by parameter. Raises Typer's own error, as the command would."""
-    from prefrec_ray.cli.main import app
-
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
-    return dict(command.make_parser(typer.Context(command, info_name=name)).parse_args(list(words))[0])
+    context = typer.Context(program, info_name=program.name)
+    return dict(program.make_parser(context).parse_args(list(words))[0])
 
 
 def _sections(name: str, config: str, overrides: Sequence[str]) -> Any:

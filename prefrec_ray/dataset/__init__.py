@@ -1,8 +1,8 @@
 """The prepared data set on disk: opened by its metadata, checked for completeness, read file by file."""
 
 from prefrec_ray.dataset.metadata import SCHEMA_VERSION, Metadata
-from prefrec_ray.dataset.prepared import (
-    PreparedDataset,
+from prefrec_ray.dataset.prepared import PreparedDataset
+from prefrec_ray.dataset.tables import (
     read_table,
     stored,
     tensor,

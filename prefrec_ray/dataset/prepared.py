@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from prefrec_ray import storage
 from prefrec_ray.dataset.metadata import SCHEMA_VERSION, Metadata
+from prefrec_ray.dataset.tables import read_table
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.settings import parse
-from prefrec_ray.storage.parquet import read_parquet, write_parquet
 from prefrec_ray.terms import Split, Task
 
 if TYPE_CHECKING:
@@ -100,45 +99,3 @@ class PreparedDataset:
     def normaliser(self) -> Normaliser:
         """The scaling of states."""
         return Normaliser.from_dict(self.metadata.normaliser, self.path("metadata.json"))
-
-
-def read_table(file: str, columns: list[str] | None = None) -> pa.Table:
-    """One file as a table. Raises `UserError` if it is missing or damaged, or holds a number that is not finite."""
-    table = read_parquet(file, columns)
-    for name in table.column_names:
-        if pa.types.is_fixed_size_list(table.schema.field(name).type):
-            _check_finite(table[name], name, file)
-    return table
-
-
-def _check_finite(column: pa.ChunkedArray, name: str, file: str) -> None:
-    finite = np.isfinite(stored(column))
-    if not finite.all():
-        row = int((~finite.all(axis=1)).argmax())
-        raise UserError(f"{file}: column '{name}', row {row + 1}: found a number that is not finite")
-
-
-def write_table(table: pa.Table, uri: str) -> None:
-    """Writes an uncompressed Parquet file: tensors gain nothing from dictionaries or statistics."""
-    write_parquet(table, uri, compression="none", use_dictionary=False, write_statistics=False)
-
-
-def tensor_array(values: np.ndarray, kind: str = "float32") -> pa.FixedSizeListArray:
-    """[n, d] as a column of `kind`; elements that cannot be null are read from Parquet several times faster."""
-    flat = pa.array(np.ascontiguousarray(values, kind).ravel())
-    return pa.FixedSizeListArray.from_arrays(
-        flat, type=pa.list_(pa.field("element", flat.type, nullable=False), values.shape[1])
-    )
-
-
-def tensor(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """A column of fixed_size_list as float32 [n, d]; a view where it is stored as float32 in one chunk."""
-    return stored(column).astype(np.float32, copy=False)
-
-
-def stored(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """A column of fixed_size_list as it is stored (float32 or float16), [n, d]; a view where it is one chunk."""
-    if isinstance(column, pa.ChunkedArray):
-        # A single chunk is used directly: `combine_chunks` would copy it.
-        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)

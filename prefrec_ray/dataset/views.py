@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 
-from prefrec_ray.dataset.prepared import read_table, stored
+from prefrec_ray.dataset.tables import read_table, stored
 from prefrec_ray.errors import UserError
 
 
