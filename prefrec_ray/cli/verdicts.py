@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from prefrec_ray.evaluation.records import Evaluation, Record
+    from prefrec_ray.evaluation.records import Evaluation, Record, Support
 
 STYLES = {"candidate": "bold green", "no_difference": "", "cannot_say": "yellow", "do_not_ship": "bold red"}
 NOTHING = "–"
@@ -17,8 +17,8 @@ MOST_REASONS = 12
 
 
 def verdict_table(evaluation: Evaluation) -> Table:
-    """Verdict, gain over the logging policy with its interval, support, hours to the next session and requests a
-    session; columns of which nothing is known are left out."""
+    """Verdict, gain over the logging policy with its interval, support, effective sample of sessions, hours to the next
+    session and requests a session; columns of which nothing is known are left out."""
     from prefrec_ray.evaluation.verdict import case_of
 
     cases = {policy: case_of(evaluation, policy) for policy in evaluation.verdicts}
@@ -28,6 +28,7 @@ def verdict_table(evaluation: Evaluation) -> Table:
         "verdict": [Text(one.verdict.replace("_", " "), STYLES[one.verdict]) for one in evaluation.verdicts.values()],
         f"gain by {' or '.join(estimators)}": [_gain(case.record, len(estimators) > 1) for case in cases.values()],
         "support": [NOTHING if case.support is None else f"{case.support.states:.0%}" for case in cases.values()],
+        "effective sample": [_effective(case.support) for case in cases.values()],
         "h to next session": [_number(case.record, "mean_revisit_hours") for case in cases.values()],
         "requests a session": [_number(case.record, "mean_depth") for case in cases.values()],
     }
@@ -54,6 +55,11 @@ def _gain(record: Record | None, several: bool) -> str:
         return NOTHING
     low, high = record.gain_interval
     return f"{record.gain:+z.2f} [{low:+z.2f}, {high:+z.2f}]" + (f" {record.estimator}" if several else "")
+
+
+def _effective(support: Support | None) -> str:
+    """Of the sessions, under weights over items."""
+    return NOTHING if support is None or support.ess is None else f"{support.ess:.1%}"
 
 
 def _number(record: Record | None, key: str) -> str:

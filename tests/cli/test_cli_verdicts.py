@@ -21,7 +21,7 @@ def line(subject: str, gain: float, estimator: str = "model", **changes: object)
 
 def judged(*records: Record, unsure: tuple[str, ...] = ()) -> Evaluation:
     support = {r.subject: Support(states=0.9, threshold=0.6, supported=True) for r in records}
-    support |= {name: Support(states=0.2, threshold=0.6, supported=False) for name in unsure}
+    support |= {name: Support(states=0.2, ess=0.0123, threshold=0.6, supported=False) for name in unsure}
     evaluation = Evaluation(records=records, support=support)
     return evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
 
@@ -36,11 +36,11 @@ def test_one_row_a_policy_best_first() -> None:
     good = line("[b]good", 0.4, mean_revisit_hours=18.25, mean_depth=7.0)
     evaluation = judged(line("bad", -0.4), good, line("same", 0.0), unsure=("lost",))
     assert printed(evaluation) == [
-        "policy verdict gain by model support h to next session requests a session",
-        "[b]good candidate +0.40 [+0.30, +0.50] 90% 18.2 7.0",
-        "same no difference +0.00 [-0.10, +0.10] 90% – –",
-        "lost cannot say – 20% – –",
-        "bad do not ship -0.40 [-0.50, -0.30] 90% – –",
+        "policy verdict gain by model support effective sample h to next session requests a session",
+        "[b]good candidate +0.40 [+0.30, +0.50] 90% – 18.2 7.0",
+        "same no difference +0.00 [-0.10, +0.10] 90% – – –",
+        "lost cannot say – 20% 1.2% – –",
+        "bad do not ship -0.40 [-0.50, -0.30] 90% – – –",
     ]
     said = [str(text) for text in reasons(evaluation)]
     assert said[2] == "lost: The log vouches for 20% of the states that it would lead users to; 60% are needed."
