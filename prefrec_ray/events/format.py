@@ -19,6 +19,8 @@ from prefrec_ray.errors import UserError
 #: Of the log's folder: the folder of its files, and the items that its rows are about.
 SEGMENTS, ITEMS = "events", "items.parquet"
 SUFFIX = ".arrow"
+#: Recommendations of a group commit at most: those of shadows are in the commit of what was shown.
+COMMIT = 32
 _CONTINUATION = b"\xff\xff\xff\xff"
 _ALIGNMENT = 8
 

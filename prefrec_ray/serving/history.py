@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray.engagement.sessions import SessionTable, session_numbers, session_table
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import Kind, schema
+from prefrec_ray.events.format import COMMIT, Kind, schema
 from prefrec_ray.events.segments import list_segments, read_tables
 from prefrec_ray.ids import codes
 
@@ -132,8 +132,6 @@ class _Log:
 
 _COLUMNS = ("number", "kind", "timestamp", "arm", "policy", "dwell_ms", "known")
 _EMPTY = schema(pa.int64()).empty_table().select([*_COLUMNS]).append_column("who", pa.array([], pa.string()))
-#: Recommendations of one commit at most: those of its shadows follow them.
-_OF_COMMIT = 32
 
 
 def _overlaps(table: pa.Table, kind: np.ndarray, shown: dict[str, set[Any]]) -> list[tuple[int, str, float]]:
@@ -150,9 +148,9 @@ def _overlaps(table: pa.Table, kind: np.ndarray, shown: dict[str, set[Any]]) -> 
             if row["kind"] == Kind.SHADOWED and row["items"]
         ]
     else:
-        last = table.take(pa.array(np.flatnonzero(kind == Kind.RECOMMENDED)[-_OF_COMMIT:]))
+        last = table.take(pa.array(np.flatnonzero(kind == Kind.RECOMMENDED)[-COMMIT:]))
         shown |= zip(last["event_id"].to_pylist(), map(set, last["items"].to_pylist()), strict=True)
         found = []
-    for event in list(shown)[:-_OF_COMMIT]:
+    for event in list(shown)[:-COMMIT]:
         del shown[event]
     return found

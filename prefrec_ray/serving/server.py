@@ -17,6 +17,7 @@ import numpy as np
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.events.format import Event, Kind
+from prefrec_ray.serving.batches import Batches
 from prefrec_ray.serving.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.engine import Engine
 from prefrec_ray.serving.metrics import Metrics
@@ -27,16 +28,8 @@ from prefrec_ray.serving.start import Opened, arms_event, save_items
 from prefrec_ray.serving.state import Loaded, ServedState, load_policies
 from prefrec_ray.web.problems import Problem
 
-#: Requests of a batch at most.
-BATCH = 32
-#: Requests that wait at most; more are told to come again.
-WAITING = 4096
 #: Withdrawn items after which an arm's items are put in order again.
 _WITHDRAWN = 256
-
-
-#: A command, and who waits for its answer.
-_Waiting = tuple[Command, "asyncio.Future[Answer]"]
 
 
 class Server:
@@ -46,7 +39,7 @@ class Server:
         self._opened, self._now = opened, now
         self.engine = Engine(opened.state, opened.log, opened.log_id)
         self.metrics = Metrics()
-        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING)
+        self._batches = Batches(self._answers)
         self._turn = asyncio.Lock()  # whoever plans, writes and takes in rows
         self._shelving = asyncio.Lock()
         self._disk = ThreadPoolExecutor(1, "disk")
@@ -68,7 +61,7 @@ class Server:
         """Logs the arms, and begins to take batches."""
         async with self._turn:
             await self._log_arms(self.state, self.clock())
-        self._spawn(self._run())
+        self._spawn(self._batches.run())
 
     async def stop(self) -> None:
         """Ends; the state is saved, so that the next start is quick."""
@@ -89,44 +82,19 @@ class Server:
 
     async def do(self, command: Command) -> Answer:
         """The answer to one command, from a batch. Raises `Problem`."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        try:
-            self._waiting.put_nowait((command, future))
-        except asyncio.QueueFull:
-            raise Problem(503, f"{WAITING} requests wait already; come again") from None
-        return await future
+        return await self._batches.do(command)
 
-    async def _run(self) -> None:
-        while True:
-            batch = [await self._waiting.get()]
-            # Those that came at the same time; more come while this batch is on its way to the disk. To wait for others
-            # would make few requests slower, and many no faster.
-            await asyncio.sleep(0)
-            while len(batch) < BATCH and not self._waiting.empty():
-                batch.append(self._waiting.get_nowait())
-            await self._batch(batch)
-
-    async def _batch(self, batch: list[_Waiting]) -> None:
-        live = [(command, future) for command, future in batch if not future.done()]
-        answers: Sequence[Answer | Problem]
-        try:
-            async with self._turn:
-                answers = await self._answers([command for command, _ in live])
-        except Exception as error:  # a batch that fails must not end the server
-            answers = [Problem(500, f"the request failed ({type(error).__name__})")] * len(live)
-        self.metrics.batch.observe(len(live))
-        for (_, future), answer in zip(live, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Problem):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+    async def _answers(self, commands: list[Command]) -> Sequence[Answer | Problem]:
+        """The answers to a batch, once its rows are on the disk."""
+        self.metrics.batch.observe(len(commands))
+        async with self._turn:
+            answers = await self._written(commands)
         if self.state.next - self._saved >= self.state.settings.snapshot_events:
             self._saved = self.state.next
             self._spawn(self._save())
+        return answers
 
-    async def _answers(self, commands: list[Command]) -> Sequence[Answer | Problem]:
+    async def _written(self, commands: list[Command]) -> Sequence[Answer | Problem]:
         if self._failed:
             return [Problem(503, "the state differs from the log; start again")] * len(commands)
         clock = self.clock()

@@ -25,10 +25,11 @@ from prefrec_ray.ids import Stream, hash_ids
 from prefrec_ray.serving.app import ROUTES, TOKEN, Counted, Guard, routes_of
 from prefrec_ray.serving.arms import UserId
 from prefrec_ray.serving.asgi import called, scope_of
+from prefrec_ray.serving.batches import WAITING
 from prefrec_ray.serving.bodies import Feedback, Recommend, parse
 from prefrec_ray.serving.joined import Answered, together
 from prefrec_ray.serving.run import settle
-from prefrec_ray.serving.server import WAITING, Server
+from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.start import Opened
 from prefrec_ray.settings import Settings

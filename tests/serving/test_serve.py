@@ -424,6 +424,6 @@ def test_what_cannot_be_served_is_one_line(bundle: Path, tmp_path: Path) -> None
     make_policy(items=300, text=True).save(str(tmp_path / "text"))
     refused = Process(tmp_path / "text", tmp_path / "state")
     assert refused.stop() == 2
-    assert "item_ids: the policy has string; expected int64" in refused.said[-1]
+    assert "item_ids: found string; expected int64" in refused.said[-1]
     with serving(bundle, tmp_path / "state") as process:  # and all the others left it as it was
         process.client()
