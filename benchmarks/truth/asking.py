@@ -32,6 +32,7 @@ from benchmarks.truth.crowd import (
     true_pairs,
 )
 from prefrec_ray.labeling.board import Board
+from prefrec_ray.labeling.choose import fit, preferred
 from prefrec_ray.labeling.create import segment_features
 from prefrec_ray.labeling.scoring import Scorer
 from prefrec_ray.people.aggregate import SIDES, one_coin
@@ -39,7 +40,6 @@ from prefrec_ray.people.store import import_votes
 from prefrec_ray.people.votes import SCHEMA, WORDS
 from prefrec_ray.runtime import start_ray
 
-RESCORE = 500  # votes; the page takes 20
 #: As on the page: most votes on a pair, and the posterior at which it ends.
 VOTES, POSTERIOR = 5, 0.95
 #: Votes in all: as many as it takes, and a third of 3.5 a pair.
@@ -49,12 +49,11 @@ LEARNED = (
     "truth",
     "all, chosen, labels by votes",
     "all, chosen, labels by votes and ensemble",
-    *(
-        f"a third, {how}, labels by {source}"
-        for how in ("chosen", "by chance")
-        for source in ("votes", "votes and ensemble")
-    ),
+    "a third, by chance, labels by votes",
+    "a third, by chance, labels by votes and ensemble",
 )
+#: Of the ensemble's own accuracy: numbers of votes, pairs that are kept out to measure it, seeds.
+CURVE, KEPT_OUT, CURVE_SEEDS = (150, 300, 600, 1200), 1000, 4
 LABELS = {0.0: "first", 0.5: "tie", 1.0: "second"}
 
 
@@ -70,12 +69,19 @@ class Asked:
 
 
 def ask(
-    truth: dict[int, float], scorer: Scorer, votes: int, posterior: float, budget: int, chosen: bool, seed: int
+    truth: dict[int, float],
+    scorer: Scorer,
+    votes: int,
+    posterior: float,
+    budget: int,
+    chosen: bool,
+    seed: int,
+    rescore: int = 500,
 ) -> Asked:
     """Annotators come in a chance order until `budget` votes are given, or nothing is left to ask.
 
     truth: P(second) by pair: 0, 0.5 or 1. votes: most on a pair. posterior: a pair ends there; above 1 none does.
-    chosen: pairs by BALD, else by chance.
+    chosen: pairs by BALD, else by chance. rescore: votes after which scores are new; the page takes 20.
     """
     rng = np.random.default_rng(seed)
     reliability = rng.permutation(np.linspace(LOWEST, HIGHEST, ANNOTATORS))
@@ -98,7 +104,7 @@ def ask(
             labels[pair].append((name(annotator), label))
             if scores.decided(pair, labels[pair], posterior):
                 board.decided.add(pair)
-        if len(given) % RESCORE == 0:
+        if len(given) % rescore == 0:
             scores = scorer.score([vote for vote in given if vote[2] != "skip"])
             board.order = scores.order if chosen else by_chance
             board.decided = scores.all_decided(posterior)
@@ -148,6 +154,28 @@ def label_sets(truth: dict[int, float], scorer: Scorer) -> dict[str, tuple[dict[
     return sets
 
 
+def curve(ids: list[int], truth: np.ndarray, features: np.ndarray) -> dict[str, list[float]]:
+    """Accuracy of the ensemble on pairs that nobody is asked about, after each number of `CURVE` votes, by choice."""
+    pool, left = ids[:-KEPT_OUT], truth[-KEPT_OUT:]
+    found: dict[str, list[list[float]]] = {"chosen": [], "by chance": []}
+    for seed in range(CURVE_SEEDS):
+        scorer = Scorer([(pair, None) for pair in pool], np.array(pool), features[:-KEPT_OUT], seed)
+        for how, rows in found.items():
+            pairs = dict(zip(pool, truth.tolist(), strict=False))
+            votes = ask(pairs, scorer, VOTES, POSTERIOR, CURVE[-1], how == "chosen", seed, rescore=50).votes
+            rows.append([_accuracy(scorer, votes[:count], features, left) for count in CURVE])
+    return {how: np.mean(rows, axis=0).tolist() for how, rows in found.items()}
+
+
+def _accuracy(scorer: Scorer, votes: list[tuple[int, str, str]], features: np.ndarray, left: np.ndarray) -> float:
+    judged = [vote for vote in votes if vote[2] != "skip"]
+    scores = scorer.score(judged)
+    rows = np.unique([scores.rows[pair] for pair, _, _ in judged])
+    weights, _ = fit(features[rows], scores.posterior[rows] @ SIDES, 0)
+    second = preferred(features[-KEPT_OUT:], weights).mean(axis=1) > 0.5
+    return float((second == (left > 0.5))[left != 0.5].mean())
+
+
 def main(dataset: Path, work: Path) -> dict[str, Any]:
     """Prints and writes votes, quality of labels, and the accuracy of rewards that learned from them."""
     start_ray(num_cpus=2)
@@ -158,6 +186,8 @@ def main(dataset: Path, work: Path) -> dict[str, Any]:
     features = segment_features(copy, pairs, 0, quiet)
     scorer = Scorer([(pair, None) for pair in ids], pairs["pair_id"].to_numpy(), features, 0)
     sets: dict[str, Any] = {"truth": (truth, {}), **label_sets(truth, scorer)}
+    learned = curve(ids, exact, features)
+    print("ensemble", json.dumps(learned), flush=True)
     results = {key: about for key, (_, about) in sets.items()}
     for number, key in enumerate(LEARNED):
         rows = [{"pair_id": pair, "annotator": "all", "label": label} for pair, label in sets[key][0].items()]
@@ -165,4 +195,4 @@ def main(dataset: Path, work: Path) -> dict[str, Any]:
         accuracy = [trained(copy, f"set{number}", TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]
         results[key] = {**results[key], "accuracy": accuracy}
         print(key, json.dumps(results[key]), flush=True)
-    return {"training": SETTINGS, "labels": results}
+    return {"training": SETTINGS, "labels": results, "ensemble": learned}

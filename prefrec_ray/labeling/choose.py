@@ -63,6 +63,15 @@ def bald(probability: np.ndarray) -> np.ndarray:
     return _entropy(probability.mean(axis=1)) - _entropy(probability).mean(axis=1)
 
 
+def drawn(told: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Numbers [n] whose descending order is a draw without replacement, with chances in proportion to `told` [n].
+
+    Power BALD (Kirsch et al. 2023, "Stochastic Batch Acquisition: A Simple Baseline for Deep Active Learning", section
+    3, with exponent 1): those that tell most first are alike, and are the odd ones (docs/results/labeling.md).
+    """
+    return np.log(np.maximum(told, 1e-12)) + rng.gumbel(size=len(told))
+
+
 def _entropy(p: np.ndarray) -> np.ndarray:
     p = np.clip(p, 1e-12, 1 - 1e-12)
     return -(p * np.log(p) + (1 - p) * np.log(1 - p))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.labeling.choose import bald, fit, preferred, unseen
+from prefrec_ray.labeling.choose import bald, drawn, fit, preferred, unseen
 from prefrec_ray.people.consensus import PRIOR, Model, consensus
 
 SIDES = {"first": 0, "tie": 1, "second": 2}
@@ -73,15 +73,15 @@ class Scorer:
         second = np.full(len(self._ids), np.nan)
         agreed = consensus(pair, annotator, side, len(names), self._known, second)
         # Pairs that no reward is learned from keep chance places in the order.
-        worth = np.random.default_rng(self._seed).random(len(self._ids))
+        rng = np.random.default_rng(self._seed)
+        worth = rng.random(len(self._ids))
         any_vote = np.bincount(pair, minlength=len(self._ids)) > 0
         judged = any_vote[self._trained]
         if judged.any():
             label = agreed.posterior[self._trained] @ np.array([0.0, 0.5, 1.0])
             weights, unseen_by = fit(self._features[judged], label[judged], self._seed)
             probability = preferred(self._features, weights)
-            told = bald(probability)
-            worth[self._trained] = np.argsort(np.argsort(told)) / len(told)
+            worth[self._trained] = np.argsort(np.argsort(drawn(bald(probability), rng))) / len(probability)
             new = np.ones_like(probability, bool)
             new[judged] = unseen_by
             second[self._trained] = unseen(probability, new)

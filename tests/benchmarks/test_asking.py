@@ -5,20 +5,18 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from benchmarks.truth import asking
 from benchmarks.truth.asking import ask, quality
 from prefrec_ray.labeling.choose import MEMBERS, WIDTH
 from prefrec_ray.labeling.scoring import Scorer
 
 
-def test_a_team_asks_until_it_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "RESCORE", 200)
+def test_a_team_asks_until_it_is_sure() -> None:
     rng = np.random.default_rng(0)
     ids = np.arange(400)
     features = rng.standard_normal((len(ids), MEMBERS, WIDTH)).astype(np.float32)
     truth = dict(enumerate(rng.choice([0.0, 1.0], len(ids)).tolist()))
     scorer = Scorer([(pair, None) for pair in ids.tolist()], ids, features, 0)
-    asked = ask(truth, scorer, 6, 0.95, 10**9, True, 0)
+    asked = ask(truth, scorer, 6, 0.95, 10**9, True, 0, rescore=200)
     assert max(Counter((pair, who) for pair, who, _ in asked.votes).values()) == 1
     assert max(Counter(pair for pair, _, _ in asked.votes).values()) == 6
     posterior = scorer.score([vote for vote in asked.votes if vote[2] != "skip"]).posterior

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from prefrec_ray.labeling import choose
-from prefrec_ray.labeling.choose import MEMBERS, WIDTH, bald, fit, preferred, unseen
+from prefrec_ray.labeling.choose import MEMBERS, WIDTH, bald, drawn, fit, preferred, unseen
 from prefrec_ray.labeling.scoring import Scorer
 
 
@@ -61,16 +61,26 @@ def test_only_members_that_have_not_seen_a_pair_speak_of_it() -> None:
     assert np.isnan(found[1])
 
 
+def test_what_tells_more_is_likelier_to_be_asked_first() -> None:
+    told, rng = np.array([0.1, 0.2, 0.0, 0.3]), np.random.default_rng(0)
+    order = np.array([np.argsort(-drawn(told, rng)) for _ in range(4000)])
+    np.testing.assert_allclose(np.bincount(order[:, 0], minlength=4) / 4000, told / told.sum(), atol=0.03)
+    # Without replacement: the second is drawn from those that are left.
+    second = np.bincount(order[order[:, 0] == 3, 1], minlength=4)
+    np.testing.assert_allclose(second / second.sum(), [1 / 3, 2 / 3, 0, 0], atol=0.04)
+
+
 def test_the_order_asks_first_what_members_disagree_on() -> None:
-    """Pairs along one feature were judged; the last lies along others, of which nothing is known."""
-    features = np.zeros((12, MEMBERS, WIDTH), np.float32)
-    features[:11, :, 0] = np.linspace(-2, 2, 11)[:, None]
-    features[11] = np.random.default_rng(0).standard_normal((MEMBERS, WIDTH))
-    ids = np.arange(100, 112)
-    scorer = Scorer([*((pair, None) for pair in ids.tolist()), (3, None)], ids, features, seed=0)
-    votes = [(pair, who, "second" if pair > 105 else "first") for pair in range(100, 111) for who in ("anna", "bo")]
-    order = scorer.score(votes).order
-    assert set(order) == {*ids.tolist(), 3}
-    told = bald(preferred(features, fit(features[:11], (ids[:11] > 105).astype(float), 0)[0]))
-    trained = [pair for pair in order if pair != 3]
-    assert np.corrcoef(np.argsort(np.argsort(-told)), [trained.index(pair) for pair in ids])[0, 1] > 0.8
+    """Pairs along one feature were judged; the last two lie along others, of which nothing is known."""
+    features = np.zeros((32, MEMBERS, WIDTH), np.float32)
+    features[:30, :, 0] = np.linspace(-2, 2, 30)[:, None]
+    features[30:] = np.random.default_rng(0).standard_normal((2, MEMBERS, WIDTH))
+    ids, places = np.arange(100, 132), []
+    votes = [(pair, who, "second" if pair > 114 else "first") for pair in range(100, 130) for who in ("anna", "bo")]
+    for seed in range(40):
+        order = Scorer([*((pair, None) for pair in ids.tolist()), (3, None)], ids, features, seed).score(votes).order
+        assert set(order) == {*ids.tolist(), 3}
+        places.append([order.index(pair) for pair in (130, 131, 3)])
+    unknown, other, held_out = np.mean(places, axis=0)
+    assert max(unknown, other) < 11  # chance: 16
+    assert 12 < held_out < 20
