@@ -17,6 +17,7 @@ LONGEST = (
     "test_multi_host.py",
     "test_tune_sweep.py",
     "test_prefrec.py",
+    "test_shards.py",
     "test_object_store.py",
     "test_own_method.py",
     "test_cluster_live.py",

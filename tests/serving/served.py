@@ -22,7 +22,7 @@ class Client:
     """One connection, kept open."""
 
     def __init__(self, port: int, token: str | None = TOKEN) -> None:
-        self._port, self._token = port, token
+        self.port, self._token = port, token
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
     def raw(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, dict, bytes]:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +25,7 @@ from prefrec_ray.serving.bodies import Feedback
 from prefrec_ray.serving.shards import ShardSettings, shard_of
 
 CONFIG = Path(__file__).parents[2] / "cluster" / "serve.yaml"
-SHARDS, USERS, PORT, LATER = 2, 12, 8471, 4_000_000_000_000
+SHARDS, USERS, LATER = 2, 12, 4_000_000_000_000
 
 
 @pytest.fixture
@@ -43,7 +44,8 @@ def kill(settings: ShardSettings, number: int) -> None:
 def deployed(settings: ShardSettings) -> Iterator[Client]:
     """The file that `serve deploy` takes, with another policy and folder."""
     config = yaml.safe_load(CONFIG.read_text("utf-8"))
-    config["http_options"]["port"] = PORT
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        config["http_options"]["port"] = port = free.getsockname()[1]
     (application,) = config["applications"]
     application["args"] |= settings.model_dump(mode="json")
     application["runtime_env"] = {"env_vars": {"PREFREC_SERVE_TOKEN": TOKEN}}
@@ -52,7 +54,7 @@ def deployed(settings: ShardSettings) -> Iterator[Client]:
     started = serve_start(http_options=schema.http_options.model_dump())
     try:
         started.deploy_apps(schema, _blocking=True)
-        yield Client(PORT)
+        yield Client(port)
     finally:
         serve.shutdown()
 
@@ -81,7 +83,7 @@ def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
         assert client.ask("POST", "/feedback", {"event_id": "unknown", "feedback": {}})[0] == 404
         assert client.ask("POST", "/recommend", {"user": 1.5})[0] == 422
         assert client.ask("GET", "/nope")[0] == 404
-        assert Client(PORT, token=None).ask("POST", "/recommend", {"user": 1})[0] == 401
+        assert Client(client.port, token=None).ask("POST", "/recommend", {"user": 1})[0] == 401
         assert client.ask("POST", "/reload")[1]["changed"] is False
         status, health = client.ask("GET", "/healthz")
         assert (status, health["users"]) == (200, USERS)
