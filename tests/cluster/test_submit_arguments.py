@@ -156,8 +156,14 @@ def other_service() -> Iterator[int]:
 
 @pytest.mark.parametrize("command", ["doctor", "submit"])
 def test_addresses_where_no_cluster_is(
-    command: str, config: str, capsys: pytest.CaptureFixture[str], silent_port: int, other_service: int
+    command: str,
+    config: str,
+    capsys: pytest.CaptureFixture[str],
+    silent_port: int,
+    other_service: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(head, "PATIENCE", 2.0)
     rest = [command, *([config, "--output", "s3://b/x"] if command == "submit" else []), "--address"]
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
