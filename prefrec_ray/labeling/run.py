@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from importlib.resources import files
 
-import uvicorn
-
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.labeling.app import ADMIN_HOURS, Labeling, make_app
@@ -17,7 +15,7 @@ from prefrec_ray.labeling.invitations import ADMIN, Signer
 from prefrec_ray.labeling.items import Items
 from prefrec_ray.labeling.settings import LabelSettings
 from prefrec_ray.web.address import checked_token, listening, url_of
-from prefrec_ray.web.limits import MOST_CONNECTIONS, LimitedHead
+from prefrec_ray.web.run import run_app
 
 
 def serve(
@@ -45,13 +43,4 @@ def serve(
         url = url_of(host, listener)
         say(f"labeling on {url} (pairs: {len(desk.pairs):,}, votes: {desk.votes:,})")
         say(f"admin: {url}/enter/{signer.invitation(ADMIN, time.time() + 3600 * ADMIN_HOURS)}")
-        config = uvicorn.Config(
-            app,
-            http=LimitedHead,
-            limit_concurrency=MOST_CONNECTIONS,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=75,
-        )
-        uvicorn.Server(config).run([listener])
+        run_app(app, listener)

@@ -6,14 +6,13 @@ import gc
 from collections.abc import Callable
 
 import torch
-import uvicorn
 
 from prefrec_ray.serving.app import TOKEN, make_app
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.start import Opened
 from prefrec_ray.web.address import checked_token, listening, url_of
-from prefrec_ray.web.limits import MOST_CONNECTIONS, LimitedHead
+from prefrec_ray.web.run import run_app
 
 
 def serve(
@@ -31,16 +30,7 @@ def serve(
         app = make_app(Server(opened), token)
         settle()
         say(f"serving on {url_of(host, listener)} (users: {len(opened.state.people):,})")
-        config = uvicorn.Config(
-            app,
-            http=LimitedHead,
-            limit_concurrency=MOST_CONNECTIONS,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=75,
-        )
-        uvicorn.Server(config).run([listener])
+        run_app(app, listener)
 
 
 def settle() -> None:
