@@ -48,6 +48,7 @@ def cells(file: Path) -> list[dict[str, Any]]:
                 "world": file.parts[-3],
                 "log": file.parts[-2],
                 **{key: record[key] for key in ("kind", "method", "task", "role", "subject")},
+                "level": record["value"],
                 "gain": record["value"] - record["behaviour"],
                 "support": support.get("states"),
                 "ess": support.get("ess"),
@@ -60,7 +61,8 @@ def cells(file: Path) -> list[dict[str, Any]]:
 
 def _estimated(record: dict[str, Any]) -> dict[str, float]:
     low, high = record["gain_ci_low"], record["gain_ci_high"]
-    return {"estimate": record["value"] - record["behaviour"], "low": low, "high": high}
+    level = {"level_low": record["ci_low"], "level_high": record["ci_high"]}
+    return {"estimate": record["value"] - record["behaviour"], "low": low, "high": high, **level}
 
 
 def figures(found: list[dict[str, Any]]) -> Iterator[tuple[str, str | int, int]]:
@@ -73,6 +75,8 @@ def figures(found: list[dict[str, Any]]) -> Iterator[tuple[str, str | int, int]]
     yield "called candidates though below the logging policy", sum(c["gain"] < 0 for c in candidates), len(below)
     yield f"{WORTH} levels above, with support: called candidates", _share([c in candidates for c in worth]), len(worth)
     yield "intervals that hold the true gain", _share([c["low"] <= c["gain"] <= c["high"] for c in given]), len(given)
+    held = [c["level_low"] <= c["level"] <= c["level_high"] for c in given]
+    yield "intervals that hold the true level", _share(held), len(given)
     yield "half-width, median, levels", _median([(c["high"] - c["low"]) / 2 for c in given]), len(given)
     yield "error of the gain, mean, levels", _mean([c["estimate"] - c["gain"] for c in given]), len(given)
     yield "error of the gain, mean absolute, levels", _mean([abs(c["estimate"] - c["gain"]) for c in given]), len(given)

@@ -17,7 +17,7 @@ def record(subject: str, estimator: str, gain: float, **more: Any) -> dict[str, 
 
 
 def modelled(subject: str, gain: float, half: float) -> dict[str, Any]:
-    return record(subject, "model", gain, gain_ci_low=gain - half, gain_ci_high=gain + half)
+    return record(subject, "model", gain, gain_ci_low=gain - half, gain_ci_high=gain + half, ci_low=0.9, ci_high=2.1)
 
 
 @pytest.fixture
@@ -52,6 +52,7 @@ def test_figures_are_sums_by_hand(file: Path) -> None:
     assert said["called candidates though below the logging policy"] == (1, 1)
     assert said["0.3 levels above, with support"] == ("50%", 2)  # p1 of p1 and p3
     assert said["intervals that hold the true gain"] == ("33%", 3)  # p1 alone
+    assert said["intervals that hold the true level"] == ("67%", 3)  # of 2, .8, 1.5 those within .9 to 2.1
     assert said["half-width, median, levels"] == ("0.10", 3)
     assert said["error of the gain, mean, levels"] == ("0.17", 3)  # -.2, +.3, +.4
     assert said["random items"] == ("-3.00", 1)
