@@ -76,6 +76,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return "\n".join(commands() if line.startswith(COMMANDS) else line for line in markdown.split("\n"))
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """The empty corner of a table is no heading."""
+    return re.sub(r"<th( [^>]*)?></th>", r"<td\1></td>", html)
+
+
 def commands() -> str:
     """The commands as Typer writes them down, under a heading each."""
     line = [sys.executable, "-m", "typer", "prefrec_ray.cli.main", "utils", "docs", "--name", "prefrec"]
