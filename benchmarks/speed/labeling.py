@@ -162,6 +162,8 @@ def main(store: Path) -> dict[str, Any]:
     """A minute of 50, then ten kills."""
     found: dict[str, Any] = {"annotators": ANNOTATORS, "load": load(str(store), ANNOTATORS, SECONDS)}
     print(found, flush=True)
-    found["kills"] = [kill(str(store), ANNOTATORS, 2.0 + 0.37 * n) for n in range(KILLS)]
-    print(found["kills"], flush=True)
+    found["kills"] = []
+    for number in range(KILLS):
+        found["kills"].append(kill(str(store), ANNOTATORS, 2.0 + 0.37 * number))
+        print(found["kills"][-1], flush=True)
     return found
