@@ -53,6 +53,7 @@ class RewardRequest:
     lr: float
     batch_size: int  # pairs
     epochs: float
+    members: int = 1
 
     @classmethod
     def of(cls, settings: TrainingSettings, dataset: PreparedDataset) -> RewardRequest | None:
@@ -68,6 +69,7 @@ class RewardRequest:
             settings.reward_lr,
             settings.preference_batch_size,
             settings.pretrain_epochs,
+            settings.reward_members,
         )
 
 

@@ -96,6 +96,9 @@ class TrainingSettings(Settings):
         shapes_reward=True,
         description="column groups of the next state that the reward model does not see",
     )
+    reward_members: PositiveInt = by_recipe(
+        1, 3, shapes_reward=True, description="networks whose mean is the reward, each learned by itself"
+    )
     reward_horizon: PositiveInt = by_recipe(
         1, 100, description="look-ahead of the reward label: mean reward of this many requests from the action on"
     )

@@ -154,7 +154,9 @@ class OfflineAlgorithm(Algorithm):
         reward = None
         if settings.uses_preferences:
             columns = reward_columns(settings, dataset)
-            reward = RewardFunction(self.reward_state().weights, settings.hidden_sizes, columns)
+            reward = RewardFunction(
+                self.reward_state().weights, settings.hidden_sizes, columns, settings.reward_members
+            )
         self._labels = label_transitions(dataset, reward, settings.reward_horizon)
 
     def _pretrain(self, position: Position) -> dict[str, float]:

@@ -36,7 +36,12 @@ class OfflineModule(TorchRLModule):
         from_batch = settings["reward_source"] == "column" or settings["looks_ahead"]
         with seeded(settings["seed"]):
             self.reward = RewardModel(
-                self.state_dim, self.action_dim, self.hidden_sizes, settings["reward_columns"], from_batch
+                self.state_dim,
+                self.action_dim,
+                self.hidden_sizes,
+                settings["reward_columns"],
+                settings.get("reward_members", 1),  # a checkpoint of an earlier version has one
+                from_batch,
             )
             self.setup_method(settings)
 

@@ -18,12 +18,12 @@ import ray
 import torch
 
 from prefrec_ray.algorithms.requests import RewardRequest
+from prefrec_ray.algorithms.reward.model import reward_network
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import first_rows
 from prefrec_ray.mdp.transitions import transition_rows
-from prefrec_ray.networks.layers import Scalar
 
 #: Smallest number of requests per task: for fewer, starting a task takes longer than its work.
 REQUESTS_A_TASK = 1_000_000
@@ -37,16 +37,17 @@ class RewardFunction:
     weights: dict[str, np.ndarray]
     hidden_sizes: tuple[int, ...]
     columns: Sequence[int] | None
+    members: int = 1
 
     @classmethod
     def of(cls, request: RewardRequest, state: RewardState) -> RewardFunction:
         """The reward that was pre-trained for `request`."""
-        return cls(state.weights, request.hidden_sizes, request.preferences.columns)
+        return cls(state.weights, request.hidden_sizes, request.preferences.columns, request.members)
 
     def __call__(self, state: np.ndarray, action: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Rewards, float32 [len(rows)], of the transitions that begin at `rows` of states [N, S] and actions [N, A]."""
         inputs = [state[rows], action[rows]] if self.columns is None else [state[rows + 1][:, list(self.columns)]]
-        network = Scalar(sum(part.shape[1] for part in inputs), self.hidden_sizes)
+        network = reward_network(sum(part.shape[1] for part in inputs), self.hidden_sizes, self.members)
         network.load_state_dict({name: torch.tensor(value) for name, value in self.weights.items()})
         with torch.no_grad():
             chunks = zip(*(torch.from_numpy(part).split(_ROWS_AT_ONCE) for part in inputs), strict=True)

@@ -12,8 +12,33 @@ from prefrec_ray.algorithms.feed.columns import ACTIONS, NEXT_OBS, OBS, REWARDS
 from prefrec_ray.networks.layers import Scalar, start_at_zero
 
 
+class Members(nn.Module):
+    """Rewards of the same shape, each learned by itself from the same mini-batches: together, their mean.
+
+    What their first weights leave in them where preferences say little differs from one to the other, and averages
+    out (docs/recipe.md).
+    """
+
+    def __init__(self, members: Sequence[Scalar]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.stack([member(*inputs) for member in self.members]).mean(0)
+
+
+def reward_network(width: int, hidden_sizes: Sequence[int], members: int) -> Scalar | Members:
+    """The network of a reward that sees `width` numbers."""
+    # The paper does not give the initial weights. Those of an untrained reward would stay as noise, larger than the
+    # signal, in directions of the state that preferences do not decide (docs/recipe.md).
+    networks = [start_at_zero(Scalar(width, hidden_sizes)) for _ in range(members)]
+    return networks[0] if members == 1 else Members(networks)
+
+
 class RewardModel(nn.Module):
     """r(s, a) as in the paper, or r of `columns` of the next state; standardised by `mean` and `std`.
+
+    The mean of `members` networks.
 
     `from_batch`: the batch holds rewards (reward column or look-ahead labels), which are only standardised.
     """
@@ -28,13 +53,12 @@ class RewardModel(nn.Module):
         action_dim: int,
         hidden_sizes: Sequence[int],
         columns: Sequence[int] | None,
+        members: int = 1,
         from_batch: bool = False,
     ) -> None:
         super().__init__()
-        # The paper does not give the initial weights. Those of an untrained reward would stay as noise, larger than
-        # the signal, in directions of the state that preferences do not decide (docs/recipe.md).
         width = state_dim + action_dim if columns is None else len(columns)
-        self.network = start_at_zero(Scalar(width, hidden_sizes))
+        self.network = reward_network(width, hidden_sizes, members)
         self.register_buffer("columns", None if columns is None else torch.tensor(columns), persistent=False)
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("std", torch.ones(()))
@@ -43,6 +67,11 @@ class RewardModel(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Rewards [...] of inputs [..., D], as a `PreferenceBuffer` holds them."""
         return self.network(inputs)
+
+    @property
+    def members(self) -> list[nn.Module]:
+        """The networks that learn, each by itself."""
+        return list(self.network.members) if isinstance(self.network, Members) else [self.network]
 
     def label(self, batch: dict[str, Tensor]) -> Tensor:
         """Standardised rewards [B], the reward labels of a batch of transitions."""

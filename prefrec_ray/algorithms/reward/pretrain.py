@@ -20,7 +20,7 @@ def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu") -> R
     metadata = PreparedDataset.open(request.dataset).metadata
     with seeded(request.seed):
         reward = RewardModel(
-            metadata.state_dim, metadata.action_dim, request.hidden_sizes, request.preferences.columns
+            metadata.state_dim, metadata.action_dim, request.hidden_sizes, request.preferences.columns, request.members
         ).to(device)
     optimizer = torch.optim.Adam(reward.network.parameters(), lr=request.lr, fused=True)
     plan = PreferencePlan(data.preferences, data.pairs, request.batch_size, request.seed, first=0, part=0, parts=1)
