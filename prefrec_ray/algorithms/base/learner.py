@@ -203,6 +203,8 @@ class OfflineLearner(TorchLearner):
 
     def _share(self) -> float:
         """This learner's share of the rows of a batch."""
+        if self._learners() == 1:
+            return 1.0
         return self._transitions.own_rows / self._transitions.batch_size
 
     def _step(self, name: str, parameters: list[nn.Parameter], gradient: list[Tensor]) -> None:
