@@ -45,6 +45,7 @@ SECTIONS = {
     "selection": "truth.estimators:selection",
     "estimators": "truth.estimators:main",
     "rules": "truth.rules:main",
+    "members": "truth.members:main",
     "verdicts": "truth.verdicts:main",
     "sanity": "truth.sanity:main",
     "crowd": "truth.crowd:main",
