@@ -69,6 +69,7 @@ def test_what_shapes_a_reward() -> None:
         "reward_leave_out",
         "precision",
         "reward_lr",
+        "reward_members",
         "preference_batch_size",
         "pretrain_epochs",
         "hidden_sizes",
