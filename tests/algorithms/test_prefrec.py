@@ -123,6 +123,7 @@ def test_fifty_steps_equal_the_plain_algorithm(
         **RATES,
         standardise_reward=False,
         reward_horizon=1,  # labels that look ahead: test_look_ahead.py
+        reward_members=1,  # each of several learns as if alone: test_reward_members.py
     )
     data = algorithm.offline_data
     teacher = f"{algorithm.config.pairing}_{algorithm.config.scoring}"
@@ -302,9 +303,10 @@ def test_reward_learns_preferences(tiny_dataset: str, build: Callable[..., PrefR
 def test_the_reward_starts_at_zero_and_moves(tiny_dataset: str, build: Callable[..., PrefRec], recipe: str) -> None:
     algorithm = build(tiny_dataset, recipe=recipe, pretrain_epochs=2)
     reward = algorithm.learner_group._learner.net.reward
-    inputs = torch.randn(7, reward.network.net[0].in_features)
+    layers = [member.net[0] for member in reward.members]
+    inputs = torch.randn(7, layers[0].in_features)
     assert not reward(inputs).any()
-    first_layer = reward.network.net[0].weight.detach().clone()
+    before = [layer.weight.detach().clone() for layer in layers]
     algorithm.train()
     assert reward(inputs).all()
-    assert not torch.equal(reward.network.net[0].weight, first_layer)
+    assert not any(torch.equal(layer.weight, old) for layer, old in zip(layers, before, strict=True))
