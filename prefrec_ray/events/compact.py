@@ -52,9 +52,9 @@ def _write(file: str, end: int, columns: pa.Schema, partial: str) -> None:
         pq.write_table(rows, partial, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
         if not same(rows, pq.read_table(partial, page_checksum_verification=True)):
             raise UserError(f"{file}: its Parquet differs from it; expected the same rows")
-        _sync(partial)
+        storage.sync(partial)
         os.replace(partial, storage.absolute(parquet_of(file)))
-        _sync(os.path.dirname(storage.absolute(file)))
+        storage.sync(os.path.dirname(storage.absolute(file)))
     finally:
         Path(partial).unlink(missing_ok=True)
 
@@ -78,11 +78,3 @@ def _equal(a: pa.ChunkedArray, b: pa.ChunkedArray) -> bool:
 
 def _flat(lists: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([x.flatten() for x in lists.chunks], lists.type.value_type)
-
-
-def _sync(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

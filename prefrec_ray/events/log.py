@@ -77,7 +77,7 @@ class EventLog:
         self.close()
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            _sync_folder(self._folder)
+            storage.sync(str(self._folder))
         except OSError:
             os.close(file)
             raise
@@ -201,12 +201,3 @@ def _row_of_parquet(file: str, row: int) -> dict[str, Any]:
             return parquet.read_row_group(group).slice(row, 1).to_pylist()[0]
         row -= size
     raise IndexError(row)
-
-
-def _sync_folder(folder: Path) -> None:
-    """New names in a folder are on the disk when it returns."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from contextlib import ExitStack
 
@@ -70,9 +69,7 @@ class Opened:
         about = _about(loaded, uuid.uuid4().hex[:8])
         storage.write_json(file, about.model_dump(mode="json"))
         for path in (file, self.folder):
-            handle = os.open(path, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
+            storage.sync(path)
         return about
 
     def _restored(self, loaded: list[Loaded], settings: ServeSettings) -> ServedState:

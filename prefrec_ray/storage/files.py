@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import posixpath
 import uuid
 from collections.abc import Sequence
@@ -69,6 +70,15 @@ def size(uri: str) -> int:
     system, path = filesystem(uri)
     infos = system.get_file_info(fs.FileSelector(path))
     return sum(info.size for info in infos if info.type == fs.FileType.File)
+
+
+def sync(path: str) -> None:
+    """A file, or the names in a folder, of a local disk: they are on the disk when this returns."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def written(uri: str) -> datetime | None:
