@@ -56,7 +56,7 @@ sys.exit(run(line))
 MOMENTS = {
     "first update of train": (
         "prefrec_ray.algorithms.base.learner:OfflineLearner.pretrain_reward",
-        "train all.yaml --dataset data --output run",
+        "train all.yaml --dataset data --output run{n}",
     ),
     "first score of evaluate": (
         "prefrec_ray.evaluation.estimates:score_split",
@@ -79,9 +79,9 @@ def main(repetitions: int = 3) -> dict[str, Any]:
         prefrec("train", f"{at}/all.yaml", "--dataset", f"{at}/data", "--output", f"{at}/first")
         (at / "policy").symlink_to(at / "first" / "policy")
         seconds: dict[str, list[float]] = {name: [] for name in (*MOMENTS, "validate")}
-        for _ in range(repetitions):
+        for n in range(repetitions):
             for name, (place, line) in MOMENTS.items():
-                seconds[name].append(_until(place, line, at))
+                seconds[name].append(_until(place, line.format(n=n), at))
             begin = time.perf_counter()
             subprocess.run(
                 [sys.executable, "-m", "prefrec_ray.cli.main", "validate", "all.yaml"],

@@ -30,19 +30,19 @@ from prefrec_ray.tuning.settings import TuneSettings
 SIZES = paper_sizes((64, 64), 256, 16)
 
 
-def main(dataset: Path, trials: int = 24, epochs: float = 0.5) -> dict[str, Any]:
+def main(dataset: Path, trials: int = 24, epochs: float = 0.5, task: str = "frequency") -> dict[str, Any]:
     """Prints the ratio, and the seconds of one trial by what they are for."""
     start_ray()
     uri, base = str(dataset.resolve()), {**settings_of(0, SIZES), "num_epochs": epochs}
     for key in ("recipe", "task", "updates_per_iteration"):
         del base[key]
-    config = PrefRecConfig().offline_data(input_=uri).training(recipe="paper", task="depth", **base)
+    config = PrefRecConfig().offline_data(input_=uri).training(recipe="paper", task=task, **base)
     loaded = load_data(config.data_request)
     updates, parts = one_trial(config, loaded)
     bare = bare_loops(uri, loaded, trials * updates)
     with tempfile.TemporaryDirectory() as folder:
         settings = TuneSettings(
-            method=["PrefRec"], recipe="paper", task="depth", seeds=tuple(range(trials)), base=base, metric=None
+            method=["PrefRec"], recipe="paper", task=task, seeds=tuple(range(trials)), base=base, metric=None
         )
         swept = timed(lambda: sweep(settings, uri, f"{folder}/sweep"))
     print(
