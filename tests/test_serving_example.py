@@ -1,4 +1,4 @@
-"""The serving example of docs/evaluation.md runs as it stands, on the data of the project's own simulator."""
+"""The serving example of docs/serving.md runs as it stands, on the data of the project's own simulator."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
 
-PAGE = Path(__file__).parents[1] / "docs" / "evaluation.md"
+PAGE = Path(__file__).parents[1] / "docs" / "serving.md"
 
 
 def test_the_serving_example_runs(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
