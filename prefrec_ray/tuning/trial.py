@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from dataclasses import dataclass
 from typing import Any
 
+from pyarrow import fs
 from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.result import SHOULD_CHECKPOINT
@@ -86,6 +88,14 @@ class SweepTrial(tune.Trainable):
         """The algorithm's own checkpoint. Raises `UserError` where a weight is not finite."""
         self.algorithm.save_to_path(checkpoint_dir)
 
+    def restore(self, checkpoint_path: Any) -> None:
+        """Continues from what `save` returned or, where that is gone, from the trial's newest whole checkpoint.
+
+        A sweep that is killed just after a checkpoint took the place of an older one has a state that names the older.
+        """
+        checkpoint_path.checkpoint = newest_if_gone(checkpoint_path.checkpoint)
+        super().restore(checkpoint_path)
+
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Continues from a checkpoint of this trial or, in population-based training, of another.
 
@@ -100,6 +110,20 @@ class SweepTrial(tune.Trainable):
     def cleanup(self) -> None:
         """Stops learners."""
         self.algorithm.stop()
+
+
+def newest_if_gone(checkpoint: tune.Checkpoint) -> tune.Checkpoint:
+    """`checkpoint` if it is there or none beside it is whole, else the newest whole one beside it."""
+    system, path = checkpoint.filesystem, checkpoint.path
+    if system.get_file_info(path).type == fs.FileType.NotFound:
+        beside = system.get_file_info(fs.FileSelector(posixpath.dirname(path), allow_not_found=True))
+        for info in sorted(beside, key=lambda info: str(info.base_name), reverse=True):
+            if info.type == fs.FileType.Directory and info.base_name.startswith("checkpoint_"):
+                other = tune.Checkpoint(info.path, system)
+                with other.as_directory() as folder:
+                    if damage(folder) is None:
+                        return other
+    return checkpoint
 
 
 def resources(config: dict[str, Any], settings: TuneSettings) -> PlacementGroupFactory:
