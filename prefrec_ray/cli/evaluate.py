@@ -65,7 +65,6 @@ def command(
     from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
     from prefrec_ray.evaluation.settings import EvaluateSettings
     from prefrec_ray.evaluation.verdict import vouched
-    from prefrec_ray.reports.sensitivity import write_sensitivity
 
     settings = open_section(config, "evaluate") if config else EvaluateSettings()
     if split is not None:
@@ -79,6 +78,8 @@ def command(
         evaluation = run_evaluation(run, report)
     folder = posixpath.dirname(run.file) or "."
     if sensitivity:
+        from prefrec_ray.reports.sensitivity import write_sensitivity  # a second of imports
+
         write_sensitivity(evaluation, posixpath.join(folder, "sensitivity.html"))
     shown = vouched(evaluation)
     for task in shown.tasks:
