@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 class UserError(ValueError):
@@ -40,6 +41,18 @@ def find_user_error(error: BaseException) -> UserError | None:
         inner = getattr(current, "cause", None)
         current = inner if isinstance(inner, BaseException) else current.__cause__ or current.__context__
     return None
+
+
+def need(extra: str, *modules: str, where: str) -> None:
+    """Raises `UserError` for the first of `modules`, of an `extra` of this package, that is not installed.
+
+    `where`: what needs it.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise UserError(
+                f"{where}: {module} is not installed; install it by: pip install '.[{extra}]' from a checkout"
+            )
 
 
 @contextmanager

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from prefrec_ray.cli.console import made
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, need
 
 FORMATS = ("bundle", "onnx")
 
@@ -34,8 +33,7 @@ def command(
 
 
 def _export_onnx(policy: str, output: str) -> None:
-    if find_spec("onnx") is None:
-        raise UserError("--format onnx needs onnx; install this package with its extra: pip install '.[onnx]'")
+    need("onnx", "onnx", where="--format onnx")
     from prefrec_ray.policy import Policy
     from prefrec_ray.serving.onnx_export import export_onnx
 

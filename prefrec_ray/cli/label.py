@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from prefrec_ray.cli.console import console
 from prefrec_ray.cli.progress import progress
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import need
 
 
 def command(
@@ -27,9 +26,7 @@ def command(
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
 
-    for module in ("fastapi", "uvicorn", "httptools", "itsdangerous", "markdown_it"):
-        if find_spec(module) is None:
-            raise UserError(f"prefrec label needs {module}; install it by: pip install 'prefrec-ray[label]'")
+    need("label", "fastapi", "uvicorn", "httptools", "itsdangerous", "markdown_it", where="prefrec label")
     from prefrec_ray.labeling.run import serve
     from prefrec_ray.labeling.settings import LabelSettings
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from prefrec_ray.cli.console import console
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import need
 
 
 def command(
@@ -25,11 +24,7 @@ def command(
     """Serve a policy over HTTP, and log what is shown and what users do (token: PREFREC_SERVE_TOKEN)."""
     from prefrec_ray.cli.config import open_section
 
-    for module in ("fastapi", "uvicorn", "prometheus_client"):
-        if find_spec(module) is None:
-            raise UserError(
-                f"prefrec serve needs {module}; install this package with its extra: pip install '.[serve]'"
-            )
+    need("serve", "fastapi", "uvicorn", "prometheus_client", where="prefrec serve")
     from prefrec_ray.serving.run import serve
     from prefrec_ray.serving.settings import ServeSettings
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import need
 from prefrec_ray.people.consensus import consensus
 
 #: P(second preferred) of the sides 0, 1, 2.
@@ -48,13 +48,10 @@ def dawid_skene(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pair
 
     Arguments and result as of `mean`. The model is crowd-kit's (extra `people`); `UserError` where it is not installed.
     """
-    try:
-        import pandas as pd
-        from crowdkit.aggregation import DawidSkene
-    except ImportError as error:
-        raise UserError(
-            "aggregate: 'dawid-skene' needs crowd-kit, which is not installed; pip install '.[people]' from a checkout"
-        ) from error
+    need("people", "crowdkit", where="aggregate: 'dawid-skene'")
+    import pandas as pd
+    from crowdkit.aggregation import DawidSkene
+
     votes = pd.DataFrame({"task": pair, "worker": annotator, "label": side(label)})
     chances = DawidSkene(n_iter=_ROUNDS).fit_predict_proba(votes).reindex(range(pairs))
     return (chances * SIDES[chances.columns.to_numpy(dtype=np.int64)]).sum(axis=1).to_numpy()

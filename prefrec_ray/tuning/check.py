@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 from prefrec_ray.algorithms.methods import find_settings
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values, reward_settings
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, need
 from prefrec_ray.runs.columns import COLUMNS, SCORES
 from prefrec_ray.settings import nearest
 from prefrec_ray.tuning.settings import Space, TuneSettings
@@ -40,15 +39,10 @@ def checked(settings: TuneSettings, where: str) -> TuneSettings:
     _check_metric(settings, where)
     _check_together(settings, where)
     if settings.searcher == "optuna":
-        _check_installed("optuna", "search", where)
+        need("search", "optuna", where=where)
     if settings.mlflow is not None:
-        _check_installed("mlflow", "mlflow", where)
+        need("mlflow", "mlflow", where=where)
     return settings
-
-
-def _check_installed(package: str, extra: str, where: str) -> None:
-    if find_spec(package) is None:
-        raise UserError(f"{where}: {package} is not installed; install it from a checkout by: pip install '.[{extra}]'")
 
 
 def _checked_space(key: str, space: Space, model: type[TrainingSettings], where: str) -> Space:

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from prefrec_ray import storage
+from prefrec_ray import errors, storage
 from prefrec_ray.cli.config import parse_section
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
-from prefrec_ray.tuning import check
 
 RATE = {"actor_lr": {"loguniform": [1e-5, 1e-3]}}
 ASHA = {"scheduler": "asha", "metric": "reward/accuracy_within_user"}
@@ -69,7 +68,7 @@ def test_bad_sections(section: dict[str, Any], message: str) -> None:
 def test_a_package_that_is_not_installed(
     monkeypatch: pytest.MonkeyPatch, section: dict[str, Any], package: str, extra: str
 ) -> None:
-    monkeypatch.setattr(check, "find_spec", lambda name: None)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=rf"{package} is not installed; .*pip install '\.\[{extra}\]'"):
         parse_section("tune", section, "a.yaml")
 

