@@ -18,7 +18,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.feed.columns import ACTIONS, NEXT_OBS, OBS, REWARDS
-from prefrec_ray.algorithms.feed.tasks import in_trial
 from prefrec_ray.dataset import PreparedDataset, read_table, stored
 from prefrec_ray.dataset.completeness import file_rows
 from prefrec_ray.errors import UserError
@@ -52,7 +51,7 @@ def find_shards(
 ) -> tuple[list[Shard], list[int]]:
     """The shards in order, and how many of their rows are used; `how` is one of TRANSITIONS.
 
-    With `here`, and inside a trial, this process reads them.
+    With `here` this process reads them.
 
     Used are all rows, or the first `limit` (rounded down to a multiple of the lanes), a sample, as transitions are
     written shuffled. Raises `UserError` where there are none.
@@ -78,7 +77,7 @@ def find_shards(
         )
     if how == "streaming":
         return list(files), rows or _rows(files)
-    shards, sizes = _materialise_here(files) if here or in_trial() else _materialise(files, folder)
+    shards, sizes = _materialise_here(files) if here else _materialise(files, folder)
     return shards, rows or sizes
 
 
