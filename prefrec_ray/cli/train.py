@@ -51,17 +51,13 @@ def train_run(
 ) -> None:
     """Trains, with a progress bar over the iterations."""
     from prefrec_ray import runtime, storage
-    from prefrec_ray.labeling.teacher import as_teachers, is_store
+    from prefrec_ray.labeling.teacher import with_votes
     from prefrec_ray.runs.train import check_output, train
 
     out = console()
     uri = storage.absolute(dataset)  # workers may run in another folder
-    teachers = settings.config.get("teachers", ())
     with progress(out) as report:
-        if any(is_store(str(teacher)) for teacher in teachers):
-            runtime.start_ray()
-            config = {**settings.config, "teachers": as_teachers(teachers, uri, report)}
-            settings = settings.model_copy(update={"config": config})
+        settings = settings.model_copy(update={"config": with_votes(settings.config, uri, report)})
         check_output(settings, uri, output, resume)  # now: it should not cost the scores' preparation
         report(stage, 0, 0, "starting")
         runtime.start_ray()

@@ -30,6 +30,7 @@ def command(
     """Run a grid, an ablation or a search (section `tune`)."""
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
+    from prefrec_ray.labeling.teacher import with_votes
     from prefrec_ray.tuning.run import prepare_sweep, run_sweep
 
     settings = open_section(file, "tune")
@@ -40,6 +41,8 @@ def command(
     output = output or storage.join(settings.storage_path or "sweeps", name)
     with storage.claimed(output):
         with progress(console()) as report:
+            base = with_votes(settings.base, storage.absolute(dataset), report)
+            settings = settings.model_copy(update={"base": base})
             plan = prepare_sweep(settings, dataset, output, resume, smoke, report, f"{file}: tune")
         rows = run_sweep(plan, output, resume)
     stopped = sum(row["status"] == "stopped" for row in rows)

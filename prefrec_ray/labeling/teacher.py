@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import pyarrow as pa
 
-from prefrec_ray import storage
+from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.labeling.store import FILE, Store
@@ -29,13 +29,19 @@ def is_store(teacher: str) -> bool:
     return storage.exists(storage.join(teacher, FILE))
 
 
-def as_teachers(teachers: Sequence[str], dataset: str, progress: Progress) -> list[str]:
-    """`teachers`, with every folder of a store in place of which stands the name of its votes in the data set.
+def with_votes(config: dict[str, Any], dataset: str, progress: Progress) -> dict[str, Any]:
+    """Settings of training whose `teachers` may name stores: in place of each stands the name of its votes in the data
+    set at the URI `dataset`. The same settings where none does.
 
     The name is that of the folder and a digest of the votes, so that a run says which votes it learned from; votes that
-    are there already are not imported again. Raises `UserError`: a store without votes, or of another data set.
+    are there already are not imported again. Starts Ray. Raises `UserError`: a store without votes, or of another data
+    set.
     """
-    return [_imported(teacher, dataset, progress) if is_store(teacher) else teacher for teacher in teachers]
+    teachers = [str(teacher) for teacher in config.get("teachers", ())]
+    if not any(map(is_store, teachers)):
+        return config
+    runtime.start_ray()
+    return {**config, "teachers": [_imported(one, dataset, progress) if is_store(one) else one for one in teachers]}
 
 
 def _imported(folder: str, dataset: str, progress: Progress) -> str:

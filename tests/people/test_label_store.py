@@ -19,7 +19,7 @@ from prefrec_ray.labeling.choose import FEATURES, MEMBERS, WIDTH, layers
 from prefrec_ray.labeling.create import create_store
 from prefrec_ray.labeling.desk import Desk
 from prefrec_ray.labeling.settings import LabelSettings
-from prefrec_ray.labeling.teacher import as_teachers
+from prefrec_ray.labeling.teacher import with_votes
 from prefrec_ray.people.ask import read_pairs
 from prefrec_ray.people.store import import_labels
 
@@ -103,10 +103,13 @@ def test_a_store_is_a_teacher(store: Path, dataset: PreparedDataset, tmp_path: P
             assert vote is not None
             answers.append({"pair_id": vote.pair, "annotator": who, "label": vote.label})
     desk.store.close()
-    names = as_teachers(["within_user_mean", str(store)], dataset.uri, quiet)
+    config = {"gamma": 0.9, "teachers": ["within_user_mean", str(store)]}
+    names = with_votes(config, dataset.uri, quiet)["teachers"]
     assert names[0] == "within_user_mean"
     assert names[1].startswith("labels-")
-    assert as_teachers([str(store)], dataset.uri, quiet) == names[1:]
+    again = {"gamma": 0.9, "teachers": (str(store),)}
+    assert with_votes(again, dataset.uri, quiet) == {"gamma": 0.9, "teachers": names[1:]}
+    assert with_votes({"gamma": 0.9}, dataset.uri, quiet) == {"gamma": 0.9}
     # The same as exported, and imported by hand.
     file = tmp_path / "answers.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in answers))
