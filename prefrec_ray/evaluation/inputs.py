@@ -15,6 +15,9 @@ from prefrec_ray.mdp.state import StateDefinition
 
 #: Inner products of parts of a state with the action and with one another are some times larger than its numbers.
 _PRODUCT_SCALE = 0.35
+#: Groups of a state that tell how long a user's sessions and times away were before: what intercepts say already, and
+#: what would make a roll-out's good sessions better ones yet.
+UNSEEN = ("sessions", "counts")
 
 
 class People(NamedTuple):
@@ -22,7 +25,8 @@ class People(NamedTuple):
 
     Without tastes a model takes a logging policy that knows its users better than states do for one that does not, and
     half of what other items would do is lost. Mean depth and mean time away would be known too, but they hold what was
-    shown as well: a model that knows them takes what items did for the user's nature (docs/evaluation.md).
+    shown as well: a model that knows them takes what items did for the user's nature (docs/evaluation.md). For the
+    same reason networks do not see the `UNSEEN` parts of a state.
     """
 
     intercepts: np.ndarray  # float32 [n, 2]: of the logit of an end, and of mu
@@ -35,9 +39,10 @@ class People(NamedTuple):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the networks see: state, action, and all inner products between the action, the parts of the state that are
-    embeddings (`parts` [P, A], columns) and a user's tastes."""
+    """What the networks see: the columns `seen` of a state, the action, and all inner products between the action, the
+    parts of the state that are embeddings (`parts` [P, A], columns) and a user's tastes."""
 
+    seen: np.ndarray  # int64 [C]
     parts: np.ndarray
     tastes: Tastes
     taste_rms: np.ndarray  # float32 [F]
@@ -45,16 +50,22 @@ class Inputs:
     @classmethod
     def of(cls, state: StateDefinition, data: Histories) -> Inputs:
         """Those of a data set."""
-        columns = [np.arange(group.start, group.stop) for group in (state.groups["items"], state.groups["tastes"])]
-        parts = np.concatenate(columns).reshape(-1, state.action_dim)
+        columns = {name: np.arange(group.start, group.stop) for name, group in state.groups.items()}
+        seen = np.concatenate([column for name, column in columns.items() if name not in UNSEEN])
+        parts = np.concatenate([columns["items"], columns["tastes"]]).reshape(-1, state.action_dim)
         tastes = Tastes.of(data)
         rms = np.sqrt(np.square(tastes(data)).mean(axis=(0, 2)))
-        return cls(parts, tastes, np.maximum(rms, 1e-6).astype(np.float32))
+        return cls(seen, parts, tastes, np.maximum(rms, 1e-6).astype(np.float32))
 
     @property
     def vectors(self) -> int:
         """How many vectors have inner products with one another."""
         return 1 + len(self.parts) + len(self.taste_rms)
+
+    @property
+    def width(self) -> int:
+        """How many numbers the networks see."""
+        return len(self.seen) + self.parts.shape[1] + self.products
 
     @property
     def products(self) -> int:
@@ -67,9 +78,9 @@ class Inputs:
         return People(none, self.tastes(data) / self.taste_rms[:, None])
 
     def __call__(self, state: np.ndarray, action: np.ndarray, people: People) -> Tensor:
-        """float32 [n, S + A + products]."""
+        """float32 [n, width]."""
         vectors = np.concatenate([action[:, None], state[:, self.parts], people.tastes], axis=1)
         inner = np.matmul(vectors, vectors.transpose(0, 2, 1))
         first, second = np.triu_indices(vectors.shape[1], 1)
         products = _PRODUCT_SCALE * inner[:, first, second]
-        return torch.from_numpy(np.concatenate([state, action, products], axis=1, dtype=np.float32))
+        return torch.from_numpy(np.concatenate([state[:, self.seen], action, products], axis=1, dtype=np.float32))

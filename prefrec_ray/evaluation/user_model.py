@@ -141,9 +141,9 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
     codes = [bins.code(column) for bins, column in zip(feedback, data.feedback.T, strict=True)]
     pause = within.code(log_wait)
 
-    width = data.state.shape[1] + data.action.shape[1] + inputs.products
     columns, sizes = data.feedback.shape[1], [len(bins) for bins in feedback]
-    answers, leaves = mlp(width, HIDDEN, max(1, sum(sizes))), mlp(width + columns, HIDDEN, 2 + len(within))
+    answers = mlp(inputs.width, HIDDEN, max(1, sum(sizes)))
+    leaves = mlp(inputs.width + columns, HIDDEN, 2 + len(within))
     model = UserModel(
         inputs,
         answers,

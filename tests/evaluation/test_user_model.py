@@ -115,6 +115,20 @@ def test_equal_seeds_fit_equal_models_and_others_differ(monkeypatch: pytest.Monk
     assert np.abs(weights[0] - weights[2]).max() > 1e-3
 
 
+def test_what_the_past_sessions_were_like_does_not_move_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intercepts say it; in a roll-out it would make what is good better and better."""
+    monkeypatch.setattr(user_model, "UPDATES", 20)
+    data = histories(users=40)
+    model = fit_user_model(data, STATE, seed=0)
+    people = model.people(data).take(data.user)
+    before = model.step(data.state, data.action, people, np.random.default_rng(1))
+    for group, moves in (("sessions", False), ("counts", False), ("items", True), ("recency", True)):
+        state = data.state.copy()
+        state[:, STATE.groups[group]] += 5.0
+        after = model.step(state, data.action, people, np.random.default_rng(1))
+        assert (not np.array_equal(after.wait_ms, before.wait_ms)) == moves, group
+
+
 def test_histories_without_an_end_are_refused() -> None:
     data = histories(users=3)
     with pytest.raises(ValueError, match="no session ends"):
