@@ -2,37 +2,49 @@
 
 OUTPUT is that of the truth bench, which evaluates and rolls out all policies of a log (methods, recipes and serving
 rules). Estimate, support and verdict are held against true levels. Cells are (policy, task) of a log.
+
+True gains are twofold: over the logging policy rolled out anew (`gain`), and over the logged items shown again
+(`over_logged`), which is what the estimate is over.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.harness import markdown
+from benchmarks.truth.again import levels_again
 from benchmarks.truth.scores import online, pick
+from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.names import CONSTANT, RANDOM_ITEMS
 
 #: In levels: a policy this much above the logging policy is worth an A/B test.
 WORTH = 0.3
 #: Of the best gain: policies nearer to each other are no pair.
 APART = 0.1
+#: What a gain is over, in words, and its key.
+GAINS = {" over the logged items": "over_logged", " over the logging policy anew": "gain"}
 
 
 def main(output: Path, worlds: Sequence[str] | None = None) -> dict[str, Any]:
     """Prints the figures of all cells."""
     files = sorted(output.glob("*/log*/evaluation.json"))
-    found = [cell for file in files if worlds is None or file.parts[-3] in worlds for cell in cells(file)]
+    asked = [file for file in files if worlds is None or file.parts[-3] in worlds]
+    again = [levels_again(PreparedDataset.open(str(file.with_name("dataset")))) for file in asked]
+    found = [cell for file, levels in zip(asked, again, strict=True) for cell in cells(file, levels)]
     print(markdown(("", "", "cells"), [[what, str(value), str(count)] for what, value, count in figures(found)]))
     return {"cells": found}
 
 
-def cells(file: Path) -> list[dict[str, Any]]:
-    """A cell a (policy, task), and of the controls that know nothing: true and estimated gains, support, verdict."""
+def cells(file: Path, again: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A cell a (policy, task), and of the controls that know nothing: true and estimated gains, support, verdict.
+
+    `again`: by task the true level under the logged items.
+    """
     said = json.loads(file.read_text())
     by_model, by_weights = (
         {(r["subject"], r["task"]): r for r in said["records"] if r["estimator"] == estimator}
@@ -50,6 +62,7 @@ def cells(file: Path) -> list[dict[str, Any]]:
                 **{key: record[key] for key in ("kind", "method", "task", "role", "subject")},
                 "level": record["value"],
                 "gain": record["value"] - record["behaviour"],
+                "over_logged": record["value"] - again[record["task"]],
                 "support": support.get("states"),
                 "ess": support.get("ess"),
                 "weights": None if weighed is None else weighed["value"] - weighed["behaviour"],
@@ -74,15 +87,19 @@ def figures(found: list[dict[str, Any]]) -> Iterator[tuple[str, str | int, int]]
     below = [cell for cell in policies if cell["gain"] < 0]
     yield "called candidates though below the logging policy", sum(c["gain"] < 0 for c in candidates), len(below)
     yield f"{WORTH} levels above, with support: called candidates", _share([c in candidates for c in worth]), len(worth)
-    yield "intervals that hold the true gain", _share([c["low"] <= c["gain"] <= c["high"] for c in given]), len(given)
+    for what, key in GAINS.items():
+        held = [c["low"] <= c[key] <= c["high"] for c in given]
+        yield f"intervals that hold the true gain{what}", _share(held), len(given)
     held = [c["level_low"] <= c["level"] <= c["level_high"] for c in given]
     yield "intervals that hold the true level", _share(held), len(given)
     yield "half-width, median, levels", _median([(c["high"] - c["low"]) / 2 for c in given]), len(given)
-    yield "error of the gain, mean, levels", _mean([c["estimate"] - c["gain"] for c in given]), len(given)
-    yield "error of the gain, mean absolute, levels", _mean([abs(c["estimate"] - c["gain"]) for c in given]), len(given)
+    for what, key in GAINS.items():
+        errors = [c["estimate"] - c[key] for c in given]
+        yield f"error of the gain{what}, mean, levels", _mean(errors), len(given)
+        yield f"error of the gain{what}, mean absolute, levels", _mean([abs(error) for error in errors]), len(given)
     for name in (RANDOM_ITEMS, CONSTANT):
         control = [c for c in pick(found, subject=name) if "estimate" in c]
-        halves = [(c["estimate"] - c["gain"]) / ((c["high"] - c["low"]) / 2) for c in control]
+        halves = [(c["estimate"] - c["over_logged"]) / ((c["high"] - c["low"]) / 2) for c in control]
         yield f"{name}: half-widths from the true gain, mean", _mean(halves), len(control)
     weighed = [cell for cell in policies if cell["weights"] is not None]
     shares = [cell["weights"] / cell["gain"] for cell in weighed if abs(cell["gain"]) >= WORTH]

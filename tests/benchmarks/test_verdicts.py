@@ -8,6 +8,9 @@ import pytest
 
 from benchmarks.truth.verdicts import cells, figures, pairs, regret
 
+#: True levels under the logged items: .1 below those of the logging policy anew.
+AGAIN = {"depth": 0.9}
+
 
 def record(subject: str, estimator: str, gain: float, **more: Any) -> dict[str, Any]:
     role = "policy" if subject.startswith("p") else "control"
@@ -40,7 +43,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_figures_are_sums_by_hand(file: Path) -> None:
-    found = cells(file)
+    found = cells(file, AGAIN)
     assert [(cell["subject"], cell["support"], "estimate" in cell) for cell in found] == [
         ("p1", 1.0, True),
         ("p2", 1.0, True),
@@ -51,17 +54,19 @@ def test_figures_are_sums_by_hand(file: Path) -> None:
     said = {what.split(":")[0]: (value, count) for what, value, count in figures(found)}
     assert said["called candidates though below the logging policy"] == (1, 1)
     assert said["0.3 levels above, with support"] == ("50%", 2)  # p1 of p1 and p3
-    assert said["intervals that hold the true gain"] == ("33%", 3)  # p1 alone
+    assert said["intervals that hold the true gain over the logging policy anew"] == ("33%", 3)  # p1 alone
+    assert said["intervals that hold the true gain over the logged items"] == ("33%", 3)  # 1.1, -.1, .6: p1 alone
     assert said["intervals that hold the true level"] == ("67%", 3)  # of 2, .8, 1.5 those within .9 to 2.1
     assert said["half-width, median, levels"] == ("0.10", 3)
-    assert said["error of the gain, mean, levels"] == ("0.17", 3)  # -.2, +.3, +.4
-    assert said["random items"] == ("-3.00", 1)
+    assert said["error of the gain over the logging policy anew, mean, levels"] == ("0.17", 3)  # -.2, +.3, +.4
+    assert said["error of the gain over the logged items, mean, levels"] == ("0.07", 3)  # .1 less each
+    assert said["random items"] == ("-4.00", 1)
     assert said["importance weights"] == ("0.30", 2)  # .2 of p1, .4 of p3; p2 gains too little
     assert said["effective share of sessions, median"] == ("0.2500", 3)
     assert said["candidate"] == ("-0.20, 0.40, 1.00", 2)
 
 
 def test_regret_and_pairs(file: Path) -> None:
-    group = [cell for cell in cells(file) if cell["role"] == "policy" and "estimate" in cell]
+    group = [cell for cell in cells(file, AGAIN) if cell["role"] == "policy" and "estimate" in cell]
     assert regret(group) == pytest.approx(0.5)  # p3 is chosen, p1 is best
     assert sorted(pairs(group)) == [False, True, True]
