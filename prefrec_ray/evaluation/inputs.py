@@ -25,7 +25,8 @@ class People(NamedTuple):
 
     Without tastes a model takes a logging policy that knows its users better than states do for one that does not, and
     half of what other items would do is lost. Mean depth and mean time away would be known too, but they hold what was
-    shown as well: a model that knows them takes what items did for the user's nature (docs/evaluation.md). For the
+    shown as well: a model that knows them takes what items did for the user's nature
+    (docs/results/estimators.md). For the
     same reason networks do not see the `UNSEEN` parts of a state.
     """
 
