@@ -26,8 +26,7 @@ class People(NamedTuple):
     Without tastes a model takes a logging policy that knows its users better than states do for one that does not, and
     half of what other items would do is lost. Mean depth and mean time away would be known too, but they hold what was
     shown as well: a model that knows them takes what items did for the user's nature
-    (docs/results/estimators.md). For the
-    same reason networks do not see the `UNSEEN` parts of a state.
+    (docs/results/estimators.md). For the same reason networks do not see the `UNSEEN` parts of a state.
     """
 
     intercepts: np.ndarray  # float32 [n, 2]: of the logit of an end, and of mu
