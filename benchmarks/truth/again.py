@@ -46,7 +46,7 @@ def levels_again(
     sessions = pa.concat_tables([read_sessions(dataset, file, split) for file in files])
     means = sessions.group_by("user_id").aggregate([("depth", "mean"), ("revisit_ms", "mean")]).sort_by("user_id")
     world = World(settings)
-    crowd = Crowd(world, world.traits(users), generator(settings.seed, ROLLOUT, seed, 0))
+    crowd = Crowd(world, world.traits(users), generator(settings.seed, ROLLOUT, 0, 0))
     history = roll_out(crowd, LoggedItems(items), requests)
     away = means["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy()
     found = outcome(history, means["depth_mean"].to_numpy(), away, dataset.metadata.mixture_weight)
