@@ -47,6 +47,7 @@ SECTIONS = {
     "rules": "truth.rules:main",
     "members": "truth.members:main",
     "verdicts": "truth.verdicts:main",
+    "known": "truth.known:main",
     "sanity": "truth.sanity:main",
     "crowd": "truth.crowd:main",
     "asking": "truth.asking:main",

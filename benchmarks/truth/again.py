@@ -1,10 +1,14 @@
-"""The true level of users who are shown their logged items again: what the gains of the estimator `model` are over.
+"""True levels of logged users, whoever serves them: of their logged items shown again among others.
 
-The logging policy of the simulator draws its exposure anew when it is rolled out. Where a log's exposure never changes,
-that gives every user another exposure than the log's, and a level of its own against what the user had in the log.
+The gains of the estimator `model` are over the logged items shown again. The logging policy of the simulator draws its
+exposure anew when it is rolled out: where a log's exposure never changes, that gives every user another exposure than
+the log's, and a level of its own against what the user had in the log.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +19,11 @@ from prefrec_ray.evaluation.sessions import read_sessions
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.outcome import outcome
 from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.servers import Choice, IgnoresFeedback
+from prefrec_ray.simulator.servers import Choice, IgnoresFeedback, Server
 from prefrec_ray.simulator.world import ROLLOUT, World, generator
 from prefrec_ray.terms import Split
+
+REQUESTS = 250
 
 
 class LoggedItems(IgnoresFeedback):
@@ -33,21 +39,41 @@ class LoggedItems(IgnoresFeedback):
         return Choice(rows, 1.0)
 
 
-def levels_again(
-    dataset: PreparedDataset, split: Split = "test", requests: int = 250, seed: int = 0
-) -> dict[str, float]:
-    """By task the mean level of the users of the split, against their means in the log, with fresh noise."""
-    settings = world_settings(dataset)
-    files = dataset.files("requests", split)
-    logged = pa.concat_tables([dataset.read(file, ["user_id", "timestamp", "item_id"]) for file in files])
-    logged = logged.sort_by([("user_id", "ascending"), ("timestamp", "ascending")])
-    users, first = np.unique(logged["user_id"].to_numpy(), return_index=True)
-    items = np.split(logged["item_id"].to_numpy(), first[1:])
-    sessions = pa.concat_tables([read_sessions(dataset, file, split) for file in files])
-    means = sessions.group_by("user_id").aggregate([("depth", "mean"), ("revisit_ms", "mean")]).sort_by("user_id")
-    world = World(settings)
-    crowd = Crowd(world, world.traits(users), generator(settings.seed, ROLLOUT, 0, 0))
-    history = roll_out(crowd, LoggedItems(items), requests)
-    away = means["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy()
-    found = outcome(history, means["depth_mean"].to_numpy(), away, dataset.metadata.mixture_weight)
-    return {task: float(np.nanmean(level)) for task, level in found.levels.items()}
+@dataclass(frozen=True)
+class LoggedUsers:
+    """Users of a split [n]: their `numbers` in the world, ascending; their `items` and means in the log."""
+
+    world: World
+    numbers: np.ndarray
+    items: list[np.ndarray]
+    mean_depth: np.ndarray
+    mean_revisit_ms: np.ndarray  # NaN: none
+    weight: float  # of depth in the mixture
+
+    @classmethod
+    def of(cls, dataset: PreparedDataset, split: Split = "test") -> LoggedUsers:
+        """All of a data set made by the simulator."""
+        files = dataset.files("requests", split)
+        logged = pa.concat_tables([dataset.read(file, ["user_id", "timestamp", "item_id"]) for file in files])
+        logged = logged.sort_by([("user_id", "ascending"), ("timestamp", "ascending")])
+        numbers, first = np.unique(logged["user_id"].to_numpy(), return_index=True)
+        sessions = pa.concat_tables([read_sessions(dataset, file, split) for file in files])
+        means = sessions.group_by("user_id").aggregate([("depth", "mean"), ("revisit_ms", "mean")]).sort_by("user_id")
+        return cls(
+            World(world_settings(dataset)),
+            numbers,
+            np.split(logged["item_id"].to_numpy(), first[1:]),
+            means["depth_mean"].to_numpy(),
+            means["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy(),
+            dataset.metadata.mixture_weight,
+        )
+
+    def levels(self, make: Callable[[Crowd], Server]) -> dict[str, np.ndarray]:
+        """By task the mean level [n] of each user against the log's means; the same noise of users, whoever serves."""
+        crowd = Crowd(self.world, self.world.traits(self.numbers), generator(self.world.settings.seed, ROLLOUT, 0, 0))
+        history = roll_out(crowd, make(crowd), REQUESTS)
+        return outcome(history, self.mean_depth, self.mean_revisit_ms, self.weight).levels
+
+    def levels_again(self) -> dict[str, np.ndarray]:
+        """Those under the logged items."""
+        return self.levels(lambda crowd: LoggedItems(self.items))

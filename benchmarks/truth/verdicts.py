@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import markdown
-from benchmarks.truth.again import levels_again
+from benchmarks.truth.again import LoggedUsers
 from benchmarks.truth.scores import online, pick
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.names import CONSTANT, RANDOM_ITEMS
@@ -34,10 +34,15 @@ def main(output: Path, worlds: Sequence[str] | None = None) -> dict[str, Any]:
     """Prints the figures of all cells."""
     files = sorted(output.glob("*/log*/evaluation.json"))
     asked = [file for file in files if worlds is None or file.parts[-3] in worlds]
-    again = [levels_again(PreparedDataset.open(str(file.with_name("dataset")))) for file in asked]
-    found = [cell for file, levels in zip(asked, again, strict=True) for cell in cells(file, levels)]
+    found = [cell for file in asked for cell in cells(file, level_again(file.with_name("dataset")))]
     print(markdown(("", "", "cells"), [[what, str(value), str(count)] for what, value, count in figures(found)]))
     return {"cells": found}
+
+
+def level_again(dataset: Path) -> dict[str, float]:
+    """By task the true mean level of test users who are shown their logged items again."""
+    levels = LoggedUsers.of(PreparedDataset.open(str(dataset))).levels_again()
+    return {task: float(np.nanmean(own)) for task, own in levels.items()}
 
 
 def cells(file: Path, again: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -176,8 +176,7 @@ def server_of(name: str, request: EvaluationRequest, platform: Platform) -> Serv
     """What shows the items of a subject. The logging policy's are those of the log, again from the start at its end."""
     items, rng = platform.items, np.random.default_rng((request.settings.seed, 1))
     if name == BEHAVIOUR:
-        data = platform.data
-        return lambda states, step, seen: _logged(data, platform.users, len(states), step)
+        return server_of_log(platform)
     if name == RANDOM_ITEMS:
         return lambda states, step, seen: _random(rng, len(states), len(items), seen)
     if name == CONSTANT:
@@ -197,8 +196,11 @@ def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, ow
     return server
 
 
-def _logged(data: Histories, users: np.ndarray, n: int, step: int) -> np.ndarray:
-    return np.tile(data.row[data.starts[users] + step % data.lengths[users]], n // len(users))
+def server_of_log(platform: Platform) -> Server:
+    """Shows each user the logged items in their order, again from the start at their end."""
+    starts, lengths = platform.data.starts[platform.users], platform.data.lengths[platform.users]
+    row = platform.data.row
+    return lambda states, step, seen: np.tile(row[starts + step % lengths], len(states) // len(starts))
 
 
 def _random(rng: np.random.Generator, n: int, items: int, seen: np.ndarray | None) -> np.ndarray:
