@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.data
 
@@ -22,6 +25,9 @@ from prefrec_ray.runtime.memory import keep_freed_memory
 
 #: Requests of the split on which it is looked at what the policies serve: finding the nearest item is the slow part.
 SERVED_REQUESTS = 20_000
+#: Requests that NCIS looks at, about, of whole users, where a policy draws its items: a draw from a large catalogue for
+#: each request would take most of an evaluation's time.
+DRAWN_REQUESTS = 60_000
 
 
 def score_split(
@@ -72,13 +78,18 @@ def serve_file(file: str, request: EvaluationRequest, served_rows: int) -> dict[
 
 
 def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple[Sessions, dict[str, Tally]]:
-    """The sessions of one file of requests (whole users) and what is served for `served_rows` of its requests."""
+    """The sessions of one file of requests (whole users, the `scored_share` of them) and what is served for
+    `served_rows` of their requests."""
     dataset, settings = request.dataset, request.settings
     requests = dataset.read(file, columns=["user_id", "session_index", "step", "item_id", "state", "action"])
     sessions = read_sessions(dataset, file, settings.split)
+    rng, share = _rng(file, request), scored_share(request)
+    if share < 1:
+        users = rng.permutation(pc.unique(sessions["user_id"]).to_numpy(zero_copy_only=False))
+        drawn = pa.array(users[: math.ceil(share * len(users))], sessions["user_id"].type)
+        requests, sessions = (table.filter(pc.is_in(table["user_id"], drawn)) for table in (requests, sessions))
     order, first = session_rows(requests, sessions, file)
     states, logged = tensor(requests["state"]), tensor(requests["action"])
-    rng = _rng(file, request)
 
     own = {name: policy.act(states) for name, policy in request.actors.items()}
     actions = subject_actions(own, request.clone, rng)
@@ -94,6 +105,14 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
     rows = np.sort(rng.permutation(len(states))[:served_rows])
     chosen = {name: actions[rows] for name, actions in own.items()}
     return session_columns(sessions, log_rho), _tallies(request, chosen, requests["item_id"].to_numpy()[rows])
+
+
+def scored_share(request: EvaluationRequest) -> float:
+    """The share of a split's users that NCIS looks at: all, unless a policy draws and there are many requests."""
+    if all(policy.always_nearest for policy in request.policies.values()):
+        return 1.0
+    counts = request.dataset.metadata.counts.get(request.settings.split, {})
+    return min(1.0, DRAWN_REQUESTS / max(1, counts.get("requests", 0)))
 
 
 def _tallies(request: EvaluationRequest, own: Mapping[str, np.ndarray], logged: np.ndarray) -> dict[str, Tally]:

@@ -1,9 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from hand_made import direction, write_dataset
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation import scoring
+from prefrec_ray.evaluation.clone import BehaviourClone
+from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.scoring import score_file
 from prefrec_ray.evaluation.sessions import Sessions, session_columns, session_rows
+from prefrec_ray.policy import Policy
 
 SESSIONS = pa.table(
     {
@@ -58,3 +66,21 @@ def test_an_empty_file_among_others() -> None:
 def test_requests_of_other_sessions_are_refused(requests: pa.Table) -> None:
     with pytest.raises(UserError, match="part-7: its sessions are not those"):
         session_rows(requests, SESSIONS, "part-7")
+
+
+def test_of_many_requests_whose_items_are_drawn_some_whole_users_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = write_dataset(tmp_path / "dataset", users=40, files=2)
+    clone = BehaviourClone(direction(dataset, 0.0), 0.3, np.zeros(2, np.float32))
+    request = EvaluationRequest(dataset, {"p": direction(dataset, 0.8)}, ["depth"], clone)
+    file = dataset.files("requests", "test")[0]
+    everybody, _ = score_file(file, request, served_rows=5)
+    monkeypatch.setattr(scoring, "DRAWN_REQUESTS", dataset.metadata.counts["test"]["requests"] // 4)
+    same, _ = score_file(file, request, served_rows=5)
+    np.testing.assert_array_equal(same.log_rho, everybody.log_rho)  # its actions are the actor's own
+    monkeypatch.setattr(Policy, "always_nearest", False)
+    some, _ = score_file(file, request, served_rows=5)
+    assert (everybody.user.max() + 1, some.user.max() + 1) == (20, 5)
+    depths = [set(sessions.relative_depth.tolist()) for sessions in (some, everybody)]
+    assert depths[0] < depths[1]  # none of a user is missing, or means would differ
