@@ -4,8 +4,8 @@ A field is the only source of its setting: `training()` of RLlib's config, the c
 docs/settings.md are made from it. A field `by_recipe` has two defaults. `paper` is Table 1 of the paper, which does not
 print the learning rates of V and of the reward: the critic's is used for both. `robust` differs in four ways
 (docs/recipe.md has the reasons): preferences compare segments of one user by mean level; the reward model sees the next
-state without its item columns, and averages over as many requests as a segment has; discount and target networks carry
-values over more requests; the policy is a distribution over all items, by Q.
+state without its item columns, and averages over as many requests as a segment has; steps are larger, batches smaller,
+and values are carried over more requests; the policy is a distribution over all items, by Q.
 
 This module imports neither Ray nor PyTorch, so that a YAML is checked without them.
 """
@@ -41,16 +41,16 @@ class TrainingSettings(Settings):
 
     gamma: float = by_recipe(0.9, 0.97, ge=0, lt=1, description="discount factor γ, per request")
     tau: float = by_recipe(
-        0.001, 0.01, gt=0, le=1, description="Polyak rate of the target networks, per update (Table 1 prints 1 - tau)"
+        0.001, 0.02, gt=0, le=1, description="Polyak rate of the target networks, per update (Table 1 prints 1 - tau)"
     )
-    actor_lr: PositiveFloat = by_recipe(5e-6, 1e-4, description="Adam learning rate of the actor")
-    critic_lr: PositiveFloat = by_recipe(5e-5, 3e-4, description="Adam learning rate of Q")
+    actor_lr: PositiveFloat = by_recipe(5e-6, 1e-3, description="Adam learning rate of the actor")
+    critic_lr: PositiveFloat = by_recipe(5e-5, 2e-3, description="Adam learning rate of Q")
     reward_lr: PositiveFloat = by_recipe(5e-5, shapes_reward=True, description="Adam learning rate of the reward model")
     train_batch_size_per_learner: PositiveInt = by_recipe(
-        4096, description="mini-batch size of each learner, in transitions"
+        4096, 1024, description="mini-batch size of each learner, in transitions"
     )
     preference_batch_size: PositiveInt = by_recipe(
-        256, shapes_reward=True, description="mini-batch size of the reward model, in pairs over all learners"
+        256, 32, shapes_reward=True, description="mini-batch size of the reward model, in pairs over all learners"
     )
     pretrain_epochs: float = by_recipe(
         3,
@@ -195,7 +195,7 @@ class ExpectileSettings(TrainingSettings):
     """Settings of the methods that learn an expectile V: PrefRec and IQL."""
 
     expectile: float = by_recipe(0.7, ge=0.5, lt=1, description="expectile τ of V (Eq. 9); 0.5: the mean")
-    value_lr: PositiveFloat = by_recipe(5e-5, 3e-4, description="Adam learning rate of V")
+    value_lr: PositiveFloat = by_recipe(5e-5, 2e-3, description="Adam learning rate of V")
 
 
 class IQLSettings(ExpectileSettings):

@@ -86,12 +86,21 @@ def test_of_the_nearest_items_the_one_of_the_largest_q_is_served(build: Build, m
         if method == "IL":  # a Gaussian of one deviation: the nearest
             np.testing.assert_array_equal(served, near[:, 0])
         return
+    served_by, online = (
+        [{name: one.numpy() for name, one in q.net.state_dict().items()} for q in networks]
+        for networks in (policy.critic.networks, net.critics)
+    )
+    targets = net.target_q if isinstance(net.target_q, torch.nn.ModuleList) else [net.target_q]
+    for kept, target, trained_last in zip(served_by, targets, online, strict=True):
+        for name, array in target.net.state_dict().items():
+            np.testing.assert_array_equal(kept[name], array.numpy())
+        assert any((kept[name] != trained_last[name]).any() for name in kept)
     embeddings = policy.items.embeddings
     for state, action, served in zip(states, proposed, policy.act(states), strict=True):
         near = np.argsort(np.linalg.norm(embeddings - action, axis=1), kind="stable")[:12]
         rows = torch.tensor(np.tile(state, (12, 1))), torch.tensor(embeddings[near])
         with torch.no_grad():
-            scores = torch.stack([q(*rows) for q in net.critics]).mean(0).numpy()
+            scores = torch.stack([q(*rows) for q in net.served_critics]).mean(0).numpy()
         chosen = (embeddings[near] == served).all(axis=1)
         assert chosen.sum() == 1
         assert scores[chosen][0] >= scores.max() - 1e-5

@@ -62,8 +62,20 @@ class OfflineModule(TorchRLModule):
     @property
     def critics(self) -> list[QFunction]:
         """The Q networks of the method, one or two; empty for IL."""
-        q: Any = getattr(self, "q", None)
-        return [] if q is None else [*q] if isinstance(q, nn.ModuleList) else [q]
+        return _listed(getattr(self, "q", None))
+
+    @property
+    def served_critics(self) -> list[QFunction]:
+        """The networks that a policy weighs items by: the target networks of `critics`, where the method has them.
+
+        They are running means of Q's weights: the noise of single updates, which decides between items that are almost
+        alike, averages out.
+        """
+        return _listed(getattr(self, "target_q", None)) or self.critics
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return {Columns.ACTIONS: self.actor(batch[Columns.OBS])}
+
+
+def _listed(q: Any) -> list[QFunction]:
+    return [] if q is None else [*q] if isinstance(q, nn.ModuleList) else [q]

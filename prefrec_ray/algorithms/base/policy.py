@@ -21,8 +21,8 @@ _DEVIATION_FROM = 20_000
 def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, items: ItemTable | None = None) -> Policy:
     """The current policy of `module`; `dataset`, by default that of its provenance, and `items` are read if left out.
 
-    Items are weighed by Q (the mean of both where a method has two); by the density of the actor for IL, IQL and SAC.
-    That of IL takes transitions of the data set; where `items` are given, in mid-training, nothing is read, and it
+    Items are weighed by target Q (the mean of both where a method has two); by the density of the actor for IL, IQL and
+    SAC. That of IL takes transitions of the data set; where `items` are given, in mid-training, nothing is read, and it
     serves the item nearest to its action.
     """
     provenance = dict(module.model_config["provenance"])
@@ -38,7 +38,7 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
         items=dataset.items() if items is None else items,
         serving=DETERMINISTIC if cloned and items is not None else serving,
         provenance=provenance,
-        critic=None if by_density else Critic([exported(q) for q in module.critics]),
+        critic=None if by_density else Critic([exported(q) for q in module.served_critics]),
         deviation=_deviation(actor, dataset) if cloned and items is None else None,
     )
 
