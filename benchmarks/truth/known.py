@@ -3,7 +3,8 @@
 OUTPUT is that of the truth bench; its data sets are enough. The policies need no training: each user is shown items
 with chances proportional to exp(-beta * clickbait), as they are clickbait for this user, from random items (beta 0) to
 little but the best. Estimated gains are held against true ones, over the logged items shown again and over the logging
-policy anew, and an interval is taken apart: users, of it luck, and models.
+policy anew; so is the model's level of the logging policy against the log's. An interval is taken apart: users, of it
+luck, and models.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from benchmarks.harness import markdown
 from benchmarks.truth.again import LoggedUsers
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.histories import Histories, histories_of
-from prefrec_ray.evaluation.imagined import Server, roll_out
+from prefrec_ray.evaluation.imagined import Server, logged_levels, roll_out
 from prefrec_ray.evaluation.modelled import platform_of, server_of_log
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.evaluation.support import LoggedPasts
@@ -58,8 +59,10 @@ def main(output: Path, worlds: Sequence[str] | None = None, models: int = 3) -> 
         *(f"{task}: {what}" for task in TASKS for what in ("true", "estimated", "anew")),
     ]
     print(markdown(head, [_row(found, key) for key in dict.fromkeys((c["world"], c["log"], c["beta"]) for c in found)]))
+    misses = [cell["miss"] for cell in found]
     errors = [cell["estimate"] - cell["over_logged"] for cell in found]
     print(f"\nerror over the logged items: mean {np.mean(errors):+.2f}, mean absolute {np.abs(errors).mean():.2f}")
+    print(f"the model's level of the logging policy less the log's: {min(misses):+.2f} to {max(misses):+.2f}")
     for part in ("users", "luck", "models"):
         print(f"{part}: median {np.median([cell[part] for cell in found]):.2f}")
     return {"cells": found}
@@ -89,6 +92,7 @@ def cells(folder: Path, models: int) -> list[dict[str, Any]]:
             cell = {"world": folder.parts[-3], "log": folder.parts[-2], "beta": beta, "task": task}
             level = np.nanmean(true[task])
             cell |= {"support": pasts.share(imagined.states), "estimate": float(np.nanmean(gains)), **_parts(gains)}
+            cell |= {"miss": float(np.nanmean(logging.levels[task])) - logged_levels(platform)[task]}
             cell |= {"over_logged": float(level - np.nanmean(again[task]))}
             found.append(cell | {"anew": float(level - np.nanmean(anew[task]))})
     return found

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from prefrec_ray.engagement.levels import MAX_LEVEL
-from prefrec_ray.evaluation.calibration import BLIND
-from prefrec_ray.evaluation.names import BEHAVIOUR, is_control, length_only, shuffled
-from prefrec_ray.evaluation.records import Evaluation, Light, PolicyVerdict, Record, Served, Support
+from prefrec_ray.evaluation.case import CALIBRATED, FEW_ITEMS, Case
+from prefrec_ray.evaluation.names import BEHAVIOUR, is_control, length_only
+from prefrec_ray.evaluation.records import Evaluation, Light, PolicyVerdict, Record, Served
 
 Verdict = Literal["candidate", "no_difference", "cannot_say", "do_not_ship"]
 
@@ -24,56 +24,6 @@ VERDICTS: dict[Verdict, str] = {
 #: What a verdict rests on: the first that there is. Never on `online`, which is the truth, nor on `fqe`, which nothing
 #: corrects.
 ESTIMATORS = {"model": "a model of the users", "dr": "doubly robust", "ncis": "NCIS"}
-#: A policy that gives so large a share of its requests to so few items, where the logging policy gives theirs less than
-#: half of that, serves everybody the same: no log says what that does to users in hours.
-FEW_ITEMS, CONCENTRATED = 10, 0.9
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is known of a policy on one task. `record`: its estimate, None where there is none or the log cannot vouch
-    for it; `peers`: all records of the same task and estimator."""
-
-    policy: str
-    record: Record | None = None
-    peers: Sequence[Record] = ()
-    support: Support | None = None
-    served: Served | None = None
-    logged: Served | None = None
-
-    @property
-    def converged(self) -> bool:
-        """Whether the estimate's intervals are finite, and inside what a level can be."""
-        record = self.record
-        if record is None:
-            return False
-        numbers = (record.value, record.ci_low, record.ci_high, *record.gain_interval)
-        return all(map(math.isfinite, numbers)) and record.ci_low > 0 and record.ci_high < MAX_LEVEL
-
-    @property
-    def concentrated(self) -> bool:
-        """Whether few items take most of its requests, and not of the logging policy's."""
-        if self.served is None or self.served.share_of(FEW_ITEMS) < CONCENTRATED:
-            return False
-        return self.logged is None or self.logged.share_of(FEW_ITEMS) <= self.served.share_of(FEW_ITEMS) / 2
-
-    @property
-    def control_title(self) -> str:
-        """The control for readers, on the policy's own row."""
-        control = self.control
-        if control is None:
-            return ""
-        return "own actions shuffled" if control.subject == shuffled(self.policy) else control.title
-
-    @property
-    def control(self) -> Record | None:
-        """Of the negative controls that know nothing, and of its own shuffled actions, the one of the largest gain.
-
-        What a model of users says of its own items shown to others is no error: what is good for all is good for them.
-        """
-        own = () if self.record is not None and self.record.estimator == "model" else (shuffled(self.policy),)
-        names = (*BLIND, *own)
-        return max((r for r in self.peers if r.subject in names), key=lambda record: record.gain, default=None)
 
 
 def verdicts(evaluation: Evaluation) -> dict[str, PolicyVerdict]:
@@ -137,6 +87,11 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
             f"Its interval, {_interval(record.ci_low, record.ci_high)}, does not lie inside 0 to {MAX_LEVEL}, what a "
             "level can be: the estimate has not converged."
         ]
+    if case.miss > CALIBRATED:
+        return "cannot_say", [
+            f"The model gives the logging policy {record.behaviour:z.2f}, {case.miss:.2f} away from the log: "
+            "it does not answer as these users do."
+        ]
     low, high = record.gain_interval
     gain = f"Gain over the logging policy by {ESTIMATORS[record.estimator]}: {_gain(record)} levels"
     if high < 0:
@@ -150,6 +105,11 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     if control is not None and not _above(record, control):
         return "no_difference", [f"{gain}; a negative control ({case.control_title}) gains {control.gain:+z.2f}."]
     above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+z.2f} at most)" if control else "")
+    if low <= case.miss:
+        return "cannot_say", [
+            f"{above}.",
+            f"The model errs by {case.miss:.2f} on the logging policy's own level.",
+        ]
     if record.estimator == "ncis":
         return "cannot_say", [f"{above}.", f"NCIS ranks policies; its size is biased{_by_length(case)}."]
     if support is None:

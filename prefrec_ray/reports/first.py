@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from prefrec_ray.evaluation.case import Case
 from prefrec_ray.evaluation.records import Evaluation, ItemShare, PolicyVerdict, Record, Served
-from prefrec_ray.evaluation.verdict import ESTIMATORS, VERDICTS, Case, case_of
+from prefrec_ray.evaluation.verdict import ESTIMATORS, VERDICTS, case_of
 from prefrec_ray.reports import html
 from prefrec_ray.reports.catalogue import Item, ItemId
 from prefrec_ray.reports.levels import LEVEL

@@ -188,6 +188,28 @@ def test_verdicts_and_support_are_written_and_read(tmp_path: Path) -> None:
     assert [light["name"] for light in found["lights"]] == ["value", "support", "catalogue", "controls", "convergence"]
 
 
+@pytest.mark.parametrize(
+    ("logged", "verdict", "word"),
+    [
+        (1.0, "candidate", "above 0"),
+        (0.85, "candidate", "above 0"),  # the gain is .3 at least
+        (0.65, "cannot_say", "not answer as these users do"),
+        (1.35, "cannot_say", "not answer as these users do"),
+    ],
+)
+def test_a_model_that_misses_the_logging_policy_says_nothing(logged: float, verdict: str, word: str) -> None:
+    found = one(line("p", 0.4, settings={"logged_level": logged}))
+    assert found.verdict == verdict
+    assert word in found.reasons[0]
+
+
+def test_a_gain_is_larger_than_what_the_model_is_seen_to_err() -> None:
+    found = one(line("p", 0.25, settings={"logged_level": 0.84}))  # .15 to .35
+    assert found.verdict == "cannot_say"
+    assert found.reasons[1] == "The model errs by 0.16 on the logging policy's own level."
+    assert one(line("p", 0.25, settings={"logged_level": 0.86})).verdict == "candidate"
+
+
 LEVELS = st.floats(-1, 6)
 GAINS = st.floats(-5, 5)
 
@@ -227,7 +249,8 @@ def test_never_a_candidate_where_the_log_cannot_carry_it(evaluation: Evaluation)
         blind = [
             r.gain
             for r in evaluation.records
-            if r.estimator == record.estimator and r.subject in ("random items", f"shuffled:{name}")
+            if r.estimator == record.estimator
+            and r.subject in ("random items", *([] if r.estimator == "model" else [f"shuffled:{name}"]))
         ]
         assert all(low > gain for gain in blind)
         assert {"value": "green", "support": "green"}.items() <= {x.name: x.colour for x in found.lights}.items()

@@ -1,0 +1,72 @@
+"""What is known of a policy on one task, from which its verdict is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.evaluation.calibration import BLIND
+from prefrec_ray.evaluation.names import shuffled
+from prefrec_ray.evaluation.records import Record, Served, Support
+
+#: A policy that gives so large a share of its requests to so few items, where the logging policy gives theirs less than
+#: half of that, serves everybody the same: no log says what that does to users in hours.
+FEW_ITEMS, CONCENTRATED = 10, 0.9
+#: In levels, of the logging policy in a model of users against the log: in worlds whose truth is known, and where
+#: estimates were right, it was less than half of that. A model that is farther away models other users.
+CALIBRATED = 0.2
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is known of a policy on one task. `record`: its estimate, None where there is none or the log cannot vouch
+    for it; `peers`: all records of the same task and estimator."""
+
+    policy: str
+    record: Record | None = None
+    peers: Sequence[Record] = ()
+    support: Support | None = None
+    served: Served | None = None
+    logged: Served | None = None
+
+    @property
+    def converged(self) -> bool:
+        """Whether the estimate's intervals are finite, and inside what a level can be."""
+        record = self.record
+        if record is None:
+            return False
+        numbers = (record.value, record.ci_low, record.ci_high, *record.gain_interval)
+        return all(map(math.isfinite, numbers)) and record.ci_low > 0 and record.ci_high < MAX_LEVEL
+
+    @property
+    def miss(self) -> float:
+        """How far the estimator takes the logging policy's level from the log's own, where it says so; else 0."""
+        logged = None if self.record is None else self.record.settings.get("logged_level")
+        return 0.0 if self.record is None or logged is None else abs(self.record.behaviour - float(logged))
+
+    @property
+    def concentrated(self) -> bool:
+        """Whether few items take most of its requests, and not of the logging policy's."""
+        if self.served is None or self.served.share_of(FEW_ITEMS) < CONCENTRATED:
+            return False
+        return self.logged is None or self.logged.share_of(FEW_ITEMS) <= self.served.share_of(FEW_ITEMS) / 2
+
+    @property
+    def control_title(self) -> str:
+        """The control for readers, on the policy's own row."""
+        control = self.control
+        if control is None:
+            return ""
+        return "own actions shuffled" if control.subject == shuffled(self.policy) else control.title
+
+    @property
+    def control(self) -> Record | None:
+        """Of the negative controls that know nothing, and of its own shuffled actions, the one of the largest gain.
+
+        What a model of users says of its own items shown to others is no error: what is good for all is good for them.
+        """
+        own = () if self.record is not None and self.record.estimator == "model" else (shuffled(self.policy),)
+        names = (*BLIND, *own)
+        return max((r for r in self.peers if r.subject in names), key=lambda record: record.gain, default=None)
