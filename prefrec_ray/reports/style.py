@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,8 +56,11 @@ def note(axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, fl
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Writes labels (x, y, text, colour) right of the panel, where lines end, pushed apart where they collide."""
-    ends = sorted((end for end in ends if np.isfinite(end[1])), key=lambda end: end[1])
+    """Writes labels (x, y, text, colour) right of the panel, where lines end, pushed apart where they collide.
+
+    Long ones wrap: they would leave the panel no room.
+    """
+    ends = sorted(((x, y, wrapped(text), colour) for x, y, text, colour in ends if np.isfinite(y)), key=lambda e: e[1])
     if not ends:
         return
     low, high = axes.get_ylim()
@@ -68,6 +72,11 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
         start = (x - left) / (right - left)
         axes.plot([start, 1.02], [height, place], transform=axes.transAxes, color=colour, lw=0.8, ls=":", clip_on=False)
         axes.text(1.03, place, text, transform=axes.transAxes, color=colour, va="center", fontsize=9)
+
+
+def wrapped(text: str) -> str:
+    """`text` in lines of at most `_LETTERS` letters."""
+    return "\n".join(textwrap.fill(line, _LETTERS) for line in text.split("\n"))
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
@@ -90,4 +99,6 @@ def svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+#: Letters of a line of a label at the end of a curve: a third of a panel.
+_LETTERS = 24
 _NO_METADATA: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
