@@ -41,6 +41,7 @@ tune:
   validation: {every: 1, estimators: [preference, ncis]}
 evaluate:
   split: test
+  model: {models: 2, users: 24, requests: 60}
 """
 
 
@@ -77,7 +78,7 @@ def test_from_nothing_to_a_report(
     checkpoint = sorted(Path("runs/paper").glob("checkpoint_*"))[-1]
     assert run(["export", str(checkpoint), "--output", "policy"]) == 0
     policies, ncis = ["runs/paper/policy", "runs/robust/policy"], ["--estimators", "ncis"]
-    assert run(["evaluate", *policies, "--dataset", "dataset", "--online"]) == 0
+    assert run(["evaluate", *policies, "--dataset", "dataset", "--config", "config.yaml", "--online"]) == 0
     assert run(["evaluate", "policy", "--dataset", "dataset", "--output", "notes/new/policy.json", *ncis]) == 0
     assert Path("notes/new/policy.json").exists()
     assert run(["report", "runs", "--output", "pages/new/all.html"]) == 0

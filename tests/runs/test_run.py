@@ -53,7 +53,7 @@ def test_a_run_begins_with_the_networks_of_another(tiny_dataset: str, tmp_path: 
     """With rates too small to change them it ends with these: all of them, the reward and the targets too."""
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     train(settings(), tiny_dataset, first)
-    still = {**SHORT_RUN, **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "reward_lr"), 1e-30)}
+    still = {**SHORT_RUN, **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "reward_lr", "tau"), 1e-30)}
     train(settings(start=first, seed=1, config=still), tiny_dataset, second)
     begun, ended = (Weights.load(checkpoints(run)[-1]).arrays for run in (first, second))
     networks = [name for name in begun if not name.startswith("reward.") or "network" in name]
