@@ -193,8 +193,8 @@ def test_verdicts_and_support_are_written_and_read(tmp_path: Path) -> None:
     [
         (1.0, "candidate", "above 0"),
         (0.85, "candidate", "above 0"),  # the gain is .3 at least
-        (0.65, "cannot_say", "not answer as these users do"),
-        (1.35, "cannot_say", "not answer as these users do"),
+        (0.55, "cannot_say", "not answer as these users do"),
+        (1.45, "cannot_say", "not answer as these users do"),
     ],
 )
 def test_a_model_that_misses_the_logging_policy_says_nothing(logged: float, verdict: str, word: str) -> None:
