@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.calibration import BLIND
-from prefrec_ray.evaluation.names import shuffled
+from prefrec_ray.evaluation.names import BEHAVIOUR, shuffled
 from prefrec_ray.evaluation.records import Record, Served, Support
+from prefrec_ray.terms import Task
 
 #: A policy that gives so large a share of its requests to so few items, where the logging policy gives theirs less than
 #: half of that, serves everybody the same: no log says what that does to users in hours.
@@ -18,6 +19,14 @@ FEW_ITEMS, CONCENTRATED = 10, 0.9
 #: estimates were right, it was half of that at most (.07 with four models, .21 with two). A model that is farther away
 #: models other users.
 CALIBRATED = 0.4
+#: A share of the logging policy's time away, or of its depth: a policy that loses as much of what its task does not
+#: count pays for its gain.
+COST = 0.25
+#: By task, what it does not count: field of a record, unit, and 1 where more of it is better.
+_OTHER: dict[Task, tuple[str, str, int]] = {
+    "depth": ("mean_revisit_hours", "h to the next session", -1),
+    "frequency": ("mean_depth", "requests a session", 1),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,18 @@ class Case:
         """How far the estimator takes the logging policy's level from the log's own, where it says so; else 0."""
         logged = None if self.record is None else self.record.settings.get("logged_level")
         return 0.0 if self.record is None or logged is None else abs(self.record.behaviour - float(logged))
+
+    @property
+    def cost(self) -> str | None:
+        """What it loses of the measure that its task does not count, in words; None below a share of `COST`."""
+        logging = next((record for record in self.peers if record.subject == BEHAVIOUR), None)
+        if self.record is None or logging is None or self.record.task not in _OTHER:
+            return None
+        key, unit, sign = _OTHER[self.record.task]
+        own, usual = getattr(self.record, key), getattr(logging, key)
+        if own is None or usual is None or sign * (own - usual) >= -COST * usual:
+            return None
+        return f"{own:,.1f} {unit} instead of {usual:,.1f}"
 
     @property
     def concentrated(self) -> bool:

@@ -114,6 +114,8 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "cannot_say", [f"{above}.", f"NCIS ranks policies; its size is biased{_by_length(case)}."]
     if support is None:
         return "cannot_say", [f"{above}.", "Nothing says whether the log has been where it would lead users."]
+    if case.cost is not None:
+        return "cannot_say", [f"{above}.", f"But {case.cost}, which a level of {record.task} does not count."]
     return "candidate", [f"{above}.", f"The log vouches for {support.states:.0%} of the states that it leads users to."]
 
 

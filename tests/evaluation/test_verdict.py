@@ -146,6 +146,25 @@ def test_the_numbers_are_in_the_users_own_units() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("task", "own", "reason"),
+    [
+        ("depth", {"mean_depth": 9.0, "mean_revisit_hours": 25.1}, "But 25.1 h to the next session instead of 20.0"),
+        ("depth", {"mean_depth": 9.0, "mean_revisit_hours": 24.9}, None),
+        ("frequency", {"mean_depth": 4.4, "mean_revisit_hours": 9.0}, "But 4.4 requests a session instead of 6.0"),
+        ("frequency", {"mean_depth": 4.6, "mean_revisit_hours": 90.0}, None),
+        ("mixture", {"mean_depth": 1.0, "mean_revisit_hours": 90.0}, None),
+    ],
+)
+def test_a_gain_that_the_other_measure_pays_for_is_no_candidate(
+    task: str, own: dict[str, float], reason: str | None
+) -> None:
+    logging = line("behaviour", 0.0, "control", task=task, mean_depth=6.0, mean_revisit_hours=20.0)
+    found = one(line("p", 0.4, task=task, **own), logging)
+    assert found.verdict == ("candidate" if reason is None else "cannot_say")
+    assert reason is None or found.reasons[1] == f"{reason}, which a level of {task} does not count."
+
+
 def test_the_best_comes_first_and_controls_have_no_verdict() -> None:
     records = [
         *(line(name, gain) for name, gain in (("bad", -0.5), ("same", 0.05), ("good", 0.4), ("better", 0.6))),
