@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import ray
 
 from prefrec_ray.engagement.levels import MAX_LEVEL, depth_levels, frequency_levels
 from prefrec_ray.engagement.sessions import SessionTable, session_numbers, session_table
@@ -49,7 +52,7 @@ class Counts:
 
 
 def count(rows: Rows, timeout_minutes: float = 30.0, named_sessions: bool = False) -> Counts:
-    """Counts the rows that `rows_of_files` or `rows_of_log` gives, bucket by bucket in Ray Data.
+    """Counts the rows that `rows_of_files` or `rows_of_log` gives, bucket by bucket in Ray Data; a single one here.
 
     Levels are those of sessions at `timeout_minutes`, or of the log's own sessions. Raises `UserError` for a line or a
     value of the log that its reader refuses, and where no row is complete.
@@ -58,8 +61,12 @@ def count(rows: Rows, timeout_minutes: float = 30.0, named_sessions: bool = Fals
     level_timeout = None if named_sessions else timeout_minutes
     summarise = partial(summarise_bucket, timeouts=timeouts, level_timeout=level_timeout)
     with unwrapped_errors():
-        groups = rows.dataset.groupby("bucket", num_partitions=rows.buckets)
-        summaries = groups.map_groups(summarise, batch_format="pyarrow").take_all()
+        if rows.buckets == 1:  # processes for a shuffle take longer to start
+            tables = ray.get(rows.dataset.to_arrow_refs())
+            summaries = [row for table in _by_bucket(pa.concat_tables(tables)) for row in summarise(table).to_pylist()]
+        else:
+            groups = rows.dataset.groupby("bucket", num_partitions=rows.buckets)
+            summaries = groups.map_groups(summarise, batch_format="pyarrow").take_all()
     incomplete = sum(int(part["rows"]) for part in summaries if part["bucket"] == INCOMPLETE)
     parts = [part for part in summaries if part["bucket"] != INCOMPLETE]
     if not parts:
@@ -79,6 +86,11 @@ def count(rows: Rows, timeout_minutes: float = 30.0, named_sessions: bool = Fals
         level_timeout=level_timeout,
         **{name: total(name) for name in _VECTORS},
     )
+
+
+def _by_bucket(rows: pa.Table) -> Iterator[pa.Table]:
+    for bucket in pc.unique(rows["bucket"]):
+        yield rows.filter(pc.equal(rows["bucket"], bucket))
 
 
 def summarise_bucket(rows: pa.Table, timeouts: tuple[float | None, ...], level_timeout: float | None) -> pa.Table:

@@ -12,6 +12,7 @@ from inspect_logs import lastfm, write
 from plain_prepare import sessions_of
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.inspection import rows as inspection_rows
 from prefrec_ray.inspection.columns import csv_format, flat_columns, profile, sample
 from prefrec_ray.inspection.counts import (
     LENGTHS,
@@ -85,9 +86,13 @@ def look(files: list[Path]) -> tuple[Counts, pd.DataFrame]:
     return count(rows_of_files(names, columns, roles, form)), frame
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_files_are_counted_as_pandas_does(ray_session: None, tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(("suffix", "few"), [(".csv", None), (".parquet", 100)], ids=["here", "in buckets"])
+def test_files_are_counted_as_pandas_does(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, few: int | None
+) -> None:
     log = lastfm()
+    if few is not None:
+        monkeypatch.setattr(inspection_rows, "_FEW_ROWS", few)
     log = pd.concat([log, log.sample(9, random_state=0), log.assign(artist_name="another").tail(5)])
     log.loc[log.index[::50], "track_id"] = None
     half = len(log) // 2
