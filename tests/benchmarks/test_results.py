@@ -64,3 +64,9 @@ def test_a_page_is_as_old_as_its_code_has_moved() -> None:
     assert first is not None
     assert Measured(newest, [], ["prefrec_ray"]).changes == 0
     assert "figures of today's code may differ" in Measured(first.split()[0], [], ["prefrec_ray"]).age()
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.iterdir()), ids=lambda file: file.name)
+def test_no_figure_names_a_place_on_a_machine(file: Path) -> None:
+    found = re.search(r"/(tmp|home|root|Users)/\S*", file.read_text("utf-8"))
+    assert found is None, f"{file.name}: {found}"
