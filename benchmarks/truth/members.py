@@ -31,7 +31,7 @@ def main(log: Path, task: str = "depth", seed: int = 10, members: int = 3) -> di
     """Prints correlations and scores."""
     start_ray()
     data = PreparedDataset.open(str((log / "dataset").resolve()))
-    base = {**yaml.safe_load(SWEEP.read_text())["tune"]["base"], "value_lr": 2e-3, "reward_members": 1}
+    base = {**yaml.safe_load(SWEEP.read_text())["tune"]["base"], "reward_members": 1}
     config = PrefRecConfig().offline_data(input_=data.uri).training(task=task, **base)
     loaded = load_data(config.data_request)
     truth = ray.get(label_transitions(data, None, config.reward_horizon))

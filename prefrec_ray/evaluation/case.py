@@ -22,11 +22,10 @@ CALIBRATED = 0.4
 #: A share of the logging policy's time away, or of its depth: a policy that loses as much of what its task does not
 #: count pays for its gain.
 COST = 0.25
-#: By task, what it does not count: field of a record, unit, and 1 where more of it is better.
-_OTHER: dict[Task, tuple[str, str, int]] = {
-    "depth": ("mean_revisit_hours", "h to the next session", -1),
-    "frequency": ("mean_depth", "requests a session", 1),
-}
+#: Fields of a record in the users' own units.
+OWN_UNITS = {"mean_revisit_hours": "h to the next session", "mean_depth": "requests a session"}
+#: By task, the one that it does not count, and 1 where more of it is better.
+_UNCOUNTED: dict[Task, tuple[str, int]] = {"depth": ("mean_revisit_hours", -1), "frequency": ("mean_depth", 1)}
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,11 @@ class Case:
         return all(map(math.isfinite, numbers)) and record.ci_low > 0 and record.ci_high < MAX_LEVEL
 
     @property
+    def logging(self) -> Record | None:
+        """The logging policy's record by the same estimator, where there is one."""
+        return next((record for record in self.peers if record.subject == BEHAVIOUR), None)
+
+    @property
     def miss(self) -> float:
         """How far the estimator takes the logging policy's level from the log's own, where it says so; else 0."""
         logged = None if self.record is None else self.record.settings.get("logged_level")
@@ -59,14 +63,13 @@ class Case:
     @property
     def cost(self) -> str | None:
         """What it loses of the measure that its task does not count, in words; None below a share of `COST`."""
-        logging = next((record for record in self.peers if record.subject == BEHAVIOUR), None)
-        if self.record is None or logging is None or self.record.task not in _OTHER:
+        if self.record is None or self.record.task not in _UNCOUNTED:
             return None
-        key, unit, sign = _OTHER[self.record.task]
-        own, usual = getattr(self.record, key), getattr(logging, key)
+        key, sign = _UNCOUNTED[self.record.task]
+        own, usual = getattr(self.record, key), getattr(self.logging, key, None)
         if own is None or usual is None or sign * (own - usual) >= -COST * usual:
             return None
-        return f"{own:,.1f} {unit} instead of {usual:,.1f}"
+        return f"{own:,.1f} {OWN_UNITS[key]} instead of {usual:,.1f}"
 
     @property
     def concentrated(self) -> bool:

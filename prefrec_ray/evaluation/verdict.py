@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from prefrec_ray.engagement.levels import MAX_LEVEL
-from prefrec_ray.evaluation.case import CALIBRATED, FEW_ITEMS, Case
+from prefrec_ray.evaluation.case import CALIBRATED, FEW_ITEMS, OWN_UNITS, Case
 from prefrec_ray.evaluation.names import BEHAVIOUR, is_control, length_only
 from prefrec_ray.evaluation.records import Evaluation, Light, PolicyVerdict, Record, Served
 
@@ -174,10 +174,9 @@ def _lights(case: Case) -> tuple[Light, ...]:
 
 def _own_units(case: Case) -> list[str]:
     """Hours to the next session and requests a session where the record has them, beside the logging policy's."""
-    logging = next((record for record in case.peers if record.subject == BEHAVIOUR), None)
     found = []
-    for key, unit in (("mean_revisit_hours", "h to the next session"), ("mean_depth", "requests a session")):
-        value, usual = getattr(case.record, key), getattr(logging, key, None)
+    for key, unit in OWN_UNITS.items():
+        value, usual = getattr(case.record, key), getattr(case.logging, key, None)
         if value is not None:
             found.append(f"{value:.1f} {unit}" + ("" if usual is None else f" (logging policy {usual:.1f})"))
     return found

@@ -37,11 +37,12 @@ def with_votes(config: dict[str, Any], dataset: str, progress: Progress) -> dict
     are there already are not imported again. Starts Ray. Raises `UserError`: a store without votes, or of another data
     set.
     """
-    teachers = [str(teacher) for teacher in config.get("teachers", ())]
-    if not any(map(is_store, teachers)):
+    stores = {one for one in map(str, config.get("teachers", ())) if is_store(one)}
+    if not stores:
         return config
     runtime.start_ray()
-    return {**config, "teachers": [_imported(one, dataset, progress) if is_store(one) else one for one in teachers]}
+    named = {one: _imported(one, dataset, progress) for one in stores}
+    return {**config, "teachers": [named.get(str(one), str(one)) for one in config["teachers"]]}
 
 
 def _imported(folder: str, dataset: str, progress: Progress) -> str:

@@ -83,7 +83,7 @@ def prepare_sweep(
     shares_rewards = settings.searcher == "random" or not space.draws_reward(settings)
     rewards = storage.join(output, "rewards")
     shared = share(runs, dataset, runs if shares_rewards else [], rewards, settings.resources, progress)
-    return Plan(settings, dataset, smoke, shared, judge)
+    return Plan(settings, dataset, smoke, shared, judge, output)
 
 
 def run_sweep(plan: Plan, output: str, resume: bool = False) -> list[Row]:

@@ -12,9 +12,11 @@ from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from prefrec_ray import storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.validation import Judge
+from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.monitoring import publish
 from prefrec_ray.runs.train import SCORES, flatten, policy_now
@@ -26,13 +28,14 @@ from prefrec_ray.tuning.space import train_settings
 
 @dataclass(frozen=True)
 class Plan:
-    """What all trials of a sweep have in common."""
+    """What all trials of a sweep have in common; `output` is the URI of its folder."""
 
     settings: TuneSettings
     dataset: str
     smoke: bool
     shared: Shared
     judge: Judge | None
+    output: str
 
 
 class SweepTrial(tune.Trainable):
@@ -93,7 +96,7 @@ class SweepTrial(tune.Trainable):
 
         A sweep that is killed just after a checkpoint took the place of an older one has a state that names the older.
         """
-        checkpoint_path.checkpoint = newest_if_gone(checkpoint_path.checkpoint)
+        checkpoint_path.checkpoint = newest_if_gone(checkpoint_path.checkpoint, self.plan.output)
         super().restore(checkpoint_path)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
@@ -112,18 +115,13 @@ class SweepTrial(tune.Trainable):
         self.algorithm.stop()
 
 
-def newest_if_gone(checkpoint: tune.Checkpoint) -> tune.Checkpoint:
-    """`checkpoint` if it is there or none beside it is whole, else the newest whole one beside it."""
-    system, path = checkpoint.filesystem, checkpoint.path
-    if system.get_file_info(path).type == fs.FileType.NotFound:
-        beside = system.get_file_info(fs.FileSelector(posixpath.dirname(path), allow_not_found=True))
-        for info in sorted(beside, key=lambda info: str(info.base_name), reverse=True):
-            if info.type == fs.FileType.Directory and info.base_name.startswith("checkpoint_"):
-                other = tune.Checkpoint(info.path, system)
-                with other.as_directory() as folder:
-                    if damage(folder) is None:
-                        return other
-    return checkpoint
+def newest_if_gone(checkpoint: tune.Checkpoint, sweep: str) -> tune.Checkpoint:
+    """`checkpoint` if it is there or its trial has no whole one, else the trial's newest whole one."""
+    if checkpoint.filesystem.get_file_info(checkpoint.path).type != fs.FileType.NotFound:
+        return checkpoint
+    trial = storage.join(sweep, posixpath.basename(posixpath.dirname(checkpoint.path)))
+    with first_whole(reversed(checkpoints(trial))) as found:
+        return checkpoint if found is None else tune.Checkpoint(*reversed(storage.filesystem(found[0])))
 
 
 def resources(config: dict[str, Any], settings: TuneSettings) -> PlacementGroupFactory:
