@@ -243,7 +243,7 @@ class Distribution:
         scale = self._scale(scores) if scale is None else scale
         logits = scores / scale
         if self.recent is not None and self.scorer.standardised and self.serving.variety:
-            per_likeness = np.float32(self.serving.variety / self.serving.temperature)
+            per_likeness = np.float32(float(self.serving.variety) / self.serving.temperature)
             logits -= per_likeness * self.recent.likeness(states, candidates)
         return logits, scale
 

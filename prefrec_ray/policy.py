@@ -67,6 +67,7 @@ class Policy:
     deviation: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "serving", self.serving.resolved(None))  # of a policy made by hand
         width, actions = self.actor.widths
         if not actions == self.state.action_dim == self.items.embeddings.shape[1]:
             raise UserError(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prefrec_ray.cli.console import Config, console, made
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.serving import UNSAID
+
+if TYPE_CHECKING:
+    from prefrec_ray.dataset.metadata import Tiring
 
 ON_ERROR = ("fail", "drop")
 
@@ -33,9 +37,10 @@ def command(
     settings = open_section(config, "prepare")
 
     with progress(console()) as report:
-        prepare(settings, output, report, on_error)  # type: ignore[arg-type]  # checked above
+        dataset = prepare(settings, output, report, on_error)  # type: ignore[arg-type]  # checked above
     for line in summary(storage.read_json(storage.join(output, "dropped.json"))):
         console().print(line)
+    console().print(of_tiring(dataset.metadata.tiring))
     made("data set", output, f"prefrec train {config} --dataset {output} --output RUN")
 
 
@@ -52,3 +57,11 @@ def summary(report: dict[str, Any]) -> list[str]:
         first = f"first in {reason['file']}, row {reason['row']} ({reason['found']})"
         lines.append(f"  {reason['rows']:,}: {column}expected {reason['expected']}; {first}")
     return lines
+
+
+def of_tiring(tiring: Tiring | None) -> str:
+    """What the log says of more of the same, in words."""
+    if tiring is None or tiring.variety is None:
+        return f"more of the same: the log does not say whether people tire of it; variety auto is {UNSAID:g}"
+    tire = "people tire of it" if tiring.variety > 2 * tiring.error else "no sign that people tire of it"
+    return f"more of the same: {tire}; variety auto is {tiring.variety:g} (standard error {tiring.error:g})"

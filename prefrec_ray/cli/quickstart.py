@@ -19,9 +19,6 @@ from prefrec_ray.terms import RECIPES
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.records import Evaluation
 
-#: People tire here, which no log says but who runs the platform knows (docs/serving.md).
-ROBUST = {"serving": {"variety": 10.0}}
-
 
 def command(
     output: Annotated[str, typer.Option("--output", metavar="DIR", help="New folder for all files.")] = "quickstart",
@@ -90,8 +87,7 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
         simulate(settings["simulate"], logs, report)
         prepare(settings["prepare"], dataset, report)
     for recipe in RECIPES:
-        own = settings["train"].config | (ROBUST if recipe == "robust" else {})
-        one = settings["train"].model_copy(update={"recipe": recipe, "config": own})
+        one = settings["train"].model_copy(update={"recipe": recipe})
         train_run(one, dataset, storage.join(runs, recipe), False, "quickstart.yaml: train", stage=f"train {recipe}")
     policies = [storage.join(runs, recipe, "policy") for recipe in RECIPES]
     policies.append(storage.join(runs, "robust_best", "policy"))

@@ -11,10 +11,21 @@ from prefrec_ray.settings import Settings
 SCHEMA_VERSION = 1
 
 
+class Tiring(Settings):
+    """Whether people tire of more of the same, from training users (engagement/tiring.py).
+
+    `variety`: None where the estimate is not precise; `error`: its standard error; `half_life`: in requests.
+    """
+
+    variety: float | None
+    error: float
+    half_life: float
+
+
 class Metadata(Settings):
     """metadata.json. `counts`: users, sessions, requests and transitions, by split. `world`: settings of the simulator.
 
-    `dropped`: rows of the log that are in no request, by reason.
+    `dropped`: rows of the log that are in no request, by reason. `tiring`: None where the log is too small.
     """
 
     schema_version: int
@@ -35,3 +46,9 @@ class Metadata(Settings):
     given_sessions: bool = False
     world: dict[str, Any] | None = None
     dropped: dict[str, int] = Field(default_factory=dict)
+    tiring: Tiring | None = None
+
+    @property
+    def variety(self) -> float | None:
+        """The serving setting of that name that the log speaks for; None where it does not say."""
+        return self.tiring.variety if self.tiring else None

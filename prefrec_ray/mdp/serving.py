@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from prefrec_ray.settings import Settings
+
+#: `variety` where no log says whether people tire: never far off (docs/results/recipe.md).
+UNSAID = 5.0
 
 
 class ServingSettings(Settings):
@@ -25,13 +28,18 @@ class ServingSettings(Settings):
         strict=True,
         description="of `sample`: scores are divided by this many of their standard deviations over the items",
     )
-    variety: NonNegativeFloat = Field(
-        default=5.0,
-        strict=True,
-        description="standard deviations of Q that are taken off an item which is all that was shown lately; "
-        "of an item unlike that, none",
+    variety: Annotated[float, Field(ge=0, strict=True)] | Literal["auto"] = Field(
+        default="auto",
+        description="standard deviations of Q that are taken off an item which is all that was shown lately; of an "
+        "item unlike that, none; `auto`: as much as the data set's log says that people tire, 5 where it does not say",
     )
     count: PositiveInt = Field(default=64, strict=True, description="number of `nearest` candidates")
     metric: Literal["nearest", "dot"] = Field(
         default="nearest", description="what makes an item near: the Euclidean distance, or the dot product"
     )
+
+    def resolved(self, said: float | None) -> ServingSettings:
+        """The same with a number for `variety`: for `auto` what the log has `said`, `UNSAID` where it says nothing."""
+        if self.variety != "auto":
+            return self
+        return self.model_copy(update={"variety": UNSAID if said is None else said})

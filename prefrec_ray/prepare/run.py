@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow.compute as pc
+import ray
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
@@ -26,6 +27,7 @@ from prefrec_ray.prepare.preferences import write_preferences
 from prefrec_ray.prepare.rows import RowRules
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.prepare.states import Context, fit_normaliser, write_states
+from prefrec_ray.prepare.tiring import tiring_of
 from prefrec_ray.prepare.users import UserRules, Users, split_by_user
 from prefrec_ray.terms import SPLITS, Progress, silent
 
@@ -96,10 +98,12 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     items.save(storage.join(folder, "items.parquet"))
 
     context = Context(folder, definition, items, log.users, log.has_reward, settings.state_type)
+    asked = None if like else tiring_of.remote(context, buckets, settings.seed)
     normaliser = like.normaliser if like else fit_normaliser(context, buckets, progress)
     write_states(context, normaliser, users, settings.seed, progress)
     storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side))
     side.remove_empty()
+    tiring = like.metadata.tiring if like else ray.get(asked)
     storage.remove(storage.join(folder, "work"))
     metadata = Metadata(
         schema_version=SCHEMA_VERSION,
@@ -120,6 +124,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         given_sessions=log.given_sessions,
         world=log.world,
         dropped={reason: count for reason, count in users.dropped.items() if count},
+        tiring=tiring,
     )
     storage.write_json(storage.join(folder, "metadata.json"), metadata.model_dump(mode="json"))
 

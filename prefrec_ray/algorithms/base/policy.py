@@ -30,7 +30,7 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
     actor = exported(module.actor)
     by_density = module.serves_by_density or not module.critics
     cloned = by_density and not isinstance(actor, GaussianActor)
-    serving = ServingSettings(**module.model_config["serving"])
+    serving = ServingSettings(**module.model_config["serving"]).resolved(dataset.metadata.variety)
     return Policy(
         actor=actor,
         state=dataset.state,

@@ -1,0 +1,212 @@
+"""Do people tire of more of the same? What a log says of it, in the unit of the serving setting `variety`.
+
+A model of a satisfaction that nobody sees, after request t of user u, who was shown items of embeddings e:
+
+    I_t = a_u + w_u . M_t - tau R_t         M_t: running mean of e;  R_t: running mean of the likeness e_t . M_(t-1)
+    outcome_j = b_j s + c_j s^2 + g_j . e + d_j + d_ju,     s = tanh(I_t / 2)
+
+Its outcomes are whether the session ends, the logarithm of the time away, and the feedback on the next item. It is
+fitted by least squares, each outcome in units of its own error, with a ridge on what is a user's own.
+
+Regressions of an outcome on likeness cannot tell it: a logging policy shows a user what the user likes, so that
+likeness stands for being served well or badly (taken out by w_u), and outcomes saturate, so that likeness, which is a
+square of what was shown, stands for their curve (taken out by s and c_j).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: Requests in which what was shown counts half, for M and R: the one that fits best is taken.
+HALF_LIVES = (10.0, 20.0, 40.0)
+#: Of a sample of users; more make it no better.
+REQUESTS = 60_000
+#: Disjoint groups of users whose estimates are compared.
+PARTS = 4
+#: The cost of likeness now, in deviations of what items are worth to a user's taste, to `variety`: twice, as what is
+#: shown now makes later items like it tire too, and half as much again, as Q's deviation holds Q's errors beside tastes
+#: (docs/results/recipe.md).
+PER_COST = 3.0
+LARGEST = 12.0
+#: An estimate with a larger standard error says nothing.
+PRECISE = 2.5
+_STEPS, _RATE, _RIDGE = 150, 0.05, 3.0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Requests [N] of users, by user and in time order."""
+
+    starts: np.ndarray  # int64 [U], first rows of the users
+    embeddings: np.ndarray  # float32 [N, A], of the items shown
+    session: np.ndarray  # int64 [N], number of the session
+    timestamp: np.ndarray  # int64 [N], ms
+    feedback: np.ndarray  # float32 [N, F]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Requests of each user, int64 [U]."""
+        return np.diff(np.append(self.starts, len(self.timestamp)))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Shown]) -> Shown:
+        """Those of disjoint users."""
+        before = np.cumsum([0, *(len(part.timestamp) for part in parts)])
+        starts = [part.starts + rows for part, rows in zip(parts, before, strict=False)]
+        columns = ("embeddings", "session", "timestamp", "feedback")
+        return cls(np.concatenate(starts), *(np.concatenate([getattr(p, name) for p in parts]) for name in columns))
+
+    def take(self, users: np.ndarray) -> Shown:
+        """Those of the users in the rows `users` [m]."""
+        length = self.lengths[users]
+        starts = np.cumsum(length) - length
+        rows = np.arange(length.sum()) + np.repeat(self.starts[users] - starts, length)
+        columns = (self.embeddings, self.session, self.timestamp, self.feedback)
+        return Shown(starts, *(column[rows] for column in columns))
+
+
+class Estimate(NamedTuple):
+    """The `variety` that each part of the users says by itself [PARTS], and the half-life with which they say it."""
+
+    parts: tuple[float, ...]
+    half_life: float
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean of `parts`."""
+        return float(np.std(self.parts, ddof=1) / np.sqrt(len(self.parts)))
+
+    @property
+    def variety(self) -> float | None:
+        """Between 0 and LARGEST; None where the parts differ too much to say."""
+        return None if not self.error < PRECISE else float(np.clip(np.mean(self.parts), 0.0, LARGEST))
+
+
+def estimate(shown: Shown, seed: int) -> Estimate | None:
+    """What the log says; None where it has too few users, or too few sessions that another one follows."""
+    users = np.random.default_rng(seed).permutation(len(shown.starts))
+    users = users[np.cumsum(shown.lengths[users]) <= REQUESTS]
+    groups = [shown.take(np.sort(users[part::PARTS])) for part in range(PARTS)]
+    if any(not _ends(group).any() or len(group.starts) < 2 for group in groups):
+        return None
+    fits = {half: [fit(group, half) for group in groups] for half in HALF_LIVES}
+    best = min(HALF_LIVES, key=lambda half: sum(one.loss for one in fits[half]))
+    return Estimate(tuple(one.variety for one in fits[best]), best)
+
+
+class Fit(NamedTuple):
+    """`variety` as one group of users says it, and the loss, a negative logarithm of the likelihood."""
+
+    variety: float
+    loss: float
+
+
+def _followed(shown: Shown) -> np.ndarray:
+    """Whether the user has a request after this one, bool [N]."""
+    followed = np.ones(len(shown.timestamp), dtype=bool)
+    followed[shown.starts - 1] = False
+    return followed
+
+
+def _ends(shown: Shown) -> np.ndarray:
+    """Whether a session ends with this request and another one follows, bool [N]."""
+    return _followed(shown) & np.append(np.diff(shown.session) != 0, False)
+
+
+def fit(shown: Shown, half_life: float) -> Fit:
+    """Fits the model on users of whom some have a session that another one follows."""
+    starts, lengths = shown.starts, shown.lengths
+    embeddings = shown.embeddings - shown.embeddings.mean(axis=0)
+    embeddings = embeddings / max(float(np.sqrt(np.square(embeddings).sum(axis=1).mean())), 1e-9)
+    items, likeness = _running_means(embeddings, starts, lengths, 0.5 ** (1.0 / half_life))
+    rows = np.flatnonzero(_followed(shown))
+    item_scale, scale = float(items.std()) or 1.0, float(likeness[rows].std()) or 1.0
+    outcomes, known = _outcomes(shown, rows)
+    model = _Model(
+        user=torch.from_numpy(np.repeat(np.arange(len(starts)), lengths)[rows]),
+        items=torch.from_numpy(items[rows] / item_scale),
+        likeness=torch.from_numpy(likeness[rows] / scale),
+        now=torch.from_numpy(embeddings[rows]),
+        then=torch.from_numpy(embeddings[rows + 1]),
+        outcomes=outcomes,
+        known=known,
+    )
+    loss, tau, tastes = model.fit(len(starts))
+    covariance = embeddings.T @ embeddings / len(embeddings)
+    spread = float(np.sqrt(((tastes @ covariance) * tastes).sum(axis=1).mean()))  # of w . e over items
+    return Fit(PER_COST * tau / scale / max(spread / item_scale, 1e-9), loss)
+
+
+def _running_means(
+    embeddings: np.ndarray, starts: np.ndarray, lengths: np.ndarray, decay: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """M, float32 [N, A], and R, float32 [N], after each request."""
+    items = np.zeros_like(embeddings, dtype=np.float32)
+    likeness = np.zeros(len(embeddings), np.float32)
+    mean, tired = np.zeros((len(starts), embeddings.shape[1]), np.float32), np.zeros(len(starts), np.float32)
+    for step in range(int(lengths.max())):
+        live = np.flatnonzero(lengths > step)
+        row = starts[live] + step
+        shown = embeddings[row]
+        tired[live] = likeness[row] = decay * tired[live] + (1 - decay) * np.einsum("na,na->n", shown, mean[live])
+        mean[live] = items[row] = decay * mean[live] + (1 - decay) * shown
+    return items, likeness
+
+
+def _outcomes(shown: Shown, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Outcomes of the requests `rows` [n] in standard units, float32 [n, 2 + F], and which of them are known."""
+    ends = _ends(shown)[rows]
+    wait = np.log(np.maximum(np.diff(shown.timestamp, append=0)[rows], 1))
+    values = np.column_stack([ends, wait, shown.feedback[rows + 1]]).astype(np.float64)
+    known = np.ones(values.shape, dtype=bool)
+    known[:, 1] = ends
+    mean = values.mean(axis=0, where=known)
+    deviation = values.std(axis=0, where=known)
+    values = (values - mean) / np.where(deviation > 0, deviation, 1.0)
+    return torch.from_numpy(values.astype(np.float32)), torch.from_numpy(known.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The requests [n] that have one after them; `now` and `then`: embeddings of their items and of the next ones."""
+
+    user: Tensor
+    items: Tensor
+    likeness: Tensor
+    now: Tensor
+    then: Tensor
+    outcomes: Tensor
+    known: Tensor
+
+    def fit(self, users: int) -> tuple[float, float, np.ndarray]:
+        """The loss, tau, and the tastes w [users, A], in units of `items` and `likeness`."""
+        torch.manual_seed(0)
+        width, count = self.items.shape[1], self.outcomes.shape[1]
+        taste, own_taste, own_index = torch.zeros(width), 0.02 * torch.randn(users, width), torch.zeros(users)
+        tau, level, own_level = torch.zeros(()), torch.zeros(count), torch.zeros(users, count)
+        slope, curve, item = torch.full((count,), 0.3), torch.zeros(count), torch.zeros(count, width)
+        slope[:2] = -0.3  # satisfied users stay, and come back soon
+        parameters = [taste, own_taste, own_index, tau, level, own_level, slope, curve, item]
+        optimizer = torch.optim.Adam([one.requires_grad_() for one in parameters], lr=_RATE)
+        total = self.known.sum(dim=0)
+        for step in range(_STEPS):
+            for group in optimizer.param_groups:
+                group["lr"] = _RATE * min(1.0, 2.0 * (1.0 - step / _STEPS))
+            index = own_index[self.user] + (self.items * (taste + own_taste[self.user])).sum(1) - tau * self.likeness
+            s = torch.tanh(index / 2)[:, None]
+            direct = torch.cat([self.now @ item[:2].T, self.then @ item[2:].T], dim=1)
+            error = self.outcomes - (level + own_level[self.user] + s * slope + s.square() * curve + direct)
+            loss = 0.5 * (total * ((error.square() * self.known).sum(dim=0) / total).log()).sum()
+            ridge = _RIDGE * (own_taste.square().sum() + 0.3 * own_index.square().sum()) + 2 * own_level.square().sum()
+            optimizer.zero_grad()
+            ((loss + ridge) / len(self.user)).backward()
+            optimizer.step()
+        # The sign of the index is that of staying.
+        sign = -1.0 if float(slope.detach()[0]) > 0 else 1.0
+        return float(loss.detach()), sign * float(tau.detach()), (taste + own_taste).detach().numpy()

@@ -1,0 +1,28 @@
+"""What a log says of more of the same, asked while its states are written."""
+
+from __future__ import annotations
+
+import numpy as np
+import ray
+
+from prefrec_ray.dataset.metadata import Tiring
+from prefrec_ray.prepare.states import Context, Histories
+
+
+@ray.remote(num_cpus=1)
+def tiring_of(context: Context, buckets: list[int], seed: int) -> Tiring | None:
+    """From as many buckets, which are random sets of users, as hold the requests of training users that are asked."""
+    from prefrec_ray.engagement.tiring import REQUESTS, Shown, estimate
+
+    parts: list[Shown] = []
+    for bucket in buckets:
+        histories = Histories(context, bucket, split=0)
+        session, timestamp = (histories.table[name].to_numpy() for name in ("session", "timestamp"))
+        parts.append(Shown(histories.starts, histories.actions, session, timestamp, histories.feedback))
+        if sum(len(part.timestamp) for part in parts) >= REQUESTS:
+            break
+    found = estimate(Shown.concatenate(parts), seed)
+    if found is None or not np.isfinite(found.parts).all():
+        return None
+    variety = None if found.variety is None else round(found.variety, 1)
+    return Tiring(variety=variety, error=round(found.error, 1), half_life=found.half_life)
