@@ -9,7 +9,6 @@ import typer
 from prefrec_ray.cli.console import Config, console, made
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.serving import UNSAID
 
 if TYPE_CHECKING:
     from prefrec_ray.dataset.metadata import Tiring
@@ -61,7 +60,9 @@ def summary(report: dict[str, Any]) -> list[str]:
 
 def of_tiring(tiring: Tiring | None) -> str:
     """What the log says of more of the same, in words."""
+    from prefrec_ray.mdp.serving import UNSAID
+
     if tiring is None or tiring.variety is None:
         return f"more of the same: the log does not say whether people tire of it; variety auto is {UNSAID:g}"
-    tire = "people tire of it" if tiring.variety > 2 * tiring.error else "no sign that people tire of it"
+    tire = "people tire of it" if tiring.variety > 1 + 2 * tiring.error else "no sign that people tire of it"
     return f"more of the same: {tire}; variety auto is {tiring.variety:g} (standard error {tiring.error:g})"

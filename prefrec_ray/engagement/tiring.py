@@ -33,7 +33,8 @@ PARTS = 4
 #: shown now makes later items like it tire too, and half as much again, as Q's deviation holds Q's errors beside tastes
 #: (docs/results/recipe.md).
 PER_COST = 3.0
-LARGEST = 12.0
+#: The least costs little where nobody tires, and saves most where people tire in a way that this model does not see.
+LEAST, LARGEST = 1.0, 12.0
 #: An estimate with a larger standard error says nothing.
 PRECISE = 2.5
 _STEPS, _RATE, _RIDGE = 150, 0.05, 3.0
@@ -84,8 +85,8 @@ class Estimate(NamedTuple):
 
     @property
     def variety(self) -> float | None:
-        """Between 0 and LARGEST; None where the parts differ too much to say."""
-        return None if not self.error < PRECISE else float(np.clip(np.mean(self.parts), 0.0, LARGEST))
+        """Between LEAST and LARGEST; None where the parts differ too much to say."""
+        return None if not self.error < PRECISE else float(np.clip(np.mean(self.parts), LEAST, LARGEST))
 
 
 def estimate(shown: Shown, seed: int) -> Estimate | None:

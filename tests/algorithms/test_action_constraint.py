@@ -1,6 +1,7 @@
 """What keeps actors on the data: the pull to logged actions, and the choice among real items."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ from tiny import best_action
 
 from prefrec_ray.algorithms import METHODS
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset.metadata import Tiring
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.mdp.serving import UNSAID, ServingSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.export import policy_of
 from prefrec_ray.runs.train import policy_now
@@ -120,7 +123,7 @@ def test_more_candidates_than_items_are_all_items(build: Build) -> None:
 @pytest.mark.parametrize("method", list(METHODS))
 def test_robust_policies_are_distributions_over_all_items(build: Build, method: str) -> None:
     policy = policy_of(build(method, recipe="robust").learner_group._learner.net)
-    assert policy.serving == ServingSettings()
+    assert policy.serving == ServingSettings(variety=UNSAID)
     states = np.random.default_rng(0).normal(size=(500, policy.state.width)).astype(np.float32)
     served = policy.serve(states, 2, seed=0)
     assert (served.propensities > 0).all()
@@ -130,9 +133,18 @@ def test_robust_policies_are_distributions_over_all_items(build: Build, method: 
 
 def test_one_key_of_serving_leaves_the_recipes_others(build: Build) -> None:
     robust = policy_of(build("PrefRec", recipe="robust", serving={"temperature": 0.5}).learner_group._learner.net)
-    assert robust.serving == ServingSettings(temperature=0.5)
+    assert robust.serving == ServingSettings(temperature=0.5, variety=UNSAID)
     paper = policy_of(build("PrefRec", recipe="paper", serving={"metric": "dot"}).learner_group._learner.net)
     assert paper.serving == ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0, metric="dot")
+
+
+@pytest.mark.parametrize(("setting", "variety"), [({}, 7.5), ({"variety": 2.0}, 2.0)])
+def test_variety_is_what_the_log_says_unless_one_is_set(build: Build, setting: Any, variety: float) -> None:
+    module = build("PrefRec", recipe="robust", serving=setting).learner_group._learner.net
+    data = PreparedDataset.open(module.model_config["provenance"]["dataset"])
+    said = data.metadata.model_copy(update={"tiring": Tiring(variety=7.5, error=0.4, half_life=20.0)})
+    policy = policy_of(module, replace(data, metadata=said), data.items())
+    assert policy.serving.variety == variety
 
 
 @pytest.mark.parametrize(

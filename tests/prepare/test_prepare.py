@@ -11,6 +11,7 @@ import pytest
 from plain_prepare import requests_of, score, sessions_of
 
 from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.engagement.tiring import Shown, estimate
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
@@ -125,6 +126,25 @@ def test_items_say_how_often_training_users_were_shown_them(dataset: PreparedDat
     counts = train.item_id.value_counts().reindex(items.ids, fill_value=0)
     np.testing.assert_array_equal(items.logged, counts.to_numpy())
     assert 0 < counts.sum() < len(requests)
+
+
+def test_what_training_users_say_of_more_of_the_same(dataset: PreparedDataset) -> None:
+    files = [dataset.read(file) for file in dataset.files("requests", "train")]
+    table = pa.concat_tables(files)
+    user = table["user_id"].to_pylist()
+    shown = Shown(
+        starts=np.flatnonzero([k == 0 or user[k] != user[k - 1] for k in range(len(user))]),
+        embeddings=tensor(table["action"]),
+        session=table["session_index"].to_numpy(),
+        timestamp=table["timestamp"].to_numpy(),
+        feedback=tensor(table["feedback"]),
+    )
+    expected, found = estimate(shown, dataset.metadata.seed), dataset.metadata.tiring
+    assert expected is not None
+    assert found is not None
+    assert found.half_life == expected.half_life
+    assert found.error == pytest.approx(expected.error, abs=0.051)
+    assert (found.variety is None) == (expected.variety is None)
 
 
 def test_a_file_holds_whole_users_in_order_and_its_sessions(dataset: PreparedDataset) -> None:
