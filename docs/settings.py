@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,103 +14,109 @@ from prefrec_ray.algorithms.methods import SETTINGS
 from prefrec_ray.algorithms.settings import TrainingSettings, recipe_defaults
 from prefrec_ray.labeling.settings import LabelSettings
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.settings import Settings
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.terms import RECIPES
 
 HEAD = """# Settings
 
-Keys of `config` in the section `train`, and of `base` and `search` in `tune`. `recipe`, `task` and `seed` are keys of
-the section itself. The columns `paper` and `robust` are the defaults of the two recipes ([training](training.md)); the
-losses are in [methods](methods.md). The last tables are of the sections `simulate` ([simulator](simulator.md)) and
-`label` ([label](label.md)).
-The page is made from the code: `python docs/settings.py > docs/settings.md`.
+Keys of `config` in the section `train`, and of `base` and `search` in `tune`; `recipe`, `task` and `seed` belong to the
+section itself. Of two defaults the first is that of `paper`, the second that of `robust` ([recipes](recipe.md)). This
+page is made from the code: `python docs/settings.py > docs/settings.md`.
 """
 SERVING = """## Serving
 
-Keys of `serving`, as in `serving: {rule: best}`: those that are not given stay as the recipe has them
-([serving](serving.md)).
+Keys of [`serving`](serving.md), as in `serving: {rule: best}`; the others stay as the recipe has them.
 """
 _BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
+TABLE = "| key | value | default | meaning |\n|---|---|---|---|\n"
 
 
 def page() -> str:
-    """A table of the settings of every method, then one for each group of methods with settings of its own."""
-    parts = [HEAD, "## Every method\n", table(TrainingSettings, {}), SERVING, serving_table()]
-    done: set[str] = set(TrainingSettings.model_fields)
-    for settings in dict.fromkeys(SETTINGS.values()):
-        own = set(settings.model_fields) - done
-        if own:
-            methods = [name for name, used in SETTINGS.items() if own <= set(used.model_fields)]
-            parts += [f"## {', '.join(methods)}\n", table(settings, done)]
-            done |= own
-    parts += ["## simulate\n", plain_table(SimulateSettings), "## simulate.world\n", plain_table(WorldSettings)]
-    parts += ["## label\n", plain_table(LabelSettings)]
-    return "\n".join(parts)
-
-
-def plain_table(settings: type[BaseModel]) -> str:
-    """One row per field of settings that have one default."""
-    properties = settings.model_json_schema()["properties"]
-    lines = ["| key | type | range | default | meaning |", "|---|---|---|---|---|"]
-    for name, field in settings.model_fields.items():
-        schema = properties[name]
-        cells = [f"`{name}`", type_of(schema), range_of(schema), value(field.default), field.description]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
-
-
-def table(settings: type[TrainingSettings], without: Any) -> str:
-    """One row per field of `settings` that is not in `without`."""
-    return rows(settings, recipe_defaults(settings, "paper"), {}, without)
+    """The settings of every method, of serving, of single methods, and of the sections `simulate` and `label`."""
+    return "\n".join(
+        [
+            HEAD,
+            "## Every method\n",
+            TABLE + rows(TrainingSettings, recipe_defaults(TrainingSettings, "paper")),
+            SERVING,
+            serving_table(),
+            "## Single methods\n",
+            single_methods(),
+            "## simulate\n",
+            TABLE + rows(SimulateSettings),
+            "## simulate.world\n",
+            TABLE + rows(WorldSettings),
+            "## label\n",
+            TABLE + rows(LabelSettings),
+        ]
+    )
 
 
 def serving_table() -> str:
     """One row per key of `serving`."""
     recipes = {recipe: recipe_defaults(TrainingSettings, recipe)["serving"].model_dump() for recipe in RECIPES}
-    return rows(ServingSettings, recipes["paper"], recipes["robust"], {})
+    return TABLE + rows(ServingSettings, recipes["paper"], recipes["robust"])
 
 
-def rows(settings: type[Settings], paper: dict[str, Any], robust_values: dict[str, Any], without: Any) -> str:
-    """The table; a field that is not in `paper` or `robust_values` has its own default there."""
-    properties = settings.model_json_schema()["properties"]
-    lines = ["| key | type | range | `paper` | `robust` | meaning |", "|---|---|---|---|---|---|"]
+def single_methods() -> str:
+    """One row per setting that not every method has, with the names of those that have it."""
+    text, done = "", set(TrainingSettings.model_fields)
+    for settings in dict.fromkeys(SETTINGS.values()):
+        own = set(settings.model_fields) - done
+        methods = ", ".join(name for name, used in SETTINGS.items() if own <= set(used.model_fields))
+        text += rows(settings, recipe_defaults(settings, "paper"), without=done, before=f"{methods}: ")
+        done |= own
+    return TABLE + text
+
+
+def rows(
+    settings: type[BaseModel],
+    paper: Mapping[str, Any] = {},
+    robust: Mapping[str, Any] = {},
+    without: Collection[str] = (),
+    before: str = "",
+) -> str:
+    """One row per field of `settings` that is not in `without`; `before` opens each meaning.
+
+    A field that is not in `paper` or `robust` has its own default there.
+    """
+    properties, text = settings.model_json_schema()["properties"], ""
     for name, field in settings.model_fields.items():
         if name not in without:
-            schema = properties[name]
-            robust = robust_values.get(name, field.get_default(call_default_factory=True))
-            kind, limits, meaning = type_of(schema), range_of(schema), field.description
-            cells = [f"`{name}`", kind, limits, value(paper.get(name, robust)), value(robust), meaning]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
+            default = robust.get(name, field.get_default(call_default_factory=True))
+            defaults = dict.fromkeys([value(paper.get(name, default)), value(default)])
+            cells = [f"`{name}`", values(properties[name]), " / ".join(defaults), f"{before}{field.description}"]
+            text += f"| {' | '.join(cells)} |\n"
+    return text
 
 
-def type_of(schema: dict[str, Any]) -> str:
-    """The type in words, from a JSON schema."""
+def values(schema: dict[str, Any], plural: str = "") -> str:
+    """The values that a JSON schema allows, in words; `plural` ends the word for a type."""
     if "$ref" in schema:
         return "mapping"
     if "anyOf" in schema:
-        return " or ".join(map(type_of, schema["anyOf"]))
+        return " or ".join(map(values, schema["anyOf"]))
     if "enum" in schema or "const" in schema:
-        return "choice"
+        return ", ".join(map(value, schema.get("enum", [schema.get("const")])))
     kind = schema["type"]
     if "prefixItems" in schema:
-        return f"{len(schema['prefixItems'])} {type_of(schema['prefixItems'][0])}s"
+        return f"{len(schema['prefixItems'])} {values(schema['prefixItems'][0], 's')}"
     if kind == "array":
-        return f"list of {type_of(schema['items'])}s"
+        return f"list of {values(schema['items'], 's')}" + (", not empty" if "minItems" in schema else "")
     if kind == "object":
-        return f"mapping to {type_of(schema['additionalProperties'])}s"
-    return {"string": "name", "boolean": "true or false"}.get(kind, kind)
+        return f"mapping to {values(schema['additionalProperties'], 's')}"
+    if kind == "boolean":
+        return "true, false"
+    return f"{'name' if kind == 'string' else kind}{plural} {limits(schema)}".strip()
 
 
-def range_of(schema: dict[str, Any]) -> str:
-    """The values that are allowed, from a JSON schema."""
-    if "enum" in schema or "const" in schema:
-        return ", ".join(value(choice) for choice in schema.get("enum", [schema.get("const")]))
-    limits = [f"{sign} {schema[bound]}" for bound, sign in _BOUNDS.items() if bound in schema]
-    limits += ["not empty"] if "minItems" in schema and "prefixItems" not in schema else []
-    inner = [*schema.get("anyOf", []), *(schema[key] for key in ("items", "additionalProperties") if key in schema)]
-    return ", ".join(filter(None, [*limits, *map(range_of, inner)]))
+def limits(schema: dict[str, Any]) -> str:
+    """The range of a number: one bound, or an interval, whose ends belong to it at a square bracket."""
+    if not {"minimum", "exclusiveMinimum"} & schema.keys() or not {"maximum", "exclusiveMaximum"} & schema.keys():
+        return ", ".join(f"{sign} {value(schema[bound])}" for bound, sign in _BOUNDS.items() if bound in schema)
+    low = f"[{value(schema['minimum'])}" if "minimum" in schema else f"({value(schema['exclusiveMinimum'])}"
+    high = f"{value(schema['maximum'])}]" if "maximum" in schema else f"{value(schema['exclusiveMaximum'])})"
+    return f"{low}, {high}"
 
 
 def value(default: Any) -> str:
@@ -122,6 +129,8 @@ def value(default: Any) -> str:
         return "{}"
     if isinstance(default, BaseModel):
         return "below"
+    if default in (10**9, 2**32):
+        return {10**9: "10^9", 2**32: "2^32"}[default]
     return f"`{default}`" if isinstance(default, str) else f"{default}".replace("e-0", "e-").removesuffix(".0")
 
 

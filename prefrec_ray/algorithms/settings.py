@@ -33,77 +33,73 @@ def by_recipe(paper: Any, robust: Any = _SAME, *, shapes_reward: bool = False, *
 class TrainingSettings(Settings):
     """Settings of every method."""
 
-    recipe: Recipe = Field(
-        default="robust", description="named defaults of all other settings: `paper` (Table 1) or `robust`"
-    )
+    recipe: Recipe = Field(default="robust", description="defaults of all other settings")
     task: Task = Field(default="frequency", description="level that preferences compare", json_schema_extra=_OF_REWARD)
-    seed: Seed = Field(default=0, description="random seed of weights, batches and noise", json_schema_extra=_OF_REWARD)
+    seed: Seed = Field(default=0, description="of weights, batches and noise", json_schema_extra=_OF_REWARD)
 
-    gamma: float = by_recipe(0.9, 0.97, ge=0, lt=1, description="discount factor γ, per request")
+    gamma: float = by_recipe(0.9, 0.97, ge=0, lt=1, description="discount γ per request")
     tau: float = by_recipe(
-        0.001, 0.02, gt=0, le=1, description="Polyak rate of the target networks, per update (Table 1 prints 1 - tau)"
+        0.001, 0.02, gt=0, le=1, description="Polyak rate of target networks (Table 1 prints 1 - tau)"
     )
-    actor_lr: PositiveFloat = by_recipe(5e-6, 1e-3, description="Adam learning rate of the actor")
-    critic_lr: PositiveFloat = by_recipe(5e-5, 2e-3, description="Adam learning rate of Q")
-    reward_lr: PositiveFloat = by_recipe(5e-5, shapes_reward=True, description="Adam learning rate of the reward model")
+    actor_lr: PositiveFloat = by_recipe(5e-6, 1e-3, description="learning rate of the actor")
+    critic_lr: PositiveFloat = by_recipe(5e-5, 2e-3, description="learning rate of Q")
+    reward_lr: PositiveFloat = by_recipe(5e-5, shapes_reward=True, description="learning rate of the reward model")
     train_batch_size_per_learner: PositiveInt = by_recipe(
-        4096, 1024, description="mini-batch size of each learner, in transitions"
+        4096, 1024, description="transitions in a learner's mini-batch"
     )
     preference_batch_size: PositiveInt = by_recipe(
-        256, 32, shapes_reward=True, description="mini-batch size of the reward model, in pairs over all learners"
+        256, 32, shapes_reward=True, description="pairs in the reward model's mini-batch, over all learners"
     )
     pretrain_epochs: float = by_recipe(
         3,
         shapes_reward=True,
         ge=0,
-        description="passes over the preferences before the policy learns; may be a fraction",
+        description="passes over the preferences before the policy learns",
     )
     replay_buffer_size: PositiveInt | None = by_recipe(
-        3_000_000, None, description="number of transitions to train on, a sample of the data set; null: all"
+        3_000_000, None, description="transitions to train on, a sample; null: all"
     )
-    num_epochs: PositiveFloat = by_recipe(5, description="passes over the transitions; may be a fraction")
+    num_epochs: PositiveFloat = by_recipe(5, description="passes over the transitions")
     updates_per_iteration: PositiveInt | None = Field(
-        default=None, description="updates in one RLlib iteration; null: a quarter of an epoch"
+        default=None, description="updates in an RLlib iteration; null: a quarter of an epoch"
     )
     hidden_sizes: tuple[PositiveInt, ...] = by_recipe(
-        (256, 256, 256), shapes_reward=True, min_length=1, description="widths of the hidden layers of every network"
+        (256, 256, 256), shapes_reward=True, min_length=1, description="widths of every network's hidden layers"
     )
 
     pairing: Pairing = by_recipe(
         "any_users",
         "within_user",
         shapes_reward=True,
-        description="which segments the scripted teacher compares: of any two users, or of one",
+        description="segments that the scripted teacher compares: of any two users, or of one",
     )
     scoring: Literal["sum", "mean"] = by_recipe(
         "sum",
         "mean",
         shapes_reward=True,
-        description="score of a segment: sum or mean of the levels of the sessions that end in it",
+        description="a segment's score, from the levels of the sessions that end in it",
     )
     teachers: tuple[str, ...] = by_recipe(
-        (), shapes_reward=True, description="teachers whose pairs are pooled; empty: `pairing` and `scoring` name one"
+        (), shapes_reward=True, description="teachers whose pairs are pooled; empty: that of `pairing` and `scoring`"
     )
     reward_source: Literal["preferences", "column"] = Field(
-        default="preferences", description="reward learned from preferences, or the data set's reward column"
+        default="preferences", description="the reward: learned from preferences, or the data set's column"
     )
     reward_input: Literal["state_action", "next_state"] = by_recipe(
-        "state_action", "next_state", shapes_reward=True, description="input of the reward model (paper: r(s, a))"
+        "state_action", "next_state", shapes_reward=True, description="what the reward model sees (paper: r(s, a))"
     )
     reward_leave_out: tuple[str, ...] = by_recipe(
         (),
         ("items", "tastes"),
         shapes_reward=True,
-        description="column groups of the next state that the reward model does not see",
+        description="groups of the next state that the reward model does not see",
     )
-    reward_members: PositiveInt = by_recipe(
-        1, 3, shapes_reward=True, description="networks whose mean is the reward, each learned by itself"
-    )
+    reward_members: PositiveInt = by_recipe(1, 3, shapes_reward=True, description="networks whose mean is the reward")
     reward_horizon: PositiveInt = by_recipe(
-        1, 100, description="look-ahead of the reward label: mean reward of this many requests from the action on"
+        1, 100, description="an action is worth the mean reward of so many requests, from its own on"
     )
     standardise_reward: StrictBool = by_recipe(
-        False, True, description="scale rewards to mean 0 and standard deviation 1 on training requests"
+        False, True, description="rewards of mean 0 and standard deviation 1 on training requests"
     )
     finetune_reward: StrictBool = by_recipe(
         True, False, description="update the reward model after every policy update (Algorithm 1, line 14)"
@@ -112,36 +108,36 @@ class TrainingSettings(Settings):
     q_products: tuple[str, ...] = by_recipe(
         (),
         ("items", "tastes"),
-        description="column groups of the state whose inner products with the action Q sees beside both: "
-        "how like an item is to what was shown, and to what the user answered to",
+        description="groups of the state whose inner products with the action Q sees: likeness to what was shown, "
+        "and to what the user answered to",
     )
     action_constraint: Literal["none", "behaviour_anchor"] = by_recipe(
         "none",
-        description="what keeps the actor near the data: nothing, or TD3+BC's behavior-cloning term",
+        description="what keeps the actor near the data; `behaviour_anchor`: TD3+BC's term",
     )
     bc_alpha: PositiveFloat = Field(
-        default=2.5, description="weight α of Q against behavior cloning in `behaviour_anchor` and TD3_BC"
+        default=2.5, description="weight α of Q against behavior cloning, in `behaviour_anchor` and TD3_BC"
     )
     serving: ServingSettings = by_recipe(
         ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0),
         ServingSettings(),
-        description="how the policy chooses among the items that may be shown",
+        description="how items are chosen",
     )
 
     precision: Literal["float32", "bf16"] = Field(
-        default="float32", description="number format of matrix products", json_schema_extra=_OF_REWARD
+        default="float32", description="of matrix products", json_schema_extra=_OF_REWARD
     )
     transitions: Literal["auto", "materialised", "streaming"] = Field(
         default="auto",
-        description="place of the transitions: Ray's object store or files; `auto`: files if the store is too small",
+        description="in Ray's object store, or read from files; `auto`: files if the store is too small",
     )
-    num_learners: int = Field(default=0, ge=0, description="number of learner processes; 0: the run's own process")
+    num_learners: int = Field(default=0, ge=0, description="learner processes; 0: the run's own")
     num_cpus_per_learner: Literal["auto"] | float = Field(
         default="auto", description="CPUs of each learner; `auto`: RLlib's choice"
     )
     num_gpus_per_learner: float = Field(default=0, ge=0, description="GPUs of each learner")
     custom_resources_per_learner: dict[str, PositiveFloat] = Field(
-        default_factory=dict, description="custom Ray resources of each learner, by name"
+        default_factory=dict, description="Ray's custom resources of each learner, by name"
     )
 
     @field_validator("*", mode="before")
@@ -195,7 +191,7 @@ class ExpectileSettings(TrainingSettings):
     """Settings of the methods that learn an expectile V: PrefRec and IQL."""
 
     expectile: float = by_recipe(0.7, ge=0.5, lt=1, description="expectile τ of V (Eq. 9); 0.5: the mean")
-    value_lr: PositiveFloat = by_recipe(5e-5, 2e-3, description="Adam learning rate of V")
+    value_lr: PositiveFloat = by_recipe(5e-5, 2e-3, description="learning rate of V")
 
 
 class IQLSettings(ExpectileSettings):
@@ -212,7 +208,7 @@ class TD3Settings(TrainingSettings):
     target_noise: float = Field(
         default=0.2, ge=0, description="standard deviation of the target action's noise, in half-widths of the bounds"
     )
-    noise_clip: float = Field(default=0.5, ge=0, description="largest such noise, in half-widths of the bounds")
+    noise_clip: float = Field(default=0.5, ge=0, description="largest such noise")
     policy_delay: PositiveInt = Field(default=2, description="updates of Q per update of actor and target networks")
 
 
@@ -225,7 +221,7 @@ class BCQSettings(TrainingSettings):
     soft_clip: float = Field(
         default=0.75, ge=0.5, le=1, description="weight λ of the smaller of the twin Q against the larger (Eq. 13)"
     )
-    candidates: PositiveInt = Field(default=10, description="number n of actions proposed for a state")
+    candidates: PositiveInt = Field(default=10, description="actions n proposed for a state")
 
 
 def recipe_defaults(settings: type[TrainingSettings], recipe: str) -> dict[str, Any]:

@@ -16,35 +16,35 @@ class LabelSettings(Settings):
     """The section `label`. `DRAWN` are fixed when the store is made; the others may change at every start."""
 
     mode: Literal["pairs", "rank"] = Field(
-        default="pairs", description="what people do: compare two segments, or order some of one user by comparing them"
+        default="pairs", description="compare two segments, or order some of one user by comparing"
     )
-    pairs: Count = Field(default=1000, description="pairs that are drawn, from which those worth asking are chosen")
+    pairs: Count = Field(default=1000, description="pairs drawn, of which those worth asking are chosen")
     segments: Annotated[int, Field(ge=3, le=32)] = Field(
-        default=8, description="mode `rank`: segments of a list; n of them are n (n - 1) / 2 of the pairs"
+        default=8, description="segments of a list in mode `rank`; n of them are n (n - 1) / 2 of the pairs"
     )
     held_out: Annotated[float, Field(ge=0, le=0.9)] = Field(
-        default=0.1, description="share of pairs of validation users, by which a learned reward is measured"
+        default=0.1, description="share of pairs of validation users, which measure a learned reward"
     )
-    pairing: Pairing = Field(default="within_user", description="segments to compare: of one user, or of two")
+    pairing: Pairing = Field(default="within_user", description="segments of two users, or of one")
     length: Count | None = Field(default=None, description="requests in a segment; null: as in the data set")
     seed: Seed = Field(default=0, description="of the draw of pairs and of sides")
-    gold: Share = Field(default=0.1, description="share of questions whose answer the scripted teacher is sure of")
+    gold: Share = Field(default=0.1, description="share of questions on which the scripted teacher is sure")
     repeats: Share = Field(default=0.05, description="share of questions asked again, with sides exchanged")
     votes: Annotated[int, Field(ge=1, le=1000)] = Field(default=5, description="most votes on a pair")
     posterior: Annotated[float, Field(gt=0.5, le=1)] = Field(
-        default=0.95, description="a pair whose likeliest answer is as probable as this is asked no more"
+        default=0.95, description="a pair whose likeliest answer is so probable is asked no more"
     )
-    budget: Count | None = Field(default=None, description="votes of all people together; null: until all is decided")
+    budget: Count | None = Field(default=None, description="votes of all people; null: until all is decided")
     rescore: Count = Field(default=20, description="votes after which reliabilities and the order of pairs are new")
     lease_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = Field(
-        default=15.0, description="a pair that somebody looks at is kept for so long"
+        default=15.0, description="how long a pair that somebody looks at is kept"
     )
     invitation_days: Annotated[float, Field(gt=0, le=366)] = Field(
-        default=14.0, description="an invitation, and what it opens, ends after so long"
+        default=14.0, description="how long an invitation, and what it opens, lasts"
     )
     guidelines: str | None = Field(default=None, description="Markdown file, shown beside the question")
     items: str | None = Field(
-        default=None, description="CSV or Parquet file of items: item_id, title, and picture (a file in its folder)"
+        default=None, description="CSV or Parquet file: item_id, title, and picture (a file in its folder)"
     )
 
     @model_validator(mode="after")

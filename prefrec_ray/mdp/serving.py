@@ -16,26 +16,25 @@ class ServingSettings(Settings):
     """A policy is a distribution over the items that may be shown (distribution.py)."""
 
     rule: Literal["sample", "best"] = Field(
-        default="sample", description="draw items by their scores, or always show those of the largest"
+        default="sample", description="draw items by their scores, or show those of the largest"
     )
     candidates: Literal["nearest", "catalogue", "logged"] = Field(
         default="catalogue",
-        description="items to choose from: the nearest to the actor's action, all alike, "
-        "or all, each as likely as the log shows it",
+        description="the nearest to the actor's action, all alike, or all, as likely as the log shows each",
     )
     temperature: PositiveFloat = Field(
         default=0.3,
         strict=True,
-        description="of `sample`: scores are divided by this many of their standard deviations over the items",
+        description="of `sample`: scores are divided by so many of their standard deviations",
     )
     variety: Annotated[float, Field(ge=0, strict=True)] | Literal["auto"] = Field(
         default="auto",
-        description="standard deviations of Q that are taken off an item which is all that was shown lately; of an "
-        "item unlike that, none; `auto`: as much as the data set's log says that people tire, 5 where it does not say",
+        description="standard deviations of Q taken off an item that is all that was shown lately; "
+        "`auto`: as the log says, 5 where it does not say",
     )
     count: PositiveInt = Field(default=64, strict=True, description="number of `nearest` candidates")
     metric: Literal["nearest", "dot"] = Field(
-        default="nearest", description="what makes an item near: the Euclidean distance, or the dot product"
+        default="nearest", description="nearness by Euclidean distance, or by dot product"
     )
 
     def resolved(self, said: float | None) -> ServingSettings:

@@ -19,7 +19,7 @@ class WorldSettings(Settings):
 
     clickbait_slope: PositiveFloat = Field(default=3.0, description="degree = sigmoid(slope * embedding . direction)")
     tastes: Count = Field(
-        default=1, description="groups of users with their own directions, opposite in pairs (0 and 1, 2 and 3, ...)"
+        default=1, description="groups of users with directions of their own, opposite in pairs (0 and 1, ...)"
     )
 
     # exposure = memory_discount * exposure - 2 (clickbait - 0.5) + noise;
@@ -42,7 +42,7 @@ class WorldSettings(Settings):
         default=14.0,
         gt=0,
         le=24 * 366,
-        description="to the next session, of the median user at a satisfaction of one half",
+        description="to the median user's next session, at half satisfaction",
     )
     gap_spread: Spread = Field(default=0.5, description="standard deviation of its logarithm over users")
     gap_satisfaction: Exponent = Field(
@@ -51,19 +51,19 @@ class WorldSettings(Settings):
     gap_noise: Spread = Field(default=0.5, description="standard deviation of its logarithm over sessions")
 
     slate: Count = Field(
-        default=15, description="items among which the logging policy takes the best, strength * degree + noise"
+        default=15, description="items of which the logging policy takes the best by strength * degree + noise"
     )
     strength: tuple[float, float] = Field(
         default=(-6.0, 10.0), description="range of its strengths; below 0 it avoids clickbait"
     )
     regime_requests: tuple[int, int] = Field(
-        default=(30, 120), description="range of the number of requests with one strength, where regimes change"
+        default=(30, 120), description="range of the requests with one strength, where `regimes` change"
     )
 
     # The rules, each off by default (simulator/rules.py has their laws).
     no_repeats: bool = Field(default=False, description="rule: nobody is shown an item twice")
     tiring: NonNegativeFloat = Field(
-        default=0.0, description="rule: an item lowers exposure by so much times its likeness to what was just shown"
+        default=0.0, description="rule: exposure falls by so much times an item's likeness to what was just shown"
     )
     tiring_half_life: PositiveFloat = Field(
         default=20.0, description="requests after which an item counts half in likeness"
@@ -75,7 +75,7 @@ class WorldSettings(Settings):
         default=0.0, description="rule: share of the available items that is replaced a day"
     )
     available_share: float = Field(
-        default=0.25, gt=0, le=1, description="share of all items that is available at a time, where there are new ones"
+        default=0.25, gt=0, le=1, description="share of all items that is available at a time, with `new_items`"
     )
     leaving: float = Field(
         default=0.0, ge=0, le=1, description="rule: chance that a session is the user's last, at no satisfaction"
@@ -102,9 +102,9 @@ class SimulateSettings(Settings):
     users: Count = Field(default=2000, description="number of users")
     requests: Count = Field(default=250, description="mean per user; each has between 0.8 and 2 times as many")
     items: Count = Field(default=1000, description="number of items")
-    seed: Seed = Field(default=0, description="random seed of the world and its log")
-    regimes: bool = Field(default=True, description="whether the logging policy changes within a user's history")
-    truth: bool = Field(default=False, description="whether hidden satisfaction is written, as a reward column")
+    seed: Seed = Field(default=0, description="of the world and its log")
+    regimes: bool = Field(default=True, description="the logging policy changes within a history")
+    truth: bool = Field(default=False, description="hidden satisfaction is written, as a reward column")
     shards: Count = Field(default=8, description="files; at most one per block of 256 users")
     world: WorldSettings = Field(default=WorldSettings(), description="laws and rules")
 
