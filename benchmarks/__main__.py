@@ -45,6 +45,7 @@ SECTIONS = {
     "selection": "truth.estimators:selection",
     "estimators": "truth.estimators:main",
     "rules": "truth.rules:main",
+    "tiring": "truth.tiring:main",
     "members": "truth.members:main",
     "verdicts": "truth.verdicts:main",
     "known": "truth.known:main",

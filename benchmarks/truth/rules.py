@@ -1,11 +1,10 @@
-"""What trained policies are worth under other serving rules: in truth, and as validation would score them.
+"""What trained policies are worth under other serving rules, and under the variety that their log says.
 
     python -m benchmarks rules OUTPUT [--worlds tiring ...] [--tasks frequency depth] [--users 120] [--requests 250]
 
-OUTPUT is that of `python -m benchmarks truth`. PrefRec's policies of each log are rolled out under the rules of GRID,
-in the simulator with test users and in a model of users with validation users; no training is done. Score:
-(level - logging policy) / (nutrition - logging policy). OUTPUT/rules.csv has a row per policy and rule, and what is in
-it already is not done again.
+OUTPUT is that of `python -m benchmarks truth`. PrefRec's policies of each log are rolled out in the simulator, with
+test users, under all temperatures and varieties; no training is done. Score: (level - logging policy) / (nutrition -
+logging policy). OUTPUT/rules.csv has a row per policy and rule, and what is in it already is not done again.
 """
 
 from __future__ import annotations
@@ -18,18 +17,15 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import ray
-
 from benchmarks.harness import markdown
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.model_score import fit_score
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.terms import Task
 
-TEMPERATURES, VARIETIES = (0.1, 0.2, 0.3, 0.5), (2.5, 5.0, 10.0)
-GRID = list(product(TEMPERATURES, VARIETIES))
+TEMPERATURES, VARIETIES = (0.15, 0.3), (0.0, 1.0, 2.5, 5.0, 7.5, 10.0)
+#: In `variety`: that of the log.
+SAID = "log"
 Row = dict[str, Any]
 
 
@@ -40,7 +36,7 @@ def main(
     users: int = 120,
     requests: int = 250,
 ) -> dict[str, Any]:
-    """Scores what is missing, then prints the mean score of each rule, and of the rule that validation would choose."""
+    """Scores what is missing, then prints the mean score of each rule, and of the variety that logs say."""
     start_ray()
     file = output / "rules.csv"
     rows: list[Row] = list(csv.DictReader(file.open())) if file.exists() else []
@@ -62,52 +58,45 @@ def main(
 def of_log(folder: Path, tasks: Sequence[Any], how: RollOut) -> Iterator[Row]:
     """A row per task and rule of one log."""
     data = PreparedDataset.open(str(folder / "dataset"))
-    validation = ray.get(fit_score(data.uri, "validation"))
+    said = data.metadata.variety
     for task in tasks:
         (bundle,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
         policy = Policy.load(str(bundle))
         rules = {
-            f"{t:g} {v:g}": replace(policy, serving=policy.serving.model_copy(update={"temperature": t, "variety": v}))
-            for t, v in GRID
+            f"{t:g} {name}": replace(policy, serving=policy.serving.model_copy(update={"temperature": t, "variety": v}))
+            for t, (name, v) in product(TEMPERATURES, [*((f"{v:g}", v) for v in VARIETIES), (SAID, said)])
+            if v is not None
         }
-        yield from scored(data, rules, task, how, folder, validation)
-
-
-def scored(
-    data: PreparedDataset, rules: dict[str, Policy], task: Task, how: RollOut, folder: Path, validation: Any
-) -> Iterator[Row]:
-    """A row per rule: the true score, and the score on validation users."""
-    records = [record for record in evaluate_online(data, rules, how=how) if record.task == task]
-    level = {record.subject: record.value for record in records}
-    for name, policy in rules.items():
-        behaviour = records[0].behaviour
-        yield {
-            "world": folder.parent.name,
-            "log": folder.name,
-            "task": task,
-            "temperature": policy.serving.temperature,
-            "variety": policy.serving.variety,
-            "score": round((level[name] - behaviour) / (level["nutrition"] - behaviour), 4),
-            "validation": round(validation(policy, task), 4),
-        }
+        records = [record for record in evaluate_online(data, rules, how=how) if record.task == task]
+        level, behaviour = {record.subject: record.value for record in records}, records[0].behaviour
+        for name, rule in rules.items():
+            yield {
+                "world": folder.parent.name,
+                "log": folder.name,
+                "task": task,
+                "temperature": rule.serving.temperature,
+                "variety": name.split()[1],
+                "said": said,
+                "score": round((level[name] - behaviour) / (level["nutrition"] - behaviour), 4),
+            }
 
 
 def table(rows: Sequence[Row]) -> str:
-    """By temperature and variety the mean score over all policies, and the smallest."""
-    policies: dict[tuple[str, ...], dict[tuple[float, float], Row]] = {}
-    for row in rows:
-        rule = float(row["temperature"]), float(row["variety"])
-        policies.setdefault((row["world"], row["log"], row["task"]), {})[rule] = row
+    """By world and variety the mean score over tasks; by temperature and variety that over all worlds, and the least."""
+    names = [*(f"{v:g}" for v in VARIETIES), SAID]
 
-    def cell(scores: list[float]) -> str:
-        return f"{mean(scores):.2f} ({min(scores):+.2f})"
+    def scores(name: str, temperature: float, world: str | None = None) -> list[float]:
+        return [
+            float(row["score"])
+            for row in rows
+            if (row["variety"], float(row["temperature"])) == (name, temperature) and world in (None, row["world"])
+        ]
 
-    lines = [
-        [f"{t:g}", *(cell([float(one[t, v]["score"]) for one in policies.values()]) for v in VARIETIES)]
-        for t in TEMPERATURES
+    usual, worlds = max(TEMPERATURES), sorted({row["world"] for row in rows})
+    said = {row["world"]: row["said"] for row in rows}
+    lines = [[w, said[w], *(f"{mean(scores(name, usual, w)):.2f}" for name in names)] for w in worlds]
+    lines += [
+        [f"all, temperature {t:g}", "", *(f"{mean(s):.2f} ({min(s):.2f})" for s in (scores(name, t) for name in names))]
+        for t in sorted(TEMPERATURES, reverse=True)
     ]
-    chosen = [max(one.values(), key=lambda row: float(row["validation"]))["score"] for one in policies.values()]
-    title = (
-        f"{len(policies)} policies; the rule that validation scores best: {cell([float(score) for score in chosen])}"
-    )
-    return title + "\n" + markdown(("temperature", *(f"variety {v:g}" for v in VARIETIES)), lines)
+    return markdown(("world", "the log says", *names), lines)
