@@ -82,7 +82,7 @@ def of_log(folder: Path, tasks: Sequence[Any], how: RollOut) -> Iterator[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """By world and variety the mean score over tasks; by temperature and variety that over all worlds, and the least."""
+    """By world and variety the mean score over tasks; by temperature and variety that over all, and the least."""
     names = [*(f"{v:g}" for v in VARIETIES), SAID]
 
     def scores(name: str, temperature: float, world: str | None = None) -> list[float]:
