@@ -20,8 +20,8 @@ from prefrec_ray.terms import RECIPES
 HEAD = """# Settings
 
 Keys of `config` in the section `train`, and of `base` and `search` in `tune`; `recipe`, `task` and `seed` belong to the
-section itself. Of two defaults the first is that of `paper`, the second that of `robust` ([recipes](recipe.md)). This
-page is made from the code: `python docs/settings.py > docs/settings.md`.
+section itself. Of two defaults the first is that of `paper`, the second that of `robust` ([recipes](recipe.md)). A
+range without a word is one of numbers. This page is made from the code: `python docs/settings.py > docs/settings.md`.
 """
 SERVING = """## Serving
 
@@ -107,7 +107,8 @@ def values(schema: dict[str, Any], plural: str = "") -> str:
         return f"mapping to {values(schema['additionalProperties'], 's')}"
     if kind == "boolean":
         return "true, false"
-    return f"{'name' if kind == 'string' else kind}{plural} {limits(schema)}".strip()
+    word, range_ = "name" if kind == "string" else kind, limits(schema)
+    return range_ if kind == "number" and range_ and not plural else f"{word}{plural} {range_}".strip()
 
 
 def limits(schema: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The tree of docs/architecture.md: every package and root module with the first sentence of its docstring.
+"""The tree of docs/architecture.md: every package and root module with the start of its docstring.
 
 `python docs/tree.py` prints it; a test compares it with the page.
 """
@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "prefrec_ray"
 
 
 def sentence(file: Path) -> str:
-    """The first sentence of a module's docstring, without its full stop."""
+    """The first sentence of a module's docstring, up to a colon or semicolon."""
     text = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
-    return " ".join(text.split("\n\n")[0].split()).rstrip(".")
+    return re.split(r"[.:;](?: |$)", " ".join(text.split("\n\n")[0].split()))[0]
 
 
 def tree(folder: Path = ROOT, depth: int = 1) -> list[str]:

@@ -1,4 +1,4 @@
-"""pi(i | s, E): the distribution over the items that may be shown, from which a policy serves."""
+"""pi(i | s, E), the distribution over the items that may be shown, from which a policy serves."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The loop: a policy a night, promoted by its verdict alone."""
+"""The loop of a policy a night, promoted by its verdict alone."""
