@@ -91,7 +91,7 @@ def _pretrain_all(
             shared.rewards[request] = ray.put(_read(saved))
         else:
             task = _pretrain.options(num_cpus=resources.cpus, num_gpus=resources.gpus, resources=resources.custom)
-            pending[task.remote(request, shared.data[data], device)] = request
+            pending[task.remote(request, shared.data[data], device, resources.gpus)] = request
     while pending:
         progress("rewards", len(shared.rewards), len(data_of))
         (ready,), _ = ray.wait(list(pending))

@@ -18,8 +18,9 @@ from prefrec_ray.algorithms.base.divergence import first_not_finite
 from prefrec_ray.algorithms.base.losses import actor_loss, behavior_cloning_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.feed.batches import PreferencePlan, Stopwatch, TransitionPlan
-from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
-from prefrec_ray.algorithms.feed.shards import Shelf
+from prefrec_ray.algorithms.feed.device import feed_of
+from prefrec_ray.algorithms.feed.resident import Segments
+from prefrec_ray.algorithms.feed.transfer import to_device
 from prefrec_ray.algorithms.reward.model import moments
 from prefrec_ray.algorithms.reward.pretrain import autocast
 from prefrec_ray.algorithms.reward.state import RewardState
@@ -52,7 +53,7 @@ class OfflineLearner(TorchLearner):
         for lane in plan.lanes:
             generator = np.random.Generator(np.random.SFC64((plan.seed, self.update_index, lane.number, draw)))
             parts.append(generator.standard_normal((lane.rows, width), dtype=np.float32)[lane.own])
-        return torch.from_numpy(np.concatenate(parts)).to(self.device)
+        return to_device(torch.from_numpy(np.concatenate(parts)), self.device)
 
     def policy_gradient_loss(self, q: Tensor, policy: Tensor, action: Tensor) -> Tensor:
         """The loss of an actor that maximizes `q` [B] by its own actions `policy` [B, A]; `action` [B, A] is logged.
@@ -78,10 +79,10 @@ class OfflineLearner(TorchLearner):
     # --- RLlib's contract ---------------------------------------------------------------------------------------------
 
     def build(self) -> None:
-        """As RLlib's, with a shelf for shards in use."""
+        """As RLlib's, with a feed of data."""
         super().build()
         keep_freed_memory()
-        self._shelf = Shelf()
+        self._feed = feed_of(self.device, self.config.num_gpus_per_learner)
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:
         """Registers an Adam (the paper's optimizer) for each network."""
@@ -122,11 +123,11 @@ class OfflineLearner(TorchLearner):
         self.before_gradient_based_update(timesteps=timesteps or {})
         if plan.refresh_reward_scale:
             self._measure_reward_scale(plan.transitions)
-        buffer = plan.preferences.load() if plan.preferences is not None else None
+        buffer = self._feed.preferences(plan.preferences) if plan.preferences is not None else None
         totals: list[dict[str, Tensor]] = []
         self._transitions = plan.transitions
         waited = Stopwatch()
-        for index, batch in enumerate(waited.over(plan.transitions.batches(self.device, self._shelf))):
+        for index, batch in enumerate(waited.over(self._feed.batches(plan.transitions))):
             self.update_index = plan.transitions.first + index
             with self.precision():
                 metrics = self.update_policy(batch)
@@ -152,7 +153,7 @@ class OfflineLearner(TorchLearner):
 
     def pretrain_reward(self, plan: PreferencePlan, count: int) -> dict[str, float]:
         """`count` mini-batches of preferences (lines 3 to 5); returns the mean loss and accuracy."""
-        buffer = plan.load()
+        buffer = self._feed.preferences(plan)
         with self.precision():
             totals = [self._update_reward(buffer, plan, index) for index in range(count)]
         return {name: float(torch.stack([t[name] for t in totals]).mean()) for name in totals[0]}
@@ -165,7 +166,7 @@ class OfflineLearner(TorchLearner):
         """Restores the reward model and its optimizer from `state`."""
         state.put(self.net.reward.network, self.get_optimizer(DEFAULT_MODULE_ID, "reward"))
 
-    def _update_reward(self, buffer: PreferenceBuffer, plan: PreferencePlan, index: int) -> dict[str, Tensor]:
+    def _update_reward(self, buffer: Segments, plan: PreferencePlan, index: int) -> dict[str, Tensor]:
         """One step on Eq. 4, with this learner's part of mini-batch `index` of the plan."""
         reward, pairs = self.net.reward, plan.rows(index)
         gradient, sums = preference_gradient(reward, buffer, pairs, plan.size, self.device)
@@ -179,7 +180,7 @@ class OfflineLearner(TorchLearner):
         reward = self.net.reward
         with torch.no_grad(), self.precision():
             reward.unscale()
-            sample = transitions.sample(SCALE_SAMPLE, self.device, self._shelf)
+            sample = self._feed.sample(transitions, SCALE_SAMPLE)
             (total,) = self._sum_over_learners([moments(reward.label(sample))])
             reward.scale_to(total)
 

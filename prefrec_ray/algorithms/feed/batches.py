@@ -8,7 +8,7 @@ its share of the rows. The parts of the N learners together are the batch of a s
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -99,41 +99,56 @@ class TransitionPlan:
         and done before the shard is needed.
         """
         shelf = Shelf() if shelf is None else shelf
-        lanes = [(_Lane(self.seed, p.number, p.sizes, self.batches_per_epoch * p.rows), p) for p in self.lanes]
+        lanes = self._ordered()
         epoch, within = divmod(self.first, self.batches_per_epoch)
         reward_labels = self._reward_labels()
         for lane, part in lanes:
             shelf.order(lane.number, part.shards[lane.at(epoch, within * part.rows)[0]])
         for index in range(self.first, self.first + self.count):
             epoch, within = divmod(index, self.batches_per_epoch)
-            batch = self._gather(lanes, shelf, reward_labels, epoch, within)
-            yield {name: values.to(device) for name, values in batch.items()}
+            batch = self._gather(lanes, shelf, reward_labels, index, pinned=device.type == "cuda")
+            yield {name: values.to(device, non_blocking=True) for name, values in batch.items()}
             for turn, (lane, part) in enumerate(lanes):
                 _, done, following = lane.at(epoch, (within + 1) * part.rows - 1)
                 if done >= turn / len(lanes):
                     shelf.order(lane.number, part.shards[following])
 
+    def row_numbers(self, starts: Mapping[int, np.ndarray]) -> Iterator[np.ndarray]:
+        """The rows of each batch in a table of all lanes, in which those of shard i of lane l begin at starts[l][i]."""
+        lanes = self._ordered()
+        for index in range(self.first, self.first + self.count):
+            yield np.concatenate([starts[part.number][shard] + rows for part, shard, rows in self._taken(lanes, index)])
+
     def _reward_labels(self) -> np.ndarray | None:
         return None if self.reward_labels is None else ray.get(self.reward_labels)
+
+    def _ordered(self) -> list[tuple[_Lane, LanePart]]:
+        return [(_Lane(self.seed, p.number, p.sizes, self.batches_per_epoch * p.rows), p) for p in self.lanes]
+
+    def _taken(self, lanes: list[tuple[_Lane, LanePart]], index: int) -> Iterator[tuple[LanePart, int, np.ndarray]]:
+        """Lane, shard and rows in it of which batch `index` is made, in its order."""
+        epoch, within = divmod(index, self.batches_per_epoch)
+        for lane, part in lanes:
+            for shard, rows in _own(lane.rows(epoch, within * part.rows, (within + 1) * part.rows), part):
+                yield part, shard, rows
 
     def _gather(
         self,
         lanes: list[tuple[_Lane, LanePart]],
         shelf: Shelf,
         reward_labels: np.ndarray | None,
-        epoch: int,
-        within: int,
+        index: int,
+        pinned: bool,
     ) -> dict[str, Tensor]:
         # Tensors: torch converts float16 to float32 eight times as fast as NumPy.
         batch: dict[str, Tensor] = {}
         filled = 0
-        for lane, part in lanes:
-            for shard, rows in _own(lane.rows(epoch, within * part.rows, (within + 1) * part.rows), part):
-                for name, values in _picked(shelf.take(lane.number, part.shards[shard]), rows, reward_labels):
-                    if name not in batch:
-                        batch[name] = torch.empty(self.own_rows, *values.shape[1:])
-                    batch[name][filled : filled + len(rows)] = torch.from_numpy(values)
-                filled += len(rows)
+        for part, shard, rows in self._taken(lanes, index):
+            for name, values in _picked(shelf.take(part.number, part.shards[shard]), rows, reward_labels):
+                if name not in batch:
+                    batch[name] = torch.empty(self.own_rows, *values.shape[1:], pin_memory=pinned)
+                batch[name][filled : filled + len(rows)] = torch.from_numpy(values)
+            filled += len(rows)
         return batch
 
     @property
@@ -146,8 +161,8 @@ class TransitionPlan:
 
         They are the first ones of each lane, of every lane equally many, whatever the number of learners.
         """
-        each, shelf = max(1, rows // self.lane_count), Shelf() if shelf is None else shelf
-        pending = [(shelf.bring(p.shards[0]), slice(p.part, min(each, p.sizes[0]), p.parts)) for p in self.lanes]
+        shelf = Shelf() if shelf is None else shelf
+        pending = [(shelf.bring(part.shards[0]), first) for part, first in self.first_rows(rows)]
         reward_labels = self._reward_labels()
         parts: dict[str, list[np.ndarray]] = {}
         while pending:
@@ -155,6 +170,12 @@ class TransitionPlan:
             for name, values in _picked(columns(ray.get(shard)), first, reward_labels):
                 parts.setdefault(name, []).append(values.astype(np.float32))
         return {name: torch.from_numpy(np.concatenate(values)).to(device) for name, values in parts.items()}
+
+    def first_rows(self, rows: int) -> Iterator[tuple[LanePart, slice]]:
+        """Of a sample of `rows` rows, what this learner takes of the first shard of each of its lanes."""
+        each = max(1, rows // self.lane_count)
+        for part in self.lanes:
+            yield part, slice(part.part, min(each, part.sizes[0]), part.parts)
 
 
 def _own(taken: Iterator[tuple[int, np.ndarray]], part: LanePart) -> Iterator[tuple[int, np.ndarray]]:

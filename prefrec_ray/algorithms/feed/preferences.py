@@ -15,6 +15,7 @@ from torch import Tensor
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.feed.tasks import start
+from prefrec_ray.algorithms.feed.transfer import to_device
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.terms import PAIRINGS
@@ -44,6 +45,12 @@ class PreferenceBuffer:
         """The inputs at `index` [...]: [..., D], float32 or bfloat16."""
         rows = torch.from_numpy(self.inputs[index])
         return rows.view(torch.bfloat16) if rows.dtype == torch.int16 else rows
+
+    def segments(self, pairs: np.ndarray, device: torch.device) -> tuple[Tensor, list[Tensor]]:
+        """On `device`: the labels [n] of these pairs, and the inputs [n, length, D] of first and of second segments."""
+        steps = np.arange(self.length)
+        sides = [to_device(self.rows(first[:, None] + steps), device) for first in self.first[pairs].T]
+        return to_device(torch.from_numpy(self.label[pairs]), device), sides
 
 
 def as_bfloat16(inputs: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from prefrec_ray.algorithms.feed.batches import PreferencePlan, pretrain_batches
+from prefrec_ray.algorithms.feed.device import feed_of
 from prefrec_ray.algorithms.feed.load import LoadedData
 from prefrec_ray.algorithms.requests import RewardRequest
 from prefrec_ray.algorithms.reward.model import RewardModel, seeded
@@ -14,8 +15,11 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.runtime.memory import keep_freed_memory
 
 
-def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu") -> RewardState:
-    """The pre-trained reward, equal bit for bit to that of a run with one learner; `data` holds the preferences."""
+def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu", share: float = 1.0) -> RewardState:
+    """The pre-trained reward, equal bit for bit to that of a run with one learner; `data` holds the preferences.
+
+    `share`: of a GPU that this process has.
+    """
     keep_freed_memory()
     metadata = PreparedDataset.open(request.dataset).metadata
     with seeded(request.seed):
@@ -24,7 +28,7 @@ def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu") -> R
         ).to(device)
     optimizer = torch.optim.Adam(reward.network.parameters(), lr=request.lr, fused=True)
     plan = PreferencePlan(data.preferences, data.pairs, request.batch_size, request.seed, first=0, part=0, parts=1)
-    buffer = plan.load()
+    buffer = feed_of(torch.device(device), share).preferences(plan)
     for index in range(pretrain_batches(request.epochs, data.pairs, request.batch_size)):
         with autocast(device, request.preferences.precision):
             gradient, _ = preference_gradient(reward, buffer, plan.rows(index), plan.size, torch.device(device))

@@ -9,15 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.losses import preference_logit, preference_loss
-from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
+from prefrec_ray.algorithms.feed.resident import Segments
 from prefrec_ray.algorithms.reward.model import RewardModel
 
-#: Pairs in one forward pass: 16 are a tenth slower; all 256 are no faster and take four times the memory.
+#: Pairs in one forward pass on the processor: 16 are a tenth slower; all 256 are no faster and take four times the
+#: memory.
 PAIRS_PER_CHUNK = 64
+#: The same on a GPU, where a pass over few rows takes as long as its launch (not measured).
+PAIRS_PER_LAUNCH = 512
 
 
 def preference_gradient(
-    reward: RewardModel, buffer: PreferenceBuffer, pairs: np.ndarray, total: int, device: torch.device
+    reward: RewardModel, buffer: Segments, pairs: np.ndarray, total: int, device: torch.device
 ) -> tuple[list[Tensor], Tensor]:
     """The gradient of Eq. 4 for each parameter, and sums [loss, correct, decided], of one part of a mini-batch.
 
@@ -29,10 +32,10 @@ def preference_gradient(
     parameters = list(reward.network.parameters())
     gradient: list[Tensor] = []
     sums = torch.zeros(3, device=device)
-    for start in range(0, len(pairs), PAIRS_PER_CHUNK):
-        chunk = pairs[start : start + PAIRS_PER_CHUNK]
-        label = torch.from_numpy(buffer.label[chunk]).to(device)
-        logits = _logits(reward.members, buffer, chunk, device)
+    size = PAIRS_PER_CHUNK if device.type == "cpu" else PAIRS_PER_LAUNCH
+    for start in range(0, len(pairs), size):
+        chunk = pairs[start : start + size]
+        label, logits = _judged(reward.members, buffer, chunk, device)
         # Of a sum each member gets the gradient of its own loss.
         losses = torch.stack([preference_loss(logit, label) for logit in logits]) * (len(chunk) / total)
         chunk_gradient = list(torch.autograd.grad(losses.sum(), parameters))
@@ -42,7 +45,8 @@ def preference_gradient(
         with torch.no_grad():
             decided = label != 0.5
             loss, logit = losses.mean(), torch.stack(logits).mean(0)
-            sums += torch.stack([loss, ((logit > 0) == (label > 0.5))[decided].sum(), decided.sum()])
+            correct = ((logit > 0) == (label > 0.5)) & decided
+            sums += torch.stack([loss, correct.sum(), decided.sum()])
     return gradient or [torch.zeros_like(parameter) for parameter in parameters], sums
 
 
@@ -52,11 +56,10 @@ def update_metrics(sums: Tensor) -> dict[str, Tensor]:
     return {"losses/reward_loss": loss, "reward/accuracy_train": correct / decided.clamp(min=1)}
 
 
-def _logits(
-    members: Sequence[nn.Module], buffer: PreferenceBuffer, pairs: np.ndarray, device: torch.device
-) -> list[Tensor]:
+def _judged(
+    members: Sequence[nn.Module], buffer: Segments, pairs: np.ndarray, device: torch.device
+) -> tuple[Tensor, list[Tensor]]:
     # One pass for each side: Eq. 3 cancels the output bias, and its two gradients are then sums of the same numbers
     # with opposite signs, exactly zero. Adam would turn any rounding error that is left into a full step.
-    steps = np.arange(buffer.length)
-    sides = [buffer.rows(first[:, None] + steps).to(device) for first in buffer.first[pairs].T]
-    return [preference_logit(*(member(side).sum(-1) for side in sides)) for member in members]
+    label, sides = buffer.segments(pairs, device)
+    return label, [preference_logit(*(member(side).sum(-1) for side in sides)) for member in members]

@@ -1,0 +1,92 @@
+"""Where the data of a learner come from: its plans, or what lives on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import ray
+import torch
+
+from prefrec_ray.algorithms.feed.batches import LanePart, PreferencePlan, TransitionPlan
+from prefrec_ray.algorithms.feed.resident import Preferences, Segments, Transitions, fits, size_of
+from prefrec_ray.algorithms.feed.shards import Shelf
+from prefrec_ray.algorithms.feed.transfer import Batch, ahead
+
+
+class Feed:
+    """The data of one learner, from one plan to the next: on the processor, as the plans give them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._shelf = device, Shelf()
+
+    def batches(self, plan: TransitionPlan) -> Iterator[Batch]:
+        """The batches of `plan` in order."""
+        return plan.batches(self._device, self._shelf)
+
+    def sample(self, plan: TransitionPlan, rows: int) -> Batch:
+        """As `TransitionPlan.sample`."""
+        return plan.sample(rows, self._device, self._shelf)
+
+    def preferences(self, plan: PreferencePlan) -> Segments:
+        """The preferences of `plan`."""
+        return plan.load()
+
+
+class DeviceFeed(Feed):
+    """The same on another device, of which this process has a `share`: resident if they fit, when they are first used.
+
+    What is streamed stays streamed.
+    """
+
+    def __init__(self, device: torch.device, share: float = 1.0) -> None:
+        super().__init__(device)
+        self._share = share
+        self._lanes: tuple[list[LanePart], bool] | None = None
+        self._transitions: Transitions | None = None
+        self._labels: ray.ObjectRef | None = None
+        self._buffer: ray.ObjectRef | None = None
+        self._preferences: Segments | None = None
+
+    def batches(self, plan: TransitionPlan) -> Iterator[Batch]:
+        """The batches of `plan` in order."""
+        table = self._table(plan)
+        if table is None:
+            return ahead(super().batches(plan), self._device)
+        return map(table.rows, plan.row_numbers(table.starts))
+
+    def sample(self, plan: TransitionPlan, rows: int) -> Batch:
+        """As `TransitionPlan.sample`."""
+        table = self._table(plan)
+        if table is None:
+            return super().sample(plan, rows)
+        numbers = [table.starts[part.number][0] + np.arange(part.sizes[0])[own] for part, own in plan.first_rows(rows)]
+        return table.rows(np.concatenate(numbers))
+
+    def preferences(self, plan: PreferencePlan) -> Segments:
+        """The preferences of `plan`."""
+        if self._preferences is None or plan.buffer != self._buffer:
+            buffer = plan.load()
+            size = buffer.inputs.nbytes + buffer.first.nbytes + buffer.label.nbytes
+            resident = fits(size, self._device, self._share)
+            self._buffer, self._preferences = plan.buffer, Preferences.of(buffer, self._device) if resident else buffer
+        return self._preferences
+
+    def _table(self, plan: TransitionPlan) -> Transitions | None:
+        lanes = plan.lanes, plan.reward_labels is None
+        if lanes != self._lanes:
+            self._lanes, self._transitions, self._labels = lanes, None, None
+            if not any(isinstance(shard, str) for part in plan.lanes for shard in part.shards) and fits(
+                size_of(plan, self._shelf), self._device, self._share
+            ):
+                self._transitions = Transitions.of(plan, self._shelf, self._device)
+        if self._transitions is not None and plan.reward_labels != self._labels:
+            labels = torch.tensor(ray.get(plan.reward_labels), device=self._device)
+            self._labels, self._transitions = plan.reward_labels, replace(self._transitions, labels=labels)
+        return self._transitions
+
+
+def feed_of(device: torch.device, share: float = 1.0) -> Feed:
+    """The feed of a learner on `device`, of which it has a `share`."""
+    return Feed(device) if device.type == "cpu" else DeviceFeed(device, share)

@@ -1,0 +1,69 @@
+"""Training from data that live on a device, or come to it batch by batch; a GPU against the processor, where one is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import write_dataset
+
+from prefrec_ray.algorithms import PrefRecConfig
+from prefrec_ray.algorithms.base import learner as learners
+from prefrec_ray.algorithms.feed import device
+from prefrec_ray.algorithms.feed.device import DeviceFeed
+from prefrec_ray.algorithms.feed.resident import Preferences
+
+
+def trained(dataset: str, **more: Any) -> dict[str, np.ndarray]:
+    """The weights after pre-training and 50 updates of PrefRec, or as many as `more` says."""
+    config = PrefRecConfig().offline_data(input_=dataset).training(recipe="paper", task="depth")
+    config.training(train_batch_size_per_learner=64, preference_batch_size=16, hidden_sizes=(16, 16), pretrain_epochs=1)
+    config.training(**{"updates_per_iteration": 25, **more.pop("training", {})})
+    algorithm = config.learners(**more).build_algo()
+    try:
+        while algorithm.train()["updates"] < 50:
+            pass
+        return algorithm.learner_group._learner.get_state()["rl_module"]["default_policy"]
+    finally:
+        algorithm.stop()
+
+
+@pytest.mark.parametrize("horizon", [1, 4])
+def test_training_is_the_same_resident_or_not(tiny_dataset: str, horizon: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[DeviceFeed] = []
+
+    def make(device: torch.device, share: float) -> DeviceFeed:
+        made.append(DeviceFeed(device))
+        return made[-1]
+
+    own = {"reward_horizon": horizon, "standardise_reward": True}
+    expected = trained(tiny_dataset, training=own)
+    for room in (True, False):
+        monkeypatch.setattr(learners, "feed_of", make)
+        monkeypatch.setattr(device, "fits", lambda size, device, share, room=room: room)
+        found = trained(tiny_dataset, training=own)
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[name], expected[name]) for name in found)
+        assert (made[-1]._transitions is not None) == isinstance(made[-1]._preferences, Preferences) == room
+
+
+def test_an_update_mixes_no_devices_and_never_waits_for_one(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "dataset", users=8, requests=20, pairs=8, length=4)
+    script = Path(__file__).with_name("dry_device.py")
+    done = subprocess.run([sys.executable, script, tmp_path / "dataset"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == ["PrefRec", "DDPG", "TD3", "SAC", "TD3_BC", "BCQ", "IQL", "IL"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("transitions", ["materialised", "streaming"])
+def test_a_gpu_ends_with_the_weights_of_the_processor(tiny_dataset: str, transitions: str) -> None:
+    own = {"transitions": transitions}
+    expected, found = trained(tiny_dataset, training=own), trained(tiny_dataset, training=own, num_gpus_per_learner=1)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-4, err_msg=name)
