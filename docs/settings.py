@@ -20,15 +20,16 @@ from prefrec_ray.terms import RECIPES
 HEAD = """# Settings
 
 Keys of `config` in the section `train`, and of `base` and `search` in `tune`; `recipe`, `task` and `seed` belong to the
-section itself. Of two defaults the first is that of `paper`, the second that of `robust` ([recipes](recipe.md)). A
-range without a word is one of numbers. This page is made from the code: `python docs/settings.py > docs/settings.md`.
+section itself. Of two defaults the first is that of `paper`, the second that of `robust` ([recipes](recipe.md)); then
+come the other values that are allowed, numbers where there is a range alone. This page is made from the code:
+`python docs/settings.py > docs/settings.md`.
 """
 SERVING = """## Serving
 
 Keys of [`serving`](serving.md), as in `serving: {rule: best}`; the others stay as the recipe has them.
 """
 _BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
-TABLE = "| key | value | default | meaning |\n|---|---|---|---|\n"
+TABLE = "| key | default; values | meaning |\n|---|---|---|\n"
 
 
 def page() -> str:
@@ -84,16 +85,23 @@ def rows(
     for name, field in settings.model_fields.items():
         if name not in without:
             default = robust.get(name, field.get_default(call_default_factory=True))
-            defaults = dict.fromkeys([value(paper.get(name, default)), value(default)])
-            cells = [f"`{name}`", values(properties[name]), " / ".join(defaults), f"{before}{field.description}"]
-            text += f"| {' | '.join(cells)} |\n"
+            defaults = list(dict.fromkeys([value(paper.get(name, default)), value(default)]))
+            text += f"| `{name}` | {defaults_and_values(defaults, properties[name])} | {before}{field.description} |\n"
     return text
+
+
+def defaults_and_values(defaults: list[str], schema: dict[str, Any]) -> str:
+    """The defaults, then the values that a JSON schema allows; of choices those that are no default."""
+    text = " / ".join(defaults)
+    if "$ref" in schema or schema.get("type") == "boolean":
+        return text
+    choices = [value(choice) for choice in schema.get("enum", [])]
+    others = ", ".join(choice for choice in choices if choice not in defaults) if choices else values(schema)
+    return f"{text}; {others}" if others else text
 
 
 def values(schema: dict[str, Any], plural: str = "") -> str:
     """The values that a JSON schema allows, in words; `plural` ends the word for a type."""
-    if "$ref" in schema:
-        return "mapping"
     if "anyOf" in schema:
         return " or ".join(map(values, schema["anyOf"]))
     if "enum" in schema or "const" in schema:
@@ -105,8 +113,6 @@ def values(schema: dict[str, Any], plural: str = "") -> str:
         return f"list of {values(schema['items'], 's')}" + (", not empty" if "minItems" in schema else "")
     if kind == "object":
         return f"mapping to {values(schema['additionalProperties'], 's')}"
-    if kind == "boolean":
-        return "true, false"
     word, range_ = "name" if kind == "string" else kind, limits(schema)
     return range_ if kind == "number" and range_ and not plural else f"{word}{plural} {range_}".strip()
 

@@ -25,7 +25,7 @@ class LabelSettings(Settings):
     held_out: Annotated[float, Field(ge=0, le=0.9)] = Field(
         default=0.1, description="share of pairs of validation users, which measure a learned reward"
     )
-    pairing: Pairing = Field(default="within_user", description="segments of two users, or of one")
+    pairing: Pairing = Field(default="within_user", description="segments of one user, or of two")
     length: Count | None = Field(default=None, description="requests in a segment; null: as in the data set")
     seed: Seed = Field(default=0, description="of the draw of pairs and of sides")
     gold: Share = Field(default=0.1, description="share of questions on which the scripted teacher is sure")
