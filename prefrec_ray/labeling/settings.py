@@ -18,12 +18,12 @@ class LabelSettings(Settings):
     mode: Literal["pairs", "rank"] = Field(
         default="pairs", description="compare two segments, or order some of one user by comparing"
     )
-    pairs: Count = Field(default=1000, description="pairs drawn, of which those worth asking are chosen")
+    pairs: Count = Field(default=1000, description="pairs drawn, to choose from")
     segments: Annotated[int, Field(ge=3, le=32)] = Field(
         default=8, description="segments of a list in mode `rank`; n of them are n (n - 1) / 2 of the pairs"
     )
     held_out: Annotated[float, Field(ge=0, le=0.9)] = Field(
-        default=0.1, description="share of pairs of validation users, which measure a learned reward"
+        default=0.1, description="share of pairs of validation users"
     )
     pairing: Pairing = Field(default="within_user", description="segments of one user, or of two")
     length: Count | None = Field(default=None, description="requests in a segment; null: as in the data set")
@@ -43,9 +43,7 @@ class LabelSettings(Settings):
         default=14.0, description="how long an invitation, and what it opens, lasts"
     )
     guidelines: str | None = Field(default=None, description="Markdown file, shown beside the question")
-    items: str | None = Field(
-        default=None, description="CSV or Parquet file: item_id, title, and picture (a file in its folder)"
-    )
+    items: str | None = Field(default=None, description="CSV or Parquet file: item_id, title, picture")
 
     @model_validator(mode="after")
     def _lists_are_of_one_user(self) -> LabelSettings:

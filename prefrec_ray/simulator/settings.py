@@ -18,9 +18,7 @@ class WorldSettings(Settings):
     """The laws of the platform. A clickbait degree is between 0 (nutritious) and 1; satisfaction is in (0, 1)."""
 
     clickbait_slope: PositiveFloat = Field(default=3.0, description="degree = sigmoid(slope * embedding . direction)")
-    tastes: Count = Field(
-        default=1, description="groups of users with directions of their own, opposite in pairs (0 and 1, ...)"
-    )
+    tastes: Count = Field(default=1, description="groups of users with directions of their own, opposite in pairs")
 
     # exposure = memory_discount * exposure - 2 (clickbait - 0.5) + noise;
     # satisfaction = sigmoid(sensitivity * exposure).
@@ -100,7 +98,7 @@ class SimulateSettings(Settings):
     """The section `simulate`."""
 
     users: Count = Field(default=2000, description="number of users")
-    requests: Count = Field(default=250, description="mean per user; each has between 0.8 and 2 times as many")
+    requests: Count = Field(default=250, description="mean per user; each has 0.8 to 2 times as many")
     items: Count = Field(default=1000, description="number of items")
     seed: Seed = Field(default=0, description="of the world and its log")
     regimes: bool = Field(default=True, description="the logging policy changes within a history")
