@@ -39,6 +39,12 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 60
 
 
+def test_the_pages_are_short() -> None:
+    """Words, not the rules of tables, of all pages but results."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    assert sum(bool(re.search(r"\w", word)) for page in pages for word in page.read_text("utf-8").split()) < 20_000
+
+
 def commands(text: str) -> Iterator[list[str]]:
     """The words of every `prefrec ...` in a block or in the text, of alternatives the first."""
     blocks = re.findall(r"^```(?:bash|console)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
