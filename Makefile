@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two files at a time: much of the time of tests that start Ray is waiting for processes.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart style types lint check test docs package constraints proofs mutants bench loop results label-demo clean
+.PHONY: install quickstart style types lint check test docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
 
 install: $(VENV)/.installed
 
@@ -65,6 +65,10 @@ mutants: install
 bench: install
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks
+
+# By hand, on a machine with a GPU: training there against a bare loop on the same GPU, memory, trials that share it.
+bench-gpu: install
+	$(BIN)/python -m benchmarks gpu
 
 # By hand, some hours on two cores: six nights on a simulated platform (docs/results/loop.md). LOOP="--users 400
 # --requests 40" is the smaller one of that page.

@@ -15,15 +15,14 @@ import time
 from importlib import import_module
 from itertools import takewhile
 
-import yaml
-
-from benchmarks.harness import FOLDER, prefrec, run_section
+from benchmarks.harness import FOLDER, make_data, run_section
 from prefrec_ray.errors import find_user_error
 
 #: Module and function of each section.
 SECTIONS = {
     "training": "speed.training:main",
     "trials": "speed.trials:main",
+    "gpu": "speed.gpu:main",
     "start": "speed.start:main",
     "data_path": "speed.parts:data_path",
     "reward": "speed.parts:reward",
@@ -110,15 +109,8 @@ def run_standard(names: list[str]) -> None:
 
 def standard_data() -> None:
     """Makes FOLDER/logs, /large_logs and /dataset, as far as they are not there."""
-    FOLDER.mkdir(exist_ok=True)
     for name, world in WORLDS.items():
-        config, logs, dataset = FOLDER / f"{name}.yaml", FOLDER / name, FOLDER / "dataset"
-        prepare = {"source": {"kind": "simulator", "path": str(logs)}}
-        config.write_text(yaml.safe_dump({"simulate": world, "prepare": prepare}, sort_keys=False))
-        if not logs.exists():
-            prefrec("simulate", str(config), "--output", str(logs))
-        if name == "logs" and not dataset.exists():
-            prefrec("prepare", str(config), "--output", str(dataset))
+        make_data(name, world, "dataset" if name == "logs" else None)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any, get_args
 import psutil
 import ray
 import torch
+import yaml
 
 from benchmarks.results import git
 
@@ -136,6 +137,18 @@ def prefrec(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "prefrec_ray.cli.main", *arguments], stdout=subprocess.DEVNULL)
     if done.returncode:
         sys.exit(done.returncode)
+
+
+def make_data(name: str, world: dict[str, Any], dataset: str | None) -> None:
+    """Makes the logs FOLDER/name and, with a name for it, the data set of them, as far as they are not there."""
+    FOLDER.mkdir(exist_ok=True)
+    config, logs = FOLDER / f"{name}.yaml", FOLDER / name
+    prepare = {"source": {"kind": "simulator", "path": str(logs)}}
+    config.write_text(yaml.safe_dump({"simulate": world, "prepare": prepare}, sort_keys=False))
+    if not logs.exists():
+        prefrec("simulate", str(config), "--output", str(logs))
+    if dataset is not None and not (FOLDER / dataset).exists():
+        prefrec("prepare", str(config), "--output", str(FOLDER / dataset))
 
 
 def machine() -> dict[str, Any]:

@@ -124,7 +124,7 @@ class Networks(nn.Module):
 def plain_prefrec(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
     """One call is one update of V, Q and actor and one of the reward on a whole batch of pairs (Algorithm 1)."""
     net = Networks(arrays, sizes, twin=False)
-    return _prefrec(
+    return prefrec_updates(
         net, net.step, plain_reward(net, arrays, sizes, seed), arrays.batches(sizes.transitions, seed), sizes
     )
 
@@ -133,7 +133,7 @@ def tuned_prefrec(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]
     """The same update; each loss has the gradient of one network, and the pairs come in chunks."""
     net = Networks(arrays, sizes, twin=False)
     update_reward = tuned_reward(net, arrays, sizes, seed)
-    return _prefrec(net, net.step_alone, update_reward, arrays.batches(sizes.transitions, seed), sizes)
+    return prefrec_updates(net, net.step_alone, update_reward, arrays.batches(sizes.transitions, seed), sizes)
 
 
 def plain_reward(net: Networks, arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
@@ -195,9 +195,10 @@ def plain_iql(arrays: Arrays, sizes: Sizes, seed: int) -> Callable[[], None]:
     return update
 
 
-def _prefrec(
+def prefrec_updates(
     net: Networks, step: Callable[[str, Tensor], None], update_reward: Callable[[], None], batches: Any, sizes: Sizes
 ) -> Callable[[], None]:
+    """One call is one update of V, Q and actor by `step` on the next of `batches`, then one of the reward."""
     (q,), (target_q,) = net.q, net.target_q
 
     def update() -> None:

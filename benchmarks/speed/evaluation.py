@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.harness import Comparison, compared, interleave
+from benchmarks.speed.bare_loop import Sizes
 from benchmarks.speed.training import iql_config, paper_sizes
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
@@ -53,8 +54,14 @@ def bare_value(dataset: PreparedDataset, split: str, policy: Policy, clone: Beha
 def main(dataset: Path, repetitions: int = 3) -> dict[str, Any]:
     """Prints requests a second."""
     start_ray()
-    data = PreparedDataset.open(str(dataset))
-    algorithm = iql_config(data.uri, 1, paper_sizes((256, 256, 256), 4096, 256)).build_algo()
+    comparison, values = by_ncis(str(dataset), paper_sizes((256, 256, 256), 4096, 256), repetitions)
+    return compared(comparison, values=values)
+
+
+def by_ncis(uri: str, sizes: Sizes, repetitions: int) -> tuple[Comparison, dict[str, float]]:
+    """Requests a second of both, for a policy of IQL of these sizes; and their values."""
+    data = PreparedDataset.open(uri)
+    algorithm = iql_config(uri, 1, sizes).build_algo()
     algorithm.train()
     policy = policy_now(algorithm)
     algorithm.stop()
@@ -73,4 +80,4 @@ def main(dataset: Path, repetitions: int = 3) -> dict[str, Any]:
     rates = interleave({"product": product, "bare": bare}, requests, repetitions)
     if not np.isclose(values["product"], values["bare"], rtol=1e-4):
         raise UserError(f"evaluation: the two do not agree ({values})")
-    return compared(Comparison("evaluation by NCIS", "requests/s", rates, [("product", "bare")]), values=values)
+    return Comparison("evaluation by NCIS", "requests/s", rates, [("product", "bare")]), values
