@@ -190,7 +190,7 @@ def test_a_batch_is_made_before_the_one_ahead_of_it_is_given_out() -> None:
 
 @pytest.mark.parametrize(
     ("size", "share", "good"),
-    [(60, 1.0, True), (61, 1.0, False), (60, 4.0, True), (15, 0.25, True), (16, 0.25, False)],
+    [(60, 1.0, True), (61, 1.0, False), (61, 4.0, False), (15, 0.25, True), (16, 0.25, False)],
 )
 def test_half_of_what_is_free_may_be_filled(
     size: int, share: float, good: bool, monkeypatch: pytest.MonkeyPatch
