@@ -53,6 +53,7 @@ class RewardRequest:
     lr: float
     batch_size: int  # pairs
     epochs: float
+    most: int | None = None  # updates
     members: int = 1
 
     @classmethod
@@ -69,6 +70,7 @@ class RewardRequest:
             settings.reward_lr,
             settings.preference_batch_size,
             settings.pretrain_epochs,
+            settings.pretrain_updates,
             settings.reward_members,
         )
 

@@ -56,6 +56,12 @@ class TrainingSettings(Settings):
         ge=0,
         description="passes over the preferences before the policy learns",
     )
+    pretrain_updates: PositiveInt | None = by_recipe(
+        None,
+        240,
+        shapes_reward=True,
+        description="at most so many mini-batches of these passes; null: all",
+    )
     replay_buffer_size: PositiveInt | None = by_recipe(
         3_000_000, None, description="transitions to train on, a sample; null: all"
     )

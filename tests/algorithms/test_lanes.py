@@ -214,4 +214,5 @@ def test_a_learner_takes_every_nth_pair_of_a_mini_batch(monkeypatch: pytest.Monk
 
 
 def test_pretraining_takes_whole_mini_batches_at_least_one_where_there_is_any() -> None:
-    assert [pretrain_batches(epochs, 100, 32) for epochs in (0, 0.1, 0.5, 1, 2.5)] == [0, 1, 2, 3, 8]
+    assert [pretrain_batches(epochs, 100, 32, None) for epochs in (0, 0.1, 0.5, 1, 2.5)] == [0, 1, 2, 3, 8]
+    assert [pretrain_batches(epochs, 100, 32, 2) for epochs in (0, 0.1, 0.5, 1, 2.5)] == [0, 1, 2, 2, 2]

@@ -72,6 +72,7 @@ def test_what_shapes_a_reward() -> None:
         "reward_members",
         "preference_batch_size",
         "pretrain_epochs",
+        "pretrain_updates",
         "hidden_sizes",
     }
 

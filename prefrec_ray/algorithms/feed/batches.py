@@ -298,6 +298,7 @@ def batches_per_pass(pairs: int, batch_size: int) -> int:
     return max(1, pairs // batch_size)
 
 
-def pretrain_batches(epochs: float, pairs: int, batch_size: int) -> int:
-    """Mini-batches of pre-training: at least one, or 0 for 0 epochs."""
-    return max(1, round(epochs * batches_per_pass(pairs, batch_size))) if epochs > 0 else 0
+def pretrain_batches(epochs: float, pairs: int, batch_size: int, most: int | None) -> int:
+    """Mini-batches of pre-training, at most `most`: at least one, or 0 for 0 epochs."""
+    batches = max(1, round(epochs * batches_per_pass(pairs, batch_size))) if epochs > 0 else 0
+    return batches if most is None else min(batches, most)

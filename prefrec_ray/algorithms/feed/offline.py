@@ -65,7 +65,7 @@ class PreparedData(OfflineData):
         self.pretrain_batches = 0
         if settings.uses_preferences:
             epochs, size = settings.pretrain_epochs, settings.preference_batch_size
-            self.pretrain_batches = pretrain_batches(epochs, self.pairs, size)
+            self.pretrain_batches = pretrain_batches(epochs, self.pairs, size, settings.pretrain_updates)
         self.schedule = self._schedule()
 
     def _schedule(self) -> Schedule:

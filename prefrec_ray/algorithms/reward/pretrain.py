@@ -29,7 +29,7 @@ def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu", shar
     optimizer = torch.optim.Adam(reward.network.parameters(), lr=request.lr, fused=True)
     plan = PreferencePlan(data.preferences, data.pairs, request.batch_size, request.seed, first=0, part=0, parts=1)
     buffer = feed_of(torch.device(device), share).preferences(plan)
-    for index in range(pretrain_batches(request.epochs, data.pairs, request.batch_size)):
+    for index in range(pretrain_batches(request.epochs, data.pairs, request.batch_size, request.most)):
         with autocast(device, request.preferences.precision):
             gradient, _ = preference_gradient(reward, buffer, plan.rows(index), plan.size, torch.device(device))
         for parameter, part in zip(reward.network.parameters(), gradient, strict=True):
