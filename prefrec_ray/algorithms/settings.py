@@ -58,7 +58,7 @@ class TrainingSettings(Settings):
     )
     pretrain_updates: PositiveInt | None = by_recipe(
         None,
-        240,
+        150,
         shapes_reward=True,
         description="at most so many mini-batches of these passes; null: all",
     )
