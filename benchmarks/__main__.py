@@ -46,6 +46,7 @@ SECTIONS = {
     "rules": "truth.rules:main",
     "tiring": "truth.tiring:main",
     "members": "truth.members:main",
+    "pretraining": "truth.pretraining:main",
     "verdicts": "truth.verdicts:main",
     "known": "truth.known:main",
     "sanity": "truth.sanity:main",
