@@ -1,0 +1,32 @@
+"""The tables of what varieties are worth, and of what logs say, from rows made by hand."""
+
+from __future__ import annotations
+
+from benchmarks.truth import rules, tiring
+
+
+def test_rules_are_averaged_over_tasks_and_the_least_is_said() -> None:
+    names = [*(f"{v:g}" for v in rules.VARIETIES), rules.SAID]
+    rows = [
+        {"world": world, "task": task, "temperature": t, "variety": name, "said": 6.4, "score": score + number / 100}
+        for world, score in (("stable", 0.5), ("tiring", 0.1))
+        for task in ("depth", "frequency")
+        for t in rules.TEMPERATURES
+        for number, name in enumerate(names)
+    ]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in rules.table(rows).splitlines()]
+    by_name = {line[0]: line[1:] for line in lines}
+    assert by_name["stable"] == ["6.4", "0.50", "0.51", "0.52", "0.53", "0.54", "0.55", "0.56"]
+    assert by_name["all, temperature 0.3"][1] == "0.30 (0.10)"
+    assert by_name["all, temperature 0.15"][-1] == "0.36 (0.16)"
+
+
+def test_what_logs_say_is_listed_by_users_and_an_empty_answer_is_none() -> None:
+    rows = [
+        {"world": "tiring", "log": 3, "users": 900, "tiring": 3.0, "variety": 7.9, "error": 0.1, "half_life": 20.0},
+        {"world": "tiring", "log": 4, "users": 900, "tiring": 3.0, "variety": 7.1, "error": 0.3, "half_life": 20.0},
+        {"world": "stable", "log": 3, "users": 900, "tiring": 0.0, "variety": 1.0, "error": 0.7, "half_life": 20.0},
+        {"world": "stable", "log": 3, "users": 300, "tiring": 0.0, "variety": ""},
+    ]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tiring.table(rows).splitlines()]
+    assert lines[2:] == [["tiring", "yes", "7.9, 7.1 (0.2)", ""], ["stable", "no", "1 (0.7)", ""]]
