@@ -7,7 +7,7 @@ import pytest
 
 from prefrec_ray.engagement.tiring import LEAST, PARTS, PRECISE, Estimate, Shown, estimate
 
-USERS, REQUESTS, WIDTH, HALF_LIFE = 240, 160, 4, 20.0
+USERS, REQUESTS, WIDTH, HALF_LIFE = 200, 120, 4, 20.0
 
 
 def platform(tiring: float, seed: int, differ: bool = True) -> Shown:
@@ -73,7 +73,7 @@ def test_a_plain_regression_would_be_fooled() -> None:
 
 
 def test_the_same_seed_says_the_same() -> None:
-    shown = platform(0.6, 3).take(np.arange(40))
+    shown = platform(0.6, 3).take(np.arange(16))
     assert estimate(shown, 5) == estimate(shown, 5) != estimate(shown, 6)
 
 
