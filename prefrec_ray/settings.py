@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Annotated, Any, TypeVar
 
 import yaml
@@ -82,16 +83,24 @@ def nearest(key: str, valid: list[str]) -> str:
 
 
 def _first_problem(model: type[BaseModel], error: ValidationError, prefix: str) -> str:
-    problem = error.errors()[0]
+    problems = error.errors()
+    problem = problems[0]
     path = [str(part) for part in problem["loc"]]
+    expected = _expected(problem)
+    if path and _BRANCH.fullmatch(path[-1]):  # of a value of several kinds: each kind has a problem of its own
+        kinds = [one for one in problems if one["loc"][:-1] == problem["loc"][:-1]]
+        each = dict.fromkeys(_expected(one).removeprefix("expected ") for one in kinds)
+        path, expected = path[:-1], f"expected {' or '.join(each)}"
     key = prefix + ".".join(path) or "(top)"
     if problem["type"] == "extra_forbidden":
         return f"key '{key}': unknown key; {nearest(path[-1], _valid_keys(model, path[:-1]))}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
-    return f"key '{key}': {_expected(problem)}, found {_short(problem.get('input'))}"
+    return f"key '{key}': {expected}, found {_short(problem.get('input'))}"
 
 
+#: The last part of a place, where pydantic names one of the kinds that a value may be of.
+_BRANCH = re.compile(r"(literal|constrained-).*")
 #: First word of a pydantic error type -> what the field expects.
 _TYPES = {
     "int": "a whole number",

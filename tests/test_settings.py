@@ -1,6 +1,7 @@
 """YAML in, settings out: every file that cannot be read is one line."""
 
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.settings import load_yaml, parse, read_yaml
 from prefrec_ray.simulator.settings import SimulateSettings
@@ -105,3 +107,15 @@ def test_numbers_that_no_machine_counts_or_raises(model: type, value: dict[str, 
     """They passed, and then overflowed."""
     with pytest.raises(UserError, match=r"expected (less|greater) than or equal to"):
         parse(model, value, "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("many", "expected a number or 'auto', found 'many'"),
+        (-1, "expected greater than or equal to 0 or 'auto', found -1"),
+    ],
+)
+def test_a_value_of_several_kinds_is_one_key_and_all_that_it_may_be(value: object, expected: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"a.yaml: serving: key 'variety': {expected}")):
+        parse(ServingSettings, {"variety": value}, "a.yaml: serving")

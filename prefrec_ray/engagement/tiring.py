@@ -25,8 +25,8 @@ from torch import Tensor
 
 #: Requests in which what was shown counts half, for M and R: the one that fits best is taken.
 HALF_LIVES = (10.0, 20.0, 40.0)
-#: Of a sample of users; more make it no better.
-REQUESTS = 60_000
+#: Of a sample of users, and the most of one; more make it no better.
+REQUESTS, MOST = 60_000, 500
 #: Disjoint groups of users whose estimates are compared.
 PARTS = 4
 #: The cost of likeness now, in deviations of what items are worth to a user's taste, to `variety`: twice, as what is
@@ -62,6 +62,13 @@ class Shown:
         starts = [part.starts + rows for part, rows in zip(parts, before, strict=False)]
         columns = ("embeddings", "session", "timestamp", "feedback")
         return cls(np.concatenate(starts), *(np.concatenate([getattr(p, name) for p in parts]) for name in columns))
+
+    def beginning(self) -> Shown:
+        """At most the first MOST requests of each user."""
+        lengths = np.minimum(self.lengths, MOST)
+        rows = np.flatnonzero(np.arange(len(self.timestamp)) - np.repeat(self.starts, self.lengths) < MOST)
+        columns = (self.embeddings, self.session, self.timestamp, self.feedback)
+        return Shown(np.cumsum(lengths) - lengths, *(column[rows] for column in columns))
 
     def take(self, users: np.ndarray) -> Shown:
         """Those of the users in the rows `users` [m]."""

@@ -18,7 +18,8 @@ def tiring_of(context: Context, buckets: list[int], seed: int) -> Tiring | None:
     for bucket in buckets:
         histories = Histories(context, bucket, split=0)
         session, timestamp = (histories.table[name].to_numpy() for name in ("session", "timestamp"))
-        parts.append(Shown(histories.starts, histories.actions, session, timestamp, histories.feedback))
+        shown = Shown(histories.starts, histories.actions, session, timestamp, histories.feedback)
+        parts.append(shown.beginning())
         if sum(len(part.timestamp) for part in parts) >= REQUESTS:
             break
     found = estimate(Shown.concatenate(parts), seed)

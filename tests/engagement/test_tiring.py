@@ -91,6 +91,17 @@ def test_parts_that_disagree_say_nothing() -> None:
     assert Estimate((0.0, 2 * PRECISE, 4 * PRECISE, 6 * PRECISE), 20.0).error > PRECISE
 
 
+def test_of_long_histories_the_beginning_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = platform(0.0, 6)
+    both = Shown.concatenate([shown.take(np.array([1, 2])), shown.take(np.array([3]))])
+    assert (both.beginning().timestamp == both.timestamp).all()
+    monkeypatch.setattr("prefrec_ray.engagement.tiring.MOST", 50)
+    short = both.beginning()
+    assert short.lengths.tolist() == [50, 50, 50]
+    for start, user in zip(short.starts, (1, 2, 3), strict=True):
+        assert (short.timestamp[start : start + 50] == shown.timestamp[user * REQUESTS :][:50]).all()
+
+
 def test_users_are_taken_with_their_rows() -> None:
     shown = platform(0.0, 5)
     some = shown.take(np.array([7, 3]))
