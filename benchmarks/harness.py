@@ -8,6 +8,7 @@ so that all meet the same machine.
 from __future__ import annotations
 
 import argparse
+import csv
 import inspect
 import json
 import os
@@ -149,6 +150,11 @@ def make_data(name: str, world: dict[str, Any], dataset: str | None) -> None:
         prefrec("simulate", str(config), "--output", str(logs))
     if dataset is not None and not (FOLDER / dataset).exists():
         prefrec("prepare", str(config), "--output", str(FOLDER / dataset))
+
+
+def rows_in(file: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file, as texts; none where there is no file yet."""
+    return list(csv.DictReader(file.read_text("utf-8").splitlines())) if file.exists() else []
 
 
 def machine() -> dict[str, Any]:

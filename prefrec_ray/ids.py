@@ -65,6 +65,14 @@ def run_lengths(starts: np.ndarray, rows: int) -> np.ndarray:
     return np.diff(np.append(starts, rows))
 
 
+def taken_runs(starts: np.ndarray, rows: int, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of runs as in `run_lengths`, those numbered `chosen` [m], one after another: where each starts then, int64 [m],
+    and their rows among the `rows` rows, int64."""
+    lengths = run_lengths(starts, rows)[chosen]
+    first = np.cumsum(lengths) - lengths
+    return first, np.arange(lengths.sum()) + np.repeat(starts[chosen] - first, lengths)
+
+
 def changes(key: np.ndarray) -> np.ndarray:
     """Whether each entry differs from the one before; true for the first."""
     key = np.asarray(key)

@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.ids import Stream, codes, fraction, hash_ids, mix
+from prefrec_ray.ids import Stream, codes, fraction, hash_ids, mix, taken_runs
 
 
 def test_fractions_are_uniform_and_keys_independent() -> None:
@@ -46,3 +46,13 @@ def test_random_streams_never_change() -> None:
 def test_codes_are_equal_where_ids_are() -> None:
     assert codes(pa.chunked_array([["b", "b"], ["a", "b"]])).tolist() == [0, 0, 1, 0]
     assert codes(pa.chunked_array([[7, 7, 9]])).dtype == np.int64
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.data())
+def test_runs_are_taken_whole_and_in_the_order_asked_for(lengths: list[int], data: st.DataObject) -> None:
+    chosen = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=5))
+    ends = np.cumsum(lengths)
+    starts, rows = taken_runs(ends - lengths, int(ends[-1]), np.array(chosen, dtype=np.int64))
+    runs = [list(range(ends[run] - lengths[run], ends[run])) for run in chosen]
+    assert rows.tolist() == [row for run in runs for row in run]
+    assert [rows.tolist()[start] for start in starts] == [run[0] for run in runs]

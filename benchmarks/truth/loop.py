@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import csv
 import json
 import os
 import re
@@ -34,6 +33,7 @@ import yaml
 
 from benchmarks.harness import markdown
 from benchmarks.truth.bench import WORLDS
+from prefrec_ray import storage
 from prefrec_ray.engagement.levels import user_means
 from prefrec_ray.engagement.sessions import session_table
 from prefrec_ray.events.format import Event, Kind
@@ -236,10 +236,7 @@ def write(output: Path, rows: list[dict[str, Any]]) -> None:
     """levels.csv and loop.png."""
     import matplotlib.pyplot as plt
 
-    with (output / "levels.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    storage.write_csv(str(output / "levels.csv"), rows)
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     nights = [row["night"] for row in rows]
     styles = {"nutrition (best known)": ("C2", "--"), "loop": ("C0", "-"), "logging policy": ("0.4", "--")}

@@ -7,7 +7,6 @@ training requests, of the next request and as means of the next 100. bench/pretr
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -17,8 +16,9 @@ import numpy as np
 import ray
 
 from benchmarks.harness import FOLDER, markdown
+from prefrec_ray import storage
 from prefrec_ray.algorithms import PrefRecConfig
-from prefrec_ray.algorithms.feed.load import load_data
+from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
 from prefrec_ray.algorithms.reward.pretrain import pretrain
 from prefrec_ray.dataset import PreparedDataset
@@ -39,12 +39,14 @@ def main(
     for dataset, task in product(datasets, tasks):
         data = PreparedDataset.open(str(dataset.resolve()))
         truth = {horizon: ray.get(label_transitions(data, None, horizon)) for horizon in HORIZONS}
+        loaded: LoadedData | None = None
         for sizes, most in product(SIZES, updates):
             settings = {"hidden_sizes": sizes, "pretrain_epochs": 100, "pretrain_updates": most, "task": task}
             config = PrefRecConfig().offline_data(input_=data.uri).training(**settings)
             request = config.reward_request
             assert request is not None
-            reward = RewardFunction.of(request, pretrain(request, load_data(config.data_request)))
+            loaded = loaded or load_data(config.data_request)  # sizes and updates are nothing to the data
+            reward = RewardFunction.of(request, pretrain(request, loaded))
             found = {horizon: ray.get(label_transitions(data, reward, horizon)) for horizon in HORIZONS}
             rows.append({"log": "/".join(dataset.parts[-3:-1]), "task": task, "networks": "x".join(map(str, sizes))})
             rows[-1]["updates"] = most
@@ -52,9 +54,6 @@ def main(
                 rows[-1][f"next {horizon}"] = round(float(np.corrcoef(found[horizon], truth[horizon])[0, 1]), 3)
             print(*rows[-1].values(), flush=True)
     FOLDER.mkdir(exist_ok=True)
-    with (FOLDER / "pretraining.csv").open("w") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    storage.write_csv(str(FOLDER / "pretraining.csv"), rows)
     print(markdown(list(rows[0]), [list(row.values()) for row in rows]))
     return {"rows": rows}

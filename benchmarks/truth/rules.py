@@ -9,7 +9,6 @@ logging policy). OUTPUT/rules.csv has a row per policy and rule, and what is in 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
@@ -17,7 +16,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.harness import markdown
+from benchmarks.harness import markdown, rows_in
+from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.policy import Policy
@@ -39,7 +39,7 @@ def main(
     """Scores what is missing, then prints the mean score of each rule, and of the variety that logs say."""
     start_ray()
     file = output / "rules.csv"
-    rows: list[Row] = list(csv.DictReader(file.open())) if file.exists() else []
+    rows: list[Row] = rows_in(file)
     for folder in sorted(output.glob("*/log*")):
         if worlds and folder.parent.name not in worlds:
             continue
@@ -47,10 +47,7 @@ def main(
         missing = [task for task in tasks if task not in done]
         if missing and (folder / "evaluation.json").exists():  # a log that the bench has done
             rows += of_log(folder, missing, RollOut(users=users, requests=requests))
-        with file.open("w") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        storage.write_csv(str(file), rows)
     print(table(rows))
     return {"rows": rows}
 

@@ -8,7 +8,6 @@ row per log; what is in it already is not done again.
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Sequence
 from itertools import product
@@ -18,9 +17,11 @@ from typing import Any
 
 import yaml
 
-from benchmarks.harness import markdown, prefrec
+from benchmarks.harness import markdown, prefrec, rows_in
 from benchmarks.truth.bench import WORLDS, one_log
+from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset.metadata import Tiring
 from prefrec_ray.settings import load_yaml
 
 Row = dict[str, Any]
@@ -30,16 +31,13 @@ def main(output: Path, logs: Sequence[int] = (3, 4), users: Sequence[int] = (900
     """Asks the logs that are missing, then prints what they say by world."""
     output.mkdir(parents=True, exist_ok=True)
     file = output / "tiring.csv"
-    rows: list[Row] = list(csv.DictReader(file.open())) if file.exists() else []
+    rows: list[Row] = rows_in(file)
     done = {(row["world"], int(row["log"]), int(row["users"])) for row in rows}
     for log, count, world in product(logs, users, sorted(file.stem for file in WORLDS.glob("*.yaml"))):
         if (world, log, count) in done:
             continue
         rows.append(asked(world, log, count, output / "log"))
-        with file.open("w") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        storage.write_csv(str(file), rows)
     print(table(rows))
     return {"rows": rows}
 
@@ -58,8 +56,8 @@ def asked(world: str, log: int, users: int, folder: Path) -> Row:
     finally:
         shutil.rmtree(folder)
     tires = sections["simulate"].get("world", {}).get("tiring", 0.0)
-    known = {"variety": said.variety, "error": said.error, "half_life": said.half_life} if said else {}
-    return {"world": world, "log": log, "users": users, "tiring": tires, "variety": "", **known}
+    known = said.model_dump() if said else dict.fromkeys(Tiring.model_fields)
+    return {"world": world, "log": log, "users": users, "tiring": tires, **known}
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prefrec_ray.ids import run_lengths, taken_runs
+
 #: Requests in which what was shown counts half, for M and R: the one that fits best is taken.
 HALF_LIVES = (10.0, 20.0, 40.0)
 #: Of a sample of users, and the most of one; more make it no better.
@@ -53,7 +55,7 @@ class Shown:
     @property
     def lengths(self) -> np.ndarray:
         """Requests of each user, int64 [U]."""
-        return np.diff(np.append(self.starts, len(self.timestamp)))
+        return run_lengths(self.starts, len(self.timestamp))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Shown]) -> Shown:
@@ -67,14 +69,13 @@ class Shown:
         """At most the first MOST requests of each user."""
         lengths = np.minimum(self.lengths, MOST)
         rows = np.flatnonzero(np.arange(len(self.timestamp)) - np.repeat(self.starts, self.lengths) < MOST)
-        columns = (self.embeddings, self.session, self.timestamp, self.feedback)
-        return Shown(np.cumsum(lengths) - lengths, *(column[rows] for column in columns))
+        return self._rows(np.cumsum(lengths) - lengths, rows)
 
     def take(self, users: np.ndarray) -> Shown:
         """Those of the users in the rows `users` [m]."""
-        length = self.lengths[users]
-        starts = np.cumsum(length) - length
-        rows = np.arange(length.sum()) + np.repeat(self.starts[users] - starts, length)
+        return self._rows(*taken_runs(self.starts, len(self.timestamp), users))
+
+    def _rows(self, starts: np.ndarray, rows: np.ndarray) -> Shown:
         columns = (self.embeddings, self.session, self.timestamp, self.feedback)
         return Shown(starts, *(column[rows] for column in columns))
 

@@ -14,7 +14,7 @@ import ray
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.sessions import read_sessions
-from prefrec_ray.ids import first_rows
+from prefrec_ray.ids import first_rows, run_lengths, taken_runs
 
 #: Requests held at once, about: 200 MB for states of 250 numbers.
 ROWS = 200_000
@@ -38,13 +38,11 @@ class Histories:
     @property
     def lengths(self) -> np.ndarray:
         """Number of requests of each user, int64 [U]."""
-        return np.diff(np.append(self.starts, len(self.timestamp)))
+        return run_lengths(self.starts, len(self.timestamp))
 
     def take(self, users: np.ndarray) -> Histories:
         """Those of the users in the rows `users` [m]."""
-        length = self.lengths[users]
-        starts = np.cumsum(length) - length
-        rows = np.arange(length.sum()) + np.repeat(self.starts[users] - starts, length)
+        starts, rows = taken_runs(self.starts, len(self.timestamp), users)
         return Histories(
             starts=starts,
             timestamp=self.timestamp[rows],
