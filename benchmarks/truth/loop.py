@@ -105,7 +105,7 @@ def main(output: Path, users: int = 2000, nights: int = 6, log: int = 240, reque
         score = (levels["loop"][0] - levels["logging policy"][0]) / (
             levels["nutrition (best known)"][0] - levels["logging policy"][0]
         )
-        served = str(current.resolve().parts[-3]) if current.exists() else "logging policy"
+        served = str(current.resolve().relative_to(output.resolve() / "loop/nights")) if current.exists() else "logging"
         rows.append({"night": night, "exit": done.returncode, "status": told["status"], "verdict": told["verdict"]})
         rows[-1] |= {"served": served, **found, "share of the best": f"{score:.2f}", "estimated gain": told["gain"]}
         rows[-1] |= {"items shown": len(np.unique(day.rows)), "minutes": f"{(time.monotonic() - begin) / 60:.1f}"}

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
@@ -112,7 +113,7 @@ def load_named(uris: Sequence[str]) -> dict[str, tuple[str, Policy]]:
     """URI and policy of each bundle, by a short name. Raises `UserError` for one given twice."""
     policies = [Policy.load(uri) for uri in uris]
     last = [uri.rstrip("/").rpartition("/")[2] for uri in uris]  # tells trials of a sweep apart
-    descriptions = [{**policy.provenance, "rule": policy.serving.rule} for policy in policies]
+    descriptions = [_description(policy) for policy in policies]
     names = short_names(descriptions, last if _differ(last) else uris)
     if len(set(names)) < len(names):
         raise UserError(f"{uris[0]}: given twice")
@@ -128,4 +129,10 @@ def _told(record: Record, bundles: Mapping[str, tuple[str, Policy]]) -> Record:
     if record.policy not in bundles:
         return record
     uri, policy = bundles[record.policy]
-    return record.model_copy(update={"bundle": uri, "provenance": {**policy.provenance, "rule": policy.serving.rule}})
+    return record.model_copy(update={"bundle": uri, "provenance": _description(policy)})
+
+
+def _description(policy: Policy) -> dict[str, Any]:
+    """What tells a policy from others."""
+    serving = policy.serving
+    return {**policy.provenance, "rule": serving.rule, "variety": serving.variety}

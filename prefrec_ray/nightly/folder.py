@@ -3,7 +3,7 @@
 FOLDER/nights.json        a line (JSON) a night
 FOLDER/promoted.json      the nights that were promoted and not taken back, oldest first; the last one is current
 FOLDER/current            the alias (storage/alias.py) of the current policy
-FOLDER/nights/0003/       dataset/  run/  report.html
+FOLDER/nights/0003/       dataset/  run/  report.html; run/varied/6 is run/policy at another variety (vary.py)
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from prefrec_ray.storage.alias import point
 Status = Literal["unfinished", "promoted", "kept", "refused", "failed"]
 Step = Literal["check", "prepare", "train", "evaluate", "report", "promote"]
 STEPS: tuple[Step, ...] = ("check", "prepare", "train", "evaluate", "report", "promote")
+#: The policy that a night trains, in its folder.
+TRAINED = "run/policy"
 
 
 class Night(Settings):
     """A line of nights.json. `began` is UTC; `settings` a digest of the YAML's sections; `done` the finished steps.
 
-    `gain` and its 95 % interval are over the logging policy, in levels, by what the verdict rests on.
+    `policy` is the bundle that the verdict is on, in the night's folder; `gain` and its 95 % interval are over the
+    logging policy, in levels, by what the verdict rests on.
     """
 
     night: int
@@ -37,6 +40,7 @@ class Night(Settings):
     status: Status = "unfinished"
     why: str = ""
     verdict: str | None = None
+    policy: str = TRAINED
     gain: float | None = None
     gain_ci_low: float | None = None
     gain_ci_high: float | None = None
@@ -104,10 +108,10 @@ class LoopFolder:
         The list is written first: whoever comes between it and the alias sees the old policy, whole.
         """
         with storage.claimed(self.current):
-            nights = self.promoted()
+            nights, target = self.promoted(), self._target(night)
             if nights[-1:] != [night]:
                 storage.write_json(self._promoted, [*nights, night])
-            point(self.current, self._target(night))
+            point(self.current, target)
 
     def back(self) -> tuple[int, int]:
         """Makes the policy before the current one current again: (the night that was current, the one that is now).
@@ -117,10 +121,11 @@ class LoopFolder:
         self._several()  # before a claim makes a folder that is not there
         with storage.claimed(self.current):
             *before, gone = self._several()
-            if not storage.exists(storage.join(self.uri, self._target(before[-1]), "policy.json")):
+            target = self._target(before[-1])
+            if not storage.exists(storage.join(self.uri, target, "policy.json")):
                 raise UserError(f"{self.path(before[-1])}: its policy is gone (loop.keep); expected one to go back to")
             storage.write_json(self._promoted, before)
-            point(self.current, self._target(before[-1]))
+            point(self.current, target)
             return gone, before[-1]
 
     def _several(self) -> list[int]:
@@ -143,6 +148,7 @@ class LoopFolder:
     def _promoted(self) -> str:
         return storage.join(self.uri, "promoted.json")
 
-    @staticmethod
-    def _target(night: int) -> str:
-        return f"nights/{night:04d}/run/policy"
+    def _target(self, night: int) -> str:
+        """The bundle of a night, from the folder."""
+        bundles = {one.night: one.policy for one in self.nights()}
+        return f"nights/{night:04d}/{bundles.get(night, TRAINED)}"

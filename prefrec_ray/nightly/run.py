@@ -44,7 +44,7 @@ class Work(Protocol):
         """Trains, from the networks of the run `start` if there is one; `run`/policy is the policy."""
 
     def evaluate(self, dataset: str, run: str) -> Evaluation:
-        """Evaluates `run`/policy, and writes `run`/evaluation.json."""
+        """Evaluates `run`/policy, or others of its networks beside it, and writes `run`/evaluation.json."""
 
     def report(self, run: str, file: str) -> None:
         """Writes the page about the run."""
@@ -122,7 +122,7 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
         current = folder.promoted()[-1:] if loop.warm_start else []
         work.train(dataset, run, folder.path(current[0], "run") if current else None)
     elif step == "evaluate":
-        return _judged(night, work.evaluate(dataset, run))
+        return _judged(night, work.evaluate(dataset, run), folder.path(night.night))
     elif step == "report":
         work.report(run, folder.path(night.night, "report.html"))
     else:
@@ -192,8 +192,8 @@ def _without(night: Night, nights: Sequence[Night], loop: LoopSettings, work: Wo
     return (*chain.from_iterable(refused), *_behind([*nights, night], work))
 
 
-def _judged(night: Night, evaluation: Evaluation) -> Night:
-    """The night with the verdict on its policy."""
+def _judged(night: Night, evaluation: Evaluation, home: str) -> Night:
+    """The night with the best verdict there is, and the policy in its folder `home` that has it."""
     name, found = next(iter(evaluation.verdicts.items()), ("", None))
     if found is None:
         return night.model_copy(update={"verdict": "cannot_say", "why": "No verdict on the policy."})
@@ -202,6 +202,8 @@ def _judged(night: Night, evaluation: Evaluation) -> Night:
     if record is not None:
         low, high = record.gain_interval
         update |= {"gain": record.gain, "gain_ci_low": low, "gain_ci_high": high}
+        if record.bundle is not None:
+            update["policy"] = record.bundle.removeprefix(f"{home}/")
     return night.model_copy(update=update)
 
 

@@ -18,6 +18,7 @@ from prefrec_ray.logs import EventsSource
 from prefrec_ray.nightly.check import Counted
 from prefrec_ray.nightly.count import count, ranges
 from prefrec_ray.nightly.run import Spans
+from prefrec_ray.nightly.vary import vary
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.reports.page import write_report
@@ -77,8 +78,15 @@ class Stages:
         train(settings, dataset, run, storage.exists(run), self.on_row, f"{self.where}: train", judge)
 
     def evaluate(self, dataset: str, run: str) -> Evaluation:
-        """`prefrec evaluate`."""
-        return run_evaluation(EvaluationRun([storage.join(run, "policy")], dataset, self.evaluate_), self.progress)
+        """`prefrec evaluate`; again with more variety beside it, where the log cannot vouch for the policy."""
+        bundle = storage.join(run, "policy")
+        evaluation = run_evaluation(EvaluationRun([bundle], dataset, self.evaluate_), self.progress)
+        if all(support.supported for support in evaluation.support.values()):
+            return evaluation
+        varied = vary(bundle, storage.join(run, "varied"))
+        if not varied:
+            return evaluation
+        return run_evaluation(EvaluationRun([bundle, *varied], dataset, self.evaluate_), self.progress)
 
     def report(self, run: str, file: str) -> None:
         """`prefrec report`."""

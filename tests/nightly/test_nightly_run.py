@@ -43,6 +43,21 @@ def evaluation(gain: float, states: float = 0.95, top: float = 0.02) -> Evaluati
     return made.model_copy(update={"verdicts": verdicts(made)})
 
 
+def several(bundle: str) -> Evaluation:
+    """The policy of the night, for which the log cannot vouch, and that of `bundle`, which is a candidate."""
+    own, other = evaluation(0.5, states=0.5), evaluation(0.4)
+    name = f"{NAME} variety 6"
+    record = other.records[0].model_copy(update={"subject": name, "bundle": bundle})
+    made = own.model_copy(
+        update={
+            "records": (*own.records[1:], record),
+            "served": {**own.served, name: other.served[NAME]},
+            "support": {**own.support, name: other.support[NAME]},
+        }
+    )
+    return made.model_copy(update={"verdicts": verdicts(made)})
+
+
 @dataclass
 class Steps:
     """Two logs: a number of requests a night, of which some have no clicks. `stop`: the step that is killed."""
@@ -121,7 +136,7 @@ class Loop:
     def current(self) -> int | None:
         """The night whose policy is served."""
         alias = self.path / "current"
-        return int(alias.resolve().parts[-3]) if alias.is_symlink() else None
+        return int(alias.resolve().relative_to(self.path.resolve() / "nights").parts[0]) if alias.is_symlink() else None
 
     def night(
         self, gain: float = 0.5, requests: int = 1000, broken: bool = False, digest: str = "same", **more: float
@@ -159,6 +174,22 @@ def test_only_a_candidate_is_promoted(loop: Loop, found: dict[str, float], verdi
     assert night.verdict == verdict
     assert night.status == ("promoted" if verdict == "candidate" else "kept")
     assert loop.current == (2 if verdict == "candidate" else 1)
+
+
+def test_of_several_policies_of_a_night_the_one_with_the_best_verdict_is_promoted(loop: Loop) -> None:
+    """Its own lacks support; `current` is the bundle of the other, and the way back leads to it too."""
+    loop.steps.log.append((1000, False))
+    varied = loop.path / "nights/0001/run/varied/6"
+    varied.mkdir(parents=True)
+    (varied / "policy.json").write_text("{}")
+    loop.steps.result = several(str(varied))
+    night = loop.again()
+    assert (night.verdict, night.status, night.policy) == ("candidate", "promoted", "run/varied/6")
+    assert (loop.path / "current").resolve() == varied.resolve()
+    loop.night()
+    assert loop.current == 2
+    loop.folder.back()
+    assert (loop.path / "current").resolve() == varied.resolve()
 
 
 def test_without_a_candidate_nothing_is_current(loop: Loop) -> None:

@@ -54,6 +54,8 @@ def test_names_tell_what_differs() -> None:
         "PrefRec robust depth",
         "PrefRec robust mixture",
     ]
+    varied = [{**base, "variety": variety} for variety in (1.2, 6.0)]
+    assert short_names(varied, ["a", "b"]) == ["PrefRec robust variety 1.2", "PrefRec robust variety 6"]
     assert short_names([base, dict(base)], ["runs/a/", "runs/b"]) == ["runs/a", "runs/b"]
 
 

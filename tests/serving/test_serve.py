@@ -1,6 +1,7 @@
 """`prefrec serve` over HTTP: answers, refusals, and what it survives."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -246,7 +247,8 @@ def test_on_a_full_disk_nothing_acknowledged_is_lost(bundle: Path, tmp_path: Pat
     disk.mkdir()
     file = Path(__file__).parent / "fill_disk.py"
     script = SCRIPT.format(disk=disk, python=sys.executable, file=file, bundle=bundle)
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True)
+    helpers = {**os.environ, "PYTHONPATH": str(file.parents[1])}
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], env=helpers, capture_output=True, text=True)
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("a disk of its own needs the right to mount one")
     assert done.returncode == 0, done.stderr
