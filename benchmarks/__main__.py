@@ -44,6 +44,7 @@ SECTIONS = {
     "selection": "truth.estimators:selection",
     "estimators": "truth.estimators:main",
     "rules": "truth.rules:main",
+    "varied": "truth.varied:main",
     "tiring": "truth.tiring:main",
     "members": "truth.members:main",
     "pretraining": "truth.pretraining:main",

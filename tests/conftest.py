@@ -49,6 +49,8 @@ def pytest_configure() -> None:
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
+    # Ray ends workers that are idle for a second, and tests would import all anew, over and over.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

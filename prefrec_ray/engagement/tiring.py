@@ -15,7 +15,6 @@ square of what was shown, stands for their curve (taken out by s and c_j).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,12 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefrec_ray.ids import run_lengths, taken_runs
+from prefrec_ray.engagement.shown import REQUESTS, Shown
 
 #: Requests in which what was shown counts half, for M and R: the one that fits best is taken.
 HALF_LIVES = (10.0, 20.0, 40.0)
-#: Of a sample of users, and the most of one; more make it no better.
-REQUESTS, MOST = 60_000, 500
 #: Disjoint groups of users whose estimates are compared.
 PARTS = 4
 #: The cost of likeness now, in deviations of what items are worth to a user's taste, to `variety`: twice, as what is
@@ -40,44 +37,6 @@ LEAST, LARGEST = 1.0, 12.0
 #: An estimate with a larger standard error says nothing.
 PRECISE = 2.5
 _STEPS, _RATE, _RIDGE = 150, 0.05, 3.0
-
-
-@dataclass(frozen=True)
-class Shown:
-    """Requests [N] of users, by user and in time order."""
-
-    starts: np.ndarray  # int64 [U], first rows of the users
-    embeddings: np.ndarray  # float32 [N, A], of the items shown
-    session: np.ndarray  # int64 [N], number of the session
-    timestamp: np.ndarray  # int64 [N], ms
-    feedback: np.ndarray  # float32 [N, F]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Requests of each user, int64 [U]."""
-        return run_lengths(self.starts, len(self.timestamp))
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Shown]) -> Shown:
-        """Those of disjoint users."""
-        before = np.cumsum([0, *(len(part.timestamp) for part in parts)])
-        starts = [part.starts + rows for part, rows in zip(parts, before, strict=False)]
-        columns = ("embeddings", "session", "timestamp", "feedback")
-        return cls(np.concatenate(starts), *(np.concatenate([getattr(p, name) for p in parts]) for name in columns))
-
-    def beginning(self) -> Shown:
-        """At most the first MOST requests of each user."""
-        lengths = np.minimum(self.lengths, MOST)
-        rows = np.flatnonzero(np.arange(len(self.timestamp)) - np.repeat(self.starts, self.lengths) < MOST)
-        return self._rows(np.cumsum(lengths) - lengths, rows)
-
-    def take(self, users: np.ndarray) -> Shown:
-        """Those of the users in the rows `users` [m]."""
-        return self._rows(*taken_runs(self.starts, len(self.timestamp), users))
-
-    def _rows(self, starts: np.ndarray, rows: np.ndarray) -> Shown:
-        columns = (self.embeddings, self.session, self.timestamp, self.feedback)
-        return Shown(starts, *(column[rows] for column in columns))
 
 
 class Estimate(NamedTuple):

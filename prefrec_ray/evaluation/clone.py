@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import ray
@@ -26,6 +27,8 @@ UPDATES = 1500
 CHECK_EVERY = 150
 PATIENCE = 3
 HELD_OUT_ROWS = 16_384
+#: Transitions that are held in memory, some 200 MB.
+HELD_ROWS = 250_000
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,23 @@ def _fit(uri: str, seed: int) -> BehaviourClone:
 
 
 def _batches(dataset: PreparedDataset, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless batches of (states, actions), one shard in memory at a time, in an order drawn anew for every pass."""
+    """Endless batches of (states, actions), in an order drawn anew for every pass.
+
+    Small data are read once: in an object store they would be waited for, pass after pass. Of larger ones one shard is
+    in memory at a time.
+    """
     files = dataset.files("transitions")
+
+    def read(number: int) -> tuple[np.ndarray, np.ndarray]:
+        table = dataset.read(files[number], columns=["obs", "action"])
+        return tensor(table["obs"]), tensor(table["action"])
+
+    held = cache(read) if dataset.metadata.counts["train"]["transitions"] <= HELD_ROWS else read
     rows_seen = -1
     while rows_seen:
         rows_seen = 0
         for number in rng.permutation(len(files)):
-            table = dataset.read(files[number], columns=["obs", "action"])
-            states, actions = tensor(table["obs"]), tensor(table["action"])
+            states, actions = held(number)
             order = rng.permutation(len(states))
             for start in range(0, len(order), BATCH):
                 rows = np.sort(order[start : start + BATCH])

@@ -6,22 +6,30 @@ import numpy as np
 import ray
 
 from prefrec_ray.dataset.metadata import Tiring
+from prefrec_ray.engagement.shown import ENOUGH, REQUESTS, Shown
 from prefrec_ray.prepare.states import Context, Histories
 
 
 @ray.remote(num_cpus=1)
 def tiring_of(context: Context, buckets: list[int], seed: int) -> Tiring | None:
-    """From as many buckets, which are random sets of users, as hold the requests of training users that are asked."""
-    from prefrec_ray.engagement.tiring import REQUESTS, Shown, estimate
+    """From as many buckets, which are random sets of users, as hold the requests of training users that are asked.
 
+    None where the log cannot say.
+    """
     parts: list[Shown] = []
+    asked = 0
     for bucket in buckets:
         histories = Histories(context, bucket, split=0)
         session, timestamp = (histories.table[name].to_numpy() for name in ("session", "timestamp"))
         shown = Shown(histories.starts, histories.actions, session, timestamp, histories.feedback)
-        parts.append(shown.beginning())
-        if sum(len(part.timestamp) for part in parts) >= REQUESTS:
+        parts.append(shown.beginnings())
+        asked += len(parts[-1].timestamp)
+        if asked >= REQUESTS:
             break
+    if asked < ENOUGH:
+        return None
+    from prefrec_ray.engagement.tiring import estimate
+
     found = estimate(Shown.concatenate(parts), seed)
     if found is None or not np.isfinite(found.parts).all():
         return None

@@ -92,9 +92,10 @@ class LocalCluster:
         """Ends the processes by their groups, then what of them is left by the folder in its command line."""
         for process in reversed(self.processes):
             _end(-process.pid, signal.SIGTERM)
+        ends = time.monotonic() + 5
         for process in self.processes:
             try:
-                process.wait(10)
+                process.wait(max(0.0, ends - time.monotonic()))
             except subprocess.TimeoutExpired:
                 _end(-process.pid, signal.SIGKILL)
         ends = time.monotonic() + 10

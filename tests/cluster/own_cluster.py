@@ -21,6 +21,8 @@ HEAD, WORKERS, STORE, DESK = "10.0.0.1", ("10.0.0.2", "10.0.0.3"), "10.0.0.4", "
 URL = "http://127.0.0.1:8265"
 #: Bytes of a worker's object store, in place of a quarter of the machine's memory.
 OBJECTS = 150_000_000
+#: Seconds without a word from a node after which the autoscaler starts it again; 30 by default.
+MISSED = 15
 #: Prints how many nodes the dashboard of a URL says are alive, each second: one process, as tests ask all the time.
 COUNT_NODES = """
 import json, os, sys, time, urllib.request as r
@@ -108,7 +110,12 @@ class OwnCluster:
         text = (ROOT / "cluster" / "onprem.yaml").read_text("utf-8")
         quarter = """$(awk '/MemTotal/ {printf "%.0f", $2 * 1024 / 4}' /proc/meminfo)"""
         assert text.count(quarter) == 1
-        (self.folder / "onprem.yaml").write_text(text.replace(quarter, str(OBJECTS)), "utf-8")
+        text = text.replace(quarter, str(OBJECTS))
+        head = "RAY_enable_autoscaler_v2=0;"
+        assert text.count(head) == 1
+        # A node that is gone is missed after half of the usual time.
+        text = text.replace(head, f"AUTOSCALER_HEARTBEAT_TIMEOUT_S={MISSED} {head}")
+        (self.folder / "onprem.yaml").write_text(text, "utf-8")
         done = self.ask("ray", "up", "-y", str(self.folder / "onprem.yaml"))
         assert done.returncode == 0, done.stdout
         tunnel = ["ssh", "-o", "StrictHostKeyChecking=no", "-N", "-L", "8265:127.0.0.1:8265", f"prefrec@{HEAD}"]

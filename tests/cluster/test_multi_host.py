@@ -34,7 +34,7 @@ SECTIONS: dict[str, Any] = {
         "task": "depth",
         "dataset": "s3://bucket/data",
         "search": {"num_learners": {"grid": [1, 0], "methods": ["PrefRec"]}},
-        "base": {**NETWORKS, "num_epochs": 4, "updates_per_iteration": 10},
+        "base": {**NETWORKS, "num_epochs": 3, "updates_per_iteration": 10},
         "checkpoint_every": 2,
         "validation": {"estimators": ["ncis"]},  # the quickest: a sweep is there to be disturbed
     },

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prefrec_ray.engagement.tiring import LEAST, PARTS, PRECISE, Estimate, Shown, estimate
+from prefrec_ray.engagement.shown import Shown
+from prefrec_ray.engagement.tiring import LEAST, PARTS, PRECISE, Estimate, estimate
 
 USERS, REQUESTS, WIDTH, HALF_LIFE = 200, 120, 4, 20.0
 
@@ -89,23 +90,3 @@ def test_parts_that_disagree_say_nothing() -> None:
     assert Estimate((5.0, 5.5, 4.5, 5.0), 20.0).variety == pytest.approx(5.0)
     assert Estimate((-3.0, -2.0, -2.5, -2.0), 20.0).variety == LEAST
     assert Estimate((0.0, 2 * PRECISE, 4 * PRECISE, 6 * PRECISE), 20.0).error > PRECISE
-
-
-def test_of_long_histories_the_beginning_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = platform(0.0, 6)
-    both = Shown.concatenate([shown.take(np.array([1, 2])), shown.take(np.array([3]))])
-    assert (both.beginning().timestamp == both.timestamp).all()
-    monkeypatch.setattr("prefrec_ray.engagement.tiring.MOST", 50)
-    short = both.beginning()
-    assert short.lengths.tolist() == [50, 50, 50]
-    for start, user in zip(short.starts, (1, 2, 3), strict=True):
-        assert (short.timestamp[start : start + 50] == shown.timestamp[user * REQUESTS :][:50]).all()
-
-
-def test_users_are_taken_with_their_rows() -> None:
-    shown = platform(0.0, 5)
-    some = shown.take(np.array([7, 3]))
-    assert (some.lengths == REQUESTS).all()
-    assert (some.timestamp[:REQUESTS] == shown.timestamp[7 * REQUESTS : 8 * REQUESTS]).all()
-    both = Shown.concatenate([some, shown.take(np.array([9]))])
-    assert (both.embeddings[both.starts[2] :] == shown.embeddings[9 * REQUESTS : 10 * REQUESTS]).all()

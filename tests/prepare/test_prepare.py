@@ -11,7 +11,8 @@ import pytest
 from plain_prepare import requests_of, score, sessions_of
 
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.engagement.tiring import Shown, estimate
+from prefrec_ray.engagement.shown import LEAST, Shown
+from prefrec_ray.engagement.tiring import estimate
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
@@ -128,7 +129,13 @@ def test_items_say_how_often_training_users_were_shown_them(dataset: PreparedDat
     assert 0 < counts.sum() < len(requests)
 
 
-def test_what_training_users_say_of_more_of_the_same(dataset: PreparedDataset) -> None:
+def test_what_training_users_say_of_more_of_the_same(dataset: PreparedDataset, tmp_path: Path) -> None:
+    """Those with long histories; of few of them nothing is asked."""
+    assert dataset.metadata.tiring is None
+    simulate(SimulateSettings(users=100, requests=240, items=60), str(tmp_path / "logs"))
+    settings = {"source": {"kind": "simulator", "path": str(tmp_path / "logs")}, "partitions": 3}
+    settings |= {"train_fraction": 0.8, "preferences": {"pairs": 20, "length": 10, "min_requests": 20}}
+    dataset = prepare(PrepareSettings.model_validate(settings), str(tmp_path / "dataset"))
     files = [dataset.read(file) for file in dataset.files("requests", "train")]
     table = pa.concat_tables(files)
     user = table["user_id"].to_pylist()

@@ -1,0 +1,41 @@
+"""Which requests of a log are asked, and that users keep their rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prefrec_ray.engagement.shown import LEAST, MOST, Shown
+
+
+def made(lengths: list[int]) -> Shown:
+    """Users with so many requests, each with a time of its own."""
+    lengths_ = np.array(lengths, dtype=np.int64)
+    rows = int(lengths_.sum())
+    numbers = np.arange(rows)
+    values = numbers[:, None].astype(np.float32)
+    return Shown(np.cumsum(lengths_) - lengths_, values, numbers // 7, numbers * 1000, values)
+
+
+def test_of_users_with_long_histories_the_beginning_is_asked() -> None:
+    shown = made([LEAST - 1, MOST + 20, LEAST, 3, MOST])
+    asked = shown.beginnings()
+    assert asked.lengths.tolist() == [MOST, LEAST, MOST]
+    for start, length, user in zip(asked.starts, asked.lengths, (1, 2, 4), strict=True):
+        own = slice(shown.starts[user], shown.starts[user] + length)
+        for column in ("embeddings", "session", "timestamp", "feedback"):
+            mine, theirs = getattr(asked, column)[start : start + length], getattr(shown, column)[own]
+            np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("lengths", [[], [1, 2, 3]])
+def test_of_short_histories_nothing_is_asked(lengths: list[int]) -> None:
+    assert len(made(lengths).beginnings().timestamp) == 0
+
+
+def test_users_are_taken_with_their_rows() -> None:
+    shown = made([4, 3, 5, 2])
+    both = Shown.concatenate([shown.take(np.array([2, 0])), shown.take(np.array([3]))])
+    assert both.lengths.tolist() == [5, 4, 2]
+    assert (both.timestamp // 1000).tolist() == [7, 8, 9, 10, 11, 0, 1, 2, 3, 12, 13]
+    assert both.feedback[:, 0].tolist() == (both.timestamp // 1000).tolist()
