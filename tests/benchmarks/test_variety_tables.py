@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.truth import rules, tiring
+from benchmarks.truth import histories, rules, tiring
 
 
 def test_rules_are_averaged_over_tasks_and_the_least_is_said() -> None:
@@ -30,3 +30,15 @@ def test_what_logs_say_is_listed_by_users_and_an_empty_answer_is_none() -> None:
     ]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tiring.table(rows).splitlines()]
     assert lines[2:] == [["tiring", "yes", "7.9, 7.1 (0.2)", ""], ["stable", "no", "1 (0.7)", ""]]
+
+
+def test_what_logs_of_each_size_say_stands_on_a_line() -> None:
+    rows = [
+        {"world": "tiring", "users": 60, "requests": 240, "seed": seed, "variety": 6.0 + seed, "error": 0.5}
+        for seed in (0, 1)
+    ]
+    rows += [{"world": "stable", "users": 60, "requests": 240, "seed": 0}]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in histories.table(rows).splitlines()]
+    assert lines[0] == ["users, requests of each", "tiring", "stable"]
+    assert ["60 of 240", "6.0 (0.5), 7.0 (0.5)", ""] in lines
+    assert len(lines) == 2 + len(histories.SIZES)

@@ -11,7 +11,7 @@ import pytest
 from plain_prepare import requests_of, score, sessions_of
 
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.engagement.shown import LEAST, Shown
+from prefrec_ray.engagement.shown import Shown
 from prefrec_ray.engagement.tiring import estimate
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.prepare.run import PrepareSettings, prepare
