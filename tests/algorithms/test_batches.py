@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ray.rllib.core.columns import Columns
 
 from prefrec_ray.algorithms.feed import columns
-from prefrec_ray.algorithms.feed.batches import PreferencePlan, TransitionPlan, batches_in, batches_per_pass, deal
+from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
+from prefrec_ray.algorithms.feed.passes import PreferencePlan, batches_per_pass
 from prefrec_ray.algorithms.feed.shards import MOST_LANES, lanes_of
 
 ROWS = 40

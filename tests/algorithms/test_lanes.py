@@ -9,14 +9,8 @@ import pytest
 import torch
 
 from prefrec_ray.algorithms.feed import batches
-from prefrec_ray.algorithms.feed.batches import (
-    LanePart,
-    PreferencePlan,
-    Stopwatch,
-    TransitionPlan,
-    _Lane,
-    pretrain_batches,
-)
+from prefrec_ray.algorithms.feed.batches import LanePart, Stopwatch, TransitionPlan, _Lane
+from prefrec_ray.algorithms.feed.passes import PreferencePlan, pretrain_batches
 from prefrec_ray.algorithms.feed.shards import NUMBER
 
 SEED, LANE, SIZES = 5, 3, [6, 1, 4, 5]

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.algorithms.feed import batches, device, resident, shards, transfer
-from prefrec_ray.algorithms.feed.batches import PreferencePlan, TransitionPlan, batches_in, deal
+from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
 from prefrec_ray.algorithms.feed.device import DeviceFeed, Feed, feed_of
+from prefrec_ray.algorithms.feed.passes import PreferencePlan
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer, as_bfloat16
 from prefrec_ray.algorithms.feed.resident import Preferences, fits
 from prefrec_ray.algorithms.feed.shards import MOST_LANES, Shelf

@@ -9,7 +9,8 @@ import numpy as np
 import ray
 import torch
 
-from prefrec_ray.algorithms.feed.batches import LanePart, PreferencePlan, TransitionPlan
+from prefrec_ray.algorithms.feed.batches import LanePart, TransitionPlan
+from prefrec_ray.algorithms.feed.passes import PreferencePlan
 from prefrec_ray.algorithms.feed.resident import Preferences, Segments, Transitions, fits, size_of
 from prefrec_ray.algorithms.feed.shards import Shelf
 from prefrec_ray.algorithms.feed.transfer import Batch, ahead

@@ -9,15 +9,9 @@ import numpy as np
 import ray
 from ray.rllib.offline.offline_data import OfflineData
 
-from prefrec_ray.algorithms.feed.batches import (
-    PreferencePlan,
-    TransitionPlan,
-    batches_in,
-    batches_per_pass,
-    deal,
-    pretrain_batches,
-)
+from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
 from prefrec_ray.algorithms.feed.load import load_data
+from prefrec_ray.algorithms.feed.passes import PreferencePlan, batches_per_pass, pretrain_batches
 from prefrec_ray.algorithms.feed.schedule import Position, Schedule
 from prefrec_ray.algorithms.feed.shards import lanes_of
 from prefrec_ray.algorithms.requests import DataRequest

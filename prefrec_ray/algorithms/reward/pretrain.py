@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from prefrec_ray.algorithms.feed.batches import PreferencePlan, pretrain_batches
 from prefrec_ray.algorithms.feed.device import feed_of
 from prefrec_ray.algorithms.feed.load import LoadedData
+from prefrec_ray.algorithms.feed.passes import PreferencePlan, pretrain_batches
 from prefrec_ray.algorithms.requests import RewardRequest
 from prefrec_ray.algorithms.reward.model import RewardModel, seeded
 from prefrec_ray.algorithms.reward.state import RewardState
