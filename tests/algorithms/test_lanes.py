@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from prefrec_ray.algorithms.feed import batches
+from prefrec_ray.algorithms.feed import batches, passes
 from prefrec_ray.algorithms.feed.batches import LanePart, Stopwatch, TransitionPlan, _Lane
 from prefrec_ray.algorithms.feed.passes import PreferencePlan, pretrain_batches
 from prefrec_ray.algorithms.feed.shards import NUMBER
@@ -191,7 +191,7 @@ def test_batches_and_samples_come_to_the_device_from_a_shelf_of_their_own(monkey
 
 
 def test_a_learner_takes_every_nth_pair_of_a_mini_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "ray", SimpleNamespace(get=lambda reference: f"what {reference} holds"))
+    monkeypatch.setattr(passes, "ray", SimpleNamespace(get=lambda reference: f"what {reference} holds"))
 
     def part(index: int, part: int = 0, parts: int = 1, seed: int = 1, pairs: int = 11) -> list[int]:
         return PreferencePlan("a buffer", pairs, 4, seed, 0, part, parts).rows(index).tolist()  # type: ignore[arg-type]
