@@ -66,18 +66,33 @@ def test_counts_at_every_step(ray_session: None, given: pd.DataFrame, tmp_path: 
     assert taken.std(axis=0).min() > 0.25
 
 
+@pytest.fixture
+def quarter(tmp_path: Path) -> Path:
+    """The folder with the logs of every fourth user alone."""
+    folder = tmp_path / "quarter"
+    folder.mkdir()
+    for file in Path(FOLDER).iterdir():
+        if file.name.startswith("log_standard_"):
+            rows = pd.read_csv(file)
+            rows[rows.user_id % 4 == 0].to_csv(folder / file.name, index=False)
+        else:
+            (folder / file.name).symlink_to(file.resolve())
+    return folder
+
+
 def test_the_whole_way(
     ray_session: None,
     given: pd.DataFrame,
+    quarter: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("config.yaml").write_text(CONFIG.format(folder=Path(FOLDER).resolve()))
+    Path("config.yaml").write_text(CONFIG.format(folder=quarter))
     assert run(["prepare", "config.yaml", "--output", "dataset"]) == 0
     single = given.drop_duplicates()
-    single = single[single.tab == 1]
+    single = single[(single.tab == 1) & (single.user_id % 4 == 0)]
     counts = pd.DataFrame(PreparedDataset.open("dataset").metadata.counts).sum(axis=1)
     assert counts["requests"] == len(single)
     assert counts["users"] == single.user_id.nunique()
