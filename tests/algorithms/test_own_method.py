@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     longer = yaml.replace("{conservatism: 0.5}", f"{{conservatism: 0.5, num_epochs: 0.5, {SIZES}}}")
     sweep = (
         "tune:\n  method: [my_package.mine:CQL]\n  task: depth\n  search: {conservatism: {grid: [0.1, 1.0]}}\n"
-        f"  base: {{num_epochs: 0.2, {SIZES}}}\n"
+        f"  base: {{num_epochs: 0.2, {SIZES}}}\n  validation: null\n"
     )
     (folder / "own.yaml").write_text(longer + sweep)
     return folder
