@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field
@@ -128,6 +129,11 @@ class Support(Settings):
     ess_users: float | None = None
     threshold: float
     supported: bool
+
+    @property
+    def told(self) -> str:
+        """`states` for readers, rounded down: 79.8 % are not the 80 % that are needed."""
+        return f"{math.floor(100 * self.states + 1e-9)}%"
 
 
 class Light(Settings):

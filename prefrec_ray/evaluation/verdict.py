@@ -77,7 +77,7 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     record, support = case.record, case.support
     if support is not None and not support.supported:
         return "cannot_say", [
-            f"The log vouches for {support.states:.0%} of the states that it would lead users to; "
+            f"The log vouches for {support.told} of the states that it would lead users to; "
             f"{support.threshold:.0%} are needed. A larger serving.variety keeps a policy nearer to the log."
         ]
     if record is None:
@@ -116,7 +116,7 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "cannot_say", [f"{above}.", "Nothing says whether the log has been where it would lead users."]
     if case.cost is not None:
         return "cannot_say", [f"{above}.", f"But {case.cost}, which a level of {record.task} does not count."]
-    return "candidate", [f"{above}.", f"The log vouches for {support.states:.0%} of the states that it leads users to."]
+    return "candidate", [f"{above}.", f"The log vouches for {support.told} of the states that it leads users to."]
 
 
 def _above(record: Record, control: Record) -> bool:
@@ -153,7 +153,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
             told = f"{control.gain:+z.2f} levels; {case.control_title}"
             controls = ("green" if _above(record, control) else "amber", told)
     if support is not None:
-        told = f"{support.states:.0%} of states, {support.threshold:.0%} needed"
+        told = f"{support.told} of states, {support.threshold:.0%} needed"
         ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
         support_light = ("green" if support.supported else "red", told + ess)
     if case.served is not None:

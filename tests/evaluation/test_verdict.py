@@ -72,6 +72,11 @@ def test_without_support_the_log_cannot_say_whatever_the_value() -> None:
         assert told(found)["value"] == ("grey", "no value")
 
 
+@pytest.mark.parametrize(("states", "said"), [(0.7975, "79%"), (0.8, "80%"), (0.29, "29%"), (1.0, "100%"), (0.0, "0%")])
+def test_a_support_is_not_rounded_up_to_what_is_needed(states: float, said: str) -> None:
+    assert Support(states=states, threshold=0.8, supported=states >= 0.8).told == said
+
+
 def test_a_gain_that_those_who_know_nothing_have_too_is_none() -> None:
     for blind in ("random items", "constant action", "shuffled:imitation", "shuffled:p"):
         by = "dr" if blind == "shuffled:p" else "model"
