@@ -5,14 +5,16 @@ BIN := $(VENV)/bin
 # Two files at a time: much of the time of tests that start Ray is waiting for processes.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart style types lint check test docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
+.PHONY: install quickstart style types lint quick check test docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev,examples]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev,examples]'
+	@# On all processors, where pip uses one; a file of another version of Python is left.
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	touch $@
 
 quickstart: install
@@ -27,8 +29,11 @@ types: install
 
 lint: style types
 
-# After every change: style, types and the tests that start no Ray.
-check: lint
+# After every change: style, types and the tests that start no Ray; types beside the tests, which do not fill two cores.
+check: style
+	$(MAKE) --no-print-directory -j 2 types quick
+
+quick: install
 	$(PYTEST) -m 'not ray and not slow and not cluster'
 
 # Before every merge, and in CI: everything but the slow proofs.

@@ -10,6 +10,8 @@ import ray
 from prefrec_ray.terms import Progress
 
 _BRANCH = 8
+#: Seconds in which tasks end that are told to.
+PATIENCE = 10.0
 
 
 def run_tasks(
@@ -22,19 +24,24 @@ def run_tasks(
     """`submit(x)` starts a task and gives its reference; returns the results for all `inputs`, in their order.
 
     At most twice as many tasks as the cluster has CPUs wait or run at a time, so that what they need and what they
-    make stays bounded. `of` (done before, total) is for a stage that takes several calls.
+    make stays bounded. `of` (done before, total) is for a stage that takes several calls. Where one fails, the others
+    have ended too: none writes on where the caller cleans up.
     """
     inputs = list(inputs)
     results: list[Any] = [None] * len(inputs)
     pending: dict[Any, int] = {}
     done, total = of or (0, len(inputs))
     limit = _at_once()
-    for number, value in enumerate(inputs):
-        while len(pending) >= limit:
+    try:
+        for number, value in enumerate(inputs):
+            while len(pending) >= limit:
+                done = _collect(pending, results, done, stage, total, progress)
+            pending[submit(value)] = number
+        while pending:
             done = _collect(pending, results, done, stage, total, progress)
-        pending[submit(value)] = number
-    while pending:
-        done = _collect(pending, results, done, stage, total, progress)
+    except BaseException:
+        _end(list(pending))
+        raise
     return results
 
 
@@ -74,6 +81,13 @@ def reduce_tasks(
 
 def _at_once() -> int:
     return max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
+
+
+def _end(tasks: list[Any]) -> None:
+    for task in tasks:
+        ray.cancel(task)
+    if tasks:
+        ray.wait(tasks, num_returns=len(tasks), timeout=PATIENCE)
 
 
 def _collect(pending: dict[Any, int], results: list[Any], done: int, stage: str, total: int, progress: Progress) -> int:

@@ -21,6 +21,8 @@ from s3_server import RCLONE
 from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray.cli.config import open_section
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
 from prefrec_ray.tuning.results import CLOCK
 from prefrec_ray.tuning.run import sweep
 
@@ -46,7 +48,7 @@ PATIENCE = 600.0
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
+def cluster(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
     """The cluster with a data set on its store; `ray down` leaves no process of Ray on the head."""
     why_not = "rclone is not installed" if RCLONE is None else hosts.missing()
     if why_not is not None:
@@ -56,9 +58,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
         (running.folder / "my.yaml").write_text(yaml.safe_dump(SECTIONS))
         running.up()
         until(lambda: running.nodes() == 3, 400)
-        for command, output in (("simulate", "s3://bucket/logs"), ("prepare", "s3://bucket/data")):
-            done = running.ask(*line(running, command, "--output", output))
-            assert done.returncode == 0, done.stdout
+        simulate(SimulateSettings(**SECTIONS["simulate"]), str(running.bucket / "logs"))
+        done = running.ask(*line(running, "prepare", "--output", "s3://bucket/data"))
+        assert done.returncode == 0, done.stdout
         yield running
         running.down()
         assert running.head.processes("raylet|gcs_server") == []
@@ -145,7 +147,7 @@ class Sweep:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster: OwnCluster, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def undisturbed(cluster: OwnCluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The results of the sweep that nothing disturbs, on one machine: hosts and where data lie change nothing."""
     output = tmp_path_factory.mktemp("here") / "sweep"
     sweep(open_section(str(cluster.folder / "my.yaml"), "tune"), str(cluster.bucket / "data"), str(output))

@@ -73,7 +73,8 @@ def test_a_plain_regression_would_be_fooled() -> None:
     assert t < -4
 
 
-def test_the_same_seed_says_the_same() -> None:
+def test_the_same_seed_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefrec_ray.engagement.tiring.HALF_LIVES", (HALF_LIFE,))
     shown = platform(0.6, 3).take(np.arange(16))
     assert estimate(shown, 5) == estimate(shown, 5) != estimate(shown, 6)
 

@@ -1,6 +1,7 @@
 """Ray tasks in bounded numbers: results in order, progress to the end, mistakes passed on."""
 
 import time
+from pathlib import Path
 
 import pytest
 import ray
@@ -36,6 +37,30 @@ def test_a_mistake_is_passed_on(ray_session: None) -> None:
     with pytest.raises(UserError) as caught:
         run_tasks(slow_first.remote, [1, 3], "count", lambda stage, done, total: None)
     assert str(find_user_error(caught.value)) == "three"
+
+
+@ray.remote(num_cpus=1)
+def fails_or_writes_on(file: Path, fails: bool) -> None:
+    ends = time.monotonic() + 30
+    while fails and not file.exists():
+        time.sleep(0.02)
+    if fails:
+        raise UserError("full")
+    while time.monotonic() < ends:
+        with file.open("a") as stream:
+            stream.write(".")
+        time.sleep(0.02)
+
+
+def test_when_one_fails_the_others_have_ended(ray_session: None, tmp_path: Path) -> None:
+    """Else what they write is there again after its folder was removed."""
+    file = tmp_path / "written"
+    with pytest.raises(UserError, match="full"):
+        run_tasks(lambda fails: fails_or_writes_on.remote(file, fails), [False, True], "write", lambda *step: None)
+    written = file.read_text()
+    assert written
+    time.sleep(0.3)
+    assert file.read_text() == written
 
 
 @ray.remote(num_cpus=1)
