@@ -11,7 +11,7 @@ from prefrec_ray.terms import Progress
 
 _BRANCH = 8
 #: Seconds in which tasks end that are told to.
-PATIENCE = 10.0
+PATIENCE = 3.0
 
 
 def run_tasks(
@@ -84,10 +84,12 @@ def _at_once() -> int:
 
 
 def _end(tasks: list[Any]) -> None:
-    for task in tasks:
-        ray.cancel(task)
-    if tasks:
-        ray.wait(tasks, num_returns=len(tasks), timeout=PATIENCE)
+    """First by an interrupt, which processes that were started in the background ignore, then by force."""
+    for force in (False, True):
+        for task in tasks:
+            ray.cancel(task, force=force)
+        if tasks:
+            _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=PATIENCE)
 
 
 def _collect(pending: dict[Any, int], results: list[Any], done: int, stage: str, total: int, progress: Progress) -> int:
