@@ -10,8 +10,8 @@ import ray
 from prefrec_ray.terms import Progress
 
 _BRANCH = 8
-#: Seconds in which tasks end that are told to.
-PATIENCE = 3.0
+#: Seconds that are waited for tasks of which another one has failed.
+PATIENCE = 60.0
 
 
 def run_tasks(
@@ -39,8 +39,10 @@ def run_tasks(
             pending[submit(value)] = number
         while pending:
             done = _collect(pending, results, done, stage, total, progress)
-    except BaseException:
-        _end(list(pending))
+    except Exception:
+        # To cancel them can end this process too: Ray 2.60 checks what a race between the two breaks.
+        if pending:
+            ray.wait(list(pending), num_returns=len(pending), timeout=PATIENCE)
         raise
     return results
 
@@ -81,15 +83,6 @@ def reduce_tasks(
 
 def _at_once() -> int:
     return max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
-
-
-def _end(tasks: list[Any]) -> None:
-    """First by an interrupt, which processes that were started in the background ignore, then by force."""
-    for force in (False, True):
-        for task in tasks:
-            ray.cancel(task, force=force)
-        if tasks:
-            _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=PATIENCE)
 
 
 def _collect(pending: dict[Any, int], results: list[Any], done: int, stage: str, total: int, progress: Progress) -> int:
