@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two files at a time: much of the time of tests that start Ray is waiting for processes.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart style types lint quick check test docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
+.PHONY: install quickstart style types quick check test docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
 
 install: $(VENV)/.installed
 
@@ -26,8 +26,6 @@ style: install
 
 types: install
 	$(BIN)/mypy
-
-lint: style types
 
 # After every change: style, types and the tests that start no Ray; types beside the tests, which do not fill two cores.
 check: style

@@ -10,7 +10,7 @@ again: a bench that was stopped goes on. At the end, or with --table alone, the 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -119,6 +119,18 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any], full: bool) -> dic
         "truth": {**truth, "task": [TRUTH_TASK]},
     }
     return {**planned, "paper": sweep("paper", ["PrefRec"])} if full else planned
+
+
+def missing_tasks(
+    output: Path, rows: Sequence[dict[str, Any]], worlds: Sequence[str] | None, tasks: Sequence[str]
+) -> Iterator[tuple[Path, list[str]]]:
+    """Of each log of the `worlds` that the bench has done: its folder, and the tasks of which `rows` has none."""
+    for folder in sorted(file.parent for file in output.glob("*/log*/evaluation.json")):
+        own = folder.parent.name, folder.name
+        done = {row["task"] for row in rows if (row["world"], row["log"]) == own}
+        missing = [task for task in tasks if task not in done]
+        if missing and (not worlds or own[0] in worlds):
+            yield folder, missing
 
 
 def search_space(space: dict[str, Any], methods: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How long histories must be before a log says whether people tire (prefrec_ray/engagement/shown.py: ENOUGH, LEAST).
+"""How long histories must be before a log says whether people tire (prefrec_ray/engagement/shown.py: ENOUGH, LONG).
 
     python -m benchmarks histories OUTPUT [--worlds tiring stable ...] [--seeds 0 1]
 
@@ -21,11 +21,10 @@ from prefrec_ray import storage
 from prefrec_ray.engagement.shown import Shown
 from prefrec_ray.engagement.tiring import estimate
 from prefrec_ray.settings import load_yaml
-from prefrec_ray.simulator.crowd import Crowd
-from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.rollout import History, roll_out
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.simulator.world import LOGGING, World, generator
+from prefrec_ray.simulator.world import World
+from prefrec_ray.simulator.write import start_of_log
 
 #: Users, and requests of each.
 SIZES = ((60, 60), (1000, 60), (120, 120), (500, 120), (200, 160), (60, 240), (160, 240))
@@ -61,9 +60,7 @@ def log_of(name: str, users: int, requests: int, seed: int) -> Shown:
     settings = load_yaml(str(WORLDS / f"{name}.yaml"))["simulate"]
     changed = {**settings, "users": users, "requests": requests, "seed": settings["seed"] + 500 + seed}
     world = World(SimulateSettings.model_validate(changed))
-    own = world.settings.seed, LOGGING, 0
-    crowd = Crowd(world, world.traits(np.arange(users)), generator(*own, 0))
-    return shown(roll_out(crowd, LoggingPolicy(crowd, generator(*own, 1)), requests), world)
+    return shown(roll_out(*start_of_log(world, 0, np.arange(users)), requests), world)
 
 
 def shown(history: History, world: World) -> Shown:

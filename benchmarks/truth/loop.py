@@ -48,14 +48,14 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.start import Opened
 from prefrec_ray.settings import load_yaml
-from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
+from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.features import CATEGORIES
-from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.outcome import outcome
 from prefrec_ray.simulator.rollout import History, roll_out
 from prefrec_ray.simulator.servers import Choice, OneOfBest, nutrition
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
 from prefrec_ray.simulator.world import LOGGING, World, generator
+from prefrec_ray.simulator.write import start_of_log
 
 COMMAND = [sys.executable, "-m", "prefrec_ray.cli.main"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PREFREC_SERVE_TOKEN": ""}
@@ -73,8 +73,7 @@ def main(output: Path, users: int = 2000, nights: int = 6, log: int = 240, reque
     output.mkdir(parents=True)
     settings = load_yaml(str(WORLDS / "all_at_once.yaml"))["simulate"]
     world = World(SimulateSettings.model_validate({**settings, "users": users, "requests": log}))
-    crowd = Crowd(world, world.traits(np.arange(users)), generator(world.settings.seed, LOGGING, 0, 0))
-    logging = LoggingPolicy(crowd, generator(world.settings.seed, LOGGING, 0, 1))
+    crowd, logging = start_of_log(world, 0, np.arange(users))
     first = roll_out(crowd, logging, log)
     level = level_against(first)
     (config := output / "loop.yaml").write_text(yaml.safe_dump(sections(output, users * log), sort_keys=False))

@@ -17,6 +17,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.harness import markdown, rows_in
+from benchmarks.truth.bench import missing_tasks
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
@@ -40,13 +41,8 @@ def main(
     start_ray()
     file = output / "rules.csv"
     rows: list[Row] = rows_in(file)
-    for folder in sorted(output.glob("*/log*")):
-        if worlds and folder.parent.name not in worlds:
-            continue
-        done = {row["task"] for row in rows if (row["world"], row["log"]) == (folder.parent.name, folder.name)}
-        missing = [task for task in tasks if task not in done]
-        if missing and (folder / "evaluation.json").exists():  # a log that the bench has done
-            rows += of_log(folder, missing, RollOut(users=users, requests=requests))
+    for folder, missing in missing_tasks(output, rows, worlds, tasks):
+        rows += of_log(folder, missing, RollOut(users=users, requests=requests))
         storage.write_csv(str(file), rows)
     print(table(rows))
     return {"rows": rows}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import markdown, rows_in
+from benchmarks.truth.bench import missing_tasks
 from prefrec_ray import storage
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
@@ -29,14 +30,10 @@ def main(
     """Judges what is missing, then prints all rows."""
     file = output / "varied.csv"
     rows: list[Row] = rows_in(file)
-    for folder in sorted(output.glob("*/log*")):
-        if worlds and folder.parent.name not in worlds:
-            continue
-        done = {row["task"] for row in rows if (row["world"], row["log"]) == (folder.parent.name, folder.name)}
-        for task in tasks:
-            if task not in done:
-                rows += of_policy(folder, task)
-                storage.write_csv(str(file), rows)
+    for folder, missing in missing_tasks(output, rows, worlds, tasks):
+        for task in missing:
+            rows += of_policy(folder, task)
+            storage.write_csv(str(file), rows)
     print(markdown(rows[0], [row.values() for row in rows]))
     return {"rows": rows}
 

@@ -13,7 +13,7 @@ from prefrec_ray.ids import run_lengths, taken_runs
 REQUESTS = 60_000
 #: Fewer cannot say. From shorter histories no taste of a user's own can be told, and without it people who tire look
 #: like people who do not, whatever the number of users (docs/results/recipe.md).
-ENOUGH, LEAST = 12_000, 160
+ENOUGH, LONG = 12_000, 160
 #: Requests of one user.
 MOST = 500
 
@@ -42,8 +42,8 @@ class Shown:
         return cls(np.concatenate(starts), *(np.concatenate([getattr(p, name) for p in parts]) for name in columns))
 
     def beginnings(self) -> Shown:
-        """Of users with at least LEAST requests the first MOST."""
-        long = self.take(np.flatnonzero(self.lengths >= LEAST))
+        """Of users with at least LONG requests the first MOST."""
+        long = self.take(np.flatnonzero(self.lengths >= LONG))
         lengths = np.minimum(long.lengths, MOST)
         rows = np.flatnonzero(np.arange(len(long.timestamp)) - np.repeat(long.starts, long.lengths) < MOST)
         return long._rows(np.cumsum(lengths) - lengths, rows)

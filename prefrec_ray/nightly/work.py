@@ -81,12 +81,11 @@ class Stages:
         """`prefrec evaluate`; again with more variety beside it, where the log cannot vouch for the policy."""
         bundle = storage.join(run, "policy")
         evaluation = run_evaluation(EvaluationRun([bundle], dataset, self.evaluate_), self.progress)
-        if all(support.supported for support in evaluation.support.values()):
-            return evaluation
-        varied = vary(bundle, storage.join(run, "varied"))
-        if not varied:
-            return evaluation
-        return run_evaluation(EvaluationRun([bundle, *varied], dataset, self.evaluate_), self.progress)
+        supported = all(support.supported for support in evaluation.support.values())
+        varied = [] if supported else vary(bundle, storage.join(run, "varied"))
+        if varied:
+            evaluation = run_evaluation(EvaluationRun([bundle, *varied], dataset, self.evaluate_), self.progress)
+        return evaluation
 
     def report(self, run: str, file: str) -> None:
         """`prefrec report`."""

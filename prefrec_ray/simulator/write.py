@@ -83,10 +83,13 @@ def log_block(world: World, block: int) -> pa.Table:
     return pa.table(columns)
 
 
-def start_of_log(world: World, block: int) -> tuple[Crowd, LoggingPolicy]:
-    """The users of a block and the logging policy before their first requests; `roll_out` of both makes the log."""
+def start_of_log(world: World, block: int, users: np.ndarray | None = None) -> tuple[Crowd, LoggingPolicy]:
+    """The users of a block, or those given, and the logging policy before their first requests.
+
+    `roll_out` of both makes the log.
+    """
     settings = world.settings
-    traits = world.traits(world.block_users(block))
+    traits = world.traits(world.block_users(block) if users is None else users)
     crowd = Crowd(world, traits, generator(settings.seed, LOGGING, block, 0))
     return crowd, LoggingPolicy(crowd, generator(settings.seed, LOGGING, block, 1))
 

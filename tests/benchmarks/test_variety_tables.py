@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.truth import histories, rules, tiring
+from pathlib import Path
+
+from benchmarks.truth import bench, histories, rules, tiring
 
 
 def test_rules_are_averaged_over_tasks_and_the_least_is_said() -> None:
@@ -42,3 +44,19 @@ def test_what_logs_of_each_size_say_stands_on_a_line() -> None:
     assert lines[0] == ["users, requests of each", "tiring", "stable"]
     assert ["60 of 240", "6.0 (0.5), 7.0 (0.5)", ""] in lines
     assert len(lines) == 2 + len(histories.SIZES)
+
+
+def test_only_what_is_missing_of_logs_that_are_done_is_run(tmp_path: Path) -> None:
+    for log in ("stable/log0", "stable/log1", "tiring/log0", "drift/log0"):
+        (tmp_path / log).mkdir(parents=True)
+        if log != "stable/log1":  # it was stopped before
+            (tmp_path / log / "evaluation.json").write_text("{}")
+    rows = [{"world": "stable", "log": "log0", "task": "depth"}]
+    rows += [{"world": "tiring", "log": "log0", "task": task} for task in ("depth", "frequency")]
+
+    def found(worlds: list[str] | None) -> dict[str, list[str]]:
+        missing = bench.missing_tasks(tmp_path, rows, worlds, ["depth", "frequency"])
+        return {str(folder.relative_to(tmp_path)): tasks for folder, tasks in missing}
+
+    assert found(None) == {"drift/log0": ["depth", "frequency"], "stable/log0": ["frequency"]}
+    assert found(["stable", "tiring"]) == {"stable/log0": ["frequency"]}

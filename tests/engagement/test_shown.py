@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prefrec_ray.engagement.shown import LEAST, MOST, Shown
+from prefrec_ray.engagement.shown import LONG, MOST, Shown
 
 
 def made(lengths: list[int]) -> Shown:
@@ -18,9 +18,9 @@ def made(lengths: list[int]) -> Shown:
 
 
 def test_of_users_with_long_histories_the_beginning_is_asked() -> None:
-    shown = made([LEAST - 1, MOST + 20, LEAST, 3, MOST])
+    shown = made([LONG - 1, MOST + 20, LONG, 3, MOST])
     asked = shown.beginnings()
-    assert asked.lengths.tolist() == [MOST, LEAST, MOST]
+    assert asked.lengths.tolist() == [MOST, LONG, MOST]
     for start, length, user in zip(asked.starts, asked.lengths, (1, 2, 4), strict=True):
         own = slice(shown.starts[user], shown.starts[user] + length)
         for column in ("embeddings", "session", "timestamp", "feedback"):
