@@ -96,8 +96,8 @@ class Moments:
         self.total += other.total
         self.squares += other.squares
 
-    def normaliser(self) -> Normaliser:
-        """The normaliser of all rows seen. A constant column keeps the scale 1, so that it becomes 0.
+    def normaliser(self, one_hot: slice = slice(0)) -> Normaliser:
+        """The normaliser of all rows seen. Constant columns, which become 0, and those of `one_hot` keep the scale 1.
 
         Raises `UserError` if there were no rows.
         """
@@ -105,4 +105,8 @@ class Moments:
             raise UserError("normaliser: no rows of training users to fit it on")
         mean = self.total / self.count
         std = np.sqrt(np.maximum(self.squares / self.count - mean**2, 0.0))
-        return Normaliser(mean, np.where(std <= _CONSTANT * (1.0 + np.abs(mean)), 1.0, std))
+        std[std <= _CONSTANT * (1.0 + np.abs(mean))] = 1.0
+        # Divided by its deviation a rare category would be 5 or more: networks then learn single users by heart, and
+        # what they say of others is noise (docs/recipe.md).
+        std[one_hot] = 1.0
+        return Normaliser(mean, std)

@@ -91,7 +91,7 @@ def fit_normaliser(context: Context, buckets: list[int], progress: Progress) -> 
     total = Moments.zero(context.definition.width)
     for part in run_tasks(lambda bucket: _state_moments.remote(shared, bucket), buckets, "scale", progress):
         total.merge(part)
-    return total.normaliser()
+    return total.normaliser(one_hot=context.definition.groups["profile"])
 
 
 def write_states(context: Context, normaliser: Normaliser, users: Users, seed: int, progress: Progress) -> None:

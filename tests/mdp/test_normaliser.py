@@ -46,6 +46,14 @@ def test_a_rare_category_is_not_taken_for_constant():
     assert fitted(rows, 2).normaliser()(rows)[7, 0] == 5.0
 
 
+def test_one_hot_columns_keep_their_size():
+    rows = np.random.default_rng(0).normal(3.0, [0.1, 3.0, 0.2, 0.3], (500, 4)).astype(np.float32)
+    normaliser = fitted(rows, 2).normaliser(one_hot=slice(1, 3))
+    np.testing.assert_allclose(normaliser.mean, rows.astype(float).mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(normaliser.std[[0, 3]], rows[:, [0, 3]].astype(float).std(axis=0), rtol=1e-5)
+    assert normaliser.std[1:3].tolist() == [1.0, 1.0]
+
+
 def test_round_trip_through_json_is_exact():
     normaliser = Normaliser(np.array([0.1, 1 / 3]), np.array([1e-3, 7.7]))
     again = Normaliser.from_dict(json.loads(json.dumps(normaliser.to_dict())), "x")
