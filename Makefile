@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two files at a time: much of the time of tests that start Ray is waiting for processes.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart style types quick check test docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
+.PHONY: install quickstart style types quick check test with-ray docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
 
 install: $(VENV)/.installed
 
@@ -34,8 +34,11 @@ check: style
 quick: install
 	$(PYTEST) -m 'not ray and not slow and not cluster'
 
-# Before every merge, and in CI: everything but the slow proofs.
-test: check
+# Before every merge, and in CI: everything but the slow proofs. Types beside the tests that start Ray, which wait most.
+test: style quick
+	$(MAKE) --no-print-directory -j 2 types with-ray
+
+with-ray: install
 	$(PYTEST) -m 'ray and not slow'
 
 # The site in site/, without a warning. Nothing in it needs a network: python3.11 -m http.server --directory site
