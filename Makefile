@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two files at a time: much of the time of tests that start Ray is waiting for processes.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart style types quick check test with-ray docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
+.PHONY: install quickstart style types quick check test docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
 
 install: $(VENV)/.installed
 
@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev,examples]'
 	@# On all processors, where pip uses one; a file of another version of Python is left.
-	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib prefrec_ray || true
 	touch $@
 
 quickstart: install
@@ -34,11 +34,8 @@ check: style
 quick: install
 	$(PYTEST) -m 'not ray and not slow and not cluster'
 
-# Before every merge, and in CI: everything but the slow proofs. Types beside the tests that start Ray, which wait most.
-test: style quick
-	$(MAKE) --no-print-directory -j 2 types with-ray
-
-with-ray: install
+# Before every merge, and in CI: everything but the slow proofs.
+test: check
 	$(PYTEST) -m 'ray and not slow'
 
 # The site in site/, without a warning. Nothing in it needs a network: python3.11 -m http.server --directory site
