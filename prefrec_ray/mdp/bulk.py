@@ -12,7 +12,6 @@ from prefrec_ray.mdp.columns import (
     RequestMeans,
     SessionMeans,
     TasteMeans,
-    answers,
     count_columns,
     recency_columns,
     scaled_feedback,
@@ -57,7 +56,7 @@ def raw_states(definition: StateDefinition, rows: HistoryRows) -> np.ndarray:
     running_means(values, rows.starts, recent.decay, recent.source, out=states[:, recent.columns])
 
     tastes = TasteMeans(definition)
-    values = answers(feedback, states[:, recent.columns][:, tastes.rates], rows.embeddings)
+    values = tastes.answers(feedback, rows.embeddings, states[:, recent.columns])
     running_means(values, rows.starts, tastes.decay, tastes.source, out=states[:, tastes.columns])
 
     sessions = session_table(user, rows.timestamp, rows.session, rows.dwell_ms)

@@ -9,12 +9,19 @@ from prefrec_ray.mdp.state import StateDefinition
 DAY_MS = 86_400_000
 #: A ratio (of a video watched, say) counts up to here: repeats are few and can be huge.
 RATIO_CAP = 5.0
+#: The half-life, in requests, of what `tastes` compares a request with; the closest one that there is.
+RECENT = 5.0
 _MONDAY = 3  # 1970-01-01 was a Thursday: the fourth day of its week
 
 
 def decays(half_lives: tuple[float, ...], columns: int) -> np.ndarray:
     """d = 0.5^(1 / half-life) for `columns` columns a half-life, half-life by half-life; 0 for a half-life of 0."""
     return np.repeat([0.5 ** (1.0 / h) if h > 0 else 0.0 for h in half_lives], columns)
+
+
+def closest(half_lives: tuple[float, ...], wanted: float) -> int:
+    """The place of the half-life whose ratio to the wanted one is nearest to 1."""
+    return int(np.abs(np.log(np.maximum(half_lives, 1e-3)) - np.log(wanted)).argmin())
 
 
 class RequestMeans:
@@ -36,8 +43,8 @@ class RequestMeans:
 class TasteMeans:
     """The same for the running means (group `tastes`) of `answers`, half-life by half-life.
 
-    `rates`: where, among the columns of `RequestMeans`, the running rates stand that `answers` compares feedback
-    with: those of the longest half-life.
+    What a request is compared with, the baseline, stands among the columns of `RequestMeans`: the user's last few
+    requests, or all of them where the definition says so.
     """
 
     def __init__(self, definition: StateDefinition) -> None:
@@ -46,8 +53,24 @@ class TasteMeans:
         self.decay = decays(half_lives, columns)
         self.source = np.tile(np.arange(columns), len(half_lives))
         self.columns = definition.groups["tastes"]
-        start = feedback * int(np.argmax(definition.feedback_half_lives))
-        self.rates = slice(start, start + feedback)
+        rates, shown = definition.feedback_half_lives, definition.item_half_lives
+        recent = definition.taste_baseline == "recent"
+        self._rates = _columns_of(closest(rates, RECENT if recent else max(rates)), feedback)
+        self._shown = None
+        if recent and shown:
+            self._shown = _columns_of(closest(shown, RECENT), definition.action_dim, start=feedback * len(rates))
+
+    def answers(self, feedback: np.ndarray, embeddings: np.ndarray, means: np.ndarray) -> np.ndarray:
+        """What requests say of what a user answers to: their feedback times their item, both less the baseline.
+
+        Of scaled feedback [n, F], embeddings [n, A] and the columns of `RequestMeans` before them, float32 [n, K];
+        float32 [n, F * A]. The mean of it is a covariance within few requests. From one request to the next an item is
+        all that changes; over hundreds so does a user's mood, and what it is like then (docs/recipe.md).
+        """
+        surprise = feedback - means[:, self._rates]
+        shown = embeddings if self._shown is None else embeddings - means[:, self._shown]
+        columns = surprise.shape[1] * shown.shape[1]
+        return (surprise[:, :, None] * shown[:, None, :]).reshape(len(feedback), columns)
 
 
 class SessionMeans:
@@ -58,6 +81,10 @@ class SessionMeans:
         self.decay = decays(half_lives, 2)
         self.source = np.tile(np.arange(2), len(half_lives))
         self.columns = definition.groups["sessions"]
+
+
+def _columns_of(number: int, width: int, start: int = 0) -> slice:
+    return slice(start + number * width, start + (number + 1) * width)
 
 
 def scaled_feedback(values: np.ndarray, definition: StateDefinition) -> np.ndarray:
@@ -74,17 +101,6 @@ def scaled_feedback(values: np.ndarray, definition: StateDefinition) -> np.ndarr
         elif kind == "ratio":
             values[:, column] = np.minimum(values[:, column], RATIO_CAP)
     return values
-
-
-def answers(feedback: np.ndarray, rates: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
-    """How much more of each feedback a request drew than the user's requests before it, times its item's embedding.
-
-    Of scaled feedback [n, F], the user's running rates of it [n, F] and embeddings [n, A]; float32 [n, F * A]. Their
-    mean is the covariance of feedback with the embedding: it points to what a user answers to, whatever was shown.
-    """
-    surprise = (feedback - rates).astype(np.float32)
-    rows, columns = len(feedback), feedback.shape[1] * embeddings.shape[1]
-    return (surprise[:, :, None] * embeddings[:, None, :]).reshape(rows, columns)
 
 
 def session_values(depth: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:

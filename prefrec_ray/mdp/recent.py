@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prefrec_ray.mdp.columns import closest
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
@@ -32,8 +33,7 @@ class RecentItems:
         length = float(np.square(items.embeddings, dtype=np.float64).sum(axis=1).mean())
         if not state.item_half_lives or length == 0:
             return None
-        nearest = np.abs(np.log(np.maximum(state.item_half_lives, 1e-3)) - np.log(HALF_LIFE)).argmin()
-        start = state.groups["items"].start + int(nearest) * state.action_dim
+        start = state.groups["items"].start + closest(state.item_half_lives, HALF_LIFE) * state.action_dim
         columns = np.arange(start, start + state.action_dim)
         mean, std = (np.asarray(part, np.float64)[columns] / length for part in (normaliser.mean, normaliser.std))
         return cls(columns, mean.astype(np.float32), std.astype(np.float32))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from prefrec_ray.settings import Settings, parse
 
 #: A table with a row a user, or arrays by column name, or the number of users of whom nothing is known.
 UserFeatures: TypeAlias = pa.Table | Mapping[str, np.ndarray] | int
+Baseline: TypeAlias = Literal["recent", "all"]
 
 _TIME = ("day_sin", "day_cos", "half_day_sin", "half_day_cos", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _RECENCY = ("since_exit", "since_request", "position", "new_session")
@@ -31,7 +32,8 @@ class StateDefinition:
 
     `user_features` gives the categories of each feature, in the order of the columns; unknown is added to each.
     `feedback_kinds` says what feedback means (`number` where it says nothing), which decides its scale (columns.py).
-    Half-lives are in requests, those of sessions in sessions; 0 means the last value.
+    Half-lives are in requests, those of sessions in sessions; 0 means the last value. `taste_baseline` says with which
+    of a user's requests `tastes` compares one (columns.py): with the last few, or with all, as states of before do.
     """
 
     feedback: tuple[str, ...]
@@ -41,6 +43,7 @@ class StateDefinition:
     feedback_half_lives: tuple[float, ...] = (0, 5, 20, 100, 500)
     item_half_lives: tuple[float, ...] = (0, 2, 8, 32, 128)
     taste_half_lives: tuple[float, ...] = (128,)
+    taste_baseline: Baseline = "recent"
     session_half_lives: tuple[float, ...] = (0, 2, 8, 32)
     feedback_kinds: Mapping[str, str] = field(default_factory=dict)
 
@@ -96,6 +99,7 @@ class StateDefinition:
             "feedback_half_lives": list(self.feedback_half_lives),
             "item_half_lives": list(self.item_half_lives),
             "taste_half_lives": list(self.taste_half_lives),
+            "taste_baseline": self.taste_baseline,
             "session_half_lives": list(self.session_half_lives),
             "feedback_kinds": dict(self.feedback_kinds),
         }
@@ -112,6 +116,7 @@ class StateDefinition:
             feedback_half_lives=tuple(written.feedback_half_lives),
             item_half_lives=tuple(written.item_half_lives),
             taste_half_lives=tuple(written.taste_half_lives),
+            taste_baseline=written.taste_baseline,
             session_half_lives=tuple(written.session_half_lives),
             feedback_kinds=written.feedback_kinds,
         )
@@ -144,6 +149,7 @@ class _Written(Settings):
     feedback_half_lives: Annotated[list[NonNegativeFloat], Field(min_length=1)]
     item_half_lives: list[NonNegativeFloat]
     taste_half_lives: list[NonNegativeFloat] = Field(default=[])  # policies of before have none
+    taste_baseline: Baseline = "all"  # as in policies of before
     session_half_lives: list[NonNegativeFloat]
     feedback_kinds: dict[str, str] = Field(default={})
 

@@ -14,7 +14,6 @@ from prefrec_ray.mdp.columns import (
     RequestMeans,
     SessionMeans,
     TasteMeans,
-    answers,
     count_columns,
     recency_columns,
     scaled_feedback,
@@ -173,9 +172,8 @@ class StateTracker:
         exits = now if dwell_ms is None else now + whole_dwell(np.asarray(dwell_ms)[given])
         tastes = self._tastes_mean
         # As float32, which is what the states of a log hold: both faces agree to the bit.
-        weights = self._weights.of(past["requests"])[:, tastes.rates]
-        rates = (past["sums"][:, tastes.rates] / weights).astype(np.float32)
-        values = {"": np.concatenate([scaled, shown], axis=1), "taste_": answers(scaled, rates, shown)}
+        means = (past["sums"] / self._weights.of(past["requests"])).astype(np.float32)
+        values = {"": np.concatenate([scaled, shown], axis=1), "taste_": tastes.answers(scaled, shown, means)}
         after = {
             "session_sums": coming.sums,
             "first": np.where(past["requests"] == 0, now, past["first"]),

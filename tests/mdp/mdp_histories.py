@@ -111,10 +111,11 @@ def plain_state(rows, user, i):
         state += [plain_mean([float(rows.embeddings[r, k]) for r in past], h) for k in range(3)]
     for h in DEFINITION.taste_half_lives:
         for values in (clicks, [np.log(1 + seconds) for seconds in watched]):
-            # What each request drew beyond what those before it had drawn, times what was shown.
-            beyond = [value - plain_mean(values[:r], 500) for r, value in enumerate(values)]
+            # What each request drew beyond what the last few had drawn, times what it showed beyond what they had.
+            beyond = [value - plain_mean(values[:r], 5) for r, value in enumerate(values)]
             for k in range(3):
-                shown = [float(rows.embeddings[r, k]) for r in past]
+                axis = [float(rows.embeddings[r, k]) for r in past]
+                shown = [value - plain_mean(axis[:r], 8) for r, value in enumerate(axis)]
                 state.append(plain_mean([b * s for b, s in zip(beyond, shown, strict=True)], h))
     for h in DEFINITION.session_half_lives:
         state += [plain_mean(depths, h), plain_mean(returns, h)]

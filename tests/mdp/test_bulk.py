@@ -112,6 +112,44 @@ def test_a_state_of_before_has_no_tastes():
     np.testing.assert_array_equal(raw_states(before, rows), kept)
 
 
+def test_tastes_of_before_compare_a_request_with_all():
+    written = DEFINITION.to_dict()
+    del written["taste_baseline"]
+    before = StateDefinition.from_dict(written, "x")
+    rng = np.random.default_rng(0)
+    clicks, shown = rng.random((9, 2), np.float32), rng.random((9, 3), np.float32)
+    rows = HistoryRows(np.array([0]), np.arange(9) * 1000, np.zeros(9, np.int64), clicks, shown, np.ones((1, 7)))
+    beyond = [clicks[i, 0] - plain_mean(list(clicks[:i, 0]), 500) for i in range(8)]
+    expected = plain_mean([one * shown[i, 0] for i, one in enumerate(beyond)], 128)
+    found = raw_states(before, rows)[8, before.groups["tastes"].start]
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert abs(raw_states(DEFINITION, rows)[8, DEFINITION.groups["tastes"].start] - expected) > 0.01
+
+
+def test_tastes_see_what_an_item_draws_and_not_the_mood():
+    """Feedback follows the item's first number, and a mood that turns as what is shown does, far more strongly."""
+    steps, rng = 4000, np.random.default_rng(0)
+    slow = np.sin(np.arange(steps) / 200.0)
+    shown = rng.normal(0.0, 0.3, (steps, 3))
+    shown[:, 1] += slow
+    feedback = np.zeros((steps, 2))
+    feedback[:, 0] = shown[:, 0] + 5.0 * slow
+    rows = HistoryRows(
+        np.array([0]),
+        np.arange(steps) * 1000,
+        np.zeros(steps, np.int64),
+        feedback.astype(np.float32),
+        shown.astype(np.float32),
+        np.ones((1, 7)),
+    )
+    recent, all_of_it = (
+        raw_states(definition, rows)[1000:, definition.groups["tastes"]][:, :2].mean(axis=0)
+        for definition in (DEFINITION, replace(DEFINITION, taste_baseline="all"))
+    )
+    assert recent[0] > 2.0 * abs(recent[1])
+    assert all_of_it[1] > 10.0 * all_of_it[0]
+
+
 def test_no_rows():
     empty = np.zeros(0, dtype=np.int64)
     rows = HistoryRows(empty, empty, empty, np.zeros((0, 2)), np.zeros((0, 3)), np.zeros((0, 7)))
