@@ -45,6 +45,7 @@ SECTIONS = {
     "estimators": "truth.estimators:main",
     "rules": "truth.rules:main",
     "varied": "truth.varied:main",
+    "tastes": "truth.tastes:main",
     "histories": "truth.histories:main",
     "tiring": "truth.tiring:main",
     "members": "truth.members:main",
