@@ -21,6 +21,7 @@ import pytest
 from platform_desk import STATE, Desk, make_policy
 from served import TOKEN, Client, Process, serving
 
+from prefrec_ray.cli.main import run
 from prefrec_ray.events.format import Kind
 
 COMMAND = [sys.executable, "-m", "prefrec_ray.cli.main", "serve"]
@@ -401,6 +402,32 @@ def test_acknowledged_events_survive_kill_9_and_count_once(bundle: Path, tmp_pat
     assert np.isfinite(np.array(list(before.values()))).all()
 
 
+@pytest.mark.parametrize(
+    ("options", "token", "words"),
+    [
+        (("--host", "0.0.0.0"), "", "others may reach it"),
+        (("--host", "127.0.0.1"), "short", "expected at least 16"),
+        (("--config", "nowhere.yaml"), "", "nowhere.yaml: no such file"),
+    ],
+)
+def test_settings_that_cannot_be_served_are_one_line(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    token: str,
+    words: str,
+) -> None:
+    monkeypatch.setenv("PREFREC_SERVE_TOKEN", token)
+    assert run(["serve", str(bundle), "--state", str(tmp_path / "other"), "--port", "0", *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert words in line
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_cannot_be_served_is_one_line(bundle: Path, tmp_path: Path) -> None:
     with serving(bundle, tmp_path / "state") as process:
         process.client()
@@ -413,16 +440,6 @@ def test_what_cannot_be_served_is_one_line(bundle: Path, tmp_path: Path) -> None
         )
         assert (taken.returncode, len(taken.stderr.splitlines())) == (2, 1)
         assert "cannot listen there" in taken.stderr
-    for options, token, words in (
-        (("--host", "0.0.0.0"), None, "others may reach it"),
-        (("--host", "127.0.0.1"), "short", "expected at least 16"),
-        (("--config", "nowhere.yaml"), None, "nowhere.yaml: no such file"),
-    ):
-        refused = Process(bundle, tmp_path / "other", *options, token=token)
-        assert refused.stop() == 2
-        (line,) = refused.said
-        assert words in line
-    assert not (tmp_path / "other").exists()
     make_policy(items=300, text=True).save(str(tmp_path / "text"))
     refused = Process(tmp_path / "text", tmp_path / "state")
     assert refused.stop() == 2
