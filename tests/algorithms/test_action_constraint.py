@@ -113,9 +113,8 @@ def test_of_the_nearest_items_the_one_of_the_largest_q_is_served(build: Build, m
 
 
 def test_more_candidates_than_items_are_all_items(build: Build) -> None:
-    policy = policy_of(
-        build("DDPG", serving={"rule": "sample", "candidates": "nearest", "count": 10_000}).learner_group._learner.net
-    )
+    serving = {"rule": "sample", "candidates": "nearest", "count": 10_000, "temperature": 0.3}
+    policy = policy_of(build("DDPG", serving=serving).learner_group._learner.net)
     served = policy.serve(np.zeros((2_000, policy.state.width), np.float32), 1, seed=0)
     assert len(np.unique(served.items)) > 0.5 * len(policy.items)
 
