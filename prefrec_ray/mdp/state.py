@@ -90,7 +90,8 @@ class StateDefinition:
         return features
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, for JSON."""
+        """Plain lists and numbers, for JSON; files of before say nothing of a baseline, and stay equal to this."""
+        baseline = {} if self.taste_baseline == "all" else {"taste_baseline": self.taste_baseline}
         return {
             "feedback": list(self.feedback),
             "user_features": {name: list(categories) for name, categories in self.user_features.items()},
@@ -99,7 +100,7 @@ class StateDefinition:
             "feedback_half_lives": list(self.feedback_half_lives),
             "item_half_lives": list(self.item_half_lives),
             "taste_half_lives": list(self.taste_half_lives),
-            "taste_baseline": self.taste_baseline,
+            **baseline,
             "session_half_lives": list(self.session_half_lives),
             "feedback_kinds": dict(self.feedback_kinds),
         }

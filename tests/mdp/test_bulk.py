@@ -116,6 +116,7 @@ def test_tastes_of_before_compare_a_request_with_all():
     written = DEFINITION.to_dict()
     del written["taste_baseline"]
     before = StateDefinition.from_dict(written, "x")
+    assert before.to_dict() == written  # a tracker saved before is one of this definition
     rng = np.random.default_rng(0)
     clicks, shown = rng.random((9, 2), np.float32), rng.random((9, 3), np.float32)
     rows = HistoryRows(np.array([0]), np.arange(9) * 1000, np.zeros(9, np.int64), clicks, shown, np.ones((1, 7)))
