@@ -3,7 +3,7 @@
     python -m benchmarks tastes OUTPUT [--policy POLICY]
 
 The world is all_at_once, whose users each have a direction of clickbait that turns. The logging policy shows `log`
-requests; then it, `nutrition` and POLICY (a folder of `prefrec train`) each show `requests` more to the same users. A
+requests; then it, `nutrition` and POLICY (RUN/policy of `prefrec train`) each show `requests` more to the same users. A
 row: the cosine between what `tastes` says of one kind of feedback and the true direction, mean over users. Clickbait
 draws clicks, time and shares; likes come with a good mood, whatever the item. OUTPUT/tastes.csv has all rows.
 """
