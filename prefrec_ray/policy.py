@@ -263,7 +263,7 @@ class Policy:
             critic = None
             if chooser:
                 file = storage.join(uri, "critic.npz")
-                critic = Critic.load(file, chooser.layer_sizes, chooser.products, actor.widths[1])
+                critic = Critic.load(file, chooser.layer_sizes, chooser.products, actor.widths, chooser.rescaled)
             normaliser = Normaliser.from_dict(bundle.normaliser, path)
             return cls(
                 actor,
@@ -289,6 +289,7 @@ class _Part(Settings):
 class _Critic(_Part):
     layer_sizes: list[Annotated[list[PositiveInt], MinLen(2)]]
     products: list[list[NonNegativeInt]]
+    rescaled: bool = False
 
 
 class _Bundle(_Part):

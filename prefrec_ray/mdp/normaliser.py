@@ -44,6 +44,11 @@ class Normaliser:
         scaled *= scale
         return np.clip(scaled, -CLIP, CLIP, out=scaled)
 
+    def rescaling(self, other: Normaliser) -> np.ndarray:
+        """Factor and shift, float32 [2, width]: of states that `other` scaled, clip(x * factor + shift, -5, 5) are this
+        normaliser's, but for what `other` clipped."""
+        return np.stack([other.std, other.mean - self.mean]).astype(np.float32) / self.std.astype(np.float32)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, for JSON."""
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}

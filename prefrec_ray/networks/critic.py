@@ -8,11 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.networks.arrays import read_networks, write_networks
 from prefrec_ray.networks.layers import Mlp
 from prefrec_ray.networks.q import QFunction
+from prefrec_ray.storage import Form
 
 #: Numbers (rows x candidates x width) of one hidden layer held at once: half a MiB of float32, which stays in a core's
 #: own cache beside the next layer's (16 MiB were 2 to 5 times slower, 1 MiB twice as slow with layers of 64).
@@ -23,10 +26,14 @@ _HIDDEN_AT_ONCE = 1 << 17
 class Critic:
     """The mean of one or several Q(s, a).
 
+    `scales` [Q, 2, S], where their data sets scaled states otherwise: what brings the states that are given on the
+    scale of each network (`Normaliser.rescaling`).
+
     Raises `UserError` where the networks differ in inputs, or there is none.
     """
 
     networks: Sequence[QFunction]
+    scales: np.ndarray | None = None
     #: Whether scores are divided by their standard deviation over the items: Q has no scale of its own.
     standardised: ClassVar[bool] = True
 
@@ -52,18 +59,37 @@ class Critic:
                 s, a = (
                     torch.from_numpy(np.require(part[rows], requirements=["C", "W"])) for part in (states, candidates)
                 )
-                scores[rows] = torch.stack([q.given(s)(a) for q in self.networks]).mean(0).numpy()
+                each = zip(self.networks, self._on_own_scales(s), strict=True)
+                scores[rows] = torch.stack([q.given(own)(a) for q, own in each]).mean(0).numpy()
         return scores
+
+    def _on_own_scales(self, states: Tensor) -> list[Tensor]:
+        """The states [n, S] as each network knows them."""
+        if self.scales is None:
+            return [states] * len(self.networks)
+        return [(states * factor + shift).clip(-CLIP, CLIP) for factor, shift in torch.from_numpy(self.scales)]
 
     def save(self, uri: str) -> dict[str, Any]:
         """Writes the arrays to `uri` (npz, no pickle); returns what `load` needs beside it, for JSON."""
-        sizes = write_networks(uri, {f"q{i}": q.net.layers for i, q in enumerate(self.networks)})
-        return {"layer_sizes": list(sizes.values()), "products": self.networks[0].products.tolist()}
+        scales = {} if self.scales is None else {"scales": self.scales}
+        sizes = write_networks(uri, {f"q{i}": q.net.layers for i, q in enumerate(self.networks)}, scales)
+        described = {"layer_sizes": list(sizes.values()), "products": self.networks[0].products.tolist()}
+        return described | ({} if self.scales is None else {"rescaled": True})
 
     @classmethod
     def load(
-        cls, uri: str, sizes: Sequence[Sequence[int]], products: Sequence[Sequence[int]], action_dim: int
+        cls,
+        uri: str,
+        sizes: Sequence[Sequence[int]],
+        products: Sequence[Sequence[int]],
+        widths: tuple[int, int],
+        rescaled: bool,
     ) -> Critic:
-        """Reads what `save` wrote. Raises `UserError`: no such file, arrays that are missing or of other sizes."""
-        networks, _ = read_networks(uri, {f"q{i}": layers for i, layers in enumerate(sizes)})
-        return cls([QFunction(Mlp.of(layers), products, action_dim) for layers in networks.values()])
+        """Reads what `save` wrote; `widths` of a state and an action.
+
+        Raises `UserError`: no such file, arrays that are missing or of other sizes.
+        """
+        forms: dict[str, Form] = {"scales": (np.float32, (len(sizes), 2, widths[0]))} if rescaled else {}
+        networks, others = read_networks(uri, {f"q{i}": layers for i, layers in enumerate(sizes)}, forms)
+        each = [QFunction(Mlp.of(layers), products, widths[1]) for layers in networks.values()]
+        return cls(each, others.get("scales"))

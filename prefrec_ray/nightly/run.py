@@ -43,8 +43,8 @@ class Work(Protocol):
     def train(self, dataset: str, run: str, start: str | None) -> None:
         """Trains, from the networks of the run `start` if there is one; `run`/policy is the policy."""
 
-    def evaluate(self, dataset: str, run: str) -> Evaluation:
-        """Evaluates `run`/policy, or others of its networks beside it, and writes `run`/evaluation.json."""
+    def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
+        """Evaluates `run`/policy, averaged with those of the runs `before`, and writes `run`/evaluation.json."""
 
     def report(self, run: str, file: str) -> None:
         """Writes the page about the run."""
@@ -122,7 +122,8 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
         current = folder.promoted()[-1:] if loop.warm_start else []
         work.train(dataset, run, folder.path(current[0], "run") if current else None)
     elif step == "evaluate":
-        return _judged(night, work.evaluate(dataset, run), folder.path(night.night))
+        before = [folder.path(one, "run") for one in folder.promoted()[-loop.average + 1 :]] if loop.average > 1 else []
+        return _judged(night, work.evaluate(dataset, run, before), folder.path(night.night))
     elif step == "report":
         work.report(run, folder.path(night.night, "report.html"))
     else:

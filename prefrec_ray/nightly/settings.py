@@ -20,6 +20,9 @@ class LoopSettings(Settings):
     warm_start: bool = Field(
         default=False, description="a night trains the networks of the current policy on, instead of new ones"
     )
+    average: Count = Field(
+        default=3, description="promoted nights, this one among them, whose mean Q a policy serves by; 1: its own"
+    )
     compact_days: Annotated[float, Field(ge=1, le=3660)] | None = Field(
         default=None,
         description="days without a write after which files of the event log become Parquet; null: they stay",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -15,6 +15,7 @@ from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.events.compact import compact
 from prefrec_ray.logs import EventsSource
+from prefrec_ray.nightly.average import average
 from prefrec_ray.nightly.check import Counted
 from prefrec_ray.nightly.count import count, ranges
 from prefrec_ray.nightly.run import Spans
@@ -77,9 +78,10 @@ class Stages:
         judge = self.judge_of(settings, dataset)
         train(settings, dataset, run, storage.exists(run), self.on_row, f"{self.where}: train", judge)
 
-    def evaluate(self, dataset: str, run: str) -> Evaluation:
+    def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
         """`prefrec evaluate`; again with more variety beside it, where the log cannot vouch for the policy."""
-        bundle = storage.join(run, "policy")
+        own, *earlier = (storage.join(one, "policy") for one in (run, *before))
+        bundle = average(own, earlier, dataset, storage.join(run, "averaged"))
         evaluation = run_evaluation(EvaluationRun([bundle], dataset, self.evaluate_), self.progress)
         supported = all(support.supported for support in evaluation.support.values())
         varied = [] if supported else vary(bundle, storage.join(run, "varied"))

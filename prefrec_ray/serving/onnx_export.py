@@ -12,6 +12,7 @@ from torch import Tensor
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.networks.actors import DeterministicActor
 from prefrec_ray.networks.arrays import Layers
 from prefrec_ray.networks.candidates import CandidateActor
@@ -86,6 +87,11 @@ class _Graph:
         unit = self.add("Add", self.add("Tanh", value), self.array(np.float32(1.0)))
         return self.add("Add", self.array(low), self.add("Mul", unit, half))
 
+    def rescaled(self, states: str, scale: np.ndarray) -> str:
+        """States [n, S] on another scale [2, S]."""
+        moved = self.add("Add", self.add("Mul", states, self.array(scale[0])), self.array(scale[1]))
+        return self.add("Clip", moved, self.array(np.float32(-CLIP)), self.array(np.float32(CLIP)))
+
     def q(self, states: str, candidates: str, network: QFunction) -> str:
         """Q [n, k] of states [n, S] and candidates [n, k, A]."""
         others, width = candidates, network.products.shape[1]
@@ -138,7 +144,9 @@ def _best_candidate(graph: _Graph, actor: CandidateActor) -> str:
 
 def _critic(critic: Critic, policy: Policy) -> Any:
     graph = _Graph()
-    each = [graph.q("states", "candidates", network) for network in critic.networks]
+    scales = [None] * len(critic.networks) if critic.scales is None else critic.scales
+    seen = ["states" if scale is None else graph.rescaled("states", scale) for scale in scales]
+    each = [graph.q(own, "candidates", network) for own, network in zip(seen, critic.networks, strict=True)]
     value = graph.add("Mean", *each) if len(each) > 1 else each[0]
     width, actions = policy.actor.widths
     return graph.model({"states": ["n", width], "candidates": ["n", "k", actions]}, value, "scores", ["n", "k"])

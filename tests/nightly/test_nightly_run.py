@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +72,7 @@ class Steps:
     calls: list[str] = field(default_factory=list)
     without: Spans = ()
     start: str | None = None
+    before: list[int] = field(default_factory=list)
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
@@ -107,8 +109,9 @@ class Steps:
         Path(run, "policy").mkdir(parents=True, exist_ok=True)
         Path(run, "policy", "policy.json").write_text(json.dumps(run))
 
-    def evaluate(self, dataset: str, run: str) -> Evaluation:
+    def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
         self._call("evaluate")
+        self.before = [int(Path(one).parent.name) for one in before]
         return self.result
 
     def report(self, run: str, file: str) -> None:
@@ -190,6 +193,20 @@ def test_of_several_policies_of_a_night_the_one_with_the_best_verdict_is_promote
     assert loop.current == 2
     loop.folder.back()
     assert (loop.path / "current").resolve() == varied.resolve()
+
+
+def test_a_policy_is_averaged_with_those_that_were_promoted_before_and_not_taken_back(loop: Loop) -> None:
+    averaged = []
+    for gain in (0.5, 0.5, 0.0, 0.5, 0.5):
+        loop.night(gain)
+        averaged.append(loop.steps.before)
+    assert averaged == [[], [1], [1, 2], [1, 2], [2, 4]]
+    loop.folder.back()
+    loop.night()
+    assert loop.steps.before == [2, 4]
+    loop.settings["average"] = 1
+    loop.night()
+    assert loop.steps.before == []
 
 
 def test_without_a_candidate_nothing_is_current(loop: Loop) -> None:

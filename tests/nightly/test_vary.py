@@ -61,6 +61,6 @@ def test_they_are_judged_where_the_log_cannot_vouch(
     saved(tmp_path, ServingSettings(variety=1.0))
     source = PrepareSettings.model_validate({"source": {"kind": "simulator", "path": "logs"}})
     stages = Stages(source, TrainSettings(), EvaluateSettings(), "loop.yaml", lambda *_: None)
-    stages.evaluate("dataset", str(tmp_path / "run"))
+    stages.evaluate("dataset", str(tmp_path / "run"), [])
     assert [len(run.policies) for run in asked] == judged
     assert all(run.policies[0] == str(tmp_path / "run" / "policy") for run in asked)

@@ -1,0 +1,82 @@
+"""The mean Q of the last nights: nights differ, and users' states hold what the policy before has shown them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.networks.critic import Critic
+from prefrec_ray.networks.layers import Mlp
+from prefrec_ray.networks.q import QFunction
+from prefrec_ray.policy import Policy
+
+#: By which the spread of a Q is known.
+_STATES, _ITEMS = 256, 1000
+
+
+def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> str:
+    """The bundle `folder`: the policy of `bundle`, trained on `dataset`, with the mean Q of its own and of `before`.
+
+    Each Q counts in units of its own spread over the items, as a learned reward has no unit. Those of `before` whose
+    states or inner products are others, or whose Q tells no items apart, do not count; where none is left it is
+    `bundle` itself. What is there already stays.
+    """
+    if storage.exists(folder):
+        return folder
+    own = Policy.load(bundle)
+    if own.critic is None or own.serving.candidates == "nearest":
+        return bundle
+    earlier = [Policy.load(one) for one in before if storage.exists(storage.join(one, "policy.json"))]
+    policies = [own, *(policy for policy in earlier if _alike(policy, own))]
+    if len(policies) < 2:
+        return bundle
+    states = _states(dataset)
+    spreads = [_spread(policy, own, states) for policy in policies]
+    kept = [(policy, spread) for policy, spread in zip(policies, spreads, strict=True) if spread > 0]
+    if len(kept) < 2:
+        return bundle
+    networks, scales = [], []
+    for policy, spread in kept:
+        assert policy.critic is not None
+        networks += [_divided(network, spread) for network in policy.critic.networks]
+        scales += [policy.normaliser.rescaling(own.normaliser)] * len(policy.critic.networks)
+    provenance = {**own.provenance, "averaged": [str(policy.provenance["dataset"]) for policy, _ in kept]}
+    replace(own, critic=Critic(networks, np.stack(scales)), provenance=provenance).save(folder)
+    return folder
+
+
+def _alike(policy: Policy, own: Policy) -> bool:
+    if policy.critic is None or own.critic is None or policy.state != own.state:
+        return False
+    products = (critic.networks[0].products.tolist() for critic in (policy.critic, own.critic))
+    return next(products) == next(products)
+
+
+def _states(dataset: str) -> np.ndarray:
+    """Of some requests."""
+    opened = PreparedDataset.open(dataset)
+    states = tensor(opened.read(opened.files("transitions")[0], ["obs"])["obs"])
+    return np.asarray(states[:: -(-len(states) // _STATES)], np.float32)
+
+
+def _spread(policy: Policy, own: Policy, states: np.ndarray) -> float:
+    """The standard deviation of the policy's Q over items, a mean of `states`, which are scaled as `own` scales them; 0
+    where it is rounding alone."""
+    assert policy.critic is not None
+    scales = policy.normaliser.rescaling(own.normaliser)
+    critic = Critic(policy.critic.networks, np.stack([scales] * len(policy.critic.networks)))
+    embeddings = own.items.embeddings[:: -(-len(own.items) // _ITEMS)]
+    scores = critic.scores(states, np.broadcast_to(embeddings, (len(states), *embeddings.shape)))
+    spread = float(scores.std(axis=1, dtype=np.float64).mean())
+    return spread if spread > 1e-6 * np.abs(scores).max() else 0.0
+
+
+def _divided(network: QFunction, by: float) -> QFunction:
+    """The same Q in another unit."""
+    *layers, (weight, bias) = network.net.layers
+    unit = np.float32(1 / by)
+    return QFunction(Mlp.of([*layers, (weight * unit, bias * unit)]), network.products.tolist(), network.widths[1])

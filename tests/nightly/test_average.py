@@ -1,0 +1,122 @@
+"""The mean Q of several nights: what it is, of whom, and that a night serves by it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from platform_desk import STATE, make_policy
+
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.networks.critic import Critic
+from prefrec_ray.networks.layers import mlp
+from prefrec_ray.networks.q import QFunction
+from prefrec_ray.nightly.average import average
+from prefrec_ray.policy import DETERMINISTIC, Policy
+from prefrec_ray.serving.onnx_export import export_onnx
+
+PRODUCTS = [[3, 4, 5], [10, 11, 12]]
+
+
+def critic(products: list[list[int]] = PRODUCTS, scale: float = 1.0) -> Critic:
+    network = QFunction.random(STATE.width, 3, [8], products).requires_grad_(False)
+    network.net.linear[-1].weight *= scale
+    return Critic([network])
+
+
+@pytest.fixture
+def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Saves a night's policy, of a scale of its own."""
+    rng = np.random.default_rng(3)
+    states = rng.normal(size=(50, STATE.width)).astype(np.float32)
+    monkeypatch.setattr("prefrec_ray.nightly.average._states", lambda dataset: states)
+
+    def save(number: int, **changes: Any) -> str:
+        torch.manual_seed(number)
+        about = {"dataset": f"nights/{number}"}
+        uri = str(tmp_path / f"{number}" / "policy")
+        policy = make_policy(number, **{"critic": critic(), "provenance": about, **changes})
+        # So near to one another that nothing is clipped by one and not by the other.
+        drawn, width = np.random.default_rng(number), policy.state.width
+        scale = Normaliser(drawn.normal(0, 0.3, width), drawn.uniform(0.8, 1.25, width))
+        replace(policy, normaliser=scale).save(uri)
+        return uri
+
+    return save
+
+
+def plain_mean(nights: list[Policy], raw: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    """Each Q by the policy's own states, divided by how far it tells items apart."""
+    own = nights[0].normaliser
+    asked = np.random.default_rng(3).normal(size=(50, STATE.width)) * own.std + own.mean
+    total = np.zeros((len(raw), len(embeddings)))
+    for policy in nights:
+        many = [
+            policy.critic.scores(policy.normaliser(states), np.broadcast_to(items, (len(states), *items.shape)))
+            for states, items in ((asked, nights[0].items.embeddings), (raw, embeddings))
+        ]
+        total += many[1] / many[0].std(axis=1).mean()
+    return total / len(nights)
+
+
+def test_it_is_the_mean_of_each_in_its_own_unit_and_scale(night: Callable[..., str], tmp_path: Path) -> None:
+    uris = [night(1), night(2, critic=critic(scale=50.0)), night(3, items=60)]
+    averaged = average(uris[0], uris[1:], "dataset", str(tmp_path / "averaged"))
+    assert averaged == str(tmp_path / "averaged")
+    found, nights = Policy.load(averaged), [Policy.load(uri) for uri in uris]
+    raw = np.random.default_rng(1).normal(size=(20, STATE.width))
+    embeddings = np.random.default_rng(2).uniform(-1, 1, (15, 3)).astype(np.float32)
+    states = nights[0].normaliser(raw)
+    scores = found.critic.scores(states, np.broadcast_to(embeddings, (20, 15, 3)))
+    np.testing.assert_allclose(scores, plain_mean(nights, raw, embeddings), rtol=1e-4, atol=1e-5)
+    own = nights[0]
+    np.testing.assert_array_equal(found.items.ids, own.items.ids)
+    assert (found.serving, found.state) == (own.serving, own.state)
+    assert found.provenance["averaged"] == ["nights/1", "nights/2", "nights/3"]
+    assert average(uris[0], [], "dataset", averaged) == averaged  # after a kill
+
+
+def test_it_is_exported_as_it_is_served(night: Callable[..., str], tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    averaged = Policy.load(average(night(1), [night(2)], "dataset", str(tmp_path / "averaged")))
+    export_onnx(averaged, str(tmp_path / "onnx"))
+    states = 3 * np.random.default_rng(1).normal(size=(6, STATE.width)).astype(np.float32)  # some are clipped
+    candidates = np.random.default_rng(2).uniform(-1, 1, (6, 9, 3)).astype(np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "critic.onnx", providers=["CPUExecutionProvider"])
+    (scores,) = session.run(None, {"states": states, "candidates": candidates})
+    np.testing.assert_allclose(scores, averaged.critic.scores(states, candidates), atol=1e-5)
+
+
+def test_those_that_differ_do_not_count(night: Callable[..., str], tmp_path: Path) -> None:
+    other_states = make_policy(5, state=replace(STATE, user_features={})).state
+    strangers = [
+        night(2, state=other_states, critic=None, serving=DETERMINISTIC),
+        night(3, critic=critic(products=[])),
+        night(4, critic=critic(scale=0.0)),
+        str(tmp_path / "gone" / "policy"),
+    ]
+    own = night(1)
+    assert average(own, strangers, "dataset", str(tmp_path / "averaged")) == own
+    assert not (tmp_path / "averaged").exists()
+    averaged = average(own, [*strangers, night(6)], "dataset", str(tmp_path / "averaged"))
+    assert Policy.load(averaged).provenance["averaged"] == ["nights/1", "nights/6"]
+
+
+@pytest.mark.parametrize("serving", [DETERMINISTIC, ServingSettings(candidates="nearest", rule="sample")])
+def test_a_policy_that_shows_what_its_actor_says_stays_as_it_is(
+    serving: ServingSettings, night: Callable[..., str], tmp_path: Path
+) -> None:
+    own = night(1, serving=serving)
+    assert average(own, [night(2)], "dataset", str(tmp_path / "averaged")) == own
+
+
+def test_a_q_that_is_the_same_for_all_items_does_not_count(night: Callable[..., str], tmp_path: Path) -> None:
+    network = QFunction(mlp(STATE.width + 3, [8], 1).requires_grad_(False), (), 3)
+    for layer in network.net.linear:
+        layer.weight.zero_()
+    own = night(1, critic=Critic([network]))
+    assert average(own, [night(2, critic=Critic([network]))], "dataset", str(tmp_path / "averaged")) == own
