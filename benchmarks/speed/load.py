@@ -3,28 +3,30 @@
     python -m benchmarks load [--items 1000000] [--candidates nearest] [--rate 200]
 
 A policy of random networks of the paper's sizes (states of some 245 numbers, 3 layers of 256, 8 numbers an item) serves
-from one core; the load comes from another. First as many requests as it answers, by connections that wait for their
-answer; then so many a second, each at its own time, whether the one before is answered or not. Each user has items that
-were shown before, which are left out, and a third of the requests is feedback.
+from one core; the load comes from another, by wrk (apt install wrk) and load.lua. First as many requests as it answers,
+by connections that wait for their answer; then so many a second, at random times. Each user has items that were shown
+before, which are left out, and a third of the requests is feedback.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.harness import markdown
+from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
@@ -52,87 +54,23 @@ def make_policy(items: int, serving: ServingSettings) -> Policy:
     return Policy(actor, state, Normaliser(np.zeros(width), np.ones(width)), table, serving, critic=critic)
 
 
-class Connection:
-    """A connection that is kept open."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    @classmethod
-    async def open(cls, port: int) -> Connection:
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
-
-    async def post(self, path: str, body: dict) -> dict:
-        content = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        self._writer.write(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
-        answer = await self._reader.readuntil(b"\r\n\r\n")
-        length = int(re.search(rb"content-length: (\d+)", answer)[1])
-        value = json.loads(await self._reader.readexactly(length))
-        if not answer.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(value)
-        return value
+def wrk(port: int, connections: int, seconds: float, users: int, k: int, rate: float = 0) -> dict[str, float]:
+    """What `load.lua` prints: of `connections` that ask again once they are answered, or, with a `rate` in all, after
+    random times."""
+    script, each = Path(__file__).with_name("load.lua"), str(rate / connections)
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}"]
+    done = subprocess.run([*command, "--", str(users), str(k), each], capture_output=True, text=True, check=False)
+    if done.returncode or done.stderr:
+        sys.exit(f"wrk: {done.stderr.strip() or done.stdout.strip()}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-async def one(connection: Connection, users: int, k: int, shown: list, took: list[float]) -> None:
-    """A recommendation, or feedback on one before."""
-    feedback = shown and random.random() < 1 / 3
-    begin = time.perf_counter()
-    if feedback:
-        event = shown.pop(random.randrange(len(shown)))
-        values = {"click": 1, "watch": 0.5}
-        await connection.post("/feedback", {"event_id": event[0], "item": event[1], "feedback": values})
-    else:
-        answer = await connection.post("/recommend", {"user": random.randrange(users), "k": k})
-        shown.append((answer["event_id"], answer["items"][0]))
-    took.append(time.perf_counter() - begin)
-
-
-async def closed(port: int, connections: int, seconds: float, users: int, k: int) -> float:
-    """Requests a second of `connections` that wait for their answer."""
-    took: list[float] = []
-    until = time.perf_counter() + seconds
-
-    async def work() -> None:
-        connection, shown = await Connection.open(port), []
-        while time.perf_counter() < until:
-            await one(connection, users, k, shown, took)
-
-    begin = time.perf_counter()
-    await asyncio.gather(*(work() for _ in range(connections)))
-    return len(took) / (time.perf_counter() - begin)
-
-
-async def opened(
-    port: int, rate: float, seconds: float, users: int, k: int, reloads: bool = False
-) -> tuple[np.ndarray, float]:
-    """ms to the answer of requests that come at random times, `rate` a second; and seconds that a reload took, which
-    starts after a fifth of the time."""
-    free = asyncio.Queue()
-    for _ in range(64):
-        free.put_nowait(await Connection.open(port))
-    took: list[float] = []
-    shown: list = []
-
-    async def work() -> None:
-        connection = await free.get()
-        await one(connection, users, k, shown, took)
-        free.put_nowait(connection)
-
-    async def reload() -> float:
-        await asyncio.sleep(seconds / 5)
-        before = time.perf_counter()
-        await (await Connection.open(port)).post("/reload", {})
-        return time.perf_counter() - before
-
-    reloading = asyncio.create_task(reload()) if reloads else None
-    tasks, at, begin = [], 0.0, time.perf_counter()
-    while at < seconds:
-        at += random.expovariate(rate)
-        await asyncio.sleep(max(0.0, begin + at - time.perf_counter()))
-        tasks.append(asyncio.create_task(work()))
-    await asyncio.gather(*tasks)
-    return 1000 * np.array(took), await reloading if reloading else 0.0
+def reloaded(port: int) -> float:
+    """Seconds that a POST /reload took."""
+    before = time.perf_counter()
+    with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/reload", method="POST")) as answer:
+        answer.read()
+    return time.perf_counter() - before
 
 
 def processor_seconds(process: int) -> float:
@@ -150,7 +88,12 @@ def main(
     rate: int = 200,
     unpinned: bool = False,
 ) -> dict[str, Any]:
-    """Prints requests a second, and ms to an answer. `unpinned`: server and load share all cores."""
+    """Prints requests a second, and ms to an answer. `unpinned`: server and load share all cores.
+
+    Raises `UserError` without wrk.
+    """
+    if shutil.which("wrk") is None:
+        raise UserError("wrk is not installed; expected it, by apt install wrk")
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         make_policy(items, ServingSettings(candidates=candidates, count=64)).save(f"{folder}/policy")
@@ -165,16 +108,18 @@ def main(
                 os.sched_setaffinity(0, {1})
             port = int(re.search(r":(\d+) ", server.stdout.readline())[1])
             found["start_s"] = round(time.monotonic() - begin, 1)
-            asyncio.run(closed(port, 32, 2, users, k))  # so that users have items that were shown before
+            wrk(port, 32, 2, users, k)  # so that users have items that were shown before
             before = processor_seconds(server.pid)
-            found["requests_per_s"] = round(asyncio.run(closed(port, 32, seconds, users, k)))
+            found["requests_per_s"] = wrk(port, 32, seconds, users, k)["requests_per_s"]
             used = (processor_seconds(server.pid) - before) / seconds
             found["of_a_core"] = round(used, 2)
             found["requests_per_s_of_a_whole_core"] = round(found["requests_per_s"] / used)
-            took, _ = asyncio.run(opened(port, rate, seconds, users, k))
-            found |= {f"ms_p{p}": round(float(np.percentile(took, p)), 1) for p in (50, 90, 99)}
-            took, found["reload_s"] = asyncio.run(opened(port, rate, seconds, users, k, reloads=True))
-            found["ms_p99_with_a_reload"] = round(float(np.percentile(took, 99)), 1)
+            found |= {f"ms_{p}": took for p, took in wrk(port, 64, seconds, users, k, rate)["ms"].items()}
+            with ThreadPoolExecutor() as beside:
+                loaded = beside.submit(wrk, port, 64, seconds, users, k, rate)
+                time.sleep(seconds / 5)
+                found["reload_s"] = reloaded(port)
+                found["ms_p99_with_a_reload"] = loaded.result()["ms"]["p99"]
             status = Path(f"/proc/{server.pid}/status").read_text()
             found["memory_mib"] = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
         finally:

@@ -153,7 +153,8 @@ def _about(own: Sequence[Record]) -> str:
     made = own[0].provenance or {}
     recipe = f", recipe {made['recipe']}" if made.get("recipe") else ""
     rule = f", rule {made['rule']}" if made.get("rule") else ""
-    return f"{own[0].method}{recipe}{rule}, for {', '.join(dict.fromkeys(record.task for record in own))}"
+    nights = f", mean Q of {len(made['averaged'])} nights" if made.get("averaged") else ""
+    return f"{own[0].method}{recipe}{rule}{nights}, for {', '.join(dict.fromkeys(record.task for record in own))}"
 
 
 def _truth(record: Record) -> str:

@@ -44,6 +44,8 @@ def test_each_policy_is_one_row_best_first(judged: tuple[str, Page]) -> None:
         "12% of states, 60% needed",
         "4 items take 100% of requests",
         "True gain in the simulator: -0.89 [-0.99, -0.79] levels",
+        "PrefRec, recipe robust, rule sample, mean Q of 2 nights, for frequency",
+        "PrefRec, recipe robust, rule best, for frequency",
     ):
         assert line in lines
     assert "100" in found.texts["span"]
