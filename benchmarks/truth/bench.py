@@ -25,6 +25,8 @@ from prefrec_ray.cli.config import open_section
 from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.settings import load_yaml
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.world import World
 
 WORLDS = Path(__file__).with_name("worlds")
 SWEEP = Path(__file__).parents[2] / "tune_configs" / "truth.yaml"
@@ -54,6 +56,13 @@ def main(
     scored = scores.cells(output)
     print(scores.table(scored))
     return {"cells": scored}
+
+
+def world_of(name: str, users: int, requests: int, seed: int = 0) -> World:
+    """A world of the bench with so many users and requests; another `seed`, other users and items."""
+    settings = load_yaml(str(WORLDS / f"{name}.yaml"))["simulate"]
+    changed = {**settings, "users": users, "requests": requests, "seed": settings["seed"] + seed}
+    return World(SimulateSettings.model_validate(changed))
 
 
 def run_log(name: str, log: int, output: Path, changes: dict[str, Any], full: bool) -> None:

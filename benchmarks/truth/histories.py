@@ -16,13 +16,11 @@ import numpy as np
 import torch
 
 from benchmarks.harness import markdown
-from benchmarks.truth.bench import WORLDS
+from benchmarks.truth.bench import world_of
 from prefrec_ray import storage
 from prefrec_ray.engagement.shown import Shown
 from prefrec_ray.engagement.tiring import estimate
-from prefrec_ray.settings import load_yaml
 from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import World
 from prefrec_ray.simulator.write import start_of_log
 
@@ -57,9 +55,7 @@ def asked(worlds: Sequence[str], seeds: Sequence[int]) -> Iterator[dict[str, Any
 
 def log_of(name: str, users: int, requests: int, seed: int) -> Shown:
     """What the logging policy shows so many users of a world."""
-    settings = load_yaml(str(WORLDS / f"{name}.yaml"))["simulate"]
-    changed = {**settings, "users": users, "requests": requests, "seed": settings["seed"] + 500 + seed}
-    world = World(SimulateSettings.model_validate(changed))
+    world = world_of(name, users, requests, 500 + seed)
     return shown(roll_out(*start_of_log(world, 0, np.arange(users)), requests), world)
 
 

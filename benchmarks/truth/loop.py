@@ -32,7 +32,7 @@ import numpy as np
 import yaml
 
 from benchmarks.harness import markdown
-from benchmarks.truth.bench import WORLDS
+from benchmarks.truth.bench import world_of
 from prefrec_ray import storage
 from prefrec_ray.engagement.levels import user_means
 from prefrec_ray.engagement.sessions import session_table
@@ -47,13 +47,12 @@ from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.start import Opened
-from prefrec_ray.settings import load_yaml
 from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.features import CATEGORIES
 from prefrec_ray.simulator.outcome import outcome
 from prefrec_ray.simulator.rollout import History, roll_out
 from prefrec_ray.simulator.servers import Choice, OneOfBest, nutrition
-from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
+from prefrec_ray.simulator.settings import EMBEDDING_DIM
 from prefrec_ray.simulator.world import LOGGING, World, generator
 from prefrec_ray.simulator.write import start_of_log
 
@@ -71,8 +70,7 @@ def main(output: Path, users: int = 2000, nights: int = 6, log: int = 240, reque
     """Lives all days; gives the levels after each."""
     begin, events = time.monotonic(), output / "events"
     output.mkdir(parents=True)
-    settings = load_yaml(str(WORLDS / "all_at_once.yaml"))["simulate"]
-    world = World(SimulateSettings.model_validate({**settings, "users": users, "requests": log}))
+    world = world_of("all_at_once", users, log)
     crowd, logging = start_of_log(world, 0, np.arange(users))
     first = roll_out(crowd, logging, log)
     level = level_against(first)

@@ -18,17 +18,16 @@ from typing import Any, get_args
 import numpy as np
 
 from benchmarks.harness import markdown
-from benchmarks.truth.bench import WORLDS
+from benchmarks.truth.bench import world_of
 from prefrec_ray import storage
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.state import Baseline, StateDefinition
 from prefrec_ray.policy import Policy
-from prefrec_ray.settings import load_yaml
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.rollout import History, roll_out
 from prefrec_ray.simulator.servers import OneOfBest, PolicyServer, Server, nutrition
-from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
-from prefrec_ray.simulator.world import LOGGING, World, generator
+from prefrec_ray.simulator.settings import EMBEDDING_DIM
+from prefrec_ray.simulator.world import LOGGING, generator
 from prefrec_ray.simulator.write import start_of_log
 
 
@@ -36,8 +35,7 @@ def main(
     output: Path, policy: Path | None = None, users: int = 400, log: int = 240, requests: int = 240
 ) -> dict[str, Any]:
     """Shows, asks the states, and prints a table."""
-    settings = load_yaml(str(WORLDS / "all_at_once.yaml"))["simulate"]
-    world = World(SimulateSettings.model_validate({**settings, "users": users, "requests": log}))
+    world = world_of("all_at_once", users, log)
     crowd, logging = start_of_log(world, 0, np.arange(users))
     first = roll_out(crowd, logging, log)
     rows = list(known("logging policy", log, [first], crowd))
