@@ -61,8 +61,8 @@ class Page:
 
     def hidden(self, field: str) -> str | None:
         """The value of a hidden field."""
-        found = re.search(rf'name="{field}" value="([^"]+)"', self.text)
-        return found[1] if found else None
+        match = re.search(rf'name="{field}" value="([^"]+)"', self.text)
+        return match[1] if match else None
 
 
 async def annotate(who: Annotator, port: int, until: float, rng: np.random.Generator) -> None:
@@ -101,8 +101,8 @@ async def start(store: str) -> tuple[asyncio.subprocess.Process, int]:
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     while line := (await process.stdout.readline()).decode():
-        if found := re.search(r"labeling on \S+:(\d+) ", line):
-            return process, int(found[1])
+        if match := re.search(r"labeling on \S+:(\d+) ", line):
+            return process, int(match[1])
     raise RuntimeError("prefrec label did not start")
 
 
@@ -160,10 +160,10 @@ def kill(store: str, annotators: int, seconds: float) -> dict[str, int]:
 
 def main(store: Path) -> dict[str, Any]:
     """A minute of 50, then ten kills."""
-    found: dict[str, Any] = {"annotators": ANNOTATORS, "load": load(str(store), ANNOTATORS, SECONDS)}
-    print(found, flush=True)
-    found["kills"] = []
+    measured: dict[str, Any] = {"annotators": ANNOTATORS, "load": load(str(store), ANNOTATORS, SECONDS)}
+    print(measured, flush=True)
+    measured["kills"] = []
     for number in range(KILLS):
-        found["kills"].append(kill(str(store), ANNOTATORS, 2.0 + 0.37 * number))
-        print(found["kills"][-1], flush=True)
-    return found
+        measured["kills"].append(kill(str(store), ANNOTATORS, 2.0 + 0.37 * number))
+        print(measured["kills"][-1], flush=True)
+    return measured

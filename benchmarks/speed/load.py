@@ -94,7 +94,7 @@ def main(
     """
     if shutil.which("wrk") is None:
         raise UserError("wrk is not installed; expected it, by apt install wrk")
-    found: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         make_policy(items, ServingSettings(candidates=candidates, count=64)).save(f"{folder}/policy")
         command = [sys.executable, "-m", "prefrec_ray.cli.main", "serve", f"{folder}/policy", "--port", "0"]
@@ -107,23 +107,23 @@ def main(
                 os.sched_setaffinity(server.pid, {0})
                 os.sched_setaffinity(0, {1})
             port = int(re.search(r":(\d+) ", server.stdout.readline())[1])
-            found["start_s"] = round(time.monotonic() - begin, 1)
+            measured["start_s"] = round(time.monotonic() - begin, 1)
             wrk(port, 32, 2, users, k)  # so that users have items that were shown before
             before = processor_seconds(server.pid)
-            found["requests_per_s"] = wrk(port, 32, seconds, users, k)["requests_per_s"]
+            measured["requests_per_s"] = wrk(port, 32, seconds, users, k)["requests_per_s"]
             used = (processor_seconds(server.pid) - before) / seconds
-            found["of_a_core"] = round(used, 2)
-            found["requests_per_s_of_a_whole_core"] = round(found["requests_per_s"] / used)
-            found |= {f"ms_{p}": took for p, took in wrk(port, 64, seconds, users, k, rate)["ms"].items()}
+            measured["of_a_core"] = round(used, 2)
+            measured["requests_per_s_of_a_whole_core"] = round(measured["requests_per_s"] / used)
+            measured |= {f"ms_{p}": took for p, took in wrk(port, 64, seconds, users, k, rate)["ms"].items()}
             with ThreadPoolExecutor() as beside:
                 loaded = beside.submit(wrk, port, 64, seconds, users, k, rate)
                 time.sleep(seconds / 5)
-                found["reload_s"] = reloaded(port)
-                found["ms_p99_with_a_reload"] = loaded.result()["ms"]["p99"]
+                measured["reload_s"] = reloaded(port)
+                measured["ms_p99_with_a_reload"] = loaded.result()["ms"]["p99"]
             status = Path(f"/proc/{server.pid}/status").read_text()
-            found["memory_mib"] = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
+            measured["memory_mib"] = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
         finally:
             server.terminate()
             server.wait()
-    print(markdown(found, [found.values()]))
-    return found
+    print(markdown(measured, [measured.values()]))
+    return measured

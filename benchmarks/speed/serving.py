@@ -45,7 +45,7 @@ def main(items: int = 1_000_000, repetitions: int = 500) -> dict[str, Any]:
     table = ItemTable(np.arange(items), rng.uniform(-1, 1, (items, state.action_dim)))
     states = rng.normal(size=(repetitions, state.width)).astype(np.float32)
     seen = rng.integers(0, items, (repetitions, LEFT_OUT))
-    found: dict[str, dict[str, float]] = {}
+    milliseconds: dict[str, dict[str, float]] = {}
     for width, hidden in WIDTHS.items():
         actor = DeterministicActor(mlp(state.width, hidden, 8), -np.ones(8, np.float32), np.ones(8, np.float32))
         critic = Critic([QFunction.random(state.width, 8, hidden, ())])
@@ -59,7 +59,7 @@ def main(items: int = 1_000_000, repetitions: int = 500) -> dict[str, Any]:
                 policy.serve(states[row : row + 1], K, [seen[row]], seed=row)
                 times.append(1000.0 * (time.perf_counter() - begin))
             p50, p99 = np.quantile(times, [0.5, 0.99])
-            found[f"{width}, {rule}"] = {"p50_ms": float(p50), "p99_ms": float(p99)}
-    rows = [[name, f"{t['p50_ms']:.2f}", f"{t['p99_ms']:.2f}"] for name, t in found.items()]
+            milliseconds[f"{width}, {rule}"] = {"p50_ms": float(p50), "p99_ms": float(p99)}
+    rows = [[name, f"{t['p50_ms']:.2f}", f"{t['p99_ms']:.2f}"] for name, t in milliseconds.items()]
     print(markdown((f"{items:,} items, k = {K}", "p50, ms", "p99, ms"), rows))
-    return {"milliseconds": found}
+    return {"milliseconds": milliseconds}

@@ -81,9 +81,9 @@ def one_trial(config: Any, loaded: LoadedData) -> tuple[int, dict[str, float]]:
 
         def counted(diagnose: Callable[[], Any] = diagnose, parts: dict[str, float] = parts) -> Any:
             begin = time.perf_counter()
-            found = diagnose()
+            diagnostics = diagnose()
             parts["diagnostics"] += time.perf_counter() - begin
-            return found
+            return diagnostics
 
         algorithm._diagnose = counted
         begin = time.perf_counter()

@@ -92,11 +92,11 @@ def ask(
     scores, idle = scorer.score([]), 0
     while len(given) < budget and idle < 5 * ANNOTATORS:
         annotator = int(rng.integers(ANNOTATORS))
-        found = board.next(name(annotator), 0.0, rng)
-        idle = idle + 1 if found is None else 0
-        if found is None:
+        following = board.next(name(annotator), 0.0, rng)
+        idle = idle + 1 if following is None else 0
+        if following is None:
             continue
-        pair = found[0]
+        pair = following[0]
         label = answer(truth[pair], reliability[annotator], rng)
         board.answered(name(annotator), pair, False)
         given.append((pair, name(annotator), label))
@@ -119,13 +119,13 @@ def answer(truth: float, reliability: float, rng: np.random.Generator) -> str:
     return LABELS[truth if rng.random() < reliability else wrong]
 
 
-def quality(asked: Asked, truth: dict[int, float], label: dict[int, float]) -> dict[str, float]:
+def quality(answers: Asked, truth: dict[int, float], label: dict[int, float]) -> dict[str, float]:
     """How many votes, and how many of the asked pairs that the truth decides have a label on the true side."""
     pairs = [pair for pair in label if truth[pair] != 0.5]
     right = [np.sign(label[pair] - 0.5) == np.sign(truth[pair] - 0.5) for pair in pairs]
     return {
-        "votes": len(asked.votes),
-        "votes_a_pair": asked.per_pair(),
+        "votes": len(answers.votes),
+        "votes_a_pair": answers.per_pair(),
         "right": float(np.mean(right)),
         "pairs": len(label),
     }
@@ -139,32 +139,32 @@ def label_sets(truth: dict[int, float], scorer: Scorer) -> dict[str, tuple[dict[
     sets = {}
     for budget, most in BUDGETS.items():
         for chosen in (True, False):
-            asked = ask(truth, scorer, VOTES, POSTERIOR, most, chosen, seed=0)
-            judged = [vote for vote in asked.votes if vote[2] != "skip"]
+            answers = ask(truth, scorer, VOTES, POSTERIOR, most, chosen, seed=0)
+            judged = [vote for vote in answers.votes if vote[2] != "skip"]
             ids, pair = np.unique([pair for pair, _, _ in judged], return_inverse=True)
             annotator = np.unique([who for _, who, _ in judged], return_inverse=True)[1]
-            said = np.array([WORDS[label] for _, _, label in judged], float)
+            vote_labels = np.array([WORDS[label] for _, _, label in judged], float)
             scores = scorer.score(judged)
             posterior = scores.posterior[[scores.rows[one] for one in ids.tolist()]] @ SIDES
-            by = {"votes": one_coin(pair, annotator, said, len(ids)), "votes and ensemble": posterior}
+            by = {"votes": one_coin(pair, annotator, vote_labels, len(ids)), "votes and ensemble": posterior}
             for source, label in by.items():
                 labels = dict(zip(ids.tolist(), label.tolist(), strict=True))
                 key = f"{budget}, {'chosen' if chosen else 'by chance'}, labels by {source}"
-                sets[key] = labels, quality(asked, truth, labels)
+                sets[key] = labels, quality(answers, truth, labels)
     return sets
 
 
 def curve(ids: list[int], truth: np.ndarray, features: np.ndarray) -> dict[str, list[float]]:
     """Accuracy of the ensemble on pairs that nobody is asked about, after each number of `CURVE` votes, by choice."""
     pool, left = ids[:-KEPT_OUT], truth[-KEPT_OUT:]
-    found: dict[str, list[list[float]]] = {"chosen": [], "by chance": []}
+    accuracies: dict[str, list[list[float]]] = {"chosen": [], "by chance": []}
     for seed in range(CURVE_SEEDS):
         scorer = Scorer([(pair, None) for pair in pool], np.array(pool), features[:-KEPT_OUT], seed)
-        for how, rows in found.items():
+        for how, rows in accuracies.items():
             pairs = dict(zip(pool, truth.tolist(), strict=False))
             votes = ask(pairs, scorer, VOTES, POSTERIOR, CURVE[-1], how == "chosen", seed, rescore=50).votes
             rows.append([_accuracy(scorer, votes[:count], features, left) for count in CURVE])
-    return {how: np.mean(rows, axis=0).tolist() for how, rows in found.items()}
+    return {how: np.mean(rows, axis=0).tolist() for how, rows in accuracies.items()}
 
 
 def _accuracy(scorer: Scorer, votes: list[tuple[int, str, str]], features: np.ndarray, left: np.ndarray) -> float:

@@ -179,8 +179,8 @@ def copy_policies(folder: Path, tasks: Sequence[str]) -> None:
     (bundle,) = (folder / "truth" / "policies").glob(f"PrefRec_{TRUTH_TASK}_*")
     policy = Policy.load(str(bundle))
     for task in tasks:
-        told = replace(policy, provenance={**policy.provenance, "task": task})
-        save_new(told, bundle.with_name(bundle.name.replace(TRUTH_TASK, task)))
+        for_task = replace(policy, provenance={**policy.provenance, "task": task})
+        save_new(for_task, bundle.with_name(bundle.name.replace(TRUTH_TASK, task)))
 
 
 def save_new(policy: Policy, bundle: Path) -> None:

@@ -168,15 +168,15 @@ def main(dataset: Path, work: Path) -> dict[str, Any]:
     copy = small_copy(str(dataset), work / "dataset")
     pairs, truth = true_pairs(copy, TASK, TRUTH, PAIRS)
     exact = Crowd(np.arange(len(truth)), np.zeros(len(truth), int), WORDS[(2 * truth).astype(int)], np.ones(1))
-    questions, said = ask(pairs, exact, work / "truth")
-    import_labels(said, questions, copy.uri, "truth", "mean", False, quiet)
+    questions, answer_file = ask(pairs, exact, work / "truth")
+    import_labels(answer_file, questions, copy.uri, "truth", "mean", False, quiet)
     labels: dict[str, dict[str, Any]] = {"truth": {}}
     for votes in VOTES:
         crowd = answers(truth, ANNOTATORS, votes, seed=0)
-        questions, said = ask(pairs, crowd, work / f"votes{votes}")
+        questions, answer_file = ask(pairs, crowd, work / f"votes{votes}")
         for aggregate in AGGREGATES:
             teacher = f"{aggregate}_{votes}_votes"
-            summary = import_labels(said, questions, copy.uri, teacher, aggregate, False, quiet)
+            summary = import_labels(answer_file, questions, copy.uri, teacher, aggregate, False, quiet)
             labels[teacher] = quality(crowd, truth, imported(copy, teacher, pairs), summary)
     for teacher, about in labels.items():
         about["accuracy"] = [trained(copy, teacher, TRUTH, seed, **SETTINGS) for seed in range(SEEDS)]

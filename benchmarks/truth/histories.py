@@ -46,11 +46,11 @@ def asked(worlds: Sequence[str], seeds: Sequence[int]) -> Iterator[dict[str, Any
     for name in worlds:
         for users, requests in SIZES:
             for seed in seeds:
-                found = estimate(log_of(name, users, requests, seed), seed)
-                said = {}
-                if found is not None:
-                    said = {"variety": round(float(np.mean(found.parts)), 2), "error": round(found.error, 2)}
-                yield {"world": name, "users": users, "requests": requests, "seed": seed, **said}
+                estimated = estimate(log_of(name, users, requests, seed), seed)
+                columns = {}
+                if estimated is not None:
+                    columns = {"variety": round(float(np.mean(estimated.parts)), 2), "error": round(estimated.error, 2)}
+                yield {"world": name, "users": users, "requests": requests, "seed": seed, **columns}
 
 
 def log_of(name: str, users: int, requests: int, seed: int) -> Shown:

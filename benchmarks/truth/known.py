@@ -50,22 +50,26 @@ class Soft(IgnoresFeedback):
 def main(output: Path, worlds: Sequence[str] | None = None, models: int = 3) -> dict[str, Any]:
     """Prints a row a (world, log, beta), and the errors of all."""
     folders = sorted(output.glob("*/log*/dataset"))
-    asked = [folder for folder in folders if worlds is None or folder.parts[-3] in worlds]
-    found = [cell for folder in asked for cell in cells(folder, models)]
+    chosen = [folder for folder in folders if worlds is None or folder.parts[-3] in worlds]
+    all_cells = [cell for folder in chosen for cell in cells(folder, models)]
     head = [
         "world",
         "beta",
         "support",
         *(f"{task}: {what}" for task in TASKS for what in ("true", "estimated", "anew")),
     ]
-    print(markdown(head, [_row(found, key) for key in dict.fromkeys((c["world"], c["log"], c["beta"]) for c in found)]))
-    misses = [cell["miss"] for cell in found]
-    errors = [cell["estimate"] - cell["over_logged"] for cell in found]
+    print(
+        markdown(
+            head, [_row(all_cells, key) for key in dict.fromkeys((c["world"], c["log"], c["beta"]) for c in all_cells)]
+        )
+    )
+    misses = [cell["miss"] for cell in all_cells]
+    errors = [cell["estimate"] - cell["over_logged"] for cell in all_cells]
     print(f"\nerror over the logged items: mean {np.mean(errors):+.2f}, mean absolute {np.abs(errors).mean():.2f}")
     print(f"the model's level of the logging policy less the log's: {min(misses):+.2f} to {max(misses):+.2f}")
     for part in ("users", "luck", "models"):
-        print(f"{part}: median {np.median([cell[part] for cell in found]):.2f}")
-    return {"cells": found}
+        print(f"{part}: median {np.median([cell[part] for cell in all_cells]):.2f}")
+    return {"cells": all_cells}
 
 
 def cells(folder: Path, models: int) -> list[dict[str, Any]]:
@@ -80,7 +84,7 @@ def cells(folder: Path, models: int) -> list[dict[str, Any]]:
     mine = np.searchsorted(users.numbers, _numbers(dataset, held)[platform.users])
     again, anew = users.levels_again(), users.levels(lambda crowd: LoggingPolicy(crowd, np.random.default_rng(1)))
     logging = roll_out(platform, fitted, server_of_log(platform), 0)
-    found = []
+    log_cells = []
     for beta in BETAS:
         chances = np.exp(-beta * degree)
         true = users.levels(lambda crowd, chances=chances: Soft(chances, ids, np.random.default_rng(1)))
@@ -94,8 +98,8 @@ def cells(folder: Path, models: int) -> list[dict[str, Any]]:
             cell |= {"support": pasts.share(imagined.states), "estimate": float(np.nanmean(gains)), **_parts(gains)}
             cell |= {"miss": float(np.nanmean(logging.levels[task])) - logged_levels(platform)[task]}
             cell |= {"over_logged": float(level - np.nanmean(again[task]))}
-            found.append(cell | {"anew": float(level - np.nanmean(anew[task]))})
-    return found
+            log_cells.append(cell | {"anew": float(level - np.nanmean(anew[task]))})
+    return log_cells
 
 
 def _numbers(dataset: PreparedDataset, held: Histories) -> np.ndarray:
@@ -118,7 +122,7 @@ def _parts(gains: np.ndarray) -> dict[str, float]:
     }
 
 
-def _row(found: list[dict[str, Any]], key: tuple[str, str, int]) -> list[str]:
-    own = {cell["task"]: cell for cell in found if (cell["world"], cell["log"], cell["beta"]) == key}
+def _row(all_cells: list[dict[str, Any]], key: tuple[str, str, int]) -> list[str]:
+    own = {cell["task"]: cell for cell in all_cells if (cell["world"], cell["log"], cell["beta"]) == key}
     gains = [f"{own[task][name]:+.2f}" for task in TASKS for name in ("over_logged", "estimate", "anew")]
     return [key[0], str(key[2]), f"{own[TASKS[0]]['support']:.2f}", *gains]

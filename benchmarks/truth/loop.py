@@ -83,7 +83,7 @@ def main(output: Path, users: int = 2000, nights: int = 6, log: int = 240, reque
     rows: list[dict[str, Any]] = []
     for night in range(1, nights + 1):
         done = subprocess.run([*COMMAND, "nightly", str(config)], env=ENVIRONMENT, check=False)
-        told = json.loads((output / "loop/nights.json").read_text().splitlines()[-1])
+        record = json.loads((output / "loop/nights.json").read_text().splitlines()[-1])
         current = output / "loop/current"
         if current.exists():
             with serving(current, events) as port:
@@ -98,13 +98,18 @@ def main(output: Path, users: int = 2000, nights: int = 6, log: int = 240, reque
             "logging policy": level(roll_out(*alone, requests)),
             "nutrition (best known)": level(roll_out(best, knowing, requests)),
         }
-        found = {name: f"{value:.3f} ± {half:.3f}" for name, (value, half) in levels.items()}
+        intervals = {name: f"{value:.3f} ± {half:.3f}" for name, (value, half) in levels.items()}
         score = (levels["loop"][0] - levels["logging policy"][0]) / (
             levels["nutrition (best known)"][0] - levels["logging policy"][0]
         )
         served = str(current.resolve().relative_to(output.resolve() / "loop/nights")) if current.exists() else "logging"
-        rows.append({"night": night, "exit": done.returncode, "status": told["status"], "verdict": told["verdict"]})
-        rows[-1] |= {"served": served, **found, "share of the best": f"{score:.2f}", "estimated gain": told["gain"]}
+        rows.append({"night": night, "exit": done.returncode, "status": record["status"], "verdict": record["verdict"]})
+        rows[-1] |= {
+            "served": served,
+            **intervals,
+            "share of the best": f"{score:.2f}",
+            "estimated gain": record["gain"],
+        }
         rows[-1] |= {"items shown": len(np.unique(day.rows)), "minutes": f"{(time.monotonic() - begin) / 60:.1f}"}
         print(markdown(rows[-1], [rows[-1].values()]), flush=True)
         write(output, rows)
@@ -175,8 +180,8 @@ def serving(policy: Path, state: Path) -> Iterator[int]:
     try:
         assert process.stdout is not None
         for line in process.stdout:
-            if found := re.search(r"serving on http://\S+:(\d+) ", line):
-                yield int(found[1])
+            if match := re.search(r"serving on http://\S+:(\d+) ", line):
+                yield int(match[1])
                 break
         else:
             sys.exit("prefrec serve did not start")
@@ -204,8 +209,8 @@ class Platform:
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:
         """One item for each user, by POST /recommend. The server itself knows what a user has seen."""
-        asked = [{"user": user, "k": 1, "timestamp": int(now)} for user, now in enumerate(time_ms)]
-        answers = self._all("/recommend", asked)
+        bodies = [{"user": user, "k": 1, "timestamp": int(now)} for user, now in enumerate(time_ms)]
+        answers = self._all("/recommend", bodies)
         self._events = [answer["event_id"] for answer in answers]
         rows = np.array([answer["items"][0] for answer in answers])
         assert excluded is None or not excluded[np.arange(len(rows)), rows].any(), "an item was shown twice"

@@ -41,8 +41,8 @@ def main(log: Path, task: str = "depth", seed: int = 10, members: int = 3) -> di
         assert request is not None
         reward = pretrain(request, loaded)
         first = first or reward
-        found = ray.get(label_transitions(data, RewardFunction.of(request, reward), config.reward_horizon))
-        labels.append(found / found.std())
+        label = ray.get(label_transitions(data, RewardFunction.of(request, reward), config.reward_horizon))
+        labels.append(label / label.std())
     averaged = np.mean(labels, axis=0).astype(np.float32)
     correlations = [float(np.corrcoef(one, truth)[0, 1]) for one in (*labels, averaged)]
     policies = {}

@@ -47,11 +47,11 @@ def main(
             assert request is not None
             loaded = loaded or load_data(config.data_request)  # sizes and updates are nothing to the data
             reward = RewardFunction.of(request, pretrain(request, loaded))
-            found = {horizon: ray.get(label_transitions(data, reward, horizon)) for horizon in HORIZONS}
+            labels = {horizon: ray.get(label_transitions(data, reward, horizon)) for horizon in HORIZONS}
             rows.append({"log": "/".join(dataset.parts[-3:-1]), "task": task, "networks": "x".join(map(str, sizes))})
             rows[-1]["updates"] = most
             for horizon in HORIZONS:
-                rows[-1][f"next {horizon}"] = round(float(np.corrcoef(found[horizon], truth[horizon])[0, 1]), 3)
+                rows[-1][f"next {horizon}"] = round(float(np.corrcoef(labels[horizon], truth[horizon])[0, 1]), 3)
             print(*rows[-1].values(), flush=True)
     FOLDER.mkdir(exist_ok=True)
     storage.write_csv(str(FOLDER / "pretraining.csv"), rows)

@@ -51,13 +51,13 @@ def main(
 def of_log(folder: Path, tasks: Sequence[Any], how: RollOut) -> Iterator[Row]:
     """A row per task and rule of one log."""
     data = PreparedDataset.open(str(folder / "dataset"))
-    said = data.metadata.variety
+    log_variety = data.metadata.variety
     for task in tasks:
         (bundle,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
         policy = Policy.load(str(bundle))
         rules = {
             f"{t:g} {name}": replace(policy, serving=policy.serving.model_copy(update={"temperature": t, "variety": v}))
-            for t, (name, v) in product(TEMPERATURES, [*((f"{v:g}", v) for v in VARIETIES), (SAID, said)])
+            for t, (name, v) in product(TEMPERATURES, [*((f"{v:g}", v) for v in VARIETIES), (SAID, log_variety)])
             if v is not None
         }
         records = [record for record in evaluate_online(data, rules, how=how) if record.task == task]
@@ -69,7 +69,7 @@ def of_log(folder: Path, tasks: Sequence[Any], how: RollOut) -> Iterator[Row]:
                 "task": task,
                 "temperature": rule.serving.temperature,
                 "variety": name.split()[1],
-                "said": said,
+                "said": log_variety,
                 "score": round((level[name] - behaviour) / (level["nutrition"] - behaviour), 4),
             }
 
@@ -85,9 +85,9 @@ def table(rows: Sequence[Row]) -> str:
             if (row["variety"], float(row["temperature"])) == (name, temperature) and world in (None, row["world"])
         ]
 
-    usual, worlds = max(TEMPERATURES), sorted({row["world"] for row in rows})
-    said = {row["world"]: row["said"] for row in rows}
-    lines = [[w, said[w], *(f"{mean(scores(name, usual, w)):.2f}" for name in names)] for w in worlds]
+    highest, worlds = max(TEMPERATURES), sorted({row["world"] for row in rows})
+    log_varieties = {row["world"]: row["said"] for row in rows}
+    lines = [[w, log_varieties[w], *(f"{mean(scores(name, highest, w)):.2f}" for name in names)] for w in worlds]
     lines += [
         [f"all, temperature {t:g}", "", *(f"{mean(s):.2f} ({min(s):.2f})" for s in (scores(name, t) for name in names))]
         for t in sorted(TEMPERATURES, reverse=True)

@@ -48,15 +48,15 @@ def main(
 
 def servers(crowd: Crowd, logging: Server, first: History, policy: Path | None) -> dict[str, tuple[Crowd, Server]]:
     """Each server, with a crowd of its own."""
-    found: dict[str, tuple[Crowd, Server]] = {"logging policy": copy.deepcopy((crowd, logging))}
+    by_name: dict[str, tuple[Crowd, Server]] = {"logging policy": copy.deepcopy((crowd, logging))}
     best = copy.deepcopy(crowd)
-    found["nutrition"] = best, OneOfBest(best, nutrition, generator(crowd.world.settings.seed, LOGGING, 0, 2))
+    by_name["nutrition"] = best, OneOfBest(best, nutrition, generator(crowd.world.settings.seed, LOGGING, 0, 2))
     if policy is not None:
         mine = PolicyServer(Policy.load(str(policy)), crowd.traits.features, np.random.default_rng(0))
         for step in range(first.rows.shape[1]):
             mine.observe(first.time_ms[:, step], first.rows[:, step], first.feedback[:, step])
-        found["policy"] = copy.deepcopy(crowd), mine
-    return found
+        by_name["policy"] = copy.deepcopy(crowd), mine
+    return by_name
 
 
 def known(name: str, after: int, parts: list[History], crowd: Crowd) -> Iterator[dict[str, Any]]:
@@ -80,5 +80,5 @@ def known(name: str, after: int, parts: list[History], crowd: Crowd) -> Iterator
         tastes = last.reshape(users, len(FEEDBACK), EMBEDDING_DIM)
         lengths = np.maximum(np.linalg.norm(tastes, axis=2), 1e-12)
         cosine = (np.einsum("ufa,ua->uf", tastes, direction) / lengths).mean(axis=0)
-        found = {kind: f"{value:.2f}" for kind, value in zip(FEEDBACK, cosine, strict=True)}
-        yield {"baseline": baseline, "shown by": name, "requests": after, **found}
+        cosines = {kind: f"{value:.2f}" for kind, value in zip(FEEDBACK, cosine, strict=True)}
+        yield {"baseline": baseline, "shown by": name, "requests": after, **cosines}

@@ -52,11 +52,11 @@ def asked(world: str, log: int, users: int, folder: Path) -> Row:
     try:
         prefrec("simulate", str(config), "--output", str(folder / "logs"))
         prefrec("prepare", str(config), "--output", str(folder / "dataset"))
-        said = PreparedDataset.open(str(folder / "dataset")).metadata.tiring
+        tiring = PreparedDataset.open(str(folder / "dataset")).metadata.tiring
     finally:
         shutil.rmtree(folder)
     tires = sections["simulate"].get("world", {}).get("tiring", 0.0)
-    known = said.model_dump() if said else dict.fromkeys(Tiring.model_fields)
+    known = tiring.model_dump() if tiring else dict.fromkeys(Tiring.model_fields)
     return {"world": world, "log": log, "users": users, "tiring": tires, **known}
 
 
@@ -67,9 +67,9 @@ def table(rows: Sequence[Row]) -> str:
 
     def cell(world: str, users: int) -> str:
         of = [row for row in rows if (row["world"], int(row["users"])) == (world, users)]
-        said = [float(row["variety"]) for row in of if row["variety"] not in ("", None)]
-        error = f" ({mean(float(row['error']) for row in of if row['error']):.1f})" if said else ""
-        return ", ".join(f"{value:g}" for value in said) + error
+        varieties = [float(row["variety"]) for row in of if row["variety"] not in ("", None)]
+        error = f" ({mean(float(row['error']) for row in of if row['error']):.1f})" if varieties else ""
+        return ", ".join(f"{value:g}" for value in varieties) + error
 
     lines = [[world, "yes" if tires else "no", *(cell(world, users) for users in counts)] for tires, world in worlds]
     return markdown(("world", "people tire", *(f"{users} users: variety (error)" for users in counts)), lines)

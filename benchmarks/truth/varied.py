@@ -51,7 +51,7 @@ def of_policy(folder: Path, task: str) -> Iterator[Row]:
     )
     evaluation = run_evaluation(run)
     true = {record.subject: record for record in evaluation.records if record.estimator == "online"}
-    said = {record.bundle: record for record in evaluation.records if record.estimator == "model"}
+    estimated = {record.bundle: record for record in evaluation.records if record.estimator == "model"}
     best = true["nutrition"].gain
     for uri in bundles:
         (name,) = (record.subject for record in true.values() if record.bundle == uri and record.role == "policy")
@@ -62,7 +62,7 @@ def of_policy(folder: Path, task: str) -> Iterator[Row]:
             "variety": Policy.load(uri).serving.variety,
             "support": round(evaluation.support[name].states, 3),
             "verdict": evaluation.verdicts[name].verdict,
-            "estimated gain": round(said[uri].gain, 3) if uri in said else "",
+            "estimated gain": round(estimated[uri].gain, 3) if uri in estimated else "",
             "true gain": round(true[name].gain, 3),
             "share": round(true[name].gain / best, 3),
         }

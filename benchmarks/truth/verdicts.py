@@ -33,10 +33,10 @@ GAINS = {" over the logged items": "over_logged", " over the logging policy anew
 def main(output: Path, worlds: Sequence[str] | None = None) -> dict[str, Any]:
     """Prints the figures of all cells."""
     files = sorted(output.glob("*/log*/evaluation.json"))
-    asked = [file for file in files if worlds is None or file.parts[-3] in worlds]
-    found = [cell for file in asked for cell in cells(file, level_again(file.with_name("dataset")))]
-    print(markdown(("", "", "cells"), [[what, str(value), str(count)] for what, value, count in figures(found)]))
-    return {"cells": found}
+    chosen = [file for file in files if worlds is None or file.parts[-3] in worlds]
+    all_cells = [cell for file in chosen for cell in cells(file, level_again(file.with_name("dataset")))]
+    print(markdown(("", "", "cells"), [[what, str(value), str(count)] for what, value, count in figures(all_cells)]))
+    return {"cells": all_cells}
 
 
 def level_again(dataset: Path) -> dict[str, float]:
@@ -50,17 +50,17 @@ def cells(file: Path, again: Mapping[str, float]) -> list[dict[str, Any]]:
 
     `again`: by task the true level under the logged items.
     """
-    said = json.loads(file.read_text())
+    evaluation = json.loads(file.read_text())
     by_model, by_weights = (
-        {(r["subject"], r["task"]): r for r in said["records"] if r["estimator"] == estimator}
+        {(r["subject"], r["task"]): r for r in evaluation["records"] if r["estimator"] == estimator}
         for estimator in ("model", "weights")
     )
-    found: list[dict[str, Any]] = []
+    log_cells: list[dict[str, Any]] = []
     for record in online(file):
         subject = record["subject"]
         if record["role"] == "policy" or subject in (CONSTANT, RANDOM_ITEMS):
             estimate, weighed = (known.get((subject, record["task"])) for known in (by_model, by_weights))
-            support = said["support"].get(subject, {})
+            support = evaluation["support"].get(subject, {})
             cell = {
                 "world": file.parts[-3],
                 "log": file.parts[-2],
@@ -71,10 +71,10 @@ def cells(file: Path, again: Mapping[str, float]) -> list[dict[str, Any]]:
                 "support": support.get("states"),
                 "ess": support.get("ess"),
                 "weights": None if weighed is None else weighed["value"] - weighed["behaviour"],
-                "verdict": said["verdicts"].get(subject, {}).get("verdict"),
+                "verdict": evaluation["verdicts"].get(subject, {}).get("verdict"),
             }
-            found.append(cell if estimate is None else cell | _estimated(estimate))
-    return found
+            log_cells.append(cell if estimate is None else cell | _estimated(estimate))
+    return log_cells
 
 
 def _estimated(record: dict[str, Any]) -> dict[str, float]:
@@ -83,9 +83,9 @@ def _estimated(record: dict[str, Any]) -> dict[str, float]:
     return {"estimate": record["value"] - record["behaviour"], "low": low, "high": high, **level}
 
 
-def figures(found: list[dict[str, Any]]) -> Iterator[tuple[str, str | int, int]]:
+def figures(all_cells: list[dict[str, Any]]) -> Iterator[tuple[str, str | int, int]]:
     """Rows: what, value, how many cells."""
-    policies = pick(found, role="policy")
+    policies = pick(all_cells, role="policy")
     candidates = [cell for cell in policies if cell["verdict"] == "candidate"]
     given = [cell for cell in policies if "estimate" in cell]
     worth = [cell for cell in given if cell["gain"] >= WORTH]
@@ -103,7 +103,7 @@ def figures(found: list[dict[str, Any]]) -> Iterator[tuple[str, str | int, int]]
         yield f"error of the gain{what}, mean, levels", _mean(errors), len(given)
         yield f"error of the gain{what}, mean absolute, levels", _mean([abs(error) for error in errors]), len(given)
     for name in (RANDOM_ITEMS, CONSTANT):
-        control = [c for c in pick(found, subject=name) if "estimate" in c]
+        control = [c for c in pick(all_cells, subject=name) if "estimate" in c]
         halves = [(c["estimate"] - c["over_logged"]) / ((c["high"] - c["low"]) / 2) for c in control]
         yield f"{name}: half-widths from the true gain, mean", _mean(halves), len(control)
     weighed = [cell for cell in policies if cell["weights"] is not None]

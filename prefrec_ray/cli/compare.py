@@ -28,27 +28,27 @@ def command(
     from prefrec_ray.serving.compare import compare
     from prefrec_ray.serving.settings import MAIN
 
-    found = compare(events, days)
+    comparison = compare(events, days)
     table = Table(box=None, pad_edge=False)
     table.add_column("")
-    for arm, users in found.users.items():
+    for arm, users in comparison.users.items():
         table.add_column(f"{arm} ({users:,} users)")
         if arm != MAIN:
             table.add_column("difference")
-    for outcome, means in found.means.items():
+    for outcome, means in comparison.means.items():
         cells = [outcome]
         for arm, mean in means.items():
             cells.append(_cell(mean))
             if arm != MAIN:
-                difference = found.differences[outcome][arm]
+                difference = comparison.differences[outcome][arm]
                 cells.append("" if difference is None else f"{_cell(difference, '+')} {difference.verdict}")
         table.add_row(*cells)
     console().print(table)
-    console().print(f"{found.waiting:,} users wait for the end of their {days:g} days")
-    for shadow, share in found.shadows.items():
+    console().print(f"{comparison.waiting:,} users wait for the end of their {days:g} days")
+    for shadow, share in comparison.shadows.items():
         console().print(f"{shadow} (shadow): {share:.0%} of its items were shown")
     if output:
-        storage.write_json(output, found.to_dict())
+        storage.write_json(output, comparison.to_dict())
         made("comparison", output, f"prefrec serve POLICY --state {events[0]}")
 
 

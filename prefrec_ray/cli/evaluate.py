@@ -89,7 +89,7 @@ def command(
     for line in reasons(evaluation):
         console().print(line)
     made("evaluation", run.file, f"prefrec report {folder}")
-    if strict and any(found.verdict != "candidate" for found in evaluation.verdicts.values()):
+    if strict and any(verdict.verdict != "candidate" for verdict in evaluation.verdicts.values()):
         raise typer.Exit(NOT_ALL_CANDIDATES)
 
 

@@ -43,10 +43,10 @@ def verdict_table(evaluation: Evaluation) -> Table:
 
 def reasons(evaluation: Evaluation) -> list[Text]:
     """A line a policy: why its verdict is what it is."""
-    found = evaluation.verdicts
-    if len(found) > MOST_REASONS:
-        return [Text(f"Why: see verdicts.POLICY.reasons of {len(found)} policies in the file.", style="dim")]
-    return [Text(f"{policy}: {' '.join(one.reasons)}", style="dim") for policy, one in found.items()]
+    verdicts = evaluation.verdicts
+    if len(verdicts) > MOST_REASONS:
+        return [Text(f"Why: see verdicts.POLICY.reasons of {len(verdicts)} policies in the file.", style="dim")]
+    return [Text(f"{policy}: {' '.join(one.reasons)}", style="dim") for policy, one in verdicts.items()]
 
 
 def _gain(record: Record | None, several: bool) -> str:

@@ -46,9 +46,9 @@ def versions(nodes: Sequence[dict[str, Any]]) -> Check:
     wrong = []
     packages = {package for node in nodes for package in node["facts"]["versions"]}
     for package in sorted(packages):
-        found = {_name(node): _version(package, node["facts"]["versions"].get(package)) for node in nodes}
-        common, _ = Counter(found.values()).most_common(1)[0]
-        other = [f"{name} has {value}" for name, value in found.items() if value != common]
+        by_node = {_name(node): _version(package, node["facts"]["versions"].get(package)) for node in nodes}
+        common, _ = Counter(by_node.values()).most_common(1)[0]
+        other = [f"{name} has {value}" for name, value in by_node.items() if value != common]
         if other:
             wrong.append(f"{package} is {common}, but {', '.join(other)}")
         elif package in ("torch", "pyarrow") and common == "none":

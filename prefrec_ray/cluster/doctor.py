@@ -42,9 +42,9 @@ def _facts(client: Any, storage: str | None, env: dict[str, str]) -> dict[str, A
         info = client.get_job_info(number)
         if info.status.value in ("SUCCEEDED", "FAILED", "STOPPED"):
             log = client.get_job_logs(number)
-            for found in log.splitlines():
-                if found.startswith(probe.MARK):
-                    return json.loads(found.removeprefix(probe.MARK))
+            for log_line in log.splitlines():
+                if log_line.startswith(probe.MARK):
+                    return json.loads(log_line.removeprefix(probe.MARK))
             last = (log.strip().splitlines() or [info.message or "no log"])[-1]
             raise UserError(
                 f"job {number}: the check failed on the cluster ({last}); expected a cluster that runs jobs"

@@ -46,9 +46,9 @@ def connect(address: str) -> Any:
     another version of Ray.
     """
     address = address.rstrip("/")
-    found, ours = cluster_version(address), version("ray")
-    if found != ours:
-        raise UserError(f"{address}: the cluster runs Ray {found}, this machine {ours}; expected the same version")
+    theirs, ours = cluster_version(address), version("ray")
+    if theirs != ours:
+        raise UserError(f"{address}: the cluster runs Ray {theirs}, this machine {ours}; expected the same version")
     # Only now: importing Ray takes seconds, in which a mistake would wait.
     from ray.job_submission import JobSubmissionClient
 
@@ -60,8 +60,8 @@ def connect(address: str) -> Any:
 
 def headers() -> dict[str, str]:
     """What shows the token to the dashboard."""
-    found = token()
-    return {"Authorization": f"Bearer {found}"} if found else {}
+    secret = token()
+    return {"Authorization": f"Bearer {secret}"} if secret else {}
 
 
 def cluster_version(address: str) -> str:

@@ -20,15 +20,15 @@ class Demand:
 
 def demands(settings: Mapping[str, Any]) -> list[Demand]:
     """What the parsed sections `settings` (by name) need at least: of a sweep the largest trial, of data one CPU."""
-    found = []
+    needs = []
     for section in ("simulate", "prepare"):
         if section in settings:
-            found.append(Demand(section, ({"CPU": 1.0},)))
+            needs.append(Demand(section, ({"CPU": 1.0},)))
     if "train" in settings:
-        found.append(_of_train(settings["train"]))
+        needs.append(_of_train(settings["train"]))
     if "tune" in settings:
-        found.append(_of_tune(settings["tune"]))
-    return found
+        needs.append(_of_tune(settings["tune"]))
+    return needs
 
 
 def _of_train(settings: Any) -> Demand:
@@ -49,8 +49,8 @@ def _of_tune(settings: Any) -> Demand:
     from prefrec_ray.tuning.trial import resources
 
     trials = space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
-    asked = [(trial, resources({"trial": trial}, settings).bundles) for trial in trials]
-    trial, bundles = max(asked, key=lambda pair: sum(sum(bundle.values()) for bundle in pair[1]))
+    by_trial = [(trial, resources({"trial": trial}, settings).bundles) for trial in trials]
+    trial, bundles = max(by_trial, key=lambda pair: sum(sum(bundle.values()) for bundle in pair[1]))
     return Demand(f"tune (trial {trial['name']})", tuple(_asked(bundle) for bundle in bundles))
 
 

@@ -106,15 +106,15 @@ def gather(uri: str | None) -> dict[str, Any]:
 
     def answers(calls: dict[str, Any]) -> dict[str, Any]:
         """Results by node, of those that come in time."""
-        found = {}
+        results = {}
         ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=max(0.1, ends - time.monotonic()))
         for number, reference in calls.items():
             if reference in ready:
                 try:
-                    found[number] = ray.get(reference)
+                    results[number] = ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    found[number] = {"error": str(error).strip().splitlines()[-1]}
-        return found
+                    results[number] = {"error": str(error).strip().splitlines()[-1]}
+        return results
 
     facts = answers({number: node.facts.remote() for number, node in there.items()})
     alive = [number for number in nodes if "versions" in facts.get(number, {})]
@@ -162,14 +162,16 @@ def _try_storage(there: dict[str, Any], uri: str, answers: Any) -> dict[str, str
     folder, word = f"{uri.rstrip('/')}/.prefrec-doctor-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     silent = f"no answer of the storage within {PATIENCE:.0f} s"
     wrote = answers({number: node.write.remote(f"{folder}/{number}", word) for number, node in there.items()})
-    found: dict[str, str | None] = {number: wrote.get(number, silent) for number in there}
-    first = next((number for number, problem in found.items() if problem is None), None)
+    problems: dict[str, str | None] = {number: wrote.get(number, silent) for number in there}
+    first = next((number for number, problem in problems.items() if problem is None), None)
     if first is not None:
-        sees = {n: there[n].read.remote(f"{folder}/{first}", word) for n, problem in found.items() if problem is None}
-        found |= {number: answers(sees).get(number, silent) for number in sees}
+        sees = {
+            n: there[n].read.remote(f"{folder}/{first}", word) for n, problem in problems.items() if problem is None
+        }
+        problems |= {number: answers(sees).get(number, silent) for number in sees}
         # A folder that is no shared one lies on every node.
         answers({number: node.remove.remote(folder) for number, node in there.items() if wrote.get(number, "") is None})
-    return found
+    return problems
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ class BehaviorModel:
 
     def log_probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: LeftOut | None = None) -> np.ndarray:
         """log b of the items `rows` [n] in scaled states [n, S], float64 [n]; `left_out`: what may not be shown."""
-        found = np.empty(len(rows))
+        log_b = np.empty(len(rows))
         chunk = max(1, _AT_ONCE // len(self.log_share))
         for start in range(0, len(rows), chunk):
             part = slice(start, start + chunk)
@@ -51,8 +51,8 @@ class BehaviorModel:
             if left_out is not None:
                 out = left_out[part]
                 logits[out.state, out.item] = -np.inf
-            found[part] = logits[np.arange(len(logits)), rows[part]] - log_sum_exp(logits)
-        return found
+            log_b[part] = logits[np.arange(len(logits)), rows[part]] - log_sum_exp(logits)
+        return log_b
 
     def logits(self, states: np.ndarray) -> np.ndarray:
         """float64 [n, I]."""
@@ -94,8 +94,8 @@ def fit_behavior(data: Trajectories, items: ItemTable, seed: int) -> BehaviorMod
         nn.functional.cross_entropy(logits, torch.zeros(BATCH, dtype=torch.long)).backward()
         optimizer.step()
     model = BehaviorModel(net.requires_grad_(False), np.log(shown / shown.sum()), items.embeddings)
-    asked = rng.permutation(np.flatnonzero(held[user]))[:HELD_OUT_ROWS]
-    return calibrated(model, data.state[asked], data.row[asked]) if len(asked) else model
+    held_rows = rng.permutation(np.flatnonzero(held[user]))[:HELD_OUT_ROWS]
+    return calibrated(model, data.state[held_rows], data.row[held_rows]) if len(held_rows) else model
 
 
 def calibrated(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> BehaviorModel:

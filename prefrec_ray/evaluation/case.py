@@ -66,10 +66,10 @@ class Case:
         if self.record is None or self.record.task not in _UNCOUNTED:
             return None
         key, sign = _UNCOUNTED[self.record.task]
-        own, usual = getattr(self.record, key), getattr(self.logging, key, None)
-        if own is None or usual is None or sign * (own - usual) >= -COST * usual:
+        own, behaviour = getattr(self.record, key), getattr(self.logging, key, None)
+        if own is None or behaviour is None or sign * (own - behaviour) >= -COST * behaviour:
             return None
-        return f"{own:,.1f} {OWN_UNITS[key]} instead of {usual:,.1f}"
+        return f"{own:,.1f} {OWN_UNITS[key]} instead of {behaviour:,.1f}"
 
     @property
     def concentrated(self) -> bool:

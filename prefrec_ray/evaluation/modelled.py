@@ -190,8 +190,8 @@ def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, ow
     """Shows what `policy` serves; or, not `own`, what it serves in the states of other users, drawn anew each time."""
 
     def server(states: np.ndarray, step: int, seen: np.ndarray | None) -> np.ndarray:
-        asked = states if own else states[rng.permutation(len(states))]
-        return items.rows(policy.serve(asked, 1, seen, int(rng.integers(2**32))).items[:, 0])
+        policy_states = states if own else states[rng.permutation(len(states))]
+        return items.rows(policy.serve(policy_states, 1, seen, int(rng.integers(2**32))).items[:, 0])
 
     return server
 

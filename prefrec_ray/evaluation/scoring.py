@@ -71,10 +71,10 @@ def serve_file(file: str, request: EvaluationRequest, served_rows: int) -> dict[
     """What is served for `served_rows` of one file's requests."""
     requests = request.dataset.read(file, columns=["item_id", "state"])
     rows = np.sort(_rng(file, request).permutation(len(requests))[:served_rows])
-    asked = requests.take(rows)
-    states = tensor(asked["state"])
+    sample = requests.take(rows)
+    states = tensor(sample["state"])
     own = {name: policy.act(states) for name, policy in request.actors.items()}
-    return _tallies(request, own, asked["item_id"].to_numpy())
+    return _tallies(request, own, sample["item_id"].to_numpy())
 
 
 def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple[Sessions, dict[str, Tally]]:

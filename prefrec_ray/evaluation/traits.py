@@ -50,15 +50,15 @@ class Tastes:
         signal, directions = np.linalg.eigh(0.5 * (agree + agree.T))
         # Of noise alone the largest is 2 sqrt(T) standard deviations of an entry (Wigner's law).
         chance = 2.0 * np.sqrt(width * 2.0 * np.square(1.0 / count).mean() / len(one))
-        found = signal > chance
-        directions = directions[:, found]
-        return cls(mean, white @ directions, directions.T @ colour, signal[found])
+        above_chance = signal > chance
+        directions = directions[:, above_chance]
+        return cls(mean, white @ directions, directions.T @ colour, signal[above_chance])
 
     def __call__(self, data: Histories) -> np.ndarray:
         """float32 [U, F, A] of the users of `data`."""
         reliable = self.signal / (self.signal + 1.0 / data.lengths[:, None])
-        found = self.mean + ((covariances(data) - self.mean) @ self.into * reliable) @ self.back
-        return found.reshape(len(data.starts), data.feedback.shape[1], data.action.shape[1]).astype(np.float32)
+        tastes = self.mean + ((covariances(data) - self.mean) @ self.into * reliable) @ self.back
+        return tastes.reshape(len(data.starts), data.feedback.shape[1], data.action.shape[1]).astype(np.float32)
 
 
 def covariances(data: Histories, kept: np.ndarray | None = None) -> np.ndarray:
@@ -115,16 +115,16 @@ def spread_of(known: Known) -> Spread:
     user, users, ends, stays, error = known
     if not ends.any():
         return Spread()
-    count, found = np.bincount(user, ends, users), Spread()
+    count, spread = np.bincount(user, ends, users), Spread()
     for _ in range(_EM_STEPS):
-        own = intercepts(known, found)
+        own = intercepts(known, spread)
         chance = 1.0 / (1.0 + np.exp(-(stays + own[user, 0])))
-        unsure = 1.0 / (np.bincount(user, chance * (1 - chance), users) + 1.0 / found.stays)
-        unsure_away = 1.0 / (count / found.noise + 1.0 / found.away)
+        unsure = 1.0 / (np.bincount(user, chance * (1 - chance), users) + 1.0 / spread.stays)
+        unsure_away = 1.0 / (count / spread.noise + 1.0 / spread.away)
         left = np.square(error - own[user, 1]) + unsure_away[user]
-        found = Spread(
+        spread = Spread(
             stays=float((np.square(own[:, 0]) + unsure).mean()),
             away=float((np.square(own[:, 1]) + unsure_away).mean()),
             noise=max(float(left[ends].mean()), _LEAST),
         )
-    return found
+    return spread

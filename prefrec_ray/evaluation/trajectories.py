@@ -118,9 +118,9 @@ def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: i
     requests = dataset.read(file, [*columns, *(["propensity"] if known else [])])
     sessions = read_sessions(dataset, file, split)
     order, first = session_rows(requests, sessions, file)
-    told = session_columns(sessions, np.zeros((len(first), 0)))
+    by_session = session_columns(sessions, np.zeros((len(first), 0)))
     rng = np.random.default_rng((seed, zlib.crc32(file.rsplit("/", 1)[-1].encode())))
-    drawn = (rng.random(told.user.max(initial=-1) + 1) < share)[told.user]
+    drawn = (rng.random(by_session.user.max(initial=-1) + 1) < share)[by_session.user]
     length = np.diff(first, append=len(order))
     propensity = np.full(len(order), np.nan)
     if known:
@@ -130,9 +130,9 @@ def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: i
         state=tensor(requests["state"])[rows],
         action=tensor(requests["action"])[rows],
         first=np.cumsum(length[drawn]) - length[drawn],
-        user=np.unique(told.user[drawn], return_inverse=True)[1],
-        depth_level=told.depth_level[drawn],
-        frequency_level=told.frequency_level[drawn],
+        user=np.unique(by_session.user[drawn], return_inverse=True)[1],
+        depth_level=by_session.depth_level[drawn],
+        frequency_level=by_session.frequency_level[drawn],
         row=dataset.items().rows(requests["item_id"].take(pa.array(rows)).to_numpy(zero_copy_only=False)),
         propensity=propensity[rows],
     )

@@ -70,8 +70,7 @@ class UserModel:
 
     def people(self, data: Histories) -> People:
         """The users of `data`, with the intercepts that their own logs say."""
-        found = intercepts(self.known(data), self.spread)
-        return People(found.astype(np.float32), self.inputs.people(data).tastes)
+        return People(intercepts(self.known(data), self.spread).astype(np.float32), self.inputs.people(data).tastes)
 
     def known(self, data: Histories) -> Known:
         """What the requests of `data` say beside what the networks do."""

@@ -41,15 +41,15 @@ def vouched(evaluation: Evaluation) -> Evaluation:
     return evaluation.model_copy(update={"records": tuple(kept)})
 
 
-def best_first(evaluation: Evaluation, found: Mapping[str, PolicyVerdict]) -> dict[str, PolicyVerdict]:
+def best_first(evaluation: Evaluation, by_policy: Mapping[str, PolicyVerdict]) -> dict[str, PolicyVerdict]:
     """Verdicts in the order of `VERDICTS`, and of equal ones the largest gain first."""
     order = list(VERDICTS)
 
     def rank(name: str) -> tuple[int, float]:
         record = case_of(evaluation, name).record
-        return order.index(found[name].verdict), -record.gain if record else math.inf
+        return order.index(by_policy[name].verdict), -record.gain if record else math.inf
 
-    return {name: found[name] for name in sorted(found, key=rank)}
+    return {name: by_policy[name] for name in sorted(by_policy, key=rank)}
 
 
 def case_of(evaluation: Evaluation, policy: str) -> Case:
@@ -97,8 +97,8 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     if high < 0:
         return "do_not_ship", [f"{gain}, all of it below 0."]
     if case.concentrated and case.served is not None:
-        usual = f" (of the logging policy's: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
-        return "cannot_say", [f"{_few(case.served)} of its requests{usual}: no log says what that does to users."]
+        comparison = f" (of the logging policy's: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
+        return "cannot_say", [f"{_few(case.served)} of its requests{comparison}: no log says what that does to users."]
     if low <= 0:
         return "no_difference", [f"{gain}, an interval that holds 0."]
     control = case.control
@@ -145,20 +145,20 @@ def _lights(case: Case) -> tuple[Light, ...]:
         colour = "green" if low > 0 else "red" if high < 0 else "amber"
         value = (colour if case.converged else "grey", "; ".join([f"{_gain(record)} levels", *_own_units(case)]))
         reached = _interval(record.ci_low, record.ci_high)
-        told = (
+        text = (
             f"{reached}, inside 0 to {MAX_LEVEL}" if case.converged else f"{reached} reaches an end of 0 to {MAX_LEVEL}"
         )
-        convergence = ("green" if case.converged else "red", told)
+        convergence = ("green" if case.converged else "red", text)
         if control is not None:
-            told = f"{control.gain:+z.2f} levels; {case.control_title}"
-            controls = ("green" if _above(record, control) else "amber", told)
+            text = f"{control.gain:+z.2f} levels; {case.control_title}"
+            controls = ("green" if _above(record, control) else "amber", text)
     if support is not None:
-        told = f"{support.told} of states, {support.threshold:.0%} needed"
+        text = f"{support.told} of states, {support.threshold:.0%} needed"
         ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
-        support_light = ("green" if support.supported else "red", told + ess)
+        support_light = ("green" if support.supported else "red", text + ess)
     if case.served is not None:
-        told = f"{case.served.distinct_items:,} items; {_few(case.served)} of requests"
-        catalogue = ("red" if case.concentrated else "green", told)
+        text = f"{case.served.distinct_items:,} items; {_few(case.served)} of requests"
+        catalogue = ("red" if case.concentrated else "green", text)
     named = {
         "value": value or ("grey", "no value"),
         "support": support_light or ("grey", "not measured"),
@@ -174,12 +174,12 @@ def _lights(case: Case) -> tuple[Light, ...]:
 
 def _own_units(case: Case) -> list[str]:
     """Hours to the next session and requests a session where the record has them, beside the logging policy's."""
-    found = []
+    measures = []
     for key, unit in OWN_UNITS.items():
-        value, usual = getattr(case.record, key), getattr(case.logging, key, None)
+        value, behaviour = getattr(case.record, key), getattr(case.logging, key, None)
         if value is not None:
-            found.append(f"{value:.1f} {unit}" + ("" if usual is None else f" (logging policy {usual:.1f})"))
-    return found
+            measures.append(f"{value:.1f} {unit}" + ("" if behaviour is None else f" (logging policy {behaviour:.1f})"))
+    return measures
 
 
 def _gain(record: Record) -> str:

@@ -75,8 +75,8 @@ def weigh_all(request: EvaluationRequest, progress: Callable[[str, int, int], No
     held = read_trajectories.remote(uri, settings.split, settings.seed, ROWS)
     shared = [ray.put(request), _logged.remote(uri, settings.seed, [training], held)]
     names = [subject.name for subject in subjects]
-    found = run_tasks(lambda name: _weigh.remote(name, shared), names, "weights", progress)
-    return dict(zip(names, found, strict=True))
+    weighed = run_tasks(lambda name: _weigh.remote(name, shared), names, "weights", progress)
+    return dict(zip(names, weighed, strict=True))
 
 
 @ray.remote(num_cpus=1)

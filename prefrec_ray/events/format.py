@@ -177,8 +177,8 @@ def _later(content: pa.Buffer, begin: int, header: bytes, columns: pa.Schema) ->
     at = rest.find(_CONTINUATION, 1)
     while at >= 0:
         if (begin + at) % _ALIGNMENT == 0:
-            found = pieces(pa.py_buffer(header + rest[at:]), columns)
-            if next(found, None) is not None:
+            batches = pieces(pa.py_buffer(header + rest[at:]), columns)
+            if next(batches, None) is not None:
                 return True
         at = rest.find(_CONTINUATION, at + 1)
     return False

@@ -22,10 +22,10 @@ _ROWS = 1 << 16
 
 def list_segments(folder: str) -> list[str]:
     """The files of the log in `folder`, one for each first row, in their order: the Parquet where there are both."""
-    found: dict[int, str] = {}
+    files: dict[int, str] = {}
     for suffix in (SUFFIX, PARQUET):
-        found |= {first_row(file): file for file in storage.list_files(storage.join(folder, SEGMENTS), suffix)}
-    return [found[first] for first in sorted(found)]
+        files |= {first_row(file): file for file in storage.list_files(storage.join(folder, SEGMENTS), suffix)}
+    return [files[first] for first in sorted(files)]
 
 
 def first_row(file: str) -> int:

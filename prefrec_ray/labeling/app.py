@@ -133,10 +133,10 @@ def make_app(labeling: Labeling, token: str | None) -> FastAPI:
 def _add_pages(app: FastAPI, labeling: Labeling) -> None:
     @app.get("/enter/{invitation}")
     async def enter(request: Request, invitation: str) -> Response:
-        found = labeling.signer.invited(invitation)
-        if found is None or (found[0] != ADMIN and found[0] not in labeling.desk.store.people()):
+        invited = labeling.signer.invited(invitation)
+        if invited is None or (invited[0] != ADMIN and invited[0] not in labeling.desk.store.people()):
             raise Problem(401, "ended")
-        name, expires = found
+        name, expires = invited
         answer = RedirectResponse("/admin" if name == ADMIN else "/", 303)
         answer.set_cookie(
             ADMIN_SESSION if name == ADMIN else SESSION,
@@ -173,10 +173,10 @@ def _add_pages(app: FastAPI, labeling: Labeling) -> None:
     @app.get("/pictures/{name}")
     async def picture(request: Request, name: str) -> Response:
         labeling.annotator(request)
-        found = labeling.items.picture(name)
-        if found is None:
+        file = labeling.items.picture(name)
+        if file is None:
             raise Problem(404, "no such picture")
-        return FileResponse(found[0], media_type=found[1])
+        return FileResponse(file[0], media_type=file[1])
 
     @app.get("/healthz")
     async def healthz() -> Response:

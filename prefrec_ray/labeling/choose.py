@@ -63,13 +63,13 @@ def bald(probability: np.ndarray) -> np.ndarray:
     return _entropy(probability.mean(axis=1)) - _entropy(probability).mean(axis=1)
 
 
-def drawn(told: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Numbers [n] whose descending order is a draw without replacement, with chances in proportion to `told` [n].
+def drawn(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Numbers [n] whose descending order is a draw without replacement, with chances in proportion to `scores` [n].
 
     Power BALD (Kirsch et al. 2023, "Stochastic Batch Acquisition: A Simple Baseline for Deep Active Learning", section
     3, with exponent 1): those that tell most first are alike, and are the odd ones (docs/results/labeling.md).
     """
-    return np.log(np.maximum(told, 1e-12)) + rng.gumbel(size=len(told))
+    return np.log(np.maximum(scores, 1e-12)) + rng.gumbel(size=len(scores))
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:

@@ -142,14 +142,14 @@ def _scores_of(uri: str, file: str, pairs: pa.Table) -> list[tuple[int, np.ndarr
     level = task_levels(about.tasks[0], depth, frequency, about.mixture_weight)
     sessions = Sessions.of(starts, table["depth"].to_numpy(), level)
     users = table["user_id"].combine_chunks().take(pa.array(starts))
-    found = []
+    scores = []
     for side in (0, 1):
         place = pc.index_in(pairs[f"user_{side}"].combine_chunks(), users)
         rows = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
         user = place.drop_null().to_numpy().astype(np.int64)
         start = pairs[f"start_{side}"].to_numpy()[rows]
-        found.append((side, rows, ScriptedTeacher("mean").score(sessions, user, start, pairs["length"][0].as_py())))
-    return found
+        scores.append((side, rows, ScriptedTeacher("mean").score(sessions, user, start, pairs["length"][0].as_py())))
+    return scores
 
 
 def segment_features(dataset: PreparedDataset, pairs: pa.Table, seed: int, progress: Progress) -> np.ndarray:
@@ -176,9 +176,9 @@ def _means_of(uri: str, file: str, shared: Any) -> list[tuple[int, np.ndarray, n
     length = np.arange(int(pairs["length"][0]))
     rows = segment_rows(uri, file, pairs, columns)
     layer = layers(rows["inputs"].shape[1], seed)
-    found = []
+    features = []
     for side, pair, first in rows["starts"]:
         chunks = np.array_split(first, len(first) // _AT_ONCE + 1)
         means = [np.tanh(rows["inputs"][part[:, None] + length] @ layer).mean(axis=1) for part in chunks]
-        found.append((side, pair, np.concatenate(means)))
-    return found
+        features.append((side, pair, np.concatenate(means)))
+    return features

@@ -160,10 +160,10 @@ class Desk:
     def _next(self, annotator: str, now: float) -> Lease | None:
         if self.settings.budget is not None and self.votes >= self.settings.budget:
             return None
-        found = self.board.next(annotator, now, self._rng)
-        if found is None:
+        following = self.board.next(annotator, now, self._rng)
+        if following is None:
             return None
-        pair, repeat = found
+        pair, repeat = following
         flipped = bool(self._rng.integers(2))
         if repeat:  # the other way round than before
             flipped = not next(v.flipped for v in self.store.votes_of(annotator) if v.pair == pair and not v.repeat)

@@ -32,8 +32,8 @@ class Signer:
 
     def who(self, cookie: str | None) -> str | None:
         """Whose cookie this is; None as of `invited`."""
-        found = self._valid("session", cookie) if cookie else None
-        return None if found is None else found[0]
+        session = self._valid("session", cookie) if cookie else None
+        return None if session is None else session[0]
 
     def form_token(self, cookie: str) -> str:
         """What the forms of a session carry, so that no other page can send them."""

@@ -18,7 +18,7 @@ from prefrec_ray.labeling.board import Board
 Said = Callable[[int, int], str | None]
 
 
-def ordered(size: int, said: Said) -> tuple[list[list[int]], tuple[int, int] | None]:
+def ordered(size: int, answer_of: Said) -> tuple[list[list[int]], tuple[int, int] | None]:
     """Groups of equally good segments, the worst first, and the next two to ask about: None where all are placed.
 
     Segments 0 to `size` - 1 come one after another; one that cannot be told is left out.
@@ -28,7 +28,7 @@ def ordered(size: int, said: Said) -> tuple[list[list[int]], tuple[int, int] | N
         low, high = 0, len(groups)
         while low < high:
             middle = (low + high) // 2
-            answer = said(new, groups[middle][0])
+            answer = answer_of(new, groups[middle][0])
             if answer is None:
                 return groups, (new, groups[middle][0])
             if answer in ("skip", "tie"):
@@ -68,22 +68,22 @@ class Lists:
 
     def votes(self, labels: Mapping[int, str]) -> dict[int, str]:
         """One person's labels of pairs, and all that follow from them."""
-        found = {pair: label for pair, label in labels.items() if label == "skip"}
+        by_pair = {pair: label for pair, label in labels.items() if label == "skip"}
         for pairs in self.lists:
             if any(pair in labels for pair in pairs):
                 by_place = implied(self.ask(pairs, labels)[0])
-                found |= {pairs[self._places.index(place)]: label for place, label in by_place.items()}
-        return found
+                by_pair |= {pairs[self._places.index(place)]: label for place, label in by_place.items()}
+        return by_pair
 
     def _said(self, pairs: list[int], labels: Mapping[int, str]) -> Said:
         by_place = {place: labels.get(pair) for place, pair in zip(self._places, pairs, strict=True)}
         other = {"first": "second", "second": "first"}
 
-        def said(a: int, b: int) -> str | None:
+        def answer_of(a: int, b: int) -> str | None:
             label = by_place[min(a, b), max(a, b)]
             return label if a < b or label is None else other.get(label, label)
 
-        return said
+        return answer_of
 
 
 class ListBoard(Board):

@@ -34,8 +34,8 @@ class Scores:
         """Whether a pair with these votes (annotator, label) has an answer as probable as `at`; without votes: no."""
         if not labels:
             return False
-        usual = PRIOR[0] / sum(PRIOR)
-        r = np.array([self.reliability.get(who, usual) for who, _ in labels])
+        prior_mean = PRIOR[0] / sum(PRIOR)
+        r = np.array([self.reliability.get(who, prior_mean) for who, _ in labels])
         side = np.array([SIDES[label] for _, label in labels])
         prior = self.prior[[self.rows[pair]]]
         return bool(self.model.posterior(np.zeros(len(side), np.int64), side, r, prior).max() >= at)

@@ -51,9 +51,9 @@ def content_embeddings(
 
     covariance = sum(values.T @ (values * weight[part, None]) for part, values in rows())
     size, axes = np.linalg.eigh(covariance)
-    found = int((size > 1e-9 * size[-1]).sum()) if size[-1] > 0 else 0
-    if found < dim:
-        raise UserError(f"item embeddings: tags, makers and sessions give {found} axes; {dim} wanted: lower action_dim")
+    rank = int((size > 1e-9 * size[-1]).sum()) if size[-1] > 0 else 0
+    if rank < dim:
+        raise UserError(f"item embeddings: tags, makers and sessions give {rank} axes; {dim} wanted: lower action_dim")
     axes = axes[:, ::-1][:, :dim]
     vectors = np.empty((len(count), dim))
     for part, values in rows():

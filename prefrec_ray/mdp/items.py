@@ -100,8 +100,8 @@ class ItemTable:
         if len(self) > EXACT:
             more = 0 if left_out is None else int(left_out.counts().max(initial=0))
             if k + more <= MOST_OF_INDEX:
-                found = self._index(rule).search(actions, k + more)
-                return found if left_out is None else _first_allowed(found, left_out.hits(found, len(self)), k)
+                rows = self._index(rule).search(actions, k + more)
+                return rows if left_out is None else _first_allowed(rows, left_out.hits(rows, len(self)), k)
         # One matrix product; for "dot" half the squares count 0.
         squares = np.full((len(actions), 1), rule == "nearest")
         left = np.concatenate([actions, squares], axis=1, dtype=np.float32)

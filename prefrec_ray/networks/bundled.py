@@ -56,15 +56,15 @@ def load_actor(uri: str, description: Any) -> Actor:
     Raises `UserError`: no such file, no plain arrays, an unknown kind, arrays that are missing or of other widths than
     described, a description that is none.
     """
-    said = parse(ActorDescription, description, f"{uri}: actor of policy.json")
-    kind = ACTORS.get(said.kind)
+    parsed = parse(ActorDescription, description, f"{uri}: actor of policy.json")
+    kind = ACTORS.get(parsed.kind)
     if kind is None:
-        raise UserError(f"{uri}: actor of kind '{said.kind}'; expected one of {', '.join(ACTORS)}")
-    if set(said.layer_sizes) != set(kind.network_names):
+        raise UserError(f"{uri}: actor of kind '{parsed.kind}'; expected one of {', '.join(ACTORS)}")
+    if set(parsed.layer_sizes) != set(kind.network_names):
         raise UserError(
             f"{uri}: an actor of kind '{kind.kind}' has the networks {', '.join(kind.network_names)}; "
-            f"found {', '.join(said.layer_sizes)} in policy.json"
+            f"found {', '.join(parsed.layer_sizes)} in policy.json"
         )
-    networks, arrays = read_networks(uri, said.layer_sizes, kind.arrays)
+    networks, arrays = read_networks(uri, parsed.layer_sizes, kind.arrays)
     parts = {**{name: Mlp.of(layers) for name, layers in networks.items()}, **arrays}
-    return kind.of(parts, np.asarray(said.low, np.float32), np.asarray(said.high, np.float32))
+    return kind.of(parts, np.asarray(parsed.low, np.float32), np.asarray(parsed.high, np.float32))

@@ -68,7 +68,7 @@ class QFunction(nn.Module):
 
         def inner(actions: Tensor) -> Tensor:
             single = actions.ndim == 2
-            found = torch.bmm(actions[:, None] if single else actions, parts.transpose(1, 2))
-            return found[:, 0] if single else found
+            products = torch.bmm(actions[:, None] if single else actions, parts.transpose(1, 2))
+            return products[:, 0] if single else products
 
         return inner

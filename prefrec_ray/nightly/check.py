@@ -55,34 +55,34 @@ def part_problems(part: Counted, earlier: Sequence[Counted]) -> list[str]:
 
 
 def _volume(now: Counted, earlier: Sequence[Counted]) -> list[str]:
-    found = []
+    flaws = []
     for what in ("requests", "users"):
         before = [getattr(night, what) for night in earlier]
         if not before:
             continue
         value, low, high = getattr(now, what), min(before) / TIMES, max(before) * TIMES
         if not low <= value <= high:
-            found.append(f"{value:,} {what}, expected {low:,.0f} to {high:,.0f} by earlier nights")
-    return found
+            flaws.append(f"{value:,} {what}, expected {low:,.0f} to {high:,.0f} by earlier nights")
+    return flaws
 
 
 def _feedback(now: Counted, earlier: Sequence[Counted], part: bool) -> list[str]:
-    found = []
+    flaws = []
     of = "consecutive requests" if part else "requests"
     for name in dict.fromkeys(name for night in earlier for name in night.feedback):
         before = [night.feedback[name] for night in earlier if name in night.feedback]
         column = now.feedback.get(name)
         if column is None:
-            found.append(f"feedback '{name}' is missing, which earlier nights have")
+            flaws.append(f"feedback '{name}' is missing, which earlier nights have")
             continue
         least = min(one.share for one in before)
         common = least * now.requests >= FEW
         stuck = column.low == column.high and any(one.low < one.high for one in before)
         if stuck and (common or (not part and now.requests >= FEW)):
-            found.append(f"feedback '{name}' is {column.low:g} in all {now.requests:,} {of}, and was not before")
+            flaws.append(f"feedback '{name}' is {column.low:g} in all {now.requests:,} {of}, and was not before")
         elif common and not stuck and column.share < least / RARER:
-            found.append(
+            flaws.append(
                 f"feedback '{name}' is not zero in {column.share:.2%} of {now.requests:,} {of}, expected at least "
                 f"{least / RARER:.2%} by earlier nights"
             )
-    return found
+    return flaws

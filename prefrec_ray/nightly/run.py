@@ -138,10 +138,10 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> 
     if not work.leaves_out:
         _check_refused_are_gone(nights, earlier, loop, work)
     counted = work.count(_behind(nights, work))
-    found = problems(counted, earlier) or _problems_of_parts(counted, earlier, work)
+    flaws = problems(counted, earlier) or _problems_of_parts(counted, earlier, work)
     night = night.model_copy(update={"log": counted})
-    if found and night.night not in loop.accept:
-        raise _Refused(night, found)
+    if flaws and night.night not in loop.accept:
+        raise _Refused(night, flaws)
     return night
 
 
@@ -162,8 +162,8 @@ def _problems_of_parts(counted: Counted, earlier: Sequence[Counted], work: Work)
     ]
     for part in range(PARTS):
         spans = tuple((of[part], of[part + 1] - 1) for of in borders if of[part] < of[part + 1])
-        if spans and (found := part_problems(work.count(spans), earlier)):
-            return found
+        if spans and (flaws := part_problems(work.count(spans), earlier)):
+            return flaws
     return []
 
 
@@ -175,10 +175,10 @@ def _check_refused_are_gone(
         if _is_refused(one, loop) and one.log is not None and one.log.requests:
             again = work.count(one.log.spans)
             begin = min(first for first, _ in one.log.spans)
-            found = problems(again, [log for log in earlier if all(last < begin for _, last in log.spans)])
-            if again.requests and found:
+            flaws = problems(again, [log for log in earlier if all(last < begin for _, last in log.spans)])
+            if again.requests and flaws:
                 raise UserError(
-                    f"the requests of night {one.night}, which was refused, are still in the log ({'; '.join(found)}); "
+                    f"the requests of night {one.night}, which was refused, are still in the log ({'; '.join(flaws)}); "
                     f"expected them mended or taken out, or loop.accept: [{one.night}]"
                 )
 
@@ -195,10 +195,10 @@ def _without(night: Night, nights: Sequence[Night], loop: LoopSettings, work: Wo
 
 def _judged(night: Night, evaluation: Evaluation, home: str) -> Night:
     """The night with the best verdict there is, and the policy in its folder `home` that has it."""
-    name, found = next(iter(evaluation.verdicts.items()), ("", None))
-    if found is None:
+    name, verdict = next(iter(evaluation.verdicts.items()), ("", None))
+    if verdict is None:
         return night.model_copy(update={"verdict": "cannot_say", "why": "No verdict on the policy."})
-    update: dict[str, object] = {"verdict": found.verdict, "why": " ".join(found.reasons)}
+    update: dict[str, object] = {"verdict": verdict.verdict, "why": " ".join(verdict.reasons)}
     record = case_of(evaluation, name).record
     if record is not None:
         low, high = record.gain_interval
@@ -221,8 +221,8 @@ def _promote(night: Night, folder: LoopFolder, loop: LoopSettings) -> Night:
 
 
 class _Refused(Exception):
-    def __init__(self, night: Night, found: Sequence[str]) -> None:
-        super().__init__("; ".join(found))
+    def __init__(self, night: Night, flaws: Sequence[str]) -> None:
+        super().__init__("; ".join(flaws))
         self.night = night
 
 
@@ -231,8 +231,8 @@ def _ended(folder: LoopFolder, night: Night, error: Exception) -> Night:
     if isinstance(error, _Refused):
         ended = error.night.model_copy(update={"status": "refused", "why": str(error)})
     else:
-        told = find_user_error(error)
-        why = str(told) if told is not None else f"{type(error).__name__}: {error}"
+        user_error = find_user_error(error)
+        why = str(user_error) if user_error is not None else f"{type(error).__name__}: {error}"
         ended = night.model_copy(update={"status": "failed", "why": " ".join(why.split())[:500]})
     folder.write(ended)
     return ended

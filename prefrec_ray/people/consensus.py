@@ -35,8 +35,8 @@ class Model:
 
         second [P]: P(second | no tie) that something else says, such as a learned reward; NaN: nothing does.
         """
-        usual = self.share[2] / (self.share[0] + self.share[2])
-        second = np.where(np.isnan(second), usual, second)
+        base_rate = self.share[2] / (self.share[0] + self.share[2])
+        second = np.where(np.isnan(second), base_rate, second)
         tie = np.full(len(second), self.share[1])
         return np.stack([(1 - tie) * (1 - second), tie, (1 - tie) * second], axis=1)
 
@@ -87,6 +87,6 @@ def consensus(
 
 def _model(posterior: np.ndarray, pair: np.ndarray, side: np.ndarray, judged: np.ndarray) -> Model:
     share = posterior[judged].sum(axis=0) + _SIDES
-    said = np.stack([np.bincount(side, posterior[pair, k], minlength=3) for k in range(3)])
-    errors = (said + _ERRORS) * (1 - np.eye(3))
+    counts = np.stack([np.bincount(side, posterior[pair, k], minlength=3) for k in range(3)])
+    errors = (counts + _ERRORS) * (1 - np.eye(3))
     return Model(share / share.sum(), errors / errors.sum(axis=1, keepdims=True))

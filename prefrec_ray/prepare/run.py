@@ -98,12 +98,12 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     items.save(storage.join(folder, "items.parquet"))
 
     context = Context(folder, definition, items, log.users, log.has_reward, settings.state_type)
-    asked = None if like else tiring_of.remote(context, buckets, settings.seed)
+    tiring_ref = None if like else tiring_of.remote(context, buckets, settings.seed)
     normaliser = like.normaliser if like else fit_normaliser(context, buckets, progress)
     write_states(context, normaliser, users, settings.seed, progress)
     storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side))
     side.remove_empty()
-    tiring = like.metadata.tiring if like else ray.get(asked)
+    tiring = like.metadata.tiring if like else ray.get(tiring_ref)
     storage.remove(storage.join(folder, "work"))
     metadata = Metadata(
         schema_version=SCHEMA_VERSION,

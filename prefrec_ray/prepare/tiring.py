@@ -17,21 +17,21 @@ def tiring_of(context: Context, buckets: list[int], seed: int) -> Tiring | None:
     None where the log cannot say.
     """
     parts: list[Shown] = []
-    asked = 0
+    requests = 0
     for bucket in buckets:
         histories = Histories(context, bucket, split=0)
         session, timestamp = (histories.table[name].to_numpy() for name in ("session", "timestamp"))
         shown = Shown(histories.starts, histories.actions, session, timestamp, histories.feedback)
         parts.append(shown.beginnings())
-        asked += len(parts[-1].timestamp)
-        if asked >= REQUESTS:
+        requests += len(parts[-1].timestamp)
+        if requests >= REQUESTS:
             break
-    if asked < ENOUGH:
+    if requests < ENOUGH:
         return None
     from prefrec_ray.engagement.tiring import estimate
 
-    found = estimate(Shown.concatenate(parts), seed)
-    if found is None or not np.isfinite(found.parts).all():
+    estimated = estimate(Shown.concatenate(parts), seed)
+    if estimated is None or not np.isfinite(estimated.parts).all():
         return None
-    variety = None if found.variety is None else round(found.variety, 1)
-    return Tiring(variety=variety, error=round(found.error, 1), half_life=found.half_life)
+    variety = None if estimated.variety is None else round(estimated.variety, 1)
+    return Tiring(variety=variety, error=round(estimated.error, 1), half_life=estimated.half_life)

@@ -30,13 +30,13 @@ class Item:
 
 def named_items(uris: Iterable[str], ids: Sequence[ItemId]) -> dict[ItemId, Item]:
     """Those of `ids` that an items.parquet in the folders `uris` (policies, data sets) knows more of than the id."""
-    found: dict[ItemId, Item] = {}
+    items: dict[ItemId, Item] = {}
     for uri in uris:
-        missing = [item for item in dict.fromkeys(ids) if item not in found]
+        missing = [item for item in dict.fromkeys(ids) if item not in items]
         file = storage.join(uri, "items.parquet")
         if missing and storage.exists(file):
-            found |= _from_table(file, missing)
-    return found
+            items |= _from_table(file, missing)
+    return items
 
 
 def _from_table(file: str, ids: Sequence[ItemId]) -> dict[ItemId, Item]:

@@ -49,8 +49,8 @@ def evaluation_section(evaluation: Evaluation) -> html.Section | None:
                     _estimation(records[0]),
                 ]
     lost = [name for name, support in evaluation.support.items() if not support.supported]
-    told = f"The log cannot say, so that no estimate is shown: {', '.join(lost)}."
-    notes = [html.Paragraph(LEVEL, "note"), html.Paragraph(told, "note") if lost else None] if parts else []
+    note = f"The log cannot say, so that no estimate is shown: {', '.join(lost)}."
+    notes = [html.Paragraph(LEVEL, "note"), html.Paragraph(note, "note") if lost else None] if parts else []
     return html.section("Evaluation and its controls", *notes, *parts, folded=True)
 
 

@@ -86,15 +86,15 @@ def first_screen(
     shown: int = SHOWN,
 ) -> FirstScreen:
     """The screen; `items`: those that are more than an id; `shown`: so many policies are not folded."""
-    found = evaluation.verdicts
-    if not found:
+    verdicts = evaluation.verdicts
+    if not verdicts:
         headline = "Not evaluated yet: run prefrec evaluate, then this report again."
         return FirstScreen(headline, (), facts, (), ())
-    cases = {policy: case_of(evaluation, policy) for policy in found}
+    cases = {policy: case_of(evaluation, policy) for policy in verdicts}
     scale = _scale(list(cases.values()))
-    rows = [_row(evaluation, cases[policy], one, scale, items) for policy, one in found.items()]
-    held = [one.verdict for one in found.values()]
-    counts = [(key, f"{said}: {held.count(key)}") for key, said in VERDICTS.items() if key in held]
+    rows = [_row(evaluation, cases[policy], one, scale, items) for policy, one in verdicts.items()]
+    held = [one.verdict for one in verdicts.values()]
+    counts = [(key, f"{words}: {held.count(key)}") for key, words in VERDICTS.items() if key in held]
     return FirstScreen(_headline(held), counts, [*facts, *_how_sure(cases)], rows[:shown], rows[shown:])
 
 
@@ -119,17 +119,19 @@ def _how_sure(cases: Mapping[str, Case]) -> list[tuple[str, str]]:
 
 
 def _row(
-    evaluation: Evaluation, case: Case, found: PolicyVerdict, scale: tuple[float, float], items: Mapping[ItemId, Item]
+    evaluation: Evaluation, case: Case, verdict: PolicyVerdict, scale: tuple[float, float], items: Mapping[ItemId, Item]
 ) -> PolicyRow:
     own = [record for record in evaluation.records if record.subject == case.policy]
     served = evaluation.served.get(case.policy)
     return PolicyRow(
         title=case.policy,
         about=_about(own),
-        verdict=found.verdict,
-        said=VERDICTS[found.verdict],
-        reasons=found.reasons,
-        lamps=[Lamp(light.name, light.colour, SIGNS[light.colour], light.number.split("; ")) for light in found.lights],
+        verdict=verdict.verdict,
+        said=VERDICTS[verdict.verdict],
+        reasons=verdict.reasons,
+        lamps=[
+            Lamp(light.name, light.colour, SIGNS[light.colour], light.number.split("; ")) for light in verdict.lights
+        ],
         bar=_bar(case, scale),
         truth="; ".join(_truth(record) for record in own if record.estimator == "online"),
         items=[(items.get(i.item_id, Item(str(i.item_id))), f"{i.share:.0%}") for i in most_served(served)],

@@ -49,18 +49,18 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
     records: dict[tuple[str, ...], Record] = {}
     served: dict[str, Served] = {}
     support: dict[str, Support] = {}
-    found: dict[str, PolicyVerdict] = {}
+    policy_verdicts: dict[str, PolicyVerdict] = {}
     splits: list[Split | None] = []
     for evaluation in [read_judged(file) for file in evaluation_files(uris, runs)]:
         for record in evaluation.records:
             records.setdefault((record.task, record.estimator, record.subject, str(record.settings)), record)
         served = evaluation.served | served
         support = evaluation.support | support
-        found = evaluation.verdicts | found
+        policy_verdicts = evaluation.verdicts | policy_verdicts
         splits.append(evaluation.split)
     split = splits[0] if len(set(splits)) == 1 else None
     whole = Evaluation(split=split, records=tuple(records.values()), served=served, support=support)
-    return whole.model_copy(update={"verdicts": best_first(whole, found)})
+    return whole.model_copy(update={"verdicts": best_first(whole, policy_verdicts)})
 
 
 def read_judged(file: str) -> Evaluation:
@@ -96,14 +96,14 @@ def _run_folders(uri: str) -> list[str]:
     root = str(uri).rstrip("/")
     if not storage.exists(root):
         raise UserError(f"{root}: no such folder; expected a run, or a folder that holds runs")
-    found: list[str] = []
+    run_folders: list[str] = []
     level = [root]
     for _ in range(3):
-        found += [folder for folder in level if _is_run(folder)]
+        run_folders += [folder for folder in level if _is_run(folder)]
         level = [below for folder in level if not _is_run(folder) for below in storage.list_folders(folder)]
-    if not found:
+    if not run_folders:
         raise UserError(f"{root}: holds no run (expected config.json and progress.csv in it, or in a folder below)")
-    return found
+    return run_folders
 
 
 def _is_run(folder: str) -> bool:

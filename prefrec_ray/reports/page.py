@@ -69,14 +69,14 @@ def render(runs: Sequence[Run], evaluation: Evaluation, evaluated: str = "") -> 
 def _facts(runs: Sequence[Run], evaluation: Evaluation, evaluated: str) -> list[tuple[str, str]]:
     """What was trained on what, and when; on whom it was judged."""
     trained = days([storage.join(run.uri, "progress.csv") for run in runs])
-    found = [("Trained", dated(", ".join(run.label for run in runs), trained))]
+    facts = [("Trained", dated(", ".join(run.label for run in runs), trained))]
     for uri in dict.fromkeys(str(run.config["dataset"]) for run in runs):
-        found.append(("On", _dataset(uri)))
+        facts.append(("On", _dataset(uri)))
     if evaluation.records:
-        found.append(
+        facts.append(
             ("Judged on", dated(f"{evaluation.split or 'held-out'} users, who were not trained on", evaluated))
         )
-    return found
+    return facts
 
 
 def _dataset(uri: str) -> str:

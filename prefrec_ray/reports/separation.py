@@ -38,7 +38,7 @@ def calibration(records: Sequence[Record]) -> str:
         return ""
     listed = _listed([f"{subject_title(name)} {value:+.1f}" for name, value in bias.items()])
     worst = max(abs(value) for value in bias.values())
-    said = (
+    meaning = (
         "An estimator that gave everybody the logging policy's value would have them as near: this says nothing of "
         "how accurate the values of policies are."
         if worst <= 1
@@ -46,7 +46,7 @@ def calibration(records: Sequence[Record]) -> str:
     )
     return (
         f"Negative controls against the logging policy's value, in half-widths of their intervals: {listed}; "
-        f"at most {worst:.1f}. {said}"
+        f"at most {worst:.1f}. {meaning}"
     )
 
 

@@ -89,7 +89,7 @@ class Engine:
 
     def _recommend(self, plan: Plan, commands: Sequence[Command], clock: int) -> list[Event]:
         """Plans the recommendations; returns what shadow policies would have given."""
-        state, asked = self.state, []
+        state, requests = self.state, []
         for place, body in enumerate(commands):
             if isinstance(body, Recommend):
                 try:
@@ -98,24 +98,24 @@ class Engine:
                 except Problem as problem:
                     plan.answers[place] = problem
                     continue
-                asked.append((place, body, row))
-        if not asked:
+                requests.append((place, body, row))
+        if not requests:
             return []
         draws = Draws(
-            rows=np.array([row for *_, row in asked]),
+            rows=np.array([row for *_, row in requests]),
             now=np.array(
-                [max(clock if b.timestamp is None else b.timestamp, state.people.last(row)) for _, b, row in asked]
+                [max(clock if b.timestamp is None else b.timestamp, state.people.last(row)) for _, b, row in requests]
             ),
-            wanted=np.array([body.k for _, body, _ in asked]),
+            wanted=np.array([body.k for _, body, _ in requests]),
             out=[
                 np.concatenate([state.people.seen(row), codes[codes >= 0]])
-                for _, body, row in asked
+                for _, body, row in requests
                 for codes in [state.codes.find(body.exclude)]
             ],
         )
         arm = state.people.arm[draws.rows]
         drawn = draw_items(state, arm, draws, self._rng)
-        for at, (place, body, row) in enumerate(asked):
+        for at, (place, body, row) in enumerate(requests):
             one, (ids, chances) = state.loaded[int(arm[at])], drawn[at]
             event = Event(
                 Kind.RECOMMENDED,
@@ -183,11 +183,11 @@ class Engine:
         row = self._row(user)
         (code,) = state.codes.find([item]).tolist()
         known = code >= 0 and bool(state.shelves[0].known[code])
-        said = body.timestamp if body.timestamp is not None else clock if shown is None else shown.timestamp
+        timestamp = body.timestamp if body.timestamp is not None else clock if shown is None else shown.timestamp
         before = [one.event.timestamp for one in plan.given if one.row == row]
         event = Event(
             Kind.FEEDBACK,
-            timestamp=max(said, state.people.last(row), *before),
+            timestamp=max(timestamp, state.people.last(row), *before),
             event_id=body.event_id,
             **user_columns(user),
             given=body.timestamp,

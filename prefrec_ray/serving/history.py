@@ -67,8 +67,8 @@ class Events:
     def policies(self) -> dict[str, list[str]]:
         """The digests of the policies that each arm had since."""
         later = (self.number >= 0) & (self.policy != "")
-        found = sorted(set(zip(self.arm[later].tolist(), self.policy[later].tolist(), strict=True)))
-        return {arm: [policy for one, policy in found if one == arm] for arm in dict(found)}
+        pairs = sorted(set(zip(self.arm[later].tolist(), self.policy[later].tolist(), strict=True)))
+        return {arm: [policy for one, policy in pairs if one == arm] for arm in dict(pairs)}
 
     def overlap(self) -> dict[str, float]:
         """Of each shadow, the mean share of its items that were shown too, since."""
@@ -119,10 +119,10 @@ class _Log:
         for table in read_tables(list_segments(folder), columns):
             kind = table["kind"].to_numpy()
             for row in table.filter(pa.array(kind == Kind.ARMS)).select(["number", "note"]).to_pylist():
-                said = json.loads(row["note"])
-                shares = {one["arm"]: one["share"] for one in said["arms"] if not one["shadow"]}
-                if (said["seed"], shares) != dealt:
-                    dealt, since = (said["seed"], shares), row["number"]
+                note = json.loads(row["note"])
+                shares = {one["arm"]: one["share"] for one in note["arms"] if not one["shadow"]}
+                if (note["seed"], shares) != dealt:
+                    dealt, since = (note["seed"], shares), row["number"]
             overlaps += _overlaps(table, kind, shown)
             kept = table.filter(pa.array(np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK))))
             who = pc.coalesce(kept["user"], kept["user_number"].cast(pa.string()))
@@ -142,7 +142,7 @@ def _overlaps(table: pa.Table, kind: np.ndarray, shown: dict[str, set[Any]]) -> 
     if (kind == Kind.SHADOWED).any():
         rows = table.select(["number", "kind", "event_id", "arm", "items"]).to_pylist()
         shown |= {row["event_id"]: set(row["items"]) for row in rows if row["kind"] == Kind.RECOMMENDED}
-        found = [
+        overlaps = [
             (row["number"], row["arm"], len(shown[row["event_id"]] & set(row["items"])) / len(row["items"]))
             for row in rows
             if row["kind"] == Kind.SHADOWED and row["items"]
@@ -150,7 +150,7 @@ def _overlaps(table: pa.Table, kind: np.ndarray, shown: dict[str, set[Any]]) -> 
     else:
         last = table.take(pa.array(np.flatnonzero(kind == Kind.RECOMMENDED)[-COMMIT:]))
         shown |= zip(last["event_id"].to_pylist(), map(set, last["items"].to_pylist()), strict=True)
-        found = []
+        overlaps = []
     for event in list(shown)[:-COMMIT]:
         del shown[event]
-    return found
+    return overlaps

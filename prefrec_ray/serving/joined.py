@@ -26,14 +26,14 @@ def together(path: str, answers: Sequence[Answered]) -> Answered:
     if path == "/metrics":
         return 200, _metrics([content.decode() for _, content in answers])
     values = [json.loads(content) for _, content in answers]
-    found = dict(values[0])
+    answer = dict(values[0])
     if path == "/healthz":
-        found |= {name: sum(value[name] for value in values) for name in ("users", "events")}
+        answer |= {name: sum(value[name] for value in values) for name in ("users", "events")}
     elif path == "/reload":
-        if any(value["policies"] != found["policies"] for value in values):
+        if any(value["policies"] != answer["policies"] for value in values):
             return 503, bytes(answer_of(Problem(503, "shards read different policies; reload again")).body)
-        found["changed"] = any(value["changed"] for value in values)
-    return 200, json.dumps(found, separators=(",", ":")).encode()
+        answer["changed"] = any(value["changed"] for value in values)
+    return 200, json.dumps(answer, separators=(",", ":")).encode()
 
 
 def _metrics(texts: Sequence[str]) -> bytes:

@@ -76,12 +76,12 @@ Drawn = tuple[list[ItemId], list[float]]
 
 def draw_items(state: ServedState, arm: np.ndarray, draws: Draws, rng: np.random.Generator) -> dict[int, Drawn]:
     """Items and propensities for each request, by the policy of its `arm` (-1: none): as many as are left."""
-    found: dict[int, Drawn] = {}
+    by_request: dict[int, Drawn] = {}
     for number in np.unique(arm[arm >= 0]).tolist():
         mine = np.flatnonzero(arm == number)
         shelf, tracker = state.shelves[number], state.trackers[number]
         if not len(shelf.policy.items):
-            found |= {at: ([], []) for at in mine.tolist()}
+            by_request |= {at: ([], []) for at in mine.tolist()}
             continue
         states = tracker.states(draws.now[mine], users=draws.rows[mine])
         out = shelf.left_out([draws.out[at] for at in mine.tolist()])
@@ -99,10 +99,10 @@ def draw_items(state: ServedState, arm: np.ndarray, draws: Draws, rng: np.random
             drawn = shelf.policy.draw(states[group], k_of_group, out.take(group), seed)
             ids, chances = shelf.policy.items.ids[drawn.rows].tolist(), drawn.propensities.tolist()
             for at, one, chance in zip(group.tolist(), ids, chances, strict=True):
-                found[int(mine[at])] = one[: most[at]], chance[: most[at]]
+                by_request[int(mine[at])] = one[: most[at]], chance[: most[at]]
         for at in np.flatnonzero(most == 0).tolist():
-            found[int(mine[at])] = [], []
-    return found
+            by_request[int(mine[at])] = [], []
+    return by_request
 
 
 def user_columns(user: UserId) -> dict[str, Any]:

@@ -64,10 +64,10 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
 
     Returns a line where it cannot be used: all `rows` of the log are read then, and nothing is lost.
     """
-    found = storage.list_folders(storage.join(folder, FOLDER))
-    if not found:
+    snapshots = storage.list_folders(storage.join(folder, FOLDER))
+    if not snapshots:
         return None
-    newest = found[-1]
+    newest = snapshots[-1]
     try:
         described = json.loads(storage.read_text(storage.join(newest, _DESCRIPTION)))
         if described["schema_version"] != _VERSION or described["next"] > rows:

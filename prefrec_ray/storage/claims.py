@@ -60,8 +60,8 @@ def _outlast_others(base: str, mine: str) -> None:
 
 def _claims(base: str) -> list[str]:
     folder, name = posixpath.split(base if "://" in base else files.absolute(base))
-    found = files.list_files(folder, _CLAIM)
-    here = [claim for claim in found if posixpath.basename(claim).rpartition(f"{_CLAIM}")[0][:-9] == name]
+    claims = files.list_files(folder, _CLAIM)
+    here = [claim for claim in claims if posixpath.basename(claim).rpartition(f"{_CLAIM}")[0][:-9] == name]
     return sorted(f"{base}{claim[-len('.12345678' + _CLAIM) :]}" for claim in here)
 
 

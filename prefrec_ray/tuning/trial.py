@@ -120,8 +120,8 @@ def newest_if_gone(checkpoint: tune.Checkpoint, sweep: str) -> tune.Checkpoint:
     if checkpoint.filesystem.get_file_info(checkpoint.path).type != fs.FileType.NotFound:
         return checkpoint
     trial = storage.join(sweep, posixpath.basename(posixpath.dirname(checkpoint.path)))
-    with first_whole(reversed(checkpoints(trial))) as found:
-        return checkpoint if found is None else tune.Checkpoint(*reversed(storage.filesystem(found[0])))
+    with first_whole(reversed(checkpoints(trial))) as newest:
+        return checkpoint if newest is None else tune.Checkpoint(*reversed(storage.filesystem(newest[0])))
 
 
 def resources(config: dict[str, Any], settings: TuneSettings) -> PlacementGroupFactory:

@@ -108,8 +108,8 @@ def _items(folders: Sequence[str]) -> pa.Table:
         old = table.filter(pc.is_valid(row))
         width = items["embedding"].type.list_size
         sides = (old["embedding"], items["embedding"].take(row.drop_null()))
-        found, expected = (pc.list_flatten(side).to_numpy().reshape(-1, width) for side in sides)
-        differ = np.flatnonzero((found != expected).any(axis=1))
+        embeddings, expected = (pc.list_flatten(side).to_numpy().reshape(-1, width) for side in sides)
+        differ = np.flatnonzero((embeddings != expected).any(axis=1))
         if len(differ):
             item = old["item_id"][int(differ[0])]
             raise UserError(f"{storage.join(folder, ITEMS)}: item {item} has another embedding than in {folders[0]}")

@@ -122,13 +122,13 @@ def _found(file: str, schema: pa.Schema, columns: ColumnMap, form: CsvFormat) ->
     return FoundColumns(file, schema, set(schema.names), padded_columns(file, columns.ids, form))
 
 
-def typed(columns: ColumnMap, found: Iterable[FoundColumns]) -> ColumnMap:
+def typed(columns: ColumnMap, sources: Iterable[FoundColumns]) -> ColumnMap:
     """`columns` with the types of its ids. Raises `UserError` for a column that is missing, or of another kind."""
     kinds: dict[str, dict[pa.DataType, str]] = {name: {} for name in columns.ids}
     with_type: set[str] = set()  # not written as text
     optional = (columns.dwell, columns.reward, columns.propensity)
     numbers = [*columns.feedback.values(), *(name for name in optional if name is not None)]
-    for one in found:
+    for one in sources:
         file, schema, written, padded = one.file, one.schema, one.written, one.padded
         _check_each_once(file, columns.columns, schema.names)
         for name in columns.ids:

@@ -39,9 +39,9 @@ class Told:
         if pc.any(pc.is_valid(table["user"])).as_py():
             self.column = "user"
         if self._features:
-            told = table.filter(pc.and_(pc.equal(table["kind"], int(Kind.RECOMMENDED)), pc.is_valid(table["note"])))
-            notes = zip(told["received"].to_pylist(), told["note"].to_pylist(), strict=True)
-            self._of_log.update(zip(told[self.column].to_pylist(), notes, strict=True))
+            rows = table.filter(pc.and_(pc.equal(table["kind"], int(Kind.RECOMMENDED)), pc.is_valid(table["note"])))
+            notes = zip(rows["received"].to_pylist(), rows["note"].to_pylist(), strict=True)
+            self._of_log.update(zip(rows[self.column].to_pylist(), notes, strict=True))
 
     def end(self) -> None:
         """The log ends; another one may follow."""
@@ -52,7 +52,7 @@ class Told:
 
     def table(self) -> pa.Table:
         """user_id and the features as text (null: unknown)."""
-        told = [json.loads(note) for _, note in self._known.values()]
+        features = [json.loads(note) for _, note in self._known.values()]
         ids = pa.array(list(self._known), pa.string() if self.column == "user" else pa.int64())
-        of_users = {name: pa.array([one.get(name) for one in told], pa.string()) for name in self._features}
+        of_users = {name: pa.array([one.get(name) for one in features], pa.string()) for name in self._features}
         return pa.table({"user_id": ids, **of_users})

@@ -56,12 +56,12 @@ def learning_curves(sweep: Sweep, task: str, column: str, unit: str) -> Figure |
 
 def seed_curves(runs: Sequence[Run], column: str) -> tuple[np.ndarray, np.ndarray]:
     """Updates [n] at which all runs have a value of the column, and the values [runs, n]."""
-    found: list[dict[float, float]] = []
+    curves: list[dict[float, float]] = []
     for run in runs:
         updates, values = run.curve("updates", "train"), run.curve(column, "train")
-        found.append({u: v for u, v in zip(updates.tolist(), values.tolist(), strict=True) if np.isfinite(v)})
-    shared = sorted(set.intersection(*map(set, found))) if found else []
-    return np.array(shared), np.array([[curve[update] for update in shared] for curve in found])
+        curves.append({u: v for u, v in zip(updates.tolist(), values.tolist(), strict=True) if np.isfinite(v)})
+    shared = sorted(set.intersection(*map(set, curves))) if curves else []
+    return np.array(shared), np.array([[curve[update] for update in shared] for curve in curves])
 
 
 def single_number(sweep: Sweep) -> str | None:
@@ -89,12 +89,12 @@ def against_key(sweep: Sweep, measure: Measure, task: str, key: str) -> Figure |
         points = sorted(points, key=lambda point: point[0])
         means = []
         for value, setting in points:
-            found = cell(scores := measure.of(sweep.group(setting, task)))
-            assert found is not None
-            means.append(found.mean)
+            summary = cell(scores := measure.of(sweep.group(setting, task)))
+            assert summary is not None
+            means.append(summary.mean)
             axes.plot([value] * len(scores), [s.value for s in scores], "o", color=INK, ms=2.5, alpha=0.6, zorder=5)
-            if found.low is not None and found.high is not None:
-                axes.plot([value, value], [found.low, found.high], color=colour, lw=1.6, alpha=0.8)
+            if summary.low is not None and summary.high is not None:
+                axes.plot([value, value], [summary.low, summary.high], color=colour, lw=1.6, alpha=0.8)
         axes.plot([value for value, _ in points], means, color=colour, ls=dashes, marker="o", ms=6)
         ends.append((points[-1][0], means[-1], label[line], colour))
     axes.set_xticks(sorted({value for points in lines.values() for value, _ in points}))
@@ -120,13 +120,13 @@ def combinations(sweep: Sweep, measure: Measure, task: str) -> Figure | None:
     label = labels(sweep)
     figure, axes = panel(task, measure.name, "", width=4.4, height=1.3 + 0.42 * len(groups))
     for row, scores in enumerate(groups.values()):
-        found = cell(scores)
-        assert found is not None
-        if found.low is not None and found.high is not None:
-            axes.plot([found.low, found.high], [row, row], color=COLOURS[0], lw=2.2, solid_capstyle="butt")
+        summary = cell(scores)
+        assert summary is not None
+        if summary.low is not None and summary.high is not None:
+            axes.plot([summary.low, summary.high], [row, row], color=COLOURS[0], lw=2.2, solid_capstyle="butt")
         axes.plot([s.value for s in scores], [row + 0.22] * len(scores), "o", color=COLOURS[0], ms=3, alpha=0.5)
-        axes.plot([found.mean], [row], "o", color=COLOURS[0], ms=7, zorder=4)
-        note(axes, measure.text(found.mean), (found.mean, row), (0, 5), color=INK, ha="center")
+        axes.plot([summary.mean], [row], "o", color=COLOURS[0], ms=7, zorder=4)
+        note(axes, measure.text(summary.mean), (summary.mean, row), (0, 5), color=INK, ha="center")
     axes.set_yticks(range(len(groups)), [label[setting] for setting in groups])
     axes.set_ylim(len(groups) - 0.4, -0.9)
     axes.grid(axis="y", visible=False)

@@ -118,9 +118,9 @@ def load_sweep(uri: str) -> Sweep:
         runs={trial.name: load_run(storage.join(root, trial.name)) for trial in trials if trial.status == FINISHED},
         evaluation=read_judged(file) if storage.exists(file := storage.join(root, "evaluation.json")) else None,
         best={
-            found.rpartition("/")[2]: storage.read_text(found)
-            for found in storage.list_files(root, ".yaml")
-            if found.rpartition("/")[2].startswith("best")
+            path.rpartition("/")[2]: storage.read_text(path)
+            for path in storage.list_files(root, ".yaml")
+            if path.rpartition("/")[2].startswith("best")
         },
     )
 

@@ -30,12 +30,12 @@ def names(settings: Sequence[Setting]) -> dict[Setting, str]:
     """A name for each: method and recipe where they differ (the method too where nothing else does), then its keys."""
     methods, recipes = ({getattr(setting, key) for setting in settings} for key in ("method", "recipe"))
     switches = _are_switches(settings)
-    found = {}
+    by_setting = {}
     for setting in settings:
         keys = switch_name(dict(setting.keys)) if switches else keys_text(setting)
         parts = [setting.method if len(methods) > 1 or not keys else "", setting.recipe if len(recipes) > 1 else ""]
-        found[setting] = " ".join(part for part in (*parts, keys) if part)
-    return found
+        by_setting[setting] = " ".join(part for part in (*parts, keys) if part)
+    return by_setting
 
 
 def keys_text(setting: Setting) -> str:

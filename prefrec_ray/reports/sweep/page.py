@@ -31,8 +31,7 @@ def write_sweep_report(uri: str, output: str) -> None:
     Raises `UserError` where `uri` holds no sweep that has ended.
     """
     sweep = load_sweep(uri)
-    found = measures(sweep)
-    tables = [make_table(sweep, measure) for measure in found]
+    tables = [make_table(sweep, measure) for measure in measures(sweep)]
     page = render(sweep, tables)
     storage.make_room(output)
     if tables:
@@ -43,14 +42,14 @@ def write_sweep_report(uri: str, output: str) -> None:
 
 def render(sweep: Sweep, tables: Sequence[Table]) -> str:
     """The page as HTML."""
-    found = [table.measure for table in tables]
+    table_measures = [table.measure for table in tables]
     parts = [
         html.Paragraph(_about(sweep), "note"),
         _smoke(sweep),
         _first(sweep),
         _tables(sweep, tables),
-        _against_key(sweep, found),
-        _combinations(sweep, found),
+        _against_key(sweep, table_measures),
+        _combinations(sweep, table_measures),
         sensitivity(sweep.evaluation.records, folded=True) if sweep.evaluation else None,
         _curves(sweep),
         _search(sweep),
@@ -84,8 +83,8 @@ def _about(sweep: Sweep) -> str:
     ]
     states = [trial.status for trial in sweep.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    said = "; ".join(parts)
-    return f"{said[0].upper()}{said[1:]}. Data set: {sweep.dataset_name}. {len(states)} trials: {counts}."
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}. Data set: {sweep.dataset_name}. {len(states)} trials: {counts}."
 
 
 def _count(values: Sequence[Any], what: str) -> str:
@@ -141,35 +140,35 @@ def _table(table: Table, rows: Sequence[Row], gains: Any) -> html.Table:
     for row in rows:
         label = row.label if rows is table.own else name_of(row)
         cells = []
-        for column, found in enumerate(row.cells):
+        for column, entry in enumerate(row.cells):
             tone = "score best" if rows is table.rows and table.is_best(row, column) else "score"
-            cells.append(html.Cell("\n".join(cell_lines(found, table.measure, row.role)), tone))
+            cells.append(html.Cell("\n".join(cell_lines(entry, table.measure, row.role)), tone))
         lines.append([html.Cell(f"{label}\n{row.keys}", "keys") if row.keys else label, *cells])
     classes: list[str] = [row.role for row in rows]
-    for label, found in gains.items():
-        cells = [html.Cell("\n".join(gain_lines(gain)), "score") for gain in found]
+    for label, task_gains in gains.items():
+        cells = [html.Cell("\n".join(gain_lines(gain)), "score") for gain in task_gains]
         lines.append([f"{label} against the best baseline", *cells])
         classes.append("gain")
     return html.table(["", *table.tasks], lines, classes)
 
 
-def _against_key(sweep: Sweep, found: Sequence[Measure]) -> html.Section | None:
+def _against_key(sweep: Sweep, table_measures: Sequence[Measure]) -> html.Section | None:
     key = figures.single_number(sweep)
     if key is None:
         return None
     parts: list[html.Block] = []
-    for measure in found:
+    for measure in table_measures:
         shown = [(figures.against_key(sweep, measure, task, key), task) for task in sweep.tasks]
         parts += _figures(shown, f"{measure.title} against {key}")
     fig = " (the paper's Fig. 8)" if key == "expectile" else ""
     return html.section(f"Score against {key}{fig}", *_explained(parts, SEEDS), folded=True)
 
 
-def _combinations(sweep: Sweep, found: Sequence[Measure]) -> html.Section | None:
+def _combinations(sweep: Sweep, table_measures: Sequence[Measure]) -> html.Section | None:
     if figures.single_number(sweep) or not figures.has_combinations(sweep):
         return None
     parts: list[html.Block] = []
-    for measure in found:
+    for measure in table_measures:
         shown = [(figures.combinations(sweep, measure, task), task) for task in sweep.tasks]
         parts += _figures(shown, f"{measure.title}, each combination")
     keys = " and ".join(sweep.settings.search)
@@ -198,9 +197,9 @@ def _search(sweep: Sweep) -> html.Section | None:
     parts: list[html.Block] = []
     for search in searches(sweep):
         best = search.best
-        said = f"best: {best.name}, {search.value(best):.4g}" if best else "no trial finished"
+        outcome = f"best: {best.name}, {search.value(best):.4g}" if best else "no trial finished"
         name = f"{search.method}, {search.task}"
-        title = f"{name}: {len(search.trials)} trials by {search.metric}; {said}"
+        title = f"{name}: {len(search.trials)} trials by {search.metric}; {outcome}"
         caption = f"{name}: every trial, from its keys to {search.metric}"
         panels = [(scatter(search, key), f"{name}: {search.metric} against {key}") for key in search.spaces]
         parts += [
@@ -217,9 +216,9 @@ def _search(sweep: Sweep) -> html.Section | None:
 
 def _best(sweep: Sweep) -> html.Section | None:
     parts = [
-        html.Pre(told)
+        html.Pre(content)
         for name, text in sorted(sweep.best.items())
-        for told in (f"prefrec train {sweep.uri}/{name} --output RUN", text)
+        for content in (f"prefrec train {sweep.uri}/{name} --output RUN", text)
     ]
     return html.section("Best settings", *parts, folded=True)
 
@@ -246,9 +245,9 @@ def _trials(sweep: Sweep) -> html.Section | None:
 
 
 def _settings(sweep: Sweep) -> html.Section | None:
-    said = sweep.settings.model_dump(mode="json", exclude={"dataset", "storage_path"}, exclude_defaults=True)
+    settings = sweep.settings.model_dump(mode="json", exclude={"dataset", "storage_path"}, exclude_defaults=True)
     rows = [["dataset", sweep.dataset_name]]
-    for key, value in said.items():
+    for key, value in settings.items():
         inner = value.items() if isinstance(value, dict) else [("", value)]
         rows += [[f"{key}.{name}" if name else key, _plain(one)] for name, one in inner]
     return html.section("Settings", html.table(["setting", "value"], rows), folded=True)

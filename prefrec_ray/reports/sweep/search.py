@@ -35,9 +35,9 @@ class Search:
 
     def value(self, trial: Trial) -> float:
         """The trial's metric."""
-        found = trial.figures[self.metric]
-        assert found is not None
-        return found
+        value = trial.figures[self.metric]
+        assert value is not None
+        return value
 
     @property
     def best(self) -> Trial | None:
@@ -55,7 +55,7 @@ def searches(sweep: Sweep) -> list[Search]:
     if metric is None:
         return []
     sign = 1 if sweep.settings.mode == "max" else -1
-    found = []
+    groups = []
     for task in sweep.settings.task:
         for method in sweep.settings.method:
             trials = [
@@ -67,8 +67,8 @@ def searches(sweep: Sweep) -> list[Search]:
             ]
             spaces = {k: s for k, s in sweep.settings.search.items() if trials and all(k in t.keys for t in trials)}
             if len(trials) > 1 and spaces:
-                found.append(Search(method, task, metric, sign, spaces, trials))
-    return found
+                groups.append(Search(method, task, metric, sign, spaces, trials))
+    return groups
 
 
 def positions(space: Space, values: Sequence[Any]) -> np.ndarray:

@@ -69,7 +69,7 @@ class Table:
         """Whether no policy has a better mean on the task of the column."""
         means = [line.cells[column] for line in self.rows if line.role == "policy"]
         cell = row.cells[column]
-        signed = [self.measure.sign * found.mean for found in means if found is not None]
+        signed = [self.measure.sign * entry.mean for entry in means if entry is not None]
         return row.role == "policy" and cell is not None and self.measure.sign * cell.mean >= max(signed)
 
 
@@ -146,7 +146,7 @@ def chosen(sweep: Sweep, measure: Measure) -> list[Setting]:
 
 def _gain(row: Row, others: Sequence[Row], column: int) -> Gain | None:
     ours = row.cells[column]
-    rivals = [(found, other.label) for other in others if (found := other.cells[column]) is not None]
+    rivals = [(entry, other.label) for other in others if (entry := other.cells[column]) is not None]
     if ours is None or not rivals:
         return None
     best, label = max(rivals, key=lambda rival: rival[0].mean)
@@ -162,17 +162,17 @@ def _control(score: Score | None) -> Cell | None:
     return None if score is None else Cell(score.value, 1, None, None, score.low, score.high)
 
 
-def cell_lines(found: Cell | None, measure: Measure, role: str) -> list[str]:
+def cell_lines(entry: Cell | None, measure: Measure, role: str) -> list[str]:
     """The lines of a cell: its mean, then its intervals, each named."""
-    if found is None:
+    if entry is None:
         return ["–"]
-    lines = [measure.text(found.mean)]
-    if role != "control" and found.low is not None and found.high is not None:
-        lines.append(f"{found.seeds} seeds [{measure.text(found.low)}, {measure.text(found.high)}]")
+    lines = [measure.text(entry.mean)]
+    if role != "control" and entry.low is not None and entry.high is not None:
+        lines.append(f"{entry.seeds} seeds [{measure.text(entry.low)}, {measure.text(entry.high)}]")
     elif role == "policy":
         lines.append("1 seed")
-    if found.users_low is not None and found.users_high is not None:
-        lines.append(f"users [{measure.text(found.users_low)}, {measure.text(found.users_high)}]")
+    if entry.users_low is not None and entry.users_high is not None:
+        lines.append(f"users [{measure.text(entry.users_low)}, {measure.text(entry.users_high)}]")
     return lines
 
 
@@ -192,25 +192,25 @@ def gain_lines(gain: Gain | None) -> list[str]:
 def notes(table: Table) -> list[str]:
     """What the numbers are, in sentences."""
     measure = table.measure
-    scored = any(found and found.users_low is not None for row in table.rows for found in row.cells)
+    scored = any(entry and entry.users_low is not None for row in table.rows for entry in row.cells)
     seeds = "Mean over seeds; “seeds”: 95 % interval of that mean over training seeds (Student's t)."
     users = f"“users”: 95 % interval over {measure.users}, the mean of the seeds' own bootstrap intervals."
     best = f"Bold: the {'highest' if measure.sign > 0 else 'lowest'} mean of a task among policies."
-    found = [f"{seeds} {users} {best}" if scored else f"{seeds} {best}"]
+    sentences = [f"{seeds} {users} {best}" if scored else f"{seeds} {best}"]
     if any(row.role != "policy" for row in table.rows):
-        found.append("Controls learn nothing from the reward, and have one seed.")
+        sentences.append("Controls learn nothing from the reward, and have one seed.")
     if table.gains:
-        found.append(
+        sentences.append(
             f"Improvement: ({OURS} - best baseline) / best baseline, of the means. The best baseline is picked after "
             "the fact, on the same scores; “seed intervals overlap”: the two intervals over seeds do."
         )
     if measure.key == "ncis":
-        found.append(
+        sentences.append(
             "NCIS ranks policies; its size is biased: hold it against the negative controls before the logging policy."
         )
     if table.hidden:
-        found.append(f"{table.hidden} settings are not shown; those above are the best by {table.picked}.")
-    return found
+        sentences.append(f"{table.hidden} settings are not shown; those above are the best by {table.picked}.")
+    return sentences
 
 
 def markdown(table: Table) -> str:
@@ -218,8 +218,8 @@ def markdown(table: Table) -> str:
     lines = [f"### {table.measure.title}", "", f"| | {' | '.join(table.tasks)} |", f"|---{'|---' * len(table.tasks)}|"]
     for row in table.rows:
         cells = []
-        for column, found in enumerate(row.cells):
-            mean, *rest = cell_lines(found, table.measure, row.role)
+        for column, entry in enumerate(row.cells):
+            mean, *rest = cell_lines(entry, table.measure, row.role)
             bold = f"**{mean}**" if table.is_best(row, column) else mean
             cells.append(f"{bold} ({'; '.join(rest)})" if rest else bold)
         lines.append(f"| {name_of(row)}{f' ({row.keys})' if row.keys else ''} | {' | '.join(cells)} |")
