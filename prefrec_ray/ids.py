@@ -28,6 +28,8 @@ class Stream(IntEnum):
     DIAGNOSIS = 8  # pairs of segments that `prefrec inspect` measures teachers on
     ARM = 9  # the arm of each user, where several policies serve
     HOST = 10  # the server of each user, where several serve
+    ROTATED = 11  # which transitions of a mini-batch are rotated
+    ROTATION = 12  # by what
     PROBE_STATES = 0x57A7  # the sample of validation states that diagnostics look at
     PASS = 0x9AF5  # the order of the preferences in each pass over them
 

@@ -114,6 +114,13 @@ def q_products(settings: TrainingSettings, dataset: PreparedDataset) -> tuple[tu
     return tuple(tuple(range(start, start + width)) for start in starts)
 
 
+def embedding_columns(dataset: PreparedDataset) -> tuple[list[int], list[float], list[float]]:
+    """Columns of the state that are means of embeddings, A by A, and their scale: mean and standard deviation."""
+    state, scale = dataset.state, dataset.normaliser
+    columns = [i for group in ("items", "tastes") for i in range(*state.groups[group].indices(state.width))]
+    return columns, scale.mean[columns].tolist(), scale.std[columns].tolist()
+
+
 def _limit(size: int | None, dataset: PreparedDataset) -> int | None:
     counts = dataset.metadata.counts.get("train")
     return None if size is None or (counts and size >= counts["transitions"]) else size

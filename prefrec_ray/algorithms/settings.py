@@ -117,6 +117,13 @@ class TrainingSettings(Settings):
         description="groups of the state whose inner products with the action Q sees: likeness to what was shown, "
         "and to what the user answered to",
     )
+    rotations: float = by_recipe(
+        0.0,
+        0.5,
+        ge=0,
+        le=1,
+        description="share of a mini-batch whose embeddings, in the action and the state, are rotated at random",
+    )
     action_constraint: Literal["none", "behaviour_anchor"] = by_recipe(
         "none",
         description="what keeps the actor near the data; `behaviour_anchor`: TD3+BC's term",

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from prefrec_ray.algorithms.base.divergence import first_not_finite
 from prefrec_ray.algorithms.base.losses import actor_loss, behavior_cloning_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.base.rotation import Rotation
 from prefrec_ray.algorithms.feed.batches import Stopwatch, TransitionPlan
+from prefrec_ray.algorithms.feed.columns import LABELS
 from prefrec_ray.algorithms.feed.device import feed_of
 from prefrec_ray.algorithms.feed.passes import PreferencePlan
 from prefrec_ray.algorithms.feed.resident import Segments
@@ -84,6 +86,8 @@ class OfflineLearner(TorchLearner):
         super().build()
         keep_freed_memory()
         self._feed = feed_of(self.device, self.config.num_gpus_per_learner)
+        space = self.net.action_space
+        self._rotation = Rotation.of(self.net.model_config, space.low.min(), space.high.max(), self.device)
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:
         """Registers an Adam (the paper's optimizer) for each network."""
@@ -131,7 +135,7 @@ class OfflineLearner(TorchLearner):
         for index, batch in enumerate(waited.over(self._feed.batches(plan.transitions))):
             self.update_index = plan.transitions.first + index
             with self.precision():
-                metrics = self.update_policy(batch)
+                metrics = self.update_policy(self._rotated(batch))
                 if buffer is not None:
                     metrics |= self._update_reward(buffer, plan.preferences, index)
             totals.append(metrics)
@@ -141,6 +145,14 @@ class OfflineLearner(TorchLearner):
         for name, value in (("data_wait_share", waited.seconds / seconds), ("learner_seconds", seconds)):
             self.metrics.log_value((DEFAULT_MODULE_ID, "time", name), value, window=1)
         return self.metrics.reduce()
+
+    def _rotated(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch with some of its transitions rotated; all keep the reward of what was logged."""
+        if self._rotation is None:
+            return batch
+        with torch.no_grad():
+            labelled = {**batch, LABELS: self.net.reward.label(batch)}
+            return self._rotation.of_batch(labelled, self._transitions, self.update_index)
 
     def begin_with(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
         """Takes networks of another run. Raises `UserError`, which `where` opens, for those of other sizes."""

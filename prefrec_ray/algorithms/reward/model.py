@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.feed.columns import ACTIONS, NEXT_OBS, OBS, REWARDS
+from prefrec_ray.algorithms.feed.columns import ACTIONS, LABELS, NEXT_OBS, OBS, REWARDS
 from prefrec_ray.networks.layers import Scalar, start_at_zero
 
 
@@ -74,7 +74,9 @@ class RewardModel(nn.Module):
         return list(self.network.members) if isinstance(self.network, Members) else [self.network]
 
     def label(self, batch: dict[str, Tensor]) -> Tensor:
-        """Standardised rewards [B], the reward labels of a batch of transitions."""
+        """Standardised rewards [B], the reward labels of a batch of transitions: its `LABELS` where it has them."""
+        if LABELS in batch:
+            return batch[LABELS]
         if self.from_batch:
             raw = batch[REWARDS]
         elif self.columns is None:

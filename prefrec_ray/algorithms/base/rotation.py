@@ -1,0 +1,81 @@
+"""Rotated transitions: what a Q learns of the directions that a log shows holds for those that it does not show.
+
+Where tastes turn, a log shows few of the directions that users will be on. A Q fitted to it knows along which axes
+items were good, and is wrong once tastes have turned on; of rotated transitions, only what a user answered to is left
+to tell items apart (docs/recipe.md). A share of a batch stays as it is: where tastes do not turn, axes are right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefrec_ray.algorithms.feed.batches import LanePart, TransitionPlan
+from prefrec_ray.algorithms.feed.columns import ACTIONS, NEXT_OBS, OBS
+from prefrec_ray.algorithms.feed.transfer import to_device
+from prefrec_ray.ids import Stream
+from prefrec_ray.mdp.normaliser import CLIP
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Rotates, in a `share` of the rows of a batch, the action and all parts of the states that embeddings make.
+
+    `columns` [P * A]: those of the state, A by A, with their scale `mean`, `std` [P * A]; `low`, `high`: bounds of an
+    action, at which a rotated one is clipped.
+    """
+
+    share: float
+    columns: Tensor
+    mean: Tensor
+    std: Tensor
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], low: float, high: float, device: torch.device) -> Rotation | None:
+        """That of a module's `model_config`; None where nothing is rotated."""
+        if not settings.get("rotations"):
+            return None
+        columns, mean, std = settings["embedding_columns"]
+        mean, std = (torch.tensor(part, dtype=torch.float32, device=device) for part in (mean, std))
+        return cls(settings["rotations"], torch.tensor(columns, device=device), mean, std, float(low), float(high))
+
+    def of_batch(self, batch: dict[str, Tensor], plan: TransitionPlan, update: int) -> dict[str, Tensor]:
+        """The batch of an `update`: by (seed, update, lane) the same rows, and the same rotation, on any learner."""
+        device = batch[ACTIONS].device
+        rows = np.flatnonzero(np.concatenate([self._chosen(plan, update, lane) for lane in plan.lanes]))
+        matrix = rotation(batch[ACTIONS].shape[1], _generator(plan.seed, update, 0, Stream.ROTATION))
+        return self(batch, to_device(torch.from_numpy(rows), device), to_device(torch.from_numpy(matrix), device))
+
+    def __call__(self, batch: dict[str, Tensor], rows: Tensor, matrix: Tensor) -> dict[str, Tensor]:
+        """The batch with its `rows` rotated by `matrix` [A, A]."""
+        actions = batch[ACTIONS]
+        turned = (actions[rows] @ matrix).clip(self.low, self.high)
+        rotated = {**batch, ACTIONS: actions.index_copy(0, rows, turned)}
+        for name in (OBS, NEXT_OBS):
+            if name in batch:
+                states = batch[name][rows]
+                embeddings = states[:, self.columns] * self.std + self.mean
+                embeddings = (embeddings.unflatten(1, (-1, len(matrix))) @ matrix).flatten(1)
+                scaled = ((embeddings - self.mean) / self.std).clip(-CLIP, CLIP)
+                rotated[name] = batch[name].index_copy(0, rows, states.index_copy(1, self.columns, scaled))
+        return rotated
+
+    def _chosen(self, plan: TransitionPlan, update: int, lane: LanePart) -> np.ndarray:
+        return _generator(plan.seed, update, lane.number, Stream.ROTATED).random(lane.rows)[lane.own] < self.share
+
+
+def rotation(dim: int, rng: np.random.Generator) -> np.ndarray:
+    """An orthogonal matrix float32 [dim, dim], uniform among all (Stewart 1980)."""
+    q, r = np.linalg.qr(rng.standard_normal((dim, dim)))
+    return (q * np.sign(np.diag(r))).astype(np.float32)
+
+
+def _generator(*key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.SFC64(key))

@@ -1,0 +1,138 @@
+"""Rotated transitions: what changes, what does not, and what a Q learns of directions that no log shows."""
+
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from prefrec_ray.algorithms.base.rotation import Rotation, rotation
+from prefrec_ray.algorithms.feed.batches import TransitionPlan, deal
+from prefrec_ray.networks.q import QFunction
+
+DIM, PARTS, OTHERS = 3, 2, 4
+#: Behind other columns of the state lie the means of embeddings.
+COLUMNS = list(range(OTHERS, OTHERS + PARTS * DIM))
+
+
+def made(share: float, seed: int = 0, bound: float = 100.0) -> Rotation:
+    rng = np.random.default_rng(seed)
+    scale = rng.normal(0, 0.1, len(COLUMNS)).tolist(), rng.uniform(0.8, 1.25, len(COLUMNS)).tolist()
+    about = {"rotations": share, "embedding_columns": (COLUMNS, *scale)}
+    found = Rotation.of(about, -bound, bound, torch.device("cpu"))
+    assert found is not None
+    return found
+
+
+def transitions(rows: int, seed: int = 0) -> dict[str, Tensor]:
+    rng = np.random.default_rng(seed)
+    widths = {"obs": OTHERS + PARTS * DIM, "actions": DIM, "new_obs": OTHERS + PARTS * DIM}
+    return {name: torch.tensor(rng.normal(0, 0.7, (rows, width)), dtype=torch.float32) for name, width in widths.items()}
+
+
+def embeddings(states: Tensor, of: Rotation) -> np.ndarray:
+    """What the states say of embeddings, in their own units: float64 [rows, PARTS, DIM]."""
+    raw = states.numpy()[:, COLUMNS].astype(np.float64) * of.std.numpy() + of.mean.numpy()
+    return raw.reshape(len(states), PARTS, DIM)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 1000))
+def test_inner_products_stay_and_so_does_all_else(seed: int) -> None:
+    made_of, batch = made(0.5, seed), transitions(9, seed)
+    matrix = rotation(DIM, np.random.default_rng(seed))
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(DIM), atol=1e-6)
+    rows = torch.tensor([1, 4, 8])
+    after = made_of({**batch, "labels": torch.arange(9.0)}, rows, torch.from_numpy(matrix))
+    others = [0, 2, 3, 5, 6, 7]
+    for name in batch:
+        torch.testing.assert_close(after[name][others], batch[name][others])
+    for name in ("obs", "new_obs"):
+        torch.testing.assert_close(after[name][:, :OTHERS], batch[name][:, :OTHERS])
+        before = np.einsum("npd,nd->np", embeddings(batch[name], made_of), batch["actions"].numpy())
+        rotated = np.einsum("npd,nd->np", embeddings(after[name], made_of), after["actions"].numpy())
+        np.testing.assert_allclose(rotated, before, atol=1e-4)
+        assert np.abs(embeddings(after[name], made_of) - embeddings(batch[name], made_of))[[1, 4, 8]].max() > 0.1
+    assert after["labels"].tolist() == list(range(9))
+
+
+def test_an_action_stays_within_its_bounds() -> None:
+    batch = transitions(50)
+    after = made(1.0, bound=0.7)(batch, torch.arange(50), torch.eye(DIM))
+    torch.testing.assert_close(after["actions"], batch["actions"].clip(-0.7, 0.7))
+
+
+def test_nothing_is_made_where_nothing_is_rotated() -> None:
+    for about in ({"rotations": 0.0}, {}):  # that of a run of before has no such setting
+        assert Rotation.of(about, -1.0, 1.0, torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize("learners", [2, 3])
+def test_a_row_is_rotated_alike_on_any_learner(learners: int) -> None:
+    """The parts of several learners are the rows of one, in another order."""
+
+    def plans(count: int) -> list[TransitionPlan]:
+        lanes = deal([None] * 4, [100] * 4, 40, count)  # type: ignore[list-item]
+        return [TransitionPlan(part, 4, 40, 10, 7, 0, 1) for part in lanes]
+
+    def of(plan: TransitionPlan, update: int) -> dict[str, Tensor]:
+        """Rows that hold their own lane and number."""
+        numbers = [lane.number + 0.01 * np.arange(lane.rows)[lane.own] for lane in plan.lanes]
+        batch = transitions(sum(map(len, numbers)))
+        batch["labels"] = torch.tensor(np.concatenate(numbers))
+        batch["actions"] = batch["labels"].float()[:, None].repeat(1, DIM)
+        return made(0.5).of_batch(batch, plan, update)
+
+    rotated = []
+    for update in (3, 4):
+        (whole,), parts = [of(plan, update) for plan in plans(1)], [of(plan, update) for plan in plans(learners)]
+        expected = dict(zip(whole["labels"].tolist(), whole["actions"], strict=True))
+        for part in parts:
+            for number, action in zip(part["labels"].tolist(), part["actions"], strict=True):
+                torch.testing.assert_close(action, expected[number])
+        rotated.append([bool((action != number).any()) for number, action in expected.items()])
+        assert 8 <= sum(rotated[-1]) <= 32
+    assert rotated[0] != rotated[1]
+
+
+def learned(share: float) -> tuple[float, float]:
+    """Correlation of a Q with the truth, <taste, item>, where tastes are as in the log and where they turned by 90°.
+
+    The log has tastes along one axis alone.
+    """
+    rng, of = np.random.default_rng(0), made(share)
+    torch.manual_seed(0)
+    q = QFunction.random(OTHERS + PARTS * DIM, DIM, [64, 64], [])
+
+    def drawn(axis: int, rows: int) -> tuple[dict[str, Tensor], Tensor]:
+        batch = transitions(rows, int(rng.integers(1 << 30)))
+        taste = np.zeros((rows, PARTS * DIM))
+        taste[:, axis] = rng.choice([-1, 1], rows)
+        batch["obs"][:, COLUMNS] = torch.tensor((taste - of.mean.numpy()) / of.std.numpy(), dtype=torch.float32)
+        return batch, torch.tensor(taste[:, axis], dtype=torch.float32) * batch["actions"][:, axis]
+
+    optimizer = torch.optim.Adam(q.parameters(), lr=3e-3)
+    for _ in range(1000):
+        batch, truth = drawn(0, 128)
+        rows = torch.from_numpy(np.flatnonzero(rng.random(128) < share))
+        batch = of(batch, rows, torch.from_numpy(rotation(DIM, rng)))
+        optimizer.zero_grad()
+        (q(batch["obs"], batch["actions"]) - truth).square().mean().backward()
+        optimizer.step()
+
+    def correlation(axis: int) -> float:
+        batch, truth = drawn(axis, 2000)
+        with torch.no_grad():
+            return float(np.corrcoef(q(batch["obs"], batch["actions"]).numpy(), truth.numpy())[0, 1])
+
+    return correlation(0), correlation(1)
+
+
+def test_a_q_knows_directions_that_its_log_does_not_show() -> None:
+    shown, unseen = learned(1e-9)
+    assert shown > 0.95
+    assert unseen < 0.6
+    shown, unseen = learned(0.5)
+    assert min(shown, unseen) > 0.9
