@@ -57,6 +57,7 @@ SMALL: dict[str, Any] = {
     "updates_per_iteration": 5,
     "pretrain_epochs": 1,
     "num_epochs": 2,
+    "rotations": 0.5,
     "standardise_reward": True,
     "actor_lr": 1e-3,
     "critic_lr": 1e-3,
