@@ -114,11 +114,15 @@ def q_products(settings: TrainingSettings, dataset: PreparedDataset) -> tuple[tu
     return tuple(tuple(range(start, start + width)) for start in starts)
 
 
-def embedding_columns(dataset: PreparedDataset) -> tuple[list[int], list[float], list[float]]:
-    """Columns of the state that are means of embeddings, A by A, and their scale: mean and standard deviation."""
+def embedding_columns(dataset: PreparedDataset) -> tuple[tuple[int, int], list[list[float]], list[list[float]]]:
+    """First and last + 1 of the state's columns that are means of embeddings; their mean and standard deviation [P, A].
+
+    They are the groups `items` and `tastes`, which lie side by side.
+    """
     state, scale = dataset.state, dataset.normaliser
-    columns = [i for group in ("items", "tastes") for i in range(*state.groups[group].indices(state.width))]
-    return columns, scale.mean[columns].tolist(), scale.std[columns].tolist()
+    first, last = state.groups["items"].start, state.groups["tastes"].stop
+    mean, std = (part[first:last].reshape(-1, state.action_dim) for part in (scale.mean, scale.std))
+    return (first, last), mean.tolist(), std.tolist()
 
 
 def _limit(size: int | None, dataset: PreparedDataset) -> int | None:

@@ -1,6 +1,5 @@
 """Rotated transitions: what changes, what does not, and what a Q learns of directions that no log shows."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -19,22 +18,25 @@ COLUMNS = list(range(OTHERS, OTHERS + PARTS * DIM))
 
 def made(share: float, seed: int = 0, bound: float = 100.0) -> Rotation:
     rng = np.random.default_rng(seed)
-    scale = rng.normal(0, 0.1, len(COLUMNS)).tolist(), rng.uniform(0.8, 1.25, len(COLUMNS)).tolist()
-    about = {"rotations": share, "embedding_columns": (COLUMNS, *scale)}
-    found = Rotation.of(about, -bound, bound, torch.device("cpu"))
-    assert found is not None
-    return found
+    scale = rng.normal(0, 0.1, (PARTS, DIM)).tolist(), rng.uniform(0.8, 1.25, (PARTS, DIM)).tolist()
+    about = {"rotations": share, "embedding_columns": ((COLUMNS[0], COLUMNS[-1] + 1), *scale)}
+    rotated = Rotation.of(about, -bound, bound, torch.device("cpu"))
+    assert rotated is not None
+    return rotated
 
 
 def transitions(rows: int, seed: int = 0) -> dict[str, Tensor]:
     rng = np.random.default_rng(seed)
     widths = {"obs": OTHERS + PARTS * DIM, "actions": DIM, "new_obs": OTHERS + PARTS * DIM}
-    return {name: torch.tensor(rng.normal(0, 0.7, (rows, width)), dtype=torch.float32) for name, width in widths.items()}
+    return {
+        name: torch.tensor(rng.normal(0, 0.7, (rows, width)), dtype=torch.float32) for name, width in widths.items()
+    }
 
 
 def embeddings(states: Tensor, of: Rotation) -> np.ndarray:
     """What the states say of embeddings, in their own units: float64 [rows, PARTS, DIM]."""
-    raw = states.numpy()[:, COLUMNS].astype(np.float64) * of.std.numpy() + of.mean.numpy()
+    raw = states.numpy()[:, COLUMNS].astype(np.float64) * of.std.flatten().numpy()
+    raw += of.mean.flatten().numpy()
     return raw.reshape(len(states), PARTS, DIM)
 
 
@@ -110,7 +112,9 @@ def learned(share: float) -> tuple[float, float]:
         batch = transitions(rows, int(rng.integers(1 << 30)))
         taste = np.zeros((rows, PARTS * DIM))
         taste[:, axis] = rng.choice([-1, 1], rows)
-        batch["obs"][:, COLUMNS] = torch.tensor((taste - of.mean.numpy()) / of.std.numpy(), dtype=torch.float32)
+        batch["obs"][:, COLUMNS] = torch.tensor(
+            (taste - of.mean.flatten().numpy()) / of.std.flatten().numpy(), dtype=torch.float32
+        )
         return batch, torch.tensor(taste[:, axis], dtype=torch.float32) * batch["actions"][:, axis]
 
     optimizer = torch.optim.Adam(q.parameters(), lr=3e-3)

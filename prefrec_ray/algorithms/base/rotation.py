@@ -26,12 +26,12 @@ from prefrec_ray.mdp.normaliser import CLIP
 class Rotation:
     """Rotates, in a `share` of the rows of a batch, the action and all parts of the states that embeddings make.
 
-    `columns` [P * A]: those of the state, A by A, with their scale `mean`, `std` [P * A]; `low`, `high`: bounds of an
-    action, at which a rotated one is clipped.
+    `columns`: those of the state, A by A, with their scale `mean`, `std` [P, A]; `low`, `high`: bounds of an action, at
+    which a rotated one is clipped.
     """
 
     share: float
-    columns: Tensor
+    columns: slice
     mean: Tensor
     std: Tensor
     low: float
@@ -42,9 +42,9 @@ class Rotation:
         """That of a module's `model_config`; None where nothing is rotated."""
         if not settings.get("rotations"):
             return None
-        columns, mean, std = settings["embedding_columns"]
-        mean, std = (torch.tensor(part, dtype=torch.float32, device=device) for part in (mean, std))
-        return cls(settings["rotations"], torch.tensor(columns, device=device), mean, std, float(low), float(high))
+        (first, last), mean, std = settings["embedding_columns"]
+        scale = (torch.tensor(part, dtype=torch.float32, device=device) for part in (mean, std))
+        return cls(settings["rotations"], slice(first, last), next(scale), next(scale), float(low), float(high))
 
     def of_batch(self, batch: dict[str, Tensor], plan: TransitionPlan, update: int) -> dict[str, Tensor]:
         """The batch of an `update`: by (seed, update, lane) the same rows, and the same rotation, on any learner."""
@@ -55,17 +55,20 @@ class Rotation:
 
     def __call__(self, batch: dict[str, Tensor], rows: Tensor, matrix: Tensor) -> dict[str, Tensor]:
         """The batch with its `rows` rotated by `matrix` [A, A]."""
-        actions = batch[ACTIONS]
-        turned = (actions[rows] @ matrix).clip(self.low, self.high)
-        rotated = {**batch, ACTIONS: actions.index_copy(0, rows, turned)}
+        actions = (batch[ACTIONS][rows] @ matrix).clip(self.low, self.high)
+        rotated = {**batch, ACTIONS: batch[ACTIONS].index_copy(0, rows, actions)}
+        scaled, shift = self._scaled(matrix)
         for name in (OBS, NEXT_OBS):
             if name in batch:
-                states = batch[name][rows]
-                embeddings = states[:, self.columns] * self.std + self.mean
-                embeddings = (embeddings.unflatten(1, (-1, len(matrix))) @ matrix).flatten(1)
-                scaled = ((embeddings - self.mean) / self.std).clip(-CLIP, CLIP)
-                rotated[name] = batch[name].index_copy(0, rows, states.index_copy(1, self.columns, scaled))
+                rotated[name] = batch[name].clone()
+                part = rotated[name][:, self.columns]
+                part.index_copy_(0, rows, torch.addmm(shift, part[rows], scaled).clip_(-CLIP, CLIP))
         return rotated
+
+    def _scaled(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """What scaled columns [n, P * A] are multiplied by, [P * A, P * A], and what is added, [P * A]."""
+        blocks = self.std[:, :, None] * matrix / self.std[:, None]
+        return torch.block_diag(*blocks), ((self.mean @ matrix - self.mean) / self.std).flatten()
 
     def _chosen(self, plan: TransitionPlan, update: int, lane: LanePart) -> np.ndarray:
         return _generator(plan.seed, update, lane.number, Stream.ROTATED).random(lane.rows)[lane.own] < self.share
