@@ -54,7 +54,7 @@ def make_policy(items: int, serving: ServingSettings) -> Policy:
     return Policy(actor, state, Normaliser(np.zeros(width), np.ones(width)), table, serving, critic=critic)
 
 
-def wrk(port: int, connections: int, seconds: float, users: int, k: int, rate: float = 0) -> dict[str, float]:
+def wrk(port: int, connections: int, seconds: float, users: int, k: int, rate: float = 0) -> dict[str, Any]:
     """What `load.lua` prints: of `connections` that ask again once they are answered, or, with a `rate` in all, after
     random times."""
     script, each = Path(__file__).with_name("load.lua"), str(rate / connections)

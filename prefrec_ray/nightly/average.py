@@ -35,17 +35,15 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     if len(policies) < 2:
         return bundle
     states = _states(dataset)
-    spreads = [_spread(policy, own, states) for policy in policies]
-    kept = [(policy, spread) for policy, spread in zip(policies, spreads, strict=True) if spread > 0]
+    critics = [_on_scale_of(own, policy) for policy in policies]
+    spreads = [_spread(critic, own.items.embeddings, states) for critic in critics]
+    kept = [each for each in zip(policies, critics, spreads, strict=True) if each[2] > 0]
     if len(kept) < 2:
         return bundle
-    networks, scales = [], []
-    for policy, spread in kept:
-        assert policy.critic is not None
-        networks += [_divided(network, spread) for network in policy.critic.networks]
-        scales += [policy.normaliser.rescaling(own.normaliser)] * len(policy.critic.networks)
-    provenance = {**own.provenance, "averaged": [str(policy.provenance["dataset"]) for policy, _ in kept]}
-    replace(own, critic=Critic(networks, np.stack(scales)), provenance=provenance).save(folder)
+    networks = [_divided(network, spread) for _, critic, spread in kept for network in critic.networks]
+    scales = np.concatenate([critic.scales for _, critic, _ in kept])
+    provenance = {**own.provenance, "averaged": [str(policy.provenance["dataset"]) for policy, *_ in kept]}
+    replace(own, critic=Critic(networks, scales), provenance=provenance).save(folder)
     return folder
 
 
@@ -63,14 +61,17 @@ def _states(dataset: str) -> np.ndarray:
     return np.asarray(states[:: -(-len(states) // _STATES)], np.float32)
 
 
-def _spread(policy: Policy, own: Policy, states: np.ndarray) -> float:
-    """The standard deviation of the policy's Q over items, a mean of `states`, which are scaled as `own` scales them; 0
-    where it is rounding alone."""
+def _on_scale_of(own: Policy, policy: Policy) -> Critic:
+    """The policy's critic, for states as `own` scales them."""
     assert policy.critic is not None
-    scales = policy.normaliser.rescaling(own.normaliser)
-    critic = Critic(policy.critic.networks, np.stack([scales] * len(policy.critic.networks)))
-    embeddings = own.items.embeddings[:: -(-len(own.items) // _ITEMS)]
-    scores = critic.scores(states, np.broadcast_to(embeddings, (len(states), *embeddings.shape)))
+    scale = policy.normaliser.rescaling(own.normaliser)
+    return Critic(policy.critic.networks, np.stack([scale] * len(policy.critic.networks)))
+
+
+def _spread(critic: Critic, embeddings: np.ndarray, states: np.ndarray) -> float:
+    """The standard deviation of Q over items, a mean of `states`; 0 where it is rounding alone."""
+    some = embeddings[:: -(-len(embeddings) // _ITEMS)]
+    scores = critic.scores(states, np.broadcast_to(some, (len(states), *some.shape)))
     spread = float(scores.std(axis=1, dtype=np.float64).mean())
     return spread if spread > 1e-6 * np.abs(scores).max() else 0.0
 
