@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two files at a time: much of the time of tests that start Ray is waiting for processes.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart style types quick check test docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
+.PHONY: install quickstart style types quick check test hosts docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
 
 install: $(VENV)/.installed
 
@@ -34,9 +34,13 @@ check: style
 quick: install
 	$(PYTEST) -m 'not ray and not slow and not cluster'
 
-# Before every merge, and in CI: everything but the slow proofs.
+# Before every merge, and in CI: everything but hosts of one's own and the slow proofs.
 test: check
-	$(PYTEST) -m 'ray and not slow'
+	$(PYTEST) -m 'ray and not slow and not cluster'
+
+# In CI beside `make test`: a cluster launched over ssh on hosts made from namespaces (as root; docs/testing.md).
+hosts: install
+	$(BIN)/python -m pytest -m 'cluster and not slow' tests/cluster
 
 # The site in site/, without a warning. Nothing in it needs a network: python3.11 -m http.server --directory site
 docs: install

@@ -14,22 +14,25 @@ from prefrec_ray.runtime import start_ray
 
 #: Files that take more than a fiftieth of `make test`, the longest first.
 LONGEST = (
-    "test_multi_host.py",
+    "test_cluster_live.py",
     "test_tune_sweep.py",
+    "test_validation.py",
+    "test_object_store.py",
+    "test_end_to_end.py",
+    "test_methods.py",
+    "test_fitted.py",
+    "test_kuairand_excerpt.py",
+    "test_own_method.py",
     "test_prefrec.py",
     "test_shards.py",
-    "test_object_store.py",
-    "test_own_method.py",
-    "test_cluster_live.py",
-    "test_validation.py",
-    "test_methods.py",
-    "test_end_to_end.py",
-    "test_streaming_runs.py",
-    "test_full_disk.py",
-    "test_fitted.py",
-    "test_inspect_counts.py",
-    "test_inspect_log.py",
     "test_tuner.py",
+    "test_run.py",
+    "test_full_disk.py",
+    "test_action_constraint.py",
+    "test_checkpoints.py",
+    "test_full_disk_prepare.py",
+    "test_tutorials.py",
+    "test_prepare.py",
 )
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 from prefrec_ray.cluster import head
@@ -58,7 +59,15 @@ class LocalCluster:
 
     def add(self, cpus: int, resources: str = "{}") -> None:
         """A worker with `cpus` and custom `resources` (JSON)."""
-        self._start(f"--address=127.0.0.1:{self.gcs}", f"--num-cpus={cpus}", f"--resources={resources}")
+        folder = tempfile.mkdtemp(prefix="w-", dir=self.folder)
+        self._start(f"--address=127.0.0.1:{self.gcs}", f"--num-cpus={cpus}", f"--resources={resources}", f"--temp-dir={folder}")
+
+    def kill_worker(self) -> None:
+        """SIGKILL to the raylet of the worker that was added last: what runs on its node ends with it."""
+        worker = psutil.Process(self.processes.pop().pid)
+        (raylet,) = (child for child in worker.children(recursive=True) if child.name() == "raylet")
+        raylet.kill()
+        worker.wait(10)
 
     def _start(self, *arguments: str) -> None:
         agent, metrics = free_ports(2)

@@ -12,12 +12,20 @@ import pytest
 import requests
 import yaml
 from local_cluster import TOKEN, LocalCluster, environment, prefrec, soon
+from tiny import SHORT_RUN, write_dataset
 
 from prefrec_ray.cluster import head, job
+from prefrec_ray.runs.checkpoints import checkpoints
+from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.runs.train import train
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # Ray takes minutes to start on a busy machine
 
 LOGS = {"simulate": {"users": 24, "requests": 30}}
+#: A run whose learner lies on the worker, while its driver lies on the head.
+RUN = {"task": "depth", "checkpoint_every": 5, "validation": None, "config": SHORT_RUN | {"num_epochs": 10}}
+LEARNER = {"num_learners": 1, "num_cpus_per_learner": 1}
+WORKER = (2, '{"data": 2, "train": 1}')
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +35,7 @@ def cluster() -> Iterator[LocalCluster]:
     running = LocalCluster()
     try:
         running.wait(nodes=1)
-        running.add(2, '{"data": 2, "train": 1}')
+        running.add(*WORKER)
         running.wait(nodes=2)
         yield running
     finally:
@@ -142,3 +150,32 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(cluster: LocalCluster, conf
     assert client.get_job_status(number).value in ("PENDING", "RUNNING")
     client.stop_job(number)
     assert job.follow(client, number, lambda text: None) != 0
+
+
+def test_a_run_that_loses_its_node_goes_on_on_another(ray_session: None, cluster: LocalCluster, tmp_path: Path) -> None:
+    """The learner dies with its node; resumed on a new node the run ends with the weights of one that lost nothing."""
+    dataset, run, whole = (str(tmp_path / name) for name in ("dataset", "run", "whole"))
+    write_dataset(Path(dataset), users=20, requests=60, pairs=96, length=10)
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump({"train": RUN | {"config": RUN["config"] | LEARNER}}))
+    submit = [sys.executable, "-m", "prefrec_ray.cli.main", "submit", str(config), "--command", "train"]
+    submit += ["--address", cluster.address, "--output", run, "--", "--dataset", dataset]
+    with open(tmp_path / "first.log", "w") as log:
+        first = subprocess.Popen(submit, env=environment(), stdout=log, stderr=log)
+    ends = time.monotonic() + soon(120)
+    while not checkpoints(run):
+        assert first.poll() is None, (tmp_path / "first.log").read_text()
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    cluster.kill_worker()
+    said = (tmp_path / "first.log").read_text
+    assert first.wait(soon(120)) != 0, said()
+    assert not (Path(run) / "policy").exists()
+    newest = int(checkpoints(run)[-1][-6:])
+
+    cluster.add(*WORKER)
+    again = subprocess.run([*submit, "--resume"], env=environment(), capture_output=True, text=True, timeout=soon(240))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"going on from iteration {newest}\n" in again.stdout
+    train(TrainSettings(**RUN), dataset, whole)
+    assert (Path(run) / "policy/actor.npz").read_bytes() == (Path(whole) / "policy/actor.npz").read_bytes()

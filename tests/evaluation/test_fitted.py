@@ -128,7 +128,8 @@ def test_sensitivity_equals_a_run_at_another_width(
 ) -> None:
     at = NcisSettings(sigma=1.0, cap=1.0)
     settings = EvaluateSettings(ncis=at, estimators=("ncis", "dr"), fqe=FQE)
-    records = evaluate(EvaluationRequest(dataset, policies, ["frequency"], clone, settings)).records
+    one = {"right": policies["right"]}
+    records = evaluate(EvaluationRequest(dataset, one, ["frequency"], clone, settings)).records
     for estimator in ("ncis", "dr"):
         for name in ("right", "random items"):
             there = of(records, "frequency", estimator)[name]
