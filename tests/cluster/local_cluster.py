@@ -59,8 +59,10 @@ class LocalCluster:
 
     def add(self, cpus: int, resources: str = "{}") -> None:
         """A worker with `cpus` and custom `resources` (JSON)."""
+        # A folder of its own, as a host has: each node unpacks a job's files, in place of those that lie there.
         folder = tempfile.mkdtemp(prefix="w-", dir=self.folder)
-        self._start(f"--address=127.0.0.1:{self.gcs}", f"--num-cpus={cpus}", f"--resources={resources}", f"--temp-dir={folder}")
+        limits = (f"--num-cpus={cpus}", f"--resources={resources}")
+        self._start(f"--address=127.0.0.1:{self.gcs}", *limits, f"--temp-dir={folder}")
 
     def kill_worker(self) -> None:
         """SIGKILL to the raylet of the worker that was added last: what runs on its node ends with it."""
