@@ -47,16 +47,11 @@ class OfflineLearner(TorchLearner):
         raise NotImplementedError
 
     def noise(self, width: int, draw: int = 0) -> Tensor:
-        """Standard normal noise [B, width] for this mini-batch; each `draw` of a step is independent.
-
-        A function of (seed, update, lane, draw): a row gets the same noise on any learner, and in a resumed run.
-        """
-        plan = self._transitions
-        parts = []
-        for lane in plan.lanes:
-            generator = np.random.Generator(np.random.SFC64((plan.seed, self.update_index, lane.number, draw)))
-            parts.append(generator.standard_normal((lane.rows, width), dtype=np.float32)[lane.own])
-        return to_device(torch.from_numpy(np.concatenate(parts)), self.device)
+        """Standard normal noise [B, width] for this mini-batch; each `draw` of a step is independent."""
+        numbers = self._transitions.drawn(
+            self.update_index, draw, lambda rng, rows: rng.standard_normal((rows, width), dtype=np.float32)
+        )
+        return to_device(torch.from_numpy(numbers), self.device)
 
     def policy_gradient_loss(self, q: Tensor, policy: Tensor, action: Tensor) -> Tensor:
         """The loss of an actor that maximizes `q` [B] by its own actions `policy` [B, A]; `action` [B, A] is logged.

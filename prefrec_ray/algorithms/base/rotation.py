@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefrec_ray.algorithms.feed.batches import LanePart, TransitionPlan
+from prefrec_ray.algorithms.feed.batches import TransitionPlan, generator
 from prefrec_ray.algorithms.feed.columns import ACTIONS, NEXT_OBS, OBS
 from prefrec_ray.algorithms.feed.transfer import to_device
 from prefrec_ray.ids import Stream
@@ -47,10 +47,10 @@ class Rotation:
         return cls(settings["rotations"], slice(first, last), next(scale), next(scale), float(low), float(high))
 
     def of_batch(self, batch: dict[str, Tensor], plan: TransitionPlan, update: int) -> dict[str, Tensor]:
-        """The batch of an `update`: by (seed, update, lane) the same rows, and the same rotation, on any learner."""
+        """The batch of an `update`: the same rows, and the same rotation, on any number of learners."""
         device = batch[ACTIONS].device
-        rows = np.flatnonzero(np.concatenate([self._chosen(plan, update, lane) for lane in plan.lanes]))
-        matrix = rotation(batch[ACTIONS].shape[1], _generator(plan.seed, update, 0, Stream.ROTATION))
+        rows = np.flatnonzero(plan.drawn(update, Stream.ROTATED, lambda rng, rows: rng.random(rows)) < self.share)
+        matrix = rotation(batch[ACTIONS].shape[1], generator(plan.seed, update, 0, Stream.ROTATION))
         return self(batch, to_device(torch.from_numpy(rows), device), to_device(torch.from_numpy(matrix), device))
 
     def __call__(self, batch: dict[str, Tensor], rows: Tensor, matrix: Tensor) -> dict[str, Tensor]:
@@ -70,15 +70,8 @@ class Rotation:
         blocks = self.std[:, :, None] * matrix / self.std[:, None]
         return torch.block_diag(*blocks), ((self.mean @ matrix - self.mean) / self.std).flatten()
 
-    def _chosen(self, plan: TransitionPlan, update: int, lane: LanePart) -> np.ndarray:
-        return _generator(plan.seed, update, lane.number, Stream.ROTATED).random(lane.rows)[lane.own] < self.share
-
 
 def rotation(dim: int, rng: np.random.Generator) -> np.ndarray:
     """An orthogonal matrix float32 [dim, dim], uniform among all (Stewart 1980)."""
     q, r = np.linalg.qr(rng.standard_normal((dim, dim)))
     return (q * np.sign(np.diag(r))).astype(np.float32)
-
-
-def _generator(*key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.SFC64(key))

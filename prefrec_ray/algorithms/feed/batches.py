@@ -8,7 +8,7 @@ its share of the rows. The parts of the N learners together are the batch of a s
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -116,6 +116,15 @@ class TransitionPlan:
         for index in range(self.first, self.first + self.count):
             yield np.concatenate([starts[part.number][shard] + rows for part, shard, rows in self._taken(lanes, index)])
 
+    def drawn(self, update: int, stream: int, draw: Callable[[np.random.Generator, int], np.ndarray]) -> np.ndarray:
+        """Random numbers for the rows of a batch that this learner takes, [own_rows, ...].
+
+        `draw` makes those of so many rows of a lane. A function of (seed, update, lane, stream): a row gets the same
+        numbers on any learner, and in a resumed run.
+        """
+        lanes = ((lane, generator(self.seed, update, lane.number, stream)) for lane in self.lanes)
+        return np.concatenate([draw(rng, lane.rows)[lane.own] for lane, rng in lanes])
+
     def _reward_labels(self) -> np.ndarray | None:
         return None if self.reward_labels is None else ray.get(self.reward_labels)
 
@@ -173,6 +182,11 @@ class TransitionPlan:
         each = max(1, rows // self.lane_count)
         for part in self.lanes:
             yield part, slice(part.part, min(each, part.sizes[0]), part.parts)
+
+
+def generator(*key: int) -> np.random.Generator:
+    """The fastest generator of NumPy's: several are made for each update."""
+    return np.random.Generator(np.random.SFC64(key))
 
 
 def _own(taken: Iterator[tuple[int, np.ndarray]], part: LanePart) -> Iterator[tuple[int, np.ndarray]]:
