@@ -63,18 +63,22 @@ class Mlp(nn.Sequential):
         States pass the first layer once: most of the work where they are wide and many actions are tried in each. The
         sum is made in place, as is ReLU: to take memory anew and give it back was most of the time of a choice.
         """
-        first, *rest = self.linear
+        first = self.linear[0]
         of_states, of_others = first.weight.split([states.shape[1], first.in_features - states.shape[1]], dim=1)
         seen = nn.functional.linear(states, of_states, first.bias)
 
         def outputs(others: Tensor) -> Tensor:
             hidden = nn.functional.linear(others, of_others)
             hidden += seen if others.ndim == 2 else seen[:, None]
-            for layer in rest:
-                hidden = layer(torch.relu_(hidden))
-            return hidden
+            return self.after_first(hidden)
 
         return outputs
+
+    def after_first(self, hidden: Tensor) -> Tensor:
+        """The outputs of what the first layer gives, which this overwrites."""
+        for layer in self.linear[1:]:
+            hidden = layer(torch.relu_(hidden))
+        return hidden
 
 
 def mlp(inputs: int, hidden_sizes: Sequence[int], outputs: int) -> Mlp:

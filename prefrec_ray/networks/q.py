@@ -54,21 +54,27 @@ class QFunction(nn.Module):
 
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
         """Q [B] of states [B, S] and actions [B, A]."""
-        return self.net(torch.cat([states, actions, self._products(states)(actions)], dim=-1)).squeeze(-1)
+        products = torch.bmm(self._parts(states), actions[:, :, None])[:, :, 0]
+        return self.net(torch.cat([states, actions, products], dim=-1)).squeeze(-1)
 
     def given(self, states: Tensor) -> Callable[[Tensor], Tensor]:
-        """Q as a function of actions alone, [n, A] or k a state, [n, k, A]; states [n, S] pass the first layer once."""
-        outputs, products = self.net.given(states), self._products(states)
-        return lambda actions: outputs(torch.cat([actions, products(actions)], dim=-1))[..., 0]
+        """Q as a function of actions alone, [n, A] or k a state, [n, k, A].
 
-    def _products(self, states: Tensor) -> Callable[[Tensor], Tensor]:
-        if not len(self.products):
-            return lambda actions: actions[..., :0]
-        parts = states[:, self.products.ravel()].unflatten(1, self.products.shape)  # [n, P, A]
+        States [n, S] pass the first layer once. As products are linear in the action, what this layer makes of both is
+        one matrix a state: many actions are tried in each, and their products were half of the work.
+        """
+        first, (state_dim, action_dim) = self.net.linear[0], self.widths
+        of_states, of_actions, of_products = first.weight.split([state_dim, action_dim, len(self.products)], dim=1)
+        seen = nn.functional.linear(states, of_states, first.bias)[:, None]
+        matrix = of_actions.T + self._parts(states).transpose(1, 2) @ of_products.T  # [n, A, H]
 
-        def inner(actions: Tensor) -> Tensor:
+        def values(actions: Tensor) -> Tensor:
             single = actions.ndim == 2
-            products = torch.bmm(actions[:, None] if single else actions, parts.transpose(1, 2))
-            return products[:, 0] if single else products
+            outputs = self.net.after_first(torch.baddbmm(seen, actions[:, None] if single else actions, matrix))
+            return outputs[:, 0, 0] if single else outputs[..., 0]
 
-        return inner
+        return values
+
+    def _parts(self, states: Tensor) -> Tensor:
+        """The parts of the states with which actions are multiplied, [n, P, A]."""
+        return states[:, self.products.ravel()].unflatten(1, self.products.shape)
