@@ -29,7 +29,8 @@ WORKER = (2, '{"data": 2, "train": 1}')
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
+def cluster(ray_session: None) -> Iterator[LocalCluster]:
+    """The Ray that all tests share starts before: it would take this token for its own, and others have none."""
     kept = os.environ.get("RAY_AUTH_TOKEN")
     os.environ["RAY_AUTH_TOKEN"] = TOKEN
     running = LocalCluster()
@@ -152,7 +153,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(cluster: LocalCluster, conf
     assert job.follow(client, number, lambda text: None) != 0
 
 
-def test_a_run_that_loses_its_node_goes_on_on_another(ray_session: None, cluster: LocalCluster, tmp_path: Path) -> None:
+def test_a_run_that_loses_its_node_goes_on_on_another(cluster: LocalCluster, tmp_path: Path) -> None:
     """The learner dies with its node; resumed on a new node the run ends with the weights of one that lost nothing."""
     dataset, run, whole = (str(tmp_path / name) for name in ("dataset", "run", "whole"))
     write_dataset(Path(dataset), users=20, requests=60, pairs=96, length=10)
