@@ -12,7 +12,7 @@ from tiny import write_dataset
 
 from prefrec_ray.runtime import start_ray
 
-#: Files that take more than a fiftieth of `make test`, the longest first.
+#: Files that take more than a hundredth of `make test`, the longest first.
 LONGEST = (
     "test_cluster_live.py",
     "test_tune_sweep.py",

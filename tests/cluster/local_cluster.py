@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import requests
@@ -22,6 +23,8 @@ from prefrec_ray.errors import UserError
 TOKEN = "0123456789abcdef0123456789abcdef"
 OBJECT_STORE = 100 * 2**20
 BIN = Path(sys.executable).parent
+
+Found = TypeVar("Found")
 
 
 def environment(token: str | None = TOKEN, **more: str) -> dict[str, str]:
@@ -135,6 +138,15 @@ def _end(pid: int, number: int) -> None:
 def soon(seconds: float = 30.0) -> float:
     """`seconds` of a machine that has nothing else to do: more by the load per core."""
     return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def until(look: Callable[[], Found], seconds: float) -> Found:
+    """What `look` finds, once it is true; AssertionError after so many seconds of a machine with nothing else to do."""
+    ends = time.monotonic() + soon(seconds)
+    while not (found := look()):
+        assert time.monotonic() < ends, f"{look} found nothing in {seconds:.0f} s"
+        time.sleep(0.5)
+    return found
 
 
 def prefrec(*arguments: str, token: str | None = TOKEN, **more: Any) -> subprocess.CompletedProcess[str]:

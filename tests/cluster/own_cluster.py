@@ -9,13 +9,11 @@ import json
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from hosts import BIN, ROOT, Network, serve_ssh
-from local_cluster import soon
+from local_cluster import until
 
 HEAD, WORKERS, STORE, DESK = "10.0.0.1", ("10.0.0.2", "10.0.0.3"), "10.0.0.4", "10.0.0.5"
 URL = "http://127.0.0.1:8265"
@@ -36,8 +34,6 @@ while True:
     print(sum(node.get("raylet", {}).get("state") == "ALIVE" for node in shown), flush=True)
     time.sleep(1)
 """
-
-Found = TypeVar("Found")
 
 
 class OwnCluster:
@@ -159,12 +155,3 @@ def submit(command: str, config: str, *arguments: str) -> list[str]:
 def _with_token(command: Sequence[str]) -> tuple[str, str, str]:
     """Only a shell on the desk knows where the home of its user lies."""
     return "bash", "-c", f"export RAY_AUTH_TOKEN_PATH=~/.prefrec/token; exec {shlex.join(command)}"
-
-
-def until(look: Callable[[], Found], seconds: float) -> Found:
-    """What `look` finds, once it is true; AssertionError after so many seconds of a machine with nothing else to do."""
-    ends = time.monotonic() + soon(seconds)
-    while not (found := look()):
-        assert time.monotonic() < ends, f"{look} found nothing in {seconds:.0f} s"
-        time.sleep(0.5)
-    return found

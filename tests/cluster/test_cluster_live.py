@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
-from local_cluster import TOKEN, LocalCluster, environment, prefrec, soon
+from local_cluster import TOKEN, LocalCluster, environment, prefrec, soon, until
 from tiny import SHORT_RUN, write_dataset
 
 from prefrec_ray.cluster import head, job
@@ -159,23 +159,21 @@ def test_a_run_that_loses_its_node_goes_on_on_another(cluster: LocalCluster, tmp
     write_dataset(Path(dataset), users=20, requests=60, pairs=96, length=10)
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump({"train": RUN | {"config": RUN["config"] | LEARNER}}))
-    submit = [sys.executable, "-m", "prefrec_ray.cli.main", "submit", str(config), "--command", "train"]
-    submit += ["--address", cluster.address, "--output", run, "--", "--dataset", dataset]
-    with open(tmp_path / "first.log", "w") as log:
-        first = subprocess.Popen(submit, env=environment(), stdout=log, stderr=log)
-    ends = time.monotonic() + soon(120)
-    while not checkpoints(run):
-        assert first.poll() is None, (tmp_path / "first.log").read_text()
-        assert time.monotonic() < ends
-        time.sleep(0.1)
-    cluster.kill_worker()
+    submit = ["submit", str(config), "--command", "train", "--address", cluster.address, "--output", run]
+    submit += ["--", "--dataset", dataset]
     said = (tmp_path / "first.log").read_text
+    with open(tmp_path / "first.log", "w") as log:
+        command = [sys.executable, "-m", "prefrec_ray.cli.main", *submit]
+        first = subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
+    until(lambda: checkpoints(run) or first.poll() is not None, 120)
+    assert first.poll() is None, said()
+    cluster.kill_worker()
     assert first.wait(soon(120)) != 0, said()
     assert not (Path(run) / "policy").exists()
     newest = int(checkpoints(run)[-1][-6:])
 
     cluster.add(*WORKER)
-    again = subprocess.run([*submit, "--resume"], env=environment(), capture_output=True, text=True, timeout=soon(240))
+    again = prefrec(*submit, "--resume")
     assert again.returncode == 0, again.stdout + again.stderr
     assert f"going on from iteration {newest}\n" in again.stdout
     train(TrainSettings(**RUN), dataset, whole)

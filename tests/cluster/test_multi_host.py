@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import yaml
 from hosts import ROOT
-from local_cluster import soon
-from own_cluster import OBJECTS, URL, OwnCluster, submit, until
+from local_cluster import soon, until
+from own_cluster import OBJECTS, URL, OwnCluster, submit
 from s3_server import RCLONE
 from small_platform import NETWORKS, logs_and_data
 
