@@ -44,7 +44,7 @@ SECTIONS = {
     "selection": "truth.estimators:selection",
     "estimators": "truth.estimators:main",
     "rules": "truth.rules:main",
-    "varied": "truth.varied:main",
+    "constrained": "truth.constrained:main",
     "tastes": "truth.tastes:main",
     "histories": "truth.histories:main",
     "tiring": "truth.tiring:main",

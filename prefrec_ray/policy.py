@@ -28,6 +28,7 @@ from prefrec_ray.networks.bundled import load_actor, save_actor
 from prefrec_ray.networks.critic import Critic
 from prefrec_ray.networks.density import Density
 from prefrec_ray.settings import Settings, parse
+from prefrec_ray.terms import TASKS, Task
 
 SCHEMA_VERSION = 3
 #: Items that may not be shown: n arrays of ids, or bool [n, I].
@@ -103,6 +104,14 @@ class Policy:
     def metric(self) -> str:
         """What makes an item near to one of `act`'s actions: the rule by which it is found again."""
         return self.serving.metric if self.always_nearest else "nearest"
+
+    @property
+    def task(self) -> Task:
+        """What it was trained for. Raises `UserError` where its provenance does not say."""
+        task = self.provenance.get("task")
+        if task not in TASKS:
+            raise UserError(f"policy: provenance: key 'task': found {task!r}; expected one of {', '.join(TASKS)}")
+        return task
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_distribution"}

@@ -388,3 +388,10 @@ def test_a_wrong_key_is_named(
         UserError, match=rf"policy/(policy\.json|actor\.npz: actor of policy\.json|actor\.npz): .*{words}"
     ):
         Policy.load(str(folder))
+
+
+@pytest.mark.parametrize("provenance", [{}, {"task": "clicks"}, {"task": ["depth"]}])
+def test_a_task_that_provenance_does_not_say_is_one_line(provenance: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"^policy: provenance: key 'task': found .*; expected one of depth, frequency"):
+        _ = make_policy(provenance=provenance).task
+    assert make_policy(provenance={"task": "depth"}).task == "depth"

@@ -42,7 +42,7 @@ def go_through_own_csv(folder: Path, small: bool) -> None:
     (folder / "my.yaml").write_text(config)
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
     lines = [line for line in OWN_CSV.splitlines() if line.startswith("prefrec ")]
-    assert len(lines) == 6
+    assert len(lines) == 8
     for line in lines:
         assert run(shlex.split(line)[1:]) == 0, line
 

@@ -12,6 +12,7 @@ import typer
 from prefrec_ray import __version__
 from prefrec_ray.cli import (
     compare,
+    constrain,
     doctor,
     evaluate,
     export,
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 DATA = (simulate, inspect, prepare, pairs, import_labels, label)
-POLICIES = (train, tune, export, evaluate, report, serve, compare, nightly, rollback)
+POLICIES = (train, tune, export, evaluate, constrain, report, serve, compare, nightly, rollback)
 WITHOUT_RAY = (export, report, serve, compare, rollback, validate, submit, doctor)
 for module in (quickstart, *DATA, *POLICIES, validate, submit, doctor):
     name = module.__name__.rpartition(".")[2].replace("_", "-")

@@ -15,11 +15,10 @@ from prefrec_ray.errors import UserError
 COMMANDS = {
     **{name: name for name in ("simulate", "prepare", "train", "tune", "evaluate")},
     "nightly": "loop",
-    "export": None,
-    "report": None,
+    **dict.fromkeys(("constrain", "export", "report")),
 }
 #: What each calls the places that it reads, where its YAML does not name them all.
-READS = {"evaluate": "policies", "export": "checkpoint", "report": "runs"}
+READS = {"evaluate": "policies", "constrain": "policy", "export": "checkpoint", "report": "runs"}
 Address = Annotated[
     str,
     typer.Option(
@@ -38,7 +37,7 @@ def command(
         list[str],
         typer.Argument(
             metavar="[CONFIG] [-- ARGUMENTS]",
-            help="YAML of the command (export and report take none), then its arguments, as in"
+            help="YAML of the command (constrain, export and report take none), then its arguments, as in"
             " my.yaml -- --dataset DATASET gamma=0.95.",
         ),
     ],

@@ -34,10 +34,14 @@ class ModelScore:
 
     def __call__(self, policy: Policy, task: Task) -> float:
         """The mean level; less the highest level there is where the log cannot vouch for the policy (support.py)."""
+        level, support = self.rolled(policy, task)
+        return level if support >= THRESHOLD else level - MAX_LEVEL
+
+    def rolled(self, policy: Policy, task: Task) -> tuple[float, float]:
+        """The mean level, and the share of the policy's states that the log vouches for."""
         server = policy_server(policy, self.platform.items, np.random.default_rng(1))
         imagined = roll_out(self.platform, self.models, server, seed=0)
-        level = float(np.nanmean(imagined.levels[task]))
-        return level if self.pasts.share(imagined.states) >= THRESHOLD else level - MAX_LEVEL
+        return float(np.nanmean(imagined.levels[task])), self.pasts.share(imagined.states)
 
 
 def fit_score(uri: str, split: str) -> ray.ObjectRef:

@@ -74,11 +74,11 @@ def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) 
     """A name for each run or policy, the same in every table and figure, from what it is (method, recipe, task, seed).
 
     Method and recipe, then task and seed where they differ; where names would be equal, the serving `rule` too; where
-    they still are, the `variety`, then the `uris`.
+    they still are, the `variety`, then the `temperature` too, then the `uris`.
     """
     differing = [key for key in ("task", "seed") if len({str(d.get(key)) for d in descriptions}) > 1]
     keys = ["method", "recipe", *differing]
-    for chosen in (keys, [*keys, "rule"], [*keys, "variety"]):
+    for chosen in (keys, [*keys, "rule"], [*keys, "variety"], [*keys, "variety", "temperature"]):
         names = [" ".join(_text(key, d[key]) for key in chosen if d.get(key) is not None) for d in descriptions]
         if len(set(names)) == len(names):
             return names
@@ -86,4 +86,6 @@ def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) 
 
 
 def _text(key: str, value: Any) -> str:
-    return f"variety {value:g}" if key == "variety" else f"seed {value}" if key == "seed" else str(value)
+    if key in ("variety", "temperature"):
+        return f"{key} {value:g}"
+    return f"seed {value}" if key == "seed" else str(value)

@@ -63,7 +63,7 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
         raise UserError(f"{run.dataset}: --online rolls out in the simulator, which did not make these logs")
     bundles = load_named(run.bundles)
     policies = {name: policy for name, (_, policy) in bundles.items()}
-    trained_for = {name: policy.provenance["task"] for name, policy in policies.items()}
+    trained_for = {name: policy.task for name, policy in policies.items()}
     storage.make_room(run.file)  # now: what cannot be written should not cost the work before
     progress("clone", 0, 1)
     clone = fit_clone(dataset, run.settings.seed)
@@ -135,4 +135,5 @@ def _told(record: Record, bundles: Mapping[str, tuple[str, Policy]]) -> Record:
 def _description(policy: Policy) -> dict[str, Any]:
     """What tells a policy from others."""
     serving = policy.serving
-    return {**policy.provenance, "rule": serving.rule, "variety": serving.variety}
+    rule = {"rule": serving.rule, "variety": serving.variety, "temperature": serving.temperature}
+    return {**policy.provenance, **rule}

@@ -78,7 +78,7 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     if support is not None and not support.supported:
         return "cannot_say", [
             f"The log vouches for {support.told} of the states that it would lead users to; "
-            f"{support.threshold:.0%} are needed. A larger serving.variety keeps a policy nearer to the log."
+            f"{support.threshold:.0%} are needed. `prefrec constrain` looks for a serving rule that stays nearer to it."
         ]
     if record is None:
         return "cannot_say", [f"No estimate by {', '.join(ESTIMATORS)}."]

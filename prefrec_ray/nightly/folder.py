@@ -4,7 +4,7 @@ FOLDER/nights.json        a line (JSON) a night
 FOLDER/promoted.json      the nights that were promoted and not taken back, oldest first; the last one is current
 FOLDER/current            the alias (storage/alias.py) of the current policy
 FOLDER/nights/0003/       dataset/  run/  report.html; run/averaged is run/policy with the mean Q of some nights
-                          (average.py), run/varied/6 the policy at another variety (vary.py)
+                          (average.py), run/constrained the policy under a rule that the log can vouch for
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from hashlib import blake2b
 from typing import Any
 
 from prefrec_ray import runtime, storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.constrain import constrain
 from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
@@ -19,7 +21,7 @@ from prefrec_ray.nightly.average import average
 from prefrec_ray.nightly.check import Counted
 from prefrec_ray.nightly.count import count, ranges
 from prefrec_ray.nightly.run import Spans
-from prefrec_ray.nightly.vary import vary
+from prefrec_ray.policy import Policy
 from prefrec_ray.prepare.run import prepare
 from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.reports.page import write_report
@@ -79,15 +81,25 @@ class Stages:
         train(settings, dataset, run, storage.exists(run), self.on_row, f"{self.where}: train", judge)
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
-        """`prefrec evaluate`; again with more variety beside it, where the log cannot vouch for the policy."""
+        """`prefrec evaluate`; where the log cannot vouch for the policy, again with what `prefrec constrain` makes."""
         own, *earlier = (storage.join(one, "policy") for one in (run, *before))
         bundle = average(own, earlier, dataset, storage.join(run, "averaged"))
         evaluation = run_evaluation(EvaluationRun([bundle], dataset, self.evaluate_), self.progress)
         supported = all(support.supported for support in evaluation.support.values())
-        varied = [] if supported else vary(bundle, storage.join(run, "varied"))
-        if varied:
-            evaluation = run_evaluation(EvaluationRun([bundle, *varied], dataset, self.evaluate_), self.progress)
+        constrained = storage.join(run, "constrained")
+        if not supported and self._constrain(bundle, dataset, constrained):
+            evaluation = run_evaluation(EvaluationRun([bundle, constrained], dataset, self.evaluate_), self.progress)
         return evaluation
+
+    def _constrain(self, bundle: str, dataset: str, output: str) -> bool:
+        """Whether there is a serving rule that the log can vouch for; the policy under it is in `output` then."""
+        if storage.exists(output):  # from before a kill
+            return True
+        try:
+            constrain(Policy.load(bundle), dataset, self.progress).policy.save(output)
+        except UserError:  # of this policy: the night ends with the verdict that it has
+            return False
+        return True
 
     def report(self, run: str, file: str) -> None:
         """`prefrec report`."""

@@ -24,6 +24,7 @@ COMMANDS = [
         "tune",
         "export",
         "evaluate",
+        "constrain",
     ),
     *("report", "serve", "compare", "nightly", "rollback", "validate", "submit", "doctor"),
 ]

@@ -45,7 +45,7 @@ def test_one_row_a_policy_best_first() -> None:
     said = [str(text) for text in reasons(evaluation)]
     assert said[2] == (
         "lost: The log vouches for 20% of the states that it would lead users to; 60% are needed. "
-        "A larger serving.variety keeps a policy nearer to the log."
+        "`prefrec constrain` looks for a serving rule that stays nearer to it."
     )
     assert len(said) == 4
 

@@ -66,7 +66,7 @@ def test_without_support_the_log_cannot_say_whatever_the_value() -> None:
         assert found.verdict == "cannot_say"
         assert found.reasons == (
             "The log vouches for 12% of the states that it would lead users to; 60% are needed. "
-            "A larger serving.variety keeps a policy nearer to the log.",
+            "`prefrec constrain` looks for a serving rule that stays nearer to it.",
         )
         assert told(found)["support"] == ("red", "12% of states, 60% needed; effective sample 2.0% of sessions")
         assert told(found)["value"] == ("grey", "no value")

@@ -182,17 +182,17 @@ def test_only_a_candidate_is_promoted(loop: Loop, found: dict[str, float], verdi
 def test_of_several_policies_of_a_night_the_one_with_the_best_verdict_is_promoted(loop: Loop) -> None:
     """Its own lacks support; `current` is the bundle of the other, and the way back leads to it too."""
     loop.steps.log.append((1000, False))
-    varied = loop.path / "nights/0001/run/varied/6"
-    varied.mkdir(parents=True)
-    (varied / "policy.json").write_text("{}")
-    loop.steps.result = several(str(varied))
+    other = loop.path / "nights/0001/run/constrained"
+    other.mkdir(parents=True)
+    (other / "policy.json").write_text("{}")
+    loop.steps.result = several(str(other))
     night = loop.again()
-    assert (night.verdict, night.status, night.policy) == ("candidate", "promoted", "run/varied/6")
-    assert (loop.path / "current").resolve() == varied.resolve()
+    assert (night.verdict, night.status, night.policy) == ("candidate", "promoted", "run/constrained")
+    assert (loop.path / "current").resolve() == other.resolve()
     loop.night()
     assert loop.current == 2
     loop.folder.back()
-    assert (loop.path / "current").resolve() == varied.resolve()
+    assert (loop.path / "current").resolve() == other.resolve()
 
 
 def test_a_policy_is_averaged_with_those_that_were_promoted_before_and_not_taken_back(loop: Loop) -> None:

@@ -56,6 +56,11 @@ def test_names_tell_what_differs() -> None:
     ]
     varied = [{**base, "variety": variety} for variety in (1.2, 6.0)]
     assert short_names(varied, ["a", "b"]) == ["PrefRec robust variety 1.2", "PrefRec robust variety 6"]
+    drawn = [{**base, "variety": 6.0, "temperature": temperature} for temperature in (0.15, 0.3)]
+    assert short_names(drawn, ["a", "b"]) == [
+        "PrefRec robust variety 6 temperature 0.15",
+        "PrefRec robust variety 6 temperature 0.3",
+    ]
     assert short_names([base, dict(base)], ["runs/a/", "runs/b"]) == ["runs/a", "runs/b"]
 
 

@@ -1,10 +1,11 @@
-"""What nights make of policies that the log cannot vouch for: the same networks with more variety, judged and true.
+"""What `prefrec constrain` makes of policies that the log cannot vouch for, judged and true.
 
-    python -m benchmarks varied OUTPUT [--worlds stable ...] [--tasks frequency depth]
+    python -m benchmarks constrained OUTPUT [--worlds stable ...] [--tasks frequency depth]
 
-OUTPUT is that of `python -m benchmarks truth`. PrefRec's policies of each log are judged as a night judges them
-(prefrec_ray/nightly), and rolled out in the simulator with test users. Share: of the way from the logging policy to
-`nutrition`. OUTPUT/varied.csv has a row per policy and variety, and what is in it already is not done again.
+OUTPUT is that of `python -m benchmarks truth`. PrefRec's policies of each log, under their own serving rule and the one
+that `constrain` finds, are judged and rolled out in the simulator with test users. Share: of the way from the logging
+policy to `nutrition`. OUTPUT/constrained.csv has a row per policy and rule, and what is in it already is not done
+again.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Any
 from benchmarks.harness import markdown, rows_in
 from benchmarks.truth.bench import missing_tasks
 from prefrec_ray import storage
+from prefrec_ray.evaluation.constrain import constrain
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.nightly.vary import vary
 from prefrec_ray.policy import Policy
+from prefrec_ray.runtime import start_ray
 
 Row = dict[str, Any]
 
@@ -28,7 +30,8 @@ def main(
     output: Path, worlds: Sequence[str] | None = None, tasks: Sequence[str] = ("frequency", "depth", "mixture")
 ) -> dict[str, Any]:
     """Judges what is missing, then prints all rows."""
-    file = output / "varied.csv"
+    start_ray()
+    file = output / "constrained.csv"
     rows: list[Row] = rows_in(file)
     for folder, missing in missing_tasks(output, rows, worlds, tasks):
         for task in missing:
@@ -39,27 +42,34 @@ def main(
 
 
 def of_policy(folder: Path, task: str) -> Iterator[Row]:
-    """A row for the policy of one log and task, and one for each larger variety."""
-    (bundle,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
-    bundles = [str(bundle), *vary(str(bundle), str(folder / "varied" / task))]
+    """A row for the policy of one log and task, and one for what `constrain` makes of it, where that is another."""
+    (own,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
+    bundles, dataset = [str(own)], str(folder / "dataset")
+    policy = Policy.load(str(own))
+    constrained = constrain(policy, dataset).policy
+    if constrained.serving != policy.serving:
+        bundles.append(str(folder / "constrained" / task))
+        constrained.save(bundles[-1])
     run = EvaluationRun(
         bundles,
-        str(folder / "dataset"),
+        dataset,
         EvaluateSettings(estimators=("model",)),
         online=True,
-        output=str(folder / "varied" / f"{task}.json"),
+        output=str(folder / "constrained" / f"{task}.json"),
     )
     evaluation = run_evaluation(run)
     true = {record.subject: record for record in evaluation.records if record.estimator == "online"}
     estimated = {record.bundle: record for record in evaluation.records if record.estimator == "model"}
     best = true["nutrition"].gain
+    rules = dict(zip(bundles, (policy.serving, constrained.serving), strict=False))
     for uri in bundles:
         (name,) = (record.subject for record in true.values() if record.bundle == uri and record.role == "policy")
         yield {
             "world": folder.parent.name,
             "log": folder.name,
             "task": task,
-            "variety": Policy.load(uri).serving.variety,
+            "temperature": rules[uri].temperature,
+            "variety": rules[uri].variety,
             "support": round(evaluation.support[name].states, 3),
             "verdict": evaluation.verdicts[name].verdict,
             "estimated gain": round(estimated[uri].gain, 3) if uri in estimated else "",

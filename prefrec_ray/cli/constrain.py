@@ -1,0 +1,49 @@
+"""`prefrec constrain`: the same networks under a serving rule that the log can vouch for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from prefrec_ray.cli.console import Dataset, console, made
+from prefrec_ray.cli.progress import progress
+from prefrec_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from prefrec_ray.evaluation.constrain import Constrained
+
+
+def command(
+    policy: Annotated[str, typer.Argument(metavar="POLICY", help="Policy bundle, RUN/policy.")],
+    dataset: Dataset,
+    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the policy bundle.")],
+) -> None:
+    """Find a serving rule (temperature, variety) under which the log can vouch for a policy, without training."""
+    from prefrec_ray import storage
+    from prefrec_ray.evaluation.constrain import constrain
+    from prefrec_ray.policy import Policy
+
+    if storage.exists(output):
+        raise UserError(f"{output}: already exists; expected a new folder")
+    loaded = Policy.load(policy)
+    with progress(console()) as report:
+        constrained = constrain(loaded, storage.absolute(dataset), report)
+    constrained.policy.save(output)
+    console().print(tried_table(constrained))
+    made("policy", output, f"prefrec evaluate {output} --dataset {dataset}")
+
+
+def tried_table(constrained: Constrained) -> Table:
+    """A row for each rule that was tried, with its support and level on validation users; the one taken stands out."""
+    serving = constrained.policy.serving
+    table = Table(box=None, pad_edge=False)
+    for name in ("temperature", "variety", "support", "level"):
+        table.add_column(name, justify="right")
+    for one in sorted(constrained.tried, key=lambda one: (one.temperature, one.variety)):
+        taken = (one.temperature, one.variety) == (serving.temperature, serving.variety)
+        cells = (f"{one.temperature:g}", f"{one.variety:g}", f"{one.support:.0%}", f"{one.level:.2f}")
+        table.add_row(*(Text(cell, "bold green" if taken else "") for cell in cells))
+    return table

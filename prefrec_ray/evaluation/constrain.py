@@ -1,0 +1,103 @@
+"""The same networks under a serving rule that the log can vouch for.
+
+What Q is surest of may lead users to where the log has never been (support.py). Two numbers of the rule keep a policy
+nearer: a higher temperature draws items more evenly, more variety turns further from what was just shown. Which of them
+costs less is different from log to log; a model of validation users says.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import ray
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.model_score import ModelScore, fit_score
+from prefrec_ray.evaluation.request import check_states
+from prefrec_ray.evaluation.support import THRESHOLD
+from prefrec_ray.policy import Policy
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.terms import Progress, Task, silent
+
+#: Support is higher on some users than on others: more is wanted on validation users than a verdict asks for.
+WANTED = THRESHOLD + 0.05
+#: What is tried, from the policy's own number on.
+TEMPERATURES, VARIETIES = (0.3, 0.6, 1.2), (2.0, 3.0, 4.5, 6.0, 9.0, 12.0)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A serving rule: the share of its states that the log vouches for, and its level in the model of users."""
+
+    temperature: float
+    variety: float
+    support: float
+    level: float
+
+
+@dataclass(frozen=True)
+class Constrained:
+    """The `policy` under the rule that was chosen, and all that were `tried`."""
+
+    policy: Policy
+    tried: Sequence[Tried]
+
+
+def constrain(policy: Policy, dataset: str, progress: Progress = silent) -> Constrained:
+    """The policy under its own rule, if validation users show that the log vouches for `WANTED` of its states; else of
+    the rules with a higher temperature or more variety that it vouches for, the one of the highest level.
+
+    Raises `UserError`: items are not drawn by Q from the whole catalogue, histories are too short for a model of users,
+    no rule is vouched for, the policy's states are not the data set's.
+    """
+    serving, task = policy.serving, policy.task
+    if not (policy.draws_from_all and policy.scorer is not None and policy.scorer.standardised):
+        raise UserError(
+            "policy: temperature and variety change nothing in it; expected serving: {rule: sample, candidates: "
+            "catalogue} of a method that scores items by Q"
+        )
+    check_states(policy, PreparedDataset.open(dataset), "policy")
+    progress("users", 0, 1)
+    score = fit_score(dataset, "validation")
+    progress("users", 1, 1)
+    shared = ray.put(policy)
+    own = float(serving.variety)
+    more = [own, *(variety for variety in VARIETIES if variety > own)]
+    tried = ray.get(_try.remote(score, shared, task, serving.temperature, [own]))
+    if tried[0].support < WANTED:
+        rules = {serving.temperature: more[1:], **{t: more for t in TEMPERATURES if t > serving.temperature}}
+        parts = run_tasks(lambda t: _try.remote(score, shared, task, t, rules[t]), rules, "rules", progress)
+        tried += chain.from_iterable(parts)
+    vouched = [one for one in tried if one.support >= WANTED]
+    if not vouched:
+        most = max(tried, key=lambda one: one.support)
+        raise UserError(
+            f"policy: the log vouches for {most.support:.0%} of its states at most, at temperature "
+            f"{most.temperature:g} and variety {most.variety:g}; expected {WANTED:.0%} under some serving rule"
+        )
+    best = max(vouched, key=lambda one: one.level)
+    return Constrained(_under(policy, best.temperature, best.variety), tried)
+
+
+def _under(policy: Policy, temperature: float, variety: float) -> Policy:
+    """The same networks at another temperature and variety."""
+    serving = policy.serving.model_copy(update={"temperature": temperature, "variety": variety})
+    return replace(policy, serving=serving)
+
+
+@ray.remote(num_cpus=1)
+def _try(score: ModelScore, policy: Policy, task: Task, temperature: float, varieties: Sequence[float]) -> list[Tried]:
+    """Of the ascending `varieties`, enough to know the least that the log vouches for at this temperature."""
+    tried = []
+
+    def is_vouched(variety: float) -> bool:
+        level, support = score.rolled(_under(policy, temperature, variety), task)
+        tried.append(Tried(temperature, variety, support, level))
+        return support >= WANTED
+
+    bisect_left(varieties, True, key=is_vouched)
+    return tried
