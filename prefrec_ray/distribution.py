@@ -44,7 +44,7 @@ class Distribution:
     candidates are `logged`. The scale is `temperature` standard deviations of the scores over the items, of a state.
     `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent` says.
     From more than `cells.ONE_CELL` items it draws in two steps: a cell, by the number of its items that are left times
-    the mean weight of its representatives, then an item of it by its own weight. Propensities are those of the draw.
+    the weight of its representative, then an item of it by its own weight. Propensities are those of the draw.
     """
 
     items: ItemTable
@@ -119,7 +119,8 @@ class Distribution:
         """Items that are scored for one state and position."""
         if self.serving.candidates == "nearest":
             return self.serving.count
-        return len(self.items) if self.serving.rule == "best" else self.cells.representatives.size
+        whole = self.serving.rule == "best" or self.cells.single
+        return len(self.items) if whole else len(self.cells.members)
 
     def _near(
         self,
@@ -195,13 +196,11 @@ class Distribution:
         return np.take_along_axis(first, cell[:, None], axis=1)[:, 0] / first.sum(axis=1) * of_item
 
     def _appeal(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The mean weight of each cell's representatives, up to a factor, [n, M]; and the scale [n, 1]."""
-        representatives = self.cells.representatives
-        logits, scale = self._weigh(states, self.items.embeddings[representatives.ravel()])
+        """The weight of each cell's representative, up to a factor, [n, M]; and the scale [n, 1]."""
+        logits, scale = self._weigh(states, self.items.embeddings[self.cells.representatives])
         logits = logits.astype(np.float64)
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         # No cell loses its last chance to rounding.
-        return np.maximum(weights.reshape(len(states), *representatives.shape).mean(axis=2), 1e-300), scale
+        return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), scale
 
     def _mass(self, n: int, out: LeftOut | None) -> np.ndarray:
         """The weight of what is left in each cell, [n, M]."""

@@ -23,7 +23,7 @@ class ServingSettings(Settings):
         description="the nearest to the actor's action, all alike, or all, as likely as the log shows each",
     )
     temperature: PositiveFloat = Field(
-        default=0.15,
+        default=0.2,
         strict=True,
         description="of `sample`: scores are divided by so many of their standard deviations",
     )
