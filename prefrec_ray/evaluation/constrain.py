@@ -16,8 +16,8 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.adapt import adapted
 from prefrec_ray.evaluation.model_score import ModelScore, fit_score
-from prefrec_ray.evaluation.request import check_states
 from prefrec_ray.evaluation.support import THRESHOLD
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
@@ -52,7 +52,7 @@ def constrain(policy: Policy, dataset: str, progress: Progress = silent) -> Cons
     the rules with a higher temperature or more variety that it vouches for, the one of the highest level.
 
     Raises `UserError`: items are not drawn by Q from the whole catalogue, histories are too short for a model of users,
-    no rule is vouched for, the policy's states are not the data set's.
+    no rule is vouched for, the policy is of another platform (adapt.py).
     """
     serving, task = policy.serving, policy.task
     if not (policy.draws_from_all and policy.scorer is not None and policy.scorer.standardised):
@@ -60,7 +60,7 @@ def constrain(policy: Policy, dataset: str, progress: Progress = silent) -> Cons
             "policy: temperature and variety change nothing in it; expected serving: {rule: sample, candidates: "
             "catalogue} of a method that scores items by Q"
         )
-    check_states(policy, PreparedDataset.open(dataset), "policy")
+    policy = adapted(policy, PreparedDataset.open(dataset), "policy")
     progress("users", 0, 1)
     score = fit_score(dataset, "validation")
     progress("users", 1, 1)

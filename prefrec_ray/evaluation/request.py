@@ -38,8 +38,14 @@ class EvaluationRequest:
         """Raises `UserError`: a policy's name that is taken, states that are not the data set's, `sensitivity` where
         log weights are not proportional to 1 / sigma^2."""
         check_names(self.policies)
+        ours = self.dataset.normaliser
         for name, policy in self.policies.items():
-            check_states(policy, self.dataset, f"policy '{name}'")
+            theirs = policy.normaliser
+            same = np.array_equal(ours.mean, theirs.mean) and np.array_equal(ours.std, theirs.std)
+            if policy.state != self.dataset.state or not same:
+                raise UserError(
+                    f"policy '{name}': its states are not those of {self.dataset.uri}; expected its own data set"
+                )
         if self.sensitivity:
             check_scales(self.settings.ncis)
 
@@ -72,11 +78,3 @@ class EvaluationRequest:
     def kernels(self) -> Kernels:
         """That of the settings first, then those of the sensitivity analysis."""
         return [(self.settings.ncis.sigma, self.settings.ncis.cap), *self.other_kernels]
-
-
-def check_states(policy: Policy, dataset: PreparedDataset, where: str) -> None:
-    """Raises `UserError`, which `where` opens, if the policy's states are not the data set's."""
-    ours, theirs = dataset.normaliser, policy.normaliser
-    same = np.array_equal(ours.mean, theirs.mean) and np.array_equal(ours.std, theirs.std)
-    if policy.state != dataset.state or not same:
-        raise UserError(f"{where}: its states are not those of {dataset.uri}; expected its own data set")

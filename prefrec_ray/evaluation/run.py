@@ -12,6 +12,7 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.completeness import check_complete
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.adapt import adapted
 from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.estimates import evaluate
 from prefrec_ray.evaluation.histories import too_short
@@ -62,7 +63,7 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
     if run.online and dataset.metadata.world is None:
         raise UserError(f"{run.dataset}: --online rolls out in the simulator, which did not make these logs")
     bundles = load_named(run.bundles)
-    policies = {name: policy for name, (_, policy) in bundles.items()}
+    policies = {name: adapted(policy, dataset, f"policy '{name}'") for name, (_, policy) in bundles.items()}
     trained_for = {name: policy.task for name, policy in policies.items()}
     storage.make_room(run.file)  # now: what cannot be written should not cost the work before
     progress("clone", 0, 1)

@@ -47,6 +47,13 @@ class Critic:
         """Numbers in a state and an action together."""
         return sum(self.networks[0].widths)
 
+    def rescaled(self, scale: np.ndarray) -> Critic:
+        """The same of states that others scaled; `scale` [2, S]: factor and shift that bring them on its own scale."""
+        same = np.stack([np.ones_like(scale[0]), np.zeros_like(scale[0])])
+        own = np.stack([same] * len(self.networks)) if self.scales is None else self.scales
+        factor, shift = scale
+        return Critic(self.networks, np.stack([factor * own[:, 0], shift * own[:, 0] + own[:, 1]], axis=1))
+
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Q [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
         n, k, _ = candidates.shape

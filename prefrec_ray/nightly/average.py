@@ -64,8 +64,7 @@ def _states(dataset: str) -> np.ndarray:
 def _on_scale_of(own: Policy, policy: Policy) -> Critic:
     """The policy's critic, for states as `own` scales them."""
     assert policy.critic is not None
-    scale = policy.normaliser.rescaling(own.normaliser)
-    return Critic(policy.critic.networks, np.stack([scale] * len(policy.critic.networks)))
+    return policy.critic.rescaled(policy.normaliser.rescaling(own.normaliser))
 
 
 def _spread(critic: Critic, embeddings: np.ndarray, states: np.ndarray) -> float:

@@ -39,7 +39,7 @@ def users(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
         return ray.put(Law())
 
     monkeypatch.setattr(module, "fit_score", fit)
-    monkeypatch.setattr(module, "check_states", lambda *_: None)
+    monkeypatch.setattr(module, "adapted", lambda policy, *_: policy)
     monkeypatch.setattr(module.PreparedDataset, "open", lambda uri: None)
 
 

@@ -1,0 +1,44 @@
+"""A policy of another data set of the same platform, for the states and the items of this one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.policy import Policy
+
+#: Embeddings that a table gives are the same each time; learned ones (docs/formats.md) are others for each log.
+_SAME = 1e-3
+
+
+def adapted(policy: Policy, dataset: PreparedDataset, where: str) -> Policy:
+    """The policy itself if its states are scaled as the data set's; else the same Q of the states that the data set
+    scales, among the data set's items.
+
+    A log of another day has another mean and deviation of each column, and other items. Raises `UserError`, which
+    `where` opens: states of another definition, embeddings that are not those of the data set, a policy that does not
+    draw by Q from the whole catalogue.
+    """
+    own, theirs = policy.normaliser, dataset.normaliser
+    if policy.state != dataset.state:
+        raise UserError(f"{where}: its states are not those of {dataset.uri}; expected its own data set")
+    if np.array_equal(own.mean, theirs.mean) and np.array_equal(own.std, theirs.std):
+        return policy
+    if policy.critic is None or policy.serving.candidates == "nearest":
+        raise UserError(
+            f"{where}: its states are scaled otherwise than those of {dataset.uri}; expected its own data set, as it "
+            "does not draw by Q from the whole catalogue"
+        )
+    items = dataset.items()
+    rows = policy.items.find(items.ids)
+    known = rows >= 0
+    away = np.abs(items.embeddings[known] - policy.items.embeddings[rows[known]])
+    if not known.any() or away.max() > _SAME * np.abs(items.embeddings).max():
+        raise UserError(
+            f"{where}: its items have other embeddings than those of {dataset.uri}; expected its own data set, or "
+            "embeddings from a table (prepare.source: items), which do not change from log to log"
+        )
+    return replace(policy, normaliser=theirs, items=items, critic=policy.critic.rescaled(own.rescaling(theirs)))
