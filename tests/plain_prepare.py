@@ -10,8 +10,8 @@ import pandas as pd
 def sessions_of(log: pd.DataFrame, gap_ms: int) -> pd.DataFrame:
     """One row a session of `log` (user, ms, in the order of the log), with levels (Eq. 11)."""
     rows = []
-    for user, mine in log.groupby("user", sort=False):
-        times = mine.sort_values("ms", kind="stable").ms.tolist()
+    for user, requests in log.groupby("user", sort=False):
+        times = requests.sort_values("ms", kind="stable").ms.tolist()
         groups = [[times[0]]]
         for before, now in itertools.pairwise(times):
             if now - before > gap_ms:
@@ -55,9 +55,9 @@ def requests_of(log: pd.DataFrame, gap_ms: int) -> pd.DataFrame:
 
 def score(sessions: pd.DataFrame, user: object, start: int, length: int, task: str, scoring: str) -> float:
     """The levels of the sessions whose last request is one of [start, start + length), summed or averaged."""
-    mine = sessions[sessions.user_id == user]
-    last = mine.depth.cumsum() - 1
-    inside = mine[(last >= start) & (last < start + length)]
+    own_sessions = sessions[sessions.user_id == user]
+    last = own_sessions.depth.cumsum() - 1
+    inside = own_sessions[(last >= start) & (last < start + length)]
     level = {
         "depth": inside.level_depth,
         "frequency": inside.level_frequency,

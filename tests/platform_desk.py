@@ -47,9 +47,9 @@ def make_policy(
     table = ItemTable(ids, np.random.default_rng(7).uniform(-1, 1, (items, dim)))
     scale = Normaliser(rng.normal(size=state.width), rng.uniform(0.5, 2, state.width))
     critic = Critic([QFunction(mlp(state.width + dim, [16], 1).requires_grad_(False), (), dim)])
-    given = {"serving": ServingSettings(), "critic": critic, **changes}
+    options = {"serving": ServingSettings(), "critic": critic, **changes}
     low, high = -np.ones(dim, np.float32), np.ones(dim, np.float32)
-    return Policy(DeterministicActor(Mlp.of(layers), low, high), state, scale, table, **given)
+    return Policy(DeterministicActor(Mlp.of(layers), low, high), state, scale, table, **options)
 
 
 class Desk:

@@ -44,8 +44,8 @@ def items_of(count: int, seed: int = 0, logged: bool = False) -> ItemTable:
 
 
 def distribution(items: int, logged: bool = False, **serving: object) -> Distribution:
-    given = {"candidates": "logged" if logged else "catalogue", **serving}
-    return Distribution(items_of(items, logged=logged), ServingSettings(**given), Linear())
+    options = {"candidates": "logged" if logged else "catalogue", **serving}
+    return Distribution(items_of(items, logged=logged), ServingSettings(**options), Linear())
 
 
 def drawn(pi: Distribution, states: np.ndarray, k: int, out: np.ndarray | None = None, seed: int = 0) -> tuple:
@@ -187,17 +187,17 @@ def test_the_index_finds_what_a_look_at_all_finds(kind: str, rule: str, monkeypa
     table = ItemTable(np.arange(count), embeddings)
     corners = np.sign(rng.normal(size=(100, 8)))
     actions = np.concatenate([corners, table.embeddings[:100] + 0.05 * rng.normal(size=(100, 8))]).astype(np.float32)
-    found = table.nearest(actions, 64, rule)
+    rows = table.nearest(actions, 64, rule)
     out = np.zeros((200, count), dtype=bool)
-    np.put_along_axis(out, found[:, ::2], True, axis=1)
+    np.put_along_axis(out, rows[:, ::2], True, axis=1)
     rest = table.nearest(actions, 64, rule, LeftOut.of_mask(out))
     assert not np.take_along_axis(out, rest, axis=1).any()
     monkeypatch.setattr("prefrec_ray.mdp.items.EXACT", 10**9)
-    for mine, exact in (
-        (found, table.nearest(actions, 64, rule)),
+    for indexed, exact in (
+        (rows, table.nearest(actions, 64, rule)),
         (rest, table.nearest(actions, 64, rule, LeftOut.of_mask(out))),
     ):
-        shared = [len(set(a) & set(b)) / 64 for a, b in zip(mine.tolist(), exact.tolist(), strict=True)]
+        shared = [len(set(a) & set(b)) / 64 for a, b in zip(indexed.tolist(), exact.tolist(), strict=True)]
         assert np.mean(shared) >= 0.995
     assert count > EXACT
 
@@ -268,5 +268,5 @@ def test_a_gaussian_actor_has_its_own_density(state_deviation: bool) -> None:
         {name: p if name == "layers" else p.detach().numpy() for name, p in actor.parts.items()}, low, high
     )
     for one in (actor, stored):
-        got = Density(one).scores(states.numpy(), actions.numpy())
-        np.testing.assert_allclose(got - got[:, :1], expected - expected[:, :1], atol=1e-3)
+        scores = Density(one).scores(states.numpy(), actions.numpy())
+        np.testing.assert_allclose(scores - scores[:, :1], expected - expected[:, :1], atol=1e-3)

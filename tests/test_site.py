@@ -70,17 +70,17 @@ class Quiet(SimpleHTTPRequestHandler):
 def test_every_page(site: Path, served: str, browser: Any, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = browser.new_page(viewport={"width": width, "height": 900})
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    found = []
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    problems = []
     pages = sorted(path for path in site.glob("**/*.html") if "source" not in path.parts)
     assert len(pages) > 40
     for path in pages:
         page.goto(f"{served}/{path.relative_to(site)}")
         if page.evaluate("document.documentElement.scrollWidth") > width:
-            found.append(f"{path.name}: wider than {width} pixels")
+            problems.append(f"{path.name}: wider than {width} pixels")
         for violation in axe.run(page).response["violations"]:
             where = violation["nodes"][0]["target"]
-            found.append(f"{path.name}: {violation['id']} ({len(violation['nodes'])}): {where}")
-    assert not found, "\n".join(found)
-    assert [url for url in asked if not url.startswith((served, "data:", "blob:"))] == []
+            problems.append(f"{path.name}: {violation['id']} ({len(violation['nodes'])}): {where}")
+    assert not problems, "\n".join(problems)
+    assert [url for url in requests if not url.startswith((served, "data:", "blob:"))] == []

@@ -28,8 +28,8 @@ SMALL = {
 
 
 def block(text: str, kind: str) -> str:
-    (found,) = re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return found
+    (content,) = re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return content
 
 
 def go_through_own_csv(folder: Path, small: bool) -> None:
@@ -76,7 +76,7 @@ def test_train_and_sweep_in_python(tmp_path: Path) -> None:
         [sys.executable, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    said = done.stdout.splitlines()
-    assert "2 trials" in said
-    assert any(line.startswith("PrefRec robust no_difference") or "cannot_say" in line for line in said)
+    lines = done.stdout.splitlines()
+    assert "2 trials" in lines
+    assert any(line.startswith("PrefRec robust no_difference") or "cannot_say" in line for line in lines)
     assert (tmp_path / "run" / "policy" / "policy.json").is_file()

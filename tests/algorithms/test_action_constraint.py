@@ -141,8 +141,8 @@ def test_one_key_of_serving_leaves_the_recipes_others(build: Build) -> None:
 def test_variety_is_what_the_log_says_unless_one_is_set(build: Build, setting: Any, variety: float) -> None:
     module = build("PrefRec", recipe="robust", serving=setting).learner_group._learner.net
     data = PreparedDataset.open(module.model_config["provenance"]["dataset"])
-    said = data.metadata.model_copy(update={"tiring": Tiring(variety=7.5, error=0.4, half_life=20.0)})
-    policy = policy_of(module, replace(data, metadata=said), data.items())
+    metadata = data.metadata.model_copy(update={"tiring": Tiring(variety=7.5, error=0.4, half_life=20.0)})
+    policy = policy_of(module, replace(data, metadata=metadata), data.items())
     assert policy.serving.variety == variety
 
 

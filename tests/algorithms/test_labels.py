@@ -49,14 +49,14 @@ def test_a_reward_sees_the_next_state_or_state_and_action(rows_at_once: int, mon
     state, action = rng.normal(size=(9, 5)).astype(np.float32), rng.normal(size=(9, 2)).astype(np.float32)
     rows = np.array([0, 1, 3, 4, 7])
     net, weights = network(2)
-    found = RewardFunction(weights, (4,), (3, 1))(state, action, rows)
+    rewards = RewardFunction(weights, (4,), (3, 1))(state, action, rows)
     expected = [net(torch.from_numpy(state[row + 1][[3, 1]])[None]).item() for row in rows]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(rewards, expected, rtol=1e-5, atol=1e-6)
     net, weights = network(7)
-    found = RewardFunction(weights, (4,), None)(state, action, rows)
+    rewards = RewardFunction(weights, (4,), None)(state, action, rows)
     expected = [net(torch.from_numpy(np.concatenate([state[row], action[row]]))[None]).item() for row in rows]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    assert found.dtype == np.float32
+    np.testing.assert_allclose(rewards, expected, rtol=1e-5, atol=1e-6)
+    assert rewards.dtype == np.float32
 
 
 def test_the_reward_of_a_request_sees_what_the_request_says() -> None:
@@ -68,9 +68,9 @@ def test_the_reward_of_a_request_sees_what_the_request_says() -> None:
 
 def test_labels_are_float32_and_a_long_sum_loses_nothing() -> None:
     reward = np.full(300_000, 0.1, np.float32)
-    found = look_ahead(reward, np.array([0, 299_998]), 3)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, 0.1, rtol=1e-6)
+    labels = look_ahead(reward, np.array([0, 299_998]), 3)
+    assert labels.dtype == np.float32
+    np.testing.assert_allclose(labels, 0.1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 9])
@@ -78,9 +78,9 @@ def test_users_of_one_request_have_no_label(horizon: int) -> None:
     sizes = [1, 3, 1, 1, 4, 2, 1]  # requests: a transition less each
     starts = np.cumsum([0, *sizes[:-1]])
     rewards = [np.arange(size - 1, dtype=np.float32) ** 2 + 10 * user for user, size in enumerate(sizes)]
-    found = label_users(np.concatenate(rewards), starts, sum(sizes), horizon)
+    labels = label_users(np.concatenate(rewards), starts, sum(sizes), horizon)
     expected = [reward[i : i + horizon].mean() for reward in rewards for i in range(len(reward))]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(labels, expected, rtol=1e-6)
 
 
 class FakeRay:
@@ -114,7 +114,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def expected_labels(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> np.ndarray:
     """By a plain walk through the requests, user by user, in the order of the files."""
-    found: list[float] = []
+    labels: list[float] = []
     for file in dataset.files("requests", "train"):
         table = dataset.read(file).to_pydict()
         for user in dict.fromkeys(table["user_id"]):
@@ -124,8 +124,8 @@ def expected_labels(dataset: PreparedDataset, reward: RewardFunction | None, hor
             else:
                 states, actions = np.float32(table["state"]), np.float32(table["action"])
                 values = [float(reward(states, actions, np.array([row]))[0]) for row in rows[:-1]]
-            found += [float(np.mean(values[i : i + horizon])) for i in range(len(values))]
-    return np.float32(found)
+            labels += [float(np.mean(values[i : i + horizon])) for i in range(len(values))]
+    return np.float32(labels)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ def test_every_transition_has_its_label_by_tasks_or_here(
     monkeypatch.setattr(module, "REQUESTS_A_TASK", requests_a_task)
     fake = use(FakeRay(cpus))
     reward = RewardFunction(network(STATE.width + 2)[1], (4,), None) if learned else None
-    found = label_transitions(dataset, reward, 3)
-    assert len(found) == USERS * (REQUESTS - 1)
-    np.testing.assert_allclose(found, expected_labels(dataset, reward, 3), rtol=1e-5, atol=1e-6)
+    labels = label_transitions(dataset, reward, 3)
+    assert len(labels) == USERS * (REQUESTS - 1)
+    np.testing.assert_allclose(labels, expected_labels(dataset, reward, 3), rtol=1e-5, atol=1e-6)
     assert fake.tasks == tasks
 
 
@@ -171,13 +171,13 @@ def test_labels_read_the_columns_that_they_need(
     dataset: PreparedDataset, use: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(FakeRay(1))
-    asked: list[list[str]] = []
+    columns: list[list[str]] = []
     read = PreparedDataset.read
-    monkeypatch.setattr(PreparedDataset, "read", lambda *arguments: asked.append(arguments[2]) or read(*arguments))
+    monkeypatch.setattr(PreparedDataset, "read", lambda *arguments: columns.append(arguments[2]) or read(*arguments))
     for reward in (None, RewardFunction(network(STATE.width + 2)[1], (4,), None)):
         label_transitions(dataset, reward, 3)
     files = len(dataset.files("requests", "train"))
-    assert asked == [["user_id", "reward"]] * files + [["user_id", "state", "action"]] * files
+    assert columns == [["user_id", "reward"]] * files + [["user_id", "state", "action"]] * files
 
 
 def test_a_data_set_without_requests_is_one_line(dataset: PreparedDataset, tmp_path: Path, use: Any) -> None:

@@ -104,10 +104,10 @@ def plan(first: int = 0, count: int = 7, labels: object = None) -> TransitionPla
 
 
 def test_a_batch_takes_its_rows_from_every_lane_in_turn() -> None:
-    found = list(plan(first=5, count=6).batches(torch.device("cpu"), Shelf()))
+    minibatches = list(plan(first=5, count=6).batches(torch.device("cpu"), Shelf()))
     lanes = {part.number: _Lane(SEED, part.number, SIZES, USED) for part in LANES}
-    assert len(found) == 6
-    for index, batch in enumerate(found, start=5):
+    assert len(minibatches) == 6
+    for index, batch in enumerate(minibatches, start=5):
         epoch, within = divmod(index, 7)
         expected = [
             100 * (shard + 4 * turn) + row
@@ -143,8 +143,8 @@ def test_shards_are_ordered_before_they_are_needed_each_lane_at_another_point() 
         epoch, within = divmod(index - 1, 7)
         expected = []
         for (lane, shards), least in zip(lanes, (0.0, 0.5), strict=True):
-            _, done, following = lane.at(epoch, 2 * within + 1)
-            expected += [(lane.number, shards[following])] * (done >= least)
+            _, share, following = lane.at(epoch, 2 * within + 1)
+            expected += [(lane.number, shards[following])] * (share >= least)
         assert shelf.ordered == expected
         counts.add(len(expected))
     assert counts == {1, 2}
@@ -163,10 +163,10 @@ def test_a_sample_is_the_first_rows_of_each_lanes_first_shard(
 ) -> None:
     monkeypatch.setattr(batches, "ray", SimpleNamespace(get=lambda reference: reference))
     monkeypatch.setattr(batches, "columns", lambda shard: shard)
-    found = plan().sample(rows, torch.device("cpu"), Shelf())  # type: ignore[arg-type]
+    sample = plan().sample(rows, torch.device("cpu"), Shelf())  # type: ignore[arg-type]
     expected = [*range(each), *range(400, 400 + each)]
-    assert found["obs"].tolist() == [[value, -value] for value in expected]
-    assert found["rewards"].dtype == torch.float32
+    assert sample["obs"].tolist() == [[value, -value] for value in expected]
+    assert sample["rewards"].dtype == torch.float32
     labelled = plan(labels=np.arange(100) + 0.5).sample(rows, torch.device("cpu"), Shelf())  # type: ignore[arg-type]
     assert labelled["rewards"].tolist() == [10 * (value // 100) + value % 100 + 0.5 for value in expected]
 
@@ -186,8 +186,8 @@ def test_batches_and_samples_come_to_the_device_from_a_shelf_of_their_own(monkey
     monkeypatch.setattr(batches, "Shelf", Shelf)
     device = torch.device("meta")
     (batch,) = plan(count=1).batches(device)
-    for found in (batch, plan().sample(4, device)):
-        assert {values.device for values in found.values()} == {device}
+    for tensors in (batch, plan().sample(4, device)):
+        assert {values.device for values in tensors.values()} == {device}
 
 
 def test_a_learner_takes_every_nth_pair_of_a_mini_batch(monkeypatch: pytest.MonkeyPatch) -> None:

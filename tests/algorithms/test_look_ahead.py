@@ -37,9 +37,9 @@ USERS = st.lists(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=9), m
 @given(USERS, st.integers(1, 12))
 def test_the_mean_of_what_follows_stays_within_the_user(users, horizon):
     starts = np.cumsum([0, *map(len, users)])[:-1]
-    found = look_ahead(np.concatenate(users), starts, horizon)
+    means = look_ahead(np.concatenate(users), starts, horizon)
     expected = [np.mean(user[i : i + horizon]) for user in users for i in range(len(user))]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_horizon_of_one_is_the_reward_itself():

@@ -170,10 +170,10 @@ def test_resumes_bit_for_bit_and_exports_its_actor(
 
     for algorithm in (whole, resumed):
         algorithm.train()
-    expected, found = (weights(algorithm.learner_group._learner) for algorithm in (whole, resumed))
-    assert expected.keys() == found.keys()
+    expected, resumed_weights = (weights(algorithm.learner_group._learner) for algorithm in (whole, resumed))
+    assert expected.keys() == resumed_weights.keys()
     for name, value in expected.items():
-        assert np.array_equal(value, found[name]), name
+        assert np.array_equal(value, resumed_weights[name]), name
     assert not np.array_equal(actor_on(whole, states), at_checkpoint)
 
 

@@ -35,9 +35,9 @@ sys.exit(max(run(line.split()) for line in sys.argv[1:]))
 def prefrec(folder: Path, *lines: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", SCRIPT, *lines]
     path = f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
-    assert "Traceback" not in done.stderr
-    return done
+    result = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert "Traceback" not in result.stderr
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -68,21 +68,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_validate_knows_its_settings(folder: Path) -> None:
     (folder / "bad.yaml").write_text((folder / "own.yaml").read_text().replace("conservatism: 0.5", "conservatism: -1"))
     (folder / "none.yaml").write_text("train: {method: my_package.mine:CQLSettings}\n")
-    done = prefrec(folder, "validate own.yaml", "validate bad.yaml", "validate none.yaml")
-    assert done.returncode == 2
-    of_bad, of_none = done.stderr.splitlines()  # and none of own.yaml
+    result = prefrec(folder, "validate own.yaml", "validate bad.yaml", "validate none.yaml")
+    assert result.returncode == 2
+    of_bad, of_none = result.stderr.splitlines()  # and none of own.yaml
     assert "bad.yaml: train: key 'config.conservatism'" in of_bad
     assert "'my_package.mine:CQLSettings' is no method" in of_none
 
 
 def test_it_trains_sweeps_and_is_evaluated(folder: Path, dataset: str) -> None:
-    done = prefrec(
+    result = prefrec(
         folder,
         f"train own.yaml validation=null --dataset {dataset} --output run",
         f"tune own.yaml --dataset {dataset} --output sweep",
         f"evaluate run/policy --dataset {dataset} --estimators ncis",
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     about = json.loads((folder / "run/policy/policy.json").read_text())["provenance"]
     assert about["method"] == "my_package.mine:CQL"
     with open(folder / "sweep/trials.csv") as file:

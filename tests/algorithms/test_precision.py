@@ -35,12 +35,12 @@ def test_a_head_is_float32_in_any_precision() -> None:
     head, hidden = Head(256, 1), torch.rand(1000, 256)
     exact = torch.nn.functional.linear(hidden, head.weight, head.bias)
     with torch.autocast("cpu", torch.bfloat16):
-        found = head(hidden.to(torch.bfloat16))
-    assert found.dtype == torch.float32
+        output = head(hidden.to(torch.bfloat16))
+    assert output.dtype == torch.float32
     # Its inputs were rounded (8 bits); nothing else is.
     rounded = torch.nn.functional.linear(hidden.to(torch.bfloat16).float(), head.weight, head.bias)
-    torch.testing.assert_close(found, rounded, rtol=0, atol=0)
-    assert (found - exact).abs().max() < 2**-8 * (head.weight.abs() @ hidden.T).max()
+    torch.testing.assert_close(output, rounded, rtol=0, atol=0)
+    assert (output - exact).abs().max() < 2**-8 * (head.weight.abs() @ hidden.T).max()
 
 
 def test_rounding_is_of_products_alone() -> None:

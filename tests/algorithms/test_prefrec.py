@@ -203,16 +203,16 @@ def test_many_learners_equal_one(tiny_dataset: str, build: Callable[..., PrefRec
 
 
 def test_a_local_learner_equals_a_remote_one(tiny_dataset: str, build: Callable[..., PrefRec]) -> None:
-    found = []
+    final_weights = []
     for learners in (0, 1):
         algorithm = build(tiny_dataset, num_learners=learners)
         for _ in range(2):
             algorithm.train()
-        found.append(weights(algorithm))
+        final_weights.append(weights(algorithm))
         algorithm.stop()
-    for name, value in found[0].items():
+    for name, value in final_weights[0].items():
         # The threads of the two differ, and with them the order of sums.
-        np.testing.assert_allclose(found[1][name], value, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(final_weights[1][name], value, atol=1e-4, err_msg=name)
 
 
 def test_resumed_run_equals_one_never_stopped(tiny_dataset: str, build: Callable[..., PrefRec], tmp_path: Any) -> None:
@@ -229,10 +229,10 @@ def test_resumed_run_equals_one_never_stopped(tiny_dataset: str, build: Callable
     assert resumed.iteration == 2
     for _ in range(2):
         resumed.train()
-    expected, found = weights(whole), weights(resumed)
-    assert expected.keys() == found.keys()
+    expected, resumed_weights = weights(whole), weights(resumed)
+    assert expected.keys() == resumed_weights.keys()
     for name, value in expected.items():
-        assert np.array_equal(value, found[name]), name
+        assert np.array_equal(value, resumed_weights[name]), name
     from_checkpoint = PrefRec.from_checkpoint(path)
     assert from_checkpoint.iteration == 2
     from_checkpoint.stop()

@@ -129,9 +129,9 @@ def test_batches_and_samples_are_the_processors(
     for plan in plans(learners, first, count, labels, cut):
         with pytest.MonkeyPatch.context() as patch:
             ours, theirs = feed(patch, room), Near()
-            found, expected = list(ours.batches(plan)), list(plan.batches(CPU, theirs))
-            assert len(found) == len(expected) == count
-            assert all(map(equal, found, expected))
+            minibatches, expected = list(ours.batches(plan)), list(plan.batches(CPU, theirs))
+            assert len(minibatches) == len(expected) == count
+            assert all(map(equal, minibatches, expected))
             for rows in (1, 30, 1000):
                 assert equal(ours.sample(plan, rows), plan.sample(rows, CPU, theirs))
 
@@ -150,14 +150,14 @@ def test_what_is_resident_is_brought_once_and_only_labels_are_renewed(monkeypatc
 
 @pytest.mark.parametrize("labels", [None, "first"])
 def test_the_size_is_that_of_the_rows_in_use(labels: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(device, "fits", lambda size, device, share: asked.append((size, share)) or True)
+    requests = []
+    monkeypatch.setattr(device, "fits", lambda size, device, share: requests.append((size, share)) or True)
     made = DeviceFeed(CPU, 0.25)
     made._shelf = Near()
     (plan,) = plans(1, 0, 1, labels, cut=2)
     list(made.batches(plan))
     list(made.batches(plan))
-    ((size, share),) = asked
+    ((size, share),) = requests
     own = LABELS["first"].nbytes if labels else 0
     assert size == own + sum(values.nbytes for values in made._table(plan).columns.values())
     assert share == 0.25
@@ -225,23 +225,23 @@ def test_resident_preferences_give_the_same_segments_and_gradients(precision: st
         for parameter in reward.parameters():
             parameter += 0.1
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        found, other = (preference_gradient(reward, one, pairs, 75, CPU) for one in (ours, host))
-    assert all(map(torch.equal, found[0], other[0]))
-    assert torch.equal(found[1], other[1])
+        resident_result, host_result = (preference_gradient(reward, one, pairs, 75, CPU) for one in (ours, host))
+    assert all(map(torch.equal, resident_result[0], host_result[0]))
+    assert torch.equal(resident_result[1], host_result[1])
 
 
 def test_preferences_are_asked_for_room_once_a_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
     held = {"a": buffer(), "b": buffer("bf16")}
     monkeypatch.setattr(PreferencePlan, "load", lambda self: held[self.buffer])
-    asked: list[int] = []
-    monkeypatch.setattr(device, "fits", lambda size, device, share: asked.append(size) or len(asked) == 1)
+    sizes: list[int] = []
+    monkeypatch.setattr(device, "fits", lambda size, device, share: sizes.append(size) or len(sizes) == 1)
     made = DeviceFeed(CPU)
     plan_a, plan_b = (PreferencePlan(name, 150, 10, 0, 0, 0, 1) for name in "ab")  # type: ignore[arg-type]
     kept = made.preferences(plan_a)
     assert isinstance(kept, Preferences)
     assert made.preferences(plan_a) is kept
     assert made.preferences(plan_b) is made.preferences(plan_b) is held["b"]
-    assert asked == [80 * 5 * 4 + 150 * (16 + 4), 80 * 5 * 2 + 150 * (16 + 4)]
+    assert sizes == [80 * 5 * 4 + 150 * (16 + 4), 80 * 5 * 2 + 150 * (16 + 4)]
 
 
 def test_the_processor_takes_what_plans_give() -> None:

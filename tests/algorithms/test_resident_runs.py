@@ -46,24 +46,24 @@ def test_training_is_the_same_resident_or_not(tiny_dataset: str, horizon: int, m
     for room in (True, False):
         monkeypatch.setattr(learners, "feed_of", make)
         monkeypatch.setattr(device, "fits", lambda size, device, share, room=room: room)
-        found = trained(tiny_dataset, training=own)
-        assert found.keys() == expected.keys()
-        assert all(np.array_equal(found[name], expected[name]) for name in found)
+        weights = trained(tiny_dataset, training=own)
+        assert weights.keys() == expected.keys()
+        assert all(np.array_equal(weights[name], expected[name]) for name in weights)
         assert (made[-1]._transitions is not None) == isinstance(made[-1]._preferences, Preferences) == room
 
 
 def test_an_update_mixes_no_devices_and_never_waits_for_one(tmp_path: Path) -> None:
     write_dataset(tmp_path / "dataset", users=8, requests=20, pairs=8, length=4)
     script = Path(__file__).with_name("dry_device.py")
-    done = subprocess.run([sys.executable, script, tmp_path / "dataset"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == ["PrefRec", "DDPG", "TD3", "SAC", "TD3_BC", "BCQ", "IQL", "IL"]
+    result = subprocess.run([sys.executable, script, tmp_path / "dataset"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.split() == ["PrefRec", "DDPG", "TD3", "SAC", "TD3_BC", "BCQ", "IQL", "IL"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("transitions", ["materialised", "streaming"])
 def test_a_gpu_ends_with_the_weights_of_the_processor(tiny_dataset: str, transitions: str) -> None:
     own = {"transitions": transitions}
-    expected, found = trained(tiny_dataset, training=own), trained(tiny_dataset, training=own, num_gpus_per_learner=1)
+    expected, weights = trained(tiny_dataset, training=own), trained(tiny_dataset, training=own, num_gpus_per_learner=1)
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(weights[name], value, rtol=0, atol=1e-4, err_msg=name)

@@ -44,8 +44,8 @@ def test_each_member_learns_as_if_alone() -> None:
         parts += own
         losses.append(own_sums[0])
     assert len(gradient) == len(parts) == 3 * 6
-    for found, expected in zip(gradient, parts, strict=True):
-        torch.testing.assert_close(found, expected)
+    for parameter_gradient, expected in zip(gradient, parts, strict=True):
+        torch.testing.assert_close(parameter_gradient, expected)
     torch.testing.assert_close(sums[0], torch.stack(losses).mean())
 
 
@@ -62,5 +62,5 @@ def test_labels_of_tasks_are_those_of_the_model() -> None:
     together = model(2)
     weights = {name: value.numpy() for name, value in together.network.state_dict().items()}
     state, action = np.random.default_rng(1).normal(size=(2, 9, 5)).astype(np.float32)
-    found = RewardFunction(weights, (6, 6), (0, 1, 2, 3, 4), 2)(state, action, np.arange(8))
-    np.testing.assert_allclose(found, together(torch.from_numpy(state[1:])).detach().numpy(), rtol=1e-5)
+    rewards = RewardFunction(weights, (6, 6), (0, 1, 2, 3, 4), 2)(state, action, np.arange(8))
+    np.testing.assert_allclose(rewards, together(torch.from_numpy(state[1:])).detach().numpy(), rtol=1e-5)

@@ -24,12 +24,12 @@ def test_close_to_the_bare_loop(ray_session: None, tmp_path: Path) -> None:
     loaded = load_data(config.data_request)
     algorithm = config.offline_data(loaded_data=loaded).build_algo()
     bare = repeated(tuned_prefrec(load_arrays(str(tmp_path / "dataset"), loaded), sizes, seed=0), UPDATES)
-    found = []
+    ratios = []
     try:
-        while len(found) < ATTEMPTS and not (found and found[-1] > LEAST):
+        while len(ratios) < ATTEMPTS and not (ratios and ratios[-1] > LEAST):
             rates = interleave({PRODUCT: algorithm.train, BARE: bare}, UPDATES * sizes.transitions, REPETITIONS)
             (ratio,) = Comparison("", "", rates, ((PRODUCT, BARE),)).ratios().values()
-            found.append(ratio)
+            ratios.append(ratio)
     finally:
         algorithm.stop()
-    assert found[-1] > LEAST, f"shares of the bare loop's rate: {found}"
+    assert ratios[-1] > LEAST, f"shares of the bare loop's rate: {ratios}"

@@ -93,10 +93,10 @@ def test_streamed_batches_are_the_stored_ones(
     names, tables = files
     settings_ = (tables, shards_a_lane, learners, rows, seed, tuple(cut))
     for streamed, kept in zip(plans(names, *settings_), plans(tables, *settings_), strict=True):
-        found = [batch for plan in streamed for batch in plan.batches(CPU, shelf)]
+        streamed_batches = [batch for plan in streamed for batch in plan.batches(CPU, shelf)]
         expected = [batch for plan in kept for batch in plan.batches(CPU, Near())]
-        assert len(found) == len(expected) == cut[-1] - cut[0]
-        for ours, theirs in zip(found, expected, strict=True):
+        assert len(streamed_batches) == len(expected) == cut[-1] - cut[0]
+        for ours, theirs in zip(streamed_batches, expected, strict=True):
             assert ours.keys() == theirs.keys() == {"obs", "actions", "new_obs", "rewards"}
             assert all(torch.equal(ours[name], theirs[name]) for name in ours)
             assert torch.equal(ours["obs"][:, 0], ours["rewards"])
@@ -129,8 +129,8 @@ def test_a_lane_that_moves_on_lets_go_of_its_shard(files: tuple, shelf: Near) ->
 
 def test_the_sample_for_the_scale_reads_first_shards(files: tuple, shelf: Near) -> None:
     names, tables = files
-    for found in (names, tables):
-        ((plan,),) = plans(found, tables, 4, 1, 2, 0, (0, 1))
+    for all_shards in (names, tables):
+        ((plan,),) = plans(all_shards, tables, 4, 1, 2, 0, (0, 1))
         held = len(shelf)
         sample = plan.sample(3 * LANES, CPU, shelf)
         assert len(shelf) == held

@@ -28,9 +28,9 @@ def test_a_process_reads_ahead(tiny_dataset: str) -> None:
     shelf.order(1, files[2])
     assert len(shelf) == 2
     for lane, file in ((0, files[1]), (1, files[2])):
-        found, expected = shelf.take(lane, file), columns(read_table(file))
-        assert found.keys() == expected.keys()
-        assert all(np.array_equal(found[name], expected[name]) for name in found)
+        arrays, expected = shelf.take(lane, file), columns(read_table(file))
+        assert arrays.keys() == expected.keys()
+        assert all(np.array_equal(arrays[name], expected[name]) for name in arrays)
     with pytest.raises(UserError, match=r"part-99.parquet: no such file"):
         shelf.take(0, files[0].replace("part-00000", "part-99"))
 
@@ -96,12 +96,12 @@ def test_the_choice_is_by_size_and_said(
         monkeypatch.setattr(ray, "cluster_resources", lambda store=store: {"object_store_memory": store})
         with caplog.at_level(logging.INFO, shards.__name__):
             caplog.clear()
-            found, rows = find_shards(dataset, "auto")
+            all_shards, rows = find_shards(dataset, "auto")
             find_shards(dataset, "auto", limit=sum(rows) // 2)
         record, halved = caplog.records
         assert halved.getMessage().startswith("transitions are materialised: ")  # what is not used takes no room
         assert record.levelno == level
         assert record.getMessage().startswith(f"transitions are {how}: ")
         assert "in 8 shards" in record.getMessage()
-        assert all(isinstance(shard, str) for shard in found) == (how == "streaming")
+        assert all(isinstance(shard, str) for shard in all_shards) == (how == "streaming")
         assert sum(rows) == sum(dataset.read(file).num_rows for file in dataset.files("transitions"))

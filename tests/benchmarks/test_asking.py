@@ -16,12 +16,12 @@ def test_a_team_asks_until_it_is_sure() -> None:
     features = rng.standard_normal((len(ids), MEMBERS, WIDTH)).astype(np.float32)
     truth = dict(enumerate(rng.choice([0.0, 1.0], len(ids)).tolist()))
     scorer = Scorer([(pair, None) for pair in ids.tolist()], ids, features, 0)
-    asked = ask(truth, scorer, 6, 0.95, 10**9, True, 0, rescore=200)
-    assert max(Counter((pair, who) for pair, who, _ in asked.votes).values()) == 1
-    assert max(Counter(pair for pair, _, _ in asked.votes).values()) == 6
-    posterior = scorer.score([vote for vote in asked.votes if vote[2] != "skip"]).posterior
+    answers = ask(truth, scorer, 6, 0.95, 10**9, True, 0, rescore=200)
+    assert max(Counter((pair, who) for pair, who, _ in answers.votes).values()) == 1
+    assert max(Counter(pair for pair, _, _ in answers.votes).values()) == 6
+    posterior = scorer.score([vote for vote in answers.votes if vote[2] != "skip"]).posterior
     label = dict(enumerate((posterior @ np.array([0.0, 0.5, 1.0])).tolist()))
-    found = quality(asked, truth, label)
-    assert found["votes_a_pair"] < 5
-    assert found["right"] == pytest.approx(posterior.max(axis=1).mean(), abs=0.04)
+    summary = quality(answers, truth, label)
+    assert summary["votes_a_pair"] < 5
+    assert summary["right"] == pytest.approx(posterior.max(axis=1).mean(), abs=0.04)
     assert len(ask(truth, scorer, 6, 0.95, 100, True, 0).votes) == 100

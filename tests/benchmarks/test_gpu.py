@@ -51,16 +51,16 @@ def test_the_bare_loop_makes_the_updates_of_the_tuned_one(monkeypatch: pytest.Mo
     monkeypatch.setattr(loops, "PAIRS_PER_CHUNK", 3)
     monkeypatch.setattr(loops, "Networks", seeded)
     monkeypatch.setattr(gpu, "Networks", seeded)
-    ours, theirs = gpu.bare_loop(arrays, SIZES, torch.device("cpu"), "float32"), tuned_prefrec(arrays, SIZES, 0)
+    bare, tuned = gpu.bare_loop(arrays, SIZES, torch.device("cpu"), "float32"), tuned_prefrec(arrays, SIZES, 0)
     begin = [parameter.detach().clone() for parameter in made[0].parameters()]
     for _ in range(3):
-        ours()
-        theirs()
+        bare()
+        tuned()
     # The last bias of the reward cancels exactly, and stays as it is.
     assert sum(not torch.equal(*both) for both in zip(made[0].parameters(), begin, strict=True)) == len(begin) - 1
-    for found, expected, old in zip(made[0].parameters(), made[1].parameters(), begin, strict=True):
+    for actual, expected, old in zip(made[0].parameters(), made[1].parameters(), begin, strict=True):
         # Adam enlarges the rounding of sums that cancel, as of the bias of a unit that is always on.
-        assert (found - expected).norm() <= 0.1 * (found - old).norm()
+        assert (actual - expected).norm() <= 0.1 * (actual - old).norm()
 
 
 def test_an_order_is_of_whole_batches_and_another_one_in_each_pass() -> None:

@@ -44,5 +44,10 @@ def test_crowd() -> None:
         votes, _, way = name.replace("`", "").partition(" votes, ")
         accuracy = labels["truth" if name == "truth" else f"{way}_{votes}_votes"]["accuracy"]
         epochs = [mean(epoch) for epoch in zip(*accuracy, strict=True)]
-        said = [*(cell.removesuffix(" %") for cell in (text.strip("* ") for text in cells[:3])), *cells[3].split(" / ")]
-        assert [float(text) / 100 for text in said] == pytest.approx(epochs + [seed[-1] for seed in accuracy], abs=6e-4)
+        figures = [
+            *(cell.removesuffix(" %") for cell in (text.strip("* ") for text in cells[:3])),
+            *cells[3].split(" / "),
+        ]
+        assert [float(text) / 100 for text in figures] == pytest.approx(
+            epochs + [seed[-1] for seed in accuracy], abs=6e-4
+        )

@@ -19,19 +19,19 @@ WITHOUT = {"mutants", "proofs", "recipe"}
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_says_where_its_figures_come_from(page: Path) -> None:
-    said = measured(page)
-    assert re.fullmatch(r"[0-9a-f]{7,40}", said.commit)
-    assert said.code
-    assert all((ROOT / path).exists() for path in said.code)
-    assert all((RESULTS / file).is_file() for file in said.files)
+    source = measured(page)
+    assert re.fullmatch(r"[0-9a-f]{7,40}", source.commit)
+    assert source.code
+    assert all((ROOT / path).exists() for path in source.code)
+    assert all((RESULTS / file).is_file() for file in source.files)
     if page.stem not in WITHOUT:
         assert all(re.match(r"(sudo )?\S*(prefrec|python|make|pytest|L=)", line) for line in commands(page))
         assert commands(page)
-    for file in said.files:
+    for file in source.files:
         if file.endswith(".json"):
             content = json.loads((RESULTS / file).read_text("utf-8"))
             commit = content.get("commit") if isinstance(content, dict) else None
-            assert commit in (None, said.commit), f"{page.name} and {file} name other commits"
+            assert commit in (None, source.commit), f"{page.name} and {file} name other commits"
 
 
 def test_every_file_of_figures_has_a_page() -> None:
@@ -68,5 +68,5 @@ def test_a_page_is_as_old_as_its_code_has_moved() -> None:
 
 @pytest.mark.parametrize("file", sorted(RESULTS.iterdir()), ids=lambda file: file.name)
 def test_no_figure_names_a_place_on_a_machine(file: Path) -> None:
-    found = re.search(r"/(tmp|home|root|Users)/\S*", file.read_text("utf-8"))
-    assert found is None, f"{file.name}: {found}"
+    match = re.search(r"/(tmp|home|root|Users)/\S*", file.read_text("utf-8"))
+    assert match is None, f"{file.name}: {match}"

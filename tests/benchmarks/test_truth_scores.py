@@ -100,9 +100,9 @@ def test_the_table_has_the_kinds_of_worlds_and_the_methods(output: Path) -> None
 
 def test_policies_of_a_log_are_found_where_the_log_is(output: Path) -> None:
     log = output / "all_at_once" / "log0"
-    found = {one["kind"]: one for one in policies(log, "depth") if "IL" not in one["folder"]}
-    assert set(found) == set(KINDS)
-    assert found["best"] == {
+    by_kind = {one["kind"]: one for one in policies(log, "depth") if "IL" not in one["folder"]}
+    assert set(by_kind) == set(KINDS)
+    assert by_kind["best"] == {
         "kind": "best",
         "folder": str(log / "best" / "policies" / "PrefRec_depth_10_00000"),
         "truth": 0.5,
@@ -126,19 +126,19 @@ def test_a_log_has_seeds_of_its_own() -> None:
 def test_every_world_once_before_any_again_and_all_methods_in_some(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, int, dict[str, Any], bool]] = []
+    runs: list[tuple[str, int, dict[str, Any], bool]] = []
     monkeypatch.setattr(
-        bench, "run_log", lambda name, log, output, changes, full: asked.append((name, log, changes, full))
+        bench, "run_log", lambda name, log, output, changes, full: runs.append((name, log, changes, full))
     )
     bench.main(output, worlds=["tiring", "all_at_once"], logs=[0, 1])
-    assert asked == [
+    assert runs == [
         (name, log, {}, full) for log in (0, 1) for name, full in (("tiring", False), ("all_at_once", True))
     ]
-    asked.clear()
+    runs.clear()
     bench.main(output, worlds=["tiring"], methods=["IL"], logs=[2])
-    assert asked == [("tiring", 2, {"method": ["IL"]}, True)]
+    assert runs == [("tiring", 2, {"method": ["IL"]}, True)]
     bench.main(output, table=True)
-    assert len(asked) == 1
+    assert len(runs) == 1
 
 
 def test_a_world_has_all_methods_and_the_paper_or_prefrec_alone() -> None:
@@ -172,12 +172,12 @@ def test_policies_that_need_no_training_of_their_own(tmp_path: Path) -> None:
     assert (served.serving.rule, served.serving.candidates) == ("best", "catalogue")
     states = np.zeros((50, policy.state.width), dtype=np.float32)
     assert len(np.unique(served.recommend(states, 1))) == 1 < len(np.unique(policy.recommend(states, 1, seed=0)))
-    told = {path.name: Policy.load(str(path)) for path in (tmp_path / "truth" / "policies").iterdir()}
-    assert {name: one.provenance["task"] for name, one in told.items()} == {
+    copies = {path.name: Policy.load(str(path)) for path in (tmp_path / "truth" / "policies").iterdir()}
+    assert {name: one.provenance["task"] for name, one in copies.items()} == {
         "PrefRec_depth_10_0": "depth",
         "PrefRec_frequency_10_0": "frequency",
     }
-    depth = told["PrefRec_depth_10_0"].recommend(states, 1, seed=0)
+    depth = copies["PrefRec_depth_10_0"].recommend(states, 1, seed=0)
     np.testing.assert_array_equal(depth, policy.recommend(states, 1, seed=0))
 
 

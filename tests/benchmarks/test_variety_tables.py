@@ -54,9 +54,9 @@ def test_only_what_is_missing_of_logs_that_are_done_is_run(tmp_path: Path) -> No
     rows = [{"world": "stable", "log": "log0", "task": "depth"}]
     rows += [{"world": "tiring", "log": "log0", "task": task} for task in ("depth", "frequency")]
 
-    def found(worlds: list[str] | None) -> dict[str, list[str]]:
+    def unfinished(worlds: list[str] | None) -> dict[str, list[str]]:
         missing = bench.missing_tasks(tmp_path, rows, worlds, ["depth", "frequency"])
         return {str(folder.relative_to(tmp_path)): tasks for folder, tasks in missing}
 
-    assert found(None) == {"drift/log0": ["depth", "frequency"], "stable/log0": ["frequency"]}
-    assert found(["stable", "tiring"]) == {"stable/log0": ["frequency"]}
+    assert unfinished(None) == {"drift/log0": ["depth", "frequency"], "stable/log0": ["frequency"]}
+    assert unfinished(["stable", "tiring"]) == {"stable/log0": ["frequency"]}

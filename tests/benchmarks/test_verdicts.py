@@ -30,40 +30,40 @@ def file(tmp_path: Path) -> Path:
     records += [modelled("p1", 0.8, 0.3), modelled("p2", 0.1, 0.05), modelled("p3", 0.9, 0.1)]
     records.append(modelled("random items", 0.3, 0.1))
     records += [record("p1", "weights", 0.2), record("p3", "weights", 0.2), record("p2", "weights", 0.4)]
-    said = {"p1": "candidate", "p2": "candidate", "p3": "no_difference", "p4": "cannot_say"}
+    verdicts = {"p1": "candidate", "p2": "candidate", "p3": "no_difference", "p4": "cannot_say"}
     path = tmp_path / "drift" / "log0" / "evaluation.json"
     path.parent.mkdir(parents=True)
     content = {
         "records": records,
-        "support": {name: {"states": 0.5 if name == "p4" else 1.0, "ess": 0.25} for name in said},
-        "verdicts": {name: {"verdict": verdict} for name, verdict in said.items()},
+        "support": {name: {"states": 0.5 if name == "p4" else 1.0, "ess": 0.25} for name in verdicts},
+        "verdicts": {name: {"verdict": verdict} for name, verdict in verdicts.items()},
     }
     path.write_text(json.dumps(content))
     return path
 
 
 def test_figures_are_sums_by_hand(file: Path) -> None:
-    found = cells(file, AGAIN)
-    assert [(cell["subject"], cell["support"], "estimate" in cell) for cell in found] == [
+    rows = cells(file, AGAIN)
+    assert [(cell["subject"], cell["support"], "estimate" in cell) for cell in rows] == [
         ("p1", 1.0, True),
         ("p2", 1.0, True),
         ("p3", 1.0, True),
         ("p4", 0.5, False),
         ("random items", None, True),
     ]
-    said = {what.split(":")[0]: (value, count) for what, value, count in figures(found)}
-    assert said["called candidates though below the logging policy"] == (1, 1)
-    assert said["0.3 levels above, with support"] == ("50%", 2)  # p1 of p1 and p3
-    assert said["intervals that hold the true gain over the logging policy anew"] == ("33%", 3)  # p1 alone
-    assert said["intervals that hold the true gain over the logged items"] == ("33%", 3)  # 1.1, -.1, .6: p1 alone
-    assert said["intervals that hold the true level"] == ("67%", 3)  # of 2, .8, 1.5 those within .9 to 2.1
-    assert said["half-width, median, levels"] == ("0.10", 3)
-    assert said["error of the gain over the logging policy anew, mean, levels"] == ("0.17", 3)  # -.2, +.3, +.4
-    assert said["error of the gain over the logged items, mean, levels"] == ("0.07", 3)  # .1 less each
-    assert said["random items"] == ("-4.00", 1)
-    assert said["importance weights"] == ("0.30", 2)  # .2 of p1, .4 of p3; p2 gains too little
-    assert said["effective share of sessions, median"] == ("0.2500", 3)
-    assert said["candidate"] == ("-0.20, 0.40, 1.00", 2)
+    results = {what.split(":")[0]: (value, count) for what, value, count in figures(rows)}
+    assert results["called candidates though below the logging policy"] == (1, 1)
+    assert results["0.3 levels above, with support"] == ("50%", 2)  # p1 of p1 and p3
+    assert results["intervals that hold the true gain over the logging policy anew"] == ("33%", 3)  # p1 alone
+    assert results["intervals that hold the true gain over the logged items"] == ("33%", 3)  # 1.1, -.1, .6: p1 alone
+    assert results["intervals that hold the true level"] == ("67%", 3)  # of 2, .8, 1.5 those within .9 to 2.1
+    assert results["half-width, median, levels"] == ("0.10", 3)
+    assert results["error of the gain over the logging policy anew, mean, levels"] == ("0.17", 3)  # -.2, +.3, +.4
+    assert results["error of the gain over the logged items, mean, levels"] == ("0.07", 3)  # .1 less each
+    assert results["random items"] == ("-4.00", 1)
+    assert results["importance weights"] == ("0.30", 2)  # .2 of p1, .4 of p3; p2 gains too little
+    assert results["effective share of sessions, median"] == ("0.2500", 3)
+    assert results["candidate"] == ("-0.20, 0.40, 1.00", 2)
 
 
 def test_regret_and_pairs(file: Path) -> None:

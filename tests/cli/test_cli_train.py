@@ -39,9 +39,9 @@ def count(dataset: Path, counts: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("counts", "told"), SHORT.values(), ids=SHORT)
 def test_a_small_data_set_is_trained_on_without_scores(dataset: Path, counts: dict[str, Any], told: str) -> None:
     count(dataset, counts)
-    said: list[str] = []
-    assert judge_of(TrainSettings(), str(dataset), said.append) is None
-    (line,) = said
+    messages: list[str] = []
+    assert judge_of(TrainSettings(), str(dataset), messages.append) is None
+    (line,) = messages
     assert line.startswith("no scores on validation users: ")
     assert told in line
 
@@ -49,9 +49,9 @@ def test_a_small_data_set_is_trained_on_without_scores(dataset: Path, counts: di
 @pytest.mark.parametrize(("counts", "told"), SHORT.values(), ids=SHORT)
 def test_what_the_yaml_asks_for_is_not_left_out(dataset: Path, counts: dict[str, Any], told: str) -> None:
     count(dataset, counts)
-    asked = TrainSettings.model_validate({"validation": {"every": 2}})
+    settings = TrainSettings.model_validate({"validation": {"every": 2}})
     with pytest.raises(UserError, match=f"{told}.*expected longer histories, or estimators without 'model'"):
-        judge_of(asked, str(dataset), pytest.fail)
+        judge_of(settings, str(dataset), pytest.fail)
 
 
 def test_validation_is_on_by_default(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,12 +42,12 @@ def test_one_row_a_policy_best_first() -> None:
         "lost cannot say – 20% 1.2% – –",
         "bad do not ship -0.40 [-0.50, -0.30] 90% – – –",
     ]
-    said = [str(text) for text in reasons(evaluation)]
-    assert said[2] == (
+    texts = [str(text) for text in reasons(evaluation)]
+    assert texts[2] == (
         "lost: The log vouches for 20% of the states that it would lead users to; 60% are needed. "
         "`prefrec constrain` looks for a serving rule that stays nearer to it."
     )
-    assert len(said) == 4
+    assert len(texts) == 4
 
 
 def test_columns_of_which_nothing_is_known_are_left_out() -> None:

@@ -99,11 +99,11 @@ def test_from_nothing_to_a_report(
 
     assert Path("policy/actor.npz").read_bytes() == Path("runs/paper/policy/actor.npz").read_bytes()
     evaluation = json.loads(Path("runs/evaluation.json").read_text())
-    found = {(r["estimator"], r["subject"]) for r in evaluation["records"] if r["role"] == "policy"}
+    pairs = {(r["estimator"], r["subject"]) for r in evaluation["records"] if r["role"] == "policy"}
     names = ("PrefRec paper seed 1", "PrefRec robust seed 0")
     assert set(evaluation["verdicts"]) == set(evaluation["support"]) == set(names)
     vouched = {("model", name) for name in names if evaluation["support"][name]["supported"]}
-    assert found == {(estimator, name) for estimator in ("ncis", "online") for name in names} | vouched
+    assert pairs == {(estimator, name) for estimator in ("ncis", "online") for name in names} | vouched
     for name in ("robust", "paper"):  # scored at the end, on validation users
         rows = list(csv.DictReader(Path(f"runs/{name}/progress.csv").read_text().splitlines()))
         assert [bool(row["validation/model"]) for row in rows] == [False] * (len(rows) - 1) + [True]

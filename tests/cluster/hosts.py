@@ -109,21 +109,21 @@ class Host:
 
         Read from outside: tests look often, and a process of its own for each look costs more than what they wait for.
         """
-        found = []
+        numbers = []
         for file in Path(f"/proc/{self.pid}/root/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):  # it has ended meanwhile
                 if re.search(pattern, file.read_text().replace("\0", " ")):
-                    found.append(int(file.parent.name))
-        return sorted(found)
+                    numbers.append(int(file.parent.name))
+        return sorted(numbers)
 
     def kill(self, pattern: str) -> int:
         """SIGKILL to those processes; how many there were. When this returns they are gone."""
-        found = self.processes(pattern)
-        if found:
-            self.run("bash", "-c", f"kill -KILL {' '.join(map(str, found))}")
-            while set(found) & set(self.processes(pattern)):
+        numbers = self.processes(pattern)
+        if numbers:
+            self.run("bash", "-c", f"kill -KILL {' '.join(map(str, numbers))}")
+            while set(numbers) & set(self.processes(pattern)):
                 time.sleep(0.05)
-        return len(found)
+        return len(numbers)
 
     def stop(self) -> None:
         """Ends the host with all that runs on it."""

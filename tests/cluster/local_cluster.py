@@ -120,14 +120,14 @@ class LocalCluster:
 
     def left(self) -> list[int]:
         """Processes that have this cluster's folder in their command lines."""
-        found = []
+        numbers = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 if self.folder.encode() in path.read_bytes():
-                    found.append(int(path.parent.name))
+                    numbers.append(int(path.parent.name))
             except OSError:
                 continue
-        return found
+        return numbers
 
 
 def _end(pid: int, number: int) -> None:
@@ -143,10 +143,10 @@ def soon(seconds: float = 30.0) -> float:
 def until(look: Callable[[], Found], seconds: float) -> Found:
     """What `look` finds, once it is true; AssertionError after so many seconds of a machine with nothing else to do."""
     ends = time.monotonic() + soon(seconds)
-    while not (found := look()):
+    while not (result := look()):
         assert time.monotonic() < ends, f"{look} found nothing in {seconds:.0f} s"
         time.sleep(0.5)
-    return found
+    return result
 
 
 def prefrec(*arguments: str, token: str | None = TOKEN, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -25,12 +25,12 @@ def main() -> None:
             proxy.away_until = time.monotonic() + AWAY
 
         signal.signal(signal.SIGUSR1, go_away)
-        told = 0
+        refused = 0
         while True:
             time.sleep(0.2)
-            if proxy.refused > told:
-                told = proxy.refused
-                print(told, flush=True)
+            if proxy.refused > refused:
+                refused = proxy.refused
+                print(refused, flush=True)
 
 
 if __name__ == "__main__":

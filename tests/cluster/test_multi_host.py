@@ -89,7 +89,7 @@ def results(folder: Path) -> dict[str, Any]:
     }
 
 
-def check_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def check_same(actual: dict[str, Any], expected: dict[str, Any]) -> None:
     """Weights to the bit; numbers of tables to what another number of threads makes of a sum."""
 
     def check_rows(rows: list[dict[str, str]], others: list[dict[str, str]]) -> None:
@@ -99,10 +99,10 @@ def check_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
                 if value != other[name]:
                     assert float(value) == pytest.approx(float(other[name]), rel=1e-3, abs=1e-5), name
 
-    assert found["weights"] == expected["weights"]
-    check_rows(found["table"], expected["table"])
-    assert found["curves"].keys() == expected["curves"].keys()
-    for name, rows in found["curves"].items():
+    assert actual["weights"] == expected["weights"]
+    check_rows(actual["table"], expected["table"])
+    assert actual["curves"].keys() == expected["curves"].keys()
+    for name, rows in actual["curves"].items():
         check_rows(rows, expected["curves"][name])
 
 
@@ -151,11 +151,11 @@ def undisturbed(cluster: OwnCluster, tmp_path_factory: pytest.TempPathFactory) -
     """The results of the sweep that nothing disturbs, on one machine: hosts and where data lie change nothing."""
     output = tmp_path_factory.mktemp("here") / "sweep"
     sweep(open_section(str(cluster.folder / "my.yaml"), "tune"), str(cluster.bucket / "data"), str(output))
-    found = results(output)
-    assert [row["status"] for row in found["table"]] == ["finished"] * 3
-    for curve in found["curves"].values():
+    outcome = results(output)
+    assert [row["status"] for row in outcome["table"]] == ["finished"] * 3
+    for curve in outcome["curves"].values():
         assert [int(row["training_iteration"]) for row in curve] == list(range(1, len(curve) + 1))
-    return found
+    return outcome
 
 
 def test_all_hosts_are_ready(cluster: OwnCluster) -> None:

@@ -81,9 +81,9 @@ def test_tensors_come_back_from_any_chunks(rows: int, width: int, cuts: list[int
     edges = sorted({0, rows, *(min(cut, rows) for cut in cuts)})
     chunks = pa.chunked_array([whole.slice(a, b - a) for a, b in itertools.pairwise(edges)], whole.type)
     for column in (whole, chunks):
-        found = tensor(column)
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, values)
+        array = tensor(column)
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, values)
 
 
 def test_a_tensor_is_a_view() -> None:
@@ -94,10 +94,10 @@ def test_a_tensor_is_a_view() -> None:
 def test_what_a_data_set_holds_as_data_sets_of_ray(tiny_dataset: str) -> None:
     dataset = PreparedDataset.open(tiny_dataset)
     files = dataset.files("transitions")
-    found = dataset.transitions(["obs", "reward"]).take_all()
+    rows = dataset.transitions(["obs", "reward"]).take_all()
     tables = [dataset.read(file, ["obs", "reward"]) for file in files]
-    assert [row["reward"] for row in found] == [value for table in tables for value in table["reward"].to_pylist()]
-    np.testing.assert_array_equal([row["obs"] for row in found], np.concatenate([tensor(t["obs"]) for t in tables]))
+    assert [row["reward"] for row in rows] == [value for table in tables for value in table["reward"].to_pylist()]
+    np.testing.assert_array_equal([row["obs"] for row in rows], np.concatenate([tensor(t["obs"]) for t in tables]))
     requests = dataset.requests("validation").take_batch(5)
     assert requests["state"].shape == (5, dataset.metadata.state_dim)
     pairs = dataset.preferences("depth").to_pandas()

@@ -19,12 +19,12 @@ def made(lengths: list[int]) -> Shown:
 
 def test_of_users_with_long_histories_the_beginning_is_asked() -> None:
     shown = made([LONG - 1, MOST + 20, LONG, 3, MOST])
-    asked = shown.beginnings()
-    assert asked.lengths.tolist() == [MOST, LONG, MOST]
-    for start, length, user in zip(asked.starts, asked.lengths, (1, 2, 4), strict=True):
+    beginnings = shown.beginnings()
+    assert beginnings.lengths.tolist() == [MOST, LONG, MOST]
+    for start, length, user in zip(beginnings.starts, beginnings.lengths, (1, 2, 4), strict=True):
         own = slice(shown.starts[user], shown.starts[user] + length)
         for column in ("embeddings", "session", "timestamp", "feedback"):
-            mine, theirs = getattr(asked, column)[start : start + length], getattr(shown, column)[own]
+            mine, theirs = getattr(beginnings, column)[start : start + length], getattr(shown, column)[own]
             np.testing.assert_array_equal(mine, theirs)
 
 

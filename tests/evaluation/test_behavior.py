@@ -43,8 +43,8 @@ def test_a_known_law_is_found_again_and_is_calibrated(fitted: BehaviorModel) -> 
     fresh = log(users=50, seed=1)
     known = log_chances(fresh.state)
     every = np.arange(len(fresh.row))
-    found = fitted.log_probabilities(fresh.state, fresh.row)
-    kullback = (known[every, fresh.row] - found).mean()
+    log_probabilities = fitted.log_probabilities(fresh.state, fresh.row)
+    kullback = (known[every, fresh.row] - log_probabilities).mean()
     of_shares = (known[every, fresh.row] - np.log(SHARE / SHARE.sum())[fresh.row]).mean()
     assert kullback < 0.03 < 0.3 < of_shares
     assert calibration(fitted, fresh.state, fresh.row) == pytest.approx(1, abs=0.1)
@@ -72,7 +72,7 @@ def test_a_model_that_is_too_sure_is_cooled() -> None:
 def test_a_log_without_a_preference_is_told_by_its_shares() -> None:
     data = log(users=200, seed=6)
     drawn = np.random.default_rng(7).choice(60, len(data.row), p=SHARE / SHARE.sum())
-    found = fit_behavior(replace(data, row=drawn), ITEMS, seed=0)
-    surplus = np.log(SHARE / SHARE.sum())[drawn] - found.log_probabilities(data.state, drawn)
+    model = fit_behavior(replace(data, row=drawn), ITEMS, seed=0)
+    surplus = np.log(SHARE / SHARE.sum())[drawn] - model.log_probabilities(data.state, drawn)
     assert abs(surplus.mean()) < 0.02
     assert surplus.std() < 0.15

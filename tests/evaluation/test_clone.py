@@ -50,6 +50,6 @@ def test_missing_data_is_one_line(
     shutil.rmtree(tmp_path / "less" / folder)
     with pytest.raises(Exception, match=message) as raised:
         fit_clone(PreparedDataset.open(str(tmp_path / "less")), seed=0)
-    found = find_user_error(raised.value)
-    assert isinstance(found, UserError)
-    assert "\n" not in str(found)
+    error = find_user_error(raised.value)
+    assert isinstance(error, UserError)
+    assert "\n" not in str(error)

@@ -24,9 +24,9 @@ NCIS = EvaluateSettings(estimators=("ncis",))
 @pytest.fixture(scope="module")
 def evaluated(dataset: PreparedDataset, policies: dict, clone: BehaviourClone) -> Evaluation:
     calls: list[tuple] = []
-    found = evaluate(EvaluationRequest(dataset, policies, TASKS, clone, NCIS), lambda *call: calls.append(call))
+    evaluation = evaluate(EvaluationRequest(dataset, policies, TASKS, clone, NCIS), lambda *call: calls.append(call))
     assert calls == [("evaluate", done, 4) for done in (1, 2, 3, 4)]
-    return found
+    return evaluation
 
 
 def by_subject(evaluation: Evaluation, task: str) -> dict[str, Record]:
@@ -65,11 +65,11 @@ def plain_value(dataset: PreparedDataset, policy: object, clone: BehaviourClone,
 def test_the_whole_way_equals_plain_loops(
     dataset: PreparedDataset, evaluated: Evaluation, policies: dict, clone: BehaviourClone, task: str
 ) -> None:
-    found = by_subject(evaluated, task)
+    records = by_subject(evaluated, task)
     for name, policy in policies.items():
         value, behaviour = plain_value(dataset, policy, clone, task)
-        assert found[name].value == pytest.approx(value, abs=1e-5)
-        assert found[name].behaviour == pytest.approx(behaviour, abs=1e-12)
+        assert records[name].value == pytest.approx(value, abs=1e-5)
+        assert records[name].behaviour == pytest.approx(behaviour, abs=1e-12)
 
 
 def test_a_record_says_it_all(evaluated: Evaluation, dataset: PreparedDataset, clone: BehaviourClone) -> None:
@@ -99,11 +99,11 @@ def test_a_record_says_it_all(evaluated: Evaluation, dataset: PreparedDataset, c
 
 
 def test_ranks_by_what_good_sessions_did(evaluated: Evaluation) -> None:
-    found = by_subject(evaluated, "frequency")
-    assert found["right"].gain_ci_low > 0.2
-    assert found["left"].gain_ci_high < -0.2
-    assert found["imitation"].value == pytest.approx(found["imitation"].behaviour, abs=1e-12)
-    assert found["imitation"].ess == pytest.approx(1)
+    records = by_subject(evaluated, "frequency")
+    assert records["right"].gain_ci_low > 0.2
+    assert records["left"].gain_ci_high < -0.2
+    assert records["imitation"].value == pytest.approx(records["imitation"].behaviour, abs=1e-12)
+    assert records["imitation"].ess == pytest.approx(1)
 
 
 def test_everybody_scores_the_behaviours_value_where_actions_change_nothing(ray_session: None, tmp_path: Path) -> None:
@@ -116,9 +116,9 @@ def test_everybody_scores_the_behaviours_value_where_actions_change_nothing(ray_
 
 
 def test_session_length_explains_none_of_a_gain_in_frequency(evaluated: Evaluation) -> None:
-    found = by_subject(evaluated, "frequency")
-    gain = found["right"].value - found["right"].behaviour
-    by_length = found["length only:right"].value - found["right"].behaviour
+    records = by_subject(evaluated, "frequency")
+    gain = records["right"].value - records["right"].behaviour
+    by_length = records["length only:right"].value - records["right"].behaviour
     assert abs(by_length) < 0.2 * gain
 
 
@@ -178,11 +178,11 @@ def test_the_same_seed_gives_the_same_records(
 
 def test_a_policy_equal_to_the_clone_scores_like_it(dataset: PreparedDataset, clone: BehaviourClone) -> None:
     settings = EvaluateSettings(estimators=("ncis",), split="validation")
-    found = by_subject(
+    records = by_subject(
         evaluate(EvaluationRequest(dataset, {"copy": clone.policy}, ["depth"], clone, settings)), "depth"
     )
-    assert found["copy"].value == pytest.approx(found["copy"].behaviour, abs=1e-12)
-    assert found["copy"].users_left_out == 0
+    assert records["copy"].value == pytest.approx(records["copy"].behaviour, abs=1e-12)
+    assert records["copy"].users_left_out == 0
 
 
 def one_policy(dataset: PreparedDataset, clone: BehaviourClone) -> EvaluationRequest:
@@ -195,10 +195,10 @@ def test_sessions_without_a_level_are_left_out(dataset: PreparedDataset, clone: 
     log_rho = np.repeat(np.log([[1.0], [9.0], [3.0], [2.0], [2.0], [7.0]]), 6, axis=1)
     sessions = Sessions(np.array([0, 0, 0, 1, 1, 2]), level, level, np.ones(6), log_rho)
     scores = ncis_scores(one_policy(dataset, clone), "depth", sessions, level)
-    found = {record.subject: record for record in scores.records(seed=0)}
-    assert found["p"].value == pytest.approx((2.5 + 5) / 2)
-    assert found["length only:p"].value == found["p"].behaviour == pytest.approx((2 + 5) / 2)
-    assert (found["p"].users, found["p"].sessions, found["p"].users_left_out) == (2, 3, 1)
+    records = {record.subject: record for record in scores.records(seed=0)}
+    assert records["p"].value == pytest.approx((2.5 + 5) / 2)
+    assert records["length only:p"].value == records["p"].behaviour == pytest.approx((2 + 5) / 2)
+    assert (records["p"].users, records["p"].sessions, records["p"].users_left_out) == (2, 3, 1)
 
 
 def test_nobody_with_a_level_is_one_line(dataset: PreparedDataset, clone: BehaviourClone) -> None:
@@ -231,9 +231,9 @@ def test_a_mistake_found_by_a_worker_is_one_line(
     pq.write_table(pq.read_table(file).slice(1), file)
     with pytest.raises(Exception, match="its sessions are not those") as raised:
         evaluate(EvaluationRequest(PreparedDataset.open(str(tmp_path / "less")), policies, ["depth"], clone, NCIS))
-    found = find_user_error(raised.value)
-    assert found is not None
-    assert str(found).startswith(f"{file}: its sessions are not those")
+    error = find_user_error(raised.value)
+    assert error is not None
+    assert str(error).startswith(f"{file}: its sessions are not those")
 
 
 def test_the_file_reads_back(evaluated: Evaluation, tmp_path: Path) -> None:

@@ -56,27 +56,27 @@ def mean_level(dataset: PreparedDataset) -> float:
 def test_who_is_better_than_behaviour_and_who_worse(
     dataset: PreparedDataset, evaluated: tuple[Record, ...], estimator: str
 ) -> None:
-    found = of(evaluated, "frequency", estimator)
-    assert found["right"].gain_ci_low > 0.2
-    assert found["left"].gain_ci_high < -0.2
+    records = of(evaluated, "frequency", estimator)
+    assert records["right"].gain_ci_low > 0.2
+    assert records["left"].gain_ci_high < -0.2
     # The correction gives each user the user's own mean level, which these states do not know.
     logged = of(evaluated, "frequency", "ncis")["right"].behaviour
     expected = mean_level(dataset) if estimator == "fqe" else logged
-    assert found["right"].behaviour == pytest.approx(expected, abs=0.1)
+    assert records["right"].behaviour == pytest.approx(expected, abs=0.1)
     for name in ("imitation", "shuffled:imitation", "constant action"):
-        gain = found[name].value - found[name].behaviour
-        assert abs(gain) < 0.5 * (found["right"].value - found["right"].behaviour)
+        gain = records[name].value - records[name].behaviour
+        assert abs(gain) < 0.5 * (records["right"].value - records["right"].behaviour)
 
 
 def test_records_are_of_the_same_kind_as_those_of_ncis(evaluated: tuple[Record, ...], clone: BehaviourClone) -> None:
     ncis, fqe, dr = (of(evaluated, "frequency", estimator) for estimator in ("ncis", "fqe", "dr"))
     assert set(fqe) == set(dr) == {name for name in ncis if not name.startswith("length only:")}
-    for found in (*fqe.values(), *dr.values()):
-        like = ncis[found.subject]
-        assert found.model_fields_set - {"sensitivity"} == like.model_fields_set - {"sensitivity"}
-        assert (found.role, found.method) == (like.role, like.method)
-        assert found.ci_low <= found.value <= found.ci_high
-        assert found.gain_ci_low - 1e-9 <= found.gain <= found.gain_ci_high + 1e-9
+    for record in (*fqe.values(), *dr.values()):
+        like = ncis[record.subject]
+        assert record.model_fields_set - {"sensitivity"} == like.model_fields_set - {"sensitivity"}
+        assert (record.role, record.method) == (like.role, like.method)
+        assert record.ci_low <= record.value <= record.ci_high
+        assert record.gain_ci_low - 1e-9 <= record.gain <= record.gain_ci_high + 1e-9
     # Users with one session have no step; all others have one session less than in the log, as for frequency's levels.
     for key in ("users", "sessions", "users_left_out"):
         assert getattr(fqe["right"], key) == getattr(dr["right"], key) == getattr(ncis["right"], key)

@@ -55,13 +55,13 @@ def test_steps_are_those_of_sessions_with_a_level_and_a_session_after_them() -> 
     data = trajectories(
         [[2, 1, 3], [4], [1, 2, 1]], [[1, np.nan, 3], [5], [2, 4, np.nan]], np.zeros((14, 1)), np.zeros((14, 1))
     )
-    found = steps(data, data.depth_level)
-    assert found.row.tolist() == [0, 1, 10, 11, 12]
-    assert found.ends.tolist() == [False, True, True, False, True]
-    assert found.reward.tolist() == [0, 1, 2, 0, 4]
-    assert found.user.tolist() == [0, 0, 1, 1, 1]
-    assert (found.start.tolist(), found.start_user.tolist()) == ([0, 10, 11], [0, 1, 1])
-    assert (found.users, found.users_left_out) == (2, 1)
+    kept_steps = steps(data, data.depth_level)
+    assert kept_steps.row.tolist() == [0, 1, 10, 11, 12]
+    assert kept_steps.ends.tolist() == [False, True, True, False, True]
+    assert kept_steps.reward.tolist() == [0, 1, 2, 0, 4]
+    assert kept_steps.user.tolist() == [0, 0, 1, 1, 1]
+    assert (kept_steps.start.tolist(), kept_steps.start_user.tolist()) == ([0, 10, 11], [0, 1, 1])
+    assert (kept_steps.users, kept_steps.users_left_out) == (2, 1)
     with pytest.raises(UserError, match="no session has a level and another session after it"):
         steps(data, np.full(7, np.nan))
 
@@ -77,18 +77,18 @@ def test_fitted_q_finds_the_value_of_going_right_or_left(
         # The level of this visit is 2 + state; from the next on the state is the action's.
         expected = (1 - gamma) * (2 + state) + gamma * (2 + action[0])
         here = known.start[data.state[known.start, 0] == state]
-        found = net.mean_level(data.state[here], acts[here]).mean()
-        assert found == pytest.approx(expected, abs=0.06)
+        value = net.mean_level(data.state[here], acts[here]).mean()
+        assert value == pytest.approx(expected, abs=0.06)
 
 
 def test_fitted_q_is_a_function_of_its_arguments(world: tuple[Trajectories, Steps]) -> None:
     data, known = world
-    found = [
+    values = [
         fit_q(data, known, data.action, FqeSettings(updates=20), seed).mean_level(data.state[:50], data.action[:50])
         for seed in (0, 0, 1)
     ]
-    assert np.array_equal(found[0], found[1])
-    assert not np.array_equal(found[0], found[2])
+    assert np.array_equal(values[0], values[1])
+    assert not np.array_equal(values[0], values[2])
 
 
 def test_redrawn_steps_are_those_of_whole_users(world: tuple[Trajectories, Steps]) -> None:
@@ -148,9 +148,9 @@ def test_with_exact_weights_a_wrong_q_does_no_harm_in_one_step(wrong: float) -> 
     with np.errstate(divide="ignore"):
         log_weight = np.log(np.where(action[known.row, 0] > 0, 4.0, 0.0))
     correction, _ = corrections(known, residual, log_weight, cap=None)
-    found = user_means(known, value) + correction
-    assert found.mean() == pytest.approx(4.0, abs=4 * found.std() / np.sqrt(users))
-    assert found.std() / np.sqrt(users) < 0.1
+    estimates = user_means(known, value) + correction
+    assert estimates.mean() == pytest.approx(4.0, abs=4 * estimates.std() / np.sqrt(users))
+    assert estimates.std() / np.sqrt(users) < 0.1
 
 
 def test_corrections_equal_a_plain_sum() -> None:
@@ -158,13 +158,13 @@ def test_corrections_equal_a_plain_sum() -> None:
     known = steps(data, data.depth_level)
     rng = np.random.default_rng(0)
     residual, log_weight = rng.normal(size=len(known.row)), 3 * rng.normal(size=len(known.row))
-    found, weight = corrections(known, residual, log_weight, cap=2.0)
+    correction, weight = corrections(known, residual, log_weight, cap=2.0)
     for user in range(5):
         rows = np.flatnonzero(known.user == user)
         rho = np.minimum(np.exp(log_weight[rows]), 2.0)
         rho /= rho.mean()
         assert weight[rows] == pytest.approx(rho)
-        assert found[user] == pytest.approx((rho * residual[rows]).sum() / 5)  # five visits have one after them
+        assert correction[user] == pytest.approx((rho * residual[rows]).sum() / 5)  # five visits have one after them
 
 
 def test_unweighted_the_correction_gives_the_logged_mean_whatever_q_says() -> None:
@@ -175,9 +175,9 @@ def test_unweighted_the_correction_gives_the_logged_mean_whatever_q_says() -> No
     gamma = 0.8
     residual = residuals(known, q[known.row], q, gamma)
     correction, _ = corrections(known, residual, np.zeros(len(known.row)), cap=None)
-    found = user_means(known, q) + correction
+    estimates = user_means(known, q) + correction
     for user in range(30):
         starts = data.first[data.user == user]
         levels = data.depth_level[data.user == user][:-1]
         edges = gamma * (q[starts[-1]] - q[starts[0]]) / (1 - gamma) / len(levels)
-        assert found[user] == pytest.approx(levels.mean() + edges)
+        assert estimates[user] == pytest.approx(levels.mean() + edges)

@@ -81,22 +81,22 @@ def test_every_update_is_that_of_a_plain_loop(data: Trajectories, redrawn: bool,
     acts = np.random.default_rng(2).normal(scale=spread, size=data.action.shape).astype(np.float32)
     among = known.redrawn(np.random.default_rng(3)) if redrawn else None
     net, mean, std = plain_fit(data, acts, among)
-    found = fit_q(data, known, acts, FqeSettings(gamma_session=GAMMA, updates=UPDATES), SEED, among)
+    fitted_q = fit_q(data, known, acts, FqeSettings(gamma_session=GAMMA, updates=UPDATES), SEED, among)
     with torch.no_grad():
         q = net(torch.from_numpy(np.concatenate([data.state, data.action], axis=1))).squeeze(1).double().numpy()
     assert np.abs(q).max() > 0.02
-    assert found.mean == pytest.approx(mean)
-    assert found.scale == pytest.approx((1 - GAMMA) * std)
-    np.testing.assert_allclose(found.net(pairs_of(data.state, data.action)).detach().numpy(), q, atol=1e-5)
-    np.testing.assert_allclose(found.mean_level(data.state, data.action), mean + (1 - GAMMA) * std * q, atol=1e-5)
+    assert fitted_q.mean == pytest.approx(mean)
+    assert fitted_q.scale == pytest.approx((1 - GAMMA) * std)
+    np.testing.assert_allclose(fitted_q.net(pairs_of(data.state, data.action)).detach().numpy(), q, atol=1e-5)
+    np.testing.assert_allclose(fitted_q.mean_level(data.state, data.action), mean + (1 - GAMMA) * std * q, atol=1e-5)
 
 
 def test_targets_stay_between_the_lowest_and_the_highest_level(data: Trajectories) -> None:
     """With one update a session all values would run away without the bounds: the target is the network itself."""
     known = steps(data, data.depth_level)
-    found = fit_q(data, known, data.action, FqeSettings(gamma_session=0.99, updates=300), SEED)
+    fitted_q = fit_q(data, known, data.action, FqeSettings(gamma_session=0.99, updates=300), SEED)
     levels = known.reward[known.ends]
-    values = found.mean_level(data.state, data.action)
+    values = fitted_q.mean_level(data.state, data.action)
     width = levels.max() - levels.min()
     assert values.min() > levels.min() - 0.2 * width
     assert values.max() < levels.max() + 0.2 * width
@@ -113,13 +113,13 @@ def test_values_are_asked_for_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None
     sizes: list[int] = []
     net.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     monkeypatch.setattr(fqe, "_CHUNK", 4)
-    found = FittedQ(net, 1.0, 2.0).mean_level(state, action)
+    values = FittedQ(net, 1.0, 2.0).mean_level(state, action)
     assert sizes == [4, 4, 2]
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert values.dtype == np.float64
+    np.testing.assert_allclose(values, expected, atol=1e-5)
 
 
 def test_an_action_value_starts_at_zero_and_is_one_number_a_pair() -> None:
-    found = action_value(3)(pairs_of(np.ones((4, 2)), np.ones((4, 1))))
-    assert found.dtype == torch.float32
-    assert found.tolist() == [0.0] * 4
+    values = action_value(3)(pairs_of(np.ones((4, 2)), np.ones((4, 1))))
+    assert values.dtype == torch.float32
+    assert values.tolist() == [0.0] * 4

@@ -30,7 +30,7 @@ REQUESTS = 3
 
 def paths() -> list[tuple[list[int], float, float]]:
     """Every session there can be: its items, and its chance under either policy."""
-    found = []
+    sessions = []
     for length in range(1, REQUESTS + 1):
         for items in product((0, 1), repeat=length):
             goes = np.prod([1 - ENDS[item] for item in items[:-1]])
@@ -39,8 +39,8 @@ def paths() -> list[tuple[list[int], float, float]]:
             chances = [
                 goes * np.prod([law[s, i] for s, i in zip(state, items, strict=True)]) for law in (LOGGING, POLICY)
             ]
-            found.append((list(items), *chances))
-    return found
+            sessions.append((list(items), *chances))
+    return sessions
 
 
 def level(items: list[int]) -> float:
@@ -72,11 +72,11 @@ def test_weights_give_the_mean_of_the_policy_exactly_where_the_log_holds_all_tha
     assert user_values(data.user, data.depth_level, rho)[0, 0] == pytest.approx(truth)
     assert data.depth_level.mean() == pytest.approx(logged)
     assert truth - logged > 0.05
-    found = effective(log_weight, data)
+    effective_shares = effective(log_weight, data)
     second = sum(policy**2 / logged for _, logged, policy in everything)  # E_b[w^2] / E_b[w]^2
-    assert found.sessions == pytest.approx(1 / second)
-    assert found.sessions < found.requests < 1
-    assert found.users == 1  # there is one
+    assert effective_shares.sessions == pytest.approx(1 / second)
+    assert effective_shares.sessions < effective_shares.requests < 1
+    assert effective_shares.users == 1  # there is one
 
 
 @settings(max_examples=50, deadline=None)
@@ -128,8 +128,8 @@ def test_weights_have_a_mean_of_one_where_the_chances_are_right(
     first = np.arange(0, n, 4)
     data = Trajectories(state, dataset.items().embeddings[row], first, user, levels, levels, row, np.ones(n))
     request = EvaluationRequest(dataset, sampled, ["frequency"], clone)
-    found = weigh("right", request, Logged(data, np.full(n, -np.log(items)), True, {"propensities": "logged"}))
-    assert found.about == {"propensities": "logged", "mean_weight": pytest.approx(1, abs=0.05)}
+    weights = weigh("right", request, Logged(data, np.full(n, -np.log(items)), True, {"propensities": "logged"}))
+    assert weights.about == {"propensities": "logged", "mean_weight": pytest.approx(1, abs=0.05)}
     same = weigh("random items", request, Logged(data, np.full(n, -np.log(items)), True, {}))
     assert (same.effective.requests, same.effective.users) == pytest.approx((1, 1))
     np.testing.assert_allclose(same.sessions.log_rho, 0, atol=1e-9)
@@ -149,14 +149,14 @@ def test_few_sessions_are_no_estimate(
     row = rng.integers(0, items, n)
     state = rng.normal(size=(n, dataset.state.width)).astype(np.float32)
     request = EvaluationRequest(dataset, sampled, ["frequency"], clone)
-    found = []
+    all_weights = []
     for depth in (1, 50):
         first = np.arange(0, n, depth)
         user, levels = first // 100, np.zeros(len(first))
         data = Trajectories(state, dataset.items().embeddings[row], first, user, levels, levels, row, np.ones(n))
-        found.append(weigh("right", request, Logged(data, np.full(n, -np.log(items)), True, {})))
-    assert [one.enough for one in found] == [True, False]
-    assert found[0].effective.sessions == found[0].effective.requests == found[1].effective.requests
+        all_weights.append(weigh("right", request, Logged(data, np.full(n, -np.log(items)), True, {})))
+    assert [one.enough for one in all_weights] == [True, False]
+    assert all_weights[0].effective.sessions == all_weights[0].effective.requests == all_weights[1].effective.requests
 
 
 def test_an_evaluation_by_weights(

@@ -76,7 +76,7 @@ def test_two_repetitions_widen_by_students_t() -> None:
 def test_every_column_is_widened_by_its_own_scatter() -> None:
     rng = np.random.default_rng(7)
     low, high, repeated = rng.normal(-3, 1, (2, 3)), rng.normal(3, 1, (2, 3)), rng.normal(size=(4, 2, 3))
-    found = widened(low, high, repeated)
+    bounds = widened(low, high, repeated)
     for cell in np.ndindex(2, 3):
         alone = widened(low[cell], high[cell], repeated[:, *cell])
-        np.testing.assert_allclose([bound[cell] for bound in found], alone)
+        np.testing.assert_allclose([bound[cell] for bound in bounds], alone)

@@ -20,8 +20,8 @@ def plain(depth: list[float], weight: list[float], bins: int) -> list[float]:
 def test_a_weight_is_the_mean_of_its_cell(bins: int, values: int) -> None:
     rng = np.random.default_rng(bins)
     depth, weight = rng.integers(1, values, 101) / 4, rng.random(101)
-    found = length_only_weights(depth, weight, bins)
-    np.testing.assert_allclose(found, plain(depth.tolist(), weight.tolist(), bins))
+    means = length_only_weights(depth, weight, bins)
+    np.testing.assert_allclose(means, plain(depth.tolist(), weight.tolist(), bins))
 
 
 def test_there_are_ten_cells_and_a_depth_at_an_edge_is_above_it() -> None:

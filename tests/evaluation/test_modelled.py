@@ -59,10 +59,10 @@ def test_policies_that_the_log_cannot_vouch_for_have_no_estimate(
 ) -> None:
     monkeypatch.setattr(modelled, "THRESHOLD", 1.01)
     settings = EvaluateSettings(estimators=("model",), model=ModelSettings(models=2, users=10, requests=40))
-    found = evaluate(EvaluationRequest(dataset, policies, ["frequency"], clone, settings))
-    assert {name: support.supported for name, support in found.support.items()} == {"right": False, "left": False}
-    assert not [record for record in found.records if record.role == "policy"]
-    assert {said.verdict for said in verdicts(found).values()} == {"cannot_say"}
+    evaluation = evaluate(EvaluationRequest(dataset, policies, ["frequency"], clone, settings))
+    assert {name: support.supported for name, support in evaluation.support.items()} == {"right": False, "left": False}
+    assert not [record for record in evaluation.records if record.role == "policy"]
+    assert {said.verdict for said in verdicts(evaluation).values()} == {"cannot_say"}
 
 
 def test_the_same_seed_says_the_same(

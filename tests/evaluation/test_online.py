@@ -127,38 +127,38 @@ def by_subject(records: list[Record], task: str) -> dict[str, Record]:
 
 def test_a_record_for_each_task_and_subject(records):
     for task in ("depth", "frequency", "mixture"):
-        found = by_subject(records, task)
-        assert list(found) == [*CONTROLS, "kale", "chocolate", "imitation"]
-        assert [found[name].role for name in found] == ["control"] * 5 + ["policy"] * 2 + ["control"]
-        for record in found.values():
+        task_records = by_subject(records, task)
+        assert list(task_records) == [*CONTROLS, "kale", "chocolate", "imitation"]
+        assert [task_records[name].role for name in task_records] == ["control"] * 5 + ["policy"] * 2 + ["control"]
+        for record in task_records.values():
             assert record.estimator == "online"
             # Whoever never leaves has no revisit time.
             assert record.users + record.users_left_out == 200
             assert record.users_left_out <= (0 if task == "depth" else 4)
             assert record.ci_low <= record.value <= record.ci_high
-            assert record.behaviour == pytest.approx(found["behaviour"].value, rel=0.03)
+            assert record.behaviour == pytest.approx(task_records["behaviour"].value, rel=0.03)
             assert record.ess is None
-        assert found["behaviour"].gain_ci_low == found["behaviour"].gain_ci_high == 0
+        assert task_records["behaviour"].gain_ci_low == task_records["behaviour"].gain_ci_high == 0
     assert len(records) == 3 * 8
 
 
 @pytest.mark.parametrize("task", ["depth", "frequency", "mixture"])
 def test_nutrition_is_best_and_clickbait_worst(records, task):
-    found = by_subject(records, task)
-    nutrition, behaviour, clickbait = (found[name] for name in ("nutrition", "behaviour", "clickbait"))
+    task_records = by_subject(records, task)
+    nutrition, behaviour, clickbait = (task_records[name] for name in ("nutrition", "behaviour", "clickbait"))
     assert nutrition.ci_low > 2 * behaviour.ci_high
     assert behaviour.ci_low > 1.5 * clickbait.ci_high
     assert nutrition.gain_ci_low > 0 > clickbait.gain_ci_high
     # The most aligned item of all with the true direction is one of the ten that the hand-made servers use.
-    assert found["kale"].value == pytest.approx(nutrition.value, rel=0.1)
-    assert found["chocolate"].value == pytest.approx(clickbait.value, rel=0.3, abs=0.05)
+    assert task_records["kale"].value == pytest.approx(nutrition.value, rel=0.1)
+    assert task_records["chocolate"].value == pytest.approx(clickbait.value, rel=0.3, abs=0.05)
     # Nearest to the mean action, by the policy or by the control: the same item for everybody.
-    assert found["imitation"].value == found["constant action"].value
+    assert task_records["imitation"].value == task_records["constant action"].value
 
 
 def test_true_means_go_with_the_levels(records):
-    found = by_subject(records, "depth")
-    nutrition, behaviour, clickbait = (found[name] for name in ("nutrition", "behaviour", "clickbait"))
+    task_records = by_subject(records, "depth")
+    nutrition, behaviour, clickbait = (task_records[name] for name in ("nutrition", "behaviour", "clickbait"))
     assert nutrition.mean_depth > behaviour.mean_depth > clickbait.mean_depth
     assert nutrition.mean_revisit_hours < behaviour.mean_revisit_hours < clickbait.mean_revisit_hours
     assert nutrition.mean_satisfaction > 0.8 > 0.6 > behaviour.mean_satisfaction > 0.2
@@ -171,12 +171,12 @@ def test_behaviour_rolled_out_is_the_log_again(records):
     by_user = visits.groupby("user_id")
     depth = np.clip(np.floor(visits.depth / by_user.depth.transform("mean")), 0, 5)
     frequency = np.clip(np.floor(by_user.revisit_ms.transform("mean") / visits.revisit_ms), 0, 5)
-    found = by_subject(records, "depth")["behaviour"]
-    assert found.value == pytest.approx(depth.groupby(visits.user_id).mean().mean(), abs=0.12)
-    assert found.mean_depth == pytest.approx(by_user.depth.mean().mean(), rel=0.1)
-    assert found.mean_revisit_hours == pytest.approx(by_user.revisit_ms.mean().mean() / 3.6e6, rel=0.1)
-    found = by_subject(records, "frequency")["behaviour"]
-    assert found.value == pytest.approx(frequency.groupby(visits.user_id).mean().mean(), abs=0.2)
+    record = by_subject(records, "depth")["behaviour"]
+    assert record.value == pytest.approx(depth.groupby(visits.user_id).mean().mean(), abs=0.12)
+    assert record.mean_depth == pytest.approx(by_user.depth.mean().mean(), rel=0.1)
+    assert record.mean_revisit_hours == pytest.approx(by_user.revisit_ms.mean().mean() / 3.6e6, rel=0.1)
+    record = by_subject(records, "frequency")["behaviour"]
+    assert record.value == pytest.approx(frequency.groupby(visits.user_id).mean().mean(), abs=0.2)
 
 
 def test_the_same_seed_gives_the_same_records(records, dataset):
@@ -188,11 +188,11 @@ def test_the_same_seed_gives_the_same_records(records, dataset):
 
 def test_fewer_users_are_drawn_from_the_split(ray_session, dataset):
     progress = []
-    found = evaluate_online(
+    train_records = evaluate_online(
         dataset, {}, ["frequency"], RollOut("train", 150, 60), progress=lambda *report: progress.append(report)
     )
-    assert {record.settings["split"] for record in found} == {"train"}
-    assert all(record.users + record.users_left_out == 150 for record in found)
+    assert {record.settings["split"] for record in train_records} == {"train"}
+    assert all(record.users + record.users_left_out == 150 for record in train_records)
     # 150 users are two blocks for each of the five controls.
     assert progress[-1] == ("online", 10, 10)
 

@@ -39,10 +39,10 @@ def test_rows_go_to_their_sessions_in_the_order_of_time() -> None:
 
 
 def test_columns_of_sessions() -> None:
-    found = session_columns(SESSIONS, np.zeros((3, 1)))
-    assert found.user.tolist() == [0, 0, 1]
-    assert found.relative_depth.tolist() == [0.5, 1.5, 1.0]
-    np.testing.assert_array_equal(found.frequency_level, [2, np.nan, np.nan])
+    columns = session_columns(SESSIONS, np.zeros((3, 1)))
+    assert columns.user.tolist() == [0, 0, 1]
+    assert columns.relative_depth.tolist() == [0.5, 1.5, 1.0]
+    np.testing.assert_array_equal(columns.frequency_level, [2, np.nan, np.nan])
 
 
 def test_an_empty_file_among_others() -> None:

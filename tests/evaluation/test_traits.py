@@ -31,11 +31,11 @@ def histories(users: int, requests: int, tastes: float, seed: int = 0) -> tuple[
 
 def test_covariances_are_those_of_each_user() -> None:
     data, _ = histories(users=4, requests=9, tastes=1.0)
-    found = covariances(data).reshape(4, 2, 3)
+    covariance = covariances(data).reshape(4, 2, 3)
     kept = np.arange(36) % 2 == 0
     half = covariances(data, kept).reshape(4, 2, 3)
     for user in range(4):
-        for rows, given in ((data.user == user, found), ((data.user == user) & kept, half)):
+        for rows, given in ((data.user == user, covariance), ((data.user == user) & kept, half)):
             both = np.cov(np.hstack([data.feedback[rows], data.action[rows]]).T, bias=True)
             np.testing.assert_allclose(given[user], both[:2, 2:], atol=1e-6)
 
@@ -44,8 +44,8 @@ def test_tastes_lose_their_noise_and_their_products_are_not_too_weak() -> None:
     data, true = histories(users=500, requests=40, tastes=1.0)
     tastes = Tastes.of(data)
     assert len(tastes.signal) == 1
-    raw, found = covariances(data).reshape(true.shape), tastes(data)
-    assert np.square(found - true).mean() < 0.3 * np.square(raw - true).mean()
+    raw, denoised = covariances(data).reshape(true.shape), tastes(data)
+    assert np.square(denoised - true).mean() < 0.3 * np.square(raw - true).mean()
     items = np.random.default_rng(1).uniform(-1, 1, (100, 3))
 
     def slope(known: np.ndarray) -> float:
@@ -53,7 +53,7 @@ def test_tastes_lose_their_noise_and_their_products_are_not_too_weak() -> None:
         said, liked = (known[:, 0] @ items.T).ravel(), (true[:, 0] @ items.T).ravel()
         return float(said @ liked / (said @ said))
 
-    assert slope(found) == pytest.approx(1.0, abs=0.05)
+    assert slope(denoised) == pytest.approx(1.0, abs=0.05)
     assert slope(raw) < 0.85
 
 
@@ -79,7 +79,7 @@ def test_intercepts_are_the_likeliest() -> None:
     rng = np.random.default_rng(0)
     user, ends = np.repeat([0, 1, 2], [30, 5, 1]), rng.random(36) < 0.3
     stays, away, prior = rng.normal(size=36), rng.normal(size=36) + 0.5, Spread(0.4, 0.2, 0.7)
-    found = intercepts(Known(user, 4, ends, stays, away), prior)
+    estimates = intercepts(Known(user, 4, ends, stays, away), prior)
     for one in range(3):
         own = user == one
 
@@ -88,8 +88,8 @@ def test_intercepts_are_the_likeliest() -> None:
             misses = np.logaddexp(0, logit) - ends[own] * logit + 0.5 * ends[own] * (away[own] - u[1]) ** 2 / 0.7
             return float(misses.sum() + (0.5 * u**2 / prior[:2]).sum())
 
-        np.testing.assert_allclose(found[one], minimize(loss, np.zeros(2)).x, atol=1e-4)
-    np.testing.assert_array_equal(found[3], 0)  # a user of whom nothing is known
+        np.testing.assert_allclose(estimates[one], minimize(loss, np.zeros(2)).x, atol=1e-4)
+    np.testing.assert_array_equal(estimates[3], 0)  # a user of whom nothing is known
 
 
 def test_the_spread_of_intercepts_is_found_again() -> None:

@@ -164,14 +164,14 @@ def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
         shown.append(states)
         return np.full(len(states), 7)
 
-    found = roll_out(platform(data), [Clockwork(0.4), Clockwork(0.9)], server, seed=0)
-    assert found.levels["depth"].tolist() == [[2.0] * 3] * 2  # floor(3 / 1.2)
-    np.testing.assert_allclose(found.levels["frequency"], [[2.0] * 3, [1.0] * 3])  # floor(1 / .4), floor(1 / .9)
-    np.testing.assert_allclose(found.levels["mixture"], [[2.0] * 3, [1.5] * 3])
-    np.testing.assert_allclose(found.depth, 3.0)
-    np.testing.assert_allclose(found.revisit_hours, [[4.0] * 3, [9.0] * 3])
-    assert found.counts[7] == found.counts.sum() == 6 * 30
-    assert found.sessions == 3 * 10
+    outcome = roll_out(platform(data), [Clockwork(0.4), Clockwork(0.9)], server, seed=0)
+    assert outcome.levels["depth"].tolist() == [[2.0] * 3] * 2  # floor(3 / 1.2)
+    np.testing.assert_allclose(outcome.levels["frequency"], [[2.0] * 3, [1.0] * 3])  # floor(1 / .4), floor(1 / .9)
+    np.testing.assert_allclose(outcome.levels["mixture"], [[2.0] * 3, [1.5] * 3])
+    np.testing.assert_allclose(outcome.depth, 3.0)
+    np.testing.assert_allclose(outcome.revisit_hours, [[4.0] * 3, [9.0] * 3])
+    assert outcome.counts[7] == outcome.counts.sum() == 6 * 30
+    assert outcome.sessions == 3 * 10
     # The states are those of the tracker: the profile of the log's users, and what was shown to them.
     np.testing.assert_array_equal(shown[5][:, STATE.groups["profile"]], np.eye(3)[[0, 2, 2] * 2])
     last = STATE.groups["items"].start
@@ -180,7 +180,7 @@ def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
 
 def test_the_logged_levels_are_those_of_the_log() -> None:
     data = histories(users=8)
-    found = logged_levels(platform(data))
+    mean_levels = logged_levels(platform(data))
     levels = []
     for user in (0, 2, 5):
         rows = np.flatnonzero(data.user == user)
@@ -188,7 +188,7 @@ def test_the_logged_levels_are_those_of_the_log() -> None:
         away = data.timestamp[rows[first[1:]]] - data.timestamp[rows[first[1:] - 1]]
         frequency = np.clip(np.floor(data.mean_revisit_ms[user] / away), 0, 5)
         levels.append((np.clip(np.floor(depth / data.mean_depth[user]), 0, 5).mean(), frequency.mean()))
-    assert (found["depth"], found["frequency"]) == pytest.approx(tuple(np.mean(levels, axis=0)))
+    assert (mean_levels["depth"], mean_levels["frequency"]) == pytest.approx(tuple(np.mean(levels, axis=0)))
 
 
 def test_where_the_log_repeats_nothing_nothing_is_repeated() -> None:
@@ -202,9 +202,9 @@ def test_where_the_log_repeats_nothing_nothing_is_repeated() -> None:
         given.append(seen.sum(axis=1))
         return seen.argmin(axis=1)  # the first unseen
 
-    found = roll_out(platform(data, requests=10), [Clockwork(0.5)], server, seed=0)
+    outcome = roll_out(platform(data, requests=10), [Clockwork(0.5)], server, seed=0)
     assert [counts.tolist() for counts in given] == [[step] * 3 for step in range(10)]
-    assert found.counts[:10].tolist() == [3] * 10
+    assert outcome.counts[:10].tolist() == [3] * 10
 
 
 def test_the_log_vouches_for_its_own_pasts_and_for_no_corner() -> None:
@@ -235,11 +235,11 @@ def test_what_was_always_shown_to_a_user_is_not_taken_for_the_users_nature() -> 
     always = replace(data, state=state, timestamp=np.int64(time - time[data.starts][data.user] + 1.7e12))
     model = fit_user_model(always, STATE, seed=0)
     people = model.people(always).take(np.repeat(np.arange(400), 10))
-    asked, action = state[:4000].copy(), data.action[:4000]
+    states, action = state[:4000].copy(), data.action[:4000]
     away = []
     for value in (0.0, 1.0):
-        asked[:, seen] = value
-        answers = model.step(asked, action, people, np.random.default_rng(1))
+        states[:, seen] = value
+        answers = model.step(states, action, people, np.random.default_rng(1))
         away.append(np.log(answers.wait_ms[answers.ends]).mean())
     assert -1.6 < away[1] - away[0] < -0.75
 

@@ -66,7 +66,7 @@ def test_scores_are_those_of_an_evaluation(
 ) -> None:
     few = partial(FqeSettings, updates=60)  # enough to be told apart by; placebos are fitted too
     monkeypatch.setattr("prefrec_ray.evaluation.validation.FqeSettings", few)
-    found = []
+    all_scores = []
     for seed in (0, 1):
         policy = policy_on(simulated, seed)
         scores = judge.scores(policy, "frequency")
@@ -81,8 +81,8 @@ def test_scores_are_those_of_an_evaluation(
         (record,) = [r for r in records if r.subject == "p"]
         assert record.users_left_out == 0
         assert scores["validation/online"] == pytest.approx(record.value, rel=1e-12)
-        found.append(scores)
-    assert found[0] != found[1]
+        all_scores.append(scores)
+    assert all_scores[0] != all_scores[1]
 
 
 def test_when_a_trial_is_scored() -> None:

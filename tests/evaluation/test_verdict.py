@@ -36,8 +36,8 @@ def one(*records: Record, support: Support | None = SURE, **served: Served) -> P
     return verdicts(Evaluation(records=records, support=known, served=served))["p"]
 
 
-def told(found: PolicyVerdict) -> dict[str, tuple[str, str]]:
-    return {light.name: (light.colour, light.number) for light in found.lights}
+def lights(policy_verdict: PolicyVerdict) -> dict[str, tuple[str, str]]:
+    return {light.name: (light.colour, light.number) for light in policy_verdict.lights}
 
 
 def serving(shares: list[float], distinct: int) -> Served:
@@ -55,21 +55,24 @@ def serving(shares: list[float], distinct: int) -> Served:
     ],
 )
 def test_the_interval_of_the_gain_decides(gain: float, verdict: str, colour: str) -> None:
-    found = one(line("p", gain))
-    assert found.verdict == verdict
-    assert told(found)["value"][0] == colour
+    policy_verdict = one(line("p", gain))
+    assert policy_verdict.verdict == verdict
+    assert lights(policy_verdict)["value"][0] == colour
 
 
 def test_without_support_the_log_cannot_say_whatever_the_value() -> None:
     for records in ([line("p", 3.0)], [line("p", -0.9)], [line("p", 3.0, estimator="dr")], []):
-        found = one(*records, support=LOST)
-        assert found.verdict == "cannot_say"
-        assert found.reasons == (
+        policy_verdict = one(*records, support=LOST)
+        assert policy_verdict.verdict == "cannot_say"
+        assert policy_verdict.reasons == (
             "The log vouches for 12% of the states that it would lead users to; 60% are needed. "
             "`prefrec constrain` looks for a serving rule that stays nearer to it.",
         )
-        assert told(found)["support"] == ("red", "12% of states, 60% needed; effective sample 2.0% of sessions")
-        assert told(found)["value"] == ("grey", "no value")
+        assert lights(policy_verdict)["support"] == (
+            "red",
+            "12% of states, 60% needed; effective sample 2.0% of sessions",
+        )
+        assert lights(policy_verdict)["value"] == ("grey", "no value")
 
 
 @pytest.mark.parametrize(("states", "said"), [(0.7975, "79%"), (0.8, "80%"), (0.29, "29%"), (1.0, "100%"), (0.0, "0%")])
@@ -81,16 +84,16 @@ def test_a_gain_that_those_who_know_nothing_have_too_is_none() -> None:
     for blind in ("random items", "constant action", "shuffled:imitation", "shuffled:p"):
         by = "dr" if blind == "shuffled:p" else "model"
         lines = (line("p", 0.4), line(blind, 0.3, "placebo"), line(f"{blind} of another", 3.0, "placebo"))
-        found = one(*(record.model_copy(update={"estimator": by}) for record in lines))
-        assert found.verdict == "no_difference"
+        policy_verdict = one(*(record.model_copy(update={"estimator": by}) for record in lines))
+        assert policy_verdict.verdict == "no_difference"
         name = {"shuffled:p": "own actions shuffled", "shuffled:imitation": "shuffled:behavior cloning"}.get(
             blind, blind
         )
-        assert found.reasons[0].endswith(f"; a negative control ({name}) gains +0.30.")
-        assert told(found)["controls"][0] == "amber"
-    found = one(line("p", 0.4), line("random items", 0.29, "placebo"), line("shuffled:other", 0.9, "placebo"))
-    assert found.verdict == "candidate"
-    assert told(found)["controls"] == ("green", "+0.29 levels; random items")
+        assert policy_verdict.reasons[0].endswith(f"; a negative control ({name}) gains +0.30.")
+        assert lights(policy_verdict)["controls"][0] == "amber"
+    policy_verdict = one(line("p", 0.4), line("random items", 0.29, "placebo"), line("shuffled:other", 0.9, "placebo"))
+    assert policy_verdict.verdict == "candidate"
+    assert lights(policy_verdict)["controls"] == ("green", "+0.29 levels; random items")
     # In a model of users a policy's own items are good for other users too: that is no error of the estimate.
     assert one(line("p", 0.4), line("shuffled:p", 0.9, "placebo")).verdict == "candidate"
 
@@ -98,11 +101,11 @@ def test_a_gain_that_those_who_know_nothing_have_too_is_none() -> None:
 @pytest.mark.parametrize(("gain", "verdict"), [(0.4, "cannot_say"), (0.0, "cannot_say"), (-0.4, "do_not_ship")])
 def test_a_policy_that_serves_everybody_the_same_is_at_most_unknown(gain: float, verdict: str) -> None:
     few, logged = serving([0.4, 0.3, 0.2, 0.05, 0.05], 5), serving([0.002] * 20, 1000)
-    found = one(line("p", gain), p=few, behaviour=logged)
-    assert found.verdict == verdict
-    assert told(found)["catalogue"] == ("red", "5 items; 5 items take 100% of requests")
+    policy_verdict = one(line("p", gain), p=few, behaviour=logged)
+    assert policy_verdict.verdict == verdict
+    assert lights(policy_verdict)["catalogue"] == ("red", "5 items; 5 items take 100% of requests")
     if verdict == "cannot_say":
-        assert found.reasons[0].startswith("5 items take 100% of its requests (of the logging policy's: 2%)")
+        assert policy_verdict.reasons[0].startswith("5 items take 100% of its requests (of the logging policy's: 2%)")
     # A log that is as concentrated says nothing against the policy.
     assert one(line("p", 0.4), p=few, behaviour=serving([0.6, 0.4], 2)).verdict == "candidate"
     assert one(line("p", 0.4), p=serving([0.05] * 20, 40), behaviour=logged).verdict == "candidate"
@@ -113,16 +116,21 @@ def test_a_policy_that_serves_everybody_the_same_is_at_most_unknown(gain: float,
 )
 def test_what_did_not_converge_says_nothing(low: float, high: float) -> None:
     record = line("p", 0.5).model_copy(update={"ci_low": low, "ci_high": high})
-    found = one(record)
-    assert found.verdict == "cannot_say"
-    assert "has not converged" in found.reasons[0]
-    assert told(found)["convergence"][0] == "red"
+    policy_verdict = one(record)
+    assert policy_verdict.verdict == "cannot_say"
+    assert "has not converged" in policy_verdict.reasons[0]
+    assert lights(policy_verdict)["convergence"][0] == "red"
 
 
 def test_ncis_alone_never_makes_a_candidate() -> None:
-    found = one(line("p", 0.4, estimator="ncis"), line("length only:p", 0.3, "control", estimator="ncis"), support=None)
-    assert found.verdict == "cannot_say"
-    assert found.reasons[1] == "NCIS ranks policies; its size is biased, and 75% of the gain is session length alone."
+    policy_verdict = one(
+        line("p", 0.4, estimator="ncis"), line("length only:p", 0.3, "control", estimator="ncis"), support=None
+    )
+    assert policy_verdict.verdict == "cannot_say"
+    assert (
+        policy_verdict.reasons[1]
+        == "NCIS ranks policies; its size is biased, and 75% of the gain is session length alone."
+    )
     assert one(line("p", 0.4, estimator="ncis"), support=SURE).verdict == "cannot_say"
     assert one(line("p", 0.0, estimator="ncis"), support=None).verdict == "no_difference"
     assert one(line("p", -0.4, estimator="ncis"), support=None).verdict == "do_not_ship"
@@ -144,12 +152,12 @@ def test_the_model_goes_before_dr_before_ncis_and_the_truth_never_decides() -> N
 def test_the_numbers_are_in_the_users_own_units() -> None:
     changed = {"mean_depth": 7.25, "mean_revisit_hours": 18.2}
     logging = line("behaviour", 0.0, "control", mean_depth=6.0, mean_revisit_hours=21.0)
-    found = one(line("p", 0.4, **changed), logging)
-    assert told(found)["value"][1] == (
+    policy_verdict = one(line("p", 0.4, **changed), logging)
+    assert lights(policy_verdict)["value"][1] == (
         "+0.40 [+0.30, +0.50] levels; 18.2 h to the next session (logging policy 21.0); "
         "7.2 requests a session (logging policy 6.0)"
     )
-    assert told(one(line("p", 0.4, **changed)))["value"][1].endswith(
+    assert lights(one(line("p", 0.4, **changed)))["value"][1].endswith(
         "18.2 h to the next session; 7.2 requests a session"
     )
 
@@ -168,9 +176,9 @@ def test_a_gain_that_the_other_measure_pays_for_is_no_candidate(
     task: str, own: dict[str, float], reason: str | None
 ) -> None:
     logging = line("behaviour", 0.0, "control", task=task, mean_depth=6.0, mean_revisit_hours=20.0)
-    found = one(line("p", 0.4, task=task, **own), logging)
-    assert found.verdict == ("candidate" if reason is None else "cannot_say")
-    assert reason is None or found.reasons[1] == f"{reason}, which a level of {task} does not count."
+    policy_verdict = one(line("p", 0.4, task=task, **own), logging)
+    assert policy_verdict.verdict == ("candidate" if reason is None else "cannot_say")
+    assert reason is None or policy_verdict.reasons[1] == f"{reason}, which a level of {task} does not count."
 
 
 def test_the_best_comes_first_and_controls_have_no_verdict() -> None:
@@ -208,11 +216,17 @@ def test_verdicts_and_support_are_written_and_read(tmp_path: Path) -> None:
     content = json.loads(Path(file).read_text())
     assert content["support"]["lost"] == {"states": 0.12, "ess": 0.02, "threshold": 0.6, "supported": False}
     assert list(content["verdicts"]) == ["p", "lost"]
-    found = content["verdicts"]["p"]
-    assert list(found) == ["verdict", "reasons", "lights"]
-    assert found["verdict"] == "candidate"
-    assert all(isinstance(reason, str) for reason in found["reasons"])
-    assert [light["name"] for light in found["lights"]] == ["value", "support", "catalogue", "controls", "convergence"]
+    policy_verdict = content["verdicts"]["p"]
+    assert list(policy_verdict) == ["verdict", "reasons", "lights"]
+    assert policy_verdict["verdict"] == "candidate"
+    assert all(isinstance(reason, str) for reason in policy_verdict["reasons"])
+    assert [light["name"] for light in policy_verdict["lights"]] == [
+        "value",
+        "support",
+        "catalogue",
+        "controls",
+        "convergence",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -225,15 +239,15 @@ def test_verdicts_and_support_are_written_and_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_model_that_misses_the_logging_policy_says_nothing(logged: float, verdict: str, word: str) -> None:
-    found = one(line("p", 0.4, settings={"logged_level": logged}))
-    assert found.verdict == verdict
-    assert word in found.reasons[0]
+    policy_verdict = one(line("p", 0.4, settings={"logged_level": logged}))
+    assert policy_verdict.verdict == verdict
+    assert word in policy_verdict.reasons[0]
 
 
 def test_a_gain_is_larger_than_what_the_model_is_seen_to_err() -> None:
-    found = one(line("p", 0.25, settings={"logged_level": 0.84}))  # .15 to .35
-    assert found.verdict == "cannot_say"
-    assert found.reasons[1] == "The model errs by 0.16 on the logging policy's own level."
+    policy_verdict = one(line("p", 0.25, settings={"logged_level": 0.84}))  # .15 to .35
+    assert policy_verdict.verdict == "cannot_say"
+    assert policy_verdict.reasons[1] == "The model errs by 0.16 on the logging policy's own level."
     assert one(line("p", 0.25, settings={"logged_level": 0.86})).verdict == "candidate"
 
 
@@ -259,11 +273,11 @@ def evaluations(draw: st.DrawFn) -> Evaluation:
 
 @given(evaluations())
 def test_never_a_candidate_where_the_log_cannot_carry_it(evaluation: Evaluation) -> None:
-    for name, found in verdicts(evaluation).items():
-        assert found.verdict in VERDICTS
-        assert found.reasons
-        assert len(found.lights) == 5
-        if found.verdict != "candidate":
+    for name, policy_verdict in verdicts(evaluation).items():
+        assert policy_verdict.verdict in VERDICTS
+        assert policy_verdict.reasons
+        assert len(policy_verdict.lights) == 5
+        if policy_verdict.verdict != "candidate":
             continue
         record = case_of(evaluation, name).record
         assert record is not None
@@ -280,16 +294,18 @@ def test_never_a_candidate_where_the_log_cannot_carry_it(evaluation: Evaluation)
             and r.subject in ("random items", *([] if r.estimator == "model" else [f"shuffled:{name}"]))
         ]
         assert all(low > gain for gain in blind)
-        assert {"value": "green", "support": "green"}.items() <= {x.name: x.colour for x in found.lights}.items()
+        assert {"value": "green", "support": "green"}.items() <= {
+            x.name: x.colour for x in policy_verdict.lights
+        }.items()
 
 
 @given(evaluations())
 def test_no_value_is_told_of_what_has_no_support(evaluation: Evaluation) -> None:
-    found = verdicts(evaluation)
+    policy_verdicts = verdicts(evaluation)
     for name, support in evaluation.support.items():
         if not support.supported:
-            assert found[name].verdict == "cannot_say"
-            assert told(found[name])["value"] == ("grey", "no value")
+            assert policy_verdicts[name].verdict == "cannot_say"
+            assert lights(policy_verdicts[name])["value"] == ("grey", "no value")
 
 
 def test_an_error_that_is_a_share_of_gains_is_a_share_of_their_difference() -> None:

@@ -19,16 +19,16 @@ def test_profiles_are_those_of_pandas(tmp_path: Path, name: str) -> None:
     file = str(write(frame, tmp_path / name))
     form = csv_format(file)
     table = sample([file], flat_columns(file, form), form)
-    found = {column.name: column for column in profile(table, len(frame))}
-    assert list(found) == list(frame.columns)
+    profiles = {column.name: column for column in profile(table, len(frame))}
+    assert list(profiles) == list(frame.columns)
     for column in frame:
         values = frame[column].dropna()
-        assert found[column].distinct == found[column].distinct_in_log == values.nunique()
-        assert found[column].empty == pytest.approx(frame[column].isna().mean())
-        assert (found[column].low, found[column].high) == (values.min(), values.max())
-        assert set(found[column].examples) <= set(values)
-        assert values.value_counts().iloc[0] == (values == found[column].examples[0]).sum()
-    kinds = {column: str(found[column].kind) for column in ("visitorid", "event", "price")}
+        assert profiles[column].distinct == profiles[column].distinct_in_log == values.nunique()
+        assert profiles[column].empty == pytest.approx(frame[column].isna().mean())
+        assert (profiles[column].low, profiles[column].high) == (values.min(), values.max())
+        assert set(profiles[column].examples) <= set(values)
+        assert values.value_counts().iloc[0] == (values == profiles[column].examples[0]).sum()
+    kinds = {column: str(profiles[column].kind) for column in ("visitorid", "event", "price")}
     assert kinds.pop("event").endswith("string")
     assert kinds == {"visitorid": "int64", "price": "double"}
 
@@ -46,9 +46,9 @@ def test_text_in_one_file_makes_a_column_text(tmp_path: Path) -> None:
 def test_a_sample_is_spread_over_files_and_row_groups(tmp_path: Path) -> None:
     frame = pd.DataFrame({"k": np.arange(1000)})
     pq.write_table(pa.Table.from_pandas(frame), tmp_path / "a.parquet", row_group_size=10)
-    found = sample([str(tmp_path / "a.parquet")], ["k"], csv_format("a.parquet"))["k"].to_numpy()
-    assert 20 <= len(found) <= 200
-    assert (found.min(), found.max()) == (0, 999)
+    values = sample([str(tmp_path / "a.parquet")], ["k"], csv_format("a.parquet"))["k"].to_numpy()
+    assert 20 <= len(values) <= 200
+    assert (values.min(), values.max()) == (0, 999)
 
 
 def test_separators_and_nested_columns(tmp_path: Path) -> None:

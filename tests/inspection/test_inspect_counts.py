@@ -45,8 +45,8 @@ def plain(log: pd.DataFrame, gap_minutes: float) -> dict:
         "disorder": int((log.ms < before).sum()),
         "simultaneous": int(log.duplicated(["user", "ms"]).sum()),
         "timed": int((log.ms % 86_400_000 != 0).sum()),
-        "sessions": [len(found) for found in sessions.values()],
-        "single": [int((found.groupby("user_id").size() == 1).sum()) for found in sessions.values()],
+        "sessions": [len(frame) for frame in sessions.values()],
+        "single": [int((frame.groupby("user_id").size() == 1).sum()) for frame in sessions.values()],
         "depth_levels": histogram(sessions[gap_minutes].level_depth),
         "frequency_levels": histogram(sessions[gap_minutes].level_frequency),
         "long_users": [int((per_user > 2 * length).sum()) for length in LENGTHS],
@@ -69,11 +69,11 @@ def test_a_bucket_is_summed_up_as_pandas_does(rows: list[tuple[int, int, int]]) 
     table = pa.table({name: pa.array(np.asarray(v), pa.int64()) for name, v in {**columns, "bucket": row * 0}.items()})
     # Rows of a bucket come in any order.
     shuffled = table.take(pa.array(np.random.default_rng(0).permutation(len(log))))
-    found = {name: v[0] for name, v in summarise_bucket(shuffled, TIMEOUTS_MINUTES, 30).to_pydict().items()}
+    counts = {name: v[0] for name, v in summarise_bucket(shuffled, TIMEOUTS_MINUTES, 30).to_pydict().items()}
     for name, value in plain(log, 30).items():
-        assert found[name] == value, name
-    assert found["repeats"] == len(log) - 1
-    assert len(found["items"]) == log["item"].nunique()
+        assert counts[name] == value, name
+    assert counts["repeats"] == len(log) - 1
+    assert len(counts["items"]) == log["item"].nunique()
 
 
 def look(files: list[Path]) -> tuple[Counts, pd.DataFrame]:
@@ -97,18 +97,18 @@ def test_files_are_counted_as_pandas_does(
     log.loc[log.index[::50], "track_id"] = None
     half = len(log) // 2
     files = [write(log[:half], tmp_path / f"1{suffix}"), write(log[half:], tmp_path / f"2{suffix}")]
-    found, frame = look(files)
+    counts, frame = look(files)
     complete = frame.dropna(subset=["track_id"])
-    assert found.incomplete == len(frame) - len(complete) > 0
-    assert found.items == complete.track_id.nunique()
-    assert found.repeats == complete.duplicated(["userid", "track_id", "timestamp"]).sum() > found.duplicates
+    assert counts.incomplete == len(frame) - len(complete) > 0
+    assert counts.items == complete.track_id.nunique()
+    assert counts.repeats == complete.duplicated(["userid", "track_id", "timestamp"]).sum() > counts.duplicates
     ms = pd.to_datetime(complete.timestamp).astype("datetime64[ms, UTC]").astype(np.int64)
     log = pd.DataFrame({"user": complete.userid, "item": complete.track_id, "ms": ms}).reset_index(drop=True)
     expected = plain(log, 30) | {"duplicates": int(complete.duplicated().sum())}
     assert expected["duplicates"] > 0
     assert expected["disorder"] > len(log) // 2  # the latest first
     for name, value in expected.items():
-        assert np.array_equal(getattr(found, name), value), name
+        assert np.array_equal(getattr(counts, name), value), name
 
 
 def test_times_that_cannot_be_read_are_counted(ray_session: None, tmp_path: Path) -> None:
@@ -117,8 +117,8 @@ def test_times_that_cannot_be_read_are_counted(ray_session: None, tmp_path: Path
     names, form = [str(file)], csv_format(str(file))
     good = pa.Table.from_pandas(log.iloc[[0, 0, 3]], preserve_index=False)
     roles = guess_roles(good, profile(good, 3), "log")
-    found = count(rows_of_files(names, list(log), roles, form))
-    assert (found.rows, found.incomplete, found.users, found.timed) == (2, 2, 2, 0)
+    counts = count(rows_of_files(names, list(log), roles, form))
+    assert (counts.rows, counts.incomplete, counts.users, counts.timed) == (2, 2, 2, 0)
     write(log[1:3], tmp_path / "a.csv")
     with pytest.raises(UserError, match="all 2 rows lack a user, an item or a time that can be read"):
         count(rows_of_files(names, list(log), roles, form))
@@ -133,8 +133,8 @@ def test_many_items_are_estimated() -> None:
 
 def test_hashes_are_equal_where_values_are() -> None:
     for values in ([1, 2, None, 1], [0.0, 1.5, None, 0.0], ["", "b", None, ""], [True, False, None, True]):
-        found = column_hash(pa.chunked_array([values]), 3)
-        assert found[0] == found[3]
-        assert len(set(found.tolist())) == 3
+        hashes = column_hash(pa.chunked_array([values]), 3)
+        assert hashes[0] == hashes[3]
+        assert len(set(hashes.tolist())) == 3
     days = column_hash(pa.chunked_array([pa.array([1, 2, None, 1], pa.int32()).cast(pa.date32())]), 3)
     assert (days[0] == days[3], len(set(days.tolist()))) == (True, 3)

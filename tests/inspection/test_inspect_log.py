@@ -111,8 +111,8 @@ def test_any_name_of_a_column_survives_the_yaml(name: str) -> None:
 def test_the_length_of_segments_is_one_that_enough_users_can_give() -> None:
     def proposed(*long_users: int) -> tuple[int, int, float]:
         counts = SimpleNamespace(**{**vars(COUNTS), "long_users": np.array(long_users)})
-        found = settings_of(proposal(["kind: completejourney"], counts))
-        return found.preferences.length, found.preferences.min_requests, found.validation_fraction
+        settings = settings_of(proposal(["kind: completejourney"], counts))
+        return settings.preferences.length, settings.preferences.min_requests, settings.validation_fraction
 
     assert proposed(150, 300, 500, 600, 700) == (100, 200, 0.05)
     assert proposed(20, 99, 100, 600, 700) == (20, 40, 0.05)

@@ -18,27 +18,27 @@ def roles(frame: pd.DataFrame) -> Roles:
 
 
 def test_movielens() -> None:
-    found = roles(movielens(10))
-    assert (found.user, found.item, found.time, found.time_unit) == ("userId", "movieId", "timestamp", "s")
-    assert found.feedback == {"rating": "number"}
-    assert (found.session, found.dwell, found.others) == (None, None, {})
+    guess = roles(movielens(10))
+    assert (guess.user, guess.item, guess.time, guess.time_unit) == ("userId", "movieId", "timestamp", "s")
+    assert guess.feedback == {"rating": "number"}
+    assert (guess.session, guess.dwell, guess.others) == (None, None, {})
 
 
 def test_lastfm() -> None:
-    found = roles(lastfm(10))
-    assert (found.user, found.item, found.time, found.time_unit) == ("userid", "track_id", "timestamp", "iso")
-    assert found.feedback == {}
-    assert found.others == {"artist_id": "text", "artist_name": "text", "track_name": "text"}
+    guess = roles(lastfm(10))
+    assert (guess.user, guess.item, guess.time, guess.time_unit) == ("userid", "track_id", "timestamp", "iso")
+    assert guess.feedback == {}
+    assert guess.others == {"artist_id": "text", "artist_name": "text", "track_name": "text"}
 
 
 def test_clickstream() -> None:
-    found = roles(clickstream(10))
-    assert (found.user, found.item, found.time, found.time_unit) == ("visitorid", "itemid", "timestamp", "ms")
-    assert (found.session, found.dwell, found.dwell_unit) == ("sessionId", "dwell_sec", "s")
-    assert found.feedback == {"bought": "binary", "price": "number"}
-    assert found.partly_empty == {"price"}
-    assert found.others == {"event": "text", "weekday": "a part of the time"}
-    assert [found.of(c) for c in ("visitorid", "timestamp", "bought", "event")] == [
+    guess = roles(clickstream(10))
+    assert (guess.user, guess.item, guess.time, guess.time_unit) == ("visitorid", "itemid", "timestamp", "ms")
+    assert (guess.session, guess.dwell, guess.dwell_unit) == ("sessionId", "dwell_sec", "s")
+    assert guess.feedback == {"bought": "binary", "price": "number"}
+    assert guess.partly_empty == {"price"}
+    assert guess.others == {"event": "text", "weekday": "a part of the time"}
+    assert [guess.of(c) for c in ("visitorid", "timestamp", "bought", "event")] == [
         "user",
         "time, ms",
         "feedback, binary",
@@ -73,21 +73,21 @@ def test_names_in_other_words() -> None:
             "propensity": rng.random(50),
         }
     )
-    found = roles(frame)
-    assert found.propensity == "propensity"
-    assert (found.user, found.item, found.time) == ("CustomerID", "product_id", "event_time")
-    assert (found.time_unit, found.time_format) == ("iso", "%Y-%m-%d %H:%M:%S UTC")
-    assert (found.dwell, found.dwell_unit, found.reward) == ("watch_time_ms", "ms", "reward")
+    guess = roles(frame)
+    assert guess.propensity == "propensity"
+    assert (guess.user, guess.item, guess.time) == ("CustomerID", "product_id", "event_time")
+    assert (guess.time_unit, guess.time_format) == ("iso", "%Y-%m-%d %H:%M:%S UTC")
+    assert (guess.dwell, guess.dwell_unit, guess.reward) == ("watch_time_ms", "ms", "reward")
     kinds = {"pageViews": "count", "watch_ratio": "ratio", "temperature": "number", "liked": "binary"}
-    assert found.feedback == kinds
-    assert found.others["category_id"] == "an id"
-    assert found.others["constant"] == "one value"
+    assert guess.feedback == kinds
+    assert guess.others["category_id"] == "an id"
+    assert guess.others["constant"] == "one value"
 
 
 def test_without_names_the_values_decide() -> None:
     frame = movielens(10).rename(columns={"userId": "who", "timestamp": "moment"})
-    found = roles(frame.drop(columns="rating"))
-    assert (found.user, found.item, found.time) == ("who", "movieId", "moment")
+    guess = roles(frame.drop(columns="rating"))
+    assert (guess.user, guess.item, guess.time) == ("who", "movieId", "moment")
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])

@@ -38,11 +38,11 @@ def test_a_rule_is_right_where_it_prefers_what_was_preferred(pairs: list[tuple[f
             hits.append(0.5)
         else:
             hits.append(float((second > first) == (label == 1.0)))
-    found = rule_accuracy(*(np.array(column) for column in zip(*pairs, strict=True)))
+    accuracy = rule_accuracy(*(np.array(column) for column in zip(*pairs, strict=True)))
     if hits:
-        assert found == pytest.approx(np.mean(hits))
+        assert accuracy == pytest.approx(np.mean(hits))
     else:
-        assert found is None
+        assert accuracy is None
 
 
 def test_the_share_between_users_is_the_one_that_made_the_numbers() -> None:
@@ -61,22 +61,22 @@ def test_the_share_between_users_is_that_of_the_sums_of_squares() -> None:
     assert between_share(scores.to_numpy()) == pytest.approx((between - within) / (between + 2 * within))
 
 
-def by_name(found: list) -> dict:
-    return {(d.task, d.teacher): d for d in found}
+def by_name(diagnoses: list) -> dict:
+    return {(d.task, d.teacher): d for d in diagnoses}
 
 
 def test_users_that_differ_and_never_change() -> None:
     # Every session of user u is u + 1 requests deep and of level u: only the user matters, however segments are paired.
     depths = [[u + 1] * 60 for u in range(4)]
     levels = [[float(u)] * 60 for u in range(4)]
-    found = by_name(diagnose(histories(depths, levels), ["depth"], 12, 0.5, seed=0, pairs=500))
-    mean = found["depth", "any_users_mean"]
+    diagnoses = by_name(diagnose(histories(depths, levels), ["depth"], 12, 0.5, seed=0, pairs=500))
+    mean = diagnoses["depth", "any_users_mean"]
     assert mean.between_users == 1.0
     assert mean.user == 1.0
     assert mean.sessions == 1.0
     assert not mean.prefers_more  # users of a higher level end fewer sessions in a segment
     assert mean.ties == 0.0
-    within = found["depth", "within_user_mean"]
+    within = diagnoses["depth", "within_user_mean"]
     assert within.ties == 1.0
     assert (within.sessions, within.user) == (None, None)
 
@@ -85,26 +85,28 @@ def test_equal_users_whose_sessions_change() -> None:
     # One request a session: every segment ends as many sessions, and users differ by chance alone.
     rng = np.random.default_rng(1)
     levels = [list(rng.integers(0, 6, 400).astype(float)) for _ in range(60)]
-    found = by_name(diagnose(histories([[1] * 400] * 60, levels), ["frequency"], 20, 0.5, seed=3, pairs=2000))
+    diagnoses = by_name(diagnose(histories([[1] * 400] * 60, levels), ["frequency"], 20, 0.5, seed=3, pairs=2000))
     for teacher in ("any_users_sum", "any_users_mean", "within_user_sum", "within_user_mean"):
-        diagnosis = found["frequency", teacher]
+        diagnosis = diagnoses["frequency", teacher]
         assert diagnosis.sessions == 0.5
         assert diagnosis.between_users < 0.1
     # As many sessions in every segment: the sum and the mean order segments alike.
-    assert found["frequency", "any_users_sum"].ties == found["frequency", "any_users_mean"].ties
-    assert found["frequency", "any_users_sum"].user == pytest.approx(0.5, abs=0.1)
+    assert diagnoses["frequency", "any_users_sum"].ties == diagnoses["frequency", "any_users_mean"].ties
+    assert diagnoses["frequency", "any_users_sum"].user == pytest.approx(0.5, abs=0.1)
 
 
 def test_the_sum_of_equal_levels_counts_sessions() -> None:
     rng = np.random.default_rng(2)
     depths = [list(rng.integers(1, 9, 80)) for _ in range(10)]
-    found = by_name(diagnose(histories(depths, [[1.0] * 80] * 10), ["depth", "mixture"], 20, 0.5, seed=0, pairs=400))
+    diagnoses = by_name(
+        diagnose(histories(depths, [[1.0] * 80] * 10), ["depth", "mixture"], 20, 0.5, seed=0, pairs=400)
+    )
     for task, pairing in itertools.product(("depth", "mixture"), ("any_users", "within_user")):
-        counting = found[task, f"{pairing}_sum"]
+        counting = diagnoses[task, f"{pairing}_sum"]
         assert counting.sessions == 1.0
         assert counting.prefers_more
         assert 0 < counting.ties < 1
-        assert found[task, f"{pairing}_mean"].ties == 1.0
+        assert diagnoses[task, f"{pairing}_mean"].ties == 1.0
 
 
 def test_the_same_seed_gives_the_same_diagnosis() -> None:
@@ -149,10 +151,10 @@ def dataset(tmp_path: Path) -> PreparedDataset:
 
 
 def test_histories_are_those_of_users_with_enough_requests_that_are_no_test_users(dataset: PreparedDataset) -> None:
-    found = load_histories(dataset, 10)
-    assert found.requests.tolist() == [30, 25]
-    assert found.depth.tolist() == [10] * 3 + [5] * 5
-    np.testing.assert_array_equal(found.level_frequency, [0, 1, np.nan, 0, 1, 2, 3, np.nan])
+    user_histories = load_histories(dataset, 10)
+    assert user_histories.requests.tolist() == [30, 25]
+    assert user_histories.depth.tolist() == [10] * 3 + [5] * 5
+    np.testing.assert_array_equal(user_histories.level_frequency, [0, 1, np.nan, 0, 1, 2, 3, np.nan])
     with pytest.raises(UserError, match="1 training and validation users have more than 26 requests; expected 2"):
         load_histories(dataset, 26)
     assert load_histories(dataset, 1, limit=4).requests.tolist() == [30, 8]

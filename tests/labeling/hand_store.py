@@ -118,8 +118,8 @@ class Server:
         self.said, self.url, self.admin = "", "", ""
         for line in self.process.stdout:
             self.said += line
-            if found := re.search(r"labeling on (\S+) ", line):
-                self.url = found[1]
+            if match := re.search(r"labeling on (\S+) ", line):
+                self.url = match[1]
             if line.startswith("admin: "):
                 self.admin = line.split()[1]
                 break
@@ -157,9 +157,9 @@ class Browser:
 
     def hidden(self, name: str) -> str:
         """The value of a hidden field of the page."""
-        found = re.search(rf'name="{name}" value="([^"]+)"', self.text)
-        assert found, self.text
-        return found[1]
+        match = re.search(rf'name="{name}" value="([^"]+)"', self.text)
+        assert match, self.text
+        return match[1]
 
     def answer(self, label: str, **changes: str) -> int:
         """Answers the question on the page."""

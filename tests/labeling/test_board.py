@@ -16,7 +16,7 @@ NOW, LATER = 100.0, 200.0
 def test_a_team_answers_every_pair_as_often_as_wanted(votes: int, people: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     board = Board(range(12), [], votes, (0.0, 0.0))
-    asked = Counter()
+    counts = Counter()
     names = [f"p{number}" for number in range(people)]
     open_now: dict[str, int] = {}
     for _ in range(400):
@@ -24,16 +24,16 @@ def test_a_team_answers_every_pair_as_often_as_wanted(votes: int, people: int, s
         if who in open_now:
             board.answered(who, open_now.pop(who), False)
             continue
-        found = board.next(who, NOW, rng)
-        if found is not None:
-            assert not found[1]
-            assert (who, found[0]) not in asked
-            asked[who, found[0]] += 1
-            open_now[who] = found[0]
-            board.leased(who, found[0], LATER)
+        question = board.next(who, NOW, rng)
+        if question is not None:
+            assert not question[1]
+            assert (who, question[0]) not in counts
+            counts[who, question[0]] += 1
+            open_now[who] = question[0]
+            board.leased(who, question[0], LATER)
     for who, pair in open_now.items():
         board.answered(who, pair, False)
-    assert Counter(pair for _, pair in asked) == dict.fromkeys(range(12), min(votes, people))
+    assert Counter(pair for _, pair in counts) == dict.fromkeys(range(12), min(votes, people))
 
 
 def test_a_lease_that_has_ended_frees_the_pair() -> None:
@@ -55,16 +55,16 @@ def test_pairs_that_were_begun_come_first() -> None:
 
 def test_gold_and_repeats_come_as_often_as_asked_for() -> None:
     board, rng = Board(range(2000), range(400), 3, (0.1, 0.05)), np.random.default_rng(0)
-    asked = []
+    questions = []
     for _ in range(1000):
         pair, repeat = board.next("anna", NOW, rng) or (-1, False)
-        asked.append((pair, repeat))
+        questions.append((pair, repeat))
         board.answered("anna", pair, repeat)
-    repeats = [number for number, (_, repeat) in enumerate(asked) if repeat]
+    repeats = [number for number, (_, repeat) in enumerate(questions) if repeat]
     assert 25 <= len(repeats) <= 75
-    first = {pair: number for number, (pair, repeat) in enumerate(asked) if not repeat}
-    assert all(number - first[asked[number][0]] > 10 for number in repeats)
-    assert len({asked[number] for number in repeats}) == len(repeats)
+    first = {pair: number for number, (pair, repeat) in enumerate(questions) if not repeat}
+    assert all(number - first[questions[number][0]] > 10 for number in repeats)
+    assert len({questions[number] for number in repeats}) == len(repeats)
     plain = Board(range(2000), [], 3, (0.1, 0.05)).order
     assert plain == list(range(2000))
     # Everybody is asked gold pairs, also where others have answered them often enough.

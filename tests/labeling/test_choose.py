@@ -22,17 +22,17 @@ def test_bald_is_the_entropy_that_members_explain(p: list[float]) -> None:
 
 
 def test_where_members_agree_nothing_is_learned() -> None:
-    told = bald(np.array([[0.5, 0.5], [0.9, 0.9], [0.0, 1.0], [0.4, 0.6]]))
-    assert told[:2] == pytest.approx(0, abs=1e-9)
-    assert told[2] == pytest.approx(np.log(2), abs=1e-6)
-    assert told[2] > told[3] > 0
+    information = bald(np.array([[0.5, 0.5], [0.9, 0.9], [0.0, 1.0], [0.4, 0.6]]))
+    assert information[:2] == pytest.approx(0, abs=1e-9)
+    assert information[2] == pytest.approx(np.log(2), abs=1e-6)
+    assert information[2] > information[3] > 0
 
 
 def test_a_member_is_the_minimum_of_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     features, label = rng.standard_normal((60, MEMBERS, WIDTH)).astype(np.float32), rng.choice([0.0, 0.3, 1.0], 60)
     monkeypatch.setattr(choose, "_STEPS", 20)
-    found, unseen_by = fit(features, label, seed=1)
+    weights, unseen_by = fit(features, label, seed=1)
     times = np.random.default_rng((1, 60)).poisson(1.0, (MEMBERS, 60))[2]
     assert unseen_by[:, 2].tolist() == (times == 0).tolist()
 
@@ -41,7 +41,7 @@ def test_a_member_is_the_minimum_of_its_loss(monkeypatch: pytest.MonkeyPatch) ->
         return float((times * (np.logaddexp(0, z) - label * z)).sum() + choose._PRECISION * (w @ w) / 2)
 
     best = minimize(loss, np.zeros(WIDTH), method="BFGS")
-    assert loss(found[2]) == pytest.approx(best.fun, rel=1e-6)
+    assert loss(weights[2]) == pytest.approx(best.fun, rel=1e-6)
 
 
 def test_it_learns_who_is_preferred() -> None:
@@ -56,15 +56,15 @@ def test_it_learns_who_is_preferred() -> None:
 
 
 def test_only_members_that_have_not_seen_a_pair_speak_of_it() -> None:
-    found = unseen(np.array([[0.2, 0.8, 0.4], [0.1, 0.1, 0.1]]), np.array([[True, False, True], [False] * 3]))
-    assert found[0] == pytest.approx(0.3)
-    assert np.isnan(found[1])
+    probability = unseen(np.array([[0.2, 0.8, 0.4], [0.1, 0.1, 0.1]]), np.array([[True, False, True], [False] * 3]))
+    assert probability[0] == pytest.approx(0.3)
+    assert np.isnan(probability[1])
 
 
 def test_what_tells_more_is_likelier_to_be_asked_first() -> None:
-    told, rng = np.array([0.1, 0.2, 0.0, 0.3]), np.random.default_rng(0)
-    order = np.array([np.argsort(-drawn(told, rng)) for _ in range(4000)])
-    np.testing.assert_allclose(np.bincount(order[:, 0], minlength=4) / 4000, told / told.sum(), atol=0.03)
+    information, rng = np.array([0.1, 0.2, 0.0, 0.3]), np.random.default_rng(0)
+    order = np.array([np.argsort(-drawn(information, rng)) for _ in range(4000)])
+    np.testing.assert_allclose(np.bincount(order[:, 0], minlength=4) / 4000, information / information.sum(), atol=0.03)
     # Without replacement: the second is drawn from those that are left.
     second = np.bincount(order[order[:, 0] == 3, 1], minlength=4)
     np.testing.assert_allclose(second / second.sum(), [1 / 3, 2 / 3, 0, 0], atol=0.04)

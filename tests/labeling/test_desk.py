@@ -50,33 +50,33 @@ def test_an_answer_is_of_the_segment_that_was_seen_there(make: Callable[..., Des
     desk = make(pairs=40)
     sides = set()
     for _ in range(20):
-        asked = ask(desk, "a")
+        open_vote = ask(desk, "a")
         question = desk.question("a")
-        segments, _ = desk.store.shown(asked.pair)
-        left = segments[1 if asked.flipped else 0]
+        segments, _ = desk.store.shown(open_vote.pair)
+        left = segments[1 if open_vote.flipped else 0]
         assert question is not None
         assert question.segments[0] == left
-        desk.answer("a", asked.token, "first", 2.5)
+        desk.answer("a", open_vote.token, "first", 2.5)
         vote = desk.store.last_vote("a")
         assert vote is not None
-        assert vote.label == ("second" if asked.flipped else "first")
-        assert (vote.pair, vote.seconds) == (asked.pair, 2.5)
-        sides.add(asked.flipped)
+        assert vote.label == ("second" if open_vote.flipped else "first")
+        assert (vote.pair, vote.seconds) == (open_vote.pair, 2.5)
+        sides.add(open_vote.flipped)
     assert sides == {False, True}
 
 
 def test_a_question_stays_until_it_is_answered_and_twice_is_once(make: Callable[..., Desk]) -> None:
     desk = make()
-    asked = ask(desk, "a")
-    assert ask(desk, "a") == asked
-    desk.answer("a", asked.token, "tie", None)
-    desk.answer("a", asked.token, "tie", None)
+    open_vote = ask(desk, "a")
+    assert ask(desk, "a") == open_vote
+    desk.answer("a", open_vote.token, "tie", None)
+    desk.answer("a", open_vote.token, "tie", None)
     assert len(desk.store.votes()) == desk.votes == 1
     with pytest.raises(Stale):
-        desk.answer("b", asked.token, "tie", None)
+        desk.answer("b", open_vote.token, "tie", None)
     with pytest.raises(Stale):
         desk.answer("a", "no token", "tie", None)
-    assert ask(desk, "a").pair != asked.pair
+    assert ask(desk, "a").pair != open_vote.pair
 
 
 def test_undo_asks_again_with_the_same_sides(make: Callable[..., Desk]) -> None:
@@ -100,8 +100,8 @@ def test_undo_asks_again_with_the_same_sides(make: Callable[..., Desk]) -> None:
 def test_repeats_come_the_other_way_round(make: Callable[..., Desk]) -> None:
     desk = make(pairs=60, repeats=0.5)
     for _ in range(60):
-        asked = ask(desk, "a")
-        desk.answer("a", asked.token, "first", 1)
+        open_vote = ask(desk, "a")
+        desk.answer("a", open_vote.token, "first", 1)
     votes = desk.store.votes()
     sides = {(v.pair, v.repeat): v.flipped for v in votes}
     repeated = [pair for pair, repeat in sides if repeat]
@@ -135,9 +135,9 @@ def test_whoever_leaves_gives_the_pair_back(make: Callable[..., Desk]) -> None:
     mine = [ask(desk, "a").pair]
     others = []
     while desk.question("b") is not None:
-        asked = ask(desk, "b")
-        others.append(asked.pair)
-        desk.answer("b", asked.token, "first", 1)
+        open_vote = ask(desk, "b")
+        others.append(open_vote.pair)
+        desk.answer("b", open_vote.token, "first", 1)
     assert sorted(mine + others) == [1, 2, 3]
     desk.now.now += 61  # type: ignore[attr-defined]
     assert ask(desk, "b").pair == mine[0]

@@ -71,9 +71,9 @@ class Page:
 
 def votes(folder: Path) -> list[tuple[str, str]]:
     store = Store(str(folder))
-    found = [(vote.annotator, vote.label) for vote in store.votes()]
+    labels = [(vote.annotator, vote.label) for vote in store.votes()]
     store.close()
-    return found
+    return labels
 
 
 def test_a_session_by_keys(browser: object, server: Server, links: dict[str, str], folder: Path) -> None:
@@ -115,7 +115,7 @@ def test_two_people_on_one_pair(browser: object, server: Server, links: dict[str
     pairs = {name: {v.pair for v in store.votes() if v.annotator == name} for name in ("bo", "cy")}
     seconds = [vote.seconds for vote in store.votes() if vote.annotator == "bo"]
     store.close()
-    assert {len(found) for found in pairs.values()} == {12}
+    assert {len(pair_ids) for pair_ids in pairs.values()} == {12}
     assert len(pairs["bo"] & pairs["cy"]) >= 10
     assert all(0 < taken < 20 for taken in seconds)
 
@@ -133,8 +133,8 @@ def test_everybody_can_use_it(browser: object, server: Server, links: dict[str, 
         page.page.goto(path if "://" in path else server.url + path)
         for summary in page.page.locator("summary").all():
             summary.click()
-        found = axe.run(page.page)
-        assert found.violations_count == 0, found.generate_report()
+        results = axe.run(page.page)
+        assert results.violations_count == 0, results.generate_report()
         assert page.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
         small = page.page.evaluate(
             "[...document.querySelectorAll('button, summary, input:not([type=hidden]), a.button')]"

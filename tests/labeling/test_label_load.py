@@ -16,6 +16,6 @@ def test_a_team_at_once_and_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         killed = labeling.kill(str(store), 12, seconds)
         assert killed["acknowledged"] > 12
         assert (killed["lost"], killed["doubled"]) == (0, 0)
-    found = labeling.load(str(store), 12, 2.0)
-    assert found["answers"] > 50
-    assert (found["lost"], found["doubled"]) == (0, 0)
+    results = labeling.load(str(store), 12, 2.0)
+    assert results["answers"] > 50
+    assert (results["lost"], results["doubled"]) == (0, 0)

@@ -27,19 +27,19 @@ def compare(a: float, b: float) -> str:
 def test_an_order_is_found_and_says_all_pairs(worth: list[int]) -> None:
     known: dict[tuple[int, int], str] = {}
     while True:
-        groups, asked = ordered(len(worth), lambda a, b: known.get((a, b)))
-        if asked is None:
+        groups, pair = ordered(len(worth), lambda a, b: known.get((a, b)))
+        if pair is None:
             break
-        assert asked not in known
-        known[asked] = compare(worth[asked[0]], worth[asked[1]])
+        assert pair not in known
+        known[pair] = compare(worth[pair[0]], worth[pair[1]])
     assert len(known) <= sum(math.ceil(math.log2(placed + 1)) for placed in range(1, len(worth)))
     pairs = combinations(range(len(worth)), 2)
     assert implied(groups) == {(a, b): compare(worth[a], worth[b]) for a, b in pairs}
 
 
 def test_one_that_cannot_be_told_is_left_out() -> None:
-    groups, asked = ordered(3, lambda a, b: "skip" if a == 1 else "first")
-    assert (groups, asked) == ([[0], [2]], None)
+    groups, pair = ordered(3, lambda a, b: "skip" if a == 1 else "first")
+    assert (groups, pair) == ([[0], [2]], None)
     assert implied(groups) == {(0, 2): "second"}
 
 

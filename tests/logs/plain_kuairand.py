@@ -25,10 +25,10 @@ def plain_sessions(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def check_sessions(found: pd.DataFrame, rows: pd.DataFrame) -> None:
-    """`found` is the table of sessions of a data set made of `rows`."""
-    found = found.sort_values(["user_id", "session_index"])
+def check_sessions(sessions: pd.DataFrame, rows: pd.DataFrame) -> None:
+    """`sessions` is the table of sessions of a data set made of `rows`."""
+    sessions = sessions.sort_values(["user_id", "session_index"])
     expected = plain_sessions(rows)
-    assert len(found) == len(expected)
+    assert len(sessions) == len(expected)
     for name in COLUMNS:
-        np.testing.assert_array_equal(found[name].to_numpy(np.float64), expected[name].to_numpy(np.float64), name)
+        np.testing.assert_array_equal(sessions[name].to_numpy(np.float64), expected[name].to_numpy(np.float64), name)

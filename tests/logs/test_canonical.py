@@ -64,8 +64,8 @@ def test_all_columns() -> None:
     )
     columns = ColumnMap("uid", "vid", "at", {"rating": "stars"}, "s", "visit", "watched", "s", "worth", "chance")
     columns = ColumnMap(**{**columns.__dict__, "id_types": {"uid": pa.string()}})
-    found = columns(table, PLACE)
-    assert found.schema == pa.schema(
+    converted = columns(table, PLACE)
+    assert converted.schema == pa.schema(
         [
             ("user_id", pa.string()),
             ("item_id", pa.int64()),
@@ -78,11 +78,11 @@ def test_all_columns() -> None:
             ("propensity", pa.float32()),
         ]
     )
-    assert found["order"].to_pylist() == [2 * ROWS_OF_FILE + 10, 2 * ROWS_OF_FILE + 11]
-    assert found["timestamp"].to_pylist() == [1000, 2000]
-    np.testing.assert_array_equal(found["dwell_ms"].to_numpy(), [np.nan, 2500.0])
-    assert found["rating"].to_pylist() == [4.0, 5.0]
-    assert found["propensity"].to_pylist() == [None, 0.5]
+    assert converted["order"].to_pylist() == [2 * ROWS_OF_FILE + 10, 2 * ROWS_OF_FILE + 11]
+    assert converted["timestamp"].to_pylist() == [1000, 2000]
+    np.testing.assert_array_equal(converted["dwell_ms"].to_numpy(), [np.nan, 2500.0])
+    assert converted["rating"].to_pylist() == [4.0, 5.0]
+    assert converted["propensity"].to_pylist() == [None, 0.5]
 
 
 @pytest.mark.parametrize(

@@ -22,15 +22,15 @@ def lines(baskets: int, size: int) -> pa.Table:
     return pa.table(columns)
 
 
-def products_in_order(found: pa.Table) -> list[int]:
-    return found.sort_by("order")["item_id"].to_pylist()
+def products_in_order(rows: pa.Table) -> list[int]:
+    return rows.sort_by("order")["item_id"].to_pylist()
 
 
 def test_lines_are_shuffled_inside_their_basket() -> None:
     table = lines(baskets=400, size=10)
-    found = _Lines(0)(table, Place("t", 0, 0))
-    assert len(set(found["order"].to_pylist())) == 4000
-    ordered = found.sort_by("order")
+    rows = _Lines(0)(table, Place("t", 0, 0))
+    assert len(set(rows["order"].to_pylist())) == 4000
+    ordered = rows.sort_by("order")
     # All baskets have one timestamp and one user: they must not mix.
     session = ordered["session_id"].to_numpy()
     assert np.count_nonzero(np.diff(session)) == 399
@@ -39,7 +39,7 @@ def test_lines_are_shuffled_inside_their_basket() -> None:
     rises = (np.diff(products, axis=1) > 0).mean()
     assert abs(rises - 0.5) < 0.03
     assert np.abs(products.mean(axis=0) - 4.5).max() < 0.7
-    assert products_in_order(_Lines(1)(table, Place("t", 0, 0))) != products_in_order(found)
+    assert products_in_order(_Lines(1)(table, Place("t", 0, 0))) != products_in_order(rows)
 
 
 def test_the_order_does_not_depend_on_how_the_file_is_read() -> None:
@@ -50,10 +50,10 @@ def test_the_order_does_not_depend_on_how_the_file_is_read() -> None:
 
 
 def test_feedback_is_clipped_and_on_a_log_scale() -> None:
-    found = _Lines(0)(lines(1, 1), Place("t", 0, 0))
-    assert found["quantity"][0].as_py() == pytest.approx(np.log(21.0))
-    assert found["sales_value"][0].as_py() == pytest.approx(np.log(3.5))
-    assert found["timestamp"][0].as_py() == 1_483_271_606_000
+    rows = _Lines(0)(lines(1, 1), Place("t", 0, 0))
+    assert rows["quantity"][0].as_py() == pytest.approx(np.log(21.0))
+    assert rows["sales_value"][0].as_py() == pytest.approx(np.log(3.5))
+    assert rows["timestamp"][0].as_py() == 1_483_271_606_000
 
 
 def test_the_log(ray_session: None) -> None:

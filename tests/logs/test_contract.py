@@ -64,9 +64,9 @@ def test_csv_with_bad_rows(tmp_path_factory: pytest.TempPathFactory, rows: list[
     good = [line for line, (_, column) in zip(lines, rows, strict=True) if column is None]
     (folder / "good.csv").write_text("u,i,t,like\n" + "".join(line + "\n" for line in good))
     side = side_files(folder)
-    found, expected = read(side, folder / "a.csv"), read(None, folder / "good.csv")
-    assert found.drop_columns("order").equals(expected.drop_columns("order"))
-    assert found["order"].to_pylist() == [k for k, (_, column) in enumerate(rows) if column is None]
+    table, expected = read(side, folder / "a.csv"), read(None, folder / "good.csv")
+    assert table.drop_columns("order").equals(expected.drop_columns("order"))
+    assert table["order"].to_pylist() == [k for k, (_, column) in enumerate(rows) if column is None]
 
     bad = [(k + 1, column) for k, (_, column) in enumerate(rows) if column is not None]
     files = storage.list_files(f"{folder}/dropped")
@@ -108,9 +108,9 @@ def test_rows_are_numbered_across_blocks_of_a_file(tmp_path: Path) -> None:
         text = "\n".join([*start, *lines])
         (tmp_path / name).write_text(text if start else text.replace(",", "\t"))
         side = side_files(tmp_path / name.replace(".", "_"))
-        found = read(side, tmp_path / name, form=form)
-        assert found["user_id"].equals(found["order"])
-        assert found.num_rows == 90_000 - len(wrong) - len(bad)
+        table = read(side, tmp_path / name, form=form)
+        assert table["user_id"].equals(table["order"])
+        assert table.num_rows == 90_000 - len(wrong) - len(bad)
         rows = pq.read_table(f"{side.folder}/dropped").to_pandas()
         assert sorted(rows.row[rows.column == ""]) == [k + 1 for k in wrong]
         assert sorted(rows.row[rows.column == "i"]) == [k + 1 for k in bad]
@@ -123,8 +123,8 @@ def test_first_and_number_over_files_and_row_groups(tmp_path: Path) -> None:
     for name, one in (("1.parquet", first), ("2.parquet", second)):
         pq.write_table(pa.Table.from_pandas(one, preserve_index=False), tmp_path / name, row_group_size=7)
     side = side_files(tmp_path / "out", keep_rows=False)
-    found = read(side, tmp_path / "1.parquet", tmp_path / "2.parquet")
-    assert found.num_rows == 56
+    table = read(side, tmp_path / "1.parquet", tmp_path / "2.parquet")
+    assert table.num_rows == 56
     with pytest.raises(UserError) as caught:
         side.check()
     assert str(caught.value) == (
@@ -148,10 +148,10 @@ def test_partitions_are_columns(tmp_path: Path) -> None:
         pq.write_table(pa.table({"i": [1, 2], "t": [1, 2]}), folder / "a.parquet")
         pd.DataFrame({"i": [3], "t": [3]}).to_csv(folder / "b.csv", index=False)
     files = sorted(tmp_path.rglob("*.*"))
-    found = read(None, *files)
-    assert found["user_id"].to_pylist() == [7, 7, 7, 8, 8, 8]
-    assert found["item_id"].to_pylist() == [1, 2, 3] * 2
-    assert found["like"].to_pylist() == [1, 1, 1, 0, 0, 0]
+    table = read(None, *files)
+    assert table["user_id"].to_pylist() == [7, 7, 7, 8, 8, 8]
+    assert table["item_id"].to_pylist() == [1, 2, 3] * 2
+    assert table["like"].to_pylist() == [1, 1, 1, 0, 0, 0]
 
 
 def test_times_that_python_does_not_have_are_set_aside_too(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def write(folder: Path, rows: Sequence[Event], items: int = 9, **about: Any) -> 
 
 
 def row(number: int, user: int, note: str | None = None, received: int = 0) -> Event:
-    told = {"note": json.dumps({"country": note}), "kind": Kind.RECOMMENDED} if note else {"kind": Kind.FEEDBACK}
+    fields = {"note": json.dumps({"country": note}), "kind": Kind.RECOMMENDED} if note else {"kind": Kind.FEEDBACK}
     return Event(
         timestamp=1000 + number,
         user_number=user,
@@ -70,7 +70,7 @@ def row(number: int, user: int, note: str | None = None, received: int = 0) -> E
         propensities=[0.5],
         feedback=[number % 2, 0.25],
         known=True,
-        **told,
+        **fields,
     )
 
 
@@ -124,9 +124,9 @@ def test_files_without_a_row_that_counts_are_not_read(tmp_path: Path, monkeypatc
         events, "read_tables", lambda files, *of, **more: read.extend(files) or plain(files, *of, **more)
     )
     spans = ((70, ROWS_OF_FILE - 1), (ROWS_OF_FILE + 5, ROWS_OF_FILE + 6))
-    found = table((a, b), spans)
-    assert set(found["order"].to_pylist()) >= {*range(70, 90), ROWS_OF_FILE + 5, ROWS_OF_FILE + 6}
-    assert len(found) < len(everything) / 2
+    rows = table((a, b), spans)
+    assert set(rows["order"].to_pylist()) >= {*range(70, 90), ROWS_OF_FILE + 5, ROWS_OF_FILE + 6}
+    assert len(rows) < len(everything) / 2
     firsts = {folder: [int(Path(file).stem) for file in read if file.startswith(folder)] for folder in (a, b)}
     assert min(firsts[a]) > 30
     assert set(firsts[b]) == {0}
@@ -137,8 +137,8 @@ def test_a_users_features_are_those_that_were_received_last(tmp_path: Path) -> N
     b = write(tmp_path / "b", [row(9, 1, "fr", 40), row(10, 2, "fr", 60), row(11, 2)])
     log = events.open_events(EventsSource(kind="events", path=(a, b)))
     assert log.users is not None
-    told = dict(zip(log.users["user_id"].to_pylist(), log.users["country"].to_pylist(), strict=True))
-    assert told == {1: "de", 2: "fr"}
+    countries = dict(zip(log.users["user_id"].to_pylist(), log.users["country"].to_pylist(), strict=True))
+    assert countries == {1: "de", 2: "fr"}
 
 
 def test_logs_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:

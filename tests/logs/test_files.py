@@ -50,13 +50,13 @@ def test_rows_come_in_the_order_of_the_log(ray_session: None, tmp_path: Path, su
     write(parts[0].head(0), tmp_path / f"part-9{suffix}")
     (tmp_path / "README.txt").write_text("no part of the log")
     log = open_source(tmp_path)
-    found = log.interactions.to_pandas().sort_values("order")
+    rows = log.interactions.to_pandas().sort_values("order")
     given = pd.concat(parts)
-    assert found.order.is_unique
-    assert found.user_id.tolist() == given.u.tolist()
-    assert found.item_id.tolist() == given.i.tolist()
-    assert found.timestamp.tolist() == (given.t * 1000).tolist()
-    np.testing.assert_array_equal(found.like.to_numpy(np.float32), given.like.to_numpy())
+    assert rows.order.is_unique
+    assert rows.user_id.tolist() == given.u.tolist()
+    assert rows.item_id.tolist() == given.i.tolist()
+    assert rows.timestamp.tolist() == (given.t * 1000).tolist()
+    np.testing.assert_array_equal(rows.like.to_numpy(np.float32), given.like.to_numpy())
     assert (log.rows == 90) if suffix == ".parquet" else log.rows > 0
 
 
@@ -66,17 +66,17 @@ def test_ids_in_csv_are_text_where_one_file_has_text(ray_session: None, tmp_path
     write(numbers, tmp_path / "1.csv")
     assert open_source(tmp_path).interactions.schema().types[0] == pa.int64()
     write(names, tmp_path / "2.csv")
-    found = open_source(tmp_path).interactions.to_pandas().sort_values("order")
-    assert found.user_id.tolist() == [str(u) for u in numbers.u] + names.u.tolist()
+    rows = open_source(tmp_path).interactions.to_pandas().sort_values("order")
+    assert rows.user_id.tolist() == [str(u) for u in numbers.u] + names.u.tolist()
 
 
 def test_feedback_may_have_names_of_its_own(ray_session: None, tmp_path: Path) -> None:
     log = open_source(write(frame(4), tmp_path / "a.csv"), feedback={"liked": "like", "again": "like"}, reward="like")
     assert log.feedback == ("liked", "again")
     assert log.has_reward
-    found = log.interactions.to_pandas()
-    assert (found.liked == found.again).all()
-    assert (found.liked == found.reward).all()
+    rows = log.interactions.to_pandas()
+    assert (rows.liked == rows.again).all()
+    assert (rows.liked == rows.reward).all()
 
 
 def test_tables_of_users_and_items(ray_session: None, tmp_path: Path) -> None:
@@ -100,10 +100,10 @@ def test_items_may_have_titles_and_images(ray_session: None, tmp_path: Path) -> 
     table = {"iid": ["p", "q"], "x": [0.5, 0], "name": ["Tea, <b>green</b>", None], "year": [1984, 2024]}
     write(pd.DataFrame(table), tmp_path / "items.csv")
     items = {"path": str(tmp_path / "items.csv"), "id": "iid", "embedding": ["x"], "title": "name", "image": "year"}
-    found = open_source(path, items=items).items.to_pydict()
-    assert list(found) == ["item_id", "embedding", "title", "image"]
-    assert found["title"][0] == "Tea, <b>green</b>"
-    assert found["image"] == ["1984", "2024"]
+    columns = open_source(path, items=items).items.to_pydict()
+    assert list(columns) == ["item_id", "embedding", "title", "image"]
+    assert columns["title"][0] == "Tea, <b>green</b>"
+    assert columns["image"] == ["1984", "2024"]
     pq.write_table(pa.table({**table, "name": [["a"], ["b"]]}), tmp_path / "items.parquet")
     with pytest.raises(UserError, match=r"items\.parquet: column 'name' is list<.*string>; expected text"):
         open_source(path, items={**items, "path": str(tmp_path / "items.parquet")})

@@ -124,19 +124,23 @@ def rows(log: Log) -> pd.DataFrame:
     ],
 )
 def test_rows(ray_session: None, folder: Path, keys: dict, expected: Any) -> None:
-    found = rows(open_source(folder, **keys))
+    interactions = rows(open_source(folder, **keys))
     # The random log stands before the standard one, as its name does.
     given = expected(pd.concat([RANDOM, EARLY, LATE])).reset_index(drop=True)
     names = {"item_id": "video_id", "timestamp": "time_ms", "dwell_ms": "play_time_ms"}
     names |= {name: name for name in ("user_id", "is_click", "long_view", "is_like", "is_follow", "is_comment")}
     names |= {name: name for name in ("is_forward", "is_hate", "is_profile_enter")}
     for name, column in names.items():
-        np.testing.assert_array_equal(found[name].to_numpy(np.float64), given[column].to_numpy(np.float64), name)
+        np.testing.assert_array_equal(interactions[name].to_numpy(np.float64), given[column].to_numpy(np.float64), name)
     known = given.duration_ms > 0
     length = given.duration_ms.where(known, 18_000)
     assert not known.all()
-    np.testing.assert_allclose(found.play_ratio.to_numpy(float), (given.play_time_ms / length).clip(upper=1), rtol=1e-6)
-    pairs = pd.DataFrame({"hash": found.row_hash, "row": given.groupby(LOG, sort=False).ngroup()}).drop_duplicates()
+    np.testing.assert_allclose(
+        interactions.play_ratio.to_numpy(float), (given.play_time_ms / length).clip(upper=1), rtol=1e-6
+    )
+    pairs = pd.DataFrame(
+        {"hash": interactions.row_hash, "row": given.groupby(LOG, sort=False).ngroup()}
+    ).drop_duplicates()
     assert len(pairs) == given.drop_duplicates().shape[0] == pairs["hash"].nunique()
     assert len(pairs) < len(given)
 
@@ -163,8 +167,8 @@ def test_content_of_videos(ray_session: None, folder: Path) -> None:
     wanted = videos.iloc[[3, 5, 8, 70]]
     assert content.maker.tolist() == [*wanted.author_id.tolist(), -1]
     names = sorted({int(tag) for tags in wanted.tag.dropna() for tag in tags.split(",")})
-    found = [[names[k] for k in np.flatnonzero(row)] for row in content.tags.toarray()]
-    assert found == [sorted(map(int, tags.split(","))) if isinstance(tags, str) else [] for tags in wanted.tag] + [[]]
+    tag_ids = [[names[k] for k in np.flatnonzero(row)] for row in content.tags.toarray()]
+    assert tag_ids == [sorted(map(int, tags.split(","))) if isinstance(tags, str) else [] for tags in wanted.tag] + [[]]
 
 
 def test_several_versions_in_one_folder(ray_session: None, tmp_path: Path) -> None:
@@ -241,49 +245,52 @@ def test_exact_duplicates_are_dropped_and_counted(standard: PreparedDataset) -> 
         for file in standard.files("requests", split)
     )
     expected = unique.sort_values(["user_id", "time_ms"], kind="stable")  # inside a batch, the order of the file
-    found = requests.sort_values(["user_id", "step"])
-    assert found.item_id.tolist() == expected.video_id.tolist()
-    assert found.timestamp.tolist() == expected.time_ms.tolist()
+    ordered = requests.sort_values(["user_id", "step"])
+    assert ordered.item_id.tolist() == expected.video_id.tolist()
+    assert ordered.timestamp.tolist() == expected.time_ms.tolist()
 
 
 def test_sessions_are_of_time_ms_and_end_with_their_last_video(standard: PreparedDataset) -> None:
     given = pd.concat([EARLY, LATE])
-    found = pd.concat(standard.read(file).to_pandas() for file in standard.files("sessions"))
-    check_sessions(found, given[given.tab == 1].drop_duplicates())
+    sessions = pd.concat(standard.read(file).to_pandas() for file in standard.files("sessions"))
+    check_sessions(sessions, given[given.tab == 1].drop_duplicates())
 
 
 def test_a_batch_as_one_request(ray_session: None, folder: Path) -> None:
-    found = prepare(settings(folder, source={"request": "batch", "tabs": "all"}), str(folder / "batches"))
+    dataset = prepare(settings(folder, source={"request": "batch", "tabs": "all"}), str(folder / "batches"))
     unique = pd.concat([EARLY, LATE]).drop_duplicates()
     batches = unique.groupby(["user_id", "time_ms"])
-    assert total(found, "requests") == batches.ngroups < len(unique)
-    assert found.metadata.dropped["duplicates"] > 0
+    assert total(dataset, "requests") == batches.ngroups < len(unique)
+    assert dataset.metadata.dropped["duplicates"] > 0
     requests = pd.concat(
-        found.read(file, ["user_id", "timestamp", "item_id"]).to_pandas()
+        dataset.read(file, ["user_id", "timestamp", "item_id"]).to_pandas()
         for split in ("train", "validation", "test")
-        for file in found.files("requests", split)
+        for file in dataset.files("requests", split)
     )
     expected = batches.video_id.first().reset_index()
-    found_rows = requests.sort_values(["user_id", "timestamp"]).reset_index(drop=True)
-    assert found_rows.item_id.tolist() == expected.video_id.tolist()
+    ordered = requests.sort_values(["user_id", "timestamp"]).reset_index(drop=True)
+    assert ordered.item_id.tolist() == expected.video_id.tolist()
 
 
 def test_random_exposure_prepared_like_the_training_data_can_be_evaluated_on(
     standard: PreparedDataset, folder: Path
 ) -> None:
-    found = prepare(settings(folder, standard.uri, {"random": "only"}), str(folder / "random"))
+    dataset = prepare(settings(folder, standard.uri, {"random": "only"}), str(folder / "random"))
     given = RANDOM[RANDOM.tab == 1]
     unique = given.drop_duplicates()
     kept = unique[unique.video_id.isin(standard.items().ids)]
-    assert found.metadata.dropped == {"duplicates": len(given) - len(unique), "unknown_items": len(unique) - len(kept)}
-    assert len(unique) > len(kept) == total(found, "requests")
-    assert found.state == standard.state
-    assert found.normaliser.to_dict() == standard.normaliser.to_dict()
-    np.testing.assert_array_equal(found.items().embeddings, standard.items().embeddings)
-    assert found.metadata.tasks == []  # nobody asked for preferences
+    assert dataset.metadata.dropped == {
+        "duplicates": len(given) - len(unique),
+        "unknown_items": len(unique) - len(kept),
+    }
+    assert len(unique) > len(kept) == total(dataset, "requests")
+    assert dataset.state == standard.state
+    assert dataset.normaliser.to_dict() == standard.normaliser.to_dict()
+    np.testing.assert_array_equal(dataset.items().embeddings, standard.items().embeddings)
+    assert dataset.metadata.tasks == []  # nobody asked for preferences
     splits = [
         pd.concat(d.read(f, ["user_id", "split"]).to_pandas() for f in d.files("sessions")).drop_duplicates()
-        for d in (standard, found)
+        for d in (standard, dataset)
     ]
     both = splits[0].merge(splits[1], on="user_id")
     assert len(both) == kept.user_id.nunique()
@@ -291,7 +298,7 @@ def test_random_exposure_prepared_like_the_training_data_can_be_evaluated_on(
 
     policy = fit_clone(standard, seed=0).policy
     ncis = EvaluateSettings(estimators=("ncis",))
-    records = evaluate(EvaluationRequest(found, {"clone": policy}, ["depth"], fit_clone(found), ncis)).records
+    records = evaluate(EvaluationRequest(dataset, {"clone": policy}, ["depth"], fit_clone(dataset), ncis)).records
     (record,) = [r for r in records if r.subject == "clone" and r.role == "policy"]
     assert record.users == both[both.split_x == "test"].user_id.nunique()
     assert np.isfinite(record.value)

@@ -64,8 +64,8 @@ def test_a_glob_that_nothing_matches(folder: Path, path: str) -> None:
 
 
 def test_partitions() -> None:
-    found = partition_values("s3://b/logs/day=2024-01-31/tab=a%2Fb/who=__HIVE_DEFAULT_PARTITION__/part-0.parquet")
-    assert found == {"day": "2024-01-31", "tab": "a/b", "who": None}
+    values = partition_values("s3://b/logs/day=2024-01-31/tab=a%2Fb/who=__HIVE_DEFAULT_PARTITION__/part-0.parquet")
+    assert values == {"day": "2024-01-31", "tab": "a/b", "who": None}
     assert partition_values("/logs/a=b.csv") == {}
 
 

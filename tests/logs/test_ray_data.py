@@ -73,16 +73,16 @@ def test_rows_are_those_of_the_table(
 ) -> None:
     data = table()
     log = opened(write(data, tmp_path))
-    found = log.interactions.to_pandas().sort_values("order")
+    rows = log.interactions.to_pandas().sort_values("order")
     given = data.to_pandas()
     if write is iceberg:  # of the two parts of a table of Iceberg the later one may come first
-        found, given = found.sort_values("timestamp"), given.sort_values("t")
-    assert log.rows == len(given) == len(set(found.order))
-    assert found.user_id.tolist() == given.u.tolist()
-    assert found.item_id.tolist() == given.i.tolist()
-    assert found.timestamp.tolist() == (given.t * 1000).tolist()
-    np.testing.assert_array_equal(found.like.to_numpy(np.float32), given.like.to_numpy())
-    assert "unused" not in found
+        rows, given = rows.sort_values("timestamp"), given.sort_values("t")
+    assert log.rows == len(given) == len(set(rows.order))
+    assert rows.user_id.tolist() == given.u.tolist()
+    assert rows.item_id.tolist() == given.i.tolist()
+    assert rows.timestamp.tolist() == (given.t * 1000).tolist()
+    np.testing.assert_array_equal(rows.like.to_numpy(np.float32), given.like.to_numpy())
+    assert "unused" not in rows
 
 
 @pytest.mark.parametrize(

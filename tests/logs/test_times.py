@@ -50,17 +50,17 @@ def test_naive_times_are_of_the_zone(moments: list[datetime], zone: str) -> None
 
 def test_hours_that_a_clock_shows_twice_or_skips() -> None:
     twice, skipped = "2024-10-27T02:30:00", "2024-03-31T02:30:00"
-    found = to_milliseconds(column([twice, skipped]), "iso", PLACE, "t", "Europe/Paris")
+    times = to_milliseconds(column([twice, skipped]), "iso", PLACE, "t", "Europe/Paris")
     expected = ["2024-10-27T00:30:00+00:00", "2024-03-31T01:00:00+00:00"]  # the first of both; when the clock moved
-    assert found.tolist() == [ms(datetime.fromisoformat(text)) for text in expected]
+    assert times.tolist() == [ms(datetime.fromisoformat(text)) for text in expected]
 
 
 def test_times_that_name_their_zone_keep_it() -> None:
     mixed = ["2024-02-29T12:00:00Z", "2024-02-29T12:00:00", "2024-02-29T12:00:00+02:00", "2024-02-29"]
-    found = to_milliseconds(column(mixed), None, PLACE, "t", "Asia/Tokyo")
+    times = to_milliseconds(column(mixed), None, PLACE, "t", "Asia/Tokyo")
     noon = ms(datetime.fromisoformat("2024-02-29T12:00:00+00:00"))
     hour = 3_600_000
-    assert found.tolist() == [noon, noon - 9 * hour, noon - 2 * hour, noon - 21 * hour]
+    assert times.tolist() == [noon, noon - 9 * hour, noon - 2 * hour, noon - 21 * hour]
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,8 @@ def test_tastes_of_before_compare_a_request_with_all():
     rows = HistoryRows(np.array([0]), np.arange(9) * 1000, np.zeros(9, np.int64), clicks, shown, np.ones((1, 7)))
     beyond = [clicks[i, 0] - plain_mean(list(clicks[:i, 0]), 500) for i in range(8)]
     expected = plain_mean([one * shown[i, 0] for i, one in enumerate(beyond)], 128)
-    found = raw_states(before, rows)[8, before.groups["tastes"].start]
-    assert found == pytest.approx(expected, rel=1e-5)
+    taste = raw_states(before, rows)[8, before.groups["tastes"].start]
+    assert taste == pytest.approx(expected, rel=1e-5)
     assert abs(raw_states(DEFINITION, rows)[8, DEFINITION.groups["tastes"].start] - expected) > 0.01
 
 

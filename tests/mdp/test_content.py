@@ -54,8 +54,8 @@ def test_items_nobody_took_stand_between_their_makers_and_their_tags():
     together, tags, maker, _ = world()
     shares = plain_shares(tags)
     # A second tag may pull an item elsewhere: what knows its tags only stands with the mean of these tags.
-    found = placed(together, sparse.csr_array(shares), *grouped(maker))
-    np.testing.assert_allclose(found, plain_place(together, shares, maker), atol=1e-12)
+    places = placed(together, sparse.csr_array(shares), *grouped(maker))
+    np.testing.assert_allclose(places, plain_place(together, shares, maker), atol=1e-12)
 
 
 def test_axes_are_those_of_dense_algebra():
@@ -77,18 +77,18 @@ def test_axes_are_those_of_dense_algebra():
     values = np.concatenate(columns, axis=1)
     axes = np.linalg.svd(values * np.sqrt(weight)[:, None], full_matrices=False)[2][:4]
     expected = spread(values @ axes.T, np.maximum(count, 1e-3))
-    found = content_embeddings(together.astype(np.float32), sparse.csr_array(tags), maker, count, 4)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, atol=2e-3)
-    assert np.abs(found).max() <= 1
-    assert (np.sqrt(weight @ found**2) > 0.2).all()
+    embeddings = content_embeddings(together.astype(np.float32), sparse.csr_array(tags), maker, count, 4)
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(embeddings, expected, atol=2e-3)
+    assert np.abs(embeddings).max() <= 1
+    assert (np.sqrt(weight @ embeddings**2) > 0.2).all()
 
 
 def test_items_of_one_maker_lie_together_though_nobody_took_them():
     together, tags, maker, count = world()
-    found = content_embeddings(together, sparse.csr_array(tags), maker, count, 4)
+    embeddings = content_embeddings(together, sparse.csr_array(tags), maker, count, 4)
     unknown = np.isnan(together[:, 0]) & (maker >= 0)
-    distance = np.linalg.norm(found[unknown][:, None] - found[None], axis=2)
+    distance = np.linalg.norm(embeddings[unknown][:, None] - embeddings[None], axis=2)
     same = maker[unknown][:, None] == maker[None]
     own = np.flatnonzero(unknown)[:, None] == np.arange(ITEMS)[None]
     assert distance[same & ~own].mean() < 0.6 * distance[~same].mean()
@@ -97,8 +97,8 @@ def test_items_of_one_maker_lie_together_though_nobody_took_them():
 def test_without_co_consumption_labels_are_enough_and_without_both_an_item_stands_in_the_middle():
     _, tags, maker, count = world()
     tags[0], maker[0] = 0, -1
-    found = content_embeddings(np.full((ITEMS, DIM), np.nan), sparse.csr_array(tags), maker, count, 4)
-    assert not found[0].any()
-    assert np.abs(found).sum(axis=1).mean() > 0.5
+    embeddings = content_embeddings(np.full((ITEMS, DIM), np.nan), sparse.csr_array(tags), maker, count, 4)
+    assert not embeddings[0].any()
+    assert np.abs(embeddings).sum(axis=1).mean() > 0.5
     with pytest.raises(UserError, match=r"tags, makers and sessions give \d+ axes; 20 wanted: lower action_dim"):
         content_embeddings(np.full((ITEMS, 20), np.nan), sparse.csr_array(tags), maker, count, 20)

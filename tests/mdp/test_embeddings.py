@@ -34,14 +34,14 @@ def summed(label, item, count, parts=1):
 
 def test_items_of_one_group_lie_together():
     label, item, count = blocks()
-    found = embeddings_from_gram(summed(label, item, count), 5)
-    assert found.dtype == np.float32
-    assert found.shape == (count, 5)
-    assert np.abs(found).max() <= 1.0
-    distance = np.linalg.norm(found[:, None] - found[None], axis=2) + np.diag(np.full(count, np.inf))
+    embeddings = embeddings_from_gram(summed(label, item, count), 5)
+    assert embeddings.dtype == np.float32
+    assert embeddings.shape == (count, 5)
+    assert np.abs(embeddings).max() <= 1.0
+    distance = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=2) + np.diag(np.full(count, np.inf))
     nearest = distance.argsort(axis=1)[:, :5]
     assert (nearest // 10 == np.arange(count)[:, None] // 10).mean() > 0.95
-    spread = found[item].std(axis=0)
+    spread = embeddings[item].std(axis=0)
     assert spread.min() > 0.2
 
 
@@ -69,9 +69,9 @@ def test_items_of_small_baskets_and_unseen_items_are_zero():
     lonely, unseen = count, count + 1
     label = np.concatenate([label, [10_000, 10_000, 10_001]])
     item = np.concatenate([item, [lonely, 3, lonely]])
-    found = embeddings_from_gram(summed(label, item, count + 2), 4)
-    assert not found[[lonely, unseen]].any()
-    assert np.abs(found[:count]).sum(axis=1).min() > 0.0
+    embeddings = embeddings_from_gram(summed(label, item, count + 2), 4)
+    assert not embeddings[[lonely, unseen]].any()
+    assert np.abs(embeddings[:count]).sum(axis=1).min() > 0.0
 
 
 def test_a_long_basket_counts_as_several(monkeypatch):

@@ -45,9 +45,9 @@ def test_among_many_items_too(rule, k):
     assert catalogue.nearest(actions, k, rule).tolist() == expected
     # Of items that are equal any may be taken, none twice.
     twins = ItemTable(np.arange(9000), np.repeat(catalogue.embeddings[:300], 30, axis=0))
-    found = twins.nearest(actions, k, rule)
-    assert all(len(set(row)) == k for row in found.tolist())
-    assert set((found // 30).ravel()) == {
+    rows = twins.nearest(actions, k, rule)
+    assert all(len(set(row)) == k for row in rows.tolist())
+    assert set((rows // 30).ravel()) == {
         row // 30 for a in actions for row in brute_force(twins.embeddings, a, 1, rule)
     }
 

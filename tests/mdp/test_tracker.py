@@ -95,21 +95,21 @@ def test_rows_growth_and_files_change_no_bit(folder, users, by_id, with_dwell, s
             tracker = StateTracker(DEFINITION, NORMALISER, ITEMS, 1)
             tracker.load(file)
         moving = (position < length) & (np.arange(n) < len(tracker))
-        asked = rng.permutation(np.flatnonzero(moving & (rng.random(n) < 0.6)))
+        active = rng.permutation(np.flatnonzero(moving & (rng.random(n) < 0.6)))
         timestamp, ids, item, feedback, dwell = arguments(users, position, garbage=int(rng.integers(2**45)))
-        mine = {name: values[asked] for name, values in feedback.items()}
+        mine = {name: values[active] for name, values in feedback.items()}
         ids = ids if by_id else None
-        mask = np.isin(np.arange(n), asked)
-        expected = whole.states(timestamp, session_ids=ids, mask=mask)[asked]
-        ids_of_asked = None if ids is None else ids[asked]
-        states = tracker.states(timestamp[asked], session_ids=ids_of_asked, users=asked)
+        mask = np.isin(np.arange(n), active)
+        expected = whole.states(timestamp, session_ids=ids, mask=mask)[active]
+        active_ids = None if ids is None else ids[active]
+        states = tracker.states(timestamp[active], session_ids=active_ids, users=active)
         assert states.tobytes() == expected.tobytes()
         whole.observe(timestamp, item, feedback, ids, mask, dwell if with_dwell else None)
-        seen = rng.random(len(asked)) < 0.8  # the rest is masked, and taken in by a call of its own
+        seen = rng.random(len(active)) < 0.8  # the rest is masked, and taken in by a call of its own
         for part in (seen, ~seen):
-            dwell_of_asked = dwell[asked] if with_dwell else None
-            tracker.observe(timestamp[asked], item[asked], mine, ids_of_asked, part, dwell_of_asked, users=asked)
-        position[asked] += 1
+            active_dwell = dwell[active] if with_dwell else None
+            tracker.observe(timestamp[active], item[active], mine, active_ids, part, active_dwell, users=active)
+        position[active] += 1
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +134,8 @@ def test_an_unknown_item_counts_and_has_no_embedding_or_the_given_one():
         known = ItemTable(np.array([40, 11]), np.stack([ITEMS.embeddings[0], embedding]))
         expected, states = after(known)
         assert expected.unknown_items == 0
-        tracker, got = after(ITEMS, embeddings)
-        assert got.tobytes() == states.tobytes()
+        tracker, unknown_states = after(ITEMS, embeddings)
+        assert unknown_states.tobytes() == states.tobytes()
         assert tracker.unknown_items == 2
 
 
@@ -239,10 +239,10 @@ def test_a_bad_request_is_named_and_not_taken_in():
 
 def test_weights_are_those_that_each_user_would_have_by_itself():
     decay = np.array([0.0, 0.5 ** (1 / 500), 0.5, 0.5 ** (1 / 500)])
-    weights, expected, asked = Weights(decay), [np.zeros(4)], [3, 1, 0, 7, 2_000, 40_000, 60_000]
+    weights, expected, counts = Weights(decay), [np.zeros(4)], [3, 1, 0, 7, 2_000, 40_000, 60_000]
     for _ in range(60_000):
         expected.append(expected[-1] * decay + 1.0)
-    for count in asked:
-        got = weights.of(np.array([count, 1]))
-        assert got[1].tobytes() == expected[1].tobytes()
-        assert got[0].tobytes() == np.maximum(expected[count], 1.0).tobytes()
+    for count in counts:
+        values = weights.of(np.array([count, 1]))
+        assert values[1].tobytes() == expected[1].tobytes()
+        assert values[0].tobytes() == np.maximum(expected[count], 1.0).tobytes()

@@ -52,12 +52,12 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
 def plain_mean(nights: list[Policy], raw: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
     """Each Q by the policy's own states, divided by how far it tells items apart."""
     own = nights[0].normaliser
-    asked = np.random.default_rng(3).normal(size=(50, STATE.width)) * own.std + own.mean
+    sample = np.random.default_rng(3).normal(size=(50, STATE.width)) * own.std + own.mean
     total = np.zeros((len(raw), len(embeddings)))
     for policy in nights:
         many = [
             policy.critic.scores(policy.normaliser(states), np.broadcast_to(items, (len(states), *items.shape)))
-            for states, items in ((asked, nights[0].items.embeddings), (raw, embeddings))
+            for states, items in ((sample, nights[0].items.embeddings), (raw, embeddings))
         ]
         total += many[1] / many[0].std(axis=1).mean()
     return total / len(nights)
@@ -67,16 +67,16 @@ def test_it_is_the_mean_of_each_in_its_own_unit_and_scale(night: Callable[..., s
     uris = [night(1), night(2, critic=critic(scale=50.0)), night(3, items=60)]
     averaged = average(uris[0], uris[1:], "dataset", str(tmp_path / "averaged"))
     assert averaged == str(tmp_path / "averaged")
-    found, nights = Policy.load(averaged), [Policy.load(uri) for uri in uris]
+    policy, nights = Policy.load(averaged), [Policy.load(uri) for uri in uris]
     raw = np.random.default_rng(1).normal(size=(20, STATE.width))
     embeddings = np.random.default_rng(2).uniform(-1, 1, (15, 3)).astype(np.float32)
     states = nights[0].normaliser(raw)
-    scores = found.critic.scores(states, np.broadcast_to(embeddings, (20, 15, 3)))
+    scores = policy.critic.scores(states, np.broadcast_to(embeddings, (20, 15, 3)))
     np.testing.assert_allclose(scores, plain_mean(nights, raw, embeddings), rtol=1e-4, atol=1e-5)
     own = nights[0]
-    np.testing.assert_array_equal(found.items.ids, own.items.ids)
-    assert (found.serving, found.state) == (own.serving, own.state)
-    assert found.provenance["averaged"] == ["nights/1", "nights/2", "nights/3"]
+    np.testing.assert_array_equal(policy.items.ids, own.items.ids)
+    assert (policy.serving, policy.state) == (own.serving, own.state)
+    assert policy.provenance["averaged"] == ["nights/1", "nights/2", "nights/3"]
     assert average(uris[0], [], "dataset", averaged) == averaged  # after a kill
 
 

@@ -9,8 +9,8 @@ from prefrec_ray.nightly.check import RARER, TIMES, Column, Counted, problems
 
 def counted(requests: int = 1000, users: int = 100, **columns: tuple[float, float, float]) -> Counted:
     """Columns as (low, high, share)."""
-    told = {"click": (0, 1, 0.4), **columns}
-    feedback = {name: Column(low=low, high=high, share=share) for name, (low, high, share) in told.items()}
+    all_columns = {"click": (0, 1, 0.4), **columns}
+    feedback = {name: Column(low=low, high=high, share=share) for name, (low, high, share) in all_columns.items()}
     return Counted(spans=((0, requests - 1),), requests=requests, users=users, feedback=feedback)
 
 
@@ -24,8 +24,8 @@ def test_the_first_night_passes_whatever_it_holds() -> None:
 @pytest.mark.parametrize("value", [0.0, 1.0, 7.5])
 def test_a_column_with_one_value_is_broken_if_it_had_several(value: float) -> None:
     now = counted(click=(value, value, float(value != 0)))
-    (found,) = problems(now, [FIRST])
-    assert f"feedback 'click' is {value:g} in all 1,000 requests" in found
+    (problem,) = problems(now, [FIRST])
+    assert f"feedback 'click' is {value:g} in all 1,000 requests" in problem
 
 
 def test_a_column_that_always_had_one_value_may_keep_it() -> None:

@@ -42,15 +42,15 @@ def test_a_part_is_counted_as_by_hand(blocks: list[list[tuple[int, int, float]]]
     source = FilesSource(kind="files", path="logs", user="user", item="item", time="time")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(count, "open_log", lambda source, seed: log)
-        found = count.count(source, 0, ((first, last),))
+        counted = count.count(source, 0, ((first, last),))
     rows = [row for block in blocks for row in block if first <= row[1] <= last]
     if not rows:
-        assert found == Counted(spans=(), requests=0, users=0, feedback={})
+        assert counted == Counted(spans=(), requests=0, users=0, feedback={})
         return
     user, time, like = (np.array(column) for column in zip(*rows, strict=True))
     column = Column(low=like.min(), high=like.max(), share=float(np.mean(like != 0)))
     spans = ((time.min(), time.max()),)
-    assert found == Counted(spans=spans, requests=len(rows), users=len(set(user)), feedback={"like": column})
+    assert counted == Counted(spans=spans, requests=len(rows), users=len(set(user)), feedback={"like": column})
 
 
 def test_an_event_log_is_counted_by_its_rows_and_others_by_time() -> None:
@@ -66,8 +66,8 @@ def test_requests_of_an_event_log_are_left_out(tmp_path: Path, monkeypatch: pyte
         Event(Kind.FEEDBACK, 1000 + n, user_number=n, items=[7], propensities=[0.5], feedback=[1.0], known=True)
         for n in range(10)
     ]
-    told = pa.Table.from_batches([batch_of(rows, 0, schema(pa.int64()))])
+    event_table = pa.Table.from_batches([batch_of(rows, 0, schema(pa.int64()))])
     monkeypatch.setattr(events.ray, "get", lambda items: items)
-    form = events._Form(told.schema, ("like",), "user_number", pa.array([7]), ((2, 3), (8, 100)))
-    kept = events._canonical(told, np.arange(10), form, pa.array([7]))
+    form = events._Form(event_table.schema, ("like",), "user_number", pa.array([7]), ((2, 3), (8, 100)))
+    kept = events._canonical(event_table, np.arange(10), form, pa.array([7]))
     assert kept["user_id"].to_pylist() == [0, 1, 4, 5, 6, 7]

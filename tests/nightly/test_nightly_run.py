@@ -82,19 +82,19 @@ class Steps:
     def count(self, spans: Spans) -> Counted:
         if any(last == 999_999 for _, last in spans):  # parts of the night, and those refused, are counted again
             self._call("check")
-        found, part = [], []
+        counted_spans, part = [], []
         for low, high in spans:
             base, log = (0, self.log) if high < 1_000_000 else (1_000_000, self.second)
             clicks = [broken for requests, broken in log for _ in range(requests)]
             high = min(high, base + len(clicks) - 1)
             if low <= high:
-                found.append((low, high))
+                counted_spans.append((low, high))
                 part += clicks[low - base : high - base + 1]
         if not part:
             return Counted(spans=(), requests=0, users=0, feedback={})
         column = Column(low=0, high=0, share=0) if all(part) else Column(low=0, high=1, share=0.5)
         requests = len(part)
-        return Counted(spans=tuple(found), requests=requests, users=requests // 10, feedback={"click": column})
+        return Counted(spans=tuple(counted_spans), requests=requests, users=requests // 10, feedback={"click": column})
 
     def prepare(self, dataset: str, without: Spans) -> None:
         self._call("prepare")

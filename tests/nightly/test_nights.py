@@ -39,15 +39,15 @@ def test_a_night_and_one_without_news(ray_session: None, tmp_path: Path, capfd: 
     assert set(line["log"]["feedback"]) == {"click", "like", "watch_ratio", "follow", "share", "comment"}
     night = tmp_path / "loop/nights/0001"
     evaluation = json.loads((night / "run/evaluation.json").read_text())
-    assert [found["verdict"] for found in evaluation["verdicts"].values()] == [line["verdict"]]
+    assert [verdict["verdict"] for verdict in evaluation["verdicts"].values()] == [line["verdict"]]
     assert "<html" in (night / "report.html").read_text()
     assert (tmp_path / "loop/current").exists() == (line["status"] == "promoted")
 
     capfd.readouterr()
     assert run(["nightly", config]) == 2
-    told = capfd.readouterr()
-    assert "night 2: refused, 0 new requests of 0 users; no new requests" in told.out
-    assert told.err.strip().splitlines()[-1].startswith("prefrec: error: ")
+    captured = capfd.readouterr()
+    assert "night 2: refused, 0 new requests of 0 users; no new requests" in captured.out
+    assert captured.err.strip().splitlines()[-1].startswith("prefrec: error: ")
     assert sorted(path.name for path in (tmp_path / "loop/nights").iterdir()) == ["0001"]
 
 

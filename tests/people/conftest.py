@@ -68,7 +68,7 @@ def dataset(ray_session: None, tmp_path_factory: pytest.TempPathFactory, log: pd
 
 
 @pytest.fixture(scope="session")
-def asked(dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("asked") / "pairs"
+def question_folder(dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("questions") / "pairs"
     write_pairs(dataset, str(folder), 60, 0.25, "within_user", LENGTH, "uniform", (), 3, quiet)
     return folder

@@ -17,10 +17,10 @@ def quiet(*_: Any) -> None:
     pass
 
 
-def write_answers(asked: Path, file: Path, seed: int = 0) -> pd.DataFrame:
+def write_answers(folder: Path, file: Path, seed: int = 0) -> pd.DataFrame:
     """Three people judge all pairs but the last, which nobody could."""
     rng = np.random.default_rng(seed)
-    pairs = read_pairs(str(asked))["pair_id"].to_pylist()
+    pairs = read_pairs(str(folder))["pair_id"].to_pylist()
     rows = [
         {
             "pair_id": pair,

@@ -56,7 +56,7 @@ def test_dawid_skene(seed: int) -> None:
     right = rng.uniform(0.5, 0.95, annotators)
     pair, annotator = (x.ravel() for x in np.meshgrid(np.arange(pairs), np.arange(annotators), indexing="ij"))
     said = np.where(rng.random(len(pair)) < right[annotator], truth[pair], rng.integers(0, 3, len(pair)))
-    found = AGGREGATES["dawid-skene"](pair, annotator, said / 2, pairs)
+    labels = AGGREGATES["dawid-skene"](pair, annotator, said / 2, pairs)
     expected = plain_dawid_skene(pair, annotator, said, pairs) @ [0, 0.5, 1]
-    np.testing.assert_allclose(found, expected, atol=0.02)
-    assert np.abs(found - truth / 2).mean() < np.abs(said / 2 - (truth / 2)[pair]).mean()
+    np.testing.assert_allclose(labels, expected, atol=0.02)
+    assert np.abs(labels - truth / 2).mean() < np.abs(said / 2 - (truth / 2)[pair]).mean()

@@ -29,11 +29,11 @@ def test_alpha_is_observed_over_expected_disagreement(votes: list[tuple[int, int
         len(everything), 1
     )
     apart = [a != b for a, b in permutations(everything, 2)]
-    found = krippendorff_alpha(np.array([u for u, _ in votes], int), np.array([v for _, v in votes], int))
+    alpha = krippendorff_alpha(np.array([u for u, _ in votes], int), np.array([v for _, v in votes], int))
     if not any(apart):
-        assert found is None
+        assert alpha is None
     else:
-        assert found == pytest.approx(1 - observed / np.mean(apart))
+        assert alpha == pytest.approx(1 - observed / np.mean(apart))
 
 
 def test_disagreement_is_a_share_of_votes() -> None:

@@ -21,8 +21,8 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "pairs.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_pairs_are_different_and_allowed(asked: Path, dataset: PreparedDataset, log: pd.DataFrame) -> None:
-    pairs = lines(asked)
+def test_pairs_are_different_and_allowed(question_folder: Path, dataset: PreparedDataset, log: pd.DataFrame) -> None:
+    pairs = lines(question_folder)
     split_of = {
         user: split
         for split in ("train", "validation", "test")
@@ -39,11 +39,11 @@ def test_pairs_are_different_and_allowed(asked: Path, dataset: PreparedDataset, 
         assert max(pair["start_0"], pair["start_1"]) + LENGTH < count[pair["user_0"]]
 
 
-def test_an_annotator_sees_what_the_log_says(asked: Path, log: pd.DataFrame) -> None:
+def test_an_annotator_sees_what_the_log_says(question_folder: Path, log: pd.DataFrame) -> None:
     log = log.assign(ms=log.when * 1000)
     new = (log.who != log.who.shift()) | (log.ms.diff() > 30 * 60 * 1000)
     log["session"] = new.groupby(log.who).cumsum() - 1
-    for pair in lines(asked):
+    for pair in lines(question_folder):
         for side, segment in enumerate(pair["segments"]):
             history = log[log.who == pair[f"user_{side}"]].reset_index(drop=True)
             expected = history[pair[f"start_{side}"] : pair[f"start_{side}"] + LENGTH]
@@ -60,9 +60,9 @@ def test_an_annotator_sees_what_the_log_says(asked: Path, log: pd.DataFrame) -> 
                 assert session["gap_ms"] == (after.ms.min() - mine.ms.max() if len(after) else None)
 
 
-def test_what_is_written_is_read_back(asked: Path) -> None:
-    pairs = read_pairs(str(asked))
-    assert pairs.to_pylist() == [{k: v for k, v in pair.items() if k != "segments"} for pair in lines(asked)]
+def test_what_is_written_is_read_back(question_folder: Path) -> None:
+    pairs = read_pairs(str(question_folder))
+    assert pairs.to_pylist() == [{k: v for k, v in pair.items() if k != "segments"} for pair in lines(question_folder)]
     ids = pairs["pair_id"].to_pylist()
     assert pair_ids(pairs).to_pylist() == ids
     assert len(set(ids)) == len(ids)
@@ -86,9 +86,9 @@ class Text(HTMLParser):
             self.cells.append(data)
 
 
-def test_label_studio_tasks_hold_the_pairs_and_the_page_shows_them(asked: Path) -> None:
-    tasks = json.loads((asked / "label_studio.json").read_text("utf-8"))
-    pairs = lines(asked)
+def test_label_studio_tasks_hold_the_pairs_and_the_page_shows_them(question_folder: Path) -> None:
+    tasks = json.loads((question_folder / "label_studio.json").read_text("utf-8"))
+    pairs = lines(question_folder)
     # labelstud.io/guide/tasks: a list of objects with `data`, an object; ids and annotations are Label Studio's own.
     assert [set(task) for task in tasks] == [{"data"}] * len(pairs)
     for task, pair in zip(tasks, pairs, strict=True):
@@ -104,12 +104,14 @@ def test_label_studio_tasks_hold_the_pairs_and_the_page_shows_them(asked: Path) 
         assert data == {k: v for k, v in pair.items() if k != "segments"}
 
 
-def test_the_labelling_config_is_well_formed(asked: Path) -> None:
+def test_the_labelling_config_is_well_formed(question_folder: Path) -> None:
     """The rules of Label Studio's schema of configs: names, what they refer to, values taken from the tasks."""
-    root = ElementTree.fromstring((asked / "label_studio.xml").read_text("utf-8"))
+    root = ElementTree.fromstring((question_folder / "label_studio.xml").read_text("utf-8"))
     assert root.tag == "View"
     shown = {tag.get("name"): tag.get("value") for tag in root.iter("HyperText")}
-    (data,) = {frozenset(task["data"]) for task in json.loads((asked / "label_studio.json").read_text("utf-8"))}
+    (data,) = {
+        frozenset(task["data"]) for task in json.loads((question_folder / "label_studio.json").read_text("utf-8"))
+    }
     assert shown == {"first": "$first", "second": "$second"}
     assert {value.removeprefix("$") for value in shown.values()} < data
     (choices,) = root.iter("Choices")
@@ -118,11 +120,11 @@ def test_the_labelling_config_is_well_formed(asked: Path) -> None:
     assert all(choice.tag == "Choice" and choice.get("value") for choice in choices)
 
 
-def test_same_seed_same_files(asked: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
+def test_same_seed_same_files(question_folder: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
     for seed in (3, 4):
         write_pairs(dataset, str(tmp_path / str(seed)), 60, 0.25, "within_user", LENGTH, "uniform", (), seed, quiet)
     same, other = ((tmp_path / str(seed) / "pairs.jsonl").read_bytes() for seed in (3, 4))
-    assert same == (asked / "pairs.jsonl").read_bytes() != other
+    assert same == (question_folder / "pairs.jsonl").read_bytes() != other
 
 
 @pytest.mark.parametrize(

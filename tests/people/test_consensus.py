@@ -21,9 +21,9 @@ def test_the_posterior_is_bayes_rule(data: st.DataObject) -> None:
         for k in range(3)
     ]
     model = Model(share, wrong)
-    found = model.posterior(np.ones(len(sides), int), np.array(sides, int), r, model.prior(np.full(2, np.nan)))
-    np.testing.assert_allclose(found[1], joint / np.sum(joint), rtol=1e-9)
-    np.testing.assert_allclose(found[0], share)
+    posterior = model.posterior(np.ones(len(sides), int), np.array(sides, int), r, model.prior(np.full(2, np.nan)))
+    np.testing.assert_allclose(posterior[1], joint / np.sum(joint), rtol=1e-9)
+    np.testing.assert_allclose(posterior[0], share)
 
 
 def unknown(pairs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,9 +41,9 @@ def crowd(votes: int, pairs: int = 600, seed: int = 0) -> tuple[np.ndarray, ...]
 
 def test_with_many_votes_it_finds_truth_and_reliability() -> None:
     truth, reliability, pair, annotator, side = crowd(votes=15)
-    found = consensus(pair, annotator, side, 20, *unknown(len(truth)))
-    assert (found.posterior.argmax(axis=1) == truth).mean() > 0.98
-    np.testing.assert_allclose(found.reliability, reliability, atol=0.05)
+    result = consensus(pair, annotator, side, 20, *unknown(len(truth)))
+    assert (result.posterior.argmax(axis=1) == truth).mean() > 0.98
+    np.testing.assert_allclose(result.reliability, reliability, atol=0.05)
     label = {name: AGGREGATES[name](pair, annotator, SIDES[side], len(truth)) for name in ("one-coin", "dawid-skene")}
     assert (np.sign(label["one-coin"] - 0.5) == np.sign(label["dawid-skene"] - 0.5)).mean() > 0.99
 
@@ -51,9 +51,9 @@ def test_with_many_votes_it_finds_truth_and_reliability() -> None:
 def test_with_few_votes_it_is_as_sure_as_it_is_right() -> None:
     """The maximum of the likelihood is sure of a pair with one vote; this one says 0.75."""
     truth, _, pair, annotator, side = crowd(votes=3, pairs=3000)
-    found = consensus(pair, annotator, side, 20, *unknown(len(truth))).posterior
-    sure = found.max(axis=1)
-    right = found.argmax(axis=1) == truth
+    posterior = consensus(pair, annotator, side, 20, *unknown(len(truth))).posterior
+    sure = posterior.max(axis=1)
+    right = posterior.argmax(axis=1) == truth
     for low, high in itertools.pairwise((0.5, 0.8, 0.9, 0.96, 1.0)):
         chosen = (sure >= low) & (sure < high)
         assert chosen.sum() > 100
@@ -64,22 +64,22 @@ def test_with_few_votes_it_is_as_sure_as_it_is_right() -> None:
 
 def test_known_answers_say_who_is_reliable() -> None:
     side = np.array([2] * 10 + [0] * 10)
-    found = consensus(np.tile(np.arange(10), 2), np.repeat([0, 1], 10), side, 2, np.full(10, 2), np.full(10, np.nan))
+    result = consensus(np.tile(np.arange(10), 2), np.repeat([0, 1], 10), side, 2, np.full(10, 2), np.full(10, np.nan))
     right, wrong = PRIOR
-    assert found.reliability.tolist() == pytest.approx(
+    assert result.reliability.tolist() == pytest.approx(
         [(10 + right) / (10 + right + wrong), right / (10 + right + wrong)]
     )
 
 
 def test_nobody_voted() -> None:
     nothing = np.empty(0, int)
-    found = consensus(nothing, nothing, nothing, 0, *unknown(3))
-    np.testing.assert_allclose(found.posterior, 1 / 3)
+    result = consensus(nothing, nothing, nothing, 0, *unknown(3))
+    np.testing.assert_allclose(result.posterior, 1 / 3)
 
 
 def test_what_is_known_beforehand_counts_as_a_vote_does() -> None:
     model = Model(np.array([0.3, 0.2, 0.5]), (1 - np.eye(3)) / 2)
     np.testing.assert_allclose(model.prior(np.array([np.nan, 0.9])), [[0.3, 0.2, 0.5], [0.08, 0.2, 0.72]])
     pair, annotator, side = np.array([0, 1]), np.array([0, 0]), np.array([2, 2])
-    found = consensus(pair, annotator, side, 1, np.full(2, -1), np.array([0.1, 0.9])).posterior
-    assert found[1, 2] > 0.9 > 0.5 > found[0, 2]
+    posterior = consensus(pair, annotator, side, 1, np.full(2, -1), np.array([0.1, 0.9])).posterior
+    assert posterior[1, 2] > 0.9 > 0.5 > posterior[0, 2]

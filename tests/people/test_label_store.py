@@ -33,8 +33,8 @@ def store(dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def test_it_asks_what_pairs_asks(store: Path, asked: Path, dataset: PreparedDataset) -> None:
-    assert read_pairs(str(store / "pairs")).equals(read_pairs(str(asked)))
+def test_it_asks_what_pairs_asks(store: Path, question_folder: Path, dataset: PreparedDataset) -> None:
+    assert read_pairs(str(store / "pairs")).equals(read_pairs(str(question_folder)))
     desk = Desk(str(store), LabelSettings(), lambda: 0.0)
     for line in (store / "pairs" / "pairs.jsonl").read_text("utf-8").strip("\n").split("\n"):
         pair = json.loads(line)

@@ -26,35 +26,35 @@ SCHEMA = json.loads((Path(__file__).parent / "label_studio_config_schema.json").
 
 def badgerfish(element: ElementTree.Element) -> dict[str, Any]:
     """XML as JSON by the convention BadgerFish, in which the schema is written."""
-    found: dict[str, Any] = {f"@{name}": value for name, value in element.attrib.items()}
+    node: dict[str, Any] = {f"@{name}": value for name, value in element.attrib.items()}
     for tag in dict.fromkeys(child.tag for child in element):
         several = [badgerfish(child) for child in element.iterfind(tag)]
-        found[tag] = several if len(several) > 1 else several[0]
-    return found
+        node[tag] = several if len(several) > 1 else several[0]
+    return node
 
 
 def errors(config: str) -> list[str]:
     root = ElementTree.fromstring(config)
     names = [tag.get("name") for tag in root.iter() if tag.get("name")]
-    found = [error.message for error in jsonschema.Draft6Validator(SCHEMA).iter_errors({root.tag: badgerfish(root)})]
-    found += [f"{name} twice" for name in set(names) if names.count(name) > 1]
-    return found + [f"no {tag.get('toName')}" for tag in root.iter("Choices") if tag.get("toName") not in names]
+    messages = [error.message for error in jsonschema.Draft6Validator(SCHEMA).iter_errors({root.tag: badgerfish(root)})]
+    messages += [f"{name} twice" for name in set(names) if names.count(name) > 1]
+    return messages + [f"no {tag.get('toName')}" for tag in root.iter("Choices") if tag.get("toName") not in names]
 
 
 @pytest.fixture(scope="module")
-def tasks(asked: Path) -> list[dict[str, Any]]:
-    return json.loads((asked / "label_studio.json").read_text("utf-8"))
+def tasks(question_folder: Path) -> list[dict[str, Any]]:
+    return json.loads((question_folder / "label_studio.json").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
-def answers(asked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def answers(question_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("answers") / "answers.jsonl"
-    write_answers(asked, file)
+    write_answers(question_folder, file)
     return file
 
 
-def test_the_config_is_of_the_published_schema(asked: Path) -> None:
-    assert errors((asked / "label_studio.xml").read_text("utf-8")) == []
+def test_the_config_is_of_the_published_schema(question_folder: Path) -> None:
+    assert errors((question_folder / "label_studio.xml").read_text("utf-8")) == []
 
 
 @pytest.mark.parametrize(
@@ -94,13 +94,13 @@ def annotated(tasks: list[dict[str, Any]], answers: Path) -> list[dict[str, Any]
 
 
 def test_there_and_back_nothing_is_lost(
-    asked: Path, dataset: PreparedDataset, tasks: list[dict[str, Any]], answers: Path, tmp_path: Path
+    question_folder: Path, dataset: PreparedDataset, tasks: list[dict[str, Any]], answers: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "export.json"
     file.write_text(json.dumps(annotated(tasks, answers)), "utf-8")
     # The questions come back whole with the answers ...
     data = [task["data"] for task in json.loads(file.read_text("utf-8"))]
-    pairs = read_pairs(str(asked)).to_pylist()
+    pairs = read_pairs(str(question_folder)).to_pylist()
     assert [{name: task[name] for name in pairs[0]} for task in data] == pairs
     # ... and the answers are those that were given, name for number.
     numbers = {"anna": "1", "bo": "2", "cy": "3"}
@@ -108,7 +108,8 @@ def test_there_and_back_nothing_is_lost(
     rows = [json.loads(line) for line in answers.read_text("utf-8").splitlines()]
     plain.write_text("".join(json.dumps({**r, "annotator": numbers[r["annotator"]]}) + "\n" for r in rows))
     summaries = [
-        import_labels(str(f), str(asked), dataset.uri, "studio", "mean", True, quiet) | {"files": kept(dataset)}
+        import_labels(str(f), str(question_folder), dataset.uri, "studio", "mean", True, quiet)
+        | {"files": kept(dataset)}
         for f in (file, plain)
     ]
     assert summaries[0] == summaries[1]
@@ -118,11 +119,13 @@ def kept(dataset: PreparedDataset) -> dict[str, bytes]:
     return {part: Path(dataset.people_path("studio", part)).read_bytes() for part in ("train", "validation", "votes")}
 
 
-def test_its_own_parser_and_converters(asked: Path, tasks: list[dict[str, Any]], answers: Path, tmp_path: Path) -> None:
+def test_its_own_parser_and_converters(
+    question_folder: Path, tasks: list[dict[str, Any]], answers: Path, tmp_path: Path
+) -> None:
     """Those of the package, where it is installed (`pip install label-studio-sdk`)."""
     interface = pytest.importorskip("label_studio_sdk.label_interface")
     converter = pytest.importorskip("label_studio_sdk.converter")
-    config = (asked / "label_studio.xml").read_text("utf-8")
+    config = (question_folder / "label_studio.xml").read_text("utf-8")
     parsed = interface.LabelInterface(config)
     parsed.validate()
     exported = annotated(tasks, answers)

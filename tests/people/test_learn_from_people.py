@@ -36,10 +36,10 @@ def config(dataset: PreparedDataset, *teachers: str, **settings: Any) -> PrefRec
 
 
 @pytest.fixture(scope="module")
-def crowd(asked: Path, dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> str:
+def crowd(question_folder: Path, dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("answers") / "a.jsonl"
-    write_answers(asked, file)
-    import_labels(str(file), str(asked), dataset.uri, "crowd", "mean", False, quiet)
+    write_answers(question_folder, file)
+    import_labels(str(file), str(question_folder), dataset.uri, "crowd", "mean", False, quiet)
     return "crowd"
 
 
@@ -104,11 +104,11 @@ def test_people_alone_are_measured_on_their_own_held_out_pairs(dataset: Prepared
     assert len(held_out) == len(dataset.read(dataset.people_path(crowd, "validation")))
 
 
-def test_people_who_judged_no_held_out_pair(asked: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
-    train = read_pairs(str(asked)).to_pylist()[:20]
+def test_people_who_judged_no_held_out_pair(question_folder: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
+    train = read_pairs(str(question_folder)).to_pylist()[:20]
     rows = [{"pair_id": pair["pair_id"], "annotator": "anna", "label": "second"} for pair in train]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    import_labels(str(tmp_path / "a.jsonl"), str(asked), dataset.uri, "anna", "mean", False, quiet)
+    import_labels(str(tmp_path / "a.jsonl"), str(question_folder), dataset.uri, "anna", "mean", False, quiet)
     loaded = load_data(config(dataset, "anna").data_request)
     assert loaded.held_out is None
     assert loaded.pairs == 20
@@ -162,7 +162,7 @@ def test_a_trained_reward_says_what_it_learned_and_takes_part_in_an_ensemble(
         np.testing.assert_array_equal(value.numpy(), weights[name])
 
 
-def test_disagreement_is_the_spread_of_what_the_rewards_prefer(asked: Path, dataset: PreparedDataset) -> None:
+def test_disagreement_is_the_spread_of_what_the_rewards_prefer(question_folder: Path, dataset: PreparedDataset) -> None:
     torch.manual_seed(0)
     width, columns = dataset.metadata.state_dim, (0, 2, 5)
     rewards = [
@@ -170,9 +170,9 @@ def test_disagreement_is_the_spread_of_what_the_rewards_prefer(asked: Path, data
         TrainedReward(Scalar(3, (4,)), columns),
         TrainedReward(Scalar(3, (4,)), columns),
     ]
-    pairs = read_pairs(str(asked))
+    pairs = read_pairs(str(question_folder))
     pairs = pairs.filter(pc.equal(pairs["split"], "train"))
-    found = disagreement(dataset, pairs, rewards, quiet)
+    spreads = disagreement(dataset, pairs, rewards, quiet)
     history = {}
     for file in dataset.files("requests", "train"):
         table = dataset.read(file)
@@ -180,7 +180,7 @@ def test_disagreement_is_the_spread_of_what_the_rewards_prefer(asked: Path, data
         for user in np.unique(users):
             mine = users == user
             history[user] = tensor(table["state"])[mine], tensor(table["action"])[mine]
-    for pair, spread in zip(pairs.to_pylist(), found, strict=True):
+    for pair, spread in zip(pairs.to_pylist(), spreads, strict=True):
         chances = []
         for reward in rewards:
             sums = []

@@ -15,9 +15,9 @@ from prefrec_ray.people.ask import read_pairs
 from prefrec_ray.people.store import import_labels
 
 
-def test_labels_and_votes_are_kept(asked: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
-    answers = write_answers(asked, tmp_path / "a.jsonl")
-    summary = import_labels(str(tmp_path / "a.jsonl"), str(asked), dataset.uri, "kept", "mean", False, quiet)
+def test_labels_and_votes_are_kept(question_folder: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
+    answers = write_answers(question_folder, tmp_path / "a.jsonl")
+    summary = import_labels(str(tmp_path / "a.jsonl"), str(question_folder), dataset.uri, "kept", "mean", False, quiet)
     assert "kept" in dataset.people()
 
     votes = dataset.read(dataset.people_path("kept", "votes")).to_pandas()
@@ -26,7 +26,7 @@ def test_labels_and_votes_are_kept(asked: Path, dataset: PreparedDataset, tmp_pa
 
     said = votes.dropna()
     expected = said.groupby("pair_id").label.agg(["mean", "size"])
-    pairs = read_pairs(str(asked)).to_pandas().set_index("pair_id")
+    pairs = read_pairs(str(question_folder)).to_pandas().set_index("pair_id")
     parts = {}
     for split in ("train", "validation"):
         part = dataset.read(dataset.people_path("kept", split)).to_pandas().set_index("pair_id")
@@ -49,13 +49,13 @@ def test_labels_and_votes_are_kept(asked: Path, dataset: PreparedDataset, tmp_pa
         assert row["disagreement"] == pytest.approx(differs.mean())
 
 
-def test_a_name_is_taken_until_it_is_replaced(asked: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
+def test_a_name_is_taken_until_it_is_replaced(question_folder: Path, dataset: PreparedDataset, tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
-    arguments = (str(file), str(asked), dataset.uri, "twice", "majority")
-    write_answers(asked, file)
+    arguments = (str(file), str(question_folder), dataset.uri, "twice", "majority")
+    write_answers(question_folder, file)
     import_labels(*arguments, False, quiet)
     before = files(dataset.path("people", "twice"))
-    write_answers(asked, file, seed=1)
+    write_answers(question_folder, file, seed=1)
     with pytest.raises(UserError, match=r"people/twice exists; choose another name, or --replace"):
         import_labels(*arguments, False, quiet)
     assert files(dataset.path("people", "twice")) == before
@@ -83,9 +83,9 @@ def test_a_name_is_taken_until_it_is_replaced(asked: Path, dataset: PreparedData
     ],
 )
 def test_mistakes_change_nothing(
-    asked: Path, dataset: PreparedDataset, tmp_path: Path, changes: dict[str, Any], words: list[str]
+    question_folder: Path, dataset: PreparedDataset, tmp_path: Path, changes: dict[str, Any], words: list[str]
 ) -> None:
-    rows = [json.loads(line) for line in (asked / "pairs.jsonl").read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for line in (question_folder / "pairs.jsonl").read_text("utf-8").splitlines()]
     kept = [row for row in rows if row["split"] == changes.get("only", "train")][:3]
     kept[1] |= changes.get("pair", {})
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))

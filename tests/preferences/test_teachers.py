@@ -75,9 +75,9 @@ def test_no_segments_have_no_scores(count: int) -> None:
 
 def test_labels() -> None:
     third = 0.1 + 0.2  # not 0.3 to the bit
-    found = label(np.array([1.0, 2.0, 3.0, 0.3]), np.array([2.0, 1.0, 3.0, third]))
-    np.testing.assert_array_equal(found, np.array([1, 0, 0.5, 0.5], dtype=np.float32))
-    assert found.dtype == np.float32
+    labels = label(np.array([1.0, 2.0, 3.0, 0.3]), np.array([2.0, 1.0, 3.0, third]))
+    np.testing.assert_array_equal(labels, np.array([1, 0, 0.5, 0.5], dtype=np.float32))
+    assert labels.dtype == np.float32
 
 
 def test_a_mean_of_sessions_long_ago_keeps_its_weight() -> None:

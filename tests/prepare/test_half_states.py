@@ -34,16 +34,16 @@ def test_states_are_rounded_and_nothing_else_changes(datasets: dict[str, Prepare
     whole, half = datasets["float32"], datasets["float16"]
     for folder in FOLDERS:
         for one, other in zip(whole.files(*folder), half.files(*folder), strict=True):
-            expected, found = whole.read(one), half.read(other)
-            assert expected.column_names == found.column_names
+            expected, rounded = whole.read(one), half.read(other)
+            assert expected.column_names == rounded.column_names
             for name in expected.column_names:
                 if name in ("state", "obs", "next_obs"):
-                    assert stored(found[name]).dtype == np.float16
-                    np.testing.assert_array_equal(stored(found[name]), stored(expected[name]).astype(np.float16))
-                    np.testing.assert_allclose(tensor(found[name]), tensor(expected[name]), rtol=2**-11, atol=1e-7)
-                    assert tensor(found[name]).dtype == np.float32
+                    assert stored(rounded[name]).dtype == np.float16
+                    np.testing.assert_array_equal(stored(rounded[name]), stored(expected[name]).astype(np.float16))
+                    np.testing.assert_allclose(tensor(rounded[name]), tensor(expected[name]), rtol=2**-11, atol=1e-7)
+                    assert tensor(rounded[name]).dtype == np.float32
                 else:
-                    assert found[name].equals(expected[name])
+                    assert rounded[name].equals(expected[name])
     sizes = [storage.size(dataset.path("transitions")) for dataset in (half, whole)]
     assert sizes[0] < 0.6 * sizes[1]
 

@@ -53,9 +53,9 @@ def read(dataset: PreparedDataset, *folder: str) -> pd.DataFrame:
 
 def check(dataset: PreparedDataset, log: pd.DataFrame) -> None:
     """`log`: user and item as in the log, ms."""
-    found = pd.concat([read(dataset, "requests", split) for split in ("train", "validation", "test")])
-    found = found.sort_values(["user_id", "step"]).reset_index(drop=True)
-    pd.testing.assert_frame_equal(found, requests_of(log, GAP_MS)[found.columns], check_dtype=False)
+    requests = pd.concat([read(dataset, "requests", split) for split in ("train", "validation", "test")])
+    requests = requests.sort_values(["user_id", "step"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(requests, requests_of(log, GAP_MS)[requests.columns], check_dtype=False)
     sessions = read(dataset, "sessions").sort_values(["user_id", "session_index"]).reset_index(drop=True)
     pd.testing.assert_frame_equal(sessions.drop(columns="split"), sessions_of(log, GAP_MS), check_dtype=False)
 
@@ -197,15 +197,15 @@ def test_bad_rows_are_dropped_as_if_they_had_never_been(
     assert not (Path(one.uri) / "dropped").exists()
     assert one.items().about.to_pydict() == {"title": [f"No. {item}" for item in one.items().ids]}
 
-    found = pq.read_table(f"{two.uri}/dropped").to_pandas().sort_values(["file", "row"])
+    dropped = pq.read_table(f"{two.uri}/dropped").to_pandas().sort_values(["file", "row"])
     at = len(clean) + 3
     expected = [("dirty.csv", 51, "u"), ("dirty.csv", 52, "i"), ("dirty.csv", 53, "t")]
     expected += [("dirty.csv", at + 1, "like"), ("dirty.csv", at + 2, "like"), ("dirty.csv", at + 3, "item_id")]
     expected += [("dirty.csv", at + k, "") for k in (4, 5, 6)]
     expected += [("dirty_items.csv", 26, "item_id"), ("dirty_items.csv", 27, "x"), ("dirty_items.csv", 28, "item_id")]
-    names = [file.rsplit("/", 1)[-1] for file in found.file]
-    assert sorted(zip(names, found.row, found.column, strict=True)) == sorted(expected)
-    much = found[found.value == "much"].iloc[0]
+    names = [file.rsplit("/", 1)[-1] for file in dropped.file]
+    assert sorted(zip(names, dropped.row, dropped.column, strict=True)) == sorted(expected)
+    much = dropped[dropped.value == "much"].iloc[0]
     assert (much.reason, json.loads(much.raw)) == ("expected a number", {"u": "1", "i": "2", "t": "5", "like": "much"})
 
     report = json.loads((Path(two.uri) / "dropped.json").read_text())

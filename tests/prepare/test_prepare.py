@@ -109,17 +109,17 @@ def requests(dataset: PreparedDataset) -> pd.DataFrame:
 
 
 def test_sessions(dataset: PreparedDataset, log: pd.DataFrame) -> None:
-    found = table(dataset, "sessions").sort_values(["user_id", "session_index"]).reset_index(drop=True)
+    sessions = table(dataset, "sessions").sort_values(["user_id", "session_index"]).reset_index(drop=True)
     expected = sessions_of(plain(log), GAP_MS)
-    pd.testing.assert_frame_equal(found.drop(columns="split"), expected, check_dtype=False)
+    pd.testing.assert_frame_equal(sessions.drop(columns="split"), expected, check_dtype=False)
 
 
 def test_requests(dataset: PreparedDataset, requests: pd.DataFrame, log: pd.DataFrame) -> None:
     expected = requests_of(plain(log), GAP_MS)
-    found = requests.sort_values(["user_id", "step"]).reset_index(drop=True)
-    pd.testing.assert_frame_equal(found[expected.columns], expected, check_dtype=False)
+    rows = requests.sort_values(["user_id", "step"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows[expected.columns], expected, check_dtype=False)
     items = dataset.items()
-    np.testing.assert_array_equal(np.stack(found.action), items.embeddings[items.rows(found.item_id.to_numpy(object))])
+    np.testing.assert_array_equal(np.stack(rows.action), items.embeddings[items.rows(rows.item_id.to_numpy(object))])
 
 
 def test_items_say_how_often_training_users_were_shown_them(dataset: PreparedDataset, requests: pd.DataFrame) -> None:
@@ -146,21 +146,21 @@ def test_what_training_users_say_of_more_of_the_same(dataset: PreparedDataset, t
         timestamp=table["timestamp"].to_numpy(),
         feedback=tensor(table["feedback"]),
     )
-    expected, found = estimate(shown, dataset.metadata.seed), dataset.metadata.tiring
+    expected, tiring = estimate(shown, dataset.metadata.seed), dataset.metadata.tiring
     assert expected is not None
-    assert found is not None
-    assert found.half_life == expected.half_life
-    assert found.error == pytest.approx(expected.error, abs=0.051)
-    assert (found.variety is None) == (expected.variety is None)
+    assert tiring is not None
+    assert tiring.half_life == expected.half_life
+    assert tiring.error == pytest.approx(expected.error, abs=0.051)
+    assert (tiring.variety is None) == (expected.variety is None)
 
 
 def test_a_file_holds_whole_users_in_order_and_its_sessions(dataset: PreparedDataset) -> None:
     seen: set[str] = set()
     for split in SPLITS:
         for file in dataset.files("requests", split):
-            found = dataset.read(file, ["user_id", "step"]).to_pandas()
-            assert found.equals(found.sort_values(["user_id", "step"]))
-            users = set(found.user_id)
+            rows = dataset.read(file, ["user_id", "step"]).to_pandas()
+            assert rows.equals(rows.sort_values(["user_id", "step"]))
+            users = set(rows.user_id)
             assert not users & seen
             seen |= users
             sessions = dataset.read(dataset.path("sessions", Path(file).name)).to_pandas()
@@ -351,14 +351,16 @@ def test_all_that_a_log_can_give(ray_session: None, tmp_path: Path, log: pd.Data
     trained = requests.user_id.isin(table(dataset, "requests", "train").user_id)
     np.testing.assert_allclose(np.stack(requests.state)[:, :3], expected - expected[trained].mean(axis=0), atol=1e-5)
 
-    found: Counter[tuple[bytes, float]] = Counter()
+    transitions: Counter[tuple[bytes, float]] = Counter()
     for part in (dataset.read(file) for file in dataset.files("transitions")):
-        found.update(
+        transitions.update(
             (state.tobytes(), r) for state, r in zip(tensor(part["obs"]), part["reward"].to_pylist(), strict=True)
         )
     training = table(dataset, "requests", "train").sort_values(["user_id", "step"])
     followed = training[training.user_id == training.user_id.shift(-1)]
-    assert found == Counter((state.tobytes(), r) for state, r in zip(followed.state, followed.reward, strict=True))
+    assert transitions == Counter(
+        (state.tobytes(), r) for state, r in zip(followed.state, followed.reward, strict=True)
+    )
 
 
 def test_a_simulated_log(ray_session: None, tmp_path: Path) -> None:

@@ -39,15 +39,15 @@ def test_buckets_hold_whole_users_and_every_row_once(
 ) -> None:
     monkeypatch.setattr(partition, "_ROWS", 150)
     rows = make_rows(1000, text)
-    found = parted(rows, [0, 7, 400], 5, tmp_path / "rows")
+    buckets = parted(rows, [0, 7, 400], 5, tmp_path / "rows")
     assert len(list((tmp_path / "rows").iterdir())) > 3
-    assert set(found) == set(range(5))
-    everything = pd.concat(found.values())
+    assert set(buckets) == set(range(5))
+    everything = pd.concat(buckets.values())
     pd.testing.assert_frame_equal(everything.sort_values("order", ignore_index=True), rows, check_dtype=False)
-    assert sum(mine.user_id.nunique() for mine in found.values()) == rows.user_id.nunique()
+    assert sum(mine.user_id.nunique() for mine in buckets.values()) == rows.user_id.nunique()
 
     again = parted(rows.sample(frac=1.0, random_state=1), [500], 5, tmp_path / "again")
-    for bucket, mine in found.items():
+    for bucket, mine in buckets.items():
         assert sorted(mine.order) == sorted(again[bucket].order)
 
 
@@ -58,6 +58,6 @@ def test_no_rows(ray_session: None, tmp_path: Path) -> None:
 
 def test_buckets_without_users_have_no_pieces(ray_session: None, tmp_path: Path) -> None:
     rows = make_rows(10, False).assign(user_id=7)
-    found = parted(rows, [], 50, tmp_path / "rows")
-    (mine,) = found.values()
+    buckets = parted(rows, [], 50, tmp_path / "rows")
+    (mine,) = buckets.values()
     assert sorted(mine.order) == list(range(10))

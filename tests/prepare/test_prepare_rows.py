@@ -48,20 +48,20 @@ def test_rows_of_one_moment_are_one_request(count: int, seed: int) -> None:
         dwell_ms=("dwell_ms", lambda dwell: dwell.sum(min_count=1)),
         like=("like", "mean"),
     ).reset_index()
-    found = joined(pa.Table.from_pandas(frame, preserve_index=False), ("like",)).to_pandas()
-    pd.testing.assert_frame_equal(found[expected.columns], expected, check_dtype=False, rtol=1e-6)
+    requests = joined(pa.Table.from_pandas(frame, preserve_index=False), ("like",)).to_pandas()
+    pd.testing.assert_frame_equal(requests[expected.columns], expected, check_dtype=False, rtol=1e-6)
 
 
 def test_what_is_dropped_is_counted(ray_session: None, tmp_path: Path) -> None:
     side = SideFiles(str(tmp_path), keep_rows=False)
     frame = rows_of(60, seed=1)
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    found, dropped = RowRules(side, feedback=("like",), known_items=[ray.put(pa.array([0, 2]))])(table, 0)
+    rows, dropped = RowRules(side, feedback=("like",), known_items=[ray.put(pa.array([0, 2]))])(table, 0)
     unique = frame[~frame.duplicated(["user_id", "timestamp", "item_id", "like"])]
     assert dropped == {"duplicates": 60 - len(unique), "unknown_items": int((unique.item_id == 1).sum())}
     assert min(dropped.values()) > 0
-    assert found["item_id"].to_pylist() == unique[unique.item_id != 1].item_id.tolist()
-    assert "row_hash" not in found.column_names
+    assert rows["item_id"].to_pylist() == unique[unique.item_id != 1].item_id.tolist()
+    assert "row_hash" not in rows.column_names
     assert side.reasons() == []
     assert RowRules(side, feedback=("like",))(table.drop_columns(["row_hash"]), 0) == (
         table.drop_columns(["row_hash"]),

@@ -27,15 +27,15 @@ def test_buckets_agree_on_shards_of_equal_size(sizes: list[int], shards: int, wa
     total = sum(sizes)
     destinations = Destinations(total, waves, shards, seed)
     offsets = np.cumsum([0, *sizes[:-1]])
-    found = np.concatenate([shards_of(destinations, int(o), n) for o, n in zip(offsets, sizes, strict=True)])
-    np.testing.assert_array_equal(found, shards_of(destinations, 0, total))
-    assert (found >= 0).all()
-    counts = np.bincount(found, minlength=destinations.shards)
+    shard = np.concatenate([shards_of(destinations, int(o), n) for o, n in zip(offsets, sizes, strict=True)])
+    np.testing.assert_array_equal(shard, shards_of(destinations, 0, total))
+    assert (shard >= 0).all()
+    counts = np.bincount(shard, minlength=destinations.shards)
     assert len(counts) == shards * waves
     assert counts.max() - counts.min() <= 1
     wave = destinations.wave(np.arange(total))
     assert (np.diff(wave) >= 0).all()
-    np.testing.assert_array_equal(found % waves, wave)
+    np.testing.assert_array_equal(shard % waves, wave)
     assert sorted(s for w in range(waves) for s in destinations.of_wave(w)) == list(range(shards * waves))
 
 

@@ -50,9 +50,9 @@ def write_sweep(
     folder.mkdir(parents=True)
     description = {"dataset": "/data/simulator/dataset", "smoke": False, "settings": chosen.model_dump(mode="json")}
     (folder / "sweep.json").write_text(json.dumps(description))
-    found = trials(chosen)
+    all_trials = trials(chosen)
     rows = []
-    for trial in found:
+    for trial in all_trials:
         state, level = status(trial), worth(trial)
         reported = state != "failed" and chosen.validation is not None
         rows.append(
@@ -79,7 +79,7 @@ def write_sweep(
         writer.writerows(rows)
     best = {"train": {"method": "PrefRec", "task": chosen.task[0], "config": {"gamma": 0.97}}}
     (folder / "best.yaml").write_text("# the best one\n" + yaml.safe_dump(best))
-    return found
+    return all_trials
 
 
 def _write_run(folder: Path, trial: Trial, level: float) -> None:
@@ -92,10 +92,12 @@ def _write_run(folder: Path, trial: Trial, level: float) -> None:
     (folder / "progress.csv").write_text("\n".join(lines) + "\n")
 
 
-def write_evaluation(folder: Path, found: list[Trial], worth: Callable[[Trial], float] = score) -> list[dict[str, Any]]:
+def write_evaluation(
+    folder: Path, all_trials: list[Trial], worth: Callable[[Trial], float] = score
+) -> list[dict[str, Any]]:
     """SWEEP/evaluation.json on test users: 0.2 above validation, users' intervals wider with each seed."""
     records = []
-    for trial, estimator in product(found, ("ncis", "online")):
+    for trial, estimator in product(all_trials, ("ncis", "online")):
         level = worth(trial) + 0.2
         value = 1 + (level - 1) / 10 if estimator == "ncis" else level
         name = f"{trial['method']} {trial['recipe']} {trial['task']} seed {trial['seed']}"
@@ -108,7 +110,7 @@ def write_evaluation(folder: Path, found: list[Trial], worth: Callable[[Trial], 
         if estimator == "ncis":
             for kind, role in (("shuffled:", "placebo"), ("length only:", "control")):
                 records.append({**record(kind + name, trial["task"], estimator, role, 1.01), **own})
-    for task in dict.fromkeys(trial["task"] for trial in found):
+    for task in dict.fromkeys(trial["task"] for trial in all_trials):
         for name, role, value in (("imitation", "control", 1.0), ("random items", "placebo", 0.9)):
             records.append(record(name, task, "ncis", role, value))
         for name, value in (("behaviour", 1.0), ("imitation", 1.3), ("clickbait", 0.5), ("nutrition", 3.6)):

@@ -35,11 +35,11 @@ def test_reward_loss_takes_the_training_loss_for_training(runs: Path) -> None:
 
 
 def test_learning_curves_have_a_line_a_run_and_none_without_numbers(runs: Path) -> None:
-    found = load_runs([str(runs)])
-    figure = figures.learning_curve(found, "values/q_mean", "Mean Q", "reward")
+    loaded = load_runs([str(runs)])
+    figure = figures.learning_curve(loaded, "values/q_mean", "Mean Q", "reward")
     assert figure is not None
     assert [text.get_text() for text in figure.axes[0].texts if text.get_text()] == ["PrefRec paper", "PrefRec robust"]
-    assert figures.learning_curve(found, "no/such/column", "", "") is None
+    assert figures.learning_curve(loaded, "no/such/column", "", "") is None
 
 
 def test_forest_draws_values_intervals_and_behaviour(runs: Path) -> None:

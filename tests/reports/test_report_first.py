@@ -28,14 +28,14 @@ def judged(runs: Path) -> tuple[str, Page]:
 
 
 def test_each_policy_is_one_row_best_first(judged: tuple[str, Page]) -> None:
-    text, found = judged
-    assert found.texts["h2"][0] == "1 of 5 policies is a candidate for an A/B test"
-    assert found.texts["h3"] == [CANDIDATE, SAME, FEW, LOST, WORSE]
-    said = [line for line in found.texts["span"] if line in ("the log cannot say", "do not ship")]
-    assert said == ["the log cannot say", "the log cannot say", "do not ship"]
+    text, document = judged
+    assert document.texts["h2"][0] == "1 of 5 policies is a candidate for an A/B test"
+    assert document.texts["h3"] == [CANDIDATE, SAME, FEW, LOST, WORSE]
+    verdicts = [line for line in document.texts["span"] if line in ("the log cannot say", "do not ship")]
+    assert verdicts == ["the log cannot say", "the log cannot say", "do not ship"]
     assert text.count('<span class="lamp"') == 5 * 5
     assert text.count('<svg class="bar"') == 4  # no value, no bar
-    lines = found.texts["p"]
+    lines = document.texts["p"]
     for line in (
         "+0.42 [+0.30, +0.54] levels",
         "18.2 h to the next session (logging policy 21.4)",
@@ -48,19 +48,19 @@ def test_each_policy_is_one_row_best_first(judged: tuple[str, Page]) -> None:
         "PrefRec, recipe robust, rule best, for frequency",
     ):
         assert line in lines
-    assert "100" in found.texts["span"]
-    assert "4%" in found.texts["span"]
+    assert "100" in document.texts["span"]
+    assert "4%" in document.texts["span"]
 
 
 def test_no_estimate_is_shown_of_what_the_log_cannot_vouch_for(judged: tuple[str, Page]) -> None:
-    text, found = judged
-    assert f"The log cannot say, so that no estimate is shown: {LOST}." in found.texts["p"]
+    text, document = judged
+    assert f"The log cannot say, so that no estimate is shown: {LOST}." in document.texts["p"]
     assert "4.65" not in text
 
 
 def test_the_facts_say_what_when_and_how_sure(judged: tuple[str, Page]) -> None:
-    _, found = judged
-    facts = dict(zip(found.texts["dt"], found.texts["dd"], strict=True))
+    _, document = judged
+    facts = dict(zip(document.texts["dt"], document.texts["dd"], strict=True))
     assert re.fullmatch(r"PrefRec paper, PrefRec robust \(\d{4}-\d\d-\d\d\)", facts["Trained"])
     assert facts["On"] == "such/dataset (not there any more)"
     assert re.fullmatch(r"test users, who were not trained on \(\d{4}-\d\d-\d\d\)", facts["Judged on"])
@@ -69,8 +69,8 @@ def test_the_facts_say_what_when_and_how_sure(judged: tuple[str, Page]) -> None:
 
 
 def test_the_rest_is_folded(judged: tuple[str, Page]) -> None:
-    text, found = judged
-    assert text.count("<details><summary><h2>") == len(found.texts["h2"]) - 1
+    text, document = judged
+    assert text.count("<details><summary><h2>") == len(document.texts["h2"]) - 1
 
 
 def test_what_names_hold_is_text(runs: Path) -> None:
@@ -84,13 +84,13 @@ def test_what_names_hold_is_text(runs: Path) -> None:
     (runs / "evaluation.json").write_text(json.dumps(content))
     config = json.loads((runs / "paper" / "config.json").read_text())
     (runs / "paper" / "config.json").write_text(json.dumps({**config, "recipe": ATTACK, "dataset": ATTACK}))
-    text, found = written(runs)
+    text, document = written(runs)
     assert "<script" not in text
     assert "<img src=x" not in text
     assert not re.search(r"<[^>]*onerror=alert", re.sub(r'"[^"]*"', '""', text))
-    assert ATTACK in found.texts["h3"]
-    assert ATTACK in found.texts["span"]
-    assert "49" not in found.texts["h3"]
+    assert ATTACK in document.texts["h3"]
+    assert ATTACK in document.texts["span"]
+    assert "49" not in document.texts["h3"]
     titles = {101: Item(ATTACK, picture="")}
     evaluation = load_evaluation([str(runs)], load_runs([str(runs)]))
     page = html.document(ATTACK, [first_screen(evaluation, [(ATTACK, ATTACK)], titles)])
@@ -100,7 +100,7 @@ def test_what_names_hold_is_text(runs: Path) -> None:
 
 def test_an_older_file_gets_its_verdicts_from_its_records(runs: Path) -> None:
     evaluation = load_evaluation([str(runs)], load_runs([str(runs)]))
-    assert {name: found.verdict for name, found in evaluation.verdicts.items()} == {
+    assert {name: verdict.verdict for name, verdict in evaluation.verdicts.items()} == {
         "robust": "cannot_say",
         "paper": "no_difference",
     }
@@ -110,9 +110,9 @@ def test_of_many_policies_the_first_are_shown(runs: Path) -> None:
     content = write_verdicts(runs)
     content["support"] |= {f"other {i}": content["support"][LOST] for i in range(SHOWN)}
     (runs / "evaluation.json").write_text(json.dumps(content))
-    _, found = written(runs)
-    assert len(found.texts["h3"]) == SHOWN + 5
-    assert "5 more" in found.texts["summary"]
+    _, document = written(runs)
+    assert len(document.texts["h3"]) == SHOWN + 5
+    assert "5 more" in document.texts["summary"]
 
 
 def test_templates_are_part_of_the_package() -> None:
@@ -135,12 +135,12 @@ def test_titles_and_pictures_of_items_are_on_the_page(runs: Path) -> None:
     about = pa.table({"title": ["Tea", ATTACK, None], "image": [str(runs / "tea.png"), str(runs / "none"), None]})
     table = ItemTable(np.array([100, 101, 102]), np.zeros((3, 2)), about=about)
     table.save(str(runs / "robust" / "policy" / "items.parquet"))
-    text, found = written(runs)
-    spans = found.texts["span"]
+    text, document = written(runs)
+    spans = document.texts["span"]
     assert {"Tea", ATTACK, "102"} <= set(spans)
     data = base64.b64encode(PNG).decode()
     assert text.count(f'<img alt="" src="data:image/png;base64,{data}">') == 2  # of the two policies that serve it
-    assert found.fetched == []
+    assert document.fetched == []
     assert "<script" not in text
 
 

@@ -23,10 +23,10 @@ def test_curves_are_numbers_with_empty_cells_as_nan(runs: Path) -> None:
 
 
 def test_evaluation_beside_and_inside_runs_counts_equal_records_once(runs: Path) -> None:
-    found = load_runs([str(runs)])
-    whole = load_evaluation([str(runs)], found)
+    loaded = load_runs([str(runs)])
+    whole = load_evaluation([str(runs)], loaded)
     (runs / "robust" / "evaluation.json").write_text((runs / "evaluation.json").read_text())
-    assert load_evaluation([str(runs)], found) == whole
+    assert load_evaluation([str(runs)], loaded) == whole
     assert len(whole.records) == 9
     assert [r.subject for r in whole.of("frequency", "online")] == ["paper", "robust", "imitation", "behaviour"]
 

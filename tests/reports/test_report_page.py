@@ -57,28 +57,28 @@ def drawn(unchanged_runs: Path) -> tuple[str, Page]:
 
 
 def test_the_page_holds_every_section_and_figure(drawn: tuple[str, Page]) -> None:
-    _, found = drawn
+    _, document = drawn
     sections = ["Evaluation and its controls", "What the policies serve", "Reward model", "Learning curves"]
     first = "None of 2 policies is a candidate for an A/B test"
-    assert found.texts["h2"] == [first, *sections, "Engagement in the logs", "Settings"]
-    names = " ".join(found.images)
+    assert document.texts["h2"] == [first, *sections, "Engagement in the logs", "Settings"]
+    names = " ".join(document.images)
     assert all(text in names for text in ("Fig. 6", "Fig. 7", "Mean Q", "Loss of V", "Saturated", "Speed", "interval"))
-    assert len(found.images) == 2 * 2 + len(page.CURVES) + 2
-    for source in found.images.values():
+    assert len(document.images) == 2 * 2 + len(page.CURVES) + 2
+    for source in document.images.values():
         kind, _, data = source.partition(",")
         assert kind == "data:image/svg+xml;base64"
         ElementTree.fromstring(base64.b64decode(data))
 
 
 def test_the_page_fetches_nothing(drawn: tuple[str, Page]) -> None:
-    text, found = drawn
-    assert found.fetched == []
+    text, document = drawn
+    assert document.fetched == []
     assert not re.search(r"https?://|@import|url\(|<script|<link", text)
 
 
 def test_the_tables_hold_the_records(drawn: tuple[str, Page]) -> None:
-    _, found = drawn
-    cells = found.texts["td"]
+    _, document = drawn
+    cells = document.texts["td"]
     assert "[3.30, 3.50]" in cells
     assert "3 (25.0%), 4 (12.5%)" in cells
 
@@ -88,16 +88,16 @@ def test_names_are_escaped(runs: Path) -> None:
     content = json.loads(file.read_text())
     content["records"][0]["subject"] = "<script>x"
     file.write_text(json.dumps(content))
-    text, found = written(runs)
+    text, document = written(runs)
     assert "<script" not in text
-    assert "<script>x" in found.texts["td"]
+    assert "<script>x" in document.texts["td"]
 
 
 def test_runs_without_evaluation_say_so(runs: Path) -> None:
     (runs / "evaluation.json").unlink()
-    text, found = written(runs)
+    text, document = written(runs)
     assert "Not evaluated yet" in text
-    assert "Evaluation and its controls" not in found.texts["h2"]
+    assert "Evaluation and its controls" not in document.texts["h2"]
 
 
 def test_a_missing_data_set_is_said_and_a_present_one_drawn(
@@ -106,8 +106,8 @@ def test_a_missing_data_set_is_said_and_a_present_one_drawn(
     text, _ = drawn
     assert "no/such/dataset: the data set is not there any more" in text
     monkeypatch.setattr(levels, "PreparedDataset", FakeDataset)
-    _, found = written(runs)
-    assert [name for name in found.images if "Fig. 4" in name] == [
+    _, document = written(runs)
+    assert [name for name in document.images if "Fig. 4" in name] == [
         "Sessions at each level in depth (the paper's Fig. 4)",
         "Sessions at each level in frequency (the paper's Fig. 4)",
     ]

@@ -50,8 +50,8 @@ def test_labels_and_reward_models_stand_side_by_side(runs: Path, dataset: Path) 
         config = json.loads(file.read_text())
         config |= {"dataset": str(dataset), "resolved": {"pairing": teacher, "scoring": "mean"}}
         file.write_text(json.dumps(config))
-    found = load_runs([str(runs)])
-    section = document("Teachers", [teachers_section(found)])
+    loaded = load_runs([str(runs)])
+    section = document("Teachers", [teachers_section(loaded)])
     cells = Page(section).texts["td"]
     teachers = ["any_users_sum", "any_users_mean", "within_user_sum", "within_user_mean"]
     assert cells[:24] == [
@@ -62,7 +62,7 @@ def test_labels_and_reward_models_stand_side_by_side(runs: Path, dataset: Path) 
     ]
     assert section.count('class="policy"') == 2
     models = []
-    for run in found:
+    for run in loaded:
         lasts = [run.curves[f"reward/accuracy_{kind}"][-1] for kind in ("within_user", "any_users")]
         models += [run.label, *(f"{value:.0%}" for value in lasts)]
     assert cells[24:] == models

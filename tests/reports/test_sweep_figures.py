@@ -83,9 +83,9 @@ def test_combinations_have_a_row_each(tmp_path: Path) -> None:
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["full", "no fine-tuning", "no pre-training", "neither"]
     points = [line for line in figure.axes[0].lines if line.get_markersize() == 7]
-    found = [float(line.get_xdata()[0]) for line in points]
+    scores = [float(line.get_xdata()[0]) for line in points]
     expected = [np.mean([score(t) for t in trials[i : i + 3]]) for i in (0, 3, 6, 9)]
-    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(scores, expected)
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,12 @@ def test_settings_are_named_by_what_differs(tmp_path: Path) -> None:
     assert list(labels(load_sweep(f"{tmp_path}/recipes")).values()) == ["IL paper", "IL robust"]
     search = {"expectile": {"grid": [0.5, 0.9], "methods": ["PrefRec"]}}
     write_sweep(tmp_path / "keys", settings(search=search))
-    found = list(labels(load_sweep(f"{tmp_path}/keys")).values())
-    assert found == ["PrefRec expectile=0.5", "PrefRec expectile=0.9", "TD3_BC"]
+    names = list(labels(load_sweep(f"{tmp_path}/keys")).values())
+    assert names == ["PrefRec expectile=0.5", "PrefRec expectile=0.9", "TD3_BC"]
     switches = {"finetune_reward": {"grid": [True, False]}, "pretrain_epochs": {"grid": [3, 0]}}
     write_sweep(tmp_path / "switches", settings(method="PrefRec", search=switches))
-    found = list(labels(load_sweep(f"{tmp_path}/switches")).values())
-    assert found == ["full", "no pre-training", "no fine-tuning", "neither"]
+    names = list(labels(load_sweep(f"{tmp_path}/switches")).values())
+    assert names == ["full", "no pre-training", "no fine-tuning", "neither"]
     drawn = settings(method="PrefRec", search={"actor_lr": {"loguniform": [1e-6, 1e-3]}}, seeds=[0], num_samples=2)
     write_sweep(tmp_path / "drawn", drawn)
     assert list(labels(load_sweep(f"{tmp_path}/drawn")).values()) == ["#000", "#001"]

@@ -32,17 +32,17 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Page
 
 
 def test_an_evaluated_sweep_has_table_2_and_curves(evaluated: tuple[Path, str, Page]) -> None:
-    folder, text, found = evaluated
-    assert found.texts["h2"] == [
+    folder, text, document = evaluated
+    assert document.texts["h2"] == [
         "None of 12 policies is a candidate for an A/B test",
         "Scores by method and task (the paper's Table 2)",
         "Learning curves (the paper's Fig. 5)",
         *("Best settings", "Trials", "Settings"),
     ]
-    cells = " ".join(found.texts["td"])
+    cells = " ".join(document.texts["td"])
     sweep = load_sweep(str(folder))
     for measure in measures(sweep):
-        assert measure.title in found.texts["h3"]
+        assert measure.title in document.texts["h3"]
         for row in make_table(sweep, measure).rows:
             for one in row.cells:
                 assert one is not None
@@ -51,8 +51,8 @@ def test_an_evaluated_sweep_has_table_2_and_curves(evaluated: tuple[Path, str, P
                     assert f"3 seeds [{measure.text(one.low or 0)}, {measure.text(one.high or 0)}]" in cells
     assert "against the best baseline" in cells
     assert "Not evaluated" not in text
-    assert f"prefrec train {folder}/best.yaml --output RUN" in found.texts["pre"]
-    assert "gamma: 0.97" in found.texts["pre"][1]
+    assert f"prefrec train {folder}/best.yaml --output RUN" in document.texts["pre"]
+    assert "gamma: 0.97" in document.texts["pre"][1]
     assert "12 trials: 12 finished." in text
     table = (folder / "table.md").read_text()
     assert table.count("### ") == 2
@@ -60,8 +60,8 @@ def test_an_evaluated_sweep_has_table_2_and_curves(evaluated: tuple[Path, str, P
 
 
 def test_the_page_fetches_nothing_and_names_the_data_set_only(evaluated: tuple[Path, str, Page]) -> None:
-    _, text, found = evaluated
-    assert found.fetched == []
+    _, text, document = evaluated
+    assert document.fetched == []
     assert not re.search(r"https?://|@import|url\(|<script|<link", text)
     assert "simulator/dataset" in text
     assert "/data/simulator" not in text
@@ -69,11 +69,11 @@ def test_the_page_fetches_nothing_and_names_the_data_set_only(evaluated: tuple[P
 
 def test_without_evaluation_the_page_says_how_to_make_one(tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep")
-    text, found = written(tmp_path / "sweep")
-    assert f"prefrec evaluate {tmp_path}/sweep --dataset" in found.texts["pre"][0]
-    assert "True level on validation users" in found.texts["h3"]
+    text, document = written(tmp_path / "sweep")
+    assert f"prefrec evaluate {tmp_path}/sweep --dataset" in document.texts["pre"][0]
+    assert "True level on validation users" in document.texts["h3"]
     assert "on test users:" not in text
-    assert "behaviour" not in " ".join(found.texts["td"])
+    assert "behaviour" not in " ".join(document.texts["td"])
 
 
 def test_failed_trials_are_named_with_their_error(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ def test_failed_trials_are_named_with_their_error(tmp_path: Path) -> None:
 
 def test_a_sweep_of_which_nothing_finished_still_has_a_page(tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep", status=lambda t: "failed")
-    text, found = written(tmp_path / "sweep")
+    text, document = written(tmp_path / "sweep")
     assert "No finished trial has a score" in text
-    assert not found.images
+    assert not document.images
     assert not (tmp_path / "sweep" / "table.md").exists()
 
 
@@ -107,10 +107,10 @@ def test_each_kind_of_sweep_has_its_figures(tmp_path: Path, search: dict, headin
     drawn = heading == "Search"
     chosen = settings(method="PrefRec", search=search, num_samples=3 if drawn else 1)
     write_sweep(tmp_path / "sweep", chosen)
-    _, found = written(tmp_path / "sweep")
-    assert found.texts["h2"][0] == "Scores"
-    assert heading in found.texts["h2"]
-    assert len(found.images) == images
+    _, document = written(tmp_path / "sweep")
+    assert document.texts["h2"][0] == "Scores"
+    assert heading in document.texts["h2"]
+    assert len(document.images) == images
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
@@ -162,6 +162,6 @@ def test_a_sensitivity_analysis_is_drawn(evaluated: tuple[Path, str, Page], tmp_
                 {"sigma": sigma, "cap": None, "value": value, "ess": 0.5, "behaviour": 1.0} for sigma in (0.5, 1.0)
             ]
     file.write_text(json.dumps(evaluation))
-    text, found = written(folder)
-    assert "Sensitivity" in found.texts["h2"]
+    text, document = written(folder)
+    assert "Sensitivity" in document.texts["h2"]
     assert {"depth, NCIS", "frequency, NCIS"} <= set(re.findall(r'alt="([^"]+)"', text))

@@ -21,30 +21,30 @@ LEVELS = st.lists(st.floats(-5, 5, allow_subnormal=False), min_size=2, max_size=
 @hypothesis_settings(deadline=None, max_examples=50)
 @given(LEVELS)
 def test_the_interval_over_seeds_is_students(values: list[float]) -> None:
-    found = seed_interval(values)
+    interval = seed_interval(values)
     spread = stats.sem(values)
     if spread > 0:
         np.testing.assert_allclose(
-            found, stats.t.interval(0.95, len(values) - 1, np.mean(values), spread), rtol=1e-6, atol=1e-9
+            interval, stats.t.interval(0.95, len(values) - 1, np.mean(values), spread), rtol=1e-6, atol=1e-9
         )
     else:
-        np.testing.assert_allclose(found, [np.mean(values)] * 2)
+        np.testing.assert_allclose(interval, [np.mean(values)] * 2)
 
 
 def test_one_seed_has_no_interval_over_seeds() -> None:
     assert seed_interval([1.0]) is None
-    found = cell([Score(1.0, 0.5, 1.75)])
-    assert found is not None
-    assert (found.seeds, found.low, found.users_low, found.users_high) == (1, None, 0.5, 1.75)
+    entry = cell([Score(1.0, 0.5, 1.75)])
+    assert entry is not None
+    assert (entry.seeds, entry.low, entry.users_low, entry.users_high) == (1, None, 0.5, 1.75)
     assert cell([]) is None
 
 
 def test_users_intervals_are_averaged_and_stay_apart() -> None:
-    found = cell([Score(1.0, 0.5, 1.5), Score(2.0, 1.8, 2.3)])
-    assert found is not None
+    entry = cell([Score(1.0, 0.5, 1.5), Score(2.0, 1.8, 2.3)])
+    assert entry is not None
     # t(0.975, 1) = 12.7062; the standard error of 1 and 2 is 0.5.
-    assert (found.low, found.high) == pytest.approx((1.5 - 6.3531, 1.5 + 6.3531), abs=1e-3)
-    assert (found.users_low, found.users_high) == pytest.approx((1.15, 1.9))
+    assert (entry.low, entry.high) == pytest.approx((1.5 - 6.3531, 1.5 + 6.3531), abs=1e-3)
+    assert (entry.users_low, entry.users_high) == pytest.approx((1.15, 1.9))
     without = cell([Score(1.0, 0.5, 1.5), Score(2.0)])
     assert without is not None
     assert without.users_low is None
@@ -65,20 +65,20 @@ def test_the_table_holds_means_improvement_and_controls(tmp_path: Path) -> None:
     assert labels == ["PrefRec", "TD3_BC", "logging policy", "behavior cloning", "clickbait", "nutrition"]
     means = {}
     for row, method in zip(online.rows, ("PrefRec", "TD3_BC"), strict=False):
-        for found, task in zip(row.cells, online.tasks, strict=True):
+        for entry, task in zip(row.cells, online.tasks, strict=True):
             levels = [score(t) + 0.2 for t in trials if (t["method"], t["task"]) == (method, task)]
-            assert found is not None
-            assert found.mean == pytest.approx(np.mean(levels))
-            assert found.seeds == 3
+            assert entry is not None
+            assert entry.mean == pytest.approx(np.mean(levels))
+            assert entry.seeds == 3
             # The users' intervals are +- 0.05, 0.1 and 0.15.
-            assert (found.users_low, found.users_high) == pytest.approx((found.mean - 0.1, found.mean + 0.1))
-            means[method, task] = found
+            assert (entry.users_low, entry.users_high) == pytest.approx((entry.mean - 0.1, entry.mean + 0.1))
+            means[method, task] = entry
     for gain, task in zip(online.gains["PrefRec"], online.tasks, strict=True):
-        ours, best = means["PrefRec", task], means["TD3_BC", task]
+        prefrec, best = means["PrefRec", task], means["TD3_BC", task]
         assert gain is not None
-        assert gain.share == pytest.approx(ours.mean / best.mean - 1)
+        assert gain.share == pytest.approx(prefrec.mean / best.mean - 1)
         assert gain.over == "TD3_BC"
-        assert gain.overlap == (max(ours.low or 0, best.low or 0) <= min(ours.high or 0, best.high or 0))
+        assert gain.overlap == (max(prefrec.low or 0, best.low or 0) <= min(prefrec.high or 0, best.high or 0))
     assert [online.is_best(row, 0) for row in online.rows] == [True] + 5 * [False]
     assert [row.label for row in ncis.rows][2:] == ["logging policy", "behavior cloning", "random items"]
     assert cell_lines(ncis.rows[2].cells[0], ncis.measure, "control") == ["1.000"]
@@ -96,9 +96,9 @@ def test_markdown_holds_every_cell_and_names_both_intervals(tmp_path: Path) -> N
     lines = text.splitlines()
     assert lines[0] == "### True level on test users"
     assert lines[2] == "| | depth | frequency |"
-    found = table.rows[0].cells[0]
-    assert found is not None
-    assert f"| PrefRec | **{found.mean:.2f}** (3 seeds [{found.low:.2f}, {found.high:.2f}]; users [" in text
+    entry = table.rows[0].cells[0]
+    assert entry is not None
+    assert f"| PrefRec | **{entry.mean:.2f}** (3 seeds [{entry.low:.2f}, {entry.high:.2f}]; users [" in text
     assert "| behavior cloning (control) | 1.30 (users [1.20, 1.40]) |" in text
     assert "| PrefRec against the best baseline | +" in text
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
@@ -111,12 +111,12 @@ def test_without_evaluation_scores_are_those_on_validation_users(tmp_path: Path)
     sweep = load_sweep(f"{tmp_path}/sweep")
     online, ncis = measures(sweep)
     assert (online.title, ncis.title) == ("True level on validation users", "NCIS on validation users")
-    found = make_table(sweep, online).rows[1].cells[1]
-    assert found is not None
+    entry = make_table(sweep, online).rows[1].cells[1]
+    assert entry is not None
     levels = [score(t) for t in trials if (t["method"], t["task"]) == ("TD3_BC", "frequency")]
-    assert found.mean == pytest.approx(np.mean(levels))
-    assert cell_lines(found, online, "policy")[1].startswith("3 seeds [")
-    assert len(cell_lines(found, online, "policy")) == 2
+    assert entry.mean == pytest.approx(np.mean(levels))
+    assert cell_lines(entry, online, "policy")[1].startswith("3 seeds [")
+    assert len(cell_lines(entry, online, "policy")) == 2
     assert "users”" not in " ".join(notes(make_table(sweep, online)))
 
 

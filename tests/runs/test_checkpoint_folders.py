@@ -81,9 +81,9 @@ def test_a_run_goes_on_from_its_newest_whole_checkpoint(tmp_path: Path) -> None:
     write(tmp_path, 4, keep=4)
     (tmp_path / "checkpoint_000004" / MANIFEST).write_text("{}")
     (tmp_path / "checkpoint_000003" / MANIFEST).unlink()
-    algorithm, said = Algorithm(), list[str]()
-    rows = _restore(cast(OfflineAlgorithm, algorithm), str(tmp_path), said.append)
-    assert (algorithm.iteration, said) == (2, ["going on from iteration 2"])
+    algorithm, messages = Algorithm(), list[str]()
+    rows = _restore(cast(OfflineAlgorithm, algorithm), str(tmp_path), messages.append)
+    assert (algorithm.iteration, messages) == (2, ["going on from iteration 2"])
     assert [row["training_iteration"] for row in rows] == [1, 2]
     assert len((tmp_path / "progress.csv").read_text().splitlines()) == 3
     assert [Path(uri).name for uri in checkpoints(str(tmp_path))] == ["checkpoint_000001", "checkpoint_000002"]
@@ -93,11 +93,11 @@ def test_what_was_never_finished_starts_all_over_and_what_is_damaged_is_left_to_
     write(tmp_path, 1, keep=1)
     manifest = tmp_path / "checkpoint_000001" / MANIFEST
     manifest.write_text('{"iteration": 1, "score": null, "files": {}}')  # of an earlier version
-    said: list[str] = []
+    messages: list[str] = []
     with pytest.raises(UserError, match="no checkpoint is whole and of this version"):
-        _restore(cast(OfflineAlgorithm, Algorithm()), str(tmp_path), said.append)
+        _restore(cast(OfflineAlgorithm, Algorithm()), str(tmp_path), messages.append)
     assert manifest.exists()
     manifest.unlink()
-    assert _restore(cast(OfflineAlgorithm, Algorithm()), str(tmp_path), said.append) == []
-    assert said == ["no whole checkpoint: from the start"]
+    assert _restore(cast(OfflineAlgorithm, Algorithm()), str(tmp_path), messages.append) == []
+    assert messages == ["no whole checkpoint: from the start"]
     assert checkpoints(str(tmp_path)) == []

@@ -124,9 +124,9 @@ def test_a_damaged_checkpoint_is_passed_over(
     run = copy(whole, tmp_path / "run")
     newest, before = sorted(run.glob("checkpoint_*"), reverse=True)[:2]
     harm(newest)
-    with caplog.at_level(logging.WARNING), first_whole(reversed(checkpoints(str(run)))) as found:
-        assert found is not None
-        assert found[0] == str(before)
+    with caplog.at_level(logging.WARNING), first_whole(reversed(checkpoints(str(run)))) as checkpoint:
+        assert checkpoint is not None
+        assert checkpoint[0] == str(before)
     (line,) = caplog.messages
     assert newest.name in line
     assert "damaged" in line
@@ -142,9 +142,9 @@ def test_a_run_with_a_damaged_checkpoint_ends_the_same(whole: Path, tiny_dataset
         flip(checkpoint)
     (run / "policy.0123.partial").mkdir()
     (run / "result.json").write_text("")
-    said: list[str] = []
-    rows = train(TrainSettings(**SETTINGS), tiny_dataset, str(run), resume=True, say=said.append)
-    assert said == [f"going on from iteration {int(first.name[-6:])}"]
+    messages: list[str] = []
+    rows = train(TrainSettings(**SETTINGS), tiny_dataset, str(run), resume=True, say=messages.append)
+    assert messages == [f"going on from iteration {int(first.name[-6:])}"]
     assert [row["training_iteration"] for row in rows] == list(range(1, len(rows) + 1))
     assert rows[-1]["progress"] == 1.0
     for name in ("result.json", "progress.csv"):
@@ -208,8 +208,8 @@ def check_kills(
     run, killed = folder / "run", 0
     for _ in range(kills):
         expected = newest_whole(run)
-        was_killed, said = kill_once(settings, dataset, run, moments.uniform(0.0, 4.0))
-        assert said in ("", expected)  # nothing where it was killed before
+        was_killed, message = kill_once(settings, dataset, run, moments.uniform(0.0, 4.0))
+        assert message in ("", expected)  # nothing where it was killed before
         killed += was_killed
         if (run / "policy/policy.json").exists():
             assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()

@@ -48,14 +48,14 @@ def test_a_run_on_a_full_disk_stops_and_goes_on(tiny_dataset: str, tmp_path: Pat
     prefrec = f"{sys.executable} -m prefrec_ray.cli.main {train}"
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     script = SCRIPT.format(disk=disk, folder=tmp_path, prefrec=prefrec, small=int(1.5 * size / 1024))
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], env=environment, capture_output=True, text=True)
-    if done.returncode == 77 or "unshare" in done.stderr:
+    result = subprocess.run(["unshare", "--mount", "sh", "-c", script], env=environment, capture_output=True, text=True)
+    if result.returncode == 77 or "unshare" in result.stderr:
         pytest.skip("a disk of its own needs the right to mount one")
-    assert done.returncode == 0, done.stderr
-    said = (tmp_path / "full").read_text()
-    lines = [line for line in said.splitlines() if line.startswith("prefrec: error:")]
+    assert result.returncode == 0, result.stderr
+    output = (tmp_path / "full").read_text()
+    lines = [line for line in output.splitlines() if line.startswith("prefrec: error:")]
     assert len(lines) == 1
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     assert "no space left" in lines[0]
     assert (tmp_path / "status").read_text().strip() == "2"
     assert (tmp_path / "left").read_text() == ""

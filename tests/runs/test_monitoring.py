@@ -24,16 +24,16 @@ def test_rows_become_gauges(ray_session: None) -> None:
     while time.monotonic() < limit:
         with urlopen(address, timeout=10) as answer:
             text = answer.read().decode()
-        found = {line.split("{")[0]: line for line in text.splitlines() if 'run="run7"' in line}
+        gauges = {line.split("{")[0]: line for line in text.splitlines() if 'run="run7"' in line}
         # Ray puts its own name before those of applications.
-        if "ray_prefrec_losses_qf_loss" in found:
+        if "ray_prefrec_losses_qf_loss" in gauges:
             break
         time.sleep(0.5)
-    assert float(found["ray_prefrec_losses_qf_loss"].split()[-1]) == 0.125
-    assert float(found["ray_prefrec_updates"].split()[-1]) == 40
-    assert 'method="TD3_BC"' in found["ray_prefrec_updates"]
-    assert 'task="depth"' in found["ray_prefrec_updates"]
-    assert not any("phase" in name or "v_mean" in name for name in found)
+    assert float(gauges["ray_prefrec_losses_qf_loss"].split()[-1]) == 0.125
+    assert float(gauges["ray_prefrec_updates"].split()[-1]) == 40
+    assert 'method="TD3_BC"' in gauges["ray_prefrec_updates"]
+    assert 'task="depth"' in gauges["ray_prefrec_updates"]
+    assert not any("phase" in name or "v_mean" in name for name in gauges)
 
 
 def test_the_dashboard_draws_what_runs_publish() -> None:

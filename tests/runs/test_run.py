@@ -80,9 +80,9 @@ def test_a_stopped_run_resumes_to_the_same_policy(tiny_dataset: str, tmp_path: P
     # Iteration 4 has not been saved: the run goes on from the checkpoint before.
     assert checkpoints(stopped) == [f"{stopped}/checkpoint_000002", f"{stopped}/checkpoint_000004"]
     Path(stopped, "checkpoint_000004").rename(tmp_path / "aside")
-    said: list[str] = []
-    rows = train(settings(), tiny_dataset, stopped, resume=True, say=said.append)
-    assert said == ["going on from iteration 2"]
+    messages: list[str] = []
+    rows = train(settings(), tiny_dataset, stopped, resume=True, say=messages.append)
+    assert messages == ["going on from iteration 2"]
     assert [row["losses/qf_loss"] for row in rows] == [row["losses/qf_loss"] for row in expected]
     assert Path(stopped, "policy/actor.npz").read_bytes() == Path(whole, "policy/actor.npz").read_bytes()
 

@@ -32,7 +32,7 @@ def page_faults(keep: bool) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="other C libraries decide for themselves")
 def test_a_loop_meets_few_page_faults() -> None:
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-        usual, kept = pool.map(page_faults, (False, True))
+        default_faults, kept_faults = pool.map(page_faults, (False, True))
     pages = BLOCKS * 4 * BLOCK // 4096
-    assert usual > pages // 10
-    assert kept < pages // 100
+    assert default_faults > pages // 10
+    assert kept_faults < pages // 100

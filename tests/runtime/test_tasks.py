@@ -27,8 +27,8 @@ def test_results_are_in_order_and_few_tasks_wait(ray_session: None) -> None:
         return slow_first.remote(number)
 
     numbers = [0, 1, 2, 4, 5, 6, 7, 8, 9, 10]
-    found = run_tasks(submit, numbers, "count", lambda *step: seen.append(step))
-    assert found == [10 * number for number in numbers]
+    results = run_tasks(submit, numbers, "count", lambda *step: seen.append(step))
+    assert results == [10 * number for number in numbers]
     assert seen == [("count", done, 10) for done in range(1, 11)]
     assert max(waiting) < 2 * ray.cluster_resources()["CPU"]
 
@@ -75,6 +75,6 @@ def in_brackets(*parts: str) -> str:
 )
 def test_a_tree_of_merges_has_one_shape(ray_session: None, count: int, expected: str) -> None:
     seen: list[int] = []
-    found = reduce_tasks(letter.remote, in_brackets, range(count), "tree", lambda stage, done, total: seen.append(done))
-    assert ray.get(found) == expected
+    tree = reduce_tasks(letter.remote, in_brackets, range(count), "tree", lambda stage, done, total: seen.append(done))
+    assert ray.get(tree) == expected
     assert seen == list(range(1, count + 1))

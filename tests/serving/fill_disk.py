@@ -33,8 +33,8 @@ with serving(bundle, disk / "state") as process:
     process.kill()
 desk = Desk(bundle, disk / "state")
 rows = [row for table in desk.engine.log.tables() for row in table.to_pylist()]
-found = Counter(row["event_id"] for row in rows if row["kind"] == Kind.RECOMMENDED)
-assert set(acknowledged) <= set(found)
-assert set(found.values()) == {1}
+counts = Counter(row["event_id"] for row in rows if row["kind"] == Kind.RECOMMENDED)
+assert set(acknowledged) <= set(counts)
+assert set(counts.values()) == {1}
 assert len(acknowledged) > 100
 print(f"{len(acknowledged)} acknowledged: all of them are there")

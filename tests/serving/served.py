@@ -71,9 +71,9 @@ class Process:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.said.append(line)
-            found = re.search(r"serving on http://\S+:(\d+) ", line)
-            if found:
-                self.port = int(found[1])
+            match = re.search(r"serving on http://\S+:(\d+) ", line)
+            if match:
+                self.port = int(match[1])
                 break
         else:
             self.process.wait()

@@ -83,7 +83,7 @@ def test_half_widths_are_the_closed_form() -> None:
 
 def test_effects_are_unbiased_and_tell_arms_apart_only_where_they_differ() -> None:
     rng = np.random.default_rng(1)
-    alarms = found = 0
+    alarms = detections = 0
     for _ in range(150):
         treated = rng.random(3_000) < 0.2
         plain = rng.exponential(1.0, 3_000) + 5
@@ -92,9 +92,9 @@ def test_effects_are_unbiased_and_tell_arms_apart_only_where_they_differ() -> No
             mean, half = mean_sequence(values)
             apart = (np.abs(mean) > half)[FIRST:]
             alarms += bool(gain == 0 and apart.any())
-            found += bool(gain > 0 and apart[-1])
+            detections += bool(gain > 0 and apart[-1])
     assert alarms <= 12
-    assert found > 100
+    assert detections > 100
 
 
 def test_canaries_serve_and_shadows_only_draw(tmp_path: Path) -> None:
@@ -135,8 +135,8 @@ def simulated(tmp_path: Path, gain: float, users: int = 400) -> Path:
             for step in range(depth.max()):
                 now = np.flatnonzero(depth > step)
                 for part in np.array_split(now, 8):
-                    asked = [Recommend(user=int(u), k=1, timestamp=int(clock[u] + 1000 * step)) for u in part]
-                    shown = [answer.body for answer in desk.do(*asked)]
+                    requests = [Recommend(user=int(u), k=1, timestamp=int(clock[u] + 1000 * step)) for u in part]
+                    shown = [answer.body for answer in desk.do(*requests)]
                     desk.do(*(Feedback(event_id=one["event_id"], feedback={"like": 1.0}) for one in shown))
             clock += DAY_MS + rng.integers(0, DAY_MS // 4, users)
         desk.stop()
@@ -150,7 +150,7 @@ def plain_outcomes(state: Path, days: float) -> dict[str, dict[str, list[float]]
     desk.stop()
     since = [row["number"] for row in rows if row["kind"] == Kind.ARMS][-1]
     until = max(row["timestamp"] for row in rows if row["user_number"] is not None) - 30 * 60_000
-    found: dict[str, dict[str, list[float]]] = {}
+    outcomes: dict[str, dict[str, list[float]]] = {}
     for user in {row["user_number"] for row in rows} - {None}:
         mine = [row for row in rows if row["kind"] == Kind.FEEDBACK and row["user_number"] == user]
         sessions: list[list[dict]] = []
@@ -177,10 +177,10 @@ def plain_outcomes(state: Path, days: float) -> dict[str, dict[str, list[float]]
             "hours to return": np.mean(pauses) / 3_600_000,
             "requests a day": sum(len(s) for s, _ in counted) / days,
         }
-        of_arm = found.setdefault(after[0][0]["arm"], {name: [] for name in values})
+        of_arm = outcomes.setdefault(after[0][0]["arm"], {name: [] for name in values})
         for name, value in values.items():
             of_arm[name].append(float(value))
-    return found
+    return outcomes
 
 
 @pytest.fixture(scope="module")
@@ -189,23 +189,23 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_compare_tells_a_better_arm_apart(state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = compare([str(state)], days=2.0)
-    assert sum(found.users.values()) == 400
-    assert found.differences["depth"]["a"] is not None
-    assert found.differences["depth"]["a"].verdict == "more"
-    assert found.differences["depth"]["a"].value == pytest.approx(2.0, abs=0.4)
-    assert found.differences["depth level"]["a"].verdict == "more"
-    assert found.differences["hours to return"]["a"].verdict == "not told apart"
-    assert found.means["sessions a day"]["main"].value == pytest.approx(1.0, abs=0.1)
+    comparison = compare([str(state)], days=2.0)
+    assert sum(comparison.users.values()) == 400
+    assert comparison.differences["depth"]["a"] is not None
+    assert comparison.differences["depth"]["a"].verdict == "more"
+    assert comparison.differences["depth"]["a"].value == pytest.approx(2.0, abs=0.4)
+    assert comparison.differences["depth level"]["a"].verdict == "more"
+    assert comparison.differences["hours to return"]["a"].verdict == "not told apart"
+    assert comparison.means["sessions a day"]["main"].value == pytest.approx(1.0, abs=0.1)
     for arm, outcomes in plain_outcomes(state, 2.0).items():
         for name, values in outcomes.items():
-            assert found.means[name][arm].value == pytest.approx(np.mean(values), rel=1e-9), (arm, name)
-            assert found.means[name][arm].users == len(values)
+            assert comparison.means[name][arm].value == pytest.approx(np.mean(values), rel=1e-9), (arm, name)
+            assert comparison.means[name][arm].users == len(values)
     assert run(["compare", str(state), "--days", "2", "--output", str(tmp_path / "out.json")]) == 0
     out = capsys.readouterr().out
     assert "more" in out
     written = json.loads((tmp_path / "out.json").read_text())
-    assert written["differences"]["depth"]["a"]["value"] == found.differences["depth"]["a"].value
+    assert written["differences"]["depth"]["a"]["value"] == comparison.differences["depth"]["a"].value
     assert len(written["policies"]["a"]) == 1
 
 
@@ -226,9 +226,9 @@ def test_the_logs_of_several_servers_are_compared_as_one(state: Path, tmp_path: 
     assert (one.users, one.waiting, one.policies) == (both.users, both.waiting, both.policies)
     for name, means in one.means.items():
         for arm, mean in means.items():
-            found = both.means[name][arm]
-            assert (mean is None) == (found is None)
-            assert mean is None or found.value == pytest.approx(mean.value, rel=1e-12)
+            mean_of_both = both.means[name][arm]
+            assert (mean is None) == (mean_of_both is None)
+            assert mean is None or mean_of_both.value == pytest.approx(mean.value, rel=1e-12)
     note = json.dumps({"main": "main", "seed": 0, "arms": [{"arm": "main", "share": 1.0, "shadow": False}]})
     EventLog(str(parts[1]), pa.int64()).commit([Event(Kind.ARMS, NOW, note=note)])
     with pytest.raises(UserError, match=r"part1: arms .*; expected those of "):

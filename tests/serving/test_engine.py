@@ -40,10 +40,10 @@ def rows_of(desk: Desk) -> list[dict[str, Any]]:
 
 def plain_states(desk: Desk, now: int) -> dict[Any, np.ndarray]:
     """Each user's state at `now`, in bulk from the rows of the log: what `prepare` computes, without Ray."""
-    found, policy = {}, desk.engine.state.policy
+    states, policy = {}, desk.engine.state.policy
     rows = [row for row in rows_of(desk) if row["kind"] == Kind.FEEDBACK and row["known"]]
-    told = [row for row in rows_of(desk) if row["kind"] == Kind.RECOMMENDED and row["note"]]
-    notes = {row["user_number"]: json.loads(row["note"])["country"] for row in told}
+    noted_rows = [row for row in rows_of(desk) if row["kind"] == Kind.RECOMMENDED and row["note"]]
+    notes = {row["user_number"]: json.loads(row["note"])["country"] for row in noted_rows}
     for user in desk.engine.state.people.ids:
         mine = [row for row in rows if row["user_number"] == user]
         times = np.array([*(row["timestamp"] for row in mine), now])
@@ -59,8 +59,8 @@ def plain_states(desk: Desk, now: int) -> dict[Any, np.ndarray]:
             profile=STATE.one_hot({"country": np.array([notes.get(user)], dtype=object)}),
             dwell_ms=np.array([*(np.nan if r["dwell_ms"] is None else r["dwell_ms"] for r in mine), np.nan]),
         )
-        found[user] = policy.normaliser(raw_states(STATE, history))[-1]
-    return found
+        states[user] = policy.normaliser(raw_states(STATE, history))[-1]
+    return states
 
 
 commands = st.lists(
@@ -110,8 +110,8 @@ def test_states_are_those_of_the_log_whatever_comes_and_however_it_ends(
             new = (event["event_id"], item) not in counted
             assert status == ["counted" if new else "known", "known"]
             counted.add((event["event_id"], item))
-    found = [(row["event_id"], row["items"][0]) for row in rows_of(desk) if row["kind"] == Kind.FEEDBACK]
-    assert sorted(found, key=str) == sorted(counted, key=str)
+    logged_feedback = [(row["event_id"], row["items"][0]) for row in rows_of(desk) if row["kind"] == Kind.FEEDBACK]
+    assert sorted(logged_feedback, key=str) == sorted(counted, key=str)
     states, expected = desk.states(clock + 400 * HOUR), plain_states(desk, clock + 400 * HOUR)
     assert states.keys() == expected.keys()
     for user, state in states.items():

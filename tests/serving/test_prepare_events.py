@@ -63,8 +63,8 @@ def test_states_and_propensities_are_those_of_prepare(
         if turn % 300 == 299:  # from a snapshot, and without one
             desk.stop(save=turn < 500)
             desk = Desk(f"{tmp_path}/policy", f"{tmp_path}/state", leave_out="nothing")
-        asked = rng.choice(users, int(rng.integers(1, 6)), replace=False)
-        clock[asked] += rng.choice([0, 1, 900, 60_000, 3_600_000, 10**8], len(asked))
+        active_users = rng.choice(users, int(rng.integers(1, 6)), replace=False)
+        clock[active_users] += rng.choice([0, 1, 900, 60_000, 3_600_000, 10**8], len(active_users))
         bodies = [
             Recommend(
                 user=int(user),
@@ -72,16 +72,16 @@ def test_states_and_propensities_are_those_of_prepare(
                 timestamp=int(clock[user]),
                 features={name: str(rng.choice(categories))} if steps[user] == 0 and user % 3 else None,
             )
-            for user in asked
+            for user in active_users
         ]
         if turn % 50 == 7:  # a clock that jumps back: the server's time of a user does not
-            bodies[0] = bodies[0].model_copy(update={"timestamp": int(clock[asked[0]]) - 10**7})
+            bodies[0] = bodies[0].model_copy(update={"timestamp": int(clock[active_users[0]]) - 10**7})
         answers = [answer.body for answer in desk.do(*bodies)]
-        rows = [desk.engine.state.people.find(int(user)) for user in asked]
+        rows = [desk.engine.state.people.find(int(user)) for user in active_users]
         now = np.array([desk.engine.log.read(int(a["event_id"].split("-")[1], 16))["timestamp"] for a in answers])
         states = desk.engine.state.trackers[0].states(now, users=np.array(rows))
         feedback = []
-        for user, answer, state in zip(asked.tolist(), answers, states, strict=True):
+        for user, answer, state in zip(active_users.tolist(), answers, states, strict=True):
             values = {name: float(np.float32(rng.random())) for name in names}
             dwell = None if rng.random() < 0.3 else float(rng.integers(0, 10**5))
             feedback.append(Feedback(event_id=answer["event_id"], feedback=values, dwell_ms=dwell))
@@ -91,18 +91,18 @@ def test_states_and_propensities_are_those_of_prepare(
         status = [answer.body["status"] for answer in desk.do(*feedback, *again)]
         assert status == ["counted"] * len(feedback) + ["known"] * len(again)
         if turn % 40 == 0:  # an item that nobody described: no request
-            desk.one(Feedback(event_id=f"own {turn}", user=int(asked[0]), item=10**6 + turn, feedback={}))
+            desk.one(Feedback(event_id=f"own {turn}", user=int(active_users[0]), item=10**6 + turn, feedback={}))
     assert steps.min() > 3
 
     source = {"kind": "events", "path": f"{tmp_path}/state"}
     section = {**sections["prepare"], "source": source, "like": f"{tmp_path}/first"}
     del section["preferences"], section["train_fraction"], section["validation_fraction"]
     data = prepare(parse(PrepareSettings, section, "test"), f"{tmp_path}/second")
-    found = requests_of(data)
-    assert len(found) == len(served) == steps.sum()
-    states = found["state"].combine_chunks().flatten().to_numpy().reshape(len(found), -1)
+    requests = requests_of(data)
+    assert len(requests) == len(served) == steps.sum()
+    states = requests["state"].combine_chunks().flatten().to_numpy().reshape(len(requests), -1)
     for row, (user, step, chance, item) in enumerate(
-        zip(*(found[column].to_pylist() for column in ("user_id", "step", "propensity", "item_id")), strict=True)
+        zip(*(requests[column].to_pylist() for column in ("user_id", "step", "propensity", "item_id")), strict=True)
     ):
         state, propensity, shown = served[user, step]
         assert states[row].tobytes() == state.tobytes(), (user, step)

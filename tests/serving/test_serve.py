@@ -144,9 +144,9 @@ def test_health_needs_no_token_and_nothing_else_goes_without(server: Process) ->
 )
 def test_a_bad_request_is_a_problem(client: Client, body: bytes, status: int, words: str) -> None:
     headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
-    found, sent, answer = client.raw("POST", "/recommend", body, headers)
+    code, sent, answer = client.raw("POST", "/recommend", body, headers)
     problem = json.loads(answer)
-    assert (found, problem["status"], sent["content-type"]) == (status, status, "application/problem+json")
+    assert (code, problem["status"], sent["content-type"]) == (status, status, "application/problem+json")
     assert words in problem["detail"]
     assert len(problem["detail"].splitlines()) == 1
 
@@ -169,8 +169,8 @@ def test_bad_feedback_is_a_problem(client: Client) -> None:
         ({"event_id": "unknown", "feedback": {}}, 404),
         ({"event_id": "mine", "user": 6, "item": "text", "feedback": {}}, 422),
     ):
-        found, problem = client.ask("POST", "/feedback", body)
-        assert (found, problem["status"]) == (status, status), body
+        code, problem = client.ask("POST", "/feedback", body)
+        assert (code, problem["status"]) == (status, status), body
 
 
 @pytest.mark.parametrize("count", [1_500, pytest.param(10_000, marks=pytest.mark.slow)])

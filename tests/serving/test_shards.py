@@ -72,8 +72,8 @@ def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
                 shown = client.post("/recommend", user=user, k=2, timestamp=now)
                 logs[user].add(shown["event_id"].split("-")[0])
                 body = {"event_id": shown["event_id"], "item": shown["items"][1], "feedback": {"like": user % 2}}
-                told = {"timestamp": now + 5, "dwell_ms": 100.0 * turn, **({"user": user} if turn % 2 else {})}
-                assert client.post("/feedback", **body, **told)["status"] == "counted"
+                details = {"timestamp": now + 5, "dwell_ms": 100.0 * turn, **({"user": user} if turn % 2 else {})}
+                assert client.post("/feedback", **body, **details)["status"] == "counted"
                 assert client.post("/feedback", **body)["status"] == "known"
         own = {"event_id": "mine", "user": 3, "item": 1000, "feedback": {"watch": 0.5}, "timestamp": now}
         assert client.post("/feedback", **own)["status"] == "counted"
@@ -115,13 +115,13 @@ def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
         for row in (row for table in desk.engine.log.tables() for row in table.to_pylist()):
             if row["kind"] == Kind.FEEDBACK:
                 values = dict(zip(("like", "watch"), row["feedback"], strict=True))
-                told = {name: row[name] for name in ("timestamp", "dwell_ms")}
+                details = {name: row[name] for name in ("timestamp", "dwell_ms")}
                 body = {
                     "event_id": f"own {number} {row['number']}",
                     "user": row["user_number"],
                     "item": row["items"][0],
                 }
-                one.one(Feedback(**body, **told, feedback=values))
+                one.one(Feedback(**body, **details, feedback=values))
         desk.stop()
     assert not any(logs.values())  # all of a user's events were of one shard
     expected = one.states(LATER)
@@ -131,8 +131,8 @@ def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
 
 
 def test_users_are_dealt_evenly_and_alike_every_time() -> None:
-    found = np.bincount([shard_of(user, 4) for user in range(2_000)])
-    assert found.min() > 400
+    counts = np.bincount([shard_of(user, 4) for user in range(2_000)])
+    assert counts.min() > 400
     assert [shard_of(f"user {n}", 4) for n in range(8)] == [3, 3, 2, 2, 2, 0, 2, 1]
     assert [shard_of(n, 4) for n in range(8)] == [2, 3, 2, 2, 0, 0, 3, 1]
 

@@ -33,7 +33,7 @@ def test_against_a_plain_computation(seed, users, requests, weight):
     )
     mean_depth = rng.uniform(0.7, 9, users)
     mean_revisit = np.where(rng.random(users) < 0.2, np.nan, rng.uniform(1e5, 1e8, users))
-    found = outcome(history, mean_depth, mean_revisit, weight)
+    result = outcome(history, mean_depth, mean_revisit, weight)
 
     for user in range(users):
         visits: dict[int, list[int]] = {}
@@ -49,8 +49,8 @@ def test_against_a_plain_computation(seed, users, requests, weight):
         mixture = [weight * d + (1 - weight) * f for d, f in zip(depth, frequency, strict=False)]
         for task, levels in (("depth", depth), ("frequency", frequency), ("mixture", mixture)):
             expected = np.sum(levels) / len(levels) * last[user] / requests if levels else np.nan
-            np.testing.assert_allclose(found.levels[task][user], expected, rtol=1e-12)
-            assert found.sessions[task][user] == len(levels)
-        np.testing.assert_allclose(found.depth[user], last[user] / len(times))
-        np.testing.assert_allclose(found.revisit_hours[user], np.mean(gaps) / 3.6e6 if gaps else np.nan)
-        np.testing.assert_allclose(found.satisfaction[user], history.satisfaction[user, until].mean(), rtol=1e-5)
+            np.testing.assert_allclose(result.levels[task][user], expected, rtol=1e-12)
+            assert result.sessions[task][user] == len(levels)
+        np.testing.assert_allclose(result.depth[user], last[user] / len(times))
+        np.testing.assert_allclose(result.revisit_hours[user], np.mean(gaps) / 3.6e6 if gaps else np.nan)
+        np.testing.assert_allclose(result.satisfaction[user], history.satisfaction[user, until].mean(), rtol=1e-5)

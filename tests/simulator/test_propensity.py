@@ -34,9 +34,9 @@ def test_of_a_slate(strength, slate):
     server, count = LoggingPolicy(many, generator(0, 5)), np.zeros(40)
     propensity = np.full(40, np.nan)
     for _ in range(DRAWS // 20_000):
-        rows, given = server.serve(many.time_ms, None)
+        rows, propensities = server.serve(many.time_ms, None)
         count += np.bincount(rows, minlength=40)
-        propensity[rows] = given
+        propensity[rows] = propensities
     own = SlatePropensity(many.world.clickbait, np.zeros(1, np.int64), slate)
     every = np.array([own(np.float32([strength]), many.world.clickbait[:, item])[0] for item in range(40)])
     shown = ~np.isnan(propensity)
@@ -48,9 +48,9 @@ def test_of_a_slate(strength, slate):
 def test_the_only_item_is_certain():
     propensity = SlatePropensity(np.full((1, 1), 0.4, np.float32), np.zeros(50, np.int64), 15)
     strength = np.linspace(-6, 10, 50, dtype=np.float32)
-    found = propensity(strength, np.full(50, 0.4, np.float32))
-    np.testing.assert_allclose(found, 1, rtol=1e-4)
-    assert found.max() <= 1
+    probabilities = propensity(strength, np.full(50, 0.4, np.float32))
+    np.testing.assert_allclose(probabilities, 1, rtol=1e-4)
+    assert probabilities.max() <= 1
 
 
 def test_of_many_items_groups_stand_for_the_catalogue(monkeypatch):

@@ -79,12 +79,12 @@ class Rows:
     ],
 )
 def test_without_rules_logs_are_those_of_earlier_versions(settings, digest):
-    found, world = hashlib.sha256(), World(settings)
+    checksum, world = hashlib.sha256(), World(settings)
     for block in range(world.blocks):
         log = log_block(world, block)
         for name in ("user_id", "item_id", *BINARY):
-            found.update(log[name].to_numpy().astype(np.int64).tobytes())
-    assert found.hexdigest().startswith(digest)
+            checksum.update(log[name].to_numpy().astype(np.int64).tobytes())
+    assert checksum.hexdigest().startswith(digest)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -68,10 +68,10 @@ def test_opposite_tastes_want_opposite_items():
     np.testing.assert_allclose(world.clickbait[0], 1 - world.clickbait[1], atol=1e-6)
     np.testing.assert_array_equal(world.clickbait[:1], plain.clickbait)
 
-    traits, usual = world.traits(np.arange(600)), plain.traits(np.arange(600))
-    np.testing.assert_array_equal(traits.patience, usual.patience)
+    traits, plain_traits = world.traits(np.arange(600)), plain.traits(np.arange(600))
+    np.testing.assert_array_equal(traits.patience, plain_traits.patience)
     assert set(traits.taste.tolist()) == {0, 1}
-    assert not usual.taste.any()
+    assert not plain_traits.taste.any()
     # Among equals, the logging policy gives each what is clickbait for that user.
     users = Crowd(world, traits, generator(0, 4))
     rows, _ = LoggingPolicy(users, generator(0, 5)).serve(users.time_ms, None)

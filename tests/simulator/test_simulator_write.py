@@ -93,9 +93,9 @@ def test_a_world_with_rules_is_the_same_in_any_number_of_files_and_tells_when_it
     shown = items.loc[log["item_id"].to_numpy()]
     assert (shown.from_ms.to_numpy() <= log["timestamp"].to_numpy()).all()
     assert (log["timestamp"].to_numpy() < shown.until_ms.fillna(np.inf).to_numpy()).all()
-    found = open_log(SimulatorSource(kind="simulator", path=str(tmp_path / "1")), seed=0)
-    assert found.has_propensity
-    assert found.items.column_names == ["item_id", "embedding"]
+    opened_log = open_log(SimulatorSource(kind="simulator", path=str(tmp_path / "1")), seed=0)
+    assert opened_log.has_propensity
+    assert opened_log.items.column_names == ["item_id", "embedding"]
 
 
 def test_another_seed_is_another_world(logs, tmp_path):

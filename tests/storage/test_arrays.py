@@ -74,8 +74,8 @@ def test_no_flipped_bit_gives_other_numbers(tmp_path: Path) -> None:
         flipped[place] ^= 1 << place % 8
         file.write_bytes(flipped)
         with suppress(UserError):
-            found = storage.read_arrays(str(file))
-            assert np.array_equal(found.get("a", array), array)
+            arrays = storage.read_arrays(str(file))
+            assert np.array_equal(arrays.get("a", array), array)
 
 
 @settings(deadline=None, max_examples=200)
@@ -138,8 +138,8 @@ def test_what_is_expected_comes_in_that_order(tmp_path: Path) -> None:
 def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
     """100 MB in a file of 100 kB, and in one of 500 bytes whose header lies; whatever is expected."""
     lie, header = io.BytesIO(packed({"bias": ARRAYS["bias"]})), io.BytesIO()
-    said = {"descr": "<f4", "fortran_order": False, "shape": (5_000, 5_000)}
-    np.lib.format.write_array_header_1_0(header, said)
+    fields = {"descr": "<f4", "fortran_order": False, "shape": (5_000, 5_000)}
+    np.lib.format.write_array_header_1_0(header, fields)
     with zipfile.ZipFile(lie, "a") as archive:
         archive.writestr("weight.npy", header.getvalue())
     bomb = io.BytesIO(packed({"bias": ARRAYS["bias"]}))

@@ -20,23 +20,23 @@ def sweep(**changes: Any) -> TuneSettings:
 
 
 def test_a_grid_is_multiplied_out_with_its_seeds() -> None:
-    found = trials(
+    combinations = trials(
         sweep(
             method=["PrefRec", "IQL"], task=["depth", "mixture"], seeds=[3, 4], search={"gamma": {"grid": [0.5, 0.9]}}
         )
     )
-    assert len(found) == 2 * 2 * 2 * 2
-    seen = {(t["method"], t["task"], t["seed"], t["config"]["gamma"]) for t in found}
+    assert len(combinations) == 2 * 2 * 2 * 2
+    seen = {(t["method"], t["task"], t["seed"], t["config"]["gamma"]) for t in combinations}
     assert len(seen) == 16
-    assert [t["name"] for t in found[:2]] == ["PrefRec_depth_3_000", "PrefRec_depth_4_001"]
-    assert len({t["name"] for t in found}) == 16
+    assert [t["name"] for t in combinations[:2]] == ["PrefRec_depth_3_000", "PrefRec_depth_4_001"]
+    assert len({t["name"] for t in combinations}) == 16
 
 
 def test_a_key_of_one_method_multiplies_that_method_alone() -> None:
     search = {"expectile": {"grid": [0.5, 0.7, 0.9], "methods": ["PrefRec"]}, "gamma": {"grid": [0.9, 0.97]}}
-    found = trials(sweep(method=["PrefRec", "DDPG"], search=search))
-    assert [t["method"] for t in found] == ["PrefRec"] * 6 + ["DDPG"] * 2
-    assert all(("expectile" in t["config"]) == (t["method"] == "PrefRec") for t in found)
+    combinations = trials(sweep(method=["PrefRec", "DDPG"], search=search))
+    assert [t["method"] for t in combinations] == ["PrefRec"] * 6 + ["DDPG"] * 2
+    assert all(("expectile" in t["config"]) == (t["method"] == "PrefRec") for t in combinations)
 
 
 def test_a_draw_is_the_same_for_every_method_seed_and_neighbour() -> None:
@@ -79,19 +79,19 @@ def test_draws_stay_in_their_space(space: dict[str, Any], position: float) -> No
 
 
 def test_base_stands_under_what_is_searched() -> None:
-    asked = sweep(base={"gamma": 0.5, "tau": 0.1}, search={"gamma": {"grid": [0.9]}})
-    (run,) = [train_settings(asked, trial) for trial in trials(asked)]
+    tune_settings = sweep(base={"gamma": 0.5, "tau": 0.1}, search={"gamma": {"grid": [0.9]}})
+    (run,) = [train_settings(tune_settings, trial) for trial in trials(tune_settings)]
     assert run.config == {"gamma": 0.9, "tau": 0.1}
 
 
 def test_smoke_runs_a_hundredth() -> None:
-    asked = sweep(seeds=[5, 6], num_samples=40, recipe="paper", search={"num_epochs": {"uniform": [10, 20]}})
-    few = smoke_settings(asked)
+    tune_settings = sweep(seeds=[5, 6], num_samples=40, recipe="paper", search={"num_epochs": {"uniform": [10, 20]}})
+    few = smoke_settings(tune_settings)
     assert len(trials(few)) == 2
     run = train_settings(few, trials(few)[0], smoke=True)
-    assert run.config["num_epochs"] == trials(asked)[0]["config"]["num_epochs"] / 100
+    assert run.config["num_epochs"] == trials(tune_settings)[0]["config"]["num_epochs"] / 100
     assert run.config["pretrain_epochs"] == recipe_defaults(ExpectileSettings, "paper")["pretrain_epochs"] / 100
-    assert shortened({"pretrain_epochs": 0}, trials(asked)[0])["pretrain_epochs"] == 0
+    assert shortened({"pretrain_epochs": 0}, trials(tune_settings)[0])["pretrain_epochs"] == 0
 
 
 class Asked:
@@ -112,16 +112,16 @@ def test_optuna_draws_the_keys_of_the_method_it_chose() -> None:
         "actor_lr": {"loguniform": [1e-6, 1e-2]},
         "hidden_sizes": {"choice": [[64], [128, 128]]},
     }
-    found = suggest(sweep(method=["PrefRec", "DDPG"], search=search, seeds=[2]), Asked())["trial"]
-    assert found["name"] == "DDPG_frequency_2_007"
-    assert found["config"] == {"actor_lr": pytest.approx(1e-4), "hidden_sizes": [128, 128]}
+    trial = suggest(sweep(method=["PrefRec", "DDPG"], search=search, seeds=[2]), Asked())["trial"]
+    assert trial["name"] == "DDPG_frequency_2_007"
+    assert trial["config"] == {"actor_lr": pytest.approx(1e-4), "hidden_sizes": [128, 128]}
 
 
 def test_corners_ask_for_every_reward_that_a_searcher_may_ask_for() -> None:
     search = {"scoring": {"choice": ["sum", "mean"]}, "gamma": {"uniform": [0.8, 0.9]}}
-    asked = sweep(searcher="optuna", search=search)
-    assert [t["config"]["scoring"] for t in corners(asked)] == ["sum", "mean"]
-    assert not draws_reward(asked)
+    tune_settings = sweep(searcher="optuna", search=search)
+    assert [t["config"]["scoring"] for t in corners(tune_settings)] == ["sum", "mean"]
+    assert not draws_reward(tune_settings)
     assert draws_reward(sweep(search={"reward_lr": {"loguniform": [1e-5, 1e-3]}}))
 
 
