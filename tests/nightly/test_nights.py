@@ -4,11 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray.cli.main import run
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.policy import Policy
+from prefrec_ray.prepare.run import prepare
+from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
@@ -49,6 +54,16 @@ def test_a_night_and_one_without_news(ray_session: None, tmp_path: Path, capfd: 
     assert "night 2: refused, 0 new requests of 0 users; no new requests" in captured.out
     assert captured.err.strip().splitlines()[-1].startswith("prefrec: error: ")
     assert sorted(path.name for path in (tmp_path / "loop/nights").iterdir()) == ["0001"]
+
+    # Another log of the platform, with users and a scale of its own.
+    prepare(PrepareSettings.model_validate({**sections["prepare"], "seed": 1}), f"{tmp_path}/other")
+    policy = str(night / "run/policy")
+    assert not np.array_equal(
+        Policy.load(policy).normaliser.mean, PreparedDataset.open(f"{tmp_path}/other").normaliser.mean
+    )
+    evaluate = ["evaluate", policy, "--dataset", f"{tmp_path}/other", "--estimators", "model", "--config", config]
+    assert run([*evaluate, "--output", f"{tmp_path}/evaluation.json"]) == 0
+    assert len(json.loads((tmp_path / "evaluation.json").read_text())["verdicts"]) == 1
 
 
 @pytest.mark.parametrize(
