@@ -42,12 +42,15 @@ class Case:
 
     @property
     def converged(self) -> bool:
-        """Whether the estimate's intervals are finite, and inside what a level can be."""
+        """Whether the estimate's intervals are finite, and inside what a level can be, but for a model's own error."""
         record = self.record
         if record is None:
             return False
         numbers = (record.value, record.ci_low, record.ci_high, *record.gain_interval)
-        return all(map(math.isfinite, numbers)) and record.ci_low > 0 and record.ci_high < MAX_LEVEL
+        if not all(map(math.isfinite, numbers)):
+            return False
+        below, above = (of_users(record, abs(record.value - end)) for end in (record.ci_low, record.ci_high))
+        return record.value - below > 0 and record.value + above < MAX_LEVEL
 
     @property
     def logging(self) -> Record | None:
@@ -95,3 +98,9 @@ class Case:
         own = () if self.record is not None and self.record.estimator == "model" else (shuffled(self.policy),)
         names = (*BLIND, *own)
         return max((r for r in self.peers if r.subject in names), key=lambda record: record.gain, default=None)
+
+
+def of_users(record: Record, half: float) -> float:
+    """Of an interval's half-width what is no share of the gain, by which a model errs."""
+    error = float(record.settings.get("relative_error", 0.0))
+    return math.sqrt(max(half**2 - (error * record.gain) ** 2, 0.0))

@@ -24,7 +24,7 @@ from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.terms import Progress, Task, silent
 
 #: Support is higher on some users than on others: more is wanted on validation users than a verdict asks for.
-WANTED = THRESHOLD + 0.05
+WANTED = THRESHOLD + 0.1
 #: What is tried, from the policy's own number on.
 TEMPERATURES, VARIETIES = (0.3, 0.6, 1.2), (2.0, 3.0, 4.5, 6.0, 9.0, 12.0)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from prefrec_ray.engagement.levels import MAX_LEVEL
-from prefrec_ray.evaluation.case import CALIBRATED, FEW_ITEMS, OWN_UNITS, Case
+from prefrec_ray.evaluation.case import CALIBRATED, FEW_ITEMS, OWN_UNITS, Case, of_users
 from prefrec_ray.evaluation.names import BEHAVIOUR, is_control, length_only
 from prefrec_ray.evaluation.records import Evaluation, Light, PolicyVerdict, Record, Served
 
@@ -124,10 +124,8 @@ def _above(record: Record, control: Record) -> bool:
 
     An error that is a share of a gain is the same model's for both: of their difference it is that share.
     """
-    error, low = float(record.settings.get("relative_error", 0.0)), record.gain_interval[0]
-    lead, own = record.gain - control.gain, record.gain - low
-    of_users = math.sqrt(max(own**2 - (error * record.gain) ** 2, 0.0))
-    return lead > math.hypot(of_users, error * lead)
+    error, lead = float(record.settings.get("relative_error", 0.0)), record.gain - control.gain
+    return lead > math.hypot(of_users(record, record.gain - record.gain_interval[0]), error * lead)
 
 
 def _by_length(case: Case) -> str:
@@ -144,10 +142,13 @@ def _lights(case: Case) -> tuple[Light, ...]:
         low, high = record.gain_interval
         colour = "green" if low > 0 else "red" if high < 0 else "amber"
         value = (colour if case.converged else "grey", "; ".join([f"{_gain(record)} levels", *_own_units(case)]))
-        reached = _interval(record.ci_low, record.ci_high)
-        text = (
-            f"{reached}, inside 0 to {MAX_LEVEL}" if case.converged else f"{reached} reaches an end of 0 to {MAX_LEVEL}"
-        )
+        if not case.converged:
+            where = f" reaches an end of 0 to {MAX_LEVEL}"
+        elif record.ci_low > 0 and record.ci_high < MAX_LEVEL:
+            where = f", inside 0 to {MAX_LEVEL}"
+        else:
+            where = f", inside 0 to {MAX_LEVEL} but for the model's own error"
+        text = _interval(record.ci_low, record.ci_high) + where
         convergence = ("green" if case.converged else "red", text)
         if control is not None:
             text = f"{control.gain:+z.2f} levels; {case.control_title}"

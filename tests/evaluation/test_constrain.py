@@ -75,7 +75,7 @@ def test_a_policy_that_the_log_vouches_for_stays_as_it_is(users: None) -> None:
 
 def test_where_no_rule_is_vouched_for_it_says_how_far_they_come(users: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "VARIETIES", (2.0,))
-    message = r"vouches for 82% of its states at most, at temperature 1.2 and variety 2; expected 85%"
+    message = r"vouches for 82% of its states at most, at temperature 1.2 and variety 2; expected 90%"
     with pytest.raises(UserError, match=message):
         constrain(trained(variety=0.5), "data")
 

@@ -1,6 +1,7 @@
 """The rule of docs/evaluation.md by cases, and what it never does whatever the figures."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,18 @@ def test_what_did_not_converge_says_nothing(low: float, high: float) -> None:
     assert policy_verdict.verdict == "cannot_say"
     assert "has not converged" in policy_verdict.reasons[0]
     assert lights(policy_verdict)["convergence"][0] == "red"
+
+
+def test_an_error_that_is_a_share_of_the_gain_may_reach_the_end_of_a_level() -> None:
+    """Level 4.2 of 5: users' .2 stay below 5, with 30 % of the gain of 3.2 the interval does not."""
+    half = math.hypot(0.2, 0.3 * 3.2)
+    record = line("p", 3.2, half=half, settings={"relative_error": 0.3})
+    assert record.ci_high > 5
+    assert one(record).verdict == "candidate"
+    assert lights(one(record))["convergence"] == ("green", "[3.22, 5.18], inside 0 to 5 but for the model's own error")
+    assert one(record.model_copy(update={"settings": {}})).verdict == "cannot_say"
+    wide = line("p", 3.2, half=math.hypot(0.9, 0.3 * 3.2), settings={"relative_error": 0.3})
+    assert "has not converged" in one(wide).reasons[0]
 
 
 def test_ncis_alone_never_makes_a_candidate() -> None:
