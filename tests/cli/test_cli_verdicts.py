@@ -45,7 +45,7 @@ def test_one_row_a_policy_best_first() -> None:
     texts = [str(text) for text in reasons(evaluation)]
     assert texts[2] == (
         "lost: The log vouches for 20% of the states that it would lead users to; 60% are needed. "
-        "`prefrec constrain` looks for a serving rule that stays nearer to it."
+        "For a policy that draws its items, prefrec constrain looks for a rule that stays nearer to the log."
     )
     assert len(texts) == 4
 

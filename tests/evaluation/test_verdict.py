@@ -67,7 +67,7 @@ def test_without_support_the_log_cannot_say_whatever_the_value() -> None:
         assert policy_verdict.verdict == "cannot_say"
         assert policy_verdict.reasons == (
             "The log vouches for 12% of the states that it would lead users to; 60% are needed. "
-            "`prefrec constrain` looks for a serving rule that stays nearer to it.",
+            "For a policy that draws its items, prefrec constrain looks for a rule that stays nearer to the log.",
         )
         assert lights(policy_verdict)["support"] == (
             "red",
