@@ -78,8 +78,8 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     if support is not None and not support.supported:
         return "cannot_say", [
             f"The log vouches for {support.told} of the states that it would lead users to; "
-            f"{support.threshold:.0%} are needed. For a policy that draws its items, prefrec constrain looks for a rule "
-            "that stays nearer to the log."
+            f"{support.threshold:.0%} are needed. For a policy that draws its items, prefrec constrain looks for a "
+            "rule that stays nearer to the log."
         ]
     if record is None:
         return "cannot_say", [f"No estimate by {', '.join(ESTIMATORS)}."]
