@@ -30,7 +30,7 @@ def command(
         raise UserError(f"{output}: already exists; expected a new folder")
     loaded = Policy.load(policy)
     with progress(console()) as report:
-        constrained = constrain(loaded, storage.absolute(dataset), report)
+        constrained = constrain(loaded, storage.absolute(dataset), report, policy)
     constrained.policy.save(output)
     console().print(tried_table(constrained))
     made("policy", output, f"prefrec evaluate {output} --dataset {dataset}")

@@ -47,20 +47,20 @@ class Constrained:
     tried: Sequence[Tried]
 
 
-def constrain(policy: Policy, dataset: str, progress: Progress = silent) -> Constrained:
+def constrain(policy: Policy, dataset: str, progress: Progress = silent, where: str = "policy") -> Constrained:
     """The policy under its own rule, if validation users show that the log vouches for `WANTED` of its states; else of
     the rules with a higher temperature or more variety that it vouches for, the one of the highest level.
 
-    Raises `UserError`: items are not drawn by Q from the whole catalogue, histories are too short for a model of users,
-    no rule is vouched for, the policy is of another platform (adapt.py).
+    Raises `UserError`, which `where` opens: items are not drawn by Q from the whole catalogue, histories are too short
+    for a model of users, no rule is vouched for, the policy is of another platform (adapt.py).
     """
     serving, task = policy.serving, policy.task
     if not (policy.draws_from_all and policy.scorer is not None and policy.scorer.standardised):
         raise UserError(
-            "policy: temperature and variety change nothing in it; expected serving: {rule: sample, candidates: "
-            "catalogue} of a method that scores items by Q"
+            f"{where}: temperature and variety change nothing in it; expected "
+            "serving: {rule: sample, candidates: catalogue} of a method that scores items by Q"
         )
-    policy = adapted(policy, PreparedDataset.open(dataset), "policy")
+    policy = adapted(policy, PreparedDataset.open(dataset), where)
     progress("users", 0, 1)
     score = fit_score(dataset, "validation")
     progress("users", 1, 1)
@@ -76,7 +76,7 @@ def constrain(policy: Policy, dataset: str, progress: Progress = silent) -> Cons
     if not vouched:
         most = max(tried, key=lambda one: one.support)
         raise UserError(
-            f"policy: the log vouches for {most.support:.0%} of its states at most, at temperature "
+            f"{where}: the log vouches for {most.support:.0%} of its states at most, at temperature "
             f"{most.temperature:g} and variety {most.variety:g}; expected {WANTED:.0%} under some serving rule"
         )
     best = max(vouched, key=lambda one: one.level)
