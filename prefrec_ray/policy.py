@@ -182,6 +182,10 @@ class Policy:
         table = items if isinstance(items, ItemTable) else ItemTable.from_table(items)
         return replace(self, items=table)
 
+    def under(self, **rule: Any) -> Policy:
+        """The same networks under another serving rule: these keys of `serving` changed."""
+        return replace(self, serving=self.serving.model_copy(update=rule))
+
     def draw(self, states: np.ndarray, k: int, left_out: LeftOut | None, seed: int | None) -> Drawn:
         """As `serve`, in rows of the item table."""
         nearest = self.serving.candidates == "nearest"

@@ -173,9 +173,7 @@ def copy_policies(folder: Path, tasks: Sequence[str]) -> None:
     `best`: PrefRec's networks of `robust` under that serving rule. `truth`: its policy once for each of `tasks`.
     """
     for bundle in (folder / "robust" / "policies").glob("PrefRec_*"):
-        policy = Policy.load(str(bundle))
-        best = replace(policy, serving=policy.serving.model_copy(update={"rule": "best"}))
-        save_new(best, folder / "best" / "policies" / bundle.name)
+        save_new(Policy.load(str(bundle)).under(rule="best"), folder / "best" / "policies" / bundle.name)
     (bundle,) = (folder / "truth" / "policies").glob(f"PrefRec_{TRUTH_TASK}_*")
     policy = Policy.load(str(bundle))
     for task in tasks:

@@ -44,14 +44,13 @@ def main(
 def of_policy(folder: Path, task: str) -> Iterator[Row]:
     """A row for the policy of one log and task, and one for what `constrain` makes of it, where that is another."""
     (own,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
-    bundles, dataset = [str(own)], str(folder / "dataset")
-    policy = Policy.load(str(own))
-    constrained = constrain(policy, dataset).policy
-    if constrained.serving != policy.serving:
-        bundles.append(str(folder / "constrained" / task))
-        constrained.save(bundles[-1])
+    dataset, policies = str(folder / "dataset"), {str(own): Policy.load(str(own))}
+    constrained = constrain(policies[str(own)], dataset).policy
+    if constrained.serving != policies[str(own)].serving:
+        policies[str(folder / "constrained" / task)] = constrained
+        constrained.save(str(folder / "constrained" / task))
     run = EvaluationRun(
-        bundles,
+        list(policies),
         dataset,
         EvaluateSettings(estimators=("model",)),
         online=True,
@@ -61,15 +60,14 @@ def of_policy(folder: Path, task: str) -> Iterator[Row]:
     true = {record.subject: record for record in evaluation.records if record.estimator == "online"}
     estimated = {record.bundle: record for record in evaluation.records if record.estimator == "model"}
     best = true["nutrition"].gain
-    rules = dict(zip(bundles, (policy.serving, constrained.serving), strict=False))
-    for uri in bundles:
+    for uri, policy in policies.items():
         (name,) = (record.subject for record in true.values() if record.bundle == uri and record.role == "policy")
         yield {
             "world": folder.parent.name,
             "log": folder.name,
             "task": task,
-            "temperature": rules[uri].temperature,
-            "variety": rules[uri].variety,
+            "temperature": policy.serving.temperature,
+            "variety": policy.serving.variety,
             "support": round(evaluation.support[name].states, 3),
             "verdict": evaluation.verdicts[name].verdict,
             "estimated gain": round(estimated[uri].gain, 3) if uri in estimated else "",

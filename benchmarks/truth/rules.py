@@ -10,7 +10,6 @@ logging policy). OUTPUT/rules.csv has a row per policy and rule, and what is in 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -56,7 +55,7 @@ def of_log(folder: Path, tasks: Sequence[Any], how: RollOut) -> Iterator[Row]:
         (bundle,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
         policy = Policy.load(str(bundle))
         rules = {
-            f"{t:g} {name}": replace(policy, serving=policy.serving.model_copy(update={"temperature": t, "variety": v}))
+            f"{t:g} {name}": policy.under(temperature=t, variety=v)
             for t, (name, v) in product(TEMPERATURES, [*((f"{v:g}", v) for v in VARIETIES), (SAID, log_variety)])
             if v is not None
         }

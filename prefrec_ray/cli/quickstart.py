@@ -67,13 +67,9 @@ def run_all(text: str, output: str) -> None:
 
 def serve_the_best(policy: str, output: str) -> None:
     """Writes the same policy, but serving the items of the largest score, always."""
-    from dataclasses import replace
-
     from prefrec_ray.policy import Policy
 
-    sampled = Policy.load(policy)
-    best = sampled.serving.model_copy(update={"rule": "best"})
-    replace(sampled, serving=best).save(output)
+    Policy.load(policy).under(rule="best").save(output)
 
 
 def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evaluation:

@@ -25,7 +25,7 @@ def adapted(policy: Policy, dataset: PreparedDataset, where: str) -> Policy:
     own, theirs = policy.normaliser, dataset.normaliser
     if policy.state != dataset.state:
         raise UserError(f"{where}: its states are not those of {dataset.uri}; expected its own data set")
-    if np.array_equal(own.mean, theirs.mean) and np.array_equal(own.std, theirs.std):
+    if own.equals(theirs):
         return policy
     if policy.critic is None or policy.serving.candidates == "nearest":
         raise UserError(

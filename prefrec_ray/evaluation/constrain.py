@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 
 import ray
@@ -55,7 +55,7 @@ def constrain(policy: Policy, dataset: str, progress: Progress = silent, where: 
     for a model of users, no rule is vouched for, the policy is of another platform (adapt.py).
     """
     serving, task = policy.serving, policy.task
-    if not (policy.draws_from_all and policy.scorer is not None and policy.scorer.standardised):
+    if policy.critic is None or not policy.draws_from_all:
         raise UserError(
             f"{where}: temperature and variety change nothing in it; expected "
             "serving: {rule: sample, candidates: catalogue} of a method that scores items by Q"
@@ -80,13 +80,7 @@ def constrain(policy: Policy, dataset: str, progress: Progress = silent, where: 
             f"{most.temperature:g} and variety {most.variety:g}; expected {WANTED:.0%} under some serving rule"
         )
     best = max(vouched, key=lambda one: one.level)
-    return Constrained(_under(policy, best.temperature, best.variety), tried)
-
-
-def _under(policy: Policy, temperature: float, variety: float) -> Policy:
-    """The same networks at another temperature and variety."""
-    serving = policy.serving.model_copy(update={"temperature": temperature, "variety": variety})
-    return replace(policy, serving=serving)
+    return Constrained(policy.under(temperature=best.temperature, variety=best.variety), tried)
 
 
 @ray.remote(num_cpus=1)
@@ -95,7 +89,7 @@ def _try(score: ModelScore, policy: Policy, task: Task, temperature: float, vari
     tried = []
 
     def is_vouched(variety: float) -> bool:
-        level, support = score.rolled(_under(policy, temperature, variety), task)
+        level, support = score.rolled(policy.under(temperature=temperature, variety=variety), task)
         tried.append(Tried(temperature, variety, support, level))
         return support >= WANTED
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.clone import BehaviourClone
@@ -38,11 +36,8 @@ class EvaluationRequest:
         """Raises `UserError`: a policy's name that is taken, states that are not the data set's, `sensitivity` where
         log weights are not proportional to 1 / sigma^2."""
         check_names(self.policies)
-        ours = self.dataset.normaliser
         for name, policy in self.policies.items():
-            theirs = policy.normaliser
-            same = np.array_equal(ours.mean, theirs.mean) and np.array_equal(ours.std, theirs.std)
-            if policy.state != self.dataset.state or not same:
+            if policy.state != self.dataset.state or not policy.normaliser.equals(self.dataset.normaliser):
                 raise UserError(
                     f"policy '{name}': its states are not those of {self.dataset.uri}; expected its own data set"
                 )

@@ -44,6 +44,10 @@ class Normaliser:
         scaled *= scale
         return np.clip(scaled, -CLIP, CLIP, out=scaled)
 
+    def equals(self, other: Normaliser) -> bool:
+        """Whether both scale states alike, to the bit."""
+        return np.array_equal(self.mean, other.mean) and np.array_equal(self.std, other.std)
+
     def rescaling(self, other: Normaliser) -> np.ndarray:
         """Factor and shift, float32 [2, width]: of states that `other` scaled, clip(x * factor + shift, -5, 5) are this
         normaliser's, but for what `other` clipped."""

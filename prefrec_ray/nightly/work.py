@@ -96,9 +96,10 @@ class Stages:
         if storage.exists(output):  # from before a kill
             return True
         try:
-            constrain(Policy.load(bundle), dataset, self.progress).policy.save(output)
+            constrained = constrain(Policy.load(bundle), dataset, self.progress)
         except UserError:  # of this policy: the night ends with the verdict that it has
             return False
+        constrained.policy.save(output)
         return True
 
     def report(self, run: str, file: str) -> None:
