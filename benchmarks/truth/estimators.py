@@ -1,11 +1,12 @@
 """Compares estimates from the log with true values, from an evaluation with roll-outs.
 
-    prefrec evaluate POLICY... --dataset DATASET --online --estimators ncis,fqe,dr --output FILE
+    prefrec evaluate POLICY... --dataset DATASET --online --estimators ncis,weights,fqe,dr --output FILE
     python -m benchmarks estimators FILE [--dataset DATASET]
 
 Everything is a gain over the logging policy, of the estimator's own and in truth. With DATASET the truth is what
-policies are worth from logged moments on (moments.py), which is what fitted Q and doubly robust estimate; without, by
-roll-outs from users' first requests: fresh histories, in which the logging policy's own level is not the logged mean.
+policies are worth from logged moments on (moments.py), which is what fitted Q and doubly robust estimate, and in the
+sessions that start there, which is what NCIS and weights over items do; without, by roll-outs from users' first
+requests: fresh histories, in which the logging policy's own level is not the logged mean.
 Controls that can be rolled out (behavior cloning, constant action, random items) have true values of their own.
 """
 
@@ -28,7 +29,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.calibration import placebo_bias
 from prefrec_ray.evaluation.names import CONSTANT, IMITATION, RANDOM_ITEMS, subject_title
 from prefrec_ray.evaluation.records import Record
-from prefrec_ray.evaluation.settings import ValidationSettings
+from prefrec_ray.evaluation.settings import FqeSettings, ValidationSettings
 from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime import start_ray
@@ -45,7 +46,11 @@ AGREEMENT = (
     "negative controls, half-widths from the logging policy",
     "half-widths from their true gain",
 )
-ESTIMATORS = ("ncis", "fqe", "dr")
+#: Of each truth by logged moments: the discount from one session to the next, and who estimates that.
+TRUTHS: dict[str, tuple[float, tuple[str, ...]]] = {
+    "moments": (FqeSettings().gamma_session, ("ncis", "fqe", "dr")),
+    "one session": (0.0, ("ncis", "weights")),
+}
 #: Methods whose actions stay where items are.
 IN_DATA = ("IL", "IQL", "TD3_BC", "BCQ", IMITATION)
 #: Of the way from the logging policy to the best: policies nearer to each other are no pair.
@@ -53,20 +58,22 @@ APART = 0.1
 
 
 def main(evaluation: Path, dataset: Path | None = None) -> dict[str, Any]:
-    """Prints both tables for each task."""
+    """Prints both tables for each task and truth."""
     content = storage.read_json(str(evaluation))
-    records = content["records"]
+    records, truths = content["records"], {"online": ("ncis", "weights", "fqe", "dr")}
     if dataset:
         start_ray()
-        records += moment_records(content, PreparedDataset.open(storage.absolute(str(dataset))))
+        opened = PreparedDataset.open(storage.absolute(str(dataset)))
+        truths = {name: estimators for name, (_, estimators) in TRUTHS.items()}
+        for name, (gamma, _) in TRUTHS.items():
+            records += moment_records(content, opened, gamma, name)
     for task in dict.fromkeys(record["task"] for record in records):
-        by = {
-            name: {r["subject"]: r for r in pick(records, task=task, estimator=name)}
-            for name in ("online", "moments", *ESTIMATORS)
-        }
-        truth = by["moments"] or by["online"]
-        known = {name: by[name] for name in ESTIMATORS if by[name]}
-        print(f"\n### {task}\n\n{gains(known, truth)}\n\n{markdown(AGREEMENT, agreement(known, truth))}")
+        for name, estimators in truths.items():
+            truth, *lines = (
+                {r["subject"]: r for r in pick(records, task=task, estimator=one)} for one in (name, *estimators)
+            )
+            known = {one: of for one, of in zip(estimators, lines, strict=True) if of}
+            print(f"\n### {task}, {name}\n\n{gains(known, truth)}\n\n{markdown(AGREEMENT, agreement(known, truth))}")
     return {"records": records}
 
 
@@ -92,6 +99,7 @@ def agreement(known: dict[str, Lines], truth: Lines) -> Iterator[list[str]]:
         true_bias = {
             s: (gain(lines[s]) - gain(truth[s])) / (0.5 * (lines[s]["ci_high"] - lines[s]["ci_low"]))
             for s in (CONSTANT, RANDOM_ITEMS)
+            if s in lines
         }
         yield [
             name,

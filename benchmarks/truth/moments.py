@@ -21,7 +21,6 @@ from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.intervals import bootstrap_interval
 from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, IMITATION, RANDOM_ITEMS
 from prefrec_ray.evaluation.online import world_settings
-from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
@@ -160,8 +159,11 @@ def servers(policies: Mapping[str, Policy], ranking: np.ndarray, at: Moments) ->
         yield name, lambda crowd, policy=policy: warmed(policy, at)
 
 
-def moment_records(evaluation: dict[str, Any], dataset: PreparedDataset) -> list[dict[str, Any]]:
-    """A record with estimator `moments` for each policy and control of `evaluation` that was rolled out."""
+def moment_records(
+    evaluation: dict[str, Any], dataset: PreparedDataset, gamma: float, name: str
+) -> list[dict[str, Any]]:
+    """A record with `name` as its estimator for each policy and control of `evaluation` that was rolled out; `gamma`
+    from one session to the next (0: of the session alone that starts there)."""
     world = World(world_settings(dataset))
     online = [record for record in evaluation["records"] if record["estimator"] == "online"]
     clone = fit_clone(dataset, seed=0)
@@ -171,21 +173,21 @@ def moment_records(evaluation: dict[str, Any], dataset: PreparedDataset) -> list
     ranking = items.ids[items.nearest(clone.mean_action[None], len(items), "nearest")[0]]
     files = dataset.files("requests", "test")
     users = np.unique(np.concatenate([dataset.read(file, ["user_id"])["user_id"] for file in files]))
-    gamma, weight = FqeSettings().gamma_session, dataset.metadata.mixture_weight
+    weight = dataset.metadata.mixture_weight
     values: dict[str, list[dict[str, np.ndarray]]] = {}
     for at in moments(world, users, SESSIONS_A_USER, seed=0):
-        for name, make in servers(policies, ranking, at):
+        for subject, make in servers(policies, ranking, at):
             level_of = levels(world, at, make, int(at.user[0]) // BLOCK, weight, gamma)
-            values.setdefault(name, []).append({task: user_values(at, level) for task, level in level_of.items()})
+            values.setdefault(subject, []).append({task: user_values(at, level) for task, level in level_of.items()})
     records: list[dict[str, Any]] = []
     for record in online:
         if record["subject"] in values:
             task = record["task"]
             mine, logged = (
-                np.concatenate([part[task] for part in values[name]]) for name in (record["subject"], BEHAVIOUR)
+                np.concatenate([part[task] for part in values[subject]]) for subject in (record["subject"], BEHAVIOUR)
             )
             kept = np.isfinite(mine) & np.isfinite(logged)
-            records.append({**record, "estimator": "moments", **_figures(mine[kept], logged[kept])})
+            records.append({**record, "estimator": name, **_figures(mine[kept], logged[kept])})
     return records
 
 

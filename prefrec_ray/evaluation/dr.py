@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.evaluation.ncis import normalised_weights
 from prefrec_ray.evaluation.trajectories import Steps
 
 
@@ -22,18 +21,14 @@ def user_means(known: Steps, value: np.ndarray) -> np.ndarray:
     return np.bincount(known.start_user, value[known.start]) / np.bincount(known.start_user)
 
 
-def corrections(
-    known: Steps, residual: np.ndarray, log_weight: np.ndarray, cap: float | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the residuals [n] add to each user's value, float64 [U]; and the weights [n], whose mean is 1 for each user.
+def corrections(known: Steps, residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """What the residuals [n] by their weights [n] add to each user's value, float64 [U].
 
     With D_t the discount up to request t, V(s_0) is exactly V'(s_0) + E_pi[sum_t D_t (r + gamma_t V'(s') - Q'(s, a))]
     for any Q' (Jiang and Li 2016; Kakade and Langford 2002). As a mean level, with D constant within a session, the
     sum becomes the mean over sessions of each session's summed residuals. Requests were logged by another policy: each
-    is weighed by rho = min(exp(log_weight), cap), the kernel ratio of NCIS (`ncis.request_log_weights`, mode `ratio`),
-    self-normalised within the user. The ratio of how often the policy and the logging policy come to a state is taken
-    as one: the correction is that of one step away from the log, and stays biased where a policy leads users to states
-    that the log rarely saw.
+    is weighed by how much more often the policy would act so (`ncis.normalised_weights` of the kernel ratio), or be
+    there and act so (`weights.request_weights`). How much more often it would come to the state that a session begins
+    in is taken as one: the correction stays biased where a policy leads users to states that the log rarely saw.
     """
-    weight = normalised_weights(known.user, log_weight, cap)
-    return np.bincount(known.user, weight * residual) / np.bincount(known.start_user), weight
+    return np.bincount(known.user, weight * residual) / np.bincount(known.start_user)

@@ -24,6 +24,7 @@ from prefrec_ray.evaluation.sensitivity import estimates, ncis_sensitivity
 from prefrec_ray.evaluation.served import summarise
 from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.weighted import Weighed, weigh_all
+from prefrec_ray.evaluation.weights import WINDOW
 from prefrec_ray.terms import Progress, Task, silent
 
 
@@ -75,7 +76,8 @@ def ncis_scores(request: EvaluationRequest, task: Task, sessions: Sessions, leve
     settings, grid = request.settings, request.other_kernels
     about = {**settings.ncis.model_dump(), "residual_rms": request.clone.residual_rms}
     sensitivity = ncis_sensitivity(sessions, level, settings.ncis, grid) if grid else ()
-    return _means(request, task, "ncis", request.subjects_on(task), sessions, level, about, sensitivity)
+    cap = settings.ncis.cap
+    return _means(request, task, "ncis", request.subjects_on(task), sessions, level, about, cap, sensitivity)
 
 
 def _weights(request: EvaluationRequest, task: Task, weighed: Mapping[str, Weighed]) -> list[Scores]:
@@ -87,8 +89,8 @@ def _weights(request: EvaluationRequest, task: Task, weighed: Mapping[str, Weigh
     own = [weighed[subject.name] for subject in subjects]
     sessions = replace(own[0].sessions, log_rho=np.hstack([one.sessions.log_rho for one in own]))
     level = task_levels(task, sessions.depth_level, sessions.frequency_level, request.dataset.metadata.mixture_weight)
-    about = {"cap": request.settings.ncis.cap, **own[0].about}
-    return [_means(request, task, "weights", subjects, sessions, level, about)]
+    how = [one.about for one in own]
+    return [_means(request, task, "weights", subjects, sessions, level, {"window": WINDOW}, cap=None, own=how)]
 
 
 def _means(
@@ -99,15 +101,18 @@ def _means(
     sessions: Sessions,
     level: np.ndarray,
     about: Mapping[str, Any],
+    cap: float | None,
     sensitivity: Sequence[Sequence[Estimate]] = (),
+    own: Sequence[Mapping[str, Any]] = (),
 ) -> Scores:
-    """Weighted means of the levels [M] of each user's sessions by the log weights of `subjects`."""
+    """Weighted means of the levels [M] of each user's sessions by the log weights of `subjects`; `own`: what their
+    records say of each."""
     kept = np.isfinite(level)
     if not kept.any():
         raise UserError("evaluation: no session has a level; expected users with more than one session")
     user, depth = sessions.user[kept], sessions.relative_depth[kept]
     settings = request.settings
-    weights = normalised_weights(user, sessions.log_rho[kept], settings.ncis.cap)
+    weights = normalised_weights(user, sessions.log_rho[kept], cap)
     policies = [i for i, subject in enumerate(subjects) if subject.role == "policy"]
     weights = np.hstack([weights, length_only_weights(depth, weights[:, policies])])
     logging = user_values(user, level[kept], np.ones(len(user)))
@@ -128,6 +133,7 @@ def _means(
         },
         settings={**about, "split": settings.split, "seed": settings.seed},
         sensitivity=sensitivity,
+        own_settings=own,
     )
 
 
@@ -146,8 +152,10 @@ def _fitted(request: EvaluationRequest, task: Task, fitted: Mapping[str, Fitted]
         values, ess = np.stack([one.dr[0] for one in own], axis=1), np.array([one.ess[0] for one in own])
         networks, grid, behaviour = _networks("dr", own, logging), request.other_kernels, float(logging.dr[0].mean())
         points = [estimates(grid, one.dr[1:].mean(axis=1), one.ess[1:], behaviour) for one in own] if grid else []
-        about = {**about, **kernel}
-        scores.append(Scores(task, "dr", subjects, values, logging.dr[0], ess, logging.counts, about, networks, points))
+        how = [kernel if one.kernel else {"window": WINDOW} for one in own]
+        scores.append(
+            Scores(task, "dr", subjects, values, logging.dr[0], ess, logging.counts, about, networks, points, (), how)
+        )
     return scores
 
 

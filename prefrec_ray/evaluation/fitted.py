@@ -10,14 +10,15 @@ import numpy as np
 import ray
 
 from prefrec_ray.engagement.levels import task_levels
-from prefrec_ray.evaluation.clone import BehaviourClone
 from prefrec_ray.evaluation.dr import corrections, residuals, user_means
 from prefrec_ray.evaluation.fqe import fit_q
 from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, subject_of
-from prefrec_ray.evaluation.ncis import effective_share, request_log_weights
+from prefrec_ray.evaluation.ncis import effective_share, normalised_weights, request_log_weights
 from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.subjects import served_for
 from prefrec_ray.evaluation.trajectories import Steps, Trajectories, read_trajectories, steps
+from prefrec_ray.evaluation.weighted import Weighed, logged_chances, weigh_one, weighable
+from prefrec_ray.evaluation.weights import kish, request_weights
 from prefrec_ray.runtime.tasks import run_tasks
 
 
@@ -30,6 +31,7 @@ class Fitted:
     by_network: dict[str, np.ndarray]  # of fqe and dr (at the first kernel) the mean over users, float64 [networks]
     ess: np.ndarray  # float64 [K], a share of the requests
     counts: dict[str, int]  # users, sessions, users_left_out
+    kernel: bool  # dr weighs requests by the kernel, not by the subject's own probabilities
 
 
 def fit_all(request: EvaluationRequest, progress: Callable[[int, int], None]) -> dict[str, dict[str, Fitted]]:
@@ -39,19 +41,23 @@ def fit_all(request: EvaluationRequest, progress: Callable[[int, int], None]) ->
     (`trajectories.ROWS`). A policy's action is the embedding of the item that it would serve: what users get, and
     where the log has data, which an actor at the bounds has not.
     """
-    uri, settings = request.dataset.uri, request.settings
-    shared = [
-        read_trajectories.remote(uri, "train", settings.seed),
-        read_trajectories.remote(uri, settings.split, settings.seed),
-        ray.put(request),
-    ]
+    uri, settings, asked = request.dataset.uri, request.settings, ray.put(request)
+    held = read_trajectories.remote(uri, settings.split, settings.seed)
+    shared = [read_trajectories.remote(uri, "train", settings.seed), held, asked]
+    weighed = {}
+    if "dr" in settings.estimators and any(subject.role == "policy" for subject in weighable(request)):
+        shared_weights = [asked, logged_chances(uri, settings.seed, held)]
+        weighed = {subject.name: weigh_one.remote(subject.name, shared_weights) for subject in weighable(request)}
     pairs = [
         (task, name)
         for task in request.tasks
         for name in (BEHAVIOUR, *(subject.name for subject in request.subjects_on(task)))
     ]
     scores = run_tasks(
-        lambda pair: _fit.remote(*pair, shared), pairs, "fqe", lambda _, done, total: progress(done, total)
+        lambda pair: _fit.remote(*pair, shared, weighed.get(pair[1])),
+        pairs,
+        "fqe",
+        lambda _, done, total: progress(done, total),
     )
     fitted: dict[str, dict[str, Fitted]] = {task: {} for task in request.tasks}
     for (task, name), score in zip(pairs, scores, strict=True):
@@ -60,19 +66,36 @@ def fit_all(request: EvaluationRequest, progress: Callable[[int, int], None]) ->
 
 
 @ray.remote(num_cpus=1)
-def _fit(task: str, name: str, shared: list[Any]) -> Fitted:
+def _fit(task: str, name: str, shared: list[Any], weighed: Weighed | None) -> Fitted:
     training, held, request = (ray.get(reference) for reference in shared)
-    return fit_subject(training, held, request, task, name)
+    return fit_subject(training, held, request, task, name, weighed)
 
 
-def fit_subject(training: Trajectories, held: Trajectories, request: EvaluationRequest, task: str, name: str) -> Fitted:
-    """One subject on one task: Q fitted on the users of `training`, asked about those of `held`; means over nets."""
+def fit_subject(
+    training: Trajectories,
+    held: Trajectories,
+    request: EvaluationRequest,
+    task: str,
+    name: str,
+    weighed: Weighed | None = None,
+) -> Fitted:
+    """One subject on one task: Q fitted on the users of `training`, asked about those of `held`; means over nets.
+
+    `weighed`: the requests of `held` by the subject's own probabilities. Without it, or where too few sessions are left
+    by it, requests are weighed by the kernel.
+    """
     seed, settings = request.settings.seed, request.settings.fqe
     rng = np.random.default_rng(seed)
     learn, judge = (task_steps(data, task, request.dataset.metadata.mixture_weight) for data in (training, held))
     served_before = _actions(name, training, request, rng)[1]
     actions, served = _actions(name, held, request, rng)
-    log_weight = _unit_log_weights(name, held, actions, judge, request.clone)
+    kernel = weighed is None or not weighed.enough
+    if weighed is None or kernel:
+        weights = _by_kernel(name, held, actions, judge, request)
+        ess = np.array([effective_share(judge.user, weight) for weight in weights])
+    else:
+        own = request_weights(weighed.log_weight[judge.row], np.searchsorted(judge.row, judge.start))
+        weights, ess = [np.exp(own)] * len(request.kernels), np.full(len(request.kernels), kish(own))
     direct, robust = [], []
     for number in range(settings.networks):
         # The same users for all subjects: what they were drawn by cancels in a difference.
@@ -80,15 +103,15 @@ def fit_subject(training: Trajectories, held: Trajectories, request: EvaluationR
         net = fit_q(training, learn, served_before, settings, seed + number, among)
         value, taken = net.mean_level(held.state, served), net.mean_level(held.state[judge.row], held.action[judge.row])
         residual = residuals(judge, taken, value, settings.gamma_session)
-        corrected = [corrections(judge, residual, log_weight / sigma**2, cap) for sigma, cap in request.kernels]
         direct.append(user_means(judge, value))
-        robust.append(np.stack([direct[-1] + correction for correction, _ in corrected]))
+        robust.append(np.stack([direct[-1] + corrections(judge, residual, weight) for weight in weights]))
     return Fitted(
         fqe=np.mean(direct, axis=0),
         dr=np.mean(robust, axis=0),
         by_network={"fqe": np.mean(direct, axis=1), "dr": np.stack([one[0].mean() for one in robust])},
-        ess=np.array([effective_share(judge.user, weight) for _, weight in corrected]),
+        ess=ess,
         counts={"users": judge.users, "sessions": len(judge.start), "users_left_out": judge.users_left_out},
+        kernel=kernel,
     )
 
 
@@ -121,11 +144,13 @@ def _actions(
     return actions, served
 
 
-def _unit_log_weights(
-    name: str, data: Trajectories, actions: np.ndarray, judge: Steps, clone: BehaviourClone
-) -> np.ndarray:
-    """The log weights [n] of the steps at a kernel width of one residual rms: at `sigma` they are these / sigma^2."""
-    if name == BEHAVIOUR:
-        return np.zeros(len(judge.row))
-    cloned = clone.policy.act(data.state[judge.row])
-    return request_log_weights(data.action[judge.row], actions[judge.row], cloned, clone.residual_rms, "ratio")
+def _by_kernel(
+    name: str, data: Trajectories, actions: np.ndarray, judge: Steps, request: EvaluationRequest
+) -> list[np.ndarray]:
+    """The weights [n] of the steps at each of the request's kernels, of a mean of 1 for each user."""
+    unit, clone = np.zeros(len(judge.row)), request.clone
+    if name != BEHAVIOUR:
+        cloned = clone.policy.act(data.state[judge.row])
+        unit = request_log_weights(data.action[judge.row], actions[judge.row], cloned, clone.residual_rms, "ratio")
+    # `unit` is at a kernel as wide as one residual rms.
+    return [normalised_weights(judge.user, unit / sigma**2, cap) for sigma, cap in request.kernels]

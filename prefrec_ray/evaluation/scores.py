@@ -33,6 +33,7 @@ class Scores:
     networks: tuple[np.ndarray, np.ndarray] | None = None  # [K, L], [K, 1]
     sensitivity: Sequence[Sequence[Estimate]] = ()
     means: Sequence[Mapping[str, float]] = ()  # of each subject: fields of its record beside the level
+    own_settings: Sequence[Mapping[str, Any]] = ()  # of each subject, beside `settings`
     relative_error: float = 0.0  # of a gain, which the intervals hold too
 
     def records(self, seed: int) -> list[Record]:
@@ -51,6 +52,7 @@ class Scores:
                 optional |= self.means[i]
             if i < len(self.sensitivity):
                 optional["sensitivity"] = tuple(self.sensitivity[i])
+            own = self.own_settings[i] if i < len(self.own_settings) else {}
             record = Record(
                 method=subject.method,
                 task=self.task,
@@ -65,7 +67,7 @@ class Scores:
                 gain_ci_low=float(low[1, i]),
                 gain_ci_high=float(high[1, i]),
                 **self.counts,
-                settings=dict(self.settings),
+                settings={**self.settings, **own},
                 **optional,
             )
             records.append(record)

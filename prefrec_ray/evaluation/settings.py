@@ -59,8 +59,8 @@ class EvaluateSettings(Settings):
     bootstrap.
 
     `estimators`: of `model` (roll-outs in a model of users, on which verdicts rest), `ncis`, `weights` (importance
-    weights over items, of policies that are distributions; capped as `ncis` is), `fqe` (fitted-Q evaluation) and `dr`
-    (doubly robust); the last two fit a network for every policy and control, some seconds each.
+    weights over items, of policies that are distributions), `fqe` (fitted-Q evaluation) and `dr` (doubly robust); the
+    last two fit a network for every policy and control, some seconds each.
     """
 
     split: Literal["validation", "test"] = "test"

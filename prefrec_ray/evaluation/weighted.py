@@ -15,7 +15,7 @@ from prefrec_ray.evaluation.names import RANDOM_ITEMS, Subject
 from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories
-from prefrec_ray.evaluation.weights import Effective, effective, repeats, session_weights, shown_before
+from prefrec_ray.evaluation.weights import Effective, effective, ends, repeats, request_weights, shown_before
 from prefrec_ray.runtime.tasks import run_tasks
 
 #: Requests that are weighed, about, of whole users: every item of the catalogue is scored for each.
@@ -35,16 +35,18 @@ class Logged:
     about: dict[str, Any]
 
 
-#: Sessions that the weights have to leave for an estimate: means by the products of few are those of short sessions,
-#: and had the wrong sign where six were left (docs/results/truth.md).
+#: Sessions that the weights have to leave for an estimate: where they did, true gains were in the interval
+#: (docs/results/estimators.md).
 ENOUGH = 100
 
 
 @dataclass(frozen=True)
 class Weighed:
-    """What the weights of one subject leave. `sessions`: with the logarithms of their weights [M, 1]. `about`: where b
-    is from, and the mean weight of a request, which is 1 where b is right."""
+    """What the weights of one subject leave. `log_weight`: log pi / b of each request, float64 [N]. `sessions`: with
+    the logarithms of their weights [M, 1]. `about`: where b is from, and the mean weight of a request, which is 1 where
+    b is right."""
 
+    log_weight: np.ndarray
     sessions: Sessions
     effective: Effective
     about: dict[str, Any]
@@ -71,12 +73,16 @@ def weigh_all(request: EvaluationRequest, progress: Callable[[str, int, int], No
     if not any(subject.role == "policy" for subject in subjects):
         return {}
     uri, settings = request.dataset.uri, request.settings
-    training = read_trajectories.remote(uri, "train", settings.seed, TRAINING_ROWS)
     held = read_trajectories.remote(uri, settings.split, settings.seed, ROWS)
-    shared = [ray.put(request), _logged.remote(uri, settings.seed, [training], held)]
+    shared = [ray.put(request), logged_chances(uri, settings.seed, held)]
     names = [subject.name for subject in subjects]
-    weighed = run_tasks(lambda name: _weigh.remote(name, shared), names, "weights", progress)
+    weighed = run_tasks(lambda name: weigh_one.remote(name, shared), names, "weights", progress)
     return dict(zip(names, weighed, strict=True))
+
+
+def logged_chances(uri: str, seed: int, held: ray.ObjectRef) -> ray.ObjectRef:
+    """`Logged` of the trajectories `held`, by a model of the logging policy where the log does not say b."""
+    return _logged.remote(uri, seed, [read_trajectories.remote(uri, "train", seed, TRAINING_ROWS)], held)
 
 
 @ray.remote(num_cpus=1)
@@ -97,7 +103,8 @@ def _logged(uri: str, seed: int, training: list[ray.ObjectRef], held: Trajectori
 
 
 @ray.remote(num_cpus=1)
-def _weigh(name: str, shared: list[Any]) -> Weighed:
+def weigh_one(name: str, shared: list[Any]) -> Weighed:
+    """`weigh`, of a request and `Logged` by reference."""
     request, logged = (ray.get(reference) for reference in shared)
     return weigh(name, request, logged)
 
@@ -121,10 +128,10 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
         depth_level=data.depth_level,
         frequency_level=data.frequency_level,
         relative_depth=depth / (np.bincount(data.user, depth) / np.bincount(data.user))[data.user],
-        log_rho=session_weights(log_weight, data)[:, None],
+        log_rho=ends(request_weights(log_weight, data.first), data.first)[:, None],
     )
     about = {**logged.about, "mean_weight": float(np.exp(log_weight).mean())}
-    return Weighed(sessions, effective(log_weight, data), about)
+    return Weighed(log_weight, sessions, effective(log_weight, data), about)
 
 
 def _parts(rows: int) -> list[slice]:

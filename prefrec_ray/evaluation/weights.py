@@ -6,15 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrec_ray.evaluation.ncis import session_log_weights
 from prefrec_ray.evaluation.trajectories import Trajectories
 from prefrec_ray.mdp.left_out import LeftOut
+
+#: Requests of a session whose weights count together. One alone does not see what was shown just before; three and four
+#: leave half as many sessions and no better means (docs/results/estimators.md).
+WINDOW = 2
+#: Where rounding would leave nothing of the sessions.
+_TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
 class Effective:
-    """Effective sample sizes (Kish) of weights, as shares: of the requests, and of the sessions and users whose weight
-    is the product over theirs."""
+    """Effective sample sizes (Kish) of weights, as shares: of the requests, of the sessions by `request_weights` of
+    their last requests, and of the users by the products over all of theirs."""
 
     requests: float
     sessions: float
@@ -38,21 +43,41 @@ def repeats(data: Trajectories) -> bool:
     return len(np.unique(pairs)) < len(pairs)
 
 
-def session_weights(log_weight: np.ndarray, data: Trajectories) -> np.ndarray:
-    """log of each session's weight, float64 [M], from those of its requests [N]: their product.
+def request_weights(log_weight: np.ndarray, first: np.ndarray, window: int = WINDOW) -> np.ndarray:
+    """How many of the policy's requests each logged one stands for, if it has as many sessions as the log: log, [N].
 
-    Under it the mean of anything that sessions of the log tell is that of sessions of the policy which begin in the
-    same states (Precup et al. 2000): exact for one session, however long, and silent on what a policy does to the
-    sessions after it.
+    `log_weight` [N] is log pi / b; sessions begin at rows `first` [M]. Of the sessions that come to a position each is
+    weighed by the product of its last `window` weights; by them a share of the policy's sessions ends there, and the
+    others come to the next position (the product limit, Kaplan and Meier 1958, of weighted sessions). So a session is
+    compared with those that are as long alone: products over whole sessions are many small ones and few large ones,
+    the more so the longer a session, and give a mean of short sessions. Exact where what was shown earlier in a session
+    says nothing more, and where each position's sessions hold all that the policy would do.
     """
-    return session_log_weights(log_weight, data.first, "product")
+    length = np.diff(first, append=len(log_weight))
+    position = np.arange(len(log_weight)) - np.repeat(first, length)
+    running = np.concatenate([[0.0], np.cumsum(log_weight)])
+    row = np.arange(len(log_weight))
+    recent = running[1:] - running[row - np.minimum(position, window - 1)]
+    largest = np.full(length.max(), -np.inf)
+    np.maximum.at(largest, position, recent)
+    recent -= largest[position]
+    weight = np.exp(recent)
+    there, last = np.bincount(position, weight), first + length - 1
+    ending = np.bincount(position[last], weight[last], len(there))
+    coming = np.cumprod(np.append(float(len(first)), 1 - ending / there)[:-1])
+    return np.log(np.maximum(coming, _TINY) / there)[position] + recent
+
+
+def ends(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Of each session's last request, [M], from values [N]."""
+    return values[np.append(first[1:], len(values)) - 1]
 
 
 def effective(log_weight: np.ndarray, data: Trajectories) -> Effective:
-    """Of the log weights [N] of all requests, without a cap."""
-    sessions = session_weights(log_weight, data)
-    users = session_log_weights(sessions, np.flatnonzero(np.diff(data.user, prepend=-1)), "product")
-    return Effective(kish(log_weight), kish(sessions), kish(users))
+    """Of the log weights [N] of all requests."""
+    sessions = ends(request_weights(log_weight, data.first), data.first)
+    products = np.add.reduceat(log_weight, data.first[np.flatnonzero(np.diff(data.user, prepend=-1))])
+    return Effective(kish(log_weight), kish(sessions), kish(products))
 
 
 def kish(log_weight: np.ndarray) -> float:

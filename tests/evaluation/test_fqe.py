@@ -6,8 +6,10 @@ import pytest
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.dr import corrections, residuals, user_means
 from prefrec_ray.evaluation.fqe import fit_q
+from prefrec_ray.evaluation.ncis import normalised_weights
 from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.evaluation.trajectories import Steps, Trajectories, steps
+from prefrec_ray.evaluation.weights import request_weights
 
 RIGHT, LEFT = np.float32([1.0]), np.float32([-1.0])
 
@@ -127,8 +129,10 @@ def test_with_the_true_q_residuals_are_noise_whatever_the_weights(
     assert residual[known.ends] == pytest.approx(noise, abs=1e-9)
     assert residual[~known.ends] == pytest.approx(0, abs=1e-9)
     log_weight = np.random.default_rng(3).normal(size=len(known.row))
-    correction, _ = corrections(known, residual, log_weight, cap=None)
-    assert abs(correction.mean()) < 4 * correction.std() / np.sqrt(known.users)
+    along = np.exp(request_weights(log_weight, np.searchsorted(known.row, known.start)))
+    for weight in (normalised_weights(known.user, log_weight, None), along):
+        correction = corrections(known, residual, weight)
+        assert abs(correction.mean()) < 4 * correction.std() / np.sqrt(known.users)
 
 
 @pytest.mark.parametrize("wrong", [0.0, 2.0, -5.0])
@@ -147,7 +151,7 @@ def test_with_exact_weights_a_wrong_q_does_no_harm_in_one_step(wrong: float) -> 
     residual = residuals(known, taken[known.row], value, gamma=0.0)
     with np.errstate(divide="ignore"):
         log_weight = np.log(np.where(action[known.row, 0] > 0, 4.0, 0.0))
-    correction, _ = corrections(known, residual, log_weight, cap=None)
+    correction = corrections(known, residual, normalised_weights(known.user, log_weight, None))
     estimates = user_means(known, value) + correction
     assert estimates.mean() == pytest.approx(4.0, abs=4 * estimates.std() / np.sqrt(users))
     assert estimates.std() / np.sqrt(users) < 0.1
@@ -158,7 +162,8 @@ def test_corrections_equal_a_plain_sum() -> None:
     known = steps(data, data.depth_level)
     rng = np.random.default_rng(0)
     residual, log_weight = rng.normal(size=len(known.row)), 3 * rng.normal(size=len(known.row))
-    correction, weight = corrections(known, residual, log_weight, cap=2.0)
+    weight = normalised_weights(known.user, log_weight, cap=2.0)
+    correction = corrections(known, residual, weight)
     for user in range(5):
         rows = np.flatnonzero(known.user == user)
         rho = np.minimum(np.exp(log_weight[rows]), 2.0)
@@ -174,8 +179,9 @@ def test_unweighted_the_correction_gives_the_logged_mean_whatever_q_says() -> No
     q = np.random.default_rng(0).normal(size=len(data.state))
     gamma = 0.8
     residual = residuals(known, q[known.row], q, gamma)
-    correction, _ = corrections(known, residual, np.zeros(len(known.row)), cap=None)
-    estimates = user_means(known, q) + correction
+    weight = np.exp(request_weights(np.zeros(len(known.row)), np.searchsorted(known.row, known.start)))
+    np.testing.assert_allclose(weight, 1)
+    estimates = user_means(known, q) + corrections(known, residual, weight)
     for user in range(30):
         starts = data.first[data.user == user]
         levels = data.depth_level[data.user == user][:-1]

@@ -9,14 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation import weighted
 from prefrec_ray.evaluation.clone import BehaviourClone
+from prefrec_ray.evaluation.dr import corrections, residuals, user_means
 from prefrec_ray.evaluation.estimates import evaluate
+from prefrec_ray.evaluation.fitted import fit_subject, task_steps
 from prefrec_ray.evaluation.ncis import normalised_weights, user_values
 from prefrec_ray.evaluation.request import EvaluationRequest
-from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories
+from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
+from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories, steps
 from prefrec_ray.evaluation.weighted import Logged, weigh
-from prefrec_ray.evaluation.weights import effective, kish, repeats, session_weights, shown_before
+from prefrec_ray.evaluation.weights import effective, ends, kish, repeats, request_weights, shown_before
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 
@@ -43,40 +46,102 @@ def paths() -> list[tuple[list[int], float, float]]:
     return sessions
 
 
-def level(items: list[int]) -> float:
+def level(items: list[int], of_first: float = 0.5) -> float:
     """Something that depends on all of a session."""
-    return len(items) + 0.5 * items[0] + 0.25 * items[-1]
+    return len(items) + of_first * items[0] + 0.25 * items[-1]
 
 
-def table(counts: list[tuple[list[int], int]]) -> tuple[Trajectories, np.ndarray]:
+def table(counts: list[tuple[list[int], int]], of_first: float = 0.5) -> tuple[Trajectories, np.ndarray]:
     """One user with these sessions, so often each; and the log weights of all requests."""
     sessions = [items for items, count in counts for _ in range(count)]
     item = np.concatenate(sessions)
     depth = np.array([len(items) for items in sessions])
     first = np.cumsum(depth) - depth
     state = np.minimum(np.arange(len(item)) - np.repeat(first, depth), 1)
-    levels = np.array([level(items) for items in sessions])
+    levels = np.array([level(items, of_first) for items in sessions])
     nothing = np.zeros((len(item), 1), np.float32)
     user = np.zeros(len(depth), int)
     data = Trajectories(nothing, nothing, first, user, levels, levels, item, LOGGING[state, item])
     return data, np.log(POLICY[state, item] / LOGGING[state, item])
 
 
-def test_weights_give_the_mean_of_the_policy_exactly_where_the_log_holds_all_that_can_happen() -> None:
+@pytest.mark.parametrize(("window", "of_first"), [(3, 0.5), (2, 0.0), (1, 0.0)])
+def test_weights_give_the_mean_of_the_policy_exactly_where_the_log_holds_all_that_can_happen(
+    window: int, of_first: float
+) -> None:
+    """A session ends by its last item alone, so that a short window does where nothing else counts."""
     everything = paths()
     assert sum(path[1] for path in everything) == pytest.approx(1)
-    data, log_weight = table([(items, round(logged * 2**13)) for items, logged, _ in everything])
-    truth = sum(chance * level(items) for items, _, chance in everything)
-    logged = sum(chance * level(items) for items, chance, _ in everything)
-    rho = normalised_weights(data.user, session_weights(log_weight, data)[:, None], cap=None)
+    counts = [(items, round(logged * 2**13)) for items, logged, _ in everything]
+    data, log_weight = table(counts, of_first)
+    truth = sum(chance * level(items, of_first) for items, _, chance in everything)
+    logged = sum(chance * level(items, of_first) for items, chance, _ in everything)
+    of_requests = request_weights(log_weight, data.first, window)
+    rho = normalised_weights(data.user, ends(of_requests, data.first)[:, None], cap=None)
     assert user_values(data.user, data.depth_level, rho)[0, 0] == pytest.approx(truth)
     assert data.depth_level.mean() == pytest.approx(logged)
-    assert truth - logged > 0.05
-    effective_shares = effective(log_weight, data)
-    second = sum(policy**2 / logged for _, logged, policy in everything)  # E_b[w^2] / E_b[w]^2
-    assert effective_shares.sessions == pytest.approx(1 / second)
-    assert effective_shares.sessions < effective_shares.requests < 1
-    assert effective_shares.users == 1  # there is one
+    assert abs(truth - logged) > 0.03
+    # Of requests at a position they sum to the sessions of the policy that come there.
+    position = np.arange(len(data.row)) - np.repeat(data.first, np.diff(data.first, append=len(data.row)))
+    comes = [sum(chance for items, _, chance in everything if len(items) > at) for at in range(REQUESTS)]
+    np.testing.assert_allclose(np.bincount(position, np.exp(of_requests)) / len(data.first), comes)
+
+
+def test_weights_of_whole_sessions_leave_less_and_less_the_longer_a_session() -> None:
+    """The reason for a window: with products over 60 requests the few large ones are not in the log."""
+    rng = np.random.default_rng(0)
+    sessions, requests = 2000, 60
+    item = rng.random(sessions * requests) < 0.5
+    log_weight = np.log(np.where(item, 1.4, 0.6))  # b is even, the policy shows one of two items in seven of ten cases
+    first = np.arange(0, len(item), requests)
+    nothing, row = np.zeros((len(item), 1), np.float32), item.astype(int)
+    user, levels = np.arange(sessions), np.zeros(sessions)
+    data = Trajectories(nothing, nothing, first, user, levels, levels, row, np.full(len(item), 0.5))
+    assert effective(log_weight, data).sessions == pytest.approx(1 / 1.16**2, rel=0.05)  # E_b[w^2] is 1.16
+    assert kish(ends(request_weights(log_weight, first, requests), first)) < 0.1
+    assert effective(log_weight, data).requests == pytest.approx(1 / 1.16, rel=0.05)
+    assert effective(log_weight, data).users < 0.1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(1, 7), st.integers(0, 99), st.floats(0.1, 200))
+def test_weights_equal_a_plain_product_limit(depths: list[int], window: int, seed: int, spread: float) -> None:
+    log_weight = spread * np.random.default_rng(seed).normal(size=sum(depths))
+    first = np.cumsum(depths) - np.array(depths)
+    assert np.isfinite(request_weights(log_weight, first, window)).all()
+    if spread > 3:
+        return  # the plain computation overflows
+    expected, coming = np.zeros(len(log_weight)), 1.0
+    for position in range(max(depths)):
+        there = [session for session, depth in enumerate(depths) if depth > position]
+        weight = {}
+        for session in there:
+            last = first[session] + position
+            weight[session] = np.exp(log_weight[max(first[session], last - window + 1) : last + 1].sum())
+            expected[last] = weight[session]
+        total = sum(weight.values())
+        for session in there:
+            expected[first[session] + position] *= coming * len(depths) / total
+        coming *= 1 - sum(weight[session] for session in there if depths[session] == position + 1) / total
+    np.testing.assert_allclose(np.exp(request_weights(log_weight, first, window)), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("wrong", [0.0, 3.0])
+def test_doubly_robust_is_exact_whatever_q_says_where_the_log_holds_all_that_can_happen(wrong: float) -> None:
+    """Without a future (gamma 0); V is the mean of a wrong Q under the policy. A session more ends the history."""
+    everything = paths()
+    counts = [(items, round(logged * 2**13)) for items, logged, _ in everything]
+    data, log_weight = table([*counts, ([0], 1)], of_first=0.0)
+    known = steps(data, data.depth_level)
+    state = np.arange(len(data.row)) - np.repeat(data.first, np.diff(data.first, append=len(data.row)))
+    q = [wrong * np.sin(1.0 + state + 2 * item) for item in (0, 1)]
+    value = sum(q[item] * POLICY[np.minimum(state, 1), item] for item in (0, 1))
+    residual = residuals(known, np.where(data.row, q[1], q[0])[known.row], value, gamma=0.0)
+    weights = np.exp(request_weights(log_weight[known.row], np.searchsorted(known.row, known.start)))
+    estimate = user_means(known, value) + corrections(known, residual, weights)
+    assert estimate[0] == pytest.approx(sum(chance * level(items, 0.0) for items, _, chance in everything))
+    alone = normalised_weights(known.user, log_weight[known.row], None)  # of each request, wherever it is
+    assert abs(user_means(known, value)[0] + corrections(known, residual, alone)[0] - estimate[0]) > 0.02
 
 
 @settings(max_examples=50, deadline=None)
@@ -110,7 +175,7 @@ def sampled(dataset: PreparedDataset) -> dict[str, Policy]:
     """Draws items near its action: more of the first coordinate than the log."""
     weight = np.zeros((2, dataset.state.width))
     serving = ServingSettings(rule="sample", temperature=1.0, variety=0.0)
-    drawn = {"serving": serving, "deviation": 0.8, "provenance": {"method": "IL"}}
+    drawn = {"serving": serving, "deviation": 0.6, "provenance": {"method": "IL"}}
     bias = {"right": [0.25, 0.0], "left": [-0.25, 0.0]}
     return {name: linear_policy(dataset, weight, np.array(one), **drawn) for name, one in bias.items()}
 
@@ -156,12 +221,41 @@ def test_few_sessions_are_no_estimate(
         data = Trajectories(state, dataset.items().embeddings[row], first, user, levels, levels, row, np.ones(n))
         all_weights.append(weigh("right", request, Logged(data, np.full(n, -np.log(items)), True, {})))
     assert [one.enough for one in all_weights] == [True, False]
-    assert all_weights[0].effective.sessions == all_weights[0].effective.requests == all_weights[1].effective.requests
+    assert all_weights[0].effective.sessions == pytest.approx(all_weights[0].effective.requests)
+    assert all_weights[0].effective.requests == all_weights[1].effective.requests
+
+
+def test_doubly_robust_corrects_by_a_policys_own_chances_where_they_leave_enough(
+    dataset: PreparedDataset, clone: BehaviourClone, sampled: dict[str, Policy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, held = (read_trajectories._function(dataset.uri, split, 0) for split in ("train", "test"))
+    about = EvaluateSettings(fqe=FqeSettings(updates=50, networks=2))
+    request = EvaluationRequest(dataset, sampled, ["frequency"], clone, about)
+    weighed = weigh("right", request, Logged(held, np.full(len(held.row), -np.log(len(dataset.items()))), True, {}))
+    by_kernel = fit_subject(training, held, request, "frequency", "right")
+    monkeypatch.setattr(weighted, "ENOUGH", len(held.user) + 1)
+    assert not weighed.enough
+    too_few = fit_subject(training, held, request, "frequency", "right", weighed)
+    assert too_few.kernel
+    np.testing.assert_array_equal(too_few.dr, by_kernel.dr)
+    monkeypatch.setattr(weighted, "ENOUGH", 1)
+    own = fit_subject(training, held, request, "frequency", "right", weighed)
+    assert not own.kernel
+    np.testing.assert_array_equal(own.fqe, by_kernel.fqe)
+    assert np.abs(own.dr[0] - by_kernel.dr[0]).max() > 0.01  # the same residuals by other weights
+    known = task_steps(held, "frequency", dataset.metadata.mixture_weight)
+    log_weights = request_weights(weighed.log_weight[known.row], np.searchsorted(known.row, known.start))
+    assert own.ess[0] == pytest.approx(kish(log_weights))
 
 
 def test_an_evaluation_by_weights(
-    dataset: PreparedDataset, clone: BehaviourClone, policies: dict[str, Policy], sampled: dict[str, Policy]
+    dataset: PreparedDataset,
+    clone: BehaviourClone,
+    policies: dict[str, Policy],
+    sampled: dict[str, Policy],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(weighted, "ENOUGH", 20)  # of 1,300 sessions, in a log of this size
     chosen = {**sampled, "always": policies["right"]}
     request = EvaluationRequest(dataset, chosen, ["frequency"], clone, EvaluateSettings(estimators=("weights",)))
     records = {record.subject: record for record in evaluate(request).of("frequency", "weights")}
