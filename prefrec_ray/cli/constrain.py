@@ -27,7 +27,7 @@ def command(
     from prefrec_ray.policy import Policy
 
     if storage.exists(output):
-        raise UserError(f"{output}: already exists; expected a new folder")
+        raise UserError(f"{output}: already exists; choose another output folder or remove this one")
     loaded = Policy.load(policy)
     with progress(console()) as report:
         constrained = constrain(loaded, storage.absolute(dataset), report, policy)

@@ -106,7 +106,10 @@ def test_the_command_saves_the_policy_and_says_what_was_tried(
     assert [f"{serving.temperature:g}", f"{serving.variety:g}"] in [line[:2] for line in lines]
     assert ["next:", "prefrec", "evaluate", "constrained", "--dataset", "data"] in lines
     assert prefrec(arguments) == 2
-    assert capsys.readouterr().err == "prefrec: error: constrained: already exists; expected a new folder\n"
+    assert (
+        capsys.readouterr().err
+        == "prefrec: error: constrained: already exists; choose another output folder or remove this one\n"
+    )
 
 
 def test_nothing_is_left_where_it_fails(
