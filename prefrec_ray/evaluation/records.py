@@ -120,8 +120,8 @@ class Support(Settings):
 
     `states`: share of the policy's own requests, in the model of the users, whose state lies where the log's do; at
     least `threshold` of them, and the policy is `supported`. `ess` and `ess_users`: effective shares of the logged
-    sessions and users under weights pi(i | s) / b(i | s) (`weights.Effective`); null where the policy is no distribution
-    over all items.
+    sessions and users under weights pi(i | s) / b(i | s) (`weights.Effective`); null where the policy is no
+    distribution over all items.
     """
 
     states: float
