@@ -10,7 +10,7 @@ import typer
 from prefrec_ray.cli.console import Dataset, console, made
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.cli.summary import summary
-from prefrec_ray.cli.verdicts import reasons, verdict_table
+from prefrec_ray.cli.verdicts import reasons, unweighed, verdict_table
 from prefrec_ray.errors import UserError
 
 SPLITS = ("validation", "test")
@@ -86,7 +86,7 @@ def command(
         console().print(summary(shown, task))
         console().print()
     console().print(verdict_table(evaluation))
-    for line in reasons(evaluation):
+    for line in [*reasons(evaluation), *(unweighed(evaluation) if "weights" in settings.estimators else [])]:
         console().print(line)
     made("evaluation", run.file, f"prefrec report {folder}")
     if strict and any(verdict.verdict != "candidate" for verdict in evaluation.verdicts.values()):

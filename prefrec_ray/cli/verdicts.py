@@ -49,6 +49,17 @@ def reasons(evaluation: Evaluation) -> list[Text]:
     return [Text(f"{policy}: {' '.join(one.reasons)}", style="dim") for policy, one in verdicts.items()]
 
 
+def unweighed(evaluation: Evaluation) -> list[Text]:
+    """A line a policy of which importance weights, where they were asked for, say nothing."""
+    from prefrec_ray.evaluation.names import BEHAVIOUR, IMITATION
+    from prefrec_ray.evaluation.weighted import ENOUGH
+
+    weighed = {record.subject for record in evaluation.records if record.estimator == "weights"}
+    silent = [name for name in evaluation.served if name not in {BEHAVIOUR, IMITATION, *weighed}]
+    why = f"they leave fewer than {ENOUGH} effective sessions, or it does not draw from the whole catalogue"
+    return [Text(f"{policy}: No estimate by importance weights: {why}.", style="dim") for policy in silent]
+
+
 def _gain(record: Record | None, several: bool) -> str:
     """The gain; where there are `several` estimators with that which it is by."""
     if record is None:
