@@ -132,6 +132,7 @@ def levels(world: World, at: Moments, make: Maker, seed: int, weight: float, gam
     of = table.user[ended]
     weights = gamma ** table.session_index[ended].astype(float)
     total = np.bincount(of, weights, len(at))
+    total[total == 0] = np.nan  # its sessions have not ended
     return {
         task: np.bincount(of, weights * level[ended], len(at)) / total
         for task, level in levels_against(table, at.mean_depth, at.mean_revisit_ms, weight).items()
