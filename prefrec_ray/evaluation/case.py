@@ -84,20 +84,30 @@ class Case:
     @property
     def control_title(self) -> str:
         """The control for readers, on the policy's own row."""
-        control = self.control
-        if control is None:
-            return ""
+        return "" if self.control is None else self.title_of(self.control)
+
+    def title_of(self, control: Record) -> str:
+        """A negative control for readers, on the policy's own row."""
         return "own actions shuffled" if control.subject == shuffled(self.policy) else control.title
 
     @property
     def control(self) -> Record | None:
-        """Of the negative controls that know nothing, and of its own shuffled actions, the one of the largest gain.
+        """The negative control of the largest gain."""
+        return max(self._controls, key=lambda record: record.gain, default=None)
+
+    @property
+    def least_control(self) -> Record | None:
+        """The negative control of the least gain."""
+        return min(self._controls, key=lambda record: record.gain, default=None)
+
+    @property
+    def _controls(self) -> list[Record]:
+        """Those that know nothing, and the policy's own shuffled actions.
 
         What a model of users says of its own items shown to others is no error: what is good for all is good for them.
         """
         own = () if self.record is not None and self.record.estimator == "model" else (shuffled(self.policy),)
-        names = (*BLIND, *own)
-        return max((r for r in self.peers if r.subject in names), key=lambda record: record.gain, default=None)
+        return [record for record in self.peers if record.subject in (*BLIND, *own)]
 
 
 def of_users(record: Record, half: float) -> float:

@@ -96,7 +96,14 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     low, high = record.gain_interval
     gain = f"Gain over the logging policy by {ESTIMATORS[record.estimator]}: {_gain(record)} levels"
     if high < 0:
-        return "do_not_ship", [f"{gain}, all of it below 0."]
+        least = case.least_control
+        if record.estimator != "ncis" or least is None or high < least.gain:
+            return "do_not_ship", [f"{gain}, all of it below 0."]
+        knows_nothing = f"a negative control ({case.title_of(least)}) gains {least.gain:+z.2f}"
+        return "cannot_say", [
+            f"{gain}, all of it below 0; {knows_nothing}.",
+            "NCIS ranks policies; its size is biased.",
+        ]
     if case.concentrated and case.served is not None:
         comparison = f" (of the logging policy's: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
         return "cannot_say", [f"{_few(case.served)} of its requests{comparison}: no log says what that does to users."]

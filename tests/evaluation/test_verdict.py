@@ -149,6 +149,17 @@ def test_ncis_alone_never_makes_a_candidate() -> None:
     assert one(line("p", -0.4, estimator="ncis"), support=None).verdict == "do_not_ship"
 
 
+def test_ncis_warns_of_a_policy_only_where_it_is_below_all_that_know_nothing() -> None:
+    """Sessions weigh otherwise under any policy that acts otherwise: by NCIS random items lose, too."""
+    policy = line("p", -0.4, estimator="ncis")
+    above, below = (line("random items", gain, "placebo", estimator="ncis") for gain in (-0.1, -0.35))
+    assert one(policy, above, support=None).verdict == "do_not_ship"
+    policy_verdict = one(policy, line("constant action", 0.1, "placebo", estimator="ncis"), below, support=None)
+    assert policy_verdict.verdict == "cannot_say"
+    assert "a negative control (random items) gains -0.35" in policy_verdict.reasons[0]
+    assert one(line("p", -0.4), line("random items", -0.35, "placebo")).verdict == "do_not_ship"
+
+
 def test_an_estimate_without_a_support_is_no_candidate() -> None:
     assert one(line("p", 0.4, estimator="dr"), support=None).verdict == "cannot_say"
     assert one(line("p", 0.4, estimator="dr")).verdict == "candidate"
