@@ -14,8 +14,11 @@ from plain_algorithm1 import PlainPrefRec
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefrec_ray.algorithms import PrefRec, PrefRecConfig
+from prefrec_ray.algorithms.base.algorithm import on_each_learner
 from prefrec_ray.algorithms.requests import q_products, reward_columns
 from prefrec_ray.dataset import tensor
+from prefrec_ray.errors import UserError
+from prefrec_ray.runs.checkpoints import save_checkpoint
 from prefrec_ray.terms import RECIPES
 
 NETWORKS = ("reward", "value", "q", "target_q", "actor")
@@ -213,6 +216,25 @@ def test_a_local_learner_equals_a_remote_one(tiny_dataset: str, build: Callable[
     for name, value in final_weights[0].items():
         # The threads of the two differ, and with them the order of sums.
         np.testing.assert_allclose(final_weights[1][name], value, atol=1e-4, err_msg=name)
+
+
+def test_a_learner_that_fails_as_its_state_is_saved_or_restored_ends_the_run(
+    tiny_dataset: str, build: Callable[..., PrefRec], tmp_path: Any
+) -> None:
+    """RLlib takes it out of service and goes on: with a checkpoint that lacks its state, or with other weights."""
+    run = str(tmp_path / "run")
+    algorithm = build(tiny_dataset, num_learners=1)
+    algorithm.train()
+    save_checkpoint(algorithm, run, 1, [])
+    on_each_learner(algorithm.learner_group, [lambda learner: setattr(learner, "save_to_path", None)])
+    algorithm.train()
+    with pytest.raises(UserError, match="iteration 2: a learner failed while its state was saved"):
+        save_checkpoint(algorithm, run, 1, [])
+    assert [path.name for path in tmp_path.joinpath("run").iterdir()] == ["checkpoint_000001"]
+    again = build(tiny_dataset, num_learners=1)
+    on_each_learner(again.learner_group, [lambda learner: setattr(learner, "restore_from_path", None)])
+    with pytest.raises(UserError, match="a learner failed while its state was restored"):
+        again.restore_from_path(f"{run}/checkpoint_000001")
 
 
 def test_resumed_run_equals_one_never_stopped(tiny_dataset: str, build: Callable[..., PrefRec], tmp_path: Any) -> None:

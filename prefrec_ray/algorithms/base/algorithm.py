@@ -27,6 +27,7 @@ from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.algorithms.settings import TrainingSettings
+from prefrec_ray.errors import UserError
 from prefrec_ray.storage.manifest import seal
 
 
@@ -122,12 +123,13 @@ class OfflineAlgorithm(Algorithm):
         """RLlib's checkpoint and, in a folder of this machine, beside it the weights as plain arrays and a manifest.
 
         A relative `path` counts from the working folder, which RLlib itself refuses. Raises `UserError` where a weight
-        is not finite.
+        is not finite, or a learner fails.
         """
         weights = on_each_learner(self.learner_group, [lambda learner: Weights.of(learner.net)])[0]
         weights.check(f"iteration {self.iteration}")
         local = path is not None and kwargs.get("filesystem") is None
         folder = str(super().save_to_path(storage.absolute(path) if local else path, **kwargs))
+        self._check_learners("saved")
         if kwargs.get("filesystem") is None and "://" not in str(path):
             weights.save(folder)
             seal(folder)
@@ -136,11 +138,23 @@ class OfflineAlgorithm(Algorithm):
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """Loads a checkpoint; learning rates stay those of this config.
 
-        RLlib's own method also syncs env runners, which an offline algorithm does not have.
+        RLlib's own method also syncs env runners, which an offline algorithm does not have. Raises `UserError` where a
+        learner fails.
         """
         self._labels = None
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
+        self._check_learners("restored")
         on_each_learner(self.learner_group, [lambda learner: learner.reset_learning_rates()] * self._learners())
+
+    def _check_learners(self, done: str) -> None:
+        """RLlib takes a learner that fails there out of service, and says nothing: a checkpoint without its state looks
+        whole, and training goes on from weights of its own."""
+        group = self.learner_group
+        if not group.is_local and group._worker_manager.num_healthy_actors() < self._learners():
+            raise UserError(
+                f"iteration {self.iteration}: a learner failed while its state was {done} (its error is in the log); "
+                "start again with --resume"
+            )
 
     def _learners(self) -> int:
         return max(1, self.config.num_learners)
