@@ -153,9 +153,8 @@ def _fitted(request: EvaluationRequest, task: Task, fitted: Mapping[str, Fitted]
         networks, grid, behaviour = _networks("dr", own, logging), request.other_kernels, float(logging.dr[0].mean())
         points = [estimates(grid, one.dr[1:].mean(axis=1), one.ess[1:], behaviour) for one in own] if grid else []
         how = [kernel if one.kernel else {"window": WINDOW} for one in own]
-        scores.append(
-            Scores(task, "dr", subjects, values, logging.dr[0], ess, logging.counts, about, networks, points, (), how)
-        )
+        of_dr = Scores(task, "dr", subjects, values, logging.dr[0], ess, logging.counts, about, networks, points)
+        scores.append(replace(of_dr, own_settings=how))
     return scores
 
 

@@ -15,7 +15,7 @@ from prefrec_ray.evaluation.names import RANDOM_ITEMS, Subject
 from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories
-from prefrec_ray.evaluation.weights import Effective, effective, ends, repeats, request_weights, shown_before
+from prefrec_ray.evaluation.weights import Effective, effective, repeats, session_weights, shown_before
 from prefrec_ray.runtime.tasks import run_tasks
 
 #: Requests that are weighed, about, of whole users: every item of the catalogue is scored for each.
@@ -128,7 +128,7 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
         depth_level=data.depth_level,
         frequency_level=data.frequency_level,
         relative_depth=depth / (np.bincount(data.user, depth) / np.bincount(data.user))[data.user],
-        log_rho=ends(request_weights(log_weight, data.first), data.first)[:, None],
+        log_rho=session_weights(log_weight, data)[:, None],
     )
     about = {**logged.about, "mean_weight": float(np.exp(log_weight).mean())}
     return Weighed(log_weight, sessions, effective(log_weight, data), about)

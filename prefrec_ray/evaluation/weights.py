@@ -73,9 +73,14 @@ def ends(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     return values[np.append(first[1:], len(values)) - 1]
 
 
+def session_weights(log_weight: np.ndarray, data: Trajectories) -> np.ndarray:
+    """`request_weights` of each session's last request, float64 [M]."""
+    return ends(request_weights(log_weight, data.first), data.first)
+
+
 def effective(log_weight: np.ndarray, data: Trajectories) -> Effective:
     """Of the log weights [N] of all requests."""
-    sessions = ends(request_weights(log_weight, data.first), data.first)
+    sessions = session_weights(log_weight, data)
     products = np.add.reduceat(log_weight, data.first[np.flatnonzero(np.diff(data.user, prepend=-1))])
     return Effective(kish(log_weight), kish(sessions), kish(products))
 

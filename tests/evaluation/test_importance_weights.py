@@ -80,7 +80,12 @@ def test_weights_give_the_mean_of_the_policy_exactly_where_the_log_holds_all_tha
     rho = normalised_weights(data.user, ends(of_requests, data.first)[:, None], cap=None)
     assert user_values(data.user, data.depth_level, rho)[0, 0] == pytest.approx(truth)
     assert data.depth_level.mean() == pytest.approx(logged)
-    assert abs(truth - logged) > 0.03
+    assert abs(truth - logged) > 0.05
+    if window == REQUESTS:
+        second = sum(policy**2 / logged for _, logged, policy in everything)  # E_b[w^2] / E_b[w]^2
+        assert kish(ends(of_requests, data.first)) == pytest.approx(1 / second)
+        assert kish(ends(of_requests, data.first)) < effective(log_weight, data).requests < 1
+    assert effective(log_weight, data).users == 1  # there is one
     # Of requests at a position they sum to the sessions of the policy that come there.
     position = np.arange(len(data.row)) - np.repeat(data.first, np.diff(data.first, append=len(data.row)))
     comes = [sum(chance for items, _, chance in everything if len(items) > at) for at in range(REQUESTS)]
