@@ -12,10 +12,10 @@ from pydantic import BaseModel
 
 from prefrec_ray.algorithms.methods import SETTINGS
 from prefrec_ray.algorithms.settings import TrainingSettings, recipe_defaults
-from prefrec_ray.labeling.settings import LabelSettings
 from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.people.labeling.settings import LabelSettings
+from prefrec_ray.settings import RECIPES
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
-from prefrec_ray.terms import RECIPES
 
 HEAD = """# Settings
 

@@ -1,10 +1,13 @@
-"""YAML is read into validated settings; every mistake is one line with the file, the key and the nearest valid key."""
+"""YAML is read into validated settings; every mistake is one line with the file, the key and the nearest valid key.
+
+Here, too, are the words that settings choose among: tasks, splits, pairings and recipes.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +21,20 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+
+#: What a policy is to increase: the level of session depth, of frequency, or of their mixture (Eq. 11).
+Task = Literal["depth", "frequency", "mixture"]
+Split = Literal["train", "validation", "test"]
+#: Which segments a teacher compares: of two different users, or of one.
+Pairing = Literal["any_users", "within_user"]
+#: Named sets of defaults (algorithms/settings.py).
+Recipe = Literal["paper", "robust"]
+
+TASKS: tuple[Task, ...] = get_args(Task)
+#: A user's split is stored as an index into these.
+SPLITS: tuple[Split, ...] = get_args(Split)
+PAIRINGS: tuple[str, ...] = get_args(Pairing)
+RECIPES: tuple[Recipe, ...] = get_args(Recipe)
 
 #: A seed that NumPy, PyTorch and RLlib all accept.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -13,11 +13,11 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.critic import Critic
-from prefrec_ray.networks.layers import Mlp, mlp
-from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.layers import Mlp, mlp
+from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.engine import Engine
 from prefrec_ray.serving.plan import Answer, Command
 from prefrec_ray.serving.settings import ServeSettings

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.truth.sanity import one_seed
-from prefrec_ray.terms import TASKS
+from prefrec_ray.settings import TASKS
 
 
 @pytest.mark.slow

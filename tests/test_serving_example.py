@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from small_platform import logs_and_data
 
-from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.layers import mlp
+from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.policy import Policy
-from prefrec_ray.prepare.run import PrepareSettings, prepare
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from prefrec_ray.cli.main import run
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.settings import load_yaml, parse, read_yaml
 from prefrec_ray.simulator.settings import SimulateSettings
 

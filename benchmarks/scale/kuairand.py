@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from benchmarks.scale.memory import folder_gb, measured_prepare
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.logs.readers.kuairand import find_files
 from prefrec_ray.logs.sources import KuaiRandSource
-from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.settings import parse
 
 #: Rows before go to the files of the first two weeks, so that users lie in several files.

@@ -19,11 +19,11 @@ import psutil
 import ray
 
 from prefrec_ray.cli.config import open_section
-from prefrec_ray.prepare.run import prepare
-from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.dataset.prepare.run import prepare
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.runs.tuning.run import sweep
+from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.tuning.run import sweep
-from prefrec_ray.tuning.settings import TuneSettings
 
 GB = 1e9
 

@@ -28,8 +28,8 @@ from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.iql import MAX_WEIGHT
 from prefrec_ray.algorithms.reward.update import PAIRS_PER_CHUNK
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.networks.actors import DeterministicActor, GaussianActor
-from prefrec_ray.networks.layers import Scalar, mlp, polyak_update, target_copy
+from prefrec_ray.policy.networks.actors import DeterministicActor, GaussianActor
+from prefrec_ray.policy.networks.layers import Scalar, mlp, polyak_update, target_copy
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from prefrec_ray.algorithms.base.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.algorithms.reward.pretrain import autocast
 from prefrec_ray.errors import UserError
+from prefrec_ray.runs.tuning.run import sweep
+from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.tuning.run import sweep
-from prefrec_ray.tuning.settings import TuneSettings
 
 #: 780,000 transitions.
 WORLD = {"users": 4000, "requests": 250, "shards": 16}

@@ -15,15 +15,15 @@ from typing import Any
 import polars as pl
 
 from benchmarks.harness import Comparison, compared, interleave
+from prefrec_ray.dataset.prepare.rows import RowRules
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.dataset.prepare.users import UserRules, split_by_user
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs import open_log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.sources import SimulatorSource
-from prefrec_ray.prepare.rows import RowRules
-from prefrec_ray.prepare.settings import PrepareSettings
-from prefrec_ray.prepare.users import UserRules, split_by_user
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.terms import silent
+from prefrec_ray.runtime.progress import silent
 
 #: Rows of a bucket in memory, as `prepare` has them for states of some 245 numbers.
 _ROWS_OF_A_BUCKET = 65_536

@@ -23,9 +23,9 @@ from benchmarks.speed.training import _BareLoop, paper_sizes, settings_of
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
 from prefrec_ray.runs.export import export_policy
+from prefrec_ray.runs.tuning.run import sweep
+from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.tuning.run import sweep
-from prefrec_ray.tuning.settings import TuneSettings
 
 SIZES = paper_sizes((64, 64), 256, 16)
 

@@ -16,12 +16,12 @@ import pyarrow as pa
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.online import world_settings
 from prefrec_ray.evaluation.sessions import read_sessions
+from prefrec_ray.settings import Split
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.outcome import outcome
 from prefrec_ray.simulator.rollout import roll_out
 from prefrec_ray.simulator.servers import Choice, IgnoresFeedback, Server
 from prefrec_ray.simulator.world import ROLLOUT, World, generator
-from prefrec_ray.terms import Split
 
 REQUESTS = 250
 

@@ -31,11 +31,11 @@ from benchmarks.truth.crowd import (
     trained,
     true_pairs,
 )
-from prefrec_ray.labeling.board import Board
-from prefrec_ray.labeling.choose import fit, preferred
-from prefrec_ray.labeling.create import segment_features
-from prefrec_ray.labeling.scoring import Scorer
 from prefrec_ray.people.aggregate import SIDES, one_coin
+from prefrec_ray.people.labeling.board import Board
+from prefrec_ray.people.labeling.choose import fit, preferred
+from prefrec_ray.people.labeling.create import segment_features
+from prefrec_ray.people.labeling.scoring import Scorer
 from prefrec_ray.people.store import import_votes
 from prefrec_ray.people.votes import SCHEMA, WORDS
 from prefrec_ray.runtime import start_ray

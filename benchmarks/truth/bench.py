@@ -22,8 +22,8 @@ from benchmarks.harness import prefrec
 from benchmarks.truth import scores
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.cli.config import open_section
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.settings import load_yaml
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import World

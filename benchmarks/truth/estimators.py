@@ -33,7 +33,7 @@ from prefrec_ray.evaluation.settings import FqeSettings, ValidationSettings
 from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.terms import TASKS
+from prefrec_ray.settings import TASKS
 
 Line = dict[str, Any]
 Lines = dict[str, Line]  # by subject

@@ -36,15 +36,15 @@ from benchmarks.truth.bench import world_of
 from prefrec_ray import storage
 from prefrec_ray.engagement.levels import user_means
 from prefrec_ray.engagement.sessions import session_table
-from prefrec_ray.events.format import Event, Kind
+from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.critic import Critic
-from prefrec_ray.networks.layers import mlp
-from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.layers import mlp
+from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.start import Opened
 from prefrec_ray.simulator.crowd import FEEDBACK

@@ -24,7 +24,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.runs.train import policy_now
 from prefrec_ray.runtime import start_ray
-from prefrec_ray.terms import Task
+from prefrec_ray.settings import Task
 
 
 def main(log: Path, task: str = "depth", seed: int = 10, members: int = 3) -> dict[str, Any]:

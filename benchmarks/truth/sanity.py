@@ -19,18 +19,18 @@ from typing import Any
 from benchmarks.harness import markdown
 from benchmarks.truth.scores import pick
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset.prepare.run import prepare
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.evaluation.clone import fit_clone
 from prefrec_ray.evaluation.names import subject_title
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.policy import Policy
-from prefrec_ray.prepare.run import prepare
-from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import train
 from prefrec_ray.runtime import start_ray
+from prefrec_ray.settings import TASKS
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
-from prefrec_ray.terms import TASKS
 
 #: Both recipes at the same small size and budget; what a recipe is about (rates, teacher, reward, horizon) is its own.
 SIZE: dict[str, Any] = {

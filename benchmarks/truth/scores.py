@@ -17,7 +17,7 @@ import yaml
 from scipy.special import stdtrit
 
 from benchmarks.harness import markdown
-from prefrec_ray.terms import TASKS
+from prefrec_ray.settings import TASKS
 
 Cell = dict[str, Any]
 

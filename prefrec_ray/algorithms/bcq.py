@@ -15,10 +15,10 @@ from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import actor_loss, behavior_cloning_loss, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import BCQSettings
-from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.candidates import CandidateActor, Perturbation, proposer
-from prefrec_ray.networks.layers import mlp, polyak_update, target_copy
-from prefrec_ray.networks.q import QFunction
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.candidates import CandidateActor, Perturbation, proposer
+from prefrec_ray.policy.networks.layers import mlp, polyak_update, target_copy
+from prefrec_ray.policy.networks.q import QFunction
 
 #: Latents are clipped to [-MAX_LATENT, MAX_LATENT] before decoding, as in the authors' code.
 MAX_LATENT = 0.5

@@ -14,8 +14,8 @@ from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import TrainingSettings
-from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.layers import polyak_update, target_copy
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.layers import polyak_update, target_copy
 
 
 class DDPGModule(OfflineModule):

@@ -13,7 +13,7 @@ from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import behavior_cloning_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import CloningSettings
-from prefrec_ray.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.actors import DeterministicActor
 
 
 class ILModule(OfflineModule):

@@ -14,8 +14,8 @@ from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import expectile_loss, gaussian_log_density, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import IQLSettings
-from prefrec_ray.networks.actors import GaussianActor
-from prefrec_ray.networks.layers import Scalar, mlp, polyak_update, target_copy
+from prefrec_ray.policy.networks.actors import GaussianActor
+from prefrec_ray.policy.networks.layers import Scalar, mlp, polyak_update, target_copy
 
 #: The weight exp(beta * advantage) is capped here, as in the authors' code.
 MAX_WEIGHT = 100.0

@@ -18,8 +18,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, StrictBool, field_validator, model_validator
 
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.settings import Seed, Settings, parse
-from prefrec_ray.terms import Pairing, Recipe, Task
+from prefrec_ray.settings import Pairing, Recipe, Seed, Settings, Task, parse
 
 _SAME = object()
 _OF_REWARD: dict[str, Any] = {"shapes_reward": True}

@@ -12,13 +12,13 @@ from prefrec_ray.settings import Settings, load_yaml, nearest, parse, read_yaml
 #: Module and class of the settings of each section, imported on demand: Ray and PyTorch take seconds.
 SECTIONS = {
     "simulate": ("prefrec_ray.simulator.settings", "SimulateSettings"),
-    "prepare": ("prefrec_ray.prepare.settings", "PrepareSettings"),
+    "prepare": ("prefrec_ray.dataset.prepare.settings", "PrepareSettings"),
     "train": ("prefrec_ray.runs.settings", "TrainSettings"),
     "evaluate": ("prefrec_ray.evaluation.settings", "EvaluateSettings"),
-    "label": ("prefrec_ray.labeling.settings", "LabelSettings"),
+    "label": ("prefrec_ray.people.labeling.settings", "LabelSettings"),
     "serve": ("prefrec_ray.serving.settings", "ServeSettings"),
     "loop": ("prefrec_ray.nightly.settings", "LoopSettings"),
-    "tune": ("prefrec_ray.tuning.settings", "TuneSettings"),
+    "tune": ("prefrec_ray.runs.tuning.settings", "TuneSettings"),
 }
 
 
@@ -47,7 +47,7 @@ def parse_section(name: str, value: Any, where: str) -> Any:
     if name == "train":
         settings.training(f"{where}: {name}")
     if name == "tune":
-        from prefrec_ray.tuning.check import checked
+        from prefrec_ray.runs.tuning.check import checked
 
         return checked(settings, f"{where}: {name}")
     return settings

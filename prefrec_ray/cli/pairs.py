@@ -42,8 +42,7 @@ def command(
     from prefrec_ray import runtime, storage
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.people.ask import STRATEGIES, write_pairs
-    from prefrec_ray.settings import nearest
-    from prefrec_ray.terms import PAIRINGS
+    from prefrec_ray.settings import PAIRINGS, nearest
 
     for option, value, valid in (("pairing", pairing, list(PAIRINGS)), ("strategy", strategy, list(STRATEGIES))):
         if value not in valid:

@@ -29,7 +29,7 @@ def command(
     """Make a data set from logs (section `prepare`)."""
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
-    from prefrec_ray.prepare.run import prepare
+    from prefrec_ray.dataset.prepare.run import prepare
 
     if on_error not in ON_ERROR:
         raise UserError(f"--on-error: found '{on_error}'; expected one of {', '.join(ON_ERROR)}")

@@ -14,7 +14,7 @@ from prefrec_ray.cli.summary import summary
 from prefrec_ray.cli.train import train_run
 from prefrec_ray.cli.verdicts import verdict_table
 from prefrec_ray.errors import UserError
-from prefrec_ray.terms import RECIPES
+from prefrec_ray.settings import RECIPES
 
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.records import Evaluation
@@ -75,8 +75,8 @@ def serve_the_best(policy: str, output: str) -> None:
 def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evaluation:
     """Simulates, prepares, trains each recipe and evaluates."""
     from prefrec_ray import storage
+    from prefrec_ray.dataset.prepare.run import prepare
     from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
-    from prefrec_ray.prepare.run import prepare
     from prefrec_ray.simulator.write import simulate
 
     with progress(console()) as report:

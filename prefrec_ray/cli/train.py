@@ -51,7 +51,7 @@ def train_run(
 ) -> None:
     """Trains, with a progress bar over the iterations."""
     from prefrec_ray import runtime, storage
-    from prefrec_ray.labeling.teacher import with_votes
+    from prefrec_ray.people.labeling.teacher import with_votes
     from prefrec_ray.runs.train import check_output, train
 
     out = console()

@@ -30,8 +30,8 @@ def command(
     """Run a grid, an ablation or a search (section `tune`)."""
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
-    from prefrec_ray.labeling.teacher import with_votes
-    from prefrec_ray.tuning.run import prepare_sweep, run_sweep
+    from prefrec_ray.people.labeling.teacher import with_votes
+    from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep
 
     settings = open_section(file, "tune")
     dataset = dataset or settings.dataset

@@ -45,8 +45,8 @@ def _of_train(settings: Any) -> Demand:
 
 
 def _of_tune(settings: Any) -> Demand:
-    from prefrec_ray.tuning import space
-    from prefrec_ray.tuning.trial import resources
+    from prefrec_ray.runs.tuning import space
+    from prefrec_ray.runs.tuning.trial import resources
 
     trials = space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
     by_trial = [(trial, resources({"trial": trial}, settings).bundles) for trial in trials]

@@ -15,8 +15,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.settings import parse
-from prefrec_ray.terms import Split, Task
+from prefrec_ray.settings import Split, Task, parse
 
 if TYPE_CHECKING:
     import ray.data

@@ -6,7 +6,7 @@ import numpy as np
 
 from prefrec_ray.engagement.sessions import SessionTable
 from prefrec_ray.ids import first_rows, run_lengths
-from prefrec_ray.terms import TASKS
+from prefrec_ray.settings import TASKS
 
 MAX_LEVEL = 5
 

@@ -12,7 +12,7 @@ from prefrec_ray.evaluation.trajectories import Trajectories
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import log_sum_exp
-from prefrec_ray.networks.layers import Mlp, mlp
+from prefrec_ray.policy.networks.layers import Mlp, mlp
 
 HIDDEN = (64, 64)
 BATCH = 512

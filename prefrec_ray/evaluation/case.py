@@ -10,7 +10,7 @@ from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.calibration import BLIND
 from prefrec_ray.evaluation.names import BEHAVIOUR, shuffled
 from prefrec_ray.evaluation.records import Record, Served, Support
-from prefrec_ray.terms import Task
+from prefrec_ray.settings import Task
 
 #: A policy that gives so large a share of its requests to so few items, where the logging policy gives theirs less than
 #: half of that, serves everybody the same: no log says what that does to users in hours.

@@ -14,9 +14,9 @@ from torch import nn
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.layers import exported, mlp
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.layers import exported, mlp
 
 HIDDEN_SIZES = (128, 128)
 BATCH = 512

@@ -20,8 +20,9 @@ from prefrec_ray.evaluation.adapt import adapted
 from prefrec_ray.evaluation.model_score import ModelScore, fit_score
 from prefrec_ray.evaluation.support import THRESHOLD
 from prefrec_ray.policy import Policy
+from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
-from prefrec_ray.terms import Progress, Task, silent
+from prefrec_ray.settings import Task
 
 #: Support is higher on some users than on others: more is wanted on validation users than a verdict asks for.
 WANTED = THRESHOLD + 0.1

@@ -25,7 +25,8 @@ from prefrec_ray.evaluation.served import summarise
 from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.weighted import Weighed, weigh_all
 from prefrec_ray.evaluation.weights import WINDOW
-from prefrec_ray.terms import Progress, Task, silent
+from prefrec_ray.runtime.progress import Progress, silent
+from prefrec_ray.settings import Task
 
 
 def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluation:

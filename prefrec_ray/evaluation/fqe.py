@@ -10,7 +10,7 @@ from torch import nn
 
 from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.evaluation.trajectories import Steps, Trajectories
-from prefrec_ray.networks.layers import Scalar, polyak_update, start_at_zero, target_copy
+from prefrec_ray.policy.networks.layers import Scalar, polyak_update, start_at_zero, target_copy
 
 HIDDEN = 64
 BATCH = 256

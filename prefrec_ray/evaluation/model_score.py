@@ -17,7 +17,7 @@ from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.evaluation.support import THRESHOLD, LoggedPasts
 from prefrec_ray.evaluation.user_model import UserModel
 from prefrec_ray.policy import Policy
-from prefrec_ray.terms import Task
+from prefrec_ray.settings import Task
 
 #: Fewer than an evaluation has: many policies are scored.
 SETTINGS = ModelSettings(models=2, users=100, requests=200)

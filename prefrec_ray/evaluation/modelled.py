@@ -24,7 +24,7 @@ from prefrec_ray.evaluation.weights import Effective
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
-from prefrec_ray.terms import Task
+from prefrec_ray.settings import Task
 
 #: Of a gain: where the truth was known, and the log vouched for a policy, levels were .9 to 1.1 times the true ones,
 #: and gains .9 to 1.4 times (docs/results/truth.md). Errors of a model are no matter of more users, so that they are a

@@ -16,8 +16,9 @@ from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Role
 from prefrec_ray.evaluation.records import Record
+from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.runtime.tasks import run_tasks
-from prefrec_ray.settings import parse
+from prefrec_ray.settings import TASKS, Split, Task, parse
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.outcome import Outcome, outcome
@@ -34,7 +35,6 @@ from prefrec_ray.simulator.servers import (
 )
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import ROLLOUT, World, generator
-from prefrec_ray.terms import TASKS, Progress, Split, Task, silent
 
 Maker = Callable[[Crowd, np.random.Generator], Server]
 

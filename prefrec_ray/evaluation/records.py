@@ -10,8 +10,7 @@ from pydantic import Field
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.names import Role, role_title, subject_of, subject_title
-from prefrec_ray.settings import Settings, parse
-from prefrec_ray.terms import Split, Task
+from prefrec_ray.settings import Settings, Split, Task, parse
 
 SCHEMA_VERSION: Literal[1] = 1
 

@@ -13,7 +13,7 @@ from prefrec_ray.evaluation.sensitivity import Kernels, check_scales, kernels
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.evaluation.subjects import scored_subjects
 from prefrec_ray.policy import Policy
-from prefrec_ray.terms import Task
+from prefrec_ray.settings import Task
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.evaluation.verdict import verdicts
 from prefrec_ray.policy import Policy
-from prefrec_ray.terms import Progress, silent
+from prefrec_ray.runtime.progress import Progress, silent
 
 
 @dataclass(frozen=True)

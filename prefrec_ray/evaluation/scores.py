@@ -11,7 +11,7 @@ import numpy as np
 from prefrec_ray.evaluation.intervals import bootstrap_interval, widened
 from prefrec_ray.evaluation.names import Subject
 from prefrec_ray.evaluation.records import Estimate, Record
-from prefrec_ray.terms import Task
+from prefrec_ray.settings import Task
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from prefrec_ray.evaluation.inputs import Inputs, People
 from prefrec_ray.evaluation.quantiles import Bins
 from prefrec_ray.evaluation.traits import Known, Spread, intercepts, spread_of
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.networks.layers import Mlp, mlp
+from prefrec_ray.policy.networks.layers import Mlp, mlp
 
 HIDDEN = (64, 64)
 BATCH = 512

@@ -23,7 +23,7 @@ from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ValidationSettings
 from prefrec_ray.evaluation.trajectories import read_trajectories
 from prefrec_ray.policy import Policy
-from prefrec_ray.terms import TASKS, Task
+from prefrec_ray.settings import TASKS, Task
 
 _SPLIT: Literal["validation"] = "validation"
 _NAME = "trial"

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from prefrec_ray import runtime, storage
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import Column, csv_format, flat_columns, profile, sample
 from prefrec_ray.inspection.counts import Counts, count
@@ -18,7 +19,6 @@ from prefrec_ray.inspection.rows import rows_of_files, rows_of_log
 from prefrec_ray.logs import KuaiRandSource, SimulatorSource, Source, open_log
 from prefrec_ray.logs.listing import is_csv, list_inputs
 from prefrec_ray.logs.schemas import CsvFormat, schema
-from prefrec_ray.prepare.settings import PrepareSettings
 
 _MAX_CATEGORIES = 50  # of a column that is proposed as a user feature
 

@@ -13,7 +13,7 @@ UNSAID = 5.0
 
 
 class ServingSettings(Settings):
-    """A policy is a distribution over the items that may be shown (distribution.py)."""
+    """A policy is a distribution over the items that may be shown (policy/distribution.py)."""
 
     rule: Literal["sample", "best"] = Field(
         default="sample", description="draw items by their scores, or show those of the largest"

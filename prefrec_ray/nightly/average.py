@@ -9,10 +9,10 @@ import numpy as np
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset, tensor
-from prefrec_ray.networks.critic import Critic
-from prefrec_ray.networks.layers import Mlp
-from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.layers import Mlp
+from prefrec_ray.policy.networks.q import QFunction
 
 #: By which the spread of a Q is known.
 _STATES, _ITEMS = 256, 1000

@@ -9,25 +9,25 @@ from hashlib import blake2b
 from typing import Any
 
 from prefrec_ray import runtime, storage
+from prefrec_ray.dataset.prepare.run import prepare
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.constrain import constrain
 from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.evaluation.validation import Judge
-from prefrec_ray.events.compact import compact
 from prefrec_ray.logs import EventsSource
+from prefrec_ray.logs.events.compact import compact
 from prefrec_ray.nightly.average import average
 from prefrec_ray.nightly.check import Counted
 from prefrec_ray.nightly.count import count, ranges
 from prefrec_ray.nightly.run import Spans
 from prefrec_ray.policy import Policy
-from prefrec_ray.prepare.run import prepare
-from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.reports.page import write_report
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import train
-from prefrec_ray.terms import Progress, silent
+from prefrec_ray.runtime.progress import Progress, silent
 
 
 @dataclass(frozen=True)

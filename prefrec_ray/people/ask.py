@@ -19,7 +19,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.people import label_studio
 from prefrec_ray.people.context import describe
 from prefrec_ray.people.pairs import IDENTITY, draw_pairs, histories
-from prefrec_ray.terms import Progress
+from prefrec_ray.runtime.progress import Progress
 
 STRATEGIES = ("uniform", "disagreement")
 #: Pairs drawn for every pair that is kept for the disagreement about it.

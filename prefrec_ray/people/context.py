@@ -14,8 +14,8 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
+from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
-from prefrec_ray.terms import Progress
 
 #: A segment as JSON, and as HTML.
 Described = tuple[str, str]

@@ -16,8 +16,9 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream
 from prefrec_ray.preferences.segments import DRAWS
+from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
-from prefrec_ray.terms import PAIRINGS, Progress
+from prefrec_ray.settings import PAIRINGS
 
 #: What makes a pair the pair that it is; with `pair_id` and `split` the columns of a table of pairs.
 IDENTITY = ("user_0", "start_0", "user_1", "start_1", "length")

@@ -25,9 +25,9 @@ from prefrec_ray.people.ask import read_pairs
 from prefrec_ray.people.pairs import histories
 from prefrec_ray.people.votes import read_votes
 from prefrec_ray.preferences.settings import EXACT, NAME
+from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.settings import nearest
 from prefrec_ray.storage.parquet import write_parquet
-from prefrec_ray.terms import Progress
 
 LAST = "people.json"
 

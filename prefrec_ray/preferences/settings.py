@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, model_validator
 
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher
-from prefrec_ray.settings import Count, Settings
-from prefrec_ray.terms import PAIRINGS, TASKS, Pairing, Task
+from prefrec_ray.settings import PAIRINGS, TASKS, Count, Pairing, Settings, Task
 
 #: The name of a teacher, scripted or not, is also the name of a folder and an argument of commands.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"

@@ -15,7 +15,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.names import short_names
 from prefrec_ray.evaluation.records import Evaluation, PolicyVerdict, Record, Served, Support, read_evaluation
 from prefrec_ray.evaluation.verdict import best_first, verdicts
-from prefrec_ray.terms import Split
+from prefrec_ray.settings import Split
 
 TEXT_COLUMNS = ("phase",)
 

@@ -10,8 +10,7 @@ from prefrec_ray.algorithms.methods import find_settings
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.settings import ValidationSettings
-from prefrec_ray.settings import Seed, Settings, parse
-from prefrec_ray.terms import Recipe, Task
+from prefrec_ray.settings import Recipe, Seed, Settings, Task, parse
 
 
 class TrainSettings(Settings):

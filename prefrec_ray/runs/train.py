@@ -30,8 +30,8 @@ from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.monitoring import publish
 from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.settings import Task
 from prefrec_ray.storage.manifest import MANIFEST
-from prefrec_ray.terms import Task
 
 Row = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Ray as this project uses it: its start, bounded tasks, and the memory of the processes it starts."""
+"""Ray as this project uses it: its start, bounded tasks and their progress, and the memory of its processes."""
 
 from prefrec_ray.runtime.start import capacity, start_ray
 

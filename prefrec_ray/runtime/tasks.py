@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from prefrec_ray.terms import Progress
+from prefrec_ray.runtime.progress import Progress
 
 _BRANCH = 8
 #: Seconds that are waited for tasks of which another one has failed.

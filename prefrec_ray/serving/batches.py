@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from prefrec_ray.events.format import COMMIT
+from prefrec_ray.logs.events.format import COMMIT
 from prefrec_ray.serving.plan import Answer, Command
 from prefrec_ray.web.problems import Problem
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from prefrec_ray.engagement.levels import level_of
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.about import read_about
+from prefrec_ray.logs.events.about import read_about
 from prefrec_ray.serving.history import Sessions, read_events
 from prefrec_ray.serving.sequence import FIRST, effects, mean_sequence
 from prefrec_ray.serving.settings import MAIN

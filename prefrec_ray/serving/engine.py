@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import Event, Kind
-from prefrec_ray.events.log import EventLog
+from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.arms import UserId
 from prefrec_ray.serving.bodies import Feedback, Recommend
 from prefrec_ray.serving.given import Recommendations, item_of, values_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from prefrec_ray.events.format import Event, Kind
-from prefrec_ray.events.log import EventLog
+from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.serving.bodies import Feedback
 from prefrec_ray.serving.plan import Shown, user_of

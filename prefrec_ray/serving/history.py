@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from prefrec_ray.engagement.sessions import SessionTable, session_numbers, session_table
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import COMMIT, Kind, schema
-from prefrec_ray.events.segments import list_segments, read_tables
 from prefrec_ray.ids import codes
+from prefrec_ray.logs.events.format import COMMIT, Kind, schema
+from prefrec_ray.logs.events.segments import list_segments, read_tables
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from torch import Tensor
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.normaliser import CLIP
-from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.arrays import Layers
-from prefrec_ray.networks.candidates import CandidateActor
-from prefrec_ray.networks.critic import Critic
-from prefrec_ray.networks.layers import to_array
-from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.arrays import Layers
+from prefrec_ray.policy.networks.candidates import CandidateActor
+from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.layers import to_array
+from prefrec_ray.policy.networks.q import QFunction
 
 ACTOR, CRITIC = "actor.onnx", "critic.onnx"
 _OPSET, _IR_VERSION = 17, 9

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray.events.format import Event
+from prefrec_ray.logs.events.format import Event
 from prefrec_ray.serving.arms import UserId
 from prefrec_ray.serving.bodies import Feedback, Recommend
 from prefrec_ray.serving.shelf import ItemId

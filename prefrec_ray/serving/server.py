@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import Event, Kind
+from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.serving.batches import Batches
 from prefrec_ray.serving.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.engine import Engine

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.about import FILE, About, read_about
-from prefrec_ray.events.format import ITEMS, Event, Kind
-from prefrec_ray.events.log import EventLog
+from prefrec_ray.logs.events.about import FILE, About, read_about
+from prefrec_ray.logs.events.format import ITEMS, Event, Kind
+from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.settings import MAIN, ServeSettings
 from prefrec_ray.serving.shelf import Shelf
 from prefrec_ray.serving.snapshots import Unusable, restore

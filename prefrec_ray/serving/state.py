@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import Kind
+from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Policy

@@ -9,6 +9,7 @@ import ray
 from pyarrow import fs
 
 from prefrec_ray import runtime, storage
+from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
@@ -16,7 +17,6 @@ from prefrec_ray.simulator.rollout import roll_out
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
 from prefrec_ray.simulator.world import LOGGING, World, generator
 from prefrec_ray.storage.parquet import write_parquet
-from prefrec_ray.terms import Progress, silent
 
 SCHEMA_VERSION = 1
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage.files import filesystem
@@ -14,12 +13,16 @@ from prefrec_ray.storage.files import filesystem
 
 def write_parquet(table: pa.Table, uri: str, **options: Any) -> None:
     """Writes the file `uri`; `options` are those of `pyarrow.parquet.write_table`."""
+    import pyarrow.parquet as pq  # here: settings lie in packages that read tables, and need none
+
     system, path = filesystem(uri)
     pq.write_table(table, path, filesystem=system, write_page_checksum=True, **options)
 
 
 def read_parquet(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The table at `uri`, or some of its columns. Raises `UserError` where it is missing, damaged or lacks a column."""
+    import pyarrow.parquet as pq
+
     system, path = filesystem(uri)
     wanted = None if columns is None else list(columns)
     try:

@@ -24,7 +24,7 @@ from prefrec_ray.algorithms.reward.labels import (
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.networks.layers import Scalar
+from prefrec_ray.policy.networks.layers import Scalar
 
 USERS, REQUESTS = 6, 5
 

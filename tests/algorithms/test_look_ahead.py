@@ -15,9 +15,9 @@ from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.reward import labels as module
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions, look_ahead
 from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
+from prefrec_ray.dataset.prepare.shuffle import bits_of, numbers_in
 from prefrec_ray.errors import UserError
-from prefrec_ray.prepare.run import PrepareSettings, prepare
-from prefrec_ray.prepare.shuffle import bits_of, numbers_in
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from small_platform import logs_and_data
 
-from prefrec_ray.prepare.run import prepare
-from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.dataset.prepare.run import prepare
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
 

@@ -13,7 +13,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.feed.preferences import load_buffer
 from prefrec_ray.errors import UserError
-from prefrec_ray.networks.layers import Head, Scalar
+from prefrec_ray.policy.networks.layers import Head, Scalar
 
 SETTINGS: dict[str, Any] = {
     "recipe": "paper",

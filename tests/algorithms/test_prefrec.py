@@ -19,7 +19,7 @@ from prefrec_ray.algorithms.requests import q_products, reward_columns
 from prefrec_ray.dataset import tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.runs.checkpoints import save_checkpoint
-from prefrec_ray.terms import RECIPES
+from prefrec_ray.settings import RECIPES
 
 NETWORKS = ("reward", "value", "q", "target_q", "actor")
 SMALL = {

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prefrec_ray.algorithms.base.rotation import Rotation, rotation
 from prefrec_ray.algorithms.feed.batches import TransitionPlan, deal
-from prefrec_ray.networks.q import QFunction
+from prefrec_ray.policy.networks.q import QFunction
 
 DIM, PARTS, OTHERS = 3, 2, 4
 #: Behind other columns of the state lie the means of embeddings.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.truth.asking import ask, quality
-from prefrec_ray.labeling.choose import MEMBERS, WIDTH
-from prefrec_ray.labeling.scoring import Scorer
+from prefrec_ray.people.labeling.choose import MEMBERS, WIDTH
+from prefrec_ray.people.labeling.scoring import Scorer
 
 
 def test_a_team_asks_until_it_is_sure() -> None:

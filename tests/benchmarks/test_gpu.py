@@ -18,8 +18,8 @@ from benchmarks.speed.gpu import BARE, IN_TURN, PRECISIONS, PRODUCT, STREAMED, T
 from benchmarks.speed.training import paper_sizes, prefrec_config
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
+from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.errors import UserError
-from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate

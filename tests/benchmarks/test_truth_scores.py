@@ -12,13 +12,13 @@ from benchmarks.truth import bench
 from benchmarks.truth.bench import ALL_METHODS, SWEEP, WORLDS, copy_policies, ended, one_log, sweeps
 from benchmarks.truth.estimators import policies
 from benchmarks.truth.scores import GROUPS, KINDS, below, cells, less, mean, pick, table
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
-from prefrec_ray.tuning.settings import TuneSettings
-from tests.test_policy import make_critic, make_policy
+from tests.policy.test_policy import make_critic, make_policy
 
 
 def evaluation(values: dict[tuple[str, str], float], nutrition: float) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import yaml
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.dataset import PreparedDataset, tensor, tensor_array, write_table
-from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.layers import Mlp
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.layers import Mlp
 
 PREPARE = "prepare:\n  source:\n    kind: simulator\n    path: nowhere\n"
 MISUSE = {

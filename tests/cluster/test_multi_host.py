@@ -21,10 +21,10 @@ from s3_server import RCLONE
 from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray.cli.config import open_section
+from prefrec_ray.runs.tuning.results import CLOCK
+from prefrec_ray.runs.tuning.run import sweep
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
-from prefrec_ray.tuning.results import CLOCK
-from prefrec_ray.tuning.run import sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(3600)]
 

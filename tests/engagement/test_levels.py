@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.engagement.levels import depth_levels, frequency_levels, mixture_levels, task_levels
-from prefrec_ray.terms import TASKS
+from prefrec_ray.settings import TASKS
 
 session = st.tuples(st.integers(1, 40), st.integers(1, 60))
 users = st.lists(st.lists(session, min_size=1, max_size=14), min_size=1, max_size=5)

@@ -13,9 +13,9 @@ from prefrec_ray.engagement.levels import depth_levels, frequency_levels
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.layers import Mlp
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.layers import Mlp
 
 ACTION_DIM = 2
 STATE = StateDefinition(feedback=("like",), user_features={}, action_dim=ACTION_DIM)

@@ -9,7 +9,7 @@ from prefrec_ray.evaluation.behavior import BehaviorModel, calibrated, calibrati
 from prefrec_ray.evaluation.trajectories import Trajectories
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.left_out import LeftOut
-from prefrec_ray.networks.layers import Mlp
+from prefrec_ray.policy.networks.layers import Mlp
 
 ITEMS = ItemTable(np.arange(60), np.random.default_rng(1).uniform(-1, 1, (60, 2)).astype(np.float32))
 SHARE = np.random.default_rng(2).uniform(0.2, 2.0, 60)

@@ -13,6 +13,8 @@ import pytest
 import ray
 
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset.prepare.run import prepare
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import model_score
 from prefrec_ray.evaluation.estimates import evaluate
@@ -26,11 +28,9 @@ from prefrec_ray.evaluation.settings import (
     ValidationSettings,
 )
 from prefrec_ray.evaluation.validation import Judge
-from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.layers import Mlp
 from prefrec_ray.policy import Policy
-from prefrec_ray.prepare.run import prepare
-from prefrec_ray.prepare.settings import PrepareSettings
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
 

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from inspect_logs import clickstream, lastfm, movielens, write
 
+from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.log import inspect_log, known_source
 from prefrec_ray.inspection.proposal import Tables, files_source, proposal
 from prefrec_ray.inspection.roles import Roles
-from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
-from tests.test_policy import STATE, make_critic, make_policy, make_states
+from tests.policy.test_policy import STATE, make_critic, make_policy, make_states
 
 
 def test_likeness_is_that_of_the_running_mean_of_32_requests() -> None:

@@ -12,11 +12,11 @@ from platform_desk import STATE, make_policy
 
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.networks.critic import Critic
-from prefrec_ray.networks.layers import mlp
-from prefrec_ray.networks.q import QFunction
 from prefrec_ray.nightly.average import average
 from prefrec_ray.policy import DETERMINISTIC, Policy
+from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.layers import mlp
+from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.onnx_export import export_onnx
 
 PRODUCTS = [[3, 4, 5], [10, 11, 12]]

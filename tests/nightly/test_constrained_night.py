@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from platform_desk import make_policy
 
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.constrain import Constrained
 from prefrec_ray.evaluation.records import Evaluation, Support
@@ -14,7 +15,6 @@ from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.nightly import work
 from prefrec_ray.nightly.work import Stages
 from prefrec_ray.policy import Policy
-from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.runs.settings import TrainSettings
 
 

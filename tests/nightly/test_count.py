@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefrec_ray.events.format import Event, Kind, batch_of, schema
 from prefrec_ray.logs.contract import ROWS_OF_FILE
+from prefrec_ray.logs.events.format import Event, Kind, batch_of, schema
 from prefrec_ray.logs.readers import events
 from prefrec_ray.logs.sources import EventsSource, FilesSource
 from prefrec_ray.nightly import count

@@ -11,9 +11,9 @@ from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset.prepare.run import prepare
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.prepare.run import prepare
-from prefrec_ray.prepare.settings import PrepareSettings
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate

@@ -8,8 +8,8 @@ import pytest
 from people_answers import LENGTH, quiet
 
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.people.ask import write_pairs
-from prefrec_ray.prepare.run import PrepareSettings, prepare
 from prefrec_ray.settings import parse
 
 WITHIN = {"pairing": "within_user", "scoring": "mean"}

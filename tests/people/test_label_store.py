@@ -15,12 +15,12 @@ from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.labeling.choose import FEATURES, MEMBERS, WIDTH, layers
-from prefrec_ray.labeling.create import create_store
-from prefrec_ray.labeling.desk import Desk
-from prefrec_ray.labeling.settings import LabelSettings
-from prefrec_ray.labeling.teacher import with_votes
 from prefrec_ray.people.ask import read_pairs
+from prefrec_ray.people.labeling.choose import FEATURES, MEMBERS, WIDTH, layers
+from prefrec_ray.people.labeling.create import create_store
+from prefrec_ray.people.labeling.desk import Desk
+from prefrec_ray.people.labeling.settings import LabelSettings
+from prefrec_ray.people.labeling.teacher import with_votes
 from prefrec_ray.people.store import import_labels
 
 SETTINGS = LabelSettings(pairs=60, held_out=0.25, length=LENGTH, seed=3, gold=0.1, repeats=0.0)

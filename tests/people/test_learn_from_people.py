@@ -16,10 +16,10 @@ from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.networks.layers import Scalar
 from prefrec_ray.people.ask import read_pairs, write_pairs
 from prefrec_ray.people.disagreement import disagreement
 from prefrec_ray.people.store import import_labels
+from prefrec_ray.policy.networks.layers import Scalar
 from prefrec_ray.runs.reward import TrainedReward, load_reward
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.preferences.segments import DRAWS
-from prefrec_ray.terms import PAIRINGS
+from prefrec_ray.settings import PAIRINGS
 
 
 @settings(deadline=None, max_examples=100)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from prefrec_ray.tuning.settings import TuneSettings
-from prefrec_ray.tuning.space import Trial, trials
+from prefrec_ray.runs.tuning.settings import TuneSettings
+from prefrec_ray.runs.tuning.space import Trial, trials
 
 UPDATES = (100, 200, 300, 400)
 #: What each method is worth above behaviour's 1.0.

@@ -10,7 +10,7 @@ from prefrec_ray.reports.sweep import figures as sweep_figures
 from prefrec_ray.reports.sweep import search as sweep_search
 from prefrec_ray.reports.sweep.load import load_sweep
 from prefrec_ray.reports.sweep.scores import measures
-from prefrec_ray.tuning.settings import Space
+from prefrec_ray.runs.tuning.settings import Space
 
 EXPECTILES = {"expectile": {"grid": [0.5, 0.7, 0.9]}}
 SWITCHES = {"pretrain_epochs": {"grid": [3, 0]}, "finetune_reward": {"grid": [True, False]}}

@@ -13,7 +13,7 @@ from sweep_folder import score, settings, write_evaluation, write_sweep
 from prefrec_ray.reports.sweep.load import Sweep, load_sweep
 from prefrec_ray.reports.sweep.scores import Score, measures
 from prefrec_ray.reports.sweep.table import cell, cell_lines, make_table, markdown, notes, seed_interval
-from prefrec_ray.tuning.space import Trial
+from prefrec_ray.runs.tuning.space import Trial
 
 LEVELS = st.lists(st.floats(-5, 5, allow_subnormal=False), min_size=2, max_size=8)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from platform_desk import Desk
 from served import serving
 
-from prefrec_ray.events.format import Kind
+from prefrec_ray.logs.events.format import Kind
 
 bundle, disk = sys.argv[1], Path(sys.argv[2])
 filler = disk / "filler"

@@ -11,8 +11,8 @@ from platform_desk import Desk, make_policy
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import Event, Kind
-from prefrec_ray.events.log import EventLog
+from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.arms import arm_of, shadowed
 from prefrec_ray.serving.bodies import Feedback, Recommend
 from prefrec_ray.serving.compare import DAY_MS, compare

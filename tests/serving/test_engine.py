@@ -16,7 +16,7 @@ from scipy.stats import chisquare
 
 from prefrec_ray import storage
 from prefrec_ray.engagement.sessions import session_numbers
-from prefrec_ray.events.format import Event, Kind
+from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.serving import ServingSettings

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from platform_desk import STATE, make_policy
 
 from prefrec_ray.cli.main import run
-from prefrec_ray.networks.actors import DeterministicActor, GaussianActor
-from prefrec_ray.networks.candidates import CandidateActor, Perturbation
-from prefrec_ray.networks.critic import Critic
-from prefrec_ray.networks.layers import mlp
-from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.networks.actors import DeterministicActor, GaussianActor
+from prefrec_ray.policy.networks.candidates import CandidateActor, Perturbation
+from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.layers import mlp
+from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.onnx_export import export_onnx
 
 LOW, HIGH = np.float32([-1, -0.5, -1]), np.float32([1, 0.5, 0.25])

@@ -9,16 +9,16 @@ from platform_desk import Desk
 from small_platform import logs_and_data
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.events import log as log_module
-from prefrec_ray.events.compact import compact
-from prefrec_ray.events.format import Kind
+from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
+from prefrec_ray.logs.events import log as log_module
+from prefrec_ray.logs.events.compact import compact
+from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.networks.actors import DeterministicActor
-from prefrec_ray.networks.critic import Critic
-from prefrec_ray.networks.layers import mlp
-from prefrec_ray.networks.q import QFunction
 from prefrec_ray.policy import Policy
-from prefrec_ray.prepare.run import PrepareSettings, prepare
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.layers import mlp
+from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.bodies import Feedback, Recommend
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings

@@ -22,7 +22,7 @@ from platform_desk import STATE, Desk, make_policy
 from served import TOKEN, Client, Process, serving
 
 from prefrec_ray.cli.main import run
-from prefrec_ray.events.format import Kind
+from prefrec_ray.logs.events.format import Kind
 
 COMMAND = [sys.executable, "-m", "prefrec_ray.cli.main", "serve"]
 
@@ -50,7 +50,7 @@ def test_it_starts_in_three_seconds_and_imports_neither_ray_nor_training(server:
     code = (
         "import sys, time; begin = time.monotonic(); import prefrec_ray.cli.main, prefrec_ray.serving.run\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('ray', 'gymnasium', 'pandas')"
-        " or name.startswith(('prefrec_ray.algorithms', 'prefrec_ray.runs', 'prefrec_ray.prepare'))])\n"
+        " or name.startswith(('prefrec_ray.algorithms', 'prefrec_ray.runs', 'prefrec_ray.dataset.prepare'))])\n"
         "print(time.monotonic() - begin)"
     )
     modules, seconds = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()

@@ -20,7 +20,7 @@ from ray.serve.schema import ServeDeploySchema
 from served import TOKEN, Client
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.events.format import Kind
+from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.serving.bodies import Feedback
 from prefrec_ray.serving.shards import ShardSettings, shard_of
 

@@ -9,9 +9,9 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
 from prefrec_ray.algorithms.reward.model import RewardModel, seeded
-from prefrec_ray.networks.actors import Actor, DeterministicActor
-from prefrec_ray.networks.layers import mlp
-from prefrec_ray.networks.q import QFunction
+from prefrec_ray.policy.networks.actors import Actor, DeterministicActor
+from prefrec_ray.policy.networks.layers import mlp
+from prefrec_ray.policy.networks.q import QFunction
 
 
 class OfflineModule(TorchRLModule):

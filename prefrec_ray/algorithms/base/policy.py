@@ -9,10 +9,10 @@ from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.networks.actors import Actor, GaussianActor
-from prefrec_ray.networks.critic import Critic
-from prefrec_ray.networks.layers import exported
 from prefrec_ray.policy import DETERMINISTIC, Policy
+from prefrec_ray.policy.networks.actors import Actor, GaussianActor
+from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.layers import exported
 
 #: Transitions from which the deviation of a deterministic actor is taken.
 _DEVIATION_FROM = 20_000

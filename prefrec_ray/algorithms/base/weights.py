@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray import storage
-from prefrec_ray.networks.arrays import check_finite
+from prefrec_ray.policy.networks.arrays import check_finite
 
 ARRAYS, DESCRIPTION = "weights.npz", "weights.json"
 

@@ -18,7 +18,7 @@ from prefrec_ray.algorithms.feed.tasks import start
 from prefrec_ray.algorithms.feed.transfer import to_device
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.terms import PAIRINGS
+from prefrec_ray.settings import PAIRINGS
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.feed.columns import ACTIONS, LABELS, NEXT_OBS, OBS, REWARDS
-from prefrec_ray.networks.layers import Scalar, start_at_zero
+from prefrec_ray.policy.networks.layers import Scalar, start_at_zero
 
 
 class Members(nn.Module):

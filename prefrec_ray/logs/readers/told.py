@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefrec_ray.events.format import Kind
+from prefrec_ray.logs.events.format import Kind
 
 
 def requests(table: pa.Table) -> np.ndarray:

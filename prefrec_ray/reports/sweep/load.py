@@ -12,8 +12,8 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.reports.load import Run, dataset_name, load_run, read_judged
+from prefrec_ray.runs.tuning.settings import Space, TuneSettings
 from prefrec_ray.settings import parse
-from prefrec_ray.tuning.settings import Space, TuneSettings
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 #: Columns of trials.csv that are no figures, beside the searched keys.

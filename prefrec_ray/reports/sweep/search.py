@@ -15,7 +15,7 @@ from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, note, panel
 from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Sweep, Trial
 from prefrec_ray.reports.sweep.names import is_drawn, short
 from prefrec_ray.reports.sweep.scores import ESTIMATORS
-from prefrec_ray.tuning.settings import Space
+from prefrec_ray.runs.tuning.settings import Space
 
 BEST = COLOURS[1]
 #: Better is darker; the lightest yellows of the map are left out.

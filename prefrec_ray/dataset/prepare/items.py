@@ -1,0 +1,165 @@
+"""The embeddings of all items: from the log, or learned from items that training users consume together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from prefrec_ray.dataset.prepare.users import read_bucket
+from prefrec_ray.errors import UserError
+from prefrec_ray.ids import codes
+from prefrec_ray.logs.log import Content, Log
+from prefrec_ray.mdp.content import content_embeddings
+from prefrec_ray.mdp.embeddings import BasketGram, basket_gram, basket_sizes, embeddings_from_gram
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.runtime.progress import Progress
+from prefrec_ray.runtime.tasks import reduce_tasks, run_tasks
+
+ContentOf: TypeAlias = Callable[[np.ndarray], Content]
+
+#: Co-consumption takes one number per pair of items: with this limit at most some 10^8 pairs.
+MAX_ITEMS_WITH_CONTENT = 16_384
+
+
+def items_of_log(log: Log, action_dim: int | None) -> ItemTable | None:
+    """The log's own embeddings, or None. Raises `UserError` where their width is not `action_dim` (None: any)."""
+    if log.items is None:
+        return None
+    items = ItemTable.from_table(log.items)
+    width = items.embeddings.shape[1]
+    if action_dim not in (None, width):
+        raise UserError(f"action_dim {action_dim}: the log's embeddings have {width} numbers; leave it out")
+    return items
+
+
+def learn_items(
+    action_dim: int, content: ContentOf | None, buckets: list[int], folder: str, progress: Progress
+) -> ItemTable:
+    """All items of the log, by ascending id, with embeddings from co-consumption in the sessions of training users.
+
+    With `content` they also come from it (mdp/content.py), and co-consumption is learned for the most consumed items.
+    """
+    consumed = ray.get(
+        reduce_tasks(lambda b: _bucket_items.remote(folder, b), _merge_items, buckets, "items", progress)
+    )
+    ids, learned = consumed.items["item_id"].combine_chunks(), consumed.items["item_id"].combine_chunks()
+    if content is not None:
+        learned = most_consumed(consumed.items, MAX_ITEMS_WITH_CONTENT)
+    elif not consumed.baskets:
+        raise UserError("item embeddings: no session of a training user has 3 different items; give embeddings")
+    shared, mean_size = ray.put(learned), consumed.rows / max(consumed.baskets, 1)
+    gram = reduce_tasks(
+        lambda b: _bucket_gram.remote(folder, b, shared, mean_size), _merge, buckets, "together", progress
+    )
+    if content is None:
+        task = _embeddings.remote(gram, action_dim)
+    else:
+        task = _content_embeddings.remote(gram, learned, consumed.items, content, action_dim)
+    (embeddings,) = run_tasks(lambda embed: embed, [task], "embeddings", progress)
+    return ItemTable(ids.to_numpy(zero_copy_only=False), embeddings)
+
+
+def count_items(items: ItemTable, buckets: list[int], folder: str, progress: Progress) -> ItemTable:
+    """`items`, with how often training users were shown each."""
+    counts = ray.get(
+        reduce_tasks(lambda b: _bucket_counts.remote(folder, b), _merge_counts, buckets, "count", progress)
+    )
+    logged = np.zeros(len(items), dtype=np.float32)
+    logged[items.rows(counts["item_id"].to_numpy())] = counts["count"].to_numpy()
+    return replace(items, logged=logged)
+
+
+@dataclass(frozen=True, eq=False)
+class ConsumedItems:
+    """The items of some buckets: `item_id`, ascending, and how often training users consumed each (`count`)."""
+
+    items: pa.Table
+    baskets: int  # sessions of training users that `mdp.embeddings` uses
+    rows: int  # the sum of their sizes
+
+    def merge(self, other: ConsumedItems) -> ConsumedItems:
+        """The items of both."""
+        items = pa.concat_tables([self.items, other.items]).group_by("item_id").aggregate([("count", "sum")])
+        items = items.rename_columns({"count_sum": "count"}).sort_by("item_id")
+        return ConsumedItems(items, self.baskets + other.baskets, self.rows + other.rows)
+
+
+def most_consumed(items: pa.Table, limit: int) -> pa.Array:
+    """Ids, ascending, of the `limit` items with the largest counts; of equal counts the smaller ids."""
+    first = items.sort_by([("count", "descending"), ("item_id", "ascending")])[:limit]
+    return first.filter(pc.greater(first["count"], 0)).sort_by("item_id")["item_id"].combine_chunks()
+
+
+def _baskets(folder: str, bucket: int) -> tuple[np.ndarray, pa.ChunkedArray]:
+    """For each request of training users: the number of its session over all users, and its item."""
+    rows = read_bucket(folder, bucket, ["user_id", "item_id", "session", "split"])
+    rows = rows.filter(pc.equal(rows["split"], 0))
+    session = rows["session"].to_numpy()
+    return codes(rows["user_id"]) * (session.max(initial=0) + 1) + session, rows["item_id"]
+
+
+@ray.remote(num_cpus=1)
+def _bucket_items(folder: str, bucket: int) -> ConsumedItems:
+    session, item = _baskets(folder, bucket)
+    sizes = basket_sizes(session, codes(item))
+    rows = read_bucket(folder, bucket, ["item_id", "split"])
+    training = pc.equal(rows["split"], 0).cast(pa.int64())
+    items = pa.table({"item_id": rows["item_id"], "count": training})
+    empty = ConsumedItems(items.slice(0, 0), 0, 0)
+    return ConsumedItems(items, len(sizes), int(sizes.sum())).merge(empty)
+
+
+@ray.remote(num_cpus=1)
+def _bucket_counts(folder: str, bucket: int) -> pa.Table:
+    rows = read_bucket(folder, bucket, ["item_id", "split"])
+    shown = rows.filter(pc.equal(rows["split"], 0)).group_by("item_id").aggregate([([], "count_all")])
+    return shown.rename_columns({"count_all": "count"})
+
+
+@ray.remote(num_cpus=1)
+def _merge_counts(*parts: pa.Table) -> pa.Table:
+    counts = pa.concat_tables(parts).group_by("item_id").aggregate([("count", "sum")])
+    return counts.rename_columns({"count_sum": "count"})
+
+
+@ray.remote(num_cpus=1)
+def _merge_items(*parts: ConsumedItems) -> ConsumedItems:
+    return reduce(ConsumedItems.merge, parts)
+
+
+@ray.remote(num_cpus=1)
+def _bucket_gram(folder: str, bucket: int, ids: pa.Array, mean_size: float) -> BasketGram:
+    session, items = _baskets(folder, bucket)
+    row = pc.index_in(items, ids)
+    known = pc.is_valid(row).to_numpy()
+    return basket_gram(session[known], row.drop_null().to_numpy().astype(np.int64), len(ids), mean_size)
+
+
+@ray.remote(num_cpus=1)
+def _merge(*parts: BasketGram) -> BasketGram:
+    return reduce(BasketGram.merge, parts)
+
+
+@ray.remote(num_cpus=1)
+def _embeddings(gram: BasketGram, dim: int) -> np.ndarray:
+    return embeddings_from_gram(gram, dim)
+
+
+@ray.remote(num_cpus=1)
+def _content_embeddings(
+    gram: BasketGram, learned: pa.Array, items: pa.Table, content_of: ContentOf, dim: int
+) -> np.ndarray:
+    together = np.full((items.num_rows, dim), np.nan, dtype=np.float32)
+    known = gram.counts > 0
+    if known.sum() >= dim + 2:  # else embeddings come from the content alone
+        rows = pc.index_in(learned.filter(pa.array(known)), items["item_id"].combine_chunks()).to_numpy()
+        together[rows] = embeddings_from_gram(gram, dim)[known]
+    content = content_of(items["item_id"].to_numpy())
+    return content_embeddings(together, content.tags, content.maker, items["count"].to_numpy(), dim)

@@ -1,0 +1,160 @@
+"""Preferences: pairs of segments, scored bucket by bucket, labelled, and written as one file per task and split."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from prefrec_ray import storage
+from prefrec_ray.dataset.prepare.users import Users
+from prefrec_ray.engagement.levels import task_levels
+from prefrec_ray.errors import UserError
+from prefrec_ray.ids import Stream, codes, first_rows
+from prefrec_ray.preferences.segments import DRAWS, Pairs
+from prefrec_ray.preferences.settings import EXACT, PreferenceSettings, TeacherSettings
+from prefrec_ray.preferences.teachers import ScriptedTeacher, Sessions
+from prefrec_ray.runtime.progress import Progress
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.settings import PAIRINGS, SPLITS
+from prefrec_ray.storage.parquet import read_parquet, write_parquet
+
+
+def write_preferences(
+    users: Users, settings: PreferenceSettings, mixture_weight: float, seed: int, folder: str, progress: Progress
+) -> None:
+    """Writes `preferences/<task>/{train,validation}.parquet`.
+
+    A pairing has the same pairs for every task and teacher, and a larger `flip` of a teacher flips the same pairs and
+    more. Held-out labels come from teachers that do not err. Raises `UserError` where too few users have enough
+    requests, and where a teacher ties all pairs.
+    """
+    pairs = draw_pairs(users, settings, seed)
+    # All segments in one list: pair by pair, first one side and then the other.
+    segments = np.concatenate([np.stack([p.user, p.start], axis=2).reshape(-1, 2) for p in pairs.values()])
+    scores = _scores(users, segments, settings, mixture_weight, folder, progress)
+    offsets = dict(zip(pairs, np.cumsum([0, *(2 * len(p) for p in pairs.values())]), strict=False))
+    for number, task in enumerate(settings.tasks):
+        storage.make_folder(storage.join(folder, "preferences", task))
+        for split in ("train", "validation"):
+            tables = []
+            for teacher in _teachers(settings, split):
+                p, begin = pairs[split, teacher.pairing], offsets[split, teacher.pairing]
+                method = _methods(settings).index(_method(teacher))
+                column = scores[begin : begin + 2 * len(p), number, method].reshape(-1, 2)
+                scripted = teacher.scripted(seed, Stream.FLIPS, number, PAIRINGS.index(teacher.pairing))
+                preferred = scripted.prefer(*column.T)
+                tables.append(_table(users, p, column, preferred, settings.length, teacher.name))
+                if split == "train":
+                    _check_not_all_tied(tables[-1], task)
+            table = pa.concat_tables(tables)
+            table = table.add_column(0, "pair_id", pa.array(np.arange(len(table))))
+            write_parquet(table, storage.join(folder, "preferences", task, f"{split}.parquet"))
+
+
+def draw_pairs(users: Users, settings: PreferenceSettings, seed: int) -> dict[tuple[str, str], Pairs]:
+    """Pairs by (split, pairing); `Pairs.user` are rows of `users`. Users are ordered by id, whatever the buckets."""
+    pairs: dict[tuple[str, str], Pairs] = {}
+    for split in ("train", "validation"):
+        eligible = eligible_users(users, split, settings)
+        for pairing in dict.fromkeys(teacher.pairing for teacher in _teachers(settings, split)):
+            rng = np.random.default_rng((seed, Stream.PAIRS, SPLITS.index(split), PAIRINGS.index(pairing)))
+            count = settings.pairs if split == "train" else settings.validation_pairs // 2
+            drawn = DRAWS[pairing](rng, users.requests[eligible], settings.length, count)
+            pairs[split, pairing] = Pairs(eligible[drawn.user], drawn.start)
+    return pairs
+
+
+def eligible_users(users: Users, split: str, settings: PreferenceSettings) -> np.ndarray:
+    """Rows of the users of a split with more than `min_requests` requests, by id; fewer than two: `UserError`."""
+    order = pc.sort_indices(users.ids).to_numpy().astype(np.int64)
+    rows = order[users.split[order] == SPLITS.index(split)]
+    enough = rows[users.requests[rows] > settings.min_requests]
+    if len(enough) < 2:
+        most = f" (the most that one has is {users.requests[rows].max()})" if len(rows) else ""
+        raise UserError(
+            f"preferences: {len(enough)} of {len(rows)} {split} users have more than {settings.min_requests} requests"
+            f"{most}; expected at least 2: lower preferences.length and preferences.min_requests, or bring more users"
+        )
+    return enough
+
+
+def _teachers(settings: PreferenceSettings, split: str) -> list[TeacherSettings]:
+    """The teachers of a file. Those of held-out pairs do not err: both pairings for every scoring."""
+    if split == "train":
+        return list(settings.teachers)
+    return [EXACT[f"{pairing}_{scoring}"] for scoring in settings.scorings for pairing in PAIRINGS]
+
+
+def _method(teacher: TeacherSettings) -> tuple[str, float]:
+    """The scoring and myopia of a teacher, on which its scores depend."""
+    return teacher.scoring, teacher.myopia
+
+
+def _methods(settings: PreferenceSettings) -> list[tuple[str, float]]:
+    """Every scoring and myopia that a file needs."""
+    return list(dict.fromkeys(_method(t) for split in ("train", "validation") for t in _teachers(settings, split)))
+
+
+def _scores(
+    users: Users, segments: np.ndarray, settings: PreferenceSettings, weight: float, folder: str, progress: Progress
+) -> np.ndarray:
+    """float64 [segments, tasks, methods], one task per bucket of users."""
+    buckets, first_user = np.unique(users.bucket, return_index=True)
+    rows = [np.flatnonzero(users.bucket[segments[:, 0]] == bucket) for bucket in buckets]
+
+    def submit(number: int) -> ray.ObjectRef:
+        user, start = segments[rows[number]].T
+        file = storage.join(folder, "sessions", f"part-{buckets[number]:05d}.parquet")
+        return _bucket_scores.remote(file, user - first_user[number], start, settings, weight)
+
+    scores = np.empty((len(segments), len(settings.tasks), len(_methods(settings))))
+    of_buckets = run_tasks(submit, range(len(buckets)), "preferences", progress)
+    for places, of_bucket in zip(rows, of_buckets, strict=True):
+        scores[places] = of_bucket
+    return scores
+
+
+@ray.remote(num_cpus=1)
+def _bucket_scores(
+    file: str, user: np.ndarray, start: np.ndarray, settings: PreferenceSettings, weight: float
+) -> np.ndarray:
+    """float64 [n, tasks, methods] of segments of the bucket's users; `user` is their position in the file."""
+    table = read_parquet(file, ["user_id", "depth", "level_depth", "level_frequency"])
+    starts, depth = first_rows(codes(table["user_id"])), table["depth"].to_numpy()
+    level_depth, level_frequency = table["level_depth"].to_numpy(), table["level_frequency"].to_numpy()
+    scores = np.empty((len(user), len(settings.tasks), len(_methods(settings))))
+    for i, task in enumerate(settings.tasks):
+        sessions = Sessions.of(starts, depth, task_levels(task, level_depth, level_frequency, weight))
+        for j, (scoring, myopia) in enumerate(_methods(settings)):
+            scores[:, i, j] = ScriptedTeacher(scoring, myopia).score(sessions, user, start, settings.length)
+    return scores
+
+
+def _table(
+    users: Users, pairs: Pairs, scores: np.ndarray, preferred: np.ndarray, length: int, teacher: str
+) -> pa.Table:
+    sides = {}
+    for side in (0, 1):
+        sides[f"user_{side}"] = users.ids.take(pa.array(pairs.user[:, side]))
+        sides[f"start_{side}"] = pairs.start[:, side]
+    return pa.table(
+        {
+            **sides,
+            "length": np.full(len(pairs), length),
+            "label": preferred,
+            "score_0": scores[:, 0],
+            "score_1": scores[:, 1],
+            "teacher": pa.array([teacher] * len(pairs), pa.string()),
+        }
+    )
+
+
+def _check_not_all_tied(table: pa.Table, task: str) -> None:
+    if pc.all(pc.equal(table["label"], 0.5)).as_py():
+        raise UserError(
+            f"preferences: all {len(table)} pairs of teacher {table['teacher'][0]} for task {task} are tied (the score "
+            f"of the first is {table['score_0'][0]}); expected segments that differ: take a larger preferences.length, "
+            "another teacher, or leave the task out of preferences.tasks"
+        )

@@ -1,0 +1,184 @@
+"""`prepare`: a log becomes a data set of states, transitions and preferences, on Ray.
+
+The log is partitioned by users once, as narrow rows; after that each stage is one task per bucket of users. The driver
+holds one row per user and one per item, never the interactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.compute as pc
+import ray
+
+from prefrec_ray import runtime, storage
+from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
+from prefrec_ray.dataset.prepare.items import count_items, items_of_log, learn_items
+from prefrec_ray.dataset.prepare.preferences import write_preferences
+from prefrec_ray.dataset.prepare.rows import RowRules
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.dataset.prepare.states import Context, fit_normaliser, write_states
+from prefrec_ray.dataset.prepare.tiring import tiring_of
+from prefrec_ray.dataset.prepare.users import UserRules, Users, split_by_user
+from prefrec_ray.errors import UserError, unwrapped_errors
+from prefrec_ray.logs import open_log
+from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.logs.log import Log
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.runtime.progress import Progress, silent
+from prefrec_ray.settings import SPLITS
+
+__all__ = ["OnError", "PrepareSettings", "prepare"]
+
+OnError = Literal["fail", "drop"]
+
+#: Raw states of one bucket; a task holds a few copies.
+_BUCKET_BYTES = 64 << 20
+#: What a data set takes over from the one it is `like`: splits, sessions, levels and actions depend on these.
+_INHERITED = (
+    "seed",
+    "session_gap_minutes",
+    "train_fraction",
+    "validation_fraction",
+    "mixture_weight",
+    "action_dim",
+)
+
+
+def prepare(
+    settings: PrepareSettings, output: str, progress: Progress = silent, on_error: OnError = "fail"
+) -> PreparedDataset:
+    """Writes the data set `output` (docs/formats.md) and opens it.
+
+    `progress(stage, done, total)` counts interactions (stage read), buckets of users and shards. The same settings and
+    log give the same bytes with any number of workers.
+    Rows that break the contract (docs/data.md) are counted and end the command; with `on_error` "drop" they go to
+    `output`/dropped. `output`/dropped.json reports what was kept and what was dropped.
+    Raises `UserError` for a log that cannot be used, and where `output` exists; nothing is left behind.
+    """
+    with unwrapped_errors(), storage.staged(storage.absolute(output), "metadata.json") as folder:
+        runtime.start_ray()
+        _write_dataset(settings, folder, progress, SideFiles(folder, keep_rows=on_error == "drop"))
+    return PreparedDataset.open(output)
+
+
+def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, side: SideFiles) -> None:
+    settings, like = _open_like(settings)
+    side.make_folders()
+    log = open_log(settings.source, settings.seed, side)
+    side.check()
+    if like:
+        _check_like(log, like)
+        items: ItemTable | None = like.items()
+        definition = like.state
+    else:
+        items = items_of_log(log, settings.action_dim if "action_dim" in settings.model_fields_set else None)
+        definition = StateDefinition(
+            feedback=log.feedback,
+            user_features=_categories(log),
+            action_dim=items.embeddings.shape[1] if items else settings.action_dim,
+            session_gap_ms=settings.session_gap_ms,
+            feedback_kinds=log.feedback_kinds,
+        )
+    partitions = settings.partitions or max(1, -(-log.rows * definition.width * 4 // _BUCKET_BYTES))
+    user_rules, row_rules = UserRules.of(settings, log.given_sessions), RowRules.of(log, side, items if like else None)
+    users = split_by_user(log, user_rules, row_rules, partitions, folder, progress)
+    _check_splits(users)
+    if settings.draws_preferences:
+        # They need sessions only, and show before the long stages whether a log is too small.
+        write_preferences(users, settings.preferences, settings.mixture_weight, settings.seed, folder, progress)
+    buckets = np.unique(users.bucket).tolist()
+    if items is None:
+        items = learn_items(settings.action_dim, log.content, buckets, folder, progress)
+    if like is None:
+        items = count_items(items, buckets, folder, progress)
+    items.save(storage.join(folder, "items.parquet"))
+
+    context = Context(folder, definition, items, log.users, log.has_reward, settings.state_type)
+    tiring_ref = None if like else tiring_of.remote(context, buckets, settings.seed)
+    normaliser = like.normaliser if like else fit_normaliser(context, buckets, progress)
+    write_states(context, normaliser, users, settings.seed, progress)
+    storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side))
+    side.remove_empty()
+    tiring = like.metadata.tiring if like else ray.get(tiring_ref)
+    storage.remove(storage.join(folder, "work"))
+    metadata = Metadata(
+        schema_version=SCHEMA_VERSION,
+        counts=users.counts(),
+        state_dim=definition.width,
+        action_dim=definition.action_dim,
+        action_low=-1.0,
+        action_high=1.0,
+        state=definition.to_dict(),
+        normaliser=normaliser.to_dict(),
+        settings=settings.model_dump(mode="json"),
+        seed=settings.seed,
+        tasks=list(settings.preferences.tasks) if settings.draws_preferences else [],
+        teachers=[teacher.name for teacher in settings.preferences.teachers] if settings.draws_preferences else [],
+        mixture_weight=settings.mixture_weight,
+        has_reward=log.has_reward,
+        has_propensity=log.has_propensity,
+        given_sessions=log.given_sessions,
+        world=log.world,
+        dropped={reason: count for reason, count in users.dropped.items() if count},
+        tiring=tiring,
+    )
+    storage.write_json(storage.join(folder, "metadata.json"), metadata.model_dump(mode="json"))
+
+
+def _open_like(settings: PrepareSettings) -> tuple[PrepareSettings, PreparedDataset | None]:
+    """The settings with what they take over from the data set `settings.like`, and that data set.
+
+    Raises `UserError` where it does not exist, and where the settings contradict it.
+    """
+    if settings.like is None:
+        return settings, None
+    like = PreparedDataset.open(storage.absolute(settings.like))
+    inherited = {name: like.metadata.settings[name] for name in _INHERITED}
+    for name, value in inherited.items():
+        own = getattr(settings, name)
+        if name in settings.model_fields_set and own != value:
+            raise UserError(f"prepare.{name}: {own}, but {value} in {settings.like} (like); leave it out")
+    return settings.model_copy(update=inherited), like
+
+
+def _check_like(log: Log, like: PreparedDataset) -> None:
+    """Raises `UserError` where the states of `log` cannot match those of `like`."""
+    if log.feedback != like.state.feedback:
+        expected, present = (", ".join(names) or "none" for names in (like.state.feedback, log.feedback))
+        raise UserError(f"feedback of the log: {present}; expected that of {like.uri}: {expected}")
+    if log.given_sessions != like.metadata.given_sessions:
+        raise UserError(f"sessions of the log and of {like.uri}: only one has session ids; expected the same")
+    features = log.users.column_names if log.users else []
+    for name in like.state.user_features:
+        if name not in features:
+            raise UserError(f"user features of the log: '{name}' is missing, which the states of {like.uri} hold")
+
+
+def drop_report(users: Users, side: SideFiles) -> dict[str, Any]:
+    """What is kept and what is not: rows that break the contract, by reason, and rows that were left out."""
+    bad = side.reasons()
+    return {
+        "kept": {"rows": int(users.requests.sum()), "users": len(users.ids), "sessions": int(users.sessions.sum())},
+        "bad_rows": sum(reason.rows for reason in bad),
+        "reasons": [asdict(reason) for reason in bad],
+        "left_out": {reason: count for reason, count in users.dropped.items() if count},
+    }
+
+
+def _categories(log: Log) -> Mapping[str, tuple[str, ...]]:
+    """The categories of each user feature: those that the log lists, or all that occur, sorted."""
+    if log.categories is not None or log.users is None:
+        return log.categories or {}
+    names = [name for name in log.users.column_names if name != "user_id"]
+    return {name: tuple(sorted(pc.unique(log.users[name].drop_null()).to_pylist())) for name in names}
+
+
+def _check_splits(users: Users) -> None:
+    for code, name in enumerate(SPLITS[:2]):
+        if not (users.split == code).any():
+            raise UserError(f"none of the {len(users.ids)} users falls into the split '{name}'; expected more users")

@@ -1,0 +1,200 @@
+"""The wide stages: the scaled states of each bucket's users, as requests on disk and as shuffled transitions.
+
+The transitions of all buckets, in their order, are cut into waves of equal size, which bound the memory. Each wave is
+shuffled among its own shards, and is on disk before the next one starts. Buckets are random sets of users, so that a
+wave is a sample of all users; shards are numbered in turn over the waves, so that neighbours come from different waves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import tensor_array, write_table
+from prefrec_ray.dataset.prepare.shuffle import NUMBER_WIDTH, Destinations, bits_of, write_shard
+from prefrec_ray.dataset.prepare.users import Users, read_bucket
+from prefrec_ray.ids import codes, first_rows, run_lengths
+from prefrec_ray.mdp.bulk import HistoryRows, raw_states
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.normaliser import Moments, Normaliser
+from prefrec_ray.mdp.state import StateDefinition, UserFeatures
+from prefrec_ray.mdp.transitions import transition_rows
+from prefrec_ray.runtime.progress import Progress
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.settings import SPLITS
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """The input of all buckets' states."""
+
+    folder: str
+    definition: StateDefinition
+    items: ItemTable
+    users: pa.Table | None
+    has_reward: bool
+    state_type: str
+
+    def profile(self, ids: pa.Array) -> np.ndarray:
+        """The `profile` columns of some users; all unknown for users that are not in the table."""
+        features: UserFeatures = len(ids)
+        if self.users is not None:
+            features = self.users.take(pc.index_in(ids, self.users["user_id"]))
+        return self.definition.one_hot(features)
+
+
+class Histories:
+    """The rows of one bucket, of all its users or of one split, with their raw states."""
+
+    def __init__(self, context: Context, bucket: int, split: int | None = None) -> None:
+        table = read_bucket(context.folder, bucket)
+        if split is not None:
+            table = table.filter(pc.equal(table["split"], split))
+        self.table, self._context = table, context
+        self.starts = first_rows(codes(table["user_id"]))
+
+    @cached_property
+    def actions(self) -> np.ndarray:
+        """Embeddings of the requested items, float32 [N, A]."""
+        items = self._context.items
+        return items.embeddings[items.rows(self.table["item_id"].to_numpy(zero_copy_only=False))]
+
+    @cached_property
+    def feedback(self) -> np.ndarray:
+        """Feedback as in the log, float32 [N, F], in the order of the state definition."""
+        columns = [self.table[name].to_numpy() for name in self._context.definition.feedback]
+        return np.stack(columns, axis=1) if columns else np.empty((len(self.table), 0), np.float32)
+
+    def raw_states(self) -> np.ndarray:
+        """Raw states, float32 [N, width]."""
+        context, table = self._context, self.table
+        rows = HistoryRows(
+            starts=self.starts,
+            timestamp=table["timestamp"].to_numpy(),
+            session=table["session"].to_numpy(),
+            feedback=self.feedback,
+            embeddings=self.actions,
+            profile=context.profile(table["user_id"].take(pa.array(self.starts)).combine_chunks()),
+            dwell_ms=table["dwell_ms"].to_numpy() if "dwell_ms" in table.column_names else None,
+        )
+        return raw_states(context.definition, rows)
+
+
+def fit_normaliser(context: Context, buckets: list[int], progress: Progress) -> Normaliser:
+    """The scaling, from the raw states of the training users' requests."""
+    shared = ray.put(context)
+    total = Moments.zero(context.definition.width)
+    for part in run_tasks(lambda bucket: _state_moments.remote(shared, bucket), buckets, "scale", progress):
+        total.merge(part)
+    return total.normaliser(one_hot=context.definition.groups["profile"])
+
+
+def write_states(context: Context, normaliser: Normaliser, users: Users, seed: int, progress: Progress) -> None:
+    """Writes the requests of all users and the transitions of training users."""
+    for name in (*(f"requests/{split}" for split in SPLITS), "transitions"):
+        storage.make_folder(storage.join(context.folder, name))
+    widths = (context.definition.width, context.definition.action_dim, int(context.has_reward))
+    buckets = np.unique(users.bucket)
+    sizes = np.bincount(users.bucket, (users.split == 0) * (users.requests - 1)).astype(np.int64)[buckets]
+    offsets = np.cumsum(sizes) - sizes
+    row_bytes = 4 * (2 * widths[0] + widths[1] + widths[2] + NUMBER_WIDTH)
+    destinations = Destinations.for_size(int(sizes.sum()), row_bytes, seed)
+    shared = ray.put(context)
+    pieces: dict[int, list[ray.ObjectRef]] = {shard: [] for shard in range(destinations.shards)}
+
+    def submit_bucket(number: int) -> ray.ObjectRef:
+        shards = destinations.reached(int(offsets[number]), int(sizes[number]))
+        task = _write_requests.options(num_returns=1 + len(shards))
+        outputs = task.remote(shared, normaliser, int(buckets[number]), destinations, int(offsets[number]))
+        written, *parts = outputs if shards else [outputs]
+        for shard, part in zip(shards, parts, strict=True):
+            pieces[shard].append(part)
+        return written
+
+    def submit_shard(shard: int) -> ray.ObjectRef:
+        # From now on only the task holds the pieces: they are freed when it ends.
+        return write_shard.remote(context.folder, shard, widths, context.state_type, seed, *pieces.pop(shard))
+
+    first_wave = destinations.wave(offsets)
+    for wave in range(destinations.waves):
+        of_wave, shards = np.flatnonzero(first_wave == wave).tolist(), destinations.of_wave(wave)
+        run_tasks(submit_bucket, of_wave, "states", progress, (int((first_wave < wave).sum()), len(buckets)))
+        run_tasks(submit_shard, shards, "shuffle", progress, (wave * len(shards), destinations.shards))
+
+
+@ray.remote(num_cpus=1)
+def _state_moments(context: Context, bucket: int) -> Moments:
+    """Moments of the raw states of a bucket's training users."""
+    moments = Moments.zero(context.definition.width)
+    moments.add(Histories(context, bucket, split=0).raw_states())
+    return moments
+
+
+@ray.remote(num_cpus=1)
+def _write_requests(
+    context: Context, normaliser: Normaliser, bucket: int, destinations: Destinations, offset: int
+) -> list[int | np.ndarray]:
+    """Writes the bucket's requests: one file per split in which it has users.
+
+    Returns the number of requests, and for each shard its transitions: float32 [n, 2 width + A (+ 1) + 2], of obs,
+    action, next_obs (, reward) and the transition's number as bits.
+    `offset`: the number of transitions in the buckets before.
+    """
+    histories = Histories(context, bucket)
+    states = normaliser(histories.raw_states())
+    table, actions, feedback = histories.table, histories.actions, histories.feedback
+    step = np.arange(len(table)) - np.repeat(histories.starts, run_lengths(histories.starts, len(table)))
+    split = table["split"].to_numpy()
+    for code, name in enumerate(SPLITS):
+        rows = np.flatnonzero(split == code)
+        if len(rows):
+            _write(context, table, states, actions, feedback, step, rows, name, bucket)
+
+    first = transition_rows(histories.starts, len(table))
+    first = first[split[first] == 0]
+    reward = table["reward"].to_numpy() if context.has_reward else None
+    result: list[int | np.ndarray] = [len(table)]
+    for positions in destinations.of(offset, len(first)):
+        rows = first[positions]
+        columns = [states[rows], actions[rows], states[rows + 1]]
+        if reward is not None:
+            columns.append(reward[rows, None])
+        columns.append(bits_of(offset + positions))
+        result.append(np.concatenate(columns, axis=1))
+    return result
+
+
+def _write(
+    context: Context,
+    table: pa.Table,
+    states: np.ndarray,
+    actions: np.ndarray,
+    feedback: np.ndarray,
+    step: np.ndarray,
+    rows: np.ndarray,
+    split: str,
+    bucket: int,
+) -> None:
+    kept = table.take(pa.array(rows))
+    columns = {
+        "user_id": kept["user_id"],
+        "session_index": kept["session"],
+        "step": step[rows],
+        "timestamp": kept["timestamp"],
+        "item_id": kept["item_id"],
+        "state": tensor_array(states[rows], context.state_type),
+        "action": tensor_array(actions[rows]),
+    }
+    if feedback.shape[1]:
+        columns["feedback"] = tensor_array(feedback[rows])
+    if context.has_reward:
+        columns["reward"] = kept["reward"]
+    if "propensity" in table.column_names:
+        columns["propensity"] = kept["propensity"]
+    write_table(pa.table(columns), storage.join(context.folder, "requests", split, f"part-{bucket:05d}.parquet"))

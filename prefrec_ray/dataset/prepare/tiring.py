@@ -1,0 +1,37 @@
+"""What a log says of more of the same, asked while its states are written."""
+
+from __future__ import annotations
+
+import numpy as np
+import ray
+
+from prefrec_ray.dataset.metadata import Tiring
+from prefrec_ray.dataset.prepare.states import Context, Histories
+from prefrec_ray.engagement.shown import ENOUGH, REQUESTS, Shown
+
+
+@ray.remote(num_cpus=1)
+def tiring_of(context: Context, buckets: list[int], seed: int) -> Tiring | None:
+    """From as many buckets, which are random sets of users, as hold the requests of training users that are asked.
+
+    None where the log cannot say.
+    """
+    parts: list[Shown] = []
+    requests = 0
+    for bucket in buckets:
+        histories = Histories(context, bucket, split=0)
+        session, timestamp = (histories.table[name].to_numpy() for name in ("session", "timestamp"))
+        shown = Shown(histories.starts, histories.actions, session, timestamp, histories.feedback)
+        parts.append(shown.beginnings())
+        requests += len(parts[-1].timestamp)
+        if requests >= REQUESTS:
+            break
+    if requests < ENOUGH:
+        return None
+    from prefrec_ray.engagement.tiring import estimate
+
+    estimated = estimate(Shown.concatenate(parts), seed)
+    if estimated is None or not np.isfinite(estimated.parts).all():
+        return None
+    variety = None if estimated.variety is None else round(estimated.variety, 1)
+    return Tiring(variety=variety, error=round(estimated.error, 1), half_life=estimated.half_life)

@@ -1,0 +1,189 @@
+"""The log by users: each bucket of users becomes one sorted file of narrow rows, and one file of sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from prefrec_ray import storage
+from prefrec_ray.dataset.prepare.partition import partition_by_user, read_pieces
+from prefrec_ray.dataset.prepare.rows import REASONS, RowRules
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.engagement.levels import depth_levels, frequency_levels
+from prefrec_ray.engagement.sessions import session_numbers, session_table
+from prefrec_ray.errors import UserError
+from prefrec_ray.ids import Stream, codes, first_rows, fraction, hash_ids
+from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.logs.log import Log
+from prefrec_ray.runtime.progress import Progress
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.settings import SPLITS
+from prefrec_ray.storage.parquet import write_parquet
+
+
+@dataclass(frozen=True)
+class UserRules:
+    """How users are split, and where their sessions end."""
+
+    seed: int
+    train_fraction: float
+    validation_fraction: float
+    timeout_ms: int  # the session timeout ...
+    given_sessions: bool  # ... unless the log has session ids
+
+    @classmethod
+    def of(cls, settings: PrepareSettings, given_sessions: bool) -> UserRules:
+        """The rules of a section `prepare`."""
+        shares = settings.train_fraction, settings.validation_fraction
+        return cls(settings.seed, *shares, settings.session_gap_ms, given_sessions)
+
+    def split(self, ids: pa.Array) -> np.ndarray:
+        """The split of each user, int8 [U]: a hash of the id, independent of the rest of the log."""
+        place = fraction(hash_ids(ids, self.seed, Stream.SPLIT))
+        borders = [self.train_fraction, self.train_fraction + self.validation_fraction]
+        return np.searchsorted(borders, place, side="right").astype(np.int8)
+
+
+@dataclass(frozen=True, eq=False)
+class Users:
+    """All users, by bucket and then by id: the one part of a log that the driver holds whole."""
+
+    ids: pa.Array  # int64 or string [U]
+    bucket: np.ndarray  # int64 [U], ascending
+    requests: np.ndarray  # int64 [U]
+    sessions: np.ndarray  # int64 [U]
+    split: np.ndarray  # int8 [U], index into SPLITS
+    dropped: dict[str, int]  # rows of the log that are in no request, by reason
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Users, sessions, requests and transitions of each split."""
+        counts: dict[str, dict[str, int]] = {}
+        for code, name in enumerate(SPLITS):
+            rows = self.split == code
+            users, requests = int(rows.sum()), int(self.requests[rows].sum())
+            counts[name] = {
+                "users": users,
+                "sessions": int(self.sessions[rows].sum()),
+                "requests": requests,
+                "transitions": requests - users,
+            }
+        return counts
+
+
+def split_by_user(
+    log: Log, user_rules: UserRules, row_rules: RowRules, partitions: int, folder: str, progress: Progress
+) -> Users:
+    """Writes `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k that has users.
+
+    The narrow rows pass once through files (partition.py); the wide states are made from `work`. Raises `UserError`
+    where rows break the contract and are not to be dropped, and where no row is left.
+    """
+    storage.make_folder(storage.join(folder, "sessions"))
+    rows_folder = storage.join(folder, "work", "rows")
+    pieces = partition_by_user(log.interactions, user_rules.seed, partitions, rows_folder, progress)
+    shared = ray.put(partial(write_bucket, user_rules=user_rules, row_rules=row_rules, folder=folder))
+    tables = run_tasks(lambda b: _write.remote(shared, b, pieces[b], rows_folder), pieces, "users", progress)
+    storage.remove(rows_folder)
+    row_rules.side.check()
+    if not tables:
+        raise UserError(_nothing_left(row_rules.side))
+    table = pa.concat_tables(tables)
+    dropped = {reason: pc.sum(table[reason]).as_py() for reason in REASONS}
+    table = table.filter(pc.greater(table["requests"], 0))
+    if not len(table):
+        raise UserError(f"no request is left of the log (rows dropped: {dropped}); expected some")
+    columns = {name: table[name].to_numpy() for name in ("bucket", "requests", "sessions", "split")}
+    return Users(ids=table["user_id"].combine_chunks(), dropped=dropped, **columns)
+
+
+def _nothing_left(side: SideFiles) -> str:
+    if side.reasons():
+        return "every row of the log breaks the contract; expected some that do not"
+    return "the log has no rows of the kind that the source selects; expected some"
+
+
+@ray.remote(num_cpus=1)
+def _write(write: Callable[[pa.Table, int], pa.Table], bucket: int, pieces: pa.Table, folder: str) -> pa.Table:
+    return write(read_pieces(pieces, folder), bucket)
+
+
+def write_bucket(rows: pa.Table, bucket: int, user_rules: UserRules, row_rules: RowRules, folder: str) -> pa.Table:
+    """Sorts the rows of one bucket, computes their sessions and writes both; returns one row per user.
+
+    A last row, with 0 requests, counts the dropped rows; nothing is written where no row is left. The file holds the
+    canonical columns, sorted by (user_id, timestamp, order), with `session` (int64, its number) and `split` (int8)
+    instead of session_id and order.
+    """
+    rows = rows.sort_by([(name, "ascending") for name in ("user_id", "timestamp", "order")])
+    any_user = rows["user_id"][:1].combine_chunks()
+    rows, dropped = row_rules(rows, bucket)
+    zero = np.zeros(1, dtype=np.int64)
+    last = _user_rows(any_user, bucket, zero, zero, zero, dropped)
+    if not rows.num_rows:
+        return last
+    user = codes(rows["user_id"])
+    timestamp = rows["timestamp"].to_numpy()
+    session_id = codes(rows["session_id"]) if user_rules.given_sessions else None
+    number = session_numbers(user, timestamp, user_rules.timeout_ms, session_id)
+    starts = first_rows(user)
+    ids = rows["user_id"].take(pa.array(starts)).combine_chunks()
+    split = user_rules.split(ids)
+
+    dwell_ms = rows["dwell_ms"].to_numpy() if "dwell_ms" in rows.column_names else None
+    sessions = session_table(user, timestamp, number, dwell_ms)
+    table = pa.table(
+        {
+            "user_id": ids.take(pa.array(sessions.user)),
+            "session_index": sessions.session_index,
+            "start": sessions.start,
+            "exit": sessions.exit,
+            "depth": sessions.depth,
+            "revisit_ms": pa.array(sessions.revisit_ms, from_pandas=True).cast(pa.int64()),
+            "level_depth": depth_levels(sessions.user, sessions.depth),
+            "level_frequency": pa.array(frequency_levels(sessions.user, sessions.revisit_ms), from_pandas=True),
+            "split": pa.array(np.array(SPLITS)[split[sessions.user]]),
+        }
+    )
+    write_parquet(table, storage.join(folder, "sessions", f"part-{bucket:05d}.parquet"))
+
+    rows = rows.drop_columns(["order", *(["session_id"] if user_rules.given_sessions else [])])
+    rows = rows.append_column("session", pa.array(number)).append_column("split", pa.array(split[user]))
+    system, path = storage.filesystem(work_file(folder, bucket))
+    with system.open_output_stream(path) as stream, pa.ipc.new_file(stream, rows.schema) as writer:
+        writer.write_table(rows)
+    requests = np.bincount(user, minlength=len(ids))
+    users = _user_rows(ids, bucket, requests, np.bincount(sessions.user, minlength=len(ids)), split)
+    return pa.concat_tables([users, last])
+
+
+def _user_rows(
+    ids: pa.Array,
+    bucket: int,
+    requests: np.ndarray,
+    sessions: np.ndarray,
+    split: np.ndarray,
+    dropped: Mapping[str, int] = MappingProxyType({}),
+) -> pa.Table:
+    columns = {"user_id": ids, "bucket": np.full(len(ids), bucket), "requests": requests, "sessions": sessions}
+    counts = {reason: np.full(len(ids), dropped.get(reason, 0)) for reason in REASONS}
+    return pa.table({**columns, "split": split.astype(np.int8), **counts})
+
+
+def work_file(folder: str, bucket: int) -> str:
+    """The file of a bucket's narrow rows, removed when the data set is complete."""
+    return storage.join(folder, "work", f"part-{bucket:05d}.arrow")
+
+
+def read_bucket(folder: str, bucket: int, columns: list[str] | None = None) -> pa.Table:
+    """The rows that `write_bucket` wrote."""
+    system, path = storage.filesystem(work_file(folder, bucket))
+    with system.open_input_file(path) as stream:
+        table = pa.ipc.open_file(stream).read_all()
+    return table if columns is None else table.select(columns)

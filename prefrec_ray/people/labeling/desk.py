@@ -1,0 +1,200 @@
+"""The store at work: questions go out, answers come in. Everything but HTTP."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.people.labeling.board import Board
+from prefrec_ray.people.labeling.choose import FEATURES, MEMBERS, WIDTH
+from prefrec_ray.people.labeling.rank import ListBoard, Lists
+from prefrec_ray.people.labeling.scoring import Scorer, Scores, Votes
+from prefrec_ray.people.labeling.settings import DRAWN, LabelSettings
+from prefrec_ray.people.labeling.store import Lease, Store, Vote
+
+_MOST_SECONDS = 3600.0  # of an answer: whoever takes longer is at lunch
+
+
+class Stale(Exception):
+    """An answer to a question that is no longer this person's."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A pair for somebody: the segment on the left (A) first. previous: their last answer, for what came of it."""
+
+    lease: Lease
+    segments: list[Any]
+    answered: int
+
+
+class Desk:
+    """An opened store. Raises `UserError` where it was made of other settings, or is damaged.
+
+    `clock`: seconds since 1970.
+    """
+
+    def __init__(self, folder: str, settings: LabelSettings, clock: Callable[[], float]) -> None:
+        self.store, self.now = Store(folder), clock
+        self.settings = settings = _as_made(self.store.about["settings"], settings, self.store.file)
+        self.pairs = self.store.pairs()
+        gold = [pair for pair, _, label in self.pairs if label is not None]
+        self._rng = np.random.default_rng()
+        self._labels: defaultdict[int, dict[str, str]] = defaultdict(dict)
+        self.board = self._board(gold)
+        self._since: set[int] = set()  # pairs that were answered since they were scored
+        self.votes = 0
+        for vote in self.store.votes():
+            self._count(vote)
+        for lease in self.store.leases():
+            self.board.leased(lease.annotator, lease.pair, lease.expires)
+        forms: dict[str, Any] = {"pair": (np.int64, (None,)), "features": (np.float32, (None, MEMBERS, WIDTH))}
+        arrays = storage.read_arrays(storage.join(folder, FEATURES), forms)
+        known = [(pair, label) for pair, _, label in self.pairs]
+        self.scorer = Scorer(known, arrays["pair"], arrays["features"], settings.seed)
+        self.take(self.scorer.score(self.judged()))
+
+    def question(self, annotator: str) -> Question | None:
+        """What this person is asked: the same until it is answered, or was kept too long. None: nothing is left."""
+        now = self.now()
+        lease = self.store.lease_of(annotator)
+        if lease is not None and lease.expires < now and not self._worth_it(lease, now):
+            self.board.release(annotator, lease.pair)
+            lease = None
+        if lease is None:
+            lease = self._next(annotator, now)
+        if lease is None:
+            return None
+        segments, _ = self.store.shown(lease.pair)
+        return Question(lease, segments[::-1] if lease.flipped else segments, self.board.count(annotator))
+
+    def answer(self, annotator: str, token: str, label: str, seconds: float | None) -> None:
+        """Takes an answer (first: A, on the left; second, tie or skip) to the question with this token; twice is once.
+
+        It is on the disk when this returns. Raises `Stale` where the question is another one.
+        """
+        lease = self.store.lease_of(annotator)
+        if lease is None or lease.token != token:
+            before = self.store.vote_of(token)
+            if before is None or before.annotator != annotator:
+                raise Stale
+            return
+        now = self.now()
+        taken = now - lease.since if seconds is None else seconds
+        vote = Vote(
+            pair=lease.pair,
+            annotator=annotator,
+            label=exchanged(label, lease.flipped),
+            repeat=lease.repeat,
+            flipped=lease.flipped,
+            changed=lease.changed,
+            seconds=round(min(max(taken, 0.0), _MOST_SECONDS), 2),
+            time=now,
+            token=token,
+        )
+        self.store.vote(vote)
+        self._count(vote)
+        if self.scores.decided(vote.pair, self._of(vote.pair), self.settings.posterior):
+            self.board.decided.add(vote.pair)
+
+    def undo(self, annotator: str) -> None:
+        """The last answer is taken back, and its question asked again; without one nothing happens."""
+        vote = self.store.last_vote(annotator)
+        if vote is None:
+            return
+        now = self.now()
+        current = self.store.lease_of(annotator)
+        if current is not None:
+            self.board.release(annotator, current.pair)
+        lease = self._lease(annotator, vote.pair, vote.repeat, vote.flipped, vote.changed + 1, now)
+        self.store.undo(vote, lease)
+        self.board.undone(annotator, vote.pair, vote.repeat)
+        self.board.leased(annotator, vote.pair, lease.expires)
+        if not vote.repeat:
+            self._labels[vote.pair].pop(annotator)
+            self._since.add(vote.pair)
+            self.votes -= 1
+
+    def judged(self) -> Votes:
+        """Votes that are no skip and no repeat, to be scored."""
+        self._since = set()
+        return [(pair, who, label) for pair, by in self._labels.items() for who, label in by.items() if label != "skip"]
+
+    def take(self, scores: Scores) -> None:
+        """Scores of what `judged` gave last hold from now on; pairs that were answered since are looked at again."""
+        self.scores = scores
+        self.board.order = scores.order
+        at = self.settings.posterior
+        since = {pair for pair in self._since if scores.decided(pair, self._of(pair), at)}
+        self.board.decided = (scores.all_decided(at) - self._since) | since
+
+    @property
+    def left(self) -> int:
+        """Votes that are still wanted: of the budget, or at most until every pair is decided."""
+        most = self.board.left
+        return most if self.settings.budget is None else max(0, min(most, self.settings.budget - self.votes))
+
+    def _board(self, gold: list[int]) -> Board:
+        if self.settings.mode == "rank":
+            lists = Lists(self.store.about["lists"])
+            return ListBoard(lists, self.settings.votes, self._labels_of)
+        order = self._rng.permutation([pair for pair, _, _ in self.pairs]).tolist()
+        return Board(order, gold, self.settings.votes, (self.settings.gold, self.settings.repeats))
+
+    def _labels_of(self, annotator: str) -> dict[int, str]:
+        return {pair: by[annotator] for pair, by in self._labels.items() if annotator in by}
+
+    def _of(self, pair: int) -> list[tuple[str, str]]:
+        return [(who, label) for who, label in self._labels[pair].items() if label != "skip"]
+
+    def _worth_it(self, lease: Lease, now: float) -> bool:
+        return lease.repeat or self.board.is_open(lease.pair, lease.annotator, now)
+
+    def _next(self, annotator: str, now: float) -> Lease | None:
+        if self.settings.budget is not None and self.votes >= self.settings.budget:
+            return None
+        following = self.board.next(annotator, now, self._rng)
+        if following is None:
+            return None
+        pair, repeat = following
+        flipped = bool(self._rng.integers(2))
+        if repeat:  # the other way round than before
+            flipped = not next(v.flipped for v in self.store.votes_of(annotator) if v.pair == pair and not v.repeat)
+        lease = self._lease(annotator, pair, repeat, flipped, 0, now)
+        self.store.lease(lease)
+        self.board.leased(annotator, pair, lease.expires)
+        return lease
+
+    def _lease(self, annotator: str, pair: int, repeat: bool, flipped: bool, changed: int, now: float) -> Lease:
+        expires = now + 60 * self.settings.lease_minutes
+        return Lease(annotator, secrets.token_urlsafe(12), pair, repeat, flipped, changed, now, expires)
+
+    def _count(self, vote: Vote) -> None:
+        self.board.answered(vote.annotator, vote.pair, vote.repeat)
+        if not vote.repeat:
+            self._labels[vote.pair][vote.annotator] = vote.label
+            self._since.add(vote.pair)
+            self.votes += 1
+
+
+def exchanged(label: str, flipped: bool) -> str:
+    """The label with its sides exchanged, where they were exchanged on the page."""
+    return {"first": "second", "second": "first"}.get(label, label) if flipped else label
+
+
+def _as_made(made: dict[str, Any], settings: LabelSettings, file: str) -> LabelSettings:
+    """The settings with those of the store that are not given. Raises `UserError` for one that is given and differs."""
+    for key in settings.model_fields_set.intersection(DRAWN):
+        if made[key] != getattr(settings, key):
+            raise UserError(
+                f"{file}: label: key '{key}': the store was made with {made[key]!r}, found {getattr(settings, key)!r}; "
+                "expected the same, or another --store"
+            )
+    return settings.model_copy(update={key: made[key] for key in DRAWN})

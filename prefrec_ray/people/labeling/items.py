@@ -1,0 +1,91 @@
+"""What annotators see of an item: its title and picture where a file names them, else a code."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import csv
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.people.labeling.texts import TEXTS
+from prefrec_ray.storage.parquet import read_parquet
+
+#: Endings of pictures, and their media types; no SVG, which may hold scripts.
+PICTURES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+}
+_LONGEST = 120
+
+
+@dataclass(frozen=True)
+class Item:
+    """title: a text that nobody vouches for. picture: the name of a file, or empty."""
+
+    title: str
+    picture: str = ""
+
+
+class Items:
+    """The items of the file, by id, and the folder of their pictures. Without a file there are none."""
+
+    def __init__(self, file: str | None, code: Callable[[str, object], str]) -> None:
+        self._items = {} if file is None else _read(file)
+        self._folder = Path(file).parent if file else None
+        self._code = code
+
+    def __call__(self, item: Any) -> Item:
+        """What is shown of an item."""
+        return self._items.get(str(item)) or Item(TEXTS["item"].format(self._code("item", item)))
+
+    def picture(self, name: str) -> tuple[Path, str] | None:
+        """The file and media type of a picture; None for any other name."""
+        if self._folder is None or name not in {item.picture for item in self._items.values()} - {""}:
+            return None
+        path = self._folder / name
+        return (path, PICTURES[path.suffix.lower()]) if path.is_file() else None
+
+
+def _read(file: str) -> dict[str, Item]:
+    """By the id as text. Raises `UserError`: a missing file or column, an id that comes twice, a bad picture."""
+    columns = {name: column.to_pylist() for name, column in _table(file).items()}
+    items: dict[str, Item] = {}
+    pictures = columns.get("picture") or [None] * len(columns["item_id"])
+    for number, (key, title, picture) in enumerate(zip(columns["item_id"], columns["title"], pictures, strict=True), 1):
+        where = f"{file}: row {number}"
+        if key is None or str(key) in items:
+            raise UserError(f"{where}: item_id {key!r}; expected an id that no row before has")
+        picture = picture or ""
+        if picture and (posixpath.basename(picture) != picture or Path(picture).suffix.lower() not in PICTURES):
+            raise UserError(
+                f"{where}: picture {picture!r}; expected the name of a file beside it ({', '.join(PICTURES)})"
+            )
+        title = " ".join(str(title or "").split()) or TEXTS["untitled"]
+        items[str(key)] = Item(title if len(title) <= _LONGEST else f"{title[:_LONGEST]}…", picture)
+    return items
+
+
+def _table(file: str) -> dict[str, pa.ChunkedArray]:
+    if file.endswith(".parquet"):
+        table = read_parquet(file)
+    else:
+        try:
+            texts = csv.ConvertOptions(
+                column_types={name: pa.string() for name in ("item_id", "title", "picture")}, strings_can_be_null=True
+            )
+            table = csv.read_csv(pa.BufferReader(storage.read_bytes(file)), convert_options=texts)
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{file}: not CSV ({str(error).splitlines()[0]})") from error
+    for name in ("item_id", "title"):
+        if name not in table.column_names:
+            raise UserError(f"{file}: column '{name}' is missing; found {', '.join(table.column_names)}")
+    return {name: table[name] for name in table.column_names}

@@ -1,0 +1,92 @@
+"""What is known from the votes so far: who is reliable, which pairs are decided, and which are worth asking next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefrec_ray.people.consensus import PRIOR, Model, consensus
+from prefrec_ray.people.labeling.choose import bald, drawn, fit, preferred, unseen
+
+SIDES = {"first": 0, "tie": 1, "second": 2}
+#: (pair, annotator, label) of votes that are no skip and no repeat.
+Votes = Sequence[tuple[int, str, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """reliability: by annotator. posterior [P, 3] and order: of the pairs. prior [P, 3]: before a pair's own votes.
+
+    judged [P]: whether a pair has votes.
+    """
+
+    reliability: Mapping[str, float]
+    model: Model
+    prior: np.ndarray
+    posterior: np.ndarray
+    order: list[int]
+    rows: Mapping[int, int]
+    judged: np.ndarray
+
+    def decided(self, pair: int, labels: Sequence[tuple[str, str]], at: float) -> bool:
+        """Whether a pair with these votes (annotator, label) has an answer as probable as `at`; without votes: no."""
+        if not labels:
+            return False
+        prior_mean = PRIOR[0] / sum(PRIOR)
+        r = np.array([self.reliability.get(who, prior_mean) for who, _ in labels])
+        side = np.array([SIDES[label] for _, label in labels])
+        prior = self.prior[[self.rows[pair]]]
+        return bool(self.model.posterior(np.zeros(len(side), np.int64), side, r, prior).max() >= at)
+
+    def all_decided(self, at: float) -> set[int]:
+        """The pairs that `decided` is true of, by the votes that were scored, and gold pairs with any."""
+        sure = self.judged & (self.posterior.max(axis=1) >= at)
+        return {pair for pair, row in self.rows.items() if sure[row]}
+
+
+class Scorer:
+    """The pairs, the known answers among them, and the features of those that a reward can be learned from.
+
+    features float32 [n, MEMBERS, WIDTH] are of the pairs `trained` (ids).
+    """
+
+    def __init__(
+        self, pairs: Sequence[tuple[int, str | None]], trained: np.ndarray, features: np.ndarray, seed: int
+    ) -> None:
+        self._ids = [pair for pair, _ in pairs]
+        self._row = {pair: row for row, pair in enumerate(self._ids)}
+        self._known = np.array([-1 if gold is None else SIDES[gold] for _, gold in pairs], np.int64)
+        self._trained = np.array([self._row[pair] for pair in trained.tolist()], np.int64)
+        self._features, self._seed = features, seed
+
+    def score(self, votes: Votes) -> Scores:
+        """Everything anew.
+
+        First what votes alone say of the pairs; the ensemble learns from that; what its members say of pairs that they
+        have not seen is then the prior of those pairs, and the votes are weighed again.
+        """
+        pair = np.array([self._row[pair] for pair, _, _ in votes], np.int64)
+        names, annotator = np.unique([who for _, who, _ in votes] or np.empty(0, str), return_inverse=True)
+        side = np.array([SIDES[label] for _, _, label in votes], np.int64)
+        second = np.full(len(self._ids), np.nan)
+        agreed = consensus(pair, annotator, side, len(names), self._known, second)
+        # Pairs that no reward is learned from keep chance places in the order.
+        rng = np.random.default_rng(self._seed)
+        worth = rng.random(len(self._ids))
+        any_vote = np.bincount(pair, minlength=len(self._ids)) > 0
+        judged = any_vote[self._trained]
+        if judged.any():
+            label = agreed.posterior[self._trained] @ np.array([0.0, 0.5, 1.0])
+            weights, unseen_by = fit(self._features[judged], label[judged], self._seed)
+            probability = preferred(self._features, weights)
+            worth[self._trained] = np.argsort(np.argsort(drawn(bald(probability), rng))) / len(probability)
+            new = np.ones_like(probability, bool)
+            new[judged] = unseen_by
+            second[self._trained] = unseen(probability, new)
+            agreed = consensus(pair, annotator, side, len(names), self._known, second)
+        reliability = dict(zip(names.tolist(), agreed.reliability.tolist(), strict=True))
+        order = [self._ids[row] for row in np.argsort(-worth, kind="stable")]
+        prior = agreed.model.prior(second)
+        return Scores(reliability, agreed.model, prior, agreed.posterior, order, self._row, any_vote)

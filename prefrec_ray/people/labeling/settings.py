@@ -1,0 +1,57 @@
+"""The section `label` of a YAML."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from prefrec_ray.settings import Count, Pairing, Seed, Settings
+
+Share = Annotated[float, Field(ge=0, le=0.5)]
+
+
+class LabelSettings(Settings):
+    """The section `label`. `DRAWN` are fixed when the store is made; the others may change at every start."""
+
+    mode: Literal["pairs", "rank"] = Field(
+        default="pairs", description="compare two segments, or order some of one user by comparing"
+    )
+    pairs: Count = Field(default=1000, description="pairs drawn, to choose from")
+    segments: Annotated[int, Field(ge=3, le=32)] = Field(
+        default=8, description="segments of a list in mode `rank`; n of them are n (n - 1) / 2 of the pairs"
+    )
+    held_out: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        default=0.1, description="share of pairs of validation users"
+    )
+    pairing: Pairing = Field(default="within_user", description="segments of one user, or of two")
+    length: Count | None = Field(default=None, description="requests in a segment; null: as in the data set")
+    seed: Seed = Field(default=0, description="of the draw of pairs and of sides")
+    gold: Share = Field(default=0.1, description="share of questions on which the scripted teacher is sure")
+    repeats: Share = Field(default=0.05, description="share of questions asked again, with sides exchanged")
+    votes: Annotated[int, Field(ge=1, le=1000)] = Field(default=5, description="most votes on a pair")
+    posterior: Annotated[float, Field(gt=0.5, le=1)] = Field(
+        default=0.95, description="a pair whose likeliest answer is so probable is asked no more"
+    )
+    budget: Count | None = Field(default=None, description="votes of all people; null: until all is decided")
+    rescore: Count = Field(default=20, description="votes after which reliabilities and the order of pairs are new")
+    lease_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = Field(
+        default=15.0, description="how long a pair that somebody looks at is kept"
+    )
+    invitation_days: Annotated[float, Field(gt=0, le=366)] = Field(
+        default=14.0, description="how long an invitation, and what it opens, lasts"
+    )
+    guidelines: str | None = Field(default=None, description="Markdown file, shown beside the question")
+    items: str | None = Field(default=None, description="CSV or Parquet file: item_id, title, picture")
+
+    @model_validator(mode="after")
+    def _lists_are_of_one_user(self) -> LabelSettings:
+        if self.mode == "rank" and self.pairing != "within_user":
+            raise ValueError(
+                f"mode 'rank' orders segments of one user; expected pairing within_user, not {self.pairing}"
+            )
+        return self
+
+
+#: What a store is made of.
+DRAWN = ("mode", "pairs", "segments", "held_out", "pairing", "length", "seed", "gold")

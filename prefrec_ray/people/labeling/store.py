@@ -1,0 +1,218 @@
+"""What must not be lost, in one SQLite file: pairs, people, who looks at what, and every answer.
+
+An answer is on the disk before it is acknowledged: it outlives a kill, and a power cut. Who looks at what outlives a
+kill alone, which costs nobody an answer. There is one writer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.people.labeling.rank import Lists
+
+#: pair_id, split, gold label, segments (JSON) and outcome (JSON) of a pair.
+PairRow = tuple[int, str, str | None, str, str]
+
+FILE, VERSION = "labels.sqlite", 1
+_TABLES = """
+CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE pairs (
+    pair INTEGER PRIMARY KEY, split TEXT NOT NULL, gold TEXT, segments TEXT NOT NULL, outcome TEXT NOT NULL);
+CREATE TABLE people (annotator TEXT PRIMARY KEY, expires REAL NOT NULL);
+CREATE TABLE leases (
+    annotator TEXT PRIMARY KEY REFERENCES people, token TEXT NOT NULL UNIQUE, pair INTEGER NOT NULL REFERENCES pairs,
+    repeat INTEGER NOT NULL, flipped INTEGER NOT NULL, changed INTEGER NOT NULL, since REAL NOT NULL,
+    expires REAL NOT NULL);
+CREATE TABLE votes (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, pair INTEGER NOT NULL REFERENCES pairs,
+    annotator TEXT NOT NULL REFERENCES people, label TEXT NOT NULL, repeat INTEGER NOT NULL, flipped INTEGER NOT NULL,
+    changed INTEGER NOT NULL, seconds REAL NOT NULL, time REAL NOT NULL, token TEXT NOT NULL UNIQUE,
+    UNIQUE (pair, annotator, repeat));
+"""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Somebody looks at a pair. `flipped`: its second segment is on the left. `changed`: times it was answered before.
+
+    `since`, `expires`: seconds since 1970.
+    """
+
+    annotator: str
+    token: str
+    pair: int
+    repeat: bool
+    flipped: bool
+    changed: int
+    since: float
+    expires: float
+
+
+@dataclass(frozen=True)
+class Vote:
+    """An answer. label: first, second, tie or skip. seconds: the time that it took. time: seconds since 1970."""
+
+    pair: int
+    annotator: str
+    label: str
+    repeat: bool
+    flipped: bool
+    changed: int
+    seconds: float
+    time: float
+    token: str
+
+
+_LEASE = ", ".join(Lease.__dataclass_fields__)
+_VOTE = ", ".join(Vote.__dataclass_fields__)
+
+
+class Store:
+    """An open store. Raises `UserError` where `folder` holds none, or one of another version."""
+
+    def __init__(self, folder: str) -> None:
+        self.file = storage.join(folder, FILE)
+        if not storage.exists(self.file):
+            raise UserError(f"{folder}: no store of votes (no {FILE}); make one by `prefrec label`")
+        self._db = sqlite3.connect(self.file, isolation_level=None)
+        try:
+            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;")
+            self.about: dict[str, Any] = {
+                key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM about")
+            }
+        except (sqlite3.DatabaseError, ValueError) as error:
+            self._db.close()
+            raise UserError(f"{self.file}: not a store of votes ({error})") from error
+        if self.about.get("version") != VERSION:
+            self._db.close()
+            raise UserError(f"{self.file}: version {self.about.get('version')}; expected {VERSION}")
+
+    @staticmethod
+    def create(folder: str, about: dict[str, Any], pairs: Iterable[PairRow]) -> None:
+        """Makes the file in `folder`, which is on a disk. Nobody else may read it: it holds the secret."""
+        db = sqlite3.connect(storage.join(folder, FILE), isolation_level=None)
+        try:
+            os.chmod(storage.join(folder, FILE), 0o600)
+            db.executescript(_TABLES)
+            with _durable(db):
+                rows = [(key, json.dumps(value)) for key, value in {**about, "version": VERSION}.items()]
+                db.executemany("INSERT INTO about VALUES (?, ?)", rows)
+                db.executemany("INSERT INTO pairs VALUES (?, ?, ?, ?, ?)", pairs)
+        finally:
+            db.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def pairs(self) -> list[tuple[int, str, str | None]]:
+        """(pair, split, gold label) of all pairs."""
+        return self._db.execute("SELECT pair, split, gold FROM pairs").fetchall()
+
+    def shown(self, pair: int) -> tuple[list[Any], dict[str, Any]]:
+        """The two segments of a pair, and its outcome."""
+        segments, outcome = self._db.execute("SELECT segments, outcome FROM pairs WHERE pair = ?", (pair,)).fetchone()
+        return json.loads(segments), json.loads(outcome)
+
+    def invite(self, annotator: str, expires: float) -> None:
+        """Somebody may answer until `expires`; who may already, until then instead."""
+        query = "INSERT INTO people VALUES (?, ?) ON CONFLICT (annotator) DO UPDATE SET expires = excluded.expires"
+        with _durable(self._db):
+            self._db.execute(query, (annotator, expires))
+
+    def people(self) -> dict[str, float]:
+        """Everybody, and until when they may answer."""
+        return dict(self._db.execute("SELECT annotator, expires FROM people ORDER BY annotator"))
+
+    def leases(self) -> list[Lease]:
+        """Who looks at what: one pair a person."""
+        return [_lease(row) for row in self._db.execute(f"SELECT {_LEASE} FROM leases")]
+
+    def lease_of(self, annotator: str) -> Lease | None:
+        """What this person looks at."""
+        row = self._db.execute(f"SELECT {_LEASE} FROM leases WHERE annotator = ?", (annotator,)).fetchone()
+        return None if row is None else _lease(row)
+
+    def lease(self, lease: Lease) -> None:
+        """The person looks at this, and at nothing else."""
+        self._db.execute(f"INSERT OR REPLACE INTO leases ({_LEASE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(lease))
+
+    def vote(self, vote: Vote) -> None:
+        """Writes an answer in place of its lease; it is on the disk when this returns."""
+        with _durable(self._db):
+            self._db.execute(f"INSERT INTO votes ({_VOTE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(vote))
+            self._db.execute("DELETE FROM leases WHERE token = ?", (vote.token,))
+
+    def vote_of(self, token: str) -> Vote | None:
+        """The answer that was given under a lease."""
+        row = self._db.execute(f"SELECT {_VOTE} FROM votes WHERE token = ?", (token,)).fetchone()
+        return None if row is None else _vote(row)
+
+    def last_vote(self, annotator: str) -> Vote | None:
+        """The last answer of a person."""
+        query = f"SELECT {_VOTE} FROM votes WHERE annotator = ? ORDER BY number DESC LIMIT 1"
+        row = self._db.execute(query, (annotator,)).fetchone()
+        return None if row is None else _vote(row)
+
+    def votes_of(self, annotator: str) -> list[Vote]:
+        """All answers of a person, in order."""
+        query = f"SELECT {_VOTE} FROM votes WHERE annotator = ? ORDER BY number"
+        return [_vote(row) for row in self._db.execute(query, (annotator,))]
+
+    def undo(self, vote: Vote, lease: Lease) -> None:
+        """A lease in place of an answer."""
+        with _durable(self._db):
+            self._db.execute("DELETE FROM votes WHERE token = ?", (vote.token,))
+            self.lease(lease)
+
+    def labels(self) -> list[tuple[int, str, str]]:
+        """(pair, annotator, label) of all answers but repeats; in mode `rank` also what follows from them."""
+        by: dict[str, dict[int, str]] = {}
+        for vote in self.votes():
+            if not vote.repeat:
+                by.setdefault(vote.annotator, {})[vote.pair] = vote.label
+        if self.about["lists"]:
+            lists = Lists(self.about["lists"])
+            by = {who: lists.votes(labels) for who, labels in by.items()}
+        return [(pair, who, label) for who, labels in by.items() for pair, label in labels.items()]
+
+    def votes(self) -> list[Vote]:
+        """All answers, in order."""
+        return [_vote(row) for row in self._db.execute(f"SELECT {_VOTE} FROM votes ORDER BY number")]
+
+
+@contextmanager
+def _durable(db: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that is on the disk when it ends."""
+    db.execute("PRAGMA synchronous=FULL")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    finally:
+        db.execute("PRAGMA synchronous=NORMAL")
+
+
+def _row(value: Lease | Vote) -> tuple[Any, ...]:
+    return tuple(getattr(value, name) for name in value.__dataclass_fields__)
+
+
+def _lease(row: tuple[Any, ...]) -> Lease:
+    annotator, token, pair, repeat, flipped, *rest = row
+    return Lease(annotator, token, pair, bool(repeat), bool(flipped), *rest)
+
+
+def _vote(row: tuple[Any, ...]) -> Vote:
+    pair, annotator, label, repeat, flipped, *rest = row
+    return Vote(pair, annotator, label, bool(repeat), bool(flipped), *rest)

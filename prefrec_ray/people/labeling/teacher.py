@@ -1,0 +1,68 @@
+"""A store as a teacher: its votes become preferences of the data set, under a name that says which votes they were."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from hashlib import blake2b
+from typing import Any
+
+import pyarrow as pa
+
+from prefrec_ray import runtime, storage
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.people.ask import read_pairs
+from prefrec_ray.people.labeling.store import FILE, Store
+from prefrec_ray.people.store import import_votes
+from prefrec_ray.people.votes import SCHEMA, WORDS
+from prefrec_ray.runtime.progress import Progress
+
+#: The folder of a store with its questions, as `prefrec pairs` writes them.
+QUESTIONS = "pairs"
+AGGREGATE = "one-coin"
+
+
+def is_store(teacher: str) -> bool:
+    """Whether this names a store, and no teacher of a data set."""
+    return storage.exists(storage.join(teacher, FILE))
+
+
+def with_votes(config: dict[str, Any], dataset: str, progress: Progress) -> dict[str, Any]:
+    """Settings of training whose `teachers` may name stores: in place of each stands the name of its votes in the data
+    set at the URI `dataset`. The same settings where none does.
+
+    The name is that of the folder and a digest of the votes, so that a run says which votes it learned from; votes that
+    are there already are not imported again. Starts Ray. Raises `UserError`: a store without votes, or of another data
+    set.
+    """
+    stores = {one for one in map(str, config.get("teachers", ())) if is_store(one)}
+    if not stores:
+        return config
+    runtime.start_ray()
+    named = {one: _imported(one, dataset, progress) for one in stores}
+    return {**config, "teachers": [named.get(str(one), str(one)) for one in config["teachers"]]}
+
+
+def _imported(folder: str, dataset: str, progress: Progress) -> str:
+    votes = _votes(folder)
+    digest = blake2b(json.dumps(votes.to_pylist()).encode(), digest_size=4).hexdigest()
+    base = re.sub(r"[^A-Za-z0-9_-]", "-", posixpath.basename(storage.absolute(folder).rstrip("/"))).lstrip("_-")
+    name = f"{base or 'people'}-{digest}"
+    prepared = PreparedDataset.open(dataset)
+    if name not in prepared.people():
+        pairs = storage.join(folder, QUESTIONS)
+        import_votes(votes, folder, read_pairs(pairs), pairs, prepared, name, AGGREGATE, progress)
+    return name
+
+
+def _votes(folder: str) -> pa.Table:
+    store = Store(folder)
+    try:
+        rows = [{"pair_id": pair, "annotator": who, "label": WORDS[label]} for pair, who, label in store.labels()]
+    finally:
+        store.close()
+    if all(row["label"] is None for row in rows):
+        raise UserError(f"{folder}: {len(rows)} answers, none of them a vote; expected at least one that is no skip")
+    return pa.Table.from_pylist(rows, SCHEMA)

@@ -1,0 +1,272 @@
+"""The bundle that a user takes away: networks, all that feeds them, and how items are chosen by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.left_out import LeftOut
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.recent import RecentItems
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.mdp.state import StateDefinition, UserFeatures
+from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.policy.description import SCHEMA_VERSION, Description
+from prefrec_ray.policy.distribution import Distribution, Drawn
+from prefrec_ray.policy.exclude import Exclude, excluded
+from prefrec_ray.policy.networks.actors import Actor, DeterministicActor, GaussianActor
+from prefrec_ray.policy.networks.bundled import load_actor, save_actor
+from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.density import Density
+from prefrec_ray.settings import TASKS, Task, parse
+
+#: The paper's: the item nearest to the actor's action.
+DETERMINISTIC = ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0)
+#: Rows of one forward pass: large enough for the matrix product, small enough for the cache and for memory.
+_CHUNK = 16_384
+
+
+class Served(NamedTuple):
+    """Item ids [n, k], and the probability of each given those before it, float64 [n, k]."""
+
+    items: np.ndarray
+    propensities: np.ndarray
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A distribution over the items that may be shown, for states of `state`, scaled by `normaliser`.
+
+    `serving` says how it chooses. Items are scored by the `critic`. Without one they are scored by the density of the
+    `actor`: its own, or, of a deterministic actor, a Gaussian of the standard deviation `deviation` around its action;
+    without both the nearest to the action is served, always. `provenance` says where the policy came from: method,
+    recipe, task, dataset, seed. Pickles as plain arrays.
+
+    Raises `UserError` where widths disagree, or the rule samples and nothing scores the items.
+    """
+
+    actor: Actor
+    state: StateDefinition
+    normaliser: Normaliser
+    items: ItemTable
+    serving: ServingSettings = DETERMINISTIC
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    critic: Critic | None = None
+    deviation: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "serving", self.serving.resolved(None))  # of a policy made by hand
+        width, actions = self.actor.widths
+        if not actions == self.state.action_dim == self.items.embeddings.shape[1]:
+            raise UserError(
+                f"policy: the actor gives {actions} numbers, its states hold {self.state.action_dim} of an item, and "
+                f"the items have {self.items.embeddings.shape[1]}; expected one number"
+            )
+        if width != self.state.width:
+            raise UserError(f"policy: the actor takes {width} numbers, its states have {self.state.width}")
+        if len(self.normaliser.mean) != width:
+            raise UserError(f"policy: the normaliser is of {len(self.normaliser.mean)} numbers, the states of {width}")
+        if self.critic is not None and self.critic.width != sum(self.actor.widths):
+            raise UserError(f"policy: the critic takes {self.critic.width} numbers; expected {sum(self.actor.widths)}")
+        if self.scorer is None and not self.always_nearest:
+            raise UserError(
+                "policy: neither a critic nor the density of its actor scores items; "
+                "expected serving: {rule: best, candidates: nearest, count: 1}"
+            )
+
+    @property
+    def scorer(self) -> Critic | Density | None:
+        """What scores items."""
+        if self.critic is not None:
+            return self.critic
+        known = isinstance(self.actor, GaussianActor) or self.deviation is not None
+        return Density(self.actor, self.deviation) if known and isinstance(self.actor, DeterministicActor) else None
+
+    @property
+    def always_nearest(self) -> bool:
+        """Whether the item nearest to the actor's action is served, always: the paper's deterministic policy."""
+        return self.serving.rule == "best" and self.serving.candidates == "nearest" and self.serving.count == 1
+
+    @property
+    def metric(self) -> str:
+        """What makes an item near to one of `act`'s actions: the rule by which it is found again."""
+        return self.serving.metric if self.always_nearest else "nearest"
+
+    @property
+    def task(self) -> Task:
+        """What it was trained for. Raises `UserError` where its provenance does not say."""
+        task = self.provenance.get("task")
+        if task not in TASKS:
+            raise UserError(f"policy: provenance: key 'task': found {task!r}; expected one of {', '.join(TASKS)}")
+        return task
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_distribution"}
+
+    @cached_property
+    def _distribution(self) -> Distribution:
+        if self.always_nearest:
+            return Distribution(self.items, self.serving, None)
+        recent = RecentItems.of(self.state, self.normaliser, self.items)
+        return Distribution(self.items, self.serving, self.scorer, recent)
+
+    @property
+    def low(self) -> np.ndarray:
+        """Lower bounds of the actions [A]."""
+        return self.actor.low.numpy()
+
+    @property
+    def high(self) -> np.ndarray:
+        """Upper bounds of the actions [A]."""
+        return self.actor.high.numpy()
+
+    def act(self, states: np.ndarray, seed: int = 0) -> np.ndarray:
+        """Actions float32 [n, A] for scaled states float32 [n, S]: the embeddings of items that it would serve.
+
+        Where it always serves the nearest item: the actor's own actions, within the bounds. Raises `UserError` for
+        states of another width.
+        """
+        if self.always_nearest:
+            return self._propose(states)
+        return self.items.embeddings[self.draw(states, 1, None, seed).rows[:, 0]]
+
+    def recommend(self, states: np.ndarray, k: int, exclude: Exclude = None, seed: int | None = None) -> np.ndarray:
+        """Item ids [n, k] for scaled states [n, S], as `serve` gives them."""
+        return self.serve(states, k, exclude, seed).items
+
+    def serve(self, states: np.ndarray, k: int, exclude: Exclude = None, seed: int | None = None) -> Served:
+        """k items for each of n scaled states [n, S], by the serving rule, for any k up to what may be shown.
+
+        `exclude`: n arrays of ids that may not be shown (ids that the table lacks are ignored), or bool [n, I] in the
+        order of `items.ids`, True for an item that may not. They are left out before candidates are taken. The same
+        `seed` draws the same items; None draws anew. A propensity is the probability of an item given the state, what
+        is excluded, and the items before it; 1 under the rule `best`. Raises `UserError` for another k, states of
+        another width, or an `exclude` of another form.
+        """
+        drawn = self.draw(states, k, excluded(exclude, self.items, len(states)), seed)
+        return Served(self.items.ids[drawn.rows], drawn.propensities)
+
+    @property
+    def draws_from_all(self) -> bool:
+        """Whether any item that may be shown can be drawn: `probabilities` are known, and none is 0."""
+        return self.serving.rule == "sample" and self.serving.candidates != "nearest"
+
+    def probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: LeftOut | None = None) -> np.ndarray:
+        """pi(i | s) of the items in the `rows` [n] of the item table, float64 [n], of a policy that `draws_from_all`.
+
+        `left_out`: what may not be shown. Raises `UserError` for another policy, and for states of another width.
+        """
+        if not self.draws_from_all:
+            raise UserError("policy: probabilities are those of the rule sample, not among nearest candidates")
+        chosen = np.require(self._checked(states), dtype=np.float32, requirements=["C", "W"])
+        return self._distribution.probabilities(chosen, rows, left_out)
+
+    def with_items(self, items: ItemTable | pa.Table) -> Policy:
+        """This policy with other items, without training: their ids and embeddings, made as those it was trained on.
+
+        Raises `UserError` for a table that is none of items, or embeddings of another width.
+        """
+        table = items if isinstance(items, ItemTable) else ItemTable.from_table(items)
+        return replace(self, items=table)
+
+    def under(self, **rule: Any) -> Policy:
+        """The same networks under another serving rule: these keys of `serving` changed."""
+        return replace(self, serving=self.serving.model_copy(update=rule))
+
+    def draw(self, states: np.ndarray, k: int, left_out: LeftOut | None, seed: int | None) -> Drawn:
+        """As `serve`, in rows of the item table."""
+        nearest = self.serving.candidates == "nearest"
+        actions = self._propose(states) if nearest else self._checked(states)
+        return self._distribution.draw(states, actions, k, left_out, np.random.default_rng(seed))
+
+    def left(self, left_out: LeftOut) -> np.ndarray:
+        """How many items may be shown in each state, int64 [n]."""
+        return self._distribution.left(left_out)
+
+    def _checked(self, states: np.ndarray) -> np.ndarray:
+        if states.ndim != 2 or states.shape[1] != self.state.width:
+            raise UserError(f"policy: states of shape {list(states.shape)}; expected [n, {self.state.width}]")
+        return states
+
+    def _propose(self, states: np.ndarray) -> np.ndarray:
+        """The actor's own actions [n, A]."""
+        self._checked(states)
+        actions = np.empty((len(states), len(self.low)), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(states), _CHUNK):
+                rows = np.require(states[start : start + _CHUNK], dtype=np.float32, requirements=["C", "W"])
+                actions[start : start + _CHUNK] = self.actor(torch.from_numpy(rows)).numpy()
+        return actions
+
+    def tracker(self, user_features: UserFeatures) -> StateTracker:
+        """A tracker that gives this policy's states, for n users without history; `user_features` tells them apart."""
+        return StateTracker(self.state, self.normaliser, self.items, user_features)
+
+    def save(self, uri: str) -> None:
+        """Writes the bundle, all or nothing: policy.json, actor.npz, items.parquet, and critic.npz where there is one.
+
+        Raises `UserError` if `uri` exists.
+        """
+        description: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "serving": self.serving.model_dump(mode="json"),
+            "state": self.state.to_dict(),
+            "normaliser": self.normaliser.to_dict(),
+            "provenance": dict(self.provenance),
+        }
+        with storage.staged(uri, "policy.json") as folder:
+            if self.deviation is not None:
+                description["deviation"] = self.deviation
+            description["actor"] = save_actor(storage.join(folder, "actor.npz"), self.actor)
+            if self.critic is not None:
+                description["critic"] = self.critic.save(storage.join(folder, "critic.npz"))
+            self.items.save(storage.join(folder, "items.parquet"))
+            storage.write_json(storage.join(folder, "policy.json"), description)
+
+    @classmethod
+    def load(cls, uri: str) -> Policy:
+        """Reads a bundle, or the one that `uri` is an alias of now (storage/alias.py).
+
+        Raises `UserError`: a missing or unreadable file, another schema version, widths that disagree.
+        """
+        uri = storage.followed(uri)
+        path = storage.join(uri, "policy.json")
+        value = storage.read_json(path)
+        version = value.get("schema_version") if isinstance(value, dict) else None
+        if version != SCHEMA_VERSION:
+            raise UserError(f"{path}: schema version {version}; this version of prefrec_ray reads {SCHEMA_VERSION}")
+        stored = parse(Description, value, path)
+        chooser = stored.critic
+        try:
+            actor = load_actor(storage.join(uri, "actor.npz"), stored.actor)
+            items = ItemTable.load(storage.join(uri, "items.parquet"))
+            state = StateDefinition.from_dict(stored.state, path)
+            critic = None
+            if chooser:
+                file = storage.join(uri, "critic.npz")
+                critic = Critic.load(file, chooser.layer_sizes, chooser.products, actor.widths, chooser.rescaled)
+            normaliser = Normaliser.from_dict(stored.normaliser, path)
+            return cls(
+                actor,
+                state,
+                normaliser,
+                items,
+                stored.serving,
+                stored.provenance,
+                critic,
+                stored.deviation,
+            )
+        except UserError as error:
+            line = str(error)  # what does not fit together names no file, and is put together by policy.json
+            raise UserError(
+                line if line.startswith(str(uri)) else f"{path}: {line.removeprefix('policy: ')}"
+            ) from error

@@ -1,0 +1,38 @@
+"""policy.json: what a bundle says of itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from annotated_types import MinLen
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.settings import Settings
+
+SCHEMA_VERSION = 3
+
+
+class _Part(Settings):
+    model_config = ConfigDict(strict=True)
+
+
+class CriticDescription(_Part):
+    """The shape of critic.npz."""
+
+    layer_sizes: list[Annotated[list[PositiveInt], MinLen(2)]]
+    products: list[list[NonNegativeInt]]
+    rescaled: bool = False
+
+
+class Description(_Part):
+    """policy.json."""
+
+    schema_version: int
+    serving: ServingSettings
+    state: dict[str, Any]
+    normaliser: dict[str, Any]
+    provenance: dict[str, Any]
+    actor: dict[str, Any]  # networks.bundled.ActorDescription
+    critic: CriticDescription | None = None
+    deviation: PositiveFloat | None = None

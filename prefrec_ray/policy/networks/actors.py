@@ -1,0 +1,147 @@
+"""Deterministic actors: what a method trains, what a policy bundle holds, and how it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.policy.networks.layers import Head, Mlp
+from prefrec_ray.storage import Form
+
+
+class Bounded(nn.Module):
+    """What makes actions within `low` and `high` [A], the bounds of the action space."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: np.ndarray | Tensor, high: np.ndarray | Tensor) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32), persistent=False)
+        self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32), persistent=False)
+
+    def squashed(self, raw: Tensor) -> Tensor:
+        """Numbers [n, A] of any size, by tanh, as actions within the bounds."""
+        return self.low + (torch.tanh(raw) + 1.0) * 0.5 * (self.high - self.low)
+
+
+class Actor(Bounded):
+    """pi(s): states [n, S] -> actions [n, A] within the bounds.
+
+    A bundle holds the bounds, the `kind`, and by name the MLPs and the arrays of the actor: enough to act.
+    """
+
+    kind: ClassVar[str]
+    network_names: ClassVar[tuple[str, ...]]
+    arrays: ClassVar[Mapping[str, Form]] = {}
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> Actor:
+        """The actor of the `Mlp`s and arrays that a bundle holds."""
+        raise NotImplementedError
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The `Mlp`s and tensors that a bundle holds."""
+        raise NotImplementedError
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Numbers in a state, and in an action."""
+        raise NotImplementedError
+
+
+class DeterministicActor(Actor):
+    """pi(s): an MLP, tanh, scaled to the bounds.
+
+    Raises `UserError` where the network has more or fewer outputs than there are bounds.
+    """
+
+    kind = "mlp"
+    network_names = ("layers",)
+
+    def __init__(self, net: Mlp, low: np.ndarray, high: np.ndarray) -> None:
+        super().__init__(low, high)
+        if not net.sizes[-1] == len(low) == len(high):
+            raise UserError(
+                f"policy: the actor gives {net.sizes[-1]} numbers, its bounds have {len(low)} and {len(high)}"
+            )
+        self.net = net
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.squashed(self.net(states))
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> DeterministicActor:
+        """tanh of the MLP `layers`."""
+        return DeterministicActor(parts["layers"], low, high)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The MLP."""
+        return {"layers": self.net}
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Numbers in a state, and in an action."""
+        return self.net.sizes[0], self.net.sizes[-1]
+
+
+class GaussianActor(DeterministicActor):
+    """A Gaussian before tanh, its deviation dependent on the state or not; acts by its mean."""
+
+    kind = "gaussian"
+    arrays: ClassVar[Mapping[str, Form]] = {
+        "deviation_weight": (np.float32, (None, None)),
+        "deviation_bias": (np.float32, (None,)),
+    }
+
+    def __init__(self, net: Mlp, low: np.ndarray, high: np.ndarray, state_deviation: bool) -> None:
+        super().__init__(net, low, high)
+        inputs, outputs = net.sizes[-2:]
+        self.log_std = Head(inputs, outputs) if state_deviation else Constant(outputs)
+
+    def distribution(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [B, A] and log-deviation [B, A] (or [A]) before tanh, the latter clipped to [-5, 2]."""
+        hidden = self.net[:-1](states)
+        return self.net[-1](hidden), torch.clamp(self.log_std(hidden), -5.0, 2.0)
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> GaussianActor:
+        """tanh of a Gaussian: its mean is the MLP `layers`, its log-deviation linear in the last hidden layer."""
+        actor = GaussianActor(parts["layers"], low, high, state_deviation=True)
+        weight, bias = parts["deviation_weight"], parts["deviation_bias"]
+        expected = actor.net.sizes[-1:-3:-1]
+        if [*weight.shape, *bias.shape] != [*expected, expected[0]]:
+            raise UserError(
+                f"policy: a deviation of {list(weight.shape)} and {list(bias.shape)} numbers; "
+                f"expected {expected} and {expected[:1]}"
+            )
+        actor.log_std.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
+        return actor.requires_grad_(False)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The MLP, and the linear layer of the log-deviation; weights of zeros where it is the same in every state."""
+        if isinstance(self.log_std, Constant):
+            bias = self.log_std.value
+            weight = torch.zeros(len(bias), self.net.linear[-1].in_features)
+        else:
+            weight, bias = self.log_std.weight, self.log_std.bias
+        return {"layers": self.net, "deviation_weight": weight, "deviation_bias": bias}
+
+
+class Constant(nn.Module):
+    """Learned numbers [n] that do not depend on the input."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(size))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.value

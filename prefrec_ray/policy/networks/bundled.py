@@ -1,0 +1,70 @@
+"""Actors in a policy bundle: their arrays as npz, the rest as JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+import numpy as np
+from annotated_types import MinLen
+from pydantic import ConfigDict, FiniteFloat, PositiveInt, model_validator
+from torch import Tensor
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.policy.networks.actors import Actor, DeterministicActor, GaussianActor
+from prefrec_ray.policy.networks.arrays import read_networks, write_networks
+from prefrec_ray.policy.networks.candidates import CandidateActor
+from prefrec_ray.policy.networks.layers import Mlp, to_array
+from prefrec_ray.settings import Settings, parse
+
+ACTORS: dict[str, type[Actor]] = {actor.kind: actor for actor in (DeterministicActor, GaussianActor, CandidateActor)}
+
+
+class ActorDescription(Settings):
+    """What policy.json says of an actor."""
+
+    model_config = ConfigDict(strict=True)
+
+    kind: str
+    layer_sizes: dict[str, Annotated[list[PositiveInt], MinLen(2)]]
+    low: list[FiniteFloat]
+    high: list[FiniteFloat]
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        with np.errstate(over="ignore"):
+            low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
+        if (len(low) == len(high) and not (low < high).all()) or not np.isfinite([*low, *high]).all():
+            raise ValueError("expected low < high, of numbers that float32 holds")
+        return self
+
+
+def save_actor(uri: str, actor: Actor) -> dict[str, Any]:
+    """Writes the arrays of `actor` to `uri` (npz, no pickle); returns what `load_actor` needs beside it, for JSON."""
+    networks = {name: part.layers for name, part in actor.parts.items() if isinstance(part, Mlp)}
+    arrays = {name: to_array(part) for name, part in actor.parts.items() if isinstance(part, Tensor)}
+    return {
+        "kind": actor.kind,
+        "layer_sizes": write_networks(uri, networks, arrays),
+        "low": actor.low.tolist(),
+        "high": actor.high.tolist(),
+    }
+
+
+def load_actor(uri: str, description: Any) -> Actor:
+    """Reads what `save_actor` wrote.
+
+    Raises `UserError`: no such file, no plain arrays, an unknown kind, arrays that are missing or of other widths than
+    described, a description that is none.
+    """
+    parsed = parse(ActorDescription, description, f"{uri}: actor of policy.json")
+    kind = ACTORS.get(parsed.kind)
+    if kind is None:
+        raise UserError(f"{uri}: actor of kind '{parsed.kind}'; expected one of {', '.join(ACTORS)}")
+    if set(parsed.layer_sizes) != set(kind.network_names):
+        raise UserError(
+            f"{uri}: an actor of kind '{kind.kind}' has the networks {', '.join(kind.network_names)}; "
+            f"found {', '.join(parsed.layer_sizes)} in policy.json"
+        )
+    networks, arrays = read_networks(uri, parsed.layer_sizes, kind.arrays)
+    parts = {**{name: Mlp.of(layers) for name, layers in networks.items()}, **arrays}
+    return kind.of(parts, np.asarray(parsed.low, np.float32), np.asarray(parsed.high, np.float32))

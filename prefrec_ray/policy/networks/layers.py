@@ -1,0 +1,133 @@
+"""The MLPs that all methods share, of equal size (paper, 5.4): what is trained is what is served."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prefrec_ray.policy.networks.arrays import Layers
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Head(nn.Linear):
+    """A last layer, in float32 whatever the precision of those before it.
+
+    Sums of rewards, and values that are backed up a hundredfold, would lose more by rounding than it costs.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(inputs.device.type):  # the context costs more than a small product
+            return super().forward(inputs)
+        with torch.autocast(inputs.device.type, enabled=False):
+            return super().forward(inputs.float())
+
+
+class Mlp(nn.Sequential):
+    """Linear layers with ReLU between them, the last a `Head`: [..., in] -> [..., out]. Made by `mlp` or `Mlp.of`."""
+
+    @classmethod
+    def of(cls, layers: Layers) -> Mlp:
+        """The network of these weights and biases, which are copied; it gets no gradients, and nothing is drawn."""
+        widths = [layers[0][0].shape[1], *(len(bias) for _, bias in layers)]
+        with torch.random.fork_rng(devices=[]):
+            network = mlp(widths[0], widths[1:-1], widths[-1])
+        for layer, (weight, bias) in zip(network.linear, layers, strict=True):
+            layer.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
+        return network.requires_grad_(False)
+
+    @property
+    def linear(self) -> list[nn.Linear]:
+        """Its layers without the ReLUs."""
+        return [layer for layer in self if isinstance(layer, nn.Linear)]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Widths from the input to the output."""
+        return [self.linear[0].in_features, *(layer.out_features for layer in self.linear)]
+
+    @property
+    def layers(self) -> Layers:
+        """The weights and biases as arrays, copied."""
+        return [(to_array(layer.weight), to_array(layer.bias)) for layer in self.linear]
+
+    def given(self, states: Tensor) -> Callable[[Tensor], Tensor]:
+        """The network on (states [n, S], others) as a function of the others, [n, X] or k of them a state, [n, k, X].
+
+        States pass the first layer once: most of the work where they are wide and many actions are tried in each. The
+        sum is made in place, as is ReLU: to take memory anew and give it back was most of the time of a choice.
+        """
+        first = self.linear[0]
+        of_states, of_others = first.weight.split([states.shape[1], first.in_features - states.shape[1]], dim=1)
+        seen = nn.functional.linear(states, of_states, first.bias)
+
+        def outputs(others: Tensor) -> Tensor:
+            hidden = nn.functional.linear(others, of_others)
+            hidden += seen if others.ndim == 2 else seen[:, None]
+            return self.after_first(hidden)
+
+        return outputs
+
+    def after_first(self, hidden: Tensor) -> Tensor:
+        """The outputs of what the first layer gives, which this overwrites."""
+        for layer in self.linear[1:]:
+            hidden = layer(torch.relu_(hidden))
+        return hidden
+
+
+def mlp(inputs: int, hidden_sizes: Sequence[int], outputs: int) -> Mlp:
+    """A network of random weights."""
+    hidden = [
+        layer
+        for width_in, width_out in pairwise([inputs, *hidden_sizes])
+        for layer in (nn.Linear(width_in, width_out), nn.ReLU(inplace=True))
+    ]
+    return Mlp(*hidden, Head([inputs, *hidden_sizes][-1], outputs))
+
+
+class Scalar(nn.Module):
+    """An MLP with one output: rewards, V and Q. Several inputs are concatenated; the result is [B]."""
+
+    def __init__(self, inputs: int, hidden_sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.net = mlp(inputs, hidden_sizes, 1)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        joined = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=-1)
+        return self.net(joined).squeeze(-1)
+
+
+def start_at_zero(network: Scalar) -> Scalar:
+    """The same network, with a last layer of zeros: its output is 0 everywhere until it is trained."""
+    for parameter in network.net[-1].parameters():
+        nn.init.zeros_(parameter)
+    return network
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """A copy in plain memory."""
+    return tensor.detach().cpu().numpy().copy()
+
+
+def polyak_update(target: nn.Module, source: nn.Module, tau: float) -> None:
+    """target <- (1 - tau) target + tau source, in place; the paper's soft-update rate is 1 - tau."""
+    with torch.no_grad():
+        torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
+
+
+def target_copy(network: Network) -> Network:
+    """A copy that gets no gradients: a target network at its start."""
+    target = copy.deepcopy(network)
+    target.requires_grad_(False)
+    return target
+
+
+def exported(network: Network) -> Network:
+    """A copy in main memory that gets no gradients: what a policy holds."""
+    return target_copy(network).cpu()

@@ -1,0 +1,146 @@
+"""The results of a sweep: a table of trials, the best settings, and for each trial a run folder and a policy.
+
+SWEEP/trials.csv  SWEEP/best.yaml  SWEEP/policies/TRIAL/  SWEEP/TRIAL/{config.json,progress.csv,result.json}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import posixpath
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from prefrec_ray import storage
+from prefrec_ray.errors import find_user_error
+from prefrec_ray.runs.config import build_config
+from prefrec_ray.runs.export import export_policy
+from prefrec_ray.runs.train import COLUMNS, SCORES, Row, describe, resolved, write_rows
+from prefrec_ray.runs.tuning.settings import TuneSettings
+from prefrec_ray.runs.tuning.space import train_settings
+
+#: Columns of time, which differ from run to run; the last ones of the table.
+CLOCK = (
+    "transitions_per_second",
+    "pairs_per_second",
+    "time/data_wait_share",
+    "time/learner_idle_share",
+    "time_total_s",
+)
+
+_STATES = {"TERMINATED": "stopped", "ERROR": "failed"}
+
+
+def trial_row(ended: Any, settings: TuneSettings) -> Row:
+    """The row of Tune's trial `ended` in trials.csv: metrics of its last iteration, scores of its best checkpoint.
+
+    status: "finished" (by its schedule), "stopped" (by the scheduler), "failed", or "waiting" (interrupted).
+    """
+    trial = ended.config["trial"]
+    last = ended.last_result
+    kept = _kept(ended)
+    scores = {}
+    if settings.validation is not None:
+        names = {"policy_iteration": "training_iteration", **{name: name for name in SCORES}}
+        scores = {column: _finite(kept.metrics.get(name)) if kept else None for column, name in names.items()}
+    status = _STATES.get(ended.status, "waiting")
+    if status == "stopped" and last.get("finished"):
+        status = "finished"
+    return {
+        "trial": trial["name"],
+        "status": status,
+        **{key: trial[key] for key in ("method", "recipe", "task", "seed")},
+        **{key: trial["config"].get(key) for key in settings.search},
+        **{name: _finite(last.get(name)) for name in COLUMNS if name not in CLOCK},
+        **scores,
+        **{name: _finite(last.get(name)) for name in CLOCK},
+        "error": error_line(ended.get_pickled_error() or ended.get_error()) if status == "failed" else None,
+    }
+
+
+def _kept(ended: Any) -> Any:
+    """Tune's record (`checkpoint`, `metrics`) of the best checkpoint by score, or of the last; None without any."""
+    return ended.run_metadata.checkpoint_manager.best_checkpoint_result
+
+
+def error_line(error: BaseException) -> str:
+    """The user's mistake in the error of a trial, else the last line of the error."""
+    mistake = find_user_error(error)
+    return str(mistake) if mistake else str(error).strip().splitlines()[-1]
+
+
+def write_table(output: str, rows: Sequence[Row]) -> None:
+    """Writes SWEEP/trials.csv."""
+    storage.write_csv(storage.join(output, "trials.csv"), rows)
+
+
+def write_best(output: str, rows: Sequence[Row], settings: TuneSettings, dataset: str) -> None:
+    """Writes the settings with the best mean over seeds: SWEEP/best.yaml, or best_TASK.yaml for each of several tasks.
+
+    Only trials that finished with a value count; a task without one gets no file.
+    """
+    assert settings.metric is not None
+    for task in settings.task:
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            if row["task"] == task and row["status"] == "finished" and row[settings.metric] is not None:
+                key = {name: row[name] for name in ("method", "recipe", *settings.search)}
+                groups.setdefault(json.dumps(key, default=str), []).append(row)
+        if not groups:
+            continue
+        sign = 1 if settings.mode == "max" else -1
+        best = max(groups.values(), key=lambda group: sign * _mean(group, settings.metric))
+        name = "best.yaml" if len(settings.task) == 1 else f"best_{task}.yaml"
+        storage.write_text(storage.join(output, name), _best_text(best, settings, dataset))
+
+
+def _best_text(group: Sequence[Row], settings: TuneSettings, dataset: str) -> str:
+    row = group[0]
+    config = {**settings.base, **{key: row[key] for key in settings.search if row[key] is not None}}
+    section = {
+        **{key: row[key] for key in ("method", "recipe", "task")},
+        "dataset": dataset,
+        "seed": row["seed"],
+        "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
+    }
+    # Always said: left out, it would be on in `train`, and choose another serving rule than the trial's.
+    section["validation"] = settings.validation and settings.validation.model_dump(mode="json")
+    seeds = ", ".join(str(other["seed"]) for other in group)
+    head = f"# {settings.metric}: {_mean(group, settings.metric):.6g} (mean of seed {seeds}), {row['trial']}\n"
+    return head + yaml.safe_dump({"train": section}, sort_keys=False)
+
+
+def write_run(
+    output: str,
+    ended: Any,
+    settings: TuneSettings,
+    dataset: str,
+    smoke: bool,
+) -> None:
+    """Completes the trial's folder to a run as of `prefrec train`, and exports the policy of its best checkpoint.
+
+    Of an iteration that was repeated after a resume the last row counts.
+    """
+    trial = ended.config["trial"]
+    folder = storage.join(output, trial["name"])
+    run = train_settings(settings, trial, smoke)
+    columns = [*COLUMNS, *(SCORES if settings.validation else ())]
+    lines = storage.read_text(storage.join(folder, "result.json")).splitlines()
+    rows = {row["training_iteration"]: row for row in map(json.loads, lines)}
+    write_rows(folder, [{name: _finite(row.get(name)) for name in columns} for _, row in sorted(rows.items())])
+    description = {**describe(run, dataset), "resolved": resolved(build_config(run, dataset))}
+    storage.write_json(storage.join(folder, "config.json"), description)
+    policy = storage.join(output, "policies", trial["name"])
+    storage.remove(policy)
+    export_policy(storage.join(folder, posixpath.basename(_kept(ended).checkpoint.path)), policy)
+
+
+def _mean(group: Sequence[Row], metric: str | None) -> float:
+    assert metric is not None
+    return sum(row[metric] for row in group) / len(group)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

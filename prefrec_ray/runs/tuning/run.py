@@ -1,0 +1,214 @@
+"""Runs a sweep, or resumes one.
+
+SWEEP/sweep.json  SWEEP/rewards/  SWEEP/TRIAL/ (Tune's logs and checkpoints)  and the files of `results`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import posixpath
+from functools import partial
+from typing import Any
+
+from ray import tune
+
+from prefrec_ray import runtime, storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.validation import Judge
+from prefrec_ray.runs.checkpoints import check_own
+from prefrec_ray.runs.config import build_config
+from prefrec_ray.runs.train import Row
+from prefrec_ray.runs.tuning import results, searchers, space
+from prefrec_ray.runs.tuning.check import checked
+from prefrec_ray.runs.tuning.progress import ProgressTable
+from prefrec_ray.runs.tuning.settings import TuneSettings
+from prefrec_ray.runs.tuning.shared import share
+from prefrec_ray.runs.tuning.trial import Plan, SweepTrial, resources
+from prefrec_ray.runtime.progress import Progress, silent
+
+#: Seconds between two saves of the sweep's state: the most that is lost beside work since the trials' checkpoints.
+STATE_EVERY = "2"
+#: How often a trial is restarted from its last checkpoint after its process or node dies.
+MAX_FAILURES = 3
+
+
+def sweep(
+    settings: TuneSettings,
+    dataset: str,
+    output: str,
+    resume: bool = False,
+    smoke: bool = False,
+    progress: Progress = silent,
+    where: str = "tune",
+) -> list[Row]:
+    """Runs all trials and returns the rows of SWEEP/trials.csv.
+
+    `smoke`: a hundredth of every trial, one seed, few samples. Raises `UserError`: what `check.checked` finds, a value
+    out of its range, an `output` that exists (without `resume`) or holds no sweep or another one (with it), a trial
+    that failed (all others are finished first), a metric that no trial reported, another process that tunes there.
+    """
+    with storage.claimed(output):
+        plan = prepare_sweep(settings, dataset, output, resume, smoke, progress, where)
+        return run_sweep(plan, output, resume)
+
+
+def prepare_sweep(
+    settings: TuneSettings,
+    dataset: str,
+    output: str,
+    resume: bool = False,
+    smoke: bool = False,
+    progress: Progress = silent,
+    where: str = "tune",
+) -> Plan:
+    """The first part of `sweep`, inside its claim on `output`: checks everything, then loads the shared data."""
+    dataset, output = storage.absolute(dataset), storage.absolute(output)
+    settings = checked(settings, where)
+    if smoke:
+        settings = space.smoke_settings(settings)
+    description = {"dataset": dataset, "smoke": smoke, "settings": settings.model_dump(mode="json")}
+    _check_folder(description, output, resume)
+    runtime.start_ray()
+    chosen = space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
+    _check_fits(settings, chosen, where)
+    runs = [space.train_settings(settings, trial, smoke) for trial in chosen]
+    for run in runs:
+        build_config(run, dataset, where).validate()
+    judge = _judge(settings, dataset)
+    storage.make_folder(output)
+    storage.write_json(storage.join(output, "sweep.json"), description)
+
+    # Trials train their own rewards if no two are the same, as in a search over the reward's learning rate.
+    shares_rewards = settings.searcher == "random" or not space.draws_reward(settings)
+    rewards = storage.join(output, "rewards")
+    shared = share(runs, dataset, runs if shares_rewards else [], rewards, settings.resources, progress)
+    return Plan(settings, dataset, smoke, shared, judge, output)
+
+
+def run_sweep(plan: Plan, output: str, resume: bool = False) -> list[Row]:
+    """The second part of `sweep`: runs the trials and writes the results."""
+    settings, output = plan.settings, storage.absolute(output)
+    trainable = tune.with_resources(tune.with_parameters(SweepTrial, plan=plan), partial(resources, settings=settings))
+    _tuner(plan, trainable, output, resume).fit()
+    system, path = storage.filesystem(output)
+    ended = tune.ExperimentAnalysis(path, storage_filesystem=system).trials
+    rows = sorted((results.trial_row(trial, settings) for trial in ended), key=_number)
+    results.write_table(output, rows)
+    _finish(plan, output, rows, ended)
+    return rows
+
+
+def _judge(settings: TuneSettings, dataset: str) -> Judge | None:
+    if settings.validation is None:
+        return None
+    return Judge.prepare(dataset, settings.validation, settings.task, settings.base.get("teachers"))
+
+
+def _check_folder(description: dict[str, Any], output: str, resume: bool) -> None:
+    if not resume:
+        if storage.exists(output):
+            raise UserError(f"{output}: already exists; go on with it by --resume, or choose another output folder")
+        return
+    file = storage.join(output, "sweep.json")
+    if not storage.exists(file):
+        raise UserError(f"{output}: no sweep to resume (expected sweep.json in it); start it without --resume")
+    for key, before in storage.read_json(file).items():
+        if before != description[key]:
+            raise UserError(f"{output}: started with other {key}; resume it with the same, or choose another folder")
+    check_own(output)
+
+
+def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -> None:
+    """Raises `UserError` for a trial that needs more than the cluster has: Tune would wait for ever."""
+    capacity = runtime.capacity()
+    for trial in chosen:
+        required = resources({"trial": trial}, settings).required_resources
+        for kind, amount in required.items():
+            if amount > capacity.get(kind, 0):
+                raise UserError(
+                    f"{where}: trial {trial['name']} asks for {amount:g} {kind}, the cluster has "
+                    f"{capacity.get(kind, 0):g}; expected less (resources, num_learners) or a larger cluster"
+                )
+
+
+def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
+    settings = plan.settings
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", STATE_EVERY)
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    # Tune's newer output prints a table of its own at every verbosity.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Failed trials are reported at the end.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    system, path = storage.filesystem(output)
+    if resume and tune.Tuner.can_restore(path, storage_filesystem=system):
+        return tune.Tuner.restore(
+            path, trainable=trainable, resume_unfinished=True, resume_errored=True, storage_filesystem=system
+        )
+    by_optuna = settings.searcher == "optuna"
+    callbacks: list[Any] = [ProgressTable(settings.metric)]
+    if settings.mlflow is not None:
+        from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+        callbacks.append(MLflowLoggerCallback(settings.mlflow, experiment_name=posixpath.basename(output)))
+    return tune.Tuner(
+        trainable,
+        param_space={} if by_optuna else {"trial": tune.grid_search(space.trials(settings))},
+        tune_config=tune.TuneConfig(
+            metric=settings.metric,
+            mode=settings.mode if settings.metric else None,
+            num_samples=settings.num_samples if by_optuna else 1,
+            search_alg=searchers.optuna_search(settings) if by_optuna else None,
+            scheduler=searchers.scheduler(settings),
+            max_concurrent_trials=settings.max_concurrent,
+            reuse_actors=True,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name=posixpath.basename(path),
+            storage_path=posixpath.dirname(path),
+            storage_filesystem=system,
+            callbacks=callbacks,
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=tune.CheckpointConfig(
+                # Keeps the best by this score, and the last one, from which the trial resumes.
+                checkpoint_score_attribute=plan.judge.metric if plan.judge is not None else None,
+                # A population keeps all: another trial may be about to copy one.
+                num_to_keep=None if settings.scheduler.name == "pbt" else settings.keep_checkpoints,
+                checkpoint_frequency=settings.checkpoint_every,
+                checkpoint_at_end=True,
+            ),
+        ),
+    )
+
+
+def _name(trial: Any) -> str:
+    return str(trial.config["trial"]["name"])
+
+
+def _number(row: Row) -> int:
+    return int(row["trial"].rpartition("_")[2])
+
+
+def _finish(plan: Plan, output: str, rows: list[Row], ended: list[Any]) -> None:
+    """Writes policies, runs and the best settings; then raises the error of the sweep, if any."""
+    settings = plan.settings
+    for trial in ended:
+        if trial.status == "TERMINATED" and trial.last_result.get("finished"):
+            results.write_run(output, trial, settings, plan.dataset, plan.smoke)
+    if settings.metric is not None:
+        results.write_best(output, rows, settings, plan.dataset)
+    failed = [row for row in rows if row["status"] == "failed"]
+    if failed:
+        first = failed[0]
+        raise UserError(
+            f"{output}: {len(failed)} of {len(rows)} trials failed, {first['trial']} by: {first['error']} "
+            f"(--resume tries them again)"
+        )
+    if any(row["status"] == "waiting" for row in rows):
+        raise KeyboardInterrupt
+    if settings.metric is not None and all(row[settings.metric] is None for row in rows):
+        raise UserError(f"{output}: no trial reported the metric '{settings.metric}'; its methods have no such figure")

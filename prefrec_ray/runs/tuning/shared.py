@@ -1,0 +1,143 @@
+"""What the trials of a sweep share: the data, pre-trained rewards and reward labels, each made once per request.
+
+The driver makes and owns all of them before the first trial starts, so that a trial starts no tasks and never waits for
+a CPU that another trial holds.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+
+from prefrec_ray import storage
+from prefrec_ray.algorithms.base.config import OfflineConfig
+from prefrec_ray.algorithms.feed.load import LoadedData, load_data
+from prefrec_ray.algorithms.requests import DataRequest, LabelRequest, RewardRequest
+from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
+from prefrec_ray.algorithms.reward.pretrain import pretrain
+from prefrec_ray.algorithms.reward.state import RewardState
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.runs.tuning.settings import ResourceSettings
+from prefrec_ray.runtime.progress import Progress
+
+
+@dataclass(frozen=True)
+class Shared:
+    """References by request, owned by the driver."""
+
+    data: dict[DataRequest, LoadedData] = field(default_factory=dict)
+    rewards: dict[RewardRequest, ray.ObjectRef] = field(default_factory=dict)
+    labels: dict[LabelRequest, ray.ObjectRef] = field(default_factory=dict)
+
+    def give(self, config: OfflineConfig) -> OfflineConfig:
+        """Sets on `config` its data and, if it has them, its pre-trained reward and reward labels; returns it."""
+        settings, dataset = config.settings, config.dataset
+        reward, labels = RewardRequest.of(settings, dataset), LabelRequest.of(settings, dataset)
+        config.offline_data(loaded_data=self.data[DataRequest.of(settings, dataset)])
+        if reward in self.rewards:
+            config.offline_data(pretrained_reward=ray.get(self.rewards[reward]))
+        if labels in self.labels:
+            config.offline_data(labels=self.labels[labels])
+        return config
+
+
+def share(
+    runs: Sequence[TrainSettings],
+    dataset: str,
+    rewards_for: Sequence[TrainSettings],
+    folder: str,
+    resources: ResourceSettings,
+    progress: Progress,
+) -> Shared:
+    """Loads the data of `runs` and pre-trains the rewards of `rewards_for`, saved in `folder` for a resumed sweep."""
+    shared, opened = Shared(), PreparedDataset.open(dataset)
+    requests = list(dict.fromkeys(DataRequest.of(run.training(), opened) for run in runs))
+    transitions: dict[DataRequest, LoadedData] = {}
+    for number, request in enumerate(requests):
+        progress("load", number, len(requests))
+        transitions_only = replace(request, preferences=None, numbered=False)
+        shared.data[request] = load_data(request, transitions.get(transitions_only))
+        transitions.setdefault(transitions_only, shared.data[request])
+    progress("load", len(requests), len(requests))
+    _pretrain_all(shared, rewards_for, opened, folder, resources, progress)
+    _label_all(shared, runs, opened, progress)
+    return shared
+
+
+def _pretrain_all(
+    shared: Shared,
+    runs: Sequence[TrainSettings],
+    dataset: PreparedDataset,
+    folder: str,
+    resources: ResourceSettings,
+    progress: Progress,
+) -> None:
+    data_of: dict[RewardRequest, DataRequest] = {}
+    for run in runs:
+        settings = run.training()
+        request = RewardRequest.of(settings, dataset)
+        if request is not None:
+            data_of.setdefault(request, DataRequest.of(settings, dataset))
+    pending: dict[Any, RewardRequest] = {}
+    device = "cuda" if resources.gpus else "cpu"
+    for request, data in data_of.items():
+        saved = storage.join(folder, _name(request))
+        if storage.exists(saved):
+            shared.rewards[request] = ray.put(_read(saved))
+        else:
+            task = _pretrain.options(num_cpus=resources.cpus, num_gpus=resources.gpus, resources=resources.custom)
+            pending[task.remote(request, shared.data[data], device, resources.gpus)] = request
+    while pending:
+        progress("rewards", len(shared.rewards), len(data_of))
+        (ready,), _ = ray.wait(list(pending))
+        request = pending.pop(ready)
+        shared.rewards[request] = ready
+        _write(storage.join(folder, _name(request)), ray.get(ready))
+    if data_of:
+        progress("rewards", len(data_of), len(data_of))
+
+
+def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedDataset, progress: Progress) -> None:
+    """Makes the reward labels of rewards that several trials share, once."""
+    unique = dict.fromkeys(LabelRequest.of(run.training(), dataset) for run in runs)
+    requests = [request for request in unique if request is not None]
+    for number, request in enumerate(requests):
+        progress("labels", number, len(requests))
+        reward = None
+        if request.reward is not None:
+            if request.reward not in shared.rewards:  # each trial trains its own reward
+                continue
+            reward = RewardFunction.of(request.reward, ray.get(shared.rewards[request.reward]))
+        shared.labels[request] = label_transitions(dataset, reward, request.horizon)
+    if requests:
+        progress("labels", len(requests), len(requests))
+
+
+_pretrain = ray.remote(pretrain)
+
+
+def _name(request: RewardRequest) -> str:
+    return f"{request.preferences.task}_{request.seed}_{zlib.crc32(repr(request).encode()):08x}"
+
+
+def _write(folder: str, state: RewardState) -> None:
+    arrays: dict[str, Any] = {f"weights/{name}": value for name, value in state.weights.items()}
+    arrays |= {f"moments/{i}/{name}": value for i, kinds in state.moments.items() for name, value in kinds.items()}
+    with storage.staged(folder, "reward.npz") as partial:
+        storage.write_arrays(storage.join(partial, "reward.npz"), arrays)
+
+
+def _read(folder: str) -> RewardState:
+    state = RewardState({}, {})
+    for name, array in storage.read_arrays(storage.join(folder, "reward.npz")).items():
+        kind, *parts = name.split("/")
+        if kind == "weights":
+            state.weights[parts[0]] = array
+        else:
+            state.moments.setdefault(int(parts[0]), {})[parts[1]] = array
+    return state

@@ -1,0 +1,126 @@
+"""The trials of a sweep: the product of its grids, and random samples; a function of the settings alone.
+
+A trial is a mapping `{"name", "method", "recipe", "task", "seed", "config"}`; `config` holds the values of `search`.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray.algorithms.methods import find_settings
+from prefrec_ray.algorithms.settings import recipe_defaults, reward_settings
+from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.runs.tuning.settings import Space, TuneSettings
+
+Trial = dict[str, Any]
+
+#: Share of a run's length, and number of samples, under `--smoke`.
+SMOKE_SHARE = 0.01
+SMOKE_SAMPLES = 2
+
+
+def trials(settings: TuneSettings) -> list[Trial]:
+    """All trials of a sweep without a searcher, in the order of their numbers; seeds of the same settings are adjacent.
+
+    Draw i of a key is the same for every method and task, and does not depend on other keys.
+    """
+    listed: list[Trial] = []
+    for task, recipe, method in product(settings.task, settings.recipe, settings.method):
+        spaces = spaces_of(settings, method)
+        grids = {key: space.values for key, space in spaces.items() if space.kind == "grid"}
+        drawn = {key: space for key, space in spaces.items() if space.kind != "grid"}
+        for values in product(*grids.values()):
+            for number in range(settings.num_samples if drawn else 1):
+                config = {key: draw(space, _random(key, number)) for key, space in drawn.items()}
+                config = {key: (dict(zip(grids, values, strict=True)) | config)[key] for key in spaces}
+                for seed in settings.seeds:
+                    listed.append(trial(len(listed), method, recipe, task, seed, config))
+    return listed
+
+
+def corners(settings: TuneSettings) -> list[Trial]:
+    """Trials that together need all data and rewards that the trials of a searcher can need."""
+    listed: list[Trial] = []
+    for task, recipe, method, seed in product(settings.task, settings.recipe, settings.method, settings.seeds):
+        spaces = spaces_of(settings, method)
+        lowest = {key: draw(space, lambda: 0.0) for key, space in spaces.items()}
+        shaping = reward_settings(find_settings(method))
+        choices = {key: space.values for key, space in spaces.items() if key in shaping and space.values}
+        for values in product(*choices.values()):
+            config = {**lowest, **dict(zip(choices, values, strict=True))}
+            listed.append(trial(len(listed), method, recipe, task, seed, config))
+    return listed
+
+
+def draws_reward(settings: TuneSettings) -> bool:
+    """Whether pre-training depends on a value drawn from a range, so that trials cannot share rewards."""
+    shaping = reward_settings(find_settings(settings.method[0]))
+    return any(key in shaping and not space.values for key, space in settings.search.items())
+
+
+def spaces_of(settings: TuneSettings, method: str) -> dict[str, Space]:
+    """The part of `search` for a method."""
+    return {key: space for key, space in settings.search.items() if not space.methods or method in space.methods}
+
+
+def trial(number: int, method: str, recipe: str, task: str, seed: int, config: dict[str, Any]) -> Trial:
+    """One trial, with its name."""
+    name = f"{method.rpartition(':')[2]}_{task}_{seed}_{number:03d}"
+    return {"name": name, "method": method, "recipe": recipe, "task": task, "seed": seed, "config": config}
+
+
+def draw(space: Space, random: Callable[[], float]) -> Any:
+    """A value drawn from a space that is no grid; `random` returns numbers in [0, 1)."""
+    if space.kind == "choice":
+        return space.values[int(random() * len(space.values))]
+    low, high, step = space.bounds
+    if space.kind == "loguniform":
+        return math.exp(math.log(low) + random() * (math.log(high) - math.log(low)))
+    if step is not None:
+        # Rounded to a decimal number; the 1e-9 keeps a high end that is missed only by rounding.
+        steps = int((high - low) / step + 1e-9) + 1
+        return _whole(round(low + int(random() * steps) * step, 12))
+    return low + random() * (high - low)
+
+
+def train_settings(settings: TuneSettings, chosen: Trial, smoke: bool = False) -> TrainSettings:
+    """The settings with which `prefrec train` would run this trial."""
+    config = {**settings.base, **chosen["config"]}
+    if smoke:
+        config = shortened(config, chosen)
+    return TrainSettings(
+        method=chosen["method"],
+        recipe=chosen["recipe"],
+        task=chosen["task"],
+        seed=chosen["seed"],
+        checkpoint_every=settings.checkpoint_every,
+        keep_checkpoints=settings.keep_checkpoints,
+        config=config,
+    )
+
+
+def shortened(config: dict[str, Any], chosen: Trial) -> dict[str, Any]:
+    """`config` with a hundredth of the passes over preferences and transitions."""
+    defaults = recipe_defaults(find_settings(chosen["method"]), chosen["recipe"])
+    lengths = {key: float(config.get(key, defaults[key])) for key in ("pretrain_epochs", "num_epochs")}
+    return {**config, **{key: value * SMOKE_SHARE for key, value in lengths.items()}, "updates_per_iteration": None}
+
+
+def smoke_settings(settings: TuneSettings) -> TuneSettings:
+    """The sweep with one seed and few samples; `shortened` shortens its trials."""
+    few = min(settings.num_samples, SMOKE_SAMPLES)
+    return settings.model_copy(update={"seeds": settings.seeds[:1], "num_samples": few})
+
+
+def _random(key: str, number: int) -> Callable[[], float]:
+    return np.random.default_rng((zlib.crc32(key.encode()), number)).random
+
+
+def _whole(value: float) -> int | float:
+    return int(value) if value == int(value) else value

@@ -1,0 +1,134 @@
+"""One trial of a sweep: the algorithm of a method as a Tune trainable, on shared data."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from dataclasses import dataclass
+from typing import Any
+
+from pyarrow import fs
+from ray import tune
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from prefrec_ray import storage
+from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.validation import Judge
+from prefrec_ray.runs.checkpoints import checkpoints, first_whole
+from prefrec_ray.runs.config import build_config
+from prefrec_ray.runs.monitoring import publish
+from prefrec_ray.runs.train import SCORES, flatten, policy_now
+from prefrec_ray.runs.tuning.settings import TuneSettings
+from prefrec_ray.runs.tuning.shared import Shared
+from prefrec_ray.runs.tuning.space import train_settings
+from prefrec_ray.storage.manifest import damage
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all trials of a sweep have in common; `output` is the URI of its folder."""
+
+    settings: TuneSettings
+    dataset: str
+    smoke: bool
+    shared: Shared
+    judge: Judge | None
+    output: str
+
+
+class SweepTrial(tune.Trainable):
+    """Reports a row of progress.csv for each iteration, with `SCORES` if it is scored, `finished` and `resumed_from`.
+
+    `finished`: the end of its schedule. `resumed_from`: the iteration of the checkpoint that it resumed from, else 0.
+    A scored iteration has a checkpoint, so that the best one can be kept. A metric that the method does not have is
+    NaN, so that all rows have the same columns.
+    """
+
+    def setup(self, config: dict[str, Any], plan: Plan) -> None:
+        """Builds the algorithm of `config["trial"]` (from `space`)."""
+        self.plan = plan
+        self._build(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Continues as another trial: reusing a process saves seconds of imports."""
+        self.algorithm.stop()
+        self._build(new_config)
+        return True
+
+    def _build(self, config: dict[str, Any]) -> None:
+        plan = self.plan
+        run = train_settings(plan.settings, config["trial"], plan.smoke)
+        algorithm_config = plan.shared.give(build_config(run, plan.dataset))
+        if plan.settings.resources.gpus and not algorithm_config.num_learners:
+            algorithm_config.learners(num_gpus_per_learner=plan.settings.resources.gpus)
+        self.name, self.method, self.task = config["trial"]["name"], run.method, run.task
+        self.algorithm: OfflineAlgorithm = algorithm_config.build_algo()
+        self.resumed_from = 0
+
+    def step(self) -> dict[str, Any]:
+        """One iteration."""
+        row = flatten(self.algorithm.train())
+        stop = self.plan.settings.stop
+        finished = (
+            row["progress"] >= 1
+            or (stop.iterations is not None and row["training_iteration"] >= stop.iterations)
+            or (stop.epochs is not None and row["phase"] == "train" and row["epoch"] >= stop.epochs)
+        )
+        judge = self.plan.judge
+        scored = judge is not None and judge.due(row["training_iteration"], finished)
+        if judge is not None:
+            row |= dict.fromkeys(SCORES)
+            if scored:
+                row |= judge.scores(policy_now(self.algorithm), self.task)
+        publish(row, self.name, self.method, self.task)
+        row = {name: math.nan if value is None else value for name, value in row.items()}
+        row |= {"resumed_from": self.resumed_from, "finished": finished, "done": finished}
+        return {**row, SHOULD_CHECKPOINT: scored}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The algorithm's own checkpoint. Raises `UserError` where a weight is not finite."""
+        self.algorithm.save_to_path(checkpoint_dir)
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Continues from what `save` returned or, where that is gone, from the trial's newest whole checkpoint.
+
+        A sweep that is killed just after a checkpoint took the place of an older one has a state that names the older.
+        """
+        checkpoint_path.checkpoint = newest_if_gone(checkpoint_path.checkpoint, self.plan.output)
+        super().restore(checkpoint_path)
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Continues from a checkpoint of this trial or, in population-based training, of another.
+
+        Raises `UserError` if it is damaged.
+        """
+        problem = damage(checkpoint_dir)
+        if problem is not None:
+            raise UserError(f"{self.name}: its checkpoint is damaged ({problem}); expected it as it was written")
+        self.algorithm.restore_from_path(checkpoint_dir)
+        self.resumed_from = self.algorithm.iteration
+
+    def cleanup(self) -> None:
+        """Stops learners."""
+        self.algorithm.stop()
+
+
+def newest_if_gone(checkpoint: tune.Checkpoint, sweep: str) -> tune.Checkpoint:
+    """`checkpoint` if it is there or its trial has no whole one, else the trial's newest whole one."""
+    if checkpoint.filesystem.get_file_info(checkpoint.path).type != fs.FileType.NotFound:
+        return checkpoint
+    trial = storage.join(sweep, posixpath.basename(posixpath.dirname(checkpoint.path)))
+    with first_whole(reversed(checkpoints(trial))) as newest:
+        return checkpoint if newest is None else tune.Checkpoint(*reversed(storage.filesystem(newest[0])))
+
+
+def resources(config: dict[str, Any], settings: TuneSettings) -> PlacementGroupFactory:
+    """A bundle for the trial, and one for each of its learners."""
+    chosen = {**settings.base, **config["trial"]["config"]}
+    own = {"CPU": settings.resources.cpus, "GPU": settings.resources.gpus, **settings.resources.custom}
+    cpus = chosen.get("num_cpus_per_learner", 1)
+    learner = {"CPU": cpus if isinstance(cpus, int | float) else 1, "GPU": chosen.get("num_gpus_per_learner", 0)}
+    learner |= chosen.get("custom_resources_per_learner", {})
+    return PlacementGroupFactory([own] + [learner] * int(chosen.get("num_learners", 0)))

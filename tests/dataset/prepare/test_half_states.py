@@ -1,0 +1,70 @@
+"""States stored as float16: the same data set but for rounding, in about half the space, and trained on as float32."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from small_platform import NETWORKS, logs_and_data
+
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset, stored, tensor
+from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
+from prefrec_ray.runs.settings import TrainSettings
+from prefrec_ray.runs.train import train
+from prefrec_ray.settings import parse
+from prefrec_ray.simulator.settings import SimulateSettings
+from prefrec_ray.simulator.write import simulate
+
+FOLDERS = (("requests", "train"), ("requests", "validation"), ("requests", "test"), ("transitions",))
+
+
+@pytest.fixture(scope="module")
+def datasets(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, PreparedDataset]:
+    folder = str(tmp_path_factory.mktemp("half"))
+    sections = logs_and_data(folder)
+    simulate(parse(SimulateSettings, sections["simulate"], "test"), f"{folder}/logs")
+    return {
+        kind: prepare(parse(PrepareSettings, {**sections["prepare"], "state_type": kind}, "test"), f"{folder}/{kind}")
+        for kind in ("float32", "float16")
+    }
+
+
+def test_states_are_rounded_and_nothing_else_changes(datasets: dict[str, PreparedDataset]) -> None:
+    whole, half = datasets["float32"], datasets["float16"]
+    for folder in FOLDERS:
+        for one, other in zip(whole.files(*folder), half.files(*folder), strict=True):
+            expected, rounded = whole.read(one), half.read(other)
+            assert expected.column_names == rounded.column_names
+            for name in expected.column_names:
+                if name in ("state", "obs", "next_obs"):
+                    assert stored(rounded[name]).dtype == np.float16
+                    np.testing.assert_array_equal(stored(rounded[name]), stored(expected[name]).astype(np.float16))
+                    np.testing.assert_allclose(tensor(rounded[name]), tensor(expected[name]), rtol=2**-11, atol=1e-7)
+                    assert tensor(rounded[name]).dtype == np.float32
+                else:
+                    assert rounded[name].equals(expected[name])
+    sizes = [storage.size(dataset.path("transitions")) for dataset in (half, whole)]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_a_run_on_rounded_states(datasets: dict[str, PreparedDataset], tmp_path: Path) -> None:
+    rows = {}
+    for kind, how in (("float32", "materialised"), ("float16", "materialised"), ("float16", "streaming")):
+        config = {**NETWORKS, "num_epochs": 1, "transitions": how}
+        settings = parse(TrainSettings, {"recipe": "paper", "config": config}, "test")
+        rows[kind, how] = train(settings, datasets[kind].uri, str(tmp_path / f"{kind}-{how}"))[-1]
+    losses = [name for name, value in rows["float32", "materialised"].items() if "loss" in name and value is not None]
+    assert losses
+    for name in losses:
+        exact, rounded, streamed = (row[name] for row in rows.values())
+        assert rounded == streamed
+        assert rounded == pytest.approx(exact, rel=0.02, abs=1e-3)
+
+
+def test_a_chunked_column_is_joined_as_it_is_stored() -> None:
+    values = np.arange(6, dtype=np.float16).reshape(3, 2)
+    flat = pa.array(values.ravel())
+    column = pa.FixedSizeListArray.from_arrays(flat, 2)
+    assert stored(pa.chunked_array([column, column])).dtype == np.float16
+    np.testing.assert_array_equal(tensor(pa.chunked_array([column, column])), np.concatenate([values, values]))

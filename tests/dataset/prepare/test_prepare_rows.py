@@ -1,0 +1,69 @@
+"""Which rows are requests: repeated rows, strange items and rows of one moment, against plain pandas."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import ray
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.dataset.prepare.rows import RowRules, joined, repeated
+from prefrec_ray.logs.contract import SideFiles
+
+
+def rows_of(count: int, seed: int) -> pd.DataFrame:
+    """Sorted by user and time, many of them alike."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "user_id": np.sort(rng.integers(0, 3, count)),
+            "item_id": rng.integers(0, 3, count),
+            "timestamp": rng.integers(0, 4, count),
+            "dwell_ms": np.where(rng.random(count) < 0.3, np.nan, rng.integers(0, 9, count).astype(float)),
+            "like": rng.integers(0, 2, count).astype(np.float32),
+        }
+    )
+    frame["row_hash"] = pd.util.hash_pandas_object(frame[["item_id", "like"]], index=False).astype(np.int64)
+    return frame.sort_values(["user_id", "timestamp"], kind="stable").reset_index(drop=True)
+
+
+@settings(deadline=None, max_examples=60)
+@given(count=st.integers(0, 60), seed=st.integers(0, 10**6))
+def test_all_but_the_first_of_equal_rows_are_repeated(count: int, seed: int) -> None:
+    frame = rows_of(count, seed)
+    # The hash knows neither user nor time here: rows of other users and times are no repeats all the same.
+    expected = frame.duplicated(["user_id", "timestamp", "item_id", "like"])
+    np.testing.assert_array_equal(repeated(pa.Table.from_pandas(frame, preserve_index=False)), expected)
+
+
+@settings(deadline=None, max_examples=60)
+@given(count=st.integers(1, 60), seed=st.integers(0, 10**6))
+def test_rows_of_one_moment_are_one_request(count: int, seed: int) -> None:
+    frame = rows_of(count, seed)
+    moments = frame.groupby(["user_id", "timestamp"], sort=True)
+    expected = moments.agg(
+        item_id=("item_id", lambda items: items.iloc[0]),
+        dwell_ms=("dwell_ms", lambda dwell: dwell.sum(min_count=1)),
+        like=("like", "mean"),
+    ).reset_index()
+    requests = joined(pa.Table.from_pandas(frame, preserve_index=False), ("like",)).to_pandas()
+    pd.testing.assert_frame_equal(requests[expected.columns], expected, check_dtype=False, rtol=1e-6)
+
+
+def test_what_is_dropped_is_counted(ray_session: None, tmp_path: Path) -> None:
+    side = SideFiles(str(tmp_path), keep_rows=False)
+    frame = rows_of(60, seed=1)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    rows, dropped = RowRules(side, feedback=("like",), known_items=[ray.put(pa.array([0, 2]))])(table, 0)
+    unique = frame[~frame.duplicated(["user_id", "timestamp", "item_id", "like"])]
+    assert dropped == {"duplicates": 60 - len(unique), "unknown_items": int((unique.item_id == 1).sum())}
+    assert min(dropped.values()) > 0
+    assert rows["item_id"].to_pylist() == unique[unique.item_id != 1].item_id.tolist()
+    assert "row_hash" not in rows.column_names
+    assert side.reasons() == []
+    assert RowRules(side, feedback=("like",))(table.drop_columns(["row_hash"]), 0) == (
+        table.drop_columns(["row_hash"]),
+        {"duplicates": 0, "unknown_items": 0},
+    )

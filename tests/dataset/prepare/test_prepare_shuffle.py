@@ -1,0 +1,64 @@
+"""Where transitions go: each to one shard of its wave, shards of equal size, whatever the buckets are."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.dataset.prepare.shuffle import Destinations
+
+
+def shards_of(destinations: Destinations, offset: int, count: int) -> np.ndarray:
+    shard = np.full(count, -1)
+    reached = destinations.reached(offset, count)
+    for number, positions in zip(reached, destinations.of(offset, count), strict=True):
+        assert (shard[positions] == -1).all()
+        shard[positions] = number
+    return shard
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    sizes=st.lists(st.integers(0, 60), min_size=1, max_size=6),
+    shards=st.integers(1, 12),
+    waves=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_buckets_agree_on_shards_of_equal_size(sizes: list[int], shards: int, waves: int, seed: int) -> None:
+    total = sum(sizes)
+    destinations = Destinations(total, waves, shards, seed)
+    offsets = np.cumsum([0, *sizes[:-1]])
+    shard = np.concatenate([shards_of(destinations, int(o), n) for o, n in zip(offsets, sizes, strict=True)])
+    np.testing.assert_array_equal(shard, shards_of(destinations, 0, total))
+    assert (shard >= 0).all()
+    counts = np.bincount(shard, minlength=destinations.shards)
+    assert len(counts) == shards * waves
+    assert counts.max() - counts.min() <= 1
+    wave = destinations.wave(np.arange(total))
+    assert (np.diff(wave) >= 0).all()
+    np.testing.assert_array_equal(shard % waves, wave)
+    assert sorted(s for w in range(waves) for s in destinations.of_wave(w)) == list(range(shards * waves))
+
+
+def test_neighbours_are_spread_at_random() -> None:
+    shard = shards_of(Destinations(80_000, 1, 8, 0), 0, 80_000)
+    pairs = np.bincount(shard[:-1] * 8 + shard[1:], minlength=64).reshape(8, 8)
+    # Inside a block of eight the next one has another shard; the borders of blocks repeat one in eight times.
+    assert abs(np.trace(pairs) / 80_000 - 1 / 64) < 0.003
+    apart = pairs[~np.eye(8, dtype=bool)]
+    assert np.abs(apart / apart.mean() - 1).max() < 0.15
+    assert (shards_of(Destinations(80_000, 1, 8, 1), 0, 80_000) == shard).mean() < 0.15
+    halves = shards_of(Destinations(80_000, 2, 8, 0), 0, 80_000) // 2
+    assert (halves[:40_000] == halves[40_000:]).mean() < 0.15
+
+
+def test_a_shard_holds_some_48_mib_and_a_wave_2_gib() -> None:
+    small = Destinations.for_size(10, 4000, 0)
+    assert (small.waves, small.shards) == (1, 8)
+    destinations = Destinations.for_size(1_000_000, 2000, 0)
+    assert destinations.waves == 1
+    assert destinations.shards % 8 == 0
+    assert 30e6 < 1_000_000 * 2000 / destinations.shards < 51e6
+    large = Destinations.for_size(16_000_000, 2000, 0)
+    assert large.waves == 15
+    assert large.shards % 8 == 0
+    assert 30e6 < 16_000_000 * 2000 / large.shards < 51e6

@@ -1,0 +1,45 @@
+"""Titles and pictures of items: whatever the file says is a text, and no other file is read."""
+
+from pathlib import Path
+
+import pytest
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.people.labeling.items import Item, Items
+
+
+def code(kind: str, item: object) -> str:
+    return f"code of {item!r}"
+
+
+def test_titles_and_pictures(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a picture")
+    (tmp_path / "secret.png").write_bytes(b"not of an item")
+    file = tmp_path / "items.csv"
+    file.write_text("item_id,title,picture\n7,A <b>title</b>,a.png\n007,Other,\n8,,gone.png\n")
+    items = Items(str(file), code)
+    assert items(7) == items("7") == Item("A <b>title</b>", "a.png")
+    assert items("007") == Item("Other")
+    assert items(8) == Item("(no title)", "gone.png")
+    assert items(9).title == "Item code of 9"
+    assert items.picture("a.png") == (tmp_path / "a.png", "image/png")
+    for name in ("gone.png", "secret.png", "items.csv", "", "../a.png"):
+        assert items.picture(name) is None
+    assert Items(None, code)(7) == Item("Item code of 7")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("item_id\n1\n", "column 'title' is missing"),
+        ("item_id,title\n1,a\n1,b\n", "row 2: item_id '1'; expected an id that no row before has"),
+        ("item_id,title,picture\n1,a,../b.png\n", "row 1: picture '../b.png'; expected the name of a file"),
+        ("item_id,title,picture\n1,a,b.svg\n", "row 1: picture 'b.svg'"),
+        ("", "not CSV"),
+    ],
+)
+def test_mistakes(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "items.csv").write_text(text)
+    with pytest.raises(UserError) as caught:
+        Items(str(tmp_path / "items.csv"), code)
+    assert words in str(caught.value)

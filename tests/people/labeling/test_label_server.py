@@ -1,0 +1,195 @@
+"""The command over HTTP: who may do what, forms of other pages, sizes, hosts, names, and a token."""
+
+import csv
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hand_store import DATASET, DAY, EVIL, SECRET, Browser, Server, invite, served, write_store
+
+from prefrec_ray.cli.main import run
+from prefrec_ray.people.labeling.invitations import ADMIN, Signer
+from prefrec_ray.people.votes import read_votes
+
+TOKEN = "a token of a test, long enough"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("served") / "store"
+    write_store(made, pairs=60)
+    return made
+
+
+@pytest.fixture(scope="module")
+def links(folder: Path) -> dict[str, str]:
+    return {name: invite(folder, name) for name in ("anna", "bo")}
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, links: dict[str, str]) -> Iterator[Server]:
+    rows = [["item_id", "title"], *([f"{EVIL}{number}", f"Title {EVIL}"] for number in range(9))]
+    with (folder / "items.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    (folder / "guide.md").write_text(f"Look *well*. {EVIL} [here](javascript:alert(1))")
+    config = {"label": {"items": str(folder / "items.csv"), "guidelines": str(folder / "guide.md")}}
+    (folder / "label.yaml").write_text(json.dumps(config))
+    with served(folder, "--config", str(folder / "label.yaml")) as process:
+        yield process
+
+
+@pytest.fixture
+def anna(server: Server, links: dict[str, str]) -> Browser:
+    browser = Browser(server.url)
+    browser.open(links["anna"])
+    return browser
+
+
+@pytest.fixture
+def admin(server: Server) -> Browser:
+    browser = Browser(server.url)
+    browser.open(server.admin)
+    return browser
+
+
+def test_a_session_is_answered_and_exported(anna: Browser, admin: Browser, tmp_path: Path) -> None:
+    assert anna.status == 200
+    before = len(admin.open("/admin/votes.jsonl").splitlines())
+    labels = ("first", "second", "tie", "skip")
+    assert [anna.answer(label) for label in labels] == [200] * 4
+    assert "I cannot tell" in anna.text
+    exported = admin.open("/admin/votes.jsonl")
+    (tmp_path / "votes.jsonl").write_text(exported)
+    rows = [json.loads(line) for line in exported.splitlines()]
+    assert len(rows) == before + 4
+    assert len(read_votes(str(tmp_path / "votes.jsonl"), {row["pair_id"] for row in rows})) == len(rows)
+
+
+def test_nothing_of_the_log_is_told(anna: Browser) -> None:
+    """No script of an item's title, of a kind of feedback or of the guidelines; no outcome of what is asked."""
+    assert "Title &lt;script&gt;alert(1)" in anna.text
+    assert "mean &lt;script&gt;alert(1)" in anna.text
+    assert "Look <em>well</em>. &lt;script&gt;" in anna.text
+    assert "<script>" not in anna.text
+    assert 'href="javascript' not in anna.text
+    assert "The rule" not in anna.text.partition("<main>")[2].partition('class="sides"')[2]
+    policy = anna.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    assert anna.headers["x-content-type-options"] == "nosniff"
+    assert anna.headers["cache-control"] == "no-store"
+
+
+def test_a_cookie_is_not_for_scripts_nor_for_other_sites(server: Server, links: dict[str, str]) -> None:
+    import http.client
+
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
+    connection.request("GET", links["anna"])
+    cookie = connection.getresponse().getheader("set-cookie")
+    assert cookie is not None
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+
+
+def test_links(server: Server, folder: Path) -> None:
+    browser, signer = Browser(server.url), Signer(SECRET)
+    for link in (
+        signer.invitation("anna", time.time() - 1),  # ended
+        signer.invitation("nobody", time.time() + DAY),  # never invited
+        Signer("another secret").invitation("anna", time.time() + DAY),
+        signer.session("anna", time.time() + DAY),  # signed for another use
+        "nonsense",
+        "%00",
+    ):
+        browser.open(f"/enter/{link}")
+        assert (browser.status, "This link has ended" in browser.text) == (401, True)
+    for path in ("/", "/admin", "/admin/votes.jsonl", "/pictures/a.png"):
+        browser.open(path)
+        assert (browser.status, "You need an invitation" in browser.text) == (401, True)
+
+
+def test_forms_of_other_pages_are_refused(anna: Browser, admin: Browser, server: Server, links: dict[str, str]) -> None:
+    bo = Browser(server.url)
+    bo.open(links["bo"])
+    theirs = bo.hidden("form")
+    anna.open("/")
+    question = anna.hidden("question")
+    for form in ({"form": theirs}, {"form": "x"}, {}):
+        anna.open("/answer", {**form, "question": question, "label": "first"})
+        assert anna.status == 403
+    anna.open("/undo", {"form": theirs})
+    assert anna.status == 403
+    admin.open("/admin/invite", {"form": theirs, "name": "eve"})
+    assert admin.status == 403
+    anna.open("/admin/invite", {"form": theirs, "name": "eve"})
+    assert anna.status == 401
+    assert "eve" not in admin.open("/admin")
+
+
+def test_answers_that_are_none(anna: Browser) -> None:
+    for label, changes in (
+        ("best", {}),
+        *(("first", {"seconds": text}) for text in ("nan", "-1", "x")),
+        ("first", {"question": "x" * 65}),
+    ):
+        anna.open("/")
+        assert (anna.answer(label, **changes), "Something is wrong" in anna.text) == (422, True)
+    anna.open("/")
+    assert anna.answer("first", question="another") == 409
+    assert "out of date" in anna.text
+    anna.open("/")
+    form = {"form": anna.hidden("form"), "question": anna.hidden("question"), "label": "first"}
+    anna.open("/answer", {**form, "more": "x" * 20_000})
+    assert anna.status == 413
+    anna.open("/answer", form, {"content-type": "application/json"})
+    assert anna.status == 415
+
+
+def test_another_host_is_refused_without_a_token(anna: Browser) -> None:
+    anna.open("/", headers={"host": "evil.example"})
+    assert anna.status == 403
+    assert "PREFREC_LABEL_TOKEN" in anna.text
+
+
+def test_somebody_is_invited(admin: Browser, server: Server) -> None:
+    admin.open("/admin")
+    form = admin.hidden("form")
+    for name in ("", " ", ADMIN, "<b>", "x" * 65, "a\0b"):
+        admin.open("/admin/invite", {"form": form, "name": name})
+        assert admin.status == 422
+    admin.open("/admin/invite", {"form": form, "name": "Zoë  Ö."})
+    link = admin.text.partition('class="link">')[2].partition("<")[0]
+    assert link.startswith(f"{server.url}/enter/")
+    assert "Zoë Ö." in admin.text
+    zoe = Browser(server.url)
+    zoe.open(link)
+    assert (zoe.status, zoe.answer("first")) == (200, 200)
+
+
+def test_only_one_server_and_only_of_its_data_set(
+    server: Server, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["label", DATASET, "--store", str(folder), "--port", "0"]) == 2
+    assert "writes there" in capfd.readouterr().err
+    write_store(tmp_path / "store", pairs=5)
+    assert run(["label", "/another", "--store", str(tmp_path / "store"), "--port", "0"]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+    assert run(["label", DATASET, "--store", str(folder), "--host", "0.0.0.0"]) == 2
+    assert "PREFREC_LABEL_TOKEN" in capfd.readouterr().err
+    assert run(["label", str(tmp_path / "none"), "--store", str(tmp_path / "new")]) == 2
+    assert "not a prepared data set" in capfd.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_with_a_token_any_host_and_an_admin_without_a_cookie(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", pairs=5)
+    with served(tmp_path / "store", token=TOKEN) as process:
+        browser = Browser(process.url)
+        browser.open("/admin", headers={"host": "label.example", "authorization": f"Bearer {TOKEN}"})
+        assert browser.status == 200
+        browser.open("/admin", headers={"authorization": "Bearer another"})
+        assert browser.status == 401
+        browser.open("/admin/invite", {"name": "eve"}, {"authorization": f"Bearer {TOKEN}"})
+        assert "Link for eve" in browser.text

@@ -1,0 +1,161 @@
+"""The best of candidates, against brute force in float64; on disk; and what is refused."""
+
+import pickle
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.policy.networks.actors import DeterministicActor, GaussianActor
+from prefrec_ray.policy.networks.arrays import Layers
+from prefrec_ray.policy.networks.bundled import load_actor, save_actor
+from prefrec_ray.policy.networks.candidates import CandidateActor
+from prefrec_ray.policy.networks.layers import Mlp, exported, mlp
+
+STATE, ACTION, LATENT = 5, 2, 3
+LOW, HIGH = np.float32([-1, 0]), np.float32([1, 3])
+
+
+def layers(rng: np.random.Generator, *sizes: int) -> Layers:
+    return [
+        ((2 * rng.normal(size=(b, a)) / np.sqrt(a)).astype(np.float32), rng.normal(size=b).astype(np.float32))
+        for a, b in pairwise(sizes)
+    ]
+
+
+#: Columns of the state whose inner products with an action Q sees.
+PRODUCTS = np.array([[1, 2], [4, 3]])
+
+
+def make_parts(seed: int = 0, candidates: int = 6) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {
+        "decoder": layers(rng, STATE + LATENT, 7, ACTION),
+        "perturbation": layers(rng, STATE + ACTION, 6, 5, ACTION),
+        "critic": layers(rng, STATE + ACTION + len(PRODUCTS), 8, 1),
+        "products": PRODUCTS,
+        "latents": rng.normal(size=(candidates, LATENT)).astype(np.float32),
+        "reach": np.float32([0.1, 0.4]),
+    }
+
+
+def make_actor(parts: dict[str, Any], low: np.ndarray = LOW) -> CandidateActor:
+    return CandidateActor.of({k: Mlp.of(v) if isinstance(v, list) else v for k, v in parts.items()}, low, HIGH)
+
+
+def numpy_mlp(layers: Layers, *inputs: np.ndarray) -> np.ndarray:
+    hidden = np.concatenate(inputs).astype(np.float64)
+    for i, (weight, bias) in enumerate(layers):
+        hidden = weight @ (np.maximum(hidden, 0) if i else hidden) + bias
+    return hidden
+
+
+def brute_force(parts: dict[str, Any], state: np.ndarray) -> np.ndarray:
+    """Every candidate's score; then the best one."""
+    actions, scores = [], []
+    for latent in parts["latents"]:
+        action = LOW + (np.tanh(numpy_mlp(parts["decoder"], state, latent)) + 1) / 2 * (HIGH - LOW)
+        action = action + parts["reach"] * np.tanh(numpy_mlp(parts["perturbation"], state, action))
+        actions.append(np.minimum(np.maximum(action, LOW), HIGH))
+        products = [state[columns] @ actions[-1] for columns in PRODUCTS]
+        scores.append(numpy_mlp(parts["critic"], state, actions[-1], products)[0])
+    return actions[int(np.argmax(scores))]
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000), candidates=st.integers(1, 8))
+def test_acts_by_the_best_candidate(seed: int, candidates: int) -> None:
+    parts = make_parts(seed, candidates)
+    states = np.random.default_rng(seed + 1).normal(size=(9, STATE)).astype(np.float32)
+    actions = make_actor(parts)(torch.tensor(states)).numpy()
+    np.testing.assert_allclose(actions, [brute_force(parts, state) for state in states], atol=1e-5)
+
+
+def test_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
+    actor, states = make_actor(make_parts()), torch.randn(50, STATE, generator=torch.manual_seed(0))
+    description = save_actor(str(tmp_path / "actor.npz"), actor)
+    again = load_actor(str(tmp_path / "actor.npz"), description)
+    assert isinstance(again, CandidateActor)
+    with np.load(tmp_path / "actor.npz") as arrays:
+        assert arrays.files[:3] == ["decoder.0.weight", "decoder.0.bias", "decoder.1.weight"]
+        assert arrays.files[-2:] == ["latents", "reach"]
+    assert torch.equal(again(states), actor(states))
+    assert torch.equal(pickle.loads(pickle.dumps(again))(states), actor(states))
+
+
+def test_a_state_only_network_is_no_candidate_actor() -> None:
+    rng, parts = np.random.default_rng(0), make_parts()
+    with pytest.raises(
+        UserError, match=r"critic: takes 6 numbers and gives 2; expected a state, an action of 2, 2 products"
+    ):
+        make_actor({**parts, "critic": layers(rng, STATE + 1, 2)})
+    with pytest.raises(UserError, match=r"the critic takes states and actions of \(4, 2\) numbers; expected \(5, 2\)"):
+        make_actor({**parts, "critic": layers(rng, STATE + 3, 1), "products": PRODUCTS - 1})
+    with pytest.raises(UserError, match=r"the perturbation takes 7 numbers and gives 3; expected 7 and 2"):
+        make_actor({**parts, "perturbation": layers(rng, STATE + ACTION, 3)})
+    with pytest.raises(UserError, match=r"the actor gives 2 numbers, its bounds have 3 and 2"):
+        make_actor(parts, low=np.zeros(3, np.float32))
+    with pytest.raises(UserError, match=r"6 latents and a reach of 1 numbers; expected one or more, and 2"):
+        make_actor({**parts, "reach": np.ones(1, np.float32)})
+
+
+def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "actor.npz")
+    description = save_actor(path, make_actor(make_parts()))
+    with pytest.raises(UserError, match=r"actor of kind 'tree'; expected one of mlp, gaussian, candidates"):
+        load_actor(path, {**description, "kind": "tree"})
+    with pytest.raises(UserError, match=r"an actor of kind 'mlp' has the networks layers; found decoder, pert"):
+        load_actor(path, {**description, "kind": "mlp"})
+    plain = save_actor(path, DeterministicActor(Mlp.of(layers(np.random.default_rng(0), STATE, ACTION)), LOW, HIGH))
+    assert plain["layer_sizes"] == {"layers": [STATE, ACTION]}
+    with pytest.raises(UserError, match=r"actor\.npz: arrays 'critic\.0\.bias', .* are missing"):
+        load_actor(path, description)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("kind", ["mlp"], "key 'kind': expected a text"),
+        ("layer_sizes", {"layers": [5]}, "key 'layer_sizes.layers': list should have at least 2 items"),
+        ("layer_sizes", {"layers": [5, -2]}, "key 'layer_sizes.layers.1': expected greater than 0"),
+        ("low", [0, float("nan")], "key 'low.1': expected a finite number"),
+        ("high", None, "key 'high': expected a list"),
+    ],
+)
+def test_a_description_that_is_none_is_one_line(tmp_path: Path, key: str, value: Any, message: str) -> None:
+    path = str(tmp_path / "actor.npz")
+    description = save_actor(
+        path, DeterministicActor(Mlp.of(layers(np.random.default_rng(0), STATE, ACTION)), LOW, HIGH)
+    )
+    with pytest.raises(UserError, match=message) as error:
+        load_actor(path, {**description, key: value})
+    assert "\n" not in str(error.value)
+
+
+def test_an_exported_actor_is_the_trained_one_as_it_was() -> None:
+    """A Gaussian acts by its mean; what is exported neither follows later training nor trains."""
+    torch.manual_seed(0)
+    actor, states = GaussianActor(mlp(STATE, (7,), ACTION), LOW, HIGH, state_deviation=True), torch.randn(9, STATE)
+    mean, log_std = actor.distribution(states)
+    assert log_std.shape == (9, ACTION)
+    copy = exported(actor)
+    assert torch.equal(copy(states), actor.squashed(mean))
+    assert not copy(states).requires_grad
+    assert actor(states).requires_grad
+    with torch.no_grad():
+        actor.net[0].bias += 1
+    assert torch.equal(copy(states), actor.squashed(mean))
+
+
+def test_reading_weights_draws_no_random_numbers() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    make_actor(make_parts())
+    assert torch.equal(torch.rand(3), expected)

@@ -1,0 +1,397 @@
+import functools
+import json
+import operator
+import pickle
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.policy import Policy
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.layers import Mlp
+from prefrec_ray.policy.networks.q import QFunction
+
+STATE = StateDefinition(feedback=("like", "watch"), user_features={"country": ("de", "fr")}, action_dim=3)
+LOW, HIGH = np.float32([-1, -1, 0]), np.float32([1, 2, 0.5])
+
+
+def nearest(count: int = 1, metric: str = "nearest", rule: str = "best") -> ServingSettings:
+    return ServingSettings(rule=rule, candidates="nearest", count=count, metric=metric, variety=0.0)
+
+
+def make_policy(seed: int = 0, hidden: tuple[int, ...] = (16, 8), items: int = 40, **changes: object) -> Policy:
+    rng = np.random.default_rng(seed)
+    sizes = [STATE.width, *hidden, 3]
+    layers = [
+        ((rng.normal(size=(b, a)) / np.sqrt(a)).astype(np.float32), rng.normal(size=b).astype(np.float32))
+        for a, b in pairwise(sizes)
+    ]
+    table = ItemTable(np.array([f"item {i}" for i in range(items)]), rng.uniform(-1, 1, (items, 3)))
+    normaliser = Normaliser(rng.normal(size=STATE.width), rng.uniform(0.5, 2, STATE.width))
+    options = {"serving": nearest(), "provenance": {"method": "PrefRec", "task": "depth"}, **changes}
+    return Policy(DeterministicActor(Mlp.of(layers), LOW, HIGH), STATE, normaliser, table, **options)
+
+
+def make_states(rows: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(rows, STATE.width)).astype(np.float32)
+
+
+@pytest.mark.parametrize("hidden", [(), (16,), (16, 8, 4)])
+def test_act_equals_a_torch_mlp(hidden: tuple[int, ...]) -> None:
+    policy = make_policy(hidden=hidden)
+    modules: list[nn.Module] = []
+    for weight, bias in policy.actor.net.layers:
+        layer = nn.Linear(weight.shape[1], weight.shape[0])
+        layer.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
+        modules += [layer, nn.ReLU()]
+    unit = torch.tanh(nn.Sequential(*modules[:-1])(torch.tensor(make_states(50)))).detach().numpy()
+    actions = policy.act(make_states(50))
+    assert actions.dtype == np.float32
+    np.testing.assert_allclose(actions, (LOW + HIGH) / 2 + unit * (HIGH - LOW) / 2, atol=1e-6)
+
+
+def test_act_gives_the_same_in_chunks_and_on_read_only_memory() -> None:
+    policy, states = make_policy(), make_states(40_000)
+    states.flags.writeable = False
+    actions = policy.act(states)
+    np.testing.assert_allclose(actions[16_300:16_500], policy.act(states[16_300:16_500]), atol=1e-6)
+    assert policy.act(states[:0]).shape == (0, 3)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), k=st.integers(1, 40), rule=st.sampled_from(["nearest", "dot"]))
+def test_recommend_equals_brute_force(seed: int, k: int, rule: str) -> None:
+    policy, states = make_policy(seed, serving=nearest(metric=rule)), make_states(7, seed)
+    recommended = policy.recommend(states, k)
+    for action, ids in zip(policy.act(states), recommended, strict=True):
+        embeddings = policy.items.embeddings.astype(np.float64)
+        score = embeddings @ action if rule == "dot" else -np.linalg.norm(embeddings - action, axis=1)
+        assert ids.tolist() == policy.items.ids[np.argsort(-score, kind="stable")[:k]].tolist()
+
+
+def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
+    policy, states = make_policy(serving=nearest(metric="dot")), make_states(20)
+    policy.save(str(tmp_path / "policy"))
+    again = Policy.load(str(tmp_path / "policy"))
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["actor.npz", "items.parquet", "policy.json"]
+    np.testing.assert_array_equal(again.act(states), policy.act(states))
+    np.testing.assert_array_equal(again.recommend(states, 5), policy.recommend(states, 5))
+    assert (again.state, again.serving, again.provenance) == (policy.state, policy.serving, policy.provenance)
+    np.testing.assert_array_equal(again.normaliser.std, policy.normaliser.std)
+
+
+def test_a_bundle_holds_no_pickle(tmp_path: Path) -> None:
+    make_policy().save(str(tmp_path / "policy"))
+    with np.load(tmp_path / "policy" / "actor.npz", allow_pickle=False) as arrays:
+        assert {name: array.dtype for name, array in arrays.items()} == {
+            f"layers.{i}.{name}": np.dtype(np.float32) for i in range(3) for name in ("weight", "bias")
+        }
+
+
+def test_the_tracker_is_that_of_the_policys_own_definition() -> None:
+    policy = make_policy()
+    features = pa.table({"country": ["fr", None]})
+    from_policy, plain = policy.tracker(features), StateTracker(STATE, policy.normaliser, policy.items, features)
+    now = np.array([1_700_000_000_000, 1_700_000_100_000])
+    feedback = {"like": np.array([1.0, 0.0]), "watch": np.array([0.5, 2.0])}
+    for tracker in (from_policy, plain):
+        tracker.observe(now, np.array(["item 3", "item 4"]), feedback)
+    states = from_policy.states(now + 5000)
+    np.testing.assert_array_equal(states, plain.states(now + 5000))
+    assert policy.recommend(states, 2).shape == (2, 2)
+
+
+def test_pickles_small_after_use_too() -> None:
+    policy = make_policy()
+    before = len(pickle.dumps(policy))
+    actions = policy.act(make_states(5))
+    copy = pickle.loads(pickle.dumps(policy))
+    assert len(pickle.dumps(policy)) < 1.1 * before
+    np.testing.assert_array_equal(copy.act(make_states(5)), actions)
+
+
+@pytest.mark.parametrize("name", ["policy.json", "actor.npz", "items.parquet"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    make_policy().save(str(tmp_path / "policy"))
+    (tmp_path / "policy" / name).unlink()
+    with pytest.raises(UserError, match=rf"policy/{name}: no such file"):
+        Policy.load(str(tmp_path / "policy"))
+
+
+def test_another_schema_version_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "policy")
+    make_policy().save(path)
+    file = storage.join(path, "policy.json")
+    storage.write_json(file, {**storage.read_json(file), "schema_version": 7})
+    with pytest.raises(UserError, match=r"policy\.json: schema version 7; .* reads 3"):
+        Policy.load(path)
+
+
+@pytest.mark.parametrize("key", ["actor", "normaliser"])
+def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
+    path = str(tmp_path / "policy")
+    make_policy().save(path)
+    file = storage.join(path, "policy.json")
+    storage.write_json(file, {k: v for k, v in storage.read_json(file).items() if k != key})
+    with pytest.raises(UserError, match=rf"policy\.json: key '{key}' is missing"):
+        Policy.load(path)
+
+
+def test_weights_of_another_policy_are_refused(tmp_path: Path) -> None:
+    make_policy().save(str(tmp_path / "a"))
+    make_policy(hidden=(5,)).save(str(tmp_path / "b"))
+    (tmp_path / "b" / "actor.npz").replace(tmp_path / "a" / "actor.npz")
+    with pytest.raises(UserError, match=r"a/actor\.npz: arrays 'layers\.2\.bias', 'layers\.2\.weight' are missing"):
+        Policy.load(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("content", [b"no archive at all", b""])
+def test_a_broken_actor_is_one_line(tmp_path: Path, content: bytes) -> None:
+    make_policy().save(str(tmp_path / "policy"))
+    (tmp_path / "policy" / "actor.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"actor\.npz: not a file of plain arrays"):
+        Policy.load(str(tmp_path / "policy"))
+
+
+def test_a_pickle_is_refused_unread(tmp_path: Path) -> None:
+    make_policy().save(str(tmp_path / "policy"))
+    arrays = {f"layers.{i}.{n}": np.array([print], dtype=object) for i in range(3) for n in ("weight", "bias")}
+    np.savez(tmp_path / "policy" / "actor.npz", **arrays)
+    with pytest.raises(
+        UserError, match=r"actor\.npz: array 'layers\.0\.weight' is object of shape \[1\]; expected float32"
+    ):
+        Policy.load(str(tmp_path / "policy"))
+
+
+def test_mistakes_of_the_maker_are_one_line() -> None:
+    policy = make_policy()
+    parts = (STATE, policy.normaliser, policy.items)
+    layers = policy.actor.net.layers
+    narrow = Mlp.of([(layers[0][0][:, :-1], layers[0][1]), *layers[1:]])
+    with pytest.raises(UserError, match=rf"takes {STATE.width - 1} numbers, its states have {STATE.width}"):
+        Policy(DeterministicActor(narrow, LOW, HIGH), *parts)
+    with pytest.raises(UserError, match="gives 8 numbers, its bounds have 3 and 3"):
+        DeterministicActor(Mlp.of(layers[:2]), LOW, HIGH)
+    with pytest.raises(UserError, match="neither a critic nor the density of its actor scores items"):
+        make_policy(serving=ServingSettings())
+    with pytest.raises(UserError, match=rf"states of shape \[2, 5\]; expected \[n, {STATE.width}\]"):
+        policy.act(np.zeros((2, 5), np.float32))
+
+
+def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "policy").mkdir()
+    with pytest.raises(UserError, match="already exists"):
+        make_policy().save(str(tmp_path / "policy"))
+    assert not list((tmp_path / "policy").iterdir())
+
+
+def make_critic(seed: int, networks: int = 2) -> Critic:
+    rng = np.random.default_rng((seed, 1))
+    sizes = [STATE.width + 3, 9, 5, 1]
+
+    def layers() -> list[tuple[np.ndarray, np.ndarray]]:
+        return [
+            (rng.normal(size=(b, a)).astype(np.float32), rng.normal(size=b).astype(np.float32))
+            for a, b in pairwise(sizes)
+        ]
+
+    return Critic([QFunction(Mlp.of(layers()), (), 3) for _ in range(networks)])
+
+
+def plain_q(critic: Critic, state: np.ndarray, action: np.ndarray) -> float:
+    values = []
+    for network in critic.networks:
+        hidden = np.concatenate([state, action]).astype(np.float64)
+        for i, (weight, bias) in enumerate(network.net.layers):
+            hidden = weight.astype(np.float64) @ (np.maximum(hidden, 0) if i else hidden) + bias
+        values.append(float(hidden[0]))
+    return float(np.mean(values))
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), candidates=st.integers(1, 40))
+def test_a_critic_chooses_the_best_of_the_candidates(seed: int, candidates: int) -> None:
+    critic = make_critic(seed, networks=1 + seed % 3)
+    proposing, states = make_policy(seed), make_states(5, seed)
+    policy = replace(proposing, critic=critic, serving=nearest(candidates))
+    everything = proposing.recommend(states, 40)
+    near = everything[:, :candidates]
+    whole = policy.recommend(states, 40)
+    for k in {1, candidates, min(candidates + 1, 40), 33}:  # however many are wanted, the same come first
+        np.testing.assert_array_equal(policy.recommend(states, k), whole[:, :k])
+    np.testing.assert_array_equal(whole[:, candidates:], everything[:, candidates:])  # no candidates: by distance
+    chosen = whole[:, :candidates]
+    for state, action, ids, best_first in zip(states, policy.act(states), near, chosen, strict=True):
+        embeddings = policy.items.embeddings[policy.items.rows(ids)]
+        scores = np.array([plain_q(critic, state, embedding) for embedding in embeddings])
+        assert best_first.tolist() == ids[np.argsort(-scores, kind="stable")].tolist()
+        if candidates > 1:
+            np.testing.assert_array_equal(action, embeddings[scores.argmax()])
+
+
+def test_a_critic_travels_with_its_policy(tmp_path: Path) -> None:
+    policy, states = make_policy(critic=make_critic(3), serving=nearest(7)), make_states(20)
+    policy.save(str(tmp_path / "policy"))
+    for again in (Policy.load(str(tmp_path / "policy")), pickle.loads(pickle.dumps(policy))):
+        np.testing.assert_array_equal(again.act(states), policy.act(states))
+        assert again.recommend(states, 7).tolist() == policy.recommend(states, 7).tolist()
+
+
+def test_what_a_policy_with_a_critic_refuses() -> None:
+    policy = make_policy(critic=make_critic(0), serving=nearest(4))
+    for k in (0, 41):
+        with pytest.raises(UserError, match=rf"k = {k} items wanted; the item table holds 40"):
+            policy.recommend(make_states(2), k)
+    narrow = Critic(
+        [
+            QFunction(
+                Mlp.of(
+                    [(weight[:, 1:] if i == 0 else weight, bias) for i, (weight, bias) in enumerate(network.net.layers)]
+                ),
+                (),
+                3,
+            )
+            for network in policy.critic.networks
+        ]
+    )
+    with pytest.raises(UserError, match=f"critic takes {STATE.width + 2} numbers; expected {STATE.width + 3}"):
+        replace(policy, critic=narrow)
+    with pytest.raises(UserError, match="expected one or more, equal"):
+        Critic([*policy.critic.networks, *narrow.networks])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    """Neither written nor read: such a policy answers, with other items."""
+    policy = make_policy()
+    policy.save(str(tmp_path / "policy"))
+    policy.actor.net.linear[1].weight[3, 2] = value
+    with pytest.raises(UserError, match=r"'layers\.1\.weight' has numbers that are not finite \((nan|inf)\)"):
+        policy.save(str(tmp_path / "diverged"))
+    assert not (tmp_path / "diverged").exists()
+    with np.load(tmp_path / "policy" / "actor.npz") as stored:
+        arrays = {**stored, "layers.1.weight": policy.actor.net.layers[1][0]}
+    np.savez(tmp_path / "policy" / "actor.npz", **arrays)
+    with pytest.raises(UserError, match=r"actor\.npz: 'layers\.1\.weight' has numbers that are not finite"):
+        Policy.load(str(tmp_path / "policy"))
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value, by the keys that lead to it; of lists of numbers the first and the last."""
+    if isinstance(value, dict):
+        inner = list(value.items())
+    else:
+        inner = [(i, value[i]) for i in sorted({0, len(value) - 1})] if isinstance(value, list) and value else []
+    return [path, *(place for key, child in inner for place in places(child, (*path, key)))]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("fuzz") / "policy"
+    make_policy(critic=make_critic(3), serving=nearest(7)).save(str(folder))
+    return folder, json.loads((folder / "policy.json").read_text())
+
+
+def edited(value: dict[str, Any], place: tuple[Any, ...], edit: Any) -> Any:
+    """`value` with `edit` in this place, or, where that is `GONE`, without what stands there."""
+    whole = {"": json.loads(json.dumps(value))}
+    *before, last = ("", *place)
+    parent = functools.reduce(operator.getitem, before, whole)
+    parent[last] = edit
+    if edit is GONE:
+        del parent[last]
+    return whole.get("")
+
+
+GONE = object()
+WRONG = [
+    *(GONE, None, True, -1, 0, 1, 2, 10**6, 10**30, 0.5, -1e39, 1e300, float("nan"), float("inf"), "", "8", "nearest"),
+    *([], [[]], [None], [1, 2], ["a"], {}, {"a": 1}, {"layers": [3, 4]}, [[3, 4], [5]]),
+]
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], data: st.DataObject) -> None:
+    """Whatever stands anywhere in it: it is a policy that acts, or refused by a line that names the file."""
+    folder, value = written
+    place = data.draw(st.sampled_from(places(value)))
+    edit = data.draw(st.sampled_from(WRONG))
+    (folder / "policy.json").write_text(json.dumps(edited(value, place, edit)))
+    try:
+        policy = Policy.load(str(folder))
+        states = policy.tracker(2).states(np.array([1_700_000_000_000] * 2))
+        assert np.isfinite(states).all()
+        assert policy.recommend(states, 3).shape == (2, 3)
+        line = f"{folder}/read"
+    except UserError as error:
+        line = str(error)
+    assert line.startswith(f"{folder}/")
+    assert len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "edit", "words"),
+    [
+        (("serving",), 3, "key 'serving': expected a mapping"),
+        (("serving", "metric"), "cosine", "key 'serving.metric': expected 'nearest' or 'dot', found 'cosine'"),
+        (("serving", "temperature"), 0, "key 'serving.temperature': expected greater than 0, found 0"),
+        (("srving",), "dot", "key 'srving': unknown key; did you mean 'serving'"),
+        (("provenance",), ["depth"], "key 'provenance': expected a mapping"),
+        (("actor",), None, "key 'actor'"),
+        (("actor", "kind"), "rnn", "actor of kind 'rnn'; expected one of "),
+        (("actor", "kind"), ["mlp"], "key 'kind': expected a text"),
+        (("actor", "low", 0), "x", r"key 'low.0': expected a number"),
+        (("actor", "low", 0), -1e39, "expected low < high, of numbers that float32 holds"),
+        (("actor", "low", 0), 7.0, "expected low < high, of numbers"),
+        (("actor", "layer_sizes"), [3], "key 'layer_sizes': expected a mapping"),
+        (("state",), "state", "key 'state': expected a mapping"),
+        (("state", "feedback"), "like", "key 'state.feedback': expected a list"),
+        (("state", "feedback"), ["like"], rf"the actor takes {STATE.width} numbers, its states have "),
+        (("state", "action_dim"), "3", "key 'state.action_dim': expected a whole number"),
+        (("state", "action_dim"), 10**9, "the actor gives 3 numbers, its states hold 1000000000 of an item"),
+        (("state", "feedback_half_lives"), [], "key 'state.feedback_half_lives'"),
+        (("state", "item_half_lives", 0), -1, "key 'state.item_half_lives.0'"),
+        (("state", "user_features", "country"), "de", "key 'state.user_features.country': expected a list"),
+        (("normaliser",), [], "key 'normaliser': expected a mapping"),
+        (("normaliser", "mean"), GONE, "key 'normaliser.mean' is missing"),
+        (("normaliser", "mean"), [1.0], "key 'normaliser': mean of shape"),
+        (("normaliser", "std", 0), 0.0, "key 'normaliser': a mean or std is not finite in float32, or a std is not"),
+        (("normaliser", "std", 0), 1e-300, "key 'normaliser': a mean or std is not finite in float32"),
+        (("serving", "count"), True, "key 'serving.count': expected a whole number"),
+        (("critic", "layer_sizes"), 5, "key 'critic.layer_sizes': expected a list"),
+    ],
+)
+def test_a_wrong_key_is_named(
+    written: tuple[Path, dict[str, Any]], place: tuple[Any, ...], edit: Any, words: str
+) -> None:
+    folder, value = written
+    (folder / "policy.json").write_text(json.dumps(edited(value, place, edit)))
+    with pytest.raises(
+        UserError, match=rf"policy/(policy\.json|actor\.npz: actor of policy\.json|actor\.npz): .*{words}"
+    ):
+        Policy.load(str(folder))
+
+
+@pytest.mark.parametrize("provenance", [{}, {"task": "clicks"}, {"task": ["depth"]}])
+def test_a_task_that_provenance_does_not_say_is_one_line(provenance: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"^policy: provenance: key 'task': found .*; expected one of depth, frequency"):
+        _ = make_policy(provenance=provenance).task
+    assert make_policy(provenance={"task": "depth"}).task == "depth"

@@ -1,0 +1,56 @@
+"""From which checkpoint a trial goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ray import tune
+from ray.train._internal.session import _TrainingResult
+
+from prefrec_ray.runs.tuning.trial import SweepTrial
+from prefrec_ray.storage import manifest
+
+
+class Recorded(SweepTrial):
+    """A trial without an algorithm: `loaded` is the checkpoint that it went on from."""
+
+    def setup(self, config: dict) -> None:
+        self.loaded, self.plan = "", SimpleNamespace(output=config["output"])
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        self.loaded = Path(checkpoint_dir).name
+
+    def cleanup(self) -> None:
+        pass
+
+
+def checkpoint(trial: Path, number: int, whole: bool = True) -> None:
+    folder = trial / f"checkpoint_{number:06d}"
+    folder.mkdir(parents=True)
+    (folder / "weights").write_text(f"weights {number}")
+    if whole:
+        manifest.seal(str(folder))
+
+
+@pytest.mark.parametrize(("named", "expected"), [(1, 1), (0, 2)])
+def test_the_one_that_is_named_or_where_it_is_gone_the_newest_whole_one(
+    tmp_path: Path, named: int, expected: int
+) -> None:
+    folder = tmp_path / "trial"
+    checkpoint(folder, 1)
+    checkpoint(folder, 2)
+    checkpoint(folder, 3, whole=False)
+    (folder / "progress.csv").write_text("")
+    trial = Recorded({"output": str(tmp_path)})
+    where = tune.Checkpoint(str(folder / f"checkpoint_{named:06d}"))
+    trial.restore(_TrainingResult(checkpoint=where, metrics={"training_iteration": 4}))
+    assert trial.loaded == f"checkpoint_{expected:06d}"
+
+
+def test_where_none_is_whole_the_trial_says_that_its_own_is_gone(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "trial", 3, whole=False)
+    where = tune.Checkpoint(str(tmp_path / "trial" / "checkpoint_000002"))
+    with pytest.raises(ValueError, match="does not exist"):
+        Recorded({"output": str(tmp_path)}).restore(_TrainingResult(checkpoint=where, metrics={}))

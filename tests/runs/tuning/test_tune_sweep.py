@@ -1,0 +1,302 @@
+"""A sweep leaves its table, policies and best settings; trials read nothing; killed and resumed it ends the same."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray import tune
+
+from prefrec_ray import storage
+from prefrec_ray.cli.config import open_section
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.settings import ValidationSettings
+from prefrec_ray.policy import Policy
+from prefrec_ray.reports.load import load_runs
+from prefrec_ray.runs.checkpoints import checkpoints
+from prefrec_ray.runs.export import export_policy
+from prefrec_ray.runs.train import COLUMNS, train
+from prefrec_ray.runs.tuning import run
+from prefrec_ray.runs.tuning.results import CLOCK
+from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep, sweep
+from prefrec_ray.runs.tuning.space import trials
+from prefrec_ray.runs.tuning.trial import SweepTrial
+
+SECTION: dict[str, Any] = {
+    "method": ["PrefRec", "IL"],
+    "task": "depth",
+    "seeds": [0, 1],
+    "base": {
+        "train_batch_size_per_learner": 64,
+        "preference_batch_size": 16,
+        "hidden_sizes": [16, 16],
+        "updates_per_iteration": 3,
+        "pretrain_epochs": 1,
+        "num_epochs": 2,
+    },
+    "metric": "policy/item_distance",
+    "mode": "min",
+    "max_concurrent": 1,
+    "checkpoint_every": 2,
+    "keep_checkpoints": 1,
+}
+NAMES = ["PrefRec_depth_0_000", "PrefRec_depth_1_001", "IL_depth_0_002", "IL_depth_1_003"]
+
+
+def write(folder: Path, section: dict[str, Any]) -> str:
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"tune": section}))
+    return str(file)
+
+
+def table(output: Path) -> list[dict[str, str]]:
+    with open(output / "trials.csv") as file:
+        return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sweep, run while the data it has loaded are out of reach: a trial that reads them again fails.
+
+    They come back for the policies, which are made when all trials have ended.
+    """
+    folder = tmp_path_factory.mktemp("undisturbed")
+    data = Path(tiny_dataset)
+    last_stage = {"transitions": "load", "preferences": "load", "requests": "labels"}
+    hidden = {name: (data / name, data / f"hidden_{name}") for name in last_stage}
+
+    def hide(stage: str, done: int, total: int) -> None:
+        for name, (shown, away) in hidden.items():
+            if stage == last_stage[name] and done == total:
+                shown.rename(away)
+
+    def show(*_: Any) -> None:
+        for shown, away in hidden.values():
+            if away.exists():
+                away.rename(shown)
+
+    patched = pytest.MonkeyPatch()
+    finish = run._finish
+    patched.setattr(run, "_finish", lambda *given: (show(), finish(*given))[1])
+    try:
+        sweep(open_section(write(folder, SECTION), "tune"), tiny_dataset, str(folder / "sweep"), progress=hide)
+    finally:
+        show()
+        patched.undo()
+    return folder / "sweep"
+
+
+def test_a_sweep_leaves_table_policies_and_best_settings(undisturbed: Path, tiny_dataset: str) -> None:
+    rows = table(undisturbed)
+    assert [row["trial"] for row in rows] == NAMES
+    assert {row["status"] for row in rows} == {"finished"}
+    assert [row["losses/qf_loss"] == "" for row in rows] == [False, False, True, True]
+    for name in NAMES:
+        assert Policy.load(str(undisturbed / "policies" / name)).provenance["method"] == name.partition("_")[0]
+    best = open_section(str(undisturbed / "best.yaml"), "train")
+    means = {m: sum(float(r["policy/item_distance"]) for r in rows if r["method"] == m) for m in ("PrefRec", "IL")}
+    assert best.method == min(means, key=lambda method: means[method])
+    assert best.dataset == tiny_dataset
+    assert best.validation is None
+    runs = load_runs([str(undisturbed)])
+    assert len(runs) == 4
+    assert all(list(run.curves) == list(COLUMNS) for run in runs)
+    # The reward came pre-trained: no trial has an iteration of that phase.
+    assert {phase for run in runs for phase in run.curves["phase"]} == {"train"}
+
+
+def test_a_sweep_that_was_killed_ends_the_same(
+    undisturbed: Path, tiny_dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "sweep"
+    command = [
+        *(sys.executable, "-c", "from prefrec_ray.cli.main import main; main()"),
+        *("tune", write(tmp_path, SECTION), "--dataset", tiny_dataset, "--output", str(output)),
+    ]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert first.stdout is not None
+    finished = []
+    for line in first.stdout:
+        if ": finished" in line:
+            finished.append(line.partition(":")[0])
+            break
+    assert finished == NAMES[:1]
+    running = output / NAMES[1]
+    # Its second checkpoint is there: the first one is in the state of the sweep.
+    while not list(running.glob("checkpoint_00000[1-9]")):
+        assert first.poll() is None
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not (output / "trials.csv").exists()
+
+    capsys.readouterr()
+    sweep(open_section(str(tmp_path / "sweep.yaml"), "tune"), tiny_dataset, str(output), resume=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines if ": finished" in line] == NAMES[1:]
+    # From the newest checkpoint that the state of the sweep knew of, not from the start.
+    (went_on,) = (line for line in lines if "going on" in line)
+    assert went_on in [f"{NAMES[1]}: going on from iteration {iteration}" for iteration in (2, 4)]
+    assert table(output) == table(undisturbed)
+    states = {str(trial): trial.last_result for trial in tune.ExperimentAnalysis(str(output)).trials}
+    assert states[NAMES[1]]["resumed_from"] in (2, 4)
+    assert states[NAMES[1]]["iterations_since_restore"] < states[NAMES[1]]["training_iteration"]
+    for name in NAMES:
+        actors = [folder / "policies" / name / "actor.npz" for folder in (output, undisturbed)]
+        assert actors[0].read_bytes() == actors[1].read_bytes()
+
+
+def test_one_process_at_a_time_tunes(undisturbed: Path, tiny_dataset: str, tmp_path: Path) -> None:
+    with storage.claimed(str(undisturbed)), pytest.raises(UserError, match=r"sweep: process \d+ .* writes there since"):
+        sweep(open_section(write(tmp_path, SECTION), "tune"), tiny_dataset, str(undisturbed), resume=True)
+
+
+def test_a_trial_without_room_is_tried_again_and_then_named(
+    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "MAX_FAILURES", 1)  # each new try is a new process
+    attempts = tmp_path / "attempts"
+
+    class NoRoom(SweepTrial):
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            with attempts.open("a") as file:
+                file.write(f"{self.name}\n")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run, "SweepTrial", NoRoom)
+    section = {**SECTION, "method": "IL", "seeds": [0], "metric": None}
+    with pytest.raises(UserError, match="1 of 1 trials failed, IL_depth_0_000 by: no space left to write to"):
+        sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "sweep"))
+    assert attempts.read_text().splitlines() == ["IL_depth_0_000"] * 2
+
+
+@pytest.mark.parametrize("changes", [{"seeds": [2]}, {"validation": {"every": 2, "estimators": ["ncis"]}}])
+def test_another_sweep_is_not_resumed(
+    undisturbed: Path, tiny_dataset: str, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    other = open_section(write(tmp_path, {**SECTION, **changes}), "tune")
+    with pytest.raises(UserError, match="started with other settings"):
+        sweep(other, tiny_dataset, str(undisturbed), resume=True)
+
+
+def test_trials_that_fail_and_a_metric_without_values(
+    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "MAX_FAILURES", 0)  # each new try is a new process
+    section = {**SECTION, "method": "IL", "seeds": [0], "metric": "losses/qf_loss"}
+    section["base"] = {**SECTION["base"], "updates_per_iteration": 18}
+    section["search"] = {"train_batch_size_per_learner": {"grid": [64, 80000]}}
+    output = tmp_path / "sweep"
+    with pytest.raises(UserError, match=r"1 of 2 trials failed, IL_depth_0_001 by: .*expected a smaller batch"):
+        sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(output))
+    assert [row["status"] for row in table(output)] == ["finished", "failed"]
+    section["search"] = {"actor_lr": {"grid": [1e-4, 1e30]}}
+    with pytest.raises(UserError, match=r"1 of 2 trials failed, IL_depth_0_001 by: iteration \d+: .*(diverged|finite)"):
+        sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "wild"))
+    section["search"] = {"train_batch_size_per_learner": {"grid": [64]}}
+    with pytest.raises(UserError, match="no trial reported the metric 'losses/qf_loss'"):
+        sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "other"))
+
+
+SEARCH = {
+    **SECTION,
+    "method": "PrefRec",
+    "seeds": [0],
+    "num_samples": 2,
+    "max_concurrent": 2,
+    "search": {"actor_lr": {"loguniform": [1e-5, 1e-2]}, "expectile": {"uniform": [0.5, 0.9]}},
+}
+
+
+def test_a_searcher_with_a_scheduler(tiny_dataset: str, tmp_path: Path) -> None:
+    section = {**SEARCH, "searcher": "optuna", "scheduler": "asha"}
+    section["base"] = {**SECTION["base"], "updates_per_iteration": 9}
+    rows = sweep(open_section(write(tmp_path, section), "tune"), tiny_dataset, str(tmp_path / "sweep"))
+    assert len({row["trial"] for row in rows}) == 2
+    assert {row["status"] for row in rows} <= {"finished", "stopped"}
+    assert all(1e-5 <= row["actor_lr"] <= 1e-2 for row in rows)
+
+
+def test_a_population_whose_weak_trials_take_over_from_strong_ones(tiny_dataset: str, tmp_path: Path) -> None:
+    output = tmp_path / "sweep"
+    section = {**SEARCH, "scheduler": {"name": "pbt", "perturb_every": 2}, "metric": "losses/qf_loss"}
+    # Each takes all processors: they take turns, and neither ends before the other has been compared with it.
+    section |= {"resources": {"cpus": 2}, "max_concurrent": None}
+    settings = open_section(write(tmp_path, section), "tune")
+    drawn = {trial["name"]: trial["config"] for trial in trials(settings)}
+    rows = sweep(settings, tiny_dataset, str(output))
+    assert [(row["trial"], row["status"]) for row in rows] == [(name, "finished") for name in drawn]
+    changed = [row for row in rows for key, value in drawn[row["trial"]].items() if row[key] != value]
+    assert changed
+    for row in rows:
+        assert 0.5 <= row["expectile"] <= 0.9
+        assert 1e-5 <= row["actor_lr"] <= 1e-2
+        made = json.loads((output / row["trial"] / "config.json").read_text())
+        assert made["resolved"]["expectile"] == row["expectile"]
+        Policy.load(str(output / "policies" / row["trial"]))
+
+
+def first_is_best() -> Any:
+    """A judge who scores every third iteration, each lower than the one before."""
+
+    class Judge:  # local, so that trials get the class itself: they cannot import this file
+        metric = "validation/preference"
+
+        def due(self, iteration: int, last: bool) -> bool:
+            self.iteration = iteration
+            return last or iteration % 3 == 0
+
+        def scores(self, policy: Policy, task: str) -> dict[str, float]:
+            return {self.metric: 1 / self.iteration}
+
+    return Judge()
+
+
+def test_a_sweep_keeps_the_policies_that_train_keeps(tiny_dataset: str, tmp_path: Path) -> None:
+    output = tmp_path / "sweep"
+    # The real judge cannot read histories as short as these.
+    plan = prepare_sweep(
+        open_section(write(tmp_path, {**SECTION, "method": "IL", "seeds": [0]}), "tune"), tiny_dataset, str(output)
+    )
+    validated = {"metric": "validation/preference", "mode": "max", "validation": ValidationSettings(every=3)}
+    settings = plan.settings.model_copy(update=validated)
+    (row,) = run_sweep(replace(plan, settings=settings, judge=first_is_best()), str(output))
+    assert row["training_iteration"] > row["policy_iteration"] == 3
+    assert row["validation/preference"] == pytest.approx(1 / 3)
+
+    # What best.yaml says makes the same policy.
+    best = open_section(str(output / "best.yaml"), "train")
+    assert best.validation == settings.validation
+    train(best, tiny_dataset, str(tmp_path / "run"), judge=first_is_best())
+    kept, alone = (output / "policies" / row["trial"], tmp_path / "run" / "policy")
+    assert (kept / "actor.npz").read_bytes() == (alone / "actor.npz").read_bytes()
+    export_policy(checkpoints(str(tmp_path / "run"))[-1], str(tmp_path / "last"))
+    assert (tmp_path / "last" / "actor.npz").read_bytes() != (kept / "actor.npz").read_bytes()
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"resources": {"cpus": 64}}, "trial PrefRec_depth_0_000 asks for 64 CPU, the cluster has 2"),
+    ({"search": {"reward_leave_out": {"grid": [["item"]]}}}, "unknown group 'item'; did you mean 'items'?"),
+    ({"search": {"teachers": {"grid": [["nobody"]]}}}, "teachers: unknown teacher 'nobody'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=[message for _, message in BAD])
+def test_mistakes_that_the_data_show_leave_no_folder(
+    tiny_dataset: str, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    output = tmp_path / "sweep"
+    with pytest.raises(UserError) as error:
+        sweep(open_section(write(tmp_path, {**SECTION, **changes}), "tune"), tiny_dataset, str(output))
+    assert message in str(error.value)
+    assert not output.exists()
