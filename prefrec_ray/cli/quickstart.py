@@ -14,7 +14,6 @@ from prefrec_ray.cli.summary import summary
 from prefrec_ray.cli.train import train_run
 from prefrec_ray.cli.verdicts import verdict_table
 from prefrec_ray.errors import UserError
-from prefrec_ray.settings import RECIPES
 
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.records import Evaluation
@@ -77,6 +76,7 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
     from prefrec_ray import storage
     from prefrec_ray.dataset.prepare.run import prepare
     from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
+    from prefrec_ray.settings import RECIPES
     from prefrec_ray.simulator.write import simulate
 
     with progress(console()) as report:
