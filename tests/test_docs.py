@@ -92,11 +92,11 @@ def test_the_page_of_the_command_line_has_a_row_for_each_command() -> None:
 
 def test_the_tree_of_the_architecture_is_that_of_the_folders() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    made = subprocess.check_output([sys.executable, ROOT / "docs" / "tree.py"], text=True)
-    assert f"```\n{made}```" in page
+    printed = subprocess.check_output([sys.executable, ROOT / "docs" / "tree.py"], text=True)
+    assert f"```\n{printed}```" in page
     assert len(page.split()) < 1000
 
 
 def test_the_page_of_settings_is_that_of_the_fields() -> None:
-    made = subprocess.check_output([sys.executable, ROOT / "docs" / "settings.py"], text=True)
-    assert (ROOT / "docs" / "settings.md").read_text("utf-8") == made
+    printed = subprocess.check_output([sys.executable, ROOT / "docs" / "settings.py"], text=True)
+    assert (ROOT / "docs" / "settings.md").read_text("utf-8") == printed

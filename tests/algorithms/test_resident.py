@@ -82,9 +82,9 @@ def without_ray() -> Iterator[None]:
 def feed(monkeypatch: pytest.MonkeyPatch, room: bool) -> DeviceFeed:
     """A feed on the device "cpu" with or without room."""
     monkeypatch.setattr(device, "fits", lambda size, device, share: room)
-    made = DeviceFeed(CPU)
-    made._shelf = Near()
-    return made
+    device_feed = DeviceFeed(CPU)
+    device_feed._shelf = Near()
+    return device_feed
 
 
 def plans(learners: int, first: int, count: int, labels: str | None = None, cut: int = 0) -> list[TransitionPlan]:
@@ -152,14 +152,14 @@ def test_what_is_resident_is_brought_once_and_only_labels_are_renewed(monkeypatc
 def test_the_size_is_that_of_the_rows_in_use(labels: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = []
     monkeypatch.setattr(device, "fits", lambda size, device, share: requests.append((size, share)) or True)
-    made = DeviceFeed(CPU, 0.25)
-    made._shelf = Near()
+    device_feed = DeviceFeed(CPU, 0.25)
+    device_feed._shelf = Near()
     (plan,) = plans(1, 0, 1, labels, cut=2)
-    list(made.batches(plan))
-    list(made.batches(plan))
+    list(device_feed.batches(plan))
+    list(device_feed.batches(plan))
     ((size, share),) = requests
     own = LABELS["first"].nbytes if labels else 0
-    assert size == own + sum(values.nbytes for values in made._table(plan).columns.values())
+    assert size == own + sum(values.nbytes for values in device_feed._table(plan).columns.values())
     assert share == 0.25
 
 
@@ -175,16 +175,16 @@ def test_what_is_streamed_stays_streamed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_batch_is_made_before_the_one_ahead_of_it_is_given_out() -> None:
-    made: list[int] = []
+    device_feed: list[int] = []
 
     def counted() -> Iterator[dict[str, torch.Tensor]]:
         for number in range(3):
-            made.append(number)
+            device_feed.append(number)
             yield {"obs": torch.tensor([number])}
 
     seen = []
     for batch in transfer.ahead(counted(), CPU):
-        seen.append((int(batch["obs"]), len(made)))
+        seen.append((int(batch["obs"]), len(device_feed)))
     assert seen == [(0, 2), (1, 3), (2, 3)]
     assert list(transfer.ahead(iter(()), CPU)) == []
 
@@ -235,12 +235,12 @@ def test_preferences_are_asked_for_room_once_a_buffer(monkeypatch: pytest.Monkey
     monkeypatch.setattr(PreferencePlan, "load", lambda self: held[self.buffer])
     sizes: list[int] = []
     monkeypatch.setattr(device, "fits", lambda size, device, share: sizes.append(size) or len(sizes) == 1)
-    made = DeviceFeed(CPU)
+    device_feed = DeviceFeed(CPU)
     plan_a, plan_b = (PreferencePlan(name, 150, 10, 0, 0, 0, 1) for name in "ab")  # type: ignore[arg-type]
-    kept = made.preferences(plan_a)
+    kept = device_feed.preferences(plan_a)
     assert isinstance(kept, Preferences)
-    assert made.preferences(plan_a) is kept
-    assert made.preferences(plan_b) is made.preferences(plan_b) is held["b"]
+    assert device_feed.preferences(plan_a) is kept
+    assert device_feed.preferences(plan_b) is device_feed.preferences(plan_b) is held["b"]
     assert sizes == [80 * 5 * 4 + 150 * (16 + 4), 80 * 5 * 2 + 150 * (16 + 4)]
 
 

@@ -35,11 +35,11 @@ def trained(dataset: str, **more: Any) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("horizon", [1, 4])
 def test_training_is_the_same_resident_or_not(tiny_dataset: str, horizon: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[DeviceFeed] = []
+    feeds: list[DeviceFeed] = []
 
     def make(device: torch.device, share: float) -> DeviceFeed:
-        made.append(DeviceFeed(device))
-        return made[-1]
+        feeds.append(DeviceFeed(device))
+        return feeds[-1]
 
     own = {"reward_horizon": horizon, "standardise_reward": True}
     expected = trained(tiny_dataset, training=own)
@@ -49,7 +49,7 @@ def test_training_is_the_same_resident_or_not(tiny_dataset: str, horizon: int, m
         weights = trained(tiny_dataset, training=own)
         assert weights.keys() == expected.keys()
         assert all(np.array_equal(weights[name], expected[name]) for name in weights)
-        assert (made[-1]._transitions is not None) == isinstance(made[-1]._preferences, Preferences) == room
+        assert (feeds[-1]._transitions is not None) == isinstance(feeds[-1]._preferences, Preferences) == room
 
 
 def test_an_update_mixes_no_devices_and_never_waits_for_one(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ DIM, PARTS, OTHERS = 3, 2, 4
 COLUMNS = list(range(OTHERS, OTHERS + PARTS * DIM))
 
 
-def made(share: float, seed: int = 0, bound: float = 100.0) -> Rotation:
+def make_rotation(share: float, seed: int = 0, bound: float = 100.0) -> Rotation:
     rng = np.random.default_rng(seed)
     scale = rng.normal(0, 0.1, (PARTS, DIM)).tolist(), rng.uniform(0.8, 1.25, (PARTS, DIM)).tolist()
     about = {"rotations": share, "embedding_columns": ((COLUMNS[0], COLUMNS[-1] + 1), *scale)}
@@ -43,7 +43,7 @@ def embeddings(states: Tensor, of: Rotation) -> np.ndarray:
 @settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_inner_products_stay_and_so_does_all_else(seed: int) -> None:
-    made_of, batch = made(0.5, seed), transitions(9, seed)
+    made_of, batch = make_rotation(0.5, seed), transitions(9, seed)
     matrix = rotation(DIM, np.random.default_rng(seed))
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(DIM), atol=1e-6)
     rows = torch.tensor([1, 4, 8])
@@ -62,7 +62,7 @@ def test_inner_products_stay_and_so_does_all_else(seed: int) -> None:
 
 def test_an_action_stays_within_its_bounds() -> None:
     batch = transitions(50)
-    after = made(1.0, bound=0.7)(batch, torch.arange(50), torch.eye(DIM))
+    after = make_rotation(1.0, bound=0.7)(batch, torch.arange(50), torch.eye(DIM))
     torch.testing.assert_close(after["actions"], batch["actions"].clip(-0.7, 0.7))
 
 
@@ -85,7 +85,7 @@ def test_a_row_is_rotated_alike_on_any_learner(learners: int) -> None:
         batch = transitions(sum(map(len, numbers)))
         batch["labels"] = torch.tensor(np.concatenate(numbers))
         batch["actions"] = batch["labels"].float()[:, None].repeat(1, DIM)
-        return made(0.5).of_batch(batch, plan, update)
+        return make_rotation(0.5).of_batch(batch, plan, update)
 
     rotated = []
     for update in (3, 4):
@@ -104,7 +104,7 @@ def learned(share: float) -> tuple[float, float]:
 
     The log has tastes along one axis alone.
     """
-    rng, of = np.random.default_rng(0), made(share)
+    rng, of = np.random.default_rng(0), make_rotation(share)
     torch.manual_seed(0)
     q = QFunction.random(OTHERS + PARTS * DIM, DIM, [64, 64], [])
 

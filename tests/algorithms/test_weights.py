@@ -18,7 +18,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.runs.export import module_of
 
 
-def made(method: str) -> Any:
+def make_module(method: str) -> Any:
     """A module of untrained networks, on states of 5 numbers and actions of 2."""
     settings = SETTINGS[method](hidden_sizes=(4, 3))
     config = {**settings.model_dump(), "looks_ahead": False, "reward_columns": (0, 2, 3), "product_columns": ((1, 3),)}
@@ -31,7 +31,7 @@ def made(method: str) -> Any:
 
 @pytest.mark.parametrize("method", SETTINGS)
 def test_there_and_back(method: str, tmp_path: Path) -> None:
-    module = made(method)
+    module = make_module(method)
     with torch.no_grad():
         for number, parameter in enumerate(module.parameters()):
             parameter.add_(number)
@@ -46,7 +46,7 @@ def test_there_and_back(method: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
-    module = made("IL")
+    module = make_module("IL")
     with torch.no_grad():
         next(module.actor.parameters()).view(-1)[1] = value
     weights = Weights.of(module)
@@ -68,7 +68,7 @@ def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
     ],
 )
 def test_a_description_that_does_not_fit(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    Weights.of(made("TD3")).save(str(tmp_path))
+    Weights.of(make_module("TD3")).save(str(tmp_path))
     file = tmp_path / "weights.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(UserError, match=message):

@@ -8,7 +8,7 @@ import pytest
 from prefrec_ray.engagement.shown import LONG, MOST, Shown
 
 
-def made(lengths: list[int]) -> Shown:
+def make_shown(lengths: list[int]) -> Shown:
     """Users with so many requests, each with a time of its own."""
     lengths_ = np.array(lengths, dtype=np.int64)
     rows = int(lengths_.sum())
@@ -18,7 +18,7 @@ def made(lengths: list[int]) -> Shown:
 
 
 def test_of_users_with_long_histories_the_beginning_is_asked() -> None:
-    shown = made([LONG - 1, MOST + 20, LONG, 3, MOST])
+    shown = make_shown([LONG - 1, MOST + 20, LONG, 3, MOST])
     beginnings = shown.beginnings()
     assert beginnings.lengths.tolist() == [MOST, LONG, MOST]
     for start, length, user in zip(beginnings.starts, beginnings.lengths, (1, 2, 4), strict=True):
@@ -30,11 +30,11 @@ def test_of_users_with_long_histories_the_beginning_is_asked() -> None:
 
 @pytest.mark.parametrize("lengths", [[], [1, 2, 3]])
 def test_of_short_histories_nothing_is_asked(lengths: list[int]) -> None:
-    assert len(made(lengths).beginnings().timestamp) == 0
+    assert len(make_shown(lengths).beginnings().timestamp) == 0
 
 
 def test_users_are_taken_with_their_rows() -> None:
-    shown = made([4, 3, 5, 2])
+    shown = make_shown([4, 3, 5, 2])
     both = Shown.concatenate([shown.take(np.array([2, 0])), shown.take(np.array([3]))])
     assert both.lengths.tolist() == [5, 4, 2]
     assert (both.timestamp // 1000).tolist() == [7, 8, 9, 10, 11, 0, 1, 2, 3, 12, 13]

@@ -60,8 +60,8 @@ def test_the_interval_is_that_of_users_drawn_again_one_by_one() -> None:
     means = [np.mean([values[user] for user in rng.integers(0, 7, 7)], axis=0) for _ in range(40)]
     np.testing.assert_allclose(low, np.quantile(means, 0.1, axis=0))
     np.testing.assert_allclose(high, np.quantile(means, 0.9, axis=0))
-    given = bootstrap_interval(values, seed=6)
-    np.testing.assert_array_equal(given, bootstrap_interval(values, seed=6, level=0.95, resamples=1000))
+    interval = bootstrap_interval(values, seed=6)
+    np.testing.assert_array_equal(interval, bootstrap_interval(values, seed=6, level=0.95, resamples=1000))
 
 
 def test_two_repetitions_widen_by_students_t() -> None:

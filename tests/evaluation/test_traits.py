@@ -50,8 +50,8 @@ def test_tastes_lose_their_noise_and_their_products_are_not_too_weak() -> None:
 
     def slope(known: np.ndarray) -> float:
         """Of what is liked on what these tastes say of it."""
-        said, liked = (known[:, 0] @ items.T).ravel(), (true[:, 0] @ items.T).ravel()
-        return float(said @ liked / (said @ said))
+        estimated, liked = (known[:, 0] @ items.T).ravel(), (true[:, 0] @ items.T).ravel()
+        return float(estimated @ liked / (estimated @ estimated))
 
     assert slope(denoised) == pytest.approx(1.0, abs=0.05)
     assert slope(raw) < 0.85

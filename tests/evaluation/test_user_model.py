@@ -196,14 +196,14 @@ def test_where_the_log_repeats_nothing_nothing_is_repeated() -> None:
     for user in range(8):
         data.row[user * 20 : user * 20 + 20] = np.random.default_rng(user).permutation(50)[:20]
     assert not data.repeats
-    given: list[np.ndarray] = []
+    seen_counts: list[np.ndarray] = []
 
     def server(states: np.ndarray, step: int, seen: np.ndarray) -> np.ndarray:
-        given.append(seen.sum(axis=1))
+        seen_counts.append(seen.sum(axis=1))
         return seen.argmin(axis=1)  # the first unseen
 
     outcome = roll_out(platform(data, requests=10), [Clockwork(0.5)], server, seed=0)
-    assert [counts.tolist() for counts in given] == [[step] * 3 for step in range(10)]
+    assert [counts.tolist() for counts in seen_counts] == [[step] * 3 for step in range(10)]
     assert outcome.counts[:10].tolist() == [3] * 10
 
 

@@ -51,12 +51,12 @@ def test_rows_come_in_the_order_of_the_log(ray_session: None, tmp_path: Path, su
     (tmp_path / "README.txt").write_text("no part of the log")
     log = open_source(tmp_path)
     rows = log.interactions.to_pandas().sort_values("order")
-    given = pd.concat(parts)
+    source_rows = pd.concat(parts)
     assert rows.order.is_unique
-    assert rows.user_id.tolist() == given.u.tolist()
-    assert rows.item_id.tolist() == given.i.tolist()
-    assert rows.timestamp.tolist() == (given.t * 1000).tolist()
-    np.testing.assert_array_equal(rows.like.to_numpy(np.float32), given.like.to_numpy())
+    assert rows.user_id.tolist() == source_rows.u.tolist()
+    assert rows.item_id.tolist() == source_rows.i.tolist()
+    assert rows.timestamp.tolist() == (source_rows.t * 1000).tolist()
+    np.testing.assert_array_equal(rows.like.to_numpy(np.float32), source_rows.like.to_numpy())
     assert (log.rows == 90) if suffix == ".parquet" else log.rows > 0
 
 

@@ -126,37 +126,39 @@ def rows(log: Log) -> pd.DataFrame:
 def test_rows(ray_session: None, folder: Path, keys: dict, expected: Any) -> None:
     interactions = rows(open_source(folder, **keys))
     # The random log stands before the standard one, as its name does.
-    given = expected(pd.concat([RANDOM, EARLY, LATE])).reset_index(drop=True)
+    logged = expected(pd.concat([RANDOM, EARLY, LATE])).reset_index(drop=True)
     names = {"item_id": "video_id", "timestamp": "time_ms", "dwell_ms": "play_time_ms"}
     names |= {name: name for name in ("user_id", "is_click", "long_view", "is_like", "is_follow", "is_comment")}
     names |= {name: name for name in ("is_forward", "is_hate", "is_profile_enter")}
     for name, column in names.items():
-        np.testing.assert_array_equal(interactions[name].to_numpy(np.float64), given[column].to_numpy(np.float64), name)
-    known = given.duration_ms > 0
-    length = given.duration_ms.where(known, 18_000)
+        np.testing.assert_array_equal(
+            interactions[name].to_numpy(np.float64), logged[column].to_numpy(np.float64), name
+        )
+    known = logged.duration_ms > 0
+    length = logged.duration_ms.where(known, 18_000)
     assert not known.all()
     np.testing.assert_allclose(
-        interactions.play_ratio.to_numpy(float), (given.play_time_ms / length).clip(upper=1), rtol=1e-6
+        interactions.play_ratio.to_numpy(float), (logged.play_time_ms / length).clip(upper=1), rtol=1e-6
     )
     pairs = pd.DataFrame(
-        {"hash": interactions.row_hash, "row": given.groupby(LOG, sort=False).ngroup()}
+        {"hash": interactions.row_hash, "row": logged.groupby(LOG, sort=False).ngroup()}
     ).drop_duplicates()
-    assert len(pairs) == given.drop_duplicates().shape[0] == pairs["hash"].nunique()
-    assert len(pairs) < len(given)
+    assert len(pairs) == logged.drop_duplicates().shape[0] == pairs["hash"].nunique()
+    assert len(pairs) < len(logged)
 
 
 def test_what_is_unknown_of_users_is_null(ray_session: None, folder: Path) -> None:
     users = open_source(folder, user_features=["user_active_degree", "is_live_streamer", "onehot_feat12"]).users
-    given = make_users(60)
+    logged = make_users(60)
     expected = {
-        "user_active_degree": given.user_active_degree.replace("UNKNOWN", None),
-        "is_live_streamer": given.is_live_streamer.map({1: "1", -124: None}),
-        "onehot_feat12": given.onehot_feat12.map({0.0: "0", 1.0: "1"}),
+        "user_active_degree": logged.user_active_degree.replace("UNKNOWN", None),
+        "is_live_streamer": logged.is_live_streamer.map({1: "1", -124: None}),
+        "onehot_feat12": logged.onehot_feat12.map({0.0: "0", 1.0: "1"}),
     }
     for name, values in expected.items():
         assert users[name].to_pylist() == values.astype(object).where(values.notna(), None).tolist()
     ranges = open_source(folder).users["follow_user_num_range"].to_pylist()
-    assert ranges == given.follow_user_num_range.tolist()
+    assert ranges == logged.follow_user_num_range.tolist()
     assert open_source(folder, user_features=[]).users is None
 
 
@@ -233,10 +235,10 @@ def total(dataset: PreparedDataset, what: str) -> int:
 
 
 def test_exact_duplicates_are_dropped_and_counted(standard: PreparedDataset) -> None:
-    given = pd.concat([EARLY, LATE])
-    given = given[given.tab == 1]
-    unique = given.drop_duplicates()
-    assert standard.metadata.dropped == {"duplicates": len(given) - len(unique)}
+    logged = pd.concat([EARLY, LATE])
+    logged = logged[logged.tab == 1]
+    unique = logged.drop_duplicates()
+    assert standard.metadata.dropped == {"duplicates": len(logged) - len(unique)}
     assert total(standard, "requests") == len(unique)
     assert total(standard, "users") == unique.user_id.nunique()
     requests = pd.concat(
@@ -251,9 +253,9 @@ def test_exact_duplicates_are_dropped_and_counted(standard: PreparedDataset) -> 
 
 
 def test_sessions_are_of_time_ms_and_end_with_their_last_video(standard: PreparedDataset) -> None:
-    given = pd.concat([EARLY, LATE])
+    logged = pd.concat([EARLY, LATE])
     sessions = pd.concat(standard.read(file).to_pandas() for file in standard.files("sessions"))
-    check_sessions(sessions, given[given.tab == 1].drop_duplicates())
+    check_sessions(sessions, logged[logged.tab == 1].drop_duplicates())
 
 
 def test_a_batch_as_one_request(ray_session: None, folder: Path) -> None:
@@ -276,11 +278,11 @@ def test_random_exposure_prepared_like_the_training_data_can_be_evaluated_on(
     standard: PreparedDataset, folder: Path
 ) -> None:
     dataset = prepare(settings(folder, standard.uri, {"random": "only"}), str(folder / "random"))
-    given = RANDOM[RANDOM.tab == 1]
-    unique = given.drop_duplicates()
+    logged = RANDOM[RANDOM.tab == 1]
+    unique = logged.drop_duplicates()
     kept = unique[unique.video_id.isin(standard.items().ids)]
     assert dataset.metadata.dropped == {
-        "duplicates": len(given) - len(unique),
+        "duplicates": len(logged) - len(unique),
         "unknown_items": len(unique) - len(kept),
     }
     assert len(unique) > len(kept) == total(dataset, "requests")

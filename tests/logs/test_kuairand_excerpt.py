@@ -40,20 +40,20 @@ evaluate:
 
 
 @pytest.fixture(scope="module")
-def given() -> pd.DataFrame:
+def raw() -> pd.DataFrame:
     return pd.concat([pd.read_csv(file) for file in sorted(Path(FOLDER).glob("log_standard_*"))], ignore_index=True)
 
 
-def test_counts_at_every_step(ray_session: None, given: pd.DataFrame, tmp_path: Path) -> None:
+def test_counts_at_every_step(ray_session: None, raw: pd.DataFrame, tmp_path: Path) -> None:
     source = {"kind": "kuairand", "path": FOLDER, "tabs": "all"}
     log = open_log(parse(KuaiRandSource, source, "source"), seed=0)
-    assert log.interactions.count() == len(given)
+    assert log.interactions.count() == len(raw)
     everything = {"source": source, "preferences": {"length": 5, "min_requests": 10, "pairs": 50}}
     everything |= {"partitions": 3}
     dataset = prepare(parse(PrepareSettings, everything, "prepare"), str(tmp_path / "dataset"))
 
-    unique = given.drop_duplicates()
-    assert dataset.metadata.dropped == {"duplicates": len(given) - len(unique)}
+    unique = raw.drop_duplicates()
+    assert dataset.metadata.dropped == {"duplicates": len(raw) - len(unique)}
     counts = pd.DataFrame(dataset.metadata.counts).sum(axis=1)
     assert counts["requests"] == len(unique)
     assert counts["users"] == unique.user_id.nunique()
@@ -82,7 +82,7 @@ def quarter(tmp_path: Path) -> Path:
 
 def test_the_whole_way(
     ray_session: None,
-    given: pd.DataFrame,
+    raw: pd.DataFrame,
     quarter: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -91,7 +91,7 @@ def test_the_whole_way(
     monkeypatch.chdir(tmp_path)
     Path("config.yaml").write_text(CONFIG.format(folder=quarter))
     assert run(["prepare", "config.yaml", "--output", "dataset"]) == 0
-    single = given.drop_duplicates()
+    single = raw.drop_duplicates()
     single = single[(single.tab == 1) & (single.user_id % 4 == 0)]
     counts = pd.DataFrame(PreparedDataset.open("dataset").metadata.counts).sum(axis=1)
     assert counts["requests"] == len(single)

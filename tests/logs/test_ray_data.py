@@ -74,14 +74,14 @@ def test_rows_are_those_of_the_table(
     data = table()
     log = opened(write(data, tmp_path))
     rows = log.interactions.to_pandas().sort_values("order")
-    given = data.to_pandas()
+    frame = data.to_pandas()
     if write is iceberg:  # of the two parts of a table of Iceberg the later one may come first
-        rows, given = rows.sort_values("timestamp"), given.sort_values("t")
-    assert log.rows == len(given) == len(set(rows.order))
-    assert rows.user_id.tolist() == given.u.tolist()
-    assert rows.item_id.tolist() == given.i.tolist()
-    assert rows.timestamp.tolist() == (given.t * 1000).tolist()
-    np.testing.assert_array_equal(rows.like.to_numpy(np.float32), given.like.to_numpy())
+        rows, frame = rows.sort_values("timestamp"), frame.sort_values("t")
+    assert log.rows == len(frame) == len(set(rows.order))
+    assert rows.user_id.tolist() == frame.u.tolist()
+    assert rows.item_id.tolist() == frame.i.tolist()
+    assert rows.timestamp.tolist() == (frame.t * 1000).tolist()
+    np.testing.assert_array_equal(rows.like.to_numpy(np.float32), frame.like.to_numpy())
     assert "unused" not in rows
 
 

@@ -52,10 +52,10 @@ def test_a_request_changes_no_state_at_or_before_it(users, data):
 def test_feedback_on_the_scale_of_the_state():
     kinds = {"liked": "binary", "plays": "count", "watched": "seconds", "share": "ratio"}
     definition = StateDefinition((*kinds, "stars"), {}, feedback_kinds=kinds)
-    given = np.float32([[1, 0, 0, 0.25, -3], [0, 3, 1.5, 70, 70]])
+    raw = np.float32([[1, 0, 0, 0.25, -3], [0, 3, 1.5, 70, 70]])
     expected = [[1, 0, 0, 0.25, -3], [0, np.log(4), np.log(2.5), RATIO_CAP, 70]]
-    np.testing.assert_allclose(scaled_feedback(given, definition), np.float32(expected))
-    assert given[1, 1] == 3  # the log's own numbers stay
+    np.testing.assert_allclose(scaled_feedback(raw, definition), np.float32(expected))
+    assert raw[1, 1] == 3  # the log's own numbers stay
 
 
 @pytest.mark.parametrize("half_life", [0, 1, 5, 500])

@@ -129,8 +129,8 @@ def after(items, embeddings=None):
 
 
 def test_an_unknown_item_counts_and_has_no_embedding_or_the_given_one():
-    given = np.array([[9.0, 9.0, 9.0], [0.5, -1.0, 0.25]], dtype=np.float32)
-    for embedding, embeddings in (np.zeros(3), None), (given[1], given):
+    own = np.array([[9.0, 9.0, 9.0], [0.5, -1.0, 0.25]], dtype=np.float32)
+    for embedding, embeddings in (np.zeros(3), None), (own[1], own):
         known = ItemTable(np.array([40, 11]), np.stack([ITEMS.embeddings[0], embedding]))
         expected, states = after(known)
         assert expected.unknown_items == 0

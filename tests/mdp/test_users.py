@@ -38,9 +38,9 @@ def test_users_come_back_as_they_were(tmp_path: Path, ids: list[Any] | None) -> 
     tracker.save(str(tmp_path / "saved"))
     again.load(str(tmp_path / "saved"))
     assert (len(again), again.unknown_items) == (3, 1)
-    given = None if ids is None else np.array(ids)
+    user_ids = None if ids is None else np.array(ids)
     for now in (NOW + 10, NOW + 10**8):
-        assert again.states(now, given).tobytes() == tracker.states(now, given).tobytes()
+        assert again.states(now, user_ids).tobytes() == tracker.states(now, user_ids).tobytes()
     assert again.grow(profiles(2)).tolist() == [3, 4]  # and go on
     with np.load(tmp_path / "saved" / "users.npz", allow_pickle=False) as arrays:
         assert {array.dtype.kind for array in arrays.values()} == {"f", "i"}

@@ -40,8 +40,8 @@ def evaluation(gain: float, states: float = 0.95, top: float = 0.02) -> Evaluati
         for name, share in shares.items()
     }
     support = {NAME: Support(states=states, threshold=0.8, supported=states >= 0.8)}
-    made = Evaluation(records=records, served=served, support=support)
-    return made.model_copy(update={"verdicts": verdicts(made)})
+    outcome = Evaluation(records=records, served=served, support=support)
+    return outcome.model_copy(update={"verdicts": verdicts(outcome)})
 
 
 def several(bundle: str) -> Evaluation:
@@ -49,14 +49,14 @@ def several(bundle: str) -> Evaluation:
     own, other = evaluation(0.5, states=0.5), evaluation(0.4)
     name = f"{NAME} variety 6"
     record = other.records[0].model_copy(update={"subject": name, "bundle": bundle})
-    made = own.model_copy(
+    outcome = own.model_copy(
         update={
             "records": (*own.records[1:], record),
             "served": {**own.served, name: other.served[NAME]},
             "support": {**own.support, name: other.support[NAME]},
         }
     )
-    return made.model_copy(update={"verdicts": verdicts(made)})
+    return outcome.model_copy(update={"verdicts": verdicts(outcome)})
 
 
 @dataclass
@@ -129,7 +129,7 @@ class Loop:
     path: Path
     steps: Steps = field(default_factory=lambda: Steps([]))
     settings: dict[str, object] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> LoopFolder:
@@ -150,7 +150,7 @@ class Loop:
 
     def again(self, digest: str = "same") -> Night:
         loop = LoopSettings.model_validate({"folder": str(self.path), **self.settings})
-        return run_night(loop, self.steps, digest, self.said.append, lambda: 0.0)
+        return run_night(loop, self.steps, digest, self.printed.append, lambda: 0.0)
 
     def statuses(self) -> list[str]:
         return [night.status for night in self.folder.nights()]
@@ -231,7 +231,7 @@ def test_a_night_is_a_line(loop: Loop) -> None:
         (2, "kept", -0.5),
     ]
     assert lines[1]["log"]["spans"] == [[1000, 1999]]
-    assert [line.partition(";")[0] for line in loop.said] == [
+    assert [line.partition(";")[0] for line in loop.printed] == [
         "night 1: promoted, 1,000 new requests of 100 users",
         "night 2: kept, 1,000 new requests of 100 users",
     ]

@@ -55,8 +55,8 @@ def test_dawid_skene(seed: int) -> None:
     truth = rng.choice(3, pairs, p=[0.45, 0.1, 0.45])
     right = rng.uniform(0.5, 0.95, annotators)
     pair, annotator = (x.ravel() for x in np.meshgrid(np.arange(pairs), np.arange(annotators), indexing="ij"))
-    said = np.where(rng.random(len(pair)) < right[annotator], truth[pair], rng.integers(0, 3, len(pair)))
-    labels = AGGREGATES["dawid-skene"](pair, annotator, said / 2, pairs)
-    expected = plain_dawid_skene(pair, annotator, said, pairs) @ [0, 0.5, 1]
+    label = np.where(rng.random(len(pair)) < right[annotator], truth[pair], rng.integers(0, 3, len(pair)))
+    labels = AGGREGATES["dawid-skene"](pair, annotator, label / 2, pairs)
+    expected = plain_dawid_skene(pair, annotator, label, pairs) @ [0, 0.5, 1]
     np.testing.assert_allclose(labels, expected, atol=0.02)
-    assert np.abs(labels - truth / 2).mean() < np.abs(said / 2 - (truth / 2)[pair]).mean()
+    assert np.abs(labels - truth / 2).mean() < np.abs(label / 2 - (truth / 2)[pair]).mean()

@@ -77,11 +77,11 @@ def annotated(tasks: list[dict[str, Any]], answers: Path) -> list[dict[str, Any]
     """What Label Studio exports as JSON when people give `answers` to `tasks`; a skip is the choice, or its button."""
     people = {"anna": 1, "bo": 2, "cy": 3}
     exported = []
-    given = [json.loads(line) for line in answers.read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in answers.read_text("utf-8").splitlines()]
     number = 0
     for task_id, task in enumerate(tasks, 1):
         annotations = []
-        for answer in (a for a in given if a["pair_id"] == task["data"]["pair_id"]):
+        for answer in (a for a in lines if a["pair_id"] == task["data"]["pair_id"]):
             number += 1
             pressed_skip = answer["label"] == "skip" and number % 2 == 0
             result = {"id": f"r{number}", "from_name": "label", "to_name": "first", "type": "choices"}

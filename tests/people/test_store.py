@@ -24,8 +24,8 @@ def test_labels_and_votes_are_kept(question_folder: Path, dataset: PreparedDatas
     words = votes.label.map({0.0: "first", 0.5: "tie", 1.0: "second"}).fillna("skip")
     pd.testing.assert_frame_equal(votes.assign(label=words), answers, check_dtype=False)
 
-    said = votes.dropna()
-    expected = said.groupby("pair_id").label.agg(["mean", "size"])
+    labels = votes.dropna()
+    expected = labels.groupby("pair_id").label.agg(["mean", "size"])
     pairs = read_pairs(str(question_folder)).to_pandas().set_index("pair_id")
     parts = {}
     for split in ("train", "validation"):
@@ -40,10 +40,10 @@ def test_labels_and_votes_are_kept(question_folder: Path, dataset: PreparedDatas
 
     assert {**summary, "version": 1} == json.loads((Path(dataset.uri) / "people" / "kept" / "people.json").read_text())
     assert summary["pairs"] == parts
-    assert (summary["votes"], summary["skips"]) == (len(said), len(votes) - len(said))
-    assert summary["ties"] == pytest.approx((said.label == 0.5).mean())
+    assert (summary["votes"], summary["skips"]) == (len(labels), len(votes) - len(labels))
+    assert summary["ties"] == pytest.approx((labels.label == 0.5).mean())
     for row in summary["annotators"]:
-        mine = said[said.annotator == row["annotator"]]
+        mine = labels[labels.annotator == row["annotator"]]
         differs = np.sign(mine.label - 0.5) != np.sign(mine.pair_id.map(expected["mean"]) - 0.5)
         assert (row["votes"], row["skips"]) == (len(mine), len(pairs) - len(mine))
         assert row["disagreement"] == pytest.approx(differs.mean())

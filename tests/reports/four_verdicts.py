@@ -48,10 +48,10 @@ def write_verdicts(folder: Path) -> dict[str, Any]:
 
 
 def _policy(name: str, gain: float, recipe: str, rule: str, method: str = "PrefRec", **more: Any) -> dict[str, Any]:
-    made = {"method": method, "recipe": recipe, "task": "frequency", "seed": 0, "rule": rule, **more}
+    origin = {"method": method, "recipe": recipe, "task": "frequency", "seed": 0, "rule": rule, **more}
     paired = {"gain_ci_low": gain - 0.12, "gain_ci_high": gain + 0.12}
     own = {"mean_revisit_hours": 18.2, "mean_depth": 7.3}
-    return _record(name, 1.2 + gain, "policy", method=method, half=0.17, provenance=made, **paired, **own)
+    return _record(name, 1.2 + gain, "policy", method=method, half=0.17, provenance=origin, **paired, **own)
 
 
 def _record(subject: str, value: float, role: str, **changes: Any) -> dict[str, Any]:

@@ -123,9 +123,15 @@ def write_evaluation(
 def record(subject: str, task: str, estimator: str, role: str, value: float, half: float = 0.1) -> dict[str, Any]:
     """A record of evaluation.json."""
     interval = {"ci_low": value - half, "ci_high": value + half}
-    made = {"method": subject.partition(" ")[0], "task": task, "estimator": estimator, "subject": subject, "role": role}
+    provenance = {
+        "method": subject.partition(" ")[0],
+        "task": task,
+        "estimator": estimator,
+        "subject": subject,
+        "role": role,
+    }
     return {
-        **made,
+        **provenance,
         "value": value,
         **interval,
         "behaviour": 1.0,

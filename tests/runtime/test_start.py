@@ -39,9 +39,9 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What `ray.init` was called with."""
-    made: list[dict[str, Any]] = []
-    monkeypatch.setattr(ray, "init", lambda **arguments: made.append(arguments))
-    return made
+    calls_made: list[dict[str, Any]] = []
+    monkeypatch.setattr(ray, "init", lambda **arguments: calls_made.append(arguments))
+    return calls_made
 
 
 @contextmanager

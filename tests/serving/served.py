@@ -66,11 +66,11 @@ class Process:
             text=True,
             env=environment,
         )
-        self.said: list[str] = []
+        self.output: list[str] = []
         self.port = 0
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.said.append(line)
+            self.output.append(line)
             match = re.search(r"serving on http://\S+:(\d+) ", line)
             if match:
                 self.port = int(match[1])
@@ -107,7 +107,7 @@ class Process:
     def _close(self) -> None:
         assert self.process.stdout is not None
         if not self.process.stdout.closed:
-            self.said += self.process.stdout.readlines()
+            self.output += self.process.stdout.readlines()
             self.process.stdout.close()
 
 

@@ -100,11 +100,11 @@ def test_effects_are_unbiased_and_tell_arms_apart_only_where_they_differ() -> No
 def test_canaries_serve_and_shadows_only_draw(tmp_path: Path) -> None:
     for name, seed in (("main", 0), ("a", 1), ("s", 2)):
         make_policy(seed=seed).save(str(tmp_path / name))
-    given = {
+    arm_settings = {
         "canaries": [{"name": "a", "policy": str(tmp_path / "a"), "share": 0.5}],
         "shadows": [{"name": "s", "policy": str(tmp_path / "s"), "share": 0.5}],
     }
-    desk = Desk(tmp_path / "main", tmp_path / "state", **given)
+    desk = Desk(tmp_path / "main", tmp_path / "state", **arm_settings)
     digests = {one.arm: one.digest for one in desk.engine.state.loaded}
     answers = [desk.one(Recommend(user=user, k=3)) for user in range(60)]
     dealt = arm_of(list(range(60)), desk.engine.state.settings)

@@ -93,9 +93,9 @@ def test_states_are_those_of_the_log_whatever_comes_and_however_it_ends(
             desk.stop(save=what == "restart")
             desk = Desk(bundle, folder, **options)
         elif what in ("recommend", "back", "features"):
-            said = clock - 10 * HOUR if what == "back" else None
+            client_time = clock - 10 * HOUR if what == "back" else None
             features = {"country": "fr"} if what == "features" else None
-            body = Recommend(user=user, k=2, timestamp=said, features=features)
+            body = Recommend(user=user, k=2, timestamp=client_time, features=features)
             open_events.append(desk.one(body, clock))
         elif what in ("own", "unknown"):
             item = 3 if what == "own" else 10**6

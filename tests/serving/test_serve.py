@@ -59,12 +59,12 @@ def test_it_starts_in_three_seconds_and_imports_neither_ray_nor_training(server:
 
 
 def test_a_user_is_given_items_and_what_was_given_is_not_given_again(client: Client) -> None:
-    given = [client.post("/recommend", user=1, k=50) for _ in range(6)]
-    items = [item for answer in given for item in answer["items"]]
+    pages = [client.post("/recommend", user=1, k=50) for _ in range(6)]
+    items = [item for answer in pages for item in answer["items"]]
     assert sorted(items) == list(range(300))
-    assert all(0 < chance <= 1 for answer in given for chance in answer["propensities"])
-    assert {answer["arm"] for answer in given} == {"main"}
-    assert len({answer["event_id"] for answer in given}) == 6
+    assert all(0 < chance <= 1 for answer in pages for chance in answer["propensities"])
+    assert {answer["arm"] for answer in pages} == {"main"}
+    assert len({answer["event_id"] for answer in pages}) == 6
     assert client.post("/recommend", user=1, k=50)["items"] == []  # nothing is left: an answer, no error
 
 
@@ -433,7 +433,7 @@ def test_what_cannot_be_served_is_one_line(bundle: Path, tmp_path: Path) -> None
         process.client()
         second = Process(bundle, tmp_path / "state")
         assert second.stop() == 2
-        (line,) = second.said
+        (line,) = second.output
         assert f"process {process.process.pid} on " in line
         taken = subprocess.run(
             [*COMMAND, bundle, "--state", tmp_path / "b", "--port", str(process.port)], capture_output=True, text=True
@@ -443,6 +443,6 @@ def test_what_cannot_be_served_is_one_line(bundle: Path, tmp_path: Path) -> None
     make_policy(items=300, text=True).save(str(tmp_path / "text"))
     refused = Process(tmp_path / "text", tmp_path / "state")
     assert refused.stop() == 2
-    assert "item_ids: found string; expected int64" in refused.said[-1]
+    assert "item_ids: found string; expected int64" in refused.output[-1]
     with serving(bundle, tmp_path / "state") as process:  # and all the others left it as it was
         process.client()

@@ -90,7 +90,7 @@ def test_without_rules_logs_are_those_of_earlier_versions(settings, digest):
 @pytest.mark.parametrize("rule", RULES)
 def test_nobody_shows_what_may_not_be_shown_and_who_knows_the_truth_does_best(rule):
     world = world_of(rule, requests=150)
-    made = {}
+    satisfaction = {}
     for name in ("logging policy", "random", "constant", "clickbait", "nutrition"):
         crowd = crowd_of(world)
         server = {
@@ -103,10 +103,10 @@ def test_nobody_shows_what_may_not_be_shown_and_who_knows_the_truth_does_best(ru
         history = roll_out(crowd, Checked(server), 150)
         assert history.propensity.min() > 0
         assert history.propensity.max() <= 1
-        made[name] = (history.satisfaction * history.made).mean()
-    assert made["nutrition"] > made["random"] + 0.15
-    assert made["nutrition"] > made["logging policy"] + 0.25
-    assert made["clickbait"] < made["logging policy"]
+        satisfaction[name] = (history.satisfaction * history.made).mean()
+    assert satisfaction["nutrition"] > satisfaction["random"] + 0.15
+    assert satisfaction["nutrition"] > satisfaction["logging policy"] + 0.25
+    assert satisfaction["clickbait"] < satisfaction["logging policy"]
 
 
 def test_no_item_comes_twice_to_a_user():

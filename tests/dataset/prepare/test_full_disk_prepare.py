@@ -34,8 +34,8 @@ def test_one_line(ray_session: None, tmp_path: Path) -> None:
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("a disk of its own needs the right to mount one")
     assert done.returncode == 0, done.stderr
-    said = (tmp_path / "errors").read_text()
-    assert "no space left" in said
-    assert said.count("\n") == 1, said
+    errors = (tmp_path / "errors").read_text()
+    assert "no space left" in errors
+    assert errors.count("\n") == 1, errors
     assert (tmp_path / "status").read_text().strip() == "2"
     assert (tmp_path / "left").read_text() == ""

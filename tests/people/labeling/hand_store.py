@@ -115,9 +115,9 @@ class Server:
             env=environment,
         )
         assert self.process.stdout is not None
-        self.said, self.url, self.admin = "", "", ""
+        self.output, self.url, self.admin = "", "", ""
         for line in self.process.stdout:
-            self.said += line
+            self.output += line
             if match := re.search(r"labeling on (\S+) ", line):
                 self.url = match[1]
             if line.startswith("admin: "):

@@ -27,7 +27,7 @@ class Clock:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Desk]:
-    def made(pairs: int = 12, people: str = "ab", **changes: object) -> Desk:
+    def make_desk(pairs: int = 12, people: str = "ab", **changes: object) -> Desk:
         folder = tmp_path / "store"
         chosen = write_store(folder, pairs=pairs, known=2, **{**PLAIN, **changes})
         desk = Desk(str(folder), chosen, Clock())
@@ -35,7 +35,7 @@ def make(tmp_path: Path) -> Callable[..., Desk]:
             desk.store.invite(who, FAR)
         return desk
 
-    return made
+    return make_desk
 
 
 def ask(desk: Desk, who: str) -> Vote:

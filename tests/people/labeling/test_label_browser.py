@@ -18,10 +18,10 @@ WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 420, "height": 860}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("browser") / "store"
-    write_store(made, pairs=30, known=1)
-    (made / "label.yaml").write_text("label: {votes: 2, repeats: 0.0}\n")
-    return made
+    launched = tmp_path_factory.mktemp("browser") / "store"
+    write_store(launched, pairs=30, known=1)
+    (launched / "label.yaml").write_text("label: {votes: 2, repeats: 0.0}\n")
+    return launched
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def server(folder: Path, links: dict[str, str]) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
     with playwright.sync_playwright() as driver:
-        made = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
+        launched = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 class Page:
@@ -48,9 +48,9 @@ class Page:
 
     def __init__(self, browser: object, url: str, size: dict[str, int] = WIDE) -> None:
         self.page = browser.new_context(viewport=size).new_page()  # type: ignore[attr-defined]
-        self.said: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.console_lines: list[str] = []
+        self.page.on("console", lambda message: self.console_lines.append(message.text))
+        self.page.on("pageerror", lambda error: self.console_lines.append(str(error)))
         self.page.goto(url)
 
     def press(self, *keys: str) -> None:
@@ -103,7 +103,7 @@ def test_a_session_by_keys(browser: object, server: Server, links: dict[str, str
     assert page.answered == 1
     mine = [label for who, label in votes(folder) if who == "anna"]
     assert mine == ["tie"]
-    assert page.said == []
+    assert page.console_lines == []
 
 
 def test_two_people_on_one_pair(browser: object, server: Server, links: dict[str, str], folder: Path) -> None:
@@ -141,7 +141,7 @@ def test_everybody_can_use_it(browser: object, server: Server, links: dict[str, 
             ".map(e => [e.textContent, e.getBoundingClientRect()]).filter(([t, r]) => r.height < 44 || r.width < 44)"
         )
         assert small == []
-    assert page.said == []
+    assert page.console_lines == []
 
 
 def test_without_scripts(browser: object, server: Server, links: dict[str, str]) -> None:

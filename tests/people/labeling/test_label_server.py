@@ -18,9 +18,9 @@ TOKEN = "a token of a test, long enough"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("served") / "store"
-    write_store(made, pairs=60)
-    return made
+    store = tmp_path_factory.mktemp("served") / "store"
+    write_store(store, pairs=60)
+    return store
 
 
 @pytest.fixture(scope="module")

@@ -241,8 +241,8 @@ def test_a_population_whose_weak_trials_take_over_from_strong_ones(tiny_dataset:
     for row in rows:
         assert 0.5 <= row["expectile"] <= 0.9
         assert 1e-5 <= row["actor_lr"] <= 1e-2
-        made = json.loads((output / row["trial"] / "config.json").read_text())
-        assert made["resolved"]["expectile"] == row["expectile"]
+        trial_config = json.loads((output / row["trial"] / "config.json").read_text())
+        assert trial_config["resolved"]["expectile"] == row["expectile"]
         Policy.load(str(output / "policies" / row["trial"]))
 
 
