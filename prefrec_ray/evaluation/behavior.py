@@ -99,9 +99,24 @@ def fit_behavior(data: Trajectories, items: ItemTable, seed: int) -> BehaviorMod
 
 
 def calibrated(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> BehaviorModel:
-    """With that of `TEMPERATURES` under which the items `rows` [n] shown in `states` [n, S] are likeliest."""
-    models = [replace(model, temperature=float(one)) for one in TEMPERATURES]
-    return max(models, key=lambda one: one.log_probabilities(states, rows).mean())
+    """With that of `TEMPERATURES` under which the items `rows` [n] shown in `states` [n, S] are likeliest.
+
+    The log-likelihood is concave in the temperature: a climb from 1 ends at the best, and each step scores every item.
+    """
+
+    def at(number: int) -> tuple[float, BehaviorModel]:
+        one = replace(model, temperature=float(TEMPERATURES[number]))
+        return float(one.log_probabilities(states, rows).mean()), one
+
+    number = int(np.abs(TEMPERATURES - 1).argmin())
+    best, chosen = at(number)
+    for step in (1, -1):
+        while 0 <= number + step < len(TEMPERATURES):
+            likelihood, other = at(number + step)
+            if likelihood <= best:
+                break
+            number, best, chosen = number + step, likelihood, other
+    return chosen
 
 
 def calibration(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> float:

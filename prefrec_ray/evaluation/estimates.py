@@ -23,7 +23,7 @@ from prefrec_ray.evaluation.scoring import score_split
 from prefrec_ray.evaluation.sensitivity import estimates, ncis_sensitivity
 from prefrec_ray.evaluation.served import summarise
 from prefrec_ray.evaluation.sessions import Sessions
-from prefrec_ray.evaluation.weighted import Weighed, weigh_all
+from prefrec_ray.evaluation.weighted import Weighed, start_weighing, weigh_all
 from prefrec_ray.evaluation.weights import WINDOW
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.settings import Task
@@ -40,9 +40,11 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     """
     request.check()
     runtime.start_ray()
+    weighs = {"model", "weights"} & set(request.settings.estimators)
+    logged = start_weighing(request) if weighs else None  # one process, beside the pass over the split
     sessions, tallies = score_split(request, partial(progress, "evaluate"))
     scores, support = [], {}
-    weighed = weigh_all(request, progress) if {"model", "weights"} & set(request.settings.estimators) else {}
+    weighed = {} if logged is None else weigh_all(request, logged, progress)
     if "model" in request.settings.estimators:
         modelled = model_all(request, progress)
         scores += [model_scores(request, task, modelled) for task in request.tasks]

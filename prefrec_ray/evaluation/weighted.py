@@ -67,15 +67,20 @@ def weighable(request: EvaluationRequest) -> list[Subject]:
     ]
 
 
-def weigh_all(request: EvaluationRequest, progress: Callable[[str, int, int], None]) -> dict[str, Weighed]:
-    """By name, all `weighable` subjects, on users of the split; none where there is no policy among them."""
-    subjects = weighable(request)
-    if not any(subject.role == "policy" for subject in subjects):
-        return {}
+def start_weighing(request: EvaluationRequest) -> ray.ObjectRef | None:
+    """`Logged` for `weigh_all`, on users of the split, in the background; None where there is no policy to weigh."""
+    if not any(subject.role == "policy" for subject in weighable(request)):
+        return None
     uri, settings = request.dataset.uri, request.settings
-    held = read_trajectories.remote(uri, settings.split, settings.seed, ROWS)
-    shared = [ray.put(request), logged_chances(uri, settings.seed, held)]
-    names = [subject.name for subject in subjects]
+    return logged_chances(uri, settings.seed, read_trajectories.remote(uri, settings.split, settings.seed, ROWS))
+
+
+def weigh_all(
+    request: EvaluationRequest, logged: ray.ObjectRef, progress: Callable[[str, int, int], None]
+) -> dict[str, Weighed]:
+    """By name, all `weighable` subjects, by what `start_weighing` has begun."""
+    shared = [ray.put(request), logged]
+    names = [subject.name for subject in weighable(request)]
     weighed = run_tasks(lambda name: weigh_one.remote(name, shared), names, "weights", progress)
     return dict(zip(names, weighed, strict=True))
 

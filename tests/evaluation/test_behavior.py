@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from prefrec_ray.evaluation.behavior import BehaviorModel, calibrated, calibration, fit_behavior
+from prefrec_ray.evaluation.behavior import TEMPERATURES, BehaviorModel, calibrated, calibration, fit_behavior
 from prefrec_ray.evaluation.trajectories import Trajectories
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.left_out import LeftOut
@@ -67,6 +67,15 @@ def test_a_model_that_is_too_sure_is_cooled() -> None:
     cooled = calibrated(sure, data.state, data.row)
     assert cooled.temperature == pytest.approx(0.5, abs=0.11)
     assert calibration(cooled, data.state, data.row) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("sure", [-1.0, 0.2, 0.6, 1.1, 2.5])
+def test_a_climb_finds_the_best_of_all_temperatures(sure: float) -> None:
+    data = log(users=20, seed=8)
+    law = Mlp.of([(np.float32([*(sure * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
+    model = BehaviorModel(law, np.log(SHARE / SHARE.sum()), ITEMS.embeddings)
+    each = [replace(model, temperature=t).log_probabilities(data.state, data.row).mean() for t in TEMPERATURES]
+    assert calibrated(model, data.state, data.row).temperature == TEMPERATURES[np.argmax(each)]
 
 
 def test_a_log_without_a_preference_is_told_by_its_shares() -> None:
