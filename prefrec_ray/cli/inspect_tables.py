@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from prefrec_ray.inspection.counts import LENGTHS, SKETCH
-from prefrec_ray.reports.teachers import EXPLANATION, HEAD, reward_accuracy, rows, share
+from prefrec_ray.reports.html import share
+from prefrec_ray.reports.teachers import EXPLANATION, HEAD, reward_accuracy, rows
 
 if TYPE_CHECKING:
     from prefrec_ray.dataset import PreparedDataset

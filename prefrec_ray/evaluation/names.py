@@ -37,7 +37,8 @@ def length_only(name: str) -> str:
     return f"length only:{name}"
 
 
-_MADE_FROM = (shuffled(""), length_only(""))
+#: What opens the name of a control that was made from another subject, and what readers see behind that one's name.
+_MADE_FROM = {shuffled(""): ", actions shuffled", length_only(""): ", session length only"}
 
 
 def subject_of(name: str) -> str:
@@ -49,7 +50,7 @@ def subject_of(name: str) -> str:
 
 def is_control(name: str) -> bool:
     """Whether no policy may bear the name, for a control does."""
-    return name in (BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS) or name.startswith(_MADE_FROM)
+    return name in (BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS) or name.startswith(tuple(_MADE_FROM))
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -62,7 +63,8 @@ def check_names(names: Iterable[str]) -> None:
 def subject_title(name: str) -> str:
     """The subject's name for readers."""
     policy = subject_of(name)
-    return name.removesuffix(policy) + _SUBJECTS.get(policy, policy)
+    made = (title for opening, title in _MADE_FROM.items() if name.startswith(opening))
+    return _SUBJECTS.get(policy, policy) + next(made, "")
 
 
 def role_title(role: Role) -> str:

@@ -134,7 +134,7 @@ def _row(
         ],
         bar=_bar(case, scale),
         truth="; ".join(_truth(record) for record in own if record.estimator == "online"),
-        items=[(items.get(i.item_id, Item(str(i.item_id))), f"{i.share:.0%}") for i in most_served(served)],
+        items=[(items.get(i.item_id, Item(str(i.item_id))), html.share(i.share)) for i in most_served(served)],
     )
 
 

@@ -51,10 +51,10 @@ def rows(diagnoses: Sequence[Diagnosis]) -> list[list[str]]:
         [
             d.teacher,
             d.task,
-            share(d.ties),
-            share(d.between_users),
-            "–" if d.sessions is None else f"{share(d.sessions)} ({'more' if d.prefers_more else 'fewer'})",
-            share(d.user),
+            html.share(d.ties),
+            html.share(d.between_users),
+            "–" if d.sessions is None else f"{html.share(d.sessions)} ({'more' if d.prefers_more else 'fewer'})",
+            html.share(d.user),
         ]
         for d in diagnoses
     ]
@@ -67,15 +67,8 @@ def reward_accuracy(run: Run, kind: str) -> float | None:
     return float(known[-1]) if len(known) else None
 
 
-def share(value: float | None) -> str:
-    """A share in percent; a dash where there is none."""
-    if value is None:
-        return "–"
-    return f"{value:.1%}" if 0 < value < 0.1 else f"{value:.0%}"
-
-
 def _reward(run: Run) -> list[str]:
-    return [run.label, *(share(reward_accuracy(run, kind)) for kind in ("within_user", "any_users"))]
+    return [run.label, *(html.share(reward_accuracy(run, kind)) for kind in ("within_user", "any_users"))]
 
 
 def _teachers(run: Run) -> list[str]:

@@ -34,7 +34,11 @@ def written(folder: Path, content: Any) -> str:
 def test_an_older_file_is_read(tmp_path: Path) -> None:
     evaluation = read_evaluation(written(tmp_path, FILE))
     (record,) = evaluation.of("depth", "ncis")
-    assert (record.title, record.kind, record.policy) == ("shuffled:behavior cloning", "negative control", "imitation")
+    assert (record.title, record.kind, record.policy) == (
+        "behavior cloning, actions shuffled",
+        "negative control",
+        "imitation",
+    )
     assert record.gain_interval == pytest.approx((-0.4, 0.6))
     assert record.gain == pytest.approx(0.1)
     assert evaluation.tasks == ["depth"]
@@ -97,7 +101,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, content: Any, message: str) -
 
 def test_subjects_have_names_for_readers() -> None:
     assert subject_title("behaviour") == "logging policy"
-    assert subject_title("length only:PrefRec robust") == "length only:PrefRec robust"
+    assert subject_title("length only:PrefRec robust") == "PrefRec robust, session length only"
     assert subject_title("random items") == "random items"
     assert subject_of("shuffled:length") == "length"
     assert subject_of("length only:a b") == "a b"

@@ -87,7 +87,7 @@ def test_a_gain_that_those_who_know_nothing_have_too_is_none() -> None:
         lines = (line("p", 0.4), line(blind, 0.3, "placebo"), line(f"{blind} of another", 3.0, "placebo"))
         policy_verdict = one(*(record.model_copy(update={"estimator": by}) for record in lines))
         assert policy_verdict.verdict == "no_difference"
-        name = {"shuffled:p": "own actions shuffled", "shuffled:imitation": "shuffled:behavior cloning"}.get(
+        name = {"shuffled:p": "own actions shuffled", "shuffled:imitation": "behavior cloning, actions shuffled"}.get(
             blind, blind
         )
         assert policy_verdict.reasons[0].endswith(f"; a negative control ({name}) gains +0.30.")

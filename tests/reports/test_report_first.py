@@ -49,7 +49,7 @@ def test_each_policy_is_one_row_best_first(judged: tuple[str, Page]) -> None:
     ):
         assert line in lines
     assert "100" in document.texts["span"]
-    assert "4%" in document.texts["span"]
+    assert "4.0%" in document.texts["span"]
 
 
 def test_no_estimate_is_shown_of_what_the_log_cannot_vouch_for(judged: tuple[str, Page]) -> None:
