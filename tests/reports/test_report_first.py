@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from prefrec_ray.reports.load import load_evaluation, load_runs
 ATTACK = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}"
 
 
-@pytest.fixture
-def judged(runs: Path) -> tuple[str, Page]:
-    write_verdicts(runs)
-    return written(runs)
+@pytest.fixture(scope="module")
+def judged(unchanged_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page]:
+    folder = tmp_path_factory.mktemp("judged") / "runs"
+    shutil.copytree(unchanged_runs, folder)
+    write_verdicts(folder)
+    return written(folder)
 
 
 def test_each_policy_is_one_row_best_first(judged: tuple[str, Page]) -> None:
