@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import ray
 
+from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.histories import check_long_enough, read_histories
@@ -51,6 +52,7 @@ def fit_score(uri: str, split: str) -> ray.ObjectRef:
     """
     dataset = PreparedDataset.open(uri)
     check_long_enough(dataset, ["train", split])
+    runtime.start_ray()  # else Ray starts by itself, and joins whatever cluster runs on this machine
     training, held = read_histories.remote(uri, "train", 0, ROWS), read_histories.remote(uri, split, 0, ROWS)
     models = ray.get([fit_users.remote(uri, training, number) for number in range(SETTINGS.models)])
     platform = platform_of(dataset, ray.get(held), SETTINGS, seed=0)

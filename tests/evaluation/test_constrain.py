@@ -15,6 +15,7 @@ from platform_desk import make_policy
 from prefrec_ray.cli.main import run as prefrec
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import constrain as module
+from prefrec_ray.evaluation import model_score
 from prefrec_ray.evaluation.constrain import TEMPERATURES, VARIETIES, WANTED, constrain
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import DETERMINISTIC, Policy
@@ -120,3 +121,22 @@ def test_nothing_is_left_where_it_fails(
     assert prefrec(["constrain", "policy", "--dataset", "data", "--output", "constrained"]) == 2
     assert capsys.readouterr().err.startswith("prefrec: error: policy: temperature and variety change nothing in it")
     assert not Path("constrained").exists()
+
+
+def test_ray_is_started_as_by_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own start, at the first task, joins any cluster of the machine."""
+    calls: list[str] = []
+
+    class Histories:
+        @staticmethod
+        def remote(*arguments: object) -> None:
+            calls.append("task")
+            raise UserError("far enough")
+
+    monkeypatch.setattr(model_score.PreparedDataset, "open", lambda uri: None)
+    monkeypatch.setattr(model_score, "check_long_enough", lambda dataset, splits: None)
+    monkeypatch.setattr(model_score, "read_histories", Histories)
+    monkeypatch.setattr(model_score.runtime, "start_ray", lambda: calls.append("start"))
+    with pytest.raises(UserError, match="far enough"):
+        model_score.fit_score("any", "validation")
+    assert calls == ["start", "task"]
