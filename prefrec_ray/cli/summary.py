@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from prefrec_ray.evaluation.names import subject_of
+
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.records import Evaluation, Record
 
@@ -33,7 +35,7 @@ def summary(evaluation: Evaluation, task: str) -> Table:
         for record in sorted(by_subject.values(), key=lambda record: -record.value):
             first.setdefault(record.subject, record)
     for record in first.values():
-        if record.subject.startswith(("shuffled:", "length only:")):
+        if subject_of(record.subject) != record.subject:
             continue
         cells = [_cell(by_subject, record.subject) for by_subject in records.values()]
         table.add_row(Text(record.title), *cells, record.kind, style=STYLES[record.role])

@@ -45,7 +45,7 @@ def fit_all(request: EvaluationRequest, progress: Callable[[int, int], None]) ->
     held = read_trajectories.remote(uri, settings.split, settings.seed)
     shared = [read_trajectories.remote(uri, "train", settings.seed), held, asked]
     weighed = {}
-    if "dr" in settings.estimators and any(subject.role == "policy" for subject in weighable(request)):
+    if "dr" in settings.estimators and weighable(request):
         shared_weights = [asked, logged_chances(uri, settings.seed, held)]
         weighed = {subject.name: weigh_one.remote(subject.name, shared_weights) for subject in weighable(request)}
     pairs = [

@@ -58,18 +58,14 @@ class Weighed:
 
 
 def weighable(request: EvaluationRequest) -> list[Subject]:
-    """The subjects that can draw every item: policies that sample from all of them, and random items."""
-    policies = request.policies
-    return [
-        subject
-        for subject in request.subjects
-        if subject.name == RANDOM_ITEMS or (subject.name in policies and policies[subject.name].draws_from_all)
-    ]
+    """The subjects that can draw every item: policies that sample from all of them, and beside these random items."""
+    policies = [s for s in request.subjects if s.role == "policy" and request.policies[s.name].draws_from_all]
+    return policies and [*policies, *(s for s in request.subjects if s.name == RANDOM_ITEMS)]
 
 
 def start_weighing(request: EvaluationRequest) -> ray.ObjectRef | None:
     """`Logged` for `weigh_all`, on users of the split, in the background; None where there is no policy to weigh."""
-    if not any(subject.role == "policy" for subject in weighable(request)):
+    if not weighable(request):
         return None
     uri, settings = request.dataset.uri, request.settings
     return logged_chances(uri, settings.seed, read_trajectories.remote(uri, settings.split, settings.seed, ROWS))
