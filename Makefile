@@ -2,8 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-# Two files at a time: much of the time of tests that start Ray is waiting for processes.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Files side by side, as tests wait for processes they start: two for tests that start Ray, which has processes itself.
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 .PHONY: install quickstart style types quick check test hosts docs package constraints proofs mutants bench bench-gpu loop results label-demo clean
 
@@ -32,11 +32,11 @@ check: style
 	$(MAKE) --no-print-directory -j 2 types quick
 
 quick: install
-	$(PYTEST) -m 'not ray and not slow and not cluster'
+	$(PYTEST) -n 3 -m 'not ray and not slow and not cluster'
 
 # Before every merge, and in CI: everything but hosts of one's own and the slow proofs.
 test: check
-	$(PYTEST) -m 'ray and not slow and not cluster'
+	$(PYTEST) -n 2 -m 'ray and not slow and not cluster'
 
 # In CI beside `make test`: a cluster launched over ssh on hosts made from namespaces (as root; docs/testing.md).
 hosts: install

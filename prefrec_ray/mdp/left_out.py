@@ -49,8 +49,9 @@ class LeftOut:
 
     def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
         """How many items of each state, [n]: all, or the sum of `weights` [I]."""
-        of_pairs = None if weights is None else weights[self.item]
-        return np.bincount(self.state, of_pairs, minlength=self.states)
+        if weights is None:
+            return np.diff(np.searchsorted(self.state, np.arange(self.states + 1)))
+        return np.bincount(self.state, weights[self.item], minlength=self.states)
 
     def hits(self, rows: np.ndarray, items: int) -> np.ndarray:
         """Which of `rows` [n, m] (of a table of `items`) are left out for their state, bool [n, m]."""

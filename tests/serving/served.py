@@ -58,6 +58,7 @@ class Process:
         environment = {**os.environ, "PREFREC_SERVE_TOKEN": token or "", "RAY_ADDRESS": "nobody starts Ray here"}
         command = [sys.executable, "-m", "prefrec_ray.cli.main", "serve", str(policy), "--state", str(state)]
         command += ["--port", "0", *options]
+        self.state = Path(state)
         self.began = time.monotonic()
         self.process = subprocess.Popen(
             command,

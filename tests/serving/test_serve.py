@@ -24,8 +24,6 @@ from served import TOKEN, Client, Process, serving
 from prefrec_ray.cli.main import run
 from prefrec_ray.logs.events.format import Kind
 
-COMMAND = [sys.executable, "-m", "prefrec_ray.cli.main", "serve"]
-
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -428,21 +426,22 @@ def test_settings_that_cannot_be_served_are_one_line(
     assert not (tmp_path / "other").exists()
 
 
-def test_what_cannot_be_served_is_one_line(bundle: Path, tmp_path: Path) -> None:
-    with serving(bundle, tmp_path / "state") as process:
-        process.client()
-        second = Process(bundle, tmp_path / "state")
-        assert second.stop() == 2
-        (line,) = second.output
-        assert f"process {process.process.pid} on " in line
-        taken = subprocess.run(
-            [*COMMAND, bundle, "--state", tmp_path / "b", "--port", str(process.port)], capture_output=True, text=True
-        )
-        assert (taken.returncode, len(taken.stderr.splitlines())) == (2, 1)
-        assert "cannot listen there" in taken.stderr
+def test_what_cannot_be_served_is_one_line(
+    server: Process, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PREFREC_SERVE_TOKEN", TOKEN)
+
+    def refusal(policy: Path, state: Path, port: int = 0) -> str:
+        assert run(["serve", str(policy), "--state", str(state), "--port", str(port)]) == 2
+        out, err = capsys.readouterr()
+        (line,) = (out + err).splitlines()
+        return line
+
+    client = server.client()
+    assert f"process {server.process.pid} on " in refusal(bundle, server.state)
+    assert "cannot listen there" in refusal(bundle, tmp_path / "state", server.port)
+    assert client.post("/recommend", user=9, k=1)["items"]
+    Desk(bundle, tmp_path / "state").stop()
     make_policy(items=300, text=True).save(str(tmp_path / "text"))
-    refused = Process(tmp_path / "text", tmp_path / "state")
-    assert refused.stop() == 2
-    assert "item_ids: found string; expected int64" in refused.output[-1]
-    with serving(bundle, tmp_path / "state") as process:  # and all the others left it as it was
-        process.client()
+    assert "item_ids: found string; expected int64" in refusal(tmp_path / "text", tmp_path / "state")
+    Desk(bundle, tmp_path / "state").stop()  # all of them left it as it was
