@@ -1,4 +1,7 @@
-"""What all tests share: one Ray a process, one thread, a marker for tests that need Ray, and the order of the files."""
+"""What all tests share: one Ray a process, one thread, a marker for tests that need Ray, and the order of the files.
+
+What takes long to import is imported where it is used: the process that only hands out tests needs none of it.
+"""
 
 import gc
 import os
@@ -7,11 +10,6 @@ from typing import NoReturn
 
 import hypothesis
 import pytest
-import ray
-import torch
-from tiny import write_dataset
-
-from prefrec_ray.runtime import start_ray
 
 #: Files that take more than a hundredth of `make test`, the longest first.
 LONGEST = (
@@ -42,6 +40,14 @@ LONGEST = (
     "test_prepare.py",
 )
 
+# One thread for matrices, here and in processes that tests start: several would wait for each other. On two cores with
+# something beside them the tests of fitted Q took 40 to 270 s, and 7 to 12 with one. torch reads it as it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray ends workers that are idle for a second, and tests would import all anew, over and over.
+os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
+# What is imported and collected stays: to look through it for garbage took a third of the time of collecting.
+gc.disable()
+
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
 #: For mutants: a counterexample is enough, nobody reads the smallest one.
@@ -50,19 +56,6 @@ hypothesis.settings.register_profile(
     hypothesis.settings.get_profile("repeatable"),
     phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
 )
-
-
-def pytest_configure() -> None:
-    """One thread for matrices, here and in processes that tests start: several would wait for each other.
-
-    On two cores with something beside them the tests of fitted Q took 40 to 270 s, and 7 to 12 with one.
-    """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
-    # Ray ends workers that are idle for a second, and tests would import all anew, over and over.
-    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
-    # What is imported and collected stays: to look through it for garbage took a third of the time of collecting.
-    gc.disable()
 
 
 def pytest_collection_finish() -> None:
@@ -87,7 +80,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def ray_only_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test without the mark `ray` fails where it starts Ray, here or in a process of its own."""
     if request.node.get_closest_marker("ray") is None:
-        monkeypatch.setattr(ray, "init", _refuse)
+        monkeypatch.setattr("ray.init", _refuse)
         monkeypatch.setenv("RAY_ADDRESS", "a test that starts Ray is marked `ray` (tests/conftest.py)")
 
 
@@ -97,6 +90,10 @@ def _refuse(*args: object, **kwargs: object) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
+    import ray
+
+    from prefrec_ray.runtime import start_ray
+
     start_ray(num_cpus=2)
     yield
     ray.shutdown()
@@ -105,6 +102,8 @@ def ray_session() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_dataset(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The small data set of tiny.py, at a size for tests of equality."""
+    from tiny import write_dataset
+
     folder = tmp_path_factory.mktemp("tiny") / "dataset"
     write_dataset(folder, users=20, requests=60, pairs=96, length=10)
     return str(folder)
