@@ -67,7 +67,7 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the tests that need Ray by the fixture that starts it; those that start their own Ray carry the mark.
 
-    The longest files come first, so that two at a time end together.
+    The longest files come first, so that those side by side end together.
     """
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
