@@ -70,6 +70,8 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits: 0 when done, 2 after a user's error (one line on stderr), 130 after Ctrl-C."""
+    # A command that forgot to start Ray ends, instead of joining whatever cluster runs on this machine.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     sys.exit(run(arguments))
 
 

@@ -125,3 +125,17 @@ def test_a_shell_completes_commands_and_options() -> None:
 
     assert completed("prefrec ro", 1) == ["rollback"]
     assert "--resume" in completed("prefrec train --", 2)
+
+
+def test_a_command_that_forgot_to_start_ray_joins_nothing() -> None:
+    code = (
+        "from prefrec_ray.cli.main import app, main\n"
+        "@app.command('forgetful')\n"
+        "def command():\n"
+        "    import ray\n"
+        "    ray.put(1)\n"
+        "main(['forgetful'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Ray has not been started yet" in done.stderr
