@@ -245,6 +245,9 @@ class Policy:
         if version != SCHEMA_VERSION:
             raise UserError(f"{path}: schema version {version}; this version of prefrec_ray reads {SCHEMA_VERSION}")
         stored = parse(Description, value, path)
+        serving = stored.serving
+        if "ceiling" not in serving.model_fields_set:  # saved before there was one: it serves as it did
+            serving = serving.model_copy(update={"ceiling": None})
         chooser = stored.critic
         try:
             actor = load_actor(storage.join(uri, "actor.npz"), stored.actor)
@@ -260,7 +263,7 @@ class Policy:
                 state,
                 normaliser,
                 items,
-                stored.serving,
+                serving,
                 stored.provenance,
                 critic,
                 stored.deviation,
