@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -10,7 +11,7 @@ from prefrec_ray.settings import Settings
 
 #: `variety` where no log says whether people tire: never far off (docs/results/recipe.md).
 UNSAID = 5.0
-#: `ceiling` at a variety of 1 (docs/results/recipe.md).
+#: `ServingSettings.ceiling` at a variety of 1 (docs/results/recipe.md).
 CEILING = 8.0
 
 
@@ -31,21 +32,22 @@ class ServingSettings(Settings):
     )
     variety: Annotated[float, Field(ge=0, strict=True)] | Literal["auto"] = Field(
         default="auto",
-        description="standard deviations of Q taken off an item that is all that was shown lately; "
-        "`auto`: as the log says, 5 where it does not say",
-    )
-    ceiling: Annotated[float, Field(gt=0, strict=True)] | Literal["auto"] | None = Field(
-        default="auto",
-        description="standard deviations above the mean of Q up to which Q counts; null: all of it; "
-        "`auto`: 8 / variety, as the policy is trained",
+        description="standard deviations of Q taken off an item that is all that was shown lately; Q counts up to "
+        "8 / variety of them above its mean; `auto`: as the log says, 5 where it does not say",
     )
     count: PositiveInt = Field(default=64, strict=True, description="number of `nearest` candidates")
     metric: Literal["nearest", "dot"] = Field(
         default="nearest", description="nearness by Euclidean distance, or by dot product"
     )
 
+    @property
+    def ceiling(self) -> float:
+        """Standard deviations of Q above its mean beyond which more of it counts no more: `CEILING` / `variety`."""
+        assert self.variety != "auto"
+        return CEILING / self.variety if self.variety else math.inf
+
     def resolved(self, said: float | None) -> ServingSettings:
-        """The same without `auto`: for `variety` what the log has `said`, `UNSAID` where it says nothing."""
-        variety = (UNSAID if said is None else said) if self.variety == "auto" else self.variety
-        ceiling = (CEILING / variety if variety else None) if self.ceiling == "auto" else self.ceiling
-        return self.model_copy(update={"variety": variety, "ceiling": ceiling})
+        """The same with a number for `variety`: for `auto` what the log has `said`, `UNSAID` where it says nothing."""
+        if self.variety != "auto":
+            return self
+        return self.model_copy(update={"variety": UNSAID if said is None else said})

@@ -245,9 +245,6 @@ class Policy:
         if version != SCHEMA_VERSION:
             raise UserError(f"{path}: schema version {version}; this version of prefrec_ray reads {SCHEMA_VERSION}")
         stored = parse(Description, value, path)
-        serving = stored.serving
-        if "ceiling" not in serving.model_fields_set:  # saved before there was one: it serves as it did
-            serving = serving.model_copy(update={"ceiling": None})
         chooser = stored.critic
         try:
             actor = load_actor(storage.join(uri, "actor.npz"), stored.actor)
@@ -263,7 +260,7 @@ class Policy:
                 state,
                 normaliser,
                 items,
-                serving,
+                stored.serving,
                 stored.provenance,
                 critic,
                 stored.deviation,

@@ -49,8 +49,8 @@ class Distribution:
 
     `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times the share of it in the log where
     candidates are `logged`. The scale is `temperature` standard deviations of the scores over the items, of a state.
-    Scores count up to `ceiling` of these deviations above their mean (where it is a number), and `variety` deviations
-    are taken off an item by its likeness to what was just shown, as `recent` says.
+    `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent` says; then
+    scores count up to `serving.ceiling` of them above their mean.
     From more than `cells.ONE_CELL` items it draws in two steps: a cell, by the number of its items that are left times
     the weight of its representative, then an item of it by its own weight. Propensities are those of the draw.
     """
@@ -249,11 +249,13 @@ class Distribution:
         scores = self.scorer.scores(states, of_each)
         scale = self._scale(scores) if scale is None else scale
         logits = scores / scale.unit
-        rule, temperature = self.serving, self.serving.temperature
-        if self.scorer.standardised and isinstance(rule.ceiling, float):
-            np.minimum(logits, scale.mean / scale.unit + np.float32(rule.ceiling / temperature), out=logits)
-        if self.scorer.standardised and self.recent is not None and rule.variety:
-            logits -= np.float32(float(rule.variety) / temperature) * self.recent.likeness(states, candidates)
+        if self.recent is not None and self.scorer.standardised and self.serving.variety:
+            ceiling, per_likeness = (
+                np.float32(deviations / self.serving.temperature)
+                for deviations in (self.serving.ceiling, float(self.serving.variety))
+            )
+            np.minimum(logits, scale.mean / scale.unit + ceiling, out=logits)
+            logits -= per_likeness * self.recent.likeness(states, candidates)
         return logits, scale
 
     def _scale(self, scores: np.ndarray) -> _Scale:

@@ -1,15 +1,12 @@
 """What was just shown, and what it costs an item to be like it."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from prefrec_ray.mdp.recent import RecentItems
-from prefrec_ray.mdp.serving import CEILING, UNSAID, ServingSettings
-from prefrec_ray.policy import Policy
+from prefrec_ray.mdp.serving import ServingSettings
 from tests.policy.test_policy import STATE, make_critic, make_policy, make_states
 
 
@@ -46,12 +43,9 @@ def test_states_without_a_running_mean_of_items_have_none() -> None:
     assert RecentItems.of(replace(STATE, item_half_lives=()), policy.normaliser, policy.items) is None
 
 
-@pytest.mark.parametrize(("variety", "ceiling"), [(0.0, None), (4.0, None), (4.0, 0.5), (0.0, 0.5)])
-def test_deviations_of_q_are_taken_off_by_likeness_and_count_up_to_a_ceiling(
-    variety: float, ceiling: float | None
-) -> None:
-    serving = ServingSettings(temperature=0.5, variety=variety, ceiling=ceiling)
-    policy = make_policy(critic=make_critic(0), serving=serving)
+@pytest.mark.parametrize(("variety", "ceiling"), [(0.0, np.inf), (4.0, 2.0), (16.0, 0.5)])
+def test_deviations_of_q_are_taken_off_by_likeness_and_count_up_to_a_ceiling(variety: float, ceiling: float) -> None:
+    policy = make_policy(critic=make_critic(0), serving=ServingSettings(temperature=0.5, variety=variety))
     states, items = make_states(3), policy.items
     recent = RecentItems.of(STATE, policy.normaliser, items)
     # Little was shown: neither likeness nor Q decides alone.
@@ -59,38 +53,12 @@ def test_deviations_of_q_are_taken_off_by_likeness_and_count_up_to_a_ceiling(
     q = policy.critic.scores(states, np.broadcast_to(items.embeddings, (3, *items.embeddings.shape)))
     deviations = (q - q.mean(axis=1, keepdims=True)) / q.std(axis=1, keepdims=True)
     assert (deviations > 0.5).any(axis=1).all()
-    logits = (
-        np.minimum(deviations, np.inf if ceiling is None else ceiling)
-        - variety * recent.likeness(states, items.embeddings)
-    ) / 0.5
+    logits = (np.minimum(deviations, ceiling) - variety * recent.likeness(states, items.embeddings)) / 0.5
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     everything = np.arange(len(items))
     chances = [policy.probabilities(np.tile(state, (len(items), 1)), everything) for state in states]
     np.testing.assert_allclose(chances, expected, rtol=1e-3)
     served = policy.serve(states, 1, seed=3)
     np.testing.assert_allclose(served.propensities[:, 0], expected[np.arange(3), items.rows(served.items[:, 0])], 1e-3)
-    best = policy.under(rule="best").recommend(states, 1)[:, 0]
-    np.testing.assert_allclose(expected[np.arange(3), items.rows(best)], expected.max(axis=1), rtol=1e-5)
-
-
-def test_the_log_says_variety_and_variety_the_ceiling() -> None:
-    for said, variety, ceiling in ((None, UNSAID, CEILING / UNSAID), (8.0, 8.0, 1.0), (1.0, 1.0, 8.0)):
-        rule = ServingSettings().resolved(said)
-        assert (rule.variety, rule.ceiling) == (variety, ceiling)
-    own = ServingSettings(variety=4.0, ceiling=3.0)
-    assert own.resolved(8.0) == own
-    assert ServingSettings(variety=0.0).resolved(8.0).ceiling is None
-
-
-def test_more_variety_leaves_the_ceiling_and_a_policy_of_before_has_none(tmp_path: Path) -> None:
-    policy = make_policy(critic=make_critic(0), serving=ServingSettings().resolved(8.0))
-    assert policy.under(variety=12.0).serving.ceiling == 1.0
-    policy.save(str(tmp_path / "policy"))
-    assert Policy.load(str(tmp_path / "policy")).serving == policy.serving
-    description = json.loads((tmp_path / "policy" / "policy.json").read_text())
-    del description["serving"]["ceiling"]
-    (tmp_path / "policy" / "policy.json").write_text(json.dumps(description))
-    states, rows = make_states(3), np.zeros(3, np.int64)
-    before, none = Policy.load(str(tmp_path / "policy")), policy.under(ceiling=None)
-    np.testing.assert_array_equal(before.probabilities(states, rows), none.probabilities(states, rows))
-    assert (none.probabilities(states, rows) != policy.probabilities(states, rows)).any()
+    best = replace(policy, serving=ServingSettings(rule="best", variety=variety)).recommend(states, 1)
+    np.testing.assert_array_equal(items.rows(best[:, 0]), expected.argmax(axis=1))
