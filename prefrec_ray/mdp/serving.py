@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -11,8 +10,6 @@ from prefrec_ray.settings import Settings
 
 #: `variety` where no log says whether people tire: never far off (docs/results/recipe.md).
 UNSAID = 5.0
-#: `ServingSettings.ceiling` at a variety of 1 (docs/results/recipe.md).
-CEILING = 8.0
 
 
 class ServingSettings(Settings):
@@ -32,19 +29,13 @@ class ServingSettings(Settings):
     )
     variety: Annotated[float, Field(ge=0, strict=True)] | Literal["auto"] = Field(
         default="auto",
-        description="standard deviations of Q taken off an item that is all that was shown lately; Q counts up to "
-        "8 / variety of them above its mean; `auto`: as the log says, 5 where it does not say",
+        description="standard deviations of Q taken off an item that is all that was shown lately; "
+        "`auto`: as the log says, 5 where it does not say",
     )
     count: PositiveInt = Field(default=64, strict=True, description="number of `nearest` candidates")
     metric: Literal["nearest", "dot"] = Field(
         default="nearest", description="nearness by Euclidean distance, or by dot product"
     )
-
-    @property
-    def ceiling(self) -> float:
-        """Standard deviations of Q above its mean beyond which more of it counts no more: `CEILING` / `variety`."""
-        assert self.variety != "auto"
-        return CEILING / self.variety if self.variety else math.inf
 
     def resolved(self, said: float | None) -> ServingSettings:
         """The same with a number for `variety`: for `auto` what the log has `said`, `UNSAID` where it says nothing."""

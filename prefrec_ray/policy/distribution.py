@@ -29,13 +29,6 @@ class Scorer(Protocol):
         """float32 [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
 
 
-class _Scale(NamedTuple):
-    """Of the scores in n states, [n, 1]: their mean, and what they are divided by."""
-
-    mean: np.ndarray
-    unit: np.ndarray
-
-
 class Drawn(NamedTuple):
     """Rows of the item table, int64 [n, k], and the probability of each given those before it, float64 [n, k]."""
 
@@ -49,8 +42,7 @@ class Distribution:
 
     `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times the share of it in the log where
     candidates are `logged`. The scale is `temperature` standard deviations of the scores over the items, of a state.
-    `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent` says; then
-    scores count up to `serving.ceiling` of them above their mean.
+    `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent` says.
     From more than `cells.ONE_CELL` items it draws in two steps: a cell, by the number of its items that are left times
     the weight of its representative, then an item of it by its own weight. Propensities are those of the draw.
     """
@@ -203,8 +195,8 @@ class Distribution:
         of_item = np.divide(own, weight.sum(axis=1), out=np.zeros(len(rows)), where=own > 0)
         return np.take_along_axis(first, cell[:, None], axis=1)[:, 0] / first.sum(axis=1) * of_item
 
-    def _appeal(self, states: np.ndarray) -> tuple[np.ndarray, _Scale]:
-        """The weight of each cell's representative, up to a factor, [n, M]; and the scale."""
+    def _appeal(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The weight of each cell's representative, up to a factor, [n, M]; and the scale [n, 1]."""
         logits, scale = self._weigh(states, self.items.embeddings[self.cells.representatives])
         logits = logits.astype(np.float64)
         # No cell loses its last chance to rounding.
@@ -232,7 +224,7 @@ class Distribution:
             weights[state[here], self.cells.place[item[here]]] = 0.0
         return weights
 
-    def _in_cell(self, states: np.ndarray, cell: np.ndarray, left: np.ndarray, scale: _Scale) -> np.ndarray:
+    def _in_cell(self, states: np.ndarray, cell: np.ndarray, left: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """The weights [n, W] of the members of one `cell` [n] a state, of which `left` [n, W] is left, to a factor."""
         embeddings = self.items.embeddings[self.cells.members[cell]]
         logits = self._weigh(states, embeddings, scale)[0].astype(np.float64)
@@ -240,31 +232,26 @@ class Distribution:
         return left * np.exp(logits - logits.max(axis=1, keepdims=True))
 
     def _weigh(
-        self, states: np.ndarray, candidates: np.ndarray, scale: _Scale | None = None
-    ) -> tuple[np.ndarray, _Scale]:
+        self, states: np.ndarray, candidates: np.ndarray, scale: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The logarithms [n, k] of the weights of k items, by embeddings [n, k, A] or the same for all, [k, A]; and the
-        scale, that of these items where none is given."""
+        scale [n, 1], that of these items where none is given."""
         assert self.scorer is not None
         of_each = candidates if candidates.ndim == 3 else np.broadcast_to(candidates, (len(states), *candidates.shape))
         scores = self.scorer.scores(states, of_each)
         scale = self._scale(scores) if scale is None else scale
-        logits = scores / scale.unit
+        logits = scores / scale
         if self.recent is not None and self.scorer.standardised and self.serving.variety:
-            ceiling, per_likeness = (
-                np.float32(deviations / self.serving.temperature)
-                for deviations in (self.serving.ceiling, float(self.serving.variety))
-            )
-            np.minimum(logits, scale.mean / scale.unit + ceiling, out=logits)
+            per_likeness = np.float32(float(self.serving.variety) / self.serving.temperature)
             logits -= per_likeness * self.recent.likeness(states, candidates)
         return logits, scale
 
-    def _scale(self, scores: np.ndarray) -> _Scale:
-        """A unit of 1 where all items score the same, and of a density."""
-        mean = scores.mean(axis=1, keepdims=True)
+    def _scale(self, scores: np.ndarray) -> np.ndarray:
+        """[n, 1]; 1 where all items score the same, and of a density."""
         if self.scorer is not None and not self.scorer.standardised:
-            return _Scale(mean, np.ones_like(mean))
+            return np.ones((len(scores), 1), np.float32)
         deviation = scores.std(axis=1, keepdims=True)
-        return _Scale(mean, np.where(deviation > 0, self.serving.temperature * deviation, 1.0))
+        return np.where(deviation > 0, self.serving.temperature * deviation, 1.0)
 
     @cached_property
     def _shown(self) -> np.ndarray:
