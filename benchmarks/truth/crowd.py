@@ -27,6 +27,7 @@ from prefrec_ray.algorithms.base.diagnostics import reward_accuracy
 from prefrec_ray.algorithms.feed.preferences import load_buffer
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.dataset import PreparedDataset, write_table
+from prefrec_ray.errors import UserError
 from prefrec_ray.people.aggregate import AGGREGATES
 from prefrec_ray.people.pairs import IDENTITY, pair_ids
 from prefrec_ray.people.store import import_labels
@@ -44,6 +45,7 @@ SETTINGS = {
     "hidden_sizes": (128, 128, 128),
     "preference_batch_size": 16,
     "train_batch_size_per_learner": 64,
+    "pretrain_updates": None,  # all epochs, to see what the labels hold: the recipe stops earlier
 }
 
 
@@ -123,7 +125,7 @@ def true_pairs(dataset: PreparedDataset, task: str, teacher: str, count: int) ->
 
 def imported(dataset: PreparedDataset, teacher: str, pairs: pa.Table) -> np.ndarray:
     """The preference labels of people, in the order of `pairs`; 0.5 for a pair that everybody skipped."""
-    table = dataset.read(dataset.path("people", teacher, "train.parquet"))
+    table = dataset.read(dataset.people_path(teacher, "train"))
     place = pc.index_in(pairs["pair_id"].combine_chunks(), table["pair_id"].combine_chunks())
     label = table["label"].to_numpy()[place.fill_null(0).to_numpy()]
     return np.where(place.is_valid().to_numpy(zero_copy_only=False), label, 0.5)
@@ -148,6 +150,8 @@ def trained(dataset: PreparedDataset, teacher: str, scripted: str, seed: int, **
 
 def small_copy(source: str, folder: Path) -> PreparedDataset:
     """A data set that shares all files of `source` but the transitions, of which it has a few: rewards need none."""
+    if folder.exists():
+        raise UserError(f"{folder}: exists; expected a folder WORK that is new")
     folder.mkdir(parents=True)
     for part in ("items.parquet", "sessions", "requests", "preferences"):
         os.symlink(os.path.join(os.path.abspath(source), part), folder / part)
