@@ -105,15 +105,6 @@ def reward_columns(settings: TrainingSettings, dataset: PreparedDataset) -> Colu
     return tuple(i for i in range(state.width) if i not in left_out)
 
 
-def q_products(settings: TrainingSettings, dataset: PreparedDataset) -> tuple[tuple[int, ...], ...]:
-    """Columns of the state, as many a row as an action has numbers, whose inner products with the action Q sees."""
-    state = dataset.state
-    width = state.action_dim
-    groups = [state.groups[group] for group in settings.q_products]
-    starts = [start for columns in groups for start in range(columns.start, columns.stop, width)]
-    return tuple(tuple(range(start, start + width)) for start in starts)
-
-
 def embedding_columns(dataset: PreparedDataset) -> tuple[tuple[int, int], list[list[float]], list[list[float]]]:
     """First and last + 1 of the state's columns that are means of embeddings; their mean and standard deviation [P, A].
 

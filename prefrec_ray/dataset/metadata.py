@@ -26,6 +26,7 @@ class Metadata(Settings):
     """metadata.json. `counts`: users, sessions, requests and transitions, by split. `world`: settings of the simulator.
 
     `dropped`: rows of the log that are in no request, by reason. `tiring`: None where the log is too small.
+    `answers`: layer sizes of the network in answers.npz; None where the log has no feedback.
     """
 
     schema_version: int
@@ -47,6 +48,7 @@ class Metadata(Settings):
     world: dict[str, Any] | None = None
     dropped: dict[str, int] = Field(default_factory=dict)
     tiring: Tiring | None = None
+    answers: list[int] | None = None
 
     @property
     def variety(self) -> float | None:

@@ -20,6 +20,8 @@ from prefrec_ray.settings import Split, Task, parse
 if TYPE_CHECKING:
     import ray.data
 
+    from prefrec_ray.policy.networks.answers import Answers
+
 
 @dataclass(frozen=True)
 class PreparedDataset:
@@ -88,6 +90,15 @@ class PreparedDataset:
     def items(self) -> ItemTable:
         """The items and their embeddings."""
         return ItemTable.load(self.path("items.parquet"))
+
+    def answers(self) -> Answers | None:
+        """What items are expected to draw from people (policy/networks/answers.py); None where a log does not say."""
+        if self.metadata.answers is None:
+            return None
+        from prefrec_ray.policy.networks.answers import Answers  # on demand: not all who open a data set need torch
+
+        parts, width = self.state.embedding_parts(), self.state.action_dim
+        return Answers.load(self.path("answers.npz"), self.metadata.answers, parts, width)
 
     @cached_property
     def state(self) -> StateDefinition:

@@ -52,7 +52,7 @@ class Inputs:
         """Those of a data set."""
         columns = {name: np.arange(group.start, group.stop) for name, group in state.groups.items()}
         seen = np.concatenate([column for name, column in columns.items() if name not in UNSEEN])
-        parts = np.concatenate([columns["items"], columns["tastes"]]).reshape(-1, state.action_dim)
+        parts = np.array(state.embedding_parts(), np.int64).reshape(-1, state.action_dim)
         tastes = Tastes.of(data)
         rms = np.sqrt(np.square(tastes(data)).mean(axis=(0, 2)))
         return cls(seen, parts, tastes, np.maximum(rms, 1e-6).astype(np.float32))

@@ -10,6 +10,8 @@ from prefrec_ray.settings import Settings
 
 #: `variety` where no log says whether people tire: never far off (docs/results/recipe.md).
 UNSAID = 5.0
+#: From here on `variety` says that people tire: logs of those who do not say 1 to 1.4, of those who do 6 and more.
+TIRED = 3.0
 
 
 class ServingSettings(Settings):
@@ -36,6 +38,11 @@ class ServingSettings(Settings):
     metric: Literal["nearest", "dot"] = Field(
         default="nearest", description="nearness by Euclidean distance, or by dot product"
     )
+
+    @property
+    def tired(self) -> bool:
+        """Whether `variety`, a number, says that people tire."""
+        return self.variety != "auto" and self.variety >= TIRED
 
     def resolved(self, said: float | None) -> ServingSettings:
         """The same with a number for `variety`: for `auto` what the log has `said`, `UNSAID` where it says nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -62,6 +62,12 @@ class StateDefinition:
     def width(self) -> int:
         """Number of columns."""
         return len(self.names)
+
+    def embedding_parts(self, groups: Sequence[str] = ("items", "tastes")) -> tuple[tuple[int, ...], ...]:
+        """Columns of the parts of `groups`, which embeddings make: as many a part as an embedding has numbers."""
+        columns = [self.groups[name] for name in groups]
+        starts = [start for part in columns for start in range(part.start, part.stop, self.action_dim)]
+        return tuple(tuple(range(start, start + self.action_dim)) for start in starts)
 
     def one_hot(self, features: UserFeatures) -> np.ndarray:
         """The `profile` columns, float32 [n, P], of n users. A null and a value of no category are unknown.

@@ -43,7 +43,9 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     networks = [_divided(network, spread) for _, critic, spread in kept for network in critic.networks]
     scales = np.concatenate([critic.scales for _, critic, _ in kept])
     provenance = {**own.provenance, "averaged": [str(policy.provenance["dataset"]) for policy, *_ in kept]}
-    replace(own, critic=Critic(networks, scales), provenance=provenance).save(folder)
+    # What items draw from people is that of the last night.
+    critic = replace(critics[0], networks=networks, scales=scales)
+    replace(own, critic=critic, provenance=provenance).save(folder)
     return folder
 
 

@@ -117,7 +117,8 @@ class Policy:
         if self.always_nearest:
             return Distribution(self.items, self.serving, None)
         recent = RecentItems.of(self.state, self.normaliser, self.items)
-        return Distribution(self.items, self.serving, self.scorer, recent)
+        answers = self.critic.expected if self.critic is not None and self.critic.answers is not None else None
+        return Distribution(self.items, self.serving, self.scorer, recent, answers)
 
     @property
     def low(self) -> np.ndarray:
@@ -252,8 +253,7 @@ class Policy:
             state = StateDefinition.from_dict(stored.state, path)
             critic = None
             if chooser:
-                file = storage.join(uri, "critic.npz")
-                critic = Critic.load(file, chooser.layer_sizes, chooser.products, actor.widths, chooser.rescaled)
+                critic = Critic.load(storage.join(uri, "critic.npz"), chooser, actor.widths)
             normaliser = Normaliser.from_dict(stored.normaliser, path)
             return cls(
                 actor,

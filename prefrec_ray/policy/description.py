@@ -17,12 +17,20 @@ class _Part(Settings):
     model_config = ConfigDict(strict=True)
 
 
+class AnswersDescription(_Part):
+    """The shape of the network of expected answers."""
+
+    layer_sizes: Annotated[list[PositiveInt], MinLen(2)]
+    products: list[list[NonNegativeInt]]
+
+
 class CriticDescription(_Part):
     """The shape of critic.npz."""
 
     layer_sizes: list[Annotated[list[PositiveInt], MinLen(2)]]
     products: list[list[NonNegativeInt]]
     rescaled: bool = False
+    answers: AnswersDescription | None = None
 
 
 class Description(_Part):

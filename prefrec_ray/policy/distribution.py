@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple, Protocol
@@ -15,6 +16,7 @@ from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import draw, log_sum_exp, plackett_luce
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.policy.networks.answers import explaining
 
 #: Numbers of one chunk of rows that are held at once: scores and masks.
 _AT_ONCE = 1 << 20
@@ -29,6 +31,13 @@ class Scorer(Protocol):
         """float32 [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
 
 
+class Reading(NamedTuple):
+    """What makes logits of what is said of the items of n states."""
+
+    scale: np.ndarray  # [n, 1]
+    answers: np.ndarray | None  # float32 [n, F]: what each expected answer is worth; None: scores are the scorer's
+
+
 class Drawn(NamedTuple):
     """Rows of the item table, int64 [n, k], and the probability of each given those before it, float64 [n, k]."""
 
@@ -41,16 +50,18 @@ class Distribution:
     """How `serving` draws from `items` by the scores of `scorer` (None: by nearness to an action alone).
 
     `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times the share of it in the log where
-    candidates are `logged`. The scale is `temperature` standard deviations of the scores over the items, of a state.
-    `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent` says.
-    From more than `cells.ONE_CELL` items it draws in two steps: a cell, by the number of its items that are left times
-    the weight of its representative, then an item of it by its own weight. Propensities are those of the draw.
+    candidates are `logged`. With `answers`, float32 [n, k, F] of states and candidates, scores are what these explain
+    of the scorer's (networks/answers.py). The scale is `temperature` standard deviations of the scores over the items,
+    of a state. `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent`
+    says. From more than `cells.ONE_CELL` items it draws in two steps: a cell, by the number of its items that are left
+    times the weight of its representative, then an item of it by its own weight. Propensities are those of the draw.
     """
 
     items: ItemTable
     serving: ServingSettings
     scorer: Scorer | None
     recent: RecentItems | None = None
+    answers: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
     @cached_property
     def cells(self) -> Cells:
@@ -166,13 +177,13 @@ class Distribution:
 
     def _two_steps(self, states: np.ndarray, k: int, out: LeftOut | None, rng: np.random.Generator) -> Drawn:
         n, cells, every = len(states), self.cells, np.arange(len(states))
-        appeal, scale = self._appeal(states)
+        appeal, reading = self._appeal(states)
         mass = self._mass(n, out)
         rows, known = np.empty((n, k), np.int64), np.empty((n, k))
         for position in range(k):
             cell, of_cell = draw(appeal * mass, rng)
             left = self._left(cell, out, rows[:, :position])
-            weight = self._in_cell(states, cell, left, scale)
+            weight = self._in_cell(states, cell, left, reading)
             column, of_item = draw(weight, rng)
             rows[:, position], known[:, position] = cells.members[cell][every, column], of_cell * of_item
             left[every, column] = 0.0
@@ -187,20 +198,20 @@ class Distribution:
         if self.cells.single:
             logits = self._logits(states, left_out)
             return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
-        appeal, scale = self._appeal(states)
+        appeal, reading = self._appeal(states)
         first = appeal * self._mass(len(states), left_out)
         cell = self.cells.cell[rows]
-        weight = self._in_cell(states, cell, self._left(cell, left_out, rows[:, None][:, :0]), scale)
+        weight = self._in_cell(states, cell, self._left(cell, left_out, rows[:, None][:, :0]), reading)
         own = np.take_along_axis(weight, self.cells.place[rows][:, None], axis=1)[:, 0]
         of_item = np.divide(own, weight.sum(axis=1), out=np.zeros(len(rows)), where=own > 0)
         return np.take_along_axis(first, cell[:, None], axis=1)[:, 0] / first.sum(axis=1) * of_item
 
-    def _appeal(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The weight of each cell's representative, up to a factor, [n, M]; and the scale [n, 1]."""
-        logits, scale = self._weigh(states, self.items.embeddings[self.cells.representatives])
+    def _appeal(self, states: np.ndarray) -> tuple[np.ndarray, Reading]:
+        """The weight of each cell's representative, up to a factor, [n, M]; and how they are read."""
+        logits, reading = self._weigh(states, self.items.embeddings[self.cells.representatives])
         logits = logits.astype(np.float64)
         # No cell loses its last chance to rounding.
-        return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), scale
+        return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), reading
 
     def _mass(self, n: int, out: LeftOut | None) -> np.ndarray:
         """The weight of what is left in each cell, [n, M]."""
@@ -224,27 +235,33 @@ class Distribution:
             weights[state[here], self.cells.place[item[here]]] = 0.0
         return weights
 
-    def _in_cell(self, states: np.ndarray, cell: np.ndarray, left: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    def _in_cell(self, states: np.ndarray, cell: np.ndarray, left: np.ndarray, reading: Reading) -> np.ndarray:
         """The weights [n, W] of the members of one `cell` [n] a state, of which `left` [n, W] is left, to a factor."""
         embeddings = self.items.embeddings[self.cells.members[cell]]
-        logits = self._weigh(states, embeddings, scale)[0].astype(np.float64)
+        logits = self._weigh(states, embeddings, reading)[0].astype(np.float64)
         logits[left == 0] = -np.inf
         return left * np.exp(logits - logits.max(axis=1, keepdims=True))
 
     def _weigh(
-        self, states: np.ndarray, candidates: np.ndarray, scale: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The logarithms [n, k] of the weights of k items, by embeddings [n, k, A] or the same for all, [k, A]; and the
-        scale [n, 1], that of these items where none is given."""
+        self, states: np.ndarray, candidates: np.ndarray, reading: Reading | None = None
+    ) -> tuple[np.ndarray, Reading]:
+        """The logarithms [n, k] of the weights of k items, by embeddings [n, k, A] or the same for all, [k, A]; and how
+        scores are read, as these items say where it is not given."""
         assert self.scorer is not None
         of_each = candidates if candidates.ndim == 3 else np.broadcast_to(candidates, (len(states), *candidates.shape))
-        scores = self.scorer.scores(states, of_each)
-        scale = self._scale(scores) if scale is None else scale
-        logits = scores / scale
+        answers = None if self.answers is None else self.answers(states, of_each)
+        worth = None if reading is None else reading.answers
+        if answers is None or worth is None:
+            scores = self.scorer.scores(states, of_each)
+        if answers is not None:
+            worth = explaining(answers, scores) if worth is None else worth
+            scores = (answers @ worth[..., None])[..., 0]
+        reading = Reading(self._scale(scores), worth) if reading is None else reading
+        logits = scores / reading.scale
         if self.recent is not None and self.scorer.standardised and self.serving.variety:
             per_likeness = np.float32(float(self.serving.variety) / self.serving.temperature)
             logits -= per_likeness * self.recent.likeness(states, candidates)
-        return logits, scale
+        return logits, reading
 
     def _scale(self, scores: np.ndarray) -> np.ndarray:
         """[n, 1]; 1 where all items score the same, and of a density."""

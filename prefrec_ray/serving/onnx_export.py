@@ -15,26 +15,31 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.answers import Answers
 from prefrec_ray.policy.networks.arrays import Layers
 from prefrec_ray.policy.networks.candidates import CandidateActor
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import to_array
-from prefrec_ray.policy.networks.q import QFunction
+from prefrec_ray.policy.networks.q import ItemNetwork, QFunction
 
-ACTOR, CRITIC = "actor.onnx", "critic.onnx"
+ACTOR, CRITIC, ANSWERS = "actor.onnx", "critic.onnx", "answers.onnx"
 _OPSET, _IR_VERSION = 17, 9
 
 
 def export_onnx(policy: Policy, output: str) -> list[str]:
-    """Writes `output`/actor.onnx, and critic.onnx where a Q scores items; returns their names.
+    """Writes `output`/actor.onnx, critic.onnx where a Q scores items, and answers.onnx where expected answers read it;
+    returns their names.
 
     actor: `states` float32 [n, S], scaled as the tracker gives them -> `actions` [n, A]. critic: `states` and
-    `candidates` float32 [n, k, A], embeddings of items -> `scores` [n, k]. Raises `UserError` if `output` exists, or
+    `candidates` float32 [n, k, A], embeddings of items -> `scores` [n, k]. answers: the same -> `answers` [n, k, F].
+    Raises `UserError` if `output` exists, or
     for an actor of another kind.
     """
     models = {ACTOR: _actor(policy)}
     if policy.critic is not None:
         models[CRITIC] = _critic(policy.critic, policy)
+        if policy.critic.answers is not None:
+            models[ANSWERS] = _answers(policy.critic.answers, policy.critic.answers_scale, policy)
     with storage.staged(output, ACTOR) as folder:
         for name, model in models.items():
             storage.write_bytes(storage.join(folder, name), model.SerializeToString())
@@ -94,6 +99,10 @@ class _Graph:
 
     def q(self, states: str, candidates: str, network: QFunction) -> str:
         """Q [n, k] of states [n, S] and candidates [n, k, A]."""
+        return self.add("Squeeze", self.over_items(states, candidates, network), self.array(np.array([-1])))
+
+    def over_items(self, states: str, candidates: str, network: ItemNetwork) -> str:
+        """The outputs [n, k, O] of states [n, S] and candidates [n, k, A]."""
         others, width = candidates, network.products.shape[1]
         if len(network.products):
             places = to_array(network.products)
@@ -101,8 +110,7 @@ class _Graph:
             parts = self.add("Reshape", parts, self.array(np.array([-1, *places.shape])))
             inner = self.add("MatMul", candidates, self.add("Transpose", parts, perm=[0, 2, 1]))
             others, width = self.add("Concat", candidates, inner, axis=2), width + len(places)
-        value = self.given(states, others, width, network.net.layers)
-        return self.add("Squeeze", value, self.array(np.array([-1])))
+        return self.given(states, others, width, network.net.layers)
 
     def model(self, inputs: dict[str, list[Any]], output: str, name: str, shape: Sequence[Any]) -> Any:
         """The checked model that gives the value `output` under `name`."""
@@ -148,5 +156,15 @@ def _critic(critic: Critic, policy: Policy) -> Any:
     seen = ["states" if scale is None else graph.rescaled("states", scale) for scale in scales]
     each = [graph.q(own, "candidates", network) for own, network in zip(seen, critic.networks, strict=True)]
     value = graph.add("Mean", *each) if len(each) > 1 else each[0]
+    return graph.model(_of_items(policy), value, "scores", ["n", "k"])
+
+
+def _answers(network: Answers, scale: np.ndarray | None, policy: Policy) -> Any:
+    graph = _Graph()
+    value = graph.over_items("states" if scale is None else graph.rescaled("states", scale), "candidates", network)
+    return graph.model(_of_items(policy), value, "answers", ["n", "k", network.net.sizes[-1]])
+
+
+def _of_items(policy: Policy) -> dict[str, list[Any]]:
     width, actions = policy.actor.widths
-    return graph.model({"states": ["n", width], "candidates": ["n", "k", actions]}, value, "scores", ["n", "k"])
+    return {"states": ["n", width], "candidates": ["n", "k", actions]}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -65,10 +65,39 @@ def test_plackett_luce_draws_orders_as_often_as_their_product_says() -> None:
         np.testing.assert_allclose(known[(columns == pair).all(axis=1)].prod(axis=1), probability, rtol=1e-9)
 
 
+def saturated(states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Two expected answers, which from some way along the state on no longer change."""
+    along = np.einsum("na,nka->nk", states, candidates, optimize=True)
+    return np.stack([np.clip(along, -0.1, 0.1), np.abs(candidates[..., 0])], axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize("rule", ["sample", "best"])
+@pytest.mark.parametrize("count", [400, 2_000])
+def test_items_that_draw_the_same_answers_are_worth_the_same(count: int, rule: str) -> None:
+    pi = replace(distribution(count, rule=rule), answers=lambda s, c: saturated(s, c)[..., :1])
+    state = np.float32([[0.5, -0.2, 0.1]])
+    along = pi.items.embeddings @ state[0]
+    assert (along > 0.1).sum() > 20
+    if rule == "best":
+        rows, _ = drawn(pi, state, 20)
+        assert (along[rows] > 0.1).all()
+        assert set(rows[0].tolist()) != set(np.argsort(-along)[:20].tolist())
+        return
+    known = pi.probabilities(np.tile(state, (count, 1)), np.arange(count))
+    by_q = replace(pi, answers=None).probabilities(np.tile(state, (count, 1)), np.arange(count))
+    near = np.argsort(-along)[:20]
+    assert np.ptp(np.log(by_q[near])) > 1
+    if count <= ONE_CELL:
+        np.testing.assert_allclose(known[near], known[near[0]], rtol=1e-4)
+    assert known[along > 0.1].sum() > 0.9
+
+
+@pytest.mark.parametrize("answers", [None, saturated])
 @pytest.mark.parametrize(("count", "logged"), [(40, False), (40, True), (1_000, True)])
-def test_items_are_drawn_as_often_as_their_propensity_says(count: int, logged: bool) -> None:
-    """From one cell and in two steps, with items that may not be shown."""
+def test_items_are_drawn_as_often_as_their_propensity_says(count: int, logged: bool, answers: Any) -> None:
+    """From one cell and in two steps, with items that may not be shown, by Q itself or by answers that explain it."""
     pi, draws = distribution(count, logged, temperature=0.3), DRAWS if count < 1_000 else DRAWS // 5
+    pi = replace(pi, answers=answers)
     state = np.float32([[0.5, -0.2, 0.1]])
     out = np.random.default_rng(1).random((1, count)) < 0.3
     rows, known = drawn(pi, np.tile(state, (draws, 1)), 1, np.tile(out, (draws, 1)))

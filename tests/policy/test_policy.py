@@ -24,6 +24,7 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.answers import Answers
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import QFunction
@@ -215,6 +216,12 @@ def make_critic(seed: int, networks: int = 2) -> Critic:
     return Critic([QFunction(Mlp.of(layers()), (), 3) for _ in range(networks)])
 
 
+def read_by_answers(critic: Critic, kinds: int = 2) -> Critic:
+    torch.manual_seed(0)
+    answers = Answers.random(STATE.width, 3, [6], [[3, 4, 5]], kinds).requires_grad_(False)
+    return replace(critic, answers=answers)
+
+
 def plain_q(critic: Critic, state: np.ndarray, action: np.ndarray) -> float:
     values = []
     for network in critic.networks:
@@ -275,6 +282,27 @@ def test_what_a_policy_with_a_critic_refuses() -> None:
         replace(policy, critic=narrow)
     with pytest.raises(UserError, match="expected one or more, equal"):
         Critic([*policy.critic.networks, *narrow.networks])
+
+
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_expected_answers_travel_with_their_policy(tmp_path: Path, rescaled: bool) -> None:
+    critic = read_by_answers(make_critic(3))
+    if rescaled:
+        critic = critic.rescaled(np.stack([np.full(STATE.width, 0.5), np.full(STATE.width, 0.1)]).astype(np.float32))
+    policy, states = make_policy(critic=critic, serving=ServingSettings(variety=6.0)), make_states(20)
+    policy.save(str(tmp_path / "policy"))
+    rows = np.arange(20)
+    chances = policy.probabilities(states, rows)
+    assert not np.allclose(chances, replace(policy, critic=replace(critic, answers=None)).probabilities(states, rows))
+    for again in (Policy.load(str(tmp_path / "policy")), pickle.loads(pickle.dumps(policy))):
+        np.testing.assert_array_equal(again.probabilities(states, rows), chances)
+        assert again.recommend(states, 7, seed=1).tolist() == policy.recommend(states, 7, seed=1).tolist()
+
+
+def test_answers_to_other_states_are_refused() -> None:
+    answers = Answers.random(STATE.width + 1, 3, [6], (), 2).requires_grad_(False)
+    with pytest.raises(UserError, match="expected one or more, equal"):
+        replace(make_critic(0), answers=answers)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

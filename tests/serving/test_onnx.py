@@ -14,6 +14,7 @@ from platform_desk import STATE, make_policy
 from prefrec_ray.cli.main import run
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor, GaussianActor
+from prefrec_ray.policy.networks.answers import Answers
 from prefrec_ray.policy.networks.candidates import CandidateActor, Perturbation
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import mlp
@@ -53,6 +54,7 @@ def run_model(file: Path, **inputs: np.ndarray) -> np.ndarray:
 @given(
     kind=st.sampled_from(["mlp", "gaussian", "candidates"]),
     critics=st.integers(1, 2),
+    answers=st.booleans(),
     products=st.booleans(),
     hidden=st.sampled_from([(), (16,), (16, 8)]),
     n=st.integers(1, 7),
@@ -62,6 +64,7 @@ def test_onnx_gives_what_the_policy_gives(
     tmp_path_factory: pytest.TempPathFactory,
     kind: str,
     critics: int,
+    answers: bool,
     products: bool,
     hidden: tuple[int, ...],
     n: int,
@@ -70,8 +73,12 @@ def test_onnx_gives_what_the_policy_gives(
     torch.manual_seed(seed)
     folder = tmp_path_factory.mktemp("onnx") / "files"
     critic = Critic([q(*hidden, products=PRODUCTS if products else []) for _ in range(critics)])
+    if answers:
+        network = Answers.random(STATE.width, 3, hidden, PRODUCTS, 4).requires_grad_(False)
+        critic = replace(critic, answers=network)
     policy = replace(make_policy(), actor=actor(kind), critic=critic)
-    assert export_onnx(policy, str(folder)) == ["actor.onnx", "critic.onnx"]
+    files = ["actor.onnx", "critic.onnx", "answers.onnx"]
+    assert export_onnx(policy, str(folder)) == (files if answers else files[:2])
     rng = np.random.default_rng(seed)
     states = rng.normal(size=(n, STATE.width)).astype(np.float32)
     candidates = rng.uniform(-1, 1, (n, 9, 3)).astype(np.float32)
@@ -81,6 +88,9 @@ def test_onnx_gives_what_the_policy_gives(
     np.testing.assert_allclose(actions, expected, atol=1e-5)
     scores = run_model(folder / "critic.onnx", states=states, candidates=candidates)
     np.testing.assert_allclose(scores, policy.scorer.scores(states, candidates), atol=1e-5)
+    if answers:
+        expected = run_model(folder / "answers.onnx", states=states, candidates=candidates)
+        np.testing.assert_allclose(expected, critic.expected(states, candidates), atol=1e-5)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from prefrec_ray import storage
 from prefrec_ray.algorithms.feed.load import LoadedData
 from prefrec_ray.algorithms.feed.offline import PreparedData
-from prefrec_ray.algorithms.requests import DataRequest, RewardRequest, embedding_columns, q_products, reward_columns
+from prefrec_ray.algorithms.requests import DataRequest, RewardRequest, embedding_columns, reward_columns
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
@@ -145,7 +145,7 @@ class OfflineConfig(AlgorithmConfig):
             **settings.model_dump(),
             "looks_ahead": settings.looks_ahead,
             "reward_columns": reward_columns(settings, dataset),
-            "product_columns": q_products(settings, dataset),
+            "product_columns": dataset.state.embedding_parts(settings.q_products),
             "embedding_columns": embedding_columns(dataset),
             "provenance": {
                 "method": self.algo_class.method_name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -11,19 +13,23 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import DETERMINISTIC, Policy
 from prefrec_ray.policy.networks.actors import Actor, GaussianActor
+from prefrec_ray.policy.networks.answers import EXPLAINED, explained
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import exported
 
 #: Transitions from which the deviation of a deterministic actor is taken.
 _DEVIATION_FROM = 20_000
+#: States and items in which a Q and expected answers are compared.
+_STATES, _ITEMS = 256, 512
 
 
 def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, items: ItemTable | None = None) -> Policy:
     """The current policy of `module`; `dataset`, by default that of its provenance, and `items` are read if left out.
 
-    Items are weighed by target Q (the mean of both where a method has two); by the density of the actor for IL, IQL and
-    SAC. That of IL takes transitions of the data set; where `items` are given, in mid-training, nothing is read, and it
-    serves the item nearest to its action.
+    Items are weighed by target Q (the mean of both where a method has two), read by expected answers where people tire
+    and these explain it (networks/answers.py); by the density of the actor for IL, IQL and SAC, that of IL around its
+    actions. Where `items` are given, in mid-training, nothing is read: Q weighs items as it is, and IL serves the item
+    nearest to its action.
     """
     provenance = dict(module.model_config["provenance"])
     dataset = dataset or PreparedDataset.open(provenance["dataset"])
@@ -31,16 +37,34 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
     by_density = module.serves_by_density or not module.critics
     cloned = by_density and not isinstance(actor, GaussianActor)
     serving = ServingSettings(**module.model_config["serving"]).resolved(dataset.metadata.variety)
+    table = dataset.items() if items is None else items
+    critic = None if by_density else Critic([exported(q) for q in module.served_critics])
+    if critic is not None and items is None and serving.tired:
+        critic = _read_by_answers(critic, dataset, table)
     return Policy(
         actor=actor,
         state=dataset.state,
         normaliser=dataset.normaliser,
-        items=dataset.items() if items is None else items,
+        items=table,
         serving=DETERMINISTIC if cloned and items is not None else serving,
         provenance=provenance,
-        critic=None if by_density else Critic([exported(q) for q in module.served_critics]),
+        critic=critic,
         deviation=_deviation(actor, dataset) if cloned and items is None else None,
     )
+
+
+def _read_by_answers(critic: Critic, dataset: PreparedDataset, items: ItemTable) -> Critic:
+    """The critic with the data set's expected answers, where these explain what it says of items in some states."""
+    answers = dataset.answers()
+    if answers is None:
+        return critic
+    read = replace(critic, answers=answers)
+    rows = dataset.read(dataset.files("transitions")[0], ["obs"]).slice(0, _STATES)
+    states = np.asarray(tensor(rows["obs"]), np.float32)
+    some = items.embeddings[:: -(-len(items) // _ITEMS)]
+    candidates = np.broadcast_to(some, (len(states), *some.shape))
+    share = explained(read.expected(states, candidates), critic.scores(states, candidates))
+    return read if share >= EXPLAINED else critic
 
 
 def _deviation(actor: Actor, dataset: PreparedDataset) -> float:

@@ -16,6 +16,7 @@ import ray
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
+from prefrec_ray.dataset.prepare.answers import answers_of
 from prefrec_ray.dataset.prepare.items import count_items, items_of_log, learn_items
 from prefrec_ray.dataset.prepare.preferences import write_preferences
 from prefrec_ray.dataset.prepare.rows import RowRules
@@ -101,10 +102,13 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     context = Context(folder, definition, items, log.users, log.has_reward, settings.state_type)
     tiring_ref = None if like else tiring_of.remote(context, buckets, settings.seed)
     normaliser = like.normaliser if like else fit_normaliser(context, buckets, progress)
+    answers_ref = None if like else answers_of.remote(context, normaliser, buckets, settings.seed)
     write_states(context, normaliser, users, settings.seed, progress)
     storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side))
     side.remove_empty()
     tiring = like.metadata.tiring if like else ray.get(tiring_ref)
+    answers = like.answers() if like else ray.get(answers_ref)
+    answers_sizes = answers.save(storage.join(folder, "answers.npz")) if answers else None
     storage.remove(storage.join(folder, "work"))
     metadata = Metadata(
         schema_version=SCHEMA_VERSION,
@@ -126,6 +130,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         world=log.world,
         dropped={reason: count for reason, count in users.dropped.items() if count},
         tiring=tiring,
+        answers=answers_sizes,
     )
     storage.write_json(storage.join(folder, "metadata.json"), metadata.model_dump(mode="json"))
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.normaliser import CLIP
+from prefrec_ray.policy.description import CriticDescription
+from prefrec_ray.policy.networks.answers import Answers
 from prefrec_ray.policy.networks.arrays import read_networks, write_networks
 from prefrec_ray.policy.networks.layers import Mlp
-from prefrec_ray.policy.networks.q import QFunction
+from prefrec_ray.policy.networks.q import ItemNetwork, QFunction
 from prefrec_ray.storage import Form
 
 #: Numbers (rows x candidates x width) of one hidden layer held at once: half a MiB of float32, which stays in a core's
@@ -27,18 +28,21 @@ class Critic:
     """The mean of one or several Q(s, a).
 
     `scales` [Q, 2, S], where their data sets scaled states otherwise: what brings the states that are given on the
-    scale of each network (`Normaliser.rescaling`).
+    scale of each network (`Normaliser.rescaling`). `answers`: what items draw from people, by which scores may be read
+    (answers.py), of states on the scale `answers_scale` [2, S].
 
     Raises `UserError` where the networks differ in inputs, or there is none.
     """
 
     networks: Sequence[QFunction]
     scales: np.ndarray | None = None
+    answers: Answers | None = None
+    answers_scale: np.ndarray | None = None
     #: Whether scores are divided by their standard deviation over the items: Q has no scale of its own.
     standardised: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        widths = [network.widths for network in self.networks]
+        widths = [network.widths for network in (*self.networks, *([self.answers] if self.answers else []))]
         if len(set(widths)) != 1:
             raise UserError(f"critic: networks on states and actions of {widths} numbers; expected one or more, equal")
 
@@ -51,52 +55,76 @@ class Critic:
         """The same of states that others scaled; `scale` [2, S]: factor and shift that bring them on its own scale."""
         same = np.stack([np.ones_like(scale[0]), np.zeros_like(scale[0])])
         own = np.stack([same] * len(self.networks)) if self.scales is None else self.scales
-        factor, shift = scale
-        return Critic(self.networks, np.stack([factor * own[:, 0], shift * own[:, 0] + own[:, 1]], axis=1))
+        answers_scale = None
+        if self.answers is not None:
+            answers_scale = _after(scale, same if self.answers_scale is None else self.answers_scale)
+        return replace(self, scales=np.stack([_after(scale, one) for one in own]), answers_scale=answers_scale)
 
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """Q [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
-        n, k, _ = candidates.shape
-        widest = max(size for network in self.networks for size in network.net.sizes[1:])
-        chunk = max(1, _HIDDEN_AT_ONCE // (k * widest))
-        scores = np.empty((n, k), dtype=np.float32)
-        with torch.inference_mode():
-            for start in range(0, n, chunk):
-                rows = slice(start, start + chunk)
-                s, a = (
-                    torch.from_numpy(np.require(part[rows], requirements=["C", "W"])) for part in (states, candidates)
-                )
-                each = zip(self.networks, self._on_own_scales(s), strict=True)
-                scores[rows] = torch.stack([q.given(own)(a) for q, own in each]).mean(0).numpy()
-        return scores
+        scales = [None] * len(self.networks) if self.scales is None else self.scales
+        each = zip(self.networks, scales, strict=True)
+        return np.stack([_given(network, scale, states, candidates) for network, scale in each]).mean(axis=0)
 
-    def _on_own_scales(self, states: Tensor) -> list[Tensor]:
-        """The states [n, S] as each network knows them."""
-        if self.scales is None:
-            return [states] * len(self.networks)
-        return [(states * factor + shift).clip(-CLIP, CLIP) for factor, shift in torch.from_numpy(self.scales)]
+    def expected(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """Expected answers [n, k, F] to k actions for each state, where the critic knows `answers`."""
+        assert self.answers is not None
+        return _given(self.answers, self.answers_scale, states, candidates)
 
     def save(self, uri: str) -> dict[str, Any]:
         """Writes the arrays to `uri` (npz, no pickle); returns what `load` needs beside it, for JSON."""
-        scales = {} if self.scales is None else {"scales": self.scales}
-        sizes = write_networks(uri, {f"q{i}": q.net.layers for i, q in enumerate(self.networks)}, scales)
-        described = {"layer_sizes": list(sizes.values()), "products": self.networks[0].products.tolist()}
+        others = {"scales": self.scales, "answers_scale": self.answers_scale}
+        networks = {f"q{i}": q.net.layers for i, q in enumerate(self.networks)}
+        described: dict[str, Any] = {"products": self.networks[0].products.tolist()}
+        if self.answers is not None:
+            networks["answers"] = self.answers.net.layers
+            described["answers"] = {"products": self.answers.products.tolist()}
+        sizes = write_networks(uri, networks, {name: array for name, array in others.items() if array is not None})
+        if self.answers is not None:
+            described["answers"]["layer_sizes"] = sizes.pop("answers")
+        described["layer_sizes"] = list(sizes.values())
         return described | ({} if self.scales is None else {"rescaled": True})
 
     @classmethod
-    def load(
-        cls,
-        uri: str,
-        sizes: Sequence[Sequence[int]],
-        products: Sequence[Sequence[int]],
-        widths: tuple[int, int],
-        rescaled: bool,
-    ) -> Critic:
-        """Reads what `save` wrote; `widths` of a state and an action.
+    def load(cls, uri: str, described: CriticDescription, widths: tuple[int, int]) -> Critic:
+        """Reads what `save` wrote, as policy.json describes it; `widths` of a state and an action.
 
         Raises `UserError`: no such file, arrays that are missing or of other sizes.
         """
-        forms: dict[str, Form] = {"scales": (np.float32, (len(sizes), 2, widths[0]))} if rescaled else {}
-        networks, others = read_networks(uri, {f"q{i}": layers for i, layers in enumerate(sizes)}, forms)
-        each = [QFunction(Mlp.of(layers), products, widths[1]) for layers in networks.values()]
-        return cls(each, others.get("scales"))
+        sizes = {f"q{i}": layers for i, layers in enumerate(described.layer_sizes)}
+        forms: dict[str, Form] = {}
+        if described.rescaled:
+            forms["scales"] = (np.float32, (len(sizes), 2, widths[0]))
+        about = described.answers
+        if about is not None:
+            forms |= {"answers_scale": (np.float32, (2, widths[0]))} if described.rescaled else {}
+            sizes["answers"] = about.layer_sizes
+        networks, others = read_networks(uri, sizes, forms)
+        answers = networks.pop("answers", None)
+        return cls(
+            networks=[QFunction(Mlp.of(layers), described.products, widths[1]) for layers in networks.values()],
+            scales=others.get("scales"),
+            answers=Answers(Mlp.of(answers), about.products, widths[1]) if answers and about else None,
+            answers_scale=others.get("answers_scale"),
+        )
+
+
+def _after(scale: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Factor and shift [2, S] of both: of `scale` first, then of `own`."""
+    return np.stack([scale[0] * own[0], scale[1] * own[0] + own[1]])
+
+
+def _given(network: ItemNetwork, scale: np.ndarray | None, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """What a network says of k actions for each state, as it knows states, [n, k] or [n, k, O]."""
+    k, sizes = candidates.shape[1], network.net.sizes[1:]
+    chunk = max(1, _HIDDEN_AT_ONCE // (max(k, 1) * max(sizes)))
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, max(len(states), 1), chunk):
+            rows = slice(start, start + chunk)
+            s, a = (torch.from_numpy(np.require(part[rows], requirements=["C", "W"])) for part in (states, candidates))
+            if scale is not None:
+                factor, shift = torch.from_numpy(scale)
+                s = (s * factor + shift).clip(-CLIP, CLIP)
+            parts.append(network.given(s)(a).numpy())
+    return np.concatenate(parts)

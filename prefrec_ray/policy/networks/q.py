@@ -1,8 +1,9 @@
-"""Q(s, a), and what of a state and an action it sees."""
+"""What is said of an item in a state: Q(s, a), and the answers that it draws; and what of both the networks see."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +12,18 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.policy.networks.layers import Mlp, mlp
 
 
-class QFunction(nn.Module):
+class ItemNetwork(nn.Module):
     """An MLP on a state, an action, and the inner products of the action with parts of the state.
 
     `products` [P, A] are columns of the state, as many a row as an action has numbers: running means of what was shown,
     say, whose inner product with an item is how like it is to them. An MLP finds products slowly, and a policy that
     does not know them shows more of the same until nobody likes it (docs/recipe.md). The paper's Q has none (P = 0).
 
-    Raises `UserError` where the MLP has other inputs, or several outputs.
+    Raises `UserError` where the MLP has other inputs, or other outputs than `outputs`.
     """
 
+    #: How many; None: any number.
+    outputs: ClassVar[int | None] = None
     products: Tensor
 
     def __init__(self, net: Mlp, products: Sequence[Sequence[int]], action_dim: int) -> None:
@@ -28,23 +31,28 @@ class QFunction(nn.Module):
         columns = torch.tensor(products, dtype=torch.int64).reshape(len(products), action_dim)
         state_dim = net.sizes[0] - action_dim - len(products)
         if (
-            net.sizes[-1] != 1
+            self.outputs not in (None, net.sizes[-1])
             or state_dim < 1
             or (len(products) and not 0 <= columns.min() <= columns.max() < state_dim)
         ):
             raise UserError(
                 f"critic: takes {net.sizes[0]} numbers and gives {net.sizes[-1]}; expected a state, an action of "
-                f"{action_dim}, {len(products)} products of columns of the state, and one output"
+                f"{action_dim}, {len(products)} products of columns of the state, and {self.outputs or 'any'} output"
             )
         self.net = net
         self.register_buffer("products", columns, persistent=False)
 
     @classmethod
     def random(
-        cls, state_dim: int, action_dim: int, hidden_sizes: Sequence[int], products: Sequence[Sequence[int]]
-    ) -> QFunction:
+        cls,
+        state_dim: int,
+        action_dim: int,
+        hidden_sizes: Sequence[int],
+        products: Sequence[Sequence[int]],
+        outputs: int = 1,
+    ) -> Self:
         """A network of random weights."""
-        return cls(mlp(state_dim + action_dim + len(products), hidden_sizes, 1), products, action_dim)
+        return cls(mlp(state_dim + action_dim + len(products), hidden_sizes, outputs), products, action_dim)
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -53,12 +61,12 @@ class QFunction(nn.Module):
         return self.net.sizes[0] - action - len(self.products), action
 
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
-        """Q [B] of states [B, S] and actions [B, A]."""
+        """Outputs [B, O] of states [B, S] and actions [B, A]."""
         products = torch.bmm(self._parts(states), actions[:, :, None])[:, :, 0]
-        return self.net(torch.cat([states, actions, products], dim=-1)).squeeze(-1)
+        return self.net(torch.cat([states, actions, products], dim=-1))
 
     def given(self, states: Tensor) -> Callable[[Tensor], Tensor]:
-        """Q as a function of actions alone, [n, A] or k a state, [n, k, A].
+        """The outputs as a function of actions alone: [n, A], or k a state, [n, k, A] -> [n, O] or [n, k, O].
 
         States [n, S] pass the first layer once. As products are linear in the action, what this layer makes of both is
         one matrix a state: many actions are tried in each, and their products were half of the work.
@@ -71,10 +79,25 @@ class QFunction(nn.Module):
         def values(actions: Tensor) -> Tensor:
             single = actions.ndim == 2
             outputs = self.net.after_first(torch.baddbmm(seen, actions[:, None] if single else actions, matrix))
-            return outputs[:, 0, 0] if single else outputs[..., 0]
+            return outputs[:, 0] if single else outputs
 
         return values
 
     def _parts(self, states: Tensor) -> Tensor:
         """The parts of the states with which actions are multiplied, [n, P, A]."""
         return states[:, self.products.ravel()].unflatten(1, self.products.shape)
+
+
+class QFunction(ItemNetwork):
+    """Q(s, a)."""
+
+    outputs = 1
+
+    def forward(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Q [B] of states [B, S] and actions [B, A]."""
+        return super().forward(states, actions).squeeze(-1)
+
+    def given(self, states: Tensor) -> Callable[[Tensor], Tensor]:
+        """Q as a function of actions alone, [n] or [n, k]."""
+        outputs = super().given(states)
+        return lambda actions: outputs(actions).squeeze(-1)

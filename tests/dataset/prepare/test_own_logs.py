@@ -104,6 +104,7 @@ def test_plays_like_lastfm(ray_session: None, tmp_path: Path) -> None:
     }
     dataset = prepare(tmp_path, source)
     check(dataset, log)
+    assert dataset.answers() is not None
     assert feedback_seen(dataset, "played") == {round(np.log(91), 2)}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from plain_prepare import requests_of, score, sessions_of
 
 from prefrec_ray.dataset import PreparedDataset, tensor
@@ -15,6 +16,7 @@ from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.engagement.shown import Shown
 from prefrec_ray.engagement.tiring import estimate
 from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.policy.networks.answers import fit_answers
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate
@@ -154,6 +156,19 @@ def test_what_training_users_say_of_more_of_the_same(dataset: PreparedDataset, t
     assert (tiring.variety is None) == (expected.variety is None)
 
 
+def test_what_training_users_answer_to_items(dataset: PreparedDataset) -> None:
+    table = pa.concat_tables([dataset.read(file) for file in dataset.files("requests", "train")])
+    states, actions, feedback = (tensor(table[name]) for name in ("state", "action", "feedback"))
+    parts, threads = dataset.state.embedding_parts(), torch.get_num_threads()
+    torch.set_num_threads(1)  # as a task: sums in another order are other sums
+    expected = fit_answers(states, actions, feedback, parts, dataset.metadata.seed)
+    torch.set_num_threads(threads)
+    answers = dataset.answers()
+    assert answers is not None
+    for ours, theirs in zip(answers.net.layers, expected.net.layers, strict=True):
+        np.testing.assert_allclose(ours[0], theirs[0], atol=1e-4)
+
+
 def test_a_file_holds_whole_users_in_order_and_its_sessions(dataset: PreparedDataset) -> None:
     seen: set[str] = set()
     for split in SPLITS:
@@ -263,7 +278,16 @@ def test_metadata(dataset: PreparedDataset, folder: Path) -> None:
     assert dataset.metadata.state_dim == dataset.state.width == 4 + 2 * 5 + 3 * 5 + 2 * 3 + 8 + 11 + 3
     assert dataset.state.feedback == ("click", "like")
     assert {path.name for path in (folder / "dataset").iterdir()} == {
-        *("metadata.json", "dropped.json", "items.parquet", "sessions", "requests", "transitions", "preferences"),
+        *(
+            "metadata.json",
+            "answers.npz",
+            "dropped.json",
+            "items.parquet",
+            "sessions",
+            "requests",
+            "transitions",
+            "preferences",
+        ),
     }
 
 

@@ -1,0 +1,36 @@
+"""What a log says of what items draw from people, asked while its states are written."""
+
+from __future__ import annotations
+
+import numpy as np
+import ray
+
+from prefrec_ray.dataset.prepare.states import Context, Histories
+from prefrec_ray.mdp.columns import scaled_feedback
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.policy.networks.answers import Answers, fit_answers
+
+#: Requests of training users that are asked.
+_REQUESTS = 200_000
+
+
+@ray.remote(num_cpus=1)
+def answers_of(context: Context, normaliser: Normaliser, buckets: list[int], seed: int) -> Answers | None:
+    """From as many buckets, which are random sets of users, as hold the requests that are asked.
+
+    None for a log without feedback.
+    """
+    if not context.definition.feedback:
+        return None
+    parts: list[tuple[np.ndarray, ...]] = []
+    requests = 0
+    for bucket in buckets:
+        histories = Histories(context, bucket, split=0)
+        if len(histories.table):
+            feedback = scaled_feedback(histories.feedback, context.definition)
+            parts.append((normaliser(histories.raw_states()), histories.actions, feedback))
+            requests += len(feedback)
+        if requests >= _REQUESTS:
+            break
+    states, actions, feedback = (np.concatenate(column)[:_REQUESTS] for column in zip(*parts, strict=True))
+    return fit_answers(states, actions, feedback, context.definition.embedding_parts(), seed)

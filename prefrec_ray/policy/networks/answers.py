@@ -1,0 +1,100 @@
+"""What people answer to an item, as the log says it: the feedback that is expected, by which Q's items are told apart.
+
+Long-term effects are small beside what users do anyway, and a Q learns little more of them than a direction: the
+further an item lies along it, the better. What items do ends somewhere: of two that everybody likes, neither is worth
+ten others. Answers show that, as each request has its own. So scores of Q are replaced by what answers explain of them:
+
+    score(s, a) = w(s) . g(s, a)        g: expected answers;  w(s): least squares over the items of Q(s, .)
+
+Answers stand for what comes later, as in a surrogate index (Athey et al. 2019, NBER 26463).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from prefrec_ray.policy.networks.arrays import read_networks, write_networks
+from prefrec_ray.policy.networks.layers import Mlp, mlp
+from prefrec_ray.policy.networks.q import ItemNetwork
+
+HIDDEN = (64, 64)
+#: Passes over the requests, and updates at most: networks of small logs learn them by heart.
+PASSES, UPDATES, BATCH = 10, 2000, 1024
+#: Falls to 0 over the updates.
+LEARNING_RATE = 2e-3
+#: Of the least squares, beside answers of variance 1.
+RIDGE = 0.03
+#: Answers that explain less of what Q says of items, a share of its variance, do not stand for it.
+EXPLAINED = 0.5
+
+
+class Answers(ItemNetwork):
+    """E[feedback | s, a], a column of feedback each, in units of its deviation."""
+
+    @classmethod
+    def load(cls, uri: str, sizes: Sequence[int], products: Sequence[Sequence[int]], action_dim: int) -> Answers:
+        """Reads what `save` wrote. Raises `UserError`: no such file, arrays that are missing or of other sizes."""
+        networks, _ = read_networks(uri, {"answers": sizes})
+        return cls(Mlp.of(networks["answers"]), products, action_dim)
+
+    def save(self, uri: str) -> list[int]:
+        """Writes the arrays to `uri` (npz, no pickle); returns the layer sizes, which `load` needs."""
+        return write_networks(uri, {"answers": self.net.layers})["answers"]
+
+
+def fit_answers(
+    states: np.ndarray, actions: np.ndarray, feedback: np.ndarray, products: Sequence[Sequence[int]], seed: int
+) -> Answers:
+    """By least squares on requests: scaled states [N, S], embeddings [N, A], feedback on the scale of states [N, F].
+
+    A function of its arguments.
+    """
+    rng = np.random.default_rng(seed)
+    deviation = feedback.std(axis=0)
+    wanted = (feedback - feedback.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        width, action_dim = states.shape[1], actions.shape[1]
+        net = mlp(width + action_dim + len(products), HIDDEN, feedback.shape[1])
+    network = Answers(net, products, action_dim)
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    updates = min(UPDATES, -(-PASSES * len(states) // BATCH))
+    for update in range(updates):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * (1 - update / updates)
+        rows = rng.integers(0, len(states), BATCH)
+        seen, item, answer = (torch.from_numpy(part[rows].astype(np.float32)) for part in (states, actions, wanted))
+        loss = (network(seen, item) - answer).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.requires_grad_(False)
+
+
+def explaining(answers: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """w float32 [n, F] of `answers` [n, k, F] that come nearest to `scores` [n, k] over the k items, up to a constant.
+
+    0 for answers that tell no items apart.
+    """
+    away = answers - answers.mean(axis=1, keepdims=True)
+    deviation = away.std(axis=1)
+    unit = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
+    away *= unit[:, None]
+    covariance = away.transpose(0, 2, 1) @ away / away.shape[1] + RIDGE * np.eye(away.shape[2], dtype=away.dtype)
+    centred = scores - scores.mean(axis=1, keepdims=True)
+    along = (away.transpose(0, 2, 1) @ centred[..., None]) / away.shape[1]
+    return np.linalg.solve(covariance, along)[..., 0] * unit
+
+
+def explained(answers: np.ndarray, scores: np.ndarray) -> float:
+    """The share of the variance of `scores` [n, k] over k items that `answers` [n, k, F] explain, a mean over states.
+
+    States of equal scores do not count; 0 where all are.
+    """
+    told = (answers @ explaining(answers, scores)[..., None])[..., 0]
+    variance, left = scores.var(axis=1), (scores - told).var(axis=1)
+    some = variance > 0
+    return float((1 - left[some] / variance[some]).mean()) if some.any() else 0.0

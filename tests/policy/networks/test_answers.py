@@ -1,0 +1,85 @@
+"""What items draw from people, as a log says it, and Q read by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefrec_ray.policy.networks.answers import RIDGE, Answers, explained, explaining, fit_answers
+
+#: Of a state: what users like, three numbers, and two that mean nothing.
+PARTS = ((0, 1, 2),)
+
+
+def requests(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """States, embeddings, and the chances of two kinds of feedback: sigmoids of how well an item suits the user."""
+    rng = np.random.default_rng(seed)
+    states, actions = rng.normal(size=(count, 5)), rng.uniform(-1, 1, (count, 3))
+    suits = (states[:, :3] * actions).sum(axis=1)
+    chances = 1 / (1 + np.exp(-np.stack([4 * suits, -2 * suits], axis=1)))
+    return states.astype(np.float32), actions.astype(np.float32), chances
+
+
+def test_what_people_answer_is_learned_from_single_requests() -> None:
+    states, actions, chances = requests(60_000, 0)
+    feedback = (np.random.default_rng(1).random(chances.shape) < chances).astype(np.float32)
+    network = fit_answers(states, actions, feedback, PARTS, 0)
+    states, actions, chances = requests(2_000, 2)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(states), torch.from_numpy(actions)).numpy()
+    for kind in range(2):
+        assert np.corrcoef(expected[:, kind], chances[:, kind])[0, 1] > 0.97
+
+
+def test_it_is_a_function_of_what_it_is_given(tmp_path: Path) -> None:
+    states, actions, chances = requests(400, 0)
+    one, two = (fit_answers(states, actions, chances, PARTS, 3) for _ in range(2))
+    torch.manual_seed(9)
+    again = fit_answers(states, actions, chances, PARTS, 3)
+    sizes = one.save(str(tmp_path / "answers.npz"))
+    stored = Answers.load(str(tmp_path / "answers.npz"), sizes, PARTS, 3)
+    for other in (two, again, stored):
+        for ours, theirs in zip(one.net.layers, other.net.layers, strict=True):
+            np.testing.assert_array_equal(ours[0], theirs[0])
+            np.testing.assert_array_equal(ours[1], theirs[1])
+    assert fit_answers(states, actions, chances, PARTS, 4).net.layers[0][0].tolist() != one.net.layers[0][0].tolist()
+
+
+def test_feedback_that_is_always_the_same_says_nothing() -> None:
+    states, actions, chances = requests(400, 0)
+    chances[:, 1] = 0.0
+    network = fit_answers(states, actions, chances, PARTS, 0)
+    assert all(np.isfinite(weight).all() and np.isfinite(bias).all() for weight, bias in network.net.layers)
+
+
+@settings(deadline=None, max_examples=30)
+@given(states=st.integers(1, 4), items=st.integers(4, 30), kinds=st.integers(1, 3), seed=st.integers(0, 99))
+def test_weights_are_those_of_least_squares(states: int, items: int, kinds: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    answers = (rng.normal(size=(states, items, kinds)) * rng.uniform(0.1, 10, kinds)).astype(np.float32)
+    scores = rng.normal(size=(states, items)).astype(np.float32)
+    weights = explaining(answers.copy(), scores)
+    for g, score, weight in zip(answers.astype(np.float64), scores.astype(np.float64), weights, strict=True):
+        unit = (g - g.mean(axis=0)) / g.std(axis=0)
+        # A ridge is a regression with as many rows more, whose answer is 0.
+        rows = np.concatenate([unit, np.sqrt(RIDGE * items) * np.eye(kinds)])
+        wanted, *_ = np.linalg.lstsq(rows, np.concatenate([score - score.mean(), np.zeros(kinds)]), rcond=None)
+        np.testing.assert_allclose(weight, wanted / g.std(axis=0), rtol=1e-3, atol=1e-4)
+
+
+def test_how_much_of_a_score_answers_explain() -> None:
+    rng = np.random.default_rng(0)
+    answers = rng.normal(size=(3, 500, 2)).astype(np.float32)
+    told = answers @ np.float32([2.0, -1.0])
+    assert explained(answers, told + 100) > 0.99
+    assert explained(answers, rng.normal(size=(3, 500)).astype(np.float32)) < 0.02
+    noisy = told + np.sqrt(5) * rng.normal(size=told.shape).astype(np.float32)  # as large as what is told
+    assert 0.4 < explained(answers, noisy) < 0.6
+    assert explained(answers, np.zeros((3, 500), np.float32)) == 0
+    same = np.full((3, 500, 2), 0.3, np.float32)
+    assert explained(same, told) == 0
+    np.testing.assert_array_equal(explaining(same, told), 0)
