@@ -43,6 +43,7 @@ SECTIONS = {
     "truth": "truth.bench:main",
     "selection": "truth.estimators:selection",
     "estimators": "truth.estimators:main",
+    "answers": "truth.answers:main",
     "rules": "truth.rules:main",
     "constrained": "truth.constrained:main",
     "tastes": "truth.tastes:main",

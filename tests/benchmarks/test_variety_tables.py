@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.truth import bench, histories, rules, tiring
+from benchmarks.truth import answers, bench, histories, rules, tiring
 
 
 def test_rules_are_averaged_over_tasks_and_the_least_is_said() -> None:
@@ -60,3 +60,21 @@ def test_only_what_is_missing_of_logs_that_are_done_is_run(tmp_path: Path) -> No
 
     assert unfinished(None) == {"drift/log0": ["depth", "frequency"], "stable/log0": ["frequency"]}
     assert unfinished(["stable", "tiring"]) == {"stable/log0": ["frequency"]}
+
+
+def test_q_and_answers_stand_side_by_side() -> None:
+    rows = [
+        {"world": "tiring", "log": log, "task": "depth", "rule": rule, "by": by, "served": "answers", "score": score}
+        for log, more in (("log0", 0.0), ("log1", 0.2))
+        for rule, by, score in (
+            ("sample", "answers", 0.7 + more),
+            ("sample", "q", 0.5),
+            ("best", "q", 0.1 + more),
+            ("best", "answers", 0.9),
+        )
+    ]
+    head, _, line = answers.table(rows).splitlines()
+    assert [cell.strip() for cell in head.split("|")[3:-1]] == [
+        f"depth {way}" for way in ("best q", "best answers", "sample q", "sample answers")
+    ]
+    assert [cell.strip() for cell in line.split("|")[1:-1]] == ["tiring", "answers", "0.20", "0.90", "0.50", "0.80"]

@@ -333,7 +333,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("fuzz") / "policy"
-    make_policy(critic=make_critic(3), serving=nearest(7)).save(str(folder))
+    make_policy(critic=read_by_answers(make_critic(3)), serving=nearest(7)).save(str(folder))
     return folder, json.loads((folder / "policy.json").read_text())
 
 
@@ -405,6 +405,7 @@ def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], d
         (("normaliser", "std", 0), 1e-300, "key 'normaliser': a mean or std is not finite in float32"),
         (("serving", "count"), True, "key 'serving.count': expected a whole number"),
         (("critic", "layer_sizes"), 5, "key 'critic.layer_sizes': expected a list"),
+        (("critic", "answers", "layer_sizes"), [3], "key 'critic.answers.layer_sizes'"),
     ],
 )
 def test_a_wrong_key_is_named(

@@ -28,18 +28,18 @@ class ItemNetwork(nn.Module):
 
     def __init__(self, net: Mlp, products: Sequence[Sequence[int]], action_dim: int) -> None:
         super().__init__()
-        columns = torch.tensor(products, dtype=torch.int64).reshape(len(products), action_dim)
         state_dim = net.sizes[0] - action_dim - len(products)
         if (
             self.outputs not in (None, net.sizes[-1])
             or state_dim < 1
-            or (len(products) and not 0 <= columns.min() <= columns.max() < state_dim)
+            or any(len(part) != action_dim or not 0 <= min(part) <= max(part) < state_dim for part in products)
         ):
             raise UserError(
                 f"critic: takes {net.sizes[0]} numbers and gives {net.sizes[-1]}; expected a state, an action of "
                 f"{action_dim}, {len(products)} products of columns of the state, and {self.outputs or 'any'} output"
             )
         self.net = net
+        columns = torch.tensor(products, dtype=torch.int64).reshape(len(products), action_dim)
         self.register_buffer("products", columns, persistent=False)
 
     @classmethod

@@ -278,16 +278,8 @@ def test_metadata(dataset: PreparedDataset, folder: Path) -> None:
     assert dataset.metadata.state_dim == dataset.state.width == 4 + 2 * 5 + 3 * 5 + 2 * 3 + 8 + 11 + 3
     assert dataset.state.feedback == ("click", "like")
     assert {path.name for path in (folder / "dataset").iterdir()} == {
-        *(
-            "metadata.json",
-            "answers.npz",
-            "dropped.json",
-            "items.parquet",
-            "sessions",
-            "requests",
-            "transitions",
-            "preferences",
-        ),
+        *("metadata.json", "answers.npz", "dropped.json", "items.parquet"),
+        *("sessions", "requests", "transitions", "preferences"),
     }
 
 

@@ -1,0 +1,88 @@
+"""What it is worth to read Q by the answers that items are expected to draw.
+
+    python -m benchmarks answers OUTPUT [--worlds tiring ...] [--tasks frequency depth] [--users 120] [--requests 250]
+
+OUTPUT is that of `python -m benchmarks truth`. PrefRec's policies of each log are rolled out in the simulator, with
+test users, by Q itself and by what expected answers explain of it, drawn and as the rule `best`; no training is done.
+Score: (level - logging policy) / (nutrition - logging policy). OUTPUT/answers.csv has a row per policy and way; what is
+in it already is not done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.harness import markdown, rows_in
+from benchmarks.truth.bench import missing_tasks
+from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation.online import RollOut, evaluate_online
+from prefrec_ray.policy import Policy
+from prefrec_ray.runtime import start_ray
+
+RULES = ("sample", "best")
+Row = dict[str, Any]
+
+
+def main(
+    output: Path,
+    worlds: Sequence[str] | None = None,
+    tasks: Sequence[str] = ("frequency", "depth"),
+    users: int = 120,
+    requests: int = 250,
+) -> dict[str, Any]:
+    """Scores what is missing, then prints mean scores by world."""
+    start_ray()
+    file = output / "answers.csv"
+    rows: list[Row] = rows_in(file)
+    for folder, missing in missing_tasks(output, rows, worlds, tasks):
+        rows += of_log(folder, missing, RollOut(users=users, requests=requests))
+        storage.write_csv(str(file), rows)
+    print(table(rows))
+    return {"rows": rows}
+
+
+def of_log(folder: Path, tasks: Sequence[Any], how: RollOut) -> Iterator[Row]:
+    """A row per task, rule and way of one log."""
+    data = PreparedDataset.open(str(folder / "dataset"))
+    for task in tasks:
+        (bundle,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
+        policy = Policy.load(str(bundle))
+        assert policy.critic is not None
+        ways = {"q": None, "answers": data.answers()}
+        policies = {
+            f"{rule} {way}": replace(
+                policy.under(rule=rule), critic=replace(policy.critic, answers=answers, answers_scale=None)
+            )
+            for rule in RULES
+            for way, answers in ways.items()
+        }
+        records = [record for record in evaluate_online(data, policies, how=how) if record.task == task]
+        level, behaviour = {record.subject: record.value for record in records}, records[0].behaviour
+        for name in policies:
+            rule, way = name.split()
+            yield {
+                "world": folder.parent.name,
+                "log": folder.name,
+                "task": task,
+                "variety": data.metadata.variety,
+                "rule": rule,
+                "by": way,
+                "served": "answers" if policy.critic.answers is not None else "q",
+                "score": round((level[name] - behaviour) / (level["nutrition"] - behaviour), 4),
+            }
+
+
+def table(rows: Sequence[Row]) -> str:
+    """By world, for each task and rule, the mean over logs of Q's own score and of that by answers."""
+    ways = sorted({(row["task"], row["rule"], row["by"]) for row in rows}, key=lambda way: (*way[:2], way[2] != "q"))
+    lines = []
+    for world in sorted({row["world"] for row in rows}):
+        own = [row for row in rows if row["world"] == world]
+        scores = [[float(r["score"]) for r in own if (r["task"], r["rule"], r["by"]) == way] for way in ways]
+        lines.append([world, own[0]["served"], *(f"{mean(values):.2f}" for values in scores)])
+    return markdown(("world", "served by", *(" ".join(way) for way in ways)), lines)
