@@ -15,7 +15,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from prefrec_ray.algorithms import PrefRec, PrefRecConfig
 from prefrec_ray.algorithms.base.algorithm import on_each_learner
-from prefrec_ray.algorithms.requests import q_products, reward_columns
+from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.dataset import tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.runs.checkpoints import save_checkpoint
@@ -81,7 +81,7 @@ def plain_copy(algorithm: PrefRec, **settings: Any) -> PlainPrefRec:
         nets,
         **{name: getattr(learner, name) for name in names},
         reward_columns=np.array(reward_columns(learner.settings, algorithm.offline_data.dataset) or []),
-        product_columns=q_products(learner.settings, algorithm.offline_data.dataset),
+        product_columns=algorithm.offline_data.dataset.state.embedding_parts(learner.settings.q_products),
         finetune_reward=learner.finetune_reward,
         **settings,
     )
