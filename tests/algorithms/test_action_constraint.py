@@ -14,8 +14,9 @@ from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.metadata import Tiring
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.serving import UNSAID, ServingSettings
+from prefrec_ray.mdp.serving import TIRED, UNSAID, ServingSettings
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.networks.answers import EXPLAINED, Answers
 from prefrec_ray.runs.export import policy_of
 from prefrec_ray.runs.train import policy_now
 
@@ -144,6 +145,34 @@ def test_variety_is_what_the_log_says_unless_one_is_set(build: Build, setting: A
     metadata = data.metadata.model_copy(update={"tiring": Tiring(variety=7.5, error=0.4, half_life=20.0)})
     policy = policy_of(module, replace(data, metadata=metadata), data.items())
     assert policy.serving.variety == variety
+
+
+@pytest.mark.parametrize(
+    ("variety", "share", "read"), [(7.5, 0.6, True), (TIRED, EXPLAINED, True), (7.5, 0.4, False), (2.0, 0.9, False)]
+)
+def test_answers_read_q_where_people_tire_and_they_explain_it(
+    build: Build, monkeypatch: pytest.MonkeyPatch, variety: float, share: float, read: bool
+) -> None:
+    module = build("PrefRec", recipe="robust", serving={"variety": variety}).learner_group._learner.net
+    monkeypatch.setattr("prefrec_ray.algorithms.base.policy.explained", lambda answers, scores: share)
+    data = PreparedDataset.open(module.model_config["provenance"]["dataset"])
+    answers = Answers.random(data.state.width, data.state.action_dim, [6], (), 2).requires_grad_(False)
+    monkeypatch.setattr(PreparedDataset, "answers", lambda data: answers)
+    policy = policy_of(module, data)
+    assert (policy.critic.answers is not None) == read
+    states = np.random.default_rng(0).normal(size=(3, policy.state.width)).astype(np.float32)
+    items = np.broadcast_to(policy.items.embeddings, (3, *policy.items.embeddings.shape))
+    if read:
+        rows = (
+            torch.tensor(np.repeat(states, len(policy.items), axis=0)),
+            torch.tensor(items.reshape(-1, items.shape[2])),
+        )
+        expected = answers(*rows).reshape(3, len(policy.items), -1)
+        np.testing.assert_allclose(policy.critic.expected(states, items), expected, atol=1e-5)
+    assert policy_of(module, data, data.items()).critic.answers is None  # in mid-training
+    monkeypatch.undo()
+    assert data.answers() is None  # as of a data set of before
+    assert policy_of(module, data).critic.answers is None
 
 
 @pytest.mark.parametrize(
