@@ -22,6 +22,7 @@ from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.answers import HIDDEN, Answers
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
@@ -29,9 +30,11 @@ from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.features import CATEGORIES
 
 WIDTHS = {"128 x 128": (128, 128), "256 x 256 x 256": (256, 256, 256)}
+#: By name the rule, and whether expected answers read Q.
 RULES = {
-    "64 nearest": ServingSettings(candidates="nearest", count=64),
-    "whole catalogue": ServingSettings(candidates="catalogue"),
+    "64 nearest": (ServingSettings(candidates="nearest", count=64), False),
+    "whole catalogue": (ServingSettings(candidates="catalogue"), False),
+    "whole catalogue, read by answers": (ServingSettings(candidates="catalogue"), True),
 }
 K, LEFT_OUT = 10, 50
 
@@ -48,8 +51,9 @@ def main(items: int = 1_000_000, repetitions: int = 500) -> dict[str, Any]:
     milliseconds: dict[str, dict[str, float]] = {}
     for width, hidden in WIDTHS.items():
         actor = DeterministicActor(mlp(state.width, hidden, 8), -np.ones(8, np.float32), np.ones(8, np.float32))
-        critic = Critic([QFunction.random(state.width, 8, hidden, ())])
-        for rule, serving in RULES.items():
+        answers = Answers.random(state.width, 8, HIDDEN, state.embedding_parts(), len(FEEDBACK))
+        for rule, (serving, read) in RULES.items():
+            critic = Critic([QFunction.random(state.width, 8, hidden, ())], answers=answers if read else None)
             normaliser = Normaliser(np.zeros(state.width), np.ones(state.width))
             policy = Policy(actor.requires_grad_(False), state, normaliser, table, serving, critic=critic)
             policy.serve(states[:1], K, [seen[0]], seed=0)  # makes the index, or the cells

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,26 +15,10 @@ from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import draw, log_sum_exp, plackett_luce
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.policy.networks.answers import explaining
+from prefrec_ray.policy.weighing import Expected, Reading, Scorer, Weighing
 
 #: Numbers of one chunk of rows that are held at once: scores and masks.
 _AT_ONCE = 1 << 20
-
-
-class Scorer(Protocol):
-    """Says how good items are: Q, or the log-density of an actor, which has a scale of its own."""
-
-    standardised: ClassVar[bool]
-
-    def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """float32 [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
-
-
-class Reading(NamedTuple):
-    """What makes logits of what is said of the items of n states."""
-
-    scale: np.ndarray  # [n, 1]
-    answers: np.ndarray | None  # float32 [n, F]: what each expected answer is worth; None: scores are the scorer's
 
 
 class Drawn(NamedTuple):
@@ -61,7 +44,7 @@ class Distribution:
     serving: ServingSettings
     scorer: Scorer | None
     recent: RecentItems | None = None
-    answers: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    answers: Expected | None = None
 
     @cached_property
     def cells(self) -> Cells:
@@ -242,33 +225,10 @@ class Distribution:
         logits[left == 0] = -np.inf
         return left * np.exp(logits - logits.max(axis=1, keepdims=True))
 
-    def _weigh(
-        self, states: np.ndarray, candidates: np.ndarray, reading: Reading | None = None
-    ) -> tuple[np.ndarray, Reading]:
-        """The logarithms [n, k] of the weights of k items, by embeddings [n, k, A] or the same for all, [k, A]; and how
-        scores are read, as these items say where it is not given."""
+    @cached_property
+    def _weigh(self) -> Weighing:
         assert self.scorer is not None
-        of_each = candidates if candidates.ndim == 3 else np.broadcast_to(candidates, (len(states), *candidates.shape))
-        answers = None if self.answers is None else self.answers(states, of_each)
-        worth = None if reading is None else reading.answers
-        if answers is None or worth is None:
-            scores = self.scorer.scores(states, of_each)
-        if answers is not None:
-            worth = explaining(answers, scores) if worth is None else worth
-            scores = (answers @ worth[..., None])[..., 0]
-        reading = Reading(self._scale(scores), worth) if reading is None else reading
-        logits = scores / reading.scale
-        if self.recent is not None and self.scorer.standardised and self.serving.variety:
-            per_likeness = np.float32(float(self.serving.variety) / self.serving.temperature)
-            logits -= per_likeness * self.recent.likeness(states, candidates)
-        return logits, reading
-
-    def _scale(self, scores: np.ndarray) -> np.ndarray:
-        """[n, 1]; 1 where all items score the same, and of a density."""
-        if self.scorer is not None and not self.scorer.standardised:
-            return np.ones((len(scores), 1), np.float32)
-        deviation = scores.std(axis=1, keepdims=True)
-        return np.where(deviation > 0, self.serving.temperature * deviation, 1.0)
+        return Weighing(self.serving, self.scorer, self.recent, self.answers)
 
     @cached_property
     def _shown(self) -> np.ndarray:
