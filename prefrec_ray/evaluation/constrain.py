@@ -66,11 +66,11 @@ def constrain(policy: Policy, dataset: str, progress: Progress = silent, where: 
     score = fit_score(dataset, "validation")
     progress("users", 1, 1)
     shared = ray.put(policy)
-    own = float(serving.variety)
+    own, temperature = float(serving.variety), float(serving.temperature)
     more = [own, *(variety for variety in VARIETIES if variety > own)]
-    tried = ray.get(_try.remote(score, shared, task, serving.temperature, [own]))
+    tried = ray.get(_try.remote(score, shared, task, temperature, [own]))
     if tried[0].support < WANTED:
-        rules = {serving.temperature: more[1:], **{t: more for t in TEMPERATURES if t > serving.temperature}}
+        rules = {temperature: more[1:], **{t: more for t in TEMPERATURES if t > temperature}}
         parts = run_tasks(lambda t: _try.remote(score, shared, task, t, rules[t]), rules, "rules", progress)
         tried += chain.from_iterable(parts)
     vouched = [one for one in tried if one.support >= WANTED]

@@ -12,6 +12,9 @@ from prefrec_ray.settings import Settings
 UNSAID = 5.0
 #: From here on `variety` says that people tire: logs of those who do not say 1 to 1.4, of those who do 6 and more.
 TIRED = 3.0
+#: `temperature`, and where people tire: expected answers tell good items apart by a part of their spread only
+#: (docs/results/recipe.md).
+TEMPERATURE, TEMPERATURE_TIRED = 0.2, 0.1
 
 
 class ServingSettings(Settings):
@@ -24,10 +27,10 @@ class ServingSettings(Settings):
         default="catalogue",
         description="the nearest to the actor's action, all alike, or all, as likely as the log shows each",
     )
-    temperature: PositiveFloat = Field(
-        default=0.2,
-        strict=True,
-        description="of `sample`: scores are divided by so many of their standard deviations",
+    temperature: Annotated[PositiveFloat, Field(strict=True)] | Literal["auto"] = Field(
+        default="auto",
+        description="of `sample`: scores are divided by so many of their standard deviations; "
+        "`auto`: 0.1 where people tire, else 0.2",
     )
     variety: Annotated[float, Field(ge=0, strict=True)] | Literal["auto"] = Field(
         default="auto",
@@ -39,13 +42,16 @@ class ServingSettings(Settings):
         default="nearest", description="nearness by Euclidean distance, or by dot product"
     )
 
-    @property
-    def tired(self) -> bool:
-        """Whether `variety`, a number, says that people tire."""
-        return self.variety != "auto" and self.variety >= TIRED
+    def people_tire(self, said: float | None) -> bool:
+        """Whether `variety` says so, for `auto` the one that the log has `said`; not where it says nothing."""
+        variety = said if self.variety == "auto" else self.variety
+        return variety is not None and variety >= TIRED
 
     def resolved(self, said: float | None) -> ServingSettings:
-        """The same with a number for `variety`: for `auto` what the log has `said`, `UNSAID` where it says nothing."""
-        if self.variety != "auto":
-            return self
-        return self.model_copy(update={"variety": UNSAID if said is None else said})
+        """The same with numbers for `variety`, for `auto` what the log has `said`, and `temperature`."""
+        variety, temperature = self.variety, self.temperature
+        if variety == "auto":
+            variety = UNSAID if said is None else said
+        if temperature == "auto":
+            temperature = TEMPERATURE_TIRED if self.people_tire(said) else TEMPERATURE
+        return self.model_copy(update={"variety": variety, "temperature": temperature})

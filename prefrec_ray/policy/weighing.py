@@ -51,7 +51,7 @@ class Weighing:
         reading = Reading(self._scale(scores), worth) if reading is None else reading
         logits = scores / reading.scale
         if self.recent is not None and self.scorer.standardised and self.serving.variety:
-            per_likeness = np.float32(float(self.serving.variety) / self.serving.temperature)
+            per_likeness = np.float32(float(self.serving.variety) / float(self.serving.temperature))
             logits -= per_likeness * self.recent.likeness(states, candidates)
         return logits, reading
 
@@ -72,4 +72,4 @@ class Weighing:
         if not self.scorer.standardised:
             return np.ones((len(scores), 1), np.float32)
         deviation = scores.std(axis=1, keepdims=True)
-        return np.where(deviation > 0, self.serving.temperature * deviation, 1.0)
+        return np.where(deviation > 0, float(self.serving.temperature) * deviation, 1.0)

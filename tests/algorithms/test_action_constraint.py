@@ -123,7 +123,7 @@ def test_more_candidates_than_items_are_all_items(build: Build) -> None:
 @pytest.mark.parametrize("method", list(METHODS))
 def test_robust_policies_are_distributions_over_all_items(build: Build, method: str) -> None:
     policy = policy_of(build(method, recipe="robust").learner_group._learner.net)
-    assert policy.serving == ServingSettings(variety=UNSAID)
+    assert policy.serving == ServingSettings(variety=UNSAID, temperature=0.2)
     states = np.random.default_rng(0).normal(size=(500, policy.state.width)).astype(np.float32)
     served = policy.serve(states, 2, seed=0)
     assert (served.propensities > 0).all()
@@ -135,16 +135,23 @@ def test_one_key_of_serving_leaves_the_recipes_others(build: Build) -> None:
     robust = policy_of(build("PrefRec", recipe="robust", serving={"temperature": 0.5}).learner_group._learner.net)
     assert robust.serving == ServingSettings(temperature=0.5, variety=UNSAID)
     paper = policy_of(build("PrefRec", recipe="paper", serving={"metric": "dot"}).learner_group._learner.net)
-    assert paper.serving == ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0, metric="dot")
+    assert paper.serving == ServingSettings(
+        rule="best", candidates="nearest", count=1, variety=0.0, temperature=0.2, metric="dot"
+    )
 
 
-@pytest.mark.parametrize(("setting", "variety"), [({}, 7.5), ({"variety": 2.0}, 2.0)])
-def test_variety_is_what_the_log_says_unless_one_is_set(build: Build, setting: Any, variety: float) -> None:
+@pytest.mark.parametrize(
+    ("setting", "variety", "temperature"),
+    [({}, 7.5, 0.1), ({"variety": 2.0}, 2.0, 0.2), ({"variety": 6.0}, 6.0, 0.1), ({"temperature": 0.3}, 7.5, 0.3)],
+)
+def test_the_serving_rule_is_what_the_log_says_unless_one_is_set(
+    build: Build, setting: Any, variety: float, temperature: float
+) -> None:
     module = build("PrefRec", recipe="robust", serving=setting).learner_group._learner.net
     data = PreparedDataset.open(module.model_config["provenance"]["dataset"])
     metadata = data.metadata.model_copy(update={"tiring": Tiring(variety=7.5, error=0.4, half_life=20.0)})
     policy = policy_of(module, replace(data, metadata=metadata), data.items())
-    assert policy.serving.variety == variety
+    assert (policy.serving.variety, policy.serving.temperature) == (variety, temperature)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def items_of(count: int, seed: int = 0, logged: bool = False) -> ItemTable:
 
 def distribution(items: int, logged: bool = False, **serving: object) -> Distribution:
     options = {"candidates": "logged" if logged else "catalogue", **serving}
-    return Distribution(items_of(items, logged=logged), ServingSettings(**options), Linear())
+    return Distribution(items_of(items, logged=logged), ServingSettings(**options).resolved(None), Linear())
 
 
 def drawn(pi: Distribution, states: np.ndarray, k: int, out: np.ndarray | None = None, seed: int = 0) -> tuple:

@@ -380,7 +380,7 @@ def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], d
     [
         (("serving",), 3, "key 'serving': expected a mapping"),
         (("serving", "metric"), "cosine", "key 'serving.metric': expected 'nearest' or 'dot', found 'cosine'"),
-        (("serving", "temperature"), 0, "key 'serving.temperature': expected greater than 0, found 0"),
+        (("serving", "temperature"), 0, "key 'serving.temperature': expected greater than 0 or 'auto', found 0"),
         (("srving",), "dot", "key 'srving': unknown key; did you mean 'serving'"),
         (("provenance",), ["depth"], "key 'provenance': expected a mapping"),
         (("actor",), None, "key 'actor'"),

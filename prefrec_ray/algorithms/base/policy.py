@@ -36,17 +36,17 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
     actor = exported(module.actor)
     by_density = module.serves_by_density or not module.critics
     cloned = by_density and not isinstance(actor, GaussianActor)
-    serving = ServingSettings(**module.model_config["serving"]).resolved(dataset.metadata.variety)
+    rule, said = ServingSettings(**module.model_config["serving"]), dataset.metadata.variety
     table = dataset.items() if items is None else items
     critic = None if by_density else Critic([exported(q) for q in module.served_critics])
-    if critic is not None and items is None and serving.tired:
+    if critic is not None and items is None and rule.people_tire(said):
         critic = _read_by_answers(critic, dataset, table)
     return Policy(
         actor=actor,
         state=dataset.state,
         normaliser=dataset.normaliser,
         items=table,
-        serving=DETERMINISTIC if cloned and items is not None else serving,
+        serving=DETERMINISTIC if cloned and items is not None else rule.resolved(said),
         provenance=provenance,
         critic=critic,
         deviation=_deviation(actor, dataset) if cloned and items is None else None,
