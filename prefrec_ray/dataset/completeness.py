@@ -29,8 +29,9 @@ def check_complete(dataset: PreparedDataset) -> None:
         )
     for folder, rows in _expected_rows(metadata.counts).items():
         _check_rows(dataset, folder, rows)
-    if not storage.exists(dataset.path("items.parquet")):
-        raise UserError(f"{dataset.path('items.parquet')}: no such file in the data set; {_ADVICE}")
+    for name in ("items.parquet", *(["answers.npz"] if metadata.answers else [])):
+        if not storage.exists(dataset.path(name)):
+            raise UserError(f"{dataset.path(name)}: no such file in the data set; {_ADVICE}")
 
 
 def _expected_rows(counts: dict[str, dict[str, int]]) -> dict[tuple[str, ...], int]:

@@ -340,6 +340,7 @@ DAMAGE: dict[str, tuple[str, Callable[[], None], str]] = {
     ),
     "no actions": ("evaluate", without_column(REQUESTS, "action"), f"{REQUESTS}: damaged, or of other columns"),
     "no items": ("evaluate", remove("dataset/items.parquet"), "items.parquet: no such file"),
+    "no answers": ("train", remove("dataset/answers.npz"), "answers.npz: no such file"),
     "no pairs": ("train", remove("dataset/preferences/depth/train.parquet"), "depth/train.parquet: no such file"),
     "pairs cut": ("train", cut("dataset/preferences/depth/train.parquet"), "depth/train.parquet: damaged"),
     "no policy": ("evaluate", remove("run/policy/policy.json"), "policy.json: no such file"),
