@@ -10,7 +10,7 @@ from prefrec_ray.settings import Settings
 
 #: `variety` where no log says whether people tire: never far off (docs/results/recipe.md).
 UNSAID = 5.0
-#: From here on `variety` says that people tire: logs of those who do not say 1 to 1.4, of those who do 6 and more.
+#: From here on `variety` says that people tire: logs of those who do not say 1 to 1.7, of those who do 6 and more.
 TIRED = 3.0
 #: `temperature`, and where people tire: expected answers tell good items apart by a part of their spread only
 #: (docs/results/recipe.md).
