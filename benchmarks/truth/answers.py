@@ -16,13 +16,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.harness import markdown, rows_in
-from benchmarks.truth.bench import missing_tasks
-from prefrec_ray import storage
+from benchmarks.harness import markdown
+from benchmarks.truth.bench import extended, rolled_scores
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.online import RollOut, evaluate_online
+from prefrec_ray.evaluation.online import RollOut
 from prefrec_ray.policy import Policy
-from prefrec_ray.runtime import start_ray
 
 RULES = ("sample", "best")
 Row = dict[str, Any]
@@ -36,45 +34,38 @@ def main(
     requests: int = 250,
 ) -> dict[str, Any]:
     """Scores what is missing, then prints mean scores by world."""
-    start_ray()
-    file = output / "answers.csv"
-    rows: list[Row] = rows_in(file)
-    for folder, missing in missing_tasks(output, rows, worlds, tasks):
-        rows += of_log(folder, missing, RollOut(users=users, requests=requests))
-        storage.write_csv(str(file), rows)
+    how = RollOut(users=users, requests=requests)
+    rows = extended(output, "answers.csv", lambda folder, task: of_task(folder, task, how), worlds, tasks)
     print(table(rows))
     return {"rows": rows}
 
 
-def of_log(folder: Path, tasks: Sequence[Any], how: RollOut) -> Iterator[Row]:
-    """A row per task, rule and way of one log."""
+def of_task(folder: Path, task: str, how: RollOut) -> Iterator[Row]:
+    """A row per rule and way."""
     data = PreparedDataset.open(str(folder / "dataset"))
-    for task in tasks:
-        (bundle,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
-        policy = Policy.load(str(bundle))
-        assert policy.critic is not None
-        ways = {"q": None, "answers": data.answers()}
-        policies = {
-            f"{rule} {way}": replace(
-                policy.under(rule=rule), critic=replace(policy.critic, answers=answers, answers_scale=None)
-            )
-            for rule in RULES
-            for way, answers in ways.items()
+    (bundle,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
+    policy = Policy.load(str(bundle))
+    assert policy.critic is not None
+    ways = {"q": None, "answers": data.answers()}
+    policies = {
+        f"{rule} {way}": replace(
+            policy.under(rule=rule), critic=replace(policy.critic, answers=answers, answers_scale=None)
+        )
+        for rule in RULES
+        for way, answers in ways.items()
+    }
+    for name, score in rolled_scores(data, policies, task, how).items():
+        rule, way = name.split()
+        yield {
+            "world": folder.parent.name,
+            "log": folder.name,
+            "task": task,
+            "variety": data.metadata.variety,
+            "rule": rule,
+            "by": way,
+            "served": "answers" if policy.critic.answers is not None else "q",
+            "score": score,
         }
-        records = [record for record in evaluate_online(data, policies, how=how) if record.task == task]
-        level, behaviour = {record.subject: record.value for record in records}, records[0].behaviour
-        for name in policies:
-            rule, way = name.split()
-            yield {
-                "world": folder.parent.name,
-                "log": folder.name,
-                "task": task,
-                "variety": data.metadata.variety,
-                "rule": rule,
-                "by": way,
-                "served": "answers" if policy.critic.answers is not None else "q",
-                "score": round((level[name] - behaviour) / (level["nutrition"] - behaviour), 4),
-            }
 
 
 def table(rows: Sequence[Row]) -> str:

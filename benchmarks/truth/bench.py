@@ -10,7 +10,7 @@ again: a bench that was stopped goes on. At the end, or with --table alone, the 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -18,12 +18,16 @@ from typing import Any
 
 import yaml
 
-from benchmarks.harness import prefrec
+from benchmarks.harness import prefrec, rows_in
 from benchmarks.truth import scores
+from prefrec_ray import storage
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.cli.config import open_section
+from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.policy import Policy
+from prefrec_ray.runtime import start_ray
 from prefrec_ray.settings import load_yaml
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import World
@@ -128,6 +132,31 @@ def sweeps(sections: dict[str, Any], changes: dict[str, Any], full: bool) -> dic
         "truth": {**truth, "task": [TRUTH_TASK]},
     }
     return {**planned, "paper": sweep("paper", ["PrefRec"])} if full else planned
+
+
+def extended(
+    output: Path,
+    name: str,
+    of_task: Callable[[Path, Any], Iterable[dict[str, Any]]],
+    worlds: Sequence[str] | None,
+    tasks: Sequence[str],
+) -> list[dict[str, Any]]:
+    """The rows of OUTPUT/`name` (CSV), and those of the logs and tasks that it lacks, written as they come."""
+    start_ray()
+    file = output / name
+    rows: list[dict[str, Any]] = rows_in(file)
+    for folder, missing in missing_tasks(output, rows, worlds, tasks):
+        for task in missing:
+            rows += of_task(folder, task)
+            storage.write_csv(str(file), rows)
+    return rows
+
+
+def rolled_scores(data: PreparedDataset, policies: dict[str, Policy], task: str, how: RollOut) -> dict[str, float]:
+    """By name (level - logging policy) / (nutrition - logging policy), rolled out in the simulator."""
+    records = [record for record in evaluate_online(data, policies, how=how) if record.task == task]
+    level, behaviour = {record.subject: record.value for record in records}, records[0].behaviour
+    return {name: round((level[name] - behaviour) / (level["nutrition"] - behaviour), 4) for name in policies}
 
 
 def missing_tasks(

@@ -14,14 +14,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import markdown, rows_in
-from benchmarks.truth.bench import missing_tasks
-from prefrec_ray import storage
+from benchmarks.harness import markdown
+from benchmarks.truth.bench import extended
 from prefrec_ray.evaluation.constrain import constrain
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.runtime import start_ray
 
 Row = dict[str, Any]
 
@@ -30,13 +28,7 @@ def main(
     output: Path, worlds: Sequence[str] | None = None, tasks: Sequence[str] = ("frequency", "depth", "mixture")
 ) -> dict[str, Any]:
     """Judges what is missing, then prints all rows."""
-    start_ray()
-    file = output / "constrained.csv"
-    rows: list[Row] = rows_in(file)
-    for folder, missing in missing_tasks(output, rows, worlds, tasks):
-        for task in missing:
-            rows += of_policy(folder, task)
-            storage.write_csv(str(file), rows)
+    rows = extended(output, "constrained.csv", of_policy, worlds, tasks)
     print(markdown(rows[0], [row.values() for row in rows]))
     return {"rows": rows}
 

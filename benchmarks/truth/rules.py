@@ -15,13 +15,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.harness import markdown, rows_in
-from benchmarks.truth.bench import missing_tasks
-from prefrec_ray import storage
+from benchmarks.harness import markdown
+from benchmarks.truth.bench import extended, rolled_scores
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.online import RollOut, evaluate_online
+from prefrec_ray.evaluation.online import RollOut
 from prefrec_ray.policy import Policy
-from prefrec_ray.runtime import start_ray
 
 TEMPERATURES, VARIETIES = (0.15, 0.3), (0.0, 1.0, 2.5, 5.0, 7.5, 10.0)
 #: In `variety`: that of the log.
@@ -37,40 +35,33 @@ def main(
     requests: int = 250,
 ) -> dict[str, Any]:
     """Scores what is missing, then prints the mean score of each rule, and of the variety that logs say."""
-    start_ray()
-    file = output / "rules.csv"
-    rows: list[Row] = rows_in(file)
-    for folder, missing in missing_tasks(output, rows, worlds, tasks):
-        rows += of_log(folder, missing, RollOut(users=users, requests=requests))
-        storage.write_csv(str(file), rows)
+    how = RollOut(users=users, requests=requests)
+    rows = extended(output, "rules.csv", lambda folder, task: of_task(folder, task, how), worlds, tasks)
     print(table(rows))
     return {"rows": rows}
 
 
-def of_log(folder: Path, tasks: Sequence[Any], how: RollOut) -> Iterator[Row]:
-    """A row per task and rule of one log."""
+def of_task(folder: Path, task: str, how: RollOut) -> Iterator[Row]:
+    """A row per rule."""
     data = PreparedDataset.open(str(folder / "dataset"))
     log_variety = data.metadata.variety
-    for task in tasks:
-        (bundle,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
-        policy = Policy.load(str(bundle))
-        rules = {
-            f"{t:g} {name}": policy.under(temperature=t, variety=v)
-            for t, (name, v) in product(TEMPERATURES, [*((f"{v:g}", v) for v in VARIETIES), (SAID, log_variety)])
-            if v is not None
+    (bundle,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
+    policy = Policy.load(str(bundle))
+    rules = {
+        f"{t:g} {name}": policy.under(temperature=t, variety=v)
+        for t, (name, v) in product(TEMPERATURES, [*((f"{v:g}", v) for v in VARIETIES), (SAID, log_variety)])
+        if v is not None
+    }
+    for name, score in rolled_scores(data, rules, task, how).items():
+        yield {
+            "world": folder.parent.name,
+            "log": folder.name,
+            "task": task,
+            "temperature": rules[name].serving.temperature,
+            "variety": name.split()[1],
+            "said": log_variety,
+            "score": score,
         }
-        records = [record for record in evaluate_online(data, rules, how=how) if record.task == task]
-        level, behaviour = {record.subject: record.value for record in records}, records[0].behaviour
-        for name, rule in rules.items():
-            yield {
-                "world": folder.parent.name,
-                "log": folder.name,
-                "task": task,
-                "temperature": rule.serving.temperature,
-                "variety": name.split()[1],
-                "said": log_variety,
-                "score": round((level[name] - behaviour) / (level["nutrition"] - behaviour), 4),
-            }
 
 
 def table(rows: Sequence[Row]) -> str:
