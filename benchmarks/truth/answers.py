@@ -17,7 +17,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.harness import markdown
-from benchmarks.truth.bench import extended, rolled_scores
+from benchmarks.truth.bench import extended, rolled_scores, trained_bundle
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.online import RollOut
 from prefrec_ray.policy import Policy
@@ -43,8 +43,7 @@ def main(
 def of_task(folder: Path, task: str, how: RollOut) -> Iterator[Row]:
     """A row per rule and way."""
     data = PreparedDataset.open(str(folder / "dataset"))
-    (bundle,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
-    policy = Policy.load(str(bundle))
+    policy = Policy.load(str(trained_bundle(folder, task)))
     assert policy.critic is not None
     ways = {"q": None, "answers": data.answers()}
     policies = {

@@ -152,6 +152,12 @@ def extended(
     return rows
 
 
+def trained_bundle(folder: Path, task: str, kind: str = "robust") -> Path:
+    """PrefRec's policy bundle of a task and kind, of the log in `folder`."""
+    (bundle,) = (folder / kind / "policies").glob(f"PrefRec_{task}_*")
+    return bundle
+
+
 def rolled_scores(data: PreparedDataset, policies: dict[str, Policy], task: str, how: RollOut) -> dict[str, float]:
     """By name (level - logging policy) / (nutrition - logging policy), rolled out in the simulator."""
     records = [record for record in evaluate_online(data, policies, how=how) if record.task == task]
@@ -203,7 +209,7 @@ def copy_policies(folder: Path, tasks: Sequence[str]) -> None:
     """
     for bundle in (folder / "robust" / "policies").glob("PrefRec_*"):
         save_new(Policy.load(str(bundle)).under(rule="best"), folder / "best" / "policies" / bundle.name)
-    (bundle,) = (folder / "truth" / "policies").glob(f"PrefRec_{TRUTH_TASK}_*")
+    bundle = trained_bundle(folder, TRUTH_TASK, "truth")
     policy = Policy.load(str(bundle))
     for task in tasks:
         for_task = replace(policy, provenance={**policy.provenance, "task": task})

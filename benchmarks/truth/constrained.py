@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import markdown
-from benchmarks.truth.bench import extended
+from benchmarks.truth.bench import extended, trained_bundle
 from prefrec_ray.evaluation.constrain import constrain
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
@@ -35,7 +35,7 @@ def main(
 
 def of_policy(folder: Path, task: str) -> Iterator[Row]:
     """A row for the policy of one log and task, and one for what `constrain` makes of it, where that is another."""
-    (own,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
+    own = trained_bundle(folder, task)
     dataset, policies = str(folder / "dataset"), {str(own): Policy.load(str(own))}
     constrained = constrain(policies[str(own)], dataset).policy
     if constrained.serving != policies[str(own)].serving:

@@ -16,7 +16,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.harness import markdown
-from benchmarks.truth.bench import extended, rolled_scores
+from benchmarks.truth.bench import extended, rolled_scores, trained_bundle
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.online import RollOut
 from prefrec_ray.policy import Policy
@@ -45,8 +45,7 @@ def of_task(folder: Path, task: str, how: RollOut) -> Iterator[Row]:
     """A row per rule."""
     data = PreparedDataset.open(str(folder / "dataset"))
     log_variety = data.metadata.variety
-    (bundle,) = (folder / "robust" / "policies").glob(f"PrefRec_{task}_*")
-    policy = Policy.load(str(bundle))
+    policy = Policy.load(str(trained_bundle(folder, task)))
     rules = {
         f"{t:g} {name}": policy.under(temperature=t, variety=v)
         for t, (name, v) in product(TEMPERATURES, [*((f"{v:g}", v) for v in VARIETIES), (SAID, log_variety)])

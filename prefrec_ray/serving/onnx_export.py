@@ -32,8 +32,7 @@ def export_onnx(policy: Policy, output: str) -> list[str]:
 
     actor: `states` float32 [n, S], scaled as the tracker gives them -> `actions` [n, A]. critic: `states` and
     `candidates` float32 [n, k, A], embeddings of items -> `scores` [n, k]. answers: the same -> `answers` [n, k, F].
-    Raises `UserError` if `output` exists, or
-    for an actor of another kind.
+    Raises `UserError` if `output` exists, or for an actor of another kind.
     """
     models = {ACTOR: _actor(policy)}
     if policy.critic is not None:
