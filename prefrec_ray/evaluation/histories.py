@@ -13,6 +13,7 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.memory import Memory
 from prefrec_ray.evaluation.sessions import read_sessions
 from prefrec_ray.ids import first_rows, run_lengths, taken_runs
 
@@ -32,6 +33,7 @@ class Histories:
     state: np.ndarray  # float32 [N, S], scaled
     action: np.ndarray  # float32 [N, A], the item's embedding
     feedback: np.ndarray  # float32 [N, F], as in the log
+    memory: np.ndarray  # float32 [N, M], from `Memory.replayed`
     mean_depth: np.ndarray  # float64 [U]
     mean_revisit_ms: np.ndarray  # float64 [U], NaN for a user of one session
 
@@ -51,6 +53,7 @@ class Histories:
             state=self.state[rows],
             action=self.action[rows],
             feedback=self.feedback[rows],
+            memory=self.memory[rows],
             mean_depth=self.mean_depth[users],
             mean_revisit_ms=self.mean_revisit_ms[users],
         )
@@ -122,15 +125,17 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
     starts = first_rows(requests["user_id"].to_numpy(zero_copy_only=False))
     place = pc.index_in(requests["user_id"].take(pa.array(starts)), users["user_id"].combine_chunks())
     users = users.take(place)
-    no_feedback = np.empty((len(requests), 0), np.float32)
+    nothing = np.empty((len(requests), 0), np.float32)
+    state, action, memory = tensor(requests["state"]), tensor(requests["action"]), Memory.of(dataset)
     return Histories(
         starts=starts,
         timestamp=requests["timestamp"].to_numpy(),
         session=requests["session_index"].to_numpy(),
         row=dataset.items().rows(requests["item_id"].to_numpy(zero_copy_only=False)),
-        state=tensor(requests["state"]),
-        action=tensor(requests["action"]),
-        feedback=tensor(requests["feedback"]) if "feedback" in requests.column_names else no_feedback,
+        state=state,
+        action=action,
+        feedback=tensor(requests["feedback"]) if "feedback" in requests.column_names else nothing,
+        memory=nothing if memory is None else memory.replayed(starts, state, action),
         mean_depth=users["depth_mean"].to_numpy(),
         mean_revisit_ms=users["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy(),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from prefrec_ray.engagement.levels import levels_against, user_means
 from prefrec_ray.engagement.sessions import session_table
 from prefrec_ray.evaluation.histories import Histories
+from prefrec_ray.evaluation.memory import Memory, Recall
 from prefrec_ray.evaluation.user_model import UserModel
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
@@ -36,6 +37,7 @@ class Platform:
     users: np.ndarray
     weight: float
     requests: int
+    memory: Memory | None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
     logged = data.take(platform.users)
     people = [model.people(logged) for model in models]
     tracker = StateTracker(platform.state, platform.normaliser, platform.items, _features(platform, of))
-    rng = np.random.default_rng(seed)
+    recall, rng = Recall(platform.memory, len(of)), np.random.default_rng(seed)
     now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
     seen = None if data.repeats else np.zeros((len(of), len(platform.items)), dtype=bool)
     times, sessions, states = [], [], []
@@ -65,10 +67,10 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
     for step in range(platform.requests):
         state = tracker.states(now, session_ids=session)
         rows = server(state, step, seen)
-        action = platform.items.embeddings[rows]
+        action, memory = platform.items.embeddings[rows], recall.means()
         parts = [slice(k * count, (k + 1) * count) for k in range(copies)]
         answers = [
-            model.step(state[part], action[part], own, rng)
+            model.step(state[part], memory[part], action[part], own, rng)
             for model, own, part in zip(models, people, parts, strict=True)
         ]
         feedback, ends, wait = (np.concatenate(column) for column in zip(*answers, strict=True))
@@ -77,6 +79,7 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
         if step >= WARM and step % KEPT_EVERY == 0:
             states.append(state)
         named = dict(zip(platform.state.feedback, feedback.T, strict=True))
+        recall.observe(state, action)
         tracker.observe(now, platform.items.ids[rows], named, session_ids=session)
         counts += np.bincount(rows, minlength=len(counts))
         if seen is not None:

@@ -39,13 +39,16 @@ class People(NamedTuple):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the networks see: the columns `seen` of a state, the action, and all inner products between the action, the
-    parts of the state that are embeddings (`parts` [P, A], columns) and a user's tastes."""
+    """What the networks see: the columns `seen` of a state, the memory of what was shown, the action, and all inner
+    products between the action, the parts of the state that are embeddings (`parts` [P, A], columns) and a user's
+    tastes."""
 
     seen: np.ndarray  # int64 [C]
     parts: np.ndarray
     tastes: Tastes
     taste_rms: np.ndarray  # float32 [F]
+    memory_mean: np.ndarray  # float32 [M]
+    memory_std: np.ndarray  # float32 [M]
 
     @classmethod
     def of(cls, state: StateDefinition, data: Histories) -> Inputs:
@@ -55,7 +58,8 @@ class Inputs:
         parts = np.array(state.embedding_parts(), np.int64).reshape(-1, state.action_dim)
         tastes = Tastes.of(data)
         rms = np.sqrt(np.square(tastes(data)).mean(axis=(0, 2)))
-        return cls(seen, parts, tastes, np.maximum(rms, 1e-6).astype(np.float32))
+        mean, std = data.memory.mean(axis=0), np.maximum(data.memory.std(axis=0), 1e-6)
+        return cls(seen, parts, tastes, np.maximum(rms, 1e-6).astype(np.float32), mean, std)
 
     @property
     def vectors(self) -> int:
@@ -65,7 +69,7 @@ class Inputs:
     @property
     def width(self) -> int:
         """How many numbers the networks see."""
-        return len(self.seen) + self.parts.shape[1] + self.products
+        return len(self.seen) + len(self.memory_mean) + self.parts.shape[1] + self.products
 
     @property
     def products(self) -> int:
@@ -77,10 +81,12 @@ class Inputs:
         none = np.zeros((len(data.starts), 2), np.float32)
         return People(none, self.tastes(data) / self.taste_rms[:, None])
 
-    def __call__(self, state: np.ndarray, action: np.ndarray, people: People) -> Tensor:
-        """float32 [n, width]."""
+    def __call__(self, state: np.ndarray, memory: np.ndarray, action: np.ndarray, people: People) -> Tensor:
+        """float32 [n, width] of scaled states [n, S], memories [n, M] and the embeddings of items shown [n, A]."""
         vectors = np.concatenate([action[:, None], state[:, self.parts], people.tastes], axis=1)
         inner = np.matmul(vectors, vectors.transpose(0, 2, 1))
         first, second = np.triu_indices(vectors.shape[1], 1)
         products = _PRODUCT_SCALE * inner[:, first, second]
-        return torch.from_numpy(np.concatenate([state[:, self.seen], action, products], axis=1, dtype=np.float32))
+        recalled = (memory - self.memory_mean) / self.memory_std
+        columns = [state[:, self.seen], recalled, action, products]
+        return torch.from_numpy(np.concatenate(columns, axis=1, dtype=np.float32))

@@ -13,6 +13,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.evaluation.imagined import Imagined, Platform, Server, logged_levels, roll_out
+from prefrec_ray.evaluation.memory import Memory
 from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Subject, shuffled, subject_of
 from prefrec_ray.evaluation.records import Support
 from prefrec_ray.evaluation.request import EvaluationRequest
@@ -169,7 +170,8 @@ def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettin
     """That of a data set, with some users of `held`, drawn by the seed."""
     users = np.sort(np.random.default_rng(seed).permutation(len(held.starts))[: settings.users])
     weight = dataset.metadata.mixture_weight
-    return Platform(dataset.state, dataset.normaliser, dataset.items(), held, users, weight, settings.requests)
+    memory = Memory.of(dataset)
+    return Platform(dataset.state, dataset.normaliser, dataset.items(), held, users, weight, settings.requests, memory)
 
 
 def server_of(name: str, request: EvaluationRequest, platform: Platform) -> Server:

@@ -79,7 +79,7 @@ class UserModel:
         with torch.inference_mode():
             for start in range(0, len(rows), _CHUNK):
                 at = rows[start : start + _CHUNK]
-                seen = self.inputs(data.state[at], data.action[at], bare.take(data.user[at]))
+                seen = self.inputs(data.state[at], data.memory[at], data.action[at], bare.take(data.user[at]))
                 leaves = self.leaves(torch.cat([seen, self.scaled(data.feedback[at])], dim=1))
                 given[start : start + _CHUNK] = leaves[:, [0, -1]].numpy()
         error = (np.log(data.wait_ms[rows]) - self.away_mean) / self.away_std - given[:, 1]
@@ -88,16 +88,17 @@ class UserModel:
     def step(
         self,
         state: np.ndarray,
+        memory: np.ndarray,
         action: np.ndarray,
         people: People,
         rng: np.random.Generator,
     ) -> Answers:
         """Draws the answers of n users (`people`, of `inputs`) to the items of embeddings `action` [n, A] in scaled
-        states [n, S]. Takes as many numbers from `rng` whatever the states."""
+        states [n, S], with the memory [n, M] of what was shown. Takes as many numbers from `rng` whatever the states."""
         n, columns = len(state), len(self.feedback)
         uniform, away = rng.random((2 * columns + 3, n)), rng.integers(0, len(self.residuals), n)
         with torch.inference_mode():
-            seen = self.inputs(state, action, people)
+            seen = self.inputs(state, memory, action, people)
             logits = np.split(self.answers(seen).numpy(), np.cumsum([len(bins) for bins in self.feedback]), axis=1)
             drawn = [bins.draw(logits[j], uniform[2 * j : 2 * j + 2]) for j, bins in enumerate(self.feedback)]
             feedback = np.stack(drawn, axis=1) if drawn else np.empty((n, 0))
@@ -166,7 +167,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
         if update in (updates // 4, updates // 2, 3 * updates // 4):
             model = replace(model, spread=spread_of(model.known(some)))
         at = rows[rng.integers(0, len(rows), BATCH)]
-        seen = inputs(data.state[at], data.action[at], people.take(data.user[at]))
+        seen = inputs(data.state[at], data.memory[at], data.action[at], people.take(data.user[at]))
         ends = torch.from_numpy(data.ends[at].astype(np.float32))
         for group, rate in zip(optimizer.param_groups, (LEARNING_RATE, OWN_LEARNING_RATE), strict=True):
             group["lr"] = rate * (1 - update / updates)
@@ -185,7 +186,8 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
     model = replace(model, spread=spread_of(model.known(some)))
     at = rng.permutation(np.flatnonzero(data.ends))[:_RESIDUALS]
     people = model.people(data).take(data.user[at])
-    given = leaves(torch.cat([inputs(data.state[at], data.action[at], people), model.scaled(data.feedback[at])], dim=1))
+    seen = inputs(data.state[at], data.memory[at], data.action[at], people)
+    given = leaves(torch.cat([seen, model.scaled(data.feedback[at])], dim=1))
     return replace(model, residuals=away_std * (away[at] - given[:, -1].numpy() - people.intercepts[:, 1]))
 
 

@@ -24,8 +24,9 @@ def histories(users: int, requests: int, tastes: float, seed: int = 0) -> tuple[
     true = np.zeros((users, 2, 3))
     true[:, 0] = tastes * sign[:, None] * ALONG / 3
     feedback = np.stack([like, rng.normal(size=n)], axis=1).astype(np.float32)
-    starts, zero = np.arange(users) * requests, np.zeros(n, np.int64)
-    data = Histories(starts, zero, zero, zero, np.zeros((n, 1)), action, feedback, np.ones(users), np.ones(users))
+    starts, zero, none = np.arange(users) * requests, np.zeros(n, np.int64), np.zeros((n, 0))
+    means = np.ones(users)
+    data = Histories(starts, zero, zero, zero, np.zeros((n, 1)), action, feedback, none, means, means)
     return data, true
 
 

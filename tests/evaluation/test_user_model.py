@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from prefrec_ray.evaluation import user_model
 from prefrec_ray.evaluation.histories import Histories
 from prefrec_ray.evaluation.imagined import Platform, logged_levels, roll_out
+from prefrec_ray.evaluation.memory import HALF_LIVES, Memory
 from prefrec_ray.evaluation.quantiles import BINS, Bins
 from prefrec_ray.evaluation.support import WITHIN, LoggedPasts
 from prefrec_ray.evaluation.user_model import Answers, fit_user_model
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.state import StateDefinition
 
 STATE = StateDefinition(feedback=("like",), user_features={"sex": ("f", "m")}, action_dim=2)
@@ -56,6 +58,7 @@ def histories(users: int = 300, requests: int = 60, seed: int = 0) -> Histories:
         state=state,
         action=action,
         feedback=like[:, None].astype(np.float32),
+        memory=np.empty((n, 0), np.float32),
         mean_depth=requests / (1 + (session[starts + requests - 1] - session[starts])),
         mean_revisit_ms=np.nanmean(gone, axis=1),
     )
@@ -91,7 +94,7 @@ def test_a_known_law_is_found_again() -> None:
     fresh = histories(users=200, seed=7)
     rows = np.arange(len(fresh.state))
     of = fresh.user
-    answers = model.step(fresh.state[rows], fresh.action[rows], model.people(fresh).take(of), rng)
+    answers = model.step(fresh.state[rows], fresh.memory[rows], fresh.action[rows], model.people(fresh).take(of), rng)
     liked, good = answers.feedback[:, 0] == 1, fresh.action[:, 0] > 0.3
     assert liked[good].mean() == pytest.approx(0.8, abs=0.05)
     assert liked[fresh.action[:, 0] < -0.3].mean() == pytest.approx(0.2, abs=0.05)
@@ -121,11 +124,11 @@ def test_what_the_past_sessions_were_like_does_not_move_an_answer(monkeypatch: p
     data = histories(users=40)
     model = fit_user_model(data, STATE, seed=0)
     people = model.people(data).take(data.user)
-    before = model.step(data.state, data.action, people, np.random.default_rng(1))
+    before = model.step(data.state, data.memory, data.action, people, np.random.default_rng(1))
     for group, moves in (("sessions", False), ("counts", False), ("items", True), ("recency", True)):
         state = data.state.copy()
         state[:, STATE.groups[group]] += 5.0
-        after = model.step(state, data.action, people, np.random.default_rng(1))
+        after = model.step(state, data.memory, data.action, people, np.random.default_rng(1))
         assert (not np.array_equal(after.wait_ms, before.wait_ms)) == moves, group
 
 
@@ -140,19 +143,21 @@ class Clockwork:
 
     def __init__(self, share: float) -> None:
         self.share, self.asked = share, 0
+        self.memories: list[np.ndarray] = []
 
     def people(self, data: Histories) -> SimpleNamespace:
         return SimpleNamespace(mean_revisit_ms=data.mean_revisit_ms)
 
-    def step(self, state, action, people, rng):
+    def step(self, state, memory, action, people, rng):
         self.asked += 1
+        self.memories.append(memory)
         ends = np.full(len(state), self.asked % 3 == 0)
         wait = np.where(ends, self.share * people.mean_revisit_ms, 1000.0)
         return Answers(np.ones((len(state), 1), np.float32), ends, wait)
 
 
-def platform(data: Histories, requests: int = 30) -> Platform:
-    return Platform(STATE, NORMALISER, ITEMS, data, np.array([0, 2, 5]), 0.5, requests)
+def platform(data: Histories, requests: int = 30, memory: Memory | None = None) -> Platform:
+    return Platform(STATE, NORMALISER, ITEMS, data, np.array([0, 2, 5]), 0.5, requests, memory)
 
 
 def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
@@ -176,6 +181,35 @@ def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
     np.testing.assert_array_equal(shown[5][:, STATE.groups["profile"]], np.eye(3)[[0, 2, 2] * 2])
     last = STATE.groups["items"].start
     np.testing.assert_allclose(shown[5][:, last : last + 2], np.tile(ITEMS.embeddings[7], (6, 1)), rtol=1e-5)
+
+
+def test_a_roll_out_remembers_what_it_showed() -> None:
+    """One item for ever: its likeness to what was shown before is its squared length over that of all, and 0 before
+    the second request, when nothing had been shown."""
+    data, recent = histories(users=8), RecentItems.of(STATE, NORMALISER, ITEMS)
+    users = Clockwork(0.5)
+    roll_out(platform(data, 40, Memory(recent, None)), [users], lambda states, step, seen: np.full(3, 7), seed=0)
+    alike = np.square(ITEMS.embeddings[7]).sum() / np.square(ITEMS.embeddings).sum(axis=1).mean()
+    assert np.abs(np.stack(users.memories[:2])).max() == 0.0
+    for step in (2, 20, 39):
+        for half_life, column in zip(HALF_LIVES, users.memories[step].T, strict=True):
+            weight = 0.5 ** (np.arange(step) / half_life)
+            expected = alike * weight[:-1].sum() / weight.sum()  # all but the first
+            np.testing.assert_allclose(column, expected, rtol=1e-4)
+
+
+def test_what_was_remembered_moves_an_answer() -> None:
+    """A session ends with .1 or .6, as the memory says; its scale does not matter."""
+    data, rng = histories(), np.random.default_rng(2)
+    memory = 1e-3 * rng.normal(size=(len(data.state), 2)).astype(np.float32) + 0.5
+    leaves = data.followed & (rng.random(len(memory)) < np.where(memory[:, 0] > 0.5, 0.6, 0.1))
+    session = np.cumsum(np.append(False, leaves[:-1]))
+    tired = replace(data, memory=memory, session=session - session[data.starts][data.user])
+    model = fit_user_model(tired, STATE, seed=0)
+    people = model.people(tired).take(tired.user)
+    for value, chance in ((0.5015, 0.6), (0.4985, 0.1)):
+        answers = model.step(tired.state, np.full_like(memory, value), tired.action, people, np.random.default_rng(1))
+        assert answers.ends.mean() == pytest.approx(chance, abs=0.07)
 
 
 def test_the_logged_levels_are_those_of_the_log() -> None:
@@ -239,7 +273,7 @@ def test_what_was_always_shown_to_a_user_is_not_taken_for_the_users_nature() -> 
     away = []
     for value in (0.0, 1.0):
         states[:, seen] = value
-        answers = model.step(states, action, people, np.random.default_rng(1))
+        answers = model.step(states, always.memory[:4000], action, people, np.random.default_rng(1))
         away.append(np.log(answers.wait_ms[answers.ends]).mean())
     assert -1.6 < away[1] - away[0] < -0.75
 
@@ -249,6 +283,6 @@ def test_some_users_of_histories() -> None:
     some = data.take(np.array([3, 1]))
     assert some.starts.tolist() == [0, 7]
     rows = np.r_[21:28, 7:14]
-    for name in ("timestamp", "session", "row", "state", "action", "feedback"):
+    for name in ("timestamp", "session", "row", "state", "action", "feedback", "memory"):
         np.testing.assert_array_equal(getattr(some, name), getattr(data, name)[rows])
     np.testing.assert_array_equal(some.mean_depth, data.mean_depth[[3, 1]])
