@@ -94,7 +94,8 @@ class UserModel:
         rng: np.random.Generator,
     ) -> Answers:
         """Draws the answers of n users (`people`, of `inputs`) to the items of embeddings `action` [n, A] in scaled
-        states [n, S], with the memory [n, M] of what was shown. Takes as many numbers from `rng` whatever the states."""
+        states [n, S], with a memory [n, M] of what they were shown. Takes as many numbers from `rng` whatever the
+        states."""
         n, columns = len(state), len(self.feedback)
         uniform, away = rng.random((2 * columns + 3, n)), rng.integers(0, len(self.residuals), n)
         with torch.inference_mode():

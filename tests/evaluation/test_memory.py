@@ -61,9 +61,9 @@ def test_a_memory_is_the_running_mean_of_likeness_and_of_expected_answers(
         np.testing.assert_array_equal(means[first], 0.0)
         for step in range(1, length):
             past = values[first : first + step][::-1]
-            for half_life, given in zip(HALF_LIVES, np.split(means[first + step], 2), strict=True):
+            for half_life, mean in zip(HALF_LIVES, np.split(means[first + step], 2), strict=True):
                 weight = 0.5 ** (np.arange(step) / half_life)
-                np.testing.assert_allclose(given, weight @ past / weight.sum(), rtol=1e-4, atol=1e-5)
+                np.testing.assert_allclose(mean, weight @ past / weight.sum(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("answers", [True, False])
