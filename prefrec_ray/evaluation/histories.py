@@ -126,12 +126,13 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
     place = pc.index_in(requests["user_id"].take(pa.array(starts)), users["user_id"].combine_chunks())
     users = users.take(place)
     nothing = np.empty((len(requests), 0), np.float32)
-    state, action, memory = tensor(requests["state"]), tensor(requests["action"]), Memory.of(dataset)
+    state, action, items = tensor(requests["state"]), tensor(requests["action"]), dataset.items()
+    memory = Memory.of(dataset, items)
     return Histories(
         starts=starts,
         timestamp=requests["timestamp"].to_numpy(),
         session=requests["session_index"].to_numpy(),
-        row=dataset.items().rows(requests["item_id"].to_numpy(zero_copy_only=False)),
+        row=items.rows(requests["item_id"].to_numpy(zero_copy_only=False)),
         state=state,
         action=action,
         feedback=tensor(requests["feedback"]) if "feedback" in requests.column_names else nothing,

@@ -81,6 +81,10 @@ class Inputs:
         none = np.zeros((len(data.starts), 2), np.float32)
         return People(none, self.tastes(data) / self.taste_rms[:, None])
 
+    def logged(self, data: Histories, rows: np.ndarray, people: People) -> Tensor:
+        """float32 [n, width] of the requests `rows` [n] of `data`, whose users are `people`."""
+        return self(data.state[rows], data.memory[rows], data.action[rows], people.take(data.user[rows]))
+
     def __call__(self, state: np.ndarray, memory: np.ndarray, action: np.ndarray, people: People) -> Tensor:
         """float32 [n, width] of scaled states [n, S], memories [n, M] and the embeddings of items shown [n, A]."""
         vectors = np.concatenate([action[:, None], state[:, self.parts], people.tastes], axis=1)

@@ -13,6 +13,8 @@ import torch
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.mdp.bulk import running_means
+from prefrec_ray.mdp.columns import decays
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.networks.answers import Answers
@@ -32,13 +34,14 @@ class Memory:
     answers: Answers | None
 
     @classmethod
-    def of(cls, dataset: PreparedDataset) -> Memory | None:
+    def of(cls, dataset: PreparedDataset, items: ItemTable) -> Memory | None:
         """None where the log does not say that people tire: there what is shown makes no difference later, and heads
-        would make one up for policies that show what is more alike than anything in the log."""
-        recent = RecentItems.of(dataset.state, dataset.normaliser, dataset.items())
-        if recent is None or not ServingSettings().people_tire(dataset.metadata.variety):
+        would make one up for policies that show what is more alike than anything in the log. `items`: the data set's.
+        """
+        if not ServingSettings().people_tire(dataset.metadata.variety):
             return None
-        return cls(recent, dataset.answers())
+        recent = RecentItems.of(dataset.state, dataset.normaliser, items)
+        return None if recent is None else cls(recent, dataset.answers())
 
     @property
     def width(self) -> int:
@@ -85,4 +88,4 @@ class Recall:
 
 def _columns(values: int) -> tuple[np.ndarray, np.ndarray]:
     """Of each column the decay of its mean and the value that it is of."""
-    return np.repeat(0.5 ** (1.0 / np.array(HALF_LIVES)), values), np.tile(np.arange(values), len(HALF_LIVES))
+    return decays(HALF_LIVES, values), np.tile(np.arange(values), len(HALF_LIVES))

@@ -169,9 +169,9 @@ def roll_subject(
 def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettings, seed: int) -> Platform:
     """That of a data set, with some users of `held`, drawn by the seed."""
     users = np.sort(np.random.default_rng(seed).permutation(len(held.starts))[: settings.users])
-    weight = dataset.metadata.mixture_weight
-    memory = Memory.of(dataset)
-    return Platform(dataset.state, dataset.normaliser, dataset.items(), held, users, weight, settings.requests, memory)
+    items, weight = dataset.items(), dataset.metadata.mixture_weight
+    memory = Memory.of(dataset, items)
+    return Platform(dataset.state, dataset.normaliser, items, held, users, weight, settings.requests, memory)
 
 
 def server_of(name: str, request: EvaluationRequest, platform: Platform) -> Server:

@@ -79,7 +79,7 @@ class UserModel:
         with torch.inference_mode():
             for start in range(0, len(rows), _CHUNK):
                 at = rows[start : start + _CHUNK]
-                seen = self.inputs(data.state[at], data.memory[at], data.action[at], bare.take(data.user[at]))
+                seen = self.inputs.logged(data, at, bare)
                 leaves = self.leaves(torch.cat([seen, self.scaled(data.feedback[at])], dim=1))
                 given[start : start + _CHUNK] = leaves[:, [0, -1]].numpy()
         error = (np.log(data.wait_ms[rows]) - self.away_mean) / self.away_std - given[:, 1]
@@ -168,7 +168,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
         if update in (updates // 4, updates // 2, 3 * updates // 4):
             model = replace(model, spread=spread_of(model.known(some)))
         at = rows[rng.integers(0, len(rows), BATCH)]
-        seen = inputs(data.state[at], data.memory[at], data.action[at], people.take(data.user[at]))
+        seen = inputs.logged(data, at, people)
         ends = torch.from_numpy(data.ends[at].astype(np.float32))
         for group, rate in zip(optimizer.param_groups, (LEARNING_RATE, OWN_LEARNING_RATE), strict=True):
             group["lr"] = rate * (1 - update / updates)
@@ -186,10 +186,10 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
         network.requires_grad_(False)
     model = replace(model, spread=spread_of(model.known(some)))
     at = rng.permutation(np.flatnonzero(data.ends))[:_RESIDUALS]
-    people = model.people(data).take(data.user[at])
-    seen = inputs(data.state[at], data.memory[at], data.action[at], people)
-    given = leaves(torch.cat([seen, model.scaled(data.feedback[at])], dim=1))
-    return replace(model, residuals=away_std * (away[at] - given[:, -1].numpy() - people.intercepts[:, 1]))
+    people = model.people(data)
+    given = leaves(torch.cat([inputs.logged(data, at, people), model.scaled(data.feedback[at])], dim=1))
+    own_mu = people.intercepts[data.user[at], 1]
+    return replace(model, residuals=away_std * (away[at] - given[:, -1].numpy() - own_mu))
 
 
 def _answers_loss(logits: Tensor, sizes: Sequence[int], codes: Sequence[Tensor]) -> Tensor:
