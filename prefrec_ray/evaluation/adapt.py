@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
-
-#: Embeddings that a table gives are the same each time; learned ones (docs/formats.md) are others for each log.
-_SAME = 1e-3
 
 
 def adapted(policy: Policy, dataset: PreparedDataset, where: str) -> Policy:
@@ -33,10 +28,7 @@ def adapted(policy: Policy, dataset: PreparedDataset, where: str) -> Policy:
             "does not draw by Q from the whole catalogue"
         )
     items = dataset.items()
-    rows = policy.items.find(items.ids)
-    known = rows >= 0
-    away = np.abs(items.embeddings[known] - policy.items.embeddings[rows[known]])
-    if not known.any() or away.max() > _SAME * np.abs(items.embeddings).max():
+    if not items.same_embeddings(policy.items):
         raise UserError(
             f"{where}: its items have other embeddings than those of {dataset.uri}; expected its own data set, or "
             "embeddings from a table (prepare.source: items), which do not change from log to log"

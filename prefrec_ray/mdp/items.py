@@ -25,6 +25,8 @@ MOST_OF_INDEX = 2_048
 _SCORES_AT_ONCE = 1 << 22
 #: Of many items every so many-th is looked at first.
 _STRIDE = 16
+#: Of the largest number: given embeddings are the same each time, learned ones (docs/formats.md) others for each log.
+_SAME = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,15 @@ class ItemTable:
             raise UserError(f"item_id {ids[0]!s} is {_kind(ids)}; the item table holds {_kind(self.ids)} ids")
         place = np.minimum(np.searchsorted(self._sorted_ids, ids), len(self) - 1)
         return np.where(self._sorted_ids[place] == ids, self._order[place], -1)
+
+    def same_embeddings(self, other: ItemTable) -> bool:
+        """Whether a Q over one table holds over the other: both have some items, each with the same embedding."""
+        if self.ids.dtype.kind != other.ids.dtype.kind or self.embeddings.shape[1] != other.embeddings.shape[1]:
+            return False
+        rows = other.find(self.ids)
+        known = rows >= 0
+        away = np.abs(self.embeddings[known] - other.embeddings[rows[known]])
+        return bool(known.any() and away.max() <= _SAME * np.abs(self.embeddings).max())
 
     def nearest(self, actions: np.ndarray, k: int, rule: str, left_out: LeftOut | None = None) -> np.ndarray:
         """Rows int64 [n, k] of the best items for `actions` [n, A], best first.

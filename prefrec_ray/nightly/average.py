@@ -22,8 +22,8 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     """The bundle `folder`: the policy of `bundle`, trained on `dataset`, with the mean Q of its own and of `before`.
 
     Each Q counts in units of its own spread over the items, as a learned reward has no unit. Those of `before` whose
-    states or inner products are others, or whose Q tells no items apart, do not count; where none is left it is
-    `bundle` itself. What is there already stays.
+    states, inner products or embeddings are others, or whose Q tells no items apart, do not count; where none is left
+    it is `bundle` itself. What is there already stays.
     """
     if storage.exists(folder):
         return folder
@@ -51,6 +51,8 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
 
 def _alike(policy: Policy, own: Policy) -> bool:
     if policy.critic is None or own.critic is None or policy.state != own.state:
+        return False
+    if not own.items.same_embeddings(policy.items):
         return False
     products = (critic.networks[0].products.tolist() for critic in (policy.critic, own.critic))
     return next(products) == next(products)

@@ -1,5 +1,6 @@
 """The mean Q of several nights: what it is, of whom, and that a night serves by it."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from platform_desk import STATE, make_policy
 
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.nightly.average import average
@@ -92,11 +94,17 @@ def test_it_is_exported_as_it_is_served(night: Callable[..., str], tmp_path: Pat
 
 
 def test_those_that_differ_do_not_count(night: Callable[..., str], tmp_path: Path) -> None:
+    relearned = night(7)
+    policy = Policy.load(relearned)
+    turned = ItemTable(policy.items.ids, policy.items.embeddings[:, ::-1])  # as a log of another day would learn them
+    shutil.rmtree(relearned)
+    policy.with_items(turned).save(relearned)
     other_states = make_policy(5, state=replace(STATE, user_features={})).state
     strangers = [
         night(2, state=other_states, critic=None, serving=DETERMINISTIC),
         night(3, critic=critic(products=[])),
         night(4, critic=critic(scale=0.0)),
+        relearned,
         str(tmp_path / "gone" / "policy"),
     ]
     own = night(1)
