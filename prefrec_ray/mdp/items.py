@@ -207,11 +207,13 @@ def smallest(loss: np.ndarray, k: int) -> np.ndarray:
         bound = np.partition(loss[:, ::_STRIDE], k - 1, axis=1)[:, k - 1 : k]
         row, column = np.nonzero(loss <= bound)
         count = np.bincount(row, minlength=len(loss))
-        place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-        few = np.full((len(loss), count.max(initial=k)), np.inf, loss.dtype)
-        columns = np.zeros(few.shape, dtype=np.int64)
-        few[row, place], columns[row, place] = loss[row, column], column
-        return np.take_along_axis(columns, smallest(few, k), axis=1)
+        widest = count.max(initial=k)
+        if 2 * widest <= loss.shape[1]:  # else many are equal: all infinite but some, say
+            place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+            few = np.full((len(loss), widest), np.inf, loss.dtype)
+            columns = np.zeros(few.shape, dtype=np.int64)
+            few[row, place], columns[row, place] = loss[row, column], column
+            return np.take_along_axis(columns, smallest(few, k), axis=1)
     best = np.sort(np.argpartition(loss, k - 1, axis=1)[:, :k], axis=1)
     order = np.take_along_axis(loss, best, axis=1).argsort(axis=1, kind="stable")
     return np.take_along_axis(best, order, axis=1)

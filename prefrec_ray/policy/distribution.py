@@ -97,7 +97,7 @@ class Distribution:
             out = None if left_out is None else left_out[rows]
             chosen = np.require(states[rows], dtype=np.float32, requirements=["C", "W"])
             if self.serving.candidates == "nearest":
-                parts.append(self._near(chosen, actions[rows], k, left, out, rng))
+                parts.append(self._near(chosen, actions[rows], k, left[rows], out, rng))
             elif self.serving.rule == "best":
                 parts.append(self._best(chosen, k, out))
             elif self.cells.single:
@@ -121,12 +121,30 @@ class Distribution:
         states: np.ndarray,
         actions: np.ndarray,
         k: int,
-        left: int,
+        left: np.ndarray,
         out: LeftOut | None,
         rng: np.random.Generator,
     ) -> Drawn:
-        """From the candidates nearest to the action, at most the `left`; beyond them the next nearest, for certain."""
-        count = min(self.serving.count, left)
+        """From the candidates nearest to the action, at most the `left` [n] of each state."""
+        counts = np.minimum(self.serving.count, left)
+        drawn = Drawn(np.empty((len(states), k), np.int64), np.empty((len(states), k)))
+        for count in np.unique(counts):  # one, but for states to which nearly all was shown
+            alike = np.flatnonzero(counts == count)
+            left_out = None if out is None else out.take(alike)
+            part = self._nearest(states[alike], actions[alike], k, int(count), left_out, rng)
+            drawn.rows[alike], drawn.propensities[alike] = part
+        return drawn
+
+    def _nearest(
+        self,
+        states: np.ndarray,
+        actions: np.ndarray,
+        k: int,
+        count: int,
+        out: LeftOut | None,
+        rng: np.random.Generator,
+    ) -> Drawn:
+        """From the `count` candidates nearest to the action; beyond them the next nearest, for certain."""
         near = self.items.nearest(actions, max(k, count), self.serving.metric, out)
         if count == 1 or self.scorer is None:
             return Drawn(near[:, :k], np.ones((len(states), k)))
@@ -239,18 +257,18 @@ class Distribution:
     def _total(self) -> int:
         return int(np.count_nonzero(self._shown))
 
-    def _check(self, k: int, left_out: LeftOut | None, n: int) -> int:
-        """How many items are left for each state at least."""
+    def _check(self, k: int, left_out: LeftOut | None, n: int) -> np.ndarray:
+        """How many items are left for each state, int64 [n]."""
         if not 1 <= k <= self._total:
             raise UserError(f"k = {k} items wanted; the item table holds {self._total}")
         if left_out is None or not n:
-            return self._total
+            return np.full(n, self._total)
         left = self.left(left_out)
         if left.min() < k:
             raise UserError(
                 f"k = {k} items wanted; {left.min()} of {self._total} are left for row {left.argmin()} of the states"
             )
-        return int(left.min())
+        return left
 
     def left(self, left_out: LeftOut) -> np.ndarray:
         """How many items are left for each state, int64 [n]."""

@@ -4,10 +4,12 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp import items
-from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.items import ItemTable, smallest
 
 
 def table(count=50, dim=4, seed=0, ids=None):
@@ -152,3 +154,14 @@ def test_bad_files_are_named(tmp_path):
         ItemTable.from_table(pa.table({"item_id": [1], "embedding": [0.5]}))
     with pytest.raises(UserError, match="column 'item_id' holds 1 nulls"):
         ItemTable.from_table(pa.table({"item_id": [1, None], "embedding": [0.5, 0.1]}))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.01, 0.5, 1.0]), st.booleans())
+def test_the_smallest_are_found_where_most_are_infinite_or_equal(seed: int, finite: float, alike: bool) -> None:
+    rng = np.random.default_rng(seed)
+    k = int(rng.integers(2, 4))
+    loss = np.zeros((3, 900)) if alike else rng.normal(size=(3, 900))
+    loss[rng.random(loss.shape) >= finite] = np.inf
+    columns = smallest(loss, k)
+    np.testing.assert_array_equal(np.take_along_axis(loss, columns, axis=1), np.sort(loss, axis=1)[:, :k])
+    assert all(len(set(row)) == k for row in columns.tolist())

@@ -180,6 +180,18 @@ def test_whatever_may_not_be_shown_is_not_and_nothing_twice(
         drawn(pi, states, left + 1, out)
 
 
+def test_what_one_user_has_seen_is_no_matter_for_the_candidates_of_another() -> None:
+    pi = distribution(40, candidates="nearest", count=16, temperature=2.0)
+    states = np.repeat(np.random.default_rng(6).normal(size=(1, 3)).astype(np.float32), 401, axis=0)
+    out = np.zeros((401, 40), dtype=bool)
+    out[400, 3:] = True  # the last may be shown three items only
+    by_item = dict(zip(*(column[:, 0].tolist() for column in drawn(pi, states, 1)), strict=True))
+    rows, known = (column[:, 0] for column in drawn(pi, states, 1, out, seed=1))
+    assert set(by_item) == set(rows[:400].tolist()) == set(pi.items.nearest(states[:1], 16, "nearest")[0].tolist())
+    np.testing.assert_allclose(known[:400], [by_item[row] for row in rows[:400].tolist()], rtol=1e-6)
+    assert rows[400] in (0, 1, 2)
+
+
 def test_the_best_are_those_of_the_largest_score() -> None:
     pi = distribution(700, rule="best")
     states = np.random.default_rng(4).normal(size=(5, 3)).astype(np.float32)
