@@ -1,7 +1,9 @@
 """Tells arms apart by what their users did: the paper's levels against the users' own averages, depth, return.
 
 A user counts once, when `days` have passed since the first session after the arms were dealt: what users do in their
-first days is settled then, so that looking again every night is looking at a longer sequence of users.
+first days is settled then, so that looking again every night is looking at a longer sequence of users. A user's own
+averages are those of before the seed dealt anyone to a canary: what an earlier one did to its users, whom the next one
+has again, would count as theirs.
 """
 
 from __future__ import annotations
@@ -141,6 +143,7 @@ class _Users:
 
     def __init__(self, sessions: Sessions, days: float, until: int) -> None:
         self._table, self._number, self._until = sessions.table, sessions.number, until
+        self._untouched = sessions.untouched
         self._days, self._span = days, round(days * DAY_MS)
         self._bounds = np.searchsorted(self._table.user, np.arange(int(self._table.user.max(initial=-1)) + 2))
         self._first: dict[int, int] = {}
@@ -160,8 +163,8 @@ class _Users:
         rows = slice(self._bounds[user], self._bounds[user + 1])
         start, exit_ = self._table.start[rows], self._table.exit[rows]
         depth, revisit = self._table.depth[rows], self._table.revisit_ms[rows]
-        end, before = self._first[user] + self._span, self._number[rows] < 0
-        mine = ~before & (start < end)
+        end, before = self._first[user] + self._span, self._untouched[rows]
+        mine = (self._number[rows] >= 0) & (start < end)
         pause = np.minimum(np.where(np.isnan(revisit), np.inf, revisit), np.maximum(end - exit_, 1))[mine]
         returned = revisit[before & ~np.isnan(revisit)]
         own_depth = depth[before].mean() if before.any() else np.nan

@@ -20,10 +20,11 @@ from prefrec_ray.logs.events.segments import list_segments, read_tables
 
 @dataclass(frozen=True)
 class Sessions:
-    """The sessions of all users, and the number of the row that began each, int64 [M]."""
+    """The sessions of all users, the number of the row that began each, int64 [M], and whether that was `untouched`."""
 
     table: SessionTable
     number: np.ndarray
+    untouched: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Events:
     """
 
     number: np.ndarray  # int64 [N]
+    untouched: np.ndarray  # bool [N]: before users were dealt to canaries by this seed, which deals the same ones again
     timestamp: np.ndarray  # int64 [N], ms
     dwell_ms: np.ndarray  # float64 [N], NaN where unknown
     request: np.ndarray  # bool [N]: feedback on a known item
@@ -56,7 +58,8 @@ class Events:
         user, timestamp = self.user[rows], self.timestamp[rows]
         numbers = session_numbers(user, timestamp, gap_ms)
         table = session_table(user, timestamp, numbers, self.dwell_ms[rows])
-        return Sessions(table, self.number[rows][table.first_row])
+        begin = rows[table.first_row]
+        return Sessions(table, self.number[begin], self.untouched[begin])
 
     def arms(self) -> dict[int, str]:
         """The arm of each user who was given something since; feedback may be on what was before."""
@@ -88,6 +91,7 @@ def read_events(folders: Sequence[str], columns: pa.Schema) -> Events:
     known = pc.fill_null(rows["known"], False).to_numpy()
     return Events(
         number=np.concatenate([log.rows["number"].to_numpy() - log.since for log in logs]),
+        untouched=np.concatenate([log.rows["number"].to_numpy() < log.touched for log in logs]),
         timestamp=rows["timestamp"].to_numpy(),
         dwell_ms=rows["dwell_ms"].to_numpy().astype(np.float64),
         request=(rows["kind"].to_numpy() == Kind.FEEDBACK) & known,
@@ -107,6 +111,7 @@ class _Log:
     rows: pa.Table
     dealt: tuple[int, dict[str, float]]  # the seed and the shares of the arms now
     since: int  # the row from which on users are dealt so
+    touched: int  # the row from which on users were dealt to canaries by this seed, with whatever shares
     overlaps: list[tuple[int, str, float]]  # row, shadow, share of its items that were shown
 
     @classmethod
@@ -116,6 +121,7 @@ class _Log:
         shown: dict[str, set[Any]] = {}
         dealt: tuple[int, dict[str, float]] = 0, {}
         since = 0
+        first_canary: dict[int, int] = {}  # by seed
         for table in read_tables(list_segments(folder), columns):
             kind = table["kind"].to_numpy()
             for row in table.filter(pa.array(kind == Kind.ARMS)).select(["number", "note"]).to_pylist():
@@ -123,11 +129,14 @@ class _Log:
                 shares = {one["arm"]: one["share"] for one in note["arms"] if not one["shadow"]}
                 if (note["seed"], shares) != dealt:
                     dealt, since = (note["seed"], shares), row["number"]
+                if len(shares) > 1:
+                    first_canary.setdefault(note["seed"], row["number"])
             overlaps += _overlaps(table, kind, shown)
             kept = table.filter(pa.array(np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK))))
             who = pc.coalesce(kept["user"], kept["user_number"].cast(pa.string()))
             tables.append(kept.select([*_COLUMNS]).append_column("who", who))
-        return cls(pa.concat_tables([_EMPTY, *tables]).combine_chunks(), dealt, since, overlaps)
+        touched = first_canary.get(dealt[0], since)
+        return cls(pa.concat_tables([_EMPTY, *tables]).combine_chunks(), dealt, since, touched, overlaps)
 
 
 _COLUMNS = ("number", "kind", "timestamp", "arm", "policy", "dwell_ms", "known")

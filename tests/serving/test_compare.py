@@ -74,6 +74,17 @@ def test_intervals_hold_at_all_times_at_once() -> None:
     assert naive > 30
 
 
+def test_a_small_canary_of_rare_outcomes_is_seldom_told_apart_from_its_equal() -> None:
+    """Where looking began at 50 users, 17 % of trials told them apart."""
+    rng, alarms = np.random.default_rng(2), 0
+    for _ in range(150):
+        treated = rng.random(12_000) < 0.05
+        values = effects(np.where(rng.random(12_000) < 0.05, 5.0, 0.0), treated, np.full(12_000, 0.05))
+        mean, half = mean_sequence(values)
+        alarms += bool(((np.abs(mean) > half) & (np.cumsum(treated) >= FIRST)).any())
+    assert alarms <= 12
+
+
 def test_half_widths_are_the_closed_form() -> None:
     n = np.array([10.0, 1_000.0])
     rho = (-2 * np.log(0.05) + np.log(1 - 2 * np.log(0.05))) / 1_000
@@ -119,19 +130,21 @@ def test_canaries_serve_and_shadows_only_draw(tmp_path: Path) -> None:
     assert len(seen) == 3  # what a shadow drew was not shown
 
 
-def simulated(tmp_path: Path, gain: float, users: int = 400) -> Path:
-    """A log of users of whom those of the canary make longer sessions, by `gain` requests on average."""
-    for name in ("main", "a"):
+def simulated(tmp_path: Path, *gains: float, users: int = 1_000) -> Path:
+    """A log of users of whom those of a canary make longer sessions, by some requests on average: of `a`, then `b`."""
+    for name in ("main", *"ab"[: len(gains)]):
         make_policy(seed=len(name)).save(str(tmp_path / name))
     rng, state = np.random.default_rng(5), tmp_path / "state"
-    for phase, settings in enumerate(({}, {"canaries": [{"name": "a", "policy": str(tmp_path / "a"), "share": 0.5}]})):
+    for phase, gain in enumerate((0.0, *gains)):
+        canary = {"name": "ab"[phase - 1], "policy": str(tmp_path / "ab"[phase - 1]), "share": 0.5}
+        settings = {"canaries": [canary]} if phase else {}
         desk = Desk(tmp_path / "main", state, leave_out="nothing", **settings)
         desk.engine.log.commit([arms_event(desk.engine.state, NOW)])
         desk.engine.state.next += 1
         clock = NOW + phase * 10 * DAY_MS + rng.integers(0, DAY_MS, users)
         dealt = arm_of(list(range(users)), desk.engine.state.settings)
         for _ in range(3):
-            depth = 2 + rng.poisson(1 + gain * (dealt == 1) * phase)
+            depth = 2 + rng.poisson(1 + gain * (dealt == 1))
             for step in range(depth.max()):
                 now = np.flatnonzero(depth > step)
                 for part in np.array_split(now, 8):
@@ -151,8 +164,11 @@ def plain_outcomes(state: Path, days: float) -> dict[str, dict[str, list[float]]
     since = [row["number"] for row in rows if row["kind"] == Kind.ARMS][-1]
     until = max(row["timestamp"] for row in rows if row["user_number"] is not None) - 30 * 60_000
     outcomes: dict[str, dict[str, list[float]]] = {}
-    for user in {row["user_number"] for row in rows} - {None}:
-        mine = [row for row in rows if row["kind"] == Kind.FEEDBACK and row["user_number"] == user]
+    by_user: dict[int, list[dict]] = {}
+    for row in rows:
+        if row["kind"] == Kind.FEEDBACK:
+            by_user.setdefault(row["user_number"], []).append(row)
+    for mine in by_user.values():
         sessions: list[list[dict]] = []
         for row in mine:
             if not sessions or row["timestamp"] - sessions[-1][-1]["timestamp"] > 30 * 60_000:
@@ -185,12 +201,12 @@ def plain_outcomes(state: Path, days: float) -> dict[str, dict[str, list[float]]
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return simulated(tmp_path_factory.mktemp("simulated"), gain=2.0)
+    return simulated(tmp_path_factory.mktemp("simulated"), 2.0)
 
 
 def test_compare_tells_a_better_arm_apart(state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     comparison = compare([str(state)], days=2.0)
-    assert sum(comparison.users.values()) == 400
+    assert sum(comparison.users.values()) == 1_000
     assert comparison.differences["depth"]["a"] is not None
     assert comparison.differences["depth"]["a"].verdict == "more"
     assert comparison.differences["depth"]["a"].value == pytest.approx(2.0, abs=0.4)
@@ -207,6 +223,14 @@ def test_compare_tells_a_better_arm_apart(state: Path, tmp_path: Path, capsys: p
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["differences"]["depth"]["a"]["value"] == comparison.differences["depth"]["a"].value
     assert len(written["policies"]["a"]) == 1
+
+
+def test_what_an_earlier_canary_did_to_the_same_users_is_no_matter(tmp_path: Path) -> None:
+    state = simulated(tmp_path, 3.0, 0.0)
+    comparison = compare([str(state)], days=2.0)
+    assert set(comparison.policies) == {"main", "b"}
+    for name in ("depth level", "frequency level", "depth"):
+        assert comparison.differences[name]["b"].verdict == "not told apart", name
 
 
 def test_the_logs_of_several_servers_are_compared_as_one(state: Path, tmp_path: Path) -> None:
