@@ -125,8 +125,8 @@ class LoopFolder:
             target = self._target(before[-1])
             if not storage.exists(storage.join(self.uri, target, "policy.json")):
                 raise UserError(f"{self.path(before[-1])}: its policy is gone (loop.keep); expected one to go back to")
+            point(self.current, target)  # first: what is done of it at a kill is done again, to the same end
             storage.write_json(self._promoted, before)
-            point(self.current, target)
             return gone, before[-1]
 
     def _several(self) -> list[int]:

@@ -133,7 +133,8 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
 
 def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> Night:
     """Counts what is new. Raises `_Refused` where it may not be learned from."""
-    nights = [one for one in folder.nights() if one.night != night.night]
+    # Nobody has learned from the requests of a night that failed: they are new again.
+    nights = [one for one in folder.nights() if one.night != night.night and one.status != "failed"]
     earlier = [one.log for one in nights if one.log is not None and not _is_refused(one, loop)]
     if not work.leaves_out:
         _check_refused_are_gone(nights, earlier, loop, work)

@@ -12,8 +12,8 @@ ALPHA = 0.05
 #: Observations at which the intervals are narrowest.
 BEST_AT = 1_000
 #: Observations of either side below which no interval is given, as the theory is one of many. In 300 trials of 40,000
-#: users, 5 % of them with an equal canary, and an outcome that is 5 for one in 20 and 0 for others, looks from 50 on told
-#: the arms apart in 17 % of trials, from 400 on in 3 %; with lognormal outcomes of sigma 1.5 in 16 and 4 %.
+#: users, 5 % of them with an equal canary, and an outcome that is 5 for one in 20 and 0 for others, looks from 50 on
+#: told the arms apart in 17 % of trials, from 400 on in 3 %; with lognormal outcomes of sigma 1.5 in 16 and 4 %.
 FIRST = 400
 
 

@@ -391,7 +391,8 @@ def test_a_night_that_was_killed_is_not_continued_with_other_settings(loop: Loop
     with pytest.raises(Killed):
         loop.night()
     loop.steps.stop = ""
-    assert loop.night(digest="other").night == 2
+    night = loop.again(digest="other")
+    assert (night.night, night.log.requests) == (2, 1000)
     assert loop.statuses() == ["failed", "promoted"]
 
 
@@ -407,8 +408,10 @@ def test_a_night_that_fails_leaves_what_is_current(loop: Loop, monkeypatch: pyte
             loop.night()
     assert loop.current == 1
     assert (loop.statuses()[-1], loop.folder.nights()[-1].why) == ("failed", "training diverged")
-    assert loop.night().night == 3
-    assert loop.current == 3
+    night = loop.again()  # its requests are new again
+    assert (night.night, night.log.spans, loop.current) == (3, ((1000, 1999),), 3)
+    assert loop.steps.without == ((2000, 999_999), (1_000_000, 1_999_999))
+    assert loop.night().log.spans == ((2000, 2999),)
 
 
 def test_rollback_goes_back_one_by_one(loop: Loop) -> None:
@@ -425,6 +428,32 @@ def test_rollback_goes_back_one_by_one(loop: Loop) -> None:
     assert loop.folder.promoted() == [1, 5]
     loop.folder.back()
     assert loop.current == 1
+
+
+def test_a_rollback_that_cannot_move_the_alias_changes_nothing_and_a_kill_skips_no_night(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        loop.night()
+    alias = loop.path / "current"
+    alias.unlink()
+    alias.mkdir()  # as a copy that follows links makes it
+    with pytest.raises(UserError, match="found a file or folder of that name"):
+        loop.folder.back()
+    assert loop.folder.promoted() == [1, 2, 3]
+    alias.rmdir()
+    alias.symlink_to("nights/0003/run/policy")
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("prefrec_ray.storage.write_json", killed)
+        with pytest.raises(Killed):
+            loop.folder.back()
+    assert loop.current == 2
+    assert loop.folder.back() == (3, 2)
+    assert (loop.current, loop.folder.promoted()) == (2, [1, 2])
 
 
 def test_old_nights_go_and_the_current_one_and_the_one_before_stay(loop: Loop) -> None:
