@@ -60,7 +60,7 @@ class TrainingSettings(Settings):
         None,
         150,
         shapes_reward=True,
-        description="at most so many mini-batches of these passes; null: all",
+        description="most mini-batches of pre-training; null: all passes",
     )
     replay_buffer_size: PositiveInt | None = by_recipe(
         3_000_000, None, description="transitions to train on, a sample; null: all"

@@ -21,20 +21,19 @@ class ServingSettings(Settings):
     """A policy is a distribution over the items that may be shown (policy/distribution.py)."""
 
     rule: Literal["sample", "best"] = Field(
-        default="sample", description="draw items by their scores, or show those of the largest"
+        default="sample", description="`sample`: by softmax of scores; `best`: highest scores"
     )
     candidates: Literal["nearest", "catalogue", "logged"] = Field(
         default="catalogue",
-        description="the nearest to the actor's action, all alike, or all, as likely as the log shows each",
+        description="items near the actor's action; all items; all, weighted by how often the log shows each",
     )
     temperature: Annotated[PositiveFloat, Field(strict=True)] | Literal["auto"] = Field(
         default="auto",
-        description="of `sample`: scores are divided by so many of their standard deviations; "
-        "`auto`: 0.1 where people tire, else 0.2",
+        description="of the softmax, in standard deviations of the scores; `auto`: 0.1 where people tire, else 0.2",
     )
     variety: Annotated[float, Field(ge=0, strict=True)] | Literal["auto"] = Field(
         default="auto",
-        description="standard deviations of Q taken off an item that is all that was shown lately; "
+        description="penalty on items like those just shown, in standard deviations of Q; "
         "`auto`: as the log says, 5 where it does not say",
     )
     count: PositiveInt = Field(default=64, strict=True, description="number of `nearest` candidates")
