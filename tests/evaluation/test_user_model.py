@@ -212,12 +212,13 @@ def test_what_was_remembered_moves_an_answer() -> None:
         assert answers.ends.mean() == pytest.approx(chance, abs=0.07)
 
 
-def test_the_logged_levels_are_those_of_the_log() -> None:
+@pytest.mark.parametrize("requests", [45, 10_000])
+def test_the_logged_levels_are_those_of_the_log_as_far_as_a_roll_out_goes(requests: int) -> None:
     data = histories(users=8)
-    mean_levels = logged_levels(platform(data))
+    mean_levels = logged_levels(platform(data, requests))
     levels = []
     for user in (0, 2, 5):
-        rows = np.flatnonzero(data.user == user)
+        rows = np.flatnonzero(data.user == user)[:requests]
         _, first, depth = np.unique(data.session[rows], return_index=True, return_counts=True)
         away = data.timestamp[rows[first[1:]]] - data.timestamp[rows[first[1:] - 1]]
         frequency = np.clip(np.floor(data.mean_revisit_ms[user] / away), 0, 5)
