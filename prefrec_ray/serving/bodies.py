@@ -23,7 +23,8 @@ Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain
 Whole = Annotated[int, Field(ge=-_INT64, lt=_INT64, strict=True)]
 Id = Whole | Text
 Time = Annotated[int, Field(ge=0, le=LAST_TIME, strict=True)]
-Number = Annotated[float, Field(allow_inf_nan=False, ge=-3.4e38, le=3.4e38)]
+# Squares of numbers up to here, and running sums of them, stay finite in float32.
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
 
 
 class _Body(BaseModel):
