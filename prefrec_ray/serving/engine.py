@@ -93,11 +93,13 @@ class Engine:
         for place, body in enumerate(commands):
             if isinstance(body, Recommend):
                 try:
+                    self._check_features(body)
                     row = self._row(body.user)
-                    self._describe(plan, row, body)
                 except Problem as problem:
                     plan.answers[place] = problem
                     continue
+                if body.features is not None:
+                    plan.described.append((row, state.describe(row, body.features)))
                 requests.append((place, body, row))
         if not requests:
             return []
@@ -147,14 +149,11 @@ class Engine:
                 events.append(replace(of_arm, items=ids, propensities=chances))
         return events
 
-    def _describe(self, plan: Plan, row: int, body: Recommend) -> None:
-        if body.features is None:
-            return
+    def _check_features(self, body: Recommend) -> None:
         known = self.state.policy.state.user_features
-        for name in body.features:
+        for name in body.features or ():
             if name not in known:
                 raise Problem(422, f"features.{name}: unknown feature; expected some of {', '.join(known) or 'none'}")
-        plan.described.append((row, self.state.describe(row, body.features)))
 
     def _feedback(self, plan: Plan, body: Feedback, clock: int) -> Answer:
         state = self.state
