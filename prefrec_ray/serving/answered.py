@@ -32,6 +32,11 @@ class Answered:
         self._marks: deque[_Mark] = deque()
         self._own: OrderedDict[str, int] = OrderedDict()
 
+    @property
+    def latest(self) -> int:
+        """The latest `received` so far, but for a minute; 0 before the first."""
+        return self._marks[-1].received if self._marks else 0
+
     def advance(self, next_number: int, received: int) -> None:
         """There are rows up to `next_number` now; forgets what is out of the window."""
         if next_number - self._base > len(self._bits):

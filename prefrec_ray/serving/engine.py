@@ -18,6 +18,9 @@ from prefrec_ray.serving.plan import Answer, Command, Draws, Given, Plan, draw_i
 from prefrec_ray.serving.state import ServedState
 from prefrec_ray.web.problems import Problem
 
+#: How far a client's clock may be ahead, ms: what a user does is never logged before what came earlier.
+_AHEAD = 600_000
+
 
 class Engine:
     """Plans and takes in batches, for one caller at a time. `log_id` begins the ids of its own events."""
@@ -93,6 +96,7 @@ class Engine:
         for place, body in enumerate(commands):
             if isinstance(body, Recommend):
                 try:
+                    self._check_time(body, clock)
                     self._check_features(body)
                     row = self._row(body.user)
                 except Problem as problem:
@@ -149,6 +153,13 @@ class Engine:
                 events.append(replace(of_arm, items=ids, propensities=chances))
         return events
 
+    def _check_time(self, body: Command, clock: int) -> None:
+        now = max(clock, self.state.answered.latest)  # a clock that jumped back refuses nothing that was right
+        if body.timestamp is not None and body.timestamp > now + _AHEAD:
+            raise Problem(
+                422, f"timestamp: found {body.timestamp}; expected at most 10 minutes after the server's clock, {now}"
+            )
+
     def _check_features(self, body: Recommend) -> None:
         known = self.state.policy.state.user_features
         for name in body.features or ():
@@ -156,6 +167,7 @@ class Engine:
                 raise Problem(422, f"features.{name}: unknown feature; expected some of {', '.join(known) or 'none'}")
 
     def _feedback(self, plan: Plan, body: Feedback, clock: int) -> Answer:
+        self._check_time(body, clock)
         state = self.state
         number, shown = self._given.find(body, state)
         if shown is None:

@@ -37,6 +37,7 @@ class Events:
     number: np.ndarray  # int64 [N]
     untouched: np.ndarray  # bool [N]: before users were dealt to canaries by this seed, which deals the same ones again
     timestamp: np.ndarray  # int64 [N], ms
+    received: np.ndarray  # int64 [N], ms, by the server's clock
     dwell_ms: np.ndarray  # float64 [N], NaN where unknown
     request: np.ndarray  # bool [N]: feedback on a known item
     user: np.ndarray  # int64 [N]
@@ -48,8 +49,8 @@ class Events:
 
     @property
     def until(self) -> int:
-        """The time of the last event."""
-        return int(self.timestamp.max())
+        """The time of the last event; what lies ahead of the server's clock has not come yet."""
+        return int(np.minimum(self.timestamp, self.received).max())
 
     def sessions(self, gap_ms: int) -> Sessions:
         """The sessions of all users."""
@@ -93,6 +94,7 @@ def read_events(folders: Sequence[str], columns: pa.Schema) -> Events:
         number=np.concatenate([log.rows["number"].to_numpy() - log.since for log in logs]),
         untouched=np.concatenate([log.rows["number"].to_numpy() < log.touched for log in logs]),
         timestamp=rows["timestamp"].to_numpy(),
+        received=pc.coalesce(rows["received"], rows["timestamp"]).to_numpy(),
         dwell_ms=rows["dwell_ms"].to_numpy().astype(np.float64),
         request=(rows["kind"].to_numpy() == Kind.FEEDBACK) & known,
         user=codes(rows["who"]),
@@ -139,7 +141,7 @@ class _Log:
         return cls(pa.concat_tables([_EMPTY, *tables]).combine_chunks(), dealt, since, touched, overlaps)
 
 
-_COLUMNS = ("number", "kind", "timestamp", "arm", "policy", "dwell_ms", "known")
+_COLUMNS = ("number", "kind", "timestamp", "received", "arm", "policy", "dwell_ms", "known")
 _EMPTY = schema(pa.int64()).empty_table().select([*_COLUMNS]).append_column("who", pa.array([], pa.string()))
 
 

@@ -16,6 +16,7 @@ from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.arms import arm_of, shadowed
 from prefrec_ray.serving.bodies import Feedback, Recommend
 from prefrec_ray.serving.compare import DAY_MS, compare
+from prefrec_ray.serving.history import read_events
 from prefrec_ray.serving.sequence import FIRST, effects, half_widths, mean_sequence
 from prefrec_ray.serving.settings import Arm, ServeSettings
 from prefrec_ray.serving.start import arms_event
@@ -149,8 +150,10 @@ def simulated(tmp_path: Path, *gains: float, users: int = 1_000) -> Path:
                 now = np.flatnonzero(depth > step)
                 for part in np.array_split(now, 8):
                     requests = [Recommend(user=int(u), k=1, timestamp=int(clock[u] + 1000 * step)) for u in part]
-                    shown = [answer.body for answer in desk.do(*requests)]
-                    desk.do(*(Feedback(event_id=one["event_id"], feedback={"like": 1.0}) for one in shown))
+                    received = int(clock.max() + 1000 * step)
+                    shown = [answer.body for answer in desk.do(*requests, clock=received)]
+                    back = [Feedback(event_id=one["event_id"], feedback={"like": 1.0}) for one in shown]
+                    desk.do(*back, clock=received)
             clock += DAY_MS + rng.integers(0, DAY_MS // 4, users)
         desk.stop()
     return state
@@ -231,6 +234,16 @@ def test_what_an_earlier_canary_did_to_the_same_users_is_no_matter(tmp_path: Pat
     assert set(comparison.policies) == {"main", "b"}
     for name in ("depth level", "frequency level", "depth"):
         assert comparison.differences[name]["b"].verdict == "not told apart", name
+
+
+def test_what_is_told_of_the_future_is_not_known_yet(tmp_path: Path) -> None:
+    log = EventLog(str(tmp_path), pa.int64())
+    times = ((NOW, NOW + 5), (NOW + 9, None), (4_000_000_000_000, NOW + 8), (NOW + 7, NOW + 9))
+    row = {"user_number": 1, "items": [1], "known": True}
+    log.commit([Event(Kind.FEEDBACK, timestamp, received=received, **row) for timestamp, received in times])
+    assert read_events([str(tmp_path)], log.schema).until == NOW + 9
+    log.commit([Event(Kind.FEEDBACK, 4_000_000_000_000, received=NOW + 20, **row)])
+    assert read_events([str(tmp_path)], log.schema).until == NOW + 20
 
 
 def test_the_logs_of_several_servers_are_compared_as_one(state: Path, tmp_path: Path) -> None:

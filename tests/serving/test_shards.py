@@ -121,7 +121,7 @@ def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
                     "user": row["user_number"],
                     "item": row["items"][0],
                 }
-                one.one(Feedback(**body, **details, feedback=values))
+                one.one(Feedback(**body, **details, feedback=values), clock=row["timestamp"])
         desk.stop()
     assert not any(logs.values())  # all of a user's events were of one shard
     expected = one.states(LATER)
