@@ -106,6 +106,20 @@ class Shelf:
         return LeftOut.of_rows([np.concatenate([self.rows[of_state], self.gone]) for of_state in codes])
 
 
+def check_known(arms: Sequence[str], shelves: Sequence[Shelf], codes: Codes) -> None:
+    """Raises `UserError` where an arm has an item that the first, the main one, lacks.
+
+    The main arm's items are those of the log: feedback on another one would make no request.
+    """
+    for arm, shelf in zip(arms, shelves, strict=True):
+        more = codes.ids[shelf.known & ~shelves[0].known]
+        if len(more):
+            raise UserError(
+                f"arm '{arm}': item {more[0]} is not an item of the main policy; expected only those (PUT /items adds"
+                " one to all arms)"
+            )
+
+
 def check_embedding(
     policy: Policy, item: ItemId, embedding: np.ndarray, put: Mapping[ItemId, np.ndarray], codes: Codes
 ) -> None:

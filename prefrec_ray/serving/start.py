@@ -24,7 +24,7 @@ class Opened:
     """The folder of a server, which nobody else writes to until `close`.
 
     `notes` are lines about what was mended. Raises `UserError`: a folder that another process serves from, one of
-    policies of another kind, a damaged log, a folder in an object store.
+    policies of another kind, an arm with items that the main one lacks, a damaged log, a folder in an object store.
     """
 
     def __init__(self, policy: str, folder: str, settings: ServeSettings) -> None:

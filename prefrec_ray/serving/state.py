@@ -22,7 +22,7 @@ from prefrec_ray.serving.answered import Answered
 from prefrec_ray.serving.arms import UserId
 from prefrec_ray.serving.people import People
 from prefrec_ray.serving.settings import MAIN, ServeSettings
-from prefrec_ray.serving.shelf import Codes, ItemId, Shelf
+from prefrec_ray.serving.shelf import Codes, ItemId, Shelf, check_known
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,10 @@ class ServedState:
         return self.loaded[0].policy
 
     def stock(self) -> None:
-        """Makes the shelves of what was put and withdrawn so far."""
-        self.place([self.new_shelf(number) for number in range(len(self.loaded))])
+        """Makes the shelves of what was put and withdrawn so far. Raises `UserError` as `check_known` does."""
+        shelves = [self.new_shelf(number) for number in range(len(self.loaded))]
+        check_known([one.arm for one in self.loaded], shelves, self.codes)
+        self.place(shelves)
 
     def new_shelf(self, number: int) -> Shelf:
         """The shelf of an arm, of what was put and withdrawn so far."""

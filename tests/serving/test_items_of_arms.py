@@ -1,0 +1,83 @@
+"""Items of several policies on one log: those of the main arm are what the log is of."""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from platform_desk import Desk, make_policy
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.serving.bodies import PutItem, PutItems, Recommend
+from prefrec_ray.serving.server import Server
+from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.serving.start import Opened
+from prefrec_ray.web.problems import Problem
+
+NEW = [0.5, 0.25, -1.0]
+
+
+@pytest.fixture
+def main(tmp_path: Path) -> Path:
+    make_policy().save(str(tmp_path / "main"))
+    return tmp_path / "main"
+
+
+def arm(tmp_path: Path, kind: str = "canaries", **policy: Any) -> dict[str, Any]:
+    """Settings with one more arm, called x."""
+    shutil.rmtree(tmp_path / "x", ignore_errors=True)
+    make_policy(seed=1, **policy).save(str(tmp_path / "x"))
+    return {kind: [{"name": "x", "policy": str(tmp_path / "x"), "share": 0.5}]}
+
+
+def served(policy: Path, state: Path, settings: dict[str, Any], act: Callable[[Server], Awaitable[None]]) -> None:
+    """A server that does what `act` asks of it."""
+
+    async def whole() -> None:
+        server = Server(Opened(str(policy), str(state), ServeSettings(**settings)))
+        await server.start()
+        try:
+            await act(server)
+        finally:
+            await server.stop()
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("kind", ["canaries", "shadows"])
+def test_an_arm_with_items_that_the_main_one_lacks_does_not_start(main: Path, tmp_path: Path, kind: str) -> None:
+    for _ in range(2):  # in a new folder, and in one of before
+        with pytest.raises(UserError, match=r"^arm 'x': item 40 is not an item of the main policy"):
+            Desk(main, tmp_path / "state", **arm(tmp_path, kind, items=42))
+        Desk(main, tmp_path / "state", **arm(tmp_path, kind, items=30)).stop()
+
+
+def test_items_that_were_put_are_those_of_the_main_arm_too(main: Path, tmp_path: Path) -> None:
+    """From the log, and from a snapshot; also once they were withdrawn."""
+    desk = Desk(main, tmp_path / "state")
+    desk.engine.log.commit([Event(Kind.ITEM, 1, items=[n], embedding=NEW) for n in (40, 41)])
+    desk.engine.log.commit([Event(Kind.WITHDRAWN, 1, items=[41])])
+    desk.stop()
+    for save in (True, False):
+        desk = Desk(main, tmp_path / "state", **arm(tmp_path, items=42))
+        assert len(desk.one(Recommend(user=int(save), k=64))["items"]) == 41
+        desk.stop(save)
+
+
+def test_a_reload_with_such_an_arm_is_refused_and_the_old_policies_go_on(main: Path, tmp_path: Path) -> None:
+    async def act(server: Server) -> None:
+        before = [one.digest for one in server.state.loaded]
+        arm(tmp_path, items=41)
+        with pytest.raises(Problem, match=r"^arm 'x': item 40 is not an item of the main policy") as caught:
+            await server.reload()
+        assert caught.value.status == 409
+        assert [one.digest for one in server.state.loaded] == before
+        for user in range(9):
+            assert (await server.do(Recommend(user=user))).body["items"]
+        await server.put_items(PutItems(items=[PutItem(id=40, embedding=NEW)]))
+        assert (await server.reload())["changed"]
+
+    served(main, tmp_path / "state", arm(tmp_path), act)
