@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from prefrec_ray.policy.networks.layers import Mlp, mlp
 from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.engine import Engine
 from prefrec_ray.serving.plan import Answer, Command
+from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.snapshots import Snapshot
 from prefrec_ray.serving.start import Opened
@@ -85,3 +87,17 @@ class Desk:
         state = self.engine.state
         states = state.trackers[arm].states(np.full(len(state.people), now))
         return dict(zip(state.people.ids, states, strict=True))
+
+
+def with_server(policy: Path, folder: Path, act: Callable[[Server], Awaitable[None]], **settings: Any) -> None:
+    """A server that does what `act` asks of it, also without HTTP: micro-batches, items that come, and reloads."""
+
+    async def whole() -> None:
+        server = Server(Opened(str(policy), str(folder), ServeSettings(**settings)))
+        await server.start()
+        try:
+            await act(server)
+        finally:
+            await server.stop()
+
+    asyncio.run(whole())

@@ -24,8 +24,9 @@ from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.plan import Answer, Command, Plan
 from prefrec_ray.serving.shelf import check_embedding
 from prefrec_ray.serving.snapshots import Snapshot
-from prefrec_ray.serving.start import Opened, arms_event, save_items
+from prefrec_ray.serving.start import Opened, arms_event
 from prefrec_ray.serving.state import Loaded, ServedState, load_policies
+from prefrec_ray.serving.stored_items import save_items
 from prefrec_ray.web.problems import Problem
 
 #: Withdrawn items after which an arm's items are put in order again.
@@ -186,7 +187,7 @@ class Server:
         """New shelves, made aside, in the place of the old ones; the caller holds `_shelving`."""
         state = self.state
         shelves = await self._apart(lambda: [state.new_shelf(number) for number in range(len(state.loaded))])
-        await self._apart(save_items, self._opened.folder, shelves[0])
+        await self._apart(save_items, self._opened.folder, shelves[0].catalogue)
         async with self._turn:
             state.place(shelves)
 
@@ -197,7 +198,7 @@ class Server:
             try:
                 tables = [one.policy.items for one in old.loaded]
                 loaded = await self._apart(load_policies, self._opened.policy, old.settings, tables)
-                self._opened.check(loaded)
+                await self._apart(self._opened.check, loaded)
                 state = await self._apart(self._made, loaded, old)
             except UserError as error:
                 self.metrics.reloads.labels("refused").inc()
@@ -207,6 +208,7 @@ class Server:
                 clock = self.clock()
                 await self._log_arms(state, clock)
                 self.engine.state = state
+            await self._apart(save_items, self._opened.folder, state.shelves[0].catalogue)
         self.metrics.reloads.labels("done").inc()
         digests = {one.arm: one.digest for one in loaded}
         return {"policies": digests, "changed": digests != {one.arm: one.digest for one in old.loaded}}
@@ -225,7 +227,6 @@ class Server:
             state.stock()
             for table in self.engine.log.tables():
                 state.replay(table)
-        save_items(self._opened.folder, state.shelves[0])
         return state
 
     def _catch_up(self, state: ServedState, old: ServedState) -> None:

@@ -133,7 +133,17 @@ def check_embedding(
 
 
 def _extended(items: ItemTable, new: Mapping[ItemId, np.ndarray], codes: Codes) -> ItemTable:
-    """New items count as often shown as the mean of those that the log shows."""
+    """New items count as often shown as the mean of those that the log shows.
+
+    Raises `UserError` where they were put with embeddings of another width.
+    """
+    width = items.embeddings.shape[1]
+    for item, embedding in new.items():
+        if len(embedding) != width:
+            raise UserError(
+                f"item {item}: put with an embedding of {len(embedding)} numbers, those of a policy are of {width};"
+                " expected another state folder"
+            )
     logged = items.logged
     if logged is not None:
         logged = np.concatenate([logged, np.full(len(new), logged[logged > 0].mean(), np.float32)])

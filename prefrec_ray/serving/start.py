@@ -6,18 +6,15 @@ import json
 import uuid
 from contextlib import ExitStack
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.about import FILE, About, read_about
-from prefrec_ray.logs.events.format import ITEMS, Event, Kind
+from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.settings import MAIN, ServeSettings
-from prefrec_ray.serving.shelf import Shelf
 from prefrec_ray.serving.snapshots import Unusable, restore
 from prefrec_ray.serving.state import Loaded, ServedState, load_policies
+from prefrec_ray.serving.stored_items import save_items, stored_items
 
 
 class Opened:
@@ -56,9 +53,10 @@ class Opened:
         self._closing.close()
 
     def check(self, loaded: list[Loaded]) -> None:
-        """Raises `UserError` where the log is not of such policies."""
+        """Raises `UserError` where the log, or the items beside it, are not of such policies."""
         where = f"{self.policy}: not of the kind of which {self.folder} is (another state folder takes it)"
         self._about.check_same(_about(loaded, self._about.log_id), where)
+        stored_items(self.folder, loaded[0].policy.state.action_dim)
 
     def _described(self, loaded: list[Loaded]) -> About:
         file = storage.join(self.folder, FILE)
@@ -83,9 +81,9 @@ class Opened:
         for table in self.log.tables(state.next):
             state.fold_items(table)
         state.stock()
-        save_items(self.folder, state.shelves[0])
         for table in self.log.tables(state.next):
             state.replay(table)
+        save_items(self.folder, state.shelves[0].catalogue)
         return state
 
 
@@ -100,13 +98,6 @@ def arms_event(state: ServedState, clock: int) -> Event:
     return Event(
         Kind.ARMS, clock, received=clock, note=json.dumps({"main": MAIN, "seed": state.settings.seed, "arms": arms})
     )
-
-
-def save_items(folder: str, shelf: Shelf) -> None:
-    """Writes the main arm's items beside the log: what `prepare` takes for the items of the log."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(shelf.catalogue.to_table(), sink, compression="none")
-    storage.write_bytes(storage.join(folder, ITEMS), sink.getvalue().to_pybytes())
 
 
 def _about(loaded: list[Loaded], log_id: str) -> About:

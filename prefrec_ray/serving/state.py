@@ -131,7 +131,7 @@ class ServedState:
         return self.loaded[0].policy
 
     def stock(self) -> None:
-        """Makes the shelves of what was put and withdrawn so far. Raises `UserError` as `check_known` does."""
+        """Makes the shelves of what was put and withdrawn so far. Raises `UserError` where they do not fit."""
         shelves = [self.new_shelf(number) for number in range(len(self.loaded))]
         check_known([one.arm for one in self.loaded], shelves, self.codes)
         self.place(shelves)

@@ -1,20 +1,16 @@
 """Items of several policies on one log: those of the main arm are what the log is of."""
 
-import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from platform_desk import Desk, make_policy
+from platform_desk import Desk, make_policy, with_server
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.serving.bodies import PutItem, PutItems, Recommend
 from prefrec_ray.serving.server import Server
-from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.serving.start import Opened
 from prefrec_ray.web.problems import Problem
 
 NEW = [0.5, 0.25, -1.0]
@@ -31,20 +27,6 @@ def arm(tmp_path: Path, kind: str = "canaries", **policy: Any) -> dict[str, Any]
     shutil.rmtree(tmp_path / "x", ignore_errors=True)
     make_policy(seed=1, **policy).save(str(tmp_path / "x"))
     return {kind: [{"name": "x", "policy": str(tmp_path / "x"), "share": 0.5}]}
-
-
-def served(policy: Path, state: Path, settings: dict[str, Any], act: Callable[[Server], Awaitable[None]]) -> None:
-    """A server that does what `act` asks of it."""
-
-    async def whole() -> None:
-        server = Server(Opened(str(policy), str(state), ServeSettings(**settings)))
-        await server.start()
-        try:
-            await act(server)
-        finally:
-            await server.stop()
-
-    asyncio.run(whole())
 
 
 @pytest.mark.parametrize("kind", ["canaries", "shadows"])
@@ -80,4 +62,4 @@ def test_a_reload_with_such_an_arm_is_refused_and_the_old_policies_go_on(main: P
         await server.put_items(PutItems(items=[PutItem(id=40, embedding=NEW)]))
         assert (await server.reload())["changed"]
 
-    served(main, tmp_path / "state", arm(tmp_path), act)
+    with_server(main, tmp_path / "state", act, **arm(tmp_path))

@@ -1,0 +1,97 @@
+"""The items beside the log: all that the main arm ever had, whatever policies come."""
+
+import errno
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from platform_desk import STATE, Desk, make_policy, with_server
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.serving.server import Server
+from prefrec_ray.web.problems import Problem
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """Of 40 items."""
+    make_policy().save(str(tmp_path / "policy"))
+    return tmp_path / "policy"
+
+
+def turned(items: int) -> ItemTable:
+    """The first of them, each with another embedding."""
+    table = make_policy(items=items).items
+    return ItemTable(table.ids, -table.embeddings)
+
+
+def replaced(policy: Path, state: StateDefinition = STATE, **changes: Any) -> None:
+    """Another bundle in its place."""
+    shutil.rmtree(policy)
+    replace(make_policy(state=state), **changes).save(str(policy))
+
+
+def check_union(state: Path) -> None:
+    """20 items of the newer policy, and those that only the older one had."""
+    stored, old = ItemTable.load(str(state / "items.parquet")), make_policy().items
+    assert sorted(stored.ids.tolist()) == list(range(40))
+    rows = stored.find(old.ids)
+    np.testing.assert_array_equal(stored.embeddings[rows[:20]], -old.embeddings[:20])
+    np.testing.assert_array_equal(stored.embeddings[rows[20:]], old.embeddings[20:])
+
+
+def test_items_of_an_older_policy_stay(policy: Path, tmp_path: Path) -> None:
+    Desk(policy, tmp_path / "state").stop()
+    replaced(policy, items=turned(20))
+    for _ in range(2):
+        Desk(policy, tmp_path / "state").stop()
+        check_union(tmp_path / "state")
+
+
+def test_a_reload_writes_items_once_it_counts(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def act(server: Server) -> None:
+        file = tmp_path / "state" / "items.parquet"
+        before = file.read_bytes()
+        replaced(policy, items=turned(20))
+        with monkeypatch.context() as patched:
+            patched.setattr(server.engine.log, "commit", full)
+            with pytest.raises(Problem, match="No space left"):
+                await server.reload()
+        assert file.read_bytes() == before
+        await server.reload()
+        check_union(tmp_path / "state")
+
+    with_server(policy, tmp_path / "state", act)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_another_width_is_refused_at_the_start(policy: Path, tmp_path: Path, lost: bool) -> None:
+    """By the file of items, and where that is lost by an item that was put."""
+    desk = Desk(policy, tmp_path / "state")
+    desk.engine.log.commit([Event(Kind.ITEM, 1, items=[77], embedding=[0.5, 0.5, 0.5])])
+    desk.stop()
+    if lost:
+        (tmp_path / "state" / "items.parquet").unlink()
+    replaced(policy, state=replace(STATE, action_dim=5))
+    with pytest.raises(UserError, match=r"of 3 numbers, those of .* are of 5; expected another state folder") as caught:
+        Desk(policy, tmp_path / "state")
+    assert str(caught.value).startswith("item 77: " if lost else f"{tmp_path / 'state'}/items.parquet: ")
+
+
+def test_another_width_is_refused_by_a_reload(policy: Path, tmp_path: Path) -> None:
+    async def act(server: Server) -> None:
+        replaced(policy, state=replace(STATE, action_dim=5))
+        with pytest.raises(Problem, match="of 3 numbers, those of the policy are of 5; expected another") as caught:
+            await server.reload()
+        assert caught.value.status == 409
+
+    with_server(policy, tmp_path / "state", act)
