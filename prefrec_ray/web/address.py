@@ -30,14 +30,14 @@ def token_of_environment(variable: str) -> str | None:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises `UserError` for an address that is in use, or none of this machine."""
+    """A socket that listens. Raises `UserError` for an address that is in use, or none of this machine, or no name."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(2048)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError) as error:  # TypeError: no name of a host
         listener.close()
         raise UserError(f"--host {host} --port {port}: cannot listen there ({error}); choose another port") from error
     return listener

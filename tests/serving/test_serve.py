@@ -405,6 +405,7 @@ def test_acknowledged_events_survive_kill_9_and_count_once(bundle: Path, tmp_pat
     [
         (("--host", "0.0.0.0"), "", "others may reach it"),
         (("--host", "127.0.0.1"), "short", "expected at least 16"),
+        (("--host", "ö..ü"), TOKEN, "--host ö..ü --port 0: cannot listen there"),
         (("--config", "nowhere.yaml"), "", "nowhere.yaml: no such file"),
     ],
 )

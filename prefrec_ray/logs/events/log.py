@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import SEGMENTS, SUFFIX, Encoder, Event, batch_of, pieces, schema, whole_bytes
-from prefrec_ray.logs.events.segments import content_of, first_row, list_segments, parquet_of, read_tables
+from prefrec_ray.logs.events.segments import content_of, first_row, list_segments, parquet_of, read_tables, readable
 
 #: Bytes from which on a new file is begun.
 SEGMENT_BYTES = 64 << 20
@@ -26,14 +26,15 @@ class EventLog:
 
     `commit` writes a batch and waits until it is on the disk. A write that fails leaves nothing of the batch behind,
     and the next one may succeed; after a failed wait for the disk nobody knows what it holds, and all further commits
-    fail. Raises `UserError` where the last file is damaged in the middle; others are checked when they are read.
+    fail. Raises `UserError` where there can be no folder of files, and where the last file is damaged, not just at its
+    end; others are checked when they are read.
     """
 
     def __init__(self, folder: str, item_type: pa.DataType) -> None:
         self.schema = schema(item_type)
         self._encode = Encoder(self.schema)
         self._folder = Path(storage.absolute(folder)) / SEGMENTS
-        self._folder.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(str(self._folder))
         self._paths = [Path(file) for file in list_segments(str(self._folder.parent))]
         self._indices: dict[Path, _Index] = {}
         self._broken: OSError | None = None
@@ -60,7 +61,8 @@ class EventLog:
             raise UserError(f"{self._paths[0]}: begins at row {_first(self._paths[0])}; expected 0: a file is missing")
         path = self._paths[-1]
         if path.suffix != SUFFIX:  # closed: the next row begins a file
-            self.next = _first(path) + pq.read_metadata(path).num_rows
+            with readable(str(path)):
+                self.next = _first(path) + pq.read_metadata(path).num_rows
             return
         content = content_of(str(path))
         whole = whole_bytes(content, self.schema, str(path))

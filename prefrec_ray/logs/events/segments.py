@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -98,12 +99,18 @@ def _batches(file: str, columns: pa.Schema, names: list[str] | None) -> Iterator
             yield from (piece.batch for piece in pieces(content, columns))
             return
     system, path = storage.filesystem(file)
+    with readable(file), system.open_input_file(path) as stream:
+        parquet = pq.ParquetFile(stream, page_checksum_verification=True)
+        if not parquet.schema_arrow.equals(columns):
+            raise UserError(f"{file}: other columns than those of the log; expected them")
+        yield from parquet.iter_batches(_ROWS, columns=names, use_threads=False)
+
+
+@contextmanager
+def readable(file: str) -> Iterator[None]:
+    """While a Parquet file is read: raises `UserError` where it is missing, or damaged."""
     try:
-        with system.open_input_file(path) as stream:
-            parquet = pq.ParquetFile(stream, page_checksum_verification=True)
-            if not parquet.schema_arrow.equals(columns):
-                raise UserError(f"{file}: other columns than those of the log; expected them")
-            yield from parquet.iter_batches(_ROWS, columns=names, use_threads=False)
+        yield
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file; expected the files of the log to stay") from error
     except (pa.ArrowInvalid, OSError) as error:

@@ -70,6 +70,17 @@ def whole(log: EventLog, since: int = 0) -> pa.Table:
     return pa.concat_tables(log.tables(since, rows=4))
 
 
+@pytest.mark.parametrize("damage", [b"", b"PAR1 and no more", None])
+def test_a_damaged_last_file_is_refused(folder: Path, damage: bytes | None) -> None:
+    compact(str(folder), LATER)
+    (last,) = (folder / "events").glob("*.arrow")
+    last.unlink()
+    last = folder / "events" / names(folder)[-1]
+    last.write_bytes(last.read_bytes()[:-100] if damage is None else damage)
+    with pytest.raises(UserError, match=f"^{last}: damaged"):
+        EventLog(str(folder), pa.int64())
+
+
 def test_a_server_that_runs_reads_on_and_another_start_finds_all(folder: Path) -> None:
     log = EventLog(str(folder), pa.int64())
     before, rows = whole(log), [log.read(number) for number in range(ROWS)]

@@ -63,6 +63,12 @@ def test_an_empty_log(tmp_path: Path) -> None:
     assert (numbers(log), log.next, log.size) == ([], 0, 0)
 
 
+def test_a_file_in_the_place_of_its_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "events").write_text("")
+    with pytest.raises(UserError, match="events: cannot be written"):
+        EventLog(str(tmp_path), pa.int64())
+
+
 def test_any_arrow_reader_opens_it(tmp_path: Path) -> None:
     fill(tmp_path, [2, 2])
     (file,) = (tmp_path / "events").iterdir()
