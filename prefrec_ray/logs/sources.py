@@ -118,6 +118,11 @@ class ColumnsSource(Settings):
         for key in ("time_zone", "time_format"):
             if getattr(self, key) is not None and self.time_unit not in (None, "iso"):
                 raise ValueError(f"{key} is for times that are no numbers; leave out time_unit, or {key}")
+        directives = (self.time_format or "").replace("%%", "")
+        if "%Z" in directives:
+            raise ValueError("time_format: names of zones are ambiguous (%Z); use %z, or time_zone")
+        if "%f" in directives:
+            raise ValueError("time_format: fractions of a second (%f) are read in ISO 8601 alone; expected none")
         return self
 
 

@@ -16,6 +16,7 @@ PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 #: No log is older than 1970 or newer than this: a number outside has another unit.
 _END_OF_TIME = 7_258_118_400  # 2200-01-01, s
 _ISO = r"^\d{4}-\d\d-\d\d([T ].*)?$"
+_MANY_DIGITS = r"^(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d{6})\d+"
 _OFFSET = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 
 
@@ -34,6 +35,8 @@ def to_milliseconds(
     None: ISO 8601). Raises `BadRows`, and `UserError` for numbers without a unit.
     """
     refuse(column.is_null().to_numpy(), place, name, lambda row: "no time", "one in every row")
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     if is_text(column.type) and unit in (None, "iso"):
         values = _parse(column, pattern, zone, place, name) if pattern else _parse_iso(column, zone, place, name)
     elif pa.types.is_temporal(column.type):
@@ -77,12 +80,13 @@ def _parse_iso(column: pa.ChunkedArray, zone: str | None, place: Place, name: st
             return _moments(column.cast(kind), zone)
         except pa.ArrowInvalid:
             continue
+    written, column = column, pc.replace_substring_regex(column, _MANY_DIGITS, r"\1")  # Arrow reads six
     offset = pc.match_substring_regex(column, _OFFSET).to_numpy().astype(bool)
     parts = [(np.flatnonzero(offset), aware), (np.flatnonzero(~offset), naive)]
     bad = np.sort(np.concatenate([rows[failing_rows(column.take(rows), kind, _ISO)] for rows, kind in parts]))
     if len(bad):
         expected = "a time in ISO 8601 (for numbers give time_unit)"
-        raise BadRows(place, name, bad, f"found {column[int(bad[0])].as_py()!r}", expected)
+        raise BadRows(place, name, bad, f"found {written[int(bad[0])].as_py()!r}", expected)
     values = np.empty(len(column), dtype=np.int64)
     for rows, kind in parts:
         values[rows] = _moments(column.take(rows).cast(kind), zone)

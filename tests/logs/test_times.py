@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs import FilesSource
 from prefrec_ray.logs.contract import BadRows, Place
 from prefrec_ray.logs.times import to_milliseconds
+from prefrec_ray.settings import parse
 
 PLACE = Place("log.csv", 2, 10)
 MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2037, 1, 1))  # Arrow knows no daylight saving beyond
@@ -118,3 +121,27 @@ def test_days_that_a_month_does_not_have(pattern: str) -> None:
     assert caught.value.rows.tolist() == [1, 4, 5]
     good = to_milliseconds(column([texts[0], texts[2], texts[3]]), None, PLACE, "t", None, pattern)
     assert [datetime.fromtimestamp(ms / 1000, UTC).day for ms in good.tolist()] == [31, 2, 29]
+
+
+@pytest.mark.parametrize("digits", [3, 6, 7, 9, 12])
+@pytest.mark.parametrize("zone", ["", "Z", "+00:00"])
+def test_fractions_of_any_length(digits: int, zone: str) -> None:
+    times = column([f"2024-01-01T10:00:00.{'123456789012'[:digits]}{zone}", "2024-01-01 10:00:00"])
+    assert to_milliseconds(times, None, PLACE, "t").tolist() == [1_704_103_200_123, 1_704_103_200_000]
+    with pytest.raises(BadRows, match=r"row 11: found '2024-01-01T99:00:00.1234567Z'; expected a time in ISO 8601"):
+        to_milliseconds(column(["2024-01-01T99:00:00.1234567Z"]), None, PLACE, "t")
+
+
+def test_text_as_a_dictionary() -> None:
+    for pattern, text in ((None, "2024-01-01"), ("%d/%m/%Y", "01/01/2024")):
+        times = column([text, text]).dictionary_encode()
+        assert to_milliseconds(times, None, PLACE, "t", None, pattern).tolist() == [1_704_067_200_000] * 2
+
+
+@pytest.mark.parametrize(("directive", "words"), [("%Z", "use %z, or time_zone"), ("%f", "fractions of a second")])
+def test_formats_that_would_not_be_read_in_full(directive: str, words: str) -> None:
+    source = {"kind": "files", "path": "x", "user": "u", "item": "i", "time": "t"}
+    with pytest.raises(UserError, match=rf"time_format: .*\({directive}\).*") as caught:
+        parse(FilesSource, {**source, "time_format": f"%Y-%m-%d %H:%M:%S {directive}"}, "test")
+    assert words in str(caught.value)
+    assert parse(FilesSource, {**source, "time_format": f"%Y %{directive}"}, "test").time_format == f"%Y %{directive}"
