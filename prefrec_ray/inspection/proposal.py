@@ -33,7 +33,8 @@ def files_source(
         lines.append(f"delimiter: {_value(delimiter)}")
     lines += [f"user: {_value(roles.user)}", f"item: {_value(roles.item)}", f"time: {_value(roles.time)}"]
     if roles.time_format:
-        lines.append(f"time_format: {_value(roles.time_format)}")
+        doubt = f"  # or {_value(roles.other_format)}: which?" if roles.other_format else ""
+        lines.append(f"time_format: {_value(roles.time_format)}{doubt}")
     elif roles.time_unit != "iso":
         lines.append(f"time_unit: {roles.time_unit}")
     if roles.session:

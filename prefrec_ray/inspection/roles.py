@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import Column
-from prefrec_ray.inspection.units import time_format, time_unit
+from prefrec_ray.inspection.units import time_formats, time_unit
 
 #: Words by which platforms name these columns, the likelier first.
 USER = (
@@ -41,6 +41,7 @@ class Roles:
     time: str
     time_unit: str  # s, ms, us, ns or iso
     time_format: str | None = None  # of text that is not ISO 8601
+    other_format: str | None = None  # that reads the times as well: days and months exchanged
     session: str | None = None
     dwell: str | None = None
     dwell_unit: str = "ms"
@@ -104,6 +105,7 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
     dwell = next((c for c in rest if _is_dwell(c)), None)
     reward = next((c for c in rest if c.is_number and set(words(c.name)) & set(_REWARD) and not c.empty), None)
     propensity = next((c for c in rest if c.is_number and "propensity" in words(c.name)), None)
+    formats = [*(time_formats(table[time.name]) if time.is_text else []), None, None]
     feedback, others = {}, {}
     for column in rest:
         if column in (dwell, reward, propensity):
@@ -118,7 +120,8 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
         item=item.name,
         time=time.name,
         time_unit=units[time.name],
-        time_format=(time_format(table[time.name]) or None) if time.is_text else None,
+        time_format=formats[0] or None,
+        other_format=formats[1],
         session=session.name if session else None,
         dwell=dwell.name if dwell else None,
         dwell_unit=_seconds_or_ms(dwell) if dwell else "ms",

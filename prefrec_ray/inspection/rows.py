@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 
 from prefrec_ray.ids import hash_ids, mix
 from prefrec_ray.inspection.roles import Roles
-from prefrec_ray.logs.contract import BadRows, Place
+from prefrec_ray.inspection.units import milliseconds
+from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.schemas import CsvFormat
-from prefrec_ray.logs.times import to_milliseconds
 
 #: The bucket of rows without a user, an item or a time; these are only counted.
 INCOMPLETE = -1
@@ -74,7 +74,7 @@ class _FileRows:
 
     def __call__(self, table: pa.Table, place: Place) -> pa.Table:
         roles = self.roles
-        time, complete = _milliseconds(table[roles.time], roles, place)
+        time, complete = milliseconds(table[roles.time], roles.time_unit, roles.time_format, place, roles.time)
         for name in (roles.user, roles.item):
             complete &= ~table[name].is_null().to_numpy()
         columns = {
@@ -115,20 +115,6 @@ def _row_hash(table: pa.Table, names: list[str]) -> np.ndarray:
     for number, name in enumerate(names):
         total = mix(total.view(np.int64), 0) ^ column_hash(table[name], number)
     return total.view(np.int64)
-
-
-def _milliseconds(column: pa.ChunkedArray, roles: Roles, place: Place) -> tuple[np.ndarray, np.ndarray]:
-    """Times as int64 ms, and whether each could be read; an unreadable or empty cell is 0 and false."""
-    times = np.zeros(len(column), dtype=np.int64)
-    good = ~column.is_null().to_numpy()
-    while good.any():
-        try:
-            known = column.filter(pa.array(good))
-            times[good] = to_milliseconds(known, roles.time_unit, place, roles.time, pattern=roles.time_format)
-            break
-        except BadRows as bad:
-            good[np.flatnonzero(good)[bad.rows]] = False
-    return times, good
 
 
 def _with_bucket(dataset: Any, rows: int) -> Rows:

@@ -2,50 +2,81 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prefrec_ray.errors import UserError
-from prefrec_ray.logs.contract import Place
+from prefrec_ray.logs.contract import BadRows, Place
 from prefrec_ray.logs.times import PER_SECOND, to_milliseconds
 from prefrec_ray.logs.values import is_text
 
 #: 1995 to 2040, in s. In other units these years are other numbers: no number is such a date in two units.
 _FIRST, _LAST = 788_918_400, 2_208_988_800
-_ISO_DIGITS = 8  # of a date, at least
-_HEAD = 1000
-_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y")
+_ENOUGH = 0.99  # share of the times that a unit or a format must read: a few cells of a good log are bad
+_DIGITS = 8  # of a date, at least
+_NUMBER = r"^\d+(\.\d*)?$"
+_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
 _PATTERNS = tuple(f"{date}{time}" for time in (" %H:%M:%S", " %H:%M:%S UTC", " %H:%M", "") for date in _DATES)
 
 
 def time_unit(column: pa.ChunkedArray) -> str | None:
     """s, ms, us or ns for numbers, iso for text and timestamps; None where the column holds no times."""
-    known = column.drop_null()
+    known = _known(column)
     kind = known.type
     if not len(known):
         return None
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return "iso"
+    numbers = known
     if is_text(kind):
-        return "iso" if time_format(known) is not None else None
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        if time_formats(known):
+            return "iso"
+        numbers = known.filter(pc.match_substring_regex(known, _NUMBER))  # a word made them all text
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return None
-    values = known.cast(pa.float64(), safe=False).to_numpy()
+    values = numbers.cast(pa.float64(), safe=False).to_numpy()
     for unit, per_second in PER_SECOND.items():
-        if ((values >= _FIRST * per_second) & (values < _LAST * per_second)).all():
+        fitting = (values >= _FIRST * per_second) & (values < _LAST * per_second)
+        if fitting.sum() >= _ENOUGH * len(known):
             return unit
     return None
 
 
-def time_format(column: pa.ChunkedArray) -> str | None:
-    """The format of times as text: "" for ISO 8601, a pattern of strftime, or None where no format fits."""
-    head = column.drop_null().slice(0, _HEAD)
-    if not len(head) or pc.min(pc.utf8_length(head)).as_py() < _ISO_DIGITS:
-        return None
+def time_formats(column: pa.ChunkedArray) -> list[str]:
+    """The formats of times as text: "" for ISO 8601, or patterns of strftime; none where no format fits.
+
+    Several read equally many times where no day is above 12: the first is then the one with the shortest span.
+    """
+    texts = _known(column)
+    dates = pc.sum(pc.greater_equal(pc.utf8_length(texts), _DIGITS)).as_py()
+    if not len(texts) or dates < _ENOUGH * len(texts):
+        return []
+    found = []
     for pattern in ("", *_PATTERNS):
+        times, good = milliseconds(texts, "iso", pattern or None)
+        if good.sum() >= _ENOUGH * len(texts):
+            if not pattern:
+                return [""]
+            found.append((-good.sum(), np.ptp(times[good]), pattern))
+    return [pattern for count, _, pattern in sorted(found) if count == min(found)[0]]
+
+
+def milliseconds(
+    column: pa.ChunkedArray, unit: str, pattern: str | None, place: Place | None = None, name: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Times as int64 ms, and whether each could be read; an unreadable or empty cell is 0 and false."""
+    times = np.zeros(len(column), dtype=np.int64)
+    good = ~column.is_null().to_numpy()
+    while good.any():
         try:
-            to_milliseconds(head, "iso", Place("", 0), "", None, pattern or None)
-        except UserError:
-            continue
-        return pattern
-    return None
+            known = column.filter(pa.array(good))
+            times[good] = to_milliseconds(known, unit, place or Place("", 0), name, pattern=pattern)
+            break
+        except BadRows as bad:
+            good[np.flatnonzero(good)[bad.rows]] = False
+    return times, good
+
+
+def _known(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    known = column.drop_null()
+    return known.cast(known.type.value_type) if pa.types.is_dictionary(known.type) else known
