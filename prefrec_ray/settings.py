@@ -54,6 +54,16 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
         return super().construct_document(node)
 
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (key.tag, key.value) in seen and key.value != "<<":  # several maps may be merged
+                problem = f"key '{key.value}' again; expected each once"
+                raise yaml.composer.ComposerError(problem=problem, problem_mark=key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
+
 
 def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
     """How many values `node` holds with its aliases expanded. A node that holds itself is a `RecursionError`."""

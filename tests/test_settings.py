@@ -31,6 +31,8 @@ SOURCE = {"source": {"kind": "simulator", "path": "logs"}}
         (b"a: 2024-02-31", "not YAML (day is out of range for month)"),
         (b"a: " + b"9" * 5000, "not YAML (Exceeds the limit"),
         ("a: 1".encode("utf-16"), "byte 1 is no UTF-8"),
+        (b"prepare: {}\ntrain: 1\n'train': 2", "line 3: not YAML (key 'train' again; expected each once)"),
+        (b"a: [{b: 1, c: 2,\n  b: 1}]", "line 2: not YAML (key 'b' again; expected each once)"),
         (b"a: \0", "not YAML (unacceptable character"),
         (None, "cannot be read ("),
     ],
@@ -50,6 +52,7 @@ def test_files_that_are_no_settings(tmp_path: Path, content: bytes | None, messa
 def test_aliases_and_merges_are_welcome() -> None:
     text = "base: &base {a: 1}\nx: {<<: *base, b: 2}\ny: *base\n"
     assert read_yaml(text, "text") == {"base": {"a": 1}, "x": {"a": 1, "b": 2}, "y": {"a": 1}}
+    assert read_yaml("x: &x {a: 1}\ny: &y {b: 2}\nz: {<<: *x, <<: *y, a: 3}", "text")["z"] == {"a": 3, "b": 2}
 
 
 def test_a_file_that_may_not_be_read_or_written_is_one_line(
