@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prefrec_ray import storage
+from prefrec_ray.inspection.names import ITEM, SESSION, USER, is_plain
 from prefrec_ray.logs.contract import plain
 from prefrec_ray.logs.fragments import batches, empty_log
 from prefrec_ray.logs.listing import is_csv
@@ -69,8 +70,9 @@ def sample(files: Sequence[str], columns: list[str], form: CsvFormat) -> pa.Tabl
     chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(_PIECES, len(files))).astype(int))]
     each = max(1, _PIECES // len(chosen))
     parts = [part for file in chosen for part in _first_rows(file, columns, each, form)]
-    names = dict.fromkeys(columns)
-    table = pa.table({name: _joined([part[name] for part in parts], is_csv(chosen[0])) for name in names})
+    table = pa.table({name: _joined([part[name] for part in parts]) for name in columns})
+    if is_csv(chosen[0]):
+        table = pa.table({name: narrowest(table[name], _is_called_id(name)) for name in columns})
     if not len(table):
         raise empty_log(files)
     return table
@@ -91,24 +93,29 @@ def _first_rows(file: str, columns: list[str], pieces: int, form: CsvFormat) -> 
     return [table.slice(0, _ROWS) for table in tables if table is not None]
 
 
-def _joined(parts: Sequence[pa.ChunkedArray], text: bool) -> pa.ChunkedArray:
+def _joined(parts: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
     kinds = list(dict.fromkeys(part.type for part in parts))
     if len(kinds) > 1:
         with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            return _joined([part.cast(kinds[0]) for part in parts], text)
-        return _joined([part.cast(pa.string()) for part in parts], text)
-    whole = pa.chunked_array([chunk for part in parts for chunk in part.chunks], kinds[0] if kinds else pa.string())
-    return narrowest(whole) if text else whole
+            return _joined([part.cast(kinds[0]) for part in parts])
+        return _joined([part.cast(pa.string()) for part in parts])
+    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], kinds[0] if kinds else pa.string())
 
 
-def narrowest(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text as integers, numbers or booleans where all values are such; 007 is text."""
-    if padded(column).any():
+def narrowest(column: pa.ChunkedArray, called_id: bool = False) -> pa.ChunkedArray:
+    """Text as integers, numbers or booleans where all values are such; 007 is text, and so is 1.0 as an id."""
+    if not is_text(column.type) or padded(column).any():
         return column
     for kind in (pa.int64(), pa.float64(), pa.bool_()):
         with suppress(pa.ArrowInvalid):
-            return column.cast(kind)
+            narrow = column.cast(kind)
+            is_text_id = called_id and kind == pa.float64() and pc.all(pc.equal(narrow, pc.floor(narrow))).as_py()
+            return column if is_text_id else narrow
     return column
+
+
+def _is_called_id(name: str) -> bool:
+    return any(is_plain(name, vocabulary) for vocabulary in (USER, ITEM, SESSION))
 
 
 def _profile(name: str, column: pa.ChunkedArray, rows: int) -> Column:

@@ -13,8 +13,9 @@ from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import Column, csv_format, flat_columns, profile, sample
 from prefrec_ray.inspection.counts import Counts, count
+from prefrec_ray.inspection.names import ITEM, USER, words
 from prefrec_ray.inspection.proposal import Tables, files_source, proposal
-from prefrec_ray.inspection.roles import ITEM, USER, Roles, guess_roles, words
+from prefrec_ray.inspection.roles import Roles, check_schema, guess_roles
 from prefrec_ray.inspection.rows import rows_of_files, rows_of_log
 from prefrec_ray.logs import KuaiRandSource, SimulatorSource, Source, open_log
 from prefrec_ray.logs.listing import is_csv, list_inputs
@@ -113,9 +114,11 @@ def _choose(files: list[str], where: str) -> tuple[list[str], Roles, pa.Table, C
     problems = []
     for group in sorted(groups.values(), key=_bytes, reverse=True):
         form = forms[group[0]]
+        name = group[0] if len(groups) > 1 else where
         try:
+            check_schema(schema(group[0], form), name)
             table = sample(group, flat_columns(group[0], form), form)
-            roles = guess_roles(table, profile(table, len(table)), group[0] if len(groups) > 1 else where)
+            roles = guess_roles(table, profile(table, len(table)), name)
         except UserError as error:
             problems.append(error)
             continue

@@ -10,24 +10,16 @@ import pyarrow as pa
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import Column
+from prefrec_ray.inspection.names import ID, ITEM, SESSION, USER, is_plain, rank, words
 from prefrec_ray.inspection.units import time_formats, time_unit
+from prefrec_ray.logs.listing import is_csv
+from prefrec_ray.logs.readers.files import id_type, is_id
 
-#: Words by which platforms name these columns, the likelier first.
-USER = (
-    *("user", "member", "visitor", "customer", "household", "client", "subscriber", "viewer", "listener", "reader"),
-    *("player", "account", "person", "profile", "consumer", "shopper", "device", "cookie", "uid"),
-)
-ITEM = (
-    *("item", "video", "movie", "track", "song", "product", "article", "news", "photo", "post", "clip", "content"),
-    *("episode", "book", "game", "sku", "asset", "recipe", "ad", "creative", "stream", "show", "page", "iid", "artist"),
-)
 TIME = ("timestamp", "time", "datetime", "ts", "date", "at", "when", "created", "occurred", "played", "unix")
-SESSION = ("session", "basket", "visit", "sid")
 DWELL = ("dwell", "watched", "spent", "played", "play", "watch", "listened", "stay")
 _LENGTH = ("ms", "sec", "secs", "second", "seconds", "time", "duration", "dwell", "millis", "milliseconds", "s")
 _RATIO = ("ratio", "rate", "share", "fraction", "percent", "pct", "progress", "completion", "score")
 _CALENDAR = ("date", "day", "week", "month", "year", "hour", "minute", "hourmin", "weekday", "dow")
-_ID = ("id", "ids", "key", "code", "hash", "uuid", "guid", "index", "idx")
 _REWARD = ("reward", "satisfaction")
 _MAX_EMPTY = 0.5
 
@@ -77,11 +69,26 @@ class Roles:
         return self.others.get(column, "")
 
 
+def check_schema(schema: pa.Schema, file: str) -> None:
+    """Raises `UserError` for a file without a header, and where no id can be in the column that is called user or item.
+
+    Else another column, any of integers, would be taken for it.
+    """
+    _check_header(schema.names, file)
+    if is_csv(file):
+        return  # ids are text as written
+    for vocabulary in (USER, ITEM):
+        kinds = {c.name: c.type for c in schema if set(words(c.name)) & set(vocabulary)}
+        ids = [rank(name, vocabulary) for name, kind in kinds.items() if is_id(kind)]
+        for name, kind in kinds.items():
+            likelier = bool(ids) and set(words(name)) & set(ID) and rank(name, vocabulary) < min(ids)
+            if _is_called(name, kind, vocabulary) and (likelier or not ids):
+                id_type(kind, file, name, written=False)
+
+
 def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles:
     """The roles of `columns`, of which `table` is a sample. Raises `UserError` without a user, an item or a time."""
-    if any(re.fullmatch(r"[\d.:\- ]+", c.name) for c in columns):
-        names = ", ".join(c.name for c in columns)
-        raise UserError(f"{where}: no header: the first line is {names}; expected names, or column_names in a YAML")
+    _check_header([c.name for c in columns], where)
     units = {c.name: unit for c in columns if (unit := time_unit(table[c.name])) is not None}
     time = _best([c for c in columns if c.name in units], TIME)
     if time is None:  # no name tells: the column with most values
@@ -91,10 +98,12 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
     ids = [c for c in columns if c is not time and _may_be_id(c)]
     user = _best([c for c in ids if _repeats(c, table)], USER)
     item = _best([c for c in ids if c is not user], ITEM)
-    user = user or _only([c for c in ids if c is not item and _repeats(c, table)])
+    if user is None and not any(_is_called(c.name, c.kind, USER) for c in columns):
+        user = _only([c for c in ids if c is not item and _repeats(c, table)])
     if user is None:
         raise _missing(where, columns, "a user (integers or text that repeat, with a name such as user_id)")
-    item = item or _only([c for c in ids if c is not user])
+    if item is None and not any(_is_called(c.name, c.kind, ITEM) for c in columns):
+        item = _only([c for c in ids if c is not user])
     if item is None:
         raise _missing(where, columns, "an item (integers or text, with a name such as item_id)")
 
@@ -133,14 +142,10 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
     )
 
 
-def words(name: str) -> list[str]:
-    """The words of a column's name, in lower case: `visitorId`, `visitor_id` and `visitorid` are visitor and id."""
-    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
-    split: list[str] = []
-    for part in (part.lower() for part in parts):
-        stem = part.removesuffix("id")
-        split += [stem, "id"] if stem != part and stem in (*USER, *ITEM, *SESSION) else [part]
-    return split
+def _check_header(names: Sequence[str], where: str) -> None:
+    if any(re.fullmatch(r"[\d.:\- ]+", name) for name in names):
+        first = ", ".join(names)
+        raise UserError(f"{where}: no header: the first line is {first}; expected names, or column_names in a YAML")
 
 
 def feedback_kind(column: Column) -> str:
@@ -160,27 +165,24 @@ def feedback_kind(column: Column) -> str:
 
 
 def _best(columns: Sequence[Column], vocabulary: Sequence[str]) -> Column | None:
-    """The column whose name has the likeliest word; plain names and ids come before `user_name` or `item_category`."""
-
-    def rank(column: Column) -> tuple[int, int, int]:
-        of_name = words(column.name)
-        places = [vocabulary.index(word) for word in of_name if word in vocabulary]
-        extra = [word for word in of_name if word not in vocabulary and word not in _ID]
-        return len(extra), min(places, default=len(vocabulary)), -column.distinct
-
+    """The column whose name has the likeliest word, and of several the one with most values."""
     named = [c for c in columns if set(words(c.name)) & set(vocabulary)]
-    return min(named, key=rank, default=None)
+    return min(named, key=lambda c: (*rank(c.name, vocabulary), -c.distinct), default=None)
+
+
+def _is_called(name: str, kind: pa.DataType, vocabulary: Sequence[str]) -> bool:
+    return is_plain(name, vocabulary) and not pa.types.is_boolean(kind)  # a flag `show` is not the item that was shown
 
 
 def _only(columns: Sequence[Column]) -> Column | None:
     """The one column that is called an id, or the only column; None where several fit."""
-    named = [c for c in columns if set(words(c.name)) & set(_ID)]
+    named = [c for c in columns if set(words(c.name)) & set(ID)]
     candidates = named or list(columns)
     return candidates[0] if len(candidates) == 1 else None
 
 
 def _may_be_id(column: Column) -> bool:
-    return (column.is_text or pa.types.is_integer(column.kind)) and column.empty < _MAX_EMPTY
+    return is_id(column.kind) and column.empty < _MAX_EMPTY
 
 
 def _repeats(column: Column, table: pa.Table) -> bool:
@@ -219,7 +221,7 @@ def _no_feedback(column: Column, units: dict[str, str]) -> str | None:
         return "empty"
     if not column.is_number:
         return "text" if column.is_text else str(column.kind)
-    if of_name & set(_ID):
+    if of_name & set(ID):
         return "an id"
     if of_name & set(_CALENDAR):
         return "a part of the time"

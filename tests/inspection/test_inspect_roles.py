@@ -8,7 +8,8 @@ from inspect_logs import clickstream, lastfm, movielens
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import narrowest, profile
-from prefrec_ray.inspection.roles import Roles, guess_roles, words
+from prefrec_ray.inspection.names import words
+from prefrec_ray.inspection.roles import Roles, guess_roles
 from prefrec_ray.inspection.units import time_unit
 
 

@@ -154,17 +154,21 @@ def typed(columns: ColumnMap, sources: Iterable[FoundColumns]) -> ColumnMap:
     return replace(columns, id_types=types)
 
 
+def is_id(kind: pa.DataType) -> bool:
+    """Whether a column of this type may hold ids: integers (also as decimals) or text."""
+    if pa.types.is_dictionary(kind):
+        return is_id(kind.value_type)
+    return pa.types.is_integer(kind) or is_text(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+
+
 def id_type(kind: pa.DataType, file: str, name: str, written: bool) -> pa.DataType:
     """int64 or string; `written`: whether ids are written as text. Raises `UserError` for a column of another kind."""
-    if pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0 and not written):
-        return pa.int64()
-    if is_text(kind):
-        return pa.string()
-    if pa.types.is_dictionary(kind):
-        return id_type(kind.value_type, file, name, written)
-    if written:  # the schema infers a date, a decimal or a boolean: ids are the text as written
-        return pa.string()
-    raise UserError(f"{file}: column '{name}' is {kind}; expected ids as integers or text")
+    if not (written or is_id(kind)):
+        raise UserError(f"{file}: column '{name}' is {kind}; expected ids as integers or text")
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    # Where the schema infers a date, a decimal or a boolean, ids are the text as written.
+    whole = pa.types.is_integer(value) or (pa.types.is_decimal(value) and is_id(value) and not written)
+    return pa.int64() if whole else pa.string()
 
 
 def _check_each_once(file: str, columns: list[str], names: list[str]) -> None:

@@ -1,0 +1,91 @@
+"""Ids of types that are not the usual ones: taken for what they are, or refused, and nothing else is taken instead."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.inspection.columns import csv_format, flat_columns, profile, sample
+from prefrec_ray.inspection.log import inspect_log
+from prefrec_ray.inspection.roles import Roles, check_schema, guess_roles
+
+ROWS = 60
+REST = {"click": np.arange(ROWS) % 2, "ts": 1_700_000_000 + 60 * np.arange(ROWS)}
+
+
+def written(path: Path, **columns: object) -> str:
+    table = pa.table({**columns, **REST})
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        lines = [",".join(table.column_names), *(",".join(map(str, row.values())) for row in table.to_pylist())]
+        path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def roles(file: str) -> Roles:
+    form = csv_format(file)
+    table = sample([file], flat_columns(file, form), form)
+    return guess_roles(table, profile(table, len(table)), file)
+
+
+@pytest.mark.parametrize("text", ["{}.0", "{}e3", "922337203685477580{}"])
+def test_ids_in_csv_that_look_like_numbers_are_text(tmp_path: Path, text: str) -> None:
+    ids = [text.format(k % 10) for k in range(ROWS)]
+    guess = roles(written(tmp_path / "log.csv", user_id=ids, item_id=ids[::-1]))
+    assert (guess.user, guess.item, guess.feedback) == ("user_id", "item_id", {"click": "binary"})
+
+
+def test_a_number_of_a_user_is_no_id(tmp_path: Path) -> None:
+    few = [k % 7 for k in range(ROWS)]
+    guess = roles(written(tmp_path / "log.csv", who_id=few, item_id=few, user_age=[float(k) for k in few]))
+    assert guess.user == "who_id"
+    assert "user_age" in guess.feedback
+
+
+def test_decimals_without_a_fraction_are_ids(tmp_path: Path) -> None:
+    ids = pa.array([Decimal(k % 10) for k in range(ROWS)], pa.decimal128(2, 0))
+    file = written(tmp_path / "log.parquet", user_id=ids, item_id=[k % 7 for k in range(ROWS)])
+    check_schema(pq.read_schema(file), file)
+    assert roles(file).user == "user_id"
+
+
+@pytest.mark.parametrize("name", ["user_id", "item_id"])
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (pa.array([float(k % 5) for k in range(ROWS)]), "double"),
+        (pa.array([b"ab"] * ROWS), "binary"),
+        (pa.array([{"a": 1}] * ROWS), "struct<a: int64>"),
+        (pa.nulls(ROWS), "null"),
+    ],
+)
+def test_a_column_that_is_called_an_id_but_cannot_be_one(
+    tmp_path: Path, name: str, values: pa.Array, kind: str
+) -> None:
+    ids = {"user_id": [k % 5 for k in range(ROWS)], "item_id": [k % 7 for k in range(ROWS)]}
+    file = written(tmp_path / "log.parquet", **{**ids, name: values})
+    with pytest.raises(UserError) as caught:
+        inspect_log([file])
+    assert str(caught.value) == f"{file}: column '{name}' is {kind}; expected ids as integers or text"
+
+
+def test_an_empty_column_of_users_is_no_reason_to_take_another(tmp_path: Path) -> None:
+    file = written(tmp_path / "log.parquet", user_id=pa.nulls(ROWS, pa.int64()), item_id=[k % 7 for k in range(ROWS)])
+    with pytest.raises(UserError, match=r"no column looks like a user .* found user_id, item_id, click, ts"):
+        inspect_log([file])
+    other = written(
+        tmp_path / "b.parquet", user_id=pa.nulls(ROWS, pa.int64()), visitor_id=REST["click"], item_id=[7] * ROWS
+    )
+    assert roles(other).user == "visitor_id"
+
+
+def test_flags_that_are_called_like_items_are_no_ids(tmp_path: Path) -> None:
+    few = [k % 7 for k in range(ROWS)]
+    file = written(tmp_path / "log.parquet", user_id=few, thing_id=few, show=REST["click"] == 1)
+    check_schema(pq.read_schema(file), file)
+    assert roles(file).item == "thing_id"
