@@ -32,16 +32,12 @@ def demands(settings: Mapping[str, Any]) -> list[Demand]:
 
 
 def _of_train(settings: Any) -> Demand:
+    from prefrec_ray.runs.resources import of_learner
+
     config = settings.training()
     if not config.num_learners:
         return Demand("train", ({"CPU": 1.0},), in_driver=True)  # its data tasks
-    cpus = config.num_cpus_per_learner
-    learner = {
-        "CPU": float(cpus) if isinstance(cpus, int | float) else float(not config.num_gpus_per_learner),
-        "GPU": float(config.num_gpus_per_learner),
-        **config.custom_resources_per_learner,
-    }
-    return Demand(f"train ({config.num_learners} learners)", (_asked(learner),) * int(config.num_learners))
+    return Demand(f"train ({config.num_learners} learners)", (_asked(of_learner(config)),) * int(config.num_learners))
 
 
 def _of_tune(settings: Any) -> Demand:

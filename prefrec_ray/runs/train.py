@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from prefrec_ray import storage
+from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_each_learner
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.policy import policy_of
@@ -29,6 +29,7 @@ from prefrec_ray.runs.columns import COLUMNS, SCORES
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.monitoring import publish
+from prefrec_ray.runs.resources import check_fits, of_learner
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.settings import Task
 from prefrec_ray.storage.manifest import MANIFEST
@@ -64,10 +65,13 @@ def train(
 
     Args: `progress` is called with each iteration's row (keys `COLUMNS`, and `SCORES` with a `judge`). With `resume`
     the run goes on from its newest whole checkpoint, or from the start where it has none; `say` is told which. Returns
-    all rows. Raises `UserError` if `output` exists (without `resume`), if the run was started with other settings, if
-    another process trains there, if training diverges.
+    all rows. Raises `UserError` if the cluster has less than the learners ask for, if `output` exists (without
+    `resume`), if the run was started with other settings, if another process trains there, if training diverges.
     """
     config = build_config(settings, dataset, where)
+    runtime.start_ray()
+    required = {kind: amount * max(1, config.num_learners) for kind, amount in of_learner(config.settings).items()}
+    check_fits(required, f"{where}: the run", "num_learners, num_cpus_per_learner, num_gpus_per_learner")
     with storage.claimed(output):
         check_output(settings, dataset, output, resume)
         algorithm: OfflineAlgorithm = config.build_algo()

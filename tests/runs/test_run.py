@@ -49,6 +49,26 @@ def test_a_run_leaves_its_curves_checkpoints_and_policy(tiny_dataset: str, tmp_p
     assert policy.act(states).shape == (3, 2)
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (
+            {"num_learners": 1, "num_cpus_per_learner": 100},
+            "the run asks for 100 CPU, the cluster has 2; expected less",
+        ),
+        ({"num_learners": 2, "custom_resources_per_learner": {"spot": 1}}, "asks for 2 spot, the cluster has 0"),
+        ({"num_gpus_per_learner": 1}, "asks for 1 GPU, the cluster has 0"),
+    ],
+)
+def test_what_the_cluster_does_not_have_is_not_waited_for(
+    tiny_dataset: str, tmp_path: Path, asked: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        train(settings(config={**SHORT_RUN, **asked}), tiny_dataset, str(tmp_path / "run"))
+    assert words in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_begins_with_the_networks_of_another(tiny_dataset: str, tmp_path: Path) -> None:
     """With rates too small to change them it ends with these: all of them, the reward and the targets too."""
     first, second = str(tmp_path / "first"), str(tmp_path / "second")

@@ -18,6 +18,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.runs.checkpoints import check_own
 from prefrec_ray.runs.config import build_config
+from prefrec_ray.runs.resources import check_fits
 from prefrec_ray.runs.train import Row
 from prefrec_ray.runs.tuning import results, searchers, space
 from prefrec_ray.runs.tuning.check import checked
@@ -121,15 +122,9 @@ def _check_folder(description: dict[str, Any], output: str, resume: bool) -> Non
 
 def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -> None:
     """Raises `UserError` for a trial that needs more than the cluster has: Tune would wait for ever."""
-    capacity = runtime.capacity()
     for trial in chosen:
         required = resources({"trial": trial}, settings).required_resources
-        for kind, amount in required.items():
-            if amount > capacity.get(kind, 0):
-                raise UserError(
-                    f"{where}: trial {trial['name']} asks for {amount:g} {kind}, the cluster has "
-                    f"{capacity.get(kind, 0):g}; expected less (resources, num_learners) or a larger cluster"
-                )
+        check_fits(required, f"{where}: trial {trial['name']}", "resources, num_learners")
 
 
 def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
