@@ -25,9 +25,10 @@ from prefrec_ray.dataset.prepare.states import Context, fit_normaliser, write_st
 from prefrec_ray.dataset.prepare.tiring import tiring_of
 from prefrec_ray.dataset.prepare.users import UserRules, Users, split_by_user
 from prefrec_ray.errors import UserError, unwrapped_errors
-from prefrec_ray.logs import open_log
+from prefrec_ray.logs import Source, open_log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log
+from prefrec_ray.logs.sources import ColumnsSource
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.runtime.progress import Progress, silent
@@ -89,6 +90,7 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     user_rules, row_rules = UserRules.of(settings, log.given_sessions), RowRules.of(log, side, items if like else None)
     users = split_by_user(log, user_rules, row_rules, partitions, folder, progress)
     _check_splits(users)
+    _check_features(log, users, settings.source)
     if settings.draws_preferences:
         # They need sessions only, and show before the long stages whether a log is too small.
         write_preferences(users, settings.preferences, settings.mixture_weight, settings.seed, folder, progress)
@@ -181,6 +183,16 @@ def _categories(log: Log) -> Mapping[str, tuple[str, ...]]:
         return log.categories or {}
     names = [name for name in log.users.column_names if name != "user_id"]
     return {name: tuple(sorted(pc.unique(log.users[name].drop_null()).to_pylist())) for name in names}
+
+
+def _check_features(log: Log, users: Users, source: Source) -> None:
+    if not isinstance(source, ColumnsSource) or source.users is None or log.users is None:
+        return
+    if not pc.any(pc.is_in(users.ids, log.users["user_id"])).as_py():
+        raise UserError(
+            f"{source.users.path}: column '{source.users.id}': none of the log's {len(users.ids)} users is in it; "
+            f"expected ids as in the log's column '{source.user}'"
+        )
 
 
 def _check_splits(users: Users) -> None:

@@ -100,6 +100,17 @@ def test_nobody_to_train_on(ray_session: None, tmp_path: Path) -> None:
     assert message.startswith("none of the 1 users falls into the split")
 
 
+def test_users_of_another_log(ray_session: None, tmp_path: Path) -> None:
+    """Their features would be unknown of all, without a word."""
+    users = tmp_path / "users.csv"
+    pd.DataFrame({"id": range(100, 120), "age": ["a", "b"] * 10}).to_csv(users, index=False)
+    table = {"path": str(users), "id": "id", "features": ["age"]}
+    message = run(frame(), tmp_path, source={**COLUMNS, "path": str(tmp_path / "log.csv"), "users": table})
+    assert message == (
+        f"{users}: column 'id': none of the log's 20 users is in it; expected ids as in the log's column 'user'"
+    )
+
+
 def test_items_that_the_table_lacks(ray_session: None, tmp_path: Path) -> None:
     items = pd.DataFrame({"item_id": range(29), "x": 0.5, "y": -0.5})
     items.to_csv(tmp_path / "items.csv", index=False)
