@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,12 @@ from prefrec_ray.logs.values import padded
 BLOCK_BYTES = 1 << 20
 #: Footers and first blocks are small: most of the time is spent waiting for storage.
 THREADS = 16
+#: The first bytes of files that are not CSV, and what to do with them.
+_NOT_CSV = {
+    b"PAR1": "Parquet by what it holds; expected a name that ends in .parquet",
+    b"\x1f\x8b": "gzip by what it holds; expected a name that ends in .csv.gz",
+    b'{"': "JSON by what it holds; expected Parquet or CSV, or kind: ray_data, read: read_json",
+}
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,22 @@ def own_schema(file: str, form: CsvFormat) -> pa.Schema:
     with readable(file):
         if not is_csv(file):
             return pq.read_schema(path, filesystem=system)
+        with system.open_input_stream(path) as stream:
+            _check_text(stream.read(BLOCK_BYTES), file)
         with system.open_input_stream(path) as stream, form.open(stream, file, []) as reader:
             return reader.schema
+
+
+def _check_text(head: bytes, file: str) -> None:
+    """Raises `UserError` where the first bytes of a CSV file are no text: Arrow reports such lines by tracebacks."""
+    for first, what in _NOT_CSV.items():
+        if head.startswith(first):
+            raise UserError(f"{file}: {what}")
+    try:
+        getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
+    except UnicodeDecodeError as error:
+        line = head[: error.start].count(b"\n") + 1
+        raise UserError(f"{file}: line {line} is not UTF-8; expected text in UTF-8") from error
 
 
 def _partition_fields(file: str, own: set[str]) -> list[pa.Field]:

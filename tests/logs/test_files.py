@@ -1,5 +1,6 @@
 """Logs in Parquet and CSV: the same rows in the order of the log, and one line for what does not fit."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefrec_ray.errors import UserError, find_user_error
+from prefrec_ray.inspection.log import inspect_log
 from prefrec_ray.logs import FilesSource, open_log
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers.files import column_map, with_types
+from prefrec_ray.logs.schemas import BLOCK_BYTES, schema
 from prefrec_ray.settings import parse
 
 COLUMNS = {"kind": "files", "user": "u", "item": "i", "time": "t", "time_unit": "s", "feedback": ["like"]}
@@ -168,6 +171,35 @@ def test_files_that_do_not_fit(ray_session: None, tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"a.csv: row 2: found 3 values \(5,6,7\); expected 4 in") as caught:
         open_source(tmp_path).interactions.to_pandas()
     assert "\n" not in str(find_user_error(caught.value))
+
+
+ROWS = "u,i,t,like,name\n" + "1,2,3,4,caf\xe9\n" * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (ROWS.encode("latin-1"), "line 2 is not UTF-8; expected text in UTF-8"),
+        (ROWS.replace("name", "n\xe4me").encode("latin-1"), "line 1 is not UTF-8"),
+        ((ROWS + "1,caf\xe9\n").encode("latin-1"), "line 2 is not UTF-8"),
+        (ROWS.encode("utf-16"), "line 1 is not UTF-8"),
+        (gzip.compress(ROWS.encode()), "gzip by what it holds; expected a name that ends in .csv.gz"),
+        (b"PAR1\x15\x04", "Parquet by what it holds; expected a name that ends in .parquet"),
+        (b'{"u": 1, "i": 2}\n', "expected Parquet or CSV, or kind: ray_data, read: read_json"),
+    ],
+)
+def test_csv_by_its_name_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str], content: bytes, words: str) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    for read in (open_source, lambda path: inspect_log([str(path)])):
+        with pytest.raises(UserError, match=words) as caught:
+            read(tmp_path / "a.csv")
+        assert str(caught.value).startswith(f"{tmp_path}/a.csv: ")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_character_that_the_first_block_cuts_is_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("ab\n" + "é\n" * BLOCK_BYTES, encoding="utf-8")
+    assert schema(str(tmp_path / "a.csv")).names == ["ab"]
 
 
 def test_types_of_ids_agree_between_files(tmp_path: Path) -> None:
