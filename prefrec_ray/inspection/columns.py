@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prefrec_ray import storage
+from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.names import ITEM, SESSION, USER, is_plain
 from prefrec_ray.logs.contract import plain
 from prefrec_ray.logs.fragments import batches, empty_log
@@ -64,8 +65,11 @@ def flat_columns(file: str, form: CsvFormat) -> list[str]:
 def sample(files: Sequence[str], columns: list[str], form: CsvFormat) -> pa.Table:
     """The first rows of some pieces (row groups of Parquet, CSV files), evenly spread over `files`.
 
-    Raises `UserError` where there are no rows.
+    Raises `UserError` where there are no rows, and for two columns of one name.
     """
+    for name in columns:
+        if columns.count(name) > 1:
+            raise UserError(f"{files[0]}: column '{name}' occurs {columns.count(name)} times; expected once")
     # At most one file per piece is opened, evenly spread.
     chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(_PIECES, len(files))).astype(int))]
     each = max(1, _PIECES // len(chosen))
@@ -122,6 +126,8 @@ def _profile(name: str, column: pa.ChunkedArray, rows: int) -> Column:
     known = column.drop_null()
     if pa.types.is_dictionary(known.type):
         known = known.cast(known.type.value_type)
+    if known.type == pa.float16():  # Arrow does not order them
+        known = known.cast(pa.float32())
     counts = pc.value_counts(known)
     each = counts.field("counts").to_numpy()
     values = counts.field("values")

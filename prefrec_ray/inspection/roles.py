@@ -149,7 +149,7 @@ def _check_header(names: Sequence[str], where: str) -> None:
 
 
 def feedback_kind(column: Column) -> str:
-    """binary, seconds, ratio or count; number for everything else."""
+    """Of a column with values: binary, seconds, ratio or count; number for everything else."""
     if pa.types.is_boolean(column.kind) or ((column.low, column.high) == (0, 1) and column.distinct == 2):
         return "binary"
     negative = column.low is not None and float(column.low) < 0  # type: ignore[arg-type]
@@ -197,7 +197,9 @@ def _is_within_user(table: pa.Table, user: str, column: Column) -> bool:
 
 def _is_dwell(column: Column) -> bool:
     of_name = set(words(column.name))
-    if not column.is_number or feedback_kind(column) == "binary" or float(column.low or 0) < 0:  # type: ignore[arg-type]
+    if not column.is_number or column.low is None:
+        return False
+    if feedback_kind(column) == "binary" or float(column.low) < 0:  # type: ignore[arg-type]
         return False
     return "dwell" in of_name or bool(of_name & set(DWELL) and of_name & set(_LENGTH))
 
