@@ -16,10 +16,12 @@ from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.schemas import CsvFormat
+from prefrec_ray.logs.values import is_text
 
 #: The bucket of rows without a user, an item or a time; these are only counted.
 INCOMPLETE = -1
 _ID_KEY, _BUCKET_KEY = 1, 2
+_INTEGER = r"^(0|-?[1-9]\d{0,17})$"
 _ROWS_OF_BUCKET = 1 << 20
 _MIN_BUCKETS, _FEW_ROWS = 4, 1 << 17  # more rows than this take several buckets, to keep several cores busy
 
@@ -52,8 +54,11 @@ def column_hash(column: pa.ChunkedArray, key: int) -> np.ndarray:
     """Hashes, uint64 [n], equal where the values of the column are equal (so are empty cells)."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    empty = column.is_null().to_numpy()
     kind = column.type
+    if any(check(kind) for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)):
+        hexadecimal = [value and value.hex() for value in column.to_pylist()]  # it need not be UTF-8
+        column = pa.chunked_array([hexadecimal], pa.string())
+    empty = column.is_null().to_numpy()
     if pa.types.is_floating(kind):
         bits = pc.fill_null(column.cast(pa.float64()), 0.0).to_numpy().view(np.int64)
         hashes = mix(bits, key)
@@ -107,7 +112,16 @@ def _of_canonical(table: pa.Table) -> pa.Table:
 
 
 def _id_hash(column: pa.ChunkedArray) -> np.ndarray:
-    return column_hash(column, _ID_KEY).view(np.int64)
+    """As integers where they are such: an id is text in CSV and perhaps a number in Parquet."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not is_text(column.type):
+        return column_hash(column.cast(pa.int64(), safe=False), _ID_KEY).view(np.int64)
+    whole = pc.fill_null(pc.match_substring_regex(column, _INTEGER), False)
+    hashes = np.empty(len(column), dtype=np.uint64)
+    for rows, kind in ((whole, pa.int64()), (pc.invert(whole), column.type)):
+        hashes[rows.to_numpy()] = column_hash(column.filter(rows).cast(kind), _ID_KEY)
+    return hashes.view(np.int64)
 
 
 def _row_hash(table: pa.Table, names: list[str]) -> np.ndarray:

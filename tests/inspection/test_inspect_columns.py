@@ -11,6 +11,7 @@ from inspect_logs import clickstream, write
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import csv_format, distinct_estimate, flat_columns, profile, sample
+from prefrec_ray.inspection.log import inspect_log
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.parquet"])
@@ -70,3 +71,33 @@ def test_no_rows_at_all(tmp_path: Path) -> None:
     file = str(write(pd.DataFrame({"a": []}), tmp_path / "a.csv"))
     with pytest.raises(UserError, match=r"a.csv: the log is empty; expected interactions"):
         sample([file], ["a"], csv_format(file))
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("user_id,item_id,ts,ts", "column 'ts' occurs 2 times; expected once"),
+        ("1,1,1700000000,0", "no header: the first line is 1, 1, 1700000000, 0; expected names"),
+    ],
+)
+def test_columns_of_one_name(tmp_path: Path, header: str, words: str) -> None:
+    (tmp_path / "a.csv").write_text(f"{header}\n1,2,1700000000,1700000000\n")
+    with pytest.raises(UserError, match=words):
+        inspect_log([str(tmp_path / "a.csv")])
+
+
+@pytest.mark.parametrize(
+    ("extra", "taken"),
+    [
+        (pa.nulls(40, pa.float64()), "empty"),
+        (pa.array(np.arange(40, dtype=np.float16)), "feedback, ratio"),
+        (pa.array([b"\xff\xfe", None] * 20), "binary"),
+    ],
+)
+def test_columns_of_rare_types_and_values(ray_session: None, tmp_path: Path, extra: pa.Array, taken: str) -> None:
+    few = np.arange(40) % 5
+    table = {"user_id": few, "item_id": few[::-1], "ts": 1_700_000_000 + 60 * np.arange(40), "watch_rate": extra}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    report = inspect_log([str(tmp_path / "a.parquet")])
+    assert report.roles.of("watch_rate") == taken
+    assert report.counts.rows == 40

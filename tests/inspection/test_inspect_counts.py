@@ -23,6 +23,7 @@ from prefrec_ray.inspection.counts import (
     distinct_items,
     summarise_bucket,
 )
+from prefrec_ray.inspection.log import inspect_log
 from prefrec_ray.inspection.roles import guess_roles
 from prefrec_ray.inspection.rows import column_hash, rows_of_files
 
@@ -138,3 +139,17 @@ def test_hashes_are_equal_where_values_are() -> None:
         assert len(set(hashes.tolist())) == 3
     days = column_hash(pa.chunked_array([pa.array([1, 2, None, 1], pa.int32()).cast(pa.date32())]), 3)
     assert (days[0] == days[3], len(set(days.tolist()))) == (True, 3)
+
+
+def test_csv_and_parquet_have_the_same_users(ray_session: None, tmp_path: Path) -> None:
+    log = pd.DataFrame({"user": [1, 2, 1, 2], "item": [7, 8, 9, 7], "time": 1_700_000_000 + np.arange(4)})
+    write(log, tmp_path / "a.csv")
+    write(log, tmp_path / "b.parquet")
+    report = inspect_log([str(tmp_path)])
+    assert (report.counts.rows, report.counts.users, report.counts.items) == (8, 2, 3)
+
+
+def test_ids_with_leading_zeros_are_other_users(ray_session: None, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item,ts\n007,1,1700000000\n7,1,1700000001\n007,a,1700000002\n")
+    report = inspect_log([str(tmp_path / "a.csv")])
+    assert (report.counts.users, report.counts.items) == (2, 2)
