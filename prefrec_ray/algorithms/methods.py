@@ -56,6 +56,8 @@ def find_method(method: str, where: str = "") -> type[OfflineAlgorithm]:
 
     if ":" in method:
         module, _, name = method.partition(":")
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise UserError(f"{where}key 'method': '{module}' is no name of a module; expected module:Class")
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())  # the folder where a command is run; Ray passes it on to workers
     else:

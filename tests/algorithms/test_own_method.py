@@ -68,11 +68,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_validate_knows_its_settings(folder: Path) -> None:
     (folder / "bad.yaml").write_text((folder / "own.yaml").read_text().replace("conservatism: 0.5", "conservatism: -1"))
     (folder / "none.yaml").write_text("train: {method: my_package.mine:CQLSettings}\n")
-    result = prefrec(folder, "validate own.yaml", "validate bad.yaml", "validate none.yaml")
+    (folder / "file.yaml").write_text("train: {method: './my_package/mine.py:CQL'}\n")
+    files = ("own.yaml", "bad.yaml", "none.yaml", "file.yaml")
+    result = prefrec(folder, *(f"validate {file}" for file in files))
     assert result.returncode == 2
-    of_bad, of_none = result.stderr.splitlines()  # and none of own.yaml
+    of_bad, of_none, of_file = result.stderr.splitlines()  # and none of own.yaml
     assert "bad.yaml: train: key 'config.conservatism'" in of_bad
     assert "'my_package.mine:CQLSettings' is no method" in of_none
+    assert "key 'method': './my_package/mine.py' is no name of a module; expected module:Class" in of_file
 
 
 def test_it_trains_sweeps_and_is_evaluated(folder: Path, dataset: str) -> None:
