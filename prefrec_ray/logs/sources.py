@@ -45,6 +45,12 @@ class UsersTable(Settings):
             raise ValueError("expected each feature once, and none called user_id")
         return value
 
+    @model_validator(mode="after")
+    def _id_is_no_feature(self) -> Self:
+        if self.id in self.features:
+            raise ValueError(f"features: '{self.id}' is the id; expected other columns")
+        return self
+
 
 class ItemsTable(Settings):
     """A file with one row per item; `embedding` is a column of lists of numbers, or a list of columns of numbers.
@@ -109,6 +115,18 @@ class ColumnsSource(Settings):
         if value is not None and value not in available_timezones():
             raise ValueError("expected a time zone of the IANA data base, such as Europe/Paris")
         return value
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> Self:
+        roles: dict[str, str] = {}
+        for role in ("user", "item", "time", "session"):
+            column = getattr(self, role)
+            if column is not None and roles.setdefault(column, role) != role:
+                raise ValueError(f"{role} is the column '{column}', as {roles[column]} is; expected another one")
+        for name, feedback in self.feedback.items():
+            if feedback.column == self.reward:
+                raise ValueError(f"feedback '{name}' is the reward, which is never in the state; expected one of both")
+        return self
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:

@@ -15,7 +15,7 @@ from prefrec_ray.logs.contract import Part, Place
 from prefrec_ray.logs.fragments import read_clean
 from prefrec_ray.logs.listing import list_inputs
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, schema
-from prefrec_ray.logs.values import finite, refuse, to_ids, to_numbers
+from prefrec_ray.logs.values import finite, is_number, refuse, to_ids, to_numbers
 
 #: A feature with more categories would make the state too wide.
 MAX_CATEGORIES = 512
@@ -36,7 +36,7 @@ def user_table(
 
     def convert(table: pa.Table, place: Place) -> pa.Table:
         ids = _unique_ids(table[id_column], id_type, place, id_column)
-        return pa.table({"user_id": ids, **{name: table[name].cast(pa.string()) for name in features}})
+        return pa.table({"user_id": ids, **{name: _texts(table[name], place, name) for name in features}})
 
     file, table = _read(path, [id_column, *features], convert, part, form)
     for name in features:
@@ -98,7 +98,7 @@ def _unique_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: 
 def _texts(column: pa.ChunkedArray, place: Place, name: str) -> pa.ChunkedArray:
     try:
         return column.cast(pa.string())
-    except pa.ArrowNotImplementedError as error:
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:  # lists; bytes that are not UTF-8
         raise UserError(f"{place.file}: column '{name}' is {column.type}; expected text") from error
 
 
@@ -116,7 +116,8 @@ def _within(values: np.ndarray, place: Place, name: str) -> np.ndarray:
 def _list_column(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
     """A column of lists of equal length as float64 [n, d]. Raises `BadRows`, and `UserError` for another type."""
     kind = column.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not (is_list and is_number(kind.value_type)):
         raise UserError(f"{place.file}: column '{name}' is {kind}; expected lists of numbers, or name several columns")
     refuse(column.is_null().to_numpy(), place, name, lambda row: "found nothing", "a list of numbers")
     lengths = pc.list_value_length(column).to_numpy()

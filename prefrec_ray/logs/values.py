@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import BadRows, Place
 
 #: Text that may be a number; Arrow decides whether it is one, and in range.
@@ -72,9 +73,11 @@ def refuse(bad: np.ndarray, place: Place, name: str, found: Callable[[int], str]
 
 
 def cast(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str, expected: str) -> pa.ChunkedArray:
-    """`column` as `kind`. Raises `BadRows` for the rows that cannot be cast."""
+    """`column` as `kind`. Raises `BadRows` for the rows that cannot be cast, and `UserError` where no row can be."""
     try:
         return column.cast(kind)
+    except pa.ArrowNotImplementedError as error:
+        raise UserError(f"{place.file}: column '{name}' is {column.type}; expected {expected}") from error
     except pa.ArrowInvalid as error:
         rows = failing_rows(column, kind, _LIKE.get(kind))
         raise BadRows(place, name, rows, f"found {shown(column[int(rows[0])].as_py())}", expected) from error
@@ -118,6 +121,12 @@ def shown(value: object) -> str:
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column is text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column is numbers or flags."""
+    types = pa.types
+    return any(check(kind) for check in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal))
 
 
 def _flags(flags: pa.Array | pa.ChunkedArray) -> np.ndarray:

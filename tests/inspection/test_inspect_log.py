@@ -99,13 +99,16 @@ COUNTS = SimpleNamespace(
     "name", ["order", "is: it?", "yes", "12", "a#b", "größe", "- x", "{q}", "'", "null", "a, b", "\t"]
 )
 def test_any_name_of_a_column_survives_the_yaml(name: str) -> None:
-    roles = Roles("user", name, "time", "us", feedback={name: "count"}, partly_empty=frozenset({name}), reward=name)
-    tables = Tables(users={"path": name, "id": name, "features": [name, "b"]})
+    roles = Roles("user", name, "time", "us", feedback={name: "count"}, partly_empty=frozenset({name}))
+    users = {"path": name, "id": "id", "features": [name, "b"]}
+    tables = Tables(users, items={"path": "items.csv", "id": name, "embedding": [name]})
     source = settings_of(proposal(files_source(name, roles, COUNTS, tables, ";"), COUNTS)).source
     ((_, feedback),) = source.feedback.items()
-    assert (source.path, source.item, source.reward, source.users.id, feedback.column) == (name,) * 5
+    assert (source.path, source.item, source.users.path, source.items.id, feedback.column) == (name,) * 5
     assert (feedback.kind, feedback.missing, source.duplicates, source.delimiter) == ("count", 0, "keep", ";")
     assert (source.users.features, source.time_unit) == ([name, "b"], "us")
+    rewarded = Roles("user", "item", "time", "us", reward=name)
+    assert settings_of(proposal(files_source(name, rewarded, COUNTS, Tables(), None), COUNTS)).source.reward == name
 
 
 def test_the_length_of_segments_is_one_that_enough_users_can_give() -> None:

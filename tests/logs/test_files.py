@@ -74,12 +74,12 @@ def test_ids_in_csv_are_text_where_one_file_has_text(ray_session: None, tmp_path
 
 
 def test_feedback_may_have_names_of_its_own(ray_session: None, tmp_path: Path) -> None:
-    log = open_source(write(frame(4), tmp_path / "a.csv"), feedback={"liked": "like", "again": "like"}, reward="like")
+    log = open_source(write(frame(4), tmp_path / "a.csv"), feedback={"liked": "like", "again": "like"}, reward="t")
     assert log.feedback == ("liked", "again")
     assert log.has_reward
     rows = log.interactions.to_pandas()
     assert (rows.liked == rows.again).all()
-    assert (rows.liked == rows.reward).all()
+    assert (rows.timestamp / 1000).astype(np.float32).tolist() == rows.reward.tolist()
 
 
 def test_tables_of_users_and_items(ray_session: None, tmp_path: Path) -> None:
@@ -130,6 +130,41 @@ def test_bad_item_tables(ray_session: None, tmp_path: Path, items: dict, words: 
         open_source(path, items={"path": str(tmp_path / "items.parquet"), "id": "iid", "embedding": "e"})
     assert "items.parquet: " in str(caught.value)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    ("key", "table", "words"),
+    [
+        ("users", {"id": [1], "f": [["a"]]}, "column 'f' is list<.*string>; expected text"),
+        ("users", {"id": [1], "f": [b"\xff"]}, "column 'f' is binary; expected text"),
+        ("users", {"id": [[1]], "f": ["a"]}, "column 'id' is list<.*int64>; expected an integer id"),
+        ("items", {"id": ["p"], "e": [[0.5]], "title": [b"\xff"]}, "column 'title' is binary; expected text"),
+        ("items", {"id": ["p"], "e": [["0.5"]], "title": ["x"]}, "column 'e' is list<.*string>; expected lists of num"),
+        ("items", {"id": ["p"], "e": [[[0.5]]], "title": ["x"]}, "column 'e' is list<.*>>; expected lists of numbers"),
+    ],
+)
+def test_columns_of_tables_that_do_not_fit(
+    ray_session: None, tmp_path: Path, key: str, table: dict, words: str
+) -> None:
+    path = write(frame(4), tmp_path / "a.parquet")
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    about = {"users": {"features": ["f"]}, "items": {"embedding": "e", "title": "title"}}[key]
+    with pytest.raises(UserError, match=rf"t\.parquet: {words}"):
+        open_source(path, **{key: {"path": str(tmp_path / "t.parquet"), "id": "id", **about}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"item": "u"}, "item is the column 'u', as user is; expected another one"),
+        ({"session": "i"}, "session is the column 'i', as item is"),
+        ({"reward": "like"}, "feedback 'like' is the reward, which is never in the state; expected one of both"),
+        ({"users": {"path": "y", "id": "id", "features": ["age", "id"]}}, "features: 'id' is the id; expected other"),
+    ],
+)
+def test_columns_that_cannot_be_both(changes: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        parse(FilesSource, {**COLUMNS, "path": "x", **changes}, "test")
 
 
 def test_a_feature_of_too_many_categories(ray_session: None, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, padded_columns, schemas
 from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import item_table, user_table
-from prefrec_ray.logs.values import is_text
+from prefrec_ray.logs.values import is_number, is_text
 
 #: Users and items; None where the source names none.
 Tables: TypeAlias = tuple[pa.Table | None, pa.Table | None]
@@ -141,7 +141,7 @@ def typed(columns: ColumnMap, sources: Iterable[FoundColumns]) -> ColumnMap:
                 with_type.add(name)
         for name in numbers:
             if name not in written:
-                _check_type(schema, name, file, "numbers", _is_number)
+                _check_type(schema, name, file, "numbers", is_number)
         if columns.time not in written:
             _check_type(schema, columns.time, file, "times (numbers, timestamps or ISO 8601 text)", _is_time)
     for name, files_of_kinds in kinds.items():
@@ -184,11 +184,6 @@ def _check_type(schema: pa.Schema, name: str, file: str, expected: str, allowed:
         kind = kind.value_type
     if not allowed(kind) and kind != pa.null():
         raise UserError(f"{file}: column '{name}' is {kind}; expected {expected}")
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    types = pa.types
-    return any(check(kind) for check in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal))
 
 
 def _is_time(kind: pa.DataType) -> bool:
