@@ -57,11 +57,11 @@ def to_numbers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
 
 
 def finite(values: np.ndarray, place: Place, name: str) -> np.ndarray:
-    """`values`, all of them finite. Raises `BadRows`."""
+    """`values`, all of them finite and none beyond 1e12. Raises `BadRows`."""
     refuse(~np.isfinite(values), place, name, lambda row: f"found {shown(values[row])}", "a finite number")
-    # Values are stored as float32.
-    large = np.abs(values) > np.finfo(np.float32).max
-    refuse(large, place, name, lambda row: f"found {shown(values[row])}", "a number of at most 3.4e38")
+    # Values are stored as float32, whose sums and squares must not overflow.
+    large = np.abs(values) > 1e12
+    refuse(large, place, name, lambda row: f"found {shown(values[row])}", "a number between -1e12 and 1e12")
     return values
 
 
