@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,7 +50,7 @@ def command(
         console().print(f"{shadow} (shadow): {share:.0%} of its items were shown")
     if output:
         storage.write_json(output, comparison.to_dict())
-        made("comparison", output, f"prefrec serve POLICY --state {events[0]}")
+        made("comparison", output, f"prefrec serve POLICY --state {quote(events[0])}")
 
 
 def _cell(estimate: Estimate | None, sign: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,7 +34,7 @@ def command(
         constrained = constrain(loaded, storage.absolute(dataset), report, policy)
     constrained.policy.save(output)
     console().print(tried_table(constrained))
-    made("policy", output, f"prefrec evaluate {output} --dataset {dataset}")
+    made("policy", output, f"prefrec evaluate {quote(output)} --dataset {quote(dataset)}")
 
 
 def tried_table(constrained: Constrained) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -88,7 +89,7 @@ def command(
     console().print(verdict_table(evaluation))
     for line in [*reasons(evaluation), *(unweighed(evaluation) if "weights" in settings.estimators else [])]:
         console().print(line)
-    made("evaluation", run.file, f"prefrec report {folder}")
+    made("evaluation", run.file, f"prefrec report {quote(folder)}")
     if strict and any(verdict.verdict != "candidate" for verdict in evaluation.verdicts.values()):
         raise typer.Exit(NOT_ALL_CANDIDATES)
 

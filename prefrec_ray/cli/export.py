@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -29,7 +30,7 @@ def command(
     from prefrec_ray.runs.export import export_policy
 
     policy = export_policy(checkpoint, output)
-    made("policy", output, f"prefrec evaluate {output} --dataset {policy.provenance['dataset']}")
+    made("policy", output, f"prefrec evaluate {quote(output)} --dataset {quote(policy.provenance['dataset'])}")
 
 
 def _export_onnx(policy: str, output: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +23,8 @@ def command(
     aggregate: Annotated[
         str,
         typer.Option(
-            "--aggregate", help="How answers to a pair become one preference label: majority, mean or dawid-skene."
+            "--aggregate",
+            help="How answers to a pair become one preference label: majority, mean, dawid-skene or one-coin.",
         ),
     ] = "majority",
     replace: Annotated[
@@ -39,7 +41,8 @@ def command(
         summary = import_labels(labels, pairs, uri, name, aggregate, replace, report)
     console().print(_table(summary))
     console().print(_line(summary))
-    made("preferences", f"{dataset}/people/{name}", f"prefrec train CONFIG teachers=[{name}] --dataset {dataset}")
+    then = f"prefrec train CONFIG teachers=[{name}] --dataset {quote(dataset)}"
+    made("preferences", f"{dataset}/people/{name}", then)
 
 
 def _table(summary: dict[str, Any]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -80,7 +81,7 @@ def _show_log(paths: list[str], config: str | None, output: str | None) -> None:
     if output:
         storage.write_text(storage.make_room(output), report.yaml)
         out.print()
-        made("proposed YAML", output, f"read it, then prefrec prepare {output} --output DATASET")
+        made("proposed YAML", output, f"read it, then prefrec prepare {quote(output)} --output DATASET")
     else:
         out.print("\nProposed YAML (--output FILE.yaml writes it):\n", style="bold")
         out.print(report.yaml)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Any
 
 from prefrec_ray.cli.console import Config, console, made
@@ -20,7 +21,7 @@ def command(config: Config) -> None:
         night = run_night(loop, work, work.digest, console().print)
     alias = f"{loop.folder.rstrip('/')}/current"
     page = f"{loop.folder.rstrip('/')}/nights/{night.night:04d}/report.html"
-    then = f"prefrec serve {alias} --state FOLDER" if night.status == "promoted" else f"open {page}"
+    then = f"prefrec serve {quote(alias)} --state FOLDER" if night.status == "promoted" else f"open {quote(page)}"
     made("night", page, then)
 
 

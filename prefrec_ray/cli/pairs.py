@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -52,4 +53,6 @@ def command(
     with progress(console()) as report:
         runtime.start_ray()
         write_pairs(prepared, output, count, held_out, pairing, length, strategy, tuple(reward or ()), seed, report)
-    made("pairs", output, f"prefrec import-labels LABELS --pairs {output} --dataset {dataset} --name NAME")
+    made(
+        "pairs", output, f"prefrec import-labels LABELS --pairs {quote(output)} --dataset {quote(dataset)} --name NAME"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,7 +41,7 @@ def command(
     for line in summary(storage.read_json(storage.join(output, "dropped.json"))):
         console().print(line)
     console().print(of_tiring(dataset.metadata.tiring))
-    made("data set", output, f"prefrec train {config} --dataset {output} --output RUN")
+    made("data set", output, f"prefrec train {quote(config)} --dataset {quote(output)} --output RUN")
 
 
 def summary(report: dict[str, Any]) -> list[str]:

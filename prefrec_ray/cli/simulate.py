@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -22,4 +23,4 @@ def command(
 
     with progress(console()) as report:
         simulate(settings, output, report)
-    made("logs", output, f"prefrec prepare {config} --output DATASET")
+    made("logs", output, f"prefrec prepare {quote(config)} --output DATASET")

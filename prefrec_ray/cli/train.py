@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,7 +44,7 @@ def command(
         raise UserError(f"{config}: train: key 'dataset' is missing; name the data set there or by --dataset DATASET")
     output = output or f"runs/{settings.method.rpartition(':')[2]}_{settings.recipe}_{settings.task}_{settings.seed}"
     train_run(settings, dataset, output, resume, where=f"{config}: train")
-    made("run", output, f"prefrec evaluate {output}/policy --dataset {dataset}")
+    made("run", output, f"prefrec evaluate {quote(output + '/policy')} --dataset {quote(dataset)}")
 
 
 def train_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -48,4 +49,4 @@ def command(
     stopped = sum(row["status"] == "stopped" for row in rows)
     note = f", {stopped} stopped early" if stopped else ""
     console().print(f"trials: {len(rows)}{note}: {output}/trials.csv")
-    made("sweep", output, f"prefrec evaluate {output} --dataset {dataset}")
+    made("sweep", output, f"prefrec evaluate {quote(output)} --dataset {quote(dataset)}")

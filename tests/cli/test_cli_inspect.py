@@ -28,6 +28,8 @@ def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
     ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log().to_csv(tmp_path / "log.csv", index=False)
+    assert run(["inspect", str(tmp_path / "log.csv"), "--output", str(tmp_path / "my log.yaml")]) == 0
+    assert f"prefrec prepare '{tmp_path}/my log.yaml' --output DATASET\n" in capsys.readouterr().out
     assert run(["inspect", str(tmp_path / "log.csv"), "--output", str(tmp_path / "my.yaml")]) == 0
     out, err = capsys.readouterr()
     assert err == ""
