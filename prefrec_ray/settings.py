@@ -100,7 +100,7 @@ def parse(model: type[Model], value: Any, where: str, prefix: str = "") -> Model
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise UserError(f"{where}: {_first_problem(model, error, prefix)}") from error
+        raise UserError(f"{where}: {_first_problem(model, value, error, prefix)}") from error
 
 
 def nearest(key: str, valid: list[str]) -> str:
@@ -109,10 +109,10 @@ def nearest(key: str, valid: list[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(sorted(valid))}"
 
 
-def _first_problem(model: type[BaseModel], error: ValidationError, prefix: str) -> str:
+def _first_problem(model: type[BaseModel], value: Any, error: ValidationError, prefix: str) -> str:
     problems = error.errors()
     problem = problems[0]
-    path = [str(part) for part in problem["loc"]]
+    path = _keys(problem["loc"], value)
     expected = _expected(problem)
     if path and _BRANCH.fullmatch(path[-1]):  # of a value of several kinds: each kind has a problem of its own
         kinds = [one for one in problems if one["loc"][:-1] == problem["loc"][:-1]]
@@ -124,6 +124,17 @@ def _first_problem(model: type[BaseModel], error: ValidationError, prefix: str) 
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
     return f"key '{key}': {expected}, found {_short(problem.get('input'))}"
+
+
+def _keys(place: tuple[int | str, ...], value: Any) -> list[str]:
+    """`place` in `value`, as pydantic names it, without the kinds that it puts after the keys of unions."""
+    keys = []
+    for part in place:
+        if isinstance(value, dict) and part not in value and value.get("kind") == part:
+            continue
+        keys.append(str(part))
+        value = value.get(part) if isinstance(value, dict) else None
+    return keys
 
 
 #: The last part of a place, where pydantic names one of the kinds that a value may be of.

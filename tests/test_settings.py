@@ -113,6 +113,23 @@ def test_numbers_that_no_machine_counts_or_raises(model: type, value: dict[str, 
 
 
 @pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"time_unt": "s"}, "key 'source.time_unt': unknown key; did you mean 'time_unit'?"),
+        ({"time_unit": "h"}, "key 'source.time_unit': expected 's', 'ms', 'us', 'ns' or 'iso', found 'h'"),
+        ({"feedback": {"like": {"column": "like", "kin": 1}}}, "key 'source.feedback.like.kin': unknown key; did you"),
+        ({"time_zone": "UTC", "time_unit": "s"}, "key 'source': time_zone is for times that are no numbers"),
+    ],
+)
+def test_keys_are_those_of_the_file(change: dict[str, object], words: str) -> None:
+    source = {"kind": "files", "path": "x", "user": "u", "item": "i", "time": "t", **change}
+    with pytest.raises(UserError, match=re.escape(f"c.yaml: {words}")):
+        parse(PrepareSettings, {"source": source}, "c.yaml")
+    with pytest.raises(UserError, match=re.escape("c.yaml: key 'source.user' is missing")):
+        parse(PrepareSettings, {"source": {"kind": "files", "path": "x", "item": "user", "time": "files"}}, "c.yaml")
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         ("many", "expected a number or 'auto', found 'many'"),

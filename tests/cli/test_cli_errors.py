@@ -167,7 +167,7 @@ LOGS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame | None], dict[str, A
         {**OF_PARQUET, "time_unit": None},
         "times are numbers; expected time_unit: s, ms, us or",
     ),
-    "unknown zone": (nothing, {"time_unit": None, "time_zone": "Paris"}, "key 'source.files.time_zone'"),
+    "unknown zone": (nothing, {"time_unit": None, "time_zone": "Paris"}, "key 'source.time_zone'"),
     "zone of numbers": (nothing, {"time_zone": "Europe/Paris"}, "time_zone is for times that are no numbers"),
     "feedback is a word": (cell("plays", "much"), {}, "column 'plays', row 8: found 'much'; expected a number"),
     "no feedback": (cell("like", None), {}, "column 'like', row 8: found NaN or nothing; expected a finite number"),
