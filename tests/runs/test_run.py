@@ -69,6 +69,12 @@ def test_what_the_cluster_does_not_have_is_not_waited_for(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_task_that_is_not_prepared(tiny_dataset: str, tmp_path: Path) -> None:
+    words = r"task 'mixture': its preferences are prepared for depth; see prepare\.preferences\.tasks"
+    with pytest.raises(UserError, match=words):
+        train(settings(task="mixture"), tiny_dataset, str(tmp_path / "run"))
+
+
 def test_a_run_begins_with_the_networks_of_another(tiny_dataset: str, tmp_path: Path) -> None:
     """With rates too small to change them it ends with these: all of them, the reward and the targets too."""
     first, second = str(tmp_path / "first"), str(tmp_path / "second")

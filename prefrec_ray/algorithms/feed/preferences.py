@@ -94,8 +94,8 @@ def load_buffer(
 
     `columns`: columns of the next state that the reward model sees; None: state and action. `precision` bf16: inputs
     are kept in bfloat16, in half the memory, as matrix products would round them anyway. Returns a reference to a
-    `PreferenceBuffer`. Raises `UserError` (at `ray.get`, or here where this process reads) if a teacher has no pairs or
-    segments differ in length.
+    `PreferenceBuffer`. Raises `UserError` (at `ray.get`, or here where this process reads) if the task is not
+    prepared, a teacher has no pairs or segments differ in length.
     """
     dataset = PreparedDataset.open(uri)
     pairs = start(_load_pairs, uri, task, split, list(teachers), here=here)
@@ -111,6 +111,12 @@ def _load_pairs(uri: str, task: str, split: str, teachers: list[str]) -> dict[st
     names = ["user_0", "user_1", "start_0", "start_1", "label", "length", "teacher"]
     tables: list[pa.Table] = []
     if scripted:
+        prepared = dataset.metadata.tasks
+        if task not in prepared:
+            raise UserError(
+                f"{uri}: task '{task}': its preferences are prepared for {', '.join(prepared) or 'no task'}; "
+                "see prepare.preferences.tasks"
+            )
         table = dataset.read(dataset.path("preferences", task, f"{split}.parquet"), columns=names)
         tables.append(table.filter(pc.is_in(table["teacher"], pa.array(scripted))))
         if len(tables[0]) == 0:
