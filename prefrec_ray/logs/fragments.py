@@ -19,6 +19,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Part, Place, Reason, SideFiles, clean
 from prefrec_ray.logs.listing import is_csv, partition_values
 from prefrec_ray.logs.schemas import BLOCK_BYTES, PLAIN, THREADS, CsvFormat, own_schema, readable
+from prefrec_ray.logs.values import visible
 
 _BATCH = 1 << 16
 _MAX_BLOCKS = 256
@@ -146,7 +147,7 @@ def _refuse_lines(lines: list[csv.InvalidRow], place: Place, part: Part | None, 
             number=place.number,
             file=place.file,
             row=form.row(line) + 1,
-            found=f"found {line.actual_columns} values ({line.text[:80]})",
+            found=f"found {line.actual_columns} values ({visible(line.text[:80])})",
         )
         if part is None:
             raise UserError(str(reason))

@@ -17,7 +17,7 @@ from pyarrow import csv
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.listing import is_csv, partition_values
-from prefrec_ray.logs.values import padded
+from prefrec_ray.logs.values import padded, visible
 
 #: CSV is read block by block; the first block shows the types.
 BLOCK_BYTES = 1 << 20
@@ -128,7 +128,7 @@ def check_present(file: str, columns: Iterable[str], names: Sequence[str]) -> No
     """Raises `UserError` where one of `columns` is not among the `names` of the columns of `file`."""
     for column in columns:
         if column not in names:
-            raise UserError(f"{file}: column '{column}' is missing; found {', '.join(names)}")
+            raise UserError(f"{file}: column '{column}' is missing; found {', '.join(map(visible, names))}")
 
 
 @contextmanager

@@ -25,7 +25,8 @@ def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) 
         if is_text(column.type):
             expected = "an integer id without leading zeros, as in the rows before"
             refuse(padded(column), place, name, lambda row: f"found {column[row].as_py()!r}", expected)
-        return cast(column, kind, place, name, "an integer id")
+        unsigned = pa.types.is_uint64(column.type)
+        return cast(column, kind, place, name, "an integer id below 2^63, or text" if unsigned else "an integer id")
     ids = cast(column, kind, place, name, "text")
     # NumPy strips NUL from the end of a string.
     nul = _flags(pc.match_substring(ids, "\0"))
@@ -116,6 +117,11 @@ def shown(value: object) -> str:
     if isinstance(value, float) and np.isinf(value):
         return "infinity"
     return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def visible(text: str) -> str:
+    """`text` as it is, or quoted where it has blanks at its ends or signs that do not print, such as a new line."""
+    return text if text.isprintable() and text == text.strip() else repr(text)
 
 
 def is_text(kind: pa.DataType) -> bool:

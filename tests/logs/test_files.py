@@ -178,6 +178,7 @@ def test_a_feature_of_too_many_categories(ray_session: None, tmp_path: Path) -> 
     ("name", "data", "words"),
     [
         ("a.csv", {"u": [1], "t": [1], "like": [1]}, ["a.csv: column 'i' is missing", "found u, t, like"]),
+        ("a.csv", {"u ": [1], "i": [1], "t": [1], "like": [1]}, ["'u' is missing", "found 'u ', i, t, like"]),
         ("a.parquet", {"u": [1.5], "i": [1], "t": [1], "like": [1]}, ["a.parquet: column 'u' is double", "integers"]),
         ("a.parquet", {"u": [1], "i": [1], "t": [1], "like": ["x"]}, ["column 'like' is", "string", "numbers"]),
         ("a.parquet", {"u": [1], "i": [1], "t": [True], "like": [1]}, ["column 't' is bool", "times"]),
@@ -204,6 +205,11 @@ def test_files_that_do_not_fit(ray_session: None, tmp_path: Path) -> None:
         open_source(tmp_path)
     (tmp_path / "a.csv").write_text("u,i,t,like\n1,2,3,4\n5,6,7\n")
     with pytest.raises(Exception, match=r"a.csv: row 2: found 3 values \(5,6,7\); expected 4 in") as caught:
+        open_source(tmp_path).interactions.to_pandas()
+    (tmp_path / "a.csv").write_text('u,i,t,like\n1,2,3,4\n5,6,"7\n8,9\n')
+    with pytest.raises(
+        Exception, match=r"a.csv: row 2: found 3 values \('5,6,\"7\\n8,9'\); expected 4 in every"
+    ) as caught:
         open_source(tmp_path).interactions.to_pandas()
     assert "\n" not in str(find_user_error(caught.value))
 

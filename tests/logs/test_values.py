@@ -47,7 +47,9 @@ def test_numbers_among_words() -> None:
 
 
 def test_ids_beyond_int64() -> None:
-    with pytest.raises(BadRows, match=r"row 2: found 18446744073709551615; expected an integer id"):
+    with pytest.raises(
+        BadRows, match=r"row 2: found 18446744073709551615; expected an integer id below 2\^63, or text"
+    ):
         to_ids(pa.chunked_array([pa.array([1, 2**64 - 1], pa.uint64())]), pa.int64(), PLACE, "u")
 
 
