@@ -138,7 +138,7 @@ def _keys(place: tuple[int | str, ...], value: Any) -> list[str]:
 
 
 #: The last part of a place, where pydantic names one of the kinds that a value may be of.
-_BRANCH = re.compile(r"(literal|constrained-).*")
+_BRANCH = re.compile(r"(literal|constrained-|list\[).*|str")
 #: First word of a pydantic error type -> what the field expects.
 _TYPES = {
     "int": "a whole number",
