@@ -114,11 +114,10 @@ def _choose(files: list[str], where: str) -> tuple[list[str], Roles, pa.Table, C
     problems = []
     for group in sorted(groups.values(), key=_bytes, reverse=True):
         form = forms[group[0]]
-        name = group[0] if len(groups) > 1 else where
         try:
-            check_schema(schema(group[0], form), name)
+            check_schema(schema(group[0], form), group[0])
             table = sample(group, flat_columns(group[0], form), form)
-            roles = guess_roles(table, profile(table, len(table)), name)
+            roles = guess_roles(table, profile(table, len(table)), group[0] if len(groups) > 1 else where)
         except UserError as error:
             problems.append(error)
             continue

@@ -69,9 +69,10 @@ def test_a_column_that_is_called_an_id_but_cannot_be_one(
 ) -> None:
     ids = {"user_id": [k % 5 for k in range(ROWS)], "item_id": [k % 7 for k in range(ROWS)]}
     file = written(tmp_path / "log.parquet", **{**ids, name: values})
-    with pytest.raises(UserError) as caught:
-        inspect_log([file])
-    assert str(caught.value) == f"{file}: column '{name}' is {kind}; expected ids as integers or text"
+    for path in (file, str(tmp_path)):
+        with pytest.raises(UserError) as caught:
+            inspect_log([path])
+        assert str(caught.value) == f"{file}: column '{name}' is {kind}; expected ids as integers or text"
 
 
 def test_an_empty_column_of_users_is_no_reason_to_take_another(tmp_path: Path) -> None:
