@@ -66,7 +66,7 @@ def by_ncis(uri: str, sizes: Sizes, repetitions: int) -> tuple[Comparison, dict[
     policy = policy_now(algorithm)
     algorithm.stop()
     clone = fit_clone(data, seed=0)
-    settings = EvaluateSettings(ncis=SETTINGS).model_copy(update={"split": SPLIT})
+    settings = EvaluateSettings(ncis=SETTINGS, estimators=("ncis",)).model_copy(update={"split": SPLIT})
     values: dict[str, float] = {}
 
     def product() -> None:

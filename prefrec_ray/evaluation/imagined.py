@@ -11,6 +11,7 @@ from prefrec_ray.engagement.levels import levels_against, user_means
 from prefrec_ray.engagement.sessions import session_table
 from prefrec_ray.evaluation.histories import Histories
 from prefrec_ray.evaluation.memory import Memory, Recall
+from prefrec_ray.evaluation.settings import WARM
 from prefrec_ray.evaluation.user_model import UserModel
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
@@ -18,8 +19,8 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 
 HOUR_MS = 3_600_000.0
-#: Every so many requests states are kept, from WARM on, when running means have forgotten their start.
-KEPT_EVERY, WARM = 8, 24
+#: Every so many requests states are kept, from WARM on.
+KEPT_EVERY = 8
 
 #: Rows of items [n] for scaled states [n, S], the number of the request, and what may not be shown (bool [n, I]; None).
 Server = Callable[[np.ndarray, int, np.ndarray | None], np.ndarray]

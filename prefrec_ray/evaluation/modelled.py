@@ -72,7 +72,7 @@ def model_scores(
     """The levels of one task, of the subjects that the log vouches for: with a support of `threshold` (THRESHOLD).
 
     A user's value is the mean over models; how far these disagree is in the intervals. Users without a level under any
-    subject are left out.
+    subject are left out. Raises `UserError` where nobody is left.
     """
     least = THRESHOLD if threshold is None else threshold
     logged = Subject(BEHAVIOUR, BEHAVIOUR, "control")
@@ -82,10 +82,14 @@ def model_scores(
     everyone = np.stack([logging.levels[task], *(modelled[s.name].imagined.levels[task] for s in subjects)], axis=2)
     everyone = np.ma.masked_invalid(everyone).mean(axis=0).filled(np.nan)  # [n, 1 + L], where one model has a level
     known = np.isfinite(everyone).all(axis=1)
-    by_model = np.stack(
-        [np.nanmean(one.levels[task], axis=1) for one in (logging, *(modelled[s.name].imagined for s in subjects))],
-        axis=1,
-    )
+    if not known.any():
+        without = min(range(len(subjects)), key=lambda i: np.isfinite(everyone[:, 1 + i]).sum())
+        raise UserError(
+            f"evaluation: no user of the model has a level on the task '{task}' under every policy and control (fewest "
+            f"under '{subjects[without].name}'); expected more model.users or model.requests, or other estimators"
+        )
+    levels = [one.levels[task][:, known] for one in (logging, *(modelled[s.name].imagined for s in subjects))]
+    by_model = np.stack([np.nanmean(one, axis=1) for one in levels], axis=1)
     settings = request.settings
     return Scores(
         task=task,

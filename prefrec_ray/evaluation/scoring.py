@@ -70,10 +70,9 @@ def _score_row(row: dict[str, Any], shared: list[ray.ObjectRef], served_rows: in
 def serve_file(file: str, request: EvaluationRequest, served_rows: int) -> dict[str, Tally]:
     """What is served for `served_rows` of one file's requests."""
     requests = request.dataset.read(file, columns=["item_id", "state"])
-    rows = np.sort(_rng(file, request).permutation(len(requests))[:served_rows])
-    sample = requests.take(rows)
-    states = tensor(sample["state"])
-    own = {name: policy.act(states) for name, policy in request.actors.items()}
+    rng = _rng(file, request)
+    sample = requests.take(np.sort(rng.permutation(len(requests))[:served_rows]))
+    own = _acts(request, tensor(sample["state"]), rng)
     return _tallies(request, own, sample["item_id"].to_numpy())
 
 
@@ -91,7 +90,7 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
     order, first = session_rows(requests, sessions, file)
     states, logged = tensor(requests["state"]), tensor(requests["action"])
 
-    own = {name: policy.act(states) for name, policy in request.actors.items()}
+    own = _acts(request, states, rng)
     actions = subject_actions(own, request.clone, rng)
     sigma = settings.ncis.sigma * request.clone.residual_rms
     log_weights = np.column_stack(
@@ -113,6 +112,12 @@ def scored_share(request: EvaluationRequest) -> float:
         return 1.0
     counts = request.dataset.metadata.counts.get(request.settings.split, {})
     return min(1.0, DRAWN_REQUESTS / max(1, counts.get("requests", 0)))
+
+
+def _acts(request: EvaluationRequest, states: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What each actor does in the states of a file; all by the same luck, each file by its own."""
+    seed = int(rng.integers(2**32))
+    return {name: policy.act(states, seed) for name, policy in request.actors.items()}
 
 
 def _tallies(request: EvaluationRequest, own: Mapping[str, np.ndarray], logged: np.ndarray) -> dict[str, Tally]:

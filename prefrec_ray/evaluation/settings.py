@@ -10,6 +10,8 @@ from prefrec_ray.settings import Seed, Settings
 
 Estimator = Literal["ncis", "weights", "fqe", "dr", "model"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
+#: Requests of a roll-out until running means have forgotten its start: support looks at what comes then.
+WARM = 24
 
 
 class NcisSettings(Settings):
@@ -51,7 +53,7 @@ class ModelSettings(Settings):
 
     models: int = Field(default=4, ge=2)
     users: int = Field(default=200, ge=2)
-    requests: int = Field(default=250, ge=1)
+    requests: int = Field(default=250, gt=WARM)
 
 
 class EvaluateSettings(Settings):

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prefrec_ray.evaluation.histories import Histories
-from prefrec_ray.evaluation.imagined import KEPT_EVERY, WARM
+from prefrec_ray.evaluation.imagined import KEPT_EVERY
+from prefrec_ray.evaluation.settings import WARM
 from prefrec_ray.mdp.state import StateDefinition
 
 #: A state is within the log's if it is no farther from their mean than so large a share of them.

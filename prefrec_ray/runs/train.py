@@ -6,6 +6,7 @@ RUN/config.json  RUN/progress.csv  RUN/result.json  RUN/checkpoint_000012/  RUN/
 from __future__ import annotations
 
 import json
+import math
 import posixpath
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -114,7 +115,8 @@ def _train(
         if judge is not None:
             row |= dict.fromkeys(SCORES)
             if judge.due(algorithm.iteration, last):
-                row |= judge.scores(policy_now(algorithm), settings.task)
+                scores = judge.scores(policy_now(algorithm), settings.task)
+                row |= {name: score for name, score in scores.items() if math.isfinite(score)}  # NaN has no order
         rows.append(row)
         write_rows(output, rows)
         scored = _by_score(rows, judge)

@@ -68,7 +68,7 @@ def test_policies_that_the_log_cannot_vouch_for_have_no_estimate(
 def test_the_same_seed_says_the_same(
     dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviourClone
 ) -> None:
-    settings = EvaluateSettings(estimators=("model",), model=ModelSettings(models=2, users=10, requests=10))
+    settings = EvaluateSettings(estimators=("model",), model=ModelSettings(models=2, users=10, requests=30))
     request = EvaluationRequest(dataset, {"right": policies["right"]}, ["frequency"], clone, settings)
     one, again = (evaluate(request) for _ in range(2))
     assert one.records == again.records

@@ -84,3 +84,27 @@ def test_of_many_requests_whose_items_are_drawn_some_whole_users_are_scored(
     assert (everybody.user.max() + 1, some.user.max() + 1) == (20, 5)
     depths = [set(sessions.relative_depth.tolist()) for sessions in (some, everybody)]
     assert depths[0] < depths[1]  # none of a user is missing, or means would differ
+
+
+def test_each_file_has_luck_of_its_own_which_all_policies_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = write_dataset(tmp_path / "dataset", users=40, files=2)
+    clone = BehaviourClone(direction(dataset, 0.0), 0.3, np.zeros(2, np.float32))
+    policies = {"p": direction(dataset, 0.8), "q": direction(dataset, 0.1)}
+    request = EvaluationRequest(dataset, policies, ["depth"], clone)
+    seeds: list[int] = []
+    act = Policy.act
+
+    def spied(policy: Policy, states: np.ndarray, seed: int = 0) -> np.ndarray:
+        seeds.append(seed)
+        return act(policy, states, seed)
+
+    monkeypatch.setattr(Policy, "act", spied)
+    for call in (score_file, scoring.serve_file):
+        seeds.clear()
+        for file in dataset.files("requests", "test"):
+            call(file, request, served_rows=5)
+        first, second = seeds[:3], seeds[3:]
+        assert len(set(first)) == len(set(second)) == 1
+        assert first != second

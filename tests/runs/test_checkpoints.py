@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import pickle
 import random
@@ -156,7 +157,7 @@ def test_a_run_with_a_damaged_checkpoint_ends_the_same(whole: Path, tiny_dataset
 
 def test_the_last_ones_and_the_best_are_kept(tiny_dataset: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    scores = {2: 1.0, 3: 2.0, 4: 1.5}
+    scores = {1: math.nan, 2: 1.0, 3: 2.0, 4: 1.5}  # where nobody has a level there is no score
     settings = TrainSettings(**{**SETTINGS, "keep_checkpoints": 2})
     rows = train(settings, tiny_dataset, str(run), judge=Scripted(scores))
     last = len(rows)

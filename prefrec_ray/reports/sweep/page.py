@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefrec_ray import storage
+from prefrec_ray.evaluation.verdict import vouched
 from prefrec_ray.reports import html
 from prefrec_ray.reports.catalogue import named_items
 from prefrec_ray.reports.first import FirstScreen, first_screen, items_shown
@@ -50,7 +51,7 @@ def render(sweep: Sweep, tables: Sequence[Table]) -> str:
         _tables(sweep, tables),
         _against_key(sweep, table_measures),
         _combinations(sweep, table_measures),
-        sensitivity(sweep.evaluation.records, folded=True) if sweep.evaluation else None,
+        sensitivity(vouched(sweep.evaluation).records, folded=True) if sweep.evaluation else None,
         _curves(sweep),
         _search(sweep),
         _best(sweep),

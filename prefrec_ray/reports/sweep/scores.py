@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.names import BEHAVIOUR, IMITATION, Role, length_only, shuffled
 from prefrec_ray.evaluation.records import Evaluation, Record
+from prefrec_ray.evaluation.verdict import vouched
 from prefrec_ray.reports.sweep.load import Sweep, Trial
 
 #: estimator -> name of what it measures, format of a value.
@@ -62,10 +63,18 @@ class Measure:
 
 
 def measures(sweep: Sweep) -> list[Measure]:
-    """True levels first, then estimates: by evaluation.json if there is one, else the trials' own scores on validation
-    users, else the sweep's metric. Raises `UserError` for an evaluation of other policies."""
+    """True levels first, then estimates, of policies that the log can vouch for: by evaluation.json if there is one,
+    else the trials' own scores on validation users, else the sweep's metric.
+
+    Raises `UserError` for an evaluation of other policies.
+    """
     if sweep.evaluation is not None:
-        return _evaluated(sweep, sweep.evaluation)
+        if not any(trial_of(record, sweep) for record in sweep.evaluation.records if record.role == "policy"):
+            raise UserError(
+                f"{sweep.uri}/evaluation.json: none of its policies is a trial of this sweep; "
+                f"evaluate them by: prefrec evaluate {sweep.uri} --dataset {sweep.dataset}"
+            )
+        return _evaluated(sweep, vouched(sweep.evaluation))
     return validated(sweep) or _by_metric(sweep)
 
 
@@ -124,11 +133,6 @@ def _evaluated(sweep: Sweep, evaluation: Evaluation) -> list[Measure]:
         roles: dict[str, Role] = {BEHAVIOUR: "control", **{record.subject: record.role for record in shared}}
         controls = {task: _controls(task, records, shared) for task in sweep.tasks}
         measured.append(Measure(key, title, form, users, scores, 1, controls, roles, own))
-    if not measured:
-        raise UserError(
-            f"{sweep.uri}/evaluation.json: none of its policies is a trial of this sweep; "
-            f"evaluate them by: prefrec evaluate {sweep.uri} --dataset {sweep.dataset}"
-        )
     return measured
 
 
