@@ -1,0 +1,67 @@
+"""Records of the estimator `model`, from roll-outs that are written down here."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.imagined import Imagined
+from prefrec_ray.evaluation.intervals import bootstrap_interval, widened
+from prefrec_ray.evaluation.modelled import RELATIVE_ERROR, Modelled, model_scores
+from prefrec_ray.evaluation.names import BEHAVIOUR, Subject
+from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.settings import parse
+
+USERS = 40
+
+
+def rolled(levels: np.ndarray) -> Modelled:
+    """By two models the levels [2, USERS], NaN for users who have none."""
+    ones = np.ones_like(levels)
+    imagined = Imagined({"depth": levels}, ones, ones, np.zeros((0, 3), np.float32), np.zeros(1, np.int64), 10)
+    return Modelled(imagined, 1.0, {"depth": 1.0})
+
+
+def request() -> Any:
+    subjects = [Subject("a", "IL", "policy"), Subject("b", "IL", "policy")]
+    return SimpleNamespace(settings=EvaluateSettings(), subjects_on=lambda task: subjects)
+
+
+def test_intervals_are_of_the_users_that_the_value_is_of() -> None:
+    """Those who have no level under `b` are the ones with the highest of all others."""
+    rng = np.random.default_rng(0)
+    each = {name: rng.normal(mean, 0.2, (2, USERS)) for name, mean in ((BEHAVIOUR, 1.0), ("a", 1.5), ("b", 1.2))}
+    for name in (BEHAVIOUR, "a"):
+        each[name][:, :15] += 3.0
+    each["b"][:, :15] = np.nan
+    scores = model_scores(request(), "depth", {name: rolled(levels) for name, levels in each.items()})
+    records = {record.subject: record for record in scores.records(seed=0)}
+    kept = {name: levels[:, 15:] for name, levels in each.items()}
+    for name, record in records.items():
+        values, gains = kept[name].mean(axis=0), (kept[name] - kept[BEHAVIOUR]).mean(axis=0)
+        assert record.value == pytest.approx(values.mean())
+        for of, low, high in (
+            (kept[name], record.ci_low, record.ci_high),
+            (kept[name] - kept[BEHAVIOUR], record.gain_ci_low, record.gain_ci_high),
+        ):
+            drawn = bootstrap_interval(of.mean(axis=0)[:, None], 0)
+            wide = [float(bound[0]) for bound in widened(*drawn, of.mean(axis=1)[:, None])]
+            error, mean = RELATIVE_ERROR * abs(gains.mean()), of.mean()
+            assert low == pytest.approx(mean - np.hypot(mean - wide[0], error))
+            assert high == pytest.approx(mean + np.hypot(wide[1] - mean, error))
+            assert low <= mean <= high
+    assert (records["a"].users, records["a"].users_left_out) == (25, 15)
+
+
+def test_where_nobody_has_a_level_under_all_it_is_one_line() -> None:
+    levels = {name: np.ones((2, USERS)) for name in (BEHAVIOUR, "a")}
+    modelled = {name: rolled(one) for name, one in (levels | {"b": np.full((2, USERS), np.nan)}).items()}
+    with pytest.raises(UserError, match=r"no user of the model has a level on the task 'depth' .*fewest under 'b'"):
+        model_scores(request(), "depth", modelled)
+
+
+def test_a_roll_out_that_ends_before_support_can_be_seen_is_refused() -> None:
+    with pytest.raises(UserError, match=r"model.requests.*greater than 24"):
+        parse(EvaluateSettings, {"model": {"requests": 24}}, "evaluate")
