@@ -14,7 +14,7 @@ from prefrec_ray.algorithms.base.learner import OfflineLearner
 from prefrec_ray.algorithms.base.losses import expectile_loss, gaussian_log_density, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.settings import IQLSettings
-from prefrec_ray.policy.networks.actors import GaussianActor
+from prefrec_ray.policy.networks.actors import BoundedGaussianActor
 from prefrec_ray.policy.networks.layers import Scalar, mlp, polyak_update, target_copy
 
 #: The weight exp(beta * advantage) is capped here, as in the authors' code.
@@ -28,7 +28,7 @@ class IQLModule(OfflineModule):
 
     q: nn.ModuleList
     target_q: nn.ModuleList
-    actor: GaussianActor
+    actor: BoundedGaussianActor
 
     def setup_method(self, settings: dict[str, Any]) -> None:
         """Makes the networks; targets start as copies. The actor's deviation does not depend on the state."""
@@ -37,7 +37,7 @@ class IQLModule(OfflineModule):
         self.target_q = target_copy(self.q)
         bounds = self.action_space.low, self.action_space.high
         net = mlp(self.state_dim, self.hidden_sizes, self.action_dim)
-        self.actor = GaussianActor(net, *bounds, state_deviation=False)
+        self.actor = BoundedGaussianActor(net, *bounds, state_deviation=False)
 
 
 class IQLLearner(OfflineLearner):

@@ -13,6 +13,9 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.policy.networks.layers import Head, Mlp
 from prefrec_ray.storage import Form
 
+#: Actions at their bounds are moved inwards by this share of the half-width: tanh never reaches them.
+_EDGE = 1e-3
+
 
 class Bounded(nn.Module):
     """What makes actions within `low` and `high` [A], the bounds of the action space."""
@@ -93,7 +96,7 @@ class DeterministicActor(Actor):
 
 
 class GaussianActor(DeterministicActor):
-    """A Gaussian before tanh, its deviation dependent on the state or not; acts by its mean."""
+    """A Gaussian before tanh (SAC), its deviation dependent on the state or not; acts by its mean."""
 
     kind = "gaussian"
     arrays: ClassVar[Mapping[str, Form]] = {
@@ -111,10 +114,25 @@ class GaussianActor(DeterministicActor):
         hidden = self.net[:-1](states)
         return self.net[-1](hidden), torch.clamp(self.log_std(hidden), -5.0, 2.0)
 
+    def log_density(self, states: Tensor, actions: Tensor) -> Tensor:
+        """log pi(a | s) of k `actions` [B, k, A] for each state, [B, k], up to a constant of the state.
+
+        Of a Gaussian before tanh (Haarnoja et al. 2018, appendix C).
+        """
+        mean, log_std = self._of_each(states)
+        unit = (2.0 * (actions - self.low) / (self.high - self.low) - 1.0).clamp(_EDGE - 1.0, 1.0 - _EDGE)
+        noise = (torch.atanh(unit) - mean) * torch.exp(-log_std)
+        return (-0.5 * noise.square() - torch.log1p(-unit.square())).sum(-1)
+
+    def _of_each(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """`distribution`, for k actions of each state: [B, 1, A] (or [A])."""
+        mean, log_std = (part if part.ndim == 1 else part[:, None] for part in self.distribution(states))
+        return mean, log_std
+
     @classmethod
     def of(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> GaussianActor:
-        """tanh of a Gaussian: its mean is the MLP `layers`, its log-deviation linear in the last hidden layer."""
-        actor = GaussianActor(parts["layers"], low, high, state_deviation=True)
+        """Its mean is the MLP `layers`, its log-deviation linear in the last hidden layer."""
+        actor = cls(parts["layers"], low, high, state_deviation=True)
         weight, bias = parts["deviation_weight"], parts["deviation_bias"]
         expected = actor.net.sizes[-1:-3:-1]
         if [*weight.shape, *bias.shape] != [*expected, expected[0]]:
@@ -134,6 +152,18 @@ class GaussianActor(DeterministicActor):
         else:
             weight, bias = self.log_std.weight, self.log_std.bias
         return {"layers": self.net, "deviation_weight": weight, "deviation_bias": bias}
+
+
+class BoundedGaussianActor(GaussianActor):
+    """A Gaussian of actions around a mean within the bounds (IQL): its deviation is in units of actions."""
+
+    kind = "bounded_gaussian"
+
+    def log_density(self, states: Tensor, actions: Tensor) -> Tensor:
+        """As `GaussianActor.log_density`, of a Gaussian after tanh."""
+        mean, log_std = self._of_each(states)
+        noise = (actions - self.squashed(mean)) * torch.exp(-log_std)
+        return -0.5 * noise.square().sum(-1)
 
 
 class Constant(nn.Module):

@@ -10,13 +10,14 @@ from pydantic import ConfigDict, FiniteFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.policy.networks.actors import Actor, DeterministicActor, GaussianActor
+from prefrec_ray.policy.networks.actors import Actor, BoundedGaussianActor, DeterministicActor, GaussianActor
 from prefrec_ray.policy.networks.arrays import read_networks, write_networks
 from prefrec_ray.policy.networks.candidates import CandidateActor
 from prefrec_ray.policy.networks.layers import Mlp, to_array
 from prefrec_ray.settings import Settings, parse
 
-ACTORS: dict[str, type[Actor]] = {actor.kind: actor for actor in (DeterministicActor, GaussianActor, CandidateActor)}
+_KINDS = (DeterministicActor, GaussianActor, BoundedGaussianActor, CandidateActor)
+ACTORS: dict[str, type[Actor]] = {actor.kind: actor for actor in _KINDS}
 
 
 class ActorDescription(Settings):

@@ -7,21 +7,16 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from prefrec_ray.policy.networks.actors import DeterministicActor, GaussianActor
-
-#: Actions at their bounds are moved inwards by this share of the half-width: tanh never reaches them.
-_EDGE = 1e-3
 
 
 @dataclass(frozen=True)
 class Density:
     """log of pi(a | s), up to a constant of the state.
 
-    A `GaussianActor` has it by itself: a Gaussian before tanh (Haarnoja et al. 2018, appendix C). Around a
-    deterministic actor it is a Gaussian of the standard deviation `deviation`: behavior cloning's squared error is its
-    log-density.
+    A `GaussianActor` has it by itself. Around a deterministic actor it is a Gaussian of the standard deviation
+    `deviation`: behavior cloning's squared error is its log-density.
     """
 
     actor: DeterministicActor
@@ -34,13 +29,6 @@ class Density:
         with torch.inference_mode():
             state, actions = torch.from_numpy(states), torch.tensor(candidates)
             if isinstance(self.actor, GaussianActor):
-                return self._gaussian(self.actor, state, actions).numpy()
+                return self.actor.log_density(state, actions).numpy()
             squares = (actions - self.actor(state)[:, None]).square().sum(-1)
             return (-0.5 * squares / self.deviation**2).numpy()  # type: ignore[operator]
-
-    @staticmethod
-    def _gaussian(actor: GaussianActor, states: Tensor, actions: Tensor) -> Tensor:
-        mean, log_std = (part if part.ndim == 1 else part[:, None] for part in actor.distribution(states))
-        unit = (2.0 * (actions - actor.low) / (actor.high - actor.low) - 1.0).clamp(_EDGE - 1.0, 1.0 - _EDGE)
-        noise = (torch.atanh(unit) - mean) * torch.exp(-log_std)
-        return (-0.5 * noise.square() - torch.log1p(-unit.square())).sum(-1)

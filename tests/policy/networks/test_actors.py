@@ -11,11 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefrec_ray.algorithms.base.losses import gaussian_log_density
 from prefrec_ray.errors import UserError
-from prefrec_ray.policy.networks.actors import DeterministicActor, GaussianActor
+from prefrec_ray.policy.networks.actors import BoundedGaussianActor, DeterministicActor, GaussianActor
 from prefrec_ray.policy.networks.arrays import Layers
 from prefrec_ray.policy.networks.bundled import load_actor, save_actor
 from prefrec_ray.policy.networks.candidates import CandidateActor
+from prefrec_ray.policy.networks.density import Density
 from prefrec_ray.policy.networks.layers import Mlp, exported, mlp
 
 STATE, ACTION, LATENT = 5, 2, 3
@@ -108,7 +110,7 @@ def test_a_state_only_network_is_no_candidate_actor() -> None:
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "actor.npz")
     description = save_actor(path, make_actor(make_parts()))
-    with pytest.raises(UserError, match=r"actor of kind 'tree'; expected one of mlp, gaussian, candidates"):
+    with pytest.raises(UserError, match=r"actor of kind 'tree'; expected one of mlp, gaussian, bounded_gaussian, candidates"):
         load_actor(path, {**description, "kind": "tree"})
     with pytest.raises(UserError, match=r"an actor of kind 'mlp' has the networks layers; found decoder, pert"):
         load_actor(path, {**description, "kind": "mlp"})
@@ -151,6 +153,21 @@ def test_an_exported_actor_is_the_trained_one_as_it_was() -> None:
     with torch.no_grad():
         actor.net[0].bias += 1
     assert torch.equal(copy(states), actor.squashed(mean))
+
+
+def test_a_bounded_gaussian_is_served_by_the_density_that_iql_trains(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    actor = BoundedGaussianActor(mlp(STATE, (7,), ACTION), LOW, HIGH, state_deviation=False).requires_grad_(False)
+    actor.log_std.value.copy_(torch.linspace(-1.0, 0.3, ACTION))
+    states, actions = torch.randn(6, STATE), torch.randn(6, 5, ACTION)
+    mean, log_std = actor.distribution(states)
+    trained = gaussian_log_density(actions, actor.squashed(mean)[:, None], log_std)
+    path = str(tmp_path / "actor.npz")
+    stored = load_actor(path, save_actor(path, exported(actor)))
+    for one in (actor, stored):
+        served = torch.from_numpy(Density(one).scores(states.numpy(), actions.numpy()))
+        torch.testing.assert_close(served - served[:, :1], trained - trained[:, :1], atol=1e-4, rtol=1e-4)
+    assert type(stored) is BoundedGaussianActor
 
 
 def test_reading_weights_draws_no_random_numbers() -> None:
