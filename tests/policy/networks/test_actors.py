@@ -110,7 +110,8 @@ def test_a_state_only_network_is_no_candidate_actor() -> None:
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "actor.npz")
     description = save_actor(path, make_actor(make_parts()))
-    with pytest.raises(UserError, match=r"actor of kind 'tree'; expected one of mlp, gaussian, bounded_gaussian, candidates"):
+    kinds = "mlp, gaussian, bounded_gaussian, candidates"
+    with pytest.raises(UserError, match=rf"actor of kind 'tree'; expected one of {kinds}"):
         load_actor(path, {**description, "kind": "tree"})
     with pytest.raises(UserError, match=r"an actor of kind 'mlp' has the networks layers; found decoder, pert"):
         load_actor(path, {**description, "kind": "mlp"})
