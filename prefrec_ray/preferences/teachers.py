@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -47,13 +46,6 @@ class Sessions:
         key = np.repeat(np.arange(len(self.starts)), sizes) * stride + self.last_step
         first = user * stride + start
         return np.searchsorted(key, first), np.searchsorted(key, first + length)
-
-
-class Teacher(Protocol):
-    """Says which of two segments is preferred."""
-
-    def __call__(self, sessions: Sessions, pairs: Pairs, length: int) -> np.ndarray:
-        """P(second preferred), float32 [P], of pairs of segments of `length` requests of the users in `sessions`."""
 
 
 @dataclass(frozen=True)
