@@ -42,7 +42,7 @@ def mixture_levels(depth_level: np.ndarray, frequency_level: np.ndarray, weight:
 
 
 def task_levels(task: str, depth_level: np.ndarray, frequency_level: np.ndarray, weight: float) -> np.ndarray:
-    """The levels of `task`, float64 [M]. Raises `KeyError` for a task that is not in `terms.TASKS`."""
+    """The levels of `task`, float64 [M]. Raises `KeyError` for a task that is not in `settings.TASKS`."""
     levels = {
         "depth": depth_level,
         "frequency": frequency_level,

@@ -1,9 +1,9 @@
 """What preferences say of a policy, on users whom nothing was learned from: what checkpoints and trials are chosen by.
 
 A reward that no run trains on (its seed is its own) is learned from the preferences of training users. Every request of
-the validation users is labelled with the mean reward of the requests after it (algorithms/look_ahead.py), and networks
-of (state, action) are fitted to these labels: one task for all policies. A policy scores what they expect of the items
-that it would serve. Fitted-Q evaluation learns from levels instead, one a session and far noisier
+the validation users is labelled with the mean reward of the requests after it (algorithms/reward/labels.py), and
+networks of (state, action) are fitted to these labels: one task for all policies. A policy scores what they expect of
+the items that it would serve. Fitted-Q evaluation learns from levels instead, one a session and far noisier
 (docs/results/recipe.md).
 """
 
