@@ -10,7 +10,7 @@ import ray
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
 from prefrec_ray.evaluation.estimates import ncis_scores
 from prefrec_ray.evaluation.fitted import fit_subject, task_steps
@@ -21,9 +21,9 @@ from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.scoring import score_file
 from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ValidationSettings
-from prefrec_ray.evaluation.trajectories import read_trajectories
+from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories
 from prefrec_ray.policy import Policy
-from prefrec_ray.settings import TASKS, Task
+from prefrec_ray.settings import Task
 
 _SPLIT: Literal["validation"] = "validation"
 _NAME = "trial"
@@ -48,8 +48,8 @@ class Judge:
     ) -> Judge:
         """Fits the behavior clone, learns what preferences (of `teachers`) say on `tasks`, loads histories.
 
-        Raises `UserError`: roll-outs on logs that no simulator made, fitted-Q evaluation on histories too short for it,
-        scores by preference without preferences.
+        Raises `UserError`: roll-outs on logs that no simulator made, fitted-Q evaluation on histories too short for one
+        of `tasks`, scores by preference without preferences.
         """
         dataset = PreparedDataset.open(uri)
         if settings.online and dataset.metadata.world is None:
@@ -61,9 +61,8 @@ class Judge:
             preference = learn_scores(uri, tasks, teachers, held)
         if "fqe" in settings.estimators:
             training = read_trajectories.remote(uri, "train", 0, ROWS)
-            for data in ray.get([training, held]):
-                for task in TASKS:
-                    task_steps(data, task, dataset.metadata.mixture_weight)
+            with unwrapped_errors():
+                ray.get(_check_steps.remote(training, held, tasks, dataset.metadata.mixture_weight))
             histories = training, held
         clone = fit_clone(dataset, seed=0) if {"ncis", "fqe"} & set(settings.estimators) else None
         model = fit_score(uri, _SPLIT) if "model" in settings.estimators else None
@@ -115,3 +114,11 @@ class Judge:
         column = [subject.name for subject in scores.subjects].index(_NAME)
         value, ess = scores.values.mean(axis=0)[column], scores.ess[column]
         return {"validation/ncis": float(value), "validation/ess": float(ess)}
+
+
+@ray.remote(num_cpus=1)
+def _check_steps(training: Trajectories, held: Trajectories, tasks: Sequence[str], mixture_weight: float) -> None:
+    """Raises `UserError` for a task that `training` or `held` has no steps of."""
+    for data in (training, held):
+        for task in tasks:
+            task_steps(data, task, mixture_weight)
