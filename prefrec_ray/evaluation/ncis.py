@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefrec_ray.ids import first_rows
+from prefrec_ray.ids import first_rows, run_lengths
 
 
 def request_log_weights(
@@ -27,7 +27,7 @@ def session_log_weights(log_weights: np.ndarray, first: np.ndarray, aggregate: s
     """
     if aggregate == "first":
         return log_weights[first]
-    length = np.diff(first, append=len(log_weights)).reshape(-1, *[1] * (log_weights.ndim - 1))
+    length = run_lengths(first, len(log_weights)).reshape(-1, *[1] * (log_weights.ndim - 1))
     if aggregate == "mean":
         top = np.maximum.reduceat(log_weights, first)
         shifted = np.exp(log_weights - np.repeat(top, length.ravel(), axis=0))
@@ -91,4 +91,4 @@ def _squared_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First row and length of every run of equal keys."""
     first = first_rows(keys)
-    return first, np.diff(first, append=len(keys))
+    return first, run_lengths(first, len(keys))

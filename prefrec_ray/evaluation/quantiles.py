@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prefrec_ray.ids import run_lengths
+
 BINS = 16
 #: Values that bins are made of, and drawn from, at most.
 _KEPT = 50_000
@@ -38,5 +40,5 @@ class Bins:
         """Values [n]: a bin by the softmax of `logits` [n, K], then any of its values. `uniform` [2, n] is below 1."""
         weights = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64).cumsum(axis=1)
         bins = (weights <= (uniform[0] * weights[:, -1])[:, None]).sum(axis=1).clip(0, len(self) - 1)
-        count = np.diff(self.first, append=len(self.values))[bins]
+        count = run_lengths(self.first, len(self.values))[bins]
         return self.values[self.first[bins] + (uniform[1] * count).astype(np.int64)]

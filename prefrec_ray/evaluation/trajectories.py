@@ -13,6 +13,7 @@ import ray
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.sessions import read_sessions, session_columns, session_rows
+from prefrec_ray.ids import run_lengths
 
 #: Requests held at once, about: 200 MB for states of 250 numbers.
 ROWS = 200_000
@@ -34,7 +35,7 @@ class Trajectories:
     @property
     def session(self) -> np.ndarray:
         """The session of each request, int64 [N]."""
-        return np.repeat(np.arange(len(self.first)), np.diff(self.first, append=len(self.state)))
+        return np.repeat(np.arange(len(self.first)), run_lengths(self.first, len(self.state)))
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: i
     by_session = session_columns(sessions, np.zeros((len(first), 0)))
     rng = np.random.default_rng((seed, zlib.crc32(file.rsplit("/", 1)[-1].encode())))
     drawn = (rng.random(by_session.user.max(initial=-1) + 1) < share)[by_session.user]
-    length = np.diff(first, append=len(order))
+    length = run_lengths(first, len(order))
     propensity = np.full(len(order), np.nan)
     if known:
         propensity = pc.cast(requests["propensity"], pa.float64()).fill_null(np.nan).to_numpy()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefrec_ray.evaluation.trajectories import Trajectories
+from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.mdp.left_out import LeftOut
 
 #: Requests of a session whose weights count together. One alone does not see what was shown just before; three and four
@@ -53,7 +54,7 @@ def request_weights(log_weight: np.ndarray, first: np.ndarray, window: int = WIN
     the more so the longer a session, and give a mean of short sessions. Exact where what was shown earlier in a session
     says nothing more, and where each position's sessions hold all that the policy would do.
     """
-    length = np.diff(first, append=len(log_weight))
+    length = run_lengths(first, len(log_weight))
     position = np.arange(len(log_weight)) - np.repeat(first, length)
     running = np.concatenate([[0.0], np.cumsum(log_weight)])
     row = np.arange(len(log_weight))
@@ -81,7 +82,7 @@ def session_weights(log_weight: np.ndarray, data: Trajectories) -> np.ndarray:
 def effective(log_weight: np.ndarray, data: Trajectories) -> Effective:
     """Of the log weights [N] of all requests."""
     sessions = session_weights(log_weight, data)
-    products = np.add.reduceat(log_weight, data.first[np.flatnonzero(np.diff(data.user, prepend=-1))])
+    products = np.add.reduceat(log_weight, data.first[first_rows(data.user)])
     return Effective(kish(log_weight), kish(sessions), kish(products))
 
 

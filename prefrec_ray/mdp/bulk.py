@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefrec_ray.engagement.sessions import session_table
-from prefrec_ray.ids import first_rows
+from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.mdp.columns import (
     RequestMeans,
     SessionMeans,
@@ -36,7 +36,7 @@ class HistoryRows:
     @property
     def lengths(self) -> np.ndarray:
         """Number of requests of each user, int64 [U]."""
-        return np.diff(np.append(self.starts, len(self.timestamp)))
+        return run_lengths(self.starts, len(self.timestamp))
 
 
 def raw_states(definition: StateDefinition, rows: HistoryRows) -> np.ndarray:
@@ -84,7 +84,7 @@ def running_means(
     Column k is sum_j decay[k]^j values[i - 1 - j, source[k]] / sum_j decay[k]^j. All users advance in step, the
     longest histories first, so that those still going on are always a prefix: a few array operations a step.
     """
-    lengths = np.diff(np.append(starts, len(values)))
+    lengths = run_lengths(starts, len(values))
     order = np.argsort(-lengths, kind="stable")
     first = starts[order]
     steps = int(lengths.max(initial=0))

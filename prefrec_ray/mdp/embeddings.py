@@ -16,7 +16,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import first_rows
+from prefrec_ray.ids import first_rows, run_lengths
 
 MIN_SIZE = 3  # distinct items; smaller baskets would be axes of their own
 MAX_SIZE = 128  # rows; a longer basket counts as several, so that pairs stay linear in rows
@@ -86,8 +86,7 @@ def spread(vectors: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def _baskets(basket: np.ndarray, item_row: np.ndarray, num_items: int) -> sparse.csr_array:
     """The baskets that count, as rows of zeros and ones, float32."""
     starts = first_rows(basket)
-    lengths = np.diff(np.append(starts, len(basket)))
-    position = np.arange(len(basket)) - np.repeat(starts, lengths)
+    position = np.arange(len(basket)) - np.repeat(starts, run_lengths(starts, len(basket)))
     starts = np.flatnonzero(position % MAX_SIZE == 0)
     ones = np.ones(len(item_row), dtype=np.float32)
     baskets = sparse.csr_array((ones, item_row, np.append(starts, len(basket))), shape=(len(starts), num_items))

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.logs.events.format import Kind
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.tracker import StateTracker
@@ -288,8 +289,7 @@ def _turns(users: np.ndarray) -> np.ndarray:
     """For each entry how often its user came before it, int64 [m]."""
     order = np.argsort(users, kind="stable")
     ordered = users[order]
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(users) else np.zeros(0, np.int64)
-    counts = np.diff(np.append(starts, len(users)))
+    starts = first_rows(ordered)
     turns = np.empty(len(users), dtype=np.int64)
-    turns[order] = np.arange(len(users)) - np.repeat(starts, counts)
+    turns[order] = np.arange(len(users)) - np.repeat(starts, run_lengths(starts, len(users)))
     return turns

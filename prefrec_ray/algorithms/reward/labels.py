@@ -22,7 +22,7 @@ from prefrec_ray.algorithms.reward.model import reward_network
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
-from prefrec_ray.ids import first_rows
+from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.mdp.transitions import transition_rows
 
 #: Smallest number of requests per task: for fewer, starting a task takes longer than its work.
@@ -62,7 +62,7 @@ def look_ahead(reward: np.ndarray, user_starts: np.ndarray, horizon: int) -> np.
     """
     rows = np.arange(len(reward))
     ends = np.append(user_starts[1:], len(reward)).astype(np.int64)
-    stop = np.minimum(rows + horizon, np.repeat(ends, np.diff(np.append(user_starts, len(reward)))))
+    stop = np.minimum(rows + horizon, np.repeat(ends, run_lengths(user_starts, len(reward))))
     total = np.concatenate([[0.0], np.cumsum(reward, dtype=np.float64)])
     return ((total[stop] - total[rows]) / (stop - rows)).astype(np.float32)
 
@@ -70,7 +70,7 @@ def look_ahead(reward: np.ndarray, user_starts: np.ndarray, horizon: int) -> np.
 def label_users(reward: np.ndarray, starts: np.ndarray, requests: int, horizon: int) -> np.ndarray:
     """Reward labels from the rewards of transitions of whole users, whose `requests` begin at the rows `starts`."""
     # A user of n requests has n - 1 transitions; a user of one request has none.
-    sizes = np.diff(np.append(starts, requests)) - 1
+    sizes = run_lengths(starts, requests) - 1
     return look_ahead(reward, np.cumsum(sizes) - sizes, horizon)
 
 
