@@ -11,10 +11,9 @@ import numpy as np
 
 from prefrec_ray.evaluation.records import ItemShare, Served
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.actions import placed
 
 TOP_ITEMS = 20
-#: A coordinate counts as saturated within this share of the bounds' half-width from a bound.
-SATURATION = 0.01
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,12 @@ class Tally:
 
 def tally_policy(policy: Policy, actions: np.ndarray) -> Tally:
     """What `policy` serves for its `actions` [n, A] by its own rule; Euclidean distances to the nearest item."""
-    items = policy.items
-    margin = SATURATION * 0.5 * (policy.high - policy.low)
-    saturated = (actions <= policy.low + margin) | (actions >= policy.high - margin)
-    served = items.nearest(actions, 1, policy.metric)[:, 0]
+    lie = placed(policy, actions)
     return Tally(
         requests=len(actions),
-        items=count(items.ids[served]),
-        distance=float(items.distance(actions).sum()),
-        saturation=float(saturated.mean(axis=1).sum()),
+        items=count(policy.items.ids[lie.row]),
+        distance=float(lie.distance.sum()),
+        saturation=float(lie.saturated.mean(axis=1).sum()),
     )
 
 

@@ -126,10 +126,11 @@ class ItemTable:
             best[start : start + chunk] = smallest(loss, k)
         return best
 
-    def distance(self, actions: np.ndarray) -> np.ndarray:
-        """Euclidean distance of each action [n, A] to its nearest item, float32 [n]."""
+    def distance(self, actions: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Euclidean distance of each action [n, A] to its nearest item, float32 [n]. `rows` [n]: of these, if known."""
         actions = np.asarray(actions, dtype=np.float32)
-        return np.linalg.norm(actions - self.embeddings[self.nearest(actions, 1, "nearest")[:, 0]], axis=1)
+        rows = self.nearest(actions, 1, "nearest")[:, 0] if rows is None else rows
+        return np.linalg.norm(actions - self.embeddings[rows], axis=1)
 
     def to_table(self) -> pa.Table:
         """item_id (int64 or string), embedding (fixed_size_list<float32>), and logged (float32), title and image

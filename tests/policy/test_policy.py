@@ -23,6 +23,7 @@ from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.actions import placed
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.answers import Answers
 from prefrec_ray.policy.networks.critic import Critic
@@ -52,6 +53,18 @@ def make_policy(seed: int = 0, hidden: tuple[int, ...] = (16, 8), items: int = 4
 
 def make_states(rows: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(rows, STATE.width)).astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", ["nearest", "dot"])
+def test_where_actions_lie(metric: str) -> None:
+    policy = make_policy(serving=nearest(metric=metric))
+    actions = np.concatenate([policy.act(make_states(20)), np.float32([[-0.991, 1.986, 0.25], [-0.989, 1.984, 0.002]])])
+    lie = placed(policy, actions)
+    assert lie.saturated[-2:].tolist() == [[True, True, False], [False, False, True]]
+    away = np.linalg.norm(actions[:, None] - policy.items.embeddings[None], axis=2)
+    near = -actions @ policy.items.embeddings.T if metric == "dot" else away
+    np.testing.assert_array_equal(lie.row, near.argmin(axis=1))
+    np.testing.assert_allclose(lie.distance, away.min(axis=1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("hidden", [(), (16,), (16, 8, 4)])

@@ -10,10 +10,9 @@ from prefrec_ray.algorithms.base.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.actions import placed
 
 _CHUNK = 16_384
-#: An action coordinate is saturated if it is within this share of the bounds' half-width of a bound.
-_SATURATION = 0.01
 
 
 def segment_returns(reward: nn.Module, inputs: np.ndarray, first: np.ndarray, length: int) -> torch.Tensor:
@@ -53,12 +52,11 @@ def policy_diagnostics(policy: Policy, states: np.ndarray) -> dict[str, float]:
     """Saturated share of action coordinates, mean distance to an item, number of items served; `states` [n, S]."""
     if len(states) == 0:
         return {}
-    actions, low, high = policy.act(states), policy.low, policy.high
-    margin = _SATURATION * 0.5 * (high - low)
+    lie = placed(policy, policy.act(states))
     return {
-        "policy/action_saturation": float(((actions <= low + margin) | (actions >= high - margin)).mean()),
-        "policy/item_distance": float(policy.items.distance(actions).mean()),
-        "policy/items_served": float(len(np.unique(policy.items.nearest(actions, 1, policy.metric)))),
+        "policy/action_saturation": float(lie.saturated.mean()),
+        "policy/item_distance": float(lie.distance.mean()),
+        "policy/items_served": float(len(np.unique(lie.row))),
     }
 
 

@@ -1,0 +1,30 @@
+"""Where a policy's actions lie: at their bounds or not, and how far from items."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from prefrec_ray.policy.bundle import Policy
+
+#: A coordinate counts as saturated within this share of the bounds' half-width from a bound.
+SATURATION = 0.01
+
+
+class Placed(NamedTuple):
+    """Of actions [n, A]: `saturated` bool [n, A]; `row` int64 [n] of the items that they are served by, and `distance`
+    float32 [n], Euclidean, to the nearest items."""
+
+    saturated: np.ndarray
+    row: np.ndarray
+    distance: np.ndarray
+
+
+def placed(policy: Policy, actions: np.ndarray) -> Placed:
+    """Where actions [n, A] of `policy` lie."""
+    margin = SATURATION * 0.5 * (policy.high - policy.low)
+    saturated = (actions <= policy.low + margin) | (actions >= policy.high - margin)
+    row = policy.items.nearest(actions, 1, policy.metric)[:, 0]
+    nearest = row if policy.metric == "nearest" else None
+    return Placed(saturated, row, policy.items.distance(actions, nearest))
