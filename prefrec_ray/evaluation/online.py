@@ -14,6 +14,7 @@ import ray
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.intervals import RESAMPLES
 from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Role
 from prefrec_ray.evaluation.records import Record
 from prefrec_ray.runtime.progress import Progress, silent
@@ -39,7 +40,6 @@ from prefrec_ray.simulator.world import ROLLOUT, World, generator
 Maker = Callable[[Crowd, np.random.Generator], Server]
 
 USERS_A_TASK = 128
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
