@@ -39,18 +39,16 @@ def sweep(
     dataset: str,
     output: str,
     resume: bool = False,
-    smoke: bool = False,
     progress: Progress = silent,
-    where: str = "tune",
 ) -> list[Row]:
     """Runs all trials and returns the rows of SWEEP/trials.csv.
 
-    `smoke`: a hundredth of every trial, one seed, few samples. Raises `UserError`: what `check.checked` finds, a value
-    out of its range, an `output` that exists (without `resume`) or holds no sweep or another one (with it), a trial
-    that failed (all others are finished first), a metric that no trial reported, another process that tunes there.
+    Raises `UserError`: what `check.checked` finds, a value out of its range, an `output` that exists (without `resume`)
+    or holds no sweep or another one (with it), a trial that failed (all others are finished first), a metric that no
+    trial reported, another process that tunes there.
     """
     with storage.claimed(output):
-        plan = prepare_sweep(settings, dataset, output, resume, smoke, progress, where)
+        plan = prepare_sweep(settings, dataset, output, resume, progress=progress)
         return run_sweep(plan, output, resume)
 
 
@@ -63,7 +61,10 @@ def prepare_sweep(
     progress: Progress = silent,
     where: str = "tune",
 ) -> Plan:
-    """The first part of `sweep`, inside its claim on `output`: checks everything, then loads the shared data."""
+    """The first part of `sweep`, inside its claim on `output`: checks everything, then loads the shared data.
+
+    `smoke`: a hundredth of every trial, one seed, few samples. `where` opens the line of a `UserError`.
+    """
     dataset, output = storage.absolute(dataset), storage.absolute(output)
     settings = checked(settings, where)
     if smoke:
