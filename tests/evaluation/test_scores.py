@@ -1,0 +1,58 @@
+"""Bounds of records by hand: users drawn again, networks that scatter, an error that is a share of a gain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prefrec_ray.evaluation.names import Subject
+from prefrec_ray.evaluation.scores import Scores
+
+SEED, USERS, SHARE = 3, 30, 0.2
+#: Student's t of two degrees of freedom at 97.5 %.
+T = 4.30265273
+SUBJECTS = [Subject("a", "m", "policy"), Subject("b", "m", "policy"), Subject("random items", "-", "placebo")]
+
+
+def scores(networks: bool, relative_error: float) -> Scores:
+    """Three subjects, of whom `b` is the best policy; three networks."""
+    rng = np.random.default_rng(0)
+    values, logging = rng.normal([2.0, 3.0, 1.0], 0.5, (USERS, 3)), rng.normal(1.5, 0.5, USERS)
+    scatter = rng.normal(0, 0.1, (3, 4))
+    by_network = scatter - scatter.mean(axis=0) + [*values.mean(axis=0), logging.mean()]
+    about = {"users": USERS, "sessions": 90, "users_left_out": 0}
+    nets = (by_network[:, :3], by_network[:, 3:]) if networks else None
+    return Scores("depth", "fqe", SUBJECTS, values, logging, None, about, {}, nets, relative_error=relative_error)
+
+
+def bounds(value: np.ndarray, by_network: np.ndarray | None, error: float) -> tuple[float, float]:
+    """Of the mean of `value` [U]: half-widths add as squares."""
+    rng = np.random.default_rng(SEED)
+    low, high = np.quantile([value[rng.integers(0, USERS, USERS)].mean() for _ in range(1000)], [0.025, 0.975])
+    half = 0.0 if by_network is None else T * by_network.std(ddof=1) / np.sqrt(3)
+    below, above = (np.sqrt(bound**2 + half**2 + error**2) for bound in (value.mean() - low, high - value.mean()))
+    return value.mean() - below, value.mean() + above
+
+
+@pytest.mark.parametrize("networks", [True, False])
+@pytest.mark.parametrize("relative_error", [SHARE, 0.0])
+def test_bounds_hold_users_networks_and_a_share_of_the_gain(networks: bool, relative_error: float) -> None:
+    known = scores(networks, relative_error)
+    nets, logging = known.networks or (None, None)
+    for i, record in enumerate(known.records(SEED)):
+        value = known.values[:, i]
+        gain, lead = value - known.logging, known.values[:, 1] - value
+        error = relative_error * abs(gain.mean())  # of the level too: it is the logged one and a gain
+        by_network = None if nets is None else nets[:, i]
+        assert (record.ci_low, record.ci_high) == pytest.approx(bounds(value, by_network, error))
+        gain_by_network = None if nets is None or logging is None else nets[:, i] - logging[:, 0]
+        assert (record.gain_ci_low, record.gain_ci_high) == pytest.approx(bounds(gain, gain_by_network, error))
+        if record.subject != "a":
+            assert (record.best, record.behind_ci_low, record.behind_ci_high) == (None, None, None)
+            continue
+        lead_by_network = None if nets is None else nets[:, 1] - nets[:, i]
+        lead_error = relative_error * abs(lead.mean())
+        assert abs(lead.mean()) > 1.5 * abs(gain.mean())  # one error is not the other
+        assert record.best == "b"
+        behind = (record.behind_ci_low, record.behind_ci_high)
+        assert behind == pytest.approx(bounds(lead, lead_by_network, lead_error))
