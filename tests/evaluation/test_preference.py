@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,3 +74,16 @@ def test_it_is_a_function_of_its_arguments(world: Trajectories, monkeypatch: pyt
     weights = {"net.0.weight": np.array([[1.0, 0.0]], np.float32), "net.0.bias": np.zeros(1, np.float32)}
     once, again = (fit_score(world, RewardFunction(weights, (), [0, 1]), HORIZON) for _ in range(2))
     assert once(always(GOOD)) == again(always(GOOD)) != 0
+
+
+def test_a_score_is_over_the_logged_items(world: Trajectories, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever shows what was logged scores nothing, also where networks of few updates expect something of it."""
+    monkeypatch.setattr(preference, "UPDATES", 5)
+    shifted = replace(world, action=world.action + np.float32([0.9, -0.4]))
+    logged = {state.tobytes(): action for state, action in zip(shifted.state, shifted.action, strict=True)}
+    weights = {"net.0.weight": np.array([[1.0, 0.0]], np.float32), "net.0.bias": np.zeros(1, np.float32)}
+    score = fit_score(shifted, RewardFunction(weights, (), [0, 1]), HORIZON)
+    again = SimpleNamespace(always_nearest=False, act=lambda states: np.stack([logged[s.tobytes()] for s in states]))
+    assert abs(1000 * score.logged) > 1
+    assert score(again) == pytest.approx(0, abs=1e-3)
+    assert replace(score, logged=score.logged - 0.25)(again) == pytest.approx(250, abs=1e-3)
