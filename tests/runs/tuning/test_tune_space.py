@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +48,14 @@ def test_a_draw_is_the_same_for_every_method_seed_and_neighbour() -> None:
     assert values[0] == values[1] != values[2]
     more = trials(sweep(num_samples=5, search={"gamma": {"uniform": [0.8, 0.9]}, **rates}))
     assert [t["config"]["actor_lr"] for t in more][:3] == values[:6:2]
+
+
+def test_keys_of_one_range_are_drawn_apart() -> None:
+    one_range = {"uniform": [0.1, 0.9]}
+    drawn = trials(sweep(num_samples=200, search={"gamma": one_range, "expectile": one_range}))
+    values = np.array([[trial["config"]["gamma"], trial["config"]["expectile"]] for trial in drawn])
+    assert (values[:, 0] != values[:, 1]).all()
+    assert abs(np.corrcoef(values.T)[0, 1]) < 0.2
 
 
 def test_without_a_drawn_key_a_trial_is_not_repeated() -> None:
