@@ -70,3 +70,13 @@ def test_regret_and_pairs(file: Path) -> None:
     group = [cell for cell in cells(file, AGAIN) if cell["role"] == "policy" and "estimate" in cell]
     assert regret(group) == pytest.approx(0.5)  # p3 is chosen, p1 is best
     assert sorted(pairs(group)) == [False, True, True]
+
+
+def test_regret_is_a_share_of_the_best_gain() -> None:
+    """In a world of gains many times as large it is the same; where nobody gains, nothing can be lost."""
+    estimates = (0.2, 0.9, 0.4)
+    for size in (0.25, 1.0, 8.0):
+        gains = (4 * size, size, 2 * size)
+        group = [{"gain": gain, "estimate": said} for gain, said in zip(gains, estimates, strict=True)]
+        assert regret(group) == pytest.approx(0.75)
+    assert regret([{"gain": -1.0, "estimate": 0.1}, {"gain": -2.0, "estimate": 0.3}]) == 0.0
