@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from prefrec_ray.evaluation import behavior
 from prefrec_ray.evaluation.behavior import TEMPERATURES, BehaviorModel, calibrated, calibration, fit_behavior
 from prefrec_ray.evaluation.trajectories import Trajectories
 from prefrec_ray.mdp.items import ItemTable
@@ -85,3 +86,32 @@ def test_a_log_without_a_preference_is_told_by_its_shares() -> None:
     surplus = np.log(SHARE / SHARE.sum())[drawn] - model.log_probabilities(data.state, drawn)
     assert abs(surplus.mean()) < 0.02
     assert surplus.std() < 0.15
+
+
+def test_what_is_calibrated_on_was_not_fitted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each user sees one item alone, so that shares tell the users fitted on: some are left for the temperature."""
+    asked: list[np.ndarray] = []
+
+    def kept_as_it_is(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> BehaviorModel:
+        asked.append(rows)
+        return model
+
+    monkeypatch.setattr(behavior, "UPDATES", 1)
+    monkeypatch.setattr(behavior, "calibrated", kept_as_it_is)
+    data = log(users=60, seed=9)
+    model = fit_behavior(replace(data, row=data.user[data.session]), ITEMS, seed=0)
+    fitted_on = np.flatnonzero(model.log_share > model.log_share.min() + 1)
+    held_out = np.unique(asked)
+    assert 1 <= len(held_out) <= 20
+    assert sorted([*fitted_on, *held_out]) == list(range(60))
+
+
+def test_a_calibration_is_the_same_wherever_embeddings_lie() -> None:
+    """With all of them moved alike nothing is likelier: a slope has an intercept beside it."""
+    data = log(users=50, seed=10)
+    law = Mlp.of([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
+    model = BehaviorModel(law, np.log(SHARE / SHARE.sum()), ITEMS.embeddings)
+    slope = calibration(model, data.state, data.row)
+    assert slope < 0.8
+    moved = replace(model, embeddings=ITEMS.embeddings + np.float32([3.0, -2.0]))
+    assert calibration(moved, data.state, data.row) == pytest.approx(slope, abs=1e-3)
