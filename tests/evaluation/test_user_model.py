@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray.evaluation import user_model
 from prefrec_ray.evaluation.histories import Histories
-from prefrec_ray.evaluation.imagined import Platform, logged_levels, roll_out
+from prefrec_ray.evaluation.imagined import KEPT_EVERY, WARM, Platform, logged_levels, roll_out
 from prefrec_ray.evaluation.memory import HALF_LIVES, Memory
 from prefrec_ray.evaluation.quantiles import BINS, Bins
 from prefrec_ray.evaluation.support import WITHIN, LoggedPasts
@@ -118,6 +118,24 @@ def test_equal_seeds_fit_equal_models_and_others_differ(monkeypatch: pytest.Monk
     assert np.abs(weights[0] - weights[2]).max() > 1e-3
 
 
+def test_models_differ_as_users_drawn_again_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two users one likes everything and one nothing: a model of both drawn once, or of one drawn twice."""
+    monkeypatch.setattr(user_model, "PASSES", 60)
+    data = histories(users=2, requests=300)
+    state = np.random.default_rng(0).normal(size=data.state.shape).astype(np.float32)
+    split = replace(data, state=state, feedback=np.float32(data.user[:, None]))
+    shares = []
+    for seed in range(5):
+        model = fit_user_model(split, STATE, seed)
+        people = model.people(split).take(split.user)
+        answers = model.step(split.state, split.memory, split.action, people, np.random.default_rng(1))
+        shares.append(float(answers.feedback.mean()))
+    draws = np.round(2 * np.array(shares)) / 2
+    np.testing.assert_allclose(shares, draws, atol=0.15)
+    assert 0.5 in draws
+    assert {0.0, 1.0} & set(draws)
+
+
 def test_what_the_past_sessions_were_like_does_not_move_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intercepts say it; in a roll-out it would make what is good better and better."""
     monkeypatch.setattr(user_model, "UPDATES", 20)
@@ -181,6 +199,21 @@ def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
     np.testing.assert_array_equal(shown[5][:, STATE.groups["profile"]], np.eye(3)[[0, 2, 2] * 2])
     last = STATE.groups["items"].start
     np.testing.assert_allclose(shown[5][:, last : last + 2], np.tile(ITEMS.embeddings[7], (6, 1)), rtol=1e-5)
+
+
+def test_states_are_kept_once_means_have_forgotten_their_start_and_only_some() -> None:
+    shown: list[np.ndarray] = []
+
+    def server(states: np.ndarray, step: int, seen: np.ndarray | None) -> np.ndarray:
+        shown.append(states.copy())
+        return np.full(len(states), step % len(ITEMS))
+
+    requests = WARM + 2 * KEPT_EVERY + 1
+    outcome = roll_out(platform(histories(users=8), requests), [Clockwork(0.5)], server, seed=0)
+    kept = [shown[WARM], shown[WARM + KEPT_EVERY], shown[WARM + 2 * KEPT_EVERY]]
+    np.testing.assert_array_equal(outcome.states, np.concatenate(kept))
+    short = roll_out(platform(histories(users=8), WARM), [Clockwork(0.5)], server, seed=0)
+    assert short.states.shape == (0, STATE.width)
 
 
 def test_a_roll_out_remembers_what_it_showed() -> None:
@@ -254,6 +287,21 @@ def test_the_log_vouches_for_its_own_pasts_and_for_no_corner() -> None:
     others[:, STATE.groups["feedback"]] += 30.0  # what users answer is not the policy's choice
     assert pasts.share(others) == pasts.share(fresh.state)
     assert pasts.share(fresh.state[:0]) == 1.0
+
+
+def test_the_log_vouches_by_states_as_late_as_those_of_roll_outs() -> None:
+    """Those before, and between, lie elsewhere: they move neither the middle nor the reach."""
+    data = histories(users=200, requests=WARM + 3 * KEPT_EVERY)
+    step = np.arange(len(data.state)) % (WARM + 3 * KEPT_EVERY)
+    late = np.isin(step, [WARM, WARM + KEPT_EVERY, WARM + 2 * KEPT_EVERY])
+    state, items = data.state.copy(), STATE.groups["items"]
+    state[~late, items] += np.where(step[~late, None] < WARM, 40.0, -20.0)
+    pasts = LoggedPasts.of(replace(data, state=state), STATE)
+    np.testing.assert_allclose(pasts.centre, state[late, items].mean(axis=0, dtype=np.float64))
+    assert pasts.share(state[late]) == pytest.approx(WITHIN, abs=0.005)
+    assert pasts.share(state[~late]) == 0.0
+    first = histories(users=50, requests=WARM)  # none is as late: all count
+    assert LoggedPasts.of(first, STATE).share(first.state) == pytest.approx(WITHIN, abs=0.005)
 
 
 def test_what_was_always_shown_to_a_user_is_not_taken_for_the_users_nature() -> None:
