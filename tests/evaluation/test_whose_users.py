@@ -1,0 +1,168 @@
+"""Whom models are fitted on, and whom they are asked about. Tasks run in this process, so that fits can be watched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from hand_made import direction
+from ray.remote_function import RemoteFunction
+
+from prefrec_ray import runtime
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation import behavior, fitted, model_score, modelled, weighted
+from prefrec_ray.evaluation.histories import histories_of
+from prefrec_ray.evaluation.names import BEHAVIOUR
+from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, ValidationSettings
+from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories
+from prefrec_ray.evaluation.validation import Judge
+from prefrec_ray.evaluation.weighted import Logged
+from prefrec_ray.mdp.serving import ServingSettings
+
+SPLITS = ("train", "validation", "test")
+
+
+class Reference:
+    """Stands for Ray's: it holds what was put or made."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+@pytest.fixture(autouse=True)
+def tasks_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(task: Any, args: Sequence[Any] = (), kwargs: Any = None, **options: Any) -> Reference:
+        given = [get(value) if isinstance(value, Reference) else value for value in args]
+        return Reference(task._function(*given, **(kwargs or {})))
+
+    def get(references: Any) -> Any:
+        return [one.value for one in references] if isinstance(references, list) else references.value
+
+    monkeypatch.setattr(RemoteFunction, "_remote", run)
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(ray, "put", Reference)
+    monkeypatch.setattr(ray, "wait", lambda references, **options: (references[:1], references[1:]))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 1})
+    monkeypatch.setattr(runtime, "start_ray", lambda *args, **kwargs: None)
+
+
+@pytest.fixture(scope="module")
+def states(dataset: PreparedDataset) -> dict[str, np.ndarray]:
+    """By split, those of all its requests: the data set is small enough that none is left out."""
+    return {split: histories_of(dataset, split, seed=0).state for split in SPLITS}
+
+
+def split_of(states: dict[str, np.ndarray], own: np.ndarray) -> str:
+    """Whose states these are, in whatever order."""
+    (split,) = (name for name, all_of in states.items() if np.array_equal(np.sort(all_of[:, 0]), np.sort(own[:, 0])))
+    return split
+
+
+def request_on(dataset: PreparedDataset, settings: EvaluateSettings) -> EvaluationRequest:
+    """One policy that draws from all items, beside a clone that nothing was fitted for."""
+    clone: Any = SimpleNamespace(policy=direction(dataset, 0.0), residual_rms=0.3, mean_action=np.zeros(2, np.float32))
+    serving = ServingSettings(rule="sample", temperature=1.0, variety=0.0)
+    policy = direction(dataset, 0.3, serving=serving, deviation=0.6)
+    return EvaluationRequest(dataset, {"right": policy}, ["frequency"], clone, settings)
+
+
+@pytest.fixture
+def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Of models of users: the splits that they are fitted on, that give the log's pasts, and that are rolled out."""
+    seen: dict[str, list[str]] = {"fit": [], "pasts": [], "rolled": []}
+
+    def fit(data: Any, *_: Any) -> str:
+        seen["fit"].append(split_of(states, data.state))
+        return "a model"
+
+    def pasts(data: Any, *_: Any) -> Any:
+        seen["pasts"].append(split_of(states, data.state))
+        return SimpleNamespace(share=lambda states: 1.0)
+
+    def roll(platform: Any, models: Any, *_: Any, **__: Any) -> Any:
+        assert list(models) == ["a model"] * 2
+        seen["rolled"].append(split_of(states, platform.data.state))
+        return SimpleNamespace(levels={"frequency": np.full((2, len(platform.users)), 0.5)}, states=np.zeros((0, 1)))
+
+    monkeypatch.setattr(modelled, "fit_user_model", fit)
+    monkeypatch.setattr(modelled.LoggedPasts, "of", pasts)
+    for module in (modelled, model_score):
+        monkeypatch.setattr(module, "roll_out", roll)
+    return seen
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_models_of_users_know_training_users_and_are_asked_about_the_others(
+    dataset: PreparedDataset, watched: dict[str, list[str]], split: Any
+) -> None:
+    settings = EvaluateSettings(split=split, estimators=("model",), model=ModelSettings(models=2, users=10))
+    rolled = modelled.model_all(request_on(dataset, settings), lambda *_: None)
+    assert BEHAVIOUR in rolled
+    assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": [split] * len(rolled)}
+
+
+def test_a_score_by_models_of_users_is_of_validation_users(
+    dataset: PreparedDataset, watched: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=10))
+    judge = Judge.prepare(dataset.uri, ValidationSettings(), ["frequency"])
+    assert judge.scores(direction(dataset, 0.8), "frequency") == {"validation/model": 0.5}
+    assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": ["validation"]}
+
+
+@pytest.mark.parametrize("estimators", [("weights",), ("dr",)])
+def test_the_logging_policy_is_learned_from_training_users(
+    dataset: PreparedDataset, states: dict[str, np.ndarray], estimators: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its chances are those of the requests of the split, which are weighed by them."""
+    learned, weighed = [], []
+    fit, weigh = weighted.fit_behavior, weighted.weigh
+
+    def watched_fit(data: Trajectories, *rest: Any) -> Any:
+        learned.append(split_of(states, data.state))
+        return fit(data, *rest)
+
+    def watched_weigh(*given: Any) -> Any:
+        (logged,) = (one for one in given if isinstance(one, Logged))
+        weighed.append(split_of(states, logged.data.state))
+        assert np.isfinite(logged.log_b).all()
+        assert len(logged.log_b) == len(logged.data.row)
+        return weigh(*given)
+
+    monkeypatch.setattr(behavior, "UPDATES", 1)
+    monkeypatch.setattr(weighted, "fit_behavior", watched_fit)
+    monkeypatch.setattr(weighted, "weigh", watched_weigh)
+    settings = EvaluateSettings(estimators=estimators, fqe=FqeSettings(updates=1, networks=1))
+    request = request_on(dataset, settings)
+    if estimators == ("weights",):
+        logged = weighted.start_weighing(request)
+        assert logged is not None
+        weighted.weigh_all(request, logged, lambda *_: None)
+    else:
+        fitted.fit_all(request, lambda *_: None)
+    assert learned == ["train"]
+    assert weighed == ["test"] * 2  # the policy's, and random items
+
+
+def test_fitted_q_learns_from_training_users_and_is_asked_about_the_others(
+    dataset: PreparedDataset, states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whose = []
+
+    def fit(training: Trajectories, held: Trajectories, *_: Any) -> None:
+        whose.append((split_of(states, training.state), split_of(states, held.state)))
+
+    monkeypatch.setattr(fitted, "fit_subject", fit)
+    settings = EvaluateSettings(split="validation", estimators=("fqe",))
+    fitted.fit_all(request_on(dataset, settings), lambda *_: None)
+    assert set(whose) == {("train", "validation")}
+
+
+def test_no_split_is_another(dataset: PreparedDataset, states: dict[str, np.ndarray]) -> None:
+    for split in SPLITS:
+        assert split_of(states, read_trajectories._function(dataset.uri, split, 0).state) == split
