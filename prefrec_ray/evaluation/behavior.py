@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -119,14 +120,21 @@ def calibrated(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> Be
     return chosen
 
 
-def calibration(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> float:
+def calibration(
+    model: BehaviorModel, states: np.ndarray, rows: np.ndarray, left_out: Callable[[slice], LeftOut] | None = None
+) -> float:
     """The slope of the embeddings shown on those that the model expects, over all coordinates: 1 where b is calibrated,
-    below where it is too sure, above where it is not sure enough; NaN where it expects the same in all states."""
+    below where it is too sure, above where it is not sure enough; NaN where it expects the same in all states.
+    `left_out`: what may not be shown in some of the states."""
     expected = np.empty((len(rows), model.embeddings.shape[1]))
     chunk = max(1, _AT_ONCE // len(model.log_share))
     for start in range(0, len(rows), chunk):
-        logits = model.logits(states[start : start + chunk])
-        expected[start : start + chunk] = np.exp(logits - log_sum_exp(logits)[:, None]) @ model.embeddings
+        part = slice(start, start + chunk)
+        logits = model.logits(states[part])
+        if left_out is not None:
+            out = left_out(part)
+            logits[out.state, out.item] = -np.inf
+        expected[part] = np.exp(logits - log_sum_exp(logits)[:, None]) @ model.embeddings
     expected -= expected.mean(axis=0)
     variance = float(np.square(expected).sum())
     return float((expected * model.embeddings[rows]).sum() / variance) if variance > 0 else float("nan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,11 +96,11 @@ def _logged(uri: str, seed: int, training: list[ray.ObjectRef], held: Trajectori
     if not known.all():
         items = PreparedDataset.open(uri).items()
         model = fit_behavior(ray.get(training[0]), items, seed)
+        left_out = None if again else partial(shown_before, held)
         for part in _parts(len(held.row)):
-            out = None if again else shown_before(held, part)
-            fitted = model.log_probabilities(held.state[part], held.row[part], out)
+            fitted = model.log_probabilities(held.state[part], held.row[part], left_out and left_out(part))
             log_b[part] = np.where(known[part], log_b[part], fitted)
-        about = {"propensities": "fitted", "calibration": calibration(model, held.state, held.row)}
+        about = {"propensities": "fitted", "calibration": calibration(model, held.state, held.row, left_out)}
     return Logged(held, log_b, again, about)
 
 

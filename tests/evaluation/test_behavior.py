@@ -106,6 +106,23 @@ def test_what_is_calibrated_on_was_not_fitted_on(monkeypatch: pytest.MonkeyPatch
     assert sorted([*fitted_on, *held_out]) == list(range(60))
 
 
+def test_a_calibration_is_of_what_may_be_shown() -> None:
+    data = log(users=50, seed=10)
+    law = Mlp.of([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
+    model = BehaviorModel(law, np.log(SHARE / SHARE.sum()), ITEMS.embeddings)
+    gone = np.isin(np.arange(len(ITEMS)), (2, 5))
+    without = replace(model, log_share=np.where(gone, -np.inf, model.log_share))
+    rest = np.flatnonzero(~gone[data.row])
+    states, rows = data.state[rest], data.row[rest]
+
+    def left_out(part: slice) -> LeftOut:
+        return LeftOut.of_mask(np.tile(gone, (len(states[part]), 1)))
+
+    slope = calibration(model, states, rows, left_out)
+    assert slope == pytest.approx(calibration(without, states, rows))
+    assert slope != pytest.approx(calibration(model, states, rows), abs=1e-3)
+
+
 def test_a_calibration_is_the_same_wherever_embeddings_lie() -> None:
     """With all of them moved alike nothing is likelier: a slope has an intercept beside it."""
     data = log(users=50, seed=10)
