@@ -98,7 +98,8 @@ def _logged(uri: str, seed: int, training: list[ray.ObjectRef], held: Trajectori
         model = fit_behavior(ray.get(training[0]), items, seed)
         left_out = None if again else partial(shown_before, held)
         for part in _parts(len(held.row)):
-            fitted = model.log_probabilities(held.state[part], held.row[part], left_out and left_out(part))
+            out = None if left_out is None else left_out(part)
+            fitted = model.log_probabilities(held.state[part], held.row[part], out)
             log_b[part] = np.where(known[part], log_b[part], fitted)
         about = {"propensities": "fitted", "calibration": calibration(model, held.state, held.row, left_out)}
     return Logged(held, log_b, again, about)
