@@ -23,7 +23,7 @@ SMALL = {
     "range(800)": "range(90)",
     "pairs: 3000": "pairs: 100",
     "    hidden_sizes: [64, 64]": "    num_epochs: 0.5\n    hidden_sizes: [8]",
-    "users: 100, requests: 150": "users: 10, requests: 20",
+    "users: 100, requests: 150": "users: 10, requests: 30",
 }
 
 

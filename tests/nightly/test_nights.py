@@ -22,7 +22,7 @@ from prefrec_ray.simulator.write import simulate
 def loop_yaml(folder: Path, **changes: Any) -> str:
     sections = logs_and_data(str(folder)) | {
         "train": {"validation": None, "config": {**NETWORKS, "num_epochs": 0.2, "updates_per_iteration": 4}},
-        "evaluate": {"model": {"models": 2, "users": 10, "requests": 20}},
+        "evaluate": {"model": {"models": 2, "users": 10, "requests": 30}},
         "loop": {"folder": str(folder / "loop")},
         **changes,
     }
