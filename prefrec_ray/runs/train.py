@@ -70,11 +70,11 @@ def train(
     `resume`), if the run was started with other settings, if another process trains there, if training diverges.
     """
     config = build_config(settings, dataset, where)
-    runtime.start_ray()
-    required = {kind: amount * max(1, config.num_learners) for kind, amount in of_learner(config.settings).items()}
-    check_fits(required, f"{where}: the run", "num_learners, num_cpus_per_learner, num_gpus_per_learner")
     with storage.claimed(output):
         check_output(settings, dataset, output, resume)
+        runtime.start_ray()
+        required = {kind: amount * max(1, config.num_learners) for kind, amount in of_learner(config.settings).items()}
+        check_fits(required, f"{where}: the run", "num_learners, num_cpus_per_learner, num_gpus_per_learner")
         algorithm: OfflineAlgorithm = config.build_algo()
         try:
             rows = _restore(algorithm, output, say) if resume else []
