@@ -36,17 +36,17 @@ def any_users(rng: np.random.Generator, requests: np.ndarray, length: int, count
 
 
 def within_user(rng: np.random.Generator, requests: np.ndarray, length: int, count: int) -> Pairs:
-    """One user and two of the user's segments, in either order, with fewer than `length` requests between them.
+    """One user and two of the user's segments that do not overlap, in either order, all drawn uniformly.
 
-    How many is drawn uniformly, then the place. Every user needs more than 2 `length` requests. Farther apart, what
-    tells segments apart is another policy, season or age of the account, and a reward would learn that.
+    Every user needs more than 2 `length` requests.
     """
     user = rng.integers(0, len(requests), count)
+    # Without the two segments, their places are two gaps in the rest of the history, possibly the same gap.
     left = requests[user] - 2 * length
-    between = rng.integers(0, np.minimum(left, length))
-    first = rng.integers(0, left - between)
-    start = np.stack([first, first + length + between], axis=1)
-    return Pairs(np.stack([user, user], axis=1), rng.permuted(start, axis=1))
+    gaps = _two_different(rng, left + 1, count)
+    later = gaps[:, [0]] < gaps[:, [1]]
+    shift = np.concatenate([~later, later], axis=1)
+    return Pairs(np.stack([user, user], axis=1), gaps + shift * (length - 1))
 
 
 DRAWS: Mapping[str, Pairing] = {"any_users": any_users, "within_user": within_user}
