@@ -126,7 +126,7 @@ def sections(output: Path, rows: int) -> dict[str, Any]:
         "prepare": {"source": {"kind": "events", "path": str(output / "events")}, **split, "preferences": preferences},
         "train": {"task": "frequency", "config": {**TRAIN, "num_epochs": epochs}},
         "evaluate": {"estimators": ["model"]},
-        "loop": {"folder": str(output / "loop"), "keep": 3},
+        "loop": {"folder": str(output / "loop")},
     }
 
 

@@ -21,7 +21,8 @@ class LoopSettings(Settings):
         default=False, description="a night trains the networks of the current policy on, instead of new ones"
     )
     average: Count = Field(
-        default=3, description="promoted nights, this one among them, whose mean Q a policy serves by; 1: its own"
+        default=6,
+        description="promoted nights, this one among them, of those kept, whose mean Q a policy serves by; 1: its own",
     )
     compact_days: Annotated[float, Field(ge=1, le=3660)] | None = Field(
         default=None,

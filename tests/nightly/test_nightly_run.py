@@ -200,10 +200,13 @@ def test_a_policy_is_averaged_with_those_that_were_promoted_before_and_not_taken
     for gain in (0.5, 0.5, 0.0, 0.5, 0.5):
         loop.night(gain)
         averaged.append(loop.steps.before)
-    assert averaged == [[], [1], [1, 2], [1, 2], [2, 4]]
+    assert averaged == [[], [1], [1, 2], [1, 2], [1, 2, 4]]
     loop.folder.back()
     loop.night()
-    assert loop.steps.before == [2, 4]
+    assert loop.steps.before == [1, 2, 4]
+    loop.settings["average"] = 3
+    loop.night()
+    assert loop.steps.before == [4, 6]
     loop.settings["average"] = 1
     loop.night()
     assert loop.steps.before == []
