@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
 import shlex
@@ -51,7 +53,11 @@ def test_own_csv_in_small(ray_session: None, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     go_through_own_csv(tmp_path, small=True)
     assert "userId" in (tmp_path / "proposed.yaml").read_text()
-    assert "drama" in (tmp_path / "run" / "report.html").read_text()  # titles of the items that it serves
+    served = json.loads((tmp_path / "run" / "evaluation.json").read_text())["served"]["PrefRec robust"]
+    with (tmp_path / "movies.csv").open() as file:
+        titles = {int(row["movieId"]): row["title"] for row in csv.DictReader(file)}
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(titles[item["item_id"]] in page for item in served["top_items"][:3])
 
 
 @pytest.mark.slow
