@@ -72,7 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits: 0 when done, 2 after a user's error (one line on stderr), 130 after Ctrl-C."""
     # A command that forgot to start Ray ends, instead of joining whatever cluster runs on this machine.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-    sys.exit(run(arguments))
+    status = run(arguments)
+    if status:
+        _say_no_more()
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -94,6 +97,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _stop(message(), 2) if message() else 2
     # Typer turns Ctrl-C into this status by itself.
     return _stop("interrupted", INTERRUPTED) if status == INTERRUPTED else int(status)
+
+
+def _say_no_more() -> None:
+    """Sends what follows on standard error nowhere: Ray, as it ends, may add lines of its own to the one that counts."""
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _stop(message: str, status: int) -> int:

@@ -139,3 +139,15 @@ def test_a_command_that_forgot_to_start_ray_joins_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert "Ray has not been started yet" in done.stderr
+
+
+def test_nothing_follows_the_one_line(tmp_path: Path) -> None:
+    # As Ray does from a thread of its own, while it ends.
+    code = (
+        "import atexit, os; atexit.register(os.write, 2, b'[task_manager.cc] Failed to push error\\n');"
+        f"from prefrec_ray.cli.main import main; main(['report', {str(tmp_path / 'nowhere')!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("prefrec: error: ")
+    assert done.stderr.count("\n") == 1, done.stderr
