@@ -36,6 +36,8 @@ from prefrec_ray.settings import Task
 from prefrec_ray.storage.manifest import MANIFEST
 
 Row = dict[str, Any]
+#: What a run was started with; the first file in its folder.
+CONFIG = "config.json"
 
 
 class Judge(Protocol):
@@ -82,7 +84,7 @@ def train(
                 _begin_with(algorithm, settings.start)
             storage.make_folder(output)
             description = {**describe(settings, dataset), "resolved": resolved(config)}
-            storage.write_json(storage.join(output, "config.json"), description)
+            storage.write_json(storage.join(output, CONFIG), description)
             _train(algorithm, settings, output, rows, progress, judge)
         finally:
             algorithm.stop()
@@ -91,11 +93,22 @@ def train(
 
 
 def check_output(settings: TrainSettings, dataset: str, output: str, resume: bool) -> None:
-    """Raises `UserError` if `output` exists (without `resume`), or if its run was started with other settings."""
-    if storage.exists(output) and not resume:
+    """Raises `UserError` if `output` exists (without `resume`), or holds no run, or one started with other settings."""
+    if not storage.exists(output):
+        return
+    if not resume:
         raise UserError(f"{output}: already exists; go on with it by --resume, or choose another output folder")
-    if storage.exists(storage.join(output, "config.json")):
-        _check_same(storage.read_json(storage.join(output, "config.json")), describe(settings, dataset), output)
+    file = storage.join(output, CONFIG)
+    if storage.exists(file):
+        _check_same(storage.read_json(file), describe(settings, dataset), output)
+    # To go on means to clear away what a kill has left: in a folder of something else it might be anybody's.
+    elif any(not _is_of_config(uri) for uri in (*storage.list_folders(output), *storage.list_files(output))):
+        raise UserError(f"{output}: no run to go on with (no {CONFIG} in it); choose another output folder")
+
+
+def _is_of_config(uri: str) -> bool:
+    """Whether this is the first file of a run, half-written as it was killed."""
+    return uri.rsplit("/", 1)[-1].startswith(f"{CONFIG}.")
 
 
 def _train(
@@ -199,7 +212,9 @@ def resolved(config: OfflineConfig) -> dict[str, Any]:
     return dict(sorted(config.settings.model_dump().items()))
 
 
-def _check_same(before: dict[str, Any], now: dict[str, Any], output: str) -> None:
+def _check_same(before: Any, now: dict[str, Any], output: str) -> None:
+    if not isinstance(before, dict):
+        raise UserError(f"{output}/{CONFIG}: found {type(before).__name__}; expected the settings of a run")
     # Through JSON, as the file holds it: tuples have become lists.
     for key, value in json.loads(json.dumps(now)).items():
         if before.get(key) != value:

@@ -19,7 +19,7 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import checkpoints
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.settings import TrainSettings
-from prefrec_ray.runs.train import COLUMNS, train
+from prefrec_ray.runs.train import COLUMNS, check_output, train
 
 
 def settings(**changes: Any) -> TrainSettings:
@@ -120,6 +120,24 @@ def test_an_existing_folder_and_other_settings_are_refused(tiny_dataset: str, tm
         train(settings(), tiny_dataset, output)
     with pytest.raises(UserError, match="started with seed = 0, asked to go on with 1"):
         train(settings(seed=1), tiny_dataset, output, resume=True)
+
+
+def test_what_is_no_run_is_not_gone_on_with(tiny_dataset: str, tmp_path: Path) -> None:
+    mine = ("checkpoint_7/weights.bin", "download.partial", "notes.txt")
+    for name in mine:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=r"no run to go on with \(no config.json in it\); choose another output folder"):
+        train(settings(), tiny_dataset, str(tmp_path), resume=True)
+    assert all((tmp_path / name).read_text() == "mine" for name in mine)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config.json: found list; expected the settings of a run"):
+        train(settings(), tiny_dataset, str(tmp_path), resume=True)
+
+
+def test_a_run_killed_as_it_began_is_begun_again(tiny_dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json.0123abcd.partial").write_text("{")
+    check_output(settings(), tiny_dataset, str(tmp_path), resume=True)
 
 
 BAD = [
