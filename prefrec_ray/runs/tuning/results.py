@@ -19,7 +19,7 @@ from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.train import COLUMNS, SCORES, Row, describe, resolved, write_rows
 from prefrec_ray.runs.tuning.settings import TuneSettings
-from prefrec_ray.runs.tuning.space import train_settings
+from prefrec_ray.runs.tuning.space import spaces_of, train_settings
 
 #: Columns of time, which differ from run to run; the last ones of the table.
 CLOCK = (
@@ -98,7 +98,7 @@ def write_best(output: str, rows: Sequence[Row], settings: TuneSettings, dataset
 
 def _best_text(group: Sequence[Row], settings: TuneSettings, dataset: str) -> str:
     row = group[0]
-    config = {**settings.base, **{key: row[key] for key in settings.search if row[key] is not None}}
+    config = {**settings.base, **{key: row[key] for key in spaces_of(settings, row["method"])}}  # null is a value too
     section = {
         **{key: row[key] for key in ("method", "recipe", "task")},
         "dataset": dataset,

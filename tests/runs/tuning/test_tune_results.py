@@ -1,0 +1,33 @@
+"""What a sweep says of its best settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefrec_ray.cli.config import open_section
+from prefrec_ray.runs.tuning.results import write_best
+from prefrec_ray.runs.tuning.settings import TuneSettings
+from prefrec_ray.runs.tuning.space import trials
+
+
+def test_null_of_the_best_trial_takes_the_place_of_a_value_of_base(tmp_path: Path) -> None:
+    search = {
+        "updates_per_iteration": {"grid": [None, 3]},
+        "expectile": {"grid": [0.6], "methods": ["PrefRec"]},
+    }
+    section = {"method": ["PrefRec", "IL"], "search": search, "base": {"updates_per_iteration": 5}}
+    settings = TuneSettings.model_validate({**section, "metric": "values/q_mean"})
+    for method, keys in (("PrefRec", {"expectile": 0.6}), ("IL", {})):
+        write_best(str(tmp_path), [_row(trial, settings, method) for trial in trials(settings)], settings, "data")
+        best = open_section(str(tmp_path / "best.yaml"), "train")
+        assert best.method == method
+        assert best.config == {"updates_per_iteration": None, **keys}
+
+
+def _row(trial: dict[str, Any], settings: TuneSettings, best: str) -> dict[str, Any]:
+    """A row of trials.csv: of the method `best` the trial without a number of updates is the best one."""
+    score = float(trial["method"] == best) + float(trial["config"]["updates_per_iteration"] is None)
+    about = {key: trial[key] for key in ("method", "recipe", "task", "seed")}
+    keys = {key: trial["config"].get(key) for key in settings.search}
+    return {"trial": trial["name"], "status": "finished", **about, **keys, "values/q_mean": score}
