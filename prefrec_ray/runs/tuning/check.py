@@ -14,13 +14,16 @@ from prefrec_ray.settings import nearest
 
 #: Columns that are not numbers.
 TEXTS = ("phase",)
+#: Settings of a run that are grids of the section itself, and what these are called there.
+OWN = {"recipe": "recipe", "task": "task", "seed": "seeds"}
 
 
 def checked(settings: TuneSettings, where: str) -> TuneSettings:
     """`settings` with the values of `search` converted by their fields.
 
-    Raises `UserError`, which begins with `where`, for an unknown method, a key that a method does not have, a value of
-    the wrong type, a metric that trials do not report, settings that exclude each other, or a missing package.
+    Raises `UserError`, which begins with `where`, for an unknown method, a key that a method does not have or that is
+    the section's own, a value of the wrong type, a metric that trials do not report, settings that exclude each other,
+    or a missing package.
     """
     for key, space in settings.search.items():
         for method in space.methods or ():
@@ -29,6 +32,10 @@ def checked(settings: TuneSettings, where: str) -> TuneSettings:
                     f"{where}: key 'search.{key}.methods': '{method}' is not in this sweep; "
                     f"{nearest(method, settings.method)}"
                 )
+    for part in ("base", "search"):
+        for key, grid in OWN.items():
+            if key in getattr(settings, part):
+                raise UserError(f"{where}: key '{part}.{key}': belongs to the section itself; expected {grid}: there")
     search: dict[str, Space] = dict(settings.search)
     for method in settings.method:
         model, prefix = find_settings(method, f"{where}: "), f"{where}: method {method}"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from prefrec_ray.evaluation.settings import ValidationSettings
-from prefrec_ray.settings import Recipe, Settings, Task
+from prefrec_ray.settings import Recipe, Seed, Settings, Task
 
 
 class Space(Settings):
@@ -111,7 +111,7 @@ class TuneSettings(Settings):
     dataset: str | None = None
     base: dict[str, Any] = Field(default_factory=dict)
     search: dict[str, Space] = Field(default_factory=dict)
-    seeds: list[int] = Field(default=[0])
+    seeds: list[Seed] = Field(default=[0])
     num_samples: int = Field(default=1, ge=1)
     metric: str | None = None
     mode: Literal["max", "min"] = "max"
