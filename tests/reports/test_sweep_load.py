@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ def test_trials_have_their_keys_as_values_again(tmp_path: Path) -> None:
         "hidden_sizes": {"choice": [[64, 64], [8]]},
         "finetune_reward": {"grid": [True, False], "methods": ["PrefRec"]},
         "actor_lr": {"loguniform": [1e-6, 1e-3]},
+        "updates_per_iteration": {"choice": [None, 5]},
     }
     trials = write_sweep(tmp_path / "sweep", settings(search=search))
     sweep = load_sweep(f"{tmp_path}/sweep/")
@@ -121,6 +123,14 @@ def test_what_is_no_sweep_is_one_line(tmp_path: Path) -> None:
     table.write_text(text.replace(",12.5,", ",soon,", 1))
     with pytest.raises(UserError, match=r"trials\.csv: line 2: column 'time_total_s': found 'soon', expected a number"):
         load_sweep(str(folder))
+    bad = {
+        ",12.5,": (",12.5,,", "line 2: more or fewer values than columns"),
+        ",depth,0,": (",depth,one,", "line 2: column 'seed': found 'one', expected a number"),
+    }
+    for good, (changed, message) in bad.items():
+        table.write_text(text.replace(good, changed, 1))
+        with pytest.raises(UserError, match=rf"trials\.csv: {message}"):
+            load_sweep(str(folder))
     table.write_text(text.splitlines()[0] + "\n")
     with pytest.raises(UserError, match=r"trials\.csv: no trial in it"):
         load_sweep(str(folder))
@@ -137,6 +147,24 @@ def test_what_is_no_sweep_is_one_line(tmp_path: Path) -> None:
     (folder / "sweep.json").write_text(json.dumps({**description, "settings": {"metods": []}}))
     with pytest.raises(UserError, match=r"sweep\.json: settings: key 'metods': unknown key"):
         load_sweep(str(folder))
+    (folder / "sweep.json").write_text("5")
+    with pytest.raises(UserError, match=r"sweep\.json: found int; expected the sweep\.json of `prefrec tune`"):
+        load_sweep(str(folder))
     (folder / "sweep.json").write_text("{}")
     with pytest.raises(UserError, match=r"sweep\.json: key 'dataset' is missing"):
+        load_sweep(str(folder))
+
+
+def test_a_value_that_was_not_searched_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    search = {"gamma": {"choice": [0.5, 0.9]}, "actor_lr": {"uniform": [0.1, 0.2]}}
+    write_sweep(folder, settings(search=search))
+    table = folder / "trials.csv"
+    text = table.read_text()
+    table.write_text(text.replace(",0.5,", ",0.6,").replace(",0.9,", ",0.6,"))
+    message = r"trials\.csv: line 2: column 'gamma': found '0\.6', expected one of 0\.5, 0\.9"
+    with pytest.raises(UserError, match=message):
+        load_sweep(str(folder))
+    table.write_text(re.sub(r",0\.1\d+,", ",fast,", text))
+    with pytest.raises(UserError, match=r"column 'actor_lr': found 'fast', expected a number"):
         load_sweep(str(folder))

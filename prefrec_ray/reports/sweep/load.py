@@ -6,16 +6,18 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.reports.load import Run, dataset_name, load_run, read_judged
 from prefrec_ray.runs.tuning.settings import Space, TuneSettings
+from prefrec_ray.runs.tuning.space import spaces_of
 from prefrec_ray.settings import parse
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+Number = TypeVar("Number", int, float)
 #: Columns of trials.csv that are no figures, beside the searched keys.
 TEXTS = ("trial", "status", "method", "recipe", "task", "seed", "phase", "error")
 
@@ -104,6 +106,8 @@ def load_sweep(uri: str) -> Sweep:
     root = str(uri).rstrip("/")
     file = storage.join(root, "sweep.json")
     description = storage.read_json(file)
+    if not isinstance(description, dict):
+        raise UserError(f"{file}: found {type(description).__name__}; expected the sweep.json of `prefrec tune`")
     for key in ("dataset", "settings"):
         if key not in description:
             raise UserError(f"{file}: key '{key}' is missing; expected the sweep.json of `prefrec tune`")
@@ -141,30 +145,41 @@ def _load_trials(root: str, settings: TuneSettings) -> list[Trial]:
 
 
 def _trial(row: Mapping[str, str], settings: TuneSettings, where: str) -> Trial:
-    keys = tuple((key, _value(row[key], space)) for key, space in settings.search.items() if row[key])
-    figures: dict[str, float | None] = {}
-    for name, text in row.items():
-        if name not in TEXTS and name not in settings.search:
-            try:
-                figures[name] = float(text) if text else None
-            except ValueError as error:
-                raise UserError(f"{where}: column '{name}': found '{text}', expected a number") from error
+    if None in row or None in row.values():
+        raise UserError(f"{where}: more or fewer values than columns; expected the trials.csv of `prefrec tune`")
+    spaces = spaces_of(settings, row["method"])
+    keys = tuple((key, _value(row[key], space, f"{where}: column '{key}'")) for key, space in spaces.items())
+    figures = {
+        name: _number(float, text, f"{where}: column '{name}'") if text else None
+        for name, text in row.items()
+        if name not in TEXTS and name not in settings.search
+    }
     return Trial(
         name=row["trial"],
         status=row["status"],
         setting=Setting(row["method"], row["recipe"], keys),
         task=row["task"],
-        seed=int(row["seed"]),
+        seed=_number(int, row["seed"], f"{where}: column 'seed'"),
         figures=figures,
         error=row["error"],
     )
 
 
-def _value(text: str, space: Space) -> Any:
-    """The value that was written as `text`: that of a grid or choice, or a number of a range."""
+def _value(text: str, space: Space, where: str) -> Any:
+    """The value that was written as `text` (null: empty): that of a grid or choice, or a number of a range."""
     if not space.values:
-        number = float(text)
-        return int(number) if space.kind == "quniform" and number == int(number) else number
-    known = {str(value): value for value in space.values}
-    value = known.get(text.replace("(", "[").replace(")", "]"), text)
+        number = _number(float, text, where)
+        return int(number) if space.kind == "quniform" and number.is_integer() else number
+    known = {"" if value is None else str(value): value for value in space.values}
+    written = text.replace("(", "[").replace(")", "]")
+    if written not in known:
+        raise UserError(f"{where}: found '{text}', expected one of {', '.join(map(str, space.values))}")
+    value = known[written]
     return tuple(value) if isinstance(value, list) else value
+
+
+def _number(kind: type[Number], text: str, where: str) -> Number:
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise UserError(f"{where}: found '{text}', expected a number") from error
