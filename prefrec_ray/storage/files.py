@@ -28,11 +28,14 @@ from prefrec_ray.storage.stores import open_store
 def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     """The filesystem of `uri` and the path inside it.
 
-    Raises `UserError` for a scheme that pyarrow does not know, and for a store that does not answer.
+    Raises `UserError` for a scheme that pyarrow does not know, a store that does not answer, and a home of nobody.
     """
     text = str(uri)
     if "://" not in text:
-        return fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+        try:
+            return fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+        except RuntimeError as error:
+            raise UserError(f"{text}: {text.split('/')[0]} is nobody's home; expected a path") from error
     if "?" in text:
         raise UserError(f"{text}: expected no '?'; the endpoint of an S3 server is named by AWS_ENDPOINT_URL")
     try:

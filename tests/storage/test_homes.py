@@ -1,0 +1,20 @@
+"""Paths that begin with a home."""
+
+from pathlib import Path
+
+import pytest
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+
+
+def test_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    storage.write_text("~/a", "x")
+    assert (tmp_path / "a").read_text() == "x"
+    assert storage.absolute("~/a") == str(tmp_path / "a")
+
+
+def test_nobodys() -> None:
+    with pytest.raises(UserError, match=r"^~no-such-user/runs: ~no-such-user is nobody's home; expected a path$"):
+        storage.exists("~no-such-user/runs")
