@@ -40,7 +40,7 @@ class Items:
 
     def __init__(self, file: str | None, code: Callable[[str, object], str]) -> None:
         self._items = {} if file is None else _read(file)
-        self._folder = Path(file).parent if file else None
+        self._folder = Path(storage.absolute(file)).parent if file else None
         self._code = code
 
     def __call__(self, item: Any) -> Item:
@@ -64,7 +64,7 @@ def _read(file: str) -> dict[str, Item]:
         where = f"{file}: row {number}"
         if key is None or str(key) in items:
             raise UserError(f"{where}: item_id {key!r}; expected an id that no row before has")
-        picture = picture or ""
+        picture = str(picture or "")
         if picture and (posixpath.basename(picture) != picture or Path(picture).suffix.lower() not in PICTURES):
             raise UserError(
                 f"{where}: picture {picture!r}; expected the name of a file beside it ({', '.join(PICTURES)})"
@@ -80,7 +80,9 @@ def _table(file: str) -> dict[str, pa.ChunkedArray]:
     else:
         try:
             texts = csv.ConvertOptions(
-                column_types={name: pa.string() for name in ("item_id", "title", "picture")}, strings_can_be_null=True
+                column_types={name: pa.string() for name in ("item_id", "title", "picture")},
+                strings_can_be_null=True,
+                null_values=[""],  # an item may be called NA, and a film Null
             )
             table = csv.read_csv(pa.BufferReader(storage.read_bytes(file)), convert_options=texts)
         except pa.ArrowInvalid as error:

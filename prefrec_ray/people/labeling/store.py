@@ -79,10 +79,13 @@ class Store:
     """An open store. Raises `UserError` where `folder` holds none, or one of another version."""
 
     def __init__(self, folder: str) -> None:
-        self.file = storage.join(folder, FILE)
+        self.file = _file(folder)
         if not storage.exists(self.file):
             raise UserError(f"{folder}: no store of votes (no {FILE}); make one by `prefrec label`")
-        self._db = sqlite3.connect(self.file, isolation_level=None)
+        try:
+            self._db = sqlite3.connect(self.file, isolation_level=None)
+        except sqlite3.DatabaseError as error:  # of another user, say
+            raise UserError(f"{self.file}: {error}; expected a store of votes") from error
         try:
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;")
             self.about: dict[str, Any] = {
@@ -98,9 +101,10 @@ class Store:
     @staticmethod
     def create(folder: str, about: dict[str, Any], pairs: Iterable[PairRow]) -> None:
         """Makes the file in `folder`, which is on a disk. Nobody else may read it: it holds the secret."""
-        db = sqlite3.connect(storage.join(folder, FILE), isolation_level=None)
+        file = _file(folder)
+        db = sqlite3.connect(file, isolation_level=None)
         try:
-            os.chmod(storage.join(folder, FILE), 0o600)
+            os.chmod(file, 0o600)
             db.executescript(_TABLES)
             with _durable(db):
                 rows = [(key, json.dumps(value)) for key, value in {**about, "version": VERSION}.items()]
@@ -187,6 +191,11 @@ class Store:
     def votes(self) -> list[Vote]:
         """All answers, in order."""
         return [_vote(row) for row in self._db.execute(f"SELECT {_VOTE} FROM votes ORDER BY number")]
+
+
+def _file(folder: str) -> str:
+    """As SQLite finds it, which knows no `~`."""
+    return storage.absolute(storage.join(folder, FILE))
 
 
 @contextmanager

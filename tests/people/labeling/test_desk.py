@@ -185,3 +185,16 @@ def test_mistakes(tmp_path: Path) -> None:
     (tmp_path / "labels.sqlite").write_bytes(b"something else" * 100)
     with pytest.raises(UserError, match=r"labels\.sqlite: not a store of votes"):
         Store(str(tmp_path))
+    (tmp_path / "labels.sqlite").unlink()
+    (tmp_path / "labels.sqlite").mkdir()
+    with pytest.raises(UserError, match=r"labels\.sqlite: unable to open database file; expected a store of votes"):
+        Store(str(tmp_path))
+
+
+def test_a_store_below_ones_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_store(tmp_path / "store", pairs=5)
+    Store("~/store").close()
+    (tmp_path / "store" / "labels.sqlite").unlink()
+    Store.create("~/store", {}, [])
+    assert (tmp_path / "store" / "labels.sqlite").exists()

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.people.labeling.items import Item, Items
+from prefrec_ray.storage.parquet import write_parquet
 
 
 def code(kind: str, item: object) -> str:
@@ -26,6 +28,27 @@ def test_titles_and_pictures(tmp_path: Path) -> None:
     for name in ("gone.png", "secret.png", "items.csv", "", "../a.png"):
         assert items.picture(name) is None
     assert Items(None, code)(7) == Item("Item code of 7")
+
+
+def test_words_that_stand_for_nothing_elsewhere_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\nNA,Null\nnull,\n")
+    items = Items(str(tmp_path / "items.csv"), code)
+    assert items("NA") == Item("Null")
+    assert items("null") == Item("(no title)")
+
+
+def test_pictures_lie_beside_a_file_below_ones_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.png").write_bytes(b"a picture")
+    (tmp_path / "items.csv").write_text("item_id,title,picture\n7,Seven,a.png\n")
+    assert Items("~/items.csv", code).picture("a.png") == (tmp_path / "a.png", "image/png")
+
+
+def test_a_picture_that_is_a_number(tmp_path: Path) -> None:
+    file = str(tmp_path / "items.parquet")
+    write_parquet(pa.table({"item_id": [1], "title": ["one"], "picture": [5]}), file)
+    with pytest.raises(UserError, match="row 1: picture '5'; expected the name of a file"):
+        Items(file, code)
 
 
 @pytest.mark.parametrize(
