@@ -87,7 +87,10 @@ def asks_for_token(address: str) -> bool:
 
 def _knock(address: str) -> None:
     """Raises `UserError` where nothing listens: a plain connection fails sooner than any client of Ray."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # half an IPv6 address
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"{address}: no address of a dashboard; expected a URL such as {DEFAULT_ADDRESS}")
     try:
