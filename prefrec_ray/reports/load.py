@@ -115,6 +115,9 @@ def load_run(folder: str) -> Run:
     config = storage.read_json(storage.join(folder, "config.json"))
     if not isinstance(config, dict):
         raise UserError(f"{folder}/config.json: found {type(config).__name__}; expected the settings of a run")
+    for key in ("task", "dataset"):
+        if key not in config:
+            raise UserError(f"{folder}/config.json: key '{key}' is missing; expected the settings of a run")
     rows = list(csv.DictReader(io.StringIO(storage.read_text(storage.join(folder, "progress.csv")))))
     if not rows:
         raise UserError(f"{folder}/progress.csv: no iteration yet; let the run go on before its report")

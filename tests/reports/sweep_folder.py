@@ -84,7 +84,8 @@ def write_sweep(
 
 def _write_run(folder: Path, trial: Trial, level: float) -> None:
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({key: trial[key] for key in ("method", "recipe", "task", "seed")}))
+    config = {key: trial[key] for key in ("method", "recipe", "task", "seed")}
+    (folder / "config.json").write_text(json.dumps({**config, "dataset": "/data/simulator/dataset"}))
     lines = ["training_iteration,phase,updates,validation/ncis,validation/online"]
     for i, updates in enumerate(UPDATES, start=1):
         reached = 1 + (level - 1) * i / len(UPDATES)

@@ -68,3 +68,10 @@ def test_bad_json_names_the_line(runs: Path) -> None:
     (runs / "paper" / "config.json").write_text(json.dumps({"method": 1})[:-1])
     with pytest.raises(UserError, match=r"config\.json: line 1: not JSON"):
         load_runs([str(runs)])
+
+
+def test_the_settings_of_something_else_are_one_line(runs: Path) -> None:
+    file = runs / "paper" / "config.json"
+    file.write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    with pytest.raises(UserError, match=r"config\.json: key 'task' is missing; expected the settings of a run"):
+        load_runs([str(runs)])

@@ -115,8 +115,11 @@ def _check_folder(description: dict[str, Any], output: str, resume: bool) -> Non
     file = storage.join(output, "sweep.json")
     if not storage.exists(file):
         raise UserError(f"{output}: no sweep to resume (expected sweep.json in it); start it without --resume")
-    for key, before in storage.read_json(file).items():
-        if before != description[key]:
+    before = storage.read_json(file)
+    if not isinstance(before, dict):
+        raise UserError(f"{file}: found {type(before).__name__}; expected the sweep.json of `prefrec tune`")
+    for key, value in description.items():
+        if before.get(key) != value:
             raise UserError(f"{output}: started with other {key}; resume it with the same, or choose another folder")
     check_own(output)
 

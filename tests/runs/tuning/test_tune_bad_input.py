@@ -92,4 +92,8 @@ def test_folders_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with storage.claimed(output):
         assert "writes there since" in cli(capsys, str(file), "--output", output, "--resume", *dataset)
     Path(output).mkdir()
+    Path(output, "sweep.json").write_text("[]")
+    assert "sweep.json: found list; expected" in cli(capsys, str(file), "--output", output, "--resume", *dataset)
+    Path(output, "sweep.json").write_text('{"dataset": "other", "more": 1}')
+    assert "started with other dataset" in cli(capsys, str(file), "--output", output, "--resume", *dataset)
     assert "already exists; go on with it by --resume" in cli(capsys, str(file), "--output", output, *dataset)
