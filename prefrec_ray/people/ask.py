@@ -18,7 +18,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.people import label_studio
 from prefrec_ray.people.context import describe
-from prefrec_ray.people.pairs import IDENTITY, draw_pairs, histories
+from prefrec_ray.people.pairs import IDENTITY, SPLITS, draw_pairs, histories, pair_id
 from prefrec_ray.runtime.progress import Progress
 
 STRATEGIES = ("uniform", "disagreement")
@@ -46,11 +46,11 @@ def write_pairs(
     models of `rewards` (runs or checkpoints) disagree most, in this order. Held-out pairs are drawn uniformly always,
     so that accuracy on them means something. Raises `UserError`: too few users or pairs, fewer than two rewards.
     """
-    if strategy == "disagreement" and len(rewards) < 2:
-        raise UserError(f"--strategy disagreement: found {len(rewards)} --reward, expected at least 2 (of other seeds)")
+    if strategy == "disagreement" and (found := len(set(rewards))) < 2:  # one, however often, agrees with itself
+        raise UserError(f"--strategy disagreement: found {found} --reward, expected at least 2 (of other seeds)")
     with storage.staged(output, CONFIG) as folder:
         users = histories(dataset, progress)
-        kept_out = round(count * held_out)
+        kept_out = min(round(count * held_out), count - 1)  # a pair to learn from there always is
         if strategy == "uniform":
             parts = [draw_pairs(users["train"], "train", pairing, length, count - kept_out, seed)]
         else:
@@ -102,7 +102,9 @@ def read_pairs(folder: str) -> pa.Table:
         try:
             row = json.loads(line)
             rows.append({name: row[name] for name in ("pair_id", "split", *IDENTITY)})
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            if row["pair_id"] != pair_id(row) or row["split"] not in SPLITS:
+                raise ValueError("pair_id is that of another pair, or split of none that is asked about")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{file}: line {number}: expected a pair as `prefrec pairs` writes it ({error!r})"
             ) from error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,8 @@ from prefrec_ray.settings import PAIRINGS
 #: What makes a pair the pair that it is; with `pair_id` and `split` the columns of a table of pairs.
 IDENTITY = ("user_0", "start_0", "user_1", "start_1", "length")
 
-_SPLITS = ("train", "validation")
+#: The splits whose users people are asked about.
+SPLITS = ("train", "validation")
 #: Draws at a time for every pair wanted: pairs that come twice count once.
 _DRAWS = 2
 
@@ -49,7 +52,7 @@ def histories(dataset: PreparedDataset, progress: Progress) -> dict[str, Histori
     parts = run_tasks(lambda file: _requests_of_users.remote(dataset.uri, file), files, "users", progress)
     table = pa.concat_tables(parts).sort_by("user_id")
     by_split = {}
-    for split in _SPLITS:
+    for split in SPLITS:
         users = table.filter(pc.equal(table["split"], split))
         by_split[split] = Histories(users["user_id"].combine_chunks(), users["requests"].to_numpy())
     return by_split
@@ -71,15 +74,15 @@ def draw_pairs(users: Histories, split: str, pairing: str, length: int, count: i
     if len(eligible) < 2:
         raise UserError(
             f"pairs: {len(eligible)} of {len(users.requests)} {split} users have more than {2 * length} requests; "
-            "expected at least 2: take a smaller --length"
+            "expected at least 2: take a smaller length"
         )
-    rng = np.random.default_rng((seed, Stream.QUESTIONS, _SPLITS.index(split), list(PAIRINGS).index(pairing)))
+    rng = np.random.default_rng((seed, Stream.QUESTIONS, SPLITS.index(split), list(PAIRINGS).index(pairing)))
     drawn = DRAWS[pairing](rng, users.requests[eligible], length, _DRAWS * count)
     user, start = eligible[drawn.user], drawn.start
     _, first = np.unique(np.concatenate([user, start], axis=1), axis=0, return_index=True)
     if len(first) < count:
         raise UserError(
-            f"pairs: found {len(first)} different {split} pairs, expected {count}: ask for fewer by --count"
+            f"pairs: found {len(first)} different {split} pairs, expected {count}: ask for fewer, or shorter ones"
         )
     rows = np.sort(first)[:count]
     return _table(users, user[rows], start[rows], length, split)
@@ -97,7 +100,7 @@ def draw_lists(users: Histories, split: str, length: int, size: int, count: int,
             f"pairs: {len(eligible)} of {len(users.requests)} {split} users have more than {size * length} requests; "
             f"expected at least {count}, one for each list: take fewer pairs, or a smaller length"
         )
-    rng = np.random.default_rng((seed, Stream.QUESTIONS, _SPLITS.index(split), len(PAIRINGS)))
+    rng = np.random.default_rng((seed, Stream.QUESTIONS, SPLITS.index(split), len(PAIRINGS)))
     user = rng.permutation(eligible)[:count]
     # Without the segments, their places are gaps in the rest of the history, which may be the same.
     gaps = np.sort(rng.integers(0, (users.requests[user] - size * length)[:, None], (count, size)), axis=1)
@@ -119,10 +122,14 @@ def _table(users: Histories, user: np.ndarray, start: np.ndarray, length: int, s
 
 
 def pair_ids(pairs: pa.Table) -> pa.Array:
-    """A number of 48 bits for each pair, int64, made of its `IDENTITY`: the same pair is called the same everywhere.
+    """The `pair_id` of each pair, int64."""
+    return pa.array([pair_id(row) for row in pairs.to_pylist()], pa.int64())
+
+
+def pair_id(pair: Mapping[str, Any]) -> int:
+    """A number of 48 bits, made of the pair's `IDENTITY`: the same pair is called the same everywhere.
 
     Of 48 bits, because spreadsheets and JavaScript round longer ones.
     """
-    texts = (json.dumps([row[name] for name in IDENTITY], ensure_ascii=False) for row in pairs.to_pylist())
-    digests = (blake2b(text.encode("utf-8"), digest_size=6).digest() for text in texts)
-    return pa.array([int.from_bytes(digest, "big") for digest in digests], pa.int64())
+    text = json.dumps([pair[name] for name in IDENTITY], ensure_ascii=False)
+    return int.from_bytes(blake2b(text.encode("utf-8"), digest_size=6).digest(), "big")

@@ -132,9 +132,9 @@ def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, An
 
 
 def _check_name(name: str, dataset: PreparedDataset, replace: bool) -> None:
-    if not re.match(NAME, name) or name.endswith(".partial"):
+    if not re.fullmatch(NAME, name) or name.endswith(".partial"):
         raise UserError(
-            f"--name: '{name}' is no name; expected letters, digits, '_', '-' and '.', a letter or digit first"
+            f"--name: {name!r} is no name; expected letters, digits, '_', '-' and '.', a letter or digit first"
         )
     if name in (*dataset.metadata.teachers, *EXACT):
         raise UserError(f"--name: '{name}' is a scripted teacher of the data set; expected another name")

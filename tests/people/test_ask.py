@@ -130,9 +130,10 @@ def test_same_seed_same_files(question_folder: Path, dataset: PreparedDataset, t
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"count": 20_000, "pairing": "within_user"}, ["different train pairs, expected 15000", "--count"]),
-        ({"length": 40}, ["0 of", "train users have more than 80 requests", "--length"]),
+        ({"count": 20_000, "pairing": "within_user"}, ["different train pairs, expected 15000: ask for fewer"]),
+        ({"length": 40}, ["0 of", "train users have more than 80 requests", "smaller length"]),
         ({"strategy": "disagreement", "rewards": ("x",)}, ["found 1 --reward, expected at least 2"]),
+        ({"strategy": "disagreement", "rewards": ("x", "x")}, ["found 1 --reward, expected at least 2"]),
         ({"strategy": "disagreement", "rewards": ("x", "y"), "count": 4}, ["x: neither a run with a checkpoint"]),
     ],
 )
@@ -150,3 +151,36 @@ def test_a_folder_of_pairs_that_was_changed(tmp_path: Path, line: str) -> None:
     (tmp_path / "pairs.jsonl").write_text(line)
     with pytest.raises(UserError, match="no pairs" if not line else "line 1: expected a pair"):
         read_pairs(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pair_id": "7"},
+        {"split": 5},
+        {"split": "test"},
+        {"user_0": 5},
+        {"start_0": None},
+        {"start_0": 1.0},
+        {"length": LENGTH + 1},
+        {"user_1": "\ud800"},
+    ],
+)
+def test_a_pair_of_which_a_value_was_changed(question_folder: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    first, second = lines(question_folder)[:2]
+    (tmp_path / "pairs.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps({**second, **changes})}\n", "utf-8")
+    with pytest.raises(UserError, match="line 2: expected a pair as `prefrec pairs` writes it"):
+        read_pairs(str(tmp_path))
+
+
+def test_a_pair_whose_sides_were_exchanged(question_folder: Path, tmp_path: Path) -> None:
+    pair = lines(question_folder)[0]
+    exchanged = {**pair, "start_0": pair["start_1"], "start_1": pair["start_0"]}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(exchanged), "utf-8")
+    with pytest.raises(UserError, match="pair_id is that of another pair"):
+        read_pairs(str(tmp_path))
+
+
+def test_of_one_pair_none_is_held_out(dataset: PreparedDataset, tmp_path: Path) -> None:
+    pairs = write_pairs(dataset, str(tmp_path / "q"), 1, 0.9, "within_user", LENGTH, "uniform", (), 0, quiet)
+    assert pairs["split"].to_pylist() == ["train"]

@@ -12,6 +12,7 @@ from people_answers import files, quiet, write_answers
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.people.ask import read_pairs
+from prefrec_ray.people.pairs import pair_id
 from prefrec_ray.people.store import import_labels
 
 
@@ -70,6 +71,7 @@ def test_a_name_is_taken_until_it_is_replaced(question_folder: Path, dataset: Pr
     ("changes", "words"),
     [
         ({"name": "a/b"}, ["--name: 'a/b' is no name"]),
+        ({"name": "a\n"}, [r"--name: 'a\n' is no name"]),
         ({"name": "within_user_mean"}, ["'within_user_mean' is a scripted teacher"]),
         ({"name": "careless"}, ["'careless' is a scripted teacher"]),
         ({"aggregate": "means"}, ["aggregate: unknown way 'means'; did you mean 'mean'?"]),
@@ -88,6 +90,7 @@ def test_mistakes_change_nothing(
     rows = [json.loads(line) for line in (question_folder / "pairs.jsonl").read_text("utf-8").splitlines()]
     kept = [row for row in rows if row["split"] == changes.get("only", "train")][:3]
     kept[1] |= changes.get("pair", {})
+    kept[1]["pair_id"] = pair_id(kept[1])  # a pair of another data set, and none that was changed
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
     answers = [{"pair_id": row["pair_id"], "annotator": "anna", "label": "first"} for row in kept]
     answers[1] |= changes.get("answer", {})
