@@ -14,7 +14,7 @@ from prefrec_ray.logs.values import cast, failing_rows, is_text, refuse, to_numb
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 #: No log is older than 1970 or newer than this: a number outside has another unit.
-_END_OF_TIME = 7_258_118_400  # 2200-01-01, s
+END_OF_TIME = 7_258_118_400  # 2200-01-01, s
 _ISO = r"^\d{4}-\d\d-\d\d([T ].*)?$"
 _MANY_DIGITS = r"^(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d{6})\d+"
 _OFFSET = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
@@ -45,7 +45,7 @@ def to_milliseconds(
         raise UserError(f"{place.file}: column '{name}': times are numbers; expected time_unit: s, ms, us or ns")
     else:
         return _from_numbers(column, unit, place, name)
-    outside = (values < 0) | (values >= 1000 * _END_OF_TIME)
+    outside = (values < 0) | (values >= 1000 * END_OF_TIME)
     refuse(outside, place, name, lambda row: f"found {plain(column[row])}", "a time of 1970 to 2199")
     return values
 
@@ -64,7 +64,7 @@ def _from_numbers(column: pa.ChunkedArray, unit: str, place: Place, name: str) -
         else to_numbers(column, place, name)
     )
     with np.errstate(invalid="ignore"):
-        outside = ~((values >= 0) & (values < per_second * _END_OF_TIME))
+        outside = ~((values >= 0) & (values < per_second * END_OF_TIME))
     expected = f"{unit} since 1970, before 2200 (or another time_unit)"
     refuse(outside, place, name, lambda row: f"found {values[row]}", expected)
     if whole:

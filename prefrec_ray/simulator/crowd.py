@@ -17,6 +17,7 @@ FEEDBACK = ("click", "like", "watch_ratio", "follow", "share", "comment")
 VIDEO_SECONDS = 30.0  # the time watched at a watch ratio of 1
 MAX_WATCH_RATIO = 3.0
 MAX_WATCH_SECONDS = 1200.0
+LONGEST = np.float32(22.0)  # logarithm of seconds away, some hundred years: a time stays a number
 SESSION_TIMEOUT_MS = 30 * 60 * 1000  # pauses in a session are shorter, gaps between sessions longer
 
 # Log-odds of binary feedback: a constant, and the weights of satisfaction, clickbait and generosity.
@@ -85,7 +86,8 @@ class Crowd:
         leaves = uniform[-1] >= sigmoid(stay)
         if law.leaving:
             self.gone = self.gone | (leaves & (self.rng.random(count) < law.leaving * (1.0 - after) ** 2))
-        away = np.exp(self.traits.log_gap - law.gap_satisfaction * (after - 0.5) + law.gap_noise * gap_noise)
+        log_away = self.traits.log_gap - law.gap_satisfaction * (after - 0.5) + law.gap_noise * gap_noise
+        away = np.exp(np.minimum(log_away, LONGEST))
         # One second to swipe, or one second more than the session timeout.
         gap_ms = np.where(leaves, SESSION_TIMEOUT_MS + 1000.0 * (1.0 + away), 1000.0 * (1.0 + seconds))
         self.time_ms = self.time_ms + gap_ms.astype(np.int64)

@@ -12,6 +12,8 @@ EMBEDDING_DIM = 8
 #: An exponent of e, and the standard deviation of a logarithm.
 Exponent = Annotated[float, Field(ge=-50, le=50)]
 Spread = Annotated[float, Field(ge=0, le=10)]
+#: What is added to exposure, a float32, request by request.
+Amount = Annotated[float, Field(ge=0, le=10**6)]
 
 
 class WorldSettings(Settings):
@@ -25,7 +27,7 @@ class WorldSettings(Settings):
     memory_discount: float = Field(default=0.965, ge=0, lt=1, description="of exposure, per request")
     sensitivity: PositiveFloat = Field(default=0.12, description="of satisfaction to exposure")
     sensitivity_spread: Spread = Field(default=0.15, description="standard deviation of its logarithm over users")
-    innovation: NonNegativeFloat = Field(default=0.1, description="noise of exposure")
+    innovation: Amount = Field(default=0.1, description="noise of exposure")
 
     # Seconds watched are log-normal; the location lies between those of nutritious and clickbait items.
     watch_clickbait: Exponent = Field(default=5.0, description="logarithm of seconds of clickbait at full satisfaction")
@@ -51,16 +53,16 @@ class WorldSettings(Settings):
     slate: Count = Field(
         default=15, description="items of which the logging policy takes the best by strength * degree + noise"
     )
-    strength: tuple[float, float] = Field(
-        default=(-6.0, 10.0), description="range of its strengths; below 0 it avoids clickbait"
+    strength: tuple[Exponent, Exponent] = Field(
+        default=(-6.0, 10.0), description="its strengths; below 0 it avoids clickbait"
     )
-    regime_requests: tuple[int, int] = Field(
-        default=(30, 120), description="range of the requests with one strength, where `regimes` change"
+    regime_requests: tuple[Count, Count] = Field(
+        default=(30, 120), description="requests with one strength, with `regimes`"
     )
 
     # The rules, each off by default (simulator/rules.py has their laws).
     no_repeats: bool = Field(default=False, description="rule: nobody is shown an item twice")
-    tiring: NonNegativeFloat = Field(
+    tiring: Amount = Field(
         default=0.0, description="rule: exposure falls by so much times an item's likeness to what was just shown"
     )
     tiring_half_life: PositiveFloat = Field(
@@ -84,13 +86,6 @@ class WorldSettings(Settings):
     def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
         if value[0] > value[1]:
             raise ValueError("expected two ascending numbers")
-        return value
-
-    @field_validator("regime_requests")
-    @classmethod
-    def _positive(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if value[0] < 1:
-            raise ValueError("expected lengths of at least one request")
         return value
 
 

@@ -9,6 +9,8 @@ import ray
 from pyarrow import fs
 
 from prefrec_ray import runtime, storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.times import END_OF_TIME
 from prefrec_ray.runtime.progress import Progress, silent
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES
@@ -71,6 +73,11 @@ def log_block(world: World, block: int) -> pa.Table:
     history = roll_out(crowd, server, int(traits.requests.max()))
     # All users are simulated for the largest number of requests; each user's surplus is dropped.
     kept = history.made & (np.arange(history.rows.shape[1]) < traits.requests[:, None])
+    if history.time_ms[kept].max() >= 1000 * END_OF_TIME:
+        raise UserError(
+            "simulate: users come back after 2199; expected fewer requests, or a smaller world.gap_hours, gap_spread, "
+            "gap_satisfaction or gap_noise"
+        )
     columns = {
         "user_id": np.repeat(users, kept.sum(axis=1)),
         "item_id": history.rows[kept],
