@@ -14,7 +14,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import Column, csv_format, flat_columns, profile, sample
 from prefrec_ray.inspection.counts import Counts, count
 from prefrec_ray.inspection.names import ITEM, USER, words
-from prefrec_ray.inspection.proposal import Tables, files_source, proposal
+from prefrec_ray.inspection.proposal import Tables, files_source, known_lines, proposal
 from prefrec_ray.inspection.roles import Roles, check_schema, guess_roles
 from prefrec_ray.inspection.rows import rows_of_files, rows_of_log
 from prefrec_ray.logs import KuaiRandSource, SimulatorSource, Source, open_log
@@ -44,7 +44,8 @@ def inspect_log(paths: Sequence[str]) -> LogReport:
     if len(paths) == 1:
         known = known_source(paths[0])
         if known is not None:
-            return _open(known, f"log of kind {known.kind}: {paths[0]}", _lines(known))
+            lines = known_lines(known.model_dump(exclude_defaults=True))
+            return _open(known, f"log of kind {known.kind}: {paths[0]}", lines)
     return _inspect_files(paths)
 
 
@@ -76,10 +77,6 @@ def _open(source: Source, title: str, lines: list[str] | None, timeout: float = 
     hidden = ("order", "row_hash")
     columns = profile(head.select([name for name in head.column_names if name not in hidden]), counts.rows)
     return LogReport(title, columns, None, counts, None if lines is None else proposal(lines, counts))
-
-
-def _lines(source: Source) -> list[str]:
-    return [f"{key}: {value}" for key, value in source.model_dump(exclude_defaults=True).items()]
 
 
 def _inspect_files(paths: Sequence[str]) -> LogReport:

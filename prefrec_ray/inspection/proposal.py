@@ -56,6 +56,11 @@ def files_source(
     return lines
 
 
+def known_lines(known: Mapping[str, Any]) -> list[str]:
+    """Lines of the key `source` for a log whose kind is recognized by its files."""
+    return [f"{key}: {_value(value)}" for key, value in known.items()]
+
+
 def proposal(source: list[str], counts: Counts) -> str:
     """The whole YAML: `source` (lines), and the settings that the counts call for."""
     lines = ["prepare:", "  source:", *(f"    {line}" for line in source)]

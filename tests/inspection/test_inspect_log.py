@@ -14,7 +14,7 @@ from inspect_logs import clickstream, lastfm, movielens, write
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.log import inspect_log, known_source
-from prefrec_ray.inspection.proposal import Tables, files_source, proposal
+from prefrec_ray.inspection.proposal import Tables, files_source, known_lines, proposal
 from prefrec_ray.inspection.roles import Roles
 from prefrec_ray.settings import parse
 
@@ -109,6 +109,11 @@ def test_any_name_of_a_column_survives_the_yaml(name: str) -> None:
     assert (source.users.features, source.time_unit) == ([name, "b"], "us")
     rewarded = Roles("user", "item", "time", "us", reward=name)
     assert settings_of(proposal(files_source(name, rewarded, COUNTS, Tables(), None), COUNTS)).source.reward == name
+
+
+@pytest.mark.parametrize("path", ["logs", "logs #1", "my: logs", "1e3", "yes"])
+def test_any_path_of_a_known_folder_survives_the_yaml(path: str) -> None:
+    assert yaml.safe_load("\n".join(known_lines({"kind": "simulator", "path": path})))["path"] == path
 
 
 def test_the_length_of_segments_is_one_that_enough_users_can_give() -> None:
