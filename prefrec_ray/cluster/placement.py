@@ -35,9 +35,11 @@ def _of_train(settings: Any) -> Demand:
     from prefrec_ray.runs.resources import of_learner
 
     config = settings.training()
+    learner = _asked(of_learner(config))
     if not config.num_learners:
-        return Demand("train", ({"CPU": 1.0},), in_driver=True)  # its data tasks
-    return Demand(f"train ({config.num_learners} learners)", (_asked(of_learner(config)),) * int(config.num_learners))
+        data_tasks = {"CPU": 1.0}
+        return Demand("train", (data_tasks, learner) if learner else (data_tasks,), in_driver=True)
+    return Demand(f"train ({config.num_learners} learners)", (learner,) * int(config.num_learners))
 
 
 def _of_tune(settings: Any) -> Demand:

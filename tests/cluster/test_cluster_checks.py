@@ -170,3 +170,6 @@ def test_demands_of_a_yaml() -> None:
     ]
     (plain,) = demands({"train": parse_section("train", {}, "a.yaml")})
     assert plain.in_driver
+    (on_a_gpu,) = demands({"train": parse_section("train", {"config": {"num_gpus_per_learner": 1}}, "a.yaml")})
+    assert unplaced(on_a_gpu, [{"CPU": 4.0}]) == "no node has 1 GPU together (the most GPU of one node is 0)"
+    assert unplaced(on_a_gpu, [{"CPU": 4.0, "GPU": 1.0}]) is None
