@@ -127,8 +127,10 @@ def newest_if_gone(checkpoint: tune.Checkpoint, sweep: str) -> tune.Checkpoint:
 def resources(config: dict[str, Any], settings: TuneSettings) -> PlacementGroupFactory:
     """A bundle for the trial, and one for each of its learners."""
     chosen = {**settings.base, **config["trial"]["config"]}
-    own = {"CPU": settings.resources.cpus, "GPU": settings.resources.gpus, **settings.resources.custom}
+    learners, gpus = int(chosen.get("num_learners", 0)), chosen.get("num_gpus_per_learner", 0)
+    # Without learners the trial's own process is one.
+    own = {"CPU": settings.resources.cpus, "GPU": settings.resources.gpus or (0 if learners else gpus)}
     cpus = chosen.get("num_cpus_per_learner", 1)
-    learner = {"CPU": cpus if isinstance(cpus, int | float) else 1, "GPU": chosen.get("num_gpus_per_learner", 0)}
+    learner = {"CPU": cpus if isinstance(cpus, int | float) else 1, "GPU": gpus}
     learner |= chosen.get("custom_resources_per_learner", {})
-    return PlacementGroupFactory([own] + [learner] * int(chosen.get("num_learners", 0)))
+    return PlacementGroupFactory([own | settings.resources.custom] + [learner] * learners)

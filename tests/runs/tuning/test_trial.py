@@ -1,4 +1,4 @@
-"""From which checkpoint a trial goes on."""
+"""From which checkpoint a trial goes on, and what it asks of a cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from ray import tune
 from ray.train._internal.session import _TrainingResult
 
-from prefrec_ray.runs.tuning.trial import SweepTrial
+from prefrec_ray.runs.tuning.settings import TuneSettings
+from prefrec_ray.runs.tuning.trial import SweepTrial, resources
 from prefrec_ray.storage import manifest
 
 
@@ -54,3 +55,17 @@ def test_where_none_is_whole_the_trial_says_that_its_own_is_gone(tmp_path: Path)
     where = tune.Checkpoint(str(tmp_path / "trial" / "checkpoint_000002"))
     with pytest.raises(ValueError, match="does not exist"):
         Recorded({"output": str(tmp_path)}).restore(_TrainingResult(checkpoint=where, metrics={}))
+
+
+@pytest.mark.parametrize(
+    ("base", "section", "bundles"),
+    [
+        ({}, {}, [{"CPU": 1.0}]),
+        ({"num_gpus_per_learner": 1}, {}, [{"CPU": 1.0, "GPU": 1.0}]),
+        ({"num_gpus_per_learner": 1}, {"gpus": 0.25}, [{"CPU": 1.0, "GPU": 0.25}]),
+        ({"num_gpus_per_learner": 1, "num_learners": 2}, {}, [{"CPU": 1.0}, *[{"CPU": 1.0, "GPU": 1.0}] * 2]),
+    ],
+)
+def test_what_a_trial_asks_for(base: dict, section: dict, bundles: list[dict[str, float]]) -> None:
+    settings = TuneSettings.model_validate({"base": base, "resources": section})
+    assert resources({"trial": {"config": {}}}, settings).bundles == bundles
