@@ -28,9 +28,11 @@ from prefrec_ray.storage.stores import open_store
 def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     """The filesystem of `uri` and the path inside it.
 
-    Raises `UserError` for a scheme that pyarrow does not know, a store that does not answer, and a home of nobody.
+    Raises `UserError` for a scheme that pyarrow does not know, a store that does not answer, a home of nobody, a NUL.
     """
     text = str(uri)
+    if "\0" in text:
+        raise UserError(f"{text!r}: no path holds a NUL; expected a path or URI")
     if "://" not in text:
         try:
             return fs.LocalFileSystem(), str(Path(text).expanduser().absolute())

@@ -1,4 +1,4 @@
-"""Paths that begin with a home."""
+"""Paths that begin with a home, and texts that are no paths."""
 
 from pathlib import Path
 
@@ -18,3 +18,9 @@ def test_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nobodys() -> None:
     with pytest.raises(UserError, match=r"^~no-such-user/runs: ~no-such-user is nobody's home; expected a path$"):
         storage.exists("~no-such-user/runs")
+
+
+@pytest.mark.parametrize("path", ["a\0b", "s3://a\0b"])
+def test_what_no_path_holds(path: str) -> None:
+    with pytest.raises(UserError, match=r"a\\x00b': no path holds a NUL; expected a path or URI"):
+        storage.read_text(path)
