@@ -141,7 +141,7 @@ def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     system, path = storage.filesystem(output)
-    if resume and tune.Tuner.can_restore(path, storage_filesystem=system):
+    if resume and _has_state(output) and tune.Tuner.can_restore(path, storage_filesystem=system):
         return tune.Tuner.restore(
             path, trainable=trainable, resume_unfinished=True, resume_errored=True, storage_filesystem=system
         )
@@ -182,6 +182,11 @@ def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
             ),
         ),
     )
+
+
+def _has_state(output: str) -> bool:
+    """Whether the sweep was there long enough to have a trial: Tune writes its settings a moment before the first."""
+    return any(posixpath.basename(file).startswith("experiment_state") for file in storage.list_files(output, ".json"))
 
 
 def _name(trial: Any) -> str:

@@ -156,6 +156,19 @@ def test_a_sweep_that_was_killed_ends_the_same(
         assert actors[0].read_bytes() == actors[1].read_bytes()
 
 
+def test_a_sweep_that_was_killed_before_its_first_trial_begins_again(tiny_dataset: str, tmp_path: Path) -> None:
+    settings = open_section(write(tmp_path, {**SECTION, "method": "IL", "seeds": [0]}), "tune")
+    rows = sweep(settings, tiny_dataset, str(tmp_path / "sweep"))
+    for file in (tmp_path / "sweep").glob("*-state-*"):
+        file.unlink()
+    for file in (tmp_path / "sweep").glob("experiment_state*"):
+        file.unlink()
+    again = sweep(settings, tiny_dataset, str(tmp_path / "sweep"), resume=True)
+    assert [(row["trial"], row["losses/actor_loss"]) for row in again] == [
+        (row["trial"], row["losses/actor_loss"]) for row in rows
+    ]
+
+
 def test_one_process_at_a_time_tunes(undisturbed: Path, tiny_dataset: str, tmp_path: Path) -> None:
     with storage.claimed(str(undisturbed)), pytest.raises(UserError, match=r"sweep: process \d+ .* writes there since"):
         sweep(open_section(write(tmp_path, SECTION), "tune"), tiny_dataset, str(undisturbed), resume=True)
