@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher
 from prefrec_ray.settings import PAIRINGS, TASKS, Count, Pairing, Settings, Task
@@ -66,6 +66,13 @@ class PreferenceSettings(Settings):
     def scorings(self) -> list[str]:
         """The scorings in use, each once."""
         return list(dict.fromkeys(teacher.scoring for teacher in self.teachers))
+
+    @field_validator("tasks")
+    @classmethod
+    def _once(cls, value: tuple[Task, ...]) -> tuple[Task, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a task stands twice")
+        return value
 
     @model_validator(mode="after")
     def _two_segments_fit(self) -> PreferenceSettings:

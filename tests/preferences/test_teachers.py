@@ -139,3 +139,8 @@ def test_teachers_that_make_no_sense(changes: list[dict], words: list[str]) -> N
     with pytest.raises(UserError) as caught:
         parse(PreferenceSettings, {"teachers": teachers}, "my.yaml: prepare")
     assert all(word in str(caught.value) for word in ["my.yaml: prepare", *words])
+
+
+def test_a_task_stands_once() -> None:
+    with pytest.raises(UserError, match="key 'tasks': a task stands twice, found"):
+        parse(PreferenceSettings, {"tasks": ["depth", "mixture", "depth"]}, "a.yaml")
