@@ -45,7 +45,10 @@ def import_labels(
     _check_name(name, prepared, replace)
     questions = read_pairs(pairs)
     votes = read_votes(labels, set(questions["pair_id"].to_pylist()))
-    return import_votes(votes, labels, questions, pairs, prepared, name, aggregate, progress)
+    try:
+        return import_votes(votes, labels, questions, pairs, prepared, name, aggregate, progress, replace)
+    except FileExistsError as error:  # another import, since it was looked for
+        raise _taken(name, prepared) from error
 
 
 def import_votes(
@@ -57,10 +60,11 @@ def import_votes(
     name: str,
     aggregate: str,
     progress: Progress,
+    replace: bool = True,
 ) -> dict[str, Any]:
     """As `import_labels`, of a table of votes (`votes.SCHEMA`) and of questions that were read.
 
-    `labels` and `pairs` say in errors where they come from. What there is called `name` is replaced.
+    `labels` and `pairs` say in errors where they come from. Raises `FileExistsError` as `write_labels` does.
     """
     if aggregate not in AGGREGATES:
         raise UserError(f"aggregate: unknown way '{aggregate}'; {nearest(aggregate, list(AGGREGATES))}")
@@ -104,17 +108,21 @@ def import_votes(
             for number, who in enumerate(names.to_pylist())
         ],
     }
-    write_labels(target, {split: part for split, part in parts.items() if len(part)} | {"votes": votes}, summary)
+    tables = {split: part for split, part in parts.items() if len(part)} | {"votes": votes}
+    write_labels(target, tables, summary, replace)
     return summary
 
 
-def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, Any]) -> None:
+def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, Any], replace: bool = True) -> None:
     """Writes `tables` and people.json into the folder `target`, in the place of what it holds.
 
+    Raises `FileExistsError` where it holds labels, without `replace`: a run may be about to read them.
     The labels of before stay, and are those that are read, until the new ones are whole: these lie in a folder of
     their own, and one write of people.json turns from those to these. Whatever stops it leaves one or the other.
     """
     with storage.claimed(target):
+        if not replace and storage.exists(storage.join(target, LAST)):
+            raise FileExistsError(target)
         names = [folder.rsplit("/", 1)[-1] for folder in storage.list_folders(target)]
         version = 1 + max((int(name) for name in names if name.isdigit()), default=0)
         folder = storage.join(target, str(version))
@@ -139,7 +147,11 @@ def _check_name(name: str, dataset: PreparedDataset, replace: bool) -> None:
     if name in (*dataset.metadata.teachers, *EXACT):
         raise UserError(f"--name: '{name}' is a scripted teacher of the data set; expected another name")
     if name in dataset.people() and not replace:
-        raise UserError(f"--name: {dataset.path('people', name)} exists; choose another name, or --replace")
+        raise _taken(name, dataset)
+
+
+def _taken(name: str, dataset: PreparedDataset) -> UserError:
+    return UserError(f"--name: {dataset.path('people', name)} exists; choose another name, or --replace")
 
 
 def _check_pairs(questions: pa.Table, dataset: PreparedDataset, where: str, progress: Progress) -> None:

@@ -1,6 +1,7 @@
 """A store is made of a data set: what it asks is what `prefrec pairs` asks, scored as the data set's labels are."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,27 @@ def test_a_store_is_a_teacher(store: Path, dataset: PreparedDataset, tmp_path: P
     assert labels[0].equals(labels[1])
     assert load_buffer(dataset.uri, dataset.metadata.tasks[0], "train", names[1:], None) is not None
     assert pa.types.is_float32(labels[0]["label"].type)
+
+
+def test_runs_that_learn_from_a_store_at_the_same_time_read_the_same_labels(
+    store: Path, dataset: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "two-runs"
+    shutil.copytree(store, copy)
+    desk = Desk(str(copy), LabelSettings(repeats=0.0), lambda: 0.0)
+    desk.store.invite("anna", 1.0)
+    while (question := desk.question("anna")) is not None:
+        desk.answer("anna", question.lease.token, "second", 1.0)
+    desk.store.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(PreparedDataset, "people", lambda _: [])  # as the second looks before the first has written
+        first, second = (with_votes({"teachers": [str(copy)]}, dataset.uri, quiet)["teachers"] for _ in range(2))
+        votes = tmp_path / "votes.csv"
+        votes.write_text(f"pair_id,annotator,label\n{read_pairs(str(copy / 'pairs'))['pair_id'][0]},bo,first\n")
+        with pytest.raises(UserError, match=f"--name: .*{first[0]} exists; choose another name, or --replace"):
+            import_labels(str(votes), str(copy / "pairs"), dataset.uri, first[0], "mean", False, quiet)
+    assert first == second
+    assert dataset.people_path(first[0], "train").endswith(f"{first[0]}/1/train.parquet")
 
 
 def test_lists_to_order(dataset: PreparedDataset, tmp_path: Path) -> None:

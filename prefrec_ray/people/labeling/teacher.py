@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 
@@ -53,7 +54,8 @@ def _imported(folder: str, dataset: str, progress: Progress) -> str:
     prepared = PreparedDataset.open(dataset)
     if name not in prepared.people():
         pairs = storage.join(folder, QUESTIONS)
-        import_votes(votes, folder, read_pairs(pairs), pairs, prepared, name, AGGREGATE, progress)
+        with suppress(FileExistsError):  # another run was quicker, with the same votes
+            import_votes(votes, folder, read_pairs(pairs), pairs, prepared, name, AGGREGATE, progress, replace=False)
     return name
 
 
