@@ -18,6 +18,7 @@ from prefrec_ray.people.labeling.rank import ListBoard, Lists
 from prefrec_ray.people.labeling.scoring import Scorer, Scores, Votes
 from prefrec_ray.people.labeling.settings import DRAWN, LabelSettings
 from prefrec_ray.people.labeling.store import Lease, Store, Vote
+from prefrec_ray.settings import parse
 
 _MOST_SECONDS = 3600.0  # of an answer: whoever takes longer is at lunch
 
@@ -189,12 +190,13 @@ def exchanged(label: str, flipped: bool) -> str:
     return {"first": "second", "second": "first"}.get(label, label) if flipped else label
 
 
-def _as_made(made: dict[str, Any], settings: LabelSettings, file: str) -> LabelSettings:
+def _as_made(stored: Any, settings: LabelSettings, file: str) -> LabelSettings:
     """The settings with those of the store that are not given. Raises `UserError` for one that is given and differs."""
+    made = parse(LabelSettings, stored, f"{file}: settings").model_dump(include=set(DRAWN))
     for key in settings.model_fields_set.intersection(DRAWN):
         if made[key] != getattr(settings, key):
             raise UserError(
                 f"{file}: label: key '{key}': the store was made with {made[key]!r}, found {getattr(settings, key)!r}; "
                 "expected the same, or another --store"
             )
-    return settings.model_copy(update={key: made[key] for key in DRAWN})
+    return settings.model_copy(update=made)

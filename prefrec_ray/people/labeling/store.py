@@ -91,12 +91,24 @@ class Store:
             self.about: dict[str, Any] = {
                 key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM about")
             }
+            self._check()
         except (sqlite3.DatabaseError, ValueError) as error:
             self._db.close()
             raise UserError(f"{self.file}: not a store of votes ({error})") from error
         if self.about.get("version") != VERSION:
             self._db.close()
             raise UserError(f"{self.file}: version {self.about.get('version')}; expected {VERSION}")
+
+    def _check(self) -> None:
+        """Raises `ValueError` or `sqlite3.DatabaseError` where pages are damaged, or a table or a key is missing."""
+        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise ValueError(" ".join(found.split()))
+        for table in ("pairs", "people", "leases", "votes"):
+            self._db.execute(f"SELECT * FROM {table} LIMIT 0")
+        missing = sorted({"dataset", "lists", "secret", "settings", "signals", "version"} - set(self.about))
+        if missing:
+            raise ValueError(f"it does not say its {', '.join(missing)}")
 
     @staticmethod
     def create(folder: str, about: dict[str, Any], pairs: Iterable[PairRow]) -> None:

@@ -1,5 +1,7 @@
 """Questions and answers without HTTP: sides, undo, repeats, gold, leases; what a restart finds."""
 
+import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,3 +200,30 @@ def test_a_store_below_ones_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "store" / "labels.sqlite").unlink()
     Store.create("~/store", {}, [])
     assert (tmp_path / "store" / "labels.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("DROP TABLE votes", "not a store of votes (no such table: votes)"),
+        ("DELETE FROM about WHERE key = 'secret'", "not a store of votes (it does not say its secret)"),
+        ("UPDATE about SET value = '5' WHERE key = 'settings'", "settings: key '(top)': "),
+    ],
+)
+def test_a_store_that_was_changed_is_one_line(tmp_path: Path, damage: str, words: str) -> None:
+    write_store(tmp_path / "store", pairs=5)
+    database = sqlite3.connect(tmp_path / "store" / "labels.sqlite", isolation_level=None)
+    database.execute(damage)
+    database.close()
+    with pytest.raises(UserError, match=re.escape(f"labels.sqlite: {words}")):
+        Desk(str(tmp_path / "store"), LabelSettings(), Clock())
+
+
+def test_a_store_with_a_damaged_page_is_one_line(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", pairs=40)
+    file = tmp_path / "store" / "labels.sqlite"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 8192] = b"\xff" * 8192
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"labels\.sqlite: not a store of votes"):
+        Desk(str(tmp_path / "store"), LabelSettings(), Clock())
