@@ -23,6 +23,7 @@ import ray
 from tiny import SHORT_RUN
 
 from prefrec_ray import storage
+from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
@@ -251,7 +252,7 @@ class Trap:
         return os.mkdir, (str(self.file),)
 
 
-def test_weights_alone_are_read_without_a_pickle(whole: Path, tmp_path: Path) -> None:
+def test_weights_alone_are_read_without_a_pickle(whole: Path, tiny_dataset: str, tmp_path: Path) -> None:
     """Every pickle of a checkpoint is a trap, and it is sealed anew, as who has written it could."""
     run = copy(whole, tmp_path / "run")
     newest = max(run.glob("checkpoint_*"))
@@ -263,7 +264,8 @@ def test_weights_alone_are_read_without_a_pickle(whole: Path, tmp_path: Path) ->
     export_policy(str(newest), str(tmp_path / "policy"))
     assert (tmp_path / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
     for uri in (run, newest):
-        assert all(parameter.isfinite().all() for parameter in load_reward(str(uri)).net.parameters())
+        reward = load_reward(str(uri), PreparedDataset.open(tiny_dataset))
+        assert all(parameter.isfinite().all() for parameter in reward.net.parameters())
     assert not (tmp_path / "sprung").exists()
 
 
