@@ -53,6 +53,7 @@ SECTIONS = {
     "pretraining": "truth.pretraining:main",
     "verdicts": "truth.verdicts:main",
     "known": "truth.known:main",
+    "residuals": "truth.residuals:main",
     "sanity": "truth.sanity:main",
     "crowd": "truth.crowd:main",
     "asking": "truth.asking:main",

@@ -100,7 +100,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say_no_more() -> None:
-    """Sends what follows on standard error nowhere: Ray, as it ends, may add lines of its own to the one that counts."""
+    """Sends what follows on standard error nowhere: Ray, as it ends, may add lines of its own."""
     sys.stderr.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
