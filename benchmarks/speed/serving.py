@@ -9,6 +9,7 @@ draws from the whole catalogue.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import faiss
@@ -53,7 +54,9 @@ def main(items: int = 1_000_000, repetitions: int = 500) -> dict[str, Any]:
         actor = DeterministicActor(mlp(state.width, hidden, 8), -np.ones(8, np.float32), np.ones(8, np.float32))
         answers = Answers.random(state.width, 8, HIDDEN, state.embedding_parts(), len(FEEDBACK))
         for rule, (serving, read) in RULES.items():
-            critic = Critic([QFunction.random(state.width, 8, hidden, ())], answers=answers if read else None)
+            critic = Critic([QFunction.random(state.width, 8, hidden, ())])
+            if read:
+                critic = replace(critic, answers=answers, worth=np.ones(len(FEEDBACK), np.float32))
             normaliser = Normaliser(np.zeros(state.width), np.ones(state.width))
             policy = Policy(actor.requires_grad_(False), state, normaliser, table, serving, critic=critic)
             policy.serve(states[:1], K, [seen[0]], seed=0)  # makes the index, or the cells

@@ -16,12 +16,18 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
 from benchmarks.harness import markdown
 from benchmarks.truth.bench import extended, rolled_scores, trained_bundle
-from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.evaluation.online import RollOut
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.networks.answers import Answers, worth_of
+from prefrec_ray.policy.networks.critic import Critic
 
+#: States and items in which it is found what answers are worth.
+STATES, ITEMS = 256, 512
 RULES = ("sample", "best")
 Row = dict[str, Any]
 
@@ -45,13 +51,13 @@ def of_task(folder: Path, task: str, how: RollOut) -> Iterator[Row]:
     data = PreparedDataset.open(str(folder / "dataset"))
     policy = Policy.load(str(trained_bundle(folder, task)))
     assert policy.critic is not None
-    ways = {"q": None, "answers": data.answers()}
+    bare, answers = replace(policy.critic, answers=None, answers_scale=None, worth=None), data.answers()
+    assert answers is not None
+    ways = {"q": bare, "answers": read_by(answers, bare, data)}
     policies = {
-        f"{rule} {way}": replace(
-            policy.under(rule=rule), critic=replace(policy.critic, answers=answers, answers_scale=None)
-        )
+        f"{rule} {way}": replace(policy.under(rule=rule), critic=critic)
         for rule in RULES
-        for way, answers in ways.items()
+        for way, critic in ways.items()
     }
     for name, score in rolled_scores(data, policies, task, how).items():
         rule, way = name.split()
@@ -65,6 +71,15 @@ def of_task(folder: Path, task: str, how: RollOut) -> Iterator[Row]:
             "served": "answers" if policy.critic.answers is not None else "q",
             "score": score,
         }
+
+
+def read_by(answers: Answers, critic: Critic, data: PreparedDataset) -> Critic:
+    """The critic read by answers, whatever share of Q these explain."""
+    states = tensor(data.read(data.files("transitions")[0], ["obs"]).slice(0, STATES)["obs"])
+    items = data.items().embeddings
+    some = items[:: -(-len(items) // ITEMS)]
+    candidates, known = np.broadcast_to(some, (len(states), *some.shape)), replace(critic, answers=answers)
+    return replace(known, worth=worth_of(known.expected(states, candidates), known.q(states, candidates)))
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -43,8 +43,8 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     networks = [_divided(network, spread) for _, critic, spread in kept for network in critic.networks]
     scales = np.concatenate([critic.scales for _, critic, _ in kept])
     provenance = {**own.provenance, "averaged": [str(policy.provenance["dataset"]) for policy, *_ in kept]}
-    # What items draw from people is that of the last night.
-    critic = replace(critics[0], networks=networks, scales=scales)
+    # What items draw from people is that of the last night; what that is worth is of them all.
+    critic = replace(critics[0], networks=networks, scales=scales).read(states, _some(own.items.embeddings))
     replace(own, critic=critic, provenance=provenance).save(folder)
     return folder
 
@@ -73,10 +73,14 @@ def _on_scale_of(own: Policy, policy: Policy) -> Critic:
 
 def _spread(critic: Critic, embeddings: np.ndarray, states: np.ndarray) -> float:
     """The standard deviation of Q over items, a mean of `states`; 0 where it is rounding alone."""
-    some = embeddings[:: -(-len(embeddings) // _ITEMS)]
-    scores = critic.scores(states, np.broadcast_to(some, (len(states), *some.shape)))
+    some = _some(embeddings)
+    scores = critic.q(states, np.broadcast_to(some, (len(states), *some.shape)))
     spread = float(scores.std(axis=1, dtype=np.float64).mean())
     return spread if spread > 1e-6 * np.abs(scores).max() else 0.0
+
+
+def _some(embeddings: np.ndarray) -> np.ndarray:
+    return embeddings[:: -(-len(embeddings) // _ITEMS)]
 
 
 def _divided(network: QFunction, by: float) -> QFunction:

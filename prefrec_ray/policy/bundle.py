@@ -117,8 +117,7 @@ class Policy:
         if self.always_nearest:
             return Distribution(self.items, self.serving, None)
         recent = RecentItems.of(self.state, self.normaliser, self.items)
-        answers = self.critic.expected if self.critic is not None and self.critic.answers is not None else None
-        return Distribution(self.items, self.serving, self.scorer, recent, answers)
+        return Distribution(self.items, self.serving, self.scorer, recent)
 
     @property
     def low(self) -> np.ndarray:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from annotated_types import MinLen
-from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.settings import Settings
@@ -18,10 +18,17 @@ class _Part(Settings):
 
 
 class AnswersDescription(_Part):
-    """The shape of the network of expected answers."""
+    """The shape of the network of expected answers, and what each is worth."""
 
     layer_sizes: Annotated[list[PositiveInt], MinLen(2)]
     products: list[list[NonNegativeInt]]
+    worth: list[FiniteFloat]
+
+    @model_validator(mode="after")
+    def _a_worth_each(self) -> Self:
+        if len(self.worth) != self.layer_sizes[-1]:
+            raise ValueError(f"worth: {len(self.worth)} numbers; expected {self.layer_sizes[-1]}, one an answer")
+        return self
 
 
 class CriticDescription(_Part):

@@ -15,7 +15,7 @@ from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import draw, log_sum_exp, plackett_luce
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.policy.weighing import Expected, Reading, Scorer, Weighing
+from prefrec_ray.policy.weighing import Scorer, Weighing
 
 #: Numbers of one chunk of rows that are held at once: scores and masks.
 _AT_ONCE = 1 << 20
@@ -33,9 +33,8 @@ class Distribution:
     """How `serving` draws from `items` by the scores of `scorer` (None: by nearness to an action alone).
 
     `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times the share of it in the log where
-    candidates are `logged`. With `answers`, float32 [n, k, F] of states and candidates, scores are what these explain
-    of the scorer's (networks/answers.py). The scale is `temperature` standard deviations of the scores over the items,
-    of a state. `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent`
+    candidates are `logged`. The scale is `temperature` standard deviations of the scores over the items, of a state.
+    `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent`
     says. From more than `cells.ONE_CELL` items it draws in two steps: a cell, by the number of its items that are left
     times the weight of its representative, then an item of it by its own weight. Propensities are those of the draw.
     """
@@ -44,7 +43,6 @@ class Distribution:
     serving: ServingSettings
     scorer: Scorer | None
     recent: RecentItems | None = None
-    answers: Expected | None = None
 
     @cached_property
     def cells(self) -> Cells:
@@ -178,13 +176,13 @@ class Distribution:
 
     def _two_steps(self, states: np.ndarray, k: int, out: LeftOut | None, rng: np.random.Generator) -> Drawn:
         n, cells, every = len(states), self.cells, np.arange(len(states))
-        appeal, reading = self._appeal(states)
+        appeal, scale = self._appeal(states)
         mass = self._mass(n, out)
         rows, known = np.empty((n, k), np.int64), np.empty((n, k))
         for position in range(k):
             cell, of_cell = draw(appeal * mass, rng)
             left = self._left(cell, out, rows[:, :position])
-            weight = self._in_cell(states, cell, left, reading)
+            weight = self._in_cell(states, cell, left, scale)
             column, of_item = draw(weight, rng)
             rows[:, position], known[:, position] = cells.members[cell][every, column], of_cell * of_item
             left[every, column] = 0.0
@@ -199,20 +197,20 @@ class Distribution:
         if self.cells.single:
             logits = self._logits(states, left_out)
             return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
-        appeal, reading = self._appeal(states)
+        appeal, scale = self._appeal(states)
         first = appeal * self._mass(len(states), left_out)
         cell = self.cells.cell[rows]
-        weight = self._in_cell(states, cell, self._left(cell, left_out, rows[:, None][:, :0]), reading)
+        weight = self._in_cell(states, cell, self._left(cell, left_out, rows[:, None][:, :0]), scale)
         own = np.take_along_axis(weight, self.cells.place[rows][:, None], axis=1)[:, 0]
         of_item = np.divide(own, weight.sum(axis=1), out=np.zeros(len(rows)), where=own > 0)
         return np.take_along_axis(first, cell[:, None], axis=1)[:, 0] / first.sum(axis=1) * of_item
 
-    def _appeal(self, states: np.ndarray) -> tuple[np.ndarray, Reading]:
-        """The weight of each cell's representative, up to a factor, [n, M]; and how they are read."""
-        logits, reading = self._weigh(states, self.items.embeddings[self.cells.representatives])
+    def _appeal(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The weight of each cell's representative, up to a factor, [n, M]; and the scale of their scores."""
+        logits, scale = self._weigh(states, self.items.embeddings[self.cells.representatives])
         logits = logits.astype(np.float64)
         # No cell loses its last chance to rounding.
-        return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), reading
+        return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), scale
 
     def _mass(self, n: int, out: LeftOut | None) -> np.ndarray:
         """The weight of what is left in each cell, [n, M]."""
@@ -236,17 +234,17 @@ class Distribution:
             weights[state[here], self.cells.place[item[here]]] = 0.0
         return weights
 
-    def _in_cell(self, states: np.ndarray, cell: np.ndarray, left: np.ndarray, reading: Reading) -> np.ndarray:
+    def _in_cell(self, states: np.ndarray, cell: np.ndarray, left: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """The weights [n, W] of the members of one `cell` [n] a state, of which `left` [n, W] is left, to a factor."""
         embeddings = self.items.embeddings[self.cells.members[cell]]
-        logits = self._weigh(states, embeddings, reading)[0].astype(np.float64)
+        logits = self._weigh(states, embeddings, scale)[0].astype(np.float64)
         logits[left == 0] = -np.inf
         return left * np.exp(logits - logits.max(axis=1, keepdims=True))
 
     @cached_property
     def _weigh(self) -> Weighing:
         assert self.scorer is not None
-        return Weighing(self.serving, self.scorer, self.recent, self.answers)
+        return Weighing(self.serving, self.scorer, self.recent)
 
     @cached_property
     def _shown(self) -> np.ndarray:

@@ -15,30 +15,26 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
-from prefrec_ray.policy.networks.answers import Answers
 from prefrec_ray.policy.networks.arrays import Layers
 from prefrec_ray.policy.networks.candidates import CandidateActor
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import to_array
 from prefrec_ray.policy.networks.q import ItemNetwork, QFunction
 
-ACTOR, CRITIC, ANSWERS = "actor.onnx", "critic.onnx", "answers.onnx"
+ACTOR, CRITIC = "actor.onnx", "critic.onnx"
 _OPSET, _IR_VERSION = 17, 9
 
 
 def export_onnx(policy: Policy, output: str) -> list[str]:
-    """Writes `output`/actor.onnx, critic.onnx where a Q scores items, and answers.onnx where expected answers read it;
-    returns their names.
+    """Writes `output`/actor.onnx, and critic.onnx where a Q scores items; returns their names.
 
     actor: `states` float32 [n, S], scaled as the tracker gives them -> `actions` [n, A]. critic: `states` and
-    `candidates` float32 [n, k, A], embeddings of items -> `scores` [n, k]. answers: the same -> `answers` [n, k, F].
+    `candidates` float32 [n, k, A], embeddings of items -> `scores` [n, k], by expected answers where these read Q.
     Raises `UserError` if `output` exists, or for an actor of another kind.
     """
     models = {ACTOR: _actor(policy)}
     if policy.critic is not None:
         models[CRITIC] = _critic(policy.critic, policy)
-        if policy.critic.answers is not None:
-            models[ANSWERS] = _answers(policy.critic.answers, policy.critic.answers_scale, policy)
     with storage.staged(output, ACTOR) as folder:
         for name, model in models.items():
             storage.write_bytes(storage.join(folder, name), model.SerializeToString())
@@ -151,19 +147,21 @@ def _best_candidate(graph: _Graph, actor: CandidateActor) -> str:
 
 def _critic(critic: Critic, policy: Policy) -> Any:
     graph = _Graph()
+    value = _q(graph, critic) if critic.worth is None else _by_answers(graph, critic, critic.worth)
+    width, actions = policy.actor.widths
+    inputs = {"states": ["n", width], "candidates": ["n", "k", actions]}
+    return graph.model(inputs, value, "scores", ["n", "k"])
+
+
+def _q(graph: _Graph, critic: Critic) -> str:
     scales = [None] * len(critic.networks) if critic.scales is None else critic.scales
     seen = ["states" if scale is None else graph.rescaled("states", scale) for scale in scales]
     each = [graph.q(own, "candidates", network) for own, network in zip(seen, critic.networks, strict=True)]
-    value = graph.add("Mean", *each) if len(each) > 1 else each[0]
-    return graph.model(_of_items(policy), value, "scores", ["n", "k"])
+    return graph.add("Mean", *each) if len(each) > 1 else each[0]
 
 
-def _answers(network: Answers, scale: np.ndarray | None, policy: Policy) -> Any:
-    graph = _Graph()
-    value = graph.over_items("states" if scale is None else graph.rescaled("states", scale), "candidates", network)
-    return graph.model(_of_items(policy), value, "answers", ["n", "k", network.net.sizes[-1]])
-
-
-def _of_items(policy: Policy) -> dict[str, list[Any]]:
-    width, actions = policy.actor.widths
-    return {"states": ["n", width], "candidates": ["n", "k", actions]}
+def _by_answers(graph: _Graph, critic: Critic, worth: np.ndarray) -> str:
+    assert critic.answers is not None
+    seen = "states" if critic.answers_scale is None else graph.rescaled("states", critic.answers_scale)
+    value = graph.add("MatMul", graph.over_items(seen, "candidates", critic.answers), graph.array(worth[:, None]))
+    return graph.add("Squeeze", value, graph.array(np.array([-1])))

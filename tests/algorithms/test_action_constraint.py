@@ -161,7 +161,7 @@ def test_answers_read_q_where_people_tire_and_they_explain_it(
     build: Build, monkeypatch: pytest.MonkeyPatch, variety: float, share: float, read: bool
 ) -> None:
     module = build("PrefRec", recipe="robust", serving={"variety": variety}).learner_group._learner.net
-    monkeypatch.setattr("prefrec_ray.algorithms.base.policy.explained", lambda answers, scores: share)
+    monkeypatch.setattr("prefrec_ray.policy.networks.critic.explained", lambda told, scores: share)
     data = PreparedDataset.open(module.model_config["provenance"]["dataset"])
     answers = Answers.random(data.state.width, data.state.action_dim, [6], (), 2).requires_grad_(False)
     monkeypatch.setattr(PreparedDataset, "answers", lambda data: answers)
@@ -176,6 +176,7 @@ def test_answers_read_q_where_people_tire_and_they_explain_it(
         )
         expected = answers(*rows).reshape(3, len(policy.items), -1)
         np.testing.assert_allclose(policy.critic.expected(states, items), expected, atol=1e-5)
+        np.testing.assert_allclose(policy.critic.scores(states, items), expected @ policy.critic.worth, atol=1e-5)
     assert policy_of(module, data, data.items()).critic.answers is None  # in mid-training
     monkeypatch.undo()
     assert data.answers() is None  # as of a data set of before

@@ -16,6 +16,7 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.nightly.average import average
 from prefrec_ray.policy import DETERMINISTIC, Policy
+from prefrec_ray.policy.networks.answers import Answers, worth_of
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
@@ -80,6 +81,33 @@ def test_it_is_the_mean_of_each_in_its_own_unit_and_scale(night: Callable[..., s
     assert (policy.serving, policy.state) == (own.serving, own.state)
     assert policy.provenance["averaged"] == ["nights/1", "nights/2", "nights/3"]
     assert average(uris[0], [], "dataset", averaged) == averaged  # after a kill
+
+
+def test_answers_are_worth_what_all_nights_say(
+    night: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those of the last night; that of before has another Q of them, which counts as much."""
+    monkeypatch.setattr("prefrec_ray.policy.networks.critic.explained", lambda told, scores: 1.0)
+    rng = np.random.default_rng(3)
+    seen = rng.normal(size=(50, STATE.width)).astype(np.float32)
+
+    def about(number: int) -> Critic:
+        torch.manual_seed(number)
+        answers = Answers.random(STATE.width, 3, [6], PRODUCTS, 3).requires_grad_(False)
+        return replace(critic(scale=number), answers=answers, worth=np.zeros(3, np.float32))
+
+    uris = [night(1, critic=about(1)), night(2, critic=about(5))]
+    nights = [Policy.load(uri) for uri in uris]
+    policy = Policy.load(average(uris[0], uris[1:], "dataset", str(tmp_path / "averaged")))
+    items = nights[0].items.embeddings
+    candidates = np.broadcast_to(items, (len(seen), *items.shape))
+    expected = nights[0].critic.expected(seen, candidates)
+    np.testing.assert_allclose(policy.critic.expected(seen, candidates), expected, atol=1e-5)
+    raw = seen * nights[0].normaliser.std + nights[0].normaliser.mean
+    bare = [replace(one, critic=replace(one.critic, worth=None)) for one in nights]
+    wanted = worth_of(expected, plain_mean(bare, raw, items))
+    np.testing.assert_allclose(policy.critic.worth, wanted, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(policy.critic.scores(seen, candidates), expected @ wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_it_is_exported_as_it_is_served(night: Callable[..., str], tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,8 +19,11 @@ from prefrec_ray.mdp.plackett_luce import plackett_luce
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.distribution import Distribution
 from prefrec_ray.policy.networks.actors import GaussianActor
+from prefrec_ray.policy.networks.answers import Answers
+from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.density import Density
 from prefrec_ray.policy.networks.layers import mlp
+from prefrec_ray.policy.networks.q import QFunction
 from tests.policy.test_policy import make_critic, make_policy, make_states
 
 DRAWS = 1_000_000
@@ -65,16 +68,32 @@ def test_plackett_luce_draws_orders_as_often_as_their_product_says() -> None:
         np.testing.assert_allclose(known[(columns == pair).all(axis=1)].prod(axis=1), probability, rtol=1e-9)
 
 
-def saturated(states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Two expected answers, which from some way along the state on no longer change."""
-    along = np.einsum("na,nka->nk", states, candidates, optimize=True)
-    return np.stack([np.clip(along, -0.1, 0.1), np.abs(candidates[..., 0])], axis=-1).astype(np.float32)
+@dataclass(frozen=True)
+class Saturated(Critic):
+    """Q goes on along the state; of two expected answers one does not change any more from some way on."""
+
+    def q(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        return Linear().scores(states, candidates)
+
+    def expected(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        along = np.clip(Linear().scores(states, candidates), -0.1, 0.1)
+        return np.stack([along, np.abs(candidates[..., 0])], axis=-1).astype(np.float32)
+
+
+def saturated(items: ItemTable) -> Saturated:
+    """Read in some states."""
+    answers = Answers.random(3, 3, [4], (), 2)
+    states = np.random.default_rng(5).normal(size=(30, 3)).astype(np.float32)
+    return Saturated([QFunction.random(3, 3, [4], ())], answers=answers).read(states, items.embeddings)
 
 
 @pytest.mark.parametrize("rule", ["sample", "best"])
 @pytest.mark.parametrize("count", [400, 2_000])
 def test_items_that_draw_the_same_answers_are_worth_the_same(count: int, rule: str) -> None:
-    pi = replace(distribution(count, rule=rule), answers=lambda s, c: saturated(s, c)[..., :1])
+    by_q = distribution(count, rule=rule)
+    scorer = saturated(by_q.items)
+    assert scorer.worth[0] > 20 * abs(scorer.worth[1])  # the second answer says nothing of what is good
+    pi = replace(by_q, scorer=replace(scorer, worth=scorer.worth * np.float32([1.0, 0.0])))
     state = np.float32([[0.5, -0.2, 0.1]])
     along = pi.items.embeddings @ state[0]
     assert (along > 0.1).sum() > 20
@@ -84,20 +103,19 @@ def test_items_that_draw_the_same_answers_are_worth_the_same(count: int, rule: s
         assert set(rows[0].tolist()) != set(np.argsort(-along)[:20].tolist())
         return
     known = pi.probabilities(np.tile(state, (count, 1)), np.arange(count))
-    by_q = replace(pi, answers=None).probabilities(np.tile(state, (count, 1)), np.arange(count))
     near = np.argsort(-along)[:20]
-    assert np.ptp(np.log(by_q[near])) > 1
+    assert np.ptp(np.log(by_q.probabilities(np.tile(state, (20, 1)), near))) > 1
     if count <= ONE_CELL:
         np.testing.assert_allclose(known[near], known[near[0]], rtol=1e-4)
     assert known[along > 0.1].sum() > 0.9
 
 
-@pytest.mark.parametrize("answers", [None, saturated])
+@pytest.mark.parametrize("read", [False, True])
 @pytest.mark.parametrize(("count", "logged"), [(40, False), (40, True), (1_000, True)])
-def test_items_are_drawn_as_often_as_their_propensity_says(count: int, logged: bool, answers: Any) -> None:
+def test_items_are_drawn_as_often_as_their_propensity_says(count: int, logged: bool, read: bool) -> None:
     """From one cell and in two steps, with items that may not be shown, by Q itself or by answers that explain it."""
     pi, draws = distribution(count, logged, temperature=0.3), DRAWS if count < 1_000 else DRAWS // 5
-    pi = replace(pi, answers=answers)
+    pi = replace(pi, scorer=saturated(pi.items)) if read else pi
     state = np.float32([[0.5, -0.2, 0.1]])
     out = np.random.default_rng(1).random((1, count)) < 0.3
     rows, known = drawn(pi, np.tile(state, (draws, 1)), 1, np.tile(out, (draws, 1)))

@@ -232,7 +232,7 @@ def make_critic(seed: int, networks: int = 2) -> Critic:
 def read_by_answers(critic: Critic, kinds: int = 2) -> Critic:
     torch.manual_seed(0)
     answers = Answers.random(STATE.width, 3, [6], [[3, 4, 5]], kinds).requires_grad_(False)
-    return replace(critic, answers=answers)
+    return replace(critic, answers=answers, worth=np.linspace(-1, 1, kinds, dtype=np.float32))
 
 
 def plain_q(critic: Critic, state: np.ndarray, action: np.ndarray) -> float:
@@ -306,7 +306,7 @@ def test_expected_answers_travel_with_their_policy(tmp_path: Path, rescaled: boo
     policy.save(str(tmp_path / "policy"))
     rows = np.arange(20)
     chances = policy.probabilities(states, rows)
-    assert not np.allclose(chances, replace(policy, critic=replace(critic, answers=None)).probabilities(states, rows))
+    assert not np.allclose(chances, replace(policy, critic=replace(critic, worth=None)).probabilities(states, rows))
     for again in (Policy.load(str(tmp_path / "policy")), pickle.loads(pickle.dumps(policy))):
         np.testing.assert_array_equal(again.probabilities(states, rows), chances)
         assert again.recommend(states, 7, seed=1).tolist() == policy.recommend(states, 7, seed=1).tolist()
@@ -419,6 +419,8 @@ def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], d
         (("serving", "count"), True, "key 'serving.count': expected a whole number"),
         (("critic", "layer_sizes"), 5, "key 'critic.layer_sizes': expected a list"),
         (("critic", "answers", "layer_sizes"), [3], "key 'critic.answers.layer_sizes'"),
+        (("critic", "answers", "worth"), GONE, "key 'critic.answers.worth' is missing"),
+        (("critic", "answers", "worth"), [1.0], "key 'critic.answers': worth: 1 numbers; expected 2, one an answer"),
     ],
 )
 def test_a_wrong_key_is_named(

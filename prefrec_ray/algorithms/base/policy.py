@@ -13,7 +13,6 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import DETERMINISTIC, Policy
 from prefrec_ray.policy.networks.actors import Actor, GaussianActor
-from prefrec_ray.policy.networks.answers import EXPLAINED, explained
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import exported
 
@@ -55,16 +54,9 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
 
 def _read_by_answers(critic: Critic, dataset: PreparedDataset, items: ItemTable) -> Critic:
     """The critic with the data set's expected answers, where these explain what it says of items in some states."""
-    answers = dataset.answers()
-    if answers is None:
-        return critic
-    read = replace(critic, answers=answers)
     rows = dataset.read(dataset.files("transitions")[0], ["obs"]).slice(0, _STATES)
     states = np.asarray(tensor(rows["obs"]), np.float32)
-    some = items.embeddings[:: -(-len(items) // _ITEMS)]
-    candidates = np.broadcast_to(some, (len(states), *some.shape))
-    share = explained(read.expected(states, candidates), critic.scores(states, candidates))
-    return read if share >= EXPLAINED else critic
+    return replace(critic, answers=dataset.answers()).read(states, items.embeddings[:: -(-len(items) // _ITEMS)])
 
 
 def _deviation(actor: Actor, dataset: PreparedDataset) -> float:

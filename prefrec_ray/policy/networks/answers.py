@@ -4,9 +4,11 @@ Long-term effects are small beside what users do anyway, and a Q learns little m
 further an item lies along it, the better. What items do ends somewhere: of two that everybody likes, neither is worth
 ten others. Answers show that, as each request has its own. So scores of Q are replaced by what answers explain of them:
 
-    score(s, a) = w(s) . g(s, a)        g: expected answers;  w(s): least squares over the items of Q(s, .)
+    score(s, a) = w . g(s, a)        g: expected answers;  w: least squares of Q over the items of many states
 
-Answers stand for what comes later, as in a surrogate index (Athey et al. 2019, NBER 26463).
+Answers stand for what comes later, as in a surrogate index (Athey et al. 2019, NBER 26463). One w for all states: where
+a policy has shown what is good and little else, a log has no contrast, Q is noise there, and a w of that state would
+follow it (docs/results/loop.md).
 """
 
 from __future__ import annotations
@@ -74,27 +76,23 @@ def fit_answers(
     return network.requires_grad_(False)
 
 
-def explaining(answers: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """w float32 [n, F] of `answers` [n, k, F] that come nearest to `scores` [n, k] over the k items, up to a constant.
+def worth_of(answers: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """w float32 [F] with which `answers` [n, k, F] come nearest to `scores` [n, k] of k items, each state's mean aside.
 
     0 for answers that tell no items apart.
     """
-    away = answers - answers.mean(axis=1, keepdims=True)
-    deviation = away.std(axis=1)
+    away, centred = (part - part.mean(axis=1, keepdims=True) for part in (answers.astype(np.float64), scores))
+    away = away.reshape(-1, away.shape[2])
+    deviation = np.sqrt(np.square(away).mean(axis=0))
     unit = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
-    away *= unit[:, None]
-    covariance = away.transpose(0, 2, 1) @ away / away.shape[1] + RIDGE * np.eye(away.shape[2], dtype=away.dtype)
-    centred = scores - scores.mean(axis=1, keepdims=True)
-    along = (away.transpose(0, 2, 1) @ centred[..., None]) / away.shape[1]
-    return np.linalg.solve(covariance, along)[..., 0] * unit
+    away *= unit
+    covariance = away.T @ away / len(away) + RIDGE * np.eye(len(unit))
+    return (np.linalg.solve(covariance, away.T @ centred.ravel() / len(away)) * unit).astype(np.float32)
 
 
-def explained(answers: np.ndarray, scores: np.ndarray) -> float:
-    """The share of the variance of `scores` [n, k] over k items that `answers` [n, k, F] explain, a mean over states.
-
-    States of equal scores do not count; 0 where all are.
-    """
-    told = (answers @ explaining(answers, scores)[..., None])[..., 0]
-    variance, left = scores.var(axis=1), (scores - told).var(axis=1)
-    some = variance > 0
-    return float((1 - left[some] / variance[some]).mean()) if some.any() else 0.0
+def explained(told: np.ndarray, scores: np.ndarray) -> float:
+    """The share of the variance of `scores` [n, k] over the k items of each state that `told` [n, k] explains; 0 where
+    there is none."""
+    variance = scores.var(axis=1, dtype=np.float64).mean()
+    left = (scores - told).var(axis=1, dtype=np.float64).mean()
+    return float(1 - left / variance) if variance > 0 else 0.0

@@ -12,7 +12,7 @@ import torch
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.policy.description import CriticDescription
-from prefrec_ray.policy.networks.answers import Answers
+from prefrec_ray.policy.networks.answers import EXPLAINED, Answers, explained, worth_of
 from prefrec_ray.policy.networks.arrays import read_networks, write_networks
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import ItemNetwork, QFunction
@@ -28,8 +28,8 @@ class Critic:
     """The mean of one or several Q(s, a).
 
     `scales` [Q, 2, S], where their data sets scaled states otherwise: what brings the states that are given on the
-    scale of each network (`Normaliser.rescaling`). `answers`: what items draw from people, by which scores may be read
-    (answers.py), of states on the scale `answers_scale` [2, S].
+    scale of each network (`Normaliser.rescaling`). `answers`: what items draw from people, of states on the scale
+    `answers_scale` [2, S]; where it is known what each is worth, `worth` float32 [F], they score items (answers.py).
 
     Raises `UserError` where the networks differ in inputs, or there is none.
     """
@@ -38,6 +38,7 @@ class Critic:
     scales: np.ndarray | None = None
     answers: Answers | None = None
     answers_scale: np.ndarray | None = None
+    worth: np.ndarray | None = None
     #: Whether scores are divided by their standard deviation over the items: Q has no scale of its own.
     standardised: ClassVar[bool] = True
 
@@ -60,8 +61,24 @@ class Critic:
             answers_scale = _after(scale, same if self.answers_scale is None else self.answers_scale)
         return replace(self, scales=np.stack([_after(scale, one) for one in own]), answers_scale=answers_scale)
 
+    def read(self, states: np.ndarray, embeddings: np.ndarray) -> Critic:
+        """The same, which scores items by what its `answers` explain of Q over those of `embeddings` [k, A] in `states`
+        [n, S]; by Q, without answers, where they explain less than `EXPLAINED` of it."""
+        if self.answers is None:
+            return self
+        candidates = np.broadcast_to(embeddings, (len(states), *embeddings.shape))
+        answers, q = self.expected(states, candidates), self.q(states, candidates)
+        worth = worth_of(answers, q)
+        if explained(answers @ worth, q) < EXPLAINED:
+            return replace(self, answers=None, answers_scale=None, worth=None)
+        return replace(self, worth=worth)
+
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """Q [n, k] of k actions for each state: float32 [n, S] and [n, k, A]."""
+        """What k actions are worth in each state, float32 [n, k]: states [n, S] and actions [n, k, A]."""
+        return self.q(states, candidates) if self.worth is None else self.expected(states, candidates) @ self.worth
+
+    def q(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """Q [n, k], whatever answers say."""
         scales = [None] * len(self.networks) if self.scales is None else self.scales
         each = zip(self.networks, scales, strict=True)
         return np.stack([_given(network, scale, states, candidates) for network, scale in each]).mean(axis=0)
@@ -78,7 +95,8 @@ class Critic:
         described: dict[str, Any] = {"products": self.networks[0].products.tolist()}
         if self.answers is not None:
             networks["answers"] = self.answers.net.layers
-            described["answers"] = {"products": self.answers.products.tolist()}
+            assert self.worth is not None
+            described["answers"] = {"products": self.answers.products.tolist(), "worth": self.worth.tolist()}
         sizes = write_networks(uri, networks, {name: array for name, array in others.items() if array is not None})
         if self.answers is not None:
             described["answers"]["layer_sizes"] = sizes.pop("answers")
@@ -106,6 +124,7 @@ class Critic:
             scales=others.get("scales"),
             answers=Answers(Mlp.of(answers), about.products, widths[1]) if answers and about else None,
             answers_scale=others.get("answers_scale"),
+            worth=np.array(about.worth, np.float32) if about else None,
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.policy.networks.answers import RIDGE, Answers, explained, explaining, fit_answers
+from prefrec_ray.policy.networks.answers import RIDGE, Answers, explained, fit_answers, worth_of
 
 #: Of a state: what users like, three numbers, and two that mean nothing.
 PARTS = ((0, 1, 2),)
@@ -62,24 +62,39 @@ def test_weights_are_those_of_least_squares(states: int, items: int, kinds: int,
     rng = np.random.default_rng(seed)
     answers = (rng.normal(size=(states, items, kinds)) * rng.uniform(0.1, 10, kinds)).astype(np.float32)
     scores = rng.normal(size=(states, items)).astype(np.float32)
-    weights = explaining(answers.copy(), scores)
-    for g, score, weight in zip(answers.astype(np.float64), scores.astype(np.float64), weights, strict=True):
-        unit = (g - g.mean(axis=0)) / g.std(axis=0)
-        # A ridge is a regression with as many rows more, whose answer is 0.
-        rows = np.concatenate([unit, np.sqrt(RIDGE * items) * np.eye(kinds)])
-        wanted, *_ = np.linalg.lstsq(rows, np.concatenate([score - score.mean(), np.zeros(kinds)]), rcond=None)
-        np.testing.assert_allclose(weight, wanted / g.std(axis=0), rtol=1e-3, atol=1e-4)
+    given = answers.copy(), scores.copy()
+    weight = worth_of(answers, scores)
+    np.testing.assert_array_equal(answers, given[0])
+    np.testing.assert_array_equal(scores, given[1])
+    # A constant for each state, which a regression with a column a state has.
+    of_state = np.repeat(np.eye(states), items, axis=0)
+    away = (answers - answers.mean(axis=1, keepdims=True)).astype(np.float64).reshape(-1, kinds)
+    deviation = np.sqrt(np.square(away).mean(axis=0))
+    # A ridge is a regression with as many rows more, whose answer is 0.
+    rows = np.block([[away / deviation, of_state], [np.sqrt(RIDGE * states * items) * np.eye(kinds, kinds + states)]])
+    wanted, *_ = np.linalg.lstsq(rows, np.concatenate([scores.ravel(), np.zeros(kinds)]), rcond=None)
+    np.testing.assert_allclose(weight, wanted[:kinds] / deviation, rtol=1e-3, atol=1e-4)
+
+
+def test_states_in_which_q_tells_little_apart_count_little() -> None:
+    """What a log without contrast leaves of Q is noise; what answers are worth is learned where Q knows items."""
+    rng = np.random.default_rng(0)
+    answers = rng.normal(size=(200, 60, 2)).astype(np.float32)
+    scores = answers @ np.float32([-1.0, 0.5])
+    scores[20:] = 0.1 * rng.normal(size=(180, 60))
+    worth = worth_of(answers, scores)
+    np.testing.assert_allclose(worth / np.abs(worth).max(), [-1.0, 0.5], atol=0.05)
 
 
 def test_how_much_of_a_score_answers_explain() -> None:
     rng = np.random.default_rng(0)
     answers = rng.normal(size=(3, 500, 2)).astype(np.float32)
     told = answers @ np.float32([2.0, -1.0])
-    assert explained(answers, told + 100) > 0.99
-    assert explained(answers, rng.normal(size=(3, 500)).astype(np.float32)) < 0.02
+    np.testing.assert_allclose(worth_of(answers, told + 100), np.float32([2.0, -1.0]) / (1 + RIDGE), rtol=0.01)
+    assert explained(answers @ worth_of(answers, told), told + 100) > 0.99
+    other = rng.normal(size=(3, 500)).astype(np.float32)
+    assert explained(answers @ worth_of(answers, other), other) < 0.02
     noisy = told + np.sqrt(5) * rng.normal(size=told.shape).astype(np.float32)  # as large as what is told
-    assert 0.4 < explained(answers, noisy) < 0.6
-    assert explained(answers, np.zeros((3, 500), np.float32)) == 0
-    same = np.full((3, 500, 2), 0.3, np.float32)
-    assert explained(same, told) == 0
-    np.testing.assert_array_equal(explaining(same, told), 0)
+    assert 0.4 < explained(answers @ worth_of(answers, noisy), noisy) < 0.6
+    assert explained(told, np.zeros((3, 500), np.float32)) == 0
+    np.testing.assert_array_equal(worth_of(np.full((3, 500, 2), 0.3, np.float32), told), 0)
