@@ -42,7 +42,7 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     runtime.start_ray()
     weighs = {"model", "weights"} & set(request.settings.estimators)
     logged = start_weighing(request) if weighs else None  # one process, beside the pass over the split
-    sessions, tallies = score_split(request, partial(progress, "evaluate"))
+    sessions, tallies = score_split(request, progress)
     scores, support = [], {}
     weighed = {} if logged is None else weigh_all(request, logged, progress)
     if "model" in request.settings.estimators:

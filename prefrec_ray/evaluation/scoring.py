@@ -1,20 +1,18 @@
-"""The pass over the requests: a Ray Data task a file, batched inference, one row a session for the driver."""
+"""The pass over the requests: a Ray task a file, batched inference, one row a session for the driver."""
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-import ray.data
 
 from prefrec_ray.dataset import tensor
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.evaluation.names import BEHAVIOUR, IMITATION
 from prefrec_ray.evaluation.ncis import request_log_weights, session_log_weights
 from prefrec_ray.evaluation.request import EvaluationRequest
@@ -22,6 +20,8 @@ from prefrec_ray.evaluation.served import Tally, count, tally_policy
 from prefrec_ray.evaluation.sessions import Sessions, read_sessions, session_columns, session_rows
 from prefrec_ray.evaluation.subjects import subject_actions
 from prefrec_ray.runtime.memory import keep_freed_memory
+from prefrec_ray.runtime.progress import Progress
+from prefrec_ray.runtime.tasks import run_tasks
 
 #: Requests of the split on which it is looked at what the policies serve: finding the nearest item is the slow part.
 SERVED_REQUESTS = 20_000
@@ -30,41 +30,36 @@ SERVED_REQUESTS = 20_000
 DRAWN_REQUESTS = 60_000
 
 
-def score_split(
-    request: EvaluationRequest, progress: Callable[[int, int], None]
-) -> tuple[Sessions | None, dict[str, list[Tally]]]:
+def score_split(request: EvaluationRequest, progress: Progress) -> tuple[Sessions | None, dict[str, list[Tally]]]:
     """All sessions of the split with the log weights of `request.subjects`, None where nobody asks for `ncis`; and by
     name, a file each, what the policies, behavior cloning and the logging policy serve.
 
-    `progress(done, total)` counts files. Raises `UserError` where the split has no requests.
+    `progress` counts files. Raises `UserError` where the split has no requests.
     """
     dataset, split = request.dataset, request.settings.split
     files = dataset.files("requests", split)
     if not files:
         raise UserError(f"{dataset.uri}: no requests in the split '{split}'")
-    served_rows = -(-SERVED_REQUESTS // len(files))
-    job = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files)).map(
-        _score_row, fn_kwargs={"shared": [ray.put(request)], "served_rows": served_rows}
-    )
-    parts: list[Sessions] = []
+    shared, served_rows = [ray.put(request)], -(-SERVED_REQUESTS // len(files))
+    # Plain tasks: Ray Data begins half a second later, and pauses between files.
+    with unwrapped_errors():
+        scores = run_tasks(lambda file: _score.remote(file, shared, served_rows), files, "evaluate", progress)
+    parts = [sessions for sessions, _ in scores if sessions is not None]
     served: dict[str, list[Tally]] = {}
-    for done, row in enumerate(job.iter_rows(), 1):
-        sessions, tallies = row["scores"]
-        if sessions is not None:
-            parts.append(sessions)
+    for _, tallies in scores:
         for name, tally in tallies.items():
             served.setdefault(name, []).append(tally)
-        progress(done, len(files))
     return Sessions.concatenate(parts) if parts else None, served
 
 
-def _score_row(row: dict[str, Any], shared: list[ray.ObjectRef], served_rows: int) -> dict[str, Any]:
+@ray.remote(num_cpus=1)
+def _score(file: str, shared: list[ray.ObjectRef], served_rows: int) -> tuple[Sessions | None, dict[str, Tally]]:
     keep_freed_memory()
     # The reference travels inside a list: a bare one would be resolved for every task's arguments.
     request: EvaluationRequest = ray.get(shared[0])
     if "ncis" in request.settings.estimators:
-        return {"scores": score_file(row["file"], request, served_rows)}
-    return {"scores": (None, serve_file(row["file"], request, served_rows))}
+        return score_file(file, request, served_rows)
+    return None, serve_file(file, request, served_rows)
 
 
 def serve_file(file: str, request: EvaluationRequest, served_rows: int) -> dict[str, Tally]:
