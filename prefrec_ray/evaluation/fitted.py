@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,9 @@ from prefrec_ray.evaluation.trajectories import Steps, Trajectories, read_trajec
 from prefrec_ray.evaluation.weighted import Weighed, logged_chances, weigh_one, weighable
 from prefrec_ray.evaluation.weights import kish, request_weights
 from prefrec_ray.runtime.tasks import run_tasks
+
+#: Actions [N, A], and the embeddings of the items that are served for them.
+Acts = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,16 @@ def fit_all(request: EvaluationRequest, progress: Callable[[int, int], None]) ->
         for task in request.tasks
         for name in (BEHAVIOUR, *(subject.name for subject in request.subjects_on(task)))
     ]
-    scores = run_tasks(
-        lambda pair: _fit.remote(*pair, shared, weighed.get(pair[1])),
-        pairs,
-        "fqe",
-        lambda _, done, total: progress(done, total),
-    )
+    acts: dict[str, ray.ObjectRef] = {}
+
+    def submit(pair: tuple[str, str]) -> ray.ObjectRef:
+        # Shared with the shuffled control, which comes next: to draw items costs more than the fit. Then let go.
+        if (own := subject_of(pair[1])) in request.actors and own not in acts:
+            acts.clear()
+            acts[own] = _act.remote(own, shared)
+        return _fit.remote(*pair, shared, weighed.get(pair[1]), acts.get(own))
+
+    scores = run_tasks(submit, pairs, "fqe", lambda _, done, total: progress(done, total))
     fitted: dict[str, dict[str, Fitted]] = {task: {} for task in request.tasks}
     for (task, name), score in zip(pairs, scores, strict=True):
         fitted[task][name] = score
@@ -66,9 +73,15 @@ def fit_all(request: EvaluationRequest, progress: Callable[[int, int], None]) ->
 
 
 @ray.remote(num_cpus=1)
-def _fit(task: str, name: str, shared: list[Any], weighed: Weighed | None) -> Fitted:
+def _act(name: str, shared: list[Any]) -> list[Acts]:
     training, held, request = (ray.get(reference) for reference in shared)
-    return fit_subject(training, held, request, task, name, weighed)
+    return [_acts(name, data, request) for data in (training, held)]
+
+
+@ray.remote(num_cpus=1)
+def _fit(task: str, name: str, shared: list[Any], weighed: Weighed | None, acts: Sequence[Acts] | None) -> Fitted:
+    training, held, request = (ray.get(reference) for reference in shared)
+    return fit_subject(training, held, request, task, name, weighed, acts)
 
 
 def fit_subject(
@@ -78,17 +91,19 @@ def fit_subject(
     task: str,
     name: str,
     weighed: Weighed | None = None,
+    acts: Sequence[Acts] | None = None,
 ) -> Fitted:
     """One subject on one task: Q fitted on the users of `training`, asked about those of `held`; means over nets.
 
     `weighed`: the requests of `held` by the subject's own probabilities. Without it, or where too few sessions are left
-    by it, requests are weighed by the kernel.
+    by it, requests are weighed by the kernel. `acts`: what its policy does at the requests of both, where it is known.
     """
     seed, settings = request.settings.seed, request.settings.fqe
     rng = np.random.default_rng(seed)
     learn, judge = (task_steps(data, task, request.dataset.metadata.mixture_weight) for data in (training, held))
-    served_before = _actions(name, training, request, rng)[1]
-    actions, served = _actions(name, held, request, rng)
+    known = (None, None) if acts is None else acts
+    served_before = _actions(name, training, request, rng, known[0])[1]
+    actions, served = _actions(name, held, request, rng, known[1])
     kernel = weighed is None or not weighed.enough
     if weighed is None or kernel:
         weights = _by_kernel(name, held, actions, judge, request)
@@ -120,10 +135,17 @@ def task_steps(data: Trajectories, task: str, mixture_weight: float) -> Steps:
     return steps(data, task_levels(task, data.depth_level, data.frequency_level, mixture_weight))
 
 
+def _acts(name: str, data: Trajectories, request: EvaluationRequest) -> Acts:
+    """A policy's at every request."""
+    policy = request.actors[name]
+    actions = policy.act(data.state)
+    return actions, served_for(policy, actions)
+
+
 def _actions(
-    name: str, data: Trajectories, request: EvaluationRequest, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A subject's actions [N, A] at every request, and the embeddings of the items that are served for them."""
+    name: str, data: Trajectories, request: EvaluationRequest, rng: np.random.Generator, acts: Acts | None
+) -> Acts:
+    """A subject's at every request, from those of its policy where they are known."""
     if name == BEHAVIOUR:
         return data.action, data.action
     clone = request.clone
@@ -136,8 +158,7 @@ def _actions(
         item = items.nearest(clone.mean_action[None], 1, policy.metric)[0, 0]
         constant, served = (np.broadcast_to(a, data.action.shape) for a in (clone.mean_action, items.embeddings[item]))
         return constant, served
-    actions = policy.act(data.state)
-    served = served_for(policy, actions)
+    actions, served = acts or _acts(subject_of(name), data, request)
     if name != subject_of(name):
         order = rng.permutation(len(actions))
         actions, served = actions[order], served[order]
