@@ -1,6 +1,6 @@
 """Would weights correct a model of users? What its heads miss of the requests that a policy would make, in the log.
 
-    python -m benchmarks residuals DATASET [POLICY ...]
+    python -m benchmarks residuals DATASET [--policies POLICY ...]
 
 A model is fitted on half of the training users and asked about the other half, and the other way round. Each request
 is weighed by the product of pi / b over its user's last requests, b as logged, pi of random items and of each POLICY

@@ -6,9 +6,9 @@ ten others. Answers show that, as each request has its own. So scores of Q are r
 
     score(s, a) = w . g(s, a)        g: expected answers;  w: least squares of Q over the items of many states
 
-Answers stand for what comes later, as in a surrogate index (Athey et al. 2019, NBER 26463). One w for all states: where
-a policy has shown what is good and little else, a log has no contrast, Q is noise there, and a w of that state would
-follow it (docs/results/loop.md).
+Answers stand for what comes later, as in a surrogate index (Athey et al. 2019, NBER 26463). One w for all states, each
+in the unit of its own Q: where a policy has shown what is good and little else, a log has no contrast, and Q is mostly
+noise, which a w of that state would follow, and of which little is left in all states together (docs/results/loop.md).
 """
 
 from __future__ import annotations
@@ -77,22 +77,30 @@ def fit_answers(
 
 
 def worth_of(answers: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """w float32 [F] with which `answers` [n, k, F] come nearest to `scores` [n, k] of k items, each state's mean aside.
-
-    0 for answers that tell no items apart.
-    """
-    away, centred = (part - part.mean(axis=1, keepdims=True) for part in (answers.astype(np.float64), scores))
+    """w float32 [F] with which `answers` [n, k, F] come nearest to `scores` [n, k] of k items, these in each state less
+    their mean and in units of their deviation. 0 for answers that tell no items apart."""
+    away, centred = (_centred(part) for part in (answers, scores))
     away = away.reshape(-1, away.shape[2])
-    deviation = np.sqrt(np.square(away).mean(axis=0))
-    unit = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
+    unit = _inverse(np.sqrt(np.square(away).mean(axis=0)), 1e-6)
     away *= unit
+    centred *= _inverse(centred.std(axis=1, keepdims=True), 0.0)
     covariance = away.T @ away / len(away) + RIDGE * np.eye(len(unit))
     return (np.linalg.solve(covariance, away.T @ centred.ravel() / len(away)) * unit).astype(np.float32)
 
 
 def explained(told: np.ndarray, scores: np.ndarray) -> float:
-    """The share of the variance of `scores` [n, k] over the k items of each state that `told` [n, k] explains; 0 where
-    there is none."""
-    variance = scores.var(axis=1, dtype=np.float64).mean()
-    left = (scores - told).var(axis=1, dtype=np.float64).mean()
-    return float(1 - left / variance) if variance > 0 else 0.0
+    """The share of the variance of `scores` [n, k] over the k items of all states that `told` [n, k], times a factor a
+    state, explains; 0 where there is none."""
+    told, scores = (_centred(part) for part in (told, scores))
+    along = np.square((told * scores).sum(axis=1)) * _inverse(np.square(told).sum(axis=1), 0.0)
+    return float(along.sum() / np.square(scores).sum()) if scores.any() else 0.0
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    """float64, less the mean over the items of each state."""
+    return values - values.mean(axis=1, keepdims=True, dtype=np.float64)
+
+
+def _inverse(values: np.ndarray, least: float) -> np.ndarray:
+    """1 / values, 0 for those of at most `least`."""
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values > least)

@@ -72,29 +72,48 @@ def test_weights_are_those_of_least_squares(states: int, items: int, kinds: int,
     deviation = np.sqrt(np.square(away).mean(axis=0))
     # A ridge is a regression with as many rows more, whose answer is 0.
     rows = np.block([[away / deviation, of_state], [np.sqrt(RIDGE * states * items) * np.eye(kinds, kinds + states)]])
-    wanted, *_ = np.linalg.lstsq(rows, np.concatenate([scores.ravel(), np.zeros(kinds)]), rcond=None)
+    units = scores.astype(np.float64) / scores.std(axis=1, keepdims=True, dtype=np.float64)
+    wanted, *_ = np.linalg.lstsq(rows, np.concatenate([units.ravel(), np.zeros(kinds)]), rcond=None)
     np.testing.assert_allclose(weight, wanted[:kinds] / deviation, rtol=1e-3, atol=1e-4)
 
 
-def test_states_in_which_q_tells_little_apart_count_little() -> None:
-    """What a log without contrast leaves of Q is noise; what answers are worth is learned where Q knows items."""
+def test_noise_of_many_states_cancels() -> None:
+    """What a log without contrast leaves of Q is mostly noise, and as large as the largest Q where its unit is that."""
     rng = np.random.default_rng(0)
-    answers = rng.normal(size=(200, 60, 2)).astype(np.float32)
+    answers = rng.normal(size=(300, 60, 2)).astype(np.float32)
     scores = answers @ np.float32([-1.0, 0.5])
-    scores[20:] = 0.1 * rng.normal(size=(180, 60))
+    scores[30:] = 0.1 * scores[30:] + 0.3 * rng.normal(size=(270, 60))
     worth = worth_of(answers, scores)
     np.testing.assert_allclose(worth / np.abs(worth).max(), [-1.0, 0.5], atol=0.05)
+
+
+def test_states_count_the_same_however_much_q_tells_apart_there() -> None:
+    """Two answers that come together in the states that a policy leads to, and do not in others."""
+    rng = np.random.default_rng(1)
+    first, other = rng.normal(size=(2, 40, 500)).astype(np.float32)
+    answers = np.stack([first, other], axis=2)
+    answers[20:, :, 1] = first[20:] + 0.1 * other[20:]
+    scores = -first
+    scores[:20] = 10 * (other[:20] - first[:20])
+    some = worth_of(answers, scores)
+    scores[:20] /= 1000
+    np.testing.assert_allclose(worth_of(answers, scores), some, rtol=1e-4)
 
 
 def test_how_much_of_a_score_answers_explain() -> None:
     rng = np.random.default_rng(0)
     answers = rng.normal(size=(3, 500, 2)).astype(np.float32)
     told = answers @ np.float32([2.0, -1.0])
-    np.testing.assert_allclose(worth_of(answers, told + 100), np.float32([2.0, -1.0]) / (1 + RIDGE), rtol=0.01)
+    in_units = np.float32([2.0, -1.0]) / np.sqrt(5)
+    np.testing.assert_allclose(worth_of(answers, told + 100), in_units / (1 + RIDGE), rtol=0.1)
     assert explained(answers @ worth_of(answers, told), told + 100) > 0.99
     other = rng.normal(size=(3, 500)).astype(np.float32)
     assert explained(answers @ worth_of(answers, other), other) < 0.02
     noisy = told + np.sqrt(5) * rng.normal(size=told.shape).astype(np.float32)  # as large as what is told
     assert 0.4 < explained(answers @ worth_of(answers, noisy), noisy) < 0.6
-    assert explained(told, np.zeros((3, 500), np.float32)) == 0
+    assert explained(told, 7 * told) > 0.999  # in a unit of its own
+    few = np.concatenate([told, 0.01 * other])  # states of which next to nothing is to be explained
+    assert explained(np.concatenate([told, told]), few) > 0.99
+    for one, two in ((told, np.zeros_like(told)), (np.zeros_like(told), told)):
+        assert explained(one, two) == 0
     np.testing.assert_array_equal(worth_of(np.full((3, 500, 2), 0.3, np.float32), told), 0)
