@@ -155,7 +155,7 @@ def test_the_serving_rule_is_what_the_log_says_unless_one_is_set(
 
 
 @pytest.mark.parametrize(
-    ("variety", "share", "read"), [(7.5, 0.6, True), (TIRED, EXPLAINED, True), (7.5, 0.4, False), (2.0, 0.9, False)]
+    ("variety", "share", "read"), [(7.5, 0.6, True), (TIRED, EXPLAINED, True), (7.5, 0.2, False), (2.0, 0.9, False)]
 )
 def test_answers_read_q_where_people_tire_and_they_explain_it(
     build: Build, monkeypatch: pytest.MonkeyPatch, variety: float, share: float, read: bool

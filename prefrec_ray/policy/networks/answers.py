@@ -29,8 +29,9 @@ PASSES, UPDATES, BATCH = 10, 2000, 1024
 LEARNING_RATE = 2e-3
 #: Of the least squares, beside answers of variance 1.
 RIDGE = 0.03
-#: Answers that explain less of what Q says of items, a share of its variance, do not stand for it.
-EXPLAINED = 0.5
+#: Answers that explain less of what Q says of items, a share of its variance, do not stand for it. The right ones
+#: explain .4 of a Q that is mostly noise, in a log of good policies alone (docs/results/loop.md).
+EXPLAINED = 0.25
 
 
 class Answers(ItemNetwork):
