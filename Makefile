@@ -77,7 +77,7 @@ bench: install
 bench-gpu: install
 	$(BIN)/python -m benchmarks gpu
 
-# By hand, some hours on two cores: six nights on a simulated platform (docs/results/loop.md). LOOP="--users 400
+# By hand, some 25 minutes on two cores: six nights on a simulated platform (docs/results/loop.md). LOOP="--users 400
 # --requests 40" is the smaller one of that page.
 loop: install
 	$(BIN)/python -m pip install --quiet --editable '.[serve]'
