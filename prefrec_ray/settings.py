@@ -35,6 +35,8 @@ TASKS: tuple[Task, ...] = get_args(Task)
 SPLITS: tuple[Split, ...] = get_args(Split)
 PAIRINGS: tuple[str, ...] = get_args(Pairing)
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
+#: No log is older than 1970 or newer than this: a number outside has another unit.
+END_OF_TIME = 7_258_118_400  # 2200-01-01, s
 
 #: A seed that NumPy, PyTorch and RLlib all accept.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import BadRows, Place, plain
 from prefrec_ray.logs.values import cast, failing_rows, is_text, refuse, to_numbers
+from prefrec_ray.settings import END_OF_TIME
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-#: No log is older than 1970 or newer than this: a number outside has another unit.
-END_OF_TIME = 7_258_118_400  # 2200-01-01, s
 _ISO = r"^\d{4}-\d\d-\d\d([T ].*)?$"
 _MANY_DIGITS = r"^(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d{6})\d+"
 _OFFSET = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"

@@ -58,7 +58,8 @@ def write_pairs(
             from prefrec_ray.runs.reward import load_reward
 
             pool = draw_pairs(users["train"], "train", pairing, length, POOL * (count - kept_out), seed)
-            unsure = disagreement(dataset, pool, [load_reward(uri, dataset) for uri in rewards], progress)
+            sizes = (dataset.state.width, dataset.state.action_dim)
+            unsure = disagreement(dataset, pool, [load_reward(uri, sizes) for uri in rewards], progress)
             parts = [pool.take(pa.array(np.argsort(-unsure, kind="stable")[: count - kept_out]))]
         if kept_out:
             parts.append(draw_pairs(users["validation"], "validation", pairing, length, kept_out, seed))

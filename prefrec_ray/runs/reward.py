@@ -8,7 +8,6 @@ from torch import nn
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.methods import find_settings
-from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.export import load_module
@@ -23,11 +22,10 @@ class TrainedReward:
     columns: tuple[int, ...] | None
 
 
-def load_reward(uri: str, dataset: PreparedDataset) -> TrainedReward:
+def load_reward(uri: str, sizes: tuple[int, int]) -> TrainedReward:
     """The reward model of a run (its last checkpoint) or of one checkpoint.
 
-    Raises `UserError` where there is none, and where it was learned on states or actions of other sizes than those of
-    `dataset`.
+    Raises `UserError` where there is none, and where it was learned on states and actions of other `sizes`.
     """
     if storage.exists(storage.join(uri, MANIFEST)):
         module = load_module(uri)
@@ -42,11 +40,11 @@ def load_reward(uri: str, dataset: PreparedDataset) -> TrainedReward:
     own = {name: module.model_config[name] for name in settings.model_fields if name in module.model_config}
     if not settings(**own).uses_preferences:
         raise UserError(f"{uri}: learned no reward; expected a run that learned one from preferences")
-    sizes = (module.observation_space.shape[0], module.action_space.shape[0])
-    if sizes != (dataset.state.width, dataset.state.action_dim):
+    own_sizes = (module.observation_space.shape[0], module.action_space.shape[0])
+    if own_sizes != sizes:
         raise UserError(
-            f"{uri}: learned on states and actions of {sizes[0]} and {sizes[1]} numbers, {dataset.uri} has "
-            f"{dataset.state.width} and {dataset.state.action_dim}; expected a run on this data set"
+            f"{uri}: learned on states and actions of {own_sizes[0]} and {own_sizes[1]} numbers, the data set has "
+            f"{sizes[0]} and {sizes[1]}; expected a run on this data set"
         )
     columns = module.model_config["reward_columns"]
     return TrainedReward(module.reward.network.cpu(), None if columns is None else tuple(columns))

@@ -10,8 +10,8 @@ from pyarrow import fs
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.times import END_OF_TIME
 from prefrec_ray.runtime.progress import Progress, silent
+from prefrec_ray.settings import END_OF_TIME
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.features import CATEGORIES
 from prefrec_ray.simulator.logging_policy import LoggingPolicy

@@ -156,15 +156,13 @@ def test_a_trained_reward_says_what_it_learned_and_takes_part_in_an_ensemble(
         algorithm.stop()
     assert sorted(accuracy) == ["any_users_mean", crowd, "within_user_mean"]
     assert all(0 <= share <= 1 for share in accuracy.values())
-    reward = load_reward(str(tmp_path / "checkpoint"), dataset)
+    reward = load_reward(str(tmp_path / "checkpoint"), (dataset.state.width, dataset.state.action_dim))
     assert reward.columns == tuple(reward_columns(config(dataset).settings, dataset))
     for name, value in reward.net.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), weights[name])
 
 
-def test_a_reward_that_was_not_learned_here_is_refused(
-    dataset: PreparedDataset, tiny_dataset: str, tmp_path: Path
-) -> None:
+def test_a_reward_that_was_not_learned_here_is_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
     for name, made in (
         ("PrefRec", config(dataset, "within_user_mean")),
         ("IL", IL.get_default_config().training(train_batch_size_per_learner=64)),
@@ -175,9 +173,11 @@ def test_a_reward_that_was_not_learned_here_is_refused(
         finally:
             algorithm.stop()
     with pytest.raises(UserError, match="IL: learned no reward; expected a run that learned one from preferences"):
-        load_reward(str(tmp_path / "IL"), dataset)
-    with pytest.raises(UserError, match=r"PrefRec: learned on states and actions of \d+ and 2 numbers, .* has"):
-        load_reward(str(tmp_path / "PrefRec"), PreparedDataset.open(tiny_dataset))
+        load_reward(str(tmp_path / "IL"), (dataset.state.width, dataset.state.action_dim))
+    with pytest.raises(
+        UserError, match=r"PrefRec: learned on states and actions of \d+ and 2 numbers, the data set has"
+    ):
+        load_reward(str(tmp_path / "PrefRec"), (4, 2))
 
 
 def test_disagreement_is_the_spread_of_what_the_rewards_prefer(question_folder: Path, dataset: PreparedDataset) -> None:

@@ -263,8 +263,9 @@ def test_weights_alone_are_read_without_a_pickle(whole: Path, tiny_dataset: str,
     seal(str(newest))
     export_policy(str(newest), str(tmp_path / "policy"))
     assert (tmp_path / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
+    opened = PreparedDataset.open(tiny_dataset)
     for uri in (run, newest):
-        reward = load_reward(str(uri), PreparedDataset.open(tiny_dataset))
+        reward = load_reward(str(uri), (opened.state.width, opened.state.action_dim))
         assert all(parameter.isfinite().all() for parameter in reward.net.parameters())
     assert not (tmp_path / "sprung").exists()
 
