@@ -23,15 +23,15 @@ from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.histories import Histories, histories_of
 from prefrec_ray.evaluation.names import RANDOM_ITEMS
-from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories
+from prefrec_ray.evaluation.trajectories import read_trajectories
 from prefrec_ray.evaluation.user_model import fit_user_model
-from prefrec_ray.evaluation.weights import kish, repeats, shown_before
+from prefrec_ray.evaluation.weighted import log_chances
+from prefrec_ray.evaluation.weights import kish, repeats
 from prefrec_ray.policy import Policy
 
 #: Requests whose weights are multiplied.
 WINDOWS = (1, 2, 4)
 RESAMPLES = 500
-_CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ def main(dataset: Path, policies: Sequence[Path] = ()) -> dict[str, Any]:
     missed = residuals(data, opened)
     rows = []
     for policy in (None, *policies):
-        log_weight = log_chances(policy, logged, len(opened.items())) - np.log(logged.propensity)
+        served = None if policy is None else Policy.load(str(policy))
+        log_pi = log_chances(served, logged, len(opened.items()), repeats(logged))
+        log_weight = log_pi - np.log(logged.propensity)
         name = RANDOM_ITEMS if policy is None else policy.name
         rows += [
             {"policy": name, "requests": window, **weighed(log_weight, data, missed, window)} for window in WINDOWS
@@ -78,22 +80,6 @@ def residuals(data: Histories, dataset: PreparedDataset) -> Residuals:
         away = np.where(known.ends, known.error - own[known.user, 1], 0.0)
         parts.append((row, data.user[row], known.ends, chance, away))
     return Residuals(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-def log_chances(policy: Path | None, logged: Trajectories, items: int) -> np.ndarray:
-    """log pi of the logged items, float64 [N]; of random items without a policy. What was shown before is left out
-    where nobody sees an item twice."""
-    again, served = repeats(logged), None if policy is None else Policy.load(str(policy))
-    log_pi = np.empty(len(logged.row))
-    for start in range(0, len(log_pi), _CHUNK):
-        part = slice(start, min(start + _CHUNK, len(log_pi)))
-        out = None if again else shown_before(logged, part)
-        if served is None:
-            log_pi[part] = -np.log(items - (0 if out is None else out.counts()))
-        else:
-            chances = served.probabilities(logged.state[part], logged.row[part], out)
-            log_pi[part] = np.log(np.maximum(chances, np.finfo(np.float64).tiny))
-    return log_pi
 
 
 def weighed(log_weight: np.ndarray, data: Histories, missed: Residuals, window: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories
 from prefrec_ray.evaluation.weights import Effective, effective, repeats, session_weights, shown_before
+from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 
 #: Requests that are weighed, about, of whole users: every item of the catalogue is scored for each.
@@ -115,16 +116,8 @@ def weigh_one(name: str, shared: list[Any]) -> Weighed:
 def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
     """One subject."""
     data = logged.data
-    log_pi = np.empty(len(data.row))
-    for part in _parts(len(data.row)):
-        out = None if logged.repeats else shown_before(data, part)
-        if name == RANDOM_ITEMS:
-            gone = 0 if out is None else out.counts()
-            log_pi[part] = -np.log(len(request.dataset.items()) - gone)
-        else:
-            chances = request.policies[name].probabilities(data.state[part], data.row[part], out)
-            log_pi[part] = np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # 0 by rounding alone
-    log_weight = log_pi - logged.log_b
+    policy = None if name == RANDOM_ITEMS else request.policies[name]
+    log_weight = log_chances(policy, data, len(request.dataset.items()), logged.repeats) - logged.log_b
     depth = np.diff(data.first, append=len(data.row)).astype(np.float64)
     sessions = Sessions(
         user=data.user,
@@ -135,6 +128,20 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
     )
     about = {**logged.about, "mean_weight": float(np.exp(log_weight).mean())}
     return Weighed(log_weight, sessions, effective(log_weight, data), about)
+
+
+def log_chances(policy: Policy | None, data: Trajectories, items: int, again: bool) -> np.ndarray:
+    """log pi(i | s) of the items shown, float64 [N]; without a policy of one of `items` at random. What was shown
+    before is left out, but where users are shown items `again`."""
+    log_pi = np.empty(len(data.row))
+    for part in _parts(len(data.row)):
+        out = None if again else shown_before(data, part)
+        if policy is None:
+            log_pi[part] = -np.log(items - (0 if out is None else out.counts()))
+        else:
+            chances = policy.probabilities(data.state[part], data.row[part], out)
+            log_pi[part] = np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # 0 by rounding alone
+    return log_pi
 
 
 def _parts(rows: int) -> list[slice]:

@@ -54,9 +54,12 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
 
 def _read_by_answers(critic: Critic, dataset: PreparedDataset, items: ItemTable) -> Critic:
     """The critic with the data set's expected answers, where these explain what it says of items in some states."""
+    answers = dataset.answers()
+    if answers is None:  # nothing is read for it
+        return critic
     rows = dataset.read(dataset.files("transitions")[0], ["obs"]).slice(0, _STATES)
     states = np.asarray(tensor(rows["obs"]), np.float32)
-    return replace(critic, answers=dataset.answers()).read(states, items.embeddings[:: -(-len(items) // _ITEMS)])
+    return replace(critic, answers=answers).read(states, items.embeddings[:: -(-len(items) // _ITEMS)])
 
 
 def _deviation(actor: Actor, dataset: PreparedDataset) -> float:
