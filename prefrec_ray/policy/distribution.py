@@ -12,9 +12,10 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.cells import Cells
 from prefrec_ray.mdp.items import ItemTable, smallest
 from prefrec_ray.mdp.left_out import LeftOut
-from prefrec_ray.mdp.plackett_luce import draw, log_sum_exp, plackett_luce
+from prefrec_ray.mdp.plackett_luce import log_sum_exp, plackett_luce
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.policy.two_steps import TwoSteps
 from prefrec_ray.policy.weighing import Scorer, Weighing
 
 #: Numbers of one chunk of rows that are held at once: scores and masks.
@@ -34,9 +35,8 @@ class Distribution:
 
     `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times the share of it in the log where
     candidates are `logged`. The scale is `temperature` standard deviations of the scores over the items, of a state.
-    `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent`
-    says. From more than `cells.ONE_CELL` items it draws in two steps: a cell, by the number of its items that are left
-    times the weight of its representative, then an item of it by its own weight. Propensities are those of the draw.
+    `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent` says. From
+    more than `cells.ONE_CELL` items it draws in two steps (two_steps.py). Propensities are those of the draw.
     """
 
     items: ItemTable
@@ -57,21 +57,6 @@ class Distribution:
         if self.items.logged is None:
             raise UserError("serving: candidates 'logged', but the item table does not say how often the log shows one")
         return self.items.logged.astype(np.float64)
-
-    @cached_property
-    def _masses(self) -> np.ndarray:
-        """The weight of all items of each cell, [M]."""
-        return np.bincount(self.cells.cell, self.weights, len(self.cells.members))
-
-    @cached_property
-    def _counts(self) -> np.ndarray:
-        """How many items of each cell may be shown at all, [M]."""
-        return np.bincount(self.cells.cell, self._shown, len(self.cells.members))
-
-    @cached_property
-    def _whole(self) -> bool:
-        """Whether sums of weights are exact."""
-        return bool((self.weights == np.floor(self.weights)).all() and self.weights.sum() < 2**53)
 
     def draw(
         self,
@@ -101,7 +86,7 @@ class Distribution:
             elif self.cells.single:
                 parts.append(self._one_cell(chosen, k, out, rng))
             else:
-                parts.append(self._two_steps(chosen, k, out, rng))
+                parts.append(Drawn(*self._two_steps.draw(chosen, k, out, rng)))
         if not parts:
             return Drawn(np.empty((0, k), np.int64), np.empty((0, k)))
         return Drawn(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -174,21 +159,6 @@ class Distribution:
             logits[out.state, out.item] = -np.inf
         return logits
 
-    def _two_steps(self, states: np.ndarray, k: int, out: LeftOut | None, rng: np.random.Generator) -> Drawn:
-        n, cells, every = len(states), self.cells, np.arange(len(states))
-        appeal, scale = self._appeal(states)
-        mass = self._mass(n, out)
-        rows, known = np.empty((n, k), np.int64), np.empty((n, k))
-        for position in range(k):
-            cell, of_cell = draw(appeal * mass, rng)
-            left = self._left(cell, out, rows[:, :position])
-            weight = self._in_cell(states, cell, left, scale)
-            column, of_item = draw(weight, rng)
-            rows[:, position], known[:, position] = cells.members[cell][every, column], of_cell * of_item
-            left[every, column] = 0.0
-            mass[every, cell] = left.sum(axis=1)
-        return Drawn(rows, known)
-
     def probabilities(
         self, states: np.ndarray, rows: np.ndarray, left_out: LeftOut | np.ndarray | None = None
     ) -> np.ndarray:
@@ -197,54 +167,16 @@ class Distribution:
         if self.cells.single:
             logits = self._logits(states, left_out)
             return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
-        appeal, scale = self._appeal(states)
-        first = appeal * self._mass(len(states), left_out)
-        cell = self.cells.cell[rows]
-        weight = self._in_cell(states, cell, self._left(cell, left_out, rows[:, None][:, :0]), scale)
-        own = np.take_along_axis(weight, self.cells.place[rows][:, None], axis=1)[:, 0]
-        of_item = np.divide(own, weight.sum(axis=1), out=np.zeros(len(rows)), where=own > 0)
-        return np.take_along_axis(first, cell[:, None], axis=1)[:, 0] / first.sum(axis=1) * of_item
-
-    def _appeal(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The weight of each cell's representative, up to a factor, [n, M]; and the scale of their scores."""
-        logits, scale = self._weigh(states, self.items.embeddings[self.cells.representatives])
-        logits = logits.astype(np.float64)
-        # No cell loses its last chance to rounding.
-        return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), scale
-
-    def _mass(self, n: int, out: LeftOut | None) -> np.ndarray:
-        """The weight of what is left in each cell, [n, M]."""
-        mass = np.tile(self._masses, (n, 1))
-        if out is None or not len(out.item):
-            return mass
-        place = out.state * mass.shape[1] + self.cells.cell[out.item]
-        mass -= np.bincount(place, self.weights[out.item], mass.size).reshape(mass.shape)
-        if not self._whole:  # what is taken away may not be all of what was summed up
-            some = np.bincount(place, self._shown[out.item], mass.size).reshape(mass.shape) < self._counts
-            mass = np.where(some, np.maximum(mass, np.finfo(np.float64).tiny), 0.0)
-        return mass
-
-    def _left(self, cell: np.ndarray, out: LeftOut | None, drawn: np.ndarray) -> np.ndarray:
-        """The weights [n, W] of the members of one `cell` [n] a state: 0 for what is left out or `drawn` [n, m]."""
-        members = self.cells.members[cell]
-        weights = np.where(members >= 0, self.weights[members], 0.0)
-        gone = np.arange(len(cell)).repeat(drawn.shape[1]), drawn.ravel()
-        for state, item in (gone, *([(out.state, out.item)] if out else [])):
-            here = self.cells.cell[item] == cell[state]
-            weights[state[here], self.cells.place[item[here]]] = 0.0
-        return weights
-
-    def _in_cell(self, states: np.ndarray, cell: np.ndarray, left: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """The weights [n, W] of the members of one `cell` [n] a state, of which `left` [n, W] is left, to a factor."""
-        embeddings = self.items.embeddings[self.cells.members[cell]]
-        logits = self._weigh(states, embeddings, scale)[0].astype(np.float64)
-        logits[left == 0] = -np.inf
-        return left * np.exp(logits - logits.max(axis=1, keepdims=True))
+        return self._two_steps.probabilities(states, rows, left_out)
 
     @cached_property
     def _weigh(self) -> Weighing:
         assert self.scorer is not None
         return Weighing(self.serving, self.scorer, self.recent)
+
+    @cached_property
+    def _two_steps(self) -> TwoSteps:
+        return TwoSteps(self.items.embeddings, self.cells, self.weights, self._weigh)
 
     @cached_property
     def _shown(self) -> np.ndarray:

@@ -1,0 +1,103 @@
+"""A draw from a large catalogue in two steps, a cell and then an item of it: some hundreds of scores, not a million."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from prefrec_ray.mdp.cells import Cells
+from prefrec_ray.mdp.left_out import LeftOut
+from prefrec_ray.mdp.plackett_luce import draw
+from prefrec_ray.policy.weighing import Weighing
+
+
+@dataclass(frozen=True)
+class TwoSteps:
+    """Draws items by their `embeddings` [I, A] from `cells`: a cell by the weight of what is left in it times that of
+    its representative, then an item of it by its own weight. `weights` float64 [I]: what each counts before `weigh`.
+    """
+
+    embeddings: np.ndarray
+    cells: Cells
+    weights: np.ndarray
+    weigh: Weighing
+
+    def draw(
+        self, states: np.ndarray, k: int, out: LeftOut | None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """k items for each state: rows int64 [n, k], and the probability of each given those before it, [n, k]."""
+        n, cells, every = len(states), self.cells, np.arange(len(states))
+        appeal, scale = self._appeal(states)
+        mass = self._mass(n, out)
+        rows, known = np.empty((n, k), np.int64), np.empty((n, k))
+        for position in range(k):
+            cell, of_cell = draw(appeal * mass, rng)
+            left = self._left(cell, out, rows[:, :position])
+            weight = self._in_cell(states, cell, left, scale)
+            column, of_item = draw(weight, rng)
+            rows[:, position], known[:, position] = cells.members[cell][every, column], of_cell * of_item
+            left[every, column] = 0.0
+            mass[every, cell] = left.sum(axis=1)
+        return rows, known
+
+    def probabilities(self, states: np.ndarray, rows: np.ndarray, out: LeftOut | None) -> np.ndarray:
+        """float64 [n]: how likely the items `rows` [n] are to be drawn first."""
+        appeal, scale = self._appeal(states)
+        first = appeal * self._mass(len(states), out)
+        cell = self.cells.cell[rows]
+        weight = self._in_cell(states, cell, self._left(cell, out, rows[:, None][:, :0]), scale)
+        own = np.take_along_axis(weight, self.cells.place[rows][:, None], axis=1)[:, 0]
+        of_item = np.divide(own, weight.sum(axis=1), out=np.zeros(len(rows)), where=own > 0)
+        return np.take_along_axis(first, cell[:, None], axis=1)[:, 0] / first.sum(axis=1) * of_item
+
+    def _appeal(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The weight of each cell's representative, up to a factor, [n, M]; and the scale of their scores."""
+        logits, scale = self.weigh(states, self.embeddings[self.cells.representatives])
+        logits = logits.astype(np.float64)
+        # No cell loses its last chance to rounding.
+        return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), scale
+
+    def _mass(self, n: int, out: LeftOut | None) -> np.ndarray:
+        """The weight of what is left in each cell, [n, M]."""
+        mass = np.tile(self._masses, (n, 1))
+        if out is None or not len(out.item):
+            return mass
+        place = out.state * mass.shape[1] + self.cells.cell[out.item]
+        mass -= np.bincount(place, self.weights[out.item], mass.size).reshape(mass.shape)
+        if not self._whole:  # what is taken away may not be all of what was summed up
+            some = np.bincount(place, self.weights[out.item] > 0, mass.size).reshape(mass.shape) < self._counts
+            mass = np.where(some, np.maximum(mass, np.finfo(np.float64).tiny), 0.0)
+        return mass
+
+    def _left(self, cell: np.ndarray, out: LeftOut | None, drawn: np.ndarray) -> np.ndarray:
+        """The weights [n, W] of the members of one `cell` [n] a state: 0 for what is left out or `drawn` [n, m]."""
+        members = self.cells.members[cell]
+        weights = np.where(members >= 0, self.weights[members], 0.0)
+        gone = np.arange(len(cell)).repeat(drawn.shape[1]), drawn.ravel()
+        for state, item in (gone, *([(out.state, out.item)] if out else [])):
+            here = self.cells.cell[item] == cell[state]
+            weights[state[here], self.cells.place[item[here]]] = 0.0
+        return weights
+
+    def _in_cell(self, states: np.ndarray, cell: np.ndarray, left: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """The weights [n, W] of the members of one `cell` [n] a state, of which `left` [n, W] is left, to a factor."""
+        logits = self.weigh(states, self.embeddings[self.cells.members[cell]], scale)[0].astype(np.float64)
+        logits[left == 0] = -np.inf
+        return left * np.exp(logits - logits.max(axis=1, keepdims=True))
+
+    @cached_property
+    def _masses(self) -> np.ndarray:
+        """The weight of all items of each cell, [M]."""
+        return np.bincount(self.cells.cell, self.weights, len(self.cells.members))
+
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        """How many items of each cell may be shown at all, [M]."""
+        return np.bincount(self.cells.cell, self.weights > 0, len(self.cells.members))
+
+    @cached_property
+    def _whole(self) -> bool:
+        """Whether sums of weights are exact."""
+        return bool((self.weights == np.floor(self.weights)).all() and self.weights.sum() < 2**53)
