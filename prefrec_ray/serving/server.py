@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.logs.events.format import ITEMS, Event, Kind
 from prefrec_ray.serving.batches import Batches
 from prefrec_ray.serving.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.engine import Engine
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.plan import Answer, Command, Plan
-from prefrec_ray.serving.shelf import check_embedding
+from prefrec_ray.serving.shelf import Shelf, check_embedding
 from prefrec_ray.serving.snapshots import Snapshot
 from prefrec_ray.serving.start import Opened, arms_event
 from prefrec_ray.serving.state import Loaded, ServedState, load_policies
@@ -119,8 +119,7 @@ class Server:
             return await asyncio.get_running_loop().run_in_executor(self._disk, self.engine.log.commit, events)
         except OSError as error:
             self.metrics.failed.inc()
-            status = 507 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 503
-            raise Problem(status, f"nothing was written: {error.strerror or error}; make room and try again") from error
+            raise _of_disk(error, "nothing was written") from error
         finally:
             self.metrics.commit.observe(time.perf_counter() - begin)
 
@@ -187,12 +186,22 @@ class Server:
         """New shelves, made aside, in the place of the old ones; the caller holds `_shelving`."""
         state = self.state
         shelves = await self._apart(lambda: [state.new_shelf(number) for number in range(len(state.loaded))])
-        await self._apart(save_items, self._opened.folder, shelves[0].catalogue)
+        await self._save_items(shelves[0])
         async with self._turn:
             state.place(shelves)
 
+    async def _save_items(self, shelf: Shelf) -> None:
+        """Writes the items beside the log. Raises `Problem`: asked for the same once more, the server writes them."""
+        try:
+            await self._apart(save_items, self._opened.folder, shelf.catalogue)
+        except (OSError, UserError) as error:
+            raise _of_disk(error, f"{ITEMS} was not written") from error
+
     async def reload(self) -> dict[str, Any]:
-        """Reads the policies of all arms again and serves them. Raises `Problem` 409; the old ones go on then."""
+        """Reads the policies of all arms again and serves them. Raises `Problem` 409; the old ones go on then.
+
+        Raises `Problem` 507 or 503 too where the items beside the log cannot be written: the new ones serve then.
+        """
         async with self._shelving:
             old = self.state
             try:
@@ -208,8 +217,8 @@ class Server:
                 clock = self.clock()
                 await self._log_arms(state, clock)
                 self.engine.state = state
-            await self._apart(save_items, self._opened.folder, state.shelves[0].catalogue)
-        self.metrics.reloads.labels("done").inc()
+            self.metrics.reloads.labels("done").inc()
+            await self._save_items(state.shelves[0])
         digests = {one.arm: one.digest for one in loaded}
         return {"policies": digests, "changed": digests != {one.arm: one.digest for one in old.loaded}}
 
@@ -255,6 +264,13 @@ class Server:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _of_disk(error: OSError | UserError, what: str) -> Problem:
+    """507 on a full disk, 503 where the disk fails; `what` was done of it."""
+    status = 507 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) else 503
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return Problem(status, f"{what}: {why}; make room and try again")
 
 
 def _give_way() -> None:

@@ -1,6 +1,7 @@
 """The items beside the log: all that the main arm ever had, whatever policies come."""
 
 import errno
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 from platform_desk import STATE, Desk, make_policy, with_server
 
+from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.serving.bodies import PutItem, PutItems
 from prefrec_ray.serving.server import Server
 from prefrec_ray.web.problems import Problem
 
@@ -69,6 +72,30 @@ def test_a_reload_writes_items_once_it_counts(policy: Path, tmp_path: Path, monk
         assert file.read_bytes() == before
         await server.reload()
         check_union(tmp_path / "state")
+
+    with_server(policy, tmp_path / "state", act)
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 507), (errno.EIO, 503)])
+def test_items_that_cannot_be_written_are_a_problem_and_written_when_asked_again(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    async def act(server: Server) -> None:
+        replaced(policy, items=turned(20))
+        new = PutItems(items=[PutItem(id=77, embedding=[0.5, 0.5, 0.5])])
+        with monkeypatch.context() as patched:
+            patched.setattr(storage, "write_bytes", full)
+            for ask in (server.reload, lambda: server.put_items(new)):
+                with pytest.raises(Problem, match=rf"items.parquet was not written: {os.strerror(number)}") as caught:
+                    await ask()
+                assert caught.value.status == status
+        assert (await server.reload())["changed"] is False
+        assert (await server.put_items(new)) == {"items": 1}
+        stored = ItemTable.load(str(tmp_path / "state" / "items.parquet"))
+        assert sorted(stored.ids.tolist()) == [*range(40), 77]
 
     with_server(policy, tmp_path / "state", act)
 
