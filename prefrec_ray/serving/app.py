@@ -82,7 +82,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     async def healthz() -> Response:
         """Whether the server answers."""
         if not server.healthy:
-            raise Problem(503, "the state differs from the log; start again")
+            raise Problem(503, "the log failed, or the state differs from it; start again")
         state = server.state
         return _json(
             {"status": "ok", "policy": state.loaded[0].digest, "users": len(state.people), "events": state.next}

@@ -78,8 +78,8 @@ class Server:
 
     @property
     def healthy(self) -> bool:
-        """Whether the state is what the log says. If not, only a new start helps."""
-        return not self._failed
+        """Whether the state is what the log says, and rows can be written. If not, only a new start helps."""
+        return not (self._failed or self.engine.log.broken)
 
     async def do(self, command: Command) -> Answer:
         """The answer to one command, from a batch. Raises `Problem`."""

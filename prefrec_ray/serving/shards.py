@@ -100,7 +100,7 @@ class Shard:
     def check_health(self) -> None:
         """Ray Serve starts the shard again where this raises."""
         if not self._server.healthy:
-            raise RuntimeError("the state differs from the log")
+            raise RuntimeError("the log failed, or the state differs from it")
 
     async def __del__(self) -> None:  # what Ray Serve calls at a replica's end
         if hasattr(self, "_server"):

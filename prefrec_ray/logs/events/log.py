@@ -51,6 +51,11 @@ class EventLog:
         return self.next
 
     @property
+    def broken(self) -> bool:
+        """Whether nothing is written any more: only a new start says what is on the disk."""
+        return self._broken is not None
+
+    @property
     def size(self) -> int:
         """The size of all files."""
         return sum(Path(file).stat().st_size for file in list_segments(str(self._folder.parent)))

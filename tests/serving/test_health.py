@@ -1,0 +1,47 @@
+"""When a server says that only a new start helps."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from platform_desk import make_policy, with_server
+
+from prefrec_ray.serving.app import routes_of
+from prefrec_ray.serving.asgi import called, scope_of
+from prefrec_ray.serving.bodies import Recommend
+from prefrec_ray.serving.server import Server
+from prefrec_ray.web.problems import Problem
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """Of 40 items."""
+    make_policy().save(str(tmp_path / "policy"))
+    return tmp_path / "policy"
+
+
+@pytest.mark.parametrize(("call", "status"), [("write", 200), ("fsync", 503)])
+def test_a_log_that_takes_nothing_any_more_is_not_healthy(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, status: int
+) -> None:
+    """A write that failed may succeed later; after a failed wait for the disk nobody knows what it holds."""
+
+    async def act(server: Server) -> None:
+        def fail(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        app = routes_of(server)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, call, fail)
+            with pytest.raises(Problem, match="nothing was written"):
+                await server.do(Recommend(user=1, k=1))
+        assert (await called(app, scope_of("GET", "/healthz"), b"")).status_code == status
+        assert server.healthy == (status == 200)
+        if server.healthy:
+            assert (await server.do(Recommend(user=1, k=1))).body["items"]
+        else:
+            with pytest.raises(Problem, match="the event log failed before"):
+                await server.do(Recommend(user=1, k=1))
+
+    with_server(policy, tmp_path / "state", act)
