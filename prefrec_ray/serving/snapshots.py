@@ -64,7 +64,9 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
 
     Returns a line where it cannot be used: all `rows` of the log are read then, and nothing is lost.
     """
-    snapshots = storage.list_folders(storage.join(folder, FOLDER))
+    found = storage.list_folders(storage.join(folder, FOLDER))
+    # One that a killed process left half-written goes with the next one; that before it is whole.
+    snapshots = [one for one in found if not one.endswith(".partial")]
     if not snapshots:
         return None
     newest = snapshots[-1]
