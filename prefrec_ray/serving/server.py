@@ -70,10 +70,10 @@ class Server:
             task.cancel()
         async with self._turn:
             snapshot = Snapshot.of(self.state)
+        self._aside.shutdown(cancel_futures=True)  # first: it may be at a snapshot, which removes others than its own
         with suppress(OSError, UserError):  # the log has it all
             snapshot.write(self._opened.folder)
         self._disk.shutdown()
-        self._aside.shutdown(cancel_futures=True)
         self._opened.close()
 
     @property

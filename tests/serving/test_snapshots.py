@@ -1,12 +1,16 @@
-"""Snapshots of users' states: found again beside what a killed process left."""
+"""Snapshots of users' states: written one at a time, and found again beside what a killed process left."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
-from platform_desk import Desk, make_policy
+from platform_desk import Desk, make_policy, with_server
 
 from prefrec_ray import storage
 from prefrec_ray.serving.bodies import Recommend
+from prefrec_ray.serving.server import Server
+from prefrec_ray.serving.snapshots import Snapshot
 
 
 @pytest.fixture
@@ -35,3 +39,28 @@ def test_a_snapshot_that_a_killed_process_left_half_written_does_not_hide_the_on
     desk.one(Recommend(user=1, k=2))
     desk.stop(save=True)
     assert names(state) == [f"{int(whole) + 1:015d}"]
+
+
+def test_the_last_snapshot_waits_for_the_one_before(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each removes all others than its own: of two at a time none might be left."""
+    write, turn, together = Snapshot.write, threading.Lock(), []
+
+    def slowly(snapshot: Snapshot, folder: str) -> None:
+        together.append(not turn.acquire(blocking=False))
+        time.sleep(0.2)
+        write(snapshot, folder)
+        if not together[-1]:
+            turn.release()
+
+    monkeypatch.setattr(Snapshot, "write", slowly)
+
+    async def act(server: Server) -> None:
+        for user in range(3):
+            await server.do(Recommend(user=user, k=2))
+
+    with_server(policy, tmp_path / "state", act, snapshot_events=2)
+    assert len(together) > 1
+    assert not any(together)
+    assert names(tmp_path / "state") == [f"{4:015d}"]
