@@ -155,8 +155,7 @@ class Server:
                     for item, e in new.items()
                 ]
                 await self._log(events, clock)
-                for item, embedding in new.items():
-                    state.put_item(item, embedding)
+                state.put_items(new)
             await self._restock()
         return {"items": len(new)}
 
@@ -169,8 +168,7 @@ class Server:
                 clock = self.clock()
                 await self._log([Event(Kind.WITHDRAWN, clock, received=clock, items=[item]) for item in ids], clock)
                 known = int((state.codes.find(state.codes.array(ids)) >= 0).sum())
-                for item in ids:
-                    state.withdraw_item(item)
+                state.withdraw_items(ids)
             if any(len(shelf.gone) > _WITHDRAWN for shelf in state.shelves):
                 await self._restock()
         return {"items": known, "unknown": len(body.ids) - known}
@@ -229,10 +227,8 @@ class Server:
             state.share(old)
             state.stock()
         else:
-            for item, embedding in list(old.put.items()):
-                state.put_item(item, embedding)
-            for item in list(old.withdrawn):
-                state.withdraw_item(item)
+            state.put_items(old.put)
+            state.withdraw_items(old.withdrawn)
             state.stock()
             for table in self.engine.log.tables():
                 state.replay(table)

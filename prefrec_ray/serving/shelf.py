@@ -25,11 +25,13 @@ class Codes:
         self._ids = base.ids
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.base) + len(self._more)
 
     @property
     def ids(self) -> np.ndarray:
         """The ids, by code."""
+        if len(self._ids) < len(self):  # joined once for all that were added: there may be a million
+            self._ids = np.concatenate([self.base.ids, self.array(self._more)])
         return self._ids
 
     @property
@@ -59,7 +61,6 @@ class Codes:
         """Gives a code to the ids that have none."""
         new = ids[self.find(ids) < 0]
         self._more |= {item: len(self) + number for number, item in enumerate(new.tolist())}
-        self._ids = np.concatenate([self._ids, new])
 
 
 class Shelf:

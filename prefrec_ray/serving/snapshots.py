@@ -94,10 +94,8 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
             if len(tracker) != len(described["ids"]):
                 raise ValueError("users that do not fit")
         state.answered.load({**described["answered"], "bits": arrays["bits"]})
-        for item, embedding in zip(described["put"], arrays["put"], strict=True):
-            state.put_item(item, embedding)
-        for item in described["withdrawn"]:
-            state.withdraw_item(item)
+        state.put_items(dict(zip(described["put"], arrays["put"], strict=True)))
+        state.withdraw_items(described["withdrawn"])
         # Codes follow from the bundles and the order of what was put: items are found again by their ids.
         before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
         state.people.load(described, {**arrays, "seen": state.codes.find(before)[arrays["seen"]].astype(np.int32)})

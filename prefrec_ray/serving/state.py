@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
@@ -148,18 +148,18 @@ class ServedState:
             shelf.widen(len(self.codes))
         self.shelves = shelves
 
-    def put_item(self, item: ItemId, embedding: np.ndarray) -> None:
-        """An item may be shown from now on; `stock` makes it so."""
-        self.codes.add(self.codes.array([item]))
-        self.put[item] = embedding
-        self.withdrawn.discard(item)
+    def put_items(self, new: Mapping[ItemId, np.ndarray]) -> None:
+        """Items that may be shown from now on, and their embeddings; `stock` makes it so."""
+        self.codes.add(self.codes.array(new))
+        self.put.update(new)
+        self.withdrawn.difference_update(new)
         for shelf in self.shelves:
             shelf.widen(len(self.codes))
 
-    def withdraw_item(self, item: ItemId) -> None:
-        """An item may be shown no more."""
-        self.withdrawn.add(item)
-        code = self.codes.find([item])
+    def withdraw_items(self, items: Collection[ItemId]) -> None:
+        """Items that may be shown no more."""
+        self.withdrawn.update(items)
+        code = self.codes.find(self.codes.array(items))
         for shelf in self.shelves:
             shelf.withdraw(code[code >= 0])
 
@@ -169,9 +169,9 @@ class ServedState:
         for place in np.flatnonzero(np.isin(kind, (Kind.ITEM, Kind.WITHDRAWN))).tolist():
             (item,) = table["items"][place].as_py()
             if kind[place] == Kind.ITEM:
-                self.put_item(item, np.array(table["embedding"][place].as_py(), np.float32))
+                self.put_items({item: np.array(table["embedding"][place].as_py(), np.float32)})
             else:
-                self.withdraw_item(item)
+                self.withdraw_items([item])
 
     def add_users(self, users: list[UserId]) -> None:
         """Adds new users, each once, of whom nothing is known."""

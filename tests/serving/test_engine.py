@@ -234,8 +234,7 @@ def test_when_all_items_are_withdrawn_answers_are_empty(tmp_path: Path, candidat
     desk = Desk(tmp_path / "policy", tmp_path / "state")
     assert len(desk.one(Recommend(user=0, k=5))["items"]) == 5
     desk.engine.log.commit([Event(Kind.WITHDRAWN, NOW, items=[n]) for n in range(40)])
-    for n in range(40):  # at once, and after a new start
-        desk.engine.state.withdraw_item(n)
+    desk.engine.state.withdraw_items(range(40))  # at once, and after a new start
     assert desk.one(Recommend(user=1, k=5))["items"] == []
     desk.stop()
     desk = Desk(tmp_path / "policy", tmp_path / "state")

@@ -104,7 +104,7 @@ def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
         assert answer[1]["status"] == "known"
 
     one, states = Desk(settings.policy, tmp_path / "one"), {}
-    one.opened.state.put_item(1000, np.array([0.5, 0.25, -1.0], np.float32))
+    one.opened.state.put_items({1000: np.array([0.5, 0.25, -1.0], np.float32)})
     one.opened.state.stock()
     for number in range(SHARDS):
         assert list(Path(settings.folder(number), "snapshots").iterdir())  # it was ended in order
