@@ -85,7 +85,8 @@ class ItemTable:
             return np.full(len(ids), -1)
         if (ids.dtype.kind == "i") != (self.ids.dtype.kind == "i"):
             raise UserError(f"item_id {ids[0]!s} is {_kind(ids)}; the item table holds {_kind(self.ids)} ids")
-        place = np.minimum(np.searchsorted(self._sorted_ids, ids), len(self) - 1)
+        narrow = ids.astype(self.ids.dtype, copy=False)  # for one longer text NumPy would widen the whole table
+        place = np.minimum(np.searchsorted(self._sorted_ids, narrow), len(self) - 1)
         return np.where(self._sorted_ids[place] == ids, self._order[place], -1)
 
     def same_embeddings(self, other: ItemTable) -> bool:

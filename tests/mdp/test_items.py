@@ -1,5 +1,6 @@
 import dataclasses
 import pickle
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -86,6 +87,17 @@ def test_find_says_which_ids_the_table_lacks():
     assert table(ids=np.array([30, -4, 7])).find(np.array([7, 8, 30, -5])).tolist() == [2, -1, 0, -1]
     assert table(ids=np.array(["d", "a"])).find(np.array(["longer", "a"], dtype=object)).tolist() == [-1, 1]
     assert ItemTable(np.zeros(0, np.int64), np.zeros((0, 2))).find(np.array([1])).tolist() == [-1]
+
+
+def test_one_long_text_does_not_widen_the_whole_table():
+    ids = [f"item {n}" for n in range(20_000)]
+    catalogue = table(ids=np.array(ids), dim=1)
+    wanted = np.array(["item 7", "item 7" + "x" * 250, "item 19999" + "0", "item"])
+    catalogue.find(wanted)
+    tracemalloc.start()
+    assert catalogue.find(wanted).tolist() == [7, -1, -1, -1]
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
