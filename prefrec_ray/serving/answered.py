@@ -29,7 +29,8 @@ class Answered:
         self._window = window_ms
         self._base = self._start = 0
         self._bits = np.zeros(1024, dtype=np.uint64)
-        self._marks: deque[_Mark] = deque()
+        self._marks: deque[_Mark] = deque()  # one a minute: all rows before `number` were there at `received`
+        self._last = _Mark(0, 0)
         self._own: OrderedDict[str, int] = OrderedDict()
 
     @property
@@ -45,11 +46,18 @@ class Answered:
             )
         if not self._marks or received >= self._marks[-1].received + _MINUTE_MS:
             self._marks.append(_Mark(next_number, received))
-        limit = received - self._window
+        if received >= self._last.received:
+            self._last = _Mark(next_number, received)
+        self.forget(received)
+
+    def forget(self, now: int) -> None:
+        """Forgets what is out of the window at `now`."""
+        limit = now - self._window
         while len(self._marks) > 1 and self._marks[1].received <= limit:
             self._marks.popleft()
-        if self._marks[0].received <= limit:
-            self._start = self._marks[0].number
+        for mark in (self._marks[0] if self._marks else self._last, self._last):
+            if mark.received <= limit:
+                self._start = max(self._start, mark.number)
         gone = self._start - self._base
         if gone > len(self._bits) // 2:
             self._bits, self._base = np.concatenate([self._bits[gone:], np.zeros(gone, np.uint64)]), self._start
@@ -91,4 +99,5 @@ class Answered:
         """Takes what `save` gave."""
         self._base, self._start, self._bits = saved["base"], saved["start"], saved["bits"]
         self._marks = deque(_Mark(*mark) for mark in saved["marks"])
+        self._last = self._marks[-1] if self._marks else self._last
         self._own = OrderedDict((name, received) for name, received in saved["own"])

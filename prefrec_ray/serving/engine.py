@@ -35,6 +35,7 @@ class Engine:
 
         Of the state only new users are added, and features of users set, which `give_up` takes back.
         """
+        self.state.answered.forget(clock)  # hours may have passed without a row
         plan = Plan(answers=[Problem(500, "not answered")] * len(commands))
         shadowed = self._recommend(plan, commands, clock)
         for place, command in enumerate(commands):
