@@ -38,6 +38,11 @@ class Answered:
         """The latest `received` so far, but for a minute; 0 before the first."""
         return self._marks[-1].received if self._marks else 0
 
+    @property
+    def start(self) -> int:
+        """The first row in the window."""
+        return self._start
+
     def advance(self, next_number: int, received: int) -> None:
         """There are rows up to `next_number` now; forgets what is out of the window."""
         if next_number - self._base > len(self._bits):

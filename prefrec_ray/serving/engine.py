@@ -56,6 +56,7 @@ class Engine:
             self._given.remember(number, plan.events[number - first])
         state.next = first + len(plan.events)
         state.answered.advance(state.next, clock)
+        self.log.needed = state.answered.start
         for one in plan.given:
             if one.number is None:
                 state.answered.add_own(one.event.event_id, clock)

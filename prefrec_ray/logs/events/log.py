@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class EventLog:
         self._size = 0
         #: The number of the next row.
         self.next = 0
+        #: Rows before this one need not be found fast any more: that takes memory, a tenth of what they take on disk.
+        self.needed = 0
         #: What was cut off at the end when the log was opened, in words.
         self.repaired: str | None = None
         if self._paths:
@@ -91,7 +94,10 @@ class EventLog:
         self._file, self._size = file, os.fstat(file).st_size
         if path not in self._paths:
             self._paths.append(path)
-        self._indices.setdefault(path, _Index([], [], 0))
+        self._indices.setdefault(path, _Index())
+        for old, following in pairwise(self._paths):
+            if _first(following) <= self.needed:
+                self._indices.pop(old, None)
 
     def commit(self, events: Sequence[Event]) -> int:
         """Appends `events`; they are on the disk when it returns. The number of the first of them.
@@ -163,26 +169,25 @@ class EventLog:
             os.close(file)
 
 
-@dataclass
 class _Index:
     """Where the batches of a file are: for each its first row in the file, and its bytes."""
 
-    firsts: list[int]
-    places: list[tuple[int, int]]
-    rows: int
+    def __init__(self) -> None:
+        self.rows = 0
+        self._firsts, self._begins, self._ends = array("q"), array("q"), array("q")
 
     @classmethod
     def of(cls, content: pa.Buffer, columns: pa.Schema) -> _Index:
         """Of the whole batches of a file."""
-        index = cls([], [], 0)
+        index = cls()
         for piece in pieces(content, columns) if content.size else ():
             index.add(piece.batch.num_rows, piece.begin, piece.end)
         return index
 
     def add(self, rows: int, begin: int, end: int) -> None:
         """One batch more."""
-        self.firsts.append(self.rows)
-        self.places.append((begin, end))
+        for of, value in ((self._firsts, self.rows), (self._begins, begin), (self._ends, end)):
+            of.append(value)
         self.rows += rows
 
     def place(self, row: int) -> tuple[int, int, int]:
@@ -192,8 +197,8 @@ class _Index:
         """
         if row >= self.rows:
             raise IndexError(row)
-        number = bisect_right(self.firsts, row) - 1
-        return (*self.places[number], self.firsts[number])
+        number = bisect_right(self._firsts, row) - 1
+        return self._begins[number], self._ends[number], self._firsts[number]
 
 
 def _first(path: Path) -> int:
