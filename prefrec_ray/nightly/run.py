@@ -78,6 +78,7 @@ def run_night(
         except Exception as error:
             ended = _ended(folder, night, error)
             say(ended.line)
+            folder.prune(loop.keep)  # else failures fill the disk, and each is the reason of the next
             if ended.status == "refused":
                 raise UserError(f"{loop.folder}: {ended.line} (loop.accept: [{night.night}] uses them)") from error
             raise

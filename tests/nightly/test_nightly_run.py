@@ -472,6 +472,21 @@ def test_old_nights_go_and_the_current_one_and_the_one_before_stay(loop: Loop) -
     assert loop.current == 2
 
 
+def test_old_nights_go_when_all_nights_fail_too(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    loop.settings["keep"] = 2
+    loop.night()
+    loop.night()
+    monkeypatch.setattr(loop.steps, "train", full)
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space"):
+            loop.night()
+    assert sorted(folder.name for folder in (loop.path / "nights").iterdir()) == ["0001", "0002", "0004", "0005"]
+    assert loop.current == 2
+
+
 def test_the_log_is_made_smaller_after_a_night_that_ended_well(loop: Loop) -> None:
     loop.settings["compact_days"] = 3
     loop.night()
