@@ -42,11 +42,14 @@ class Counted(Settings):
     feedback: dict[str, Column]
 
 
-def problems(now: Counted, earlier: Sequence[Counted]) -> list[str]:
-    """What speaks against the requests `now`, a phrase each; `earlier`: those of accepted nights, oldest first."""
+def problems(now: Counted, earlier: Sequence[Counted], failed: Counted | None = None) -> list[str]:
+    """What speaks against the requests `now`, a phrase each; `earlier`: those of accepted nights, oldest first.
+
+    `failed`: the requests, which are among `now`, of a night that passed and failed later.
+    """
     if not now.requests:
         return ["no new requests"]
-    return [*_volume(now, earlier[1:]), *_feedback(now, earlier, part=False)]
+    return [*_volume(now, earlier[1:], failed), *_feedback(now, earlier, part=False)]
 
 
 def part_problems(part: Counted, earlier: Sequence[Counted]) -> list[str]:
@@ -54,13 +57,14 @@ def part_problems(part: Counted, earlier: Sequence[Counted]) -> list[str]:
     return _feedback(part, earlier, part=True)
 
 
-def _volume(now: Counted, earlier: Sequence[Counted]) -> list[str]:
+def _volume(now: Counted, earlier: Sequence[Counted], failed: Counted | None) -> list[str]:
     flaws = []
     for what in ("requests", "users"):
         before = [getattr(night, what) for night in earlier]
         if not before:
             continue
-        value, low, high = getattr(now, what), min(before) / TIMES, max(before) * TIMES
+        known = getattr(failed, what) if failed else 0
+        value, low, high = getattr(now, what), min(before) / TIMES, max(before) * TIMES + known
         if not low <= value <= high:
             flaws.append(f"{value:,} {what}, expected {low:,.0f} to {high:,.0f} by earlier nights")
     return flaws

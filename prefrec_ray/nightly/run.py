@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Protocol
 
 from prefrec_ray import storage
@@ -134,13 +134,16 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
 
 def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> Night:
     """Counts what is new. Raises `_Refused` where it may not be learned from."""
+    before = [one for one in folder.nights() if one.night != night.night]
     # Nobody has learned from the requests of a night that failed: they are new again.
-    nights = [one for one in folder.nights() if one.night != night.night and one.status != "failed"]
+    nights = [one for one in before if one.status != "failed"]
+    latest = takewhile(lambda one: one.status == "failed", reversed(before))
+    failed = next((one.log for one in latest if one.log is not None), None)
     earlier = [one.log for one in nights if one.log is not None and not _is_refused(one, loop)]
     if not work.leaves_out:
         _check_refused_are_gone(nights, earlier, loop, work)
     counted = work.count(_behind(nights, work))
-    flaws = problems(counted, earlier) or _problems_of_parts(counted, earlier, work)
+    flaws = problems(counted, earlier, failed) or _problems_of_parts(counted, earlier, work)
     night = night.model_copy(update={"log": counted})
     if flaws and night.night not in loop.accept:
         raise _Refused(night, flaws)

@@ -417,6 +417,28 @@ def test_a_night_that_fails_leaves_what_is_current(loop: Loop, monkeypatch: pyte
     assert loop.night().log.spans == ((2000, 2999),)
 
 
+@pytest.mark.parametrize("flood", [False, True])
+def test_what_gathers_while_nights_fail_is_not_refused_and_a_flood_is(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, flood: bool
+) -> None:
+    def diverges(*_: object) -> None:
+        raise UserError("training diverged")
+
+    loop.night()
+    loop.night()
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.steps, "train", diverges)
+        for _ in range(4):
+            with pytest.raises(UserError, match=r"^training diverged$"):
+                loop.night()
+    if flood:
+        with pytest.raises(UserError, match="7,001 requests, expected 333 to 7,000 by earlier nights"):
+            loop.night(requests=3001)
+    else:
+        assert loop.night().log.spans == ((2000, 6999),)
+        assert loop.current == 7
+
+
 def test_rollback_goes_back_one_by_one(loop: Loop) -> None:
     for gain in (0.5, 0.4, 0.0, 0.3):
         loop.night(gain=gain)
