@@ -118,18 +118,18 @@ def _csv_batches(
     own = own_schema(file, form).names if partition else columns
     in_file = [name for name in columns if name in own]
     skipped: list[csv.InvalidRow] = []  # pyarrow appends to it while it reads ahead
-    reported = first = 0
+    bad, first = np.zeros(0, np.int64), 0
     system, path = storage.filesystem(file)
     with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skipped, in_file) as reader:
         for batch in reader:
-            known = len(skipped)
-            _refuse_lines(skipped[reported:known], place, part, form)
-            reported = known
-            bad = np.array([form.row(line) for line in skipped[:known]], np.int64)
+            lines = list(skipped)
+            del skipped[: len(lines)]
+            _refuse_lines(lines, place, part, form)
+            bad = np.concatenate([bad[bad >= first], np.array([form.row(line) for line in lines], np.int64)])
             rows = _free_numbers(first, batch.num_rows, bad)
             yield _with_partition(pa.Table.from_batches([batch]), columns, partition), replace(place, rows=rows)
             first = int(rows[-1]) + 1 if len(rows) else first
-        _refuse_lines(skipped[reported:], place, part, form)
+        _refuse_lines(skipped, place, part, form)
 
 
 def _free_numbers(first: int, count: int, taken: np.ndarray) -> np.ndarray:
@@ -139,19 +139,22 @@ def _free_numbers(first: int, count: int, taken: np.ndarray) -> np.ndarray:
 
 
 def _refuse_lines(lines: list[csv.InvalidRow], place: Place, part: Part | None, form: CsvFormat) -> None:
-    for line in lines:
-        reason = Reason(
-            column="",
-            expected=f"{line.expected_columns} in every line",
-            rows=1,
-            number=place.number,
-            file=place.file,
-            row=form.row(line) + 1,
-            found=f"found {line.actual_columns} values ({visible(line.text[:80])})",
-        )
-        if part is None:
-            raise UserError(str(reason))
-        part.add(reason, [reason.row], [line.text], [line.text])
+    if not lines:
+        return
+    line = lines[0]
+    reason = Reason(
+        column="",
+        expected=f"{line.expected_columns} in every line",
+        rows=len(lines),
+        number=place.number,
+        file=place.file,
+        row=form.row(line) + 1,
+        found=f"found {line.actual_columns} values ({visible(line.text[:80])})",
+    )
+    if part is None:
+        raise UserError(str(reason))
+    texts = [line.text for line in lines]
+    part.add(reason, [form.row(line) + 1 for line in lines], texts, texts)
 
 
 def _with_partition(table: pa.Table, columns: list[str], values: dict[str, str | None]) -> pa.Table:
