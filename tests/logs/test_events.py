@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,17 @@ def test_logs_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     ItemTable(np.arange(3), np.zeros((3, 2), np.float32)).save(f"{c}/items.parquet")
     with pytest.raises(UserError, match=r"c/items\.parquet: item 0 has another embedding than in .*a"):
         table((a, c))
+
+
+@pytest.mark.parametrize("text_first", [False, True])
+def test_logs_with_ids_of_users_of_two_kinds_are_refused(tmp_path: Path, text_first: bool) -> None:
+    """A user whose id is in no column of the others' would be nobody: all of a log one user."""
+    a = write(tmp_path / "a", [row(n, n % 3) for n in range(9)])
+    b = write(tmp_path / "b", [replace(row(n, 1), user=f"user {n % 3}", user_number=None) for n in range(9)])
+    assert set(table(b)["user_id"].to_pylist()) == {"user 0", "user 1", "user 2"}
+    with pytest.raises(UserError, match=r"\.arrow: ids of users are of another kind") as caught:
+        table((b, a) if text_first else (a, b))
+    assert str(caught.value).startswith(a if text_first else b)
 
 
 def test_what_is_no_log_of_this_version_is_one_line(tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ def _fragments(
         for table in read_tables([file], about.columns, end=end, names=told.columns):
             rows += len(table)
             told.add(table)
+            if len(told.kinds) > 1:
+                raise UserError(f"{file}: ids of users are of another kind than before; expected one kind in all logs")
         if rows:
             yield {"file": file, "base": base, "end": first + rows}
     told.end()

@@ -30,13 +30,16 @@ class Told:
         self._of_log: dict[Any, tuple[int, str]] = {}
         self.requests = 0
         self.column = "user_number"
+        self.kinds: set[str] = set()  # of the ids of users
         #: The columns that `add` needs.
         self.columns = ["kind", "known", "user", *(("user_number", "note", "received") if features else ())]
 
     def add(self, table: pa.Table) -> None:
         """Takes in rows of a log, which follow those before."""
-        self.requests += int(requests(table).sum())
-        if pc.any(pc.is_valid(table["user"])).as_py():
+        wanted, text = requests(table), pc.is_valid(table["user"]).to_numpy()
+        self.requests += int(wanted.sum())
+        self.kinds |= ({"text"} if text.any() else set()) | ({"whole numbers"} if (wanted & ~text).any() else set())
+        if text.any():
             self.column = "user"
         if self._features:
             rows = table.filter(pc.and_(pc.equal(table["kind"], int(Kind.RECOMMENDED)), pc.is_valid(table["note"])))
