@@ -34,7 +34,10 @@ _WITHDRAWN = 256
 
 
 class Server:
-    """Answers commands. All but the waiting for the disk, and what takes long, happens on one event loop."""
+    """Answers commands. All but the waiting for the disk, and what takes long, happens on one event loop.
+
+    Logs the arms. Raises `OSError` where nothing can be written, with `opened` closed.
+    """
 
     def __init__(self, opened: Opened, now: Callable[[], float] = time.time) -> None:
         self._opened, self._now = opened, now
@@ -48,6 +51,12 @@ class Server:
         self._saved = opened.state.next
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
+        try:  # before anybody is told that it serves
+            first = opened.log.commit([arms_event(opened.state, self.clock())])
+        except OSError:
+            opened.close()
+            raise
+        self._logged(opened.state, first + 1, self.clock())
 
     @property
     def state(self) -> ServedState:
@@ -59,9 +68,7 @@ class Server:
         return int(self._now() * 1000)
 
     async def start(self) -> None:
-        """Logs the arms, and begins to take batches."""
-        async with self._turn:
-            await self._log_arms(self.state, self.clock())
+        """Begins to take batches."""
         self._spawn(self._batches.run())
 
     async def stop(self) -> None:
@@ -177,8 +184,7 @@ class Server:
         """Writes rows that are of no user; the caller has the turn."""
         if events:
             first = await self._commit(events)
-            self.state.next = first + len(events)
-            self.state.answered.advance(self.state.next, clock)
+            self._logged(self.state, first + len(events), clock)
 
     async def _restock(self) -> None:
         """New shelves, made aside, in the place of the old ones; the caller holds `_shelving`."""
@@ -213,7 +219,7 @@ class Server:
             async with self._turn:
                 self._catch_up(state, old)
                 clock = self.clock()
-                await self._log_arms(state, clock)
+                self._logged(state, await self._commit([arms_event(state, clock)]) + 1, clock)
                 self.engine.state = state
             self.metrics.reloads.labels("done").inc()
             await self._save_items(state.shelves[0])
@@ -242,10 +248,10 @@ class Server:
         for table in self.engine.log.tables(state.next):
             state.replay(table)
 
-    async def _log_arms(self, state: ServedState, clock: int) -> None:
-        first = await self._commit([arms_event(state, clock)])
-        state.next = first + 1
-        state.answered.advance(state.next, clock)
+    def _logged(self, state: ServedState, next_number: int, clock: int) -> None:
+        """There are rows of no user up to this number."""
+        state.next = next_number
+        state.answered.advance(next_number, clock)
 
     async def _save(self) -> None:
         async with self._turn:

@@ -1,4 +1,4 @@
-"""When a server says that only a new start helps."""
+"""When a server says that it cannot go on, and when it does not begin."""
 
 import errno
 import os
@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from platform_desk import make_policy, with_server
 
+from prefrec_ray.cli.main import run
+from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.app import routes_of
 from prefrec_ray.serving.asgi import called, scope_of
 from prefrec_ray.serving.bodies import Recommend
@@ -45,3 +47,20 @@ def test_a_log_that_takes_nothing_any_more_is_not_healthy(
                 await server.do(Recommend(user=1, k=1))
 
     with_server(policy, tmp_path / "state", act)
+
+
+def test_a_disk_that_is_full_at_the_start_is_one_line(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    command = ["serve", str(policy), "--state", str(tmp_path / "state"), "--port", "0"]
+    with monkeypatch.context() as patched:
+        patched.setattr(EventLog, "commit", full)
+        assert run(command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert "no space left to write to" in line
+    assert not list(tmp_path.glob("*.claim"))
