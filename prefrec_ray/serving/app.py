@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import generate_latest
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prefrec_ray.serving.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
@@ -155,9 +156,17 @@ class Guard:
             raise Problem(401, f"expected the header Authorization: Bearer, with the token {TOKEN}")
 
 
+async def body_of(request: Request) -> bytes:
+    """All of the body. Raises `Problem` where the client goes away before its end."""
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        raise Problem(400, "the body ended before it was whole") from None
+
+
 async def _read(request: Request, model: type[Any]) -> Any:
     try:
-        return parse(model, await request.body())
+        return parse(model, await body_of(request))
     except ValidationError as error:
         raise of_validation(error) from None
 

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, hash_ids
-from prefrec_ray.serving.app import ROUTES, TOKEN, Counted, Guard, routes_of
+from prefrec_ray.serving.app import ROUTES, TOKEN, Counted, Guard, body_of, routes_of
 from prefrec_ray.serving.arms import UserId
 from prefrec_ray.serving.asgi import called, scope_of
 from prefrec_ray.serving.batches import WAITING
@@ -124,7 +124,7 @@ class Gateway:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        body = await request.body()
+        body = await body_of(request)
         try:
             status, content = await self._answer(request.method, scope["path"], body)
         except ValidationError as error:
