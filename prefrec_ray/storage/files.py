@@ -168,6 +168,7 @@ def write_bytes(uri: str, content: bytes) -> None:
         with system.open_output_stream(written) as stream:
             stream.write(content)
         if local:
+            sync(written)  # first: after a power cut some file systems show the new name with nothing in it
             system.move(written, path)
     except OSError as error:  # no space left, say
         if local:
