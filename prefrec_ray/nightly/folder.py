@@ -83,6 +83,8 @@ class LoopFolder:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
                 raise UserError(f"{file}: line {number}: not JSON ({error.msg})") from error
+            except (ValueError, RecursionError) as error:  # a number of too many digits, brackets in brackets
+                raise UserError(f"{file}: line {number}: not JSON that Python reads ({error})") from error
             nights.append(parse(Night, value, f"{file}: line {number}"))
         return nights
 

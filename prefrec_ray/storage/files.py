@@ -185,10 +185,13 @@ def write_text(uri: str, text: str) -> None:
 
 def read_json(uri: str) -> Any:
     """The JSON value at `uri`. Raises `UserError` where the file is missing or is no JSON."""
+    text = read_text(uri)
     try:
-        return json.loads(read_text(uri))
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{uri}: line {error.lineno}: not JSON ({error.msg})") from error
+    except (ValueError, RecursionError) as error:  # a number of too many digits; brackets in brackets in brackets
+        raise UserError(f"{uri}: not JSON that Python reads ({error})") from error
 
 
 def write_json(uri: str, value: Any) -> None:
