@@ -27,7 +27,11 @@ def check_complete(dataset: PreparedDataset) -> None:
         raise UserError(
             f"{about}: state_dim {metadata.state_dim}; expected the width of state and normaliser; {_ADVICE}"
         )
-    for folder, rows in _expected_rows(metadata.counts).items():
+    try:
+        expected = _expected_rows(metadata.counts)
+    except KeyError as error:
+        raise UserError(f"{about}: counts: {error} is missing; {_ADVICE}") from error
+    for folder, rows in expected.items():
         _check_rows(dataset, folder, rows)
     for name in ("items.parquet", *(["answers.npz"] if metadata.answers else [])):
         if not storage.exists(dataset.path(name)):

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.dataset import SCHEMA_VERSION, PreparedDataset, tensor, tensor_array, write_table
+from prefrec_ray.dataset.completeness import check_complete
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.state import StateDefinition
 
 
 def metadata(**changes: object) -> dict:
@@ -66,6 +68,24 @@ def test_another_schema_version(tmp_path: Path, value: object, words: str) -> No
     assert "metadata.json" in str(caught.value)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("counts", "missing"),
+    [
+        ({"validation": {"requests": 0, "sessions": 0}}, "train"),
+        ({"train": {"sessions": 0, "transitions": 0}}, "requests"),
+        ({"train": {"requests": 0, "transitions": 0}}, "sessions"),
+        ({"train": {"requests": 0, "sessions": 0}}, "transitions"),
+    ],
+)
+def test_counts_without_a_number_are_one_line(tmp_path: Path, counts: dict, missing: str) -> None:
+    state = StateDefinition(feedback=(), user_features={}, action_dim=1)
+    scale = {"mean": [0.0] * state.width, "std": [1.0] * state.width}
+    changes = {"counts": counts, "state_dim": state.width, "state": state.to_dict(), "normaliser": scale}
+    folder = write(tmp_path, metadata(**changes))
+    with pytest.raises(UserError, match=rf"metadata\.json: counts: '{missing}' is missing; make the data set again"):
+        check_complete(PreparedDataset.open(folder))
 
 
 def test_no_data_set(tmp_path: Path) -> None:
