@@ -52,7 +52,10 @@ def _files_at(path: str) -> list[str]:
     wild = re.search(r"[*\[]" if "://" in uri else r"[*?\[]", uri)
     if wild and ("://" in uri or not storage.exists(uri)):
         root = uri[: wild.start()].rpartition("/")[0]
-        pattern = _pattern(uri)
+        try:
+            pattern = _pattern(uri)
+        except re.error as error:
+            raise UserError(f"{path}: not a pattern ({error.msg}); expected brackets like [ab] or [a-z]") from error
         below = re.compile(pattern.pattern + "/.*")
         walked = _walk(root or "/")
         files = [file for file in walked if pattern.fullmatch(file) or (_is_data(file) and below.match(file))]
@@ -108,5 +111,6 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 def _escape(part: str) -> str:
     if part.startswith("[") and part.endswith("]"):
-        return part.replace("[!", "[^", 1)
+        inside = re.sub(r"[\\\[&~|]", r"\\\g<0>", part[1:-1])  # signs that mean nothing special in a glob
+        return f"[{re.sub('^!', '^', inside)}]"
     return re.escape(part)

@@ -63,6 +63,27 @@ def test_a_glob_that_nothing_matches(folder: Path, path: str) -> None:
         list_inputs(f"{folder}/{path}")
 
 
+@pytest.mark.parametrize("path", ["2025/[b-a].csv", "2025/[!].csv", "s3://bucket/[b-a].csv"])
+def test_brackets_that_are_no_pattern_are_one_line(folder: Path, path: str) -> None:
+    with pytest.raises(UserError, match=r"\]\.csv: not a pattern \(.*\); expected brackets like \[ab\]"):
+        list_inputs(path if "://" in path else str(folder / path))
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("[!a].csv", ["&.csv", "[.csv", "\\.csv", "b.csv"]),
+        ("[\\a].csv", ["\\.csv", "a.csv"]),
+        ("[[b].csv", ["[.csv", "b.csv"]),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_signs_between_brackets_stand_for_themselves(tmp_path: Path, path: str, expected: list[str]) -> None:
+    for name in "ab&[\\":
+        (tmp_path / f"{name}.csv").write_text("")
+    assert list_inputs(f"{tmp_path}/{path}") == [f"{tmp_path}/{name}" for name in expected]
+
+
 def test_partitions() -> None:
     values = partition_values("s3://b/logs/day=2024-01-31/tab=a%2Fb/who=__HIVE_DEFAULT_PARTITION__/part-0.parquet")
     assert values == {"day": "2024-01-31", "tab": "a/b", "who": None}
