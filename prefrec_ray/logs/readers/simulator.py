@@ -24,8 +24,13 @@ def open_simulator(source: SimulatorSource, side: SideFiles | None = None) -> Lo
     if not storage.exists(about):
         raise UserError(f"{source.path}: no log folder (log.json is missing); make one by `prefrec simulate`")
     log = storage.read_json(about)
-    if log.get("schema_version") != SCHEMA_VERSION:
-        raise UserError(f"{about}: schema version {log.get('schema_version')}, expected {SCHEMA_VERSION}")
+    version = log.get("schema_version") if isinstance(log, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{about}: schema version {version}, expected {SCHEMA_VERSION}")
+    missing = [key for key in ("feedback", "reward", "user_features", "world") if key not in log]
+    if missing:
+        of_server = " (kind: events reads the folder of a server)" if "log_id" in log else ""
+        raise UserError(f"{about}: key '{missing[0]}' is missing; expected that of `prefrec simulate`{of_server}")
     columns = ColumnMap(
         user="user_id",
         item="item_id",

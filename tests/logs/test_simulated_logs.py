@@ -1,0 +1,39 @@
+"""A folder that is no log of the simulator is one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.readers.simulator import open_simulator
+from prefrec_ray.logs.sources import SimulatorSource
+
+OF_SERVER = {
+    "schema_version": 1,
+    "log_id": "0123abcd",
+    "item_ids": "int64",
+    "feedback": ["like"],
+    "feedback_kinds": {},
+    "user_features": {},
+    "session_gap_ms": 1_800_000,
+}
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ([1], "schema version None, expected 1"),
+        ("log", "schema version None, expected 1"),
+        ({"schema_version": 2}, "schema version 2, expected 1"),
+        ({"schema_version": 1}, "key 'feedback' is missing; expected that of `prefrec simulate`"),
+        (OF_SERVER, "key 'reward' is missing; .* (kind: events reads the folder of a server)"),
+    ],
+)
+def test_another_log_json_is_one_line(tmp_path: Path, about: object, words: str) -> None:
+    (tmp_path / "log.json").write_text(json.dumps(about))
+    with pytest.raises(UserError) as caught:
+        open_simulator(SimulatorSource(kind="simulator", path=str(tmp_path)))
+    begin, _, end = words.partition(".* ")
+    assert str(caught.value).startswith(f"{tmp_path}/log.json: {begin}")
+    assert str(caught.value).endswith(end)
