@@ -47,6 +47,7 @@ class Night(Settings):
     gain_ci_high: float | None = None
     done: tuple[Step, ...] = ()
     log: Counted | None = Field(default=None, description="the requests that were new")
+    logs: tuple[str, ...] = Field(default=(), description="ids of the event logs, in the order that `log` counts by")
 
     @property
     def line(self) -> str:

@@ -31,8 +31,9 @@ class Work(Protocol):
 
     leaves_out: bool
 
-    #: The positions that each log may have.
+    #: The positions that each log may have, and the ids of event logs.
     ranges: Spans
+    logs: tuple[str, ...]
 
     def count(self, spans: Spans) -> Counted:
         """The requests at these positions, one span or none of each log."""
@@ -142,9 +143,13 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> 
     earlier = [one.log for one in nights if one.log is not None and not _is_refused(one, loop)]
     if not work.leaves_out:
         _check_refused_are_gone(nights, earlier, loop, work)
+    known = next((one.logs for one in reversed(before) if one.logs), ())
+    if work.logs[: len(known)] != known:  # all that the nights before say of positions would be about other rows
+        found, expected = (", ".join(ids) or "none" for ids in (work.logs, known))
+        raise UserError(f"prepare.source.path: logs {found} (log_id); expected {expected}, and new ones behind them")
     counted = work.count(_behind(nights, work))
     flaws = problems(counted, earlier, failed) or _problems_of_parts(counted, earlier, work)
-    night = night.model_copy(update={"log": counted})
+    night = night.model_copy(update={"log": counted, "logs": work.logs})
     if flaws and night.night not in loop.accept:
         raise _Refused(night, flaws)
     return night

@@ -18,6 +18,7 @@ from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.logs import EventsSource
+from prefrec_ray.logs.events.about import read_about
 from prefrec_ray.logs.events.compact import compact
 from prefrec_ray.nightly.average import average
 from prefrec_ray.nightly.check import Counted
@@ -57,6 +58,12 @@ class Stages:
     def ranges(self) -> Spans:
         """By the rows of event logs, by the times of others."""
         return ranges(self.prepare_.source)
+
+    @property
+    def logs(self) -> tuple[str, ...]:
+        """In their order."""
+        source = self.prepare_.source
+        return tuple(read_about(path).log_id for path in source.paths) if isinstance(source, EventsSource) else ()
 
     def count(self, spans: Spans) -> Counted:
         """One pass over the log."""

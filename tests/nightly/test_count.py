@@ -1,7 +1,9 @@
 """What is counted of a part of a log, and requests of an event log that are left out."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,12 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.logs.events.format import Event, Kind, batch_of, schema
 from prefrec_ray.logs.readers import events
 from prefrec_ray.logs.sources import EventsSource, FilesSource
 from prefrec_ray.nightly import count
 from prefrec_ray.nightly.check import Column, Counted
+from prefrec_ray.nightly.work import Stages
 
 ROW = st.tuples(st.integers(0, 3), st.integers(0, 9), st.floats(-2, 2, width=32))
 
@@ -71,3 +76,18 @@ def test_requests_of_an_event_log_are_left_out(tmp_path: Path, monkeypatch: pyte
     form = events._Form(event_table.schema, ("like",), "user_number", pa.array([7]), ((2, 3), (8, 100)))
     kept = events._canonical(event_table, np.arange(10), form, pa.array([7]))
     assert kept["user_id"].to_pylist() == [0, 1, 4, 5, 6, 7]
+
+
+def test_event_logs_are_known_by_their_ids(tmp_path: Path) -> None:
+    about = {"schema_version": 1, "item_ids": "int64", "feedback": [], "feedback_kinds": {}, "user_features": {}}
+    for name, log_id in (("a", "0000000a"), ("b", "0000000b")):
+        (tmp_path / name).mkdir()
+        content = json.dumps({**about, "log_id": log_id, "session_gap_ms": 1})
+        (tmp_path / name / "log.json").write_text(content)
+
+    def logs(source: dict[str, Any]) -> tuple[str, ...]:
+        prepared = PrepareSettings.model_validate({"source": source})
+        return Stages(prepared, None, EvaluateSettings(), "loop.yaml", lambda *_: None).logs  # type: ignore[arg-type]
+
+    assert logs({"kind": "events", "path": [f"{tmp_path}/b", f"{tmp_path}/a"]}) == ("0000000b", "0000000a")
+    assert logs({"kind": "simulator", "path": "anywhere"}) == ()

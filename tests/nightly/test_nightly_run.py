@@ -66,6 +66,7 @@ class Steps:
     log: list[tuple[int, bool]]
     second: list[tuple[int, bool]] = field(default_factory=list)
     ranges: Spans = RANGES
+    logs: tuple[str, ...] = ("a", "b")
     result: Evaluation = field(default_factory=lambda: evaluation(0.5))
     stop: str = ""
     leaves_out: bool = True
@@ -415,6 +416,21 @@ def test_a_night_that_fails_leaves_what_is_current(loop: Loop, monkeypatch: pyte
     assert (night.night, night.log.spans, loop.current) == (3, ((1000, 1999),), 3)
     assert loop.steps.without == ((2000, 999_999), (1_000_000, 1_999_999))
     assert loop.night().log.spans == ((2000, 2999),)
+
+
+@pytest.mark.parametrize("logs", [("b", "a"), ("c", "a", "b"), ("a",), ("a", "c"), ()])
+def test_logs_in_another_order_are_refused(loop: Loop, logs: tuple[str, ...]) -> None:
+    """What was refused of one would be left out of another, and be learned from."""
+    loop.night()
+    with pytest.raises(UserError, match="refused"):
+        loop.night(broken=True)
+    loop.steps.logs = logs
+    with pytest.raises(UserError, match=r"source\.path: logs .* \(log_id\); expected a, b, and new ones behind them$"):
+        loop.night()
+    assert loop.statuses() == ["promoted", "refused", "failed"]
+    loop.steps.logs = ("a", "b", "c")
+    assert loop.again().status == "promoted"
+    assert loop.folder.nights()[-1].logs == ("a", "b", "c")
 
 
 @pytest.mark.parametrize("flood", [False, True])
