@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from prefrec_ray.errors import UserError
 from prefrec_ray.ids import changes, codes, run_lengths
 from prefrec_ray.logs.contract import Part, Reason, SideFiles, place_of
 from prefrec_ray.logs.log import Log
@@ -65,6 +66,9 @@ class RowRules:
                 rows, dropped[DUPLICATES] = _without(repeated(rows), rows.drop_columns(["row_hash"]))
             if self.known_items is not None:
                 (known,) = ray.get(self.known_items)
+                if pa.types.is_integer(rows["item_id"].type) != pa.types.is_integer(known.type):
+                    found, expected = rows["item_id"].type, known.type
+                    raise UserError(f"item ids of the log are {found}; expected {expected}, as in prepare.like")
                 unknown = ~pc.is_in(rows["item_id"], known).to_numpy()
                 if self.refuse_unknown:
                     expected = f"an item of the item table ({len(known):,} items)"

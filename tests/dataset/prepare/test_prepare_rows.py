@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefrec_ray.dataset.prepare import rows as rows_module
 from prefrec_ray.dataset.prepare.rows import RowRules, joined, repeated
+from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import SideFiles
 
 
@@ -67,3 +70,15 @@ def test_what_is_dropped_is_counted(ray_session: None, tmp_path: Path) -> None:
         table.drop_columns(["row_hash"]),
         {"duplicates": 0, "unknown_items": 0},
     )
+
+
+@pytest.mark.parametrize(("ids", "known"), [([1, 2], ["1", "2"]), ([1, 2], ["a", "b"]), (["1", "2"], [1, 2])])
+def test_item_ids_of_another_kind_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: list, known: list
+) -> None:
+    monkeypatch.setattr(rows_module.ray, "get", lambda value: value)
+    rows = pa.table({"user_id": [1, 1], "item_id": ids, "timestamp": [1, 2], "order": [0, 1]})
+    rules = RowRules(SideFiles(str(tmp_path), keep_rows=False), known_items=[pa.array(known)])
+    found, expected = (pa.array(of).type for of in (ids, known))
+    with pytest.raises(UserError, match=rf"^item ids of the log are {found}; expected {expected}, as in prepare.like"):
+        rules(rows, 0)
