@@ -9,6 +9,9 @@ import uvicorn
 
 from prefrec_ray.web.limits import MOST_CONNECTIONS, LimitedHead
 
+#: Seconds after the end was asked for in which answers are given: a client that is lost may never end its request.
+LAST_ANSWERS = 5
+
 
 def run_app(app: Any, listener: socket.socket) -> None:
     """One process, with the limits of limits.py on heads and connections."""
@@ -20,5 +23,6 @@ def run_app(app: Any, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=75,
+        timeout_graceful_shutdown=LAST_ANSWERS,
     )
     uvicorn.Server(config).run([listener])

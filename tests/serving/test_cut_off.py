@@ -1,11 +1,13 @@
-"""Clients that go away in the middle of a body: no error of the server's, and nothing is kept."""
+"""Clients that go away in the middle of a body: no error of the server's, nothing is kept, nothing waits for them."""
 
 import asyncio
+import socket
+import time
 from pathlib import Path
 
 import pytest
 from platform_desk import make_policy, with_server
-from served import TOKEN
+from served import TOKEN, Process
 from starlette.types import Message, Receive
 
 from prefrec_ray.serving.app import TOKEN as VARIABLE
@@ -13,6 +15,7 @@ from prefrec_ray.serving.app import routes_of
 from prefrec_ray.serving.asgi import called, scope_of
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.shards import Gateway
+from prefrec_ray.web.run import LAST_ANSWERS
 
 
 def cut_off() -> Receive:
@@ -49,3 +52,22 @@ def test_a_gateway_does_too(monkeypatch: pytest.MonkeyPatch) -> None:
     scope["headers"] += [(b"authorization", f"Bearer {TOKEN}".encode())]
     response = asyncio.run(called(Gateway([])._guarded, scope, cut_off()))
     assert response.status_code == 400
+
+
+def test_one_who_never_ends_a_body_does_not_keep_a_server_from_its_end(tmp_path: Path) -> None:
+    make_policy().save(str(tmp_path / "policy"))
+    process = Process(tmp_path / "policy", tmp_path / "state")
+    process.client().post("/recommend", user=1, k=1)
+    head = f"POST /recommend HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n"
+    with socket.create_connection(("127.0.0.1", process.port)) as lost:
+        lost.sendall(f"{head}content-type: application/json\r\ncontent-length: 100\r\n\r\n{{".encode())
+        time.sleep(0.3)
+        try:
+            begin = time.monotonic()
+            process.process.terminate()
+            process.process.wait(4 * LAST_ANSWERS)
+            assert time.monotonic() - begin > LAST_ANSWERS - 1
+        finally:
+            process.kill()
+    (snapshot,) = (tmp_path / "state" / "snapshots").iterdir()
+    assert int(snapshot.name) == 2
