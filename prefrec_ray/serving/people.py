@@ -78,9 +78,10 @@ class People:
 
     def save(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What goes into JSON, and arrays."""
-        lengths = np.array([0 if codes is None else len(codes) for codes in self._seen], dtype=np.int64)
-        seen = [np.frombuffer(codes, np.int32) for codes in self._seen if codes]
-        joined = np.concatenate(seen) if seen else np.zeros(0, np.int32)
+        # All requests wait for this, and there may be millions of users: nothing here makes an array for each.
+        seen = [codes or b"" for codes in self._seen]
+        lengths = np.fromiter(map(len, seen), np.int64, len(seen))
+        joined = np.frombuffer(b"".join(seen), np.int32)
         return {"ids": self.ids}, {"seen": joined, "lengths": lengths, "last": self._last[: len(self)].copy()}
 
     def load(self, described: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
