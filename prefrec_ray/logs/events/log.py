@@ -36,6 +36,7 @@ class EventLog:
         self._encode = Encoder(self.schema)
         self._folder = Path(storage.absolute(folder)) / SEGMENTS
         storage.make_folder(str(self._folder))
+        storage.sync(str(self._folder.parent))  # else a power cut may take the folder, and all that was waited for
         self._paths = [Path(file) for file in list_segments(str(self._folder.parent))]
         self._indices: dict[Path, _Index] = {}
         self._broken: OSError | None = None

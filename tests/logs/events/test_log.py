@@ -69,6 +69,21 @@ def test_a_file_in_the_place_of_its_folder_is_refused(tmp_path: Path) -> None:
         EventLog(str(tmp_path), pa.int64())
 
 
+def test_its_folder_is_on_the_disk_before_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync = [], os.fsync
+
+    def watched(handle: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    log = EventLog(str(tmp_path), pa.int64())
+    log.commit([event(0)])
+    log.close()
+    folder = tmp_path / "events"
+    assert synced == [tmp_path, folder, folder / f"{0:015d}.arrow"]
+
+
 def test_any_arrow_reader_opens_it(tmp_path: Path) -> None:
     fill(tmp_path, [2, 2])
     (file,) = (tmp_path / "events").iterdir()
