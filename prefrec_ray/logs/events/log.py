@@ -160,8 +160,9 @@ class EventLog:
 
     def tables(self, since: int = 0, rows: int = 1 << 16) -> Iterator[pa.Table]:
         """The rows from number `since` on, in tables of some `rows`. Raises `UserError` where some are missing."""
+        end = self.next  # first: another thread may begin a file, with rows that the files below lack
         files = [str(path) for path in self._paths]
-        yield from read_tables(files, self.schema, since, self.next, rows=rows)
+        yield from read_tables(files, self.schema, since, end, rows=rows)
 
     def close(self) -> None:
         """Closes the file."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,27 @@ def test_files_follow_each_other_and_none_may_be_missing(tmp_path: Path, monkeyp
     files[0].unlink()
     with pytest.raises(UserError, match="expected 0: a file is missing"):
         EventLog(str(tmp_path), pa.int64())
+
+
+def test_a_file_that_begins_while_the_log_is_listed_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server commits while policies are read again, in another thread."""
+    monkeypatch.setattr(log_module, "SEGMENT_BYTES", 1)
+    log = EventLog(str(tmp_path), pa.int64())
+    for _ in range(3):
+        log.commit([event(log.next)])
+
+    class Paths(list[Path]):
+        def __iter__(self) -> Iterator[Path]:
+            yield from list(super().__iter__())
+            if log.next == 3:
+                log._paths = list(super().__iter__())
+                log.commit([event(log.next)])
+
+    log._paths = Paths(log._paths)
+    for rows in (3, 4):
+        assert sum(len(table) for table in log.tables()) == rows
 
 
 def test_a_disk_that_is_full_when_a_file_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
