@@ -12,6 +12,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.serving.state import ServedState
+from prefrec_ray.storage.manifest import damage, seal
 
 FOLDER = "snapshots"
 _DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 1
@@ -54,6 +55,7 @@ class Snapshot:
                     tracker.save(storage.join(partial, key))
                 storage.write_arrays(storage.join(partial, _ARRAYS), self.arrays)
                 storage.write_text(storage.join(partial, _DESCRIPTION), json.dumps(self.described))
+                seal(partial)
         for old in storage.list_folders(storage.join(folder, FOLDER)):
             if not old.endswith(name):
                 storage.remove(old)
@@ -70,6 +72,9 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
     if not snapshots:
         return None
     newest = snapshots[-1]
+    flaw = damage(newest)  # a flipped digit of an id would give a user's past to another one
+    if flaw is not None:
+        return f"{newest}: {flaw}; the whole log is read"
     try:
         described = json.loads(storage.read_text(storage.join(newest, _DESCRIPTION)))
         if described["schema_version"] != _VERSION or described["next"] > rows:

@@ -4,6 +4,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from platform_desk import Desk, make_policy, with_server
 
@@ -64,3 +65,32 @@ def test_the_last_snapshot_waits_for_the_one_before(
     assert len(together) > 1
     assert not any(together)
     assert names(tmp_path / "state") == [f"{4:015d}"]
+
+
+def test_a_flipped_bit_costs_time_and_nothing_else(policy: Path, tmp_path: Path) -> None:
+    """In a digit of an id, say: the file would be as well-formed as before, and of another user."""
+    state = tmp_path / "state"
+    desk = Desk(policy, state)
+    for user in range(100, 105):
+        desk.one(Recommend(user=user, k=2))
+    desk.stop(save=True)
+    expected = {
+        user: desk.engine.state.people.seen(row).tolist() for row, user in enumerate(desk.engine.state.people.ids)
+    }
+    files = sorted(file for file in (state / "snapshots").rglob("*") if file.is_file())
+    flips = [(file, place) for file in files for place in np.linspace(0, file.stat().st_size - 1, 7).astype(int)]
+    (described,) = (state / "snapshots").glob("*/state.json")
+    flips.append((described, described.read_bytes().index(b"101") + 2))
+    for file, place in flips:
+        content = file.read_bytes()
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        desk = Desk(policy, state)
+        (note,) = desk.opened.notes
+        assert note.endswith("the whole log is read")
+        people = desk.engine.state.people
+        assert {user: people.seen(row).tolist() for row, user in enumerate(people.ids)} == expected
+        desk.stop()
+        file.write_bytes(content)
+    desk = Desk(policy, state)
+    assert desk.opened.notes == []
+    desk.stop()
