@@ -41,5 +41,5 @@ def save_items(folder: str, items: ItemTable) -> None:
         ids = np.concatenate([ids, before.ids[gone]])
         embeddings = np.concatenate([embeddings, before.embeddings[gone]])
     sink = pa.BufferOutputStream()
-    pq.write_table(ItemTable(ids, embeddings).to_table(), sink, compression="none")
+    pq.write_table(ItemTable(ids, embeddings).to_table(), sink, compression="none", write_page_checksum=True)
     storage.write_bytes(storage.join(folder, ITEMS), sink.getvalue().to_pybytes())

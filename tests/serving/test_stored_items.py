@@ -100,6 +100,17 @@ def test_items_that_cannot_be_written_are_a_problem_and_written_when_asked_again
     with_server(policy, tmp_path / "state", act)
 
 
+def test_a_flipped_bit_in_an_embedding_is_refused(policy: Path, tmp_path: Path) -> None:
+    """And is not another embedding, from which the next policy would learn."""
+    Desk(policy, tmp_path / "state").stop()
+    file = tmp_path / "state" / "items.parquet"
+    content, embeddings = file.read_bytes(), make_policy().items.embeddings
+    place = content.index(embeddings[20:22].tobytes())
+    file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(UserError, match=r"items\.parquet: damaged"):
+        Desk(policy, tmp_path / "state")
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_another_width_is_refused_at_the_start(policy: Path, tmp_path: Path, lost: bool) -> None:
     """By the file of items, and where that is lost by an item that was put."""
