@@ -20,12 +20,13 @@ from prefrec_ray.logs.events.format import ITEMS, Event, Kind
 from prefrec_ray.serving.batches import Batches
 from prefrec_ray.serving.bodies import DeleteItems, PutItems
 from prefrec_ray.serving.engine import Engine
+from prefrec_ray.serving.loaded import Loaded, load_policies
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.plan import Answer, Command, Plan
 from prefrec_ray.serving.shelf import Shelf, check_embedding
 from prefrec_ray.serving.snapshots import Snapshot
 from prefrec_ray.serving.start import Opened, arms_event
-from prefrec_ray.serving.state import Loaded, ServedState, load_policies
+from prefrec_ray.serving.state import ServedState
 from prefrec_ray.serving.stored_items import save_items
 from prefrec_ray.web.problems import Problem
 

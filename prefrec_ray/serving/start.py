@@ -11,9 +11,10 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.about import FILE, About, read_about
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.serving.loaded import Loaded, load_policies
 from prefrec_ray.serving.settings import MAIN, ServeSettings
 from prefrec_ray.serving.snapshots import Unusable, restore
-from prefrec_ray.serving.state import Loaded, ServedState, load_policies
+from prefrec_ray.serving.state import ServedState
 from prefrec_ray.serving.stored_items import save_items, stored_items
 
 
