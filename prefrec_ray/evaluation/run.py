@@ -105,9 +105,22 @@ def bundles_of(uri: str) -> list[str]:
 
 
 def beside(policies: Sequence[str]) -> str:
-    """The folder that holds all of `policies`: a run for one policy, the folder of the runs for several."""
+    """The folder that holds all of `policies`: a run for one policy, the folder of the runs for several.
+
+    Raises `UserError` for policies in several stores, which no folder holds.
+    """
     parents = [posixpath.dirname(policy.rstrip("/")) or "." for policy in policies]
-    return parents[0] if len(set(parents)) == 1 else posixpath.commonpath(parents) or "."
+    if len(set(parents)) == 1:
+        return parents[0]
+    if any(parent.startswith("/") or "://" in parent for parent in parents):
+        parents = [storage.absolute(parent) for parent in parents]
+    stores = ["/".join(parent.split("/")[:3]) if "://" in parent else "" for parent in parents]  # scheme and bucket
+    if len(set(stores)) > 1:
+        other = next(place for place, store in enumerate(stores) if store != stores[0])
+        raise UserError(f"{policies[0]} and {policies[other]}: no folder holds both; expected --output FILE")
+    # Of what follows the bucket alone: to `commonpath` two slashes in a row are one.
+    shared = posixpath.commonpath([parent.removeprefix(stores[0]) or "/" for parent in parents])
+    return f"{stores[0]}/{shared.strip('/')}" if stores[0] else shared or "."
 
 
 def load_named(uris: Sequence[str]) -> dict[str, tuple[str, Policy]]:
