@@ -130,7 +130,8 @@ def load_named(uris: Sequence[str]) -> dict[str, tuple[str, Policy]]:
     descriptions = [_description(policy) for policy in policies]
     names = short_names(descriptions, last if _differ(last) else uris)
     if len(set(names)) < len(names):
-        raise UserError(f"{uris[0]}: given twice")
+        twice = next(uri for uri, name in zip(uris, names, strict=True) if names.count(name) > 1)
+        raise UserError(f"{twice}: given twice")
     return dict(zip(names, zip(uris, policies, strict=True), strict=True))
 
 

@@ -1,9 +1,13 @@
 """Where an evaluation of several policies is written."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from hand_made import direction
+
+from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.run import beside
+from prefrec_ray.evaluation.run import beside, load_named
 
 
 @pytest.mark.parametrize(
@@ -37,3 +41,12 @@ def test_a_relative_path_and_an_absolute_one_have_one_too(
 def test_several_stores_need_an_output(other: str) -> None:
     with pytest.raises(UserError, match=f"{other}: no folder holds both; expected --output FILE"):
         beside(["s3://bucket/runs/a/policy", other])
+
+
+def test_the_policy_that_was_given_twice_is_named(dataset: PreparedDataset, tmp_path: Path) -> None:
+    one, two = (str(tmp_path / name) for name in ("one", "two"))
+    for place, uri in enumerate((one, two)):
+        direction(dataset, 0.1, provenance={"method": "TD3", "seed": place}).save(uri)
+    assert len(load_named([one, two])) == 2
+    with pytest.raises(UserError, match=f"^{two}: given twice"):
+        load_named([one, two, f"{two}/"])
