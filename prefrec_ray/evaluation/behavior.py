@@ -26,6 +26,8 @@ NEGATIVES = 255
 #: Of the users, for the temperature; and of their requests.
 HELD_OUT, HELD_OUT_ROWS = 0.15, 4096
 TEMPERATURES = np.arange(21) / 10
+#: Of the squares of the embeddings shown: expected ones that vary by less are the same in all states.
+_ROUNDING = 1e-12
 #: Numbers of one chunk of requests that are held at once.
 _AT_ONCE = 1 << 22
 
@@ -122,9 +124,9 @@ def calibrated(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> Be
 
 def calibration(
     model: BehaviorModel, states: np.ndarray, rows: np.ndarray, left_out: Callable[[slice], LeftOut] | None = None
-) -> float:
+) -> float | None:
     """The slope of the embeddings shown on those that the model expects, over all coordinates: 1 where b is calibrated,
-    below where it is too sure, above where it is not sure enough; NaN where it expects the same in all states.
+    below where it is too sure, above where it is not sure enough; None where it expects the same in all states.
     `left_out`: what may not be shown in some of the states."""
     expected = np.empty((len(rows), model.embeddings.shape[1]))
     chunk = max(1, _AT_ONCE // len(model.log_share))
@@ -136,5 +138,6 @@ def calibration(
             logits[out.state, out.item] = -np.inf
         expected[part] = np.exp(logits - log_sum_exp(logits)[:, None]) @ model.embeddings
     expected -= expected.mean(axis=0)
-    variance = float(np.square(expected).sum())
-    return float((expected * model.embeddings[rows]).sum() / variance) if variance > 0 else float("nan")
+    shown, variance = model.embeddings[rows], float(np.square(expected).sum())
+    same = variance <= _ROUNDING * float(np.square(shown, dtype=np.float64).sum())
+    return None if same else float((expected * shown).sum() / variance)

@@ -132,3 +132,15 @@ def test_a_calibration_is_the_same_wherever_embeddings_lie() -> None:
     assert slope < 0.8
     moved = replace(model, embeddings=ITEMS.embeddings + np.float32([3.0, -2.0]))
     assert calibration(moved, data.state, data.row) == pytest.approx(slope, abs=1e-3)
+
+
+def test_a_model_that_expects_the_same_in_all_states_has_no_slope() -> None:
+    """As of a log of items at random: its temperature is 0, and what expected embeddings differ by is rounding."""
+    data = log(users=50, seed=10)
+    law = Mlp.of([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
+    at_random = np.random.default_rng(11).integers(0, len(ITEMS), len(data.row))
+    model = calibrated(BehaviorModel(law, np.zeros(len(ITEMS)), ITEMS.embeddings), data.state, at_random)
+    assert model.temperature == 0
+    assert calibration(model, data.state, at_random) is None
+    alone = replace(model, log_share=np.zeros(1), embeddings=ITEMS.embeddings[:1], temperature=1.0)
+    assert calibration(alone, data.state, np.zeros(len(data.row), np.int64)) is None
