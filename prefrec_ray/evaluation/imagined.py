@@ -105,12 +105,14 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
 
 def logged_levels(platform: Platform) -> dict[str, float]:
     """By task the mean level of the platform's users in the log, of as many requests as a roll-out has: what one of the
-    logged items has to come to. In a log of many nights later requests are of other policies."""
+    logged items has to come to. In a log of many nights later requests are of other policies. NaN where nobody has one.
+    """
     data = platform.data.take(platform.users)
     first = np.arange(len(data.timestamp)) - np.repeat(data.starts, data.lengths) < platform.requests
     table = session_table(data.user[first], data.timestamp[first], data.session[first])
     levels = levels_against(table, data.mean_depth, data.mean_revisit_ms, platform.weight)
-    return {task: float(np.nanmean(user_means(table.user, of, len(data.starts)))) for task, of in levels.items()}
+    means = {task: user_means(table.user, of, len(data.starts)) for task, of in levels.items()}
+    return {task: float(np.nanmean(of)) if np.isfinite(of).any() else float("nan") for task, of in means.items()}
 
 
 def _features(platform: Platform, users: np.ndarray) -> dict[str, np.ndarray] | int:

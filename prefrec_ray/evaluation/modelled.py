@@ -72,7 +72,7 @@ def model_scores(
     """The levels of one task, of the subjects that the log vouches for: with a support of `threshold` (THRESHOLD).
 
     A user's value is the mean over models; how far these disagree is in the intervals. Users without a level under any
-    subject are left out. Raises `UserError` where nobody is left.
+    subject are left out. Raises `UserError` where nobody is left, under all models or one, or in the log.
     """
     least = THRESHOLD if threshold is None else threshold
     logged = Subject(BEHAVIOUR, BEHAVIOUR, "control")
@@ -82,15 +82,21 @@ def model_scores(
     everyone = np.stack([logging.levels[task], *(modelled[s.name].imagined.levels[task] for s in subjects)], axis=2)
     everyone = np.ma.masked_invalid(everyone).mean(axis=0).filled(np.nan)  # [n, 1 + L], where one model has a level
     known = np.isfinite(everyone).all(axis=1)
-    if not known.any():
-        without = min(range(len(subjects)), key=lambda i: np.isfinite(everyone[:, 1 + i]).sum())
+    levels = [one.levels[task][:, known] for one in (logging, *(modelled[s.name].imagined for s in subjects))]
+    if any(np.isnan(one).all(axis=1).any() for one in levels):  # under one model at least: of none left, under all
+        by_name = {s.name: modelled[s.name].imagined.levels[task] for s in subjects}
+        without = min(by_name, key=lambda name: np.isfinite(by_name[name]).sum(axis=1).min())
         raise UserError(
             f"evaluation: no user of the model has a level on the task '{task}' under every policy and control (fewest "
-            f"under '{subjects[without].name}'); expected more model.users or model.requests, or other estimators"
+            f"under '{without}'); expected more model.users or model.requests, or other estimators"
         )
-    levels = [one.levels[task][:, known] for one in (logging, *(modelled[s.name].imagined for s in subjects))]
+    logged_level, settings = modelled[BEHAVIOUR].logged[task], request.settings
+    if np.isnan(logged_level):
+        raise UserError(
+            f"evaluation: no user of the model has a level on the task '{task}' in the first "
+            f"{settings.model.requests} requests of the log; expected more model.requests, or other estimators"
+        )
     by_model = np.stack([np.nanmean(one, axis=1) for one in levels], axis=1)
-    settings = request.settings
     return Scores(
         task=task,
         estimator="model",
@@ -102,7 +108,7 @@ def model_scores(
         settings={
             **settings.model.model_dump(),
             "relative_error": RELATIVE_ERROR,
-            "logged_level": modelled[BEHAVIOUR].logged[task],
+            "logged_level": logged_level,
             "split": settings.split,
             "seed": settings.seed,
         },
@@ -131,12 +137,10 @@ def supports(
 
 
 def _means(one: Imagined) -> dict[str, float]:
-    """Fields of a subject's record."""
-    return {
-        "sessions": one.sessions,
-        "mean_depth": float(np.nanmean(one.depth)),
-        "mean_revisit_hours": float(np.nanmean(one.revisit_hours)),
-    }
+    """Fields of a subject's record, but for the time away where nobody comes back."""
+    means = {"mean_depth": one.depth, "mean_revisit_hours": one.revisit_hours}
+    known = {name: float(np.nanmean(values)) for name, values in means.items() if np.isfinite(values).any()}
+    return {"sessions": one.sessions, **known}
 
 
 @ray.remote(num_cpus=1)

@@ -17,11 +17,11 @@ from prefrec_ray.settings import parse
 USERS = 40
 
 
-def rolled(levels: np.ndarray) -> Modelled:
-    """By two models the levels [2, USERS], NaN for users who have none."""
+def rolled(levels: np.ndarray, away: float = 1.0, logged: float = 1.0) -> Modelled:
+    """By two models the levels [2, USERS], NaN for users who have none; the time away, and the level in the log."""
     ones = np.ones_like(levels)
-    imagined = Imagined({"depth": levels}, ones, ones, np.zeros((0, 3), np.float32), np.zeros(1, np.int64), 10)
-    return Modelled(imagined, 1.0, {"depth": 1.0})
+    imagined = Imagined({"depth": levels}, ones, away * ones, np.zeros((0, 3), np.float32), np.zeros(1, np.int64), 10)
+    return Modelled(imagined, 1.0, {"depth": logged})
 
 
 def request() -> Any:
@@ -60,6 +60,28 @@ def test_where_nobody_has_a_level_under_all_it_is_one_line() -> None:
     modelled = {name: rolled(one) for name, one in (levels | {"b": np.full((2, USERS), np.nan)}).items()}
     with pytest.raises(UserError, match=r"no user of the model has a level on the task 'depth' .*fewest under 'b'"):
         model_scores(request(), "depth", modelled)
+
+
+def test_where_nobody_has_a_level_under_one_of_the_models_it_is_one_line() -> None:
+    modelled = {name: rolled(np.ones((2, USERS))) for name in (BEHAVIOUR, "a", "b")}
+    modelled["a"].imagined.levels["depth"][1] = np.nan
+    with pytest.raises(UserError, match=r"no user of the model has a level .*fewest under 'a'"):
+        model_scores(request(), "depth", modelled)
+
+
+def test_where_the_log_has_no_level_the_model_is_held_against_it_is_one_line() -> None:
+    """Its first requests are one session of each user, say."""
+    modelled = {name: rolled(np.ones((2, USERS)), logged=float("nan")) for name in (BEHAVIOUR, "a", "b")}
+    with pytest.raises(UserError, match=r"a level on the task 'depth' in the first 250 requests of the log"):
+        model_scores(request(), "depth", modelled)
+
+
+def test_where_nobody_comes_back_there_is_no_time_away() -> None:
+    modelled = {name: rolled(np.ones((2, USERS)), away=2.0) for name in (BEHAVIOUR, "a")}
+    modelled["b"] = rolled(np.ones((2, USERS)), away=float("nan"))
+    records = {record.subject: record for record in model_scores(request(), "depth", modelled).records(seed=0)}
+    assert (records["a"].mean_revisit_hours, records["b"].mean_revisit_hours) == (2.0, None)
+    assert records["b"].mean_depth == 1.0
 
 
 def test_a_roll_out_that_ends_before_support_can_be_seen_is_refused() -> None:
