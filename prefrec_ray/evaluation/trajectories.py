@@ -14,6 +14,7 @@ from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.sessions import read_sessions, session_columns, session_rows
 from prefrec_ray.ids import run_lengths
+from prefrec_ray.mdp.items import ItemTable
 
 #: Requests held at once, about: 200 MB for states of 250 numbers.
 ROWS = 200_000
@@ -94,8 +95,8 @@ def read_trajectories(uri: str, split: str, seed: int, rows: int = ROWS) -> Traj
     Raises `UserError` where the split has no requests.
     """
     dataset = PreparedDataset.open(uri)
-    share = rows / max(1, dataset.metadata.counts.get(split, {}).get("requests", 0))
-    parts = [_read(dataset, file, split, share, seed) for file in dataset.files("requests", split)]
+    share, items = rows / max(1, dataset.metadata.counts.get(split, {}).get("requests", 0)), dataset.items()
+    parts = [_read(dataset, items, file, split, share, seed) for file in dataset.files("requests", split)]
     parts = [part for part in parts if len(part.first)]
     if not parts:
         raise UserError(f"{uri}: no requests in the split '{split}'")
@@ -113,7 +114,7 @@ def read_trajectories(uri: str, split: str, seed: int, rows: int = ROWS) -> Traj
     )
 
 
-def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: int) -> Trajectories:
+def _read(dataset: PreparedDataset, items: ItemTable, file: str, split: str, share: float, seed: int) -> Trajectories:
     columns = ["user_id", "session_index", "step", "item_id", "state", "action"]
     known = dataset.metadata.has_propensity
     requests = dataset.read(file, [*columns, *(["propensity"] if known else [])])
@@ -134,6 +135,6 @@ def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: i
         user=np.unique(by_session.user[drawn], return_inverse=True)[1],
         depth_level=by_session.depth_level[drawn],
         frequency_level=by_session.frequency_level[drawn],
-        row=dataset.items().rows(requests["item_id"].take(pa.array(rows)).to_numpy(zero_copy_only=False)),
+        row=items.rows(requests["item_id"].take(pa.array(rows)).to_numpy(zero_copy_only=False)),
         propensity=propensity[rows],
     )

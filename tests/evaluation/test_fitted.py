@@ -163,6 +163,17 @@ def test_trajectories_are_whole_users_in_time_order(dataset: PreparedDataset, ra
     assert np.isnan(data.frequency_level).sum() == data.user[-1] + 1  # the last session of each user
 
 
+def test_the_table_of_items_is_read_once_whatever_the_number_of_files(
+    dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = []
+    load = PreparedDataset.items
+    monkeypatch.setattr(PreparedDataset, "items", lambda self: tables.append(load(self)) or tables[-1])
+    assert len(dataset.files("requests", "train")) == 4
+    read_trajectories._function(dataset.uri, "train", 0)
+    assert len(tables) == 1
+
+
 def _users_in_order(dataset: PreparedDataset) -> list[int]:
     return [u for file in dataset.files("requests", "test") for u in sorted(dataset.read(file)["user_id"].to_pylist())]
 
