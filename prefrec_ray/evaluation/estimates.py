@@ -54,7 +54,7 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     if sessions is not None:
         scores += [_ncis(request, task, sessions) for task in request.tasks]
     if {"fqe", "dr"} & set(request.settings.estimators):
-        fitted = fit_all(request, partial(progress, "fqe"))
+        fitted = fit_all(request, partial(progress, "fqe"), logged)
         scores += [one for task in request.tasks for one in _fitted(request, task, fitted[task])]
     return Evaluation(
         dataset=request.dataset.uri,

@@ -37,8 +37,11 @@ class Fitted:
     kernel: bool  # dr weighs requests by the kernel, not by the subject's own probabilities
 
 
-def fit_all(request: EvaluationRequest, progress: Callable[[int, int], None]) -> dict[str, dict[str, Fitted]]:
+def fit_all(
+    request: EvaluationRequest, progress: Callable[[int, int], None], logged: ray.ObjectRef | None = None
+) -> dict[str, dict[str, Fitted]]:
     """By task and name, what the subjects of each task and the logging policy score. `progress(done, total)`: fits.
+    `logged`: what `start_weighing` has begun, if it has, whose model of the logging policy is not fitted again.
 
     Networks are fitted on training users and asked about users of the split, on a sample of each that fits into memory
     (`trajectories.ROWS`). A policy's action is the embedding of the item that it would serve: what users get, and
@@ -49,7 +52,7 @@ def fit_all(request: EvaluationRequest, progress: Callable[[int, int], None]) ->
     shared = [read_trajectories.remote(uri, "train", settings.seed), held, asked]
     weighed = {}
     if "dr" in settings.estimators and weighable(request):
-        shared_weights = [asked, logged_chances(uri, settings.seed, held)]
+        shared_weights = [asked, logged_chances(uri, settings.seed, held, logged)]
         weighed = {subject.name: weigh_one.remote(subject.name, shared_weights) for subject in weighable(request)}
     pairs = [
         (task, name)

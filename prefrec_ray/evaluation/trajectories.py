@@ -90,16 +90,20 @@ def steps(data: Trajectories, level: np.ndarray) -> Steps:
 
 @ray.remote(num_cpus=1)
 def read_trajectories(uri: str, split: str, seed: int, rows: int = ROWS) -> Trajectories:
+    """`trajectories_of`, in a task."""
+    return trajectories_of(PreparedDataset.open(uri), split, seed, rows)
+
+
+def trajectories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = ROWS) -> Trajectories:
     """All users of a split, or as many drawn by the seed as have about `rows` requests.
 
     Raises `UserError` where the split has no requests.
     """
-    dataset = PreparedDataset.open(uri)
     share, items = rows / max(1, dataset.metadata.counts.get(split, {}).get("requests", 0)), dataset.items()
     parts = [_read(dataset, items, file, split, share, seed) for file in dataset.files("requests", split)]
     parts = [part for part in parts if len(part.first)]
     if not parts:
-        raise UserError(f"{uri}: no requests in the split '{split}'")
+        raise UserError(f"{dataset.uri}: no requests in the split '{split}'")
     begin = np.cumsum([0, *(len(part.state) for part in parts)])
     users = np.cumsum([0, *(part.user[-1] + 1 for part in parts)])
     return Trajectories(

@@ -11,11 +11,11 @@ import numpy as np
 import ray
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.behavior import calibration, fit_behavior
+from prefrec_ray.evaluation.behavior import BehaviorModel, calibration, fit_behavior
 from prefrec_ray.evaluation.names import RANDOM_ITEMS, Subject
 from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.sessions import Sessions
-from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories
+from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories, trajectories_of
 from prefrec_ray.evaluation.weights import Effective, effective, repeats, session_weights, shown_before
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
@@ -29,12 +29,14 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class Logged:
-    """Requests of the split, and log b(i | s) of the items shown, float64 [N]. `about`: where b is from."""
+    """Requests of the split, and log b(i | s) of the items shown, float64 [N]. `about`: where b is from. `model`: that
+    of b, where the log does not say it of each request."""
 
     data: Trajectories
     log_b: np.ndarray
     repeats: bool
     about: dict[str, Any]
+    model: BehaviorModel | None = None
 
 
 #: Sessions that the weights have to leave for an estimate: where they did, true gains were in the interval
@@ -83,27 +85,30 @@ def weigh_all(
     return dict(zip(names, weighed, strict=True))
 
 
-def logged_chances(uri: str, seed: int, held: ray.ObjectRef) -> ray.ObjectRef:
-    """`Logged` of the trajectories `held`, by a model of the logging policy where the log does not say b."""
-    return _logged.remote(uri, seed, [read_trajectories.remote(uri, "train", seed, TRAINING_ROWS)], held)
+def logged_chances(uri: str, seed: int, held: ray.ObjectRef, before: ray.ObjectRef | None = None) -> ray.ObjectRef:
+    """`Logged` of the trajectories `held`, by a model of the logging policy where the log does not say b; the model of
+    `before`, a `Logged` of the same seed, where that has one."""
+    return _logged.remote(uri, seed, held, before)
 
 
 @ray.remote(num_cpus=1)
-def _logged(uri: str, seed: int, training: list[ray.ObjectRef], held: Trajectories) -> Logged:
+def _logged(uri: str, seed: int, held: Trajectories, before: Logged | None) -> Logged:
     known = np.isfinite(held.propensity)
     log_b = np.log(held.propensity)
     about: dict[str, Any] = {"propensities": "logged"}
-    again = repeats(held)
+    again, model = repeats(held), None
     if not known.all():
-        items = PreparedDataset.open(uri).items()
-        model = fit_behavior(ray.get(training[0]), items, seed)
+        model = None if before is None else before.model
+        if model is None:
+            dataset = PreparedDataset.open(uri)
+            model = fit_behavior(trajectories_of(dataset, "train", seed, TRAINING_ROWS), dataset.items(), seed)
         left_out = None if again else partial(shown_before, held)
         for part in _parts(len(held.row)):
             out = None if left_out is None else left_out(part)
             fitted = model.log_probabilities(held.state[part], held.row[part], out)
             log_b[part] = np.where(known[part], log_b[part], fitted)
         about = {"propensities": "fitted", "calibration": calibration(model, held.state, held.row, left_out)}
-    return Logged(held, log_b, again, about)
+    return Logged(held, log_b, again, about, model)
 
 
 @ray.remote(num_cpus=1)

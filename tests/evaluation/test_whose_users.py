@@ -115,11 +115,11 @@ def test_a_score_by_models_of_users_is_of_validation_users(
     assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": ["validation"]}
 
 
-@pytest.mark.parametrize("estimators", [("weights",), ("dr",)])
+@pytest.mark.parametrize("estimators", [("weights",), ("dr",), ("weights", "dr")])
 def test_the_logging_policy_is_learned_from_training_users(
     dataset: PreparedDataset, states: dict[str, np.ndarray], estimators: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its chances are those of the requests of the split, which are weighed by them."""
+    """Its chances are those of the requests of the split, which are weighed by them. It is learned once."""
     learned, weighed = [], []
     fit, weigh = weighted.fit_behavior, weighted.weigh
 
@@ -139,14 +139,15 @@ def test_the_logging_policy_is_learned_from_training_users(
     monkeypatch.setattr(weighted, "weigh", watched_weigh)
     settings = EvaluateSettings(estimators=estimators, fqe=FqeSettings(updates=1, networks=1))
     request = request_on(dataset, settings)
-    if estimators == ("weights",):
+    logged = None
+    if "weights" in estimators:
         logged = weighted.start_weighing(request)
         assert logged is not None
         weighted.weigh_all(request, logged, lambda *_: None)
-    else:
-        fitted.fit_all(request, lambda *_: None)
+    if "dr" in estimators:
+        fitted.fit_all(request, lambda *_: None, logged)
     assert learned == ["train"]
-    assert weighed == ["test"] * 2  # the policy's, and random items
+    assert weighed == ["test"] * 2 * len(estimators)  # the policy's, and random items
 
 
 def test_fitted_q_learns_from_training_users_and_is_asked_about_the_others(
