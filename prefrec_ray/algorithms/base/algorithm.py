@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from typing import Any, ClassVar
@@ -97,6 +98,8 @@ class OfflineAlgorithm(Algorithm):
             per_update, rate = self.offline_data.batch_size, "transitions_per_second"
         seconds = time.perf_counter() - start
         stop_if_diverged(losses, self.iteration + 1)
+        if math.isnan(losses.get("reward/accuracy_train", 0.0)):  # all pairs were ties
+            del losses["reward/accuracy_train"]
         busy = losses.pop("time/learner_seconds", None)
         if busy is not None:
             losses["time/learner_idle_share"] = max(0.0, 1 - busy / seconds)

@@ -27,7 +27,7 @@ from prefrec_ray.algorithms.feed.transfer import to_device
 from prefrec_ray.algorithms.reward.model import moments
 from prefrec_ray.algorithms.reward.pretrain import autocast
 from prefrec_ray.algorithms.reward.state import RewardState
-from prefrec_ray.algorithms.reward.update import preference_gradient, update_metrics
+from prefrec_ray.algorithms.reward.update import mean_metrics, preference_gradient, update_metrics
 from prefrec_ray.errors import UserError
 from prefrec_ray.runtime.memory import keep_freed_memory
 
@@ -164,7 +164,7 @@ class OfflineLearner(TorchLearner):
         buffer = self._feed.preferences(plan)
         with self.precision():
             totals = [self._update_reward(buffer, plan, index) for index in range(count)]
-        return {name: float(torch.stack([t[name] for t in totals]).mean()) for name in totals[0]}
+        return {name: float(value) for name, value in mean_metrics(totals).items()}
 
     def reward_state(self) -> RewardState:
         """Weights and Adam moments of the reward model, as arrays on the host."""
@@ -245,11 +245,8 @@ class OfflineLearner(TorchLearner):
 
         RLlib takes the mean over learners; each weighs by its share of the rows.
         """
-        values: dict[str, list[Tensor]] = {}
-        for row in totals:
-            for name, value in row.items():
-                values.setdefault(name, []).append(value)
-        means = torch.stack([torch.stack(column).mean() for column in values.values()]).tolist()
+        values = mean_metrics(totals)
+        means = torch.stack(list(values.values())).tolist()
         weight = self._share() * self._learners()
         for name, value in zip(values, means, strict=True):
             self.metrics.log_value((DEFAULT_MODULE_ID, *name.split("/")), weight * value, window=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from prefrec_ray.algorithms.reward.model import RewardModel
 PAIRS_PER_CHUNK = 64
 #: The same on a GPU, where a pass over few rows takes as long as its launch (not measured).
 PAIRS_PER_LAUNCH = 512
+_ACCURACY = "reward/accuracy_train"
 
 
 def preference_gradient(
@@ -51,9 +52,22 @@ def preference_gradient(
 
 
 def update_metrics(sums: Tensor) -> dict[str, Tensor]:
-    """The metrics of a mini-batch from its sums [loss, correct, decided]."""
+    """The metrics of a mini-batch from its sums [loss, correct, decided]; of ties alone the accuracy is NaN."""
     loss, correct, decided = sums
-    return {"losses/reward_loss": loss, "reward/accuracy_train": correct / decided.clamp(min=1)}
+    return {"losses/reward_loss": loss, _ACCURACY: correct / decided}
+
+
+def mean_metrics(updates: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """By name the mean over the mini-batches that have the metric; of the accuracy, over those that are not all ties.
+
+    All others keep what is no number: that of a loss says that training diverged.
+    """
+    values: dict[str, list[Tensor]] = {}
+    for metrics in updates:
+        for name, value in metrics.items():
+            values.setdefault(name, []).append(value)
+    stacked = {name: torch.stack(column) for name, column in values.items()}
+    return {name: column.nanmean() if name == _ACCURACY else column.mean() for name, column in stacked.items()}
 
 
 def _judged(
