@@ -13,6 +13,10 @@ from prefrec_ray.settings import PAIRINGS, TASKS, Count, Pairing, Settings, Task
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
+#: Pairs are drawn, scored and labelled in memory, some hundreds of bytes each: no machine holds a thousand million.
+_MOST_PAIRS = 10**7
+
+
 class TeacherSettings(Settings):
     """A scripted teacher: which segments it compares (`pairing`), how it scores them (`scoring`), and how it errs.
 
@@ -52,8 +56,8 @@ EXACT = {
 class PreferenceSettings(Settings):
     """Numbers of pairs per task and teacher; the default teachers are those of the recipes `paper` and `robust`."""
 
-    pairs: Count = 20_000  # of training users
-    validation_pairs: Annotated[int, Field(ge=2, le=10**9)] = 2_000  # of validation users; half of each pairing
+    pairs: Annotated[int, Field(ge=1, le=_MOST_PAIRS)] = 20_000  # of training users
+    validation_pairs: Annotated[int, Field(ge=2, le=_MOST_PAIRS)] = 2_000  # of validation users; half of each pairing
     length: Count = 100  # requests in a segment
     min_requests: Count = 200  # only users with more requests are compared
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = TASKS

@@ -144,3 +144,10 @@ def test_teachers_that_make_no_sense(changes: list[dict], words: list[str]) -> N
 def test_a_task_stands_once() -> None:
     with pytest.raises(UserError, match="key 'tasks': a task stands twice, found"):
         parse(PreferenceSettings, {"tasks": ["depth", "mixture", "depth"]}, "a.yaml")
+
+
+@pytest.mark.parametrize("key", ["pairs", "validation_pairs"])
+def test_more_pairs_than_memory_holds_are_refused(key: str) -> None:
+    assert getattr(parse(PreferenceSettings, {key: 10**7}, "a.yaml"), key) == 10**7
+    with pytest.raises(UserError, match=f"key '{key}': expected less than or equal to 10000000, found 1000000000"):
+        parse(PreferenceSettings, {key: 10**9}, "a.yaml")
