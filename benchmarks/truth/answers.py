@@ -24,7 +24,7 @@ from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.evaluation.online import RollOut
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.answers import Answers, worth_of
-from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.critic import Critic, some
 
 #: States and items in which it is found what answers are worth.
 STATES, ITEMS = 256, 512
@@ -76,9 +76,8 @@ def of_task(folder: Path, task: str, how: RollOut) -> Iterator[Row]:
 def read_by(answers: Answers, critic: Critic, data: PreparedDataset) -> Critic:
     """The critic read by answers, whatever share of Q these explain."""
     states = tensor(data.read(data.files("transitions")[0], ["obs"]).slice(0, STATES)["obs"])
-    items = data.items().embeddings
-    some = items[:: -(-len(items) // ITEMS)]
-    candidates, known = np.broadcast_to(some, (len(states), *some.shape)), replace(critic, answers=answers)
+    items = some(data.items().embeddings, ITEMS)
+    candidates, known = np.broadcast_to(items, (len(states), *items.shape)), replace(critic, answers=answers)
     return replace(known, worth=worth_of(known.expected(states, candidates), known.q(states, candidates)))
 
 

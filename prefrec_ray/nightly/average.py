@@ -10,7 +10,7 @@ import numpy as np
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.policy import Policy
-from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.critic import Critic, some
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import QFunction
 
@@ -44,7 +44,7 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     scales = np.concatenate([critic.scales for _, critic, _ in kept])
     provenance = {**own.provenance, "averaged": [str(policy.provenance["dataset"]) for policy, *_ in kept]}
     # What items draw from people is that of the last night; what that is worth is of them all.
-    critic = replace(critics[0], networks=networks, scales=scales).read(states, _some(own.items.embeddings))
+    critic = replace(critics[0], networks=networks, scales=scales).read(states, some(own.items.embeddings, _ITEMS))
     replace(own, critic=critic, provenance=provenance).save(folder)
     return folder
 
@@ -62,7 +62,7 @@ def _states(dataset: str) -> np.ndarray:
     """Of some requests."""
     opened = PreparedDataset.open(dataset)
     states = tensor(opened.read(opened.files("transitions")[0], ["obs"])["obs"])
-    return np.asarray(states[:: -(-len(states) // _STATES)], np.float32)
+    return np.asarray(some(states, _STATES), np.float32)
 
 
 def _on_scale_of(own: Policy, policy: Policy) -> Critic:
@@ -73,14 +73,10 @@ def _on_scale_of(own: Policy, policy: Policy) -> Critic:
 
 def _spread(critic: Critic, embeddings: np.ndarray, states: np.ndarray) -> float:
     """The standard deviation of Q over items, a mean of `states`; 0 where it is rounding alone."""
-    some = _some(embeddings)
-    scores = critic.q(states, np.broadcast_to(some, (len(states), *some.shape)))
+    items = some(embeddings, _ITEMS)
+    scores = critic.q(states, np.broadcast_to(items, (len(states), *items.shape)))
     spread = float(scores.std(axis=1, dtype=np.float64).mean())
     return spread if spread > 1e-6 * np.abs(scores).max() else 0.0
-
-
-def _some(embeddings: np.ndarray) -> np.ndarray:
-    return embeddings[:: -(-len(embeddings) // _ITEMS)]
 
 
 def _divided(network: QFunction, by: float) -> QFunction:

@@ -13,7 +13,7 @@ from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import DETERMINISTIC, Policy
 from prefrec_ray.policy.networks.actors import Actor, GaussianActor
-from prefrec_ray.policy.networks.critic import Critic
+from prefrec_ray.policy.networks.critic import Critic, some
 from prefrec_ray.policy.networks.layers import exported
 
 #: Transitions from which the deviation of a deterministic actor is taken.
@@ -59,7 +59,7 @@ def _read_by_answers(critic: Critic, dataset: PreparedDataset, items: ItemTable)
         return critic
     rows = dataset.read(dataset.files("transitions")[0], ["obs"]).slice(0, _STATES)
     states = np.asarray(tensor(rows["obs"]), np.float32)
-    return replace(critic, answers=answers).read(states, items.embeddings[:: -(-len(items) // _ITEMS)])
+    return replace(critic, answers=answers).read(states, some(items.embeddings, _ITEMS))
 
 
 def _deviation(actor: Actor, dataset: PreparedDataset) -> float:

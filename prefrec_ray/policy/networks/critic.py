@@ -128,6 +128,11 @@ class Critic:
         )
 
 
+def some(rows: np.ndarray, most: int) -> np.ndarray:
+    """Every so many-th of `rows`, at most `most`: a sample that is the same each time."""
+    return rows[:: max(1, -(-len(rows) // most))]
+
+
 def _after(scale: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Factor and shift [2, S] of both: of `scale` first, then of `own`."""
     return np.stack([scale[0] * own[0], scale[1] * own[0] + own[1]])

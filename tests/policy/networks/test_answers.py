@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.policy.networks.answers import RIDGE, Answers, explained, fit_answers, worth_of
+from prefrec_ray.policy.networks.critic import some
 
 #: Of a state: what users like, three numbers, and two that mean nothing.
 PARTS = ((0, 1, 2),)
@@ -95,9 +96,9 @@ def test_states_count_the_same_however_much_q_tells_apart_there() -> None:
     answers[20:, :, 1] = first[20:] + 0.1 * other[20:]
     scores = -first
     scores[:20] = 10 * (other[:20] - first[:20])
-    some = worth_of(answers, scores)
+    before = worth_of(answers, scores)
     scores[:20] /= 1000
-    np.testing.assert_allclose(worth_of(answers, scores), some, rtol=1e-4)
+    np.testing.assert_allclose(worth_of(answers, scores), before, rtol=1e-4)
 
 
 def test_how_much_of_a_score_answers_explain() -> None:
@@ -117,3 +118,12 @@ def test_how_much_of_a_score_answers_explain() -> None:
     for one, two in ((told, np.zeros_like(told)), (np.zeros_like(told), told)):
         assert explained(one, two) == 0
     np.testing.assert_array_equal(worth_of(np.full((3, 500, 2), 0.3, np.float32), told), 0)
+
+
+@given(st.integers(0, 200), st.integers(1, 60))
+def test_a_sample_of_a_table_is_spread_over_all_of_it(count: int, most: int) -> None:
+    rows = some(np.arange(count), most)
+    assert len(rows) <= most
+    assert len(rows) == count or count > most
+    assert not count or (rows[0] == 0 and count - rows[-1] <= max(1, -(-count // most)))
+    assert len(np.unique(np.diff(rows))) <= 1
