@@ -128,7 +128,10 @@ def _running_means(
 
 
 def _outcomes(shown: Shown, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Outcomes of the requests `rows` [n] in standard units, float32 [n, 2 + F], and which of them are known."""
+    """Outcomes of the requests `rows` [n] in standard units, float32 [n, 2 + F], and which of them are known.
+
+    Of one that is always the same none is: its error would come to 0, and its likelihood drown that of the others.
+    """
     ends = _ends(shown)[rows]
     wait = np.log(np.maximum(np.diff(shown.timestamp, append=0)[rows], 1))
     values = np.column_stack([ends, wait, shown.feedback[rows + 1]]).astype(np.float64)
@@ -137,6 +140,7 @@ def _outcomes(shown: Shown, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     mean = values.mean(axis=0, where=known)
     deviation = values.std(axis=0, where=known)
     values = (values - mean) / np.where(deviation > 0, deviation, 1.0)
+    known &= deviation > 1e-9 * np.abs(mean)  # below, rounding
     return torch.from_numpy(values.astype(np.float32)), torch.from_numpy(known.astype(np.float32))
 
 
@@ -162,7 +166,8 @@ class _Model:
         slope[:2] = -0.3  # satisfied users stay, and come back soon
         parameters = [taste, own_taste, own_index, tau, level, own_level, slope, curve, item]
         optimizer = torch.optim.Adam([one.requires_grad_() for one in parameters], lr=_RATE)
-        total = self.known.sum(dim=0)
+        told = self.known.any(dim=0)
+        total = self.known.sum(dim=0)[told]
         for step in range(_STEPS):
             for group in optimizer.param_groups:
                 group["lr"] = _RATE * min(1.0, 2.0 * (1.0 - step / _STEPS))
@@ -170,7 +175,7 @@ class _Model:
             s = torch.tanh(index / 2)[:, None]
             direct = torch.cat([self.now @ item[:2].T, self.then @ item[2:].T], dim=1)
             error = self.outcomes - (level + own_level[self.user] + s * slope + s.square() * curve + direct)
-            loss = 0.5 * (total * ((error.square() * self.known).sum(dim=0) / total).log()).sum()
+            loss = 0.5 * (total * ((error.square() * self.known).sum(dim=0)[told] / total).log()).sum()
             ridge = _RIDGE * (own_taste.square().sum() + 0.3 * own_index.square().sum()) + 2 * own_level.square().sum()
             optimizer.zero_grad()
             ((loss + ridge) / len(self.user)).backward()

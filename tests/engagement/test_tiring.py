@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,19 @@ def test_the_same_seed_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prefrec_ray.engagement.tiring.HALF_LIVES", (HALF_LIFE,))
     shown = platform(0.6, 3).take(np.arange(16))
     assert estimate(shown, 5) == estimate(shown, 5) != estimate(shown, 6)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1])
+def test_feedback_that_is_always_the_same_says_nothing(constant: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error comes to 0 whatever the model, which would count more than all that the other outcomes say."""
+    monkeypatch.setattr("prefrec_ray.engagement.tiring.HALF_LIVES", (HALF_LIFE,))
+    shown = platform(0.6, 1)
+    same = np.full_like(shown.feedback, constant)
+    beside = estimate(replace(shown, feedback=np.concatenate([shown.feedback, same], axis=1)), 0)
+    alone = estimate(shown, 0)
+    assert beside is not None
+    assert alone is not None
+    assert beside.parts == pytest.approx(alone.parts, rel=1e-3)
 
 
 def test_a_log_without_sessions_or_users_says_nothing() -> None:
