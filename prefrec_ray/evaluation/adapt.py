@@ -4,33 +4,38 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 
 
 def adapted(policy: Policy, dataset: PreparedDataset, where: str) -> Policy:
-    """The policy itself if its states are scaled as the data set's; else the same Q of the states that the data set
-    scales, among the data set's items.
+    """The policy itself if its states are scaled as the data set's, and its items are the data set's; else the same
+    networks, of the states that the data set scales, among the data set's items.
 
     A log of another day has another mean and deviation of each column, and other items. Raises `UserError`, which
-    `where` opens: states of another definition, embeddings that are not those of the data set, a policy that does not
-    draw by Q from the whole catalogue.
+    `where` opens: states of another definition, embeddings that are not those of the data set, states of another scale
+    and a policy that does not draw by Q from the whole catalogue.
     """
-    own, theirs = policy.normaliser, dataset.normaliser
+    own, theirs, items = policy.normaliser, dataset.normaliser, dataset.items()
     if policy.state != dataset.state:
         raise UserError(f"{where}: its states are not those of {dataset.uri}; expected its own data set")
-    if own.equals(theirs):
+    scaled_alike = own.equals(theirs)
+    # What is known of logged items goes by their rows: these have to be the same.
+    if scaled_alike and np.array_equal(policy.items.ids, items.ids):
         return policy
-    if policy.critic is None or policy.serving.candidates == "nearest":
+    if not scaled_alike and (policy.critic is None or policy.serving.candidates == "nearest"):
         raise UserError(
             f"{where}: its states are scaled otherwise than those of {dataset.uri}; expected its own data set, as it "
             "does not draw by Q from the whole catalogue"
         )
-    items = dataset.items()
     if not items.same_embeddings(policy.items):
         raise UserError(
             f"{where}: its items have other embeddings than those of {dataset.uri}; expected its own data set, or "
             "embeddings from a table (prepare.source: items), which do not change from log to log"
         )
+    if scaled_alike or policy.critic is None:
+        return replace(policy, items=items)
     return replace(policy, normaliser=theirs, items=items, critic=policy.critic.rescaled(own.rescaling(theirs)))

@@ -63,6 +63,26 @@ def test_it_serves_the_items_of_the_day() -> None:
     assert served & {1000, 1001}
 
 
+@pytest.mark.parametrize("serving", [ServingSettings(), DETERMINISTIC])
+def test_a_policy_that_was_given_other_items_serves_those_of_its_data_set(serving: ServingSettings) -> None:
+    """What is known of logged items goes by rows of the data set's table: in another order they are other items."""
+    policy = make_policy(serving=serving)
+    own = data_set(7, policy.items)
+    own.normaliser = policy.normaliser
+    order = np.random.default_rng(1).permutation(len(policy.items))
+    for given in (ItemTable(policy.items.ids[order], policy.items.embeddings[order]), items_of(policy)):
+        back = adapted(policy.with_items(given), own, "policy")
+        np.testing.assert_array_equal(back.items.ids, policy.items.ids)
+        states = np.random.default_rng(3).normal(size=(20, STATE.width)).astype(np.float32)
+        np.testing.assert_array_equal(back.recommend(states, 3, seed=0), policy.recommend(states, 3, seed=0))
+        if policy.draws_from_all:
+            rows = np.arange(20)
+            np.testing.assert_array_equal(back.probabilities(states, rows), policy.probabilities(states, rows))
+    names = ItemTable(policy.items.ids.astype(str), policy.items.embeddings)
+    with pytest.raises(UserError, match="its items have other embeddings than those of today"):
+        adapted(policy.with_items(names), own, "policy")
+
+
 def test_from_day_to_day_it_stays_the_same_policy(tmp_path: Any) -> None:
     policy = make_policy()
     first, second = (data_set(seed, policy.items) for seed in (5, 6))
