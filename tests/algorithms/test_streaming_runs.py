@@ -86,6 +86,13 @@ def test_a_replay_buffer_is_a_sample_of_the_data_set(tiny_dataset: str) -> None:
     assert abs(epochs["streaming"].mean() / whole - 0.5) < 4 * (12 * size) ** -0.5
 
 
+@pytest.mark.parametrize("how", ["streaming", "materialised"])
+@pytest.mark.parametrize("here", [True, False])
+def test_a_replay_buffer_of_less_than_a_row_a_lane_is_empty(tiny_dataset: str, how: str, here: bool) -> None:
+    """A batch is larger, which is what a run says."""
+    assert find_shards(PreparedDataset.open(tiny_dataset), how, limit=MOST_LANES - 1, here=here) == ([], [])
+
+
 def test_the_choice_is_by_size_and_said(
     tiny_dataset: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

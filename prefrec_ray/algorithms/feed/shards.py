@@ -77,7 +77,8 @@ def find_shards(
         )
     if how == "streaming":
         return list(files), rows or _rows(files)
-    shards, sizes = _materialise_here(files) if here else _materialise(files, folder)
+    # Of none, where `limit` is below the number of lanes, Ray Data makes no blocks.
+    shards, sizes = _materialise_here(files) if here or not files else _materialise(files, folder)
     return shards, rows or sizes
 
 
