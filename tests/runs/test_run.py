@@ -176,10 +176,12 @@ def test_bad_settings(changes: dict[str, Any], message: str) -> None:
     assert str(error.value).startswith("a.yaml: train: ")
 
 
+GROUPS = ["profile", "feedback", "items", "tastes", "sessions", "time", "recency", "counts"]
 BAD_ON_DATA = [
     ({"expectile": 1.5}, "key 'config.expectile': expected less than 1, found 1.5"),
     ({"pairing": "within"}, "key 'config.pairing': expected 'any_users' or 'within_user', found 'within'"),
     ({"reward_leave_out": ["item"]}, "reward_leave_out: unknown group 'item'; did you mean 'items'?"),
+    ({"reward_input": "next_state", "reward_leave_out": GROUPS}, "reward_leave_out: no column is left for the reward"),
     ({"train_batch_size_per_learner": 80000}, "expected a smaller batch"),
     ({"gamma": 1}, "key 'config.gamma': expected less than 1, found 1"),
     ({"replay_buffer_size": 0}, "key 'config.replay_buffer_size': expected greater than 0, found 0"),

@@ -183,6 +183,11 @@ def check_dataset(settings: TrainingSettings, dataset: PreparedDataset) -> None:
     for group in settings.reward_leave_out:
         if group not in dataset.state.groups:
             raise UserError(f"reward_leave_out: unknown group '{group}'; {nearest(group, list(dataset.state.groups))}")
+    if settings.uses_preferences and reward_columns(settings, dataset) == ():
+        raise UserError(
+            f"reward_leave_out: no column is left for the reward; {dataset.uri} has columns in the groups "
+            f"{', '.join(name for name, columns in dataset.state.groups.items() if columns.start < columns.stop)}"
+        )
     for group in settings.q_products:
         if group not in ("items", "tastes"):
             raise UserError(f"q_products: unknown group '{group}'; expected items or tastes")
