@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.intervals import bootstrap_interval, widened
 from prefrec_ray.evaluation.names import Subject
 from prefrec_ray.evaluation.records import Estimate, Record
@@ -74,10 +75,15 @@ class Scores:
         return records
 
     def _intervals(self, best: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high bounds [3, L] of the values, of the gains over the logging policy, of the best one's lead."""
+        """Low and high bounds [3, L] of the values, of the gains over the logging policy, of the best one's lead.
+
+        One user, drawn again, is always the same: others may have any level, none of them farther away than MAX_LEVEL.
+        """
         gains, behind = self.values - self.logging[:, None], self.values[:, [best]] - self.values
         drawn = bootstrap_interval(np.hstack([self.values, gains, behind]), seed)
         low, high = (bound.reshape(3, -1) for bound in drawn)
+        if len(self.values) < 2:
+            low, high = low - MAX_LEVEL, high + MAX_LEVEL
         if self.networks is not None:
             own, logging = self.networks
             low, high = widened(low, high, np.stack([own, own - logging, own[:, [best]] - own], axis=1))

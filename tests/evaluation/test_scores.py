@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from prefrec_ray.evaluation.names import Subject
+from prefrec_ray.evaluation.records import Evaluation, Support
 from prefrec_ray.evaluation.scores import Scores
+from prefrec_ray.evaluation.verdict import verdicts
 
 SEED, USERS, SHARE = 3, 30, 0.2
 #: Student's t of two degrees of freedom at 97.5 %.
@@ -56,3 +60,19 @@ def test_bounds_hold_users_networks_and_a_share_of_the_gain(networks: bool, rela
         assert record.best == "b"
         behind = (record.behind_ci_low, record.behind_ci_high)
         assert behind == pytest.approx(bounds(lead, lead_by_network, lead_error))
+
+
+@pytest.mark.parametrize("relative_error", [SHARE, 0.0])
+@pytest.mark.parametrize(("level", "logged"), [(3.0, 1.0), (1.0, 3.0), (5.0, 0.5)])
+def test_one_user_says_nothing_of_others(relative_error: float, level: float, logged: float) -> None:
+    """Drawn again it is always the same one, and its interval was a point: a candidate, or nothing to ship."""
+    about = {"users": 1, "sessions": 4, "users_left_out": 0}
+    values, nets = np.array([[level, 0.5, 2.0]]), (np.tile([level, 0.5, 2.0], (3, 1)), np.full((3, 1), logged))
+    one = Scores("depth", "model", SUBJECTS, values, np.array([logged]), None, about, {}, nets)
+    records = replace(one, settings={"relative_error": relative_error}, relative_error=relative_error).records(SEED)
+    assert records[0].ci_low <= level - 5
+    assert records[0].ci_high >= level + 5
+    support = {"a": Support(states=1.0, threshold=0.8, supported=True)}
+    said = verdicts(Evaluation(records=tuple(records), support=support))["a"]
+    assert said.verdict == "cannot_say"
+    assert "not converged" in said.reasons[0]
