@@ -85,6 +85,8 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
         counts += np.bincount(rows, minlength=len(counts))
         if seen is not None:
             seen[np.arange(len(rows)), rows] = True
+            if (step + 1) % len(platform.items) == 0:  # all of them: from the start again, as logged items at their end
+                seen[:] = False
         now, session = now + wait.astype(np.int64), session + ends
     user = np.repeat(np.arange(len(of)), platform.requests)
     table = session_table(user, np.stack(times, axis=1).ravel(), np.stack(sessions, axis=1).ravel())

@@ -23,6 +23,7 @@ from prefrec_ray.evaluation.support import THRESHOLD, LoggedPasts
 from prefrec_ray.evaluation.user_model import UserModel, fit_user_model
 from prefrec_ray.evaluation.weights import Effective
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
@@ -197,11 +198,19 @@ def server_of(name: str, request: EvaluationRequest, platform: Platform) -> Serv
 
 
 def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, own: bool = True) -> Server:
-    """Shows what `policy` serves; or, not `own`, what it serves in the states of other users, drawn anew each time."""
+    """Shows what `policy` serves; or, not `own`, what it serves in the states of other users, drawn anew each time. Who
+    has seen all that it may show sees it again."""
 
     def server(states: np.ndarray, step: int, seen: np.ndarray | None) -> np.ndarray:
         policy_states = states if own else states[rng.permutation(len(states))]
-        return items.rows(policy.serve(policy_states, 1, seen, int(rng.integers(2**32))).items[:, 0])
+        out = None
+        if seen is not None:
+            out = LeftOut.of_mask(seen)
+            nothing = policy.left(out) == 0
+            if nothing.any():
+                out = LeftOut.of_mask(seen & ~nothing[:, None])
+        drawn = policy.draw(policy_states, 1, out, int(rng.integers(2**32)))
+        return items.rows(policy.items.ids[drawn.rows[:, 0]])
 
     return server
 

@@ -12,19 +12,25 @@ from prefrec_ray.evaluation import user_model
 from prefrec_ray.evaluation.histories import Histories
 from prefrec_ray.evaluation.imagined import KEPT_EVERY, WARM, Platform, logged_levels, roll_out
 from prefrec_ray.evaluation.memory import HALF_LIVES, Memory
+from prefrec_ray.evaluation.modelled import policy_server
 from prefrec_ray.evaluation.quantiles import BINS, Bins
 from prefrec_ray.evaluation.support import WITHIN, LoggedPasts
 from prefrec_ray.evaluation.user_model import Answers, fit_user_model
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.recent import RecentItems
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.policy import DETERMINISTIC, Policy
+from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.layers import Mlp
 
 STATE = StateDefinition(feedback=("like",), user_features={"sex": ("f", "m")}, action_dim=2)
 NORMALISER = Normaliser(np.zeros(STATE.width), np.ones(STATE.width))
 ITEMS = ItemTable(np.arange(50) * 10, np.random.default_rng(5).uniform(-1, 1, (50, 2)).astype(np.float32))
 HOUR = 3_600_000.0
 NOISE = 0.3
+LOGGED = ServingSettings(candidates="logged", variety=0.0)
 
 
 def histories(users: int = 300, requests: int = 60, seed: int = 0) -> Histories:
@@ -335,3 +341,26 @@ def test_some_users_of_histories() -> None:
     for name in ("timestamp", "session", "row", "state", "action", "feedback", "memory"):
         np.testing.assert_array_equal(getattr(some, name), getattr(data, name)[rows])
     np.testing.assert_array_equal(some.mean_depth, data.mean_depth[[3, 1]])
+
+
+@pytest.mark.parametrize(
+    "serving", [DETERMINISTIC, ServingSettings(variety=0.0), LOGGED], ids=lambda rule: rule.candidates
+)
+def test_who_has_seen_all_that_may_be_shown_sees_it_again(serving: ServingSettings) -> None:
+    """Where a roll-out is longer than the catalogue, and the log repeats nothing."""
+    data = histories(users=8, requests=20)
+    data.row[:] = np.tile(np.arange(20), 8)
+    logged = np.where(np.arange(len(ITEMS)) < 10, 1.0, 0.0)
+    bounds = np.ones(2, np.float32)
+    actor = DeterministicActor(
+        Mlp.of([(np.zeros((2, STATE.width), np.float32), np.zeros(2, np.float32))]), -bounds, bounds
+    )
+    items = replace(ITEMS, logged=logged)
+    policy = Policy(actor, STATE, NORMALISER, items, serving, deviation=1.0)
+    server = policy_server(policy, items, np.random.default_rng(0))
+    outcome = roll_out(platform(data, requests=2 * len(ITEMS)), [Clockwork(0.5)], server, seed=0)
+    if serving.candidates == "logged":
+        assert outcome.counts[10:].sum() == 0
+        assert outcome.counts[:10].min() >= 3
+    else:
+        assert outcome.counts.tolist() == [2 * 3] * len(ITEMS)
