@@ -52,7 +52,7 @@ def fit_all(
     shared = [read_trajectories.remote(uri, "train", settings.seed), held, asked]
     weighed = {}
     if "dr" in settings.estimators and weighable(request):
-        shared_weights = [asked, logged_chances(uri, settings.seed, held, logged)]
+        shared_weights = [asked, logged_chances(uri, settings.seed, held, logged, calibrate=False)]
         weighed = {subject.name: weigh_one.remote(subject.name, shared_weights) for subject in weighable(request)}
     pairs = [
         (task, name)

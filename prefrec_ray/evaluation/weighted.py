@@ -85,14 +85,17 @@ def weigh_all(
     return dict(zip(names, weighed, strict=True))
 
 
-def logged_chances(uri: str, seed: int, held: ray.ObjectRef, before: ray.ObjectRef | None = None) -> ray.ObjectRef:
+def logged_chances(
+    uri: str, seed: int, held: ray.ObjectRef, before: ray.ObjectRef | None = None, calibrate: bool = True
+) -> ray.ObjectRef:
     """`Logged` of the trajectories `held`, by a model of the logging policy where the log does not say b; the model of
-    `before`, a `Logged` of the same seed, where that has one."""
-    return _logged.remote(uri, seed, held, before)
+    `before`, a `Logged` of the same seed, where that has one. `calibrate`: its calibration is asked for, which takes as
+    long as all chances."""
+    return _logged.remote(uri, seed, held, before, calibrate)
 
 
 @ray.remote(num_cpus=1)
-def _logged(uri: str, seed: int, held: Trajectories, before: Logged | None) -> Logged:
+def _logged(uri: str, seed: int, held: Trajectories, before: Logged | None, calibrate: bool) -> Logged:
     known = np.isfinite(held.propensity)
     log_b = np.log(held.propensity)
     about: dict[str, Any] = {"propensities": "logged"}
@@ -107,7 +110,9 @@ def _logged(uri: str, seed: int, held: Trajectories, before: Logged | None) -> L
             out = None if left_out is None else left_out(part)
             fitted = model.log_probabilities(held.state[part], held.row[part], out)
             log_b[part] = np.where(known[part], log_b[part], fitted)
-        about = {"propensities": "fitted", "calibration": calibration(model, held.state, held.row, left_out)}
+        about = {"propensities": "fitted"}
+        if calibrate:
+            about["calibration"] = calibration(model, held.state, held.row, left_out)
     return Logged(held, log_b, again, about, model)
 
 

@@ -120,7 +120,7 @@ def test_the_logging_policy_is_learned_from_training_users(
     dataset: PreparedDataset, states: dict[str, np.ndarray], estimators: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its chances are those of the requests of the split, which are weighed by them. It is learned once."""
-    learned, weighed = [], []
+    learned, weighed, calibrated = [], [], []
     fit, weigh = weighted.fit_behavior, weighted.weigh
 
     def watched_fit(data: Trajectories, *rest: Any) -> Any:
@@ -137,6 +137,7 @@ def test_the_logging_policy_is_learned_from_training_users(
     monkeypatch.setattr(behavior, "UPDATES", 1)
     monkeypatch.setattr(weighted, "fit_behavior", watched_fit)
     monkeypatch.setattr(weighted, "weigh", watched_weigh)
+    monkeypatch.setattr(weighted, "calibration", lambda *given: calibrated.append(given))
     settings = EvaluateSettings(estimators=estimators, fqe=FqeSettings(updates=1, networks=1))
     request = request_on(dataset, settings)
     logged = None
@@ -148,6 +149,7 @@ def test_the_logging_policy_is_learned_from_training_users(
         fitted.fit_all(request, lambda *_: None, logged)
     assert learned == ["train"]
     assert weighed == ["test"] * 2 * len(estimators)  # the policy's, and random items
+    assert len(calibrated) == estimators.count("weights")  # no record of dr tells it
 
 
 def test_fitted_q_learns_from_training_users_and_is_asked_about_the_others(
