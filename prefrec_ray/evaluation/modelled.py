@@ -32,6 +32,8 @@ from prefrec_ray.settings import Task
 #: times the true ones (docs/results/truth.md). Errors of a model are no matter of more users, so they are a part of
 #: every interval.
 RELATIVE_ERROR = 0.2
+#: Random numbers that are held at once.
+_NUMBERS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,10 @@ def server_of_log(platform: Platform) -> Server:
 
 
 def _random(rng: np.random.Generator, n: int, items: int, seen: np.ndarray | None) -> np.ndarray:
-    return rng.integers(0, items, n) if seen is None else (rng.random((n, items), np.float32) + seen).argmin(axis=1)
+    if seen is None:
+        return rng.integers(0, items, n)
+    parts = np.array_split(np.arange(n), min(n, -(-n * items // _NUMBERS)))
+    return np.concatenate([(rng.random((len(part), items), np.float32) + seen[part]).argmin(axis=1) for part in parts])
 
 
 def _first(ranking: np.ndarray, n: int, seen: np.ndarray | None) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The estimator `model`, the whole way through Ray: who is better, who worse, and of whom the log cannot say."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_the_same_seed_says_the_same(
     assert one.records == again.records
     other = replace(request, settings=settings.model_copy(update={"seed": 1}))
     assert evaluate(other).records != one.records
+
+
+def test_random_items_of_a_large_catalogue_are_drawn_by_parts() -> None:
+    """In the memory of some users', and the same as all at once."""
+    users, items = 37, 400_001
+    seen = np.random.default_rng(1).random((users, items)) < 0.5
+    at_once = (np.random.default_rng(0).random((users, items), np.float32) + seen).argmin(axis=1)
+    tracemalloc.start()
+    drawn = modelled._random(np.random.default_rng(0), users, items, seen)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(drawn, at_once)
+    assert not seen[np.arange(users), drawn].any()
+    assert peak < 0.6 * 4 * seen.size
 
 
 @pytest.mark.parametrize(("asked", "left"), [({}, ("ncis",)), ({"estimators": ("model",)}, ("model",))])
