@@ -53,7 +53,8 @@ def fit_answers(
 ) -> Answers:
     """By least squares on requests: scaled states [N, S], embeddings [N, A], feedback on the scale of states [N, F].
 
-    A function of its arguments.
+    Of feedback that is always the same 0 is expected, to the bit: what a network leaves of its first weights would tell
+    items apart, and be taken for something that explains Q. A function of its arguments.
     """
     rng = np.random.default_rng(seed)
     deviation = feedback.std(axis=0)
@@ -62,6 +63,11 @@ def fit_answers(
         torch.manual_seed(seed)
         width, action_dim = states.shape[1], actions.shape[1]
         net = mlp(width + action_dim + len(products), HIDDEN, feedback.shape[1])
+    same = feedback.min(axis=0) == feedback.max(axis=0)
+    wanted[:, same] = 0.0
+    with torch.no_grad():  # without an error there is no gradient either: they stay 0
+        net.linear[-1].weight[same] = 0.0
+        net.linear[-1].bias[same] = 0.0
     network = Answers(net, products, action_dim)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     updates = min(UPDATES, -(-PASSES * len(states) // BATCH))

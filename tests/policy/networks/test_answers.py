@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,6 +119,22 @@ def test_how_much_of_a_score_answers_explain() -> None:
     for one, two in ((told, np.zeros_like(told)), (np.zeros_like(told), told)):
         assert explained(one, two) == 0
     np.testing.assert_array_equal(worth_of(np.full((3, 500, 2), 0.3, np.float32), told), 0)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1.0])
+def test_feedback_that_is_always_the_same_explains_nothing(constant: float) -> None:
+    states, actions, chances = requests(4000, 0)
+    feedback = (np.random.default_rng(1).random(chances.shape) < chances).astype(np.float32)
+    feedback[:, 1] = constant
+    network = fit_answers(states, actions, feedback, PARTS, 0)
+    items = np.broadcast_to(np.random.default_rng(2).uniform(-1, 1, (300, 3)).astype(np.float32), (50, 300, 3))
+    expected = network.given(torch.from_numpy(states[:50]))(torch.tensor(items)).numpy()
+    assert (expected[..., 1] == 0).all()
+    assert expected[..., 0].std() > 0.05
+    for q in (items[..., 0], (states[:50, None, :3] * items).sum(axis=2)):
+        worth = worth_of(expected, q)
+        assert worth[1] == 0
+        assert worth[0] == pytest.approx(worth_of(expected[..., :1], q)[0])
 
 
 @given(st.integers(0, 200), st.integers(1, 60))
