@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,8 @@ _NUMBERS = 1 << 22
 
 @dataclass(frozen=True)
 class Modelled:
-    """What one subject does to the users of the models: `imagined`, and the share of its requests within the log's.
-    `logged`: their own levels in the log, by task."""
+    """What one subject does to the users of the models: `imagined`, without its states, and the share of its requests
+    within the log's. `logged`: their own levels in the log, by task."""
 
     imagined: Imagined
     within: float
@@ -174,7 +174,9 @@ def roll_subject(
     """One subject, or the logging policy, with some users of `held`, drawn by the request's seed."""
     platform = platform_of(request.dataset, held, request.settings.model, request.settings.seed)
     imagined = roll_out(platform, models, server_of(name, request, platform), request.settings.seed)
-    return Modelled(imagined, pasts.share(imagined.states), logged_levels(platform))
+    within = pasts.share(imagined.states)
+    # Some 25 MB of states a subject, which nobody asks for again.
+    return Modelled(replace(imagined, states=np.empty_like(imagined.states[:0])), within, logged_levels(platform))
 
 
 def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettings, seed: int) -> Platform:

@@ -16,6 +16,7 @@ from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation import behavior, fitted, model_score, modelled, weighted
 from prefrec_ray.evaluation.histories import histories_of
+from prefrec_ray.evaluation.imagined import Imagined
 from prefrec_ray.evaluation.names import BEHAVIOUR
 from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, ValidationSettings
@@ -82,12 +83,13 @@ def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> d
 
     def pasts(data: Any, *_: Any) -> Any:
         seen["pasts"].append(split_of(states, data.state))
-        return SimpleNamespace(share=lambda states: 1.0)
+        return SimpleNamespace(share=lambda states: 0.2 * len(states))
 
     def roll(platform: Any, models: Any, *_: Any, **__: Any) -> Any:
         assert list(models) == ["a model"] * 2
         seen["rolled"].append(split_of(states, platform.data.state))
-        return SimpleNamespace(levels={"frequency": np.full((2, len(platform.users)), 0.5)}, states=np.zeros((0, 1)))
+        levels = np.full((2, len(platform.users)), 0.5)
+        return Imagined({"frequency": levels}, levels, levels, np.zeros((5, 1), np.float32), np.zeros(1, np.int64), 10)
 
     monkeypatch.setattr(modelled, "fit_user_model", fit)
     monkeypatch.setattr(modelled.LoggedPasts, "of", pasts)
@@ -103,6 +105,7 @@ def test_models_of_users_know_training_users_and_are_asked_about_the_others(
     settings = EvaluateSettings(split=split, estimators=("model",), model=ModelSettings(models=2, users=10))
     rolled = modelled.model_all(request_on(dataset, settings), lambda *_: None)
     assert BEHAVIOUR in rolled
+    assert {(one.within, len(one.imagined.states)) for one in rolled.values()} == {(1.0, 0)}  # shared, then let go
     assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": [split] * len(rolled)}
 
 
