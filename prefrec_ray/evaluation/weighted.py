@@ -127,7 +127,8 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
     """One subject."""
     data = logged.data
     policy = None if name == RANDOM_ITEMS else request.policies[name]
-    log_weight = log_chances(policy, data, len(request.dataset.items()), logged.repeats) - logged.log_b
+    items = len(request.clone.policy.items)  # the data set's, which need not be read again
+    log_weight = log_chances(policy, data, items, logged.repeats) - logged.log_b
     depth = np.diff(data.first, append=len(data.row)).astype(np.float64)
     sessions = Sessions(
         user=data.user,

@@ -205,6 +205,16 @@ def test_weights_have_a_mean_of_one_where_the_chances_are_right(
     np.testing.assert_allclose(same.sessions.log_rho, 0, atol=1e-9)
 
 
+def test_no_table_of_items_is_read_to_weigh(
+    dataset: PreparedDataset, clone: BehaviourClone, sampled: dict[str, Policy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = read_trajectories._function(dataset.uri, "test", 0)
+    chances = Logged(data, np.full(len(data.row), -np.log(len(dataset.items()))), True, {})
+    monkeypatch.delattr(PreparedDataset, "items")
+    same = weigh("random items", EvaluationRequest(dataset, sampled, ["frequency"], clone), chances)
+    np.testing.assert_allclose(same.log_weight, 0, atol=1e-9)
+
+
 def test_trajectories_know_items_and_chances(dataset: PreparedDataset, ray_session: None) -> None:
     data = read_trajectories._function(dataset.uri, "test", 0)
     np.testing.assert_array_equal(dataset.items().embeddings[data.row], data.action)
