@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prefrec_ray.policy.networks.arrays import Layers
+from prefrec_ray.policy.networks.linear import Linear
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -86,7 +87,7 @@ def mlp(inputs: int, hidden_sizes: Sequence[int], outputs: int) -> Mlp:
     hidden = [
         layer
         for width_in, width_out in pairwise([inputs, *hidden_sizes])
-        for layer in (nn.Linear(width_in, width_out), nn.ReLU(inplace=True))
+        for layer in (Linear(width_in, width_out), nn.ReLU(inplace=True))
     ]
     return Mlp(*hidden, Head([inputs, *hidden_sizes][-1], outputs))
 
