@@ -23,6 +23,8 @@ from prefrec_ray.settings import Task
 #: Fewer than an evaluation has: many policies are scored.
 SETTINGS = ModelSettings(models=2, users=100, requests=200)
 ROWS = 150_000
+#: Of the models' weights, and of their users: others than an evaluation's, which would judge what it chose itself.
+SEED = 0x5E1E
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def fit_score(uri: str, split: str) -> ray.ObjectRef:
     dataset = PreparedDataset.open(uri)
     check_long_enough(dataset, ["train", split])
     runtime.start_ray()  # else Ray starts by itself, and joins whatever cluster runs on this machine
-    training, held = read_histories.remote(uri, "train", 0, ROWS), read_histories.remote(uri, split, 0, ROWS)
-    models = ray.get([fit_users.remote(uri, training, number) for number in range(SETTINGS.models)])
+    training, held = read_histories.remote(uri, "train", SEED, ROWS), read_histories.remote(uri, split, 0, ROWS)
+    models = ray.get([fit_users.remote(uri, training, SEED + number) for number in range(SETTINGS.models)])
     platform = platform_of(dataset, ray.get(held), SETTINGS, seed=0)
     return ray.put(ModelScore(platform, models, ray.get(logged_pasts.remote(uri, training))))
