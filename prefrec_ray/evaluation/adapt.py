@@ -8,18 +8,19 @@ import numpy as np
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.policy import Policy
 
 
-def adapted(policy: Policy, dataset: PreparedDataset, where: str) -> Policy:
+def adapted(policy: Policy, dataset: PreparedDataset, items: ItemTable, where: str) -> Policy:
     """The policy itself if its states are scaled as the data set's, and its items are the data set's; else the same
-    networks, of the states that the data set scales, among the data set's items.
+    networks, of the states that the data set scales, among the data set's `items`.
 
     A log of another day has another mean and deviation of each column, and other items. Raises `UserError`, which
     `where` opens: states of another definition, embeddings that are not those of the data set, states of another scale
     and a policy that does not draw by Q from the whole catalogue.
     """
-    own, theirs, items = policy.normaliser, dataset.normaliser, dataset.items()
+    own, theirs = policy.normaliser, dataset.normaliser
     if policy.state != dataset.state:
         raise UserError(f"{where}: its states are not those of {dataset.uri}; expected its own data set")
     scaled_alike = own.equals(theirs)

@@ -61,7 +61,8 @@ def constrain(policy: Policy, dataset: str, progress: Progress = silent, where: 
             f"{where}: temperature and variety change nothing in it; expected "
             "serving: {rule: sample, candidates: catalogue} of a method that scores items by Q"
         )
-    policy = adapted(policy, PreparedDataset.open(dataset), where)
+    opened = PreparedDataset.open(dataset)
+    policy = adapted(policy, opened, opened.items(), where)
     progress("users", 0, 1)
     score = fit_score(dataset, "validation")
     progress("users", 1, 1)

@@ -63,7 +63,8 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
     if run.online and dataset.metadata.world is None:
         raise UserError(f"{run.dataset}: --online rolls out in the simulator, which did not make these logs")
     bundles = load_named(run.bundles)
-    policies = {name: adapted(policy, dataset, f"policy '{name}'") for name, (_, policy) in bundles.items()}
+    items = dataset.items()  # once: of a million it takes a second
+    policies = {name: adapted(policy, dataset, items, f"policy '{name}'") for name, (_, policy) in bundles.items()}
     trained_for = {name: policy.task for name, policy in policies.items()}
     storage.make_room(run.file)  # now: what cannot be written should not cost the work before
     progress("clone", 0, 1)

@@ -80,13 +80,7 @@ class LoopFolder:
             return []
         nights = []
         for number, line in enumerate(storage.read_text(file).splitlines(), 1):
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{file}: line {number}: not JSON ({error.msg})") from error
-            except (ValueError, RecursionError) as error:  # a number of too many digits, brackets in brackets
-                raise UserError(f"{file}: line {number}: not JSON that Python reads ({error})") from error
-            nights.append(parse(Night, value, f"{file}: line {number}"))
+            nights.append(parse(Night, storage.parse_json(line, file, number), f"{file}: line {number}"))
         return nights
 
     def write(self, night: Night) -> None:

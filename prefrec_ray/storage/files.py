@@ -185,13 +185,18 @@ def write_text(uri: str, text: str) -> None:
 
 def read_json(uri: str) -> Any:
     """The JSON value at `uri`. Raises `UserError` where the file is missing or is no JSON."""
-    text = read_text(uri)
+    return parse_json(read_text(uri), uri)
+
+
+def parse_json(text: str, uri: str, line: int | None = None) -> Any:
+    """The JSON value of the `text` of the file `uri`, or of one `line` of it. Raises `UserError` where it is none."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{uri}: line {error.lineno}: not JSON ({error.msg})") from error
+        raise UserError(f"{uri}: line {line or error.lineno}: not JSON ({error.msg})") from error
     except (ValueError, RecursionError) as error:  # a number of too many digits; brackets in brackets in brackets
-        raise UserError(f"{uri}: not JSON that Python reads ({error})") from error
+        place = f"{uri}: line {line}" if line else uri
+        raise UserError(f"{place}: not JSON that Python reads ({error})") from error
 
 
 def write_json(uri: str, value: Any) -> None:

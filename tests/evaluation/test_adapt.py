@@ -49,7 +49,7 @@ def test_the_same_requests_have_the_same_chances_on_the_scale_of_the_day(read: b
     assert 10 < inside.sum() < 40  # what one of both clips, the other does not know
     for item in range(0, 40, 7):
         rows = np.full(inside.sum(), item)
-        chances = adapted(policy, today, "policy").probabilities(after[inside], rows)
+        chances = adapted(policy, today, today.items(), "policy").probabilities(after[inside], rows)
         np.testing.assert_allclose(chances, policy.probabilities(before[inside], rows), rtol=1e-4)
         assert not np.allclose(chances, policy.probabilities(after[inside], rows), rtol=0.1)
 
@@ -58,7 +58,7 @@ def test_it_serves_the_items_of_the_day() -> None:
     policy = make_policy()
     today = data_set(5, items_of(policy))
     states = np.random.default_rng(3).normal(size=(200, STATE.width)).astype(np.float32)
-    served = set(adapted(policy, today, "policy").recommend(states, 5, seed=0).ravel().tolist())
+    served = set(adapted(policy, today, today.items(), "policy").recommend(states, 5, seed=0).ravel().tolist())
     assert served <= set(today.items().ids.tolist())
     assert served & {1000, 1001}
 
@@ -71,7 +71,7 @@ def test_a_policy_that_was_given_other_items_serves_those_of_its_data_set(servin
     own.normaliser = policy.normaliser
     order = np.random.default_rng(1).permutation(len(policy.items))
     for given in (ItemTable(policy.items.ids[order], policy.items.embeddings[order]), items_of(policy)):
-        back = adapted(policy.with_items(given), own, "policy")
+        back = adapted(policy.with_items(given), own, own.items(), "policy")
         np.testing.assert_array_equal(back.items.ids, policy.items.ids)
         states = np.random.default_rng(3).normal(size=(20, STATE.width)).astype(np.float32)
         np.testing.assert_array_equal(back.recommend(states, 3, seed=0), policy.recommend(states, 3, seed=0))
@@ -80,14 +80,16 @@ def test_a_policy_that_was_given_other_items_serves_those_of_its_data_set(servin
             np.testing.assert_array_equal(back.probabilities(states, rows), policy.probabilities(states, rows))
     names = ItemTable(policy.items.ids.astype(str), policy.items.embeddings)
     with pytest.raises(UserError, match="its items have other embeddings than those of today"):
-        adapted(policy.with_items(names), own, "policy")
+        adapted(policy.with_items(names), own, own.items(), "policy")
 
 
 def test_from_day_to_day_it_stays_the_same_policy(tmp_path: Any) -> None:
     policy = make_policy()
     first, second = (data_set(seed, policy.items) for seed in (5, 6))
-    adapted(adapted(policy, first, "policy"), second, "policy").save(str(tmp_path / "policy"))
-    over_two, direct = Policy.load(str(tmp_path / "policy")), adapted(policy, second, "policy")
+    adapted(adapted(policy, first, first.items(), "policy"), second, second.items(), "policy").save(
+        str(tmp_path / "policy")
+    )
+    over_two, direct = Policy.load(str(tmp_path / "policy")), adapted(policy, second, second.items(), "policy")
     states = second.normaliser(0.5 * np.random.default_rng(3).normal(size=(20, STATE.width)))
     items = np.tile(policy.items.embeddings, (20, 1, 1))
     assert over_two.critic is not None
@@ -95,7 +97,7 @@ def test_from_day_to_day_it_stays_the_same_policy(tmp_path: Any) -> None:
     np.testing.assert_allclose(over_two.critic.scores(states, items), direct.critic.scores(states, items), atol=1e-5)
     own = data_set(7, policy.items)
     own.normaliser = policy.normaliser
-    assert adapted(policy, own, "policy") is policy
+    assert adapted(policy, own, own.items(), "policy") is policy
 
 
 def test_a_policy_of_another_platform_is_one_line() -> None:
@@ -103,7 +105,7 @@ def test_a_policy_of_another_platform_is_one_line() -> None:
 
     def failing(message: str, policy: Policy, dataset: Any) -> None:
         with pytest.raises(UserError, match=message) as raised:
-            adapted(policy, dataset, "policy 'p'")
+            adapted(policy, dataset, dataset.items(), "policy 'p'")
         assert "\n" not in str(raised.value)
 
     today = data_set(5, policy.items)

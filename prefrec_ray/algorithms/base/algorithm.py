@@ -27,6 +27,7 @@ from prefrec_ray.algorithms.feed.schedule import Position
 from prefrec_ray.algorithms.requests import reward_columns
 from prefrec_ray.algorithms.reward.labels import RewardFunction, label_transitions
 from prefrec_ray.algorithms.reward.state import RewardState
+from prefrec_ray.algorithms.reward.update import ACCURACY
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage.manifest import seal
@@ -98,8 +99,8 @@ class OfflineAlgorithm(Algorithm):
             per_update, rate = self.offline_data.batch_size, "transitions_per_second"
         seconds = time.perf_counter() - start
         stop_if_diverged(losses, self.iteration + 1)
-        if math.isnan(losses.get("reward/accuracy_train", 0.0)):  # all pairs were ties
-            del losses["reward/accuracy_train"]
+        if math.isnan(losses.get(ACCURACY, 0.0)):  # all pairs were ties
+            del losses[ACCURACY]
         busy = losses.pop("time/learner_seconds", None)
         if busy is not None:
             losses["time/learner_idle_share"] = max(0.0, 1 - busy / seconds)

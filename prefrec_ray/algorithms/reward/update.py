@@ -17,7 +17,7 @@ from prefrec_ray.algorithms.reward.model import RewardModel
 PAIRS_PER_CHUNK = 64
 #: The same on a GPU, where a pass over few rows takes as long as its launch (not measured).
 PAIRS_PER_LAUNCH = 512
-_ACCURACY = "reward/accuracy_train"
+ACCURACY = "reward/accuracy_train"
 
 
 def preference_gradient(
@@ -54,7 +54,7 @@ def preference_gradient(
 def update_metrics(sums: Tensor) -> dict[str, Tensor]:
     """The metrics of a mini-batch from its sums [loss, correct, decided]; of ties alone the accuracy is NaN."""
     loss, correct, decided = sums
-    return {"losses/reward_loss": loss, _ACCURACY: correct / decided}
+    return {"losses/reward_loss": loss, ACCURACY: correct / decided}
 
 
 def mean_metrics(updates: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ def mean_metrics(updates: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         for name, value in metrics.items():
             values.setdefault(name, []).append(value)
     stacked = {name: torch.stack(column) for name, column in values.items()}
-    return {name: column.nanmean() if name == _ACCURACY else column.mean() for name, column in stacked.items()}
+    return {name: column.nanmean() if name == ACCURACY else column.mean() for name, column in stacked.items()}
 
 
 def _judged(
