@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def users(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "fit_score", fit)
     monkeypatch.setattr(module, "adapted", lambda policy, *_: policy)
-    monkeypatch.setattr(module.PreparedDataset, "open", lambda uri: None)
+    monkeypatch.setattr(module.PreparedDataset, "open", lambda uri: SimpleNamespace(items=tuple))
 
 
 @pytest.mark.parametrize("variety", [0.0, 2.5, 3.5, 5.0])
