@@ -32,11 +32,13 @@ def widened(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The intervals (low, high) [...] of a mean over the repetitions `repeated` [K, ...], with their scatter in it.
 
-    The error of a mean of K values (Student's t) and that of the users are independent: half-widths add as squares. One
-    repetition scatters by nothing.
+    Each repetition is made from users drawn again from the same ones. How far they scatter says how far these users lie
+    from others, an error that all repetitions share and that their mean keeps; and it is the error of a mean of K
+    (Student's t). It and that of the users asked are independent: half-widths add as squares. One repetition scatters
+    by nothing.
     """
     count, mean = len(repeated), repeated.mean(axis=0)
     if count < 2:
         return low, high
-    half = stdtrit(count - 1, 0.5 * (1 + level)) * repeated.std(axis=0, ddof=1) / np.sqrt(count)
+    half = stdtrit(count - 1, 0.5 * (1 + level)) * repeated.std(axis=0, ddof=1) * np.sqrt(1 + 1 / count)
     return mean - np.hypot(mean - low, half), mean + np.hypot(high - mean, half)
