@@ -67,17 +67,17 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     @app.put("/items", openapi_extra=_body(PutItems))
     async def put_items(request: Request) -> Response:
         """Items that may be shown from now on."""
-        return _json(await server.put_items(await _read(request, PutItems)))
+        return _json(await server.changes.put_items(await _read(request, PutItems)))
 
     @app.delete("/items", openapi_extra=_body(DeleteItems))
     async def delete_items(request: Request) -> Response:
         """Items that may be shown no more."""
-        return _json(await server.delete_items(await _read(request, DeleteItems)))
+        return _json(await server.changes.delete_items(await _read(request, DeleteItems)))
 
     @app.post("/reload")
     async def reload() -> Response:
         """Reads the policies of all arms again."""
-        return _json(await server.reload())
+        return _json(await server.changes.reload())
 
     @app.get("/healthz")
     async def healthz() -> Response:

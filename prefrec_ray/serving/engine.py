@@ -54,8 +54,7 @@ class Engine:
             if leave_out == "recommended":
                 state.people.see(row, codes)
             self._given.remember(number, plan.events[number - first])
-        state.next = first + len(plan.events)
-        state.answered.advance(state.next, clock)
+        state.advance(first + len(plan.events), clock)
         self.log.needed = state.answered.start
         for one in plan.given:
             if one.number is None:

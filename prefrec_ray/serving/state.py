@@ -107,6 +107,11 @@ class ServedState:
             else:
                 self.withdraw_items([item])
 
+    def advance(self, next_number: int, clock: int) -> None:
+        """There are rows up to this number, the last of the time `clock`."""
+        self.next = next_number
+        self.answered.advance(next_number, clock)
+
     def add_users(self, users: list[UserId]) -> None:
         """Adds new users, each once, of whom nothing is known."""
         self.people.add(users)

@@ -54,12 +54,12 @@ def test_a_reload_with_such_an_arm_is_refused_and_the_old_policies_go_on(main: P
         before = [one.digest for one in server.state.loaded]
         arm(tmp_path, items=41)
         with pytest.raises(Problem, match=r"^arm 'x': item 40 is not an item of the main policy") as caught:
-            await server.reload()
+            await server.changes.reload()
         assert caught.value.status == 409
         assert [one.digest for one in server.state.loaded] == before
         for user in range(9):
             assert (await server.do(Recommend(user=user))).body["items"]
-        await server.put_items(PutItems(items=[PutItem(id=40, embedding=NEW)]))
-        assert (await server.reload())["changed"]
+        await server.changes.put_items(PutItems(items=[PutItem(id=40, embedding=NEW)]))
+        assert (await server.changes.reload())["changed"]
 
     with_server(main, tmp_path / "state", act, **arm(tmp_path))

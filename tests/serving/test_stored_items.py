@@ -68,9 +68,9 @@ def test_a_reload_writes_items_once_it_counts(policy: Path, tmp_path: Path, monk
         with monkeypatch.context() as patched:
             patched.setattr(server.engine.log, "commit", full)
             with pytest.raises(Problem, match="No space left"):
-                await server.reload()
+                await server.changes.reload()
         assert file.read_bytes() == before
-        await server.reload()
+        await server.changes.reload()
         check_union(tmp_path / "state")
 
     with_server(policy, tmp_path / "state", act)
@@ -88,12 +88,12 @@ def test_items_that_cannot_be_written_are_a_problem_and_written_when_asked_again
         new = PutItems(items=[PutItem(id=77, embedding=[0.5, 0.5, 0.5])])
         with monkeypatch.context() as patched:
             patched.setattr(storage, "write_bytes", full)
-            for ask in (server.reload, lambda: server.put_items(new)):
+            for ask in (server.changes.reload, lambda: server.changes.put_items(new)):
                 with pytest.raises(Problem, match=rf"items.parquet was not written: {os.strerror(number)}") as caught:
                     await ask()
                 assert caught.value.status == status
-        assert (await server.reload())["changed"] is False
-        assert (await server.put_items(new)) == {"items": 1}
+        assert (await server.changes.reload())["changed"] is False
+        assert (await server.changes.put_items(new)) == {"items": 1}
         stored = ItemTable.load(str(tmp_path / "state" / "items.parquet"))
         assert sorted(stored.ids.tolist()) == [*range(40), 77]
 
@@ -129,7 +129,7 @@ def test_another_width_is_refused_by_a_reload(policy: Path, tmp_path: Path) -> N
     async def act(server: Server) -> None:
         replaced(policy, state=replace(STATE, action_dim=5))
         with pytest.raises(Problem, match="of 3 numbers, those of the policy are of 5; expected another") as caught:
-            await server.reload()
+            await server.changes.reload()
         assert caught.value.status == 409
 
     with_server(policy, tmp_path / "state", act)

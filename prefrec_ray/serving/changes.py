@@ -1,0 +1,156 @@
+"""Items that come and go, and policies that are read again, while a server answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.events.format import ITEMS, Event, Kind
+from prefrec_ray.serving.bodies import DeleteItems, PutItems
+from prefrec_ray.serving.disk import Disk, of_disk
+from prefrec_ray.serving.engine import Engine
+from prefrec_ray.serving.loaded import Loaded, load_policies
+from prefrec_ray.serving.metrics import Metrics
+from prefrec_ray.serving.shelf import Shelf, check_embedding
+from prefrec_ray.serving.start import Opened, arms_event
+from prefrec_ray.serving.state import ServedState
+from prefrec_ray.serving.stored_items import save_items
+from prefrec_ray.web.problems import Problem
+
+#: Withdrawn items after which an arm's items are put in order again.
+_WITHDRAWN = 256
+
+
+class Changes:
+    """One change at a time is made, aside; `turn` is held to write its rows and to put it in place.
+
+    `clock`: ms, UTC.
+    """
+
+    def __init__(
+        self,
+        opened: Opened,
+        engine: Engine,
+        metrics: Metrics,
+        disk: Disk,
+        turn: asyncio.Lock,
+        clock: Callable[[], int],
+    ) -> None:
+        self._opened, self._engine, self._metrics = opened, engine, metrics
+        self._disk, self._turn, self._clock = disk, turn, clock
+        self._one = asyncio.Lock()
+
+    async def put_items(self, body: PutItems) -> dict[str, Any]:
+        """Items that may be shown from now on; answers once they may be drawn. Raises `Problem`."""
+        state = self._engine.state
+        for one in body.items:
+            if isinstance(one.id, int) != state.codes.whole:
+                kind = "a whole number" if state.codes.whole else "text"
+                raise Problem(422, f"items: id {one.id!r}; expected {kind}, as all items are")
+        if len({one.id for one in body.items}) < len(body.items):
+            raise Problem(422, "items: an id comes twice; expected each once")
+        async with self._one:
+            state = self._engine.state
+            new = {one.id: np.array(one.embedding, np.float32) for one in body.items}
+            for loaded in state.loaded:
+                for item, embedding in new.items():
+                    try:
+                        check_embedding(loaded.policy, item, embedding, state.put, state.codes)
+                    except UserError as error:
+                        raise Problem(409, str(error)) from error
+            async with self._turn:
+                clock = self._clock()
+                events = [
+                    Event(Kind.ITEM, clock, received=clock, items=[item], embedding=e.tolist())
+                    for item, e in new.items()
+                ]
+                await self._log(events, clock)
+                state.put_items(new)
+            await self._restock()
+        return {"items": len(new)}
+
+    async def delete_items(self, body: DeleteItems) -> dict[str, Any]:
+        """Items that may be shown no more, from now on; unknown ones too. Raises `Problem`."""
+        async with self._one:
+            state = self._engine.state
+            ids = [item for item in dict.fromkeys(body.ids) if isinstance(item, int) == state.codes.whole]
+            async with self._turn:
+                clock = self._clock()
+                await self._log([Event(Kind.WITHDRAWN, clock, received=clock, items=[item]) for item in ids], clock)
+                known = int((state.codes.find(state.codes.array(ids)) >= 0).sum())
+                state.withdraw_items(ids)
+            if any(len(shelf.gone) > _WITHDRAWN for shelf in state.shelves):
+                await self._restock()
+        return {"items": known, "unknown": len(body.ids) - known}
+
+    async def _log(self, events: list[Event], clock: int) -> None:
+        """Writes rows that are of no user; the caller has the turn."""
+        if events:
+            first = await self._disk.commit(events)
+            self._engine.state.advance(first + len(events), clock)
+
+    async def _restock(self) -> None:
+        """New shelves, made aside, in the place of the old ones."""
+        state = self._engine.state
+        shelves = await self._disk.aside(lambda: [state.new_shelf(number) for number in range(len(state.loaded))])
+        await self._save_items(shelves[0])
+        async with self._turn:
+            state.place(shelves)
+
+    async def _save_items(self, shelf: Shelf) -> None:
+        """Writes the items beside the log. Raises `Problem`: asked for the same once more, the server writes them."""
+        try:
+            await self._disk.aside(save_items, self._opened.folder, shelf.catalogue)
+        except (OSError, UserError) as error:
+            raise of_disk(error, f"{ITEMS} was not written") from error
+
+    async def reload(self) -> dict[str, Any]:
+        """Reads the policies of all arms again and serves them. Raises `Problem` 409; the old ones go on then.
+
+        Raises `Problem` 507 or 503 too where the items beside the log cannot be written: the new ones serve then.
+        """
+        async with self._one:
+            old = self._engine.state
+            try:
+                tables = [one.policy.items for one in old.loaded]
+                loaded = await self._disk.aside(load_policies, self._opened.policy, old.settings, tables)
+                await self._disk.aside(self._opened.check, loaded)
+                state = await self._disk.aside(self._made, loaded, old)
+            except UserError as error:
+                self._metrics.reloads.labels("refused").inc()
+                raise Problem(409, str(error)) from error
+            async with self._turn:
+                self._catch_up(state, old)
+                clock = self._clock()
+                state.advance(await self._disk.commit([arms_event(state, clock)]) + 1, clock)
+                self._engine.state = state
+            self._metrics.reloads.labels("done").inc()
+            await self._save_items(state.shelves[0])
+        digests = {one.arm: one.digest for one in loaded}
+        return {"policies": digests, "changed": digests != {one.arm: one.digest for one in old.loaded}}
+
+    def _made(self, loaded: list[Loaded], old: ServedState) -> ServedState:
+        """The state of new policies, up to the rows that are there now; aside."""
+        state = ServedState(loaded, old.settings)
+        if set(state.observers) == set(old.observers) and state.first_states == old.first_states:
+            state.share(old)
+            state.stock()
+        else:
+            state.put_items(old.put)
+            state.withdraw_items(old.withdrawn)
+            state.stock()
+            for table in self._engine.log.tables():
+                state.replay(table)
+        return state
+
+    def _catch_up(self, state: ServedState, old: ServedState) -> None:
+        """Takes in the rows that came since; the caller has the turn."""
+        if state.people is old.people:
+            state.next = old.next
+            return
+        for table in self._engine.log.tables(state.next):
+            state.replay(table)

@@ -1,0 +1,70 @@
+"""What a server waits for: rows until they are on the disk, and what takes long, in threads beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.events.format import Event
+from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.serving.metrics import Metrics
+from prefrec_ray.web.problems import Problem
+
+
+class Disk:
+    """One thread writes rows to `log`, another does what may wait."""
+
+    def __init__(self, log: EventLog, metrics: Metrics) -> None:
+        self._log, self._metrics = log, metrics
+        self._rows = ThreadPoolExecutor(1, "disk")
+        self._aside = ThreadPoolExecutor(1, "aside", initializer=_give_way)
+
+    async def commit(self, events: Sequence[Event]) -> int:
+        """Writes rows; the number of the first. Raises `Problem`: 507 on a full disk, 503 where the disk fails."""
+        begin = time.perf_counter()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._rows, self._log.commit, events)
+        except OSError as error:
+            self._metrics.failed.inc()
+            raise of_disk(error, "nothing was written") from error
+        finally:
+            self._metrics.commit.observe(time.perf_counter() - begin)
+
+    async def aside(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """What a call returns that may take long."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, call, *arguments)
+
+    def stop_aside(self) -> None:
+        """Waits for the call that is under way; others are dropped."""
+        self._aside.shutdown(cancel_futures=True)
+
+    def stop(self) -> None:
+        """Waits until all rows are written."""
+        self._rows.shutdown()
+
+
+def of_disk(error: OSError | UserError, what: str) -> Problem:
+    """507 on a full disk, 503 where the disk fails; `what` was done of it."""
+    status = 507 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) else 503
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return Problem(status, f"{what}: {why}; make room and try again")
+
+
+def _give_way() -> None:
+    """Runs this thread where no other wants to: what it does may wait, answers may not.
+
+    Under real-time scheduling (`chrt -r`) niceness says nothing, and threads of one priority take turns of 100 ms: so
+    this one leaves it.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, thread, 10)
