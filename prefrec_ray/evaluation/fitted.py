@@ -12,6 +12,7 @@ import ray
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.evaluation.dr import corrections, residuals, user_means
 from prefrec_ray.evaluation.fqe import fit_q
+from prefrec_ray.evaluation.intervals import repetition_seed
 from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, subject_of
 from prefrec_ray.evaluation.ncis import effective_share, normalised_weights, request_log_weights
 from prefrec_ray.evaluation.request import EvaluationRequest
@@ -118,7 +119,7 @@ def fit_subject(
     for number in range(settings.networks):
         # The same users for all subjects: what they were drawn by cancels in a difference.
         among = learn.redrawn(np.random.default_rng((seed, number))) if settings.networks > 1 else None
-        net = fit_q(training, learn, served_before, settings, seed + number, among)
+        net = fit_q(training, learn, served_before, settings, repetition_seed(seed, number), among)
         value, taken = net.mean_level(held.state, served), net.mean_level(held.state[judge.row], held.action[judge.row])
         residual = residuals(judge, taken, value, settings.gamma_session)
         direct.append(user_means(judge, value))

@@ -1,4 +1,4 @@
-"""Intervals over users: users, not sessions or requests, are what is drawn again."""
+"""Intervals over users: users, not sessions or requests, are what is drawn again, by repetitions of a seed each."""
 
 from __future__ import annotations
 
@@ -42,3 +42,8 @@ def widened(
         return low, high
     half = stdtrit(count - 1, 0.5 * (1 + level)) * repeated.std(axis=0, ddof=1) * np.sqrt(1 + 1 / count)
     return mean - np.hypot(mean - low, half), mean + np.hypot(high - mean, half)
+
+
+def repetition_seed(seed: int, number: int) -> int:
+    """Of a repetition: those of two seeds share none, as those of `seed + number` would."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])

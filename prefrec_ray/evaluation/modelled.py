@@ -13,6 +13,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.evaluation.imagined import Imagined, Platform, Server, logged_levels, roll_out
+from prefrec_ray.evaluation.intervals import repetition_seed
 from prefrec_ray.evaluation.memory import Memory
 from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Subject, shuffled, subject_of
 from prefrec_ray.evaluation.records import Support
@@ -57,7 +58,7 @@ def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], No
     training = read_histories.remote(uri, "train", settings.seed)
     held = read_histories.remote(uri, settings.split, settings.seed)
     models = run_tasks(
-        lambda number: fit_users.remote(uri, training, settings.seed + number),
+        lambda number: fit_users.remote(uri, training, repetition_seed(settings.seed, number)),
         range(settings.model.models),
         "users",
         progress,

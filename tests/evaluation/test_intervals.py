@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from prefrec_ray.evaluation.intervals import bootstrap_interval, widened
+from prefrec_ray.evaluation.intervals import bootstrap_interval, repetition_seed, widened
 
 
 def test_equals_the_normal_interval_of_many_users():
@@ -93,3 +93,8 @@ def test_every_column_is_widened_by_its_own_scatter() -> None:
     for cell in np.ndindex(2, 3):
         alone = widened(low[cell], high[cell], repeated[:, *cell])
         np.testing.assert_allclose([bound[cell] for bound in bounds], alone)
+
+
+def test_repetitions_of_two_evaluations_share_no_seed() -> None:
+    seeds = [repetition_seed(seed, number) for seed in range(100) for number in range(10)]
+    assert len(set(seeds)) == len(seeds)
