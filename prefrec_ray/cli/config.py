@@ -59,24 +59,27 @@ def open_section(uri: str, name: str, overrides: Sequence[str] = ()) -> Any:
     if name not in sections:
         raise UserError(f"{uri}: section '{name}' is missing; found {', '.join(sections)}")
     value = sections[name]
-    if overrides:
-        value = override(name, {} if value is None else value, overrides)
+    if overrides and isinstance(value, dict | None):  # `parse_section` refuses anything else
+        value = override(name, value or {}, overrides)
     return parse_section(name, value, uri)
 
 
 def override(name: str, section: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
     """A copy of `section` with each text `key=value` set: a key of the section, or else a key of its `config`.
 
-    Values are YAML: `gamma=0.9`, `hidden_sizes=[64,64]`, `finetune_reward=false`.
+    Values are YAML: `gamma=0.9`, `hidden_sizes=[64,64]`, `finetune_reward=false`. A `config` that is no mapping stays.
     """
     fields = _model(name).model_fields
-    changed = {**section, "config": dict(section.get("config") or {})}
+    values: dict[str, Any] = {}
     for text in texts:
         key, sign, value = text.partition("=")
         if not sign or not key:
             raise UserError(f"'{text}': expected key=value, as in gamma=0.95")
-        target = changed if key in fields else changed["config"]
-        target[key] = _scalar(value, f"'{text}'")
+        values[key] = _scalar(value, f"'{text}'")
+    changed = {**section, **{key: value for key, value in values.items() if key in fields}}
+    config = changed.get("config")
+    if isinstance(config, dict | None):
+        changed["config"] = {**(config or {}), **{key: value for key, value in values.items() if key not in fields}}
     return changed
 
 

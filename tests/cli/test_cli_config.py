@@ -77,6 +77,24 @@ def test_a_bad_override_is_one_line(tmp_path: Path, text: str, message: str) -> 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("section", "text", "message"),
+    [
+        ("hello", "gamma=0.9", "train: key '(top)': expected a mapping, found 'hello'"),
+        ("0", "gamma=0.9", "train: key '(top)': expected a mapping, found 0"),
+        ("{config: [1]}", "gamma=0.9", "train: key 'config': expected a mapping, found [1]"),
+        ("{config: 0}", "task=depth", "train: key 'config': expected a mapping, found 0"),
+        ("{}", "config=5", "train: key 'config': expected a mapping, found 5"),
+    ],
+)
+def test_what_is_no_mapping_is_one_line_with_overrides_too(
+    tmp_path: Path, section: str, text: str, message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        open_section(written(tmp_path, f"train: {section}\n"), "train", [text, "tau=0.1"])
+    assert str(caught.value).endswith(message)
+
+
 def test_ncis_of_evaluate_is_that_of_validation_too(tmp_path: Path) -> None:
     text = (
         "evaluate: {{ncis: {{sigma: 3}}}}\ntrain: {{validation: {}}}\ntune: {{method: IL, validation: {{every: 1}}}}\n"
