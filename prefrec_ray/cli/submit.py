@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -93,24 +93,34 @@ def job_line(name: str, config: str | None, arguments: Sequence[str]) -> list[st
 
 
 def check(program: Any, name: str, config: str | None, arguments: Sequence[str]) -> None:
-    """Raises `UserError` for what would fail on the cluster: an option or a section that is wrong, or folders that its
-    nodes do not share. `program` is Typer's command of this name.
+    """Raises `UserError` for what would fail on the cluster: an option, a key or a section that is wrong or missing, or
+    a place that its nodes do not share. `program` is Typer's command of this name.
     """
-    given = parsed(program, job_line(name, config, arguments)[1:])
-    settings: Any = None if config is None else _sections(name, config, given.get("overrides") or ())
-    shared = {"--output": given.get("output"), "--dataset": given.get("dataset") or getattr(settings, "dataset", None)}
+    words = job_line(name, config, arguments)[1:]
+    given = parsed(program, words)
+    sections = {} if config is None else _sections(name, config, given.get("overrides") or ())
+    settings = sections.get(str(COMMANDS[name]))
+    output, dataset = given.get("output"), given.get("dataset") or getattr(settings, "dataset", None)
+    places = [("--output", output), ("--dataset", dataset)]
     if name == "nightly":
-        shared |= {"loop: key 'folder'": settings.folder}
+        places.append(("loop: key 'folder'", sections["loop"].folder))
     elif name == "tune":
-        shared["--output"] = shared["--output"] or settings.storage_path
-    if name not in (*READS, "nightly") and shared["--output"] is None:
+        output = output or sections["tune"].storage_path
+        places.append(("tune: key 'storage_path'", output))
+    if name in ("prepare", "nightly") and "prepare" in sections:
+        places += _logs(sections["prepare"])
+    if name not in (*READS, "nightly") and output is None:
         raise UserError("--output is missing; expected a URI, or a folder of a disk that all nodes share")
+    if name in ("train", "tune") and dataset is None:
+        raise UserError(f"{config}: {name}: key 'dataset' is missing; name it there or by -- --dataset DATASET")
     read = given.get(READS.get(name, "")) or ()
-    for option, path in [*shared.items(), *((name, one) for one in ([read] if isinstance(read, str) else read))]:
+    places += [(name, one) for one in ([read] if isinstance(read, str) else read)]
+    for option, path in places:
         if path is not None and "://" not in path and not path.startswith("/"):
             raise UserError(
                 f"{option}: '{path}' is relative; expected a URI, or a folder of a disk that all nodes share"
             )
+    program.make_context(program.name, words)  # raises for an option that is needed and missing
 
 
 def parsed(program: Any, words: Sequence[str]) -> dict[str, Any]:
@@ -119,18 +129,26 @@ def parsed(program: Any, words: Sequence[str]) -> dict[str, Any]:
     return dict(program.make_parser(context).parse_args(list(words))[0])
 
 
-def _sections(name: str, config: str, overrides: Sequence[str]) -> Any:
-    """The settings of the command's section, all sections checked; `evaluate` may have none."""
+def _logs(settings: Any) -> Iterator[tuple[str, str | None]]:
+    """What a section `prepare` reads, by key."""
+    yield "prepare: key 'like'", settings.like
+    log = settings.source
+    for key, table in (("", log), ("users.", getattr(log, "users", None)), ("items.", getattr(log, "items", None))):
+        path = getattr(table, "path", None)  # Complete Journey has none
+        for one in path if isinstance(path, list) else [path]:
+            yield f"prepare: key 'source.{key}path'", one
+
+
+def _sections(name: str, config: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings of all sections, by name; the command's own must be there, but `evaluate` may have none."""
     from prefrec_ray.cli.config import load_sections, open_section, parse_section
 
-    section = COMMANDS[name]
+    section = str(COMMANDS[name])
     sections = load_sections(config)
-    for other, value in sections.items():
-        if other != section:
-            parse_section(other, value, config)
+    settings = {other: parse_section(other, value, config) for other, value in sections.items() if other != section}
     if name == "evaluate" and name not in sections:
-        return parse_section(name, None, config)
-    return open_section(config, str(section), overrides)
+        return {**settings, name: parse_section(name, None, config)}
+    return {**settings, section: open_section(config, section, overrides)}
 
 
 def _write(text: Any) -> None:

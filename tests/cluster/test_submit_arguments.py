@@ -23,7 +23,7 @@ def no_address(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def config(tmp_path: Path) -> str:
     file = tmp_path / "my.yaml"
-    file.write_text("tune: {method: IL}\ntrain: {}\n")
+    file.write_text("tune: {method: IL, dataset: /data}\ntrain: {dataset: /data}\n")
     return str(file)
 
 
@@ -57,6 +57,34 @@ def test_before_anything_is_sent(config: str, capsys: pytest.CaptureFixture[str]
     assert "train: key 'methd': unknown key" in refused(capsys, "submit", config, *out)
 
 
+def test_what_the_cluster_would_miss_is_told_before_it_is_sent(
+    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log, a table or a store beside the YAML, which do not go with it; a data set or an option that is nowhere."""
+    monkeypatch.setattr(head, "connect", lambda address: pytest.fail("the cluster was asked"))
+    log = "kind: files, user: u, item: i, time: t, time_unit: s, path: {}"
+    table = "{{path: items.csv, embedding: [x]}}"
+    out = ("--output", "s3://b/x")
+    for source, key, path in (
+        (f"{{{{{log.format('ratings.csv')}}}}}", "source.path", "ratings.csv"),
+        (f"{{{{{log.format('[s3://b/a, b.csv]')}}}}}", "source.path", "b.csv"),
+        (f"{{{{{log.format('/logs')}, items: {table}}}}}", "source.items.path", "items.csv"),
+        ("{{kind: simulator, path: logs}}", "source.path", "logs"),
+        ("{{kind: simulator, path: /logs}}, like: old", "like", "old"),
+    ):
+        section = f"prepare: {{source: {source.replace('{{', '{').replace('}}', '}')}}}\n"
+        Path(config).write_text(section + "train: {}\nloop: {folder: /nights}\n")
+        for command in (("prepare", *out), ("nightly",)):
+            line = refused(capsys, "submit", config, "--command", *command)
+            assert f"prepare: key '{key}': '{path}' is relative" in line
+    for name in ("train", "tune"):
+        Path(config).write_text("train: {}\ntune: {method: IL}\n")
+        line = refused(capsys, "submit", config, "--command", name, *out)
+        assert f"{config}: {name}: key 'dataset' is missing" in line
+    assert "Missing option '--output'" in refused(capsys, "submit", "--command", "export", "--", "s3://b/c")
+    assert "Missing option '--dataset'" in refused(capsys, "submit", config, "--command", "evaluate", "--", "s3://b/p")
+
+
 @pytest.mark.parametrize(
     ("words", "line", "sent"),
     [
@@ -80,7 +108,7 @@ def test_what_runs_on_the_cluster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The line of the job, whether the YAML goes with it, and with --no-wait nothing is followed."""
-    Path(config).write_text("tune: {method: IL}\nloop: {folder: /nights}\n")
+    Path(config).write_text("tune: {method: IL, dataset: /data}\nloop: {folder: /nights}\n")
     jobs = []
 
     class Client:
