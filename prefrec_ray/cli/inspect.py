@@ -13,8 +13,6 @@ from rich.table import Table
 from prefrec_ray.cli.console import console, made
 from prefrec_ray.errors import UserError
 
-_PIPE_WIDTH = 150
-
 
 def command(
     paths: Annotated[
@@ -89,8 +87,6 @@ def _show_log(paths: list[str], config: str | None, output: str | None) -> None:
 
 def _print(parts: Iterable[RenderableType]) -> None:
     out = console()
-    if not out.is_terminal:
-        out.width = _PIPE_WIDTH
     for part in parts:
         # Only tables wrap.
         out.print(part, soft_wrap=not isinstance(part, Table))

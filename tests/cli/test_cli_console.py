@@ -24,3 +24,10 @@ def test_names_in_tables(capsys: pytest.CaptureFixture[str]) -> None:
         assert isinstance(table, Table)
         console().print(table)
         assert STRANGE in capsys.readouterr().out
+
+
+def test_in_a_file_or_the_log_of_a_job_no_table_is_folded_at_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("policy", "verdict")
+    table.add_row("p" * 60, "v" * 60)
+    console().print(table)
+    assert f"{'p' * 60} │ {'v' * 60}" in capsys.readouterr().out
