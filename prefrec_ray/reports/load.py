@@ -15,6 +15,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.names import short_names
 from prefrec_ray.evaluation.records import Evaluation, PolicyVerdict, Record, Served, Support, read_evaluation
 from prefrec_ray.evaluation.verdict import best_first, verdicts
+from prefrec_ray.reports.apart import told_apart
 from prefrec_ray.settings import Split
 
 TEXT_COLUMNS = ("phase",)
@@ -45,13 +46,15 @@ def load_runs(uris: Sequence[str]) -> list[Run]:
 
 
 def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
-    """All of the evaluation.json files in `uris` and in the folders of `runs`; what two of them tell counts once."""
+    """All of the evaluation.json files in `uris` and in the folders of `runs`; what two of them tell counts once, and
+    different policies of one name are told apart."""
     records: dict[tuple[str, ...], Record] = {}
     served: dict[str, Served] = {}
     support: dict[str, Support] = {}
     policy_verdicts: dict[str, PolicyVerdict] = {}
     splits: list[Split | None] = []
-    for evaluation in [read_judged(file) for file in evaluation_files(uris, runs)]:
+    labels = {storage.absolute(run.uri).rstrip("/"): run.label for run in runs}
+    for evaluation in told_apart([read_judged(file) for file in evaluation_files(uris, runs)], labels):
         for record in evaluation.records:
             records.setdefault((record.task, record.estimator, record.subject, str(record.settings)), record)
         served = evaluation.served | served
