@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 # Okabe and Ito's palette, the lighter ones last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -93,6 +94,9 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
 
 def svg(figure: Figure) -> bytes:
     """The figure as SVG, the same bytes for the same figure."""
+    for text in figure.findobj(Text):
+        if "$" in text.get_text():  # of a folder's or a method's name, and no formula
+            text.set_parse_math(False)
     buffer = io.BytesIO()
     with matplotlib.rc_context(RC):
         figure.savefig(buffer, format="svg", metadata=_NO_METADATA)

@@ -4,11 +4,12 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
 from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.reports import figures
 from prefrec_ray.reports.load import load_evaluation, load_runs
-from prefrec_ray.reports.style import spread, svg
+from prefrec_ray.reports.style import label_ends, panel, spread, svg
 
 
 def test_levels_draws_each_share_and_writes_it() -> None:
@@ -70,3 +71,11 @@ def test_labels_are_pushed_apart_and_keep_their_order_and_centre(heights: list[f
 def test_a_figure_is_the_same_bytes_each_time() -> None:
     shares = np.full(6, 1 / 6)
     assert svg(figures.levels(shares, "depth")) == svg(figures.levels(shares, "depth"))
+
+
+def test_a_name_with_dollars_is_no_formula() -> None:
+    """It ended in a traceback where the formula was none, and else lost its signs."""
+    figure, axes = panel("runs/a$\\no{$b", "x", "y")
+    label_ends(axes, [(0.5, 0.5, "r$1$", "#222222")])
+    assert svg(figure)
+    assert not any(text.get_parse_math() for text in figure.findobj(Text) if "$" in text.get_text())
