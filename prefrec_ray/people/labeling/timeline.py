@@ -120,6 +120,11 @@ def duration(ms: int) -> str:
     return TEXTS["minutes"].format(max(1, round(minutes)))
 
 
+def amount(value: float) -> str:
+    """A number in two digits, or whole: no power of ten."""
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
+
+
 def _side(
     segment: Segment, signals: Mapping[str, Signal], item: Callable[[Any], Item], scale: tuple[float, float, float]
 ) -> Side:
@@ -158,7 +163,7 @@ def _spaces(segment: Segment) -> list[float]:
 def _request(row: dict[str, Any], signals: Mapping[str, Signal], item: Callable[[Any], Item]) -> Request:
     given = [signal for name, signal in signals.items() if row["feedback"][name]]
     amounts = [
-        (name.replace("_", " "), f"{value:.2g}") for name, value in row["feedback"].items() if name not in signals
+        (name.replace("_", " "), amount(value)) for name, value in row["feedback"].items() if name not in signals
     ]
     return Request(item(row["item"]), given, amounts)
 
@@ -171,7 +176,7 @@ def _counts(requests: Sequence[Request], signals: Mapping[str, Signal]) -> list[
 def _means(segment: Segment, signals: Mapping[str, Signal]) -> list[tuple[str, str]]:
     rows = [request["feedback"] for session in segment for request in session["requests"]]
     return [
-        (name.replace("_", " "), f"{sum(row[name] for row in rows) / len(rows):.2g}")
+        (name.replace("_", " "), amount(sum(row[name] for row in rows) / len(rows)))
         for name in rows[0]
         if name not in signals
     ]

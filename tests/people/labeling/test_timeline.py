@@ -55,6 +55,19 @@ def test_a_cell_has_the_colour_of_its_rarest_signal() -> None:
     assert (side.span, side.away) == ("", "")
 
 
+def test_amounts_are_no_powers_of_ten() -> None:
+    """366.6 seconds were shown as 3.7e+02."""
+    rows = [
+        {"item": 1, "feedback": {"click": 0.0, "like": 0.0, "seconds_on_page": seconds}}
+        for seconds in (366.6, 99.6, 0.25, 1234567.0)
+    ]
+    session = {"start": "2024-01-01T00:00:00+00:00", "gap_ms": None, "requests": rows}
+    side = sides([[session], [session]], SIGNALS, lambda item: Item(str(item)))[0]
+    shown = [text for request in side.sessions[0].requests for _, text in request.amounts]
+    assert shown == ["367", "100", "0.25", "1,234,567"]
+    assert side.amounts == [("seconds on page", "308,758")]
+
+
 def test_durations() -> None:
     texts = [duration(ms) for ms in (0, 90 * 60_000, 120 * 60_000, 47 * 3_600_000, 48 * 3_600_000, 10**10)]
     assert texts == ["1 minutes", "90 minutes", "2 hours", "47 hours", "2 days", "116 days"]
