@@ -67,6 +67,14 @@ def test_the_page_fetches_nothing_and_names_the_data_set_only(evaluated: tuple[P
     assert "/data/simulator" not in text
 
 
+def test_commands_to_be_copied_quote_a_folder_with_a_blank(tmp_path: Path) -> None:
+    folder = tmp_path / "my sweep"
+    write_sweep(folder)
+    _, document = written(folder)
+    assert f"prefrec evaluate '{folder}' --dataset DATASET" in document.texts["pre"]
+    assert f"prefrec train '{folder}/best.yaml' --output RUN" in document.texts["pre"]
+
+
 def test_without_evaluation_the_page_says_how_to_make_one(tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep")
     text, document = written(tmp_path / "sweep")

@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from shlex import quote
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
@@ -194,8 +195,7 @@ def _add_admin(app: FastAPI, labeling: Labeling) -> None:
                 link=link,
                 name=name,
                 expires=expires,
-                dataset=labeling.desk.store.about["dataset"],
-                store=labeling.desk.store.file.rpartition("/")[0],
+                then=train_command(labeling.desk.store.file.rpartition("/")[0], labeling.desk.store.about["dataset"]),
             )
         )
 
@@ -225,6 +225,11 @@ def _add_admin(app: FastAPI, labeling: Labeling) -> None:
         )
         headers = {"Content-Disposition": 'attachment; filename="votes.jsonl"'}
         return Response("".join(lines), media_type="application/x-ndjson", headers=headers)
+
+
+def train_command(store: str, dataset: str) -> str:
+    """What makes preferences of the votes, to be copied into a shell: brackets and blanks mean something there."""
+    return f"prefrec train CONFIG {quote(f'teachers=[{store}]')} --dataset {quote(dataset)}"
 
 
 #: Problems that have a page of their own, by what they say.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 from typing import Any
 
 from prefrec_ray import storage
@@ -105,7 +106,7 @@ def _tables(sweep: Sweep, tables: Sequence[Table]) -> html.Section | None:
                 "Not evaluated on test users yet, and so without controls. To do it, then make this report again:"
             )
         )
-        parts.append(html.Pre(f"prefrec evaluate {sweep.uri} --dataset DATASET"))
+        parts.append(html.Pre(f"prefrec evaluate {quote(sweep.uri)} --dataset DATASET"))
     if not tables:
         parts.append(
             html.Paragraph("No finished trial has a score: set validation in the sweep, or evaluate it.", "note")
@@ -219,7 +220,7 @@ def _best(sweep: Sweep) -> html.Section | None:
     parts = [
         html.Pre(content)
         for name, text in sorted(sweep.best.items())
-        for content in (f"prefrec train {sweep.uri}/{name} --output RUN", text)
+        for content in (f"prefrec train {quote(f'{sweep.uri}/{name}')} --output RUN", text)
     ]
     return html.section("Best settings", *parts, folded=True)
 

@@ -5,11 +5,13 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import split
 
 import pytest
 from hand_store import DATASET, DAY, EVIL, SECRET, Browser, Server, invite, served, write_store
 
 from prefrec_ray.cli.main import run
+from prefrec_ray.people.labeling.app import train_command
 from prefrec_ray.people.labeling.invitations import ADMIN, Signer
 from prefrec_ray.people.votes import read_votes
 
@@ -166,6 +168,13 @@ def test_somebody_is_invited(admin: Browser, server: Server) -> None:
     zoe = Browser(server.url)
     zoe.open(link)
     assert (zoe.status, zoe.answer("first")) == (200, 200)
+
+
+def test_the_command_of_the_admin_page_is_one_that_a_shell_takes() -> None:
+    command = train_command("/my labels/store", "/data set")
+    words = ["prefrec", "train", "CONFIG", "teachers=[/my labels/store]", "--dataset", "/data set"]
+    assert split(command) == words
+    assert "'teachers=[/store]'" in train_command("/store", "/data")  # brackets are a pattern to a shell
 
 
 def test_only_one_server_and_only_of_its_data_set(
