@@ -149,12 +149,14 @@ def items_shown(evaluation: Evaluation) -> list[ItemId]:
 
 
 def _about(own: Sequence[Record]) -> str:
-    """What the policy is: method, recipe and task, as far as its records say."""
+    """What the policy is: method, recipe, serving rule and task, as far as its records say."""
     if not own:
         return ""
     made = own[0].provenance or {}
     recipe = f", recipe {made['recipe']}" if made.get("recipe") else ""
     rule = f", rule {made['rule']}" if made.get("rule") else ""
+    if made.get("rule") == "sample":  # the same networks, drawn from in another way, are another policy
+        rule += "".join(f", {key} {made[key]:g}" for key in ("temperature", "variety") if made.get(key) is not None)
     nights = f", mean Q of {len(made['averaged'])} nights" if made.get("averaged") else ""
     return f"{own[0].method}{recipe}{rule}{nights}, for {', '.join(dict.fromkeys(record.task for record in own))}"
 

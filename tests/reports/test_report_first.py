@@ -11,8 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from four_verdicts import CANDIDATE, FEW, LOST, SAME, WORSE, write_verdicts
+from made_records import made_record
 from test_report_page import Page, written
 
+from prefrec_ray.evaluation.records import Evaluation
+from prefrec_ray.evaluation.verdict import verdicts
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.reports import html
 from prefrec_ray.reports.catalogue import MOST_BYTES, Item, named_items, picture
@@ -53,6 +56,14 @@ def test_each_policy_is_one_row_best_first(judged: tuple[str, Page]) -> None:
         assert line in lines
     assert "100" in document.texts["span"]
     assert "4.0%" in document.texts["span"]
+
+
+def test_how_items_are_drawn_is_part_of_what_a_policy_is() -> None:
+    """A run's policy and what `constrain` makes of it differ in nothing else."""
+    made = {"recipe": "robust", "rule": "sample", "temperature": 0.2, "variety": 9.0}
+    alone = Evaluation(records=(made_record("p", 1.5, method="PrefRec", provenance=made),))
+    screen = first_screen(alone.model_copy(update={"verdicts": verdicts(alone)}), [])
+    assert screen.rows[0].about == "PrefRec, recipe robust, rule sample, temperature 0.2, variety 9, for depth"
 
 
 def test_no_estimate_is_shown_of_what_the_log_cannot_vouch_for(judged: tuple[str, Page]) -> None:
