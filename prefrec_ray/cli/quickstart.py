@@ -49,7 +49,9 @@ def run_all(text: str, output: str) -> None:
         "A short-video platform is simulated; a policy learns from its logs what makes users come back.", style="dim"
     )
     storage.make_folder(output)
-    storage.write_text(storage.join(output, "quickstart.yaml"), text.replace("quickstart/logs", logs))
+    # Quoted where YAML would read the path as something else.
+    path = yaml.safe_dump({"path": logs}, allow_unicode=True, width=float("inf")).strip()
+    storage.write_text(storage.join(output, "quickstart.yaml"), text.replace("path: quickstart/logs", path))
     evaluation = _run(settings, logs, dataset, runs)
     report = storage.join(output, "report.html")
     write_report([runs], report)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import prefrec_ray
-from prefrec_ray.cli import config
+from prefrec_ray.cli import config, quickstart
+from prefrec_ray.cli.config import open_section
 from prefrec_ray.cli.main import app, run
 from prefrec_ray.errors import UserError
 
@@ -105,6 +106,20 @@ def test_ray_that_does_not_start_is_one_line(
     err = capsys.readouterr().err
     assert "Ray did not start within 30 s: this machine is busy" in err
     assert "Traceback" not in err
+
+
+def test_the_settings_of_a_quickstart_hold_its_folder_whatever_it_is_called(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """YAML cuts a path at a blank and #: prepare by hand looked for another folder."""
+
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quickstart, "_run", ended)
+    folder = tmp_path / "try: 1 #2"
+    assert run(["quickstart", "--output", str(folder)]) == 130
+    assert open_section(str(folder / "quickstart.yaml"), "prepare").source.path == f"{folder}/logs"
 
 
 def test_a_bug_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
