@@ -50,15 +50,17 @@ class _Bars:
 class _Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._last = time.monotonic()  # when anything was reported
         self._started: dict[str, float] = {}
         self._ended: set[str] = set()
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        started = self._started.setdefault(stage, time.monotonic())
+        now = time.monotonic()
+        # What is heard of at its end alone began when the stage before it had ended.
+        started, self._last = self._started.setdefault(stage, self._last), now
         if total and done >= total and stage not in self._ended:
             self._ended.add(stage)
-            seconds = time.monotonic() - started
-            self._console.print(f"{stage}: {done:,} in {seconds:.1f} s{note and f' ({note})'}", highlight=False)
+            self._console.print(f"{stage}: {done:,} in {now - started:.1f} s{note and f' ({note})'}", highlight=False)
 
 
 class _Rate(ProgressColumn):
