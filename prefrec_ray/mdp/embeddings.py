@@ -56,7 +56,7 @@ def embeddings_from_gram(gram: BasketGram, dim: int) -> np.ndarray:
     """Item embeddings in [-1, 1], float32 [I, dim]; zero for items that stand in no basket that counts.
 
     The first eigenvector only tells popularity and is dropped; `spread` makes numbers in [-1, 1] of the others.
-    Deterministic: fixed start vector, fixed signs.
+    Deterministic: fixed start vectors, fixed signs.
     Raises `UserError` where fewer than dim + 2 items can be embedded.
     """
     known = np.flatnonzero(gram.counts)
@@ -105,7 +105,8 @@ def _leading_vectors(upper: sparse.csr_array, scale: np.ndarray, k: int) -> np.n
 
     n = len(scale)
     operator = LinearOperator((n, n), matvec=multiply, dtype=np.float64)
-    _, vectors = eigsh(operator, k=k, v0=np.ones(n), ncv=min(n, 4 * k), tol=1e-5)
+    # Where items are so alike that eigenvalues coincide, the method starts again from vectors that it draws.
+    _, vectors = eigsh(operator, k=k, v0=np.ones(n), ncv=min(n, 4 * k), tol=1e-5, rng=np.random.default_rng(0))
     return vectors[:, ::-1]
 
 

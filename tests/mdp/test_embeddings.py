@@ -64,6 +64,14 @@ def test_partitions_do_not_matter_and_the_same_input_gives_the_same_bits():
     np.testing.assert_allclose(embeddings_from_gram(summed(label, item, count, parts=5), 4), whole, atol=1e-2)
 
 
+def test_items_that_are_all_alike_have_the_same_bits_again():
+    for group in ([0], [0, 1, 2, 3]):  # all in every basket; four kinds of baskets without an item in common
+        item = np.concatenate([np.arange(12 // len(group)) + 12 // len(group) * (b % len(group)) for b in range(40)])
+        label = np.repeat(np.arange(40), 12 // len(group))
+        first, second = (embeddings_from_gram(summed(label, item, 12), 3) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+
+
 def test_items_of_small_baskets_and_unseen_items_are_zero():
     label, item, count = blocks()
     lonely, unseen = count, count + 1
