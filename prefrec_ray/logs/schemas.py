@@ -17,7 +17,7 @@ from pyarrow import csv
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.listing import is_csv, partition_values
-from prefrec_ray.logs.values import padded, visible
+from prefrec_ray.logs.values import padded, plain_schema, visible
 
 #: CSV is read block by block; the first block shows the types.
 BLOCK_BYTES = 1 << 20
@@ -80,7 +80,7 @@ def own_schema(file: str, form: CsvFormat) -> pa.Schema:
     system, path = storage.filesystem(file)
     with readable(file):
         if not is_csv(file):
-            return pq.read_schema(path, filesystem=system)
+            return plain_schema(pq.read_schema(path, filesystem=system))
         with system.open_input_stream(path) as stream:
             _check_text(stream.read(BLOCK_BYTES), file)
         with system.open_input_stream(path) as stream, form.open(stream, file, []) as reader:

@@ -124,6 +124,23 @@ def visible(text: str) -> str:
     return text if text.isprintable() and text == text.strip() else repr(text)
 
 
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type in which a column is read: of text, bytes and decimals there are forms that few functions of Arrow know,
+    and types with a name of their own (UUIDs, JSON) are known to none."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return pa.string() if pa.types.is_string_view(kind) else pa.binary()
+    if pa.types.is_decimal(kind) and kind.bit_width < 128:
+        return pa.decimal128(kind.precision, kind.scale)
+    return kind
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The columns in the types in which they are read."""
+    return pa.schema([pa.field(field.name, plain_type(field.type)) for field in schema])
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column is text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -1,5 +1,6 @@
 """Profiles of columns against pandas, and the estimate of distinct values against its formula."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from inspect_logs import clickstream, write
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import csv_format, distinct_estimate, flat_columns, profile, sample
 from prefrec_ray.inspection.log import inspect_log
+from prefrec_ray.logs.schemas import PLAIN
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.parquet"])
@@ -84,6 +86,21 @@ def test_columns_of_one_name(tmp_path: Path, header: str, words: str) -> None:
     (tmp_path / "a.csv").write_text(f"{header}\n1,2,1700000000,1700000000\n")
     with pytest.raises(UserError, match=words):
         inspect_log([str(tmp_path / "a.csv")])
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (pa.array(["x", None] * 20, pa.string_view()), pa.string()),
+        (pa.array([b"\xff\xfe", None] * 20, pa.binary_view()), pa.binary()),
+        (pa.array([Decimal(1), None] * 20, pa.decimal32(5)), pa.decimal128(5)),
+        (pa.array([b"sixteen bytes an", None] * 20, pa.uuid()), pa.binary(16)),
+    ],
+)
+def test_forms_of_columns_that_arrow_does_not_count(tmp_path: Path, values: pa.Array, kind: pa.DataType) -> None:
+    pq.write_table(pa.table({"x": values}), tmp_path / "a.parquet")
+    (column,) = profile(sample([str(tmp_path / "a.parquet")], ["x"], PLAIN), 40)
+    assert (column.kind, column.distinct, column.empty) == (kind, 1, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Logs in Parquet and CSV: the same rows in the order of the log, and one line for what does not fit."""
 
 import gzip
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ import pytest
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.inspection.log import inspect_log
 from prefrec_ray.logs import FilesSource, open_log
+from prefrec_ray.logs.contract import Place
+from prefrec_ray.logs.fragments import batches
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers.files import column_map, with_types
 from prefrec_ray.logs.schemas import BLOCK_BYTES, schema
+from prefrec_ray.logs.tables import user_table
 from prefrec_ray.settings import parse
 
 COLUMNS = {"kind": "files", "user": "u", "item": "i", "time": "t", "time_unit": "s", "feedback": ["like"]}
@@ -61,6 +65,25 @@ def test_rows_come_in_the_order_of_the_log(ray_session: None, tmp_path: Path, su
     assert rows.timestamp.tolist() == (source_rows.t * 1000).tolist()
     np.testing.assert_array_equal(rows.like.to_numpy(np.float32), source_rows.like.to_numpy())
     assert (log.rows == 90) if suffix == ".parquet" else log.rows > 0
+
+
+def test_columns_of_parquet_have_several_forms(tmp_path: Path) -> None:
+    data = frame(12)
+    data["u"] = [f"user {k}" for k in data.u]
+    plain = other = pa.Table.from_pandas(data, preserve_index=False)
+    for name, form in {"u": pa.string_view(), "i": pa.string_view(), "t": pa.decimal32(9, 0)}.items():
+        values = map(Decimal, plain[name].to_pylist()) if name == "t" else plain[name].to_pylist()
+        other = other.set_column(other.column_names.index(name), name, pa.array(values, form))
+    columns = column_map(parse(FilesSource, {**COLUMNS, "path": "x"}, "test"))
+    tables = []
+    for number, table in enumerate((plain, other)):
+        file = str(tmp_path / f"{number}.parquet")
+        pq.write_table(table, file)
+        (read,) = batches(file, columns.columns, None)
+        tables.append(with_types(columns, [file])(read, Place(file, 0)))
+    assert tables[0].equals(tables[1])
+    users = user_table(str(tmp_path / "1.parquet"), "t", ["u"], pa.int64())
+    assert users["u"].to_pylist() == data.u.tolist()
 
 
 def test_ids_in_csv_are_text_where_one_file_has_text(ray_session: None, tmp_path: Path) -> None:
