@@ -48,7 +48,8 @@ def hash_ids(ids: pa.Array | pa.ChunkedArray, *key: int) -> np.ndarray:
     if pa.types.is_integer(ids.type):
         return mix(ids.to_numpy(), *key)
     encoded = _encoded(ids)
-    digests = b"".join(blake2b(text.encode("utf-8"), digest_size=8).digest() for text in encoded.dictionary.to_pylist())
+    texts = encoded.dictionary.cast(pa.binary()).to_pylist()  # UTF-8; of any bytes where a log is only looked at
+    digests = b"".join(blake2b(text, digest_size=8).digest() for text in texts)
     return mix(np.frombuffer(digests, dtype="<i8"), *key)[encoded.indices.to_numpy()]
 
 

@@ -222,9 +222,12 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def plain(value: pa.Scalar) -> Any:
-    """A value as a Python object; a time outside the years 1 to 9999, which Python cannot hold, as an integer."""
+    """A value as a Python object: a time outside the years 1 to 9999, which Python cannot hold, as an integer, and a
+    text that is no UTF-8 as bytes."""
     try:
         return value.as_py()
+    except UnicodeDecodeError:
+        return value.cast(pa.binary()).as_py()
     except (OverflowError, ValueError):
         return value.value
 

@@ -15,7 +15,7 @@ from prefrec_ray.logs.contract import Part, Place
 from prefrec_ray.logs.fragments import read_clean
 from prefrec_ray.logs.listing import list_inputs
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, schema
-from prefrec_ray.logs.values import finite, is_number, refuse, to_ids, to_numbers
+from prefrec_ray.logs.values import finite, is_number, refuse, to_ids, to_numbers, to_text
 
 #: A feature with more categories would make the state too wide.
 MAX_CATEGORIES = 512
@@ -97,9 +97,10 @@ def _unique_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: 
 
 def _texts(column: pa.ChunkedArray, place: Place, name: str) -> pa.ChunkedArray:
     try:
-        return column.cast(pa.string())
+        texts = column.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:  # lists; bytes that are not UTF-8
         raise UserError(f"{place.file}: column '{name}' is {column.type}; expected text") from error
+    return to_text(texts, place, name)
 
 
 def _within(values: np.ndarray, place: Place, name: str) -> np.ndarray:

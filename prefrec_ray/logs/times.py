@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import BadRows, Place, plain
-from prefrec_ray.logs.values import cast, failing_rows, is_text, refuse, to_numbers
+from prefrec_ray.logs.values import cast, failing_rows, is_text, refuse, to_numbers, to_text
 from prefrec_ray.settings import END_OF_TIME
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -36,6 +36,8 @@ def to_milliseconds(
     refuse(column.is_null().to_numpy(), place, name, lambda row: "no time", "one in every row")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if is_text(column.type):
+        column = to_text(column, place, name)
     if is_text(column.type) and unit in (None, "iso"):
         values = _parse(column, pattern, zone, place, name) if pattern else _parse_iso(column, zone, place, name)
     elif pa.types.is_temporal(column.type):

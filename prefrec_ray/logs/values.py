@@ -27,11 +27,17 @@ def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) 
             refuse(padded(column), place, name, lambda row: f"found {column[row].as_py()!r}", expected)
         unsigned = pa.types.is_uint64(column.type)
         return cast(column, kind, place, name, "an integer id below 2^63, or text" if unsigned else "an integer id")
-    ids = cast(column, kind, place, name, "text")
+    ids = to_text(column, place, name)
     # NumPy strips NUL from the end of a string.
     nul = _flags(pc.match_substring(ids, "\0"))
     refuse(nul, place, name, lambda row: f"found {ids[row].as_py()!r}", "an id without NUL")
     return ids
+
+
+def to_text(column: pa.ChunkedArray, place: Place, name: str) -> pa.ChunkedArray:
+    """Strings: Parquet holds them without a look at their bytes. Raises `BadRows` for bytes that are no UTF-8."""
+    written = cast(column, pa.string(), place, name, "text").cast(pa.binary())
+    return cast(written, pa.string(), place, name, "text in UTF-8")
 
 
 def to_integers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:

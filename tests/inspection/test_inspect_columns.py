@@ -13,6 +13,7 @@ from inspect_logs import clickstream, write
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.columns import csv_format, distinct_estimate, flat_columns, profile, sample
 from prefrec_ray.inspection.log import inspect_log
+from prefrec_ray.inspection.rows import column_hash
 from prefrec_ray.logs.schemas import PLAIN
 
 
@@ -95,12 +96,14 @@ def test_columns_of_one_name(tmp_path: Path, header: str, words: str) -> None:
         (pa.array([b"\xff\xfe", None] * 20, pa.binary_view()), pa.binary()),
         (pa.array([Decimal(1), None] * 20, pa.decimal32(5)), pa.decimal128(5)),
         (pa.array([b"sixteen bytes an", None] * 20, pa.uuid()), pa.binary(16)),
+        (pa.Array.from_buffers(pa.string(), 40, pa.array([b"\xff\xfe", None] * 20).buffers()), pa.string()),
     ],
 )
 def test_forms_of_columns_that_arrow_does_not_count(tmp_path: Path, values: pa.Array, kind: pa.DataType) -> None:
     pq.write_table(pa.table({"x": values}), tmp_path / "a.parquet")
     (column,) = profile(sample([str(tmp_path / "a.parquet")], ["x"], PLAIN), 40)
     assert (column.kind, column.distinct, column.empty) == (kind, 1, 0.5)
+    assert len(set(column_hash(pa.chunked_array([values.cast(kind)]), 0))) == 2
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import BadRows, Place, SideFiles, clean
 from prefrec_ray.logs.fragments import _read_fragments
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat
+from prefrec_ray.logs.times import to_milliseconds
 
 COLUMNS = ColumnMap("u", "i", "t", {"like": "like"}, "s", kinds={"like": "binary"})
 GOOD = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 9**9), st.sampled_from(["0", "1", "true"]))
@@ -184,3 +185,25 @@ def test_many_lines_of_too_few_values_are_set_aside_block_by_block(
     assert pq.read_metadata(dropped).num_row_groups <= file.stat().st_size // 4_096 + 2
     (reason,) = side.reasons()
     assert (reason.rows, reason.row, reason.expected) == (short.sum(), short.argmax() + 1, "5 in every line")
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_texts_that_are_no_utf8_are_set_aside(tmp_path: Path, dictionary: bool) -> None:
+    bytes_of = pa.array([b"\xff\xfe", b"a", b"b", b"c"])
+    text = pa.Array.from_buffers(pa.string(), 4, bytes_of.buffers())  # as a reader of Parquet gives it
+    table = pa.table({"u": text, "i": [1, 2, 3, 4], "t": [5, 6, 7, 8], "like": [0, 0, 1, 1]})
+    if dictionary:
+        table = table.set_column(0, "u", table["u"].combine_chunks().dictionary_encode())
+    columns = ColumnMap("u", "i", "t", {"like": "like"}, "s", id_types={"u": pa.string()})
+    line = r"a\.parquet: column 'u', row 1: found b'\\xff\\xfe'; expected text in UTF-8"
+    with pytest.raises(UserError, match=line):
+        clean(table, Place("a.parquet", 0), columns)
+    side = SideFiles(str(tmp_path), keep_rows=True)
+    side.make_folders()
+    with side.part("0") as part:
+        rows = clean(table, Place("a.parquet", 0), columns, part)
+    assert rows["user_id"].to_pylist() == ["a", "b", "c"]
+    (row,) = pq.read_table(tmp_path / "dropped").to_pylist()
+    assert (row["row"], row["value"]) == (1, r"b'\xff\xfe'")
+    with pytest.raises(BadRows, match="column 'u', row 1: found b'"):
+        to_milliseconds(table["u"], None, Place("a.parquet", 0), "u")
