@@ -23,6 +23,8 @@ from prefrec_ray.logs.values import plain_schema, visible
 
 _BATCH = 1 << 16
 _MAX_BLOCKS = 256
+_BEGINNING = 8 * BLOCK_BYTES  # of the text of a compressed file: codecs take in much before they give any
+_CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}  # by the ends of names
 
 Convert = Callable[[pa.Table, Place], pa.Table]
 
@@ -177,7 +179,17 @@ def _estimate_rows(file: str, form: CsvFormat) -> int:
     """The number of rows of a CSV file, estimated from its first block; 0 for a file with only a header."""
     skipped: list[csv.InvalidRow] = []
     system, path = storage.filesystem(file)
-    size = system.get_file_info(path).size
     with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skipped) as reader:
         rows = next((batch.num_rows for batch in reader), 0) + len(skipped)
-    return rows * max(1, size // BLOCK_BYTES)
+    return rows * max(1, _bytes_of_text(file) // BLOCK_BYTES)
+
+
+def _bytes_of_text(file: str) -> int:
+    """The size of a CSV file; that of a compressed one is estimated from its beginning."""
+    system, path = storage.filesystem(file)
+    codec = _CODECS.get(file.rpartition(".")[2])
+    with readable(file), system.open_input_file(path) as stored:
+        if codec is None:
+            return int(stored.size())
+        with pa.CompressedInputStream(stored, codec) as text:
+            return len(text.read(_BEGINNING)) * stored.size() // max(1, stored.tell())

@@ -18,7 +18,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs import schemas
 from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import BadRows, Place, SideFiles, clean
-from prefrec_ray.logs.fragments import _read_fragments
+from prefrec_ray.logs.fragments import _estimate_rows, _read_fragments
 from prefrec_ray.logs.schemas import PLAIN, CsvFormat
 from prefrec_ray.logs.times import to_milliseconds
 
@@ -207,3 +207,12 @@ def test_texts_that_are_no_utf8_are_set_aside(tmp_path: Path, dictionary: bool) 
     assert (row["row"], row["value"]) == (1, r"b'\xff\xfe'")
     with pytest.raises(BadRows, match="column 'u', row 1: found b'"):
         to_milliseconds(table["u"], None, Place("a.parquet", 0), "u")
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".bz2"])
+def test_rows_of_a_compressed_file_are_those_of_its_text(tmp_path: Path, ending: str) -> None:
+    lines = "".join(f"{n % 977},{n * 7919 % 1000003},{1_700_000_000 + 31 * n},{n % 2},watch\n" for n in range(110_000))
+    with pa.output_stream(tmp_path / f"a.csv{ending}") as file:  # packed by its name
+        file.write(f"u,i,t,like,kind\n{lines}".encode())
+    rows = _estimate_rows(str(tmp_path / f"a.csv{ending}"), PLAIN)
+    assert 80_000 < rows < 140_000
