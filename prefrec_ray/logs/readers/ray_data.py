@@ -22,6 +22,9 @@ from prefrec_ray.logs.readers.files import FoundColumns, column_map, log_of, sid
 from prefrec_ray.logs.sources import RayDataSource
 from prefrec_ray.settings import nearest
 
+#: What Ray Data puts behind the message of an error, with advice on how to try again.
+_ADVICE = "\nFailed to apply UDF transform"
+
 
 def open_ray_data(source: RayDataSource, side: SideFiles | None = None) -> Log:
     """The columns that `source` names, read into the object store, where they spill to disk as they must.
@@ -90,7 +93,8 @@ def _told(name: str) -> Iterator[None]:
 
 
 def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    said = str(error).partition(_ADVICE)[0]
+    lines = said.strip().splitlines() or [type(error).__name__]
     return lines[-1][:300]
 
 
