@@ -158,6 +158,10 @@ def _check_like(log: Log, like: PreparedDataset) -> None:
     if log.feedback != like.state.feedback:
         expected, present = (", ".join(names) or "none" for names in (like.state.feedback, log.feedback))
         raise UserError(f"feedback of the log: {present}; expected that of {like.uri}: {expected}")
+    for name in log.feedback:
+        kind, expected = (kinds.get(name, "number") for kinds in (log.feedback_kinds, like.state.feedback_kinds))
+        if kind != expected:
+            raise UserError(f"feedback '{name}' of the log is of kind {kind}; expected {expected}, as in {like.uri}")
     if log.given_sessions != like.metadata.given_sessions:
         raise UserError(f"sessions of the log and of {like.uri}: only one has session ids; expected the same")
     features = log.users.column_names if log.users else []

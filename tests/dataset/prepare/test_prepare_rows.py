@@ -1,6 +1,7 @@
 """Which rows are requests: repeated rows, strange items and rows of one moment, against plain pandas."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from prefrec_ray.dataset.prepare import rows as rows_module
 from prefrec_ray.dataset.prepare.rows import RowRules, joined, repeated
+from prefrec_ray.dataset.prepare.run import _check_like
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.mdp.state import StateDefinition
 
 
 def rows_of(count: int, seed: int) -> pd.DataFrame:
@@ -82,3 +85,13 @@ def test_item_ids_of_another_kind_are_one_line(
     found, expected = (pa.array(of).type for of in (ids, known))
     with pytest.raises(UserError, match=rf"^item ids of the log are {found}; expected {expected}, as in prepare.like"):
         rules(rows, 0)
+
+
+def test_feedback_of_another_kind_is_one_line() -> None:
+    state = StateDefinition(("like",), {}, feedback_kinds={"like": "seconds"})
+    like = SimpleNamespace(uri="first", state=state, metadata=SimpleNamespace(given_sessions=False))
+    log = SimpleNamespace(feedback=("like",), feedback_kinds={"like": "seconds"}, given_sessions=False, users=None)
+    _check_like(log, like)
+    log.feedback_kinds = {}  # any number: one of -2 is none on the scale of seconds
+    with pytest.raises(UserError, match=r"kind number; expected seconds, as in first$"):
+        _check_like(log, like)
