@@ -32,15 +32,17 @@ def widened(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The intervals (low, high) [...] of a mean over the repetitions `repeated` [K, ...], with their scatter in it.
 
-    Each repetition is made from users drawn again from the same ones. How far they scatter says how far these users lie
-    from others, an error that all repetitions share and that their mean keeps; and it is the error of a mean of K
-    (Student's t). It and that of the users asked are independent: half-widths add as squares. One repetition scatters
-    by nothing.
+    The error of a mean of K values (Student's t) and that of the users are independent: half-widths add as squares. One
+    repetition scatters by nothing.
+
+    Repetitions have first weights, an order of batches and a draw of the training users of their own. What the users
+    draw is an error that all share, and that a mean keeps: a division by sqrt(K) takes too much off it. Of models of
+    users, and of fitted Q, the others are half of the scatter and more; Student's t makes up for the rest.
     """
     count, mean = len(repeated), repeated.mean(axis=0)
     if count < 2:
         return low, high
-    half = stdtrit(count - 1, 0.5 * (1 + level)) * repeated.std(axis=0, ddof=1) * np.sqrt(1 + 1 / count)
+    half = stdtrit(count - 1, 0.5 * (1 + level)) * repeated.std(axis=0, ddof=1) / np.sqrt(count)
     return mean - np.hypot(mean - low, half), mean + np.hypot(high - mean, half)
 
 

@@ -44,7 +44,7 @@ class FqeSettings(Settings):
 
     gamma_session: float = Field(default=0.9, ge=0, lt=1)
     updates: int = Field(default=2000, ge=1)
-    networks: int = Field(default=5, ge=1)
+    networks: int = Field(default=3, ge=1)
 
 
 class ModelSettings(Settings):

@@ -33,7 +33,7 @@ def bounds(value: np.ndarray, by_network: np.ndarray | None, error: float) -> tu
     """Of the mean of `value` [U]: half-widths add as squares."""
     rng = np.random.default_rng(SEED)
     low, high = np.quantile([value[rng.integers(0, USERS, USERS)].mean() for _ in range(1000)], [0.025, 0.975])
-    half = 0.0 if by_network is None else T * by_network.std(ddof=1) * np.sqrt(4 / 3)
+    half = 0.0 if by_network is None else T * by_network.std(ddof=1) / np.sqrt(3)
     below, above = (np.sqrt(bound**2 + half**2 + error**2) for bound in (value.mean() - low, high - value.mean()))
     return value.mean() - below, value.mean() + above
 
