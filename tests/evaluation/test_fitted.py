@@ -17,7 +17,7 @@ from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, NcisS
 from prefrec_ray.evaluation.trajectories import read_trajectories
 from prefrec_ray.policy import Policy
 
-FQE = FqeSettings(updates=300, networks=3)
+FQE = FqeSettings(updates=600, networks=3)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_records_are_of_the_same_kind_as_those_of_ncis(evaluated: tuple[Record, 
         assert getattr(fqe["right"], key) == getattr(dr["right"], key) == getattr(ncis["right"], key)
     assert fqe["right"].ess is None
     assert dr["imitation"].ess == pytest.approx(1)
-    assert fqe["left"].settings == {"gamma_session": 0.9, "updates": 300, "networks": 3, "split": "test", "seed": 0}
+    assert fqe["left"].settings == {"gamma_session": 0.9, "updates": 600, "networks": 3, "split": "test", "seed": 0}
     assert dr["left"].settings["residual_rms"] == clone.residual_rms
 
 
