@@ -113,8 +113,7 @@ def check(program: Any, name: str, config: str | None, arguments: Sequence[str])
         raise UserError("--output is missing; expected a URI, or a folder of a disk that all nodes share")
     if name in ("train", "tune") and dataset is None:
         raise UserError(f"{config}: {name}: key 'dataset' is missing; name it there or by -- --dataset DATASET")
-    read = given.get(READS.get(name, "")) or ()
-    places += [(name, one) for one in ([read] if isinstance(read, str) else read)]
+    places += [(name, one) for one in _paths(given.get(READS.get(name, "")))]
     for option, path in places:
         if path is not None and "://" not in path and not path.startswith("/"):
             raise UserError(
@@ -134,9 +133,13 @@ def _logs(settings: Any) -> Iterator[tuple[str, str | None]]:
     yield "prepare: key 'like'", settings.like
     log = settings.source
     for key, table in (("", log), ("users.", getattr(log, "users", None)), ("items.", getattr(log, "items", None))):
-        path = getattr(table, "path", None)  # Complete Journey has none
-        for one in path if isinstance(path, list) else [path]:
+        for one in _paths(getattr(table, "path", None)):  # Complete Journey has none
             yield f"prepare: key 'source.{key}path'", one
+
+
+def _paths(value: str | Sequence[str] | None) -> Sequence[str]:
+    """One path, several, or none."""
+    return [value] if isinstance(value, str) else value or ()
 
 
 def _sections(name: str, config: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def test_what_the_cluster_would_miss_is_told_before_it_is_sent(
         (f"{{{{{log.format('[s3://b/a, b.csv]')}}}}}", "source.path", "b.csv"),
         (f"{{{{{log.format('/logs')}, items: {table}}}}}", "source.items.path", "items.csv"),
         ("{{kind: simulator, path: logs}}", "source.path", "logs"),
+        ("{{kind: events, path: [/a, b]}}", "source.path", "b"),
         ("{{kind: simulator, path: /logs}}, like: old", "like", "old"),
     ):
         section = f"prepare: {{source: {source.replace('{{', '{').replace('}}', '}')}}}\n"
