@@ -11,16 +11,15 @@ from rich.text import Text
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file or URI.")]
 Dataset = Annotated[str, typer.Option("--dataset", metavar="DATASET", help="Prepared data set: folder or URI.")]
 
-
 #: Columns of a file, a pipe or the log of a job, which have no width of their own: tables fold at 80 otherwise.
-PIPE_WIDTH = 150
+_PIPE_WIDTH = 150
 
 
 def console() -> Console:
     """The current standard output; without markup, as ids and paths may hold brackets and colons."""
     out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     if not out.is_terminal:
-        out.width = PIPE_WIDTH
+        out.width = _PIPE_WIDTH
     return out
 
 

@@ -1,4 +1,4 @@
-"""Intervals over users: users, not sessions or requests, are what is drawn again, by repetitions of a seed each."""
+"""Intervals over users: users, not sessions or requests, are what is drawn again; and seeds of repetitions."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def widened(
     The error of a mean of K values (Student's t) and that of the users are independent: half-widths add as squares. One
     repetition scatters by nothing.
 
-    Repetitions have first weights, an order of batches and a draw of the training users of their own. What the users
-    draw is an error that all share, and that a mean keeps: a division by sqrt(K) takes too much off it. Of models of
-    users, and of fitted Q, the others are half of the scatter and more; Student's t makes up for the rest.
+    Each repetition has first weights, an order of batches and a draw of the training users of its own. How far these
+    users lie from others is an error that all share and their mean keeps: sqrt(K) takes too much off that part. It is
+    half of the scatter at most, of models of users and of fitted Q; Student's t makes up for it.
     """
     count, mean = len(repeated), repeated.mean(axis=0)
     if count < 2:

@@ -13,7 +13,6 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.histories import check_long_enough, read_histories
 from prefrec_ray.evaluation.imagined import Platform, roll_out
-from prefrec_ray.evaluation.intervals import repetition_seed
 from prefrec_ray.evaluation.modelled import fit_users, logged_pasts, platform_of, policy_server
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.evaluation.support import THRESHOLD, LoggedPasts
@@ -57,8 +56,6 @@ def fit_score(uri: str, split: str) -> ray.ObjectRef:
     check_long_enough(dataset, ["train", split])
     runtime.start_ray()  # else Ray starts by itself, and joins whatever cluster runs on this machine
     training, held = read_histories.remote(uri, "train", SEED, ROWS), read_histories.remote(uri, split, 0, ROWS)
-    models = ray.get(
-        [fit_users.remote(uri, training, repetition_seed(SEED, number)) for number in range(SETTINGS.models)]
-    )
+    models = ray.get([fit_users.remote(uri, training, SEED, number) for number in range(SETTINGS.models)])
     platform = platform_of(dataset, ray.get(held), SETTINGS, seed=0)
     return ray.put(ModelScore(platform, models, ray.get(logged_pasts.remote(uri, training))))

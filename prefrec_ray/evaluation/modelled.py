@@ -58,7 +58,7 @@ def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], No
     training = read_histories.remote(uri, "train", settings.seed)
     held = read_histories.remote(uri, settings.split, settings.seed)
     models = run_tasks(
-        lambda number: fit_users.remote(uri, training, repetition_seed(settings.seed, number)),
+        lambda number: fit_users.remote(uri, training, settings.seed, number),
         range(settings.model.models),
         "users",
         progress,
@@ -148,13 +148,16 @@ def _means(one: Imagined) -> dict[str, float]:
 
 
 @ray.remote(num_cpus=1)
-def fit_users(uri: str, data: Histories, seed: int) -> UserModel:
-    """`fit_user_model`. Raises `UserError` for histories without an end of a session."""
+def fit_users(uri: str, data: Histories, seed: int, number: int) -> UserModel:
+    """The model of this number in an evaluation of this seed (`fit_user_model`).
+
+    Raises `UserError` for histories without an end of a session.
+    """
     if not data.ends.any():
         raise UserError(
             f"{uri}: no user drawn has two sessions; expected longer histories, or estimators without 'model'"
         )
-    return fit_user_model(data, PreparedDataset.open(uri).state, seed)
+    return fit_user_model(data, PreparedDataset.open(uri).state, repetition_seed(seed, number))
 
 
 @ray.remote(num_cpus=1)
