@@ -5,15 +5,13 @@ Here, too, are the words that settings choose among: tasks, splits, pairings and
 
 from __future__ import annotations
 
-import difflib
-import re
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prefrec_ray import storage
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, first_problem
 
 
 class Settings(BaseModel):
@@ -44,7 +42,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 #: Values in a YAML file with its aliases expanded: a few aliases can stand for billions of values.
 _MAX_VALUES = 100_000
-_MAX_VALUE_LENGTH = 200  # characters of a value in an error
 
 Model = TypeVar("Model", bound=Settings)
 
@@ -102,86 +99,4 @@ def parse(model: type[Model], value: Any, where: str, prefix: str = "") -> Model
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise UserError(f"{where}: {_first_problem(model, value, error, prefix)}") from error
-
-
-def nearest(key: str, valid: list[str]) -> str:
-    """A hint for an unknown key: `did you mean 'gamma'?`, or the list of valid keys where nothing is close."""
-    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(sorted(valid))}"
-
-
-def _first_problem(model: type[BaseModel], value: Any, error: ValidationError, prefix: str) -> str:
-    problems = error.errors()
-    problem = problems[0]
-    path = _keys(problem["loc"], value)
-    expected = _expected(problem)
-    if path and _BRANCH.fullmatch(path[-1]):  # of a value of several kinds: each kind has a problem of its own
-        kinds = [one for one in problems if one["loc"][:-1] == problem["loc"][:-1]]
-        each = dict.fromkeys(_expected(one).removeprefix("expected ") for one in kinds)
-        path, expected = path[:-1], f"expected {' or '.join(each)}"
-    key = prefix + ".".join(path) or "(top)"
-    if problem["type"] == "extra_forbidden":
-        return f"key '{key}': unknown key; {nearest(path[-1], _valid_keys(model, path[:-1]))}"
-    if problem["type"] == "missing":
-        return f"key '{key}' is missing"
-    return f"key '{key}': {expected}, found {_short(problem.get('input'))}"
-
-
-def _keys(place: tuple[int | str, ...], value: Any) -> list[str]:
-    """`place` in `value`, as pydantic names it, without the kinds that it puts after the keys of unions."""
-    keys = []
-    for part in place:
-        if isinstance(value, dict) and part not in value and value.get("kind") == part:
-            continue
-        keys.append(str(part))
-        value = value.get(part) if isinstance(value, dict) else None
-    return keys
-
-
-#: The last part of a place, where pydantic names one of the kinds that a value may be of.
-_BRANCH = re.compile(r"(literal|constrained-|list\[).*|str")
-#: First word of a pydantic error type -> what the field expects.
-_TYPES = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "tuple": "a list",
-    "list": "a list",
-    "string": "a text",
-    "dict": "a mapping",
-    "model": "a mapping",
-    "finite": "a finite number",
-}
-
-
-def _expected(problem: Any) -> str:
-    kind, _, check = problem["type"].partition("_")
-    if kind in _TYPES and check in ("type", "parsing", "from_float", "number"):
-        return f"expected {_TYPES[kind]}"
-    message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
-    return message[0].lower() + message[1:]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[:_MAX_VALUE_LENGTH]}..."
-
-
-def _valid_keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Field names of the model at `path` (through lists, optionals and tagged unions)."""
-    models: list[type[BaseModel]] = [model]
-    for part in path:
-        inner: list[type[BaseModel]] = []
-        for candidate in models:
-            if part in candidate.model_fields:
-                inner += _models_in(candidate.model_fields[part].annotation)
-        # A part that is no field is a list index or the tag of a union: the models stay the same.
-        models = inner or models
-    return sorted({name for candidate in models for name in candidate.model_fields})
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
+        raise UserError(f"{where}: {first_problem(error, model, value, prefix)}") from error

@@ -19,8 +19,7 @@ from prefrec_ray.algorithms.settings import (
     TD3Settings,
     TrainingSettings,
 )
-from prefrec_ray.errors import UserError
-from prefrec_ray.settings import nearest
+from prefrec_ray.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm

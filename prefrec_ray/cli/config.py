@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from prefrec_ray.errors import UserError
-from prefrec_ray.settings import Settings, load_yaml, nearest, parse, read_yaml
+from prefrec_ray.errors import UserError, nearest
+from prefrec_ray.settings import Settings, load_yaml, parse, read_yaml
 
 #: Module and class of the settings of each section, imported on demand: Ray and PyTorch take seconds.
 SECTIONS = {

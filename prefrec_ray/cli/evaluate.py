@@ -12,7 +12,7 @@ from prefrec_ray.cli.console import Dataset, console, made
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.cli.summary import summary
 from prefrec_ray.cli.verdicts import reasons, unweighed, verdict_table
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, nearest
 
 SPLITS = ("validation", "test")
 #: The exit status of `--strict` where a policy is no candidate; 2 is for mistakes.
@@ -97,7 +97,6 @@ def command(
 def parse_estimators(text: str) -> tuple[str, ...]:
     """The names in `text`, each once. Raises `UserError` for an unknown one."""
     from prefrec_ray.evaluation.settings import ESTIMATORS
-    from prefrec_ray.settings import nearest
 
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:

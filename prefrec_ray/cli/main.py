@@ -34,6 +34,7 @@ from prefrec_ray.cli import (
 )
 from prefrec_ray.cli.address import on_ray
 from prefrec_ray.errors import find_user_error
+from prefrec_ray.runtime import TERMINATED, end_on_sigterm
 
 app = typer.Typer(
     name="prefrec",
@@ -69,7 +70,8 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command and exits: 0 when done, 2 after a user's error (one line on stderr), 130 after Ctrl-C."""
+    """Runs one command and exits: 0 when done, 2 after a user's error (one line on stderr), 130 or 143 by a signal."""
+    end_on_sigterm()
     # A command that forgot to start Ray ends, instead of joining whatever cluster runs on this machine.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     status = run(arguments)
@@ -86,6 +88,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         status = app(args=arguments, standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except SystemExit as error:
+        if error.code != TERMINATED:
+            raise
+        return _stop("terminated", TERMINATED)
     except Exception as error:
         user_error = find_user_error(error)
         if user_error is not None:

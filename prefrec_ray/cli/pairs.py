@@ -9,7 +9,7 @@ import typer
 
 from prefrec_ray.cli.console import Dataset, console, made
 from prefrec_ray.cli.progress import progress
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, nearest
 
 
 def command(
@@ -43,7 +43,7 @@ def command(
     from prefrec_ray import runtime, storage
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.people.ask import STRATEGIES, write_pairs
-    from prefrec_ray.settings import PAIRINGS, nearest
+    from prefrec_ray.settings import PAIRINGS
 
     for option, value, valid in (("pairing", pairing, list(PAIRINGS)), ("strategy", strategy, list(STRATEGIES))):
         if value not in valid:

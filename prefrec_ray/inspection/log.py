@@ -118,7 +118,8 @@ def _choose(files: list[str], where: str) -> tuple[list[str], Roles, pa.Table, C
         except UserError as error:
             problems.append(error)
             continue
-        return group, roles, table, form, [file for file in files if file not in group]
+        others = set(files) - set(group)
+        return group, roles, table, form, [file for file in files if file in others]
     raise problems[0]
 
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.people.aggregate import AGGREGATES, side
 from prefrec_ray.people.agreement import disagreement, krippendorff_alpha
 from prefrec_ray.people.ask import read_pairs
@@ -26,7 +26,6 @@ from prefrec_ray.people.pairs import histories
 from prefrec_ray.people.votes import read_votes
 from prefrec_ray.preferences.settings import EXACT, NAME
 from prefrec_ray.runtime.progress import Progress
-from prefrec_ray.settings import nearest
 from prefrec_ray.storage.parquet import write_parquet
 
 LAST = "people.json"

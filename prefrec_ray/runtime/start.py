@@ -5,12 +5,28 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import sys
+import threading
 import warnings
 from collections import Counter
+from typing import Any, NoReturn
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.runtime.join import join
+
+#: Exit status after SIGTERM, as shells have it.
+TERMINATED = 128 + signal.SIGTERM
+
+
+def end_on_sigterm() -> None:
+    """From now on SIGTERM raises `SystemExit` in the main thread: what was begun is put away, as after Ctrl-C."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, frame: Any) -> NoReturn:
+    raise SystemExit(TERMINATED)
 
 
 def start_ray(num_cpus: int | None = None) -> None:
@@ -39,6 +55,7 @@ def start_ray(num_cpus: int | None = None) -> None:
             _start(num_cpus)
         else:
             join(address)
+        end_on_sigterm()  # Ray's own handler prints a stack of C++
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True

@@ -10,7 +10,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from prometheus_client import generate_latest
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,7 +18,7 @@ from prefrec_ray.serving.bodies import DeleteItems, Feedback, PutItems, Recommen
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.server import Server
 from prefrec_ray.web.limits import answer_of, check_body, check_host, has_token, limited
-from prefrec_ray.web.problems import Problem, of_validation
+from prefrec_ray.web.problems import Problem
 
 #: Bytes of a request's body; those of items may be larger.
 MOST_BYTES, MOST_BYTES_OF_ITEMS = 1 << 17, 1 << 24
@@ -165,10 +164,7 @@ async def body_of(request: Request) -> bytes:
 
 
 async def _read(request: Request, model: type[Any]) -> Any:
-    try:
-        return parse(model, await body_of(request))
-    except ValidationError as error:
-        raise of_validation(error) from None
+    return parse(model, await body_of(request))
 
 
 async def _of_http(_: Request, error: HTTPException) -> Response:

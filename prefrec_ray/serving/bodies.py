@@ -1,12 +1,13 @@
-"""The bodies of requests. Everything has a limit."""
+"""The bodies of requests. Everything has a limit; of a list the first mistake is the only one that is looked for."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from prefrec_ray.serving.answered import MOST
+from prefrec_ray.web.problems import of_validation
 
 #: The end of the year 2099, ms.
 LAST_TIME = 4_102_444_800_000
@@ -36,7 +37,7 @@ class Recommend(_Body):
 
     user: Id
     k: Annotated[int, Field(ge=1, le=MOST, strict=True)] = 10
-    exclude: Annotated[list[Id], Field(max_length=4096)] = []
+    exclude: Annotated[list[Id], Field(max_length=4096, fail_fast=True)] = []
     timestamp: Time | None = None
     features: Annotated[dict[Text, Text | None], Field(max_length=64)] | None = None
 
@@ -60,22 +61,26 @@ class PutItem(_Body):
 
     id: Id
     embedding: Annotated[
-        list[Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]], Field(min_length=1, max_length=1024)
+        list[Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]],
+        Field(min_length=1, max_length=1024, fail_fast=True),
     ]
 
 
 class PutItems(_Body):
     """PUT /items."""
 
-    items: Annotated[list[PutItem], Field(min_length=1, max_length=10_000)]
+    items: Annotated[list[PutItem], Field(min_length=1, max_length=10_000, fail_fast=True)]
 
 
 class DeleteItems(_Body):
     """DELETE /items."""
 
-    ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)]
+    ids: Annotated[list[Id], Field(min_length=1, max_length=10_000, fail_fast=True)]
 
 
 def parse(model: type[Any], content: bytes) -> Any:
-    """`content` as `model`. Raises pydantic's `ValidationError`."""
-    return model.model_validate_json(content)
+    """`content` as `model`. Raises `Problem`: no JSON (400), JSON of another form (422)."""
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        raise of_validation(error, model) from None

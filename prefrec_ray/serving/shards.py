@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import pyarrow as pa
-from pydantic import Field, ValidationError
+from pydantic import Field
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
@@ -36,7 +36,7 @@ from prefrec_ray.settings import Settings
 from prefrec_ray.settings import parse as parse_settings
 from prefrec_ray.web.address import token_of_environment
 from prefrec_ray.web.limits import answer_of
-from prefrec_ray.web.problems import Problem, of_validation
+from prefrec_ray.web.problems import Problem
 
 
 class ShardSettings(Settings):
@@ -125,10 +125,7 @@ class Gateway:
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         body = await body_of(request)
-        try:
-            status, content = await self._answer(request.method, scope["path"], body)
-        except ValidationError as error:
-            raise of_validation(error) from None
+        status, content = await self._answer(request.method, scope["path"], body)
         kind = "text/plain; version=0.0.4; charset=utf-8" if scope["path"] == "/metrics" else None
         media = kind or ("application/json" if status < 400 else "application/problem+json")
         await Response(content, status, media_type=media)(scope, receive, send)

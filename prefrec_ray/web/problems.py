@@ -5,7 +5,9 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from prefrec_ray.errors import first_problem
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -23,10 +25,8 @@ class Problem(Exception):
         return {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
 
 
-def of_validation(error: ValidationError) -> Problem:
-    """400 for what is no JSON, 422 for JSON of another form: the first thing that is wrong."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    status = 400 if first["type"] == "json_invalid" else 422
-    return Problem(status, f"{place}: {message}" if place else message)
+def of_validation(error: ValidationError, model: type[BaseModel]) -> Problem:
+    """400 for what is no JSON, 422 for JSON that is no `model`: the first thing that is wrong."""
+    if error.errors()[0]["type"] == "json_invalid":
+        return Problem(400, error.errors()[0]["msg"])
+    return Problem(422, first_problem(error, model, {}))

@@ -19,8 +19,8 @@ from prefrec_ray.algorithms.requests import DataRequest, RewardRequest, embeddin
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values, recipe_defaults
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.errors import UserError
-from prefrec_ray.settings import nearest, parse
+from prefrec_ray.errors import UserError, nearest
+from prefrec_ray.settings import parse
 
 _OF_RLLIB = inspect.signature(AlgorithmConfig.training).parameters
 

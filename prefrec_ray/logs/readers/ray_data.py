@@ -13,14 +13,13 @@ import ray.data
 from ray.data.block import BlockAccessor
 from ray.exceptions import RayError
 
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import Place, SideFiles, clean
 from prefrec_ray.logs.fragments import empty_log
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers.files import FoundColumns, column_map, log_of, side_tables, typed
 from prefrec_ray.logs.sources import RayDataSource
-from prefrec_ray.settings import nearest
 
 #: What Ray Data puts behind the message of an error, with advice on how to try again.
 _ADVICE = "\nFailed to apply UDF transform"

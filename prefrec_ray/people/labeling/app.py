@@ -78,7 +78,7 @@ class Labeling:
         try:
             sent = model.model_validate(dict(parse_qsl((await request.body()).decode("utf-8", "replace"))))
         except ValidationError as error:
-            raise of_validation(error) from None
+            raise of_validation(error, model) from None
         session = request.cookies.get(cookie, "")
         if not request.state.has_token and not self.signer.same(sent.form, self.signer.form_token(session)):
             raise Problem(403, "the form is not of this session; load the page again")

@@ -6,11 +6,10 @@ from typing import Any
 
 from prefrec_ray.algorithms.methods import find_settings
 from prefrec_ray.algorithms.settings import TrainingSettings, checked_values, reward_settings
-from prefrec_ray.errors import UserError, need
+from prefrec_ray.errors import UserError, nearest, need
 from prefrec_ray.runs.columns import COLUMNS, SCORES
 from prefrec_ray.runs.tuning.settings import Space, TuneSettings
 from prefrec_ray.runs.tuning.space import spaces_of
-from prefrec_ray.settings import nearest
 
 #: Columns that are not numbers.
 TEXTS = ("phase",)
