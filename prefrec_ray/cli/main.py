@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -75,8 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # A command that forgot to start Ray ends, instead of joining whatever cluster runs on this machine.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     status = run(arguments)
-    if status:
-        _say_no_more()
+    _say_no_more()
     sys.exit(status)
 
 
@@ -89,7 +89,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except SystemExit as error:
-        if error.code != TERMINATED:
+        if error.code not in (TERMINATED, signal.SIGTERM):  # the latter from Ray's own handler, while Ray starts
             raise
         return _stop("terminated", TERMINATED)
     except Exception as error:
@@ -106,7 +106,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say_no_more() -> None:
-    """Sends what follows on standard error nowhere: Ray, as it ends, may add lines of its own."""
+    """Sends what follows on standard error nowhere: as Ray ends, it may add lines, and a Ctrl-C then a stack."""
     sys.stderr.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
