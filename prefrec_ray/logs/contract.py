@@ -120,7 +120,7 @@ class Part:
             "column": [reason.column] * len(raw),
             "reason": [f"expected {reason.expected}"] * len(raw),
             "value": [None if value is None else str(value) for value in values],
-            "raw": [json.dumps(row, ensure_ascii=False, default=str) for row in raw],
+            "raw": [_json(row) for row in raw],
         }
         if self._writer is None:
             system, path = storage.filesystem(self._uri)
@@ -131,6 +131,14 @@ class Part:
         """Closes the file, if rows were written."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _json(row: Any) -> str:
+    """The row as JSON, which has no NaN and no infinity: they are text."""
+    try:
+        return json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(row, default=str), parse_constant=str), ensure_ascii=False)
 
 
 @dataclass(frozen=True)

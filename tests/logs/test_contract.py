@@ -168,6 +168,20 @@ def test_times_that_python_does_not_have_are_set_aside_too(tmp_path: Path) -> No
     assert json.loads(row["raw"])["t"] == 10**18
 
 
+def test_what_was_read_is_json_where_numbers_are_none(tmp_path: Path) -> None:
+    """Strict readers refuse a bare NaN; such rows are what files of bad rows are full of."""
+    side = side_files(tmp_path)
+    table = pa.table({"u": [1, 2], "i": [1, 2], "t": [5, 6], "like": [float("nan"), float("-inf")], "s": [1, 1]})
+    pq.write_table(table, tmp_path / "log.parquet")
+    read(side, tmp_path / "log.parquet")
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    rows = pq.read_table(tmp_path / "dropped").to_pylist()
+    assert [json.loads(row["raw"], parse_constant=refuse)["like"] for row in rows] == ["NaN", "-Infinity"]
+
+
 def test_many_lines_of_too_few_values_are_set_aside_block_by_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
