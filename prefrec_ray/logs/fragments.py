@@ -19,7 +19,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import Part, Place, Reason, SideFiles, clean
 from prefrec_ray.logs.listing import is_csv, partition_values
 from prefrec_ray.logs.schemas import BLOCK_BYTES, PLAIN, THREADS, CsvFormat, own_schema, readable
-from prefrec_ray.logs.values import plain_schema, visible
+from prefrec_ray.logs.values import plain, plain_schema, visible
 
 _BATCH = 1 << 16
 _MAX_BLOCKS = 256
@@ -108,7 +108,7 @@ def batches(file: str, columns: list[str], group: int | None, form: CsvFormat = 
         in_file = [name for name in columns if name in own or name not in partition]
         for batch in parquet.iter_batches(_BATCH, row_groups=groups, columns=in_file, use_threads=False):
             table = pa.Table.from_batches([batch])
-            yield _with_partition(table.cast(plain_schema(table.schema)), columns, partition)
+            yield _with_partition(plain(table), columns, partition)
         if not groups:
             empty = plain_schema(parquet.schema_arrow).empty_table()
             yield _with_partition(empty.select(in_file), columns, partition)

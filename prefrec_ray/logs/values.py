@@ -130,21 +130,49 @@ def visible(text: str) -> str:
     return text if text.isprintable() and text == text.strip() else repr(text)
 
 
+_UUID = pa.binary(16)
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+#: Where the 32 digits of a UUID stand in its 36 characters.
+_DIGITS = np.delete(np.arange(36), [8, 13, 18, 23])
+
+
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type in which a column is read: of text, bytes and decimals there are forms that few functions of Arrow know,
-    and types with a name of their own (UUIDs, JSON) are known to none."""
+    and types with a name of their own (JSON) are known to none. UUIDs, which are 16 bytes, are text."""
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
     if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
         return pa.string() if pa.types.is_string_view(kind) else pa.binary()
     if pa.types.is_decimal(kind) and kind.bit_width < 128:
         return pa.decimal128(kind.precision, kind.scale)
-    return kind
+    return pa.string() if kind == _UUID else kind
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """The columns in the types in which they are read."""
     return pa.schema([pa.field(field.name, plain_type(field.type)) for field in schema])
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The columns as they are read."""
+    columns = [_uuids(column) if _is_uuid(column.type) else column for column in table.columns]
+    return pa.table(columns, names=table.column_names).cast(plain_schema(table.schema))
+
+
+def _is_uuid(kind: pa.DataType) -> bool:
+    return (kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind) == _UUID
+
+
+def _uuids(column: pa.ChunkedArray) -> pa.Array:
+    """The text of UUIDs, as RFC 9562 writes it."""
+    ids = pa.concat_arrays([pa.array([], _UUID), *column.cast(_UUID).chunks])
+    count = len(ids)
+    digits = np.frombuffer(ids.buffers()[1], np.uint8, 16 * count, 16 * ids.offset).reshape(count, 16)
+    text = np.full((count, 36), ord("-"), np.uint8)
+    text[:, _DIGITS] = _HEX[np.stack([digits >> 4, digits & 15], 2).reshape(count, 32)]
+    ends = pa.py_buffer(np.arange(0, 36 * count + 1, 36, dtype=np.int32))
+    written = pa.StringArray.from_buffers(count, ends, pa.py_buffer(text))
+    return pc.if_else(ids.is_null(), pa.scalar(None, pa.string()), written)
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -95,7 +95,7 @@ def test_columns_of_one_name(tmp_path: Path, header: str, words: str) -> None:
         (pa.array(["x", None] * 20, pa.string_view()), pa.string()),
         (pa.array([b"\xff\xfe", None] * 20, pa.binary_view()), pa.binary()),
         (pa.array([Decimal(1), None] * 20, pa.decimal32(5)), pa.decimal128(5)),
-        (pa.array([b"sixteen bytes an", None] * 20, pa.uuid()), pa.binary(16)),
+        (pa.array([b"five!", None] * 20, pa.binary(5)), pa.binary(5)),
         (pa.Array.from_buffers(pa.string(), 40, pa.array([b"\xff\xfe", None] * 20).buffers()), pa.string()),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,14 @@ def test_a_bad_row_is_known_by_its_number(ray_session: None, tmp_path: Path) -> 
     assert opened(source, side).interactions.count() == 59
     (reason,) = side.reasons()
     assert (reason.row, reason.rows) == (48, 1)
+
+
+def test_uuids_are_ids(ray_session: None, tmp_path: Path) -> None:
+    """As Iceberg and warehouses have them: 16 bytes."""
+    ids = [uuid.UUID(int=number % 7 << 100) for number in range(60)]
+    data = table().set_column(0, "u", pa.array([one.bytes for one in ids], pa.binary(16)))
+    users = opened(parquet(data, tmp_path)).interactions.to_pandas().sort_values("order").user_id
+    assert users.tolist() == [str(one) for one in ids]
 
 
 def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

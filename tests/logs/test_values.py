@@ -1,5 +1,7 @@
 """Ids and numbers: the bad rows of a column are those that one value at a time would show."""
 
+import uuid
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import BadRows, Place
-from prefrec_ray.logs.values import _LIKE, failing_rows, finite, padded, to_ids, to_numbers
+from prefrec_ray.logs.values import _LIKE, failing_rows, finite, padded, plain, to_ids, to_numbers
 
 PLACE = Place("log.csv", 0)
 #: Pieces of what numbers and mistakes are made of.
@@ -113,3 +115,12 @@ def test_a_dwell_of_centuries() -> None:
 @given(st.from_regex(r"-?[0-9]{1,4}", fullmatch=True))
 def test_padded_integers_are_those_that_numbers_are_not_written_as(text: str) -> None:
     assert padded(pa.array([text, "0.5", "7", None])).tolist() == [str(int(text)) != text, False, False, False]
+
+
+@given(ids=st.lists(st.none() | st.uuids(), max_size=30), first=st.integers(0, 30), named=st.booleans())
+def test_uuids_are_the_text_that_python_writes(ids: list[uuid.UUID | None], first: int, named: bool) -> None:
+    column = pa.array([one and one.bytes for one in ids], pa.binary(16))
+    column = pa.ExtensionArray.from_storage(pa.uuid(), column) if named else column
+    texts = plain(pa.table({"id": pa.chunked_array([column[:7], column[7:]])}).slice(first))["id"]
+    assert texts.type == pa.string()
+    assert texts.to_pylist() == [one and str(one) for one in ids[first:]]

@@ -20,6 +20,7 @@ from prefrec_ray.logs.fragments import empty_log
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers.files import FoundColumns, column_map, log_of, side_tables, typed
 from prefrec_ray.logs.sources import RayDataSource
+from prefrec_ray.logs.values import plain, plain_schema
 
 #: What Ray Data puts behind the message of an error, with advice on how to try again.
 _ADVICE = "\nFailed to apply UDF transform"
@@ -37,7 +38,8 @@ def open_ray_data(source: RayDataSource, side: SideFiles | None = None) -> Log:
         schema = dataset.schema()
     if schema is None:
         raise empty_log([source.read])
-    columns = typed(columns, [FoundColumns(source.read, pa.schema(list(zip(schema.names, schema.types, strict=True))))])
+    read = plain_schema(pa.schema(list(zip(schema.names, schema.types, strict=True))))
+    columns = typed(columns, [FoundColumns(source.read, read)])
     with _told(source.read):
         # Rows of equal times are in the order of the log.
         dataset.context.execution_options.preserve_order = True
@@ -101,7 +103,7 @@ def _read_blocks(
     fragments: pa.Table, blocks: list[ray.ObjectRef], columns: ColumnMap, side: SideFiles | None, name: str
 ) -> Iterator[pa.Table]:
     for fragment in fragments.to_pylist():
-        table = BlockAccessor.for_block(ray.get(blocks[fragment["block"]])).to_arrow()
+        table = plain(BlockAccessor.for_block(ray.get(blocks[fragment["block"]])).to_arrow())
         place = Place(name, 0, fragment["first"])
         with side.part(f"00000-{fragment['block'] + 1:05d}") if side else nullcontext() as part:
             yield clean(table, place, columns, part)
