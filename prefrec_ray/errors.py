@@ -1,4 +1,4 @@
-"""The exception for mistakes of the user, which becomes one line and exit status 2, and the words of that line."""
+"""The one exception for mistakes of the user, and its words: it becomes one clear line and exit status 2."""
 
 from __future__ import annotations
 
