@@ -50,7 +50,8 @@ class Measured:
         """How far the code has moved since, in a sentence."""
         code = ", ".join(f"`{path}`" for path in self.code)
         if self.changes:
-            return f"{self.changes} commits have changed {code} since: figures of today's code may differ."
+            many = f"{self.changes} commits have" if self.changes > 1 else "One commit has"
+            return f"{many} changed {code} since: figures of today's code may differ."
         return f"Of {code}."
 
 
