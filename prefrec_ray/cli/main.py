@@ -35,7 +35,7 @@ from prefrec_ray.cli import (
 )
 from prefrec_ray.cli.address import on_ray
 from prefrec_ray.errors import find_user_error
-from prefrec_ray.runtime import TERMINATED, end_on_sigterm
+from prefrec_ray.runtime import TERMINATED, end_on_sigterm, terminated
 
 app = typer.Typer(
     name="prefrec",
@@ -89,7 +89,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except SystemExit as error:
-        if error.code not in (TERMINATED, signal.SIGTERM):  # the latter from Ray's own handler, while Ray starts
+        if not terminated() and error.code != signal.SIGTERM:  # of Ray's own handler, while Ray starts
             raise
         return _stop("terminated", TERMINATED)
     except Exception as error:

@@ -25,7 +25,16 @@ def end_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, _terminate)
 
 
+def terminated() -> bool:
+    """Whether SIGTERM came: where Ray waits, it makes a `SystemExit` of its own of the one that was raised."""
+    return bool(_came)
+
+
+_came: list[int] = []
+
+
 def _terminate(number: int, frame: Any) -> NoReturn:
+    _came.append(number)
     raise SystemExit(TERMINATED)
 
 

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from prefrec_ray.cli import config, quickstart
 from prefrec_ray.cli.config import open_section
 from prefrec_ray.cli.main import app, run
 from prefrec_ray.errors import UserError
+from prefrec_ray.runtime import end_on_sigterm, start
 
 COMMANDS = [
     *(
@@ -91,6 +93,25 @@ def test_a_user_error_inside_other_errors_is_found(
 def test_ctrl_c_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert fail(monkeypatch, KeyboardInterrupt()) == 130
     assert capsys.readouterr().err.strip().splitlines() == ["prefrec: interrupted"]
+
+
+def test_sigterm_while_ray_waits_is_one_line_and_143(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray makes SystemExit(1) of what a signal's handler raises."""
+    monkeypatch.setattr(start, "_came", [])
+    before = signal.getsignal(signal.SIGTERM)
+    end_on_sigterm()
+    try:
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert fail(monkeypatch, SystemExit(1)) == 143
+    assert capsys.readouterr().err == "prefrec: terminated\n"
+    monkeypatch.setattr(start, "_came", [])
+    with pytest.raises(SystemExit):
+        fail(monkeypatch, SystemExit(1))
 
 
 def test_ray_that_does_not_start_is_one_line(
