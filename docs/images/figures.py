@@ -6,7 +6,7 @@ python docs/images/figures.py DATASET SWEEP     before: Figs. 4 to 7 anew, SWEEP
 
 import csv
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 from prefrec_ray.reports.levels import level_shares
 from prefrec_ray.reports.style import COLOURS, GREY, INK, LINES, RC, svg
+from prefrec_ray.settings import TASKS
 
 RESULTS = Path(__file__).parents[1] / "results"
-TASKS = ("depth", "frequency", "mixture")
 METHODS = ("PrefRec", "DDPG", "TD3", "SAC", "TD3_BC", "BCQ", "IQL", "IL")
 KINDS = {"train": "training pairs", "any_users": "held out, any users", "within_user": "held out, within users"}
 Rows = list[dict[str, str]]
@@ -55,7 +55,7 @@ def read(file: Path) -> Rows:
         return list(csv.DictReader(lines))
 
 
-def draw(name: str, tasks: tuple[str, ...], panel: Callable[[Axes, str], None], x: str, y: str, height: float) -> None:
+def draw(name: str, tasks: Sequence[str], panel: Callable[[Axes, str], None], x: str, y: str, height: float) -> None:
     """RESULTS/`name`.svg: a panel a task, one legend for all."""
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(10.5, height), layout="constrained")

@@ -27,6 +27,7 @@ class Problem(Exception):
 
 def of_validation(error: ValidationError, model: type[BaseModel]) -> Problem:
     """400 for what is no JSON, 422 for JSON that is no `model`: the first thing that is wrong."""
-    if error.errors()[0]["type"] == "json_invalid":
-        return Problem(400, error.errors()[0]["msg"])
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return Problem(400, first["msg"])
     return Problem(422, first_problem(error, model, {}))
