@@ -10,12 +10,12 @@ import numpy as np
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.cells import Cells
-from prefrec_ray.mdp.items import ItemTable, smallest
+from prefrec_ray.mdp.items import EXACT, ItemTable, smallest
 from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import log_sum_exp, plackett_luce
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.policy.two_steps import TwoSteps
+from prefrec_ray.policy.two_steps import TRIED, TwoSteps
 from prefrec_ray.policy.weighing import Scorer, Weighing
 
 #: Numbers of one chunk of rows that are held at once: scores and masks.
@@ -36,7 +36,8 @@ class Distribution:
     `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times the share of it in the log where
     candidates are `logged`. The scale is `temperature` standard deviations of the scores over the items, of a state.
     `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent` says. From
-    more than `cells.ONE_CELL` items it draws in two steps (two_steps.py). Propensities are those of the draw.
+    more than `cells.ONE_CELL` items it draws in two steps (two_steps.py). Propensities are those of the draw. `best`
+    scores all of up to `EXACT` items, and finds the largest of more in two steps.
     """
 
     items: ItemTable
@@ -82,7 +83,8 @@ class Distribution:
             if self.serving.candidates == "nearest":
                 parts.append(self._near(chosen, actions[rows], k, left[rows], out, rng))
             elif self.serving.rule == "best":
-                parts.append(self._best(chosen, k, out))
+                best = self._best if self._exact else self._two_steps.best
+                parts.append(Drawn(best(chosen, k, out), np.ones((len(chosen), k))))
             elif self.cells.single:
                 parts.append(self._one_cell(chosen, k, out, rng))
             else:
@@ -96,8 +98,14 @@ class Distribution:
         """Items that are scored for one state and position."""
         if self.serving.candidates == "nearest":
             return self.serving.count
-        whole = self.serving.rule == "best" or self.cells.single
-        return len(self.items) if whole else len(self.cells.members)
+        if self.serving.rule == "best":
+            return len(self.items) if self._exact else TRIED * self.cells.members.shape[1]
+        return len(self.items) if self.cells.single else len(self.cells.members)
+
+    @property
+    def _exact(self) -> bool:
+        """Whether `best` scores all items."""
+        return len(self.items) <= EXACT
 
     def _near(
         self,
@@ -140,12 +148,12 @@ class Distribution:
         rows = np.concatenate([np.take_along_axis(candidates, columns, axis=1), near[:, count:k]], axis=1)
         return Drawn(rows, np.concatenate([known, np.ones((len(states), k - wanted))], axis=1))
 
-    def _best(self, states: np.ndarray, k: int, out: LeftOut | None) -> Drawn:
+    def _best(self, states: np.ndarray, k: int, out: LeftOut | None) -> np.ndarray:
         logits, _ = self._weigh(states, self.items.embeddings)
         logits[:, self.weights == 0] = -np.inf
         if out is not None:
             logits[out.state, out.item] = -np.inf
-        return Drawn(smallest(-logits, k), np.ones((len(states), k)))
+        return smallest(-logits, k)
 
     def _one_cell(self, states: np.ndarray, k: int, out: LeftOut | None, rng: np.random.Generator) -> Drawn:
         return Drawn(*plackett_luce(self._logits(states, out), k, rng))

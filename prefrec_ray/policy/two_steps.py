@@ -1,4 +1,4 @@
-"""A draw from a large catalogue in two steps, a cell and then an item of it: some hundreds of scores, not a million."""
+"""Items of a large catalogue in two steps, cells and then items of them: some thousands of scores, not a million."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from functools import cached_property
 import numpy as np
 
 from prefrec_ray.mdp.cells import Cells
+from prefrec_ray.mdp.items import smallest
 from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import draw
 from prefrec_ray.policy.weighing import Weighing
+
+#: Cells whose items are all scored to find the best: those of the best representatives.
+TRIED = 64
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,28 @@ class TwoSteps:
             mass[every, cell] = left.sum(axis=1)
         return rows, known
 
+    def best(self, states: np.ndarray, k: int, out: LeftOut | None) -> np.ndarray:
+        """Rows int64 [n, k] of the items of the largest score, largest first, among those of the `TRIED` cells of the
+        best representatives, or of as many as hold k; items of weight 0 are none."""
+        logits, scale = self.weigh(states, self.embeddings[self.cells.representatives])
+        left = self._counts_left(len(states), out)
+        logits[left == 0] = -np.inf
+        order = np.argsort(-logits, axis=1)
+        short = np.cumsum(np.take_along_axis(left, order, axis=1), axis=1) < k
+        cell = order[:, : max(TRIED, 1 + int(short.sum(axis=1).max()))]
+        members = self.cells.members[cell]
+        may = (members >= 0) & (self.weights[members] > 0)
+        if out is not None:
+            tried = np.full(logits.shape, -1)
+            np.put_along_axis(tried, cell, np.arange(cell.shape[1])[None], axis=1)
+            place = tried[out.state, self.cells.cell[out.item]]
+            here = place >= 0
+            may[out.state[here], place[here], self.cells.place[out.item[here]]] = False
+        rows = members.reshape(len(states), -1)
+        logits, _ = self.weigh(states, self.embeddings[rows], scale)
+        logits[~may.reshape(rows.shape)] = -np.inf
+        return np.take_along_axis(rows, smallest(-logits, k), axis=1)
+
     def probabilities(self, states: np.ndarray, rows: np.ndarray, out: LeftOut | None) -> np.ndarray:
         """float64 [n]: how likely the items `rows` [n] are to be drawn first."""
         appeal, scale = self._appeal(states)
@@ -67,9 +93,16 @@ class TwoSteps:
         place = out.state * mass.shape[1] + self.cells.cell[out.item]
         mass -= np.bincount(place, self.weights[out.item], mass.size).reshape(mass.shape)
         if not self._whole:  # what is taken away may not be all of what was summed up
-            some = np.bincount(place, self.weights[out.item] > 0, mass.size).reshape(mass.shape) < self._counts
-            mass = np.where(some, np.maximum(mass, np.finfo(np.float64).tiny), 0.0)
+            mass = np.where(self._counts_left(n, out) > 0, np.maximum(mass, np.finfo(np.float64).tiny), 0.0)
         return mass
+
+    def _counts_left(self, n: int, out: LeftOut | None) -> np.ndarray:
+        """How many items are left in each cell, [n, M]."""
+        counts = np.tile(self._counts, (n, 1))
+        if out is not None and len(out.item):
+            place = out.state * counts.shape[1] + self.cells.cell[out.item]
+            counts -= np.bincount(place, self.weights[out.item] > 0, counts.size).reshape(counts.shape)
+        return counts
 
     def _left(self, cell: np.ndarray, out: LeftOut | None, drawn: np.ndarray) -> np.ndarray:
         """The weights [n, W] of the members of one `cell` [n] a state: 0 for what is left out or `drawn` [n, m]."""
