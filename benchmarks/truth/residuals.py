@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def residuals(data: Histories, dataset: PreparedDataset) -> Residuals:
     parts = []
     for asked, fitted in (halves, halves[::-1]):
         model, half = fit_user_model(data.take(fitted), dataset.state, 0), data.take(asked)
-        known, own = model.known(half), model.people(half).intercepts
+        people = model.people(half)
+        known, own = model.known(half, partial(model.inputs.logged, half, people=people)), people.intercepts
         row = np.flatnonzero(data.followed & np.isin(data.user, asked))
         chance = 1.0 / (1.0 + np.exp(-(known.stays + own[known.user, 0])))
         away = np.where(known.ends, known.error - own[known.user, 1], 0.0)

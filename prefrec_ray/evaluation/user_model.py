@@ -12,7 +12,7 @@ intercepts u, of the time and of the logit of an end (a mixed model): what is a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from prefrec_ray.evaluation.histories import Histories
 from prefrec_ray.evaluation.inputs import Inputs, People
 from prefrec_ray.evaluation.quantiles import Bins
 from prefrec_ray.evaluation.traits import Known, Spread, intercepts, spread_of
+from prefrec_ray.ids import taken_runs
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy.networks.layers import Mlp, mlp
 
@@ -41,6 +42,9 @@ _RESIDUALS = 20_000
 _SPREAD_USERS = 200
 #: Requests of one forward pass.
 _CHUNK = 8192
+
+#: What the networks see of requests, float32 [n, width], by their rows [n].
+Seen = Callable[[np.ndarray], Tensor]
 
 
 class Answers(NamedTuple):
@@ -70,17 +74,18 @@ class UserModel:
 
     def people(self, data: Histories) -> People:
         """The users of `data`, with the intercepts that their own logs say."""
-        return People(intercepts(self.known(data), self.spread).astype(np.float32), self.inputs.people(data).tastes)
+        bare = self.inputs.people(data)
+        known = self.known(data, lambda rows: self.inputs.logged(data, rows, bare))
+        return bare._replace(intercepts=intercepts(known, self.spread).astype(np.float32))
 
-    def known(self, data: Histories) -> Known:
+    def known(self, data: Histories, seen: Seen) -> Known:
         """What the requests of `data` say beside what the networks do."""
-        bare, rows = self.inputs.people(data), np.flatnonzero(data.followed)
+        rows = np.flatnonzero(data.followed)
         given = np.empty((len(rows), 2))
         with torch.inference_mode():
             for start in range(0, len(rows), _CHUNK):
                 at = rows[start : start + _CHUNK]
-                seen = self.inputs.logged(data, at, bare)
-                leaves = self.leaves(torch.cat([seen, self.scaled(data.feedback[at])], dim=1))
+                leaves = self.leaves(torch.cat([seen(at), self.scaled(data.feedback[at])], dim=1))
                 given[start : start + _CHUNK] = leaves[:, [0, -1]].numpy()
         error = (np.log(data.wait_ms[rows]) - self.away_mean) / self.away_std - given[:, 1]
         return Known(data.user[rows], len(data.starts), data.ends[rows], given[:, 0], error)
@@ -139,10 +144,12 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
     within = Bins.of(log_wait[data.followed & ~data.ends] if (data.followed & ~data.ends).any() else log_wait, rng)
     away_mean, away_std = float(log_wait[data.ends].mean()), float(log_wait[data.ends].std()) or 1.0
     away = (log_wait - away_mean) / away_std
-    codes = [bins.code(column) for bins, column in zip(feedback, data.feedback.T, strict=True)]
     pause = within.code(log_wait)
 
     columns, sizes = data.feedback.shape[1], [len(bins) for bins in feedback]
+    codes = np.empty((len(data.row), columns), np.int64)
+    for j, bins in enumerate(feedback):
+        codes[:, j] = bins.code(data.feedback[:, j])
     answers = mlp(inputs.width, HIDDEN, max(1, sum(sizes)))
     leaves = mlp(inputs.width + columns, HIDDEN, 2 + len(within))
     model = UserModel(
@@ -160,42 +167,59 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
     )
     own = torch.zeros(len(data.starts), 2, requires_grad=True)  # the intercepts
     count = np.bincount(data.user[rows], minlength=len(own))
-    some = data.take(rng.permutation(np.flatnonzero(times))[:_SPREAD_USERS])
+    made = _made(inputs, data, people)  # once: each request is in some ten batches
+    some_users = rng.permutation(np.flatnonzero(times))[:_SPREAD_USERS]
+    some, some_rows = data.take(some_users), taken_runs(data.starts, len(data.row), some_users)[1]
+
+    def seen_of(rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(made.take(rows, axis=0))
+
+    def spread() -> Spread:
+        return spread_of(model.known(some, lambda rows: seen_of(some_rows[rows])))
+
     groups: list[dict[str, Any]] = [{"params": [*answers.parameters(), *leaves.parameters()]}, {"params": [own]}]
-    optimizer = torch.optim.Adam(groups)
+    optimizer = torch.optim.Adam(groups, fused=True)
     updates = min(UPDATES, -(-PASSES * len(rows) // BATCH))
     for update in range(updates):
         if update in (updates // 4, updates // 2, 3 * updates // 4):
-            model = replace(model, spread=spread_of(model.known(some)))
+            model = replace(model, spread=spread())
         at = rows[rng.integers(0, len(rows), BATCH)]
-        seen = inputs.logged(data, at, people)
+        seen = seen_of(at)
         ends = torch.from_numpy(data.ends[at].astype(np.float32))
         for group, rate in zip(optimizer.param_groups, (LEARNING_RATE, OWN_LEARNING_RATE), strict=True):
             group["lr"] = rate * (1 - update / updates)
-        loss = _answers_loss(answers(seen), sizes, [torch.from_numpy(code[at]) for code in codes])
+        loss = _answers_loss(answers(seen), sizes, torch.from_numpy(codes[at]))
         given = leaves(torch.cat([seen, model.scaled(data.feedback[at])], dim=1))
-        mine, spread = own[torch.from_numpy(data.user[at])], model.spread
+        mine, prior = own[torch.from_numpy(data.user[at])], model.spread
         given = torch.cat([given[:, :1] + mine[:, :1], given[:, 1:-1], given[:, -1:] + mine[:, 1:]], dim=1)
         loss = loss + _leaves_loss(given, ends, torch.from_numpy(pause[at]), torch.from_numpy(away[at]))
-        scale = torch.tensor([0.5 / spread.stays, 0.5 * spread.noise / spread.away])  # a Gaussian prior, once a user
+        scale = torch.tensor([0.5 / prior.stays, 0.5 * prior.noise / prior.away])  # Gaussian, once a user
         loss = loss + (scale * mine.square() / torch.from_numpy(count[data.user[at], None]).float()).sum(dim=1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     for network in (answers, leaves):
         network.requires_grad_(False)
-    model = replace(model, spread=spread_of(model.known(some)))
+    model = replace(model, spread=spread())
     at = rng.permutation(np.flatnonzero(data.ends))[:_RESIDUALS]
-    people = model.people(data)
-    given = leaves(torch.cat([inputs.logged(data, at, people), model.scaled(data.feedback[at])], dim=1))
-    own_mu = people.intercepts[data.user[at], 1]
+    given = leaves(torch.cat([seen_of(at), model.scaled(data.feedback[at])], dim=1))
+    own_mu = intercepts(model.known(data, seen_of), model.spread)[data.user[at], 1]
     return replace(model, residuals=away_std * (away[at] - given[:, -1].numpy() - own_mu))
 
 
-def _answers_loss(logits: Tensor, sizes: Sequence[int], codes: Sequence[Tensor]) -> Tensor:
-    """Sum over feedback columns of the cross-entropy of their bins."""
+def _made(inputs: Inputs, data: Histories, people: People) -> np.ndarray:
+    """What the networks see of all requests of `data`, float32 [N, width]."""
+    seen = np.empty((len(data.row), inputs.width), np.float32)
+    for start in range(0, len(seen), _CHUNK):
+        at = np.arange(start, min(len(seen), start + _CHUNK))
+        seen[start : start + _CHUNK] = inputs.logged(data, at, people).numpy()
+    return seen
+
+
+def _answers_loss(logits: Tensor, sizes: Sequence[int], codes: Tensor) -> Tensor:
+    """Sum over feedback columns of the cross-entropy of their bins; `codes` [n, F]."""
     parts = logits.split(list(sizes), dim=1) if sizes else ()
-    losses = [nn.functional.cross_entropy(part, code) for part, code in zip(parts, codes, strict=True)]
+    losses = [nn.functional.cross_entropy(part, code) for part, code in zip(parts, codes.T, strict=True)]
     return torch.stack(losses).sum() if losses else logits.sum() * 0.0
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.mdp.cells import Cells
 from prefrec_ray.mdp.index import ItemIndex
 from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
@@ -169,6 +170,11 @@ class ItemTable:
     def load(cls, uri: str) -> ItemTable:
         """Reads the Parquet file `uri`. Raises `UserError` where it is missing, unreadable or no table of items."""
         return cls.from_table(read_parquet(uri), uri)
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The items in cells."""
+        return Cells.of(self.embeddings)
 
     @cached_property
     def _nearness(self) -> np.ndarray:

@@ -45,10 +45,10 @@ class Distribution:
     scorer: Scorer | None
     recent: RecentItems | None = None
 
-    @cached_property
+    @property
     def cells(self) -> Cells:
-        """The items in cells."""
-        return Cells.of(self.items.embeddings)
+        """The items in cells, the same for all policies that share a table."""
+        return self.items.cells
 
     @cached_property
     def weights(self) -> np.ndarray:

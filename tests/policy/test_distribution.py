@@ -80,6 +80,9 @@ class Saturated(Critic):
         along = np.clip(Linear().scores(states, candidates), -0.1, 0.1)
         return np.stack([along, np.abs(candidates[..., 0])], axis=-1).astype(np.float32)
 
+    def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        return self.q(states, candidates) if self.worth is None else self.expected(states, candidates) @ self.worth
+
 
 def saturated(items: ItemTable) -> Saturated:
     """Read in some states."""

@@ -298,6 +298,29 @@ def test_what_a_policy_with_a_critic_refuses() -> None:
 
 
 @pytest.mark.parametrize("rescaled", [False, True])
+def test_a_score_is_what_the_expected_answers_are_worth(rescaled: bool) -> None:
+    critic, states = read_by_answers(make_critic(3), kinds=5), make_states(30)
+    if rescaled:
+        critic = critic.rescaled(np.stack([np.full(STATE.width, 0.5), np.full(STATE.width, 0.1)]).astype(np.float32))
+    actions = np.random.default_rng(0).uniform(-1, 1, (30, 7, 3)).astype(np.float32)
+    expected = critic.expected(states, actions)
+    assert expected.shape == (30, 7, 5)
+    np.testing.assert_allclose(critic.scores(states, actions), expected @ critic.worth, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_many_states_and_actions_score_as_each_by_itself(same: bool) -> None:
+    """In chunks, for actions of each state and for the same ones in all."""
+    critic, states, rng = make_critic(3), make_states(2_400), np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (300, 3)).astype(np.float32)
+    actions = np.broadcast_to(actions, (2_400, 300, 3)) if same else actions[rng.integers(0, 300, (2_400, 300))]
+    scores = critic.scores(states, actions)
+    for row in (0, 71, 72, 2_303, 2_304, 2_399):
+        np.testing.assert_allclose(scores[row], critic.scores(states[[row]], actions[[row]])[0], rtol=1e-4, atol=1e-5)
+    assert np.ptp(scores[:, 0]) > 0.1
+
+
+@pytest.mark.parametrize("rescaled", [False, True])
 def test_expected_answers_travel_with_their_policy(tmp_path: Path, rescaled: bool) -> None:
     critic = read_by_answers(make_critic(3))
     if rescaled:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Self
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy.networks.layers import Mlp, mlp
+
+
+class OfActions(Protocol):
+    """The outputs of a network in n states as a function of actions alone."""
+
+    def __call__(self, actions: Tensor, rows: slice | None = None) -> Tensor:
+        """[n, ...] or [n, k, ...] for actions [n, A], or k a state, [n, k, A]; `rows`: in these states alone."""
 
 
 class ItemNetwork(nn.Module):
@@ -65,8 +72,8 @@ class ItemNetwork(nn.Module):
         products = torch.bmm(self._parts(states), actions[:, :, None])[:, :, 0]
         return self.net(torch.cat([states, actions, products], dim=-1))
 
-    def given(self, states: Tensor) -> Callable[[Tensor], Tensor]:
-        """The outputs as a function of actions alone: [n, A], or k a state, [n, k, A] -> [n, O] or [n, k, O].
+    def given(self, states: Tensor) -> OfActions:
+        """The outputs as a function of actions alone, [n, O] or [n, k, O].
 
         States [n, S] pass the first layer once. As products are linear in the action, what this layer makes of both is
         one matrix a state: many actions are tried in each, and their products were half of the work.
@@ -76,9 +83,11 @@ class ItemNetwork(nn.Module):
         seen = nn.functional.linear(states, of_states, first.bias)[:, None]
         matrix = of_actions.T + self._parts(states).transpose(1, 2) @ of_products.T  # [n, A, H]
 
-        def values(actions: Tensor) -> Tensor:
+        def values(actions: Tensor, rows: slice | None = None) -> Tensor:
             single = actions.ndim == 2
-            outputs = self.net.after_first(torch.baddbmm(seen, actions[:, None] if single else actions, matrix))
+            several = actions[:, None] if single else actions
+            own = (seen, matrix) if rows is None else (seen[rows], matrix[rows])
+            outputs = self.net.after_first(torch.baddbmm(own[0], several, own[1]))
             return outputs[:, 0] if single else outputs
 
         return values
@@ -97,7 +106,7 @@ class QFunction(ItemNetwork):
         """Q [B] of states [B, S] and actions [B, A]."""
         return super().forward(states, actions).squeeze(-1)
 
-    def given(self, states: Tensor) -> Callable[[Tensor], Tensor]:
+    def given(self, states: Tensor) -> OfActions:
         """Q as a function of actions alone, [n] or [n, k]."""
         outputs = super().given(states)
-        return lambda actions: outputs(actions).squeeze(-1)
+        return lambda actions, rows=None: outputs(actions, rows).squeeze(-1)
