@@ -13,6 +13,7 @@ from prefrec_ray.evaluation.trajectories import Trajectories
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import log_sum_exp
+from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.policy.networks.layers import Mlp, mlp
 
 HIDDEN = (64, 64)
@@ -83,7 +84,7 @@ def fit_behavior(data: Trajectories, items: ItemTable, seed: int) -> BehaviorMod
     shown = np.bincount(data.row[rows], minlength=len(items)) + 0.5
     seen = torch.from_numpy(powers(items.embeddings))
     net = mlp(data.state.shape[1], HIDDEN, seen.shape[1])
-    optimizer = torch.optim.Adam(net.parameters())
+    optimizer = Adam(net.parameters())
     updates = min(UPDATES, -(-PASSES * len(rows) // BATCH))
     shares = np.cumsum(shown) / shown.sum()
     for update in range(updates):

@@ -16,6 +16,7 @@ from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
+from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.policy.networks.layers import exported, mlp
 
 HIDDEN_SIZES = (128, 128)
@@ -65,7 +66,7 @@ def _fit(uri: str, seed: int) -> BehaviourClone:
         return nn.functional.mse_loss(middle + torch.tanh(net.net(states)) * reach, actions)
 
     held_out = _held_out(dataset, rng)
-    optimizer = torch.optim.Adam(net.parameters())
+    optimizer = Adam(net.parameters())
     lowest, best, looks = np.inf, exported(net), 0
     total, rows = np.zeros(meta.action_dim), 0
     for update, (states, actions) in enumerate(_batches(dataset, rng)):

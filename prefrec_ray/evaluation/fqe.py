@@ -10,6 +10,7 @@ from torch import nn
 
 from prefrec_ray.evaluation.settings import FqeSettings
 from prefrec_ray.evaluation.trajectories import Steps, Trajectories
+from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.policy.networks.layers import Scalar, polyak_update, start_at_zero, target_copy
 
 HIDDEN = 64
@@ -70,7 +71,7 @@ def fit_q(
     among = np.arange(len(known.row)) if among is None else among
     net = action_value(data.state.shape[1] + data.action.shape[1])
     target = target_copy(net)
-    optimizer = torch.optim.Adam(net.parameters())
+    optimizer = Adam(net.parameters())
     for update in range(settings.updates):
         drawn = among[rng.integers(0, len(among), BATCH)]
         row = known.row[drawn]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -76,7 +77,7 @@ def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) 
     """A name for each run or policy, the same in every table and figure, from what it is (method, recipe, task, seed).
 
     Method and recipe, then task and seed where they differ; where names would be equal, the serving `rule` too; where
-    they still are, the `variety`, then the `temperature` too, then the `uris`.
+    they still are, the `variety`, then the `temperature` too, then the `uris` from where they differ on.
     """
     differing = [key for key in ("task", "seed") if len({str(d.get(key)) for d in descriptions}) > 1]
     keys = ["method", "recipe", *differing]
@@ -84,7 +85,9 @@ def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) 
         names = [" ".join(_text(key, d[key]) for key in chosen if d.get(key) is not None) for d in descriptions]
         if len(set(names)) == len(names):
             return names
-    return [str(uri).rstrip("/") for uri in uris]
+    places = [str(uri).rstrip("/").split("/") for uri in uris]
+    shared = posixpath.commonprefix([place[:-1] for place in places])  # of folders, not of letters
+    return ["/".join(place[len(shared) :]) for place in places]
 
 
 def _text(key: str, value: Any) -> str:

@@ -29,6 +29,7 @@ from prefrec_ray.evaluation.subjects import served_for
 from prefrec_ray.evaluation.trajectories import Trajectories
 from prefrec_ray.ids import first_rows
 from prefrec_ray.policy import Policy
+from prefrec_ray.policy.networks.adam import Adam
 
 #: Of the reward's weights and order: one that runs do not use.
 SEED = 0x1D6E
@@ -114,7 +115,7 @@ def _fit(known: torch.Tensor, wanted: torch.Tensor, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     net = action_value(known.shape[1])
-    optimizer = torch.optim.Adam(net.parameters())
+    optimizer = Adam(net.parameters())
     for update in range(UPDATES):
         drawn = torch.from_numpy(rng.integers(0, len(known), BATCH))
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / UPDATES)

@@ -26,6 +26,7 @@ from prefrec_ray.evaluation.quantiles import Bins
 from prefrec_ray.evaluation.traits import Known, Spread, intercepts, spread_of
 from prefrec_ray.ids import taken_runs
 from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.policy.networks.layers import Mlp, mlp
 
 HIDDEN = (64, 64)
@@ -178,7 +179,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
         return spread_of(model.known(some, lambda rows: seen_of(some_rows[rows])))
 
     groups: list[dict[str, Any]] = [{"params": [*answers.parameters(), *leaves.parameters()]}, {"params": [own]}]
-    optimizer = torch.optim.Adam(groups, fused=True)
+    optimizer = Adam(groups)
     updates = min(UPDATES, -(-PASSES * len(rows) // BATCH))
     for update in range(updates):
         if update in (updates // 4, updates // 2, 3 * updates // 4):

@@ -61,7 +61,12 @@ def test_names_tell_what_differs() -> None:
         "PrefRec robust variety 6 temperature 0.15",
         "PrefRec robust variety 6 temperature 0.3",
     ]
-    assert short_names([base, dict(base)], ["runs/a/", "runs/b"]) == ["runs/a", "runs/b"]
+    assert short_names([base, dict(base)], ["runs/a/", "runs/b"]) == ["a", "b"]
+    assert short_names([base, dict(base)], ["s3://b/runs/a/policy", "s3://b/ruins/policy"]) == [
+        "runs/a/policy",
+        "ruins/policy",
+    ]
+    assert short_names([base, dict(base)], ["runs/a", "runs/a"]) == ["a", "a"]
 
 
 def test_bad_json_names_the_line(runs: Path) -> None:

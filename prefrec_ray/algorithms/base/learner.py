@@ -29,6 +29,7 @@ from prefrec_ray.algorithms.reward.pretrain import autocast
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.algorithms.reward.update import mean_metrics, preference_gradient, update_metrics
 from prefrec_ray.errors import UserError
+from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.runtime.memory import keep_freed_memory
 
 #: Transitions, over all learners, from which the mean and standard deviation of the reward are computed.
@@ -91,7 +92,7 @@ class OfflineLearner(TorchLearner):
             self.register_optimizer(
                 module_id=module_id,
                 optimizer_name=name,
-                optimizer=torch.optim.Adam(parameters, lr=lr, fused=True),
+                optimizer=Adam(parameters, lr=lr),
                 params=parameters,
                 lr_or_lr_schedule=lr,
             )

@@ -12,6 +12,7 @@ from prefrec_ray.algorithms.reward.model import RewardModel, seeded
 from prefrec_ray.algorithms.reward.state import RewardState
 from prefrec_ray.algorithms.reward.update import preference_gradient
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.runtime.memory import keep_freed_memory
 
 
@@ -26,7 +27,7 @@ def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu", shar
         reward = RewardModel(
             metadata.state_dim, metadata.action_dim, request.hidden_sizes, request.preferences.columns, request.members
         ).to(device)
-    optimizer = torch.optim.Adam(reward.network.parameters(), lr=request.lr, fused=True)
+    optimizer = Adam(reward.network.parameters(), lr=request.lr)
     plan = PreferencePlan(data.preferences, data.pairs, request.batch_size, request.seed, first=0, part=0, parts=1)
     buffer = feed_of(torch.device(device), share).preferences(plan)
     for index in range(pretrain_batches(request.epochs, data.pairs, request.batch_size, request.most)):

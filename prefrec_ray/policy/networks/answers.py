@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from prefrec_ray.policy.networks.adam import Adam
 from prefrec_ray.policy.networks.arrays import read_networks, write_networks
 from prefrec_ray.policy.networks.layers import Mlp, mlp
 from prefrec_ray.policy.networks.q import ItemNetwork
@@ -69,7 +70,7 @@ def fit_answers(
         net.linear[-1].weight[same] = 0.0
         net.linear[-1].bias[same] = 0.0
     network = Answers(net, products, action_dim)
-    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    optimizer = Adam(network.parameters())
     updates = min(UPDATES, -(-PASSES * len(states) // BATCH))
     for update in range(updates):
         for group in optimizer.param_groups:
