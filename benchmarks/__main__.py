@@ -36,6 +36,7 @@ SECTIONS = {
     "peers": "peers.rates:main",
     "fixed_points": "peers.fixed_points:main",
     "step_time": "scale.step_time:main",
+    "best": "scale.best:main",
     "prepare": "scale.memory:prepare_once",
     "sweep": "scale.memory:sweeps",
     "kuairand": "scale.kuairand:main",
