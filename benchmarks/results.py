@@ -64,7 +64,8 @@ def git(*words: str) -> str | None:
 def measured(page: Path) -> Measured:
     """The front matter of a page. Raises `KeyError` where it has none."""
     head = re.match(r"---\n(.*?)\n---\n", page.read_text("utf-8"), re.DOTALL)
-    return Measured(**(yaml.safe_load(head[1]) if head else {})["measured"])
+    # All of it as text: some short commits look like numbers.
+    return Measured(**(yaml.load(head[1], Loader=yaml.BaseLoader) if head else {})["measured"])
 
 
 def commands(page: Path) -> list[str]:

@@ -34,6 +34,12 @@ def test_a_page_says_where_its_figures_come_from(page: Path) -> None:
             assert commit in (None, source.commit), f"{page.name} and {file} name other commits"
 
 
+def test_a_commit_of_digits_alone_is_no_number(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("---\nmeasured: {commit: 0123456, files: [a.csv], code: [docs]}\n---\n")
+    assert measured(page) == Measured("0123456", ["a.csv"], ["docs"])
+
+
 def test_every_file_of_figures_has_a_page() -> None:
     named = {file for page in PAGES for file in measured(page).files}
     assert {path.name for path in RESULTS.iterdir() if path.suffix != ".md"} == named
