@@ -18,7 +18,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.results import Measured  # noqa: E402
+from benchmarks.results import measured  # noqa: E402
 
 DOCS = ROOT / "docs"
 #: The target of a link or picture, without its anchor.
@@ -71,7 +71,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     markdown = TARGET.sub(moved, markdown)
     if "measured" in page.meta:
         heading, rest = markdown.lstrip().split("\n", 1)
-        said = Measured(**page.meta["measured"])
+        said = measured(path)
         markdown = f'{heading}\n\n!!! note "{said.title()}"\n    {said.age()}\n{rest}'
     return "\n".join(commands() if line.startswith(COMMANDS) else line for line in markdown.split("\n"))
 
