@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.cells import Cells
 from prefrec_ray.mdp.items import EXACT, ItemTable, smallest
 from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import log_sum_exp, plackett_luce
@@ -44,11 +43,6 @@ class Distribution:
     serving: ServingSettings
     scorer: Scorer | None
     recent: RecentItems | None = None
-
-    @property
-    def cells(self) -> Cells:
-        """The items in cells, the same for all policies that share a table."""
-        return self.items.cells
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -85,7 +79,7 @@ class Distribution:
             elif self.serving.rule == "best":
                 best = self._best if self._exact else self._two_steps.best
                 parts.append(Drawn(best(chosen, k, out), np.ones((len(chosen), k))))
-            elif self.cells.single:
+            elif self.items.cells.single:
                 parts.append(self._one_cell(chosen, k, out, rng))
             else:
                 parts.append(Drawn(*self._two_steps.draw(chosen, k, out, rng)))
@@ -99,8 +93,8 @@ class Distribution:
         if self.serving.candidates == "nearest":
             return self.serving.count
         if self.serving.rule == "best":
-            return len(self.items) if self._exact else TRIED * self.cells.members.shape[1]
-        return len(self.items) if self.cells.single else len(self.cells.members)
+            return len(self.items) if self._exact else TRIED * self.items.cells.members.shape[1]
+        return len(self.items) if self.items.cells.single else len(self.items.cells.members)
 
     @property
     def _exact(self) -> bool:
@@ -172,7 +166,7 @@ class Distribution:
     ) -> np.ndarray:
         """float64 [n]: how likely the items `rows` [n] are to be drawn first under `sample` from all items."""
         left_out = LeftOut.of_mask(left_out) if isinstance(left_out, np.ndarray) else left_out
-        if self.cells.single:
+        if self.items.cells.single:
             logits = self._logits(states, left_out)
             return np.exp(np.take_along_axis(logits, rows[:, None], axis=1)[:, 0] - log_sum_exp(logits))
         return self._two_steps.probabilities(states, rows, left_out)
@@ -184,7 +178,7 @@ class Distribution:
 
     @cached_property
     def _two_steps(self) -> TwoSteps:
-        return TwoSteps(self.items.embeddings, self.cells, self.weights, self._weigh)
+        return TwoSteps(self.items.embeddings, self.items.cells, self.weights, self._weigh)
 
     @cached_property
     def _shown(self) -> np.ndarray:

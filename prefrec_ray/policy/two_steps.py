@@ -56,8 +56,8 @@ class TwoSteps:
         short = np.cumsum(np.take_along_axis(left, order, axis=1), axis=1) < k
         cell = order[:, : max(TRIED, 1 + int(short.sum(axis=1).max()))]
         members = self.cells.members[cell]
-        may = (members >= 0) & (self.weights[members] > 0)
-        if out is not None:
+        may = (members >= 0) & self._shown[members]
+        if out is not None:  # by cells: with `LeftOut.hits` a choice would take a third longer
             tried = np.full(logits.shape, -1)
             np.put_along_axis(tried, cell, np.arange(cell.shape[1])[None], axis=1)
             place = tried[out.state, self.cells.cell[out.item]]
@@ -87,22 +87,22 @@ class TwoSteps:
 
     def _mass(self, n: int, out: LeftOut | None) -> np.ndarray:
         """The weight of what is left in each cell, [n, M]."""
-        mass = np.tile(self._masses, (n, 1))
-        if out is None or not len(out.item):
-            return mass
-        place = out.state * mass.shape[1] + self.cells.cell[out.item]
-        mass -= np.bincount(place, self.weights[out.item], mass.size).reshape(mass.shape)
+        mass = self._rest(self._masses, self.weights, n, out)
         if not self._whole:  # what is taken away may not be all of what was summed up
             mass = np.where(self._counts_left(n, out) > 0, np.maximum(mass, np.finfo(np.float64).tiny), 0.0)
         return mass
 
     def _counts_left(self, n: int, out: LeftOut | None) -> np.ndarray:
         """How many items are left in each cell, [n, M]."""
-        counts = np.tile(self._counts, (n, 1))
+        return self._rest(self._counts, self._shown, n, out)
+
+    def _rest(self, sums: np.ndarray, each: np.ndarray, n: int, out: LeftOut | None) -> np.ndarray:
+        """The `sums` [M] over cells of what `each` item [I] counts, less what is left out, [n, M]."""
+        rest = np.tile(sums, (n, 1))
         if out is not None and len(out.item):
-            place = out.state * counts.shape[1] + self.cells.cell[out.item]
-            counts -= np.bincount(place, self.weights[out.item] > 0, counts.size).reshape(counts.shape)
-        return counts
+            place = out.state * rest.shape[1] + self.cells.cell[out.item]
+            rest -= np.bincount(place, each[out.item], rest.size).reshape(rest.shape)
+        return rest
 
     def _left(self, cell: np.ndarray, out: LeftOut | None, drawn: np.ndarray) -> np.ndarray:
         """The weights [n, W] of the members of one `cell` [n] a state: 0 for what is left out or `drawn` [n, m]."""
@@ -128,7 +128,12 @@ class TwoSteps:
     @cached_property
     def _counts(self) -> np.ndarray:
         """How many items of each cell may be shown at all, [M]."""
-        return np.bincount(self.cells.cell, self.weights > 0, len(self.cells.members))
+        return np.bincount(self.cells.cell, self._shown, len(self.cells.members))
+
+    @cached_property
+    def _shown(self) -> np.ndarray:
+        """Whether an item may be shown at all, bool [I]."""
+        return self.weights > 0
 
     @cached_property
     def _whole(self) -> bool:
