@@ -26,11 +26,12 @@ def command(
 ) -> int:
     """Check a cluster before a run: token, versions, clocks, storage, memory, resources."""
     from prefrec_ray.cli.config import load_sections, parse_section
-    from prefrec_ray.cluster import doctor, job, placement
+    from prefrec_ray.cluster import doctor, placement
+    from prefrec_ray.cluster.variables import variables
 
     sections = load_sections(config) if config is not None else {}
     settings = {name: parse_section(name, value, str(config)) for name, value in sections.items()}
-    checks = doctor.examine(address, storage, placement.demands(settings), job.environment(env or ()))
+    checks = doctor.examine(address, storage, placement.demands(settings), variables(env or ()))
     width = max(len(check.name) for check in checks)
     for check in checks:
         mark = ("✓", "green") if check.good else ("✗", "red")

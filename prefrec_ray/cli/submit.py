@@ -27,7 +27,7 @@ Address = Annotated[
 ]
 Env = Annotated[
     list[str] | None,
-    typer.Option("--env", metavar="NAME", help="Environment variable to pass on (no secret); may be repeated."),
+    typer.Option("--env", metavar="NAME", help="Harmless environment variable to pass on; may be repeated."),
 ]
 
 
@@ -64,10 +64,11 @@ def command(
     check(context.find_root().command.commands[name], name, config, arguments)  # type: ignore[attr-defined]
 
     from prefrec_ray.cluster import head, job
+    from prefrec_ray.cluster.variables import variables
 
-    variables = job.environment(env or ())
+    passed = variables(env or ())
     client = head.connect(address)
-    number = job.submit(client, job_line(name, config, arguments), config, variables, on)
+    number = job.submit(client, job_line(name, config, arguments), config, passed, on)
     console().print(f"job {number}: prefrec {name}{f' {config}' if config else ''}", markup=False)
     if not wait:
         console().print(_goes_on(number, address), markup=False)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import shlex
 import shutil
 import tempfile
@@ -21,33 +19,6 @@ from prefrec_ray.errors import UserError
 #: Seconds without an answer of the dashboard after which following is given up; the job itself goes on.
 SILENCE = 60.0
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
-#: Words in the names of variables that hold secrets, and the ends of those that name the file where one lies.
-SECRET_WORDS = ("SECRET", "TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "KEY")
-FILE_ENDINGS = ("_FILE", "_PATH", "_APPLICATION_CREDENTIALS")
-
-
-def environment(names: Sequence[str]) -> dict[str, str]:
-    """The variables `names` as they are set here.
-
-    Raises `UserError` for one that is not set, and for a secret: Ray puts a job's variables on a process's command
-    line, into logs that all on the node can read, and into the list of jobs.
-    """
-    for name in names:
-        if name not in os.environ:
-            raise UserError(f"--env {name}: not set here; expected the name of an environment variable")
-        if _secret(name, os.environ[name]):
-            raise UserError(
-                f"--env {name}: looks like a secret, and the variables of a job are shown in its logs and in the list"
-                " of jobs; give the nodes themselves the right (instance profile, service account, workload identity),"
-                " a file that only they can read, or a secret of Kubernetes or Docker (docs/cluster.md)"
-            )
-    return {name: os.environ[name] for name in names}
-
-
-def _secret(name: str, value: str) -> bool:
-    """Whether the name is a secret's, or the value a URL with a password."""
-    named = any(word in name.upper() for word in SECRET_WORDS) and not name.upper().endswith(FILE_ENDINGS)
-    return named or re.search(r"://[^/@\s]*:[^/@\s]+@", value) is not None
 
 
 @contextmanager
