@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from prefrec_ray.cli.console import console, made
+from prefrec_ray.cli.progress import progress
 from prefrec_ray.errors import UserError
 
 
@@ -69,9 +70,10 @@ def _show_log(paths: list[str], config: str | None, output: str | None) -> None:
     from prefrec_ray.cli.config import open_section
     from prefrec_ray.cli.inspect_tables import log_tables
     from prefrec_ray.inspection.log import inspect_log, inspect_settings
+    from prefrec_ray.runtime.progress import step
 
     out = console()
-    with out.status("reading the log"):
+    with progress(out) as shown, step(shown, "read the log"):
         report = inspect_settings(open_section(config, "prepare")) if config else inspect_log(paths)
     _print(log_tables(report))
     if report.yaml is None:

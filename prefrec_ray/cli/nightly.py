@@ -56,5 +56,5 @@ def open_loop(config: str, report: Any) -> tuple[Any, Any]:
         where=config,
         judge_of=lambda train, dataset: judge_of(train, dataset, console().print),
         progress=report,
-        on_row=lambda row: show_row(report, "train", row),
+        on_row=lambda row: show_row(report, "train: iterations", row),
     )

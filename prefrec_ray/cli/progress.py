@@ -1,69 +1,176 @@
-"""Progress of a command: bars with rate and time left on a terminal, else one line for each stage."""
+"""Progress of a command: live bars on a terminal, else a line when a stage ends and a heartbeat every ten seconds."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
+
+#: Seconds between two looks at the clock, and seconds of silence after which a heartbeat is printed: 10 s in all.
+_TICK, _SILENCE = 0.5, 9.5
 
 
 class Report(Protocol):
-    """The callback of a stage: `progress(stage, done, total)`."""
+    """The callback of a stage (runtime/progress.py); `note` is shown after the figures."""
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None: ...
 
 
 @contextmanager
 def progress(console: Console) -> Iterator[Report]:
-    """A callback that shows a bar for each stage or, without a terminal, a line when the stage ends."""
-    if not console.is_terminal:
-        yield _Lines(console)
+    """Yields a callback that shows every stage: work, unit, done and total, rate, and time left."""
+    if console.is_terminal:
+        columns = (TextColumn("{task.description:<32}", markup=False), BarColumn(bar_width=20), _Figures())
+        with Progress(*columns, console=console) as bars:
+            yield _Bars(bars)
         return
-    columns = (
-        TextColumn("{task.description:<12}", markup=False),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
-    )
-    with Progress(*columns, console=console) as bars:
-        yield _Bars(bars)
+    lines, ended = Lines(lambda line: console.print(line, highlight=False)), Event()
+    heart = Thread(target=_beat, args=(lines, ended), daemon=True)
+    heart.start()
+    try:
+        yield lines
+    finally:
+        ended.set()
+        heart.join()
+
+
+def _beat(lines: Lines, ended: Event) -> None:
+    while not ended.wait(_TICK):
+        lines.beat()
+
+
+@dataclass
+class _Stage:
+    """A stage from its first report to its end."""
+
+    name: str
+    began: float
+    first: tuple[float, int] = (0.0, 0)  # time and number done, from which the rate is measured
+    last: tuple[float, int] = (0.0, 0)
+    total: int | None = None  # None: not reported yet; 0: unknown
+    note: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.name.partition(": ")[0]
+
+    @property
+    def has_ended(self) -> bool:
+        return bool(self.total) and self.last[1] >= (self.total or 0)
+
+    def report(self, now: float, done: int, total: int, note: str) -> None:
+        if self.total != total:
+            # A run that resumes has much done at its first report.
+            self.first = (now, done) if total else (self.began, 0)
+        self.last, self.total, self.note = (now, done), total, note
+
+    def figures(self, now: float) -> str:
+        """Number done, seconds, and until the end the rate and the time left."""
+        unit, (last, done) = self.name.partition(": ")[2], self.last
+        parts = []
+        if unit:
+            parts.append(f"{done:,}/{self.total:,} {unit}" if self.total else f"{done:,} {unit}")
+        parts.append(_duration((last if self.has_ended else now) - self.began))
+        seconds, more = last - self.first[0], done - self.first[1]
+        if unit and not self.has_ended and seconds > 0 and more > 0:
+            rate = more / seconds
+            parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.2g}/min")
+            if self.total:
+                parts.append(f"{_duration(max(0.0, last + (self.total - done) / rate - now))} left")
+        return "  ".join([*parts, *([self.note] if self.note else [])])
+
+
+class _Stages:
+    """The stages of a command, by name."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.last = clock()  # when anything was reported
+        self._stages: dict[str, _Stage] = {}
+
+    def report(self, name: str, done: int, total: int, note: str) -> tuple[_Stage, bool]:
+        """Returns the stage, and whether this report ends it. A stage that has ended may begin again."""
+        now = self._clock()
+        stage = self._stages.get(name)
+        if stage is not None and stage.has_ended:
+            if done >= total:
+                return stage, False
+            stage = None
+        if stage is None:
+            # A stage that is reported late began when the stage before it had ended.
+            self._stages.pop(name, None)  # the newest is the last one
+            stage = self._stages[name] = _Stage(name, self.last if done else now)
+        self.last = now
+        stage.report(now, done, total, note)
+        return stage, stage.has_ended
+
+    @property
+    def running(self) -> _Stage | None:
+        """The stage that began last, of those that have not ended."""
+        return next((stage for stage in reversed(self._stages.values()) if not stage.has_ended), None)
+
+
+class Lines:
+    """Prints a line for each stage that ends and, by `beat`, a heartbeat in silence."""
+
+    def __init__(self, out: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._out, self._clock = out, clock
+        self._stages, self._lock = _Stages(clock), Lock()
+        self._printed = clock()
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        with self._lock:
+            known, ends = self._stages.report(stage, done, total, note)
+            if ends:
+                self._print(known.label, known.figures(self._clock()))
+
+    def beat(self) -> None:
+        """Prints the running stage if nothing was printed for some time."""
+        with self._lock:
+            now = self._clock()
+            if now - self._printed < _SILENCE:
+                return
+            running = self._stages.running
+            if running is None:
+                self._print("working", _duration(now - self._stages.last))
+            else:
+                self._print(running.label, running.figures(now))
+
+    def _print(self, label: str, figures: str) -> None:
+        self._printed = self._clock()
+        self._out(f"{label}  {figures}")
 
 
 class _Bars:
     def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._tasks: dict[str, Any] = {}
+        self._bars, self._stages = bars, _Stages(time.monotonic)
+        self._tasks: dict[int, TaskID] = {}
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total or None, note=note)
-        self._bars.update(self._tasks[stage], completed=done, total=total or None, note=note)
+        known, _ = self._stages.report(stage, done, total, note)
+        if id(known) not in self._tasks:
+            self._tasks[id(known)] = self._bars.add_task(known.label, stage=known)
+        # The bar of a single step moves to and fro until it ends.
+        is_open = not total or (total == 1 and not done)
+        self._bars.update(self._tasks[id(known)], completed=done, total=None if is_open else total)
 
 
-class _Lines:
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._last = time.monotonic()  # when anything was reported
-        self._started: dict[str, float] = {}
-        self._ended: set[str] = set()
-
-    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        now = time.monotonic()
-        # What is heard of at its end alone began when the stage before it had ended.
-        started, self._last = self._started.setdefault(stage, self._last), now
-        if total and done >= total and stage not in self._ended:
-            self._ended.add(stage)
-            self._console.print(f"{stage}: {done:,} in {now - started:.1f} s{note and f' ({note})'}", highlight=False)
-
-
-class _Rate(ProgressColumn):
+class _Figures(ProgressColumn):
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.4g}/s" if speed else "", style="dim")
+        return Text(task.fields["stage"].figures(time.monotonic()), style="dim")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"

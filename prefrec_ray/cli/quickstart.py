@@ -86,7 +86,14 @@ def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evalua
         prepare(settings["prepare"], dataset, report)
     for recipe in RECIPES:
         one = settings["train"].model_copy(update={"recipe": recipe})
-        train_run(one, dataset, storage.join(runs, recipe), False, "quickstart.yaml: train", stage=f"train {recipe}")
+        train_run(
+            one,
+            dataset,
+            storage.join(runs, recipe),
+            False,
+            "quickstart.yaml: train",
+            stage=f"train {recipe}: iterations",
+        )
     policies = [storage.join(runs, recipe, "policy") for recipe in RECIPES]
     policies.append(storage.join(runs, "robust_best", "policy"))
     serve_the_best(policies[RECIPES.index("robust")], policies[-1])

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from prefrec_ray.cli.console import made
+from prefrec_ray.cli.console import console, made
+from prefrec_ray.cli.progress import progress
 
 
 def command(
@@ -21,7 +22,9 @@ def command(
     """Write one self-contained HTML page: settings, learning curves, evaluation with controls."""
     from prefrec_ray import storage
     from prefrec_ray.reports.page import write_report
+    from prefrec_ray.runtime.progress import step
 
     output = output or storage.join(runs[0], "report.html")
-    write_report(runs, output)
+    with progress(console()) as report, step(report, "draw the page"):
+        write_report(runs, output)
     made("report", output, "open it in a browser (one file, works offline)")

@@ -48,7 +48,7 @@ def command(
 
 
 def train_run(
-    settings: TrainSettings, dataset: str, output: str, resume: bool, where: str, stage: str = "train"
+    settings: TrainSettings, dataset: str, output: str, resume: bool, where: str, stage: str = "train: iterations"
 ) -> None:
     """Trains, with a progress bar over the iterations."""
     from prefrec_ray import runtime, storage

@@ -20,7 +20,7 @@ from prefrec_ray.evaluation.adapt import adapted
 from prefrec_ray.evaluation.model_score import ModelScore, fit_score
 from prefrec_ray.evaluation.support import THRESHOLD
 from prefrec_ray.policy import Policy
-from prefrec_ray.runtime.progress import Progress, silent
+from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
 
@@ -63,16 +63,18 @@ def constrain(policy: Policy, dataset: str, progress: Progress = silent, where: 
         )
     opened = PreparedDataset.open(dataset)
     policy = adapted(policy, opened, opened.items(), where)
-    progress("users", 0, 1)
-    score = fit_score(dataset, "validation")
-    progress("users", 1, 1)
+    with step(progress, "fit models of users"):
+        score = fit_score(dataset, "validation")
     shared = ray.put(policy)
     own, temperature = float(serving.variety), float(serving.temperature)
     more = [own, *(variety for variety in VARIETIES if variety > own)]
-    tried = ray.get(_try.remote(score, shared, task, temperature, [own]))
+    with step(progress, "roll out the policy's own rule"):
+        tried = ray.get(_try.remote(score, shared, task, temperature, [own]))
     if tried[0].support < WANTED:
         rules = {temperature: more[1:], **{t: more for t in TEMPERATURES if t > temperature}}
-        parts = run_tasks(lambda t: _try.remote(score, shared, task, t, rules[t]), rules, "rules", progress)
+        parts = run_tasks(
+            lambda t: _try.remote(score, shared, task, t, rules[t]), rules, "try serving rules: temperatures", progress
+        )
         tried += chain.from_iterable(parts)
     vouched = [one for one in tried if one.support >= WANTED]
     if not vouched:

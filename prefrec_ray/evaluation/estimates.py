@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +24,7 @@ from prefrec_ray.evaluation.served import summarise
 from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.weighted import Weighed, start_weighing, weigh_all
 from prefrec_ray.evaluation.weights import WINDOW
-from prefrec_ray.runtime.progress import Progress, silent
+from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.settings import Task
 
 
@@ -34,7 +33,7 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
 
     `ncis` (Eq. 12) takes one pass over the split; `fqe` and `dr` (fitted.py) fit networks for each subject; `weights`
     (weighted.py) scores every item in a sample of requests, as the effective sample size does that stands beside
-    `model`. `progress(stage, done, total)` counts files and fits.
+    `model`.
 
     Raises `UserError`: what `EvaluationRequest.check` finds, a split without requests, levels that nobody has.
     """
@@ -54,12 +53,14 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     if sessions is not None:
         scores += [_ncis(request, task, sessions) for task in request.tasks]
     if {"fqe", "dr"} & set(request.settings.estimators):
-        fitted = fit_all(request, partial(progress, "fqe"), logged)
+        fitted = fit_all(request, progress, logged)
         scores += [one for task in request.tasks for one in _fitted(request, task, fitted[task])]
+    with step(progress, "compute intervals"):
+        records = tuple(record for one in scores for record in one.records(request.settings.seed))
     return Evaluation(
         dataset=request.dataset.uri,
         split=request.settings.split,
-        records=tuple(record for one in scores for record in one.records(request.settings.seed)),
+        records=records,
         served={name: summarise(parts) for name, parts in tallies.items()},
         support=support,
     )

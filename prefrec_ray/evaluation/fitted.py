@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from prefrec_ray.evaluation.subjects import served_for
 from prefrec_ray.evaluation.trajectories import Steps, Trajectories, read_trajectories, steps
 from prefrec_ray.evaluation.weighted import Weighed, logged_chances, weigh_one, weighable
 from prefrec_ray.evaluation.weights import kish, request_weights
+from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 
 #: Actions [N, A], and the embeddings of the items that are served for them.
@@ -39,9 +40,9 @@ class Fitted:
 
 
 def fit_all(
-    request: EvaluationRequest, progress: Callable[[int, int], None], logged: ray.ObjectRef | None = None
+    request: EvaluationRequest, progress: Progress, logged: ray.ObjectRef | None = None
 ) -> dict[str, dict[str, Fitted]]:
-    """By task and name, what the subjects of each task and the logging policy score. `progress(done, total)`: fits.
+    """By task and name, what the subjects of each task and the logging policy score.
     `logged`: what `start_weighing` has begun, if it has, whose model of the logging policy is not fitted again.
 
     Networks are fitted on training users and asked about users of the split, on a sample of each that fits into memory
@@ -69,7 +70,7 @@ def fit_all(
             acts[own] = _act.remote(own, shared)
         return _fit.remote(*pair, shared, weighed.get(pair[1]), acts.get(own))
 
-    scores = run_tasks(submit, pairs, "fqe", lambda _, done, total: progress(done, total))
+    scores = run_tasks(submit, pairs, "fit Q: policies and controls", progress)
     fitted: dict[str, dict[str, Fitted]] = {task: {} for task in request.tasks}
     for (task, name), score in zip(pairs, scores, strict=True):
         fitted[task][name] = score

@@ -60,13 +60,15 @@ def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], No
     models = run_tasks(
         lambda number: fit_users.remote(uri, training, settings.seed, number),
         range(settings.model.models),
-        "users",
+        "fit models of users: models",
         progress,
     )
     shared = [ray.put(request), held, ray.put(models), logged_pasts.remote(uri, training)]
     shuffled_policies = {shuffled(name) for name in request.policies}
     names = [BEHAVIOUR, *(s.name for s in request.subjects if s.name not in shuffled_policies)]
-    results = run_tasks(lambda name: _roll.remote(name, shared), names, "model", progress)
+    results = run_tasks(
+        lambda name: _roll.remote(name, shared), names, "roll out in models of users: policies and controls", progress
+    )
     return dict(zip(names, results, strict=True))
 
 

@@ -199,7 +199,10 @@ def _roll_out_all(world: _World, subjects: Mapping[str, _Subject], progress: Pro
     makers = {name: ray.put(subject.make) for name, subject in subjects.items()}
     pieces = [(name, part) for name in subjects for part in range(len(world.parts))]
     results = run_tasks(
-        lambda piece: _roll_out_part.remote(shared, piece[1], makers[piece[0]]), pieces, "online", progress
+        lambda piece: _roll_out_part.remote(shared, piece[1], makers[piece[0]]),
+        pieces,
+        "roll out in the simulator: parts",
+        progress,
     )
     outcomes: dict[str, list[Outcome]] = {name: [] for name in subjects}
     for (name, _), result in zip(pieces, results, strict=True):

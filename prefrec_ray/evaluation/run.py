@@ -23,7 +23,7 @@ from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.evaluation.verdict import verdicts
 from prefrec_ray.policy import Policy
-from prefrec_ray.runtime.progress import Progress, silent
+from prefrec_ray.runtime.progress import Progress, silent, step
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,8 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
     policies = {name: adapted(policy, dataset, items, f"policy '{name}'") for name, (_, policy) in bundles.items()}
     trained_for = {name: policy.task for name, policy in policies.items()}
     storage.make_room(run.file)  # now: what cannot be written should not cost the work before
-    progress("clone", 0, 1)
-    clone = fit_clone(dataset, run.settings.seed)
-    progress("clone", 1, 1)
+    with step(progress, "fit the behavior clone"):
+        clone = fit_clone(dataset, run.settings.seed)
     tasks = list(dict.fromkeys(trained_for.values()))
     settings = _possible(run.settings, dataset)
     request = EvaluationRequest(dataset, policies, tasks, clone, settings, trained_for, run.sensitivity)

@@ -43,7 +43,9 @@ def score_split(request: EvaluationRequest, progress: Progress) -> tuple[Session
     shared, served_rows = [ray.put(request)], -(-SERVED_REQUESTS // len(files))
     # Plain tasks: Ray Data begins half a second later, and pauses between files.
     with unwrapped_errors():
-        scores = run_tasks(lambda file: _score.remote(file, shared, served_rows), files, "evaluate", progress)
+        scores = run_tasks(
+            lambda file: _score.remote(file, shared, served_rows), files, "score logged sessions: files", progress
+        )
     parts = [sessions for sessions, _ in scores if sessions is not None]
     served: dict[str, list[Tally]] = {}
     for _, tallies in scores:

@@ -81,7 +81,7 @@ def weigh_all(
     """By name, all `weighable` subjects, by what `start_weighing` has begun."""
     shared = [ray.put(request), logged]
     names = [subject.name for subject in weighable(request)]
-    weighed = run_tasks(lambda name: weigh_one.remote(name, shared), names, "weights", progress)
+    weighed = run_tasks(lambda name: weigh_one.remote(name, shared), names, "weigh impressions: policies", progress)
     return dict(zip(names, weighed, strict=True))
 
 

@@ -28,7 +28,7 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.reports.page import write_report
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import train
-from prefrec_ray.runtime.progress import Progress, silent
+from prefrec_ray.runtime.progress import Progress, silent, step
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,8 @@ class Stages:
     def count(self, spans: Spans) -> Counted:
         """One pass over the log."""
         runtime.start_ray()
-        counted = count(self.prepare_.source, self.prepare_.seed, spans)
-        self.progress("check", counted.requests, counted.requests)
-        return counted
+        with step(self.progress, "check the log"):
+            return count(self.prepare_.source, self.prepare_.seed, spans)
 
     def prepare(self, dataset: str, without: Spans) -> None:
         """`prefrec prepare`."""

@@ -30,7 +30,7 @@ def describe(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> l
     files = [(split, file) for split in ("train", "validation") for file in dataset.files("requests", split)]
     segments: list[list[Any]] = [[None, None] for _ in range(len(pairs))]
     for part in run_tasks(
-        lambda place: _describe_file.remote(dataset.uri, *place, shared), files, "describe", progress
+        lambda place: _describe_file.remote(dataset.uri, *place, shared), files, "describe segments: files", progress
     ):
         for pair, side, described in part:
             segments[pair][side] = described

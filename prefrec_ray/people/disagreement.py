@@ -29,7 +29,9 @@ def disagreement(
     shared = ray.put((columns, rewards))
     files = dataset.files("requests", "train")
     returns = np.full((2, len(pairs), len(rewards)), np.nan)
-    for part in run_tasks(lambda file: _returns.remote(dataset.uri, file, shared), files, "rewards", progress):
+    for part in run_tasks(
+        lambda file: _returns.remote(dataset.uri, file, shared), files, "score segments: files", progress
+    ):
         for side, pair, values in part:
             returns[side, pair] = values
     preferred = 1 / (1 + np.exp(-(returns[1] - returns[0])))

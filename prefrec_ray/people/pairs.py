@@ -49,7 +49,9 @@ class Histories:
 def histories(dataset: PreparedDataset, progress: Progress) -> dict[str, Histories]:
     """The users of the splits that people are asked about, from the sessions: a task a file."""
     files = dataset.files("sessions")
-    parts = run_tasks(lambda file: _requests_of_users.remote(dataset.uri, file), files, "users", progress)
+    parts = run_tasks(
+        lambda file: _requests_of_users.remote(dataset.uri, file), files, "count impressions of users: files", progress
+    )
     table = pa.concat_tables(parts).sort_by("user_id")
     by_split = {}
     for split in SPLITS:

@@ -1,11 +1,24 @@
-"""How far a stage of a command is: said to whoever calls it."""
+"""Progress of the stages of a command, reported to a callback.
+
+A stage is named by its work and the unit that it counts: "group by user: files". A stage without a unit is one step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-Progress = Callable[[str, int, int], None]  # stage, done, total
+#: Called with a stage, the number of units done, and their total (0: unknown). The first call begins the stage.
+Progress = Callable[[str, int, int], None]
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """A `Progress` that reports nothing."""
+    """Reports nothing."""
+
+
+@contextmanager
+def step(progress: Progress, stage: str) -> Iterator[None]:
+    """Reports a stage that is one step: when it begins, and when it has ended."""
+    progress(stage, 0, 1)
+    yield
+    progress(stage, 1, 1)

@@ -31,6 +31,8 @@ def run_tasks(
     results: list[Any] = [None] * len(inputs)
     pending: dict[Any, int] = {}
     done, total = of or (0, len(inputs))
+    if inputs:
+        progress(stage, done, total)
     limit = _at_once()
     try:
         for number, value in enumerate(inputs):
@@ -50,7 +52,7 @@ def run_tasks(
 def reduce_tasks(
     submit: Callable[[Any], Any], merge: Any, inputs: Iterable[Any], stage: str, progress: Progress
 ) -> Any:
-    """The reference to the merge of `submit(x)` over all `inputs` (at least one).
+    """Returns the reference to the merge of `submit(x)` over all `inputs` (at least one), when it is there.
 
     `merge` is a remote function of up to 8 parts, which are merged in a tree of one fixed shape as they come: never
     more parts wait than run at once or fill a branch.
@@ -68,17 +70,21 @@ def reduce_tasks(
             add(merge.remote(*parts), level + 1)
 
     limit = _at_once()
+    progress(stage, 0, len(inputs))
     for number, value in enumerate(inputs):
         if len(pending) >= limit:
             _, pending = ray.wait(pending, fetch_local=False)
+            progress(stage, number - len(pending), len(inputs))
         pending.append(submit(value))
         add(pending[-1], 0)
-        progress(stage, number + 1, len(inputs))
     for level in range(len(levels)):
         if levels[level] and (level + 1 < len(levels) or len(levels[level]) > 1):
             parts, levels[level] = levels[level], []
             add(merge.remote(*parts), level + 1)
-    return next(part for parts in levels for part in parts)
+    merged = next(part for parts in levels for part in parts)
+    ray.wait([merged], fetch_local=False)
+    progress(stage, len(inputs), len(inputs))
+    return merged
 
 
 def _at_once() -> int:

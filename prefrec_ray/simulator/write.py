@@ -46,11 +46,12 @@ def simulate(settings: SimulateSettings, output: str, progress: Progress = silen
         _write_users(world, system, f"{path}/users.parquet")
         _write_items(world, storage.join(folder, "items.parquet"))
         done = interactions = 0
+        progress("simulate: users", 0, settings.users)
         while pending:
             (ready,), _ = ray.wait(list(pending))
             interactions += ray.get(ready)
             done += pending.pop(ready)
-            progress("simulate", done, settings.users)
+            progress("simulate: users", done, settings.users)
         log = {
             "schema_version": SCHEMA_VERSION,
             "kind": "simulator",

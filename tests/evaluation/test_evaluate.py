@@ -25,7 +25,8 @@ NCIS = EvaluateSettings(estimators=("ncis",))
 def evaluated(dataset: PreparedDataset, policies: dict, clone: BehaviourClone) -> Evaluation:
     calls: list[tuple] = []
     evaluation = evaluate(EvaluationRequest(dataset, policies, TASKS, clone, NCIS), lambda *call: calls.append(call))
-    assert calls == [("evaluate", done, 4) for done in (1, 2, 3, 4)]
+    stages = [("score logged sessions: files", done, 4) for done in (0, 1, 2, 3, 4)]
+    assert calls == [*stages, ("compute intervals", 0, 1), ("compute intervals", 1, 1)]
     return evaluation
 
 

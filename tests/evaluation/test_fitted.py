@@ -34,7 +34,7 @@ def evaluated(dataset: PreparedDataset, policies: dict[str, Policy], clone: Beha
     )
     records = evaluate(request, lambda *call: calls.append(call)).records
     # Policies and their shuffled selves, imitation and its own, constant, random; and behaviour, task by task.
-    assert calls[-1] == ("fqe", 9 + 7, 9 + 7)
+    assert calls[-3] == ("fit Q: policies and controls", 9 + 7, 9 + 7)
     return records
 
 

@@ -194,7 +194,7 @@ def test_fewer_users_are_drawn_from_the_split(ray_session, dataset):
     assert {record.settings["split"] for record in train_records} == {"train"}
     assert all(record.users + record.users_left_out == 150 for record in train_records)
     # 150 users are two blocks for each of the five controls.
-    assert progress[-1] == ("online", 10, 10)
+    assert progress[-1] == ("roll out in the simulator: parts", 10, 10)
 
 
 def test_a_policy_sees_the_states_of_the_log_that_it_makes():

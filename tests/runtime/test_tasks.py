@@ -23,13 +23,13 @@ def test_results_are_in_order_and_few_tasks_wait(ray_session: None) -> None:
     waiting = []
 
     def submit(number: int) -> ray.ObjectRef:
-        waiting.append(len(waiting) - len(seen))
+        waiting.append(len(waiting) + 1 - len(seen))  # the first report begins the stage
         return slow_first.remote(number)
 
     numbers = [0, 1, 2, 4, 5, 6, 7, 8, 9, 10]
     results = run_tasks(submit, numbers, "count", lambda *step: seen.append(step))
     assert results == [10 * number for number in numbers]
-    assert seen == [("count", done, 10) for done in range(1, 11)]
+    assert seen == [("count", done, 10) for done in range(11)]
     assert max(waiting) < 2 * ray.cluster_resources()["CPU"]
 
 
@@ -74,7 +74,9 @@ def in_brackets(*parts: str) -> str:
     [(1, "a"), (3, "(abc)"), (8, "(abcdefgh)"), (10, "((abcdefgh)(ij))"), (17, "((abcdefgh)(ijklmnop)(q))")],
 )
 def test_a_tree_of_merges_has_one_shape(ray_session: None, count: int, expected: str) -> None:
-    seen: list[int] = []
-    tree = reduce_tasks(letter.remote, in_brackets, range(count), "tree", lambda stage, done, total: seen.append(done))
+    seen: list[tuple[int, int]] = []
+    tree = reduce_tasks(letter.remote, in_brackets, range(count), "tree", lambda stage, *rest: seen.append(rest))
+    assert ray.wait([tree], timeout=0)[0] == [tree]
     assert ray.get(tree) == expected
-    assert seen == list(range(1, count + 1))
+    assert (seen[0], seen[-1]) == ((0, count), (count, count))
+    assert seen == sorted(seen)

@@ -47,7 +47,7 @@ def learn_items(
     With `content` they also come from it (mdp/content.py), and co-consumption is learned for the most consumed items.
     """
     consumed = ray.get(
-        reduce_tasks(lambda b: _bucket_items.remote(folder, b), _merge_items, buckets, "items", progress)
+        reduce_tasks(lambda b: _bucket_items.remote(folder, b), _merge_items, buckets, "list items: files", progress)
     )
     ids, learned = consumed.items["item_id"].combine_chunks(), consumed.items["item_id"].combine_chunks()
     if content is not None:
@@ -56,20 +56,30 @@ def learn_items(
         raise UserError("item embeddings: no session of a training user has 3 different items; give embeddings")
     shared, mean_size = ray.put(learned), consumed.rows / max(consumed.baskets, 1)
     gram = reduce_tasks(
-        lambda b: _bucket_gram.remote(folder, b, shared, mean_size), _merge, buckets, "together", progress
+        lambda b: _bucket_gram.remote(folder, b, shared, mean_size),
+        _merge,
+        buckets,
+        "count items consumed together: files",
+        progress,
     )
     if content is None:
         task = _embeddings.remote(gram, action_dim)
     else:
         task = _content_embeddings.remote(gram, learned, consumed.items, content, action_dim)
-    (embeddings,) = run_tasks(lambda embed: embed, [task], "embeddings", progress)
+    (embeddings,) = run_tasks(lambda embed: embed, [task], "fit item embeddings", progress)
     return ItemTable(ids.to_numpy(zero_copy_only=False), embeddings)
 
 
 def count_items(items: ItemTable, buckets: list[int], folder: str, progress: Progress) -> ItemTable:
     """`items`, with how often training users were shown each."""
     counts = ray.get(
-        reduce_tasks(lambda b: _bucket_counts.remote(folder, b), _merge_counts, buckets, "count", progress)
+        reduce_tasks(
+            lambda b: _bucket_counts.remote(folder, b),
+            _merge_counts,
+            buckets,
+            "count impressions of items: files",
+            progress,
+        )
     )
     logged = np.zeros(len(items), dtype=np.float32)
     logged[items.rows(counts["item_id"].to_numpy())] = counts["count"].to_numpy()

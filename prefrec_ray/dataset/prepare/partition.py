@@ -18,6 +18,7 @@ from prefrec_ray import storage
 from prefrec_ray.ids import Stream, hash_ids, run_lengths
 from prefrec_ray.runtime.progress import Progress
 
+_STAGE = "read the log: rows"
 #: Rows per file: some hundred bytes each, and hundreds of them per bucket even with thousands of buckets.
 _ROWS = 1 << 20
 
@@ -27,8 +28,7 @@ def partition_by_user(
 ) -> dict[int, pa.Table]:
     """Writes the rows of a log to files in `folder`; a hash of the user's id gives the bucket.
 
-    Returns the pieces of every bucket with rows, by ascending bucket, for `read_pieces`. `progress` counts rows (stage
-    read).
+    Returns the pieces of every bucket with rows, by ascending bucket, for `read_pieces`. `progress` counts rows.
     """
     storage.make_folder(folder)
     written = interactions.map_batches(
@@ -39,14 +39,15 @@ def partition_by_user(
         fn_kwargs={"seed": seed, "buckets": buckets, "folder": folder},
     )
     tables, rows = [], 0
+    progress(_STAGE, 0, 0)
     for table in written.iter_batches(batch_size=None, batch_format="pyarrow"):
         if table.num_rows:
             tables.append(table)
             rows += pc.sum(table["rows"]).as_py()
-            progress("read", rows, 0)
+            progress(_STAGE, rows, 0)
     if not tables:
         return {}
-    progress("read", rows, rows)
+    progress(_STAGE, rows, rows)
     pieces = pa.concat_tables(tables).sort_by("bucket")
     present, first = np.unique(pieces["bucket"].to_numpy(), return_index=True)
     sizes = run_lengths(first, len(pieces))

@@ -110,7 +110,7 @@ def _scores(
         return _bucket_scores.remote(file, user - first_user[number], start, settings, weight)
 
     scores = np.empty((len(segments), len(settings.tasks), len(_methods(settings))))
-    of_buckets = run_tasks(submit, range(len(buckets)), "preferences", progress)
+    of_buckets = run_tasks(submit, range(len(buckets)), "label preferences: files", progress)
     for places, of_bucket in zip(rows, of_buckets, strict=True):
         scores[places] = of_bucket
     return scores

@@ -31,7 +31,7 @@ from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import ColumnsSource
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.runtime.progress import Progress, silent
+from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.settings import SPLITS
 
 __all__ = ["OnError", "PrepareSettings", "prepare"]
@@ -56,14 +56,14 @@ def prepare(
 ) -> PreparedDataset:
     """Writes the data set `output` (docs/formats.md) and opens it.
 
-    `progress(stage, done, total)` counts interactions (stage read), buckets of users and shards. The same settings and
-    log give the same bytes with any number of workers.
+    The same settings and log give the same bytes with any number of workers.
     Rows that break the contract (docs/data.md) are counted and end the command; with `on_error` "drop" they go to
     `output`/dropped. `output`/dropped.json reports what was kept and what was dropped.
     Raises `UserError` for a log that cannot be used, and where `output` exists; nothing is left behind.
     """
     with unwrapped_errors(), storage.staged(storage.absolute(output), "metadata.json") as folder:
-        runtime.start_ray()
+        with step(progress, "start Ray"):
+            runtime.start_ray()
         _write_dataset(settings, folder, progress, SideFiles(folder, keep_rows=on_error == "drop"))
     return PreparedDataset.open(output)
 
@@ -108,8 +108,10 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     write_states(context, normaliser, users, settings.seed, progress)
     storage.write_json(storage.join(folder, "dropped.json"), drop_report(users, side))
     side.remove_empty()
-    tiring = like.metadata.tiring if like else ray.get(tiring_ref)
-    answers = like.answers() if like else ray.get(answers_ref)
+    with step(progress, "estimate fatigue"):
+        tiring = like.metadata.tiring if like else ray.get(tiring_ref)
+    with step(progress, "fit expected feedback"):
+        answers = like.answers() if like else ray.get(answers_ref)
     answers_sizes = answers.save(storage.join(folder, "answers.npz")) if answers else None
     storage.remove(storage.join(folder, "work"))
     metadata = Metadata(

@@ -90,7 +90,9 @@ def fit_normaliser(context: Context, buckets: list[int], progress: Progress) -> 
     """The scaling, from the raw states of the training users' requests."""
     shared = ray.put(context)
     total = Moments.zero(context.definition.width)
-    for part in run_tasks(lambda bucket: _state_moments.remote(shared, bucket), buckets, "scale", progress):
+    for part in run_tasks(
+        lambda bucket: _state_moments.remote(shared, bucket), buckets, "scale states: files", progress
+    ):
         total.merge(part)
     return total.normaliser(one_hot=context.definition.groups["profile"])
 
@@ -124,8 +126,12 @@ def write_states(context: Context, normaliser: Normaliser, users: Users, seed: i
     first_wave = destinations.wave(offsets)
     for wave in range(destinations.waves):
         of_wave, shards = np.flatnonzero(first_wave == wave).tolist(), destinations.of_wave(wave)
-        run_tasks(submit_bucket, of_wave, "states", progress, (int((first_wave < wave).sum()), len(buckets)))
-        run_tasks(submit_shard, shards, "shuffle", progress, (wave * len(shards), destinations.shards))
+        run_tasks(
+            submit_bucket, of_wave, "compute states: files", progress, (int((first_wave < wave).sum()), len(buckets))
+        )
+        run_tasks(
+            submit_shard, shards, "shuffle transitions: files", progress, (wave * len(shards), destinations.shards)
+        )
 
 
 @ray.remote(num_cpus=1)

@@ -89,7 +89,9 @@ def split_by_user(
     rows_folder = storage.join(folder, "work", "rows")
     pieces = partition_by_user(log.interactions, user_rules.seed, partitions, rows_folder, progress)
     shared = ray.put(partial(write_bucket, user_rules=user_rules, row_rules=row_rules, folder=folder))
-    tables = run_tasks(lambda b: _write.remote(shared, b, pieces[b], rows_folder), pieces, "users", progress)
+    tables = run_tasks(
+        lambda b: _write.remote(shared, b, pieces[b], rows_folder), pieces, "group by user: files", progress
+    )
     storage.remove(rows_folder)
     row_rules.side.check()
     if not tables:

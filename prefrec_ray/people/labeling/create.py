@@ -126,7 +126,9 @@ def _scores(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> np
     """What the scripted teacher `mean` says of either segment on the data set's first task, float64 [P, 2]."""
     shared = ray.put(pairs)
     files, scores = dataset.files("sessions"), np.zeros((len(pairs), 2))
-    for part in run_tasks(lambda file: _scores_of.remote(dataset.uri, file, shared), files, "outcomes", progress):
+    for part in run_tasks(
+        lambda file: _scores_of.remote(dataset.uri, file, shared), files, "score segments: files", progress
+    ):
         for side, pair, score in part:
             scores[pair, side] = score
     return scores
@@ -163,7 +165,9 @@ def segment_features(dataset: PreparedDataset, pairs: pa.Table, seed: int, progr
     shared = ray.put((plain, None if columns is None else list(columns), seed))
     means = np.zeros((2, len(train), MEMBERS * WIDTH), np.float32)
     files = dataset.files("requests", "train")
-    for part in run_tasks(lambda file: _means_of.remote(dataset.uri, file, shared), files, "features", progress):
+    for part in run_tasks(
+        lambda file: _means_of.remote(dataset.uri, file, shared), files, "describe segments: files", progress
+    ):
         for side, pair, mean in part:
             means[side, pair] = mean
     difference = means[1] - means[0]

@@ -14,6 +14,8 @@ from rich.text import Text
 
 #: Rows of the table: running trials, then those that ended last.
 ROWS = 24
+#: Seconds of silence without a terminal.
+_SILENCE = 9.5
 
 _STATES = {"RUNNING": "running", "PENDING": "waiting", "PAUSED": "paused", "ERROR": "failed"}
 
@@ -34,16 +36,20 @@ class ProgressTable(Callback):
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
         """Starts the display."""
         self._console = Console(soft_wrap=True, highlight=False)
-        self._started = time.monotonic()
+        self._started = self._drawn = time.monotonic()
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Draws the table, a few times a second at most."""
-        if self._live is not None and time.monotonic() - self._drawn > 0.25:
-            self._drawn = time.monotonic()
-            self._live.update(table(trials, self._metric, self._drawn - self._started), refresh=True)
+        """Draws the table, a few times a second at most; without a terminal a line, every ten seconds at most."""
+        now = time.monotonic()
+        if self._live is not None and now - self._drawn > 0.25:
+            self._drawn = now
+            self._live.update(table(trials, self._metric, now - self._started), refresh=True)
+        elif self._live is None and self._console is not None and now - self._drawn > _SILENCE:
+            self._drawn = now
+            self._console.print(summary(trials, now - self._started), markup=False)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -95,10 +101,17 @@ def table(trials: list[Any], metric: str | None, seconds: float) -> Group:
         cells.append(f"{rate:,.0f}" if rate and math.isfinite(rate) else "")
         is_running = trial.status == "RUNNING"
         grid.add_row(*cells, _time(left) if is_running else "", style=None if is_running else "dim")
+    return Group(grid, Text(summary(trials, seconds), style="bold"))
+
+
+def summary(trials: list[Any], seconds: float) -> str:
+    """The numbers of trials that have ended and that run, and the time left, after this many seconds."""
+    ended = [trial for trial in trials if trial.status in ("TERMINATED", "ERROR")]
+    running = sum(trial.status == "RUNNING" for trial in trials)
     done = sum(1.0 if trial in ended else float((trial.last_result or {}).get("progress") or 0.0) for trial in trials)
     left = seconds * (len(trials) / done - 1) if done else math.nan
-    line = f"{len(ended)} of {len(trials)} trials ended, {len(running)} running, {_time(seconds)} gone"
-    return Group(grid, Text(line + (f", {_time(left)} left" if math.isfinite(left) else ""), style="bold"))
+    line = f"{len(ended)} of {len(trials)} trials ended, {running} running, {_time(seconds)} gone"
+    return line + (f", {_time(left)} left" if math.isfinite(left) else "")
 
 
 def _state(trial: Any) -> str:

@@ -59,11 +59,11 @@ def share(
     requests = list(dict.fromkeys(DataRequest.of(run.training(), opened) for run in runs))
     transitions: dict[DataRequest, LoadedData] = {}
     for number, request in enumerate(requests):
-        progress("load", number, len(requests))
+        progress("load transitions: data sets", number, len(requests))
         transitions_only = replace(request, preferences=None, numbered=False)
         shared.data[request] = load_data(request, transitions.get(transitions_only))
         transitions.setdefault(transitions_only, shared.data[request])
-    progress("load", len(requests), len(requests))
+    progress("load transitions: data sets", len(requests), len(requests))
     _pretrain_all(shared, rewards_for, opened, folder, resources, progress)
     _label_all(shared, runs, opened, progress)
     return shared
@@ -93,13 +93,13 @@ def _pretrain_all(
             task = _pretrain.options(num_cpus=resources.cpus, num_gpus=resources.gpus, resources=resources.custom)
             pending[task.remote(request, shared.data[data], device, resources.gpus)] = request
     while pending:
-        progress("rewards", len(shared.rewards), len(data_of))
+        progress("pre-train rewards: rewards", len(shared.rewards), len(data_of))
         (ready,), _ = ray.wait(list(pending))
         request = pending.pop(ready)
         shared.rewards[request] = ready
         _write(storage.join(folder, _name(request)), ray.get(ready))
     if data_of:
-        progress("rewards", len(data_of), len(data_of))
+        progress("pre-train rewards: rewards", len(data_of), len(data_of))
 
 
 def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedDataset, progress: Progress) -> None:
@@ -107,7 +107,7 @@ def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedD
     unique = dict.fromkeys(LabelRequest.of(run.training(), dataset) for run in runs)
     requests = [request for request in unique if request is not None]
     for number, request in enumerate(requests):
-        progress("labels", number, len(requests))
+        progress("label transitions: rewards", number, len(requests))
         reward = None
         if request.reward is not None:
             if request.reward not in shared.rewards:  # each trial trains its own reward
@@ -115,7 +115,7 @@ def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedD
             reward = RewardFunction.of(request.reward, ray.get(shared.rewards[request.reward]))
         shared.labels[request] = label_transitions(dataset, reward, request.horizon)
     if requests:
-        progress("labels", len(requests), len(requests))
+        progress("label transitions: rewards", len(requests), len(requests))
 
 
 _pretrain = ray.remote(pretrain)

@@ -310,8 +310,21 @@ def test_neither_format_nor_partitions_change_what_is_found(
             file = ("preferences", task, f"{split}.parquet")
             assert other.read(other.path(*file)).equals(dataset.read(dataset.path(*file)))
     stages = dict.fromkeys(stage for stage, _, _ in seen)
-    learning = ["items", "together", "embeddings"]
-    assert list(stages) == ["read", "users", "preferences", *learning, "count", "scale", "states", "shuffle"]
+    assert list(stages) == [
+        "start Ray",
+        "read the log: rows",
+        "group by user: files",
+        "label preferences: files",
+        "list items: files",
+        "count items consumed together: files",
+        "fit item embeddings",
+        "count impressions of items: files",
+        "scale states: files",
+        "compute states: files",
+        "shuffle transitions: files",
+        "estimate fatigue",
+        "fit expected feedback",
+    ]
     for stage in stages:
         done, total = [entry[1:] for entry in seen if entry[0] == stage][-1]
         assert done == total > 0

@@ -29,7 +29,7 @@ def parted(rows: pd.DataFrame, ends: Sequence[int], buckets: int, folder: Path) 
     seen: list[tuple[str, int, int]] = []
     pieces = partition_by_user(ray.data.from_arrow(tables), 0, buckets, str(folder), lambda *step: seen.append(step))
     assert list(pieces) == sorted(pieces)
-    assert seen[-1] == ("read", len(rows), len(rows))
+    assert seen[-1] == ("read the log: rows", len(rows), len(rows))
     return {bucket: read_pieces(mine, str(folder)).to_pandas() for bucket, mine in pieces.items()}
 
 

@@ -6,6 +6,7 @@ import io
 import math
 import pickle
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,14 +64,22 @@ def test_a_table_of_nothing() -> None:
     assert "0 of 0 trials ended" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=50.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("prefrec_ray.runs.tuning.progress.time", clock)
     shown = ProgressTable("m")
     shown.setup()
-    shown.on_step_end(1, TRIALS)
+    for _ in range(19):  # of a second each
+        shown.on_step_end(1, TRIALS)
+        clock.now += 1
     shown.on_trial_complete(1, TRIALS, TRIALS[0])
     shown.on_trial_error(1, TRIALS, Trial("bad", "ERROR"))
     shown.on_experiment_end(TRIALS)
-    assert capsys.readouterr().out.splitlines() == ["IL_a: finished, m 0.5 (2 of 4)", "bad: failed (2 of 4)"]
+    assert capsys.readouterr().out.splitlines() == [
+        "2 of 4 trials ended, 1 running, 0:00:10 gone, 0:00:08 left",
+        "IL_a: finished, m 0.5 (2 of 4)",
+        "bad: failed (2 of 4)",
+    ]
 
 
 def test_tune_keeps_nothing_of_the_display() -> None:

@@ -72,7 +72,8 @@ def undisturbed(tiny_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> 
     """
     folder = tmp_path_factory.mktemp("undisturbed")
     data = Path(tiny_dataset)
-    last_stage = {"transitions": "load", "preferences": "load", "requests": "labels"}
+    load, label = "load transitions: data sets", "label transitions: rewards"
+    last_stage = {"transitions": load, "preferences": load, "requests": label}
     hidden = {name: (data / name, data / f"hidden_{name}") for name in last_stage}
 
     def hide(stage: str, done: int, total: int) -> None:
