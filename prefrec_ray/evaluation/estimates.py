@@ -20,7 +20,7 @@ from prefrec_ray.evaluation.request import EvaluationRequest
 from prefrec_ray.evaluation.scores import Scores
 from prefrec_ray.evaluation.scoring import score_split
 from prefrec_ray.evaluation.sensitivity import estimates, ncis_sensitivity
-from prefrec_ray.evaluation.served import summarise
+from prefrec_ray.evaluation.served import in_roll_out, summarise
 from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.weighted import Weighed, start_weighing, weigh_all
 from prefrec_ray.evaluation.weights import WINDOW
@@ -43,10 +43,12 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     logged = start_weighing(request) if weighs else None  # one process, beside the pass over the split
     sessions, tallies = score_split(request, progress)
     scores, support = [], {}
+    served = {name: summarise(parts) for name, parts in tallies.items()}
     weighed = {} if logged is None else weigh_all(request, logged, progress)
     if "model" in request.settings.estimators:
-        modelled = model_all(request, progress)
+        modelled, ids = model_all(request, progress), request.dataset.items().ids
         scores += [model_scores(request, task, modelled) for task in request.tasks]
+        served |= {name: in_roll_out(served[name], ids, modelled[name].imagined.counts) for name in request.actors}
         support = supports(request, modelled, {name: one.effective for name, one in weighed.items()})
     if "weights" in request.settings.estimators:
         scores += [one for task in request.tasks for one in _weights(request, task, weighed)]
@@ -61,7 +63,7 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
         dataset=request.dataset.uri,
         split=request.settings.split,
         records=records,
-        served={name: summarise(parts) for name, parts in tallies.items()},
+        served=served,
         support=support,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.histories import Histories, check_long_enough, read_histories
 from prefrec_ray.evaluation.imagined import Imagined, Platform, Server, logged_levels, roll_out
-from prefrec_ray.evaluation.intervals import repetition_seed
+from prefrec_ray.evaluation.intervals import bootstrap_interval, repetition_seed, widened
 from prefrec_ray.evaluation.memory import Memory
 from prefrec_ray.evaluation.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Subject, shuffled, subject_of
 from prefrec_ray.evaluation.records import Support
@@ -33,6 +34,8 @@ from prefrec_ray.settings import Task
 #: times the true ones (docs/results/truth.md). Errors of a model are no matter of more users, so they are a part of
 #: every interval.
 RELATIVE_ERROR = 0.2
+#: No session is shorter, and no user comes back earlier.
+LEAST = {"mean_depth": 1.0, "mean_revisit_hours": 0.0}
 #: Random numbers that are held at once.
 _NUMBERS = 1 << 22
 
@@ -119,7 +122,7 @@ def model_scores(
             "seed": settings.seed,
         },
         networks=(by_model[:, 1:], by_model[:, :1]),
-        means=[_means(modelled[s.name].imagined) for s in subjects],
+        means=[_means(modelled[s.name].imagined, logging, settings.seed) for s in subjects],
         relative_error=RELATIVE_ERROR,
     )
 
@@ -142,11 +145,26 @@ def supports(
     }
 
 
-def _means(one: Imagined) -> dict[str, float]:
-    """Fields of a subject's record, but for the time away where nobody comes back."""
-    means = {"mean_depth": one.depth, "mean_revisit_hours": one.revisit_hours}
-    known = {name: float(np.nanmean(values)) for name, values in means.items() if np.isfinite(values).any()}
-    return {"sessions": one.sessions, **known}
+def _means(one: Imagined, logging: Imagined, seed: int) -> dict[str, Any]:
+    """Return the fields of a subject's record in the users' own units; none for the time away if nobody comes back."""
+    fields: dict[str, Any] = {"sessions": one.sessions}
+    measures = {
+        "mean_depth": (one.depth, logging.depth),
+        "mean_revisit_hours": (one.revisit_hours, logging.revisit_hours),
+    }
+    for name, (values, behaviour) in measures.items():
+        if np.isfinite(values).any():
+            fields[name] = float(np.nanmean(values))
+            fields[f"{name}_ci"] = _interval(values, fields[name] - float(np.nanmean(behaviour)), seed, LEAST[name])
+    return fields
+
+
+def _interval(values: np.ndarray, gain: float, seed: int, least: float) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of `values` [K, n]: users, models and the error of a gain, as of levels."""
+    users, models = (np.ma.masked_invalid(values).mean(axis=axis).compressed() for axis in (0, 1))
+    low, high = widened(*bootstrap_interval(users, seed), models)
+    mean, error = float(np.nanmean(values)), RELATIVE_ERROR * abs(gain)
+    return max(least, mean - math.hypot(mean - low, error)), mean + math.hypot(high - mean, error)
 
 
 @ray.remote(num_cpus=1)

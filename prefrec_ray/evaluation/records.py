@@ -54,7 +54,9 @@ class Record(Settings, allow_inf_nan=False):
     behind_ci_low: float | None = None
     behind_ci_high: float | None = None
     mean_depth: float | None = None
+    mean_depth_ci: tuple[float, float] | None = None
     mean_revisit_hours: float | None = None
+    mean_revisit_hours_ci: tuple[float, float] | None = None
     mean_satisfaction: float | None = None
     settings: dict[str, Any]
     sensitivity: tuple[Estimate, ...] = ()
@@ -97,12 +99,14 @@ class ItemShare(Settings):
 
 
 class Served(Settings):
-    """What a subject serves at some requests of the split.
+    """Items that a subject serves.
 
-    `top_items`: the (at most 20) most served. `item_distance`: mean Euclidean distance of an action to the nearest
-    item; `action_saturation`: share of action coordinates at a bound; both null for what was logged.
+    `counted`: in roll-outs in the model of users, or at single requests of the log without regard to what the user has
+    seen. `top_items`: the (at most 20) most served. `item_distance`: mean Euclidean distance of an action to the
+    nearest item; `action_saturation`: share of action coordinates at a bound; both null for logged items.
     """
 
+    counted: Literal["log", "roll-out"] = "log"
     requests: int
     distinct_items: int
     top_items: tuple[ItemShare, ...]

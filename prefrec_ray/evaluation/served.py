@@ -1,4 +1,4 @@
-"""What a policy would serve: items and how concentrated they are, and whether its actions lie where items are."""
+"""Items that a policy serves: the most frequent ones, how many there are, and where its actions lie."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOP_ITEMS = 20
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums over some requests; those of the logged items have no actions (None)."""
+    """Sums over requests of one file. Logged items have no actions: their distance and saturation are None."""
 
     requests: int
     items: Counter[Any]
@@ -27,7 +27,10 @@ class Tally:
 
 
 def tally_policy(policy: Policy, actions: np.ndarray) -> Tally:
-    """What `policy` serves for its `actions` [n, A] by its own rule; Euclidean distances to the nearest item."""
+    """Count what `policy` serves for its `actions` [n, A]; distances are Euclidean, to the nearest item.
+
+    Every request is counted by itself: items that the user has seen before are not excluded (`in_roll_out`).
+    """
     lie = placed(policy, actions)
     return Tally(
         requests=len(actions),
@@ -38,25 +41,36 @@ def tally_policy(policy: Policy, actions: np.ndarray) -> Tally:
 
 
 def count(item_ids: np.ndarray) -> Counter[Any]:
-    """How often each id occurs."""
+    """Return how often each id occurs."""
     ids, counts = np.unique(item_ids, return_counts=True)
     return Counter(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
 
 
 def summarise(tallies: Iterable[Tally]) -> Served:
-    """The tallies of all files together."""
+    """Add up the tallies of all files."""
     parts = list(tallies)
     requests = sum(part.requests for part in parts)
-    items = sum((part.items for part in parts), Counter())
-    # Ties in an order that does not depend on that of the files.
-    top = sorted(items.items(), key=lambda pair: (-pair[1], pair[0]))[:TOP_ITEMS]
-    actions = {}
+    actions: dict[str, Any] = {}
     if all(part.distance is not None and part.saturation is not None for part in parts):
         actions["item_distance"] = sum(part.distance or 0.0 for part in parts) / requests
         actions["action_saturation"] = sum(part.saturation or 0.0 for part in parts) / requests
-    return Served(
-        requests=requests,
-        distinct_items=len(items),
-        top_items=tuple(ItemShare(item_id=item, share=times / requests) for item, times in top),
-        **actions,
-    )
+    return Served(**_items(sum((part.items for part in parts), Counter())), **actions)
+
+
+def in_roll_out(served: Served, ids: np.ndarray, counts: np.ndarray) -> Served:
+    """Return `served` with the items `ids` [I] as often as a roll-out showed them, `counts` int64 [I].
+
+    A roll-out excludes what a user has seen if the log does, as a server does: the same item again and again is then
+    impossible, however often it has the largest score.
+    """
+    shown = np.flatnonzero(counts)
+    items = Counter(dict(zip(ids[shown].tolist(), counts[shown].tolist(), strict=True)))
+    return served.model_copy(update={**_items(items), "counted": "roll-out"})
+
+
+def _items(items: Counter[Any]) -> dict[str, Any]:
+    """Return the fields of `Served` about items; ties are in an order that does not depend on the order of files."""
+    requests = items.total()
+    top = sorted(items.items(), key=lambda pair: (-pair[1], pair[0]))[:TOP_ITEMS]
+    shares = tuple(ItemShare(item_id=item, share=times / requests) for item, times in top)
+    return {"requests": requests, "distinct_items": len(items), "top_items": shares}

@@ -12,8 +12,10 @@ from prefrec_ray.evaluation import modelled, run
 from prefrec_ray.evaluation.clone import BehaviourClone
 from prefrec_ray.evaluation.estimates import evaluate
 from prefrec_ray.evaluation.histories import histories_of
-from prefrec_ray.evaluation.records import Evaluation
+from prefrec_ray.evaluation.imagined import Imagined
+from prefrec_ray.evaluation.records import Evaluation, ItemShare, Served
 from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.served import in_roll_out
 from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings
 from prefrec_ray.evaluation.verdict import verdicts
 from prefrec_ray.policy import Policy
@@ -47,12 +49,32 @@ def test_gains_have_the_sign_of_the_truth(evaluated: Evaluation) -> None:
     assert gains["behaviour"] == pytest.approx(0)
     (logging,) = (r for r in evaluated.of("frequency", "model") if r.subject == "behaviour")
     assert logging.value == pytest.approx(logging.settings["logged_level"], rel=0.35)
-    assert {name: served.requests for name, served in evaluated.served.items()} == dict.fromkeys(
-        ("right", "left", "near", "imitation", "behaviour"), evaluated.served["behaviour"].requests
-    )
+    requests = {name: (served.counted, served.requests) for name, served in evaluated.served.items()}
+    assert requests.pop("behaviour")[0] == "log"
+    of_models = 60 * 2 * 60  # users, models, requests
+    assert requests == dict.fromkeys(("right", "left", "near", "imitation"), ("roll-out", of_models))
     assert all(record.sessions > record.users for record in evaluated.of("frequency", "model"))
     assert gains["near"] > 0.1
     assert gains.get("left", -1.0) < 0
+
+
+def test_hours_and_items_have_intervals_over_users_models_and_error() -> None:
+    """Three users alike, models 2 apart, a gain of 6 with an error of a fifth; Student's t of 1 is 12.7."""
+    values, never = np.array([[9.0, 9.0, np.nan], [11.0, 11.0, 11.0]]), np.full((2, 3), np.nan)
+    one = Imagined({}, depth=values, revisit_hours=never, states=np.empty(0), counts=np.empty(0), sessions=7)
+    fields = modelled._means(one, replace(one, depth=np.full((2, 3), 4.2)), seed=0)
+    assert fields.keys() == {"sessions", "mean_depth", "mean_depth_ci"}
+    assert fields["mean_depth"] == pytest.approx(10.2)
+    low, high = fields["mean_depth_ci"]
+    assert low == 1.0  # no session is shorter
+    assert high == pytest.approx(10.2 + np.hypot(12.706, 1.2), rel=0.05)
+
+
+def test_items_of_a_roll_out_are_counted_as_shown() -> None:
+    log = Served(requests=9, distinct_items=1, top_items=(ItemShare(item_id="c", share=1.0),), item_distance=0.5)
+    shown = in_roll_out(log, np.array(["c", "b", "a", "d"]), np.array([1, 3, 3, 0]))
+    assert [(item.item_id, round(7 * item.share)) for item in shown.top_items] == [("a", 3), ("b", 3), ("c", 1)]
+    assert (shown.counted, shown.requests, shown.distinct_items, shown.item_distance) == ("roll-out", 7, 3, 0.5)
 
 
 def test_policies_that_the_log_cannot_vouch_for_have_no_estimate(
