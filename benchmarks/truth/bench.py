@@ -23,9 +23,7 @@ from benchmarks.truth import scores
 from prefrec_ray import storage
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.cli.config import open_section
-from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
-from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.settings import load_yaml
@@ -156,13 +154,6 @@ def trained_bundle(folder: Path, task: str, kind: str = "robust") -> Path:
     """PrefRec's policy bundle of a task and kind, of the log in `folder`."""
     (bundle,) = (folder / kind / "policies").glob(f"PrefRec_{task}_*")
     return bundle
-
-
-def rolled_scores(data: PreparedDataset, policies: dict[str, Policy], task: str, how: RollOut) -> dict[str, float]:
-    """By name (level - logging policy) / (nutrition - logging policy), rolled out in the simulator."""
-    records = [record for record in evaluate_online(data, policies, how=how) if record.task == task]
-    level, behaviour = {record.subject: record.value for record in records}, records[0].behaviour
-    return {name: round((level[name] - behaviour) / (level["nutrition"] - behaviour), 4) for name in policies}
 
 
 def missing_tasks(

@@ -39,7 +39,7 @@ VOTES = (5, 20)  # a pair
 LOWEST, HIGHEST = 0.55, 0.95
 SKIPPED = 0.03
 WORDS = np.array(["first", "tie", "second"])
-#: Of the reward models: networks and batches as in docs/results/simulator.md, three epochs.
+#: Settings of the reward models.
 SETTINGS = {
     "task": TASK,
     "hidden_sizes": (128, 128, 128),

@@ -206,3 +206,19 @@ def test_every_world_is_valid_and_has_its_teachers() -> None:
             assert (chosen is None) == ({"any_users_sum", "within_user_mean"} <= teachers)
             assert set(chosen or []) <= teachers
     assert all(name in SWEEP.read_text() for name in ALL_METHODS)
+
+
+def test_only_what_is_missing_of_logs_that_are_done_is_run(tmp_path: Path) -> None:
+    for log in ("stable/log0", "stable/log1", "tiring/log0", "drift/log0"):
+        (tmp_path / log).mkdir(parents=True)
+        if log != "stable/log1":  # it was stopped before
+            (tmp_path / log / "evaluation.json").write_text("{}")
+    rows = [{"world": "stable", "log": "log0", "task": "depth"}]
+    rows += [{"world": "tiring", "log": "log0", "task": task} for task in ("depth", "frequency")]
+
+    def unfinished(worlds: list[str] | None) -> dict[str, list[str]]:
+        missing = bench.missing_tasks(tmp_path, rows, worlds, ["depth", "frequency"])
+        return {str(folder.relative_to(tmp_path)): tasks for folder, tasks in missing}
+
+    assert unfinished(None) == {"drift/log0": ["depth", "frequency"], "stable/log0": ["frequency"]}
+    assert unfinished(["stable", "tiring"]) == {"stable/log0": ["frequency"]}
