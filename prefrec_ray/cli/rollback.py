@@ -1,4 +1,4 @@
-"""`prefrec rollback`: the policy before the current one is current again."""
+"""`prefrec rollback`: make the policy before the current one the current one."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from typing import Annotated
 
 import typer
 
-from prefrec_ray.cli.console import made
+from prefrec_ray.cli.console import console, made
 
 
 def command(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder of the loop (`loop.folder`).")],
 ) -> None:
-    """Put back the policy that was current before; called again, the one before that."""
+    """Make the policy before the current one the current one; called again, the one before that."""
     from prefrec_ray import storage
     from prefrec_ray.nightly.folder import LoopFolder
 
-    loop = LoopFolder(storage.absolute(folder))
-    gone, current = loop.back()
-    made("current", f"the policy of night {current}", "POST /reload to what serves it", f" (was that of night {gone})")
+    done = LoopFolder(storage.absolute(folder)).back()
+    for why in done.skipped:
+        console().print(f"skipped {why}")
+    made("rolled back", f"from night {done.before} to night {done.after}", "POST /reload to the server of `current`")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.critic import Critic, some
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import QFunction
 
+_LOG = logging.getLogger(__name__)
+#: The file of a bundle that is written last.
+_LAST = "policy.json"
 #: By which the spread of a Q is known.
 _STATES, _ITEMS = 256, 1000
 
@@ -25,13 +30,13 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     states, inner products or embeddings are others, or whose Q tells no items apart, do not count; where none is left
     it is `bundle` itself. What is there already stays.
     """
-    if storage.exists(folder):
+    if storage.exists(storage.join(folder, _LAST)):
         return folder
+    storage.remove(folder)  # in a store: objects that arrived before a kill
     own = Policy.load(bundle)
     if own.critic is None or own.serving.candidates == "nearest":
         return bundle
-    earlier = [Policy.load(one) for one in before if storage.exists(storage.join(one, "policy.json"))]
-    policies = [own, *(policy for policy in earlier if _alike(policy, own))]
+    policies = [own, *(policy for policy in _loaded(before) if _alike(policy, own))]
     if len(policies) < 2:
         return bundle
     states = _states(dataset)
@@ -47,6 +52,16 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     critic = replace(critics[0], networks=networks, scales=scales).read(states, some(own.items.embeddings, _ITEMS))
     replace(own, critic=critic, provenance=provenance).save(folder)
     return folder
+
+
+def _loaded(bundles: Sequence[str]) -> Iterator[Policy]:
+    """Load the policies whose files are still there; a damaged one is skipped with a warning."""
+    for bundle in bundles:
+        if storage.exists(storage.join(bundle, _LAST)):
+            try:
+                yield Policy.load(bundle)
+            except UserError as error:
+                _LOG.warning("skipped in the mean Q: %s", error)
 
 
 def _alike(policy: Policy, own: Policy) -> bool:

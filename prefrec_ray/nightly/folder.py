@@ -1,25 +1,28 @@
-"""The folder of a loop: its nights, which of them are served, and the alias `current`.
+"""The folder of a loop: its nights, and the record of the policies that were promoted.
 
-FOLDER/nights.json        a line (JSON) a night
-FOLDER/promoted.json      the nights that were promoted and not taken back, oldest first; the last one is current
-FOLDER/current            the alias (storage/alias.py) of the current policy
-FOLDER/nights/0003/       dataset/  run/  report.html; run/averaged is run/policy with the mean Q of some nights
-                          (average.py), run/constrained the policy under a rule that the log can vouch for
+FOLDER/nights.json     one line (JSON) per night
+FOLDER/current.json    the alias (storage/alias.py) of the current policy, with the history of promotions and rollbacks
+FOLDER/nights/0003/    dataset/  run/  report.html; run/averaged is run/policy with the mean Q of some nights
+                       (average.py), run/constrained is the policy under a rule with enough support
+
+`current.json` is the only file that decides what is current. It is replaced in one write, so that a killed promotion or
+rollback has either not happened or is complete.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.nightly.check import Counted
+from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Settings, parse
-from prefrec_ray.storage.alias import point
+from prefrec_ray.storage.alias import point, read_alias
 
 Status = Literal["unfinished", "promoted", "kept", "refused", "failed"]
 Step = Literal["check", "prepare", "train", "evaluate", "report", "promote"]
@@ -58,6 +61,25 @@ class Night(Settings):
         return f"{', '.join(parts)}; {self.why}" if self.why else ", ".join(parts)
 
 
+class Record(Settings):
+    """The file current.json: the bundle `target` of the last of the nights `promoted`, oldest first.
+
+    `rolled_back`: nights that were promoted, and that a rollback took out of `promoted`.
+    """
+
+    target: str = ""
+    promoted: tuple[int, ...] = ()
+    rolled_back: tuple[int, ...] = ()
+
+
+class Rollback(NamedTuple):
+    """The nights that were current before and after a rollback, and why nights between them were passed over."""
+
+    before: int
+    after: int
+    skipped: list[str]
+
+
 @dataclass(frozen=True)
 class LoopFolder:
     """The folder at `uri`."""
@@ -90,63 +112,73 @@ class LoopFolder:
         file = storage.make_room(storage.join(self.uri, "nights.json"))
         storage.write_text(file, "".join(lines))
 
-    def promoted(self) -> list[int]:
-        """The nights that were promoted and not taken back, oldest first."""
-        file = self._promoted
-        if not storage.exists(file):
-            return []
-        value = storage.read_json(file)
-        if not isinstance(value, list) or not all(isinstance(night, int) for night in value):
-            raise UserError(f"{file}: expected a list of nights")
-        return value
+    def record(self) -> Record:
+        """Return the record of promotions, empty in a new folder. Raises `UserError` for a damaged file."""
+        about = read_alias(self.current) or {}
+        if "promoted" not in about and storage.exists(self._older_record):
+            about["promoted"] = storage.read_json(self._older_record)
+        return parse(Record, about, f"{self.current}.json")
 
     def promote(self, night: int) -> None:
-        """Makes the policy of `night` the current one. Done again it changes nothing.
-
-        The list is written first: whoever comes between it and the alias sees the old policy, whole.
-        """
+        """Make the policy of `night` the current one. Called again, it changes nothing."""
         with storage.claimed(self.current):
-            nights, target = self.promoted(), self._target(night)
-            if nights[-1:] != [night]:
-                storage.write_json(self._promoted, [*nights, night])
-            point(self.current, target)
+            record = self.record()
+            if night not in (*record.promoted, *record.rolled_back):
+                self._write((*record.promoted, night), record.rolled_back)
 
-    def back(self) -> tuple[int, int]:
-        """Makes the policy before the current one current again: (the night that was current, the one that is now).
+    def back(self) -> Rollback:
+        """Make the newest policy before the current one that can be loaded the current one.
 
-        Raises `UserError` where there is none before, or its files are gone.
+        Raises `UserError` if there is none; then nothing is changed.
         """
-        self._several()  # before a claim makes a folder that is not there
+        if not storage.exists(self.uri):  # a claim would make it
+            raise UserError(f"{self.uri}: no such folder; expected the folder of a loop")
         with storage.claimed(self.current):
-            *before, gone = self._several()
-            target = self._target(before[-1])
-            if not storage.exists(storage.join(self.uri, target, "policy.json")):
-                raise UserError(f"{self.path(before[-1])}: its policy is gone (loop.keep); expected one to go back to")
-            point(self.current, target)  # first: what is done of it at a kill is done again, to the same end
-            storage.write_json(self._promoted, before)
-            return gone, before[-1]
+            record = self.record()
+            *before, current = record.promoted or (None,)
+            if current is None:
+                raise UserError(f"{self.uri}: nothing to roll back: no policy was promoted")
+            if not before:
+                raise UserError(f"{self.uri}: nothing to roll back: current is the first policy (night {current})")
+            skipped: list[str] = []
+            while before:
+                flaw = self._flaw(before[-1])
+                if flaw is None:
+                    gone = record.promoted[len(before) :]
+                    self._write(tuple(before), (*record.rolled_back, *gone))
+                    return Rollback(current, before[-1], skipped)
+                skipped.append(f"night {before.pop()}: {flaw}")
+            raise UserError(f"{self.uri}: nothing to roll back to: {'; '.join(skipped)}")
 
-    def _several(self) -> list[int]:
-        """`promoted`. Raises `UserError` for fewer than two."""
-        nights = self.promoted()
-        if len(nights) < 2:
-            found = f"only that of night {nights[0]}" if nights else "none"
-            raise UserError(f"{self.uri}: no policy before the current one; found {found}")
-        return nights
+    def _flaw(self, night: int) -> str | None:
+        """Return why the policy of `night` cannot be served, or None if it can."""
+        bundle = storage.join(self.uri, self._target(night))
+        if not storage.exists(storage.join(bundle, "policy.json")):
+            return "its policy is gone (loop.keep)"
+        try:
+            Policy.load(bundle)
+        except UserError as error:
+            return f"its policy is damaged ({error})"
+        return None
+
+    def _write(self, promoted: tuple[int, ...], rolled_back: tuple[int, ...]) -> None:
+        point(self.current, self._target(promoted[-1]), promoted=promoted, rolled_back=rolled_back)
+        storage.remove(self._older_record)
 
     def prune(self, keep: int) -> None:
-        """Removes the files of all nights but the newest `keep`, the current one and the one before."""
-        kept = {night.night for night in self.nights()[-keep:]} | set(self.promoted()[-2:])
+        """Remove the files of old nights, except the newest `keep`, the current one and the one promoted before it."""
+        kept = {night.night for night in self.nights()[-keep:]} | set(self.record().promoted[-2:])
         names = {self.path(night) for night in kept}
         for folder in storage.list_folders(storage.join(self.uri, "nights")):
             if folder not in names:
                 storage.remove(folder)
 
     @property
-    def _promoted(self) -> str:
+    def _older_record(self) -> str:
+        """The nights that version 0.1.0 promoted."""
         return storage.join(self.uri, "promoted.json")
 
     def _target(self, night: int) -> str:
-        """The bundle of a night, from the folder."""
+        """Return the bundle of a night, relative to the folder of the loop."""
         bundles = {one.night: one.policy for one in self.nights()}
         return f"nights/{night:04d}/{bundles.get(night, TRAINED)}"

@@ -92,10 +92,10 @@ def run_night(
 
 def _open_night(folder: LoopFolder, loop: LoopSettings, digest: str, now: Callable[[], float]) -> Night:
     """The night that was interrupted, or was refused and is accepted now; else a new one."""
-    nights = folder.nights()
+    nights, record = folder.nights(), folder.record()  # a damaged file ends the night here, not after hours of work
     number = nights[-1].night + 1 if nights else 1
     if nights and nights[-1].status == "unfinished":
-        if nights[-1].settings == digest:
+        if nights[-1].settings == digest or nights[-1].night in (*record.promoted, *record.rolled_back):
             return nights[-1]
         changed = {"status": "failed", "why": "left unfinished, and the settings are others now"}
         folder.write(nights[-1].model_copy(update=changed))
@@ -117,15 +117,16 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
     if step == "check":
         return _check(night, folder, loop, work)
     if step == "prepare":
-        # Its last file says that it is whole: a kill between it and nights.json costs nothing.
-        if not storage.exists(storage.join(dataset, "metadata.json")):
+        if not storage.exists(storage.join(dataset, "metadata.json")):  # the last file: all others are there, too
+            storage.remove(dataset)  # in a store: objects that arrived before a kill
             work.prepare(dataset, _without(night, folder.nights(), loop, work))
     elif step == "train":
-        current = folder.promoted()[-1:] if loop.warm_start else []
+        current = folder.record().promoted[-1:] if loop.warm_start else ()
         work.train(dataset, run, folder.path(current[0], "run") if current else None)
     elif step == "evaluate":
-        before = [folder.path(one, "run") for one in folder.promoted()[-loop.average + 1 :]] if loop.average > 1 else []
-        return _judged(night, work.evaluate(dataset, run, before), folder.path(night.night))
+        before = folder.record().promoted[-loop.average + 1 :] if loop.average > 1 else ()
+        evaluation = work.evaluate(dataset, run, [folder.path(one, "run") for one in before])
+        return _judged(night, evaluation, folder.path(night.night))
     elif step == "report":
         work.report(run, folder.path(night.night, "report.html"))
     else:
@@ -219,15 +220,16 @@ def _judged(night: Night, evaluation: Evaluation, home: str) -> Night:
 
 
 def _promote(night: Night, folder: LoopFolder, loop: LoopSettings) -> Night:
-    if night.verdict == "candidate" and loop.promote == "candidates":
+    """Promote a candidate. After a kill between current.json and nights.json, current.json decides what happened."""
+    record, verdict, status = folder.record(), night.verdict, "kept"
+    if night.night in record.rolled_back:
+        verdict = "candidate (rolled back)"
+    elif night.night in record.promoted or (verdict == "candidate" and loop.promote == "candidates"):
         folder.promote(night.night)
-        return night.model_copy(update={"status": "promoted", "why": f"candidate. {night.why}"})
-    reason = (
-        f"{night.verdict}. {night.why}"
-        if night.verdict != "candidate"
-        else f"candidate (loop.promote: none). {night.why}"
-    )
-    return night.model_copy(update={"status": "kept", "why": reason})
+        status = "promoted"
+    elif verdict == "candidate":
+        verdict = "candidate (loop.promote: none)"
+    return night.model_copy(update={"status": status, "why": f"{verdict}. {night.why}"})
 
 
 class _Refused(Exception):

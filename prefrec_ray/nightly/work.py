@@ -99,8 +99,9 @@ class Stages:
 
     def _constrain(self, bundle: str, dataset: str, output: str) -> bool:
         """Whether there is a serving rule that the log can vouch for; the policy under it is in `output` then."""
-        if storage.exists(output):  # from before a kill
+        if storage.exists(storage.join(output, "policy.json")):  # written before a kill
             return True
+        storage.remove(output)  # in a store: objects that arrived before a kill
         try:
             constrained = constrain(Policy.load(bundle), dataset, self.progress)
         except UserError:  # of this policy: the night ends with the verdict that it has

@@ -121,6 +121,19 @@ def test_it_is_exported_as_it_is_served(night: Callable[..., str], tmp_path: Pat
     np.testing.assert_allclose(scores, averaged.critic.scores(states, candidates), atol=1e-5)
 
 
+@pytest.mark.parametrize("file", ["policy.json", "actor.npz", "critic.npz", "items.parquet"])
+def test_a_damaged_policy_of_an_old_night_is_skipped_with_one_warning(
+    night: Callable[..., str], tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, damaged, sound = night(1), night(2), night(3)
+    Path(damaged, file).write_bytes(Path(damaged, file).read_bytes()[:-100])
+    averaged = average(own, [damaged, sound], "dataset", str(tmp_path / "averaged"))
+    assert Policy.load(averaged).provenance["averaged"] == ["nights/1", "nights/3"]
+    (warning,) = caplog.messages
+    assert warning.startswith(f"skipped in the mean Q: {damaged}/{file}: ")
+    assert "\n" not in warning
+
+
 def test_those_that_differ_do_not_count(night: Callable[..., str], tmp_path: Path) -> None:
     relearned = night(7)
     policy = Policy.load(relearned)

@@ -1,4 +1,4 @@
-"""An alias is moved in one step: whoever reads meanwhile sees the old target or the new one, whole."""
+"""An alias moves in one step: a reader sees the old target or the new one."""
 
 import threading
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.storage.alias import followed, point
+from prefrec_ray.storage.alias import followed, point, read_alias
 
 
 def targets(folder: Path) -> None:
@@ -24,8 +24,41 @@ def test_it_is_followed_to_where_it_points_now(tmp_path: Path) -> None:
     assert followed(alias) == str(tmp_path / "a")
     point(alias, "b")
     assert followed(alias) == str(tmp_path / "b")
-    assert (tmp_path / "current" / "first").read_text() == "b"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "current"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "current.json"]
+
+
+def test_its_owner_keeps_more_in_the_same_file(tmp_path: Path) -> None:
+    alias = str(tmp_path / "current")
+    assert read_alias(alias) is None
+    point(alias, "a", history=[1, 2])
+    assert read_alias(alias) == {"target": "a", "history": [1, 2]}
+    point(alias, "b")
+    assert read_alias(alias) == {"target": "b"}
+
+
+def test_links_and_aliases_of_aliases_are_followed_to_the_end(tmp_path: Path) -> None:
+    targets(tmp_path)
+    (tmp_path / "link").symlink_to("a")
+    assert followed(str(tmp_path / "link")) == str(tmp_path / "a")
+    point(str(tmp_path / "current"), "link")
+    (tmp_path / "production").symlink_to(tmp_path / "current")
+    assert followed(str(tmp_path / "production")) == str(tmp_path / "a")
+    point(str(tmp_path / "link"), "production")  # the file takes the place of the link
+    assert not (tmp_path / "link").is_symlink()
+    with pytest.raises(UserError, match=r"/current: an alias of itself$"):
+        followed(str(tmp_path / "current"))
+
+
+def test_a_damaged_alias_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "current.json").write_text('{"target": 3}')
+    with pytest.raises(UserError, match=r"/current\.json: expected the key 'target' with the name of a folder$"):
+        followed(str(tmp_path / "current"))
+
+
+def test_a_bundle_next_to_a_file_of_its_name_is_itself(tmp_path: Path) -> None:
+    targets(tmp_path)
+    (tmp_path / "a.json").write_text('{"target": "b"}')
+    assert followed(str(tmp_path / "a")) == str(tmp_path / "a")
 
 
 def test_what_is_no_alias_is_itself(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from platform_desk import make_policy
 from pyarrow import fs
 from s3_server import RCLONE, Proxy, s3_server
 from small_platform import NETWORKS, logs_and_data
@@ -100,13 +101,13 @@ def test_a_folder_is_published_by_its_last_file(bucket: Path) -> None:
 def test_an_alias_is_one_object(bucket: Path) -> None:
     loop = LoopFolder("s3://bucket/loop")
     for night in (1, 2):
-        storage.write_json(loop.path(night, "run", "policy", "policy.json"), night)
+        make_policy(items=3).save(loop.path(night, "run", "policy"))
         loop.promote(night)
     assert storage.followed(loop.current) == loop.path(2, "run", "policy")
-    assert loop.back() == (2, 1)
+    assert loop.back() == (2, 1, [])
     assert storage.followed(loop.current) == loop.path(1, "run", "policy")
     assert storage.followed("s3://bucket/loop/nights") == "s3://bucket/loop/nights"
-    assert [name for name in files(bucket / "loop") if "/" not in name] == ["current.json", "promoted.json"]
+    assert [name for name in files(bucket / "loop") if "/" not in name] == ["current.json"]
 
 
 def test_an_interrupted_upload_does_not_look_finished(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
