@@ -85,7 +85,8 @@ def main(output: Path, users: int = 2000, nights: int = 6, log: int = 240, reque
         done = subprocess.run([*COMMAND, "nightly", str(config)], env=ENVIRONMENT, check=False)
         record = json.loads((output / "loop/nights.json").read_text().splitlines()[-1])
         current = output / "loop/current"
-        if current.exists():
+        bundle = Path(storage.followed(str(current)))
+        if bundle.exists():
             with serving(current, events) as port:
                 platform = Platform(port)
                 day = roll_out(crowd, platform, requests)
@@ -102,7 +103,7 @@ def main(output: Path, users: int = 2000, nights: int = 6, log: int = 240, reque
         score = (levels["loop"][0] - levels["logging policy"][0]) / (
             levels["nutrition (best known)"][0] - levels["logging policy"][0]
         )
-        served = str(current.resolve().relative_to(output.resolve() / "loop/nights")) if current.exists() else "logging"
+        served = str(bundle.relative_to(output.absolute() / "loop/nights")) if bundle.exists() else "logging"
         rows.append({"night": night, "exit": done.returncode, "status": record["status"], "verdict": record["verdict"]})
         rows[-1] |= {
             "served": served,

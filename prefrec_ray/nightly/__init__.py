@@ -1,1 +1,1 @@
-"""The loop of a policy a night, promoted by its verdict alone."""
+"""The loop that trains one policy per night and promotes it only by its verdict."""

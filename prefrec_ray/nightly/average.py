@@ -1,4 +1,4 @@
-"""The mean Q of the last nights: nights differ, and users' states hold what the policy before has shown them."""
+"""The mean Q of the last nights: nights differ, and users' states contain what the earlier policy has shown them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from prefrec_ray.policy.networks.q import QFunction
 _LOG = logging.getLogger(__name__)
 #: The file of a bundle that is written last.
 _LAST = "policy.json"
-#: By which the spread of a Q is known.
+#: States and items from which the spread of a Q is computed.
 _STATES, _ITEMS = 256, 1000
 
 
 def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> str:
-    """The bundle `folder`: the policy of `bundle`, trained on `dataset`, with the mean Q of its own and of `before`.
+    """Write the policy of `bundle`, trained on `dataset`, with the mean Q of itself and of the bundles `before`.
 
-    Each Q counts in units of its own spread over the items, as a learned reward has no unit. Those of `before` whose
-    states, inner products or embeddings are others, or whose Q tells no items apart, do not count; where none is left
-    it is `bundle` itself. What is there already stays.
+    Each Q is divided by its spread over the items, since a learned reward has no unit. Policies `before` with other
+    states, inner products or embeddings, and policies with the same Q for all items, are left out. Returns `folder`, or
+    `bundle` if no other policy is left. A `folder` from before a kill is kept.
     """
     if storage.exists(storage.join(folder, _LAST)):
         return folder
@@ -48,7 +48,7 @@ def average(bundle: str, before: Sequence[str], dataset: str, folder: str) -> st
     networks = [_divided(network, spread) for _, critic, spread in kept for network in critic.networks]
     scales = np.concatenate([critic.scales for _, critic, _ in kept])
     provenance = {**own.provenance, "averaged": [str(policy.provenance["dataset"]) for policy, *_ in kept]}
-    # What items draw from people is that of the last night; what that is worth is of them all.
+    # The expected feedback comes from the last night; its worth is fitted to the mean of all.
     critic = replace(critics[0], networks=networks, scales=scales).read(states, some(own.items.embeddings, _ITEMS))
     replace(own, critic=critic, provenance=provenance).save(folder)
     return folder
@@ -74,20 +74,20 @@ def _alike(policy: Policy, own: Policy) -> bool:
 
 
 def _states(dataset: str) -> np.ndarray:
-    """Of some requests."""
+    """Return the states of some requests."""
     opened = PreparedDataset.open(dataset)
     states = tensor(opened.read(opened.files("transitions")[0], ["obs"])["obs"])
     return np.asarray(some(states, _STATES), np.float32)
 
 
 def _on_scale_of(own: Policy, policy: Policy) -> Critic:
-    """The policy's critic, for states as `own` scales them."""
+    """Return the critic of `policy`, for states in the scale of `own`."""
     assert policy.critic is not None
     return policy.critic.rescaled(policy.normaliser.rescaling(own.normaliser))
 
 
 def _spread(critic: Critic, embeddings: np.ndarray, states: np.ndarray) -> float:
-    """The standard deviation of Q over items, a mean of `states`; 0 where it is rounding alone."""
+    """Return the standard deviation of Q over items, averaged over `states`; 0 if it is only rounding."""
     items = some(embeddings, _ITEMS)
     scores = critic.q(states, np.broadcast_to(items, (len(states), *items.shape)))
     spread = float(scores.std(axis=1, dtype=np.float64).mean())
@@ -95,7 +95,7 @@ def _spread(critic: Critic, embeddings: np.ndarray, states: np.ndarray) -> float
 
 
 def _divided(network: QFunction, by: float) -> QFunction:
-    """The same Q in another unit."""
+    """Return the same Q in another unit."""
     *layers, (weight, bias) = network.net.layers
     unit = np.float32(1 / by)
     return QFunction(Mlp.of([*layers, (weight * unit, bias * unit)]), network.products.tolist(), network.widths[1])

@@ -1,16 +1,16 @@
-"""Whether a night's requests may be learned from: what is counted of them, and the rules that they have to pass.
+"""The check of a night's requests before anything is trained on them: counts, and the rules for them.
 
-The rules compare with the earlier nights alone, so that nothing has to be told about a log:
+The rules compare only with earlier nights, so that no log needs settings of its own:
 
 - A feedback column with one value in every request is broken if it had several in any earlier night.
 - A column that is not zero in less than a `RARER`th of the smallest share of any earlier night is broken.
-- More than `TIMES` the largest number of requests or users of an earlier night, or less than a `TIMES`th of the
-  smallest, is no night like the others. The first night does not count here: it holds all that was logged before.
+- A night with more than `TIMES` the largest number of requests or users of an earlier night, or less than a `TIMES`th
+  of the smallest, is broken. The first night does not count here: it contains everything that was logged before.
 
-A night is looked at in `PARTS` parts as well, by the first two rules, for a column that broke in the middle of it.
+The first two rules are also applied to `PARTS` parts of a night, for a column that broke in the middle of it.
 
-A column of whose requests fewer than `FEW` are expected to be other than zero is only looked at by the first rule once
-there are `FEW` requests in all, and not at all in a part.
+If fewer than `FEW` requests are expected to be other than zero in a column, only the first rule is applied to it, once
+there are `FEW` requests in the night, and no rule in a part.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PARTS = 4
 
 
 class Column(Settings):
-    """A column of feedback: its smallest and largest value, and the share of the requests in which it is not 0."""
+    """A column of feedback: its smallest and largest value, and the share of requests in which it is not 0."""
 
     low: float
     high: float
@@ -34,7 +34,7 @@ class Column(Settings):
 
 
 class Counted(Settings):
-    """The requests of a night: from where to where they lie in each log (`spans`, both inclusive)."""
+    """The requests of a night: their number, users and feedback, and their positions (`spans`) in each log."""
 
     spans: tuple[Span, ...]
     requests: int
@@ -43,9 +43,9 @@ class Counted(Settings):
 
 
 def problems(now: Counted, earlier: Sequence[Counted], failed: Counted | None = None) -> list[str]:
-    """What speaks against the requests `now`, a phrase each; `earlier`: those of accepted nights, oldest first.
+    """Return one phrase per broken rule. `now`: the requests of a night; `earlier`: of accepted nights, oldest first.
 
-    `failed`: the requests, which are among `now`, of a night that passed and failed later.
+    `failed`: requests, also in `now`, of a night that passed the check and failed later.
     """
     if not now.requests:
         return ["no new requests"]
@@ -53,7 +53,7 @@ def problems(now: Counted, earlier: Sequence[Counted], failed: Counted | None = 
 
 
 def part_problems(part: Counted, earlier: Sequence[Counted]) -> list[str]:
-    """What speaks against a part of a night: a column that broke in the middle is half sound over the whole."""
+    """Return one phrase per broken rule for a part of a night."""
     return _feedback(part, earlier, part=True)
 
 

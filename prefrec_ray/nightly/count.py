@@ -1,4 +1,4 @@
-"""Counts a part of a log in one pass of Ray Data: requests, users, and what each column of feedback holds."""
+"""Counts of a part of a log, in one pass of Ray Data: requests, users, and the values of each column of feedback."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.logs.log import Log
 from prefrec_ray.nightly.check import Column, Counted, Span
 
-#: Where a log begins and ends, by a time or a number.
+#: All positions of a log, times or row numbers.
 ALL: Span = (-(2**63) + 1, 2**63 - 1)
 
 
 def ranges(source: Source) -> tuple[Span, ...]:
-    """The positions that each log of `source` may have.
+    """Return the possible positions in each log of `source`.
 
-    Of an event log they are those of its rows, which only grow. Of other sources they are times: a request that comes
-    late, with a time before the last night's end, is learned from and counted by no night.
+    In an event log a position is the number of a row, which only grows. In other sources it is a time: a late request,
+    with a time before the end of the last night, is used for training, and no night counts it.
     """
     if isinstance(source, EventsSource):
         return tuple((log * ROWS_OF_FILE, (log + 1) * ROWS_OF_FILE - 1) for log in range(len(source.paths)))
@@ -29,7 +29,7 @@ def ranges(source: Source) -> tuple[Span, ...]:
 
 
 def count(source: Source, seed: int, spans: tuple[Span, ...]) -> Counted:
-    """The requests of `source` at the positions `spans`, one or none of each log.
+    """Count the requests of `source` at the positions `spans`, at most one span per log.
 
     Raises `UserError` as `open_log` does, and for a row that breaks the contract of logs.
     """
@@ -48,7 +48,7 @@ def count(source: Source, seed: int, spans: tuple[Span, ...]) -> Counted:
 
 
 def _opened(source: Source, seed: int, spans: tuple[Span, ...]) -> tuple[Log, str]:
-    """The log, and the canonical column of positions. Of an event log only the files with these rows are read."""
+    """Return the log, and its column of positions. Only the files of an event log with these rows are read."""
     if isinstance(source, EventsSource):
         from prefrec_ray.logs.readers.events import open_events
 
@@ -57,7 +57,7 @@ def _opened(source: Source, seed: int, spans: tuple[Span, ...]) -> tuple[Log, st
 
 
 class _Total:
-    """What blocks hold together: in memory are the ids of the users, and two numbers a column."""
+    """Sums over blocks: in memory are the ids of the users, and three numbers per column."""
 
     def __init__(self, feedback: tuple[str, ...], spans: int) -> None:
         self._feedback = feedback
@@ -67,7 +67,7 @@ class _Total:
         self._columns = dict.fromkeys(feedback, (math.inf, -math.inf, 0))
 
     def add(self, block: pa.Table) -> None:
-        """Takes in what `_by_user` made."""
+        """Add a block that `_by_user` made."""
         users = block["user_id"].combine_chunks()
         self._users = users if self._users is None else pc.unique(pa.chunked_array([self._users, users]))
         self._requests += pc.sum(block["requests"]).as_py()
@@ -82,7 +82,7 @@ class _Total:
             self._columns[name] = low, high, some + pc.sum(block[f"some {name}"]).as_py()
 
     def counted(self) -> Counted:
-        """All of it."""
+        """Return the counts of all blocks."""
         if self._users is None:
             return Counted(spans=(), requests=0, users=0, feedback={})
         columns = {
@@ -94,7 +94,7 @@ class _Total:
 
 
 def _by_user(rows: pa.Table, position: str, spans: tuple[Span, ...], feedback: tuple[str, ...]) -> pa.Table:
-    """A row a user of this part of the log, and a span."""
+    """Return one row per user and span of this block."""
     place = rows[position].to_numpy()
     of_span = np.full(len(rows), -1)
     for number, (first, last) in enumerate(spans):

@@ -32,10 +32,10 @@ TRAINED = "run/policy"
 
 
 class Night(Settings):
-    """A line of nights.json. `began` is UTC; `settings` a digest of the YAML's sections; `done` the finished steps.
+    """One line of nights.json. `began` is UTC, `settings` a digest of the YAML's sections, `done` the finished steps.
 
-    `policy` is the bundle that the verdict is on, in the night's folder; `gain` and its 95 % interval are over the
-    logging policy, in levels, by what the verdict rests on.
+    `policy` is the bundle with this verdict, in the night's folder. `gain` and its 95 % interval are the difference to
+    the logging policy in levels, by the estimate behind the verdict.
     """
 
     night: int
@@ -54,7 +54,7 @@ class Night(Settings):
 
     @property
     def line(self) -> str:
-        """For readers."""
+        """The night as one line of text."""
         parts = [f"night {self.night}: {self.status}"]
         if self.log is not None:
             parts.append(f"{self.log.requests:,} new requests of {self.log.users:,} users")
@@ -92,11 +92,11 @@ class LoopFolder:
         return storage.join(self.uri, "current")
 
     def path(self, night: int, *parts: str) -> str:
-        """A file or folder of a night."""
+        """Return a file or folder of a night."""
         return storage.join(self.uri, "nights", f"{night:04d}", *parts)
 
     def nights(self) -> list[Night]:
-        """All nights, oldest first. Raises `UserError` for a damaged file."""
+        """Return all nights, oldest first. Raises `UserError` for a damaged file."""
         file = storage.join(self.uri, "nights.json")
         if not storage.exists(file):
             return []
@@ -106,7 +106,7 @@ class LoopFolder:
         return nights
 
     def write(self, night: Night) -> None:
-        """Writes the line of a night, new or changed; the file is replaced whole."""
+        """Write the line of a night, new or changed; the file is replaced in one write."""
         nights = {one.night: one for one in self.nights()} | {night.night: night}
         lines = [json.dumps(one.model_dump(mode="json"), allow_nan=False) + "\n" for one in nights.values()]
         file = storage.make_room(storage.join(self.uri, "nights.json"))

@@ -1,8 +1,8 @@
-"""One night: what is new is checked, prepared, trained on, judged, and promoted where its verdict is `candidate`.
+"""One night: new requests are checked, prepared and trained on; the policy is promoted if its verdict is `candidate`.
 
-What a step has done is in nights.json before the next one begins: a night that was killed goes on with the step that
-it was in, which goes on where it can (a run from its last checkpoint). A night that ends with an error is over; neither
-it nor one that is refused touches `current`.
+The result of a step is in nights.json before the next step begins: after a kill the next run repeats the step that was
+interrupted, and training goes on from its last checkpoint. A night that fails or is refused is over and leaves the
+current policy as it is.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ Spans = tuple[Span, ...]
 
 
 class Work(Protocol):
-    """What the steps do. Each may be called again after it was interrupted; `dataset` and `run` are folders.
+    """The work of the steps. Each may be called again after it was interrupted; `dataset` and `run` are folders.
 
-    `leaves_out`: whether `prepare` can leave requests out; if not, those that were refused have to leave the source.
+    `leaves_out`: whether `prepare` can leave requests out; if not, refused requests have to be removed from the source.
     """
 
     leaves_out: bool
 
-    #: The positions that each log may have, and the ids of event logs.
+    #: The possible positions in each log, and the ids of event logs.
     ranges: Spans
     logs: tuple[str, ...]
 
     def count(self, spans: Spans) -> Counted:
-        """The requests at these positions, one span or none of each log."""
+        """Count the requests at these positions, at most one span per log."""
 
     def prepare(self, dataset: str, without: Spans) -> None:
-        """Makes the data set, but for the requests in the spans `without`."""
+        """Make the data set, without the requests in the spans `without`."""
 
     def train(self, dataset: str, run: str, start: str | None) -> None:
-        """Trains, from the networks of the run `start` if there is one; `run`/policy is the policy."""
+        """Train, from the networks of the run `start` if given, and write the policy `run`/policy."""
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
-        """Evaluates `run`/policy, averaged with those of the runs `before`, and writes `run`/evaluation.json."""
+        """Evaluate `run`/policy, averaged with the policies of the runs `before`; write `run`/evaluation.json."""
 
     def report(self, run: str, file: str) -> None:
-        """Writes the page about the run."""
+        """Write the page about the run."""
 
     def compact(self, before: float) -> None:
-        """Makes the files of the log smaller that nobody has written to since `before`, in seconds since 1970."""
+        """Compact the files of the log that were last written before `before`, in seconds since 1970."""
 
 
 def run_night(
@@ -61,9 +61,10 @@ def run_night(
     say: Callable[[str], None] = print,
     now: Callable[[], float] = time.time,
 ) -> Night:
-    """One night in `loop.folder`, to its end; its line goes to `say` too. `digest`: of the settings of the steps.
+    """Run one night in `loop.folder` to its end, and print its line by `say`. `digest`: of the settings of the steps.
 
-    Raises `UserError` where the night is refused or fails by a mistake, and where another process runs a night there.
+    Raises `UserError` if the night is refused or fails by a mistake, if a file of the loop is damaged, and if another
+    process runs a night there.
     """
     folder = LoopFolder(storage.absolute(loop.folder))
     with storage.claimed(folder.uri):
@@ -91,13 +92,13 @@ def run_night(
 
 
 def _open_night(folder: LoopFolder, loop: LoopSettings, digest: str, now: Callable[[], float]) -> Night:
-    """The night that was interrupted, or was refused and is accepted now; else a new one."""
+    """Return the night that was interrupted, or that was refused and is accepted now, or else a new one."""
     nights, record = folder.nights(), folder.record()  # a damaged file ends the night here, not after hours of work
     number = nights[-1].night + 1 if nights else 1
     if nights and nights[-1].status == "unfinished":
         if nights[-1].settings == digest or nights[-1].night in (*record.promoted, *record.rolled_back):
             return nights[-1]
-        changed = {"status": "failed", "why": "left unfinished, and the settings are others now"}
+        changed = {"status": "failed", "why": "interrupted, and the settings have changed since"}
         folder.write(nights[-1].model_copy(update=changed))
     elif nights and nights[-1].status == "refused" and nights[-1].night in loop.accept and nights[-1].log:
         night = nights[-1].model_copy(
@@ -112,7 +113,7 @@ def _open_night(folder: LoopFolder, loop: LoopSettings, digest: str, now: Callab
 
 
 def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> Night:
-    """Does one step; the night, with what the step found."""
+    """Do one step. Returns the night with the results of the step."""
     dataset, run = folder.path(night.night, "dataset"), folder.path(night.night, "run")
     if step == "check":
         return _check(night, folder, loop, work)
@@ -135,9 +136,9 @@ def _do(step: Step, night: Night, folder: LoopFolder, loop: LoopSettings, work: 
 
 
 def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> Night:
-    """Counts what is new. Raises `_Refused` where it may not be learned from."""
+    """Count the new requests. Raises `_Refused` if they break a rule."""
     before = [one for one in folder.nights() if one.night != night.night]
-    # Nobody has learned from the requests of a night that failed: they are new again.
+    # No policy was trained on the requests of a failed night: they are new again.
     nights = [one for one in before if one.status != "failed"]
     latest = takewhile(lambda one: one.status == "failed", reversed(before))
     failed = next((one.log for one in latest if one.log is not None), None)
@@ -145,7 +146,7 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> 
     if not work.leaves_out:
         _check_refused_are_gone(nights, earlier, loop, work)
     known = next((one.logs for one in reversed(before) if one.logs), ())
-    if work.logs[: len(known)] != known:  # all that the nights before say of positions would be about other rows
+    if work.logs[: len(known)] != known:  # earlier positions would mean other rows
         found, expected = (", ".join(ids) or "none" for ids in (work.logs, known))
         raise UserError(f"prepare.source.path: logs {found} (log_id); expected {expected}, and new ones behind them")
     counted = work.count(_behind(nights, work))
@@ -157,7 +158,7 @@ def _check(night: Night, folder: LoopFolder, loop: LoopSettings, work: Work) -> 
 
 
 def _behind(nights: Sequence[Night], work: Work) -> Spans:
-    """Of each log what comes behind these nights."""
+    """Return the positions behind these nights in each log."""
     ends = [last for night in nights if night.log for _, last in night.log.spans]
     return tuple(
         (max((end + 1 for end in ends if first <= end <= last), default=first), last) for first, last in work.ranges
@@ -165,7 +166,7 @@ def _behind(nights: Sequence[Night], work: Work) -> Spans:
 
 
 def _problems_of_parts(counted: Counted, earlier: Sequence[Counted], work: Work) -> list[str]:
-    """Of the first part that has any; parts are equal stretches of positions of each log."""
+    """Return the problems of the first part with any. Parts are equal ranges of positions in each log."""
     if not earlier:
         return []
     borders = [
@@ -181,7 +182,7 @@ def _problems_of_parts(counted: Counted, earlier: Sequence[Counted], work: Work)
 def _check_refused_are_gone(
     nights: Sequence[Night], earlier: Sequence[Counted], loop: LoopSettings, work: Work
 ) -> None:
-    """Raises `UserError` where requests that were refused are still in a source that cannot leave them out."""
+    """Raise `UserError` if refused requests are still in a source that cannot leave them out."""
     for one in nights:
         if _is_refused(one, loop) and one.log is not None and one.log.requests:
             again = work.count(one.log.spans)
@@ -190,7 +191,7 @@ def _check_refused_are_gone(
             if again.requests and flaws:
                 raise UserError(
                     f"the requests of night {one.night}, which was refused, are still in the log ({'; '.join(flaws)}); "
-                    f"expected them mended or taken out, or loop.accept: [{one.night}]"
+                    f"expected them repaired or removed, or loop.accept: [{one.night}]"
                 )
 
 
@@ -199,13 +200,13 @@ def _is_refused(night: Night, loop: LoopSettings) -> bool:
 
 
 def _without(night: Night, nights: Sequence[Night], loop: LoopSettings, work: Work) -> Spans:
-    """What the night does not learn from: what was refused, and what came after it was checked."""
+    """Return the positions that the night does not use: refused requests, and requests that came after its check."""
     refused = (one.log.spans for one in nights if _is_refused(one, loop) and one.log)
     return (*chain.from_iterable(refused), *_behind([*nights, night], work))
 
 
 def _judged(night: Night, evaluation: Evaluation, home: str) -> Night:
-    """The night with the best verdict there is, and the policy in its folder `home` that has it."""
+    """Return the night with its best verdict and the policy in its folder `home` that has this verdict."""
     name, verdict = next(iter(evaluation.verdicts.items()), ("", None))
     if verdict is None:
         return night.model_copy(update={"verdict": "cannot_say", "why": "No verdict on the policy."})
@@ -239,7 +240,7 @@ class _Refused(Exception):
 
 
 def _ended(folder: LoopFolder, night: Night, error: Exception) -> Night:
-    """Writes the line of a night that ends by `error`."""
+    """Write the line of a night that ends by `error`."""
     if isinstance(error, _Refused):
         ended = error.night.model_copy(update={"status": "refused", "why": str(error)})
     else:

@@ -10,24 +10,26 @@ from prefrec_ray.settings import Count, Settings
 
 
 class LoopSettings(Settings):
-    """Where nights are kept, and what may be promoted."""
+    """The folder of the loop, the rules of promotion, and the nights that are kept."""
 
     folder: str = Field(description="folder or URI of the nights and of the alias `current`")
-    keep: Count = Field(default=7, description="nights whose files stay, beside the current one and the one before")
+    keep: Count = Field(
+        default=7, description="nights whose files stay, in addition to the current one and the one before it"
+    )
     promote: Literal["candidates", "none"] = Field(
-        default="candidates", description="policies of the verdict `candidate`, or none: nights are judged and kept"
+        default="candidates", description="policies with the verdict `candidate`, or none: a night only evaluates"
     )
     warm_start: bool = Field(
-        default=False, description="a night trains the networks of the current policy on, instead of new ones"
+        default=False, description="a night continues with the networks of the current policy, instead of new ones"
     )
     average: Count = Field(
         default=6,
-        description="promoted nights, this one among them, of those kept, whose mean Q a policy serves by; 1: its own",
+        description="a policy serves by the mean Q of this many promoted nights, itself included; 1: its own Q",
     )
     compact_days: Annotated[float, Field(ge=1, le=3660)] | None = Field(
         default=None,
-        description="days without a write after which files of the event log become Parquet; null: they stay",
+        description="days without a write after which files of the event log become Parquet; null: never",
     )
     accept: tuple[Annotated[NonNegativeInt, Field(ge=1)], ...] = Field(
-        default=(), description="nights whose requests were refused, and are to be used all the same"
+        default=(), description="nights whose requests were refused and are to be used anyway"
     )

@@ -1,4 +1,4 @@
-"""The steps of a night, done by the stages of the product on Ray."""
+"""The steps of a night, as calls of `prepare`, `train`, `evaluate` and `report` on Ray."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from prefrec_ray.runtime.progress import Progress, silent, step
 
 @dataclass(frozen=True)
 class Stages:
-    """`nightly.run.Work` by the sections of a YAML, `where`. `judge_of`: who scores the run on a data set."""
+    """`nightly.run.Work` by the sections of the YAML `where`. `judge_of` makes the validation of a run."""
 
     prepare_: PrepareSettings
     train_: TrainSettings
@@ -45,34 +45,34 @@ class Stages:
 
     @property
     def leaves_out(self) -> bool:
-        """Of an event log, which nobody can mend, requests are left out."""
+        """Whether `prepare` can leave requests out: those of an event log, whose rows cannot be repaired."""
         return isinstance(self.prepare_.source, EventsSource)
 
     @property
     def digest(self) -> str:
-        """Equal for equal settings of the steps."""
+        """A digest of the settings of all steps."""
         parts = [settings.model_dump(mode="json") for settings in (self.prepare_, self.train_, self.evaluate_)]
         return blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     @property
     def ranges(self) -> Spans:
-        """By the rows of event logs, by the times of others."""
+        """The possible positions in each log: rows of event logs, times of other sources."""
         return ranges(self.prepare_.source)
 
     @property
     def logs(self) -> tuple[str, ...]:
-        """In their order."""
+        """The ids of the event logs, in their order."""
         source = self.prepare_.source
         return tuple(read_about(path).log_id for path in source.paths) if isinstance(source, EventsSource) else ()
 
     def count(self, spans: Spans) -> Counted:
-        """One pass over the log."""
+        """Count the requests in one pass over the log."""
         runtime.start_ray()
         with step(self.progress, "check the log"):
             return count(self.prepare_.source, self.prepare_.seed, spans)
 
     def prepare(self, dataset: str, without: Spans) -> None:
-        """`prefrec prepare`."""
+        """Run `prefrec prepare`."""
         settings = self.prepare_
         if isinstance(settings.source, EventsSource):
             source = settings.source.model_copy(update={"without": without})
@@ -80,14 +80,14 @@ class Stages:
         prepare(settings, dataset, self.progress)
 
     def train(self, dataset: str, run: str, start: str | None) -> None:
-        """`prefrec train`, from the last checkpoint where there is one."""
+        """Run `prefrec train`, from the last checkpoint if there is one."""
         runtime.start_ray()
         settings = self.train_ if start is None else self.train_.model_copy(update={"start": start})
         judge = self.judge_of(settings, dataset)
         train(settings, dataset, run, storage.exists(run), self.on_row, f"{self.where}: train", judge)
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
-        """`prefrec evaluate`; where the log cannot vouch for the policy, again with what `prefrec constrain` makes."""
+        """Run `prefrec evaluate`, and again with the policy of `prefrec constrain` if support is missing."""
         own, *earlier = (storage.join(one, "policy") for one in (run, *before))
         bundle = average(own, earlier, dataset, storage.join(run, "averaged"))
         evaluation = run_evaluation(EvaluationRun([bundle], dataset, self.evaluate_), self.progress)
@@ -98,23 +98,23 @@ class Stages:
         return evaluation
 
     def _constrain(self, bundle: str, dataset: str, output: str) -> bool:
-        """Whether there is a serving rule that the log can vouch for; the policy under it is in `output` then."""
+        """Write the policy under a serving rule with support to `output`. Returns whether there is such a rule."""
         if storage.exists(storage.join(output, "policy.json")):  # written before a kill
             return True
         storage.remove(output)  # in a store: objects that arrived before a kill
         try:
             constrained = constrain(Policy.load(bundle), dataset, self.progress)
-        except UserError:  # of this policy: the night ends with the verdict that it has
+        except UserError:  # no such rule: the verdict of the policy as it is counts
             return False
         constrained.policy.save(output)
         return True
 
     def report(self, run: str, file: str) -> None:
-        """`prefrec report`."""
+        """Run `prefrec report`."""
         write_report([run], file)
 
     def compact(self, before: float) -> None:
-        """Of event logs."""
+        """Compact event logs."""
         if isinstance(self.prepare_.source, EventsSource):
             for path in self.prepare_.source.paths:
                 compact(path, before)

@@ -1,12 +1,11 @@
-"""One writer at a time: who writes to a folder lays a claim beside it, and who finds another's claim there gives way.
+"""One writer at a time: a process writes a claim next to a folder before it writes there, and respects other claims.
 
-A claim is a small file, `OUTPUT.<token>.claim`, with its owner's host, process and time. No file system is asked for
-locks, since stores have none: each contender first writes its claim, then lists all claims, and wins only where it
-sees none but its own. Of two that come together the later one to list sees both claims, so that at most one wins
-wherever a listing shows what was written before (local disks, S3, Google Cloud); normally exactly one does, because
-the one with the larger token gives way at once and the other waits for that. A claim of a process of this host that
-has ended is cleared away with what it left half-written; of another host's nobody here can tell, and its owner is
-named.
+A claim is a small file, `OUTPUT.<token>.claim`, with the host, process and time of its owner. Object stores have no
+locks, so each process writes its claim first, then lists all claims, and wins only if it finds no other. If two
+processes come together, the later one to list finds both claims. At most one wins if a listing shows all earlier
+writes (local disks, S3, Google Cloud). Normally exactly one wins: the process with the larger token gives way at once,
+and the other one waits for that. The claim of a process of this host that has ended is removed, with its half-written
+files. For a process of another host this cannot be decided, and the error names the owner.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from typing import Any
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage import files
 
-#: Seconds in which a contender that came at the same time gives way.
+#: Seconds until a process that came at the same time has given way.
 PATIENCE = 2.0
 _CLAIM, _PARTIAL = ".claim", ".partial"
 
 
 @contextmanager
 def claimed(output: str) -> Iterator[str]:
-    """Keeps others from writing to `output` while the block runs; yields a name beside it for what is half-written.
+    """Keep other processes from writing to `output` while the block runs. Yields a name for half-written files.
 
-    Raises `UserError` where another process has a claim.
+    Raises `UserError` if another process has a claim.
     """
     base = str(output).rstrip("/")
     mine = f"{base}.{uuid.uuid4().hex[:8]}{_CLAIM}"
@@ -46,14 +45,14 @@ def claimed(output: str) -> Iterator[str]:
 
 
 def _outlast_others(base: str, mine: str) -> None:
-    """Returns when no claim but `mine` is left. Raises `UserError` where one stays."""
+    """Wait until no other claim than `mine` is left. Raises `UserError` if one stays."""
     limit = time.monotonic() + PATIENCE
     while others := [claim for claim in _claims(base) if claim != mine and not _cleared(claim)]:
         if min(others) < mine or time.monotonic() > limit:
             owner = _read(others[0]) or {"process": "?", "host": "?", "since": "?"}
             raise UserError(
                 f"{base}: process {owner['process']} on {owner['host']} writes there since {owner['since']}; wait for"
-                f" it, or choose another output folder (should it have ended, remove {others[0]})"
+                f" it, or choose another output folder (if it has ended, remove {others[0]})"
             )
         time.sleep(0.05)
 
@@ -66,7 +65,7 @@ def _claims(base: str) -> list[str]:
 
 
 def _cleared(claim: str) -> bool:
-    """Whether the claim is gone, or was a dead process's and is so now."""
+    """Remove the claim if its process has ended. Returns whether the claim is gone."""
     owner = _read(claim)
     if owner is None:
         return not files.exists(claim)
@@ -78,7 +77,7 @@ def _cleared(claim: str) -> bool:
 
 
 def _read(claim: str) -> dict[str, Any] | None:
-    """Its owner; None where it was released in this moment, or is damaged."""
+    """Return the owner of a claim, or None if it was released in this moment or is damaged."""
     try:
         owner = files.read_json(claim)
     except UserError:
@@ -98,7 +97,7 @@ def _owner() -> dict[str, Any]:
 
 
 def _machine() -> str:
-    """Equal for processes that see each other's numbers: one host, since its start, in one container."""
+    """Return a text that is equal for processes of one host, since its last start, in one container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -107,9 +106,9 @@ def _machine() -> str:
 
 
 def _start_of(process: int) -> str | None:
-    """When the process began, by the system's clock, so that a number given again is told apart; None if it has ended.
+    """Return the start of the process by the system's clock, or None if it has ended.
 
-    Where the system does not say (no Linux), "running".
+    A process that has the number of an earlier one started at another time. Without Linux: "running".
     """
     try:
         state, *rest = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

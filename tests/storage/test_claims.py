@@ -101,7 +101,7 @@ def test_another_hosts_claim_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error, storage.claimed(str(tmp_path / "run")):
         pass
     assert "process 77 on elsewhere writes there since 20" in str(error.value)
-    assert f"should it have ended, remove {claim}" in str(error.value)
+    assert f"if it has ended, remove {claim}" in str(error.value)
     assert left(tmp_path) == [claim.name]
 
 

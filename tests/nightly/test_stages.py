@@ -1,6 +1,7 @@
-"""A night whose policy the log cannot vouch for is judged again, under a rule that it can vouch for."""
+"""The steps of a night call the stages: with which arguments, and again under a rule with support."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from prefrec_ray.runs.settings import TrainSettings
 @pytest.mark.parametrize(
     ("states", "fails", "judged"), [(0.9, False, [1]), (0.5, False, [1, 2]), (0.5, True, [1])], ids=str
 )
-def test_it_is_judged_again_where_the_log_cannot_vouch(
+def test_a_policy_without_support_is_evaluated_again_under_a_rule_with_support(
     states: float, fails: bool, judged: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[EvaluationRun] = []
@@ -50,3 +51,32 @@ def test_it_is_judged_again_where_the_log_cannot_vouch(
     assert searches == ["dataset"] * (states < 0.8)
     stages.evaluate("dataset", str(run), [])  # after a kill
     assert searches == ["dataset"] * (states < 0.8) * (1 + fails)
+
+
+def test_each_step_runs_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+    for stage in ("prepare", "train", "write_report", "compact", "count", "average"):
+        monkeypatch.setattr(work, stage, lambda *given, stage=stage: calls.append((stage, *given)) or SimpleNamespace())
+    monkeypatch.setattr(work.runtime, "start_ray", lambda: None)
+    monkeypatch.setattr(work, "run_evaluation", lambda *_: Evaluation(records=()))
+    settings = PrepareSettings.model_validate({"source": {"kind": "events", "path": ["one", "two"]}, "seed": 5})
+    run = str(tmp_path / "run")
+    stages = Stages(settings, TrainSettings(), EvaluateSettings(), "loop.yaml", lambda *_: None)
+    stages.prepare("dataset", ((3, 9),))
+    stages.train("dataset", run, None)
+    (tmp_path / "run").mkdir()
+    stages.train("dataset", run, "before/run")
+    stages.evaluate("dataset", run, ["nights/1/run", "nights/2/run"])
+    stages.report(run, "report.html")
+    stages.compact(7.0)
+    (_, prepared, *_), (_, _, *first), (_, again, *second), *others = calls
+    assert prepared.source.without == ((3, 9),)
+    assert first[:3] == ["dataset", run, False]
+    assert second[:3] == ["dataset", run, True]  # after a kill
+    assert again.start == "before/run"
+    assert others == [
+        ("average", f"{run}/policy", ["nights/1/run/policy", "nights/2/run/policy"], "dataset", f"{run}/averaged"),
+        ("write_report", [run], "report.html"),
+        ("compact", "one", 7.0),
+        ("compact", "two", 7.0),
+    ]

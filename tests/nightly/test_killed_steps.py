@@ -1,0 +1,142 @@
+"""A promotion and a rollback are killed once in every step: the current policy is the old one or the new one.
+
+A child process looks at the folder before every line of `prefrec_ray.nightly` and `prefrec_ray.storage`, and kills
+itself by SIGKILL at the n-th change that it finds. n grows until the child ends by itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from made_up_nights import Killed, Loop
+
+import prefrec_ray
+from prefrec_ray.policy import Policy
+
+PACKAGE = Path(prefrec_ray.__file__).parent
+WATCHED = tuple(str(PACKAGE / name) for name in ("nightly", "storage"))
+
+
+def killed_at_each_change(act: Callable[[Loop], object], loop: Loop, tmp_path: Path) -> Iterator[Loop]:
+    """Copies of `loop`, each left by an `act` that was killed one change of the folder later than the one before."""
+    for number in range(1, 200):
+        mine = Loop(tmp_path / f"{number}" / "loop", copy.deepcopy(loop.steps), loop.settings)
+        shutil.copytree(loop.path, mine.path)
+        child = os.fork()
+        if child == 0:
+            try:
+                sys.settrace(killer(mine.path, number))
+                act(mine)
+                sys.settrace(None)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        yield mine
+        if not os.WIFSIGNALED(status):
+            assert os.WEXITSTATUS(status) == 0
+            assert number > 5
+            return
+        assert os.WTERMSIG(status) == signal.SIGKILL
+    pytest.fail("the child did not end by itself")
+
+
+def killer(folder: Path, number: int) -> Any:
+    """A trace function that ends the process at the change of this number in `folder` or next to it."""
+    last, changes = files(folder), 0
+
+    def at_line(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal last, changes
+        if not frame.f_code.co_filename.startswith(WATCHED):
+            return None
+        if (now := files(folder)) != last:
+            last, changes = now, changes + 1
+            if changes == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return at_line
+
+    return at_line
+
+
+def files(folder: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and numbers of the files of the loop and of the claims next to it."""
+    found = []
+    for place in (folder.parent, folder, folder / "nights", *(folder / "nights").glob("*")):
+        with os.scandir(place) as entries:
+            found += [(entry.path, entry.inode(), entry.stat().st_size if entry.is_file() else 0) for entry in entries]
+    return sorted(found)
+
+
+def serves(loop: Loop) -> bool:
+    """Whether the current policy loads."""
+    return len(Policy.load(loop.folder.current).items) == 3
+
+
+def both(loop: Loop) -> tuple[Loop, Loop]:
+    """The loop, and a copy of it."""
+    other = Loop(loop.path.with_name("other"), copy.deepcopy(loop.steps), loop.settings)
+    shutil.copytree(loop.path, other.path)
+    return loop, other
+
+
+def test_a_promotion_is_killed_once_in_every_step(loop: Loop, tmp_path: Path) -> None:
+    """Report, promotion, and the removal of an old night."""
+    loop.settings["keep"] = 1
+    loop.night()
+    loop.night()
+    loop.steps.stop = "report"
+    with pytest.raises(Killed):
+        loop.night()
+    loop.steps.stop = ""
+    states = []
+    for killed in killed_at_each_change(Loop.again, loop, tmp_path / "killed"):
+        promoted = killed.promoted
+        states.append(promoted)
+        assert (promoted, killed.current) in (((1, 2), 2), ((1, 2, 3), 3))
+        assert serves(killed)
+        unfinished = killed.statuses()[-1] == "unfinished"
+        assert unfinished or promoted == (1, 2, 3)
+        onwards, back = both(killed)
+        if unfinished:
+            assert onwards.again().status == "promoted"
+        assert (onwards.promoted, onwards.current) == ((1, 2, 3), 3)
+        onwards.night()
+        assert (onwards.promoted, onwards.current) == ((1, 2, 3, 4), 4)
+
+        assert back.folder.back() == (promoted[-1], promoted[-2], [])
+        assert (back.promoted, back.current) == (promoted[:-1], promoted[-2])
+        assert serves(back)
+        if unfinished:
+            night = back.again()
+            assert (night.night, night.status) == (3, "kept" if 3 in promoted else "promoted")
+        assert back.promoted == ((1, 2) if 3 in promoted else (1, 3))
+    assert states == sorted(states)  # once new, never old
+    assert {*states} == {(1, 2), (1, 2, 3)}
+
+
+def test_a_rollback_is_killed_once_in_every_step(loop: Loop, tmp_path: Path) -> None:
+    for _ in range(3):
+        loop.night()
+    states = []
+    for killed in killed_at_each_change(lambda mine: mine.folder.back(), loop, tmp_path / "killed"):
+        promoted = killed.promoted
+        states.append(promoted)
+        assert (promoted, killed.current) in (((1, 2, 3), 3), ((1, 2), 2))
+        assert serves(killed)
+        onwards, back = both(killed)
+        assert onwards.night().status == "promoted"
+        assert onwards.promoted == (*promoted, 4)
+        assert onwards.steps.before == list(promoted)  # a rejected policy is no part of a later one
+        assert back.folder.back() == (promoted[-1], promoted[-2], [])
+        assert (back.promoted, back.current) == (promoted[:-1], promoted[-2])
+    assert states == sorted(states, reverse=True)
+    assert {*states} == {(1, 2, 3), (1, 2)}
