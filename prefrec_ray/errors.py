@@ -17,7 +17,7 @@ _MAX_VALUE_LENGTH = 200  # characters of a value in an error
 
 
 class UserError(ValueError):
-    """Bad input. The message is one line: the file, column, row or key; what was found; what was expected."""
+    """Bad input. The message is one line: file, column, row or key; the value found; the value expected."""
 
     def __str__(self) -> str:
         # Ray Data appends its own advice to the message of an error that its tasks raise.
@@ -76,13 +76,13 @@ def unwrapped_errors() -> Iterator[None]:
 
 
 def nearest(key: str, valid: list[str]) -> str:
-    """A hint for an unknown key: `did you mean 'gamma'?`, or the list of valid keys where nothing is close."""
+    """Return a hint for an unknown key: `did you mean 'gamma'?`, or the list of valid keys if none is similar."""
     close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(sorted(valid))}"
 
 
 def first_problem(error: ValidationError, model: type[BaseModel], value: Any, prefix: str = "") -> str:
-    """The first thing that keeps `value` from being a `model`: its key behind `prefix`, what was expected and found."""
+    """Return the first validation problem of `value` as a `model`: key (after `prefix`), expected and found values."""
     problems = error.errors()
     problem = problems[0]
     path = _keys(problem["loc"], value)
@@ -112,7 +112,7 @@ def _keys(place: tuple[int | str, ...], value: Any) -> list[str]:
 
 #: The last part of a place, where pydantic names one of the kinds that a value may be of.
 _BRANCH = re.compile(r"(literal|constrained-|function-|list\[).*|str")
-#: First word of a pydantic error type -> what the field expects.
+#: First word of a pydantic error type -> description of the expected value.
 _TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -147,7 +147,7 @@ def _valid_keys(model: type[BaseModel], path: list[str]) -> list[str]:
         for candidate in models:
             if part in candidate.model_fields:
                 inner += _models_in(candidate.model_fields[part].annotation)
-        # A part that is no field is a list index or the tag of a union: the models stay the same.
+        # A part that does not name a field is a list index or the tag of a union: the models stay the same.
         models = inner or models
     return sorted({name for candidate in models for name in candidate.model_fields})
 

@@ -13,9 +13,9 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 class Stream(IntEnum):
-    """What a random stream is for: the key after the seed, so that no two uses of one seed share numbers.
+    """Keys of random streams. The key follows the seed, so that no two uses of one seed share random numbers.
 
-    Data sets and runs depend on these values: they never change.
+    Data sets and runs depend on these values. They never change.
     """
 
     SPLIT = 1  # the split of each user: training, validation or test
@@ -48,7 +48,7 @@ def hash_ids(ids: pa.Array | pa.ChunkedArray, *key: int) -> np.ndarray:
     if pa.types.is_integer(ids.type):
         return mix(ids.to_numpy(), *key)
     encoded = _encoded(ids)
-    texts = encoded.dictionary.cast(pa.binary()).to_pylist()  # UTF-8; of any bytes where a log is only looked at
+    texts = encoded.dictionary.cast(pa.binary()).to_pylist()  # UTF-8; arbitrary bytes while a log is inspected
     digests = b"".join(blake2b(text, digest_size=8).digest() for text in texts)
     return mix(np.frombuffer(digests, dtype="<i8"), *key)[encoded.indices.to_numpy()]
 
@@ -69,15 +69,17 @@ def run_lengths(starts: np.ndarray, rows: int) -> np.ndarray:
 
 
 def taken_runs(starts: np.ndarray, rows: int, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of runs as in `run_lengths`, those numbered `chosen` [m], one after another: where each starts then, int64 [m],
-    and their rows among the `rows` rows, int64."""
+    """Select the runs (see `run_lengths`) numbered `chosen` [m], and join them.
+
+    Returns the start of each run in the joined rows, int64 [m], and the indices of these rows among the `rows` rows.
+    """
     lengths = run_lengths(starts, rows)[chosen]
     first = np.cumsum(lengths) - lengths
     return first, np.arange(lengths.sum()) + np.repeat(starts[chosen] - first, lengths)
 
 
 def changes(key: np.ndarray) -> np.ndarray:
-    """Whether each entry differs from the one before; true for the first."""
+    """Return a mask of the entries that differ from the previous entry. The first entry is True."""
     key = np.asarray(key)
     differs = np.ones(len(key), dtype=bool)
     differs[1:] = key[1:] != key[:-1]

@@ -20,10 +20,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-#: What a policy is to increase: the level of session depth, of frequency, or of their mixture (Eq. 11).
+#: The objective of a policy: the level of session depth, of frequency, or of their mixture (Eq. 11).
 Task = Literal["depth", "frequency", "mixture"]
 Split = Literal["train", "validation", "test"]
-#: Which segments a teacher compares: of two different users, or of one.
+#: The segments that a teacher compares come from two users (any_users) or from one (within_user).
 Pairing = Literal["any_users", "within_user"]
 #: Named sets of defaults (algorithms/settings.py).
 Recipe = Literal["paper", "robust"]
@@ -65,7 +65,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
-    """How many values `node` holds with its aliases expanded. A node that holds itself is a `RecursionError`."""
+    """Count the values in `node` with its aliases expanded. Raises `RecursionError` if a node contains itself."""
     if id(node) not in counts and not isinstance(node, yaml.ScalarNode):
         children = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
         counts[id(node)] = 1 + sum(_count_values(child, counts) for child in children)

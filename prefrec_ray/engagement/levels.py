@@ -12,8 +12,10 @@ MAX_LEVEL = 5
 
 
 def level_of(ratio: np.ndarray) -> np.ndarray:
-    """clip(floor(ratio), 0, 5), float64, of depth over the mean depth, or of the mean time away over that of a session;
-    NaN stays NaN."""
+    """Return clip(floor(ratio), 0, 5), float64. NaN stays NaN.
+
+    The ratio is depth / mean depth, or mean revisit time / revisit time of the session.
+    """
     return np.clip(np.floor(ratio), 0, MAX_LEVEL)
 
 
@@ -34,7 +36,7 @@ def frequency_levels(user: np.ndarray, revisit_ms: np.ndarray) -> np.ndarray:
 
 
 def mixture_levels(depth_level: np.ndarray, frequency_level: np.ndarray, weight: float) -> np.ndarray:
-    """weight * depth + (1 - weight) * frequency, float64 [M]; NaN where the frequency level is NaN.
+    """Return weight * depth + (1 - weight) * frequency, float64 [M]; NaN if the frequency level is NaN.
 
     The paper leaves its mixture undefined; this definition is the project's own.
     """
@@ -54,10 +56,10 @@ def task_levels(task: str, depth_level: np.ndarray, frequency_level: np.ndarray,
 def levels_against(
     table: SessionTable, mean_depth: np.ndarray, mean_revisit_ms: np.ndarray, weight: float
 ) -> dict[str, np.ndarray]:
-    """By task the level [M] of each session; `table.user` (int64) is the row of the user's logged means [n].
+    """Return the level [M] of each session by task. `table.user` (int64) is the row of the user in the means [n].
 
-    Frequency and mixture are NaN for a session without a next one, and where the log has no mean. `weight` is the
-    weight of depth in the mixture.
+    Frequency and mixture are NaN for a session without a next one, and for a user without a logged mean. `weight` is
+    the weight of depth in the mixture.
     """
     depth = level_of(table.depth / mean_depth[table.user])
     frequency = level_of(mean_revisit_ms[table.user] / table.revisit_ms)
@@ -65,7 +67,7 @@ def levels_against(
 
 
 def user_means(user: np.ndarray, values: np.ndarray, users: int) -> np.ndarray:
-    """Means [users] of the values that are not NaN; NaN where a user has none. `user` counts from 0."""
+    """Return the mean per user of the values that are not NaN, [users]; NaN for none. `user` counts from 0."""
     known = ~np.isnan(values)
     total, count = np.bincount(user[known], values[known], users), np.bincount(user[known], minlength=users)
     return np.divide(total, count, out=np.full(users, np.nan), where=count > 0)

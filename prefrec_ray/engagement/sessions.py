@@ -28,16 +28,16 @@ class SessionTable:
 def session_numbers(
     user: np.ndarray, timestamp: np.ndarray, timeout_ms: int, session_id: np.ndarray | None = None
 ) -> np.ndarray:
-    """Number of each request's session, int64 [N], from 0 within each user.
+    """Return the session number of each impression, int64 [N], from 0 within each user.
 
     Rows are sorted by (user, timestamp). A pause longer than `timeout_ms` starts a session. With `session_id`, a change
-    of id starts one instead, and pauses do not count. Ids are only compared with those of the row before.
+    of id starts a session instead, and pauses do not count. An id is only compared with the id of the row before.
     """
     if session_id is None:
         starts_session = np.diff(timestamp, prepend=timestamp[:1]) > timeout_ms
     else:
         starts_session = changes(session_id)
-    # Whether a user's first row counts as a start does not matter: its count is taken off.
+    # The count of the user's first row is subtracted, so that it does not matter if this row counts as a start.
     count = np.cumsum(starts_session)
     starts = first_rows(user)
     return count - np.repeat(count[starts], run_lengths(starts, len(count)))
@@ -46,9 +46,9 @@ def session_numbers(
 def session_table(
     user: np.ndarray, timestamp: np.ndarray, number: np.ndarray, dwell_ms: np.ndarray | None = None
 ) -> SessionTable:
-    """The sessions of rows that are sorted by (user, timestamp); `number` comes from `session_numbers`.
+    """Return the sessions of rows sorted by (user, timestamp). `number` comes from `session_numbers`.
 
-    `dwell_ms` [N] is NaN where unknown; only that of a session's last request counts.
+    `dwell_ms` [N] is NaN if unknown. Only the dwell time of the last impression of a session counts.
     """
     user = np.asarray(user)
     timestamp = np.asarray(timestamp, dtype=np.int64)

@@ -40,9 +40,9 @@ class HistoryRows:
 
 
 def raw_states(definition: StateDefinition, rows: HistoryRows) -> np.ndarray:
-    """The state just before each request, float32 [N, width], not yet scaled.
+    """Return the state vector before each impression, float32 [N, width], not yet scaled.
 
-    Of a request itself only its timestamp, and that it opens a session, count; of the requests before it, all.
+    It uses the impression's timestamp and the flag that it opens a session, and everything about earlier impressions.
     """
     n, groups = len(rows.timestamp), definition.groups
     states = np.empty((n, definition.width), dtype=np.float32)

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: A catalogue of up to so many items is one cell: each item is scored.
+#: Largest catalogue that is one cell, in which every item is scored.
 ONE_CELL = 512
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Items in cells of nearly equal size.
+    """Partition of the items into cells of nearly equal size.
 
-    `members` int64 [M, W] holds the rows of the items of each cell, -1 beyond its size; the first is the item nearest
-    to the mean of the cell, whose score speaks for all of it. `cell` int64 [I] is that of each item, `place` int64 [I]
-    its column there.
+    `members` int64 [M, W] contains the item rows of each cell, padded with -1. The first member is the representative:
+    the item nearest to the mean of the cell. `cell` int64 [I] is the cell of each item, `place` int64 [I] its column in
+    `members`.
     """
 
     members: np.ndarray
@@ -26,8 +26,10 @@ class Cells:
 
     @classmethod
     def of(cls, embeddings: np.ndarray) -> Cells:
-        """Halves the items [I, A] at the median of the coordinate that varies most, until there are some 4 sqrt(I)
-        cells: a draw of ten items scores less than twice as many in all."""
+        """Split the items [I, A] at the median of the coordinate with the largest variance into about 4 sqrt(I) cells.
+
+        With so many cells a draw of ten items scores fewer than twice as many items.
+        """
         count = len(embeddings)
         halvings = 0 if count <= ONE_CELL else 2 + round(0.5 * math.log2(count))
         parts = [np.arange(count)]
@@ -45,12 +47,12 @@ class Cells:
 
     @property
     def representatives(self) -> np.ndarray:
-        """The item that speaks for each cell, int64 [M]."""
+        """The representative item of each cell, int64 [M]."""
         return self.members[:, 0]
 
     @property
     def single(self) -> bool:
-        """Whether all items are in one cell."""
+        """True if all items are in one cell."""
         return len(self.members) == 1
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from prefrec_ray.mdp.state import StateDefinition
 
 DAY_MS = 86_400_000
-#: A ratio (of a video watched, say) counts up to here: repeats are few and can be huge.
+#: Upper limit of a ratio such as the watched share of a video. Repeats are rare and can make it huge.
 RATIO_CAP = 5.0
 #: The half-life, in requests, of what `tastes` compares a request with; the closest one that there is.
 RECENT = 5.0
@@ -41,10 +41,10 @@ class RequestMeans:
 
 
 class TasteMeans:
-    """The same for the running means (group `tastes`) of `answers`, half-life by half-life.
+    """Running means of `answers` (state group `tastes`), ordered by half-life.
 
-    What a request is compared with, the baseline, stands among the columns of `RequestMeans`: the user's last few
-    requests, or all of them where the definition says so.
+    The baseline of an impression is one of the columns of `RequestMeans`: the mean of the user's last few impressions,
+    or of all of them, as the definition sets it.
     """
 
     def __init__(self, definition: StateDefinition) -> None:
@@ -61,11 +61,12 @@ class TasteMeans:
             self._shown = _columns_of(closest(shown, RECENT), definition.action_dim, start=feedback * len(rates))
 
     def answers(self, feedback: np.ndarray, embeddings: np.ndarray, means: np.ndarray) -> np.ndarray:
-        """What requests say of what a user answers to: their feedback times their item, both less the baseline.
+        """Return the products of feedback and embedding, each minus its baseline, float32 [n, F * A].
 
-        Of scaled feedback [n, F], embeddings [n, A] and the columns of `RequestMeans` before them, float32 [n, K];
-        float32 [n, F * A]. The mean of it is a covariance within few requests. From one request to the next an item is
-        all that changes; over hundreds so does a user's mood, and what it is like then (docs/recipe.md).
+        The arguments are scaled feedback [n, F], embeddings [n, A] and the columns of `RequestMeans` before these
+        impressions, float32 [n, K]. The running mean of the products is a covariance over few impressions. Between
+        consecutive impressions only the item changes; over hundreds the user's satisfaction changes too
+        (docs/recipe.md).
         """
         surprise = feedback - means[:, self._rates]
         shown = embeddings if self._shown is None else embeddings - means[:, self._shown]
@@ -122,8 +123,8 @@ def time_columns(timestamp: np.ndarray) -> np.ndarray:
 def recency_columns(since_exit_ms: np.ndarray, since_request_ms: np.ndarray, position: np.ndarray) -> np.ndarray:
     """The group `recency`, float32 [n, 4].
 
-    `since_exit_ms` counts from the exit of the last session before the request's own, `since_request_ms` from the last
-    request; both are 0 where there is none, and below 0 they count as 0. `position` is that in the session, from 0.
+    `since_exit_ms` is the time since the end of the previous session, `since_request_ms` the time since the last
+    impression. Both are 0 if absent, and negative values count as 0. `position` is the position in the session, from 0.
     """
     columns = np.empty((len(position), 4), dtype=np.float32)
     columns[:, 0] = np.log1p(np.maximum(since_exit_ms, 0) / 1000.0)

@@ -21,13 +21,13 @@ class LeftOut:
 
     @classmethod
     def of_mask(cls, mask: np.ndarray) -> LeftOut:
-        """Of bool [n, I]."""
+        """Create from a mask, bool [n, I]."""
         state, item = np.nonzero(mask)
         return cls(len(mask), state, item)
 
     @classmethod
     def of_rows(cls, rows: Sequence[np.ndarray]) -> LeftOut:
-        """Of an array of rows a state, in any order; a row may come twice, those below 0 are none."""
+        """Create from one array of item rows per state, in any order. Duplicates and negative rows are ignored."""
         each = [np.unique(of_state) for of_state in rows]
         each = [of_state[np.searchsorted(of_state, 0) :] for of_state in each]
         state = np.repeat(np.arange(len(each)), [len(of_state) for of_state in each])
@@ -48,12 +48,12 @@ class LeftOut:
         return LeftOut(len(states), place[self.state[kept]], self.item[kept])
 
     def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
-        """How many items of each state, [n]: all, or the sum of `weights` [I]."""
+        """Return the number of excluded items per state, [n], or the sum of their `weights` [I]."""
         if weights is None:
             return np.diff(np.searchsorted(self.state, np.arange(self.states + 1)))
         return np.bincount(self.state, weights[self.item], minlength=self.states)
 
     def hits(self, rows: np.ndarray, items: int) -> np.ndarray:
-        """Which of `rows` [n, m] (of a table of `items`) are left out for their state, bool [n, m]."""
+        """Return a mask of the `rows` [n, m] (of a table of `items` items) that are excluded in their state."""
         place = np.arange(self.states)[:, None] * items + rows
         return np.isin(place, self.state * items + self.item)

@@ -21,7 +21,7 @@ _CONSTANT = 1e-6
 class Normaliser:
     """clip((x - mean) / std, -5, 5) by column; `mean` and `std` are float64 [width].
 
-    Raises `UserError` where they differ in length or `std` is not positive.
+    Raises `UserError` if they differ in length or `std` is not positive.
     """
 
     mean: np.ndarray
@@ -45,12 +45,14 @@ class Normaliser:
         return np.clip(scaled, -CLIP, CLIP, out=scaled)
 
     def equals(self, other: Normaliser) -> bool:
-        """Whether both scale states alike, to the bit."""
+        """Return True if both scale states identically, bit for bit."""
         return np.array_equal(self.mean, other.mean) and np.array_equal(self.std, other.std)
 
     def rescaling(self, other: Normaliser) -> np.ndarray:
-        """Factor and shift, float32 [2, width]: of states that `other` scaled, clip(x * factor + shift, -5, 5) are this
-        normaliser's, but for what `other` clipped."""
+        """Return factor and shift, float32 [2, width], that convert states scaled by `other` to this scale.
+
+        clip(x * factor + shift, -5, 5) is exact except for values that `other` clipped.
+        """
         return np.stack([other.std, other.mean - self.mean]).astype(np.float32) / self.std.astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,7 +74,7 @@ class Normaliser:
 
 
 class _Written(Settings):
-    """What `to_dict` gives."""
+    """Schema of the result of `to_dict`."""
 
     model_config = ConfigDict(strict=True)
 
@@ -106,7 +108,7 @@ class Moments:
         self.squares += other.squares
 
     def normaliser(self, one_hot: slice = slice(0)) -> Normaliser:
-        """The normaliser of all rows seen. Constant columns, which become 0, and those of `one_hot` keep the scale 1.
+        """Return the normaliser of all rows seen. Constant columns (which become 0) and `one_hot` columns keep scale 1.
 
         Raises `UserError` if there were no rows.
         """
@@ -115,7 +117,7 @@ class Moments:
         mean = self.total / self.count
         std = np.sqrt(np.maximum(self.squares / self.count - mean**2, 0.0))
         std[std <= _CONSTANT * (1.0 + np.abs(mean))] = 1.0
-        # Divided by its deviation a rare category would be 5 or more: networks then learn single users by heart, and
-        # what they say of others is noise (docs/recipe.md).
+        # Divided by its deviation a rare category would be 5 or more. Networks would then memorise single users and be
+        # wrong about all others (docs/recipe.md).
         std[one_hot] = 1.0
         return Normaliser(mean, std)

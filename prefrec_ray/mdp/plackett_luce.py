@@ -6,10 +6,10 @@ import numpy as np
 
 
 def plackett_luce(logits: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Columns int64 [n, k] drawn from each row of `logits` [n, m] without replacement, and their probabilities [n, k].
+    """Draw k columns without replacement from each row of `logits` [n, m]; return columns and probabilities [n, k].
 
-    A column is drawn with a probability proportional to exp(logit) among those that are left; -inf: never. At least k
-    of each row are finite. The k largest of logits plus Gumbel noise are such a draw (Kool et al. 2019).
+    A column is drawn with a probability proportional to exp(logit) among the remaining columns; -inf is never drawn. At
+    least k logits per row must be finite. The k largest of logits plus Gumbel noise are such a draw (Kool et al. 2019).
     """
     noisy = logits + rng.gumbel(size=logits.shape)
     columns = np.argpartition(-noisy, k - 1, axis=1)[:, :k]
@@ -19,7 +19,7 @@ def plackett_luce(logits: np.ndarray, k: int, rng: np.random.Generator) -> tuple
     rest = logits.astype(np.float64)
     np.put_along_axis(rest, columns, -np.inf, axis=1)
     never = log_sum_exp(rest)
-    # What is left before a position: all that is never drawn, and what is drawn there or later.
+    # The remaining columns before a position: columns never drawn, and columns drawn at this position or later.
     later = np.concatenate([never[:, None], chosen[:, ::-1]], axis=1)
     left = np.logaddexp.accumulate(later, axis=1)[:, :0:-1]
     return columns, np.exp(chosen - left)

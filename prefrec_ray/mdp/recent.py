@@ -1,4 +1,4 @@
-"""What a user was just shown: the running mean of item embeddings that is a part of every state."""
+"""The recent items of a user: the running mean of item embeddings in the state vector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HALF_LIFE = 32.0
 
 @dataclass(frozen=True)
 class RecentItems:
-    """`columns` [A] of a scaled state, times `std` plus `mean` [A], are the mean embedding of what was just shown."""
+    """Mean embedding of recent items: the `columns` [A] of a scaled state, times `std` plus `mean` [A]."""
 
     columns: np.ndarray
     mean: np.ndarray
@@ -25,10 +25,10 @@ class RecentItems:
 
     @classmethod
     def of(cls, state: StateDefinition, normaliser: Normaliser, items: ItemTable) -> RecentItems | None:
-        """The running mean of the half-life nearest to `HALF_LIFE`; None where states have no such mean.
+        """Find the running mean with the half-life nearest to `HALF_LIFE`; None if states have no running means.
 
-        Divided by the mean squared length of an item, so that the same item shown for hours has a likeness of about 1,
-        whatever the embeddings' units, and items drawn at random one of about 0.
+        The mean is divided by the mean squared length of an item. One item repeated for hours then has a similarity of
+        about 1 in any unit of the embeddings, and random items have about 0.
         """
         length = float(np.square(items.embeddings, dtype=np.float64).sum(axis=1).mean())
         if not state.item_half_lives or length == 0:

@@ -8,11 +8,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from prefrec_ray.settings import Settings
 
-#: `variety` where no log says whether people tire: never far off (docs/results/recipe.md).
+#: `variety` if the log does not show fatigue or its absence: a compromise (docs/results/recipe.md).
 UNSAID = 5.0
-#: From here on `variety` says that people tire: logs of those who do not say 1 to 1.7, of those who do 6 and more.
+#: Smallest `variety` that counts as fatigue: logs without fatigue give 1 to 1.7, logs with fatigue 6 and more.
 TIRED = 3.0
-#: `temperature`, and where people tire: expected answers tell good items apart by a part of their spread only
+#: `temperature`, without and with fatigue: good items differ by only a part of the spread of expected feedback
 #: (docs/results/recipe.md).
 TEMPERATURE, TEMPERATURE_TIRED = 0.2, 0.1
 
@@ -42,12 +42,12 @@ class ServingSettings(Settings):
     )
 
     def people_tire(self, said: float | None) -> bool:
-        """Whether `variety` says so, for `auto` the one that the log has `said`; not where it says nothing."""
+        """Return True if `variety` indicates fatigue; `auto` uses `said`, the value from the log (None: no fatigue)."""
         variety = said if self.variety == "auto" else self.variety
         return variety is not None and variety >= TIRED
 
     def resolved(self, said: float | None) -> ServingSettings:
-        """The same with numbers for `variety`, for `auto` what the log has `said`, and `temperature`."""
+        """Return a copy with numbers for `variety` (`auto`: `said`, the value from the log) and `temperature`."""
         variety, temperature = self.variety, self.temperature
         if variety == "auto":
             variety = UNSAID if said is None else said

@@ -1,4 +1,4 @@
-"""What a state is made of: the names and places of its columns. How they are computed stands in columns.py."""
+"""Definition of the state vector: names and positions of its columns. columns.py computes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, Positi
 from prefrec_ray.errors import UserError
 from prefrec_ray.settings import Settings, parse
 
-#: A table with a row a user, or arrays by column name, or the number of users of whom nothing is known.
+#: A table with one row per user, arrays by column name, or the number of users if they have no features.
 UserFeatures: TypeAlias = pa.Table | Mapping[str, np.ndarray] | int
 Baseline: TypeAlias = Literal["recent", "all"]
 
@@ -28,12 +28,12 @@ _SESSION_VALUES = ("depth", "revisit")
 
 @dataclass(frozen=True)
 class StateDefinition:
-    """The columns of a state; those of a running mean stand half-life by half-life.
+    """Columns of a state vector. Columns of running means are ordered by half-life.
 
-    `user_features` gives the categories of each feature, in the order of the columns; unknown is added to each.
-    `feedback_kinds` says what feedback means (`number` where it says nothing), which decides its scale (columns.py).
-    Half-lives are in requests, those of sessions in sessions; 0 means the last value. `taste_baseline` says with which
-    of a user's requests `tastes` compares one (columns.py): with the last few, or with all, as states of before do.
+    `user_features` contains the categories of each feature in column order; `unknown` is added to each.
+    `feedback_kinds` contains the kind of each feedback column (default `number`), which sets its scale (columns.py).
+    Half-lives are in impressions, session half-lives in sessions; 0 is the last value. `taste_baseline` selects the
+    impressions with which `tastes` compares an impression (columns.py): the last few, or all, as in earlier versions.
     """
 
     feedback: tuple[str, ...]
@@ -54,7 +54,7 @@ class StateDefinition:
 
     @cached_property
     def groups(self) -> dict[str, slice]:
-        """Where the columns of each group stand."""
+        """Return the column range of each group."""
         ends = list(accumulate(len(names) for names in self._columns.values()))
         return {group: slice(a, b) for group, a, b in zip(self._columns, [0, *ends], ends, strict=False)}
 
@@ -70,9 +70,9 @@ class StateDefinition:
         return tuple(tuple(range(start, start + self.action_dim)) for start in starts)
 
     def one_hot(self, features: UserFeatures) -> np.ndarray:
-        """The `profile` columns, float32 [n, P], of n users. A null and a value of no category are unknown.
+        """Return the `profile` columns of n users, float32 [n, P]. A null and an unlisted value are unknown.
 
-        Raises `UserError` for a missing column, and for a mapping without columns (which does not tell n).
+        Raises `UserError` for a missing column, and for a mapping without columns, as n is then unknown.
         """
         if isinstance(features, int):
             columns, n = {name: pa.nulls(features, pa.string()) for name in self.user_features}, features
@@ -96,7 +96,7 @@ class StateDefinition:
         return features
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, for JSON; files of before say nothing of a baseline, and stay equal to this."""
+        """Return plain lists and numbers for JSON. The key of the baseline is omitted if it has the old value."""
         baseline = {} if self.taste_baseline == "all" else {"taste_baseline": self.taste_baseline}
         return {
             "feedback": list(self.feedback),
@@ -145,7 +145,7 @@ class StateDefinition:
 
 
 class _Written(Settings):
-    """What `to_dict` gives."""
+    """Schema of the result of `to_dict`."""
 
     model_config = ConfigDict(strict=True)
 
@@ -155,8 +155,8 @@ class _Written(Settings):
     session_gap_ms: NonNegativeInt
     feedback_half_lives: Annotated[list[NonNegativeFloat], Field(min_length=1)]
     item_half_lives: list[NonNegativeFloat]
-    taste_half_lives: list[NonNegativeFloat] = Field(default=[])  # policies of before have none
-    taste_baseline: Baseline = "all"  # as in policies of before
+    taste_half_lives: list[NonNegativeFloat] = Field(default=[])  # absent in policies of earlier versions
+    taste_baseline: Baseline = "all"  # as in policies of earlier versions
     session_half_lives: list[NonNegativeFloat]
     feedback_kinds: dict[str, str] = Field(default={})
 

@@ -30,7 +30,7 @@ _WHOLE = ("requests", "depth", "sessions", "first", "last", "exit", "last_exit")
 
 
 class _Coming(NamedTuple):
-    """Where the coming request of each user stands, given its time: the session it opens closes the one before."""
+    """Position of the next impression of each user, given its time. A new session closes the previous one."""
 
     position: np.ndarray  # in its session, from 0
     sessions: np.ndarray  # number of sessions before its own
@@ -39,14 +39,15 @@ class _Coming(NamedTuple):
 
 
 class StateTracker:
-    """States of users who start without history, one row a user.
+    """State vectors of users who start without history, one row per user.
 
-    `user_features`: a table or mapping with n strings a feature (None: unknown), or n where no feature is known.
-    All times are in ms, UTC, and do not run backwards for a user. A request opens a session after a gap of more than
-    the definition's, or, where session ids are given, when the id changes; give ids always or never.
+    `user_features`: a table or mapping with n strings per feature (None: unknown), or the number n of users without
+    features. Times are in ms, UTC, and do not decrease for a user. An impression opens a session after a gap longer
+    than the definition's timeout. If session ids are given, a change of the id opens a session instead; give ids always
+    or never.
 
-    `states` and `observe` are about the users in the rows `users` [m] (None: all, in their order); all other arguments
-    have an entry for each of these. `observe` takes each user at most once.
+    `states` and `observe` take the rows `users` [m] (None: all users in order); all other arguments have one entry per
+    row. `observe` takes each user at most once.
     """
 
     #: Requests observed so far whose item the table lacks.
@@ -86,19 +87,19 @@ class StateTracker:
         self._users.write(self._users.rows(users, len(users)), "profile", profiles)
 
     def scaled_by(self, normaliser: Normaliser) -> StateTracker:
-        """The same users, with states on another scale; what one of both observes, both know."""
+        """Return a view of the same users with another scale. Both share their observations."""
         other = copy(self)
         other._normaliser = normaliser
         return other
 
     def copy(self) -> StateTracker:
-        """The same users, as they are now; what one of both observes, the other does not know."""
+        """Return an independent copy of the users at this moment."""
         other = copy(self)
         other._users = self._users.copy()
         return other
 
     def use_items(self, items: ItemTable) -> None:
-        """Looks items up in another table from now on; what was observed stays as it is."""
+        """Use another item table for later observations. Earlier observations stay as they are."""
         self._items = items
 
     def states(
@@ -108,9 +109,9 @@ class StateTracker:
         mask: np.ndarray | None = None,
         users: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Scaled states float32 [m, width] just before requests at `timestamps` [m]; rows outside `mask` are zero.
+        """Return scaled states before impressions at `timestamps` [m], float32 [m, width]; zero outside `mask`.
 
-        Raises `UserError` for rows of no user, and where there are more or fewer timestamps than users.
+        Raises `UserError` for unknown rows, and if the numbers of timestamps and users differ.
         """
         past = self._users.read(self._users.rows(users, len(timestamps), once=False))
         now = np.asarray(timestamps, dtype=np.int64)
@@ -143,11 +144,11 @@ class StateTracker:
         users: np.ndarray | None = None,
         embeddings: np.ndarray | None = None,
     ) -> None:
-        """Takes in one request a user, of those in `mask`; what stands outside it is not looked at.
+        """Record one impression for each user in `mask`. Entries outside the mask are ignored.
 
-        An item that the table lacks has the embedding that stands for it in `embeddings` [m, A], or zero, and counts
-        in `unknown_items`. Raises `UserError` for a missing feedback column, ids of another type than the table's, and
-        what `states` raises it for; nothing is taken in then.
+        An item that is not in the table gets its row of `embeddings` [m, A], or zeros, and is counted in
+        `unknown_items`. Raises `UserError` for a missing feedback column, for ids of another type than the table's, and
+        for the errors of `states`; nothing is recorded then.
         """
         rows = self._users.rows(users, len(timestamps))
         given: Any = slice(None)
@@ -164,14 +165,14 @@ class StateTracker:
         shown[item >= 0] = self._items.embeddings[item[item >= 0]]
         if embeddings is not None:
             shown[item < 0] = np.asarray(embeddings)[given][item < 0]
-        none = shown[:, :0]  # so that there is something to join where a log has no feedback
+        none = shown[:, :0]  # an operand for the join if a log has no feedback
         scaled = scaled_feedback(np.concatenate([none, *columns], axis=1), self._definition)
 
         past = self._users.read(rows)
         coming = self._coming(past, now, None if session_ids is None else np.asarray(session_ids)[given])
         exits = now if dwell_ms is None else now + whole_dwell(np.asarray(dwell_ms)[given])
         tastes = self._tastes_mean
-        # As float32, which is what the states of a log hold: both faces agree to the bit.
+        # float32 as in the state vectors of a data set, so that both implementations agree bit for bit.
         means = (past["sums"] / self._weights.of(past["requests"])).astype(np.float32)
         values = {"": np.concatenate([scaled, shown], axis=1), "taste_": tastes.answers(scaled, shown, means)}
         after = {
@@ -225,15 +226,15 @@ class StateTracker:
 
 
 class Weights:
-    """What the sums of running means of `decay` [K] are divided by: the same for all who took in as many values.
+    """Divisors of the sums behind running means with `decay` [K], which depend only on the number of values.
 
-    Half of what a tracker would hold of a user; a table by the number of values instead, to the bit.
+    A table by this number replaces half of the memory per user. The results are equal bit for bit.
     """
 
     def __init__(self, decay: np.ndarray) -> None:
         self._decay, self._column = np.unique(decay, return_inverse=True)
-        self._table = np.ones((1, len(self._decay)))  # sums without values are 0, whatever they are divided by
-        self._settled = False  # whether its last row stands for all that would follow
+        self._table = np.ones((1, len(self._decay)))  # sums without values are 0 with any divisor
+        self._settled = False  # True if further rows would equal the last row
 
     def of(self, counts: np.ndarray) -> np.ndarray:
         """float64 [m, K] after `counts` [m] values."""

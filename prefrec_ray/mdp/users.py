@@ -1,4 +1,4 @@
-"""What a tracker knows of its users: arrays with a row a user, which grow, are saved, and come back."""
+"""Storage of a tracker's users: arrays with one row per user that can grow, be saved and be loaded."""
 
 from __future__ import annotations
 

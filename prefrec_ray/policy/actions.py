@@ -1,4 +1,4 @@
-"""Where a policy's actions lie: at their bounds or not, and how far from items."""
+"""Diagnostics of a policy's actions: saturation at the bounds, and distance to items."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SATURATION = 0.01
 
 
 class Placed(NamedTuple):
-    """Of actions [n, A]: `saturated` bool [n, A]; `row` int64 [n] of the items that they are served by, and `distance`
-    float32 [n], Euclidean, to the nearest items."""
+    """Diagnostics of actions [n, A]: `saturated` bool [n, A], `row` int64 [n] of the item served for each action, and
+    `distance` float32 [n], the Euclidean distance to the nearest item."""
 
     saturated: np.ndarray
     row: np.ndarray
@@ -22,7 +22,7 @@ class Placed(NamedTuple):
 
 
 def placed(policy: Policy, actions: np.ndarray) -> Placed:
-    """Where actions [n, A] of `policy` lie."""
+    """Return the diagnostics of actions [n, A] of `policy`."""
     margin = SATURATION * 0.5 * (policy.high - policy.low)
     saturated = (actions <= policy.low + margin) | (actions >= policy.high - margin)
     row = policy.items.nearest(actions, 1, policy.metric)[:, 0]

@@ -1,4 +1,4 @@
-"""policy.json: what a bundle says of itself."""
+"""Schema of policy.json, the description of a policy bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Part(Settings):
 
 
 class AnswersDescription(_Part):
-    """The shape of the network of expected answers, and what each is worth."""
+    """Shape of the network of expected feedback, and the weight of each kind of feedback."""
 
     layer_sizes: Annotated[list[PositiveInt], MinLen(2)]
     products: list[list[NonNegativeInt]]

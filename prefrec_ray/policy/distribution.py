@@ -30,13 +30,13 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Distribution:
-    """How `serving` draws from `items` by the scores of `scorer` (None: by nearness to an action alone).
+    """Distribution over `items` under the rule `serving`, by the scores of `scorer` (None: by distance to an action).
 
-    `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times the share of it in the log where
-    candidates are `logged`. The scale is `temperature` standard deviations of the scores over the items, of a state.
-    `variety` of these deviations are taken off an item by its likeness to what was just shown, as `recent` says. From
-    more than `cells.ONE_CELL` items it draws in two steps (two_steps.py). Propensities are those of the draw. `best`
-    scores all of up to `EXACT` items, and finds the largest of more in two steps.
+    `sample` is Plackett-Luce: the weight of an item is exp(score / scale), times its share in the log if candidates are
+    `logged`. The scale is `temperature` standard deviations of the scores over the items of a state. `variety` such
+    deviations, times the similarity to recent items (`recent`), are subtracted. Above `cells.ONE_CELL` items the draw
+    has two steps (two_steps.py). Propensities belong to the actual draw. `best` scores all items up to `EXACT`, and
+    finds the largest score of more items in two steps.
     """
 
     items: ItemTable
@@ -46,7 +46,7 @@ class Distribution:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """What each item counts before it is scored, float64 [I]."""
+        """Prior weight of each item, float64 [I]."""
         if self.serving.candidates != "logged":
             return np.ones(len(self.items))
         if self.items.logged is None:
@@ -61,10 +61,10 @@ class Distribution:
         left_out: LeftOut | np.ndarray | None,
         rng: np.random.Generator,
     ) -> Drawn:
-        """k items for each of n `states` [n, S], of which the actor's own are `actions` [n, A].
+        """Draw k items for each of n `states` [n, S]; `actions` [n, A] are the actor's actions.
 
-        `left_out`: items that may not be shown, as pairs or bool [n, I]; None: all may. Raises `UserError` for a k
-        outside 1 to what is left.
+        `left_out`: excluded items as pairs or bool [n, I]; None excludes none. Raises `UserError` if k is not between 1
+        and the number of remaining items.
         """
         left_out = LeftOut.of_mask(left_out) if isinstance(left_out, np.ndarray) else left_out
         left = self._check(k, left_out, len(states))
@@ -98,7 +98,7 @@ class Distribution:
 
     @property
     def _exact(self) -> bool:
-        """Whether `best` scores all items."""
+        """True if `best` scores all items."""
         return len(self.items) <= EXACT
 
     def _near(
@@ -113,7 +113,7 @@ class Distribution:
         """From the candidates nearest to the action, at most the `left` [n] of each state."""
         counts = np.minimum(self.serving.count, left)
         drawn = Drawn(np.empty((len(states), k), np.int64), np.empty((len(states), k)))
-        for count in np.unique(counts):  # one, but for states to which nearly all was shown
+        for count in np.unique(counts):  # one value, unless a state has few remaining items
             alike = np.flatnonzero(counts == count)
             left_out = None if out is None else out.take(alike)
             part = self._nearest(states[alike], actions[alike], k, int(count), left_out, rng)
@@ -182,7 +182,7 @@ class Distribution:
 
     @cached_property
     def _shown(self) -> np.ndarray:
-        """Whether an item may be shown at all, bool [I]."""
+        """Mask of the items with a positive prior weight, bool [I]."""
         return self.weights > 0
 
     @cached_property
@@ -190,7 +190,7 @@ class Distribution:
         return int(np.count_nonzero(self._shown))
 
     def _check(self, k: int, left_out: LeftOut | None, n: int) -> np.ndarray:
-        """How many items are left for each state, int64 [n]."""
+        """Check k, and return the number of remaining items per state, int64 [n]."""
         if not 1 <= k <= self._total:
             raise UserError(f"k = {k} items wanted; the item table holds {self._total}")
         if left_out is None or not n:
@@ -203,5 +203,5 @@ class Distribution:
         return left
 
     def left(self, left_out: LeftOut) -> np.ndarray:
-        """How many items are left for each state, int64 [n]."""
+        """Return the number of remaining items per state, int64 [n]."""
         return self._total - left_out.counts(self._shown).astype(np.int64)

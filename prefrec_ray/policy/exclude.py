@@ -1,4 +1,4 @@
-"""What a caller excludes, as rows of the item table."""
+"""Conversion of excluded items to rows of the item table."""
 
 from __future__ import annotations
 

@@ -13,14 +13,16 @@ from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.mdp.plackett_luce import draw
 from prefrec_ray.policy.weighing import Weighing
 
-#: Cells whose items are all scored to find the best: those of the best representatives.
+#: Number of cells whose items are all scored to find the best: the cells with the best representatives.
 TRIED = 64
 
 
 @dataclass(frozen=True)
 class TwoSteps:
-    """Draws items by their `embeddings` [I, A] from `cells`: a cell by the weight of what is left in it times that of
-    its representative, then an item of it by its own weight. `weights` float64 [I]: what each counts before `weigh`.
+    """Two-step draw of items with `embeddings` [I, A] from `cells`.
+
+    First a cell is drawn, by the prior weight of its remaining items times the weight of its representative; then one
+    of its items, by its own weight. `weights` float64 [I]: prior weights.
     """
 
     embeddings: np.ndarray
@@ -47,8 +49,11 @@ class TwoSteps:
         return rows, known
 
     def best(self, states: np.ndarray, k: int, out: LeftOut | None) -> np.ndarray:
-        """Rows int64 [n, k] of the items of the largest score, largest first, among those of the `TRIED` cells of the
-        best representatives, or of as many as hold k; items of weight 0 are none."""
+        """Return rows int64 [n, k] of the items with the largest scores, largest first.
+
+        Only items of the `TRIED` cells with the best representatives are scored (more cells if k items need them).
+        Items of weight 0 are skipped.
+        """
         logits, scale = self.weigh(states, self.embeddings[self.cells.representatives])
         left = self._counts_left(len(states), out)
         logits[left == 0] = -np.inf
@@ -86,18 +91,18 @@ class TwoSteps:
         return np.maximum(np.exp(logits - logits.max(axis=1, keepdims=True)), 1e-300), scale
 
     def _mass(self, n: int, out: LeftOut | None) -> np.ndarray:
-        """The weight of what is left in each cell, [n, M]."""
+        """Return the weight of the remaining items of each cell, [n, M]."""
         mass = self._rest(self._masses, self.weights, n, out)
-        if not self._whole:  # what is taken away may not be all of what was summed up
+        if not self._whole:  # rounding: the excluded weights may differ from the sum of the cell
             mass = np.where(self._counts_left(n, out) > 0, np.maximum(mass, np.finfo(np.float64).tiny), 0.0)
         return mass
 
     def _counts_left(self, n: int, out: LeftOut | None) -> np.ndarray:
-        """How many items are left in each cell, [n, M]."""
+        """Return the number of remaining items of each cell, [n, M]."""
         return self._rest(self._counts, self._shown, n, out)
 
     def _rest(self, sums: np.ndarray, each: np.ndarray, n: int, out: LeftOut | None) -> np.ndarray:
-        """The `sums` [M] over cells of what `each` item [I] counts, less what is left out, [n, M]."""
+        """Return the `sums` [M] per cell minus the values `each` [I] of the excluded items, [n, M]."""
         rest = np.tile(sums, (n, 1))
         if out is not None and len(out.item):
             place = out.state * rest.shape[1] + self.cells.cell[out.item]
@@ -105,7 +110,7 @@ class TwoSteps:
         return rest
 
     def _left(self, cell: np.ndarray, out: LeftOut | None, drawn: np.ndarray) -> np.ndarray:
-        """The weights [n, W] of the members of one `cell` [n] a state: 0 for what is left out or `drawn` [n, m]."""
+        """Return the weights [n, W] of the members of one `cell` [n] per state; 0 if excluded or `drawn` [n, m]."""
         members = self.cells.members[cell]
         weights = np.where(members >= 0, self.weights[members], 0.0)
         gone = np.arange(len(cell)).repeat(drawn.shape[1]), drawn.ravel()
@@ -127,15 +132,15 @@ class TwoSteps:
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        """How many items of each cell may be shown at all, [M]."""
+        """Number of items with a positive prior weight per cell, [M]."""
         return np.bincount(self.cells.cell, self._shown, len(self.cells.members))
 
     @cached_property
     def _shown(self) -> np.ndarray:
-        """Whether an item may be shown at all, bool [I]."""
+        """Mask of the items with a positive prior weight, bool [I]."""
         return self.weights > 0
 
     @cached_property
     def _whole(self) -> bool:
-        """Whether sums of weights are exact."""
+        """True if sums of weights are exact."""
         return bool((self.weights == np.floor(self.weights)).all() and self.weights.sum() < 2**53)

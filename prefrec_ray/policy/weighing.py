@@ -1,4 +1,4 @@
-"""The weights of items, of what is said of them in a state: Q or a density, and likeness."""
+"""Weights of items in a state, from scores (Q or a density) and similarity to recent items."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ class Weighing:
     def __call__(
         self, states: np.ndarray, candidates: np.ndarray, scale: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The logarithms [n, k] of the weights of k items, by embeddings [n, k, A] or the same for all, [k, A]; and the
-        scale [n, 1] of their scores, as these items say where it is not given."""
+        """Return the log weights [n, k] of k items and the scale [n, 1] of their scores.
+
+        Embeddings are [n, k, A], or [k, A] for all states. If no scale is given, it comes from these items.
+        """
         of_each = candidates if candidates.ndim == 3 else np.broadcast_to(candidates, (len(states), *candidates.shape))
         scores = self.scorer.scores(states, of_each)
         scale = self._scale(scores) if scale is None else scale
@@ -43,7 +45,7 @@ class Weighing:
         return logits, scale
 
     def _scale(self, scores: np.ndarray) -> np.ndarray:
-        """[n, 1]; 1 where all items score the same, and of a density."""
+        """Return the scale [n, 1]: 1 for a density, and if all items have the same score."""
         if not self.scorer.standardised:
             return np.ones((len(scores), 1), np.float32)
         deviation = scores.std(axis=1, keepdims=True)

@@ -1,6 +1,6 @@
-"""Which segments are compared: a segment (user, start) is `length` consecutive requests of one user.
+"""Sampling of the segments to compare. A segment (user, start) is `length` consecutive impressions of one user.
 
-For a user with n requests, starts are in [0, n - length), so that a request always follows the segment.
+For a user with n impressions, starts are in [0, n - length), so that an impression always follows the segment.
 """
 
 from __future__ import annotations

@@ -28,12 +28,12 @@ class TeacherSettings(Settings):
     flip: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     threshold: NonNegativeFloat = 0.0
     myopia: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    # By default <pairing>_<scoring>, with a suffix for every kind of error.
+    # Default: <pairing>_<scoring>, with a suffix for every kind of error.
     name: str = Field(default_factory=lambda fields: _name(**fields), pattern=NAME)
 
     @property
     def errs(self) -> bool:
-        """Whether some labels may differ from the order of the scores."""
+        """True if some labels may differ from the order of the scores."""
         return bool(self.flip or self.threshold or self.myopia)
 
     def scripted(self, *seed: int) -> ScriptedTeacher:
@@ -54,7 +54,7 @@ EXACT = {
 
 
 class PreferenceSettings(Settings):
-    """Numbers of pairs per task and teacher; the default teachers are those of the recipes `paper` and `robust`."""
+    """Numbers of pairs per task, and teachers. The default teachers belong to the recipes `paper` and `robust`."""
 
     pairs: Annotated[int, Field(ge=1, le=_MOST_PAIRS)] = 20_000  # of training users
     validation_pairs: Annotated[int, Field(ge=2, le=_MOST_PAIRS)] = 2_000  # of validation users; half of each pairing

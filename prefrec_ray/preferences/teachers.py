@@ -1,7 +1,7 @@
-"""Teachers say which of two segments is preferred. Scripted teachers score the sessions that end in a segment.
+"""Scripted teachers: they label a pair of segments by the sessions that end in each segment.
 
-A teacher takes pairs of segments and sessions and gives P(second preferred). A scripted teacher may err on purpose, to
-measure robustness; its kinds of errors are those of B-Pref (Lee et al. 2021, "B-Pref: Benchmarking Preference-Based
+A teacher takes pairs of segments and sessions and returns P(second preferred). A scripted teacher may err on purpose,
+to measure robustness. The kinds of errors follow B-Pref (Lee et al. 2021, "B-Pref: Benchmarking Preference-Based
 Reinforcement Learning"): mistakes, myopia, and ties between segments that are nearly equal.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from prefrec_ray.ids import run_lengths
 from prefrec_ray.preferences.segments import Pairs
 
-#: Scores closer than this are equal: they may differ by rounding alone.
+#: Scores closer than this are equal. They may differ by rounding.
 _TIE = 1e-9
 
 
@@ -40,7 +40,7 @@ class Sessions:
 
     def ending_in(self, user: np.ndarray, start: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Sessions [first, end), int64 [n] each, whose last requests are in the segments (user, start)."""
-        # One ascending key for all users: the steps of each user follow those of the user before.
+        # One ascending key for all users: the steps of a user come after all steps of the previous user.
         stride = int(max(self.last_step.max(initial=0), start.max(initial=0) + length)) + 2
         sizes = run_lengths(self.starts, len(self.last_step))
         key = np.repeat(np.arange(len(self.starts)), sizes) * stride + self.last_step
@@ -54,7 +54,7 @@ class ScriptedTeacher:
 
     scoring: a name in `SCORINGS`. myopia, in [0, 1): the share of a session's weight that is lost for every request
     between its end and the segment's end. threshold: scores at most this far apart are a tie. flip: probability that a
-    preference is flipped (ties are not). seed: of the flips; pair i is flipped where the i-th uniform number is below
+    preference is flipped (ties are not). seed: seed of the flips. Pair i is flipped if the i-th uniform number is below
     `flip`, so that a larger `flip` flips the same pairs and more.
     """
 
@@ -96,7 +96,7 @@ def sum_of_levels(
 
 
 def mean_level(sessions: Sessions, user: np.ndarray, start: np.ndarray, length: int, myopia: float = 0.0) -> np.ndarray:
-    """Mean of the same levels with the same weights, float64 [n]; 0 where no session ends in the segment."""
+    """Return the mean of the same levels with the same weights, float64 [n]; 0 if no session ends in the segment."""
     segment, session = _sessions_of_segments(sessions, user, start, length)
     # The scale of the weights cancels: they start at 1 for the last session, so that their sum cannot underflow to 0.
     last = np.zeros(len(user), dtype=np.int64)
@@ -111,7 +111,7 @@ SCORINGS: Mapping[str, Scoring] = {"sum": sum_of_levels, "mean": mean_level}
 
 
 def label(score_0: np.ndarray, score_1: np.ndarray, threshold: float = 0.0) -> np.ndarray:
-    """P(second preferred), float32: 1, 0, or 0.5 where the scores are at most `threshold` apart."""
+    """Return P(second preferred), float32: 1, 0, or 0.5 if the scores are at most `threshold` apart."""
     difference = score_1 - score_0
     return np.where(np.abs(difference) <= max(threshold, _TIE), 0.5, difference > 0).astype(np.float32)
 

@@ -1,7 +1,7 @@
-"""The changing side of the platform: users in lock-step, each shown one item at a time.
+"""The state of simulated users, who advance in lock-step: each step shows one item to each user.
 
-The dynamics of satisfaction and of watching are those of RecSim's long-term-satisfaction environment (Ie et al. 2019,
-"RecSim: A Configurable Simulation Platform for Recommender Systems", section 5); sessions and gaps are added to them.
+Satisfaction and watch time follow RecSim's long-term-satisfaction environment (Ie et al. 2019, "RecSim: A Configurable
+Simulation Platform for Recommender Systems", section 5). Sessions and gaps between them are added.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Response:
 
 
 class Crowd:
-    """The state of n users: `time_ms` int64 [n] is when each sees its next item.
+    """State of n users. `time_ms` int64 [n] is the time of the next impression of each user.
 
-    Users of whom `gone` (bool [n]) is true have left for good: what they are shown from then on has not happened.
+    Users with `gone` (bool [n]) have left for good. Their later impressions have no effect and are not logged.
     """
 
     def __init__(self, world: World, traits: Traits, rng: np.random.Generator) -> None:
@@ -58,7 +58,7 @@ class Crowd:
         return sigmoid(self.traits.sensitivity * self.exposure)
 
     def excluded(self) -> np.ndarray | None:
-        """Items that may not be shown at the next request, bool [n, items], to be read only; None where all may."""
+        """Return the items excluded from the next impression, bool [n, items], read-only; None if none is excluded."""
         return self.rules.excluded(self.time_ms)
 
     def show(self, rows: np.ndarray) -> Response:

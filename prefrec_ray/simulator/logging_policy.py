@@ -11,7 +11,7 @@ import numpy as np
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.servers import Choice, IgnoresFeedback
 
-#: Of more items than this, groups of neighbours in clickbait degree stand for the catalogue (in propensities alone).
+#: Above this number of items, propensities are computed with groups of items of similar clickbait degree.
 _GROUPS = 256
 #: Step of the trapezoidal rule in the logarithm of t: its error is of the order of exp(-pi^2 / step).
 _STEP = 0.75
@@ -67,14 +67,14 @@ class LoggingPolicy(IgnoresFeedback):
 
 
 class SlatePropensity:
-    """The chance that a slate of `slate` items, drawn with replacement from I, ends in one item being shown.
+    """Propensity of an item: `slate` items are drawn with replacement from I items, then one of them is shown.
 
-    With w = exp(strength * degree) and the mean over all items f(t) = mean exp(-t w), it is
+    With w = exp(strength * degree) and the mean over all items f(t) = mean exp(-t w), the propensity is
 
         slate / I * E[w / (w + sum of the other w)] = slate / I * integral over t > 0 of w exp(-t w) f(t)^(slate - 1)
 
-    because 1 / x = integral of exp(-t x) and the others are independent. `degrees` [T, I] are those of the items for
-    each taste, `taste` [n] is that of n users; f is computed anew for the users alone whose strength has changed.
+    because 1 / x = integral of exp(-t x) and the other items are independent. `degrees` [T, I] are clickbait degrees of
+    the items per taste; `taste` [n] are the tastes of n users. f is recomputed only for users whose strength changed.
     """
 
     def __init__(self, degrees: np.ndarray, taste: np.ndarray, slate: int) -> None:

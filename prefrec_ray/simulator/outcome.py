@@ -15,7 +15,7 @@ HOUR_MS = 3_600_000.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """Means over the sessions (or requests) of each of n users, float64 [n]; NaN where a user has none."""
+    """Means over the sessions (or impressions) of each of n users, float64 [n]; NaN for a user without sessions."""
 
     levels: dict[str, np.ndarray]  # by task
     sessions: dict[str, np.ndarray]  # by task: number of sessions with a level, int64
@@ -25,14 +25,14 @@ class Outcome:
 
 
 def outcome(history: History, mean_depth: np.ndarray, mean_revisit_ms: np.ndarray, weight: float) -> Outcome:
-    """The outcome of a roll-out; `mean_depth` and `mean_revisit_ms` [n] are the users' logged means.
+    """Return the outcome of a roll-out. `mean_depth` and `mean_revisit_ms` [n] are the users' means in the log.
 
-    Levels are those of Eq. 11, but with the means of the log; `weight` is the weight of depth in the mixture. As in a
-    log, a user's last session counts although the end of the roll-out may cut it.
+    Levels follow Eq. 11 with the means of the log; `weight` is the weight of depth in the mixture. As in a log, the
+    last session of a user counts although the end of the roll-out may cut it.
 
-    A user who leaves for good does not come back from the last session, whose frequency level is 0, and makes no
-    further requests: these count as requests of level 0. So the mean over the user's sessions is multiplied by the
-    share of the requests that were made. Depth, revisit time and satisfaction are means over what happened.
+    A user who leaves for good has frequency level 0 in the last session. The remaining impressions count with level 0:
+    the mean over the user's sessions is multiplied by the share of impressions that took place. Depth, revisit time and
+    satisfaction are means over the impressions that took place.
     """
     made, (users, requests) = history.made, history.made.shape
     user = np.repeat(np.arange(users), requests)[made.ravel()]

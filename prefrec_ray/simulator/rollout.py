@@ -25,9 +25,9 @@ class History:
 
 
 def roll_out(crowd: Crowd, server: Server, requests: int) -> History:
-    """`requests` requests of every user in `crowd`, served by `server`.
+    """Simulate `requests` impressions of every user in `crowd`, served by `server`.
 
-    Raises `UserError` where the rules of the world leave nothing to show.
+    Raises `UserError` if the rules of the world exclude all items.
     """
     shape = (requests, len(crowd.time_ms))
     # Steps first while they are written, so that every step writes contiguous memory.

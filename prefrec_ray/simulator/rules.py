@@ -1,12 +1,12 @@
-"""The rules of a world: what may be shown, what users have had enough of, and what has become of their tastes.
+"""The rules of a world: exclusion of items, fatigue and drift of tastes.
 
-- No repeats: an item that a user has seen may not be shown to that user again.
-- Tiring: an item lowers exposure by `tiring` times its likeness to what was just shown: the mean cosine between its
-  embedding and those shown, in which an item counts half after `tiring_half_life` requests. It is 1 if the same item is
-  shown for hours, 0 on average if items are random. What is good for a user lies on one side: the ten best items have
-  0.7, and those that are good and yet differ 0.2.
-- Drift: a user's direction of clickbait turns at constant speed on a great circle of the user's own.
-- Items that come and go: a user may be shown what is available at the time of the request.
+- No repeats: an item is shown to a user at most once.
+- Fatigue (`tiring`): an item lowers exposure by `tiring` times its similarity to recent items: the mean cosine between
+  its embedding and the embeddings shown before, with a half-life of `tiring_half_life` impressions. The similarity is 1
+  if one item is repeated for hours, and 0 on average for random items. The ten best items of a user have 0.7, good
+  items that differ from each other 0.2.
+- Drift: the clickbait direction of a user turns at constant speed on a great circle.
+- Items that come and go: an item can only be shown while it is available.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prefrec_ray.simulator.world import Traits, World
 
 
 class Rules:
-    """What the rules of a world make of the past of n users; `shown` tells of each request."""
+    """State of the rules for n users. Call `shown` after each impression."""
 
     def __init__(self, world: World, traits: Traits) -> None:
         law, users = world.settings.world, len(traits.taste)
@@ -28,7 +28,7 @@ class Rules:
         self._mean = np.zeros((users, EMBEDDING_DIM), dtype=np.float32)
 
     def excluded(self, time_ms: np.ndarray) -> np.ndarray | None:
-        """Items that may not be shown at `time_ms` [n], bool [n, items], to be read only; None where all may."""
+        """Return the items excluded at `time_ms` [n], bool [n, items], read-only; None if none is excluded."""
         if not self._law.new_items:
             return self._seen
         first = self._world.first_available(time_ms)[:, None]
@@ -57,7 +57,10 @@ class Rules:
         return np.cos(angle) * self._world.directions[self._traits.taste] + np.sin(angle) * self._traits.turn
 
     def likeness(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Likeness in [-1, 1] to what each user was just shown: of the items `rows` [n], or of all, [n, items]."""
+        """Return the similarity in [-1, 1] of items to the recent items of each user.
+
+        The items are `rows` [n], one per user, or all items, [n, items].
+        """
         if rows is None:
             return self._mean @ self._world.units.T
         return np.einsum("na,na->n", self._world.units[rows], self._mean)

@@ -16,7 +16,7 @@ FORESIGHT = 2.0  # of `nutrition`
 
 
 class Choice(NamedTuple):
-    """What a server shows n users."""
+    """Items that a server shows to n users."""
 
     rows: np.ndarray  # of the item table, int64 [n]
     propensity: np.ndarray | float  # the chance with which it chose the row, [n] or one for all
@@ -47,7 +47,7 @@ class ServedPolicy(Protocol):
 
 
 class PolicyServer:
-    """Serves a policy, which sees only what a log holds. `features`: the known strings of each user."""
+    """Serves a policy, which sees only what a log contains. `features`: the user features, as strings."""
 
     def __init__(self, policy: ServedPolicy, features: Mapping[str, np.ndarray], rng: np.random.Generator) -> None:
         self.policy, self.tracker, self.rng = policy, policy.tracker(features), rng
@@ -113,9 +113,9 @@ class OneOfBest(IgnoresFeedback):
 
 
 def nutrition(crowd: Crowd) -> np.ndarray:
-    """The cost of each item to satisfaction in the long run, [n, items]: its degree, and how much it will tire.
+    """Return the long-term cost of each item to satisfaction, [n, items]: clickbait degree plus fatigue.
 
-    An item's likeness counts `FORESIGHT` times, because what is shown now makes all that is like it tire later.
+    The similarity counts `FORESIGHT` times, because an item shown now also causes fatigue with later similar items.
     """
     cost, tiring = crowd.rules.clickbait(), crowd.world.settings.world.tiring
     return cost + 0.5 * FORESIGHT * tiring * crowd.rules.likeness() if tiring else cost

@@ -12,7 +12,7 @@ EMBEDDING_DIM = 8
 #: An exponent of e, and the standard deviation of a logarithm.
 Exponent = Annotated[float, Field(ge=-50, le=50)]
 Spread = Annotated[float, Field(ge=0, le=10)]
-#: What is added to exposure, a float32, request by request.
+#: An amount added to exposure (float32) at each impression.
 Amount = Annotated[float, Field(ge=0, le=10**6)]
 
 

@@ -16,7 +16,7 @@ EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
 DAY_MS = 86_400_000
 ARRIVAL_DAYS = 28  # days within which users see their first item
 
-# Streams of random numbers: each is a function of (seed, stream, part) alone.
+# Streams of random numbers. Each is a function of (seed, stream, part) only.
 ITEMS, TRAITS, LOGGING, ROLLOUT, TASTES, DRIFT = range(6)
 
 
@@ -84,13 +84,13 @@ class World:
         self.replacements_ms = EPOCH_MS + np.ceil(DAY_MS * replaced / a_day).astype(np.int64) if a_day else replaced[:0]
 
     def first_available(self, time_ms: np.ndarray) -> np.ndarray:
-        """At times int64 [n] the first row of those available, [n]; it and the next ones, `settings.available`, are."""
+        """Return the row of the first available item at each time int64 [n]: `settings.available` items from there."""
         return np.searchsorted(self.replacements_ms, time_ms, side="right")
 
     def life_spans(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of each item the times in ms from which, and until before which, it is available: [items] each.
+        """Return the times in ms at which each item becomes available and unavailable, [items] each.
 
-        The last ones are available to the end of time, NaN (float64).
+        The end is NaN (float64) for the last items, which stay available.
         """
         return (
             np.r_[np.full(self.settings.available, EPOCH_MS), self.replacements_ms],

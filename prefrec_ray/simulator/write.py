@@ -24,11 +24,10 @@ SCHEMA_VERSION = 1
 
 
 def simulate(settings: SimulateSettings, output: str, progress: Progress = silent) -> None:
-    """Writes the log folder `output` (docs/formats.md); `progress` counts users.
+    """Write the log folder `output` (docs/formats.md). `progress` counts users.
 
-    The users of a block depend on the seed and the block alone, and a file holds whole blocks in order: all files
-    together hold the same rows for any `settings.shards` and any number of workers. Raises `UserError` if `output`
-    exists.
+    The users of a block depend only on the seed and the block, and a file contains whole blocks in order. The rows are
+    therefore the same for any `settings.shards` and any number of workers. Raises `UserError` if `output` exists.
     """
     with storage.staged(output, "log.json") as folder:
         runtime.start_ray()
