@@ -44,10 +44,10 @@ def find_settings(method: str, where: str = "") -> type[TrainingSettings]:
 
 @cache
 def find_method(method: str, where: str = "") -> type[OfflineAlgorithm]:
-    """The class of `method`, registered with Tune under its `method_name`.
+    """Return the class of `method`, and register it with Tune under its `method_name`.
 
-    Raises `UserError`, which begins with `where`, for an unknown name, a module that cannot be imported, or a class
-    that is no method.
+    Raises `UserError`, prefixed by `where`, for an unknown name, a module that cannot be imported, or a class that is
+    not a method.
     """
     from ray.tune.registry import register_trainable
 
@@ -58,7 +58,7 @@ def find_method(method: str, where: str = "") -> type[OfflineAlgorithm]:
         if not all(part.isidentifier() for part in module.split(".")):
             raise UserError(f"{where}key 'method': '{module}' is no name of a module; expected module:Class")
         if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())  # the folder where a command is run; Ray passes it on to workers
+            sys.path.append(os.getcwd())  # the working folder; Ray passes it on to workers
     else:
         name = _known(method, where)
         module = f"prefrec_ray.algorithms.{name.lower()}"

@@ -1,4 +1,4 @@
-"""What each stage of training needs, as frozen, hashable requests: equal requests are served once."""
+"""Inputs of each training stage, as frozen, hashable specifications. Stages with equal inputs run once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PreferenceRequest:
 
 @dataclass(frozen=True)
 class DataRequest:
-    """What a run reads of a data set."""
+    """Data that a run reads from a data set."""
 
     dataset: str
     transitions: str  # "auto", "materialised" or "streaming"

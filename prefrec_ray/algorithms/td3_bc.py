@@ -10,7 +10,7 @@ from prefrec_ray.algorithms.td3 import TD3Learner, TD3Module
 
 
 class TD3BCLearner(TD3Learner):
-    """TD3's update with the actor's loss of TD3+BC, whatever action_constraint is."""
+    """TD3's update with the actor loss of TD3+BC, for any action_constraint."""
 
     def policy_loss(self, obs: Tensor, action: Tensor) -> Tensor:
         """-lambda Q1(s, pi(s)) + (pi(s) - a)^2."""

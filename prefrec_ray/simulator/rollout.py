@@ -20,8 +20,8 @@ class History:
     feedback: np.ndarray  # float32
     satisfaction: np.ndarray  # float32, after the request
     session: np.ndarray  # int64, from 0 for each user
-    propensity: np.ndarray  # float32, chance with which the server chose the item, given what may be shown
-    made: np.ndarray  # bool; false after the last request of a user who has left for good
+    propensity: np.ndarray  # float32, probability of the item among the items that may be shown
+    made: np.ndarray  # bool; False after a user has left for good
 
 
 def roll_out(crowd: Crowd, server: Server, requests: int) -> History:

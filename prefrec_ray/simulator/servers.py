@@ -47,7 +47,7 @@ class ServedPolicy(Protocol):
 
 
 class PolicyServer:
-    """Serves a policy, which sees only what a log contains. `features`: the user features, as strings."""
+    """Serves a policy, whose inputs are the columns of a log. `features`: the user features, as strings."""
 
     def __init__(self, policy: ServedPolicy, features: Mapping[str, np.ndarray], rng: np.random.Generator) -> None:
         self.policy, self.tracker, self.rng = policy, policy.tracker(features), rng

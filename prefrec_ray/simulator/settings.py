@@ -29,7 +29,7 @@ class WorldSettings(Settings):
     sensitivity_spread: Spread = Field(default=0.15, description="standard deviation of its logarithm over users")
     innovation: Amount = Field(default=0.1, description="noise of exposure")
 
-    # Seconds watched are log-normal; the location lies between those of nutritious and clickbait items.
+    # Seconds watched are log-normal. The location lies between the values of nutritious and clickbait items.
     watch_clickbait: Exponent = Field(default=5.0, description="logarithm of seconds of clickbait at full satisfaction")
     watch_nutritious: Exponent = Field(default=4.0, description="the same of nutritious items")
     watch_noise: Spread = Field(default=0.8, description="standard deviation of that logarithm")

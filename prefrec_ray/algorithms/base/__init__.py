@@ -1,1 +1,1 @@
-"""What every method extends: config, algorithm, learner, module, losses, diagnostics."""
+"""Base classes of all methods: config, algorithm, learner, module, losses, diagnostics."""

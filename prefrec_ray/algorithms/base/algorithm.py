@@ -36,13 +36,13 @@ from prefrec_ray.storage.manifest import seal
 class OfflineAlgorithm(Algorithm):
     """A method is a subclass with three attributes: `Settings` (fields), `Module` (networks), `Learner` (losses).
 
-    The subclass gets a `Config` of these settings and a `method_name`: the name of the class, or `module:Class` outside
-    this package. `methods.find_method` registers it with Tune under that name, after its module is imported: earlier,
-    Tune would pickle a copy.
+    The subclass gets a `Config` with these settings and a `method_name`: the name of the class, or `module:Class`
+    outside this package. `methods.find_method` registers it with Tune under this name after the import of its module.
+    Earlier, Tune would pickle a copy.
 
     One iteration is one pass over the preferences (phase "pretrain") or some updates on transitions ("train").
 
-    Results hold, beside RLlib's own: phase, epoch, progress (0 to 1), updates, transitions_per_second,
+    Results contain, in addition to RLlib's: phase, epoch, progress (0 to 1), updates, transitions_per_second,
     pairs_per_second, and the groups losses, reward, values and policy (docs/training.md). `done` is true at the end of
     the run.
     """
@@ -124,10 +124,10 @@ class OfflineAlgorithm(Algorithm):
         return on_each_learner(self.learner_group, [lambda learner: learner.reward_state()])[0]
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """RLlib's checkpoint and, in a folder of this machine, beside it the weights as plain arrays and a manifest.
+        """Write RLlib's checkpoint. In a local folder, also write the weights as plain arrays, and a manifest.
 
-        A relative `path` counts from the working folder, which RLlib itself refuses. Raises `UserError` where a weight
-        is not finite, or a learner fails.
+        A relative `path` starts at the working folder (RLlib refuses it). Raises `UserError` if a weight is not finite
+        or a learner fails.
         """
         weights = on_each_learner(self.learner_group, [lambda learner: Weights.of(learner.net)])[0]
         weights.check(f"iteration {self.iteration}")
@@ -140,10 +140,10 @@ class OfflineAlgorithm(Algorithm):
         return folder
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """Loads a checkpoint; learning rates stay those of this config.
+        """Load a checkpoint, but keep the learning rates of this config.
 
-        RLlib's own method also syncs env runners, which an offline algorithm does not have. Raises `UserError` where a
-        learner fails.
+        RLlib's method also syncs env runners, which an offline algorithm does not have. Raises `UserError` if a learner
+        fails.
         """
         self._labels = None
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
@@ -151,8 +151,11 @@ class OfflineAlgorithm(Algorithm):
         on_each_learner(self.learner_group, [lambda learner: learner.reset_learning_rates()] * self._learners())
 
     def _check_learners(self, done: str) -> None:
-        """RLlib takes a learner that fails there out of service, and says nothing: a checkpoint without its state looks
-        whole, and training goes on from weights of its own."""
+        """Raise `UserError` if a learner failed.
+
+        RLlib silently drops a learner that fails here. A checkpoint without its state looks complete, and training
+        would continue from other weights.
+        """
         group = self.learner_group
         if not group.is_local and group._worker_manager.num_healthy_actors() < self._learners():
             raise UserError(

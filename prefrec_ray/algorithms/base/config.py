@@ -103,7 +103,7 @@ class OfflineConfig(AlgorithmConfig):
         return self
 
     def update_from_dict(self, config_dict: dict[str, Any]) -> Self:
-        """As RLlib's, but the recipe is set first, so that single settings override it in any order."""
+        """Update like RLlib, but set the recipe first, so that single settings override it in any order."""
         rest = dict(config_dict)
         if "recipe" in rest:
             self.training(recipe=rest.pop("recipe"))
@@ -117,9 +117,9 @@ class OfflineConfig(AlgorithmConfig):
 
     @property
     def dataset(self) -> PreparedDataset:
-        """The data set, opened. Raises `UserError` if `input_` is not set or is no data set.
+        """Open the data set. Raises `UserError` if `input_` is not set or is not a data set.
 
-        Tune runs a trial in its own folder: a relative `input_` is relative to where the run was started.
+        Tune runs a trial in its own folder. A relative `input_` starts at the folder in which the run was started.
         """
         if not self.input_ or self.input_ == "sampler":
             raise UserError("offline_data: key 'input_' is missing; expected the folder or URI of a prepared data set")

@@ -12,9 +12,9 @@ from prefrec_ray.errors import UserError
 
 
 def first_not_finite(updates: Sequence[Mapping[str, Tensor]]) -> tuple[str, int] | None:
-    """The loss that first was infinite or no number, and the index of that update; None where none was.
+    """Return the first loss that was infinite or NaN, and the index of its update; None if all were finite.
 
-    `updates`: the scalars of each update, its losses ("losses/NAME") in the order in which it computes them.
+    `updates`: the scalars of each update, with losses ("losses/NAME") in the order of their computation.
     """
     for index, metrics in enumerate(updates):
         for name, value in metrics.items():

@@ -78,7 +78,7 @@ class OfflineLearner(TorchLearner):
     # --- RLlib's contract ---------------------------------------------------------------------------------------------
 
     def build(self) -> None:
-        """As RLlib's, with a feed of data."""
+        """Build like RLlib, and create the data feed."""
         super().build()
         keep_freed_memory()
         self._feed = feed_of(self.device, self.config.num_gpus_per_learner)
@@ -98,7 +98,7 @@ class OfflineLearner(TorchLearner):
             )
 
     def reset_learning_rates(self) -> None:
-        """Sets the learning rates of the config: a checkpoint restores those of its own run."""
+        """Set the learning rates of the config, because a checkpoint restores the rates of its run."""
         for name, (_, lr) in self._networks(self.config).items():
             for group in self.get_optimizer(DEFAULT_MODULE_ID, name).param_groups:
                 group["lr"] = lr
@@ -143,7 +143,7 @@ class OfflineLearner(TorchLearner):
         return self.metrics.reduce()
 
     def _rotated(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The batch with some of its transitions rotated; all keep the reward of what was logged."""
+        """Return the batch with some transitions rotated. All keep the reward of the logged transition."""
         if self._rotation is None:
             return batch
         with torch.no_grad():
@@ -151,7 +151,7 @@ class OfflineLearner(TorchLearner):
             return self._rotation.of_batch(labelled, self._transitions, self.update_index)
 
     def begin_with(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
-        """Takes networks of another run. Raises `UserError`, which `where` opens, for those of other sizes."""
+        """Start from networks of another run. Raises `UserError`, prefixed by `where`, if sizes differ."""
         try:
             self.net.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
         except RuntimeError as error:
@@ -200,10 +200,10 @@ class OfflineLearner(TorchLearner):
     # --- gradients ----------------------------------------------------------------------------------------------------
 
     def minimise(self, name: str, network: nn.Module, loss: Tensor) -> None:
-        """One step of optimizer `name` on `loss`, with the gradient of `network` alone.
+        """Take one step of optimizer `name` on `loss`, with the gradient of `network` only.
 
-        Other networks in the loss (Q in the actor's) get no gradient. `loss` is a mean over this learner's rows; the
-        gradient is that of the mean over the rows of all learners, who may have different numbers of them.
+        Other networks in the loss (Q in the actor's loss) get no gradient. `loss` is a mean over this learner's rows.
+        The gradient belongs to the mean over the rows of all learners, which may have different numbers of rows.
         """
         parameters = list(network.parameters())
         gradient = list(torch.autograd.grad(loss, parameters))

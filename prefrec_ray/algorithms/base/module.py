@@ -20,7 +20,7 @@ class OfflineModule(TorchRLModule):
     `model_config` holds the settings of the run, from `OfflineConfig.module_settings`.
     """
 
-    #: Whether a policy weighs items by the density of its actor; else by Q.
+    #: True if a policy scores items by the density of its actor; otherwise by Q.
     serves_by_density: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # an attribute or property of each method
@@ -66,10 +66,10 @@ class OfflineModule(TorchRLModule):
 
     @property
     def served_critics(self) -> list[QFunction]:
-        """The networks that a policy weighs items by: the target networks of `critics`, where the method has them.
+        """Return the networks that score items in a policy: the target networks of `critics` if the method has them.
 
-        They are running means of Q's weights: the noise of single updates, which decides between items that are almost
-        alike, averages out.
+        Targets are running means of Q's weights. They average out the noise of single updates, which would decide
+        between items that are almost alike.
         """
         return _listed(getattr(self, "target_q", None)) or self.critics
 

@@ -23,11 +23,11 @@ _STATES, _ITEMS = 256, 512
 
 
 def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, items: ItemTable | None = None) -> Policy:
-    """The current policy of `module`; `dataset`, by default that of its provenance, and `items` are read if left out.
+    """Return the current policy of `module`. `dataset` (default: the data set of its provenance) and `items` are read.
 
-    Items are weighed by target Q (the mean of both where a method has two), read by expected answers where people tire
-    and these explain it (networks/answers.py); by the density of the actor for IL, IQL and SAC, that of IL around its
-    actions. Where `items` are given, in mid-training, nothing is read: Q weighs items as it is, and IL serves the item
+    Items are scored by the target Q (the mean if a method has two), or by expected feedback if the log shows fatigue
+    and feedback explains Q (networks/answers.py). IL, IQL and SAC score by the density of the actor (IL: a Gaussian
+    around its action). If `items` are given during training, nothing is read: Q scores items, and IL serves the item
     nearest to its action.
     """
     provenance = dict(module.model_config["provenance"])
@@ -53,7 +53,7 @@ def policy_of(module: OfflineModule, dataset: PreparedDataset | None = None, ite
 
 
 def _read_by_answers(critic: Critic, dataset: PreparedDataset, items: ItemTable) -> Critic:
-    """The critic with the data set's expected answers, where these explain what it says of items in some states."""
+    """Return the critic with the data set's expected feedback, if this explains Q over items in a sample of states."""
     answers = dataset.answers()
     if answers is None:  # nothing is read for it
         return critic
@@ -63,7 +63,7 @@ def _read_by_answers(critic: Critic, dataset: PreparedDataset, items: ItemTable)
 
 
 def _deviation(actor: Actor, dataset: PreparedDataset) -> float:
-    """The root of the mean squared distance, a coordinate, of logged actions from those of `actor`."""
+    """Return the root mean squared difference per coordinate between logged actions and actions of `actor`."""
     rows = dataset.read(dataset.files("transitions")[0], ["obs", "action"]).slice(0, _DEVIATION_FROM)
     with torch.inference_mode():
         away = actor(torch.tensor(tensor(rows["obs"]))).numpy() - tensor(rows["action"])

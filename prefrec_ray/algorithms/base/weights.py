@@ -1,9 +1,9 @@
-"""The networks of a checkpoint as plain arrays, for readers that need weights alone: `export` and `pairs`.
+"""The networks of a checkpoint as plain arrays, for readers that only need weights: `export` and `pairs`.
 
-RLlib's own checkpoint holds pickles, which run code when they are loaded: safe for a run that resumes, unsafe for a
-folder from somebody else. Each checkpoint therefore holds its networks also as arrays and JSON, and all readers but
-`--resume` use those. A key that signs checkpoints would have to reach every host, would be lost with a head node, and
-could not cover Tune's own state. Instead, `--resume` loads only files of the user (`runs.checkpoints.check_own`).
+RLlib's checkpoint contains pickles, which run code when they are loaded: safe for a run that resumes, unsafe for a
+foreign folder. Each checkpoint therefore also contains its networks as arrays and JSON, and all readers except
+`--resume` use these. A key that signs checkpoints would have to reach every host, would be lost with a head node, and
+could not cover Tune's state. Instead, `--resume` loads only files of the same user (`runs.checkpoints.check_own`).
 
 CHECKPOINT/weights.npz  CHECKPOINT/weights.json
 """

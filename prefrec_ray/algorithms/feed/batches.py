@@ -1,8 +1,8 @@
 """Mini-batches: their rows are a function of (seed, index), the same for any number of learners.
 
-Shard i of the transitions belongs to lane i mod L, and a batch takes the same rows from each lane whoever reads it.
-With N learners, learner k has the lanes k, k + N, ...; with more learners than lanes several share one, and each takes
-its share of the rows. The parts of the N learners together are the batch of a single learner, and may differ in size.
+Shard i of the transitions belongs to lane i mod L. A batch takes the same rows from each lane for any reader. With N
+learners, learner k has the lanes k, k + N, ...; with more learners than lanes several learners share a lane, and each
+takes its share of the rows. The N parts together are the batch of a single learner. Their sizes may differ.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class LanePart:
-    """A lane by its number, the rows of each of its shards, and what one learner takes of it.
+    """A lane: its number, the rows of its shards, and the share of one learner.
 
-    rows: what a batch takes from the lane, over all learners. Of these a learner takes every `parts`-th from number
-    `part` on.
+    rows: number of rows that a batch takes from the lane, over all learners. The learner takes every `parts`-th of
+    these, from number `part` on.
     """
 
     number: int
@@ -45,7 +45,7 @@ class LanePart:
 
     @property
     def own_rows(self) -> int:
-        """How many these are."""
+        """Return the number of rows that this learner takes."""
         return len(range(self.part, self.rows, self.parts))
 
 
@@ -75,9 +75,9 @@ def batches_in(lanes: Iterable[LanePart]) -> int:
 class TransitionPlan:
     """The data of one learner for one call of `update`: batches [first, first + count) of the run, from its lanes.
 
-    lane_count, batch_size: lanes, and rows of a batch, over all learners. batches_per_epoch: the same for all lanes;
-    the rows of a lane that do not fill a batch are left out of the epoch, other ones in each epoch. reward_labels:
-    those of all transitions, by number, instead of the reward column (reward/labels.py).
+    lane_count, batch_size: lanes, and rows of a batch, over all learners. batches_per_epoch: equal for all lanes; an
+    epoch omits the rows of a lane that do not fill a batch, different rows in each epoch. reward_labels: labels of all
+    transitions by number, instead of the reward column (reward/labels.py).
     """
 
     lanes: list[LanePart]
@@ -111,16 +111,16 @@ class TransitionPlan:
                     shelf.order(lane.number, part.shards[following])
 
     def row_numbers(self, starts: Mapping[int, np.ndarray]) -> Iterator[np.ndarray]:
-        """The rows of each batch in a table of all lanes, in which those of shard i of lane l begin at starts[l][i]."""
+        """Yield the row numbers of each batch in a table of all lanes; shard i of lane l begins at starts[l][i]."""
         lanes = self._ordered()
         for index in range(self.first, self.first + self.count):
             yield np.concatenate([starts[part.number][shard] + rows for part, shard, rows in self._taken(lanes, index)])
 
     def drawn(self, update: int, stream: int, draw: Callable[[np.random.Generator, int], np.ndarray]) -> np.ndarray:
-        """Random numbers for the rows of a batch that this learner takes, [own_rows, ...].
+        """Return random numbers for this learner's rows of a batch, [own_rows, ...].
 
-        `draw` makes those of so many rows of a lane. A function of (seed, update, lane, stream): a row gets the same
-        numbers on any learner, and in a resumed run.
+        `draw` generates the numbers for the given number of rows of a lane. They depend on (seed, update, lane,
+        stream), so that a row gets the same numbers on any learner and in a resumed run.
         """
         lanes = ((lane, generator(self.seed, update, lane.number, stream)) for lane in self.lanes)
         return np.concatenate([draw(rng, lane.rows)[lane.own] for lane, rng in lanes])
@@ -163,9 +163,9 @@ class TransitionPlan:
         return sum(lane.own_rows for lane in self.lanes)
 
     def sample(self, rows: int, device: torch.device, shelf: Shelf | None = None) -> dict[str, Tensor]:
-        """This learner's part of some `rows` rows: a random sample, as transitions are written shuffled.
+        """Return this learner's part of about `rows` rows: a random sample, because transitions are stored shuffled.
 
-        They are the first ones of each lane, of every lane equally many, whatever the number of learners.
+        The sample is the first rows of each lane, equally many per lane, for any number of learners.
         """
         shelf = Shelf() if shelf is None else shelf
         pending = [(shelf.bring(part.shards[0]), first) for part, first in self.first_rows(rows)]
@@ -178,7 +178,7 @@ class TransitionPlan:
         return {name: torch.from_numpy(np.concatenate(values)).to(device) for name, values in parts.items()}
 
     def first_rows(self, rows: int) -> Iterator[tuple[LanePart, slice]]:
-        """Of a sample of `rows` rows, what this learner takes of the first shard of each of its lanes."""
+        """Yield this learner's part of a sample of `rows` rows, from the first shard of each of its lanes."""
         each = max(1, rows // self.lane_count)
         for part in self.lanes:
             yield part, slice(part.part, min(each, part.sizes[0]), part.parts)
@@ -190,7 +190,7 @@ def generator(*key: int) -> np.random.Generator:
 
 
 def _own(taken: Iterator[tuple[int, np.ndarray]], part: LanePart) -> Iterator[tuple[int, np.ndarray]]:
-    """Of the rows that a batch takes from a lane, by shard, those of one learner."""
+    """Yield the rows of one learner among the rows that a batch takes from a lane, by shard."""
     skip = part.part
     for shard, rows in taken:
         if len(rows) > skip:

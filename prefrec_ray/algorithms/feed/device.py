@@ -1,4 +1,4 @@
-"""Where the data of a learner come from: its plans, or what lives on its device."""
+"""Data feeds of a learner: from plans on the host, or from data that stay on the device."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Feed:
 
 
 class DeviceFeed(Feed):
-    """The same on another device, of which this process has a `share`: resident if they fit, when they are first used.
+    """Feed of a learner on another device, of which this process has a `share`.
 
-    What is streamed stays streamed.
+    Data become resident at their first use if they fit. Streamed data stay streamed.
     """
 
     def __init__(self, device: torch.device, share: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""What a run reads of a data set: shards of transitions, preferences, and states to probe the policy."""
+"""Load the data of a run: shards of transitions, preferences, and states for diagnostics of the policy."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class LoadedData:
     """References to a data set in the object store, one copy for many runs.
 
     shards: transitions (Arrow tables, or files to stream), of `sizes` rows. preferences, held_out: `PreferenceBuffer`s
-    of training users (`pairs` long) and of validation users; None without preferences, `held_out` also where people
-    judged no validation users. probe: states for diagnostics. The process that loads them owns them, and must live as
-    long as they are used.
+    of training users (`pairs` long) and of validation users; None without preferences. `held_out` is also None if
+    annotators labelled no validation users. probe: states for diagnostics. The loading process owns the data and must
+    live as long as they are used.
     """
 
     shards: list[Shard]
@@ -41,7 +41,7 @@ class LoadedData:
 
 
 def load_data(request: DataRequest, same: LoadedData | None = None) -> LoadedData:
-    """Reads the data of `request`, large ones by tasks (feed/tasks.py); what is not streamed is read when this returns.
+    """Read the data of `request`, large data by tasks (feed/tasks.py). All data except streamed data are then in memory.
 
     `same`: the same transitions, loaded before with other preferences. Raises `UserError` for a damaged data set, or
     one without preferences of a teacher.

@@ -1,4 +1,4 @@
-"""The offline data of an algorithm: what each learner takes for each iteration."""
+"""The offline data of an algorithm: the plan of each learner for each iteration."""
 
 from __future__ import annotations
 

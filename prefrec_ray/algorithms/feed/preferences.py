@@ -88,13 +88,13 @@ def load_buffer(
     precision: str = "float32",
     here: bool = False,
 ) -> ray.ObjectRef:
-    """Reads the pairs of `teachers`, pooled, and the rows of their segments into the object store, by tasks over files.
+    """Read the pooled pairs of `teachers` and the rows of their segments into the object store, by tasks over files.
 
     With `here`, this process reads them.
 
-    `columns`: columns of the next state that the reward model sees; None: state and action. `precision` bf16: inputs
-    are kept in bfloat16, in half the memory, as matrix products would round them anyway. Returns a reference to a
-    `PreferenceBuffer`. Raises `UserError` (at `ray.get`, or here where this process reads) if the task is not
+    `columns`: columns of the next state in the inputs of the reward model; None: state and action. `precision` bf16:
+    inputs are stored as bfloat16, in half the memory, because matrix products would round them anyway. Returns a
+    reference to a `PreferenceBuffer`. Raises `UserError` (at `ray.get`, or immediately with `here`) if the task is not
     prepared, a teacher has no pairs or segments differ in length.
     """
     dataset = PreparedDataset.open(uri)

@@ -1,8 +1,8 @@
-"""Data that live on the device: a learner's transitions and the rows of preferences, where the device has room.
+"""Resident data: a learner's transitions and rows of preferences in the memory of a GPU, if they fit.
 
-The processor has all in the object store already, and its plans gather there; nothing here is for it. On another device
-batches are gathered where they are used, by the row numbers of the same plans. What does not fit, and what is streamed,
-comes batch by batch (transfer.py).
+A learner on the processor does not need this: its plans gather batches from the object store. On another device batches
+are gathered on the device by the row numbers of the same plans. Data that do not fit, and streamed data, arrive batch
+by batch (transfer.py).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
 from prefrec_ray.algorithms.feed.shards import NUMBER, Shelf, columns
 from prefrec_ray.algorithms.feed.transfer import Batch, to_device
 
-#: Share of a device's free memory that transitions may fill, and preferences of what is left then: networks, their
-#: optimizers and what a step computes need room too.
+#: Share of a device's free memory that transitions may fill, and preferences of the remaining memory: networks,
+#: optimizers and activations need memory too.
 ROOM = 0.5
 
 
 def fits(size: int, device: torch.device, share: float) -> bool:
-    """Whether `size` bytes may live on a GPU of which this process has a `share`, as trials share one."""
+    """Return True if `size` bytes fit on a GPU of which this process has a `share` (trials can share a GPU)."""
     gc.collect()  # of an earlier trial in this process
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = torch.cuda.mem_get_info(device)[0] + kept
@@ -37,9 +37,9 @@ def fits(size: int, device: torch.device, share: float) -> bool:
 
 @dataclass(frozen=True)
 class Transitions:
-    """All rows of a learner's lanes on a device, in the types that they are stored in.
+    """All rows of a learner's lanes on a device, in their storage types.
 
-    starts: for each lane the first row of each of its shards. labels: those of all transitions by number, or None.
+    starts: first row of each shard, per lane. labels: labels of all transitions by number, or None.
     """
 
     columns: Batch

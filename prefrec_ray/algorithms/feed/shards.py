@@ -24,7 +24,7 @@ from prefrec_ray.errors import UserError
 
 #: Lanes that are read side by side, each one shard at a time: more would need more memory, and mix no better.
 MOST_LANES = 8
-#: How transitions reach the learners; "auto" is "materialised" if they fit, else "streaming".
+#: Ways in which transitions reach the learners; "auto" is "materialised" if they fit, else "streaming".
 TRANSITIONS = ("auto", "materialised", "streaming")
 #: Share of the cluster's object store that transitions may fill. Shards are copied to the hosts of learners, and then
 #: take up to twice their size; preferences and other runs need room too.
@@ -34,7 +34,7 @@ _THREADS = 16
 
 #: An Arrow table in the object store, or the file to read it from.
 Shard: TypeAlias = "ray.ObjectRef | str"
-#: Column of a shard beside RLlib's: the number of each transition, int64.
+#: Additional column of a shard: the number of each transition, int64.
 NUMBER = "number"
 _COLUMNS = {
     "obs": OBS,
@@ -49,12 +49,12 @@ _LOG = logging.getLogger(__name__)
 def find_shards(
     dataset: PreparedDataset, how: str, limit: int | None = None, here: bool = False
 ) -> tuple[list[Shard], list[int]]:
-    """The shards in order, and how many of their rows are used; `how` is one of TRANSITIONS.
+    """Return the shards in order and the numbers of rows in use; `how` is one of TRANSITIONS.
 
     With `here` this process reads them.
 
-    Used are all rows, or the first `limit` (rounded down to a multiple of the lanes), a sample, as transitions are
-    written shuffled. Raises `UserError` where there are none.
+    All rows are used, or the first `limit` (rounded down to a multiple of the lanes): a random sample, because
+    transitions are stored shuffled. Raises `UserError` if there are no rows.
     """
     folder = dataset.path("transitions")
     files = dataset.files("transitions")
@@ -77,7 +77,7 @@ def find_shards(
         )
     if how == "streaming":
         return list(files), rows or _rows(files)
-    # Of none, where `limit` is below the number of lanes, Ray Data makes no blocks.
+    # Ray Data creates no blocks from an empty list, which occurs if `limit` is below the number of lanes.
     shards, sizes = _materialise_here(files) if here or not files else _materialise(files, folder)
     return shards, rows or sizes
 

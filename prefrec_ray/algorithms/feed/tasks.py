@@ -17,16 +17,16 @@ SMALL_BYTES = 256 << 20
 
 
 def in_trial() -> bool:
-    """Whether this process is a trial of Tune's own `Tuner`, or another actor or task of a placement group.
+    """Return True if this process is a trial of Tune's `Tuner`, or another actor or task of a placement group.
 
-    The group holds the CPUs of the trial and its learners. Tasks would be captured in it, or wait outside for a CPU
-    that another trial holds; either way they may never start.
+    The group reserves the CPUs of the trial and its learners. Tasks would be captured in the group, or wait for a CPU
+    that another trial has reserved. They may then never start.
     """
     return get_current_placement_group() is not None
 
 
 def reads_here(dataset: PreparedDataset) -> bool:
-    """Whether this process reads the data set itself: inside a trial, or where it is small."""
+    """Return True if this process should read the data set itself: inside a trial, or if the data set is small."""
     folders = dataset.path("transitions"), dataset.path("requests", "train"), dataset.path("requests", "validation")
     return in_trial() or sum(storage.size(folder) for folder in folders if storage.exists(folder)) <= SMALL_BYTES
 

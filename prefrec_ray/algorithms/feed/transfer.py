@@ -1,4 +1,4 @@
-"""From the host to a device without waiting: by way of pinned memory, and batches one ahead of those in use."""
+"""Asynchronous transfer from the host to a device: pinned memory, one batch ahead."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Reward labels that look ahead: the mean reward of the next `reward_horizon` requests, instead of the next one alone.
+"""Reward labels with a horizon: the mean reward of the next `reward_horizon` impressions, instead of the next one only.
 
-A preference between long segments does not say which of their requests decided it. A reward learned from preferences
-therefore responds to immediate signals (a click, a long view), and an actor that maximizes it request by request
-maximizes those. The mean over many requests depends on the user's lasting state (docs/recipe.md).
+A preference between long segments does not show which impressions decided it. A reward learned from preferences
+therefore responds to immediate signals (a click, a long view), and an actor that maximizes it impression by impression
+maximizes these. The mean over many impressions depends on the user's lasting state (docs/recipe.md).
 
-Labels are computed along the histories, by tasks over the files of requests. Learners, whose transitions are shuffled,
-look them up by the transition's number.
+Tasks over the files of impressions compute the labels along the histories. Learners look labels up by the number of a
+transition, because transitions are shuffled.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class RewardFunction:
 
 
 def look_ahead(reward: np.ndarray, user_starts: np.ndarray, horizon: int) -> np.ndarray:
-    """The mean of reward[i : i + horizon], of fewer at the end of a user's history, float32 [N].
+    """Return the mean of reward[i : i + horizon], float32 [N]; of fewer values at the end of a user's history.
 
-    `reward` [N] is in the order of the histories; `user_starts` are the first rows of users, ascending;
-    that of a user without rows is the next one's.
+    `reward` [N] is in the order of the histories. `user_starts` are the first rows of users, ascending; a user without
+    rows has the first row of the next user.
     """
     rows = np.arange(len(reward))
     ends = np.append(user_starts[1:], len(reward)).astype(np.int64)

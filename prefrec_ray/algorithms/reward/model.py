@@ -13,10 +13,10 @@ from prefrec_ray.policy.networks.layers import Scalar, start_at_zero
 
 
 class Members(nn.Module):
-    """Rewards of the same shape, each learned by itself from the same mini-batches: together, their mean.
+    """Reward networks of the same shape, trained independently on the same mini-batches. The reward is their mean.
 
-    What their first weights leave in them where preferences say little differs from one to the other, and averages
-    out (docs/recipe.md).
+    The remains of their initial weights differ, and average out where preferences give little information
+    (docs/recipe.md).
     """
 
     def __init__(self, members: Sequence[Scalar]) -> None:
@@ -74,7 +74,7 @@ class RewardModel(nn.Module):
         return list(self.network.members) if isinstance(self.network, Members) else [self.network]
 
     def label(self, batch: dict[str, Tensor]) -> Tensor:
-        """Standardised rewards [B], the reward labels of a batch of transitions: its `LABELS` where it has them."""
+        """Return standardised rewards [B], the reward labels of a batch of transitions: its `LABELS` if present."""
         if LABELS in batch:
             return batch[LABELS]
         if self.from_batch:
@@ -107,7 +107,7 @@ def moments(rewards: Tensor) -> Tensor:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, weights depend on `seed` alone, so that all learners start from the same ones."""
+    """Context in which initial weights depend only on `seed`, so that all learners start from the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

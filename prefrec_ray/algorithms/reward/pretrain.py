@@ -17,9 +17,9 @@ from prefrec_ray.runtime.memory import keep_freed_memory
 
 
 def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu", share: float = 1.0) -> RewardState:
-    """The pre-trained reward, equal bit for bit to that of a run with one learner; `data` holds the preferences.
+    """Return the pre-trained reward, equal bit for bit to a run with one learner. `data` contains the preferences.
 
-    `share`: of a GPU that this process has.
+    `share`: share of a GPU that this process has.
     """
     keep_freed_memory()
     metadata = PreparedDataset.open(request.dataset).metadata

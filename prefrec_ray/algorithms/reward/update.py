@@ -12,10 +12,9 @@ from prefrec_ray.algorithms.base.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.feed.resident import Segments
 from prefrec_ray.algorithms.reward.model import RewardModel
 
-#: Pairs in one forward pass on the processor: 16 are a tenth slower; all 256 are no faster and take four times the
-#: memory.
+#: Pairs per forward pass on the processor: 16 are 10 % slower; 256 are not faster and take four times the memory.
 PAIRS_PER_CHUNK = 64
-#: The same on a GPU, where a pass over few rows takes as long as its launch (not measured).
+#: Pairs per forward pass on a GPU, on which a small pass takes as long as its launch (not measured).
 PAIRS_PER_LAUNCH = 512
 ACCURACY = "reward/accuracy_train"
 
@@ -23,12 +22,12 @@ ACCURACY = "reward/accuracy_train"
 def preference_gradient(
     reward: RewardModel, buffer: Segments, pairs: np.ndarray, total: int, device: torch.device
 ) -> tuple[list[Tensor], Tensor]:
-    """The gradient of Eq. 4 for each parameter, and sums [loss, correct, decided], of one part of a mini-batch.
+    """Return the gradient of Eq. 4 per parameter, and sums [loss, correct, decided], of one part of a mini-batch.
 
-    The loss is the mean over members; what is correct is so by their mean.
+    The loss is the mean over members; `correct` is counted with their mean.
 
-    `pairs` are the part's pair numbers, `total` is the size of the mini-batch: results of parts of any sizes add up to
-    those of the mini-batch. The gradient is accumulated over chunks of pairs.
+    `pairs` are the pair numbers of the part, `total` is the size of the mini-batch. Results of parts of any sizes add
+    up to the results of the mini-batch. The gradient is accumulated over chunks of pairs.
     """
     parameters = list(reward.network.parameters())
     gradient: list[Tensor] = []
@@ -37,7 +36,7 @@ def preference_gradient(
     for start in range(0, len(pairs), size):
         chunk = pairs[start : start + size]
         label, logits = _judged(reward.members, buffer, chunk, device)
-        # Of a sum each member gets the gradient of its own loss.
+        # In a sum each member gets the gradient of its own loss.
         losses = torch.stack([preference_loss(logit, label) for logit in logits]) * (len(chunk) / total)
         chunk_gradient = list(torch.autograd.grad(losses.sum(), parameters))
         if gradient:
@@ -52,15 +51,18 @@ def preference_gradient(
 
 
 def update_metrics(sums: Tensor) -> dict[str, Tensor]:
-    """The metrics of a mini-batch from its sums [loss, correct, decided]; of ties alone the accuracy is NaN."""
+    """Return the metrics of a mini-batch from its sums [loss, correct, decided].
+
+    The accuracy is NaN if all are ties.
+    """
     loss, correct, decided = sums
     return {"losses/reward_loss": loss, ACCURACY: correct / decided}
 
 
 def mean_metrics(updates: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """By name the mean over the mini-batches that have the metric; of the accuracy, over those that are not all ties.
+    """Return the mean of each metric over mini-batches; the accuracy ignores mini-batches with only ties.
 
-    All others keep what is no number: that of a loss says that training diverged.
+    Other metrics keep NaN: a NaN loss shows that training diverged.
     """
     values: dict[str, list[Tensor]] = {}
     for metrics in updates:

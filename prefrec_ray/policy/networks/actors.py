@@ -1,4 +1,4 @@
-"""Deterministic actors: what a method trains, what a policy bundle holds, and how it acts."""
+"""Actors: trained by the methods, stored in policy bundles and used for serving."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EDGE = 1e-3
 
 
 class Bounded(nn.Module):
-    """What makes actions within `low` and `high` [A], the bounds of the action space."""
+    """Base of modules that return actions within `low` and `high` [A], the bounds of the action space."""
 
     low: Tensor
     high: Tensor
@@ -62,7 +62,7 @@ class Actor(Bounded):
 class DeterministicActor(Actor):
     """pi(s): an MLP, tanh, scaled to the bounds.
 
-    Raises `UserError` where the network has more or fewer outputs than there are bounds.
+    Raises `UserError` if the numbers of outputs and bounds differ.
     """
 
     kind = "mlp"
@@ -115,9 +115,9 @@ class GaussianActor(DeterministicActor):
         return self.net[-1](hidden), torch.clamp(self.log_std(hidden), -5.0, 2.0)
 
     def log_density(self, states: Tensor, actions: Tensor) -> Tensor:
-        """log pi(a | s) of k `actions` [B, k, A] for each state, [B, k], up to a constant of the state.
+        """Return log pi(a | s) of k `actions` [B, k, A] per state, [B, k], up to a constant of the state.
 
-        Of a Gaussian before tanh (Haarnoja et al. 2018, appendix C).
+        The density is a Gaussian before tanh (Haarnoja et al. 2018, appendix C).
         """
         mean, log_std = self._of_each(states)
         unit = (2.0 * (actions - self.low) / (self.high - self.low) - 1.0).clamp(_EDGE - 1.0, 1.0 - _EDGE)
@@ -145,7 +145,10 @@ class GaussianActor(DeterministicActor):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The MLP, and the linear layer of the log-deviation; weights of zeros where it is the same in every state."""
+        """Return the MLP and the linear layer of the log-deviation.
+
+        The weights are 0 if it does not depend on the state.
+        """
         if isinstance(self.log_std, Constant):
             bias = self.log_std.value
             weight = torch.zeros(len(bias), self.net.linear[-1].in_features)
@@ -160,7 +163,7 @@ class BoundedGaussianActor(GaussianActor):
     kind = "bounded_gaussian"
 
     def log_density(self, states: Tensor, actions: Tensor) -> Tensor:
-        """As `GaussianActor.log_density`, of a Gaussian after tanh."""
+        """Like `GaussianActor.log_density`, but with a Gaussian after tanh."""
         mean, log_std = self._of_each(states)
         noise = (actions - self.squashed(mean)) * torch.exp(-log_std)
         return -0.5 * noise.square().sum(-1)

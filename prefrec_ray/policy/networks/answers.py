@@ -1,14 +1,14 @@
-"""What people answer to an item, as the log says it: the feedback that is expected, by which Q's items are told apart.
+"""Expected feedback: a network that predicts the feedback on an item, and scores of items from it.
 
-Long-term effects are small beside what users do anyway, and a Q learns little more of them than a direction: the
-further an item lies along it, the better. What items do ends somewhere: of two that everybody likes, neither is worth
-ten others. Answers show that, as each request has its own. So scores of Q are replaced by what answers explain of them:
+Long-term effects are small next to the noise of users' behavior, so that Q learns little more than a direction in the
+embedding: the further an item lies along it, the higher its Q. True effects saturate, and feedback shows this, because
+every impression has feedback. Scores by Q are therefore replaced by the part that expected feedback explains:
 
-    score(s, a) = w . g(s, a)        g: expected answers;  w: least squares of Q over the items of many states
+    score(s, a) = w . g(s, a)        g: expected feedback;  w: least squares of Q over the items of many states
 
-Answers stand for what comes later, as in a surrogate index (Athey et al. 2019, NBER 26463). One w for all states, each
-in the unit of its own Q: where a policy has shown what is good and little else, a log has no contrast, and Q is mostly
-noise, which a w of that state would follow, and of which little is left in all states together (docs/results/loop.md).
+Feedback is a surrogate of the later outcome, as in a surrogate index (Athey et al. 2019, NBER 26463). There is one w
+for all states, each state in the unit of its own Q. If the logging policy showed mostly good items, the Q of a single
+state is mostly noise; a w per state would fit this noise (docs/results/recipe.md).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ HIDDEN = (64, 64)
 PASSES, UPDATES, BATCH = 10, 2000, 1024
 #: Falls to 0 over the updates.
 LEARNING_RATE = 2e-3
-#: Of the least squares, beside answers of variance 1.
+#: Ridge of the least squares, for feedback of variance 1.
 RIDGE = 0.03
-#: Answers that explain less of what Q says of items, a share of its variance, do not stand for it. The right ones
-#: explain .4 of a Q that is mostly noise, in a log of good policies alone (docs/results/loop.md).
+#: Smallest share of Q's variance over items that expected feedback must explain to replace Q. In a log of good
+#: policies, whose Q is mostly noise, it explains .4.
 EXPLAINED = 0.25
 
 
@@ -52,10 +52,10 @@ class Answers(ItemNetwork):
 def fit_answers(
     states: np.ndarray, actions: np.ndarray, feedback: np.ndarray, products: Sequence[Sequence[int]], seed: int
 ) -> Answers:
-    """By least squares on requests: scaled states [N, S], embeddings [N, A], feedback on the scale of states [N, F].
+    """Fit the network by least squares on impressions: scaled states [N, S], embeddings [N, A], scaled feedback [N, F].
 
-    Of feedback that is always the same 0 is expected, to the bit: what a network leaves of its first weights would tell
-    items apart, and be taken for something that explains Q. A function of its arguments.
+    The prediction of constant feedback is exactly 0: the remains of the initial weights would otherwise distinguish
+    items and seem to explain Q. The result depends only on the arguments.
     """
     rng = np.random.default_rng(seed)
     deviation = feedback.std(axis=0)
@@ -66,7 +66,7 @@ def fit_answers(
         net = mlp(width + action_dim + len(products), HIDDEN, feedback.shape[1])
     same = feedback.min(axis=0) == feedback.max(axis=0)
     wanted[:, same] = 0.0
-    with torch.no_grad():  # without an error there is no gradient either: they stay 0
+    with torch.no_grad():  # the error is 0, so is the gradient, and the weights stay 0
         net.linear[-1].weight[same] = 0.0
         net.linear[-1].bias[same] = 0.0
     network = Answers(net, products, action_dim)
@@ -85,8 +85,10 @@ def fit_answers(
 
 
 def worth_of(answers: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """w float32 [F] with which `answers` [n, k, F] come nearest to `scores` [n, k] of k items, these in each state less
-    their mean and in units of their deviation. 0 for answers that tell no items apart."""
+    """Return w float32 [F], the least-squares fit of `answers` [n, k, F] to `scores` [n, k] of k items.
+
+    Scores are standardised within each state. The weight of constant feedback is 0.
+    """
     away, centred = (_centred(part) for part in (answers, scores))
     away = away.reshape(-1, away.shape[2])
     unit = _inverse(np.sqrt(np.square(away).mean(axis=0)), 1e-6)
@@ -97,8 +99,10 @@ def worth_of(answers: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def explained(told: np.ndarray, scores: np.ndarray) -> float:
-    """The share of the variance of `scores` [n, k] over the k items of all states that `told` [n, k], times a factor a
-    state, explains; 0 where there is none."""
+    """Return the share of the variance of `scores` [n, k] over the k items that `told` [n, k] explains.
+
+    Each state has its own factor. The share is 0 if the scores have no variance.
+    """
     told, scores = (_centred(part) for part in (told, scores))
     along = np.square((told * scores).sum(axis=1)) * _inverse(np.square(told).sum(axis=1), 0.0)
     return float(along.sum() / np.square(scores).sum()) if scores.any() else 0.0
@@ -110,5 +114,5 @@ def _centred(values: np.ndarray) -> np.ndarray:
 
 
 def _inverse(values: np.ndarray, least: float) -> np.ndarray:
-    """1 / values, 0 for those of at most `least`."""
+    """Return 1 / values; 0 for values of at most `least`."""
     return np.divide(1.0, values, out=np.zeros_like(values), where=values > least)

@@ -21,7 +21,7 @@ ACTORS: dict[str, type[Actor]] = {actor.kind: actor for actor in _KINDS}
 
 
 class ActorDescription(Settings):
-    """What policy.json says of an actor."""
+    """Schema of an actor in policy.json."""
 
     model_config = ConfigDict(strict=True)
 
@@ -40,7 +40,7 @@ class ActorDescription(Settings):
 
 
 def save_actor(uri: str, actor: Actor) -> dict[str, Any]:
-    """Writes the arrays of `actor` to `uri` (npz, no pickle); returns what `load_actor` needs beside it, for JSON."""
+    """Write the arrays of `actor` to `uri` (npz, no pickle). Returns the other arguments of `load_actor`, for JSON."""
     networks = {name: part.layers for name, part in actor.parts.items() if isinstance(part, Mlp)}
     arrays = {name: to_array(part) for name, part in actor.parts.items() if isinstance(part, Tensor)}
     return {

@@ -30,7 +30,7 @@ class Perturbation(Bounded):
         return self.moved(actions, self.net(torch.cat([states, actions], dim=-1)))
 
     def moved(self, actions: Tensor, outputs: Tensor) -> Tensor:
-        """Actions [n, A] moved by what the MLP puts out, [n, A]."""
+        """Return actions [n, A] moved by the outputs of the MLP, [n, A]."""
         return torch.clamp(actions + self.reach * torch.tanh(outputs), self.low, self.high)
 
 
@@ -51,7 +51,7 @@ class CandidateActor(Actor):
     A candidate is proposed for each row z of `latents` [K, Z]: decoded from (s, z), and moved. The critic scores
     (s, a); the first of equals is taken.
 
-    Raises `UserError` where the widths of the networks disagree.
+    Raises `UserError` if the widths of the networks disagree.
     """
 
     kind = "candidates"

@@ -1,4 +1,4 @@
-"""Q that chooses among real items: what a policy bundle may hold beside its actor."""
+"""The critic of a policy bundle: Q networks that score real items."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import ItemNetwork, QFunction
 from prefrec_ray.storage import Form
 
-#: Numbers (rows x candidates x width) of one hidden layer held at once: half a MiB of float32, which stays in a core's
-#: own cache beside the next layer's (16 MiB were 2 to 5 times slower, 1 MiB twice as slow with layers of 64).
+#: Numbers (rows x candidates x width) of one hidden layer in memory: half a MiB of float32, which fits into the cache
+#: of a core together with the next layer (16 MiB were 2 to 5 times slower, 1 MiB twice as slow with layers of 64).
 _HIDDEN_AT_ONCE = 1 << 17
 #: Chunks of rows whose states pass the first layer together: one by one this took a quarter of the time.
 _CHUNKS = 32
@@ -30,11 +30,11 @@ _CHUNKS = 32
 class Critic:
     """The mean of one or several Q(s, a).
 
-    `scales` [Q, 2, S], where their data sets scaled states otherwise: what brings the states that are given on the
-    scale of each network (`Normaliser.rescaling`). `answers`: what items draw from people, of states on the scale
-    `answers_scale` [2, S]; where it is known what each is worth, `worth` float32 [F], they score items (answers.py).
+    `scales` [Q, 2, S] convert states to the scale of each network if their data sets differ (`Normaliser.rescaling`).
+    `answers` predicts feedback from states on the scale `answers_scale` [2, S]. With weights `worth` float32 [F],
+    expected feedback scores items (answers.py).
 
-    Raises `UserError` where the networks differ in inputs, or there is none.
+    Raises `UserError` if the networks differ in inputs, or if there are none.
     """
 
     networks: Sequence[QFunction]
@@ -42,7 +42,7 @@ class Critic:
     answers: Answers | None = None
     answers_scale: np.ndarray | None = None
     worth: np.ndarray | None = None
-    #: Whether scores are divided by their standard deviation over the items: Q has no scale of its own.
+    #: Scores are divided by their standard deviation over the items, because the scale of Q is arbitrary.
     standardised: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -65,8 +65,10 @@ class Critic:
         return replace(self, scales=np.stack([_after(scale, one) for one in own]), answers_scale=answers_scale)
 
     def read(self, states: np.ndarray, embeddings: np.ndarray) -> Critic:
-        """The same, which scores items by what its `answers` explain of Q over those of `embeddings` [k, A] in `states`
-        [n, S]; by Q, without answers, where they explain less than `EXPLAINED` of it."""
+        """Return a critic that scores by expected feedback, fitted to Q of `embeddings` [k, A] in `states` [n, S].
+
+        If expected feedback explains less than `EXPLAINED` of Q, the result scores by Q and has no `answers`.
+        """
         if self.answers is None:
             return self
         candidates = np.broadcast_to(embeddings, (len(states), *embeddings.shape))
@@ -77,26 +79,28 @@ class Critic:
         return replace(self, worth=worth)
 
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """What k actions are worth in each state, float32 [n, k]: states [n, S] and actions [n, k, A]."""
+        """Return the scores of k actions per state, float32 [n, k], for states [n, S] and actions [n, k, A]."""
         if self.worth is None:
             return self.q(states, candidates)
         return _given(self._worth_of_answers, self.answers_scale, states, candidates)
 
     def q(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """Q [n, k], whatever answers say."""
+        """Return Q [n, k], even if the critic scores by expected feedback."""
         scales = [None] * len(self.networks) if self.scales is None else self.scales
         each = zip(self.networks, scales, strict=True)
         return np.stack([_given(network, scale, states, candidates) for network, scale in each]).mean(axis=0)
 
     def expected(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """Expected answers [n, k, F] to k actions for each state, where the critic knows `answers`."""
+        """Return the expected feedback [n, k, F] on k actions per state. The critic must have `answers`."""
         assert self.answers is not None
         return _given(self.answers, self.answers_scale, states, candidates)
 
     @cached_property
     def _worth_of_answers(self) -> QFunction:
-        """What the expected answers to an action are worth together, as one network: both are linear in the last layer,
-        whose many outputs took as long as all before it."""
+        """Return expected feedback times its weights as one network.
+
+        Both are linear in the last layer, whose many outputs took as long as all earlier layers.
+        """
         assert self.answers is not None
         *hidden, (weight, bias) = self.answers.net.layers
         worth = self.worth[None]  # type: ignore[index]
@@ -104,7 +108,7 @@ class Critic:
         return QFunction(Mlp.of(layers), self.answers.products.tolist(), self.answers.widths[1])
 
     def save(self, uri: str) -> dict[str, Any]:
-        """Writes the arrays to `uri` (npz, no pickle); returns what `load` needs beside it, for JSON."""
+        """Write the arrays to `uri` (npz, no pickle). Returns the other arguments of `load`, for JSON."""
         others = {"scales": self.scales, "answers_scale": self.answers_scale}
         networks = {f"q{i}": q.net.layers for i, q in enumerate(self.networks)}
         described: dict[str, Any] = {"products": self.networks[0].products.tolist()}
@@ -144,7 +148,7 @@ class Critic:
 
 
 def some(rows: np.ndarray, most: int) -> np.ndarray:
-    """Every so many-th of `rows`, at most `most`: a sample that is the same each time."""
+    """Return at most `most` of `rows` at equal steps: a deterministic sample."""
     return rows[:: max(1, -(-len(rows) // most))]
 
 
@@ -154,7 +158,7 @@ def _after(scale: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def _given(network: ItemNetwork, scale: np.ndarray | None, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """What a network says of k actions for each state, as it knows states, [n, k] or [n, k, O]."""
+    """Return the outputs of a network for k actions per state, [n, k] or [n, k, O]; `scale` converts the states."""
     n, k, _ = candidates.shape
     chunk = max(1, _HIDDEN_AT_ONCE // (max(k, 1) * max(network.net.sizes[1:])))
     same_for_all = n > 1 and candidates.strides[0] == 0  # [k, A], broadcast

@@ -21,7 +21,7 @@ class Density:
 
     actor: DeterministicActor
     deviation: float | None = None
-    #: Whether scores are divided by their standard deviation over the items: a density has a scale of its own.
+    #: Scores are not divided by their standard deviation over the items, because a log density has a scale.
     standardised: ClassVar[bool] = False
 
     def scores(self, states: np.ndarray, candidates: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The MLPs that all methods share, of equal size (paper, 5.4): what is trained is what is served."""
+"""MLPs of equal size for all methods (paper, 5.4). The same classes are trained and served."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Head(nn.Linear):
-    """A last layer, in float32 whatever the precision of those before it.
+    """A last layer that always computes in float32.
 
-    Sums of rewards, and values that are backed up a hundredfold, would lose more by rounding than it costs.
+    Rounding would harm sums of rewards, and values that are backed up a hundred times, more than float32 costs.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -59,10 +59,10 @@ class Mlp(nn.Sequential):
         return [(to_array(layer.weight), to_array(layer.bias)) for layer in self.linear]
 
     def given(self, states: Tensor) -> Callable[[Tensor], Tensor]:
-        """The network on (states [n, S], others) as a function of the others, [n, X] or k of them a state, [n, k, X].
+        """Return the network on (states [n, S], others) as a function of the others, [n, X] or [n, k, X].
 
-        States pass the first layer once: most of the work where they are wide and many actions are tried in each. The
-        sum is made in place, as is ReLU: to take memory anew and give it back was most of the time of a choice.
+        States pass the first layer once, which is most of the work if they are wide and many actions are scored in
+        each. The sum and ReLU are in place, because allocation of memory took most of the time of a choice.
         """
         first = self.linear[0]
         of_states, of_others = first.weight.split([states.shape[1], first.in_features - states.shape[1]], dim=1)
@@ -76,7 +76,7 @@ class Mlp(nn.Sequential):
         return outputs
 
     def after_first(self, hidden: Tensor) -> Tensor:
-        """The outputs of what the first layer gives, which this overwrites."""
+        """Return the network's outputs for the outputs `hidden` of the first layer. Overwrites `hidden`."""
         for layer in self.linear[1:]:
             hidden = layer(torch.relu_(hidden))
         return hidden
@@ -130,5 +130,5 @@ def target_copy(network: Network) -> Network:
 
 
 def exported(network: Network) -> Network:
-    """A copy in main memory that gets no gradients: what a policy holds."""
+    """Return a copy in main memory without gradients, for a policy."""
     return target_copy(network).cpu()

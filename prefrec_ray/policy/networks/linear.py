@@ -18,7 +18,7 @@ _LEAST = 1 << 21
 
 @cache
 def _is_faster() -> bool:
-    """Whether this process runs where MKL is slow, and PyTorch has oneDNN's product."""
+    """Return True if MKL is slow on this processor and PyTorch has oneDNN's product."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
         return False
     try:
@@ -43,7 +43,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The gradients by inputs, weight and bias, those that are needed."""
+        """Return the gradients with respect to inputs, weight and bias, if needed."""
         (gradient,), (inputs, weight) = gradients, ctx.saved_tensors
         by_inputs, by_weight, by_bias = ctx.needs_input_grad
         return (
@@ -54,7 +54,7 @@ class _Product(torch.autograd.Function):
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, faster where it can be; the same but for rounding."""
+    """`nn.Linear` by oneDNN if that is faster. Results differ only by rounding."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., I] -> [..., O]."""

@@ -1,4 +1,4 @@
-"""What is said of an item in a state: Q(s, a), and the answers that it draws; and what of both the networks see."""
+"""Networks on a state and an item: Q(s, a) and expected feedback, with inner products as inputs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from prefrec_ray.policy.networks.layers import Mlp, mlp
 
 
 class OfActions(Protocol):
-    """The outputs of a network in n states as a function of actions alone."""
+    """Outputs of a network in n fixed states, as a function of actions."""
 
     def __call__(self, actions: Tensor, rows: slice | None = None) -> Tensor:
-        """[n, ...] or [n, k, ...] for actions [n, A], or k a state, [n, k, A]; `rows`: in these states alone."""
+        """Return [n, ...] for actions [n, A], or [n, k, ...] for [n, k, A]. `rows` selects some of the states."""
 
 
 class ItemNetwork(nn.Module):
     """An MLP on a state, an action, and the inner products of the action with parts of the state.
 
-    `products` [P, A] are columns of the state, as many a row as an action has numbers: running means of what was shown,
-    say, whose inner product with an item is how like it is to them. An MLP finds products slowly, and a policy that
-    does not know them shows more of the same until nobody likes it (docs/recipe.md). The paper's Q has none (P = 0).
+    `products` [P, A] are state columns, A per row, for example running means of item embeddings: their inner product
+    with an item is a similarity. An MLP learns products slowly, and a policy without them repeats similar items
+    (docs/recipe.md). The paper's Q has none (P = 0).
 
-    Raises `UserError` where the MLP has other inputs, or other outputs than `outputs`.
+    Raises `UserError` if the MLP has other inputs, or other outputs than `outputs`.
     """
 
-    #: How many; None: any number.
+    #: Number of outputs; None: any number.
     outputs: ClassVar[int | None] = None
     products: Tensor
 
@@ -73,10 +73,10 @@ class ItemNetwork(nn.Module):
         return self.net(torch.cat([states, actions, products], dim=-1))
 
     def given(self, states: Tensor) -> OfActions:
-        """The outputs as a function of actions alone, [n, O] or [n, k, O].
+        """Return the outputs for fixed states as a function of actions, [n, O] or [n, k, O].
 
-        States [n, S] pass the first layer once. As products are linear in the action, what this layer makes of both is
-        one matrix a state: many actions are tried in each, and their products were half of the work.
+        States [n, S] pass the first layer once. Products are linear in the action, so that action and products enter
+        this layer by one matrix per state; separate products were half of the work for many actions.
         """
         first, (state_dim, action_dim) = self.net.linear[0], self.widths
         of_states, of_actions, of_products = first.weight.split([state_dim, action_dim, len(self.products)], dim=1)
@@ -107,6 +107,6 @@ class QFunction(ItemNetwork):
         return super().forward(states, actions).squeeze(-1)
 
     def given(self, states: Tensor) -> OfActions:
-        """Q as a function of actions alone, [n] or [n, k]."""
+        """Return Q for fixed states as a function of actions, [n] or [n, k]."""
         outputs = super().given(states)
         return lambda actions, rows=None: outputs(actions, rows).squeeze(-1)
