@@ -1,4 +1,4 @@
-"""Whether a prepared data set is complete: every file exists, and has as many rows as the metadata says."""
+"""Check that a prepared data set is complete: every file exists and has the number of rows in the metadata."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _check_rows(dataset: PreparedDataset, folder: tuple[str, ...], expected: int
 
 
 def file_rows(file: str) -> int:
-    """The number of rows of a Parquet file, from its footer. Raises `UserError` where it is damaged."""
+    """Return the number of rows of a Parquet file, from its footer. Raises `UserError` if it is damaged."""
     system, path = storage.filesystem(file)
     try:
         return pq.read_metadata(path, filesystem=system).num_rows

@@ -1,4 +1,4 @@
-"""metadata.json: what a prepared data set holds, and the settings that made it."""
+"""metadata.json: the contents of a prepared data set, and its settings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SCHEMA_VERSION = 1
 
 
 class Tiring(Settings):
-    """Whether people tire of more of the same, from training users (engagement/tiring.py).
+    """Estimate of fatigue from training users (engagement/tiring.py).
 
-    `variety`: None where the estimate is not precise; `error`: its standard error; `half_life`: in requests.
+    `variety`: None if the estimate is not precise; `error`: its standard error; `half_life`: in impressions.
     """
 
     variety: float | None
@@ -25,8 +25,8 @@ class Tiring(Settings):
 class Metadata(Settings):
     """metadata.json. `counts`: users, sessions, requests and transitions, by split. `world`: settings of the simulator.
 
-    `dropped`: rows of the log that are in no request, by reason. `tiring`: None where the log is too small.
-    `answers`: layer sizes of the network in answers.npz; None where the log has no feedback.
+    `dropped`: rows of the log that are not impressions, by reason. `tiring`: None if the log is too small.
+    `answers`: layer sizes of the network in answers.npz; None if the log has no feedback.
     """
 
     schema_version: int
@@ -52,5 +52,5 @@ class Metadata(Settings):
 
     @property
     def variety(self) -> float | None:
-        """The serving setting of that name that the log speaks for; None where it does not say."""
+        """Value of the serving setting `variety` from the log; None if the log does not determine it."""
         return self.tiring.variety if self.tiring else None

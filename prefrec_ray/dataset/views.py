@@ -1,4 +1,4 @@
-"""What a data set holds as Ray Data sets, for work of one's own."""
+"""Views of a prepared data set as Ray Data sets, for own analyses."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from prefrec_ray.errors import UserError
 
 
 def view(files: list[str], folder: str, columns: list[str] | None = None) -> ray.data.Dataset:
-    """The rows of `files`, one block a file; columns of states and actions are tensors [n, d].
+    """Return the rows of `files`, one block per file. Columns of states and actions are tensors [n, d].
 
-    Raises `UserError` where there are no files.
+    Raises `UserError` if there are no files.
     """
     if not files:
         raise UserError(f"{folder}: no files; expected those of a prepared data set")

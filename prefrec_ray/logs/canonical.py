@@ -23,7 +23,7 @@ _EXPECTED = {
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """Which column of the files has which role, and the types of ids."""
+    """Roles of the columns of the files, and the types of ids."""
 
     user: str
     item: str

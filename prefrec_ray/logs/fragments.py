@@ -185,7 +185,7 @@ def _estimate_rows(file: str, form: CsvFormat) -> int:
 
 
 def _bytes_of_text(file: str) -> int:
-    """The size of a CSV file; that of a compressed one is estimated from its beginning."""
+    """Return the size of a CSV file in bytes. The size of a compressed file is estimated from its beginning."""
     system, path = storage.filesystem(file)
     codec = _CODECS.get(file.rpartition(".")[2])
     with readable(file), system.open_input_file(path) as stored:

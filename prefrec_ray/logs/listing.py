@@ -37,7 +37,7 @@ def list_inputs(path: str | Sequence[str]) -> list[str]:
 
 
 def is_csv(file: str) -> bool:
-    """Whether a file is CSV: every file that is not Parquet by its name."""
+    """Return True for a CSV file: every file whose name is not that of Parquet."""
     return not file.endswith(_PARQUET)
 
 
@@ -75,7 +75,7 @@ def _files_at(path: str) -> list[str]:
 
 
 def _walk(uri: str) -> list[str]:
-    """All files below the folder `uri`, sorted by name; none where the folder does not exist."""
+    """Return all files below the folder `uri`, sorted by name; an empty list if the folder does not exist."""
     system, root = storage.filesystem(uri)
     if isinstance(system, fs.LocalFileSystem):
         paths = list(_walk_disk(root, ()))

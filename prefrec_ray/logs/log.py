@@ -17,7 +17,7 @@ class Content:
     """The content of I items: their tags, and who made them."""
 
     tags: sparse.csr_array  # [I, T], 1 where an item has a tag
-    maker: np.ndarray  # int64 [I], -1 where unknown
+    maker: np.ndarray  # int64 [I], -1 if unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +33,13 @@ class Log:
     feedback: tuple[str, ...]  # names of the feedback columns, in the order of the state
     feedback_kinds: Mapping[str, str] = field(default_factory=dict)  # their kinds (mdp.state); default "number"
     users: pa.Table | None = None  # user_id and one string column per feature (null: unknown)
-    categories: Mapping[str, tuple[str, ...]] | None = None  # all values of a feature; None: those that occur
+    categories: Mapping[str, tuple[str, ...]] | None = None  # all values of a feature; None: the values that occur
     items: pa.Table | None = None  # item_id, embedding (fixed_size_list<float32>), in [-1, 1]
     content: Callable[[np.ndarray], Content] | None = None  # by ascending item ids; used to embed where `items` is None
     files: tuple[str, ...] = ()  # the files whose rows `order` numbers (logs.contract), for errors
     unique_rows: bool = False  # whether rows that are equal in all columns but `order` break the contract
     one_request_per_time: bool = False  # whether the rows of one user and time are one request
-    given_sessions: bool = False  # whether session_id tells sessions, not the session timeout
-    has_reward: bool = False  # whether there is a reward column, which is no part of the state
-    has_propensity: bool = False  # whether there is a column of the logging policy's propensity of the shown item
+    given_sessions: bool = False  # session_id defines sessions, not the session timeout
+    has_reward: bool = False  # the log has a reward column, which is not part of the state
+    has_propensity: bool = False  # the log has the logging policy's propensity of the shown item
     world: dict[str, Any] | None = None  # the simulator's settings, for roll-outs

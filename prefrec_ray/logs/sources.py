@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from prefrec_ray.settings import Settings
 
-#: Names of the canonical columns (logs/log.py) and of those that `prepare` adds; feedback may not use them.
+#: Names of the canonical columns (logs/log.py) and of the columns that `prepare` adds; feedback may not use them.
 RESERVED = (
     *("user_id", "item_id", "timestamp", "order", "session_id", "dwell_ms", "reward", "row_hash"),
     "propensity",
@@ -158,9 +158,9 @@ class FilesSource(ColumnsSource):
 
 
 class RayDataSource(ColumnsSource):
-    """Whatever Ray Data reads: `ray.data.<read>(**args)`.
+    """Any source that Ray Data reads: `ray.data.<read>(**args)`.
 
-    A value in `args` may be {env: NAME}: that of an environment variable, for what must not stand in a file.
+    A value in `args` may be {env: NAME}, the value of an environment variable, for secrets.
     """
 
     kind: Literal["ray_data"]
@@ -171,8 +171,8 @@ class RayDataSource(ColumnsSource):
 class KuaiRandSource(Settings):
     """KuaiRand (Pure, 1K or 27K), extracted from its archive: the folder of its CSV files, or the one with `data/`.
 
-    `version` is needed where the folder has several. `random`: whether rows of randomly exposed videos are left out,
-    kept alone (`only`: a data set to evaluate on, with `prepare.like`), or kept beside the others.
+    `version` is needed if the folder has several. `random`: omit the rows of randomly exposed videos, keep only them
+    (`only`: a data set for evaluation, with `prepare.like`), or keep all rows.
     """
 
     kind: Literal["kuairand"]
@@ -194,10 +194,10 @@ class KuaiRandSource(Settings):
 
 
 class EventsSource(Settings):
-    """The folder that `prefrec serve --state` writes, while it runs or after: a request is an item with feedback.
+    """The folder of `prefrec serve --state`, during or after its run. An impression is an item with feedback.
 
-    `path`: one, or a list of those of several servers; a user's requests are ordered by time then. `without`: positions
-    (first, last) of requests that are left out; `prefrec nightly` sets it.
+    `path`: one folder, or the folders of several servers; a user's impressions are then ordered by time. `without`:
+    positions (first, last) of excluded impressions; `prefrec nightly` sets it.
     """
 
     kind: Literal["events"]

@@ -103,7 +103,7 @@ def _parse(column: pa.ChunkedArray, pattern: str, zone: str | None, place: Place
 
 
 def _invalid_days(column: pa.ChunkedArray, times: pa.ChunkedArray, pattern: str) -> np.ndarray:
-    """Which texts, bool [n], have a day that their month does not have: the C library reads 31/02 as 2 March."""
+    """Return a mask of texts with a day that does not exist, bool [n]. The C library reads 31/02 as 2 March."""
     late = pc.and_(pc.match_substring_regex(column, "29|30|31"), pc.is_valid(times))
     if times.type.tz is None:  # with a zone, the day of the month may differ
         late = pc.and_(late, pc.less_equal(pc.day(times), 3))

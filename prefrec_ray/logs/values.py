@@ -35,7 +35,7 @@ def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) 
 
 
 def to_text(column: pa.ChunkedArray, place: Place, name: str) -> pa.ChunkedArray:
-    """Strings: Parquet holds them without a look at their bytes. Raises `BadRows` for bytes that are no UTF-8."""
+    """Return strings. Parquet does not check their bytes: raises `BadRows` for bytes that are not UTF-8."""
     written = cast(column, pa.string(), place, name, "text").cast(pa.binary())
     return cast(written, pa.string(), place, name, "text in UTF-8")
 
@@ -47,7 +47,7 @@ def to_integers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
 
 
 def padded(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Which texts, bool [n], are integers in an unusual form (007, -0, 0x1F): as numbers they would equal others."""
+    """Return a mask of texts that are integers in an unusual form (007, -0, 0x1F), which must stay text, bool [n]."""
     return _flags(pc.match_substring_regex(column, "^(-?0[0-9xX]|-0$)"))
 
 
@@ -80,7 +80,7 @@ def refuse(bad: np.ndarray, place: Place, name: str, found: Callable[[int], str]
 
 
 def cast(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str, expected: str) -> pa.ChunkedArray:
-    """`column` as `kind`. Raises `BadRows` for the rows that cannot be cast, and `UserError` where no row can be."""
+    """Cast `column` to `kind`. Raises `BadRows` for rows that cannot be cast, and `UserError` if no row can be."""
     try:
         return column.cast(kind)
     except pa.ArrowNotImplementedError as error:
@@ -126,13 +126,13 @@ def shown(value: object) -> str:
 
 
 def visible(text: str) -> str:
-    """`text` as it is, or quoted where it has blanks at its ends or signs that do not print, such as a new line."""
+    """Return `text`, quoted if it has blanks at its ends or characters that do not print, such as a new line."""
     return text if text.isprintable() and text == text.strip() else repr(text)
 
 
 _UUID = pa.binary(16)
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
-#: Where the 32 digits of a UUID stand in its 36 characters.
+#: Positions of the 32 digits of a UUID in its 36 characters.
 _DIGITS = np.delete(np.arange(36), [8, 13, 18, 23])
 
 
@@ -176,12 +176,12 @@ def _uuids(column: pa.ChunkedArray) -> pa.Array:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column is text."""
+    """Return True if a column is text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether a column is numbers or flags."""
+    """Return True if a column contains numbers or flags."""
     types = pa.types
     return any(check(kind) for check in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal))
 

@@ -41,7 +41,7 @@ class LoadedData:
 
 
 def load_data(request: DataRequest, same: LoadedData | None = None) -> LoadedData:
-    """Read the data of `request`, large data by tasks (feed/tasks.py). All data except streamed data are then in memory.
+    """Read the data of `request`, large data by tasks (feed/tasks.py). Only streamed data are not in memory on return.
 
     `same`: the same transitions, loaded before with other preferences. Raises `UserError` for a damaged data set, or
     one without preferences of a teacher.

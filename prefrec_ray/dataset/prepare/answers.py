@@ -1,4 +1,4 @@
-"""What a log says of what items draw from people, asked while its states are written."""
+"""Fit of the network of expected feedback, while states are written."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The log partitioned by users through files: memory holds one batch of rows, or the rows of one bucket of users.
+"""Partition of the log by users through files. Memory holds one batch of rows, or the rows of one bucket of users.
 
 Each batch of the log is sorted by bucket and written as one file of pieces; a piece is an Arrow stream of the rows of
-one bucket. The rows of a bucket are its pieces from all files, in any order: the column `order` tells their order.
+one bucket. The rows of a bucket are its pieces from all files, in any order: the column `order` restores their order.
 """
 
 from __future__ import annotations

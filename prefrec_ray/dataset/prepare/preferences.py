@@ -24,11 +24,11 @@ from prefrec_ray.storage.parquet import read_parquet, write_parquet
 def write_preferences(
     users: Users, settings: PreferenceSettings, mixture_weight: float, seed: int, folder: str, progress: Progress
 ) -> None:
-    """Writes `preferences/<task>/{train,validation}.parquet`.
+    """Write `preferences/<task>/{train,validation}.parquet`.
 
     A pairing has the same pairs for every task and teacher, and a larger `flip` of a teacher flips the same pairs and
-    more. Held-out labels come from teachers that do not err. Raises `UserError` where too few users have enough
-    requests, and where a teacher ties all pairs.
+    more. Held-out labels come from teachers that do not err. Raises `UserError` if too few users have enough
+    impressions, and if a teacher ties all pairs.
     """
     pairs = draw_pairs(users, settings, seed)
     # All segments in one list: pair by pair, first one side and then the other.
@@ -54,7 +54,7 @@ def write_preferences(
 
 
 def draw_pairs(users: Users, settings: PreferenceSettings, seed: int) -> dict[tuple[str, str], Pairs]:
-    """Pairs by (split, pairing); `Pairs.user` are rows of `users`. Users are ordered by id, whatever the buckets."""
+    """Return pairs by (split, pairing). `Pairs.user` are rows of `users`, ordered by id for any number of buckets."""
     pairs: dict[tuple[str, str], Pairs] = {}
     for split in ("train", "validation"):
         eligible = eligible_users(users, split, settings)

@@ -39,7 +39,7 @@ class RowRules:
 
     @classmethod
     def of(cls, log: Log, side: SideFiles, items: ItemTable | None) -> RowRules:
-        """The rules of `log`. `items`: those of another data set; rows of other items are dropped."""
+        """Create the rules of `log`. `items`: items of another data set; rows of other items are dropped."""
         known = None
         if items is not None:
             known = pa.array(items.ids)
@@ -104,7 +104,7 @@ def _without(dropped: np.ndarray, rows: pa.Table) -> tuple[pa.Table, int]:
 
 
 def equal_rows(rows: pa.Table) -> np.ndarray:
-    """Whether an earlier row is equal in all columns but `order`, bool [N]; rows are sorted by user and time."""
+    """Return a mask of rows that repeat an earlier row in all columns except `order`. Sorted by user and time."""
     same = ~(changes(codes(rows["user_id"])) | changes(rows["timestamp"].to_numpy()))
     candidates = np.flatnonzero(same | np.append(same[1:], False))
     result = np.zeros(rows.num_rows, dtype=bool)
@@ -117,7 +117,7 @@ def equal_rows(rows: pa.Table) -> np.ndarray:
 
 
 def repeated(rows: pa.Table) -> np.ndarray:
-    """Whether an earlier row has the same `row_hash`, user and time, bool [N]."""
+    """Return a mask of rows that repeat the `row_hash`, user and time of an earlier row, bool [N]."""
     same = np.ones(rows.num_rows, dtype=bool)
     order = rows["row_hash"].to_numpy().argsort(kind="stable")
     for name in ("row_hash", "user_id", "timestamp"):

@@ -40,7 +40,7 @@ OnError = Literal["fail", "drop"]
 
 #: Raw states of one bucket; a task holds a few copies.
 _BUCKET_BYTES = 64 << 20
-#: What a data set takes over from the one it is `like`: splits, sessions, levels and actions depend on these.
+#: Settings taken from the data set in `like`: splits, sessions, levels and actions depend on them.
 _INHERITED = (
     "seed",
     "session_gap_minutes",
@@ -54,12 +54,12 @@ _INHERITED = (
 def prepare(
     settings: PrepareSettings, output: str, progress: Progress = silent, on_error: OnError = "fail"
 ) -> PreparedDataset:
-    """Writes the data set `output` (docs/formats.md) and opens it.
+    """Write the data set `output` (docs/formats.md) and open it.
 
     The same settings and log give the same bytes with any number of workers.
     Rows that break the contract (docs/data.md) are counted and end the command; with `on_error` "drop" they go to
-    `output`/dropped. `output`/dropped.json reports what was kept and what was dropped.
-    Raises `UserError` for a log that cannot be used, and where `output` exists; nothing is left behind.
+    `output`/dropped. `output`/dropped.json reports the numbers of kept and dropped rows.
+    Raises `UserError` for an unusable log, and if `output` exists; nothing is left behind.
     """
     with unwrapped_errors(), storage.staged(storage.absolute(output), "metadata.json") as folder:
         with step(progress, "start Ray"):
@@ -140,9 +140,9 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
 
 
 def _open_like(settings: PrepareSettings) -> tuple[PrepareSettings, PreparedDataset | None]:
-    """The settings with what they take over from the data set `settings.like`, and that data set.
+    """Return the settings, completed from the data set `settings.like`, and this data set.
 
-    Raises `UserError` where it does not exist, and where the settings contradict it.
+    Raises `UserError` if it does not exist or if the settings contradict it.
     """
     if settings.like is None:
         return settings, None
@@ -156,7 +156,7 @@ def _open_like(settings: PrepareSettings) -> tuple[PrepareSettings, PreparedData
 
 
 def _check_like(log: Log, like: PreparedDataset) -> None:
-    """Raises `UserError` where the states of `log` cannot match those of `like`."""
+    """Raise `UserError` if the state vectors of `log` cannot match the state vectors of `like`."""
     if log.feedback != like.state.feedback:
         expected, present = (", ".join(names) or "none" for names in (like.state.feedback, log.feedback))
         raise UserError(f"feedback of the log: {present}; expected that of {like.uri}: {expected}")
@@ -173,7 +173,7 @@ def _check_like(log: Log, like: PreparedDataset) -> None:
 
 
 def drop_report(users: Users, side: SideFiles) -> dict[str, Any]:
-    """What is kept and what is not: rows that break the contract, by reason, and rows that were left out."""
+    """Return the counts of kept rows, of rows that break the contract (by reason), and of omitted rows."""
     bad = side.reasons()
     return {
         "kept": {"rows": int(users.requests.sum()), "users": len(users.ids), "sessions": int(users.sessions.sum())},
@@ -184,7 +184,7 @@ def drop_report(users: Users, side: SideFiles) -> dict[str, Any]:
 
 
 def _categories(log: Log) -> Mapping[str, tuple[str, ...]]:
-    """The categories of each user feature: those that the log lists, or all that occur, sorted."""
+    """Return the categories of each user feature: listed in the log, or all values that occur, sorted."""
     if log.categories is not None or log.users is None:
         return log.categories or {}
     names = [name for name in log.users.column_names if name != "user_id"]

@@ -27,7 +27,7 @@ class PrepareSettings(Settings):
     seed: Seed = 0
     preferences: PreferenceSettings = PreferenceSettings()  # with `like`, drawn only if this key is set
     state_type: Literal["float32", "float16"] = "float32"  # as stored: float16 halves disk and object store
-    partitions: Count | None = None  # by default as many as keep each at some 64 MiB of states
+    partitions: Count | None = None  # default: so many that each has about 64 MiB of states
 
     @property
     def session_gap_ms(self) -> int:
@@ -36,7 +36,7 @@ class PrepareSettings(Settings):
 
     @property
     def draws_preferences(self) -> bool:
-        """Whether pairs are drawn: always, except where `like` is set and the key `preferences` is not."""
+        """True if pairs are drawn: always, unless `like` is set and `preferences` is not."""
         return self.like is None or "preferences" in self.model_fields_set
 
     @model_validator(mode="after")

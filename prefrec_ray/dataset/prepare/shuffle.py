@@ -39,7 +39,7 @@ class Destinations:
 
     @classmethod
     def for_size(cls, transitions: int, row_bytes: int, seed: int) -> Destinations:
-        """As many waves as keep each below 2 GiB, and as many shards as keep each at some 48 MiB."""
+        """Choose the number of waves (each below 2 GiB) and of shards (about 48 MiB each)."""
         waves = max(1, -(-transitions * row_bytes // _WAVE_BYTES))
         shards = -(-transitions * row_bytes // (waves * _SHARD_BYTES))
         return cls(transitions, waves, max(1, -(-shards // _MULTIPLE)) * _MULTIPLE, seed)
@@ -67,7 +67,7 @@ class Destinations:
         size = self.shards_of_wave
         for wave, first, last in self._parts(offset, count):
             start = wave * self.transitions // self.waves
-            # Of every `size` consecutive transitions of a wave, each shard gets one, in random order.
+            # Each shard gets one of every `size` consecutive transitions of a wave, in random order.
             begin, end = (first - start) // size, -(-(last - start) // size)
             blocks = np.arange(begin * size, end * size) + wave * _POSITIONS_OF_WAVE
             shard = mix(blocks, self.seed, Stream.SHARD).reshape(-1, size).argsort(axis=1, kind="stable").ravel()
@@ -90,7 +90,7 @@ NUMBER_WIDTH = 2
 
 
 def bits_of(numbers: np.ndarray) -> np.ndarray:
-    """int64 [n] as float32 [n, NUMBER_WIDTH] with the same bits, to pass beside states."""
+    """Return int64 [n] as float32 [n, NUMBER_WIDTH] with the same bits, so that it can be stored with states."""
     return np.ascontiguousarray(numbers, dtype=np.int64).view(np.float32).reshape(-1, NUMBER_WIDTH)
 
 

@@ -1,4 +1,4 @@
-"""What a log says of more of the same, asked while its states are written."""
+"""Estimate of fatigue, while states are written."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from prefrec_ray.engagement.shown import ENOUGH, REQUESTS, Shown
 
 @ray.remote(num_cpus=1)
 def tiring_of(context: Context, buckets: list[int], seed: int) -> Tiring | None:
-    """From as many buckets, which are random sets of users, as hold the requests of training users that are asked.
+    """Estimate fatigue from the first buckets (random sets of users) with enough impressions of training users.
 
-    None where the log cannot say.
+    Returns None if the log has too few.
     """
     parts: list[Shown] = []
     requests = 0

@@ -30,7 +30,7 @@ from prefrec_ray.storage.parquet import write_parquet
 
 @dataclass(frozen=True)
 class UserRules:
-    """How users are split, and where their sessions end."""
+    """Rules for the split of users and the end of sessions."""
 
     seed: int
     train_fraction: float
@@ -80,10 +80,10 @@ class Users:
 def split_by_user(
     log: Log, user_rules: UserRules, row_rules: RowRules, partitions: int, folder: str, progress: Progress
 ) -> Users:
-    """Writes `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k that has users.
+    """Write `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k with users.
 
-    The narrow rows pass once through files (partition.py); the wide states are made from `work`. Raises `UserError`
-    where rows break the contract and are not to be dropped, and where no row is left.
+    The narrow rows pass once through files (partition.py); the wide states are computed from `work`. Raises `UserError`
+    if rows break the contract and must not be dropped, and if no row remains.
     """
     storage.make_folder(storage.join(folder, "sessions"))
     rows_folder = storage.join(folder, "work", "rows")
@@ -117,9 +117,9 @@ def _write(write: Callable[[pa.Table, int], pa.Table], bucket: int, pieces: pa.T
 
 
 def write_bucket(rows: pa.Table, bucket: int, user_rules: UserRules, row_rules: RowRules, folder: str) -> pa.Table:
-    """Sorts the rows of one bucket, computes their sessions and writes both; returns one row per user.
+    """Sort the rows of one bucket, compute their sessions and write both. Returns one row per user.
 
-    A last row, with 0 requests, counts the dropped rows; nothing is written where no row is left. The file holds the
+    A last row, with 0 impressions, counts the dropped rows. Nothing is written if no row remains. The file contains the
     canonical columns, sorted by (user_id, timestamp, order), with `session` (int64, its number) and `split` (int8)
     instead of session_id and order.
     """

@@ -27,12 +27,12 @@ from prefrec_ray.logs.values import refuse, to_integers
 
 _FLAGS = ("is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "is_profile_enter")
 FEEDBACK = (*_FLAGS, "play_ratio")
-#: All 19 columns: a row is a duplicate only where it equals another in each.
+#: All 19 columns: a duplicate row equals another row in each of them.
 COLUMNS = (
     *("user_id", "video_id", "date", "hourmin", "time_ms", *_FLAGS, "play_time_ms", "duration_ms"),
     *("profile_stay_time", "comment_stay_time", "is_rand", "tab"),
 )
-#: Where a video's length is unknown, KuaiRand counts 18 s as a long view.
+#: KuaiRand counts 18 s as a long view if the length of a video is unknown.
 _UNKNOWN_DURATION_MS = 18_000
 _UNKNOWN = pa.array(["-124", "UNKNOWN"])
 _NAME = re.compile(r"(log_standard|log_random|user_features|video_features_basic)(?:_.*)?_(pure|1k|27k)[._].*")

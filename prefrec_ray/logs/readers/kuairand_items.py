@@ -1,6 +1,6 @@
-"""What KuaiRand knows about a video before it is shown: tags and author.
+"""Attributes of KuaiRand's videos that exist before an impression: tags and author.
 
-Its statistics of videos are not read: they are averages over the month of the log, and so contain the future.
+KuaiRand's statistics of videos are not read: they are averages over the month of the log and contain the future.
 """
 
 from __future__ import annotations

@@ -22,15 +22,15 @@ from prefrec_ray.logs.readers.files import FoundColumns, column_map, log_of, sid
 from prefrec_ray.logs.sources import RayDataSource
 from prefrec_ray.logs.values import plain, plain_schema
 
-#: What Ray Data puts behind the message of an error, with advice on how to try again.
+#: Text that Ray Data appends to the message of an error: advice to try again.
 _ADVICE = "\nFailed to apply UDF transform"
 
 
 def open_ray_data(source: RayDataSource, side: SideFiles | None = None) -> Log:
-    """The columns that `source` names, read into the object store, where they spill to disk as they must.
+    """Read the columns in `source` into the object store, which spills to disk if needed.
 
-    A row is known by its number in the order in which Ray Data reads. Bad rows go to `side`. Raises `UserError` where
-    there is no such function of Ray Data or it fails, for a missing column and for a column of a wrong type.
+    A row is identified by its number in Ray Data's order of reading. Bad rows go to `side`. Raises `UserError` if Ray
+    Data has no such function or it fails, for a missing column and for a column of a wrong type.
     """
     columns = column_map(source)
     with _told(source.read):
@@ -61,7 +61,7 @@ def open_ray_data(source: RayDataSource, side: SideFiles | None = None) -> Log:
 
 
 def resolved(value: Any) -> Any:
-    """`value` with {env: NAME} replaced by that environment variable. Raises `UserError` where it is not set."""
+    """Replace {env: NAME} in `value` by the environment variable NAME. Raises `UserError` if it is not set."""
     if isinstance(value, dict):
         if set(value) == {"env"}:
             name = str(value["env"])
