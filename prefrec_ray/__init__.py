@@ -1,6 +1,6 @@
 """Recommendation policies for long-term engagement, learned from preferences, trained on Ray.
 
-Names come when they are asked for (`__init__.pyi` has their types): neither Ray nor PyTorch comes with the package.
+Names are loaded at first use (`__init__.pyi` has their types): the import of the package loads neither Ray nor PyTorch.
 """
 
 from __future__ import annotations

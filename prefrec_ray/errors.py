@@ -1,4 +1,4 @@
-"""The one exception for mistakes of the user, and its words: it becomes one clear line and exit status 2."""
+"""User errors: one exception with a message of one line. Commands then end with exit status 2."""
 
 from __future__ import annotations
 

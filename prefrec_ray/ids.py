@@ -1,4 +1,4 @@
-"""Ids and randomness: seeded 64-bit hashes that never change, ids as integers, and the use of each random stream."""
+"""Ids and random streams: stable seeded 64-bit hashes, ids as integers, and the key of each random stream."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""YAML is read into validated settings; every mistake is one line with the file, the key and the nearest valid key.
+"""Validated settings from YAML. Every error is one line with the file, the key and the most similar valid key.
 
-Here, too, are the words that settings choose among: tasks, splits, pairings and recipes.
+The module also defines the choices of settings: tasks, splits, pairings and recipes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The methods, as RLlib algorithms on prepared data sets. Importing one from here registers all with Tune."""
+"""Training methods as RLlib algorithms on prepared data sets. Importing a method from here registers all with Tune."""
 
 from __future__ import annotations
 

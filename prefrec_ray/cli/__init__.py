@@ -1,1 +1,1 @@
-"""The command `prefrec`: one file for each subcommand, which parses arguments, makes one call and prints."""
+"""The command `prefrec`: one file per subcommand, which parses arguments, makes one call and prints."""

@@ -1,1 +1,1 @@
-"""Runs on a cluster that stands: submitted as jobs, checked beforehand."""
+"""Jobs on a running cluster: checks before a run, and submission."""

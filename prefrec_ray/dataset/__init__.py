@@ -1,4 +1,4 @@
-"""The prepared data set on disk: made from a log, opened by its metadata, checked for completeness, read by file."""
+"""The prepared data set on disk: metadata, completeness check and access by file."""
 
 from prefrec_ray.dataset.metadata import SCHEMA_VERSION, Metadata
 from prefrec_ray.dataset.prepared import PreparedDataset

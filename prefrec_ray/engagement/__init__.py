@@ -1,1 +1,1 @@
-"""Sessions, their depth and revisit time, and the levels that compare them with the user's mean."""
+"""Sessions, depth, revisit times and levels relative to the user's mean."""

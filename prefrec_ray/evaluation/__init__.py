@@ -1,1 +1,1 @@
-"""What a policy is worth by logged sessions: NCIS, fitted-Q and doubly robust, beside controls that know nothing."""
+"""Off-policy evaluation: estimators, controls, intervals and verdicts."""

@@ -1,1 +1,1 @@
-"""Inspection before anything is run: what a raw log holds, and what the teachers of a data set measure."""
+"""Inspection of raw logs and of the teachers of a data set, before a run."""

@@ -1,4 +1,4 @@
-"""Raw logs in, one canonical interaction table out."""
+"""Raw logs, converted to one canonical table of interactions."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The decision process: items as actions, causal user states, their scaling, transitions."""
+"""The decision process: items as actions, causal state vectors, their scaling, transitions."""

@@ -1,1 +1,1 @@
-"""Preferences from people: pairs to ask about, what an annotator sees of them, and what becomes of the answers."""
+"""Preferences from annotators: questions, votes and their aggregation."""

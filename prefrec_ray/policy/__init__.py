@@ -1,4 +1,4 @@
-"""A distribution over the items that may be shown, in the bundle that a user takes away."""
+"""Policies: distributions over items, in a bundle of plain files."""
 
 from prefrec_ray.policy.bundle import DETERMINISTIC, Policy, Served
 

@@ -1,1 +1,1 @@
-"""Figures and tables of runs and their evaluation, on one HTML page."""
+"""Report pages: figures and tables of runs and evaluations in one HTML file."""

@@ -1,1 +1,1 @@
-"""A training run, from start or from its last checkpoint, to a policy; and searches of many."""
+"""Training runs, resumed runs, export of policies, and searches."""

@@ -1,4 +1,4 @@
-"""Ray as this project uses it: its start, bounded tasks and their progress, and the memory of its processes."""
+"""Ray for this project: start, bounded tasks with progress, memory of processes."""
 
 from prefrec_ray.runtime.start import TERMINATED, capacity, end_on_sigterm, start_ray, terminated
 

@@ -1,1 +1,1 @@
-"""A policy answers over HTTP; users are dealt to arms, which can be told apart."""
+"""HTTP server of a policy, with an event log and experiment arms."""

@@ -1,4 +1,4 @@
-"""Everything that is read or written, on a disk or in an object store: paths and URIs, whole or not at all."""
+"""Atomic reads and writes of files on a disk or in an object store, by path or URI."""
 
 from prefrec_ray.storage.alias import followed
 from prefrec_ray.storage.arrays import Form, read_arrays, write_arrays

@@ -1,1 +1,1 @@
-"""What HTTP servers share: address, token, limits, problems."""
+"""Shared parts of the HTTP servers: address, token, limits, errors."""

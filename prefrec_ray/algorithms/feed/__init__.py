@@ -1,1 +1,1 @@
-"""The input of learners: shards, mini-batches, preferences, and the schedule of a run."""
+"""Input of the learners: shards, mini-batches, preferences, and the schedule of a run."""

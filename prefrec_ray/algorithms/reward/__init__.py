@@ -1,1 +1,1 @@
-"""The reward model (section 4 of the paper): network and scale, update, pre-training, labels that look ahead."""
+"""Reward model (section 4 of the paper): network and scale, update, pre-training, labels with a horizon."""

@@ -1,1 +1,1 @@
-"""A log becomes a data set of states, transitions and preferences, on Ray: `run.prepare`, and one file per stage."""
+"""Preparation of a log on Ray: states, transitions and preferences. `run.prepare` calls one file per stage."""

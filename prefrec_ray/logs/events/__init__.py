@@ -1,1 +1,1 @@
-"""The append-only log of what was shown and what users did."""
+"""The append-only event log of impressions and feedback."""

@@ -1,1 +1,1 @@
-"""One reader per source; each gives the canonical table of interactions."""
+"""One reader per source. Each returns the canonical table of interactions."""

@@ -1,1 +1,1 @@
-"""People compare histories in a browser."""
+"""The labelling page: annotators compare histories in a browser."""

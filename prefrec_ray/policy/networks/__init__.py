@@ -1,1 +1,1 @@
-"""The networks that are trained and served."""
+"""Networks of all methods, for training and serving."""

@@ -1,1 +1,1 @@
-"""The page of a sweep: loaded, scored, drawn."""
+"""Report page of a sweep."""

@@ -1,1 +1,1 @@
-"""Searches and ablations: many trials by Ray Tune, on one copy of the data."""
+"""Searches and ablations: many trials by Ray Tune on one copy of the data."""
