@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.mdp.state import StateDefinition
@@ -62,7 +63,10 @@ class Recommendations:
             )
         shown = self._recent.get(number)
         if shown is None:
-            row = self._log.read(number)
+            try:
+                row = self._log.read(number)
+            except UserError as error:
+                raise Problem(503, str(error)) from error
             if row["kind"] != Kind.RECOMMENDED:
                 raise Problem(404, f"event_id: found {body.event_id!r}; expected one of a recommendation")
             user = row["user"] if row["user_number"] is None else row["user_number"]

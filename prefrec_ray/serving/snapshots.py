@@ -1,4 +1,4 @@
-"""Users' states on disk, so that a server that starts again need not read its whole log."""
+"""Snapshots of the server state on disk: a server that starts again reads only the rows of its log behind one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
+from prefrec_ray.logs.events.format import SEGMENTS
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.serving.state import ServedState
 from prefrec_ray.storage.manifest import damage, seal
@@ -20,7 +21,7 @@ _DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 1
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A state as it was at row `next`; nothing changes it any more."""
+    """The server state as it was at row `next`; it does not change any more."""
 
     next: int
     described: dict[str, Any]
@@ -29,7 +30,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, state: ServedState) -> Snapshot:
-        """Copies what changes."""
+        """Return a snapshot of `state`: everything that changes is copied."""
         people, arrays = state.people.save()
         answered = state.answered.save()
         arrays = {**arrays, "bits": answered.pop("bits").copy(), "put": _stacked(list(state.put.values()))}
@@ -47,10 +48,11 @@ class Snapshot:
         return cls(state.next, described, arrays, trackers)
 
     def write(self, folder: str) -> None:
-        """Writes it below `folder`, whole or not at all, and removes older ones."""
+        """Write it below `folder`, whole or not at all, readable by its owner only, and remove older ones."""
         name = f"{self.next:015d}"
         if not storage.exists(storage.join(folder, FOLDER, name)):
-            with storage.staged(storage.join(folder, FOLDER, name), _DESCRIPTION) as partial:
+            target = storage.join(folder, FOLDER, name)
+            with storage.private(), storage.staged(target, _DESCRIPTION) as partial:
                 for key, tracker in self.trackers.items():
                     tracker.save(storage.join(partial, key))
                 storage.write_arrays(storage.join(partial, _ARRAYS), self.arrays)
@@ -62,23 +64,30 @@ class Snapshot:
 
 
 def restore(folder: str, state: ServedState, rows: int) -> str | None:
-    """Takes the newest snapshot below `folder` into a new `state`, where there is one of its policies' states.
+    """Take the newest snapshot below `folder` into a new `state`, if there is one.
 
-    Returns a line where it cannot be used: all `rows` of the log are read then, and nothing is lost.
+    Return a line if it cannot be used: all `rows` of the log are read then, and nothing is lost. Raises `UserError` if
+    the log is shorter than the snapshot: the numbers of missing rows would be given again, to other users.
     """
     found = storage.list_folders(storage.join(folder, FOLDER))
-    # One that a killed process left half-written goes with the next one; that before it is whole.
+    # A folder that a killed process left half-written is removed with the next snapshot; the one before is whole.
     snapshots = [one for one in found if not one.endswith(".partial")]
     if not snapshots:
         return None
     newest = snapshots[-1]
-    flaw = damage(newest)  # a flipped digit of an id would give a user's past to another one
+    name = newest.rpartition("/")[2]
+    if name.isdigit() and int(name) > rows:
+        raise UserError(
+            f"{storage.join(folder, SEGMENTS)}: rows are missing: found {rows}; expected at least {int(name)}, as in"
+            f" {newest} (put the files of the log back from a copy)"
+        )
+    flaw = damage(newest)  # a flipped digit of an id would give a user's past to another user
     if flaw is not None:
         return f"{newest}: {flaw}; the whole log is read"
     try:
         described = json.loads(storage.read_text(storage.join(newest, _DESCRIPTION)))
-        if described["schema_version"] != _VERSION or described["next"] > rows:
-            return f"{newest}: of another log or version; the whole log is read"
+        if described["schema_version"] != _VERSION:
+            return f"{newest}: of another version; the whole log is read"
         if described["leave_out"] != state.settings.leave_out:
             return f"{newest}: serve.leave_out was '{described['leave_out']}'; the whole log is read"
         missing = [key for key in state.observers if not storage.exists(storage.join(newest, key))]
@@ -111,7 +120,7 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
 
 
 class Unusable(ValueError):
-    """A snapshot that cannot be used, of which a part may be in the state already."""
+    """A snapshot that cannot be used; a part of it may be in the state already."""
 
 
 def _stacked(embeddings: list[np.ndarray]) -> np.ndarray:

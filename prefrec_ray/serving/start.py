@@ -1,4 +1,4 @@
-"""A server's folder, opened: one writer, the log without what was torn, the state as it was."""
+"""A server's folder, opened: one writer, the log up to its last whole record, the server state as it was."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from contextlib import ExitStack
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.about import FILE, About, read_about
-from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.logs.events.about import FILE, SCHEMA_VERSION, About, read_about, write_about
+from prefrec_ray.logs.events.format import SEGMENTS, Event, Kind
 from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.logs.events.segments import list_segments
 from prefrec_ray.serving.loaded import Loaded, load_policies
 from prefrec_ray.serving.settings import MAIN, ServeSettings
 from prefrec_ray.serving.snapshots import Unusable, restore
@@ -19,10 +20,11 @@ from prefrec_ray.serving.stored_items import save_items, stored_items
 
 
 class Opened:
-    """The folder of a server, which nobody else writes to until `close`.
+    """The folder of a server, to which no other process writes until `close`.
 
-    `notes` are lines about what was mended. Raises `UserError`: a folder that another process serves from, one of
-    policies of another kind, an arm with items that the main one lacks, a damaged log, a folder in an object store.
+    `notes` are lines about what was repaired. Raises `UserError`: a folder that another process serves from, one of
+    policies of another kind, an arm with items that the main one lacks, a damaged log, one of which rows are missing, a
+    folder in an object store.
     """
 
     def __init__(self, policy: str, folder: str, settings: ServeSettings) -> None:
@@ -36,40 +38,49 @@ class Opened:
         with ExitStack() as stack:
             stack.enter_context(storage.claimed(folder))
             storage.make_folder(folder)
-            self._about = self._described(loaded)
+            known = self._described(loaded)
             self.log = EventLog(folder, self._about.columns.field("items").type.value_type)
             stack.callback(self.log.close)
-            if self.log.repaired:
-                self.notes.append(self.log.repaired)
+            self.notes += self.log.notes
+            if not known and len(self.log):
+                raise UserError(
+                    f"{storage.join(folder, FILE)}: missing, but {SEGMENTS}/ has {len(self.log)} rows; expected both"
+                    " (put it back from a copy, or serve from another folder)"
+                )
+            if not known or self._about.schema_version != SCHEMA_VERSION:  # before a row of this version is written
+                write_about(folder, self._about)
             self.state = self._restored(loaded, settings)
             self._closing = stack.pop_all()
 
     @property
     def log_id(self) -> str:
-        """What the ids of the log's own events begin with."""
+        """The beginning of the ids of the log's own events."""
         return self._about.log_id
 
     def close(self) -> None:
-        """Closes the log; others may write there from now on."""
+        """Close the log; another process may write there from now on."""
         self._closing.close()
 
     def check(self, loaded: list[Loaded]) -> None:
-        """Raises `UserError` where the log, or the items beside it, are not of such policies."""
+        """Raises `UserError` if the log, or the items next to it, belong to policies of another kind."""
         where = f"{self.policy}: not of the kind of which {self.folder} is (another state folder takes it)"
         self._about.check_same(_about(loaded, self._about.log_id), where)
         stored_items(self.folder, loaded[0].policy.state.action_dim)
 
-    def _described(self, loaded: list[Loaded]) -> About:
+    def _described(self, loaded: list[Loaded]) -> bool:
+        """Set the description of the log; return whether there is a log already."""
         file = storage.join(self.folder, FILE)
-        if storage.exists(file):
-            self._about = read_about(self.folder)
-            self.check(loaded)
-            return self._about
-        about = _about(loaded, uuid.uuid4().hex[:8])
-        storage.write_json(file, about.model_dump(mode="json"))
-        for path in (file, self.folder):
-            storage.sync(path)
-        return about
+        if not storage.exists(file):
+            self._about = _about(loaded, uuid.uuid4().hex[:8])
+            return False
+        self._about = read_about(self.folder)
+        self.check(loaded)
+        if not list_segments(self.folder):  # the first one is there before log.json
+            raise UserError(
+                f"{storage.join(self.folder, SEGMENTS)}: rows are missing: found no file next to {FILE}; expected the"
+                f" files of the log (put them back from a copy, or remove {self.folder} to begin another log)"
+            )
+        return True
 
     def _restored(self, loaded: list[Loaded], settings: ServeSettings) -> ServedState:
         state = ServedState(loaded, settings)

@@ -12,8 +12,9 @@ import json
 import os
 import posixpath
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,19 @@ from pyarrow import fs
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage.stores import open_store
+
+#: Permissions of new files on a local disk, before the umask.
+_mode: ContextVar[int] = ContextVar("_mode", default=0o666)
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """Within the block, files that this module writes on a local disk are readable by their owner only."""
+    token = _mode.set(0o600)
+    try:
+        yield
+    finally:
+        _mode.reset(token)
 
 
 def filesystem(uri: str) -> tuple[fs.FileSystem, str]:
@@ -165,11 +179,16 @@ def write_bytes(uri: str, content: bytes) -> None:
     local = isinstance(system, fs.LocalFileSystem)
     written = f"{path}.{uuid.uuid4().hex[:8]}.partial" if local else path  # a store shows an object once it is whole
     try:
-        with system.open_output_stream(written) as stream:
-            stream.write(content)
         if local:
-            sync(written)  # first: after a power cut some file systems show the new name with nothing in it
+            handle = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode.get())
+            with open(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(handle)  # first: after a power cut some file systems show the new name with nothing in it
             system.move(written, path)
+        else:
+            with system.open_output_stream(written) as stream:
+                stream.write(content)
     except OSError as error:  # no space left, say
         if local:
             remove(written)

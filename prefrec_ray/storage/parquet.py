@@ -1,14 +1,21 @@
-"""Parquet tables with checksums: a bit that flips on a disk, or on the way, is an error and not another number."""
+"""Parquet tables with checksums: a bit that flips on a disk, or on the way, is an error and not another number.
+
+The checksums of Parquet's own cover pages. A sealed file (seal.py) has one that covers all of it, and is read whole.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.storage.files import filesystem
+from prefrec_ray.storage import seal
+from prefrec_ray.storage.files import filesystem, read_bytes
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 
 def write_parquet(table: pa.Table, uri: str, **options: Any) -> None:
@@ -31,3 +38,40 @@ def read_parquet(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
         raise UserError(f"{uri}: no such file") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{uri}: damaged, or of other columns ({str(error).splitlines()[0]})") from error
+
+
+def seal_parquet(table: pa.Table, **options: Any) -> bytes:
+    """Return the bytes of a sealed file of `table`; `options` as for `write_parquet`."""
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, write_page_checksum=True, **options) as writer:
+        writer.write_table(table, row_group_size=1 << 16)
+        writer.add_key_value_metadata({"prefrec": seal.BLANK})
+    return seal.fill(sink.getvalue().to_pybytes())
+
+
+def open_sealed(uri: str) -> pq.ParquetFile:
+    """Open a file that `seal_parquet` or an earlier version, which sealed none, made.
+
+    Raises `UserError` if it is missing or damaged. What is read of it may still raise `pa.ArrowException` or `OSError`
+    if it has no seal.
+    """
+    import pyarrow.parquet as pq
+
+    content = read_bytes(uri)
+    if seal.intact(content) is False:
+        raise UserError(f"{uri}: damaged: its checksum differs; expected the file as it was written")
+    try:
+        return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{uri}: damaged ({str(error).splitlines()[0]})") from error
+
+
+def read_sealed(uri: str) -> pa.Table:
+    """Return the table of a file that `open_sealed` opens. Raises `UserError` if it is missing or damaged."""
+    parquet = open_sealed(uri)
+    try:
+        return parquet.read()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{uri}: damaged ({str(error).splitlines()[0]})") from error

@@ -166,7 +166,7 @@ def test_logs_with_ids_of_users_of_two_kinds_are_refused(tmp_path: Path, text_fi
 
 def test_what_is_no_log_of_this_version_is_one_line(tmp_path: Path) -> None:
     a = write(tmp_path / "a", [row(0, 1)], schema_version=9)
-    with pytest.raises(UserError, match=r"log\.json: schema version 9; expected 1"):
+    with pytest.raises(UserError, match=r"log\.json: schema version 9; expected 2"):
         table(a)
     (Path(a) / "log.json").write_text("[]")
     with pytest.raises(UserError, match=r"log\.json: schema version None; expected 1"):

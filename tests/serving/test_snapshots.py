@@ -1,5 +1,8 @@
-"""Snapshots of users' states: written one at a time, and found again beside what a killed process left."""
+"""Snapshots of the server state: written one at a time, found next to half-written ones, and not ahead of the log."""
 
+import os
+import shutil
+import stat
 import threading
 import time
 from pathlib import Path
@@ -9,7 +12,8 @@ import pytest
 from platform_desk import Desk, make_policy, with_server
 
 from prefrec_ray import storage
-from prefrec_ray.serving.bodies import Recommend
+from prefrec_ray.errors import UserError
+from prefrec_ray.serving.bodies import Feedback, Recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.snapshots import Snapshot
 
@@ -94,3 +98,94 @@ def test_a_flipped_bit_costs_time_and_nothing_else(policy: Path, tmp_path: Path)
     desk = Desk(policy, state)
     assert desk.opened.notes == []
     desk.stop()
+
+
+def test_a_log_that_is_shorter_than_its_snapshot_is_refused(policy: Path, tmp_path: Path) -> None:
+    """The numbers of its missing rows would be given again, as event ids of other users."""
+    state = tmp_path / "state"
+    desk = Desk(policy, state)
+    (file,) = (state / "events").iterdir()
+    for user in range(3):
+        if user == 2:
+            shorter = file.read_bytes()
+        desk.one(Recommend(user=user, k=2))
+    desk.stop(save=True)
+    whole = file.read_bytes()
+    line = f"{state}/events: rows are missing: found 2; expected at least 3, as in {state}/snapshots/{3:015d} "
+    for damaged in (False, True):
+        file.write_bytes(shorter)
+        if damaged:
+            (state / "snapshots" / f"{3:015d}" / "state.json").write_text("")
+        with pytest.raises(UserError) as caught:
+            Desk(policy, state)
+        assert str(caught.value).startswith(line)
+    file.write_bytes(whole)
+    Desk(policy, state).stop()
+
+
+def test_a_log_of_which_files_were_removed_is_refused(policy: Path, tmp_path: Path) -> None:
+    """Whether or not there was a snapshot."""
+    state = tmp_path / "state"
+    desk = Desk(policy, state)
+    desk.one(Recommend(user=1, k=2))
+    desk.stop()
+    shutil.copytree(state, tmp_path / "copy")
+    shutil.rmtree(state / "events")
+    for _ in range(2):
+        with pytest.raises(
+            UserError, match=rf"^{state}/events: rows are missing: found no file next to log\.json; exp"
+        ):
+            Desk(policy, state)
+    (tmp_path / "copy" / "log.json").unlink()
+    with pytest.raises(UserError, match=r"copy/log\.json: missing, but events/ has 1 rows; expected both"):
+        Desk(policy, tmp_path / "copy")
+
+
+def test_a_start_that_was_killed_before_the_first_row_can_be_repeated(policy: Path, tmp_path: Path) -> None:
+    Desk(policy, tmp_path / "state").stop()
+    log = tmp_path / "state" / "log.json"
+    with_log = [log.read_bytes(), None]
+    for content in with_log:
+        if content is None:
+            log.unlink()
+        desk = Desk(policy, tmp_path / "state")
+        assert (desk.opened.notes, desk.engine.log.next, log.exists()) == ([], 0, True)
+        desk.stop()
+
+
+def test_a_flipped_bit_of_the_description_of_a_log_is_refused(policy: Path, tmp_path: Path) -> None:
+    """In `log_id`, say: feedback on all that was shown before would belong to nothing."""
+    Desk(policy, tmp_path / "state").stop()
+    file = tmp_path / "state" / "log.json"
+    content = file.read_bytes()
+    place = content.index(b'"log_id": "') + 11
+    flipped = content[:place] + (b"b" if content[place : place + 1] == b"a" else b"a") + content[place + 1 :]
+    file.write_bytes(flipped)
+    with pytest.raises(UserError, match=rf"^{file}: damaged: its checksum differs"):
+        Desk(policy, tmp_path / "state")
+
+
+def test_ids_of_users_are_readable_by_the_owner_only(policy: Path, tmp_path: Path) -> None:
+    before = os.umask(0)
+    desk = Desk(policy, tmp_path / "state")
+    desk.one(Recommend(user=1, k=2))
+    desk.stop(save=True)
+    os.umask(before)
+    files = [file for name in ("snapshots", "events") for file in (tmp_path / "state" / name).rglob("*.*")]
+    assert len(files) == 6
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_feedback_on_a_damaged_row_is_a_problem_of_this_one(policy: Path, tmp_path: Path) -> None:
+    desk = Desk(policy, tmp_path / "state")
+    ids = [desk.one(Recommend(user=user, k=1))["event_id"] for user in range(2)]
+    desk.stop()
+    desk = Desk(policy, tmp_path / "state")
+    (file,) = (tmp_path / "state" / "events").iterdir()
+    content = file.read_bytes()
+    place = content.index(ids[1].encode())
+    file.write_bytes(content[:place] + b"f" + content[place + 1 :])
+    answers = desk.do(*(Feedback(event_id=event_id, feedback={"like": 1.0}) for event_id in ids))
+    assert answers[0].body["status"] == "counted"
+    assert answers[1].status == 503
+    assert str(answers[1]).startswith(f"{file}: damaged at byte ")

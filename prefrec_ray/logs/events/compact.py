@@ -1,7 +1,7 @@
-"""Files of a log that nobody writes to any more become Parquet: the same rows, in a fraction of the room.
+"""Compaction: closed files of a log become Parquet, with the same rows, in a fraction of the room.
 
-The Parquet is read back and compared, to the bit, and is on the disk before the file of before goes: whenever it is
-killed, each row is in one of the two, or in both, of which readers take one.
+The Parquet file is read back and compared, to the bit, and is on the disk before the old file is removed. Whenever the
+process is killed, each row is in at least one of the two files, and readers take one of them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.about import read_about
 from prefrec_ray.logs.events.format import SEGMENTS, SUFFIX
 from prefrec_ray.logs.events.segments import first_row, list_segments, parquet_of, read_tables
-
-_ROW_GROUP = 1 << 16
+from prefrec_ray.storage.parquet import seal_parquet
 
 
 def compact(folder: str, before: float) -> int:
-    """Makes Parquet of the files in the log `folder` that were last written to before the time `before`, but the last.
+    """Turn files of the log `folder` that were last written before the time `before` into Parquet, except the last one.
 
-    A server may go on writing. `before`: seconds since 1970. Returns how many files were made. Raises `UserError` for a
-    folder that is no log on a local disk, for a damaged file, and where another process does the same.
+    A server may go on writing. `before`: seconds since 1970. Return how many files were made. Raises `UserError` if
+    `folder` is not a log on a local disk, a file is damaged, or another process compacts the same log.
     """
     if "://" in folder:
         raise UserError(f"{folder}: found a store; expected a log on a local disk, where its files are made smaller")
@@ -46,13 +45,17 @@ def compact(folder: str, before: float) -> int:
 
 
 def _write(file: str, end: int, columns: pa.Schema, partial: str) -> None:
-    """Writes the Parquet of `file`, whose rows end before `end`."""
+    """Write the Parquet file of `file`, whose rows end before `end`."""
     rows = pa.concat_tables([columns.empty_table(), *read_tables([file], columns, end=end)])
+    content = seal_parquet(rows, compression="zstd")
+    if not same(rows, pq.read_table(pa.BufferReader(content), page_checksum_verification=True)):
+        raise UserError(f"{file}: its Parquet differs from it; expected the same rows")
     try:
-        pq.write_table(rows, partial, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
-        if not same(rows, pq.read_table(partial, page_checksum_verification=True)):
-            raise UserError(f"{file}: its Parquet differs from it; expected the same rows")
-        storage.sync(partial)
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "wb") as written:
+            written.write(content)
+            written.flush()
+            os.fsync(handle)
         os.replace(partial, storage.absolute(parquet_of(file)))
         storage.sync(os.path.dirname(storage.absolute(file)))
     finally:
@@ -60,7 +63,7 @@ def _write(file: str, end: int, columns: pa.Schema, partial: str) -> None:
 
 
 def same(a: pa.Table, b: pa.Table) -> bool:
-    """Whether tables are equal to the bit, NaN and signs of zeros included."""
+    """Return whether tables are equal to the bit, NaN and signs of zeros included."""
     return a.schema.equals(b.schema) and all(_equal(a[name], b[name]) for name in a.column_names)
 
 

@@ -1,28 +1,27 @@
 """The files of a log, named by their first row: Arrow streams as they were written, or Parquet (compact.py).
 
-A file may become Parquet while somebody reads the log: both hold the same rows, and either may be read.
+A file may become Parquet while another process reads the log: both hold the same rows, and either may be read.
 """
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import fs
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.logs.events.format import SEGMENTS, SUFFIX, pieces, whole_bytes
+from prefrec_ray.logs.events.format import SEGMENTS, SUFFIX
+from prefrec_ray.logs.events.records import END, check_rest, header_end, read_pieces
+from prefrec_ray.storage.parquet import open_sealed
 
 PARQUET = ".parquet"
 _ROWS = 1 << 16
 
 
 def list_segments(folder: str) -> list[str]:
-    """The files of the log in `folder`, one for each first row, in their order: the Parquet where there are both."""
+    """Return the files of the log in `folder`, one for each first row, in order: the Parquet file if there are both."""
     files: dict[int, str] = {}
     for suffix in (SUFFIX, PARQUET):
         files |= {first_row(file): file for file in storage.list_files(storage.join(folder, SEGMENTS), suffix)}
@@ -30,7 +29,7 @@ def list_segments(folder: str) -> list[str]:
 
 
 def first_row(file: str) -> int:
-    """The number of the first row of a file. Raises `UserError` for a name that is not of the log."""
+    """Return the number of the first row of a file. Raises `UserError` for a name that is not a number."""
     stem = posixpath.basename(str(file)).partition(".")[0]
     if not stem.isdigit():
         raise UserError(f"{file}: found in the folder of the log's files; expected names of a number")
@@ -38,7 +37,7 @@ def first_row(file: str) -> int:
 
 
 def parquet_of(file: str) -> str:
-    """The name of a file once it is Parquet."""
+    """Return the name of a file once it is Parquet."""
     return str(file).removesuffix(SUFFIX) + PARQUET
 
 
@@ -50,9 +49,10 @@ def read_tables(
     names: list[str] | None = None,
     rows: int = _ROWS,
 ) -> Iterator[pa.Table]:
-    """The rows of `files`, which follow each other, from number `since` up to `end` (None: all that are whole).
+    """Yield the rows of `files`, which follow each other, from number `since` up to `end` (None: all whole ones).
 
-    In tables of some `rows`; with `names` of these columns alone. Raises `UserError` where rows are missing or damaged.
+    Each table has about `rows` rows, and only the columns `names` (None: all). Raises `UserError` if rows are missing
+    or damaged.
     """
     held: list[pa.RecordBatch] = []
     held_rows = 0
@@ -74,54 +74,65 @@ def _rows(
         at = first_row(file)
         if stop is not None and stop <= since:
             continue
-        for batch in _batches(file, columns, names):
+        for batch in _batches(file, columns, names, at, stop):
             first, at = at, at + batch.num_rows
-            if stop is not None and first >= stop:
-                break
             low, high = max(0, since - first), batch.num_rows if stop is None else min(at, stop) - first
             if low < high:
                 yield batch.slice(low, high - low)
-        if stop is not None and at < stop:
-            raise UserError(
-                f"{file}: whole up to row {at}; expected rows up to {stop}: it is damaged, or one is missing"
-            )
-        if stop is None and file.endswith(SUFFIX):
-            whole_bytes(content_of(file), columns, file)  # an unfinished record at the end is none of a running server
 
 
-def _batches(file: str, columns: pa.Schema, names: list[str] | None) -> Iterator[pa.RecordBatch]:
+def _batches(
+    file: str, columns: pa.Schema, names: list[str] | None, at: int, stop: int | None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a file, whose first row is `at`, up to the row `stop`."""
     if file.endswith(SUFFIX):
         try:
             content = content_of(file)
         except FileNotFoundError:  # it has become Parquet meanwhile
             file = parquet_of(file)
         else:
-            yield from (piece.batch for piece in pieces(content, columns))
+            yield from _of_stream(file, content, columns, at, stop)
             return
-    system, path = storage.filesystem(file)
-    with readable(file), system.open_input_file(path) as stream:
-        parquet = pq.ParquetFile(stream, page_checksum_verification=True)
-        if not parquet.schema_arrow.equals(columns):
-            raise UserError(f"{file}: other columns than those of the log; expected them")
-        yield from parquet.iter_batches(_ROWS, columns=names, use_threads=False)
-
-
-@contextmanager
-def readable(file: str) -> Iterator[None]:
-    """While a Parquet file is read: raises `UserError` where it is missing, or damaged."""
+    parquet = open_sealed(file)
+    if not parquet.schema_arrow.equals(columns):
+        raise UserError(f"{file}: found other columns than the log's; expected {', '.join(columns.names)}")
+    rows = parquet.metadata.num_rows
+    if stop is not None and at + rows < stop:
+        raise UserError(f"{file}: rows are missing: found rows up to {at + rows}; expected rows up to {stop}")
     try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: no such file; expected the files of the log to stay") from error
-    except (pa.ArrowInvalid, OSError) as error:
+        yield from parquet.iter_batches(_ROWS, columns=names, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file}: damaged ({str(error).splitlines()[0]})") from error
 
 
+def _of_stream(
+    file: str, content: pa.Buffer, columns: pa.Schema, at: int, stop: int | None
+) -> Iterator[pa.RecordBatch]:
+    end = header_end(content, columns)
+    for piece in read_pieces(content, columns):
+        if stop is not None and at >= stop:
+            return
+        found = piece.batch.column(0)[0].as_py()
+        if found != at:
+            raise UserError(f"{file}: byte {piece.begin}: found row {found}; expected row {at}")
+        at, end = at + piece.batch.num_rows, piece.end
+        yield piece.batch
+    if stop is None:  # a running server may be writing the last record
+        check_rest(content, end, columns, file)
+    elif at < stop:
+        what = "rows are missing" if content.slice(end).to_pybytes() in (b"", END) else f"damaged at byte {end}"
+        raise UserError(f"{file}: {what}: found rows up to {at}; expected rows up to {stop}")
+
+
 def content_of(file: str) -> pa.Buffer:
-    """All of a file. Raises `FileNotFoundError`."""
+    """Return all bytes of a file, read rather than mapped: a mapped file that shrinks, or that the disk cannot read,
+    ends the process by a signal. Raises `FileNotFoundError`, and `UserError` if it cannot be read.
+    """
     system, path = storage.filesystem(file)
-    if system.get_file_info(path).size == 0:
-        return pa.py_buffer(b"")
-    opened = pa.memory_map(path) if isinstance(system, fs.LocalFileSystem) else system.open_input_file(path)
-    with opened as stream:
-        return stream.read_buffer()
+    try:
+        with system.open_input_stream(path) as stream:
+            return pa.py_buffer(stream.read())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from error

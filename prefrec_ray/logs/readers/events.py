@@ -25,7 +25,7 @@ from prefrec_ray.logs.events.segments import first_row, list_segments, read_tabl
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.readers.told import Told, requests
 from prefrec_ray.logs.sources import EventsSource
-from prefrec_ray.storage.parquet import read_parquet
+from prefrec_ray.storage.parquet import read_sealed
 
 #: Positions, both inclusive.
 Span = tuple[int, int]
@@ -103,9 +103,9 @@ def _fragments(
 
 def _items(folders: Sequence[str]) -> pa.Table:
     """The items of all logs. Raises `UserError` where an item has one embedding in a log and another in another."""
-    items = read_parquet(storage.join(folders[0], ITEMS)).select(["item_id", "embedding"])
+    items = read_sealed(storage.join(folders[0], ITEMS)).select(["item_id", "embedding"])
     for folder in folders[1:]:
-        table = read_parquet(storage.join(folder, ITEMS)).select(items.column_names)
+        table = read_sealed(storage.join(folder, ITEMS)).select(items.column_names)
         row = pc.index_in(table["item_id"], items["item_id"].combine_chunks())
         old = table.filter(pc.is_valid(row))
         width = items["embedding"].type.list_size

@@ -1,0 +1,75 @@
+"""A seal inside the bytes that it covers: each flipped bit breaks it."""
+
+import json
+import zlib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.storage import seal
+from prefrec_ray.storage.parquet import read_sealed, seal_parquet
+
+
+def test_a_seal_is_the_length_and_the_checksum_of_all_bytes_around_it() -> None:
+    content = seal.fill(b'{"a": 1, "seal": "seal:0000000000000000"}')
+    assert len(content) == 41 == 0x29
+    zeros = b'{"a": 1, "seal": "seal:0000002900000000"}'
+    assert content == b'{"a": 1, "seal": "seal:00000029' + f"{zlib.crc32(zeros):08x}".encode() + b'"}'
+    assert seal.intact(content) is True
+    assert json.loads(content)["a"] == 1
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60), st.data())
+def test_a_flipped_bit_or_a_missing_byte_breaks_it(before: bytes, after: bytes, data: st.DataObject) -> None:
+    if b"seal:" in after:
+        return
+    content = seal.fill(before + seal.BLANK.encode() + after)
+    assert seal.intact(content) is True
+    place = data.draw(st.integers(0, len(content) - 1))
+    flipped = content[:place] + bytes([content[place] ^ 1 << data.draw(st.integers(0, 7))]) + content[place + 1 :]
+    assert not seal.intact(flipped)
+    assert not seal.intact(content[:-1])
+    assert not seal.intact(content[1:])
+
+
+def test_bytes_without_a_seal() -> None:
+    assert (seal.intact(b""), seal.intact(b"seal"), seal.intact(b"seal:"), seal.find(b"seal:xyz")) == (
+        None,
+        None,
+        False,
+        None,
+    )
+
+
+def test_a_sealed_table_is_plain_parquet_and_no_flipped_bit_changes_it(tmp_path: Path) -> None:
+    table = pa.table({"item_id": [1, 2], "text": ["x", "y"]})
+    file = tmp_path / "items.parquet"
+    whole = seal_parquet(table)
+    file.write_bytes(whole)
+    assert pq.read_table(file).equals(table)
+    assert read_sealed(str(file)).equals(table)
+    mark = range(whole.rindex(b"seal:"), whole.rindex(b"seal:") + 5)  # without it the file is as of an earlier version
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        if place in mark:
+            assert read_sealed(str(file)).equals(table)
+        else:
+            with pytest.raises(UserError, match=rf"^{file}: damaged: its checksum differs"):
+                read_sealed(str(file))
+
+
+def test_a_table_may_hold_what_looks_like_a_seal(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"seal:{'0' * 16}", "seal:0123456789abcdef"]})
+    (tmp_path / "items.parquet").write_bytes(seal_parquet(table, compression="none"))
+    assert read_sealed(str(tmp_path / "items.parquet")).equals(table)
+
+
+def test_a_table_of_an_earlier_version_has_no_seal_and_is_read(tmp_path: Path) -> None:
+    table = pa.table({"item_id": [1, 2]})
+    pq.write_table(table, tmp_path / "items.parquet", write_page_checksum=True)
+    assert read_sealed(str(tmp_path / "items.parquet")).equals(table)
