@@ -169,7 +169,7 @@ def test_what_is_no_log_of_this_version_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"log\.json: schema version 9; expected 2"):
         table(a)
     (Path(a) / "log.json").write_text("[]")
-    with pytest.raises(UserError, match=r"log\.json: schema version None; expected 1"):
+    with pytest.raises(UserError, match=r"log\.json: schema version None; expected 2"):
         table(a)
     with pytest.raises(UserError, match=r"no folder of events \(log\.json is missing\)"):
         table(str(tmp_path))
