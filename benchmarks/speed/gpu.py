@@ -37,7 +37,8 @@ from prefrec_ray.runtime import start_ray
 #: 780,000 transitions.
 WORLD = {"users": 4000, "requests": 250, "shards": 16}
 BARE, PRODUCT, STREAMED = "tuned bare PrefRec", "PrefRec", "PrefRec, streaming"
-PRECISIONS = ("float32", "bf16")
+#: By the name that a table shows.
+PRECISIONS = {"float32": "float32", "bf16": "bf16_always"}
 TOGETHER, IN_TURN = "two trials share the GPU", "one after the other"
 
 
@@ -115,8 +116,8 @@ def training(
     contenders: dict[str, Any] = {}
     for how, names in (("materialised", (PRODUCT, BARE)), ("streaming", (STREAMED,))):
         loaded: LoadedData | None = None
-        for precision in PRECISIONS:
-            settings = {"transitions": how, "precision": precision}
+        for precision, setting in PRECISIONS.items():
+            settings = {"transitions": how, "precision": setting}
             loaded = load_data(prefrec_config(uri, updates, sizes).training(**settings).data_request, loaded)
             for name in names:
                 contenders[f"{name}, {precision}"] = make.remote(name, settings, device, uri, loaded, sizes, updates)

@@ -137,8 +137,10 @@ class TrainingSettings(Settings):
         description="how items are chosen",
     )
 
-    precision: Literal["float32", "bf16"] = Field(
-        default="float32", description="of matrix products", json_schema_extra=_OF_REWARD
+    precision: Literal["float32", "bf16", "bf16_always"] = Field(
+        default="float32",
+        description="of matrix products; `bf16`: if the processor or GPU has fast ones, else float32",
+        json_schema_extra=_OF_REWARD,
     )
     transitions: Literal["auto", "materialised", "streaming"] = Field(
         default="auto",
@@ -184,6 +186,15 @@ class TrainingSettings(Settings):
     def teacher_names(self) -> tuple[str, ...]:
         """The teachers to learn from."""
         return self.teachers or (f"{self.pairing}_{self.scoring}",)
+
+    @property
+    def learner_resources(self) -> dict[str, float]:
+        """Ray's resources of each learner process or, without such processes, those of the run's own process."""
+        cpus, gpus = self.num_cpus_per_learner, float(self.num_gpus_per_learner)
+        if not self.num_learners:
+            return {"GPU": gpus}
+        own = {"CPU": float(cpus) if isinstance(cpus, int | float) else float(not gpus), "GPU": gpus}
+        return {**own, **self.custom_resources_per_learner}
 
 
 class CloningSettings(TrainingSettings):

@@ -32,10 +32,9 @@ def demands(settings: Mapping[str, Any]) -> list[Demand]:
 
 
 def _of_train(settings: Any) -> Demand:
-    from prefrec_ray.runs.resources import of_learner
 
     config = settings.training()
-    learner = _asked(of_learner(config))
+    learner = _asked(config.learner_resources)
     if not config.num_learners:
         data_tasks = {"CPU": 1.0}
         return Demand("train", (data_tasks, learner) if learner else (data_tasks,), in_driver=True)

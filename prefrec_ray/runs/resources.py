@@ -1,25 +1,15 @@
-"""What a run asks of a cluster, and whether the cluster has it: Ray would wait for it for ever."""
+"""Comparison of the resources that a run needs with those of the cluster: Ray would wait for missing ones for ever."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from prefrec_ray import runtime
-from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.errors import UserError
 
 
-def of_learner(training: TrainingSettings) -> dict[str, float]:
-    """What each learner process of a run asks for; without such processes, what the run's own process needs."""
-    cpus, gpus = training.num_cpus_per_learner, float(training.num_gpus_per_learner)
-    if not training.num_learners:
-        return {"GPU": gpus}
-    own = {"CPU": float(cpus) if isinstance(cpus, int | float) else float(not gpus), "GPU": gpus}
-    return {**own, **training.custom_resources_per_learner}
-
-
 def check_fits(required: Mapping[str, float], who: str, keys: str) -> None:
-    """Raises `UserError`, which begins with `who`, where more is `required` than the cluster has.
+    """Raises `UserError`, which begins with `who`, if more is `required` than the cluster has.
 
     `keys`: the settings that ask for it.
     """

@@ -30,7 +30,7 @@ from prefrec_ray.runs.columns import COLUMNS, SCORES
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.monitoring import publish
-from prefrec_ray.runs.resources import check_fits, of_learner
+from prefrec_ray.runs.resources import check_fits
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.settings import Task
 from prefrec_ray.storage.manifest import MANIFEST
@@ -75,15 +75,17 @@ def train(
     with storage.claimed(output):
         check_output(settings, dataset, output, resume)
         runtime.start_ray()
-        required = {kind: amount * max(1, config.num_learners) for kind, amount in of_learner(config.settings).items()}
+        needs = settings.training(where).learner_resources
+        required = {kind: amount * max(1, config.num_learners) for kind, amount in needs.items()}
         check_fits(required, f"{where}: the run", "num_learners, num_cpus_per_learner, num_gpus_per_learner")
+        config.precision = _precision_of(output) or config.precision
         algorithm: OfflineAlgorithm = config.build_algo()
         try:
             rows = _restore(algorithm, output, say) if resume else []
             if settings.start is not None and not rows:
                 _begin_with(algorithm, settings.start)
             storage.make_folder(output)
-            description = {**describe(settings, dataset), "resolved": resolved(config)}
+            description = {**describe(settings, dataset), "resolved": resolved(algorithm.config)}
             storage.write_json(storage.join(output, CONFIG), description)
             _train(algorithm, settings, output, rows, progress, judge)
         finally:
@@ -197,6 +199,13 @@ def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None
     if say is not None:
         say(f"going on from iteration {algorithm.iteration}" if rows else "no whole checkpoint: from the start")
     return rows
+
+
+def _precision_of(output: str) -> str | None:
+    """Return the precision in which the run in the folder `output` was started; None if there is none."""
+    file = storage.join(output, CONFIG)
+    started = storage.read_json(file).get("resolved", {}).get("precision") if storage.exists(file) else None
+    return "bf16_always" if started == "bf16" else started  # an earlier version did not look at the processor
 
 
 def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:

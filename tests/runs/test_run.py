@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tiny import SHORT_RUN
 
+from prefrec_ray.algorithms.base import precision
 from prefrec_ray.algorithms.base.weights import Weights
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
@@ -93,22 +94,29 @@ def test_a_run_begins_with_the_networks_of_another(tiny_dataset: str, tmp_path: 
         train(settings(start=first, config=wide), tiny_dataset, str(tmp_path / "third"))
 
 
-def test_a_stopped_run_resumes_to_the_same_policy(tiny_dataset: str, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_to_the_same_policy(
+    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the precision in which it was started, although the machine now computes the other one faster."""
+    bf16 = settings(config={**SHORT_RUN, "precision": "bf16"})
+    monkeypatch.setattr(precision, "bf16_ratio", lambda gpu: 0.5)
     whole, stopped = str(tmp_path / "whole"), str(tmp_path / "stopped")
-    expected = train(settings(), tiny_dataset, whole)
+    expected = train(bf16, tiny_dataset, whole)
 
     def stop_at_four(row: dict[str, Any]) -> None:
         if row["training_iteration"] == 4:
             raise Stop
 
     with pytest.raises(Stop):
-        train(settings(), tiny_dataset, stopped, progress=stop_at_four)
+        train(bf16, tiny_dataset, stopped, progress=stop_at_four)
     # Iteration 4 has not been saved: the run goes on from the checkpoint before.
     assert checkpoints(stopped) == [f"{stopped}/checkpoint_000002", f"{stopped}/checkpoint_000004"]
     Path(stopped, "checkpoint_000004").rename(tmp_path / "aside")
     messages: list[str] = []
-    rows = train(settings(), tiny_dataset, stopped, resume=True, say=messages.append)
+    monkeypatch.setattr(precision, "bf16_ratio", lambda gpu: 2.0)
+    rows = train(bf16, tiny_dataset, stopped, resume=True, say=messages.append)
     assert messages == ["going on from iteration 2"]
+    assert json.loads(Path(stopped, "config.json").read_text())["resolved"]["precision"] == "bf16_always"
     assert [row["losses/qf_loss"] for row in rows] == [row["losses/qf_loss"] for row in expected]
     assert Path(stopped, "policy/actor.npz").read_bytes() == Path(whole, "policy/actor.npz").read_bytes()
 

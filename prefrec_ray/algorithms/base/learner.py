@@ -148,7 +148,8 @@ class OfflineLearner(TorchLearner):
             return batch
         with torch.no_grad():
             labelled = {**batch, LABELS: self.net.reward.label(batch)}
-            return self._rotation.of_batch(labelled, self._transitions, self.update_index)
+            with torch.autocast(self.device.type, enabled=False):  # data stay float32 in any precision
+                return self._rotation.of_batch(labelled, self._transitions, self.update_index)
 
     def begin_with(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
         """Start from networks of another run. Raises `UserError`, prefixed by `where`, if sizes differ."""

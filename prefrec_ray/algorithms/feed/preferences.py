@@ -92,10 +92,10 @@ def load_buffer(
 
     With `here`, this process reads them.
 
-    `columns`: columns of the next state in the inputs of the reward model; None: state and action. `precision` bf16:
-    inputs are stored as bfloat16, in half the memory, because matrix products would round them anyway. Returns a
-    reference to a `PreferenceBuffer`. Raises `UserError` (at `ray.get`, or immediately with `here`) if the task is not
-    prepared, a teacher has no pairs or segments differ in length.
+    `columns`: columns of the next state in the inputs of the reward model; None: state and action. `precision` other
+    than float32: inputs are stored as bfloat16, in half the memory, because matrix products would round them anyway.
+    Returns a reference to a `PreferenceBuffer`. Raises `UserError` (at `ray.get`, or immediately with `here`) if the
+    task is not prepared, a teacher has no pairs or segments differ in length.
     """
     dataset = PreparedDataset.open(uri)
     pairs = start(_load_pairs, uri, task, split, list(teachers), here=here)
@@ -175,7 +175,7 @@ def _segment_rows(
     uri: str, file: str, pairs: dict[str, np.ndarray], columns: Sequence[int] | None, precision: str
 ) -> dict[str, Any]:
     part = segment_rows(uri, file, pairs, columns)
-    return {**part, "inputs": as_bfloat16(part["inputs"])} if precision == "bf16" else part
+    return {**part, "inputs": as_bfloat16(part["inputs"])} if precision != "float32" else part
 
 
 def _join(pairs: dict[str, np.ndarray], *parts: dict[str, Any]) -> PreferenceBuffer:

@@ -14,6 +14,7 @@ from typing import Any
 from ray import tune
 
 from prefrec_ray import runtime, storage
+from prefrec_ray.algorithms.base.precision import settled
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.runs.checkpoints import check_own
@@ -70,16 +71,19 @@ def prepare_sweep(
     if smoke:
         settings = space.smoke_settings(settings)
     description = {"dataset": dataset, "smoke": smoke, "settings": settings.model_dump(mode="json")}
-    _check_folder(description, output, resume)
+    before = _check_folder(description, output, resume)
     runtime.start_ray()
-    chosen = space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
+    chosen = _chosen(settings)
     _check_fits(settings, chosen, where)
+    bf16 = before.get("bf16") or _bf16(settings, chosen, where)
+    settings = space.with_precision(settings, bf16)
+    chosen = _chosen(settings)
     runs = [space.train_settings(settings, trial, smoke) for trial in chosen]
     for run in runs:
         build_config(run, dataset, where).validate()
     judge = _judge(settings, dataset)
     storage.make_folder(output)
-    storage.write_json(storage.join(output, "sweep.json"), description)
+    storage.write_json(storage.join(output, "sweep.json"), {**description, "bf16": bf16})
 
     # Trials train their own rewards if no two are the same, as in a search over the reward's learning rate.
     shares_rewards = settings.searcher == "random" or not space.draws_reward(settings)
@@ -107,11 +111,29 @@ def _judge(settings: TuneSettings, dataset: str) -> Judge | None:
     return Judge.prepare(dataset, settings.validation, settings.task, settings.base.get("teachers"))
 
 
-def _check_folder(description: dict[str, Any], output: str, resume: bool) -> None:
+def _chosen(settings: TuneSettings) -> list[space.Trial]:
+    """Return all trials, or those that need the data and rewards of all that a searcher can choose."""
+    return space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
+
+
+def _bf16(settings: TuneSettings, chosen: list[space.Trial], where: str) -> str:
+    """Return the precision of trials with `bf16`, by a measurement where the first of them would train."""
+    for trial in chosen:
+        training = space.train_settings(settings, trial).training(where)
+        if training.precision == "bf16":
+            own = settings.resources
+            gpus = own.gpus or training.num_gpus_per_learner
+            needs = {"CPU": own.cpus, "GPU": gpus, **own.custom}
+            return settled("bf16", training.learner_resources if training.num_learners else needs, here=False)
+    return "bf16"
+
+
+def _check_folder(description: dict[str, Any], output: str, resume: bool) -> dict[str, Any]:
+    """Return the sweep.json of the sweep to resume; empty for a new one."""
     if not resume:
         if storage.exists(output):
             raise UserError(f"{output}: already exists; go on with it by --resume, or choose another output folder")
-        return
+        return {}
     file = storage.join(output, "sweep.json")
     if not storage.exists(file):
         raise UserError(f"{output}: no sweep to resume (expected sweep.json in it); start it without --resume")
@@ -122,6 +144,7 @@ def _check_folder(description: dict[str, Any], output: str, resume: bool) -> Non
         if before.get(key) != value:
             raise UserError(f"{output}: started with other {key}; resume it with the same, or choose another folder")
     check_own(output)
+    return before
 
 
 def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -> None:

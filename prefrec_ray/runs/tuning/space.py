@@ -105,6 +105,21 @@ def train_settings(settings: TuneSettings, chosen: Trial, smoke: bool = False) -
     )
 
 
+def with_precision(settings: TuneSettings, precision: str) -> TuneSettings:
+    """Return `settings` with `precision` in place of bf16."""
+
+    def settled(values: list[Any] | None) -> list[Any] | None:
+        return None if values is None else [precision if value == "bf16" else value for value in values]
+
+    changed: dict[str, Any] = {}
+    if settings.base.get("precision") == "bf16":
+        changed["base"] = {**settings.base, "precision": precision}
+    if (searched := settings.search.get("precision")) is not None:
+        values = {"grid": settled(searched.grid), "choice": settled(searched.choice)}
+        changed["search"] = {**settings.search, "precision": searched.model_copy(update=values)}
+    return settings.model_copy(update=changed)
+
+
 def shortened(config: dict[str, Any], chosen: Trial) -> dict[str, Any]:
     """`config` with a hundredth of the passes over preferences and transitions."""
     defaults = recipe_defaults(find_settings(chosen["method"]), chosen["recipe"])

@@ -157,13 +157,19 @@ def test_a_sweep_that_was_killed_ends_the_same(
         assert actors[0].read_bytes() == actors[1].read_bytes()
 
 
-def test_a_sweep_that_was_killed_before_its_first_trial_begins_again(tiny_dataset: str, tmp_path: Path) -> None:
-    settings = open_section(write(tmp_path, {**SECTION, "method": "IL", "seeds": [0]}), "tune")
+def test_a_sweep_that_was_killed_before_its_first_trial_begins_again(
+    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the precision in which it began, although the machine now computes the other one faster."""
+    section = {**SECTION, "method": "IL", "seeds": [0], "base": {**SECTION["base"], "precision": "bf16"}}
+    settings = open_section(write(tmp_path, section), "tune")
+    monkeypatch.setattr(run, "settled", lambda *_, **__: "bf16_always")
     rows = sweep(settings, tiny_dataset, str(tmp_path / "sweep"))
     for file in (tmp_path / "sweep").glob("*-state-*"):
         file.unlink()
     for file in (tmp_path / "sweep").glob("experiment_state*"):
         file.unlink()
+    monkeypatch.setattr(run, "settled", lambda *_, **__: "float32")
     again = sweep(settings, tiny_dataset, str(tmp_path / "sweep"), resume=True)
     assert [(row["trial"], row["losses/actor_loss"]) for row in again] == [
         (row["trial"], row["losses/actor_loss"]) for row in rows

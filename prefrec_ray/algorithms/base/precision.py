@@ -1,0 +1,77 @@
+"""The choice between bf16 and float32, by a measurement in the process that trains.
+
+Processors without instructions for bfloat16 emulate it, many times slower than float32.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from functools import cache
+
+import torch
+from torch import Tensor
+
+#: Rows and width of the measured product: a small mini-batch and the default `hidden_sizes`.
+_ROWS, _WIDTH = 512, 256
+#: Most repetitions, and seconds after which no other one begins. The fastest counts, as other processes disturb.
+_REPETITIONS, _SECONDS = 20, 0.2
+
+_LOG = logging.getLogger(__name__)
+
+
+def settled(precision: str, resources: Mapping[str, float], here: bool) -> str:
+    """Return `float32` or `bf16_always`: for `bf16` the faster one, with a warning if that is float32.
+
+    `resources`: Ray's, of a process that trains, which is this one if it is `here`.
+    """
+    if precision != "bf16":
+        return precision
+    gpu = resources.get("GPU", 0) > 0
+    ratio = bf16_ratio(gpu) if here else _measured_elsewhere(resources, gpu)
+    if ratio < 1:
+        return "bf16_always"
+    reason = (
+        f"takes {ratio:.1f} times as long as float32 on this processor" if ratio < math.inf else "is not on this GPU"
+    )
+    _LOG.warning("precision: bf16 %s: training in float32 (bf16_always trains in bf16 all the same)", reason)
+    return "float32"
+
+
+@cache
+def bf16_ratio(gpu: bool) -> float:
+    """Return the time of a matrix product in bfloat16, divided by its time in float32; infinity for a GPU without it.
+
+    A GPU that has bfloat16 is not measured.
+    """
+    if gpu:
+        return 0.0 if torch.cuda.is_bf16_supported(including_emulation=False) else math.inf
+    factors: dict[torch.dtype, tuple[Tensor, Tensor]] = {
+        kind: (torch.ones(_ROWS, _WIDTH, dtype=kind), torch.ones(_WIDTH, _WIDTH, dtype=kind))
+        for kind in (torch.float32, torch.bfloat16)
+    }
+    seconds = dict.fromkeys(factors, math.inf)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several would wait for each other if another process is busy
+    start = time.perf_counter()
+    for repetition in range(_REPETITIONS):
+        for kind, (left, right) in factors.items():
+            begin = time.perf_counter()
+            left @ right
+            seconds[kind] = min(seconds[kind], time.perf_counter() - begin)
+        if repetition and time.perf_counter() - start > _SECONDS:
+            break
+    torch.set_num_threads(threads)
+    return seconds[torch.bfloat16] / seconds[torch.float32]
+
+
+def _measured_elsewhere(resources: Mapping[str, float], gpu: bool) -> float:
+    """Return `bf16_ratio` of a process that has `resources`."""
+    import ray  # on demand: a second
+
+    custom = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
+    cpus, gpus = resources.get("CPU", 1), resources.get("GPU", 0)
+    task = ray.remote(lambda: bf16_ratio(gpu)).options(num_cpus=cpus, num_gpus=gpus, resources=custom)
+    return float(ray.get(task.remote()))
