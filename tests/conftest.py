@@ -1,6 +1,6 @@
-"""What all tests share: one Ray a process, one thread, a marker for tests that need Ray, and the order of the files.
+"""Shared fixtures: one Ray per process, one thread, a marker for tests that need Ray, and the order of the files.
 
-What takes long to import is imported where it is used: the process that only hands out tests needs none of it.
+Slow imports are inside functions: the process that only distributes tests does not need them.
 """
 
 import gc
@@ -40,17 +40,17 @@ LONGEST = (
     "test_prepare.py",
 )
 
-# One thread for matrices, here and in processes that tests start: several would wait for each other. On two cores with
-# something beside them the tests of fitted Q took 40 to 270 s, and 7 to 12 with one. torch reads it as it is imported.
+# One thread for matrices, here and in child processes: several threads would wait for each other. On two busy cores the
+# tests of fitted Q took 40 to 270 s, and 7 to 12 s with one thread. torch reads the variable during its import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Ray ends workers that are idle for a second, and tests would import all anew, over and over.
+# Ray ends workers that are idle for a second, and tests would repeat all imports.
 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
-# What is imported and collected stays: to look through it for garbage took a third of the time of collecting.
+# Imported and collected objects stay. Garbage collection of them took a third of the time of collecting.
 gc.disable()
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
-#: For mutants: a counterexample is enough, nobody reads the smallest one.
+#: For mutants: a counterexample is enough, it need not be the smallest.
 hypothesis.settings.register_profile(
     "unshrunk",
     hypothesis.settings.get_profile("repeatable"),
@@ -65,9 +65,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that need Ray by the fixture that starts it; those that start their own Ray carry the mark.
+    """Mark the tests whose fixtures start Ray. Tests that start Ray themselves carry the mark.
 
-    The longest files come first, so that those side by side end together.
+    The longest files come first, so that parallel workers end together.
     """
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def ray_only_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test without the mark `ray` fails where it starts Ray, here or in a process of its own."""
+    """Fail a test without the mark `ray` if it starts Ray, in this process or a child process."""
     if request.node.get_closest_marker("ray") is None:
         monkeypatch.setattr("ray.init", _refuse)
         monkeypatch.setenv("RAY_ADDRESS", "a test that starts Ray is marked `ray` (tests/conftest.py)")

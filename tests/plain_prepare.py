@@ -1,4 +1,4 @@
-"""What `prepare` must find, computed plainly with pandas loops; it shares no code with the package."""
+"""The expected result of `prepare`, computed with plain pandas loops that share no code with the package."""
 
 import itertools
 import math

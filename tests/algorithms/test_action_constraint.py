@@ -1,4 +1,4 @@
-"""What keeps actors on the data: the pull to logged actions, and the choice among real items."""
+"""Constraints of actors to the data: the pull to logged actions, and the choice among real items."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -179,7 +179,7 @@ def test_answers_read_q_where_people_tire_and_they_explain_it(
         np.testing.assert_allclose(policy.critic.scores(states, items), expected @ policy.critic.worth, atol=1e-5)
     assert policy_of(module, data, data.items()).critic.answers is None  # in mid-training
     monkeypatch.undo()
-    assert data.answers() is None  # as of a data set of before
+    assert data.answers() is None  # as in a data set of an earlier version
     assert policy_of(module, data).critic.answers is None
 
 

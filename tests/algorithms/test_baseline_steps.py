@@ -97,7 +97,7 @@ def pi(weights: Weights, prefix: str, states: np.ndarray) -> np.ndarray:
 
 
 def q(weights: Weights, prefix: str, states: np.ndarray, *actions: np.ndarray) -> np.ndarray:
-    """Q sees the inner product of an action with the item shown before, too; V sees states alone."""
+    """Q with the inner product of an action and the previous item as an input; V has only states as inputs."""
     products = [(states[:, STATE.groups["items"]] * action).sum(axis=1, keepdims=True) for action in actions]
     return mlp(weights, f"{prefix}.net", states, *actions, *products)[:, 0]
 

@@ -1,4 +1,4 @@
-"""Which loss went first, and the line that says so."""
+"""The first loss that diverges, and its message."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def expected_labels(dataset: PreparedDataset, reward: RewardFunction | None, horizon: int) -> np.ndarray:
-    """By a plain walk through the requests, user by user, in the order of the files."""
+    """Compute labels by a plain walk through the impressions, user by user, in the order of the files."""
     labels: list[float] = []
     for file in dataset.files("requests", "train"):
         table = dataset.read(file).to_pydict()

@@ -1,4 +1,4 @@
-"""The order of mini-batches against plain loops, and what a plan makes of shards; no Ray."""
+"""The order of mini-batches against plain loops, and the use of shards by a plan, without Ray."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def test_a_lane_knows_its_place_and_what_comes_next(used: int) -> None:
 
 
 def table(shard: int, rows: int) -> dict[str, np.ndarray]:
-    """Columns as `Shelf.take` gives them; each value tells its shard and row."""
+    """Columns as `Shelf.take` returns them. Each value identifies its shard and row."""
     value = (100 * shard + np.arange(rows)).astype(np.float16)
     return {"obs": np.stack([value, -value], axis=1), "rewards": value / 4, NUMBER: np.arange(rows) + 10 * shard}
 
 
 class Shelf:
-    """What was ordered and taken, of shards that are their own names."""
+    """Record of ordered and taken shards, which are represented by their names."""
 
     def __init__(self) -> None:
         self.ordered: list[tuple[int, str]] = []
@@ -134,8 +134,8 @@ def test_shards_are_ordered_before_they_are_needed_each_lane_at_another_point() 
     steps = plan(count=14).batches(torch.device("cpu"), shelf)  # type: ignore[arg-type]
     lanes = [(_Lane(SEED, part.number, SIZES, USED), part.shards) for part in LANES]
     next(steps)
-    # The shards of the first batch, then what follows the shard that is far enough: the first lane at once, the second
-    # half-way.
+    # The shards of the first batch, then the next shard of each lane that is far enough: the first lane at once, the
+    # second half-way.
     assert shelf.ordered[:2] == [(lane.number, shards[lane.at(0, 0)[0]]) for lane, shards in lanes]
     for index in range(1, 14):
         shelf.ordered.clear()

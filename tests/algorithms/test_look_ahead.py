@@ -49,7 +49,7 @@ def test_a_horizon_of_one_is_the_reward_itself():
 
 @given(st.lists(st.integers(0, 2**62), min_size=1, max_size=20))
 def test_numbers_survive_as_bits(numbers):
-    # As prepare does it: concatenated beside floats, then scattered row by row.
+    # Like `prepare`: joined with float columns, then scattered row by row.
     wide = np.concatenate([np.ones((len(numbers), 3), np.float32), bits_of(np.array(numbers))], axis=1)
     place = np.random.default_rng(0).permutation(len(numbers))
     moved = np.empty((len(numbers), 2), np.float32)

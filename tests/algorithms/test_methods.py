@@ -1,4 +1,4 @@
-"""One contract for every method: it learns what is known to be best, resumes exactly, runs on two learners, exports."""
+"""One contract for every method: it learns the known best action, resumes exactly, runs on two learners, exports."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def parts(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_three_learners_equal_one(tiny_dataset: str, method: str, parts: list[Any]) -> None:
-    """Of the eight lanes they have three, three and two: their parts of a batch differ in size."""
+    """They have three, three and two of the eight lanes: their parts of a batch differ in size."""
     configs, plans = [], []
     for learners in (1, 3):
         settings = {**SMALL, "train_batch_size_per_learner": 63 // learners}
@@ -239,7 +239,7 @@ def test_three_learners_equal_one(tiny_dataset: str, method: str, parts: list[An
 
 
 def test_an_algorithm_needs_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tune would make a folder in `~/ray_results` for each, and fail where the home cannot be written."""
+    """Tune would create a folder in `~/ray_results` for each, and fail if the home is not writable."""
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", "/proc/nobody/ray_results")
     algorithm = object.__new__(OfflineAlgorithm)
     algorithm._storage = None

@@ -50,7 +50,7 @@ def dataset(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the user works: the page's file, and a YAML that names it."""
+    """Return the user's working folder: the page's file, and a YAML that names it."""
     folder = tmp_path_factory.mktemp("own")
     code, yaml = (re.search(rf"^```{kind}\n(.*?)^```", PAGE.read_text(), re.S | re.M)[1] for kind in ("python", "yaml"))
     assert len(code.splitlines()) <= 60

@@ -129,7 +129,7 @@ def test_pretraining_sums_the_raw_reward_and_moves_nothing_else(rng):
 
 
 def test_the_rewards_offset_rests(rng):
-    """Preferences say nothing of a constant added to r; Adam must not make steps of rounding errors."""
+    """Preferences do not depend on a constant added to r, and Adam must not turn rounding errors into steps."""
     plain = build(rng)
     bias = plain.nets["reward"][-1][1]
     before = bias.item()
@@ -188,7 +188,7 @@ def test_gradients_are_those_of_finite_differences(rng):
 
 
 def test_each_network_has_its_own_rate(rng):
-    """Adam's first step is the learning rate, whatever the gradient."""
+    """Adam's first step is the learning rate for any gradient."""
     plain = build(rng)
     before = weights(plain)
     plain.step(*transitions(rng), (segments(rng), segments(rng), np.ones(B)))

@@ -126,8 +126,8 @@ def test_fifty_steps_equal_the_plain_algorithm(
         **RATES,
         standardise_reward=False,
         reward_horizon=1,  # labels that look ahead: test_look_ahead.py
-        reward_members=1,  # each of several learns as if alone: test_reward_members.py
-        rotations=0.0,  # what is rotated, and how: test_rotation.py
+        reward_members=1,  # members train independently: test_reward_members.py
+        rotations=0.0,  # rotation: test_rotation.py
     )
     data = algorithm.offline_data
     teacher = f"{algorithm.config.pairing}_{algorithm.config.scoring}"

@@ -1,4 +1,4 @@
-"""Training from data that live on a device, or come to it batch by batch; a GPU against the processor, where one is."""
+"""Training from resident data or batch by batch, and a GPU against the processor if there is one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prefrec_ray.algorithms.feed.resident import Preferences
 
 
 def trained(dataset: str, **more: Any) -> dict[str, np.ndarray]:
-    """The weights after pre-training and 50 updates of PrefRec, or as many as `more` says."""
+    """Return the weights after pre-training and 50 updates of PrefRec, or the number of updates in `more`."""
     config = PrefRecConfig().offline_data(input_=dataset).training(recipe="paper", task="depth")
     config.training(train_batch_size_per_learner=64, preference_batch_size=16, hidden_sizes=(16, 16), pretrain_epochs=1)
     config.training(**{"updates_per_iteration": 25, **more.pop("training", {})})

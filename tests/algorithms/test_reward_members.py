@@ -1,4 +1,4 @@
-"""A reward of several members: their mean, each learned as if it were alone."""
+"""A reward of several members: the mean of independently trained networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run is, from its iteration number alone."""
+"""The position of a run, computed from its iteration number."""
 
 import math
 

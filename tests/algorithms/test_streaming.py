@@ -50,7 +50,7 @@ class Near(Shelf):
 
 @pytest.fixture(scope="module")
 def shelf() -> Iterator[Near]:
-    """One for all examples: what an earlier use has left must not matter. Meanwhile `ray.get` takes tables."""
+    """One feed for all examples, because the remains of an earlier use must not matter. `ray.get` returns tables."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (shards, batches):
             patch.setattr(module, "ray", SimpleNamespace(get=lambda table: table))

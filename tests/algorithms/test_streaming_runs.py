@@ -82,14 +82,14 @@ def test_a_replay_buffer_is_a_sample_of_the_data_set(tiny_dataset: str) -> None:
         epochs[how] = torch.cat([batch[Columns.REWARDS] for batch in batches]).numpy()  # the transition's number
     assert np.array_equal(epochs["streaming"], epochs["materialised"])
     assert len(np.unique(epochs["streaming"])) == len(epochs["streaming"]) == size
-    # Of all transitions, not of the first users alone.
+    # The sample covers all transitions, not only the first users.
     assert abs(epochs["streaming"].mean() / whole - 0.5) < 4 * (12 * size) ** -0.5
 
 
 @pytest.mark.parametrize("how", ["streaming", "materialised"])
 @pytest.mark.parametrize("here", [True, False])
 def test_a_replay_buffer_of_less_than_a_row_a_lane_is_empty(tiny_dataset: str, how: str, here: bool) -> None:
-    """A batch is larger, which is what a run says."""
+    """A batch is larger than the buffer, and the run reports it."""
     assert find_shards(PreparedDataset.open(tiny_dataset), how, limit=MOST_LANES - 1, here=here) == ([], [])
 
 

@@ -1,4 +1,4 @@
-"""The accuracy on training pairs is of pairs that a teacher decides: where all are ties there is none."""
+"""The accuracy on training pairs counts pairs that a teacher decides, and is absent if all are ties."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def metrics(labels: list[float]) -> dict[str, torch.Tensor]:
-    """Of one mini-batch of pairs with these labels, by a reward that prefers the second segment of each."""
+    """Return metrics of one mini-batch with these labels, for a reward that always prefers the second segment."""
     with seeded(0):
         reward = RewardModel(2, 1, (4,), [0, 1])
     (layer,) = [one for one in reward.network.net.linear if one.out_features == 1]

@@ -1,4 +1,4 @@
-"""Settings are fields: everybody who takes them refuses the same, and the recipes are what they were."""
+"""Settings as fields: all entry points refuse the same values, and the recipes have their documented defaults."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ DEFINITION = StateDefinition(FEEDBACK, CATEGORIES)
 
 
 def prepared(folder: Path, items: dict[int, int] | None = None) -> PreparedDataset:
-    """As much of a data set as is read, all users in the split test; `items`: what the log says instead of its own."""
+    """Write the parts of a data set that are read, with all users in the test split. `items` replaces logged items."""
     log = log_block(World(SETTINGS), 0).to_pandas()
     late = log.groupby("user_id").timestamp.diff() > 1_800_000
     log["session_index"] = late.groupby(log.user_id).cumsum()
@@ -63,7 +63,7 @@ def test_logged_items_come_in_their_order_and_again_at_the_end() -> None:
 
 
 def test_what_each_user_was_shown_is_what_the_level_is_of(tmp_path: Path) -> None:
-    """Of logs alike in all but their items, that of the best item has the highest level again."""
+    """Among logs that differ only in their items, the log of the best item has the highest level."""
     levels = []
     clickbait = World(SETTINGS).clickbait[0]
     for name, item in (("own", None), ("best", clickbait.argmin()), ("worst", clickbait.argmax())):

@@ -1,4 +1,4 @@
-"""The team of `benchmarks asking`: nobody twice on a pair, no more votes than allowed, and as right as it is sure."""
+"""The annotators of `benchmarks asking`: one vote per pair, no more votes than allowed, calibrated posteriors."""
 
 from collections import Counter
 

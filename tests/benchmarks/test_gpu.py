@@ -1,4 +1,4 @@
-"""The section `gpu`: its code on the processor, at tiny sizes; and what it says where there is no GPU."""
+"""The section `gpu`: its code on the processor at tiny sizes, and its message without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logged moments are those of the log, and what follows them is summed up as it should be."""
+"""Logged moments match the log, and later sessions are summed correctly."""
 
 from __future__ import annotations
 

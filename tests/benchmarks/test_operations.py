@@ -1,4 +1,4 @@
-"""The operations that a step needs are those that torch counts in it, less those that nobody uses."""
+"""The counted operations of a step equal torch's count minus unused operations."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Tables of result pages hold what the files of figures beside them hold."""
+"""Tables of result pages match their files of figures."""
 
 from __future__ import annotations
 

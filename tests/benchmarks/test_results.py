@@ -1,4 +1,4 @@
-"""Pages of results say where their figures come from, and hold what the files beside them hold."""
+"""Result pages name the source of their figures, and their files exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks import results
 from benchmarks.results import RESULTS, ROOT, Measured, commands, git, measured
 
 PAGES = sorted(RESULTS.glob("*.md"))
-#: Their first block is no command: a page of several measurements, a table of tests, text.
+#: Pages whose first block is not a command: a table of tests, text.
 WITHOUT = {"mutants", "proofs"}
 
 

@@ -1,4 +1,4 @@
-"""Sections are where the runner looks for them, and pages name those that exist."""
+"""The runner finds every section, and pages name only existing sections."""
 
 from __future__ import annotations
 

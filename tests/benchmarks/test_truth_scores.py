@@ -78,7 +78,7 @@ def test_means_and_their_intervals_over_logs(output: Path) -> None:
     assert mean(tiring) == "0.42 [-0.64, 1.48]"
     assert mean(pick(tiring, log="log0")) == "0.50"
     assert mean([]) == ""
-    # PrefRec less IL all at once, where both are: (.25 - .0625) and (.125 - .1875).
+    # PrefRec minus IL in `all_at_once`, which has both: (.25 - .0625) and (.125 - .1875).
     assert less(scored, "IL") == "+0.06 [-1.53, +1.65]"
     assert less(scored, "PrefRec") == ""
     assert below(pick(scored, kind="best")) == "4 of 4"
@@ -91,7 +91,7 @@ def test_the_table_has_the_kinds_of_worlds_and_the_methods(output: Path) -> None
     assert "| cells below the logging policy | 0 of 4 | 4 of 4 | 0 of 4 |" in lines
     served = "| share of the catalogue served, where users differ | 0.20 [0.20, 0.20] | 0.02 [0.02, 0.02] |"
     assert [line for line in lines if line.startswith(served)]
-    # A method beside PrefRec in the worlds that it was trained in.
+    # A method next to PrefRec in the worlds of its training.
     assert "| method (`robust`) | all_at_once | below | served | PrefRec less it |" in lines
     assert [line for line in lines if line.startswith("| IL | 0.12") and line.endswith("| +0.06 [-1.53, +1.65] |")]
     assert [line for line in lines if line.startswith("| PrefRec, `paper` | 0.00 [0.00, 0.00] | 0 of 2 |")]

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.truth.verdicts import cells, figures, pairs, regret
 
-#: True levels under the logged items: .1 below those of the logging policy anew.
+#: True levels under the logged items: .1 below a new roll-out of the logging policy.
 AGAIN = {"depth": 0.9}
 
 
@@ -54,9 +54,9 @@ def test_figures_are_sums_by_hand(file: Path) -> None:
     results = {what.split(":")[0]: (value, count) for what, value, count in figures(rows)}
     assert results["called candidates though below the logging policy"] == (1, 1)
     assert results["0.3 levels above, with support"] == ("50%", 2)  # p1 of p1 and p3
-    assert results["intervals that hold the true gain over the logging policy anew"] == ("33%", 3)  # p1 alone
-    assert results["intervals that hold the true gain over the logged items"] == ("33%", 3)  # 1.1, -.1, .6: p1 alone
-    assert results["intervals that hold the true level"] == ("67%", 3)  # of 2, .8, 1.5 those within .9 to 2.1
+    assert results["intervals that hold the true gain over the logging policy anew"] == ("33%", 3)  # only p1
+    assert results["intervals that hold the true gain over the logged items"] == ("33%", 3)  # 1.1, -.1, .6: only p1
+    assert results["intervals that hold the true level"] == ("67%", 3)  # 2 and 1.5 are within .9 to 2.1, .8 is not
     assert results["half-width, median, levels"] == ("0.10", 3)
     assert results["error of the gain over the logging policy anew, mean, levels"] == ("0.17", 3)  # -.2, +.3, +.4
     assert results["error of the gain over the logged items, mean, levels"] == ("0.07", 3)  # .1 less each
@@ -73,7 +73,7 @@ def test_regret_and_pairs(file: Path) -> None:
 
 
 def test_regret_is_a_share_of_the_best_gain() -> None:
-    """In a world of gains many times as large it is the same; where nobody gains, nothing can be lost."""
+    """It does not depend on the size of gains in a world, and is 0 if no policy gains."""
     estimates = (0.2, 0.9, 0.4)
     for size in (0.25, 1.0, 8.0):
         gains = (4 * size, size, 2 * size)

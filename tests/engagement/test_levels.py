@@ -39,7 +39,7 @@ def test_levels_equal_exact_arithmetic(histories, unit):
 
 
 def test_every_level_begins_where_the_equation_says():
-    """A user of mean depth 4 beside one of mean depth 2, and a user of mean revisit time 60."""
+    """Users with mean depths 4 and 2, and a user with mean revisit time 60."""
     depth = [3, 4, 7, 8, 11, 12, 15, 16, 19, 20, 24, 5, *[1] * 32]
     level = [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 1, *[0] * 32]
     assert sum(depth) == 4 * len(depth)
@@ -66,7 +66,7 @@ def test_levels_equal_pandas():
 
 
 def test_float32_is_summed_in_float64():
-    """In float32 the sum of 2^24 and 1 is 2^24, that of 2^24 - 1 and 2^24 is 2^25."""
+    """In float32, 2^24 + 1 = 2^24 and (2^24 - 1) + 2^24 = 2^25."""
     depth, revisit = np.float32([2**24, 1]), np.float32([2**24 - 1, 2**24, np.nan])
     np.testing.assert_array_equal(depth_levels(np.zeros(2), depth), [1, 0])
     np.testing.assert_array_equal(frequency_levels(np.zeros(3), revisit), [1, 0, np.nan])

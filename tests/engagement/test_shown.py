@@ -1,4 +1,4 @@
-"""Which requests of a log are asked, and that users keep their rows."""
+"""The sample of impressions for the fatigue estimate, and the order of users' rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prefrec_ray.engagement.shown import LONG, MOST, Shown
 
 
 def make_shown(lengths: list[int]) -> Shown:
-    """Users with so many requests, each with a time of its own."""
+    """Users with the given numbers of impressions, each with its own time."""
     lengths_ = np.array(lengths, dtype=np.int64)
     rows = int(lengths_.sum())
     numbers = np.arange(rows)

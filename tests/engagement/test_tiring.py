@@ -1,4 +1,4 @@
-"""Users of a law written here: who tires is found, and who likes what is shown is not taken for tired."""
+"""The fatigue estimate on users with a known law: it finds fatigue, and does not confuse liking with fatigue."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_users_who_tire_are_told_from_users_who_do_not(differ: bool) -> None:
     assert fresh is not None
     assert np.mean(tired.parts) > 6
     assert np.mean(tired.parts) > np.mean(fresh.parts) + 3 * (tired.error + fresh.error)
-    assert np.mean(fresh.parts) < 1.5  # none, up to what the curve of outcomes leaves
+    assert np.mean(fresh.parts) < 1.5  # no fatigue, up to the curvature of outcomes
 
 
 def test_a_plain_regression_would_be_fooled() -> None:
@@ -83,7 +83,7 @@ def test_the_same_seed_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("constant", [0.0, 0.1])
 def test_feedback_that_is_always_the_same_says_nothing(constant: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its error comes to 0 whatever the model, which would count more than all that the other outcomes say."""
+    """Its error is 0 for any model, so that its likelihood would outweigh all other outcomes."""
     monkeypatch.setattr("prefrec_ray.engagement.tiring.HALF_LIVES", (HALF_LIFE,))
     shown = platform(0.6, 1)
     same = np.full_like(shown.feedback, constant)

@@ -77,7 +77,7 @@ def as_rows(users, by_id=False, with_dwell=True):
 
 
 def plain_mean(values, half_life):
-    """sum d^k x / sum d^k over `values`, newest last; 0 without any."""
+    """sum d^k x / sum d^k over `values`, newest last; 0 if empty."""
     if not values:
         return 0.0
     if half_life == 0:
@@ -111,7 +111,7 @@ def plain_state(rows, user, i):
         state += [plain_mean([float(rows.embeddings[r, k]) for r in past], h) for k in range(3)]
     for h in DEFINITION.taste_half_lives:
         for values in (clicks, [np.log(1 + seconds) for seconds in watched]):
-            # What each request drew beyond what the last few had drawn, times what it showed beyond what they had.
+            # Feedback minus the mean feedback of the last few impressions, times embedding minus their mean embedding.
             beyond = [value - plain_mean(values[:r], 5) for r, value in enumerate(values)]
             for k in range(3):
                 axis = [float(rows.embeddings[r, k]) for r in past]

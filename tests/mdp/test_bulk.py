@@ -128,7 +128,7 @@ def test_tastes_of_before_compare_a_request_with_all():
 
 
 def test_tastes_see_what_an_item_draws_and_not_the_mood():
-    """Feedback follows the item's first number, and a mood that turns as what is shown does, far more strongly."""
+    """Feedback depends on the item's first coordinate, and more strongly on a mood that moves with the shown items."""
     steps, rng = 4000, np.random.default_rng(0)
     slow = np.sin(np.arange(steps) / 200.0)
     shown = rng.normal(0.0, 0.3, (steps, 3))

@@ -46,7 +46,7 @@ def test_among_many_items_too(rule, k):
     actions = np.random.default_rng(1).uniform(-1, 1, (5, 4)).astype(np.float32)
     expected = [brute_force(catalogue.embeddings, action, k, rule) for action in actions]
     assert catalogue.nearest(actions, k, rule).tolist() == expected
-    # Of items that are equal any may be taken, none twice.
+    # Any of several equal items may be taken, but none twice.
     twins = ItemTable(np.arange(9000), np.repeat(catalogue.embeddings[:300], 30, axis=0))
     rows = twins.nearest(actions, k, rule)
     assert all(len(set(row)) == k for row in rows.tolist())

@@ -1,4 +1,4 @@
-"""What was just shown, and what it costs an item to be like it."""
+"""Recent items, and the diversity penalty of similar items."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The tracker's states equal those in bulk, whoever moves when."""
+"""The tracker's state vectors equal the bulk state vectors for any order of users."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ NORMALISER = Normaliser(np.linspace(-1, 1, DEFINITION.width), np.linspace(12, 14
 
 
 def arguments(users, position, garbage):
-    """What states and observe take for each user's next request; users who are through get `garbage`."""
+    """Return the arguments of `states` and `observe` for each user's next impression; `garbage` after the last."""
     nothing = replace(users[0][0], timestamp=garbage, item=-1, session_id="?", feedback=(np.nan, np.nan), dwell=np.nan)
     coming = [r[p] if p < len(r) else nothing for r, p in zip(users, position, strict=True)]
     feedback = {name: np.array([r.feedback[f] for r in coming]) for f, name in enumerate(DEFINITION.feedback)}
@@ -121,7 +121,7 @@ FEEDBACK = {"click": np.ones(2), "watch": np.ones(2)}
 
 
 def after(items, embeddings=None):
-    """What the states become when of two users one is shown item 40, the first of the table, the other item 11."""
+    """Return the states of two users after item 40, the first of the table, and item 11."""
     tracker = StateTracker(DEFINITION, NORMALISER, items, 2)
     for now in (5, 900):
         tracker.observe(np.array([now, now]), np.array([40, 11]), FEEDBACK, embeddings=embeddings)
@@ -153,7 +153,7 @@ def plain(tracker, now, **options):
 
 
 def test_sessions_end_after_the_gap_or_where_the_id_changes():
-    """Two users, of whom the second stays 2 s at his item."""
+    """Two users; the second has a dwell time of 2 s."""
     unscaled = Normaliser(np.zeros(DEFINITION.width), np.ones(DEFINITION.width))
     start, end = np.array([1000, 1000]), np.array([1000, 3000])
     for ids in (None, np.array(["x", "x"])):
@@ -162,7 +162,7 @@ def test_sessions_end_after_the_gap_or_where_the_id_changes():
         same = plain(tracker, [61_000, 61_000], session_ids=ids)  # a gap of exactly the definition's
         later = [61_001, 61_001] if ids is None else [1500, 1500]
         new = plain(tracker, later, session_ids=None if ids is None else np.array(["y", "y"]))
-        gone = np.array(later) - end  # below zero where the item is not over yet
+        gone = np.array(later) - end  # negative while the item still plays
         assert same["new_session"].tolist() == [0, 0]
         np.testing.assert_allclose(same["position"], np.log([2, 2]), rtol=1e-6)
         assert same["since_exit"].tolist() == same["depth@0"].tolist() == same["revisit@0"].tolist() == [0, 0]

@@ -1,4 +1,4 @@
-"""The distribution that a policy serves from: true propensities, whatever may not be shown, and how many are wanted."""
+"""The distribution of a policy: exact propensities for any excluded items and any k."""
 
 from dataclasses import dataclass, replace
 from itertools import permutations
@@ -96,7 +96,7 @@ def saturated(items: ItemTable) -> Saturated:
 def test_items_that_draw_the_same_answers_are_worth_the_same(count: int, rule: str) -> None:
     by_q = distribution(count, rule=rule)
     scorer = saturated(by_q.items)
-    assert scorer.worth[0] > 20 * abs(scorer.worth[1])  # the second answer says nothing of what is good
+    assert scorer.worth[0] > 20 * abs(scorer.worth[1])  # the second kind of feedback does not depend on quality
     pi = replace(by_q, scorer=replace(scorer, worth=scorer.worth * np.float32([1.0, 0.0])))
     state = np.float32([[0.5, -0.2, 0.1]])
     along = pi.items.embeddings @ state[0]
@@ -157,7 +157,7 @@ def test_from_one_cell_it_is_the_softmax_of_the_scores() -> None:
 
 @pytest.mark.parametrize("temperature", [0.15, 0.5])
 def test_two_steps_come_near_to_the_softmax_of_all_scores(temperature: float) -> None:
-    """Representatives speak for their cells: the mean score of what is served is that of the softmax within .02."""
+    """The mean score of served items equals the mean score of an exact softmax within .02."""
     pi = distribution(4_000, temperature=temperature)
     states = np.random.default_rng(3).normal(size=(2_000, 3)).astype(np.float32)
     scores = states @ pi.items.embeddings.T
@@ -241,7 +241,7 @@ def test_the_best_are_those_of_the_largest_score() -> None:
 @pytest.mark.parametrize("scorer", [Linear(), make_critic(0)])
 @pytest.mark.parametrize("logged", [False, True])
 def test_the_best_of_a_large_catalogue_are_found_in_two_steps(scorer: Linear | Critic, logged: bool) -> None:
-    """Of the ten largest scores nearly all, whatever may not be shown; what is lost is less than .01 deviations."""
+    """Nearly all of the ten largest scores are found for any excluded items; the loss is below .01 deviations."""
     pi = replace(distribution(12_000, logged, rule="best"), scorer=scorer)
     rng = np.random.default_rng(4)
     states = rng.normal(size=(200, scorer.networks[0].widths[0] if isinstance(scorer, Critic) else 3))
@@ -312,7 +312,7 @@ def test_serve_takes_ids_or_a_mask_and_gives_ids() -> None:
     np.testing.assert_array_equal(by_mask.propensities, by_ids.propensities)
     assert set(by_ids.items[0]) == set(policy.items.ids[35:])
     np.testing.assert_array_equal(policy.recommend(states, 5, ids, seed=3), by_ids.items)
-    assert len({tuple(policy.recommend(states, 5)[0]) for _ in range(20)}) > 1  # no seed: drawn anew
+    assert len({tuple(policy.recommend(states, 5)[0]) for _ in range(20)}) > 1  # without a seed, draws differ
     with pytest.raises(UserError, match=r"exclude: 2 arrays of ids; expected 3, one for each state"):
         policy.serve(states, 1, ids[:2])
     with pytest.raises(UserError, match=r"exclude: a mask of shape \[3, 39\]; expected \[3, 40\]"):

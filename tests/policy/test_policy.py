@@ -374,7 +374,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
 
 
 def edited(value: dict[str, Any], place: tuple[Any, ...], edit: Any) -> Any:
-    """`value` with `edit` in this place, or, where that is `GONE`, without what stands there."""
+    """Return `value` with `edit` in this place; `GONE` removes the entry."""
     whole = {"": json.loads(json.dumps(value))}
     *before, last = ("", *place)
     parent = functools.reduce(operator.getitem, before, whole)

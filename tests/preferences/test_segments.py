@@ -1,4 +1,4 @@
-"""Pairs of segments: inside the histories, apart from each other, and uniform over all that is allowed."""
+"""Pairs of segments: inside the histories, without overlap, and uniform over all allowed pairs."""
 
 from collections import Counter
 from itertools import permutations

@@ -82,7 +82,7 @@ def test_labels() -> None:
 
 def test_a_mean_of_sessions_long_ago_keeps_its_weight() -> None:
     sessions = Sessions.of(np.array([0]), np.array([1, 4000]), np.array([3.0, 1.0]))  # last steps 0 and 4000
-    assert SCORINGS["mean"](sessions, np.array([0]), np.array([0]), 3000, 0.9) == [3.0]  # 0.1^2999 is no number
+    assert SCORINGS["mean"](sessions, np.array([0]), np.array([0]), 3000, 0.9) == [3.0]  # 0.1^2999 underflows
 
 
 def test_a_threshold_makes_close_scores_equal() -> None:

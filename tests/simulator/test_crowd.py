@@ -1,4 +1,4 @@
-"""The dynamics, against a plain loop over numbers and against what they must do."""
+"""The dynamics against a plain loop over numbers, and their required properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of worlds, each against a plain computation of what it says."""
+"""The rules of worlds, each against a plain computation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def crowd_of(world: World, seed: int = 1) -> Crowd:
 
 
 class Checked:
-    """A server that is never to show what is excluded."""
+    """A server that must never show an excluded item."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -201,7 +201,7 @@ def test_who_leaves_is_gone_and_the_unhappy_leave():
     for one in (bait, kale):
         assert one.made[:, 0].all()
         assert not (~one.made[:, :-1] & one.made[:, 1:]).any()
-        # Users leave at the end of a session alone.
+        # Users leave only at the end of a session.
         last = one.made.sum(axis=1)
         gone = np.flatnonzero(last < 200)
         assert (one.session[gone, last[gone]] == one.session[gone, last[gone] - 1] + 1).all()

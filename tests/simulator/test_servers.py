@@ -72,7 +72,7 @@ def test_opposite_tastes_want_opposite_items():
     np.testing.assert_array_equal(traits.patience, plain_traits.patience)
     assert set(traits.taste.tolist()) == {0, 1}
     assert not plain_traits.taste.any()
-    # Among equals, the logging policy gives each what is clickbait for that user.
+    # With equal users, the logging policy shows each user the clickbait of this user.
     users = Crowd(world, traits, generator(0, 4))
     rows, _ = LoggingPolicy(users, generator(0, 5)).serve(users.time_ms, None)
     assert world.clickbait[traits.taste, rows].mean() > 0.7

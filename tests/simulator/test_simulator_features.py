@@ -1,4 +1,4 @@
-"""What the platform knows of its users, and what of it ends in the state."""
+"""User features of the platform, and their columns in the state vector."""
 
 from __future__ import annotations
 

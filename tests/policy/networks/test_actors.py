@@ -1,4 +1,4 @@
-"""The best of candidates, against brute force in float64; on disk; and what is refused."""
+"""Candidate actors against brute force in float64, their storage, and refused inputs."""
 
 import pickle
 from itertools import pairwise
@@ -142,7 +142,7 @@ def test_a_description_that_is_none_is_one_line(tmp_path: Path, key: str, value:
 
 
 def test_an_exported_actor_is_the_trained_one_as_it_was() -> None:
-    """A Gaussian acts by its mean; what is exported neither follows later training nor trains."""
+    """A Gaussian acts by its mean. An exported actor does not follow later training and does not train."""
     torch.manual_seed(0)
     actor, states = GaussianActor(mlp(STATE, (7,), ACTION), LOW, HIGH, state_deviation=True), torch.randn(9, STATE)
     mean, log_std = actor.distribution(states)

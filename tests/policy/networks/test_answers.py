@@ -1,4 +1,4 @@
-"""What items draw from people, as a log says it, and Q read by it."""
+"""Expected feedback of a log, and its use in place of Q."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prefrec_ray.policy.networks.answers import RIDGE, Answers, explained, fit_answers, worth_of
 from prefrec_ray.policy.networks.critic import some
 
-#: Of a state: what users like, three numbers, and two that mean nothing.
+#: State columns: three that describe a user's taste; the two others have no meaning.
 PARTS = ((0, 1, 2),)
 
 
@@ -68,7 +68,7 @@ def test_weights_are_those_of_least_squares(states: int, items: int, kinds: int,
     weight = worth_of(answers, scores)
     np.testing.assert_array_equal(answers, given[0])
     np.testing.assert_array_equal(scores, given[1])
-    # A constant for each state, which a regression with a column a state has.
+    # A constant for each state, as in a regression with one column per state.
     of_state = np.repeat(np.eye(states), items, axis=0)
     away = (answers - answers.mean(axis=1, keepdims=True)).astype(np.float64).reshape(-1, kinds)
     deviation = np.sqrt(np.square(away).mean(axis=0))
@@ -80,7 +80,7 @@ def test_weights_are_those_of_least_squares(states: int, items: int, kinds: int,
 
 
 def test_noise_of_many_states_cancels() -> None:
-    """What a log without contrast leaves of Q is mostly noise, and as large as the largest Q where its unit is that."""
+    """In a log without contrast Q is mostly noise; scaled to its own unit, it is as large as any other Q."""
     rng = np.random.default_rng(0)
     answers = rng.normal(size=(300, 60, 2)).astype(np.float32)
     scores = answers @ np.float32([-1.0, 0.5])
@@ -111,7 +111,7 @@ def test_how_much_of_a_score_answers_explain() -> None:
     assert explained(answers @ worth_of(answers, told), told + 100) > 0.99
     other = rng.normal(size=(3, 500)).astype(np.float32)
     assert explained(answers @ worth_of(answers, other), other) < 0.02
-    noisy = told + np.sqrt(5) * rng.normal(size=told.shape).astype(np.float32)  # as large as what is told
+    noisy = told + np.sqrt(5) * rng.normal(size=told.shape).astype(np.float32)  # noise as large as the signal
     assert 0.4 < explained(answers @ worth_of(answers, noisy), noisy) < 0.6
     assert explained(told, 7 * told) > 0.999  # in a unit of its own
     few = np.concatenate([told, 0.01 * other])  # states of which next to nothing is to be explained
