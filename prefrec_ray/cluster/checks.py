@@ -16,7 +16,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the table: what was looked at, whether it is well, and what was found (and is to be done)."""
+    """One line of the table: subject, result, and finding with advice."""
 
     name: str
     good: bool
@@ -75,7 +75,7 @@ def clocks(nodes: Sequence[dict[str, Any]]) -> Check:
 
 
 def head(nodes: Sequence[dict[str, Any]]) -> Check:
-    """No work on the head, where there are other nodes for it: when it fails, so does the cluster."""
+    """Check that the head runs no work if there are other nodes: if the head fails, so does the cluster."""
     for node in nodes:
         cpus = node["resources"].get("CPU", 0)
         if node["head"] and len(nodes) > 1 and cpus:
@@ -127,7 +127,7 @@ def spilling(nodes: Sequence[dict[str, Any]]) -> Check:
 
 
 def placement(demand: Demand, places: Sequence[Bundle], nodes: Sequence[dict[str, Any]]) -> Check:
-    """Whether the nodes, with those that may be started, have what `demand` asks."""
+    """Check that the nodes, including nodes that may be started, have the resources of `demand`."""
     missing = unplaced(demand, places)
     if missing is not None:
         return Check("resources", False, f"{demand.what}: {missing}: ask for less, or start such nodes")
@@ -142,7 +142,7 @@ def placement(demand: Demand, places: Sequence[Bundle], nodes: Sequence[dict[str
 
 
 def capacity(facts: dict[str, Any]) -> list[Bundle]:
-    """The nodes that are there, and those that the autoscaler may add to each group."""
+    """Return the running nodes, and the nodes that the autoscaler may add to each group."""
     places: list[Bundle] = [node["resources"] for node in facts["nodes"]]
     for group in facts["groups"]:
         running = sum(node["group"] == group["name"] for node in facts["nodes"])

@@ -18,10 +18,10 @@ PATIENCE = 60.0
 
 
 def examine(address: str, storage: str | None, demands: Sequence[Demand], env: dict[str, str]) -> list[Check]:
-    """All checks of the cluster whose dashboard is at `address`.
+    """Run all checks of the cluster whose dashboard is at `address`.
 
-    `storage`: a URI that every node should be able to write to. `demands`: from `placement.demands`. `env`: variables
-    for the nodes' access to the storage. Raises `UserError` as `head.connect`, or where the check itself does not end.
+    `storage`: a URI that every node must be able to write to. `demands`: from `placement.demands`. `env`: variables for
+    the nodes' access to the storage. Raises `UserError` like `head.connect`, and if a check does not end.
     """
     client = head.connect(address)
     guarded = head.asks_for_token(address)

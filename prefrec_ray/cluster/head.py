@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from prefrec_ray.errors import UserError
 
-#: Where `ray dashboard`, `kubectl port-forward` and an ssh tunnel put a cluster's dashboard.
+#: Address of a cluster's dashboard behind `ray dashboard`, `kubectl port-forward` or an ssh tunnel.
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 #: Seconds that the head has to answer a plain question.
 PATIENCE = 10.0
@@ -40,9 +40,9 @@ def token() -> str | None:
 
 
 def connect(address: str) -> Any:
-    """A `JobSubmissionClient` of the cluster whose dashboard is at `address`, once it has answered with this token.
+    """Return a `JobSubmissionClient` of the cluster whose dashboard is at `address`, after a successful request.
 
-    Raises `UserError`, within seconds: no http address, nobody there, no dashboard of Ray, no token, a wrong one,
+    Raises `UserError` within seconds: not an http address, no server, not a dashboard of Ray, a missing or wrong token,
     another version of Ray.
     """
     address = address.rstrip("/")
@@ -59,13 +59,13 @@ def connect(address: str) -> Any:
 
 
 def headers() -> dict[str, str]:
-    """What shows the token to the dashboard."""
+    """Return the request headers with the token."""
     secret = token()
     return {"Authorization": f"Bearer {secret}"} if secret else {}
 
 
 def cluster_version(address: str) -> str:
-    """The version of Ray that the dashboard at `address` tells to this token. Raises `UserError` as `connect`."""
+    """Return the Ray version of the dashboard at `address`. Raises `UserError` like `connect`."""
     _knock(address)
     status, answer = _get(address, "/api/version", headers())
     if status == 401:
@@ -81,12 +81,12 @@ def cluster_version(address: str) -> str:
 
 
 def asks_for_token(address: str) -> bool:
-    """Whether the list of jobs is refused to who has no token."""
+    """Return True if the list of jobs is refused without a token."""
     return _get(address, "/api/jobs/", {})[0] in (401, 403)
 
 
 def _knock(address: str) -> None:
-    """Raises `UserError` where nothing listens: a plain connection fails sooner than any client of Ray."""
+    """Raise `UserError` if nothing listens. A plain connection fails sooner than Ray's clients."""
     try:
         parts = urlsplit(address)
     except ValueError:  # half an IPv6 address
@@ -120,7 +120,7 @@ def _get(address: str, path: str, shown: dict[str, str]) -> tuple[int, Any]:
 
 @contextmanager
 def _without(names: tuple[str, ...]) -> Iterator[None]:
-    """Ray's client would go to the address in these variables, whatever address it is given."""
+    """Remove these variables temporarily: Ray's client would prefer their address to its argument."""
     kept = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the sections of a YAML ask of a cluster, and whether its nodes have it."""
+"""Resource demands of the sections of a YAML, and their placement on the nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Demand:
 
 
 def demands(settings: Mapping[str, Any]) -> list[Demand]:
-    """What the parsed sections `settings` (by name) need at least: of a sweep the largest trial, of data one CPU."""
+    """Return the least demands of the parsed sections `settings`: the largest trial of a sweep, one CPU for data."""
     needs = []
     for section in ("simulate", "prepare"):
         if section in settings:
@@ -56,7 +56,7 @@ def _asked(bundle: Bundle) -> Bundle:
 
 
 def unplaced(demand: Demand, nodes: Sequence[Bundle]) -> str | None:
-    """What is missing for `demand` on `nodes` (the resources of each); None where it fits. Largest bundles go first."""
+    """Return the resources that `nodes` lack for `demand`; None if it fits. The largest bundles are placed first."""
     free = [dict(node) for node in nodes]
     for bundle in sorted(demand.bundles, key=lambda bundle: -sum(bundle.values())):
         if not any(_fits(bundle, node) for node in nodes):

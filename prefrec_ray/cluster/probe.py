@@ -1,4 +1,4 @@
-"""Runs on a cluster, as a job: what each node is like, as one line of JSON on standard output.
+"""Probe of all nodes, run as a job on the cluster. It prints one line of JSON.
 
 `python -m prefrec_ray.cluster.probe [STORAGE]`
 """
@@ -25,7 +25,7 @@ _PINGS = 5
 
 
 class Node:
-    """Lives on one node and says what it is like."""
+    """Actor on one node that reports its properties."""
 
     def facts(self) -> dict[str, Any]:
         """Name, versions (None: not installed), bytes of shared memory and of free disk where objects spill to."""
@@ -58,7 +58,7 @@ class Node:
             storage.write_text(uri, text)
             if storage.read_text(uri) != text:
                 return "reads something else than was written"
-        except Exception as error:  # whatever the filesystem raises is what the user asks about
+        except Exception as error:  # any error of the filesystem is the result of the check
             return " ".join(str(error).split())[:300] or type(error).__name__
         return None
 
@@ -79,7 +79,7 @@ class Node:
 
 
 def spill_folder() -> str:
-    """Where this node's objects go when memory is full: its raylet, the parent of this worker, was told so."""
+    """Return the folder to which this node spills objects, from the arguments of its raylet, the worker's parent."""
     try:
         with open(f"/proc/{os.getppid()}/cmdline", encoding="utf-8") as stream:
             for part in stream.read().split("\0"):
@@ -105,7 +105,7 @@ def gather(uri: str | None) -> dict[str, Any]:
     }
 
     def answers(calls: dict[str, Any]) -> dict[str, Any]:
-        """Results by node, of those that come in time."""
+        """Return the results by node that arrive in time."""
         results = {}
         ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=max(0.1, ends - time.monotonic()))
         for number, reference in calls.items():
@@ -137,7 +137,7 @@ def gather(uri: str | None) -> dict[str, Any]:
             }
             for number, node in nodes.items()
         ],
-        # What an autoscaler may start: not a node yet, but a place for work.
+        # Nodes that an autoscaler may start.
         "groups": [
             {"name": group.name, "resources": dict(group.resources), "most": group.max_count} for group in groups
         ],
@@ -158,7 +158,7 @@ def _skew(node: Any) -> float:
 
 
 def _try_storage(there: dict[str, Any], uri: str, answers: Any) -> dict[str, str | None]:
-    """For each node what is wrong with the storage at `uri`, or None: every node writes, and reads the first's file."""
+    """Return the storage problem of each node at `uri`, or None. Every node writes, and reads the first node's file."""
     folder, word = f"{uri.rstrip('/')}/.prefrec-doctor-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     silent = f"no answer of the storage within {PATIENCE:.0f} s"
     wrote = answers({number: node.write.remote(f"{folder}/{number}", word) for number, node in there.items()})
@@ -169,7 +169,7 @@ def _try_storage(there: dict[str, Any], uri: str, answers: Any) -> dict[str, str
             n: there[n].read.remote(f"{folder}/{first}", word) for n, problem in problems.items() if problem is None
         }
         problems |= {number: answers(sees).get(number, silent) for number in sees}
-        # A folder that is no shared one lies on every node.
+        # A folder that is not shared exists on every node.
         answers({number: node.remove.remote(folder) for number, node in there.items() if wrote.get(number, "") is None})
     return problems
 

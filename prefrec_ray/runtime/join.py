@@ -1,4 +1,4 @@
-"""Joins a Ray cluster that runs already, or says why not: Ray itself tries a dead address for minutes."""
+"""Join a running Ray cluster, or fail quickly with the reason. Ray retries a dead address for minutes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ PATIENCE = 8.0
 
 
 def join(address: str) -> None:
-    """Makes this process a driver of the cluster at `address` (`HOST:PORT`, or `auto`: the one on this machine).
+    """Make this process a driver of the cluster at `address` (`HOST:PORT`, or `auto`: the cluster on this machine).
 
-    Raises `UserError`, within some 20 s: no such address, no answer, another version of Ray, no token or a wrong one,
+    Raises `UserError` within about 20 s: unknown address, no reply, another version of Ray, a missing or wrong token,
     no node of the cluster on this machine.
     """
     import ray
     from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
-    if address == "auto":  # as Ray does; to an address that is spelt out no token goes unless RAY_AUTH_MODE says so
+    if address == "auto":  # as Ray does; an explicit address only gets a token if RAY_AUTH_MODE is set
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     place = resolve(address)
     knock(place)
@@ -31,7 +31,7 @@ def join(address: str) -> None:
 
 
 def resolve(address: str) -> str:
-    """Host and port of `address`. Raises `UserError` where it is none, or where `auto` finds no cluster."""
+    """Return host and port of `address`. Raises `UserError` if it is invalid, or if `auto` finds no cluster."""
     from ray._private.services import canonicalize_bootstrap_address
 
     wanted = "expected HOST:PORT of a cluster that this machine is a node of, auto or local"
@@ -75,7 +75,7 @@ def knock(place: str) -> None:
 
 
 def _nodes(place: str) -> int:
-    """How many nodes the cluster has, once one of them is this machine. Raises `UserError` where none comes to be."""
+    """Wait until this machine is a node of the cluster, and return the number of nodes. Raises `UserError` if not."""
     import ray
     from ray._private.services import find_node_ids
 

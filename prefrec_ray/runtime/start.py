@@ -20,13 +20,13 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def end_on_sigterm() -> None:
-    """From now on SIGTERM raises `SystemExit` in the main thread: what was begun is put away, as after Ctrl-C."""
+    """Let SIGTERM raise `SystemExit` in the main thread, so that unfinished work is removed as after Ctrl-C."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
 
 
 def terminated() -> bool:
-    """Whether SIGTERM came: where Ray waits, it makes a `SystemExit` of its own of the one that was raised."""
+    """Return True after SIGTERM. While Ray waits, it replaces the raised `SystemExit` by its own."""
     return bool(_came)
 
 
@@ -39,16 +39,16 @@ def _terminate(number: int, frame: Any) -> NoReturn:
 
 
 def start_ray(num_cpus: int | None = None) -> None:
-    """Starts Ray on this machine, or joins the cluster of `RAY_ADDRESS`; does nothing where Ray already runs.
+    """Start Ray on this machine, or join the cluster of `RAY_ADDRESS`. Does nothing if this process already uses Ray.
 
-    A cluster that merely runs on this machine, another user's perhaps, is not joined unless `RAY_ADDRESS` is "auto".
-    What was joined is said on standard error; what was started only on a terminal. Ray's own progress bars and its
-    informational log are turned off: the commands show their own. Raises `UserError` as `join`, and where a busy
-    machine does not start Ray in the half minute that it gives itself.
+    A cluster that happens to run on this machine, perhaps of another user, is only joined if `RAY_ADDRESS` is "auto".
+    Joining is reported on standard error, starting only on a terminal. Ray's progress bars and informational log are
+    off, because the commands print their own progress. Raises `UserError` like `join`, and if a busy machine does not
+    start Ray within Ray's limit of half a minute.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    # Else tracebacks follow the one line: of tasks whose results nobody waits for, since another one failed.
+    # Otherwise tracebacks of abandoned tasks follow the error line.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     warnings.filterwarnings("ignore", module=r"ray|gymnasium")
     import ray
@@ -75,7 +75,7 @@ def start_ray(num_cpus: int | None = None) -> None:
 def _start(num_cpus: int | None) -> None:
     import ray
 
-    # Ray would write one to ~/.ray, readable by all who can read the home, and fail where the home cannot be written.
+    # Ray would write a token to ~/.ray, readable by everyone with access to the home, and fail if it is not writable.
     if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
@@ -105,6 +105,6 @@ def capacity() -> dict[str, float]:
     from ray._private.state import state
 
     most: Counter[str] = Counter(ray.cluster_resources())
-    # Ray's public calls tell of nodes that run, not of those that may be started.
+    # Ray's public calls list running nodes, not nodes that the autoscaler may start.
     most |= Counter(state.get_max_resources_from_cluster_config() or {})
     return dict(most)

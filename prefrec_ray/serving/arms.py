@@ -1,4 +1,4 @@
-"""Which policy serves a user: a stable hash of the user's id says so, on every host and after every restart."""
+"""Assignment of users to policies by a stable hash of the user id, equal on every host and after every restart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def arm_of(users: Sequence[UserId], settings: ServeSettings) -> np.ndarray:
 
 
 def shadowed(users: Sequence[UserId], settings: ServeSettings) -> np.ndarray:
-    """Whether each shadow policy draws for each user, bool [n, shadows]; independent of the arms."""
+    """Return a mask of the shadow policies that draw for each user, bool [n, shadows], independent of the arms."""
     place = [_place(users, settings.seed, number) < arm.share for number, arm in enumerate(settings.shadows, 1)]
     return np.stack(place, axis=1) if place else np.zeros((len(users), 0), dtype=bool)
 

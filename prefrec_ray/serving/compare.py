@@ -1,9 +1,8 @@
-"""Tells arms apart by what their users did: the paper's levels against the users' own averages, depth, return.
+"""Comparison of experiment arms by the behavior of their users: levels, depth and return times.
 
-A user counts once, when `days` have passed since the first session after the arms were dealt: what users do in their
-first days is settled then, so that looking again every night is looking at a longer sequence of users. A user's own
-averages are those of before the seed dealt anyone to a canary: what an earlier one did to its users, whom the next one
-has again, would count as theirs.
+A user counts once, after `days` days since the first session under the current arms. The outcome of these days is then
+final, so that a look every night is a look at a longer sequence of users. A user's own means come from the time before
+the seed assigned anyone to a canary. Otherwise the effects of an earlier canary would count as the user's own.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from prefrec_ray.serving.sequence import FIRST, effects, mean_sequence
 from prefrec_ray.serving.settings import MAIN
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
-#: Outcomes in the order of the table, and what they are.
+#: Outcomes in the order of the table, with descriptions.
 OUTCOMES = {
     "depth level": "depth of sessions against the user's own mean before, floor and 0 to 5 (Eq. 11)",
     "frequency level": "the user's own mean time to return before, against that of sessions",
@@ -45,13 +44,13 @@ class Estimate:
 
     @property
     def verdict(self) -> str:
-        """Of a difference: `more`, `less`, or `not told apart`."""
+        """Classify a difference: `more`, `less`, or `not told apart`."""
         return "more" if self.low > 0 else "less" if self.high < 0 else "not told apart"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What arms are worth: for each outcome each arm's mean, and each canary's difference from the main arm."""
+    """Mean of each arm and difference of each canary from the main arm, per outcome."""
 
     days: float
     users: Mapping[str, int]  # of each arm, whose days have passed
@@ -82,10 +81,10 @@ class Comparison:
 
 
 def compare(folders: Sequence[str], days: float = 7.0) -> Comparison:
-    """The arms of the events in `folders`, one for each server, since users are dealt to arms as they are now.
+    """Compare the arms in the event logs `folders`, one per server, since the current assignment of users.
 
-    Holds some columns of all events in memory, some 40 bytes each. Raises `UserError` for a folder that no server
-    wrote, and where there is one arm only.
+    A few columns of all events are in memory, about 40 bytes per event. Raises `UserError` for a folder that is not an
+    event log, and if there is only one arm.
     """
     about = read_about(folders[0])
     for folder in folders[1:]:
@@ -139,7 +138,7 @@ def _difference(values: np.ndarray, arms: np.ndarray, arm: str, share: float) ->
 
 
 class _Users:
-    """What users do in their first `days` since they are dealt as now, known up to the time `until`, ms."""
+    """Users in their first `days` days under the current assignment, with events up to the time `until`, ms."""
 
     def __init__(self, sessions: Sessions, days: float, until: int) -> None:
         self._table, self._number, self._until = sessions.table, sessions.number, until
@@ -155,7 +154,7 @@ class _Users:
         return sorted(self._first, key=lambda user: self._first[user])
 
     def settled(self, user: int) -> bool:
-        """Whether the user's days have passed."""
+        """Return True if the user's days have passed."""
         return self._first[user] + self._span <= self._until
 
     def outcomes(self, user: int) -> dict[str, float]:

@@ -26,11 +26,11 @@ _OPSET, _IR_VERSION = 17, 9
 
 
 def export_onnx(policy: Policy, output: str) -> list[str]:
-    """Writes `output`/actor.onnx, and critic.onnx where a Q scores items; returns their names.
+    """Write `output`/actor.onnx, and critic.onnx if Q scores items. Returns their names.
 
-    actor: `states` float32 [n, S], scaled as the tracker gives them -> `actions` [n, A]. critic: `states` and
-    `candidates` float32 [n, k, A], embeddings of items -> `scores` [n, k], by expected answers where these read Q.
-    Raises `UserError` if `output` exists, or for an actor of another kind.
+    actor: scaled `states` float32 [n, S], as from the tracker -> `actions` [n, A]. critic: `states` and `candidates`
+    float32 [n, k, A], embeddings of items -> `scores` [n, k], by expected feedback if the policy uses it. Raises
+    `UserError` if `output` exists, or for an actor of another kind.
     """
     models = {ACTOR: _actor(policy)}
     if policy.critic is not None:
@@ -74,7 +74,7 @@ class _Graph:
         return value
 
     def given(self, states: str, others: str, width: int, layers: Layers) -> str:
-        """As `Mlp.given`: states [n, S] and others [n, k, width] or [k, width] -> [n, k, out]."""
+        """Add `Mlp.given`: states [n, S] and others [n, k, width] or [k, width] -> [n, k, out]."""
         (weight, bias), *rest = layers
         of_states, of_others = np.split(weight, [weight.shape[1] - width], axis=1)
         seen = self.add("Unsqueeze", self.linear(states, of_states, bias), self.array(np.array([1])))
@@ -82,7 +82,7 @@ class _Graph:
         return self.mlp(self.add("Relu", hidden), rest) if rest else hidden
 
     def squashed(self, value: str, low: Tensor, high: Tensor) -> str:
-        """As `Bounded.squashed`."""
+        """Add `Bounded.squashed`."""
         half = self.array(0.5 * (to_array(high) - to_array(low)))
         unit = self.add("Add", self.add("Tanh", value), self.array(np.float32(1.0)))
         return self.add("Add", self.array(low), self.add("Mul", unit, half))
@@ -132,7 +132,7 @@ def _actor(policy: Policy) -> Any:
 
 
 def _best_candidate(graph: _Graph, actor: CandidateActor) -> str:
-    """As `CandidateActor.forward`, all candidates at once."""
+    """Add `CandidateActor.forward` for all candidates at once."""
     low, high = actor.low, actor.high
     latents, width = graph.array(actor.latents), actor.latents.shape[1]
     proposed = graph.squashed(graph.given("states", latents, width, actor.decoder.net.layers), low, high)

@@ -36,7 +36,7 @@ def move_objects(system: fs.FileSystem, source: str, target: str, last: str) -> 
 
 
 class _S3(fs.S3FileSystem):
-    """Where it is unpickled, on a worker of Ray or of Tune, it is opened anew: by that process's own environment."""
+    """S3 filesystem that is opened again when it is unpickled, with the environment of that worker process."""
 
     bucket: str
 
