@@ -23,6 +23,7 @@ quickstart: install
 style: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 
 types: install
 	$(BIN)/mypy

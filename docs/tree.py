@@ -1,25 +1,27 @@
-"""The tree of docs/architecture.md: every package and root module with the start of its docstring.
+"""The package tree and the import layers, for docs/architecture.md.
 
-`python docs/tree.py` prints it; a test compares it with the page.
+`python docs/tree.py` prints them. A test compares them with the page. The layers are the contract that import-linter
+checks in `make style` (pyproject.toml).
 """
 
 from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1] / "prefrec_ray"
+ROOT = Path(__file__).parents[1]
 
 
 def sentence(file: Path) -> str:
-    """The first sentence of a module's docstring, up to a colon or semicolon."""
+    """Return the first sentence of a module's docstring, up to a colon or semicolon."""
     text = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
     return re.split(r"[.:;](?: |$)", " ".join(text.split("\n\n")[0].split()))[0]
 
 
-def tree(folder: Path = ROOT, depth: int = 1) -> list[str]:
-    """A line a package and, at the top, a line a module."""
+def tree(folder: Path = ROOT / "prefrec_ray", depth: int = 1) -> list[str]:
+    """Return one line per package and, at the top, per module."""
     lines = []
     for path in sorted(folder.iterdir()):
         indent = "  " * depth
@@ -31,5 +33,12 @@ def tree(folder: Path = ROOT, depth: int = 1) -> list[str]:
     return lines
 
 
+def layers() -> list[str]:
+    """Return the layers, highest first. A package imports only packages of lower layers."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    (contract,) = (one for one in settings["tool"]["importlinter"]["contracts"] if one["type"] == "layers")
+    return [f"  {layer.replace(' | ', ', ')}" for layer in contract["layers"]]
+
+
 if __name__ == "__main__":
-    print("prefrec_ray/", *tree(), sep="\n")
+    print("prefrec_ray/", *tree(), "", "layers, highest first", *layers(), sep="\n")

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.base.losses import (
+from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
+from prefrec_ray.algorithms.iql import MAX_WEIGHT
+from prefrec_ray.algorithms.losses import (
     actor_loss,
     expectile_loss,
     gaussian_log_density,
@@ -24,8 +26,6 @@ from prefrec_ray.algorithms.base.losses import (
     preference_loss,
     td_loss,
 )
-from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
-from prefrec_ray.algorithms.iql import MAX_WEIGHT
 from prefrec_ray.algorithms.reward.update import PAIRS_PER_CHUNK
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.policy.networks.actors import DeterministicActor, GaussianActor

@@ -26,8 +26,8 @@ from benchmarks.harness import FOLDER, Comparison, Contender, compared, interlea
 from benchmarks.speed.bare_loop import Arrays, Networks, Sizes, prefrec_updates
 from benchmarks.speed.evaluation import by_ncis
 from benchmarks.speed.training import load_arrays, prefrec_config, repeated, settings_of, share_of_paper
-from prefrec_ray.algorithms.base.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.feed.load import LoadedData, load_data
+from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.reward.pretrain import autocast
 from prefrec_ray.errors import UserError
 from prefrec_ray.runs.tuning.run import sweep

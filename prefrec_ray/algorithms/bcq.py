@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
-from prefrec_ray.algorithms.base.losses import actor_loss, behavior_cloning_loss, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss, td_loss
 from prefrec_ray.algorithms.settings import BCQSettings
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.candidates import CandidateActor, Perturbation, proposer

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
-from prefrec_ray.algorithms.base.losses import td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.losses import td_loss
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import polyak_update, target_copy

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
-from prefrec_ray.algorithms.base.losses import behavior_cloning_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.losses import behavior_cloning_loss
 from prefrec_ray.algorithms.settings import CloningSettings
 from prefrec_ray.policy.networks.actors import DeterministicActor
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
-from prefrec_ray.algorithms.base.losses import expectile_loss, gaussian_log_density, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.losses import expectile_loss, gaussian_log_density, td_loss
 from prefrec_ray.algorithms.settings import IQLSettings
 from prefrec_ray.policy.networks.actors import BoundedGaussianActor
 from prefrec_ray.policy.networks.layers import Scalar, mlp, polyak_update, target_copy

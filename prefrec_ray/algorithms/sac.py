@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.algorithms.base.learner import OfflineLearner
-from prefrec_ray.algorithms.base.losses import gaussian_log_density, td_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
+from prefrec_ray.algorithms.losses import gaussian_log_density, td_loss
 from prefrec_ray.algorithms.settings import TrainingSettings
 from prefrec_ray.policy.networks.actors import GaussianActor
 from prefrec_ray.policy.networks.layers import mlp, polyak_update, target_copy

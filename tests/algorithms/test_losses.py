@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.algorithms.base.losses import (
+from prefrec_ray.algorithms.losses import (
     actor_loss,
     behavior_cloning_loss,
     expectile_loss,

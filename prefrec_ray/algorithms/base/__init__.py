@@ -1,1 +1,1 @@
-"""Base classes of all methods: config, algorithm, learner, module, losses, diagnostics."""
+"""Base classes of all methods: config, algorithm, learner, module, diagnostics."""

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from prefrec_ray.algorithms.base.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
+from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.actions import placed
 

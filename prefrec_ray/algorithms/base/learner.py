@@ -15,7 +15,6 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor, nn
 
 from prefrec_ray.algorithms.base.divergence import first_not_finite
-from prefrec_ray.algorithms.base.losses import actor_loss, behavior_cloning_loss
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.base.rotation import Rotation
 from prefrec_ray.algorithms.feed.batches import Stopwatch, TransitionPlan
@@ -24,6 +23,7 @@ from prefrec_ray.algorithms.feed.device import feed_of
 from prefrec_ray.algorithms.feed.passes import PreferencePlan
 from prefrec_ray.algorithms.feed.resident import Segments
 from prefrec_ray.algorithms.feed.transfer import to_device
+from prefrec_ray.algorithms.losses import actor_loss, behavior_cloning_loss
 from prefrec_ray.algorithms.reward.model import moments
 from prefrec_ray.algorithms.reward.pretrain import autocast
 from prefrec_ray.algorithms.reward.state import RewardState

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prefrec_ray.algorithms.base.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.feed.resident import Segments
+from prefrec_ray.algorithms.losses import preference_logit, preference_loss
 from prefrec_ray.algorithms.reward.model import RewardModel
 
 #: Pairs per forward pass on the processor: 16 are 10 % slower; 256 are not faster and take four times the memory.

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.algorithms.base.losses import gaussian_log_density
+from prefrec_ray.algorithms.losses import gaussian_log_density
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy.networks.actors import BoundedGaussianActor, DeterministicActor, GaussianActor
 from prefrec_ray.policy.networks.arrays import Layers
