@@ -36,7 +36,7 @@ def command(
 def _export_onnx(policy: str, output: str) -> None:
     need("onnx", "onnx", where="--format onnx")
     from prefrec_ray.policy import Policy
-    from prefrec_ray.serving.onnx_export import export_onnx
+    from prefrec_ray.policy.onnx_export import export_onnx
 
     files = export_onnx(Policy.load(policy), output)
     made(" and ".join(files), output, "docs/deploy.md says what they take and give")

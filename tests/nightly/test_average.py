@@ -20,7 +20,7 @@ from prefrec_ray.policy.networks.answers import Answers, worth_of
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
-from prefrec_ray.serving.onnx_export import export_onnx
+from prefrec_ray.policy.onnx_export import export_onnx
 
 PRODUCTS = [[3, 4, 5], [10, 11, 12]]
 

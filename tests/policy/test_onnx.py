@@ -19,7 +19,7 @@ from prefrec_ray.policy.networks.candidates import CandidateActor, Perturbation
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
-from prefrec_ray.serving.onnx_export import export_onnx
+from prefrec_ray.policy.onnx_export import export_onnx
 
 LOW, HIGH = np.float32([-1, -0.5, -1]), np.float32([1, 0.5, 0.25])
 PRODUCTS = [[3, 4, 5], [10, 11, 12]]
