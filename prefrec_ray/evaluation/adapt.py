@@ -13,18 +13,17 @@ from prefrec_ray.policy import Policy
 
 
 def adapted(policy: Policy, dataset: PreparedDataset, items: ItemTable, where: str) -> Policy:
-    """The policy itself if its states are scaled as the data set's, and its items are the data set's; else the same
-    networks, of the states that the data set scales, among the data set's `items`.
+    """Return the policy with the scale of states and the `items` of the data set.
 
-    A log of another day has another mean and deviation of each column, and other items. Raises `UserError`, which
-    `where` opens: states of another definition, embeddings that are not those of the data set, states of another scale
-    and a policy that does not draw by Q from the whole catalogue.
+    It is the policy itself if both agree already. A log of another day has another mean and deviation of each column,
+    and other items. Raises `UserError`, prefixed by `where`: another state definition, other embeddings than the data
+    set's, or another scale of states for a policy that does not draw by Q from the whole catalogue.
     """
     own, theirs = policy.normaliser, dataset.normaliser
     if policy.state != dataset.state:
         raise UserError(f"{where}: its states are not those of {dataset.uri}; expected its own data set")
     scaled_alike = own.equals(theirs)
-    # What is known of logged items goes by their rows: these have to be the same.
+    # Logged items are identified by their rows, which must be equal.
     if scaled_alike and np.array_equal(policy.items.ids, items.ids):
         return policy
     if not scaled_alike and (policy.critic is None or policy.serving.candidates == "nearest"):

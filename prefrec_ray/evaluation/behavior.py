@@ -1,4 +1,4 @@
-"""b(i | s): a model of the logging policy over items, for logs that do not say how likely it was to show them."""
+"""b(i | s): a model of the logging policy over items, for logs without propensities."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BATCH = 512
 PASSES, UPDATES = 10, 2000
 #: Falls to 0 over the updates.
 LEARNING_RATE = 2e-3
-#: Items that the shown one is told from, drawn as often as the log shows them.
+#: Number of negative items per shown item, drawn by their share in the log.
 NEGATIVES = 255
-#: Of the users, for the temperature; and of their requests.
+#: Share of users held out for the temperature, and the most impressions of these users.
 HELD_OUT, HELD_OUT_ROWS = 0.15, 4096
 TEMPERATURES = np.arange(21) / 10
-#: Of the squares of the embeddings shown: expected ones that vary by less are the same in all states.
+#: Relative to the squares of the shown embeddings: smaller variation of expected embeddings counts as rounding.
 _ROUNDING = 1e-12
 #: Numbers of one chunk of requests that are held at once.
 _AT_ONCE = 1 << 22
@@ -37,7 +37,7 @@ _AT_ONCE = 1 << 22
 class BehaviorModel:
     """b(i | s) proportional to share_i exp(temperature h(s) . (e_i, e_i^2)) over the items that may be shown.
 
-    share_i is that of the item in the log, e_i its embedding, h(s) a network: in each coordinate a Gaussian of the log.
+    share_i is the item's share in the log, e_i its embedding, h(s) a network: a Gaussian in each coordinate.
     """
 
     net: Mlp
@@ -46,7 +46,7 @@ class BehaviorModel:
     temperature: float = 1.0
 
     def log_probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: LeftOut | None = None) -> np.ndarray:
-        """log b of the items `rows` [n] in scaled states [n, S], float64 [n]; `left_out`: what may not be shown."""
+        """Return log b of the items `rows` [n] in scaled states [n, S], float64 [n]. `left_out`: excluded items."""
         log_b = np.empty(len(rows))
         chunk = max(1, _AT_ONCE // len(self.log_share))
         for start in range(0, len(rows), chunk):
@@ -71,9 +71,11 @@ def powers(embeddings: np.ndarray) -> np.ndarray:
 
 
 def fit_behavior(data: Trajectories, items: ItemTable, seed: int) -> BehaviorModel:
-    """By noise-contrastive estimation: the item shown is told from `NEGATIVES` others, drawn by their share in the log,
-    so that shares cancel (van den Oord et al. 2018, eq. 4). Then one temperature by maximum likelihood on users that
-    were held out (Guo et al. 2017): networks are too sure of what they have seen. Equal arguments, equal model.
+    """Fit b by noise-contrastive estimation, then calibrate one temperature.
+
+    The network separates the shown item from `NEGATIVES` others, drawn by their share in the log, so that shares cancel
+    (van den Oord et al. 2018, Eq. 4). The temperature maximizes the likelihood on held-out users (Guo et al. 2017),
+    because networks are overconfident on their training data. Equal arguments give an equal model.
     """
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
@@ -103,9 +105,10 @@ def fit_behavior(data: Trajectories, items: ItemTable, seed: int) -> BehaviorMod
 
 
 def calibrated(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> BehaviorModel:
-    """With that of `TEMPERATURES` under which the items `rows` [n] shown in `states` [n, S] are likeliest.
+    """Return the model with the temperature that maximizes the likelihood of items `rows` [n] in `states` [n, S].
 
-    The log-likelihood is concave in the temperature: a climb from 1 ends at the best, and each step scores every item.
+    The log-likelihood is concave in the temperature, so that a climb over `TEMPERATURES` from 1 ends at the maximum.
+    Each step scores every item.
     """
 
     def at(number: int) -> tuple[float, BehaviorModel]:
@@ -126,9 +129,11 @@ def calibrated(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> Be
 def calibration(
     model: BehaviorModel, states: np.ndarray, rows: np.ndarray, left_out: Callable[[slice], LeftOut] | None = None
 ) -> float | None:
-    """The slope of the embeddings shown on those that the model expects, over all coordinates: 1 where b is calibrated,
-    below where it is too sure, above where it is not sure enough; None where it expects the same in all states.
-    `left_out`: what may not be shown in some of the states."""
+    """Return the regression slope of shown embeddings on the model's expected embeddings, over all coordinates.
+
+    It is 1 for a calibrated b, below 1 for an overconfident one, and None if b expects the same in all states.
+    `left_out`: excluded items of some states.
+    """
     expected = np.empty((len(rows), model.embeddings.shape[1]))
     chunk = max(1, _AT_ONCE // len(model.log_share))
     for start in range(0, len(rows), chunk):

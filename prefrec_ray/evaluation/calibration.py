@@ -1,4 +1,4 @@
-"""How far an estimator is off on those that know nothing: what its figures are to be held against."""
+"""Bias of an estimator on negative controls, the scale for its other estimates."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ BLIND = (shuffled(IMITATION), CONSTANT, RANDOM_ITEMS)
 
 
 def placebo_bias(records: Sequence[Record]) -> dict[str, float]:
-    """Of each blind negative control among the records of one task and estimator: gain / half-width.
+    """Return gain / half-width of each blind negative control among the records of one task and estimator.
 
-    The half-width is that of its own 95 % interval. Beyond -1 to 1, differences of that size between policies mean
-    nothing. Within them nothing is proved: an estimate that follows the log whoever is asked about is near for all.
+    The half-width belongs to the control's 95 % interval. Beyond -1 to 1, differences of this size between policies are
+    not evidence. Values within prove nothing: an estimator that always returns the log's value is near 0 for all.
     """
     return {
         record.subject: record.gain / (0.5 * (record.ci_high - record.ci_low))

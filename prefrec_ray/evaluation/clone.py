@@ -28,7 +28,7 @@ UPDATES = 1500
 CHECK_EVERY = 150
 PATIENCE = 3
 HELD_OUT_ROWS = 16_384
-#: Transitions that are held in memory, some 200 MB.
+#: Most transitions in memory, about 200 MB.
 HELD_ROWS = 250_000
 
 
@@ -43,9 +43,10 @@ class BehaviourClone:
 
 
 def fit_clone(dataset: PreparedDataset, seed: int = 0) -> BehaviourClone:
-    """Least squares on transitions (training users), stopped early on requests of validation users, in one Ray task.
+    """Fit a clone by least squares on transitions of training users, in one Ray task.
 
-    A function of the data set and the seed. Raises `UserError` where there are no transitions or validation requests.
+    Early stopping uses validation users. The result depends only on the data set and the seed. Raises `UserError` if
+    there are no transitions or no validation impressions.
     """
     runtime.start_ray()
     return ray.get(_fit.remote(dataset.uri, seed))
@@ -62,7 +63,7 @@ def _fit(uri: str, seed: int) -> BehaviourClone:
     middle, reach = torch.from_numpy((low + high) / 2), torch.from_numpy((high - low) / 2)
 
     def loss_on(states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        # `squashed` but for its rounding, under which a seed would give another clone and NCIS other digits.
+        # `squashed` without its rounding, which would change the clone of a seed and the last digits of NCIS.
         return nn.functional.mse_loss(middle + torch.tanh(net.net(states)) * reach, actions)
 
     held_out = _held_out(dataset, rng)
@@ -95,10 +96,9 @@ def _fit(uri: str, seed: int) -> BehaviourClone:
 
 
 def _batches(dataset: PreparedDataset, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless batches of (states, actions), in an order drawn anew for every pass.
+    """Yield endless batches of (states, actions), in a new random order per pass.
 
-    Small data are read once: in an object store they would be waited for, pass after pass. Of larger ones one shard is
-    in memory at a time.
+    Small data are read once, because reading from an object store is slow. Larger data have one shard in memory.
     """
     files = dataset.files("transitions")
 

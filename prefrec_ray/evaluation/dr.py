@@ -22,13 +22,13 @@ def user_means(known: Steps, value: np.ndarray) -> np.ndarray:
 
 
 def corrections(known: Steps, residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """What the residuals [n] by their weights [n] add to each user's value, float64 [U].
+    """Return the doubly robust correction of each user's value, float64 [U], from residuals [n] and weights [n].
 
-    With D_t the discount up to request t, V(s_0) is exactly V'(s_0) + E_pi[sum_t D_t (r + gamma_t V'(s') - Q'(s, a))]
-    for any Q' (Jiang and Li 2016; Kakade and Langford 2002). As a mean level, with D constant within a session, the
-    sum becomes the mean over sessions of each session's summed residuals. Requests were logged by another policy: each
-    is weighed by how much more often the policy would act so (`ncis.normalised_weights` of the kernel ratio), or be
-    there and act so (`weights.request_weights`). How much more often it would come to the state that a session begins
-    in is taken as one: the correction stays biased where a policy leads users to states that the log rarely saw.
+    With D_t the discount up to impression t, V(s_0) is exactly V'(s_0) + E_pi[sum_t D_t (r + gamma_t V'(s') - Q'(s,
+    a))] for any Q' (Jiang and Li 2016; Kakade and Langford 2002). As a mean level, with D constant within a session,
+    the sum becomes the mean over sessions of the summed residuals of each session. Impressions come from the logging
+    policy. Their weights are the density ratio of the action (`ncis.normalised_weights` of the kernel ratio), or of
+    state and action (`weights.request_weights`). The density ratio of the state at the start of a session is taken as
+    1: the correction stays biased if the policy leads users to states that are rare in the log.
     """
     return np.bincount(known.user, weight * residual) / np.bincount(known.start_user)

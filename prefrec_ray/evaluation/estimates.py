@@ -1,4 +1,4 @@
-"""`evaluate`: a request in, everything that the log says of its policies out."""
+"""`evaluate`: all estimates for the policies and controls of a request."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from prefrec_ray.settings import Task
 
 
 def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluation:
-    """Every policy and control on its tasks by each of the settings' estimators, and what they serve.
+    """Score every policy and control on its tasks with each estimator of the settings, and tally served items.
 
-    `ncis` (Eq. 12) takes one pass over the split; `fqe` and `dr` (fitted.py) fit networks for each subject; `weights`
-    (weighted.py) scores every item in a sample of requests, as the effective sample size does that stands beside
+    `ncis` (Eq. 12) takes one pass over the split. `fqe` and `dr` (fitted.py) fit networks for each subject. `weights`
+    (weighted.py) scores every item in a sample of impressions, which also gives the effective sample size next to
     `model`.
 
-    Raises `UserError`: what `EvaluationRequest.check` finds, a split without requests, levels that nobody has.
+    Raises `UserError`: errors of `EvaluationRequest.check`, a split without impressions, no user with a level.
     """
     request.check()
     runtime.start_ray()
     weighs = {"model", "weights"} & set(request.settings.estimators)
-    logged = start_weighing(request) if weighs else None  # one process, beside the pass over the split
+    logged = start_weighing(request) if weighs else None  # one process, parallel to the pass over the split
     sessions, tallies = score_split(request, progress)
     scores, support = [], {}
     served = {name: summarise(parts) for name, parts in tallies.items()}
@@ -75,9 +75,9 @@ def _ncis(request: EvaluationRequest, task: Task, sessions: Sessions) -> Scores:
 
 
 def ncis_scores(request: EvaluationRequest, task: Task, sessions: Sessions, level: np.ndarray) -> Scores:
-    """NCIS from levels [M] (NaN: null) and the log weights of the task's subjects, and length alone of the policies.
+    """Return NCIS from levels [M] (NaN: null) and log weights of the task's subjects, with session-length controls.
 
-    Sessions without a level are left out, and users without one too. Raises `UserError` where nobody is left.
+    Sessions and users without a level are excluded. Raises `UserError` if none remains.
     """
     settings, grid = request.settings, request.other_kernels
     about = {**settings.ncis.model_dump(), "residual_rms": request.clone.residual_rms}
@@ -87,7 +87,7 @@ def ncis_scores(request: EvaluationRequest, task: Task, sessions: Sessions, leve
 
 
 def _weights(request: EvaluationRequest, task: Task, weighed: Mapping[str, Weighed]) -> list[Scores]:
-    """The estimator `weights`, of the subjects of the task whose weights leave enough; none where no policy's do."""
+    """Return the estimator `weights` for subjects with enough effective sessions; nothing if no policy has enough."""
     having = {name for name, one in weighed.items() if one.enough}
     subjects = [subject for subject in request.subjects_on(task) if subject.name in having]
     if not any(subject.role == "policy" for subject in subjects):
@@ -111,8 +111,10 @@ def _means(
     sensitivity: Sequence[Sequence[Estimate]] = (),
     own: Sequence[Mapping[str, Any]] = (),
 ) -> Scores:
-    """Weighted means of the levels [M] of each user's sessions by the log weights of `subjects`; `own`: what their
-    records say of each."""
+    """Return weighted means of the levels [M] of each user's sessions by the log weights of `subjects`.
+
+    `own`: additional record fields of each subject.
+    """
     kept = np.isfinite(level)
     if not kept.any():
         raise UserError("evaluation: no session has a level; expected users with more than one session")
@@ -144,7 +146,7 @@ def _means(
 
 
 def _fitted(request: EvaluationRequest, task: Task, fitted: Mapping[str, Fitted]) -> list[Scores]:
-    """Fitted-Q and doubly robust, those of them that are wanted."""
+    """Return the scores of `fqe` and `dr`, as far as the settings select them."""
     settings, ncis = request.settings, request.settings.ncis
     subjects, logging = request.subjects_on(task), fitted[BEHAVIOUR]
     own = [fitted[subject.name] for subject in subjects]
@@ -165,5 +167,5 @@ def _fitted(request: EvaluationRequest, task: Task, fitted: Mapping[str, Fitted]
 
 
 def _networks(estimator: str, own: Sequence[Fitted], logging: Fitted) -> tuple[np.ndarray, np.ndarray]:
-    """By network the means over users [K, L] of the subjects, and [K, 1] of the logging policy."""
+    """Return the means over users per network: [K, L] of the subjects and [K, 1] of the logging policy."""
     return np.stack([one.by_network[estimator] for one in own], axis=1), logging.by_network[estimator][:, None]

@@ -29,7 +29,7 @@ Acts = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What one subject scores on one task."""
+    """Scores of one subject on one task."""
 
     fqe: np.ndarray  # float64 [U]
     dr: np.ndarray  # float64 [K, U], a row a kernel
@@ -42,12 +42,11 @@ class Fitted:
 def fit_all(
     request: EvaluationRequest, progress: Progress, logged: ray.ObjectRef | None = None
 ) -> dict[str, dict[str, Fitted]]:
-    """By task and name, what the subjects of each task and the logging policy score.
-    `logged`: what `start_weighing` has begun, if it has, whose model of the logging policy is not fitted again.
+    """Return the scores of all subjects and of the logging policy, by task and name.
 
-    Networks are fitted on training users and asked about users of the split, on a sample of each that fits into memory
-    (`trajectories.ROWS`). A policy's action is the embedding of the item that it would serve: what users get, and
-    where the log has data, which an actor at the bounds has not.
+    `logged`: result of `start_weighing`, whose model of the logging policy is used again. Networks are fitted on
+    training users and evaluated on users of the split, on samples that fit into memory (`trajectories.ROWS`). A
+    policy's action is the embedding of the item that it would serve, which lies where the log has data.
     """
     uri, settings, asked = request.dataset.uri, request.settings, ray.put(request)
     held = read_trajectories.remote(uri, settings.split, settings.seed)
@@ -98,10 +97,11 @@ def fit_subject(
     weighed: Weighed | None = None,
     acts: Sequence[Acts] | None = None,
 ) -> Fitted:
-    """One subject on one task: Q fitted on the users of `training`, asked about those of `held`; means over nets.
+    """Score one subject on one task: Q fitted on the users of `training`, evaluated on the users of `held`.
 
-    `weighed`: the requests of `held` by the subject's own probabilities. Without it, or where too few sessions are left
-    by it, requests are weighed by the kernel. `acts`: what its policy does at the requests of both, where it is known.
+    Scores are means over networks. `weighed`: weights of the impressions of `held` by the subject's probabilities.
+    Without it, or with too few effective sessions, the kernel gives the weights. `acts`: the subject's actions at the
+    impressions of both, if known.
     """
     seed, settings = request.settings.seed, request.settings.fqe
     rng = np.random.default_rng(seed)
@@ -118,7 +118,7 @@ def fit_subject(
         weights, ess = [np.exp(own)] * len(request.kernels), np.full(len(request.kernels), kish(own))
     direct, robust = [], []
     for number in range(settings.networks):
-        # The same users for all subjects: what they were drawn by cancels in a difference.
+        # The same users for all subjects, so that the effect of their choice cancels in a difference.
         among = learn.redrawn(np.random.default_rng((seed, number))) if settings.networks > 1 else None
         net = fit_q(training, learn, served_before, settings, repetition_seed(seed, number), among)
         value, taken = net.mean_level(held.state, served), net.mean_level(held.state[judge.row], held.action[judge.row])
@@ -136,7 +136,7 @@ def fit_subject(
 
 
 def task_steps(data: Trajectories, task: str, mixture_weight: float) -> Steps:
-    """The steps of a task. Raises `UserError` where no session has a level and another session after it."""
+    """Return the steps of a task. Raises `UserError` if no session has a level and a following session."""
     return steps(data, task_levels(task, data.depth_level, data.frequency_level, mixture_weight))
 
 
@@ -150,7 +150,7 @@ def _acts(name: str, data: Trajectories, request: EvaluationRequest) -> Acts:
 def _actions(
     name: str, data: Trajectories, request: EvaluationRequest, rng: np.random.Generator, acts: Acts | None
 ) -> Acts:
-    """A subject's at every request, from those of its policy where they are known."""
+    """Return a subject's actions at every impression, from its policy's actions if known."""
     if name == BEHAVIOUR:
         return data.action, data.action
     clone = request.clone

@@ -1,4 +1,4 @@
-"""Fitted-Q evaluation: what a policy is worth by a network of its action values, fitted on logged requests."""
+"""Fitted-Q evaluation: a policy's value from a network of action values, fitted on logged impressions."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def fit_q(
     seed: int,
     among: np.ndarray | None = None,
 ) -> FittedQ:
-    """Q of the policy that acts by `policy_actions` [N, A] at the requests of `data`, fitted on the steps `known`.
+    """Fit Q of the policy with actions `policy_actions` [N, A] at the impressions of `data`, on the steps `known`.
 
     Q(s, a) = E[r + gamma_t Q(s', pi(s'))] (Le et al. 2019, Batch Policy Learning under Constraints, Algorithm 3, by
-    minibatches and a Polyak target), where r is the session's level at its last request, else 0, and gamma_t is
-    `gamma_session` there, else 1. A mean level lies between the lowest and the highest: targets are clipped to that.
-    Rewards are standardised, with the mean taken off at session ends, so that Q starts from "as everybody's mean".
-    `among` (int64): the steps that mini-batches are drawn from, some of them more than once; None: all.
+    minibatches and a Polyak target). r is the session's level at its last impression, else 0; gamma_t is
+    `gamma_session` there, else 1. Targets are clipped to the range of levels. Rewards are standardised, with the mean
+    subtracted at session ends, so that Q starts at the mean of all users. `among` (int64): the steps from which
+    mini-batches are drawn, with repetitions; None: all.
 
-    A function of its arguments: equal seeds see equal batches, whatever the policy.
+    The result depends only on the arguments. Equal seeds give equal batches for any policy.
     """
     gamma = settings.gamma_session
     levels = known.reward[known.ends]

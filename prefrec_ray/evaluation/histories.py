@@ -1,4 +1,4 @@
-"""Whole histories of a sample of users with all that they did: what a model of users is fitted on and started from."""
+"""Complete histories of a sample of users, for fitting a model of users and for starting its roll-outs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Histories:
         return run_lengths(self.starts, len(self.timestamp))
 
     def take(self, users: np.ndarray) -> Histories:
-        """Those of the users in the rows `users` [m]."""
+        """Return the histories of the users in the rows `users` [m]."""
         starts, rows = taken_runs(self.starts, len(self.timestamp), users)
         return Histories(
             starts=starts,
@@ -65,30 +65,30 @@ class Histories:
 
     @cached_property
     def followed(self) -> np.ndarray:
-        """Whether the user has a request after this one, bool [N]."""
+        """Mask of impressions with a later impression of the same user, bool [N]."""
         return np.append(self.user[1:] == self.user[:-1], False)
 
     @cached_property
     def ends(self) -> np.ndarray:
-        """Whether a session ends with this request and another one follows, bool [N]."""
+        """Mask of the last impressions of sessions with a following session, bool [N]."""
         return self.followed & np.append(self.session[1:] != self.session[:-1], False)
 
     @cached_property
     def wait_ms(self) -> np.ndarray:
-        """Time to the user's next request, float64 [N], at least 1; 1 where there is none."""
+        """Time to the user's next impression, float64 [N], at least 1; 1 for the last impression."""
         wait = np.ones(len(self.timestamp))
         wait[:-1] = np.maximum(np.diff(self.timestamp), 1)
         return np.where(self.followed, wait, 1.0)
 
     @cached_property
     def repeats(self) -> bool:
-        """Whether anybody was shown an item twice."""
+        """True if an item was shown to a user twice."""
         pairs = self.user * (int(self.row.max(initial=0)) + 1) + self.row
         return len(np.unique(pairs)) < len(pairs)
 
 
 def too_short(dataset: PreparedDataset, splits: Sequence[str]) -> str | None:
-    """Why no model of users can be fitted on splits, or started from them, in a few words; None where one can."""
+    """Return the reason why a model of users cannot be fitted on these splits, in a few words; None if it can."""
     for split in splits:
         counts = dataset.metadata.counts.get(split, {})
         if not counts.get("requests"):
@@ -112,9 +112,9 @@ def read_histories(uri: str, split: str, seed: int, rows: int = ROWS) -> Histori
 
 
 def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = ROWS) -> Histories:
-    """All users of a split, or as many drawn by the seed as have about `rows` requests.
+    """Read all users of a split, or a random sample with about `rows` impressions.
 
-    Raises `UserError` where the split has no requests.
+    Raises `UserError` if the split has no impressions.
     """
     share = rows / max(1, dataset.metadata.counts.get(split, {}).get("requests", 0))
     parts = [_read(dataset, file, split, share, seed + number) for number, file in enumerate(_files(dataset, split))]

@@ -19,17 +19,20 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 
 HOUR_MS = 3_600_000.0
-#: Every so many requests states are kept, from WARM on.
+#: Interval, in impressions, at which states are kept, from WARM on.
 KEPT_EVERY = 8
 
-#: Rows of items [n] for scaled states [n, S], the number of the request, and what may not be shown (bool [n, I]; None).
+#: Returns item rows [n] for scaled states [n, S], the impression number, and excluded items (bool [n, I] or None).
 Server = Callable[[np.ndarray, int, np.ndarray | None], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Platform:
-    """What roll-outs share: the items and states of a data set, and some users of `data` (`users`, int64 [n]), who
-    begin as in the log, without a history, at the time of their first request. `weight`: of depth in the mixture."""
+    """Common inputs of roll-outs: items and states of a data set, and some users of `data` (`users`, int64 [n]).
+
+    Users start without a history at the time of their first logged impression. `weight`: weight of depth in the
+    mixture.
+    """
 
     state: StateDefinition
     normaliser: Normaliser
@@ -43,18 +46,18 @@ class Platform:
 
 @dataclass(frozen=True)
 class Imagined:
-    """Means over the sessions of each user by each of K models, float64 [K, n]; NaN where a user has none."""
+    """Means over the sessions of each user in each of K models, float64 [K, n]; NaN for a user without sessions."""
 
     levels: dict[str, np.ndarray]  # by task
     depth: np.ndarray
     revisit_hours: np.ndarray
-    states: np.ndarray  # float32 [m, S], some of those that the policy came to
-    counts: np.ndarray  # int64 [I], how often each item was shown
+    states: np.ndarray  # float32 [m, S], a sample of the policy's states
+    counts: np.ndarray  # int64 [I], impressions of each item
     sessions: int  # of all users, the mean over models
 
 
 def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, seed: int) -> Imagined:
-    """Every user by every model, all at once. Equal seeds give users the same luck, whoever serves."""
+    """Roll out every user in every model at once. Equal seeds give equal random numbers for any server."""
     data, copies, count = platform.data, len(models), len(platform.users)
     of = np.tile(platform.users, copies)  # member k has the rows [k * count, (k + 1) * count)
     logged = data.take(platform.users)
@@ -106,8 +109,10 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
 
 
 def logged_levels(platform: Platform) -> dict[str, float]:
-    """By task the mean level of the platform's users in the log, of as many requests as a roll-out has: what one of the
-    logged items has to come to. In a log of many nights later requests are of other policies. NaN where nobody has one.
+    """Return the mean logged level of the platform's users by task, over as many impressions as a roll-out has.
+
+    A roll-out of the logged items should reproduce it. In a log of many nights later impressions come from other
+    policies. NaN if no user has a level.
     """
     data = platform.data.take(platform.users)
     first = np.arange(len(data.timestamp)) - np.repeat(data.starts, data.lengths) < platform.requests
@@ -118,7 +123,7 @@ def logged_levels(platform: Platform) -> dict[str, float]:
 
 
 def _features(platform: Platform, users: np.ndarray) -> dict[str, np.ndarray] | int:
-    """What the log knows of the users, from the one-hot columns of their first states."""
+    """Return the user features from the one-hot columns of the users' first states."""
     data, columns = platform.data, platform.state.groups["profile"]
     if not platform.state.user_features:
         return len(users)

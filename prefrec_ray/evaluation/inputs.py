@@ -1,4 +1,4 @@
-"""What the networks of a model of users see of a request and of its user."""
+"""Inputs of the networks in a model of users: impression, user and memory."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from prefrec_ray.mdp.state import StateDefinition
 
 #: Inner products of parts of a state with the action and with one another are some times larger than its numbers.
 _PRODUCT_SCALE = 0.35
-#: Groups of a state that tell how long a user's sessions and times away were before: what intercepts say already, and
-#: what would make a roll-out's good sessions better ones yet.
+#: State groups with earlier session lengths and revisit times. Random intercepts contain them already, and they would
+#: let good sessions of a roll-out reinforce themselves.
 UNSEEN = ("sessions", "counts")
 
 
 class People(NamedTuple):
-    """What a log says of n users from its start to its end: more than a policy knows of them.
+    """Traits of n users from their whole log, more than a policy can use.
 
-    Without tastes a model takes a logging policy that knows its users better than states do for one that does not, and
-    half of what other items would do is lost. Mean depth and mean time away would be known too, but they hold what was
-    shown as well: a model that knows them takes what items did for the user's nature
-    (docs/results/estimators.md). For the same reason networks do not see the `UNSEEN` parts of a state.
+    Without tastes a model would confuse a well-informed logging policy with an uninformed one, and lose half of the
+    effect of other items. Mean depth and mean revisit time are not used: they contain effects of the shown items, which
+    a model would take for traits of the user. The `UNSEEN` state groups are omitted for the same reason.
     """
 
     intercepts: np.ndarray  # float32 [n, 2]: of the logit of an end, and of mu
@@ -39,9 +38,10 @@ class People(NamedTuple):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the networks see: the columns `seen` of a state, the memory of what was shown, the action, and all inner
-    products between the action, the parts of the state that are embeddings (`parts` [P, A], columns) and a user's
-    tastes."""
+    """Network inputs: the columns `seen` of a state, the memory, the action, and inner products.
+
+    Inner products are between the action, the embeddings in the state (`parts` [P, A], columns) and a user's tastes.
+    """
 
     seen: np.ndarray  # int64 [C]
     parts: np.ndarray
@@ -52,7 +52,7 @@ class Inputs:
 
     @classmethod
     def of(cls, state: StateDefinition, data: Histories) -> Inputs:
-        """Those of a data set."""
+        """Create the inputs for a data set."""
         columns = {name: np.arange(group.start, group.stop) for name, group in state.groups.items()}
         seen = np.concatenate([column for name, column in columns.items() if name not in UNSEEN])
         parts = np.array(state.embedding_parts(), np.int64).reshape(-1, state.action_dim)
@@ -63,17 +63,17 @@ class Inputs:
 
     @property
     def vectors(self) -> int:
-        """How many vectors have inner products with one another."""
+        """Number of vectors with inner products between them."""
         return 1 + len(self.parts) + len(self.taste_rms)
 
     @property
     def width(self) -> int:
-        """How many numbers the networks see."""
+        """Number of inputs of the networks."""
         return len(self.seen) + len(self.memory_mean) + self.parts.shape[1] + self.products
 
     @property
     def products(self) -> int:
-        """How many inner products there are."""
+        """Number of inner products."""
         return self.vectors * (self.vectors - 1) // 2
 
     def people(self, data: Histories) -> People:

@@ -1,4 +1,4 @@
-"""Intervals over users: users, not sessions or requests, are what is drawn again; and seeds of repetitions."""
+"""Bootstrap intervals over users (not over sessions or impressions), and seeds of repetitions."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def bootstrap_interval(
 def widened(
     low: np.ndarray, high: np.ndarray, repeated: np.ndarray, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The intervals (low, high) [...] of a mean over the repetitions `repeated` [K, ...], with their scatter in it.
+    """Return the intervals (low, high) [...] of a mean over the repetitions `repeated` [K, ...], with their scatter.
 
-    The error of a mean of K values (Student's t) and that of the users are independent: half-widths add as squares. One
-    repetition scatters by nothing.
+    The error of a mean of K values (Student's t) and the error over users are independent: half-widths add as squares.
+    One repetition has no scatter.
 
-    Each repetition has first weights, an order of batches and a draw of the training users of its own. How far these
-    users lie from others is an error that all share and their mean keeps: sqrt(K) takes too much off that part. It is
-    half of the scatter at most, of models of users and of fitted Q; Student's t makes up for it.
+    Each repetition has its own initial weights, order of batches and bootstrap sample of training users. The difference
+    of the training users from other users is an error common to all repetitions, for which division by sqrt(K) is too
+    optimistic. It is at most half of the scatter; Student's t compensates for it.
     """
     count, mean = len(repeated), repeated.mean(axis=0)
     if count < 2:
@@ -47,5 +47,5 @@ def widened(
 
 
 def repetition_seed(seed: int, number: int) -> int:
-    """Of a repetition: those of two seeds share none, as those of `seed + number` would."""
+    """Return the seed of a repetition. Two seeds have no common repetition seeds, unlike `seed + number`."""
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])

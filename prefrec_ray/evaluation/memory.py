@@ -1,7 +1,7 @@
-"""What a user was shown lately, as far as states do not say it: how much of it was alike, and what it was to draw.
+"""Memory of recent items in a model of users: their similarity and their expected feedback.
 
-States hold running means of embeddings. These tell what is linear in an embedding; where people tire of what is alike,
-or of what draws them now and leaves them empty, what adds up is not.
+State vectors contain running means of embeddings, which only show effects that are linear in the embedding. Fatigue
+with similar items, or with items of short-lived appeal, is not linear.
 """
 
 from __future__ import annotations
@@ -27,16 +27,19 @@ _CHUNK = 8192
 
 @dataclass(frozen=True)
 class Memory:
-    """Means over a user's requests so far of C values each, in M columns: how like the item was to what had been shown
-    before it, and the answers that it was expected to draw, where `answers` of the data set say that."""
+    """Running means over a user's impressions of C values, in M columns.
+
+    The values are the similarity of the item to earlier items, and its expected feedback if the data set has `answers`.
+    """
 
     recent: RecentItems
     answers: Answers | None
 
     @classmethod
     def of(cls, dataset: PreparedDataset, items: ItemTable) -> Memory | None:
-        """None where the log does not say that people tire: there what is shown makes no difference later, and heads
-        would make one up for policies that show what is more alike than anything in the log. `items`: the data set's.
+        """Create the memory for a data set with its `items`; None if the log does not show fatigue.
+
+        Without fatigue, the networks would invent an effect for policies that show more similar items than the log.
         """
         if not ServingSettings().people_tire(dataset.metadata.variety):
             return None
@@ -87,5 +90,5 @@ class Recall:
 
 
 def _columns(values: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each column the decay of its mean and the value that it is of."""
+    """Return the decay and the index of the value for each column."""
     return decays(HALF_LIVES, values), np.tile(np.arange(values), len(HALF_LIVES))

@@ -1,4 +1,4 @@
-"""The estimator `model`: policies and controls rolled out in models of users, and how far the log vouches for each."""
+"""The estimator `model`: roll-outs of policies and controls in models of users, and their support by the log."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
 
-#: Of a gain: where the truth was known, and the log vouched for a learned policy, nine in ten gains were .75 to 1.06
-#: times the true ones (docs/results/truth.md). Errors of a model are no matter of more users, so they are a part of
-#: every interval.
+#: Relative error of a gain, part of every interval because more users do not reduce errors of a model. In the truth
+#: bench nine of ten supported gains were .75 to 1.06 times the true gain (docs/results/truth.md).
 RELATIVE_ERROR = 0.2
 #: No session is shorter, and no user comes back earlier.
 LEAST = {"mean_depth": 1.0, "mean_revisit_hours": 0.0}
@@ -42,8 +41,10 @@ _NUMBERS = 1 << 22
 
 @dataclass(frozen=True)
 class Modelled:
-    """What one subject does to the users of the models: `imagined`, without its states, and the share of its requests
-    within the log's. `logged`: their own levels in the log, by task."""
+    """Roll-out of one subject: `imagined`, without its states, and the supported share of its impressions.
+
+    `logged`: the users' levels in the log, by task.
+    """
 
     imagined: Imagined
     within: float
@@ -51,10 +52,10 @@ class Modelled:
 
 
 def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], None]) -> dict[str, Modelled]:
-    """By name, the logging policy (its logged items shown again) and all subjects but policies' shuffled actions.
+    """Return the roll-outs by name: the logging policy (its logged items) and all subjects except shuffled actions.
 
-    These would be no negative controls here: what is good for everybody is good for other users too. Raises
-    `UserError` where histories are too short for a model of users.
+    Shuffled actions are not negative controls here: an item that is good for all users is good for other users too.
+    Raises `UserError` if histories are too short for a model of users.
     """
     uri, settings = request.dataset.uri, request.settings
     check_long_enough(request.dataset, ["train", settings.split])
@@ -78,10 +79,10 @@ def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], No
 def model_scores(
     request: EvaluationRequest, task: Task, modelled: dict[str, Modelled], threshold: float | None = None
 ) -> Scores:
-    """The levels of one task, of the subjects that the log vouches for: with a support of `threshold` (THRESHOLD).
+    """Return the levels of one task for the subjects with a support of at least `threshold` (THRESHOLD).
 
-    A user's value is the mean over models; how far these disagree is in the intervals. Users without a level under any
-    subject are left out. Raises `UserError` where nobody is left, under all models or one, or in the log.
+    A user's value is the mean over models, and intervals contain the disagreement of models. Users without a level
+    under any subject are excluded. Raises `UserError` if no user remains, under all models or one, or in the log.
     """
     least = THRESHOLD if threshold is None else threshold
     logged = Subject(BEHAVIOUR, BEHAVIOUR, "control")
@@ -89,10 +90,10 @@ def model_scores(
     subjects = [logged, *(subject for subject in rolled if modelled[subject.name].within >= least)]
     logging = modelled[BEHAVIOUR].imagined
     everyone = np.stack([logging.levels[task], *(modelled[s.name].imagined.levels[task] for s in subjects)], axis=2)
-    everyone = np.ma.masked_invalid(everyone).mean(axis=0).filled(np.nan)  # [n, 1 + L], where one model has a level
+    everyone = np.ma.masked_invalid(everyone).mean(axis=0).filled(np.nan)  # [n, 1 + L], mean over models with a level
     known = np.isfinite(everyone).all(axis=1)
     levels = [one.levels[task][:, known] for one in (logging, *(modelled[s.name].imagined for s in subjects))]
-    if any(np.isnan(one).all(axis=1).any() for one in levels):  # under one model at least: of none left, under all
+    if any(np.isnan(one).all(axis=1).any() for one in levels):  # a user without a level in at least one model
         by_name = {s.name: modelled[s.name].imagined.levels[task] for s in subjects}
         without = min(by_name, key=lambda name: np.isfinite(by_name[name]).sum(axis=1).min())
         raise UserError(
@@ -130,7 +131,7 @@ def model_scores(
 def supports(
     request: EvaluationRequest, modelled: dict[str, Modelled], effective: Mapping[str, Effective] | None = None
 ) -> dict[str, Support]:
-    """By policy; `effective` of those that have weights."""
+    """Return the support by policy. `effective`: effective sample sizes of policies with weights."""
     known = effective or {}
     return {
         s.name: Support(
@@ -199,12 +200,12 @@ def roll_subject(
     platform = platform_of(request.dataset, held, request.settings.model, request.settings.seed)
     imagined = roll_out(platform, models, server_of(name, request, platform), request.settings.seed)
     within = pasts.share(imagined.states)
-    # Some 25 MB of states a subject, which nobody asks for again.
+    # About 25 MB of states per subject, which are not needed again.
     return Modelled(replace(imagined, states=np.empty_like(imagined.states[:0])), within, logged_levels(platform))
 
 
 def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettings, seed: int) -> Platform:
-    """That of a data set, with some users of `held`, drawn by the seed."""
+    """Return the platform of a data set with a random sample of the users of `held`."""
     users = np.sort(np.random.default_rng(seed).permutation(len(held.starts))[: settings.users])
     items, weight = dataset.items(), dataset.metadata.mixture_weight
     memory = Memory.of(dataset, items)
@@ -212,7 +213,7 @@ def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettin
 
 
 def server_of(name: str, request: EvaluationRequest, platform: Platform) -> Server:
-    """What shows the items of a subject. The logging policy's are those of the log, again from the start at its end."""
+    """Return the server of a subject. The logging policy repeats the items of the log, from the start after its end."""
     items, rng = platform.items, np.random.default_rng((request.settings.seed, 1))
     if name == BEHAVIOUR:
         return server_of_log(platform)
@@ -226,8 +227,10 @@ def server_of(name: str, request: EvaluationRequest, platform: Platform) -> Serv
 
 
 def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, own: bool = True) -> Server:
-    """Shows what `policy` serves; or, not `own`, what it serves in the states of other users, drawn anew each time. Who
-    has seen all that it may show sees it again."""
+    """Return the server of `policy`. Without `own`, it serves in the states of other users, drawn at each impression.
+
+    A user who has seen all items sees them again.
+    """
 
     def server(states: np.ndarray, step: int, seen: np.ndarray | None) -> np.ndarray:
         policy_states = states if own else states[rng.permutation(len(states))]

@@ -1,4 +1,4 @@
-"""What is evaluated and how it is called: in the file, and for readers."""
+"""Subjects of an evaluation and their names in the file and in reports."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from prefrec_ray.errors import UserError
 Role = Literal["policy", "placebo", "control"]
 
 BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS = "behaviour", "imitation", "constant action", "random items"
-#: What readers see, where evaluation.json keeps an older name.
+#: Titles of subjects whose name in evaluation.json is older.
 _SUBJECTS = {BEHAVIOUR: "logging policy", IMITATION: "behavior cloning"}
 _ROLES: dict[Role, str] = {"policy": "policy", "placebo": "negative control", "control": "control"}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A line of the evaluation. `role`: "policy", "placebo" (a negative control: it knows nothing, and should score the
-    logging policy's value) or "control" (behavior cloning; what session length alone gives). `method` is what made it,
-    or what it was made from."""
+    """A line of the evaluation.
+
+    `role`: "policy", "placebo" (a negative control, which should score the logging policy's value) or "control"
+    (behavior cloning; weights by session length). `method`: the method of the policy, or of the policy behind a
+    control.
+    """
 
     name: str
     method: str
@@ -34,11 +37,11 @@ def shuffled(name: str) -> str:
 
 
 def length_only(name: str) -> str:
-    """The control of a policy: weights that depend on session length alone."""
+    """Return the name of a policy's control with weights that depend only on session length."""
     return f"length only:{name}"
 
 
-#: What opens the name of a control that was made from another subject, and what readers see behind that one's name.
+#: Prefix of the name of a control made from another subject -> suffix of the title.
 _MADE_FROM = {shuffled(""): ", actions shuffled", length_only(""): ", session length only"}
 
 
@@ -50,12 +53,12 @@ def subject_of(name: str) -> str:
 
 
 def is_control(name: str) -> bool:
-    """Whether no policy may bear the name, for a control does."""
+    """Return True if the name belongs to a control."""
     return name in (BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS) or name.startswith(tuple(_MADE_FROM))
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raises `UserError` for a policy whose name a control bears."""
+    """Raise `UserError` for a policy with the name of a control."""
     for name in names:
         if is_control(name):
             raise UserError(f"policy name '{name}': a control bears it; expected another name")
@@ -74,10 +77,10 @@ def role_title(role: Role) -> str:
 
 
 def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) -> list[str]:
-    """A name for each run or policy, the same in every table and figure, from what it is (method, recipe, task, seed).
+    """Return a name for each run or policy, equal in every table and figure.
 
-    Method and recipe, then task and seed where they differ; where names would be equal, the serving `rule` too; where
-    they still are, the `variety`, then the `temperature` too, then the `uris` from where they differ on.
+    A name consists of method and recipe, then task and seed if they differ. If names are still equal, it gets the
+    serving `rule`, then the `variety`, the `temperature`, and the part of the `uris` from the first difference on.
     """
     differing = [key for key in ("task", "seed") if len({str(d.get(key)) for d in descriptions}) > 1]
     keys = ["method", "recipe", *differing]

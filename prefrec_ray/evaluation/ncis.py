@@ -1,4 +1,4 @@
-"""Normalised capped importance sampling (paper, Eq. 12): what logged sessions say of another policy than theirs."""
+"""Normalised capped importance sampling (paper, Eq. 12): a policy's value from reweighted logged sessions."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def effective_share(user: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def length_only_weights(relative_depth: np.ndarray, weight: np.ndarray, bins: int = 10) -> np.ndarray:
-    """Each weight [M, ...] replaced by the mean weight of the sessions of the same relative depth.
+    """Replace each weight [M, ...] by the mean weight of sessions with a similar relative depth.
 
-    `relative_depth` [M] is a session's depth over the mean depth of its user; sessions are the same when they fall
-    between the same two of its `bins` quantiles. What is left of a gain under these weights is session length alone.
+    `relative_depth` [M] is a session's depth divided by the mean depth of its user; sessions between the same two of
+    its `bins` quantiles are similar. A gain under these weights comes only from session length.
     """
     edges = np.unique(np.quantile(relative_depth, np.arange(1, bins) / bins))
     cell = np.searchsorted(edges, relative_depth, side="right")

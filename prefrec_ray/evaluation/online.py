@@ -44,7 +44,7 @@ USERS_A_TASK = 128
 
 @dataclass(frozen=True)
 class RollOut:
-    """How policies are rolled out: with at most `users` users of the split, for so many `requests` of each."""
+    """Size of a roll-out: at most `users` users of the split, with `requests` impressions each."""
 
     split: Split = "test"
     users: int = 500
@@ -73,7 +73,7 @@ class _Users:
 
 @dataclass(frozen=True)
 class _World:
-    """What every roll-out shares: put once into the object store."""
+    """Common inputs of all roll-outs, stored once in the object store."""
 
     settings: SimulateSettings
     users: _Users
@@ -95,15 +95,15 @@ def evaluate_online(
     controls: Mapping[str, ServedPolicy] | None = None,
     progress: Progress = silent,
 ) -> list[Record]:
-    """Rolls every policy out, from the first request on and with fresh noise; a record a (task, subject).
+    """Roll out every policy from the first impression on, with new noise. Returns one record per task and subject.
 
-    Beside `policies` stand the `controls` given (behavior cloning, say) and the logging policy, random items, constant
-    action (the mean logged one), clickbait and nutrition, all with the same users and the same noise of users. A
-    record's value is the mean level of a user's sessions against the user's logged averages, then the mean over users
-    who have a level both there and under the logging policy (`users_left_out` have none); mean_depth,
-    mean_revisit_hours and mean_satisfaction are over all users of their means.
+    Subjects are the `policies`, the given `controls` (for example behavior cloning), the logging policy, random items,
+    the constant action (the mean logged action), clickbait and nutrition, all with the same users and noise. A record's
+    value is the mean level of a user's sessions relative to the user's logged means, averaged over users with a level
+    under the subject and under the logging policy (`users_left_out`: the others). mean_depth, mean_revisit_hours and
+    mean_satisfaction are means over all users.
 
-    Raises `UserError`: a data set whose logs no simulator made, a split without users, a subject's name taken twice.
+    Raises `UserError`: a data set that does not come from the simulator, a split without users, a duplicate name.
     """
     settings = world_settings(dataset)
     users = _choose_users(dataset, settings, how)
@@ -127,9 +127,9 @@ def evaluate_online(
 
 
 def true_level(dataset: PreparedDataset, policy: ServedPolicy, task: Task, how: RollOut) -> float:
-    """The value that `evaluate_online` gives `policy`, found in this process, without tasks and without controls.
+    """Return the value of `evaluate_online` for `policy`, computed in this process without controls.
 
-    Users have a level here even where the logging policy has left them without one. NaN where nobody has a level.
+    Users count even if they have no level under the logging policy. NaN if no user has a level.
     """
     settings = world_settings(dataset)
     world = _World(settings, _choose_users(dataset, settings, how), dataset.metadata.mixture_weight, how)
@@ -139,7 +139,7 @@ def true_level(dataset: PreparedDataset, policy: ServedPolicy, task: Task, how: 
 
 
 def world_settings(dataset: PreparedDataset) -> SimulateSettings:
-    """The world that a data set's logs come from. Raises `UserError` where that is none."""
+    """Return the world of a data set's logs. Raises `UserError` if they do not come from the simulator."""
     world = dataset.metadata.world
     if world is None:
         raise UserError(f"{dataset.uri}: not made from logs of the simulator; roll-outs need a world")
@@ -213,7 +213,7 @@ def _roll_out_all(world: _World, subjects: Mapping[str, _Subject], progress: Pro
 def _roll_out(world: _World, part: int, make: Maker) -> Outcome:
     users = world.users.take(world.parts[part])
     simulated, seed = World(world.settings), (world.settings.seed, ROLLOUT, world.how.seed, part)
-    # What users do draws from a stream of its own: whoever serves, the same user meets the same luck.
+    # Users have their own random stream, so that a user has the same random numbers under every server.
     crowd = Crowd(simulated, simulated.traits(users.numbers), generator(*seed, 0))
     history = roll_out(crowd, make(crowd, generator(*seed, 1)), world.how.requests)
     return outcome(history, users.mean_depth, users.mean_revisit_ms, world.weight)

@@ -1,9 +1,9 @@
-"""What preferences say of a policy, on users whom nothing was learned from: what checkpoints and trials are chosen by.
+"""Validation score from preferences, on users outside of training, for the choice of checkpoints and trials.
 
-A reward that no run trains on (its seed is its own) is learned from the preferences of training users. Every request of
-the validation users is labelled with the mean reward of the requests after it (algorithms/reward/labels.py), and
-networks of (state, action) are fitted to these labels: one task for all policies. A policy scores what they expect of
-the items that it would serve. Fitted-Q evaluation learns from levels instead, one a session and far noisier
+A separate reward with its own seed is learned from the preferences of training users. Every impression of the
+validation users is labelled with the mean reward of the next impressions (algorithms/reward/labels.py), and networks of
+(state, action) are fitted to these labels once for all policies. The score of a policy is the networks' prediction for
+its items. Fitted-Q evaluation learns from levels instead, which are one per session and noisier
 (docs/results/recipe.md).
 """
 
@@ -31,11 +31,11 @@ from prefrec_ray.ids import first_rows
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.adam import Adam
 
-#: Of the reward's weights and order: one that runs do not use.
+#: Seed of the reward's weights and batches, different from the seeds of runs.
 SEED = 0x1D6E
 HIDDEN_SIZES = (64, 64)
 PAIRS_A_BATCH, EPOCHS = 32, 3
-#: Of the fit: the mean of so many networks, each of them fitted in some seconds.
+#: Settings of the fit. Each network takes a few seconds.
 NETWORKS, UPDATES, BATCH, LEARNING_RATE = 3, 1500, 512, 1e-3
 #: Requests on which a policy is asked for its items: what takes time.
 STATES = 6000
@@ -44,14 +44,14 @@ _UNITS = 1000
 
 @dataclass(frozen=True)
 class PreferenceScore:
-    """Scores policies by `nets` of (state, action) on `states` [n, S]; `logged`: what they expect of logged items."""
+    """Scores policies by `nets` of (state, action) on `states` [n, S]. `logged`: their prediction for logged items."""
 
     nets: tuple[nn.Module, ...]
     states: np.ndarray
     logged: float
 
     def __call__(self, policy: Policy) -> float:
-        """What is expected of the policy's items less that of the logged ones, in thousandths of the labels' spread."""
+        """Return the prediction for the policy's items minus logged items, in thousandths of the labels' deviation."""
         return _UNITS * (_expected(self.nets, self.states, served_for(policy, policy.act(self.states))) - self.logged)
 
 
@@ -70,10 +70,10 @@ def fit_score(held: Trajectories, reward: RewardFunction, horizon: int) -> Prefe
 def learn_scores(
     uri: str, tasks: Sequence[str], teachers: Sequence[str] | None, held: ray.ObjectRef
 ) -> dict[str, ray.ObjectRef]:
-    """By task a `PreferenceScore` on the users of `held` (`Trajectories`); a Ray task each, and all have ended.
+    """Return a `PreferenceScore` on the users of `held` (`Trajectories`) by task, after one Ray task each.
 
-    `teachers`: whose preferences; None: those that the recipe `robust` learns from, where there are any, else all.
-    Raises `UserError` for a data set without preferences.
+    `teachers`: None selects the teachers of the recipe `robust` if they exist, else all. Raises `UserError` for a data
+    set without preferences.
     """
     dataset = PreparedDataset.open(uri)
     there = (*dataset.metadata.teachers, *dataset.people())
@@ -93,7 +93,7 @@ def learn_scores(
 
 
 def _settings(task: str, teachers: tuple[str, ...]) -> TrainingSettings:
-    """Those of the recipe `robust` for a reward that no run trains on. No teachers: the recipe's own."""
+    """Return the settings of the recipe `robust` for the separate reward. Without teachers: the recipe's teachers."""
     return TrainingSettings.model_validate(
         {
             "task": task,

@@ -23,7 +23,7 @@ class Bins:
 
     @classmethod
     def of(cls, values: np.ndarray, rng: np.random.Generator) -> Bins:
-        """Bins of equal shares of `values` (at least one); a value each where there are few."""
+        """Create bins with equal shares of `values` (at least one value), or one bin per value if there are few."""
         kept = np.sort(values if len(values) <= _KEPT else rng.choice(values, _KEPT, replace=False))
         unique = np.unique(kept)
         edges = unique if len(unique) <= BINS else np.unique(kept[np.arange(BINS) * len(kept) // BINS])

@@ -1,4 +1,4 @@
-"""What is evaluated: policies on tasks of a data set, by settings, against a behavior clone."""
+"""Inputs of an evaluation: policies, tasks, data set, settings and a behavior clone."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from prefrec_ray.settings import Task
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """Put once into the object store: what every task of an evaluation needs.
+    """Inputs of every Ray task of an evaluation, stored once in the object store.
 
-    `clone` is `fit_clone(dataset, settings.seed)`. `trained_for` names a policy's only task; a policy without one is
-    scored on all `tasks`. `sensitivity`: records of `ncis` and `dr` also say what they would be at other kernels.
+    `clone` is `fit_clone(dataset, settings.seed)`. `trained_for` contains a policy's only task; other policies are
+    scored on all `tasks`. `sensitivity`: records of `ncis` and `dr` also contain values at other kernels.
     """
 
     dataset: PreparedDataset
@@ -55,21 +55,21 @@ class EvaluationRequest:
         return scored_subjects(self.policies)
 
     def columns(self, task: Task) -> list[int]:
-        """The places among `subjects` of those that are scored on a task."""
+        """Return the indices of the `subjects` that are scored on a task."""
         names = [subject_of(subject.name) for subject in self.subjects]
         return [i for i, name in enumerate(names) if self.trained_for.get(name, task) == task]
 
     def subjects_on(self, task: Task) -> list[Subject]:
-        """Those that are scored on a task."""
+        """Return the subjects that are scored on a task."""
         subjects = self.subjects
         return [subjects[i] for i in self.columns(task)]
 
     @property
     def other_kernels(self) -> Kernels:
-        """Those of the sensitivity analysis."""
+        """Kernels of the sensitivity analysis."""
         return kernels(self.settings.ncis) if self.sensitivity else []
 
     @property
     def kernels(self) -> Kernels:
-        """That of the settings first, then those of the sensitivity analysis."""
+        """The kernel of the settings, then the kernels of the sensitivity analysis."""
         return [(self.settings.ncis.sigma, self.settings.ncis.cap), *self.other_kernels]

@@ -23,18 +23,18 @@ from prefrec_ray.runtime.memory import keep_freed_memory
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 
-#: Requests of the split on which it is looked at what the policies serve: finding the nearest item is the slow part.
+#: Impressions of the split for which served items are computed. The search for the nearest item is slow.
 SERVED_REQUESTS = 20_000
-#: Requests that NCIS looks at, about, of whole users, where a policy draws its items: a draw from a large catalogue for
-#: each request would take most of an evaluation's time.
+#: Approximate number of impressions (of whole users) for NCIS if a policy draws its items. A draw from a large
+#: catalogue for every impression would take most of the time of an evaluation.
 DRAWN_REQUESTS = 60_000
 
 
 def score_split(request: EvaluationRequest, progress: Progress) -> tuple[Sessions | None, dict[str, list[Tally]]]:
-    """All sessions of the split with the log weights of `request.subjects`, None where nobody asks for `ncis`; and by
-    name, a file each, what the policies, behavior cloning and the logging policy serve.
+    """Return all sessions of the split with the log weights of `request.subjects`, and served items.
 
-    `progress` counts files. Raises `UserError` where the split has no requests.
+    Sessions are None without the estimator `ncis`. Served items are tallies per file, by name, for policies, behavior
+    cloning and the logging policy. `progress` counts files. Raises `UserError` if the split has no impressions.
     """
     dataset, split = request.dataset, request.settings.split
     files = dataset.files("requests", split)
@@ -65,7 +65,7 @@ def _score(file: str, shared: list[ray.ObjectRef], served_rows: int) -> tuple[Se
 
 
 def serve_file(file: str, request: EvaluationRequest, served_rows: int) -> dict[str, Tally]:
-    """What is served for `served_rows` of one file's requests."""
+    """Return the items served for `served_rows` impressions of one file."""
     requests = request.dataset.read(file, columns=["item_id", "state"])
     rng = _rng(file, request)
     sample = requests.take(np.sort(rng.permutation(len(requests))[:served_rows]))
@@ -74,8 +74,8 @@ def serve_file(file: str, request: EvaluationRequest, served_rows: int) -> dict[
 
 
 def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple[Sessions, dict[str, Tally]]:
-    """The sessions of one file of requests (whole users, the `scored_share` of them) and what is served for
-    `served_rows` of their requests."""
+    """Return the sessions of one file (the `scored_share` of its users), and items served for `served_rows`
+    impressions."""
     dataset, settings = request.dataset, request.settings
     requests = dataset.read(file, columns=["user_id", "session_index", "step", "item_id", "state", "action"])
     sessions = read_sessions(dataset, file, settings.split)
@@ -112,13 +112,13 @@ def scored_share(request: EvaluationRequest) -> float:
 
 
 def _acts(request: EvaluationRequest, states: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """What each actor does in the states of a file; all by the same luck, each file by its own."""
+    """Return each actor's actions in the states of a file, with one seed per file for all actors."""
     seed = int(rng.integers(2**32))
     return {name: policy.act(states, seed) for name, policy in request.actors.items()}
 
 
 def _tallies(request: EvaluationRequest, own: Mapping[str, np.ndarray], logged: np.ndarray) -> dict[str, Tally]:
-    """What the actors serve for their `own` actions, and the logging policy."""
+    """Return tallies of served items for the actors with their `own` actions, and for the logging policy."""
     tallies = {name: tally_policy(policy, own[name]) for name, policy in request.actors.items()}
     return {**tallies, BEHAVIOUR: Tally(len(logged), count(logged))}
 

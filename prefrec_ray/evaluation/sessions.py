@@ -19,12 +19,12 @@ class Sessions:
 
     user: np.ndarray  # int64 [M], ascending: 0 for the first user
     depth_level: np.ndarray  # float64 [M]
-    frequency_level: np.ndarray  # float64 [M], NaN where it is null
+    frequency_level: np.ndarray  # float64 [M], NaN if null
     relative_depth: np.ndarray  # float64 [M]: depth over the user's mean depth
     log_rho: np.ndarray  # float64 [M, subjects], before the cap
 
     def take(self, columns: Sequence[int]) -> Sessions:
-        """The same sessions with the weights of some subjects alone."""
+        """Return the sessions with the weights of some subjects only."""
         return replace(self, log_rho=self.log_rho[:, columns])
 
     @classmethod
@@ -46,9 +46,9 @@ def read_sessions(dataset: PreparedDataset, file: str, split: str) -> pa.Table:
 
 
 def session_rows(requests: pa.Table, sessions: pa.Table, file: str) -> tuple[np.ndarray, np.ndarray]:
-    """The order (int64 [N]) that sorts requests by session and step, and the first row [M] of each session in it.
+    """Return the order (int64 [N]) of impressions by session and step, and the first row [M] of each session in it.
 
-    `sessions` as from `read_sessions`. Raises `UserError` where the requests are not exactly those of these sessions.
+    `sessions` as from `read_sessions`. Raises `UserError` if impressions and sessions do not match.
     """
     users = pc.unique(sessions["user_id"])
     tables = (sessions, requests)

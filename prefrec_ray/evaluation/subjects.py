@@ -1,4 +1,4 @@
-"""Who is scored, and what they do: the policies, and beside them those who know nothing or nothing new."""
+"""Subjects of an evaluation and their actions: policies and controls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefrec_ray.policy import Policy
 
 
 def scored_subjects(policies: Mapping[str, Policy]) -> list[Subject]:
-    """Those with actions of their own, in the order of the weights."""
+    """Return the subjects with own actions, in the order of the weights."""
     subjects = []
     for name, policy in policies.items():
         method = str(policy.provenance.get("method", name))
@@ -39,9 +39,9 @@ def served_for(policy: Policy, actions: np.ndarray) -> np.ndarray:
 def subject_actions(
     actions: Mapping[str, np.ndarray], clone: BehaviourClone, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Actions float32 [N, A] of every subject by name, from the policies' (and behavior cloning's) own `actions`.
+    """Return actions float32 [N, A] of every subject by name, from the `actions` of policies and behavior cloning.
 
-    Shuffled actions keep a policy's distribution and lose what it knows of the state; all policies are shuffled alike.
+    Shuffled actions keep a policy's distribution and do not depend on the state. All policies have the same shuffle.
     """
     rows = len(actions[IMITATION])
     order = rng.permutation(rows)

@@ -1,9 +1,9 @@
-"""How far the log can vouch for a policy: whether the log has been where the policy leads its users.
+"""Support of a policy by the log: the share of the policy's states that are similar to logged states.
 
-A log of requests says what an item does to users who have a past like the log's. A policy that shows a corner of the
-catalogue for hours leads users to where no logged user has been, and nothing in the log says what happens there: where
-people tire it harms, where they do not it may be the best there is (docs/evaluation.md). What a policy shows is in the
-running means of item embeddings, a part of every state; of them it is asked how many lie within the log's.
+A log shows the effect of an item on users with logged histories. A policy that shows a corner of the catalogue for
+hours leads users to states that the log does not contain. Its effect there is unknown: it harms if users tire, and may
+be the best otherwise (docs/evaluation.md). Recent items are summarised by running means of embeddings in the state
+vector. Support is the share of these means that lie within the range of the log.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prefrec_ray.evaluation.imagined import KEPT_EVERY
 from prefrec_ray.evaluation.settings import WARM
 from prefrec_ray.mdp.state import StateDefinition
 
-#: A state is within the log's if it is no farther from their mean than so large a share of them.
+#: A state is supported if it is not farther from the mean of logged states than this share of them.
 WITHIN = 0.99
 #: The share of a policy's requests that must be within the log's. Between .4 and .6 a policy that gains nothing where
 #: users tire was believed to gain a level and a half; at .9 and more the size was right (docs/results/truth.md).
@@ -36,7 +36,7 @@ class LoggedPasts:
 
     @classmethod
     def of(cls, data: Histories, state: StateDefinition) -> LoggedPasts:
-        """From the requests of `data` as far in a user's history as those that are kept of roll-outs, where any are."""
+        """Create from impressions of `data` at the history positions that roll-outs keep, if there are any."""
         columns = state.groups["items"]
         step = np.arange(len(data.state)) - data.starts[data.user]
         late = np.flatnonzero((step >= WARM) & (step % KEPT_EVERY == 0))
@@ -52,5 +52,5 @@ class LoggedPasts:
         return np.einsum("na,ab,nb->n", away, self.inverse, away)
 
     def share(self, states: np.ndarray) -> float:
-        """The share of scaled states [n, S] that are within the log's; 1 of none."""
+        """Return the share of scaled states [n, S] that are supported; 1 if there are none."""
         return float((self.distance(states) <= self.reach).mean()) if len(states) else 1.0

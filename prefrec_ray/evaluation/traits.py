@@ -1,4 +1,4 @@
-"""Who users are, whatever they were shown: their tastes, and how long they stay and stay away by themselves."""
+"""User traits: tastes, and random intercepts of session ends and revisit times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from prefrec_ray.evaluation.histories import Histories
 
-#: Users of fewer requests say nothing of what is noise.
+#: Users with fewer impressions do not contribute to the estimate of noise.
 _ENOUGH = 4
 _NEWTON_STEPS, _EM_STEPS = 8, 20
 #: No time away is known better than that.
@@ -18,13 +18,12 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True)
 class Tastes:
-    """Covariances of each feedback with the embedding shown, freed from noise.
+    """Denoised covariances of each kind of feedback with the shown embedding.
 
-    Inner products with noisy tastes look weaker than those with the tastes themselves, and so does all that a policy
-    gains by them. Of all users' covariances [T], T = F A, what two halves of each log agree in is signal, what they
-    differ in is noise; a user's are replaced by their best linear prediction (regression calibration: Carroll et al.
-    2006, Measurement Error in Nonlinear Models, ch. 4), in the K directions in which there is more signal than chance
-    would make.
+    Noise in tastes weakens inner products with them, and therefore the estimated gain of a policy. The covariance
+    between the two halves of each user's log, over all users' covariances [T], T = F A, is signal; the rest is noise. A
+    user's covariances are replaced by their best linear prediction (regression calibration: Carroll et al. 2006,
+    Measurement Error in Nonlinear Models, ch. 4), in the K directions with more signal than chance.
     """
 
     mean: np.ndarray  # float64 [T]
@@ -34,7 +33,7 @@ class Tastes:
 
     @classmethod
     def of(cls, data: Histories) -> Tastes:
-        """Those of the users of a data set."""
+        """Estimate the tastes of the users of a data set."""
         mean = covariances(data).mean(axis=0)
         enough, width = data.lengths >= _ENOUGH, len(mean)
         if not width or not enough.any():
@@ -48,7 +47,7 @@ class Tastes:
         white, colour = (axes / np.sqrt(variance)) @ axes.T, (axes * np.sqrt(variance)) @ axes.T
         agree = white @ one.T @ other @ white / len(one)
         signal, directions = np.linalg.eigh(0.5 * (agree + agree.T))
-        # Of noise alone the largest is 2 sqrt(T) standard deviations of an entry (Wigner's law).
+        # The largest eigenvalue of pure noise is 2 sqrt(T) standard deviations of an entry (Wigner's law).
         chance = 2.0 * np.sqrt(width * 2.0 * np.square(1.0 / count).mean() / len(one))
         above_chance = signal > chance
         directions = directions[:, above_chance]
@@ -75,9 +74,9 @@ def covariances(data: Histories, kept: np.ndarray | None = None) -> np.ndarray:
 
 
 class Known(NamedTuple):
-    """Of n requests of users 0 to `users` - 1: whether the session ends, and a model's words on it.
+    """Session ends of n impressions of users 0 to `users` - 1, and a model's predictions.
 
-    `stays`: its logit of an end. `error`: of its log of the time away, which counts where a session ends.
+    `stays`: predicted logit of an end. `error`: error of the predicted log revisit time, used at session ends.
     """
 
     user: np.ndarray  # int64 [n]
@@ -96,9 +95,9 @@ class Spread(NamedTuple):
 
 
 def intercepts(known: Known, spread: Spread) -> np.ndarray:
-    """What each user's own log adds to a model of all users, float64 [U, 2]: the most likely random intercepts u of
+    """Return the most likely random intercepts u of each user, float64 [U, 2], in the model
 
-    logit P(the session ends) = `stays` + u_0        `error` = u_1 + e        u and e Gaussian, of `spread`
+    logit P(the session ends) = `stays` + u_0        `error` = u_1 + e        u and e Gaussian with `spread`
     """
     user, users, ends, stays, error = known
     first = np.zeros(users)
@@ -111,7 +110,7 @@ def intercepts(known: Known, spread: Spread) -> np.ndarray:
 
 
 def spread_of(known: Known) -> Spread:
-    """The likeliest, by EM (Laird and Ware 1982); where no session ends, nothing is known of it."""
+    """Estimate the spread by EM (Laird and Ware 1982). Impressions within sessions do not contribute to `error`."""
     user, users, ends, stays, error = known
     if not ends.any():
         return Spread()

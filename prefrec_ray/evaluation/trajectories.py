@@ -28,10 +28,10 @@ class Trajectories:
     action: np.ndarray  # float32 [N, A], as logged
     first: np.ndarray  # int64 [M]: the first request of each session
     user: np.ndarray  # int64 [M], ascending: the session's user, 0 for the first
-    depth_level: np.ndarray  # float64 [M], NaN where it is null
-    frequency_level: np.ndarray  # float64 [M], NaN where it is null
-    row: np.ndarray  # int64 [N], of each item in the item table
-    propensity: np.ndarray  # float64 [N], of the logging policy, NaN where the log does not say it
+    depth_level: np.ndarray  # float64 [M], NaN if null
+    frequency_level: np.ndarray  # float64 [M], NaN if null
+    row: np.ndarray  # int64 [N], row of each item in the item table
+    propensity: np.ndarray  # float64 [N], of the logging policy, NaN if unknown
 
     @property
     def session(self) -> np.ndarray:
@@ -48,15 +48,15 @@ class Steps:
 
     row: np.ndarray  # int64 [n], ascending
     ends: np.ndarray  # bool [n]: the session ends with this request
-    reward: np.ndarray  # float64 [n]: the session's level where it ends, else 0
-    user: np.ndarray  # int64 [n]: 0 for the first user that is left
+    reward: np.ndarray  # float64 [n]: the session's level at its end, else 0
+    user: np.ndarray  # int64 [n]: 0 for the first remaining user
     start: np.ndarray  # int64 [m]: first requests of the sessions
     start_user: np.ndarray  # int64 [m]
     users_left_out: int
 
     @property
     def users(self) -> int:
-        """How many users are left."""
+        """Number of remaining users."""
         return int(self.start_user[-1]) + 1
 
     def redrawn(self, rng: np.random.Generator) -> np.ndarray:
@@ -66,7 +66,7 @@ class Steps:
 
 
 def steps(data: Trajectories, level: np.ndarray) -> Steps:
-    """The steps for levels [M] of a task (NaN: null). Raises `UserError` where no session is left."""
+    """Return the steps for levels [M] of a task (NaN: null). Raises `UserError` if no session remains."""
     followed = np.append(data.user[1:] == data.user[:-1], False)
     kept = followed & np.isfinite(level)
     if not kept.any():
@@ -95,9 +95,9 @@ def read_trajectories(uri: str, split: str, seed: int, rows: int = ROWS) -> Traj
 
 
 def trajectories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = ROWS) -> Trajectories:
-    """All users of a split, or as many drawn by the seed as have about `rows` requests.
+    """Read all users of a split, or a random sample with about `rows` impressions.
 
-    Raises `UserError` where the split has no requests.
+    Raises `UserError` if the split has no impressions.
     """
     share, items = rows / max(1, dataset.metadata.counts.get(split, {}).get("requests", 0)), dataset.items()
     parts = [_read(dataset, items, file, split, share, seed) for file in dataset.files("requests", split)]

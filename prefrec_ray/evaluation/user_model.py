@@ -1,13 +1,14 @@
-"""A model of users, fitted on the log: what a request is answered with, whether the session ends, and the time until
-the next request. With the tracker, which makes the next state of it, it is all that a policy can be rolled out in.
+"""A model of users, fitted on the log: feedback, session ends, and the time until the next impression.
+
+With the tracker, which computes the next state, it is an environment for roll-outs of a policy.
 
 Three heads:
 
     feedback ~ P(. | s, a)    ends ~ P(. | s, a, feedback)    wait ~ P(. | s, a, feedback, ends)
 
-The time away between sessions is that of an accelerated failure time model, log(wait) = mu(s, a, f) + u + e, e drawn
-from its residuals: unlike bins it says something of users who are happier than most of the log's. Users have random
-intercepts u, of the time and of the logit of an end (a mixed model): what is a user's own, beside what was shown.
+The revisit time follows an accelerated failure time model, log(wait) = mu(s, a, f) + u + e, with e drawn from its
+residuals. Unlike bins, it extrapolates to users who return sooner than most of the log. Users have random intercepts u
+of the revisit time and of the logit of an end (a mixed model), which represent traits independent of the shown items.
 """
 
 from __future__ import annotations
@@ -35,21 +36,21 @@ BATCH = 512
 PASSES, UPDATES = 10, 3000
 #: Falls to 0 over the updates.
 LEARNING_RATE = 2e-3
-#: That of users' intercepts: each is in few batches.
+#: Learning rate of users' intercepts, each of which is in few batches.
 OWN_LEARNING_RATE = 1e-2
 #: Residuals of the time away that are kept.
 _RESIDUALS = 20_000
-#: Users whom the spread of intercepts is found from.
+#: Number of users from which the spread of intercepts is estimated.
 _SPREAD_USERS = 200
 #: Requests of one forward pass.
 _CHUNK = 8192
 
-#: What the networks see of requests, float32 [n, width], by their rows [n].
+#: Returns the network inputs of impressions, float32 [n, width], by their rows [n].
 Seen = Callable[[np.ndarray], Tensor]
 
 
 class Answers(NamedTuple):
-    """What n requests are answered with."""
+    """Outcomes of n impressions."""
 
     feedback: np.ndarray  # float32 [n, F]
     ends: np.ndarray  # bool [n]: the session ends here
@@ -58,8 +59,11 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class UserModel:
-    """Made by `fit_user_model`. The first network gives logits of the bins of all feedback columns; the second, which
-    sees feedback too, the logit of an end, those of the bins of a wait within a session, and mu."""
+    """A fitted model (see `fit_user_model`).
+
+    The first network returns logits of the bins of all feedback columns. The second network, with feedback as an input,
+    returns the logit of an end, logits of the bins of a wait within a session, and mu.
+    """
 
     inputs: Inputs
     answers: Mlp
@@ -74,13 +78,13 @@ class UserModel:
     spread: Spread  # of the intercepts
 
     def people(self, data: Histories) -> People:
-        """The users of `data`, with the intercepts that their own logs say."""
+        """Return the users of `data` with intercepts estimated from their logs."""
         bare = self.inputs.people(data)
         known = self.known(data, lambda rows: self.inputs.logged(data, rows, bare))
         return bare._replace(intercepts=intercepts(known, self.spread).astype(np.float32))
 
     def known(self, data: Histories, seen: Seen) -> Known:
-        """What the requests of `data` say beside what the networks do."""
+        """Return session ends of `data` and the networks' predictions."""
         rows = np.flatnonzero(data.followed)
         given = np.empty((len(rows), 2))
         with torch.inference_mode():
@@ -99,9 +103,10 @@ class UserModel:
         people: People,
         rng: np.random.Generator,
     ) -> Answers:
-        """Draws the answers of n users (`people`, of `inputs`) to the items of embeddings `action` [n, A] in scaled
-        states [n, S], with a memory [n, M] of what they were shown. Takes as many numbers from `rng` whatever the
-        states."""
+        """Draw the outcomes of items with embeddings `action` [n, A] for n users (`people`) in scaled states [n, S].
+
+        `memory` [n, M] describes recent items. The number of random numbers from `rng` does not depend on the states.
+        """
         n, columns = len(state), len(self.feedback)
         uniform, away = rng.random((2 * columns + 3, n)), rng.integers(0, len(self.residuals), n)
         with torch.inference_mode():
@@ -126,10 +131,10 @@ _LONGEST = 7.0
 
 
 def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserModel:
-    """By maximum likelihood on the requests of `data` that have one after them, of as many users drawn again with
-    replacement: models of several seeds differ as far as users do.
+    """Fit a model by maximum likelihood on a bootstrap sample of the users of `data`.
 
-    A function of its arguments. Raises `ValueError` for histories without an end of a session.
+    Models with different seeds therefore differ by the sampling error over users. The result depends only on the
+    arguments. Raises `ValueError` for histories without an end of a session.
     """
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
@@ -209,7 +214,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
 
 
 def _made(inputs: Inputs, data: Histories, people: People) -> np.ndarray:
-    """What the networks see of all requests of `data`, float32 [N, width]."""
+    """Return the network inputs of all impressions of `data`, float32 [N, width]."""
     seen = np.empty((len(data.row), inputs.width), np.float32)
     for start in range(0, len(seen), _CHUNK):
         at = np.arange(start, min(len(seen), start + _CHUNK))
@@ -225,7 +230,7 @@ def _answers_loss(logits: Tensor, sizes: Sequence[int], codes: Tensor) -> Tensor
 
 
 def _leaves_loss(given: Tensor, ends: Tensor, pause: Tensor, away: Tensor) -> Tensor:
-    """Cross-entropy of ends, and of pauses where the session goes on; half the squared error of mu where it ends."""
+    """Return the cross-entropy of ends and of pauses within sessions, plus half the squared error of mu at ends."""
     end = nn.functional.binary_cross_entropy_with_logits(given[:, 0], ends)
     stays = (nn.functional.cross_entropy(given[:, 1:-1], pause, reduction="none") * (1 - ends)).mean()
     return end + stays + (0.5 * (given[:, -1] - away.float()) ** 2 * ends).mean()

@@ -29,8 +29,10 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class Logged:
-    """Requests of the split, and log b(i | s) of the items shown, float64 [N]. `about`: where b is from. `model`: that
-    of b, where the log does not say it of each request."""
+    """Impressions of the split, and log b(i | s) of the shown items, float64 [N].
+
+    `about`: source of b. `model`: fitted model of b if the log does not contain all propensities.
+    """
 
     data: Trajectories
     log_b: np.ndarray
@@ -39,16 +41,18 @@ class Logged:
     model: BehaviorModel | None = None
 
 
-#: Sessions that the weights have to leave for an estimate: where they did, true gains were in the interval
+#: Effective sessions required for an estimate. With so many, intervals contained the true gains
 #: (docs/results/estimators.md).
 ENOUGH = 100
 
 
 @dataclass(frozen=True)
 class Weighed:
-    """What the weights of one subject leave. `log_weight`: log pi / b of each request, float64 [N]. `sessions`: with
-    the logarithms of their weights [M, 1]. `about`: where b is from, and the mean weight of a request, which is 1 where
-    b is right."""
+    """Importance weights of one subject.
+
+    `log_weight`: log pi / b of each impression, float64 [N]. `sessions`: sessions with their log weights [M, 1].
+    `about`: source of b, and the mean weight of an impression, which is 1 for a correct b.
+    """
 
     log_weight: np.ndarray
     sessions: Sessions
@@ -57,18 +61,18 @@ class Weighed:
 
     @property
     def enough(self) -> bool:
-        """Whether they leave so many sessions that their mean is an estimate."""
+        """True if there are enough effective sessions for an estimate."""
         return self.effective.sessions * len(self.sessions.user) >= ENOUGH
 
 
 def weighable(request: EvaluationRequest) -> list[Subject]:
-    """The subjects that can draw every item: policies that sample from all of them, and beside these random items."""
+    """Return the subjects that can draw every item: policies that sample from the whole catalogue, and random items."""
     policies = [s for s in request.subjects if s.role == "policy" and request.policies[s.name].draws_from_all]
     return policies and [*policies, *(s for s in request.subjects if s.name == RANDOM_ITEMS)]
 
 
 def start_weighing(request: EvaluationRequest) -> ray.ObjectRef | None:
-    """`Logged` for `weigh_all`, on users of the split, in the background; None where there is no policy to weigh."""
+    """Start computing `Logged` for `weigh_all` on users of the split; None if no policy can be weighted."""
     if not weighable(request):
         return None
     uri, settings = request.dataset.uri, request.settings
@@ -78,7 +82,7 @@ def start_weighing(request: EvaluationRequest) -> ray.ObjectRef | None:
 def weigh_all(
     request: EvaluationRequest, logged: ray.ObjectRef, progress: Callable[[str, int, int], None]
 ) -> dict[str, Weighed]:
-    """By name, all `weighable` subjects, by what `start_weighing` has begun."""
+    """Return the weights of all `weighable` subjects by name, from the result of `start_weighing`."""
     shared = [ray.put(request), logged]
     names = [subject.name for subject in weighable(request)]
     weighed = run_tasks(lambda name: weigh_one.remote(name, shared), names, "weigh impressions: policies", progress)
@@ -88,9 +92,11 @@ def weigh_all(
 def logged_chances(
     uri: str, seed: int, held: ray.ObjectRef, before: ray.ObjectRef | None = None, calibrate: bool = True
 ) -> ray.ObjectRef:
-    """`Logged` of the trajectories `held`, by a model of the logging policy where the log does not say b; the model of
-    `before`, a `Logged` of the same seed, where that has one. `calibrate`: its calibration is asked for, which takes as
-    long as all chances."""
+    """Return `Logged` for the trajectories `held`, with a fitted model if the log lacks propensities.
+
+    The model of `before`, a `Logged` of the same seed, is used again. `calibrate`: also compute the calibration of the
+    model, which takes as long as all probabilities.
+    """
     return _logged.remote(uri, seed, held, before, calibrate)
 
 
@@ -142,8 +148,10 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
 
 
 def log_chances(policy: Policy | None, data: Trajectories, items: int, again: bool) -> np.ndarray:
-    """log pi(i | s) of the items shown, float64 [N]; without a policy of one of `items` at random. What was shown
-    before is left out, but where users are shown items `again`."""
+    """Return log pi(i | s) of the shown items, float64 [N]. Without a policy, pi is uniform over `items` items.
+
+    Items shown earlier are excluded, unless items are shown `again`.
+    """
     log_pi = np.empty(len(data.row))
     for part in _parts(len(data.row)):
         out = None if again else shown_before(data, part)
@@ -151,7 +159,7 @@ def log_chances(policy: Policy | None, data: Trajectories, items: int, again: bo
             log_pi[part] = -np.log(items - (0 if out is None else out.counts()))
         else:
             chances = policy.probabilities(data.state[part], data.row[part], out)
-            log_pi[part] = np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # 0 by rounding alone
+            log_pi[part] = np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # 0 only by rounding
     return log_pi
 
 

@@ -10,10 +10,10 @@ from prefrec_ray.evaluation.trajectories import Trajectories
 from prefrec_ray.ids import first_rows, run_lengths
 from prefrec_ray.mdp.left_out import LeftOut
 
-#: Requests of a session whose weights count together. One alone does not see what was shown just before; three and four
-#: leave half as many sessions and no better means (docs/results/estimators.md).
+#: Number of consecutive impressions whose weights are multiplied. One impression ignores the previous item. Three and
+#: four leave half as many effective sessions and no better means.
 WINDOW = 2
-#: Where rounding would leave nothing of the sessions.
+#: Least weight of the remaining sessions, against rounding to 0.
 _TINY = np.finfo(np.float64).tiny
 
 
@@ -28,7 +28,7 @@ class Effective:
 
 
 def shown_before(data: Trajectories, part: slice) -> LeftOut:
-    """What each request of `part` finds shown to its user already; of logs in which nobody sees an item twice."""
+    """Return the items shown earlier to the user of each impression of `part`, for logs without repeats."""
     user = data.user[data.session[part]]
     of_user = np.searchsorted(data.user, user)  # its first session
     start = data.first[of_user]
@@ -39,20 +39,20 @@ def shown_before(data: Trajectories, part: slice) -> LeftOut:
 
 
 def repeats(data: Trajectories) -> bool:
-    """Whether anybody was shown an item twice."""
+    """Return True if an item was shown to a user twice."""
     pairs = data.user[data.session] * (int(data.row.max(initial=0)) + 1) + data.row
     return len(np.unique(pairs)) < len(pairs)
 
 
 def request_weights(log_weight: np.ndarray, first: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """How many of the policy's requests each logged one stands for, if it has as many sessions as the log: log, [N].
+    """Return the log weight of each impression, [N]: the number of the policy's impressions that it represents.
 
-    `log_weight` [N] is log pi / b; sessions begin at rows `first` [M]. Of the sessions that come to a position each is
-    weighed by the product of its last `window` weights; by them a share of the policy's sessions ends there, and the
-    others come to the next position (the product limit, Kaplan and Meier 1958, of weighted sessions). So a session is
-    compared with those that are as long alone: products over whole sessions are many small ones and few large ones,
-    the more so the longer a session, and give a mean of short sessions. Exact where what was shown earlier in a session
-    says nothing more, and where each position's sessions hold all that the policy would do.
+    `log_weight` [N] is log pi / b; sessions begin at rows `first` [M]. At each position, the sessions that reach it are
+    weighted by the product of their last `window` weights. By these weights a share of the policy's sessions ends
+    there, and the others reach the next position (the product-limit estimator of Kaplan and Meier 1958 for weighted
+    sessions). A session is therefore only compared with sessions of the same length. Products over whole sessions would
+    be dominated by short sessions. The weights are exact if earlier items of a session have no further effect, and if
+    the sessions at each position cover the policy's actions.
     """
     length = run_lengths(first, len(log_weight))
     position = np.arange(len(log_weight)) - np.repeat(first, length)
@@ -70,7 +70,7 @@ def request_weights(log_weight: np.ndarray, first: np.ndarray, window: int = WIN
 
 
 def ends(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Of each session's last request, [M], from values [N]."""
+    """Return the value at the last impression of each session, [M], from values [N]."""
     return values[np.append(first[1:], len(values)) - 1]
 
 
@@ -80,7 +80,7 @@ def session_weights(log_weight: np.ndarray, data: Trajectories) -> np.ndarray:
 
 
 def effective(log_weight: np.ndarray, data: Trajectories) -> Effective:
-    """Of the log weights [N] of all requests."""
+    """Return the effective sample size of log weights [N] of all impressions."""
     sessions = session_weights(log_weight, data)
     products = np.add.reduceat(log_weight, data.first[first_rows(data.user)])
     return Effective(kish(log_weight), kish(sessions), kish(products))
