@@ -14,8 +14,20 @@ from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.space import Trial, trials
 
 UPDATES = (100, 200, 300, 400)
+#: A user's method, with a metric of its own.
+OWN = "my_package.mine:Mine"
 #: What each method is worth above behaviour's 1.0.
-WORTH = {"PrefRec": 1.6, "DDPG": 0.3, "TD3": 0.5, "SAC": 0.2, "TD3_BC": 1.2, "BCQ": 0.9, "IQL": 1.1, "IL": 0.1}
+WORTH = {
+    "PrefRec": 1.6,
+    "DDPG": 0.3,
+    "TD3": 0.5,
+    "SAC": 0.2,
+    "TD3_BC": 1.2,
+    "BCQ": 0.9,
+    "IQL": 1.1,
+    "IL": 0.1,
+    OWN: 1.4,
+}
 
 
 def settings(**changes: Any) -> TuneSettings:
@@ -63,6 +75,7 @@ def write_sweep(
                 **{key: trial["config"].get(key) for key in chosen.search},
                 "phase": "train",
                 "losses/qf_loss": 0.1,
+                "mine/gap": 4 + trial["seed"] if trial["method"] == OWN else None,
                 "validation/ncis": 1 + (level - 1) / 10 if reported else None,
                 "validation/ess": 0.8 if reported else None,
                 "validation/online": level if reported else None,
@@ -86,10 +99,11 @@ def _write_run(folder: Path, trial: Trial, level: float) -> None:
     folder.mkdir()
     config = {key: trial[key] for key in ("method", "recipe", "task", "seed")}
     (folder / "config.json").write_text(json.dumps({**config, "dataset": "/data/simulator/dataset"}))
-    lines = ["training_iteration,phase,updates,validation/ncis,validation/online"]
+    own = trial["method"] == OWN
+    lines = ["training_iteration,phase,updates,validation/ncis,validation/online" + (",mine/gap" if own else "")]
     for i, updates in enumerate(UPDATES, start=1):
         reached = 1 + (level - 1) * i / len(UPDATES)
-        lines.append(f"{i},train,{updates},{1 + (reached - 1) / 10},{reached}")
+        lines.append(f"{i},train,{updates},{1 + (reached - 1) / 10},{reached}" + (f",{i}" if own else ""))
     (folder / "progress.csv").write_text("\n".join(lines) + "\n")
 
 

@@ -1,25 +1,25 @@
 """What the figures of a sweep draw, read back from their lines."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from sweep_folder import UPDATES, score, settings, write_evaluation, write_sweep
 
 from prefrec_ray.reports.sweep import figures as sweep_figures
-from prefrec_ray.reports.sweep import search as sweep_search
-from prefrec_ray.reports.sweep.load import load_sweep
+from prefrec_ray.reports.sweep.load import Sweep, load_sweep
 from prefrec_ray.reports.sweep.scores import measures
-from prefrec_ray.runs.tuning.settings import Space
+from prefrec_ray.runs.tuning.space import Trial
 
 EXPECTILES = {"expectile": {"grid": [0.5, 0.7, 0.9]}}
-SWITCHES = {"pretrain_epochs": {"grid": [3, 0]}, "finetune_reward": {"grid": [True, False]}}
 
 
 def test_learning_curves_are_means_with_the_seeds_range(tmp_path: Path) -> None:
     trials = write_sweep(tmp_path / "sweep", settings(method=["PrefRec", "TD3_BC"]))
     sweep = load_sweep(f"{tmp_path}/sweep")
-    figure = sweep_figures.learning_curves(sweep, "depth", "validation/online", "level")
+    figure = sweep_figures.learning_curves(sweep, "depth", "validation/online")
     assert figure is not None
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(UPDATES)]
     for line, method in zip(lines, ("PrefRec", "TD3_BC"), strict=True):
@@ -37,13 +37,13 @@ def test_one_score_at_the_end_is_no_curve(tmp_path: Path) -> None:
         head, *_, last = file.read_text().splitlines()
         file.write_text(f"{head}\n1,train,300,,\n{last}\n")
     sweep = load_sweep(f"{tmp_path}/sweep")
-    assert sweep_figures.learning_curves(sweep, "depth", "validation/ncis", "NCIS") is None
+    assert sweep_figures.learning_curves(sweep, "depth", "validation/ncis") is None
 
 
 def test_eight_methods_look_different_and_more_than_that_are_grey(tmp_path: Path) -> None:
     grid = {"expectile": {"grid": [round(0.5 + i / 25, 2) for i in range(10)]}}
     write_sweep(tmp_path / "sweep", settings(method="PrefRec", search=grid, task="depth"), worth=lambda t: score(t, 0))
-    figure = sweep_figures.learning_curves(load_sweep(f"{tmp_path}/sweep"), "depth", "validation/online", "level")
+    figure = sweep_figures.learning_curves(load_sweep(f"{tmp_path}/sweep"), "depth", "validation/online")
     assert figure is not None
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(UPDATES)]
     looks = [(line.get_color(), line.get_linestyle()) for line in lines]
@@ -55,69 +55,80 @@ def test_eight_methods_look_different_and_more_than_that_are_grey(tmp_path: Path
     assert len(shown) == 8
 
 
-def test_a_score_against_one_number(tmp_path: Path) -> None:
+def figures_of(sweep: Sweep, task: str = "depth") -> dict[str, Figure]:
+    """The figures by keys of the first measure, by their captions."""
+    return {caption: figure for figure, caption in sweep_figures.by_keys(sweep, measures(sweep)[0], task)}
+
+
+def heat_map(figure: Figure) -> np.ndarray:
+    return np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+
+
+def test_one_gridded_number_is_a_line(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     trials = write_sweep(folder, settings(method="PrefRec", search=EXPECTILES))
     write_evaluation(folder, trials)
-    sweep = load_sweep(str(folder))
-    assert sweep_figures.single_number(sweep) == "expectile"
-    figure = sweep_figures.against_key(sweep, measures(sweep)[0], "frequency", "expectile")
-    assert figure is not None
-    line = next(line for line in figure.axes[0].lines if len(line.get_xdata()) == 3 and line.get_linestyle() == "-")
+    figure = figures_of(load_sweep(str(folder)), "frequency")["frequency, by expectile"]
+    axes = figure.axes[0]
+    line = next(line for line in axes.lines if len(line.get_xdata()) == 3 and line.get_linestyle() == "-")
     assert list(line.get_xdata()) == [0.5, 0.7, 0.9]
     groups = [
         [score(t) + 0.2 for t in trials if t["task"] == "frequency" and t["config"]["expectile"] == value]
         for value in (0.5, 0.7, 0.9)
     ]
     np.testing.assert_allclose(line.get_ydata(), [np.mean(group) for group in groups])
-    assert sweep_figures.against_key(sweep, measures(sweep)[0], "mixture", "expectile") is None
+    assert axes.get_ylabel() == "True level\n(level, 0 to 5)"
+    assert figures_of(load_sweep(str(folder)), "mixture") == {}
 
 
-def test_combinations_have_a_row_each(tmp_path: Path) -> None:
-    trials = write_sweep(tmp_path / "sweep", settings(method="PrefRec", search=SWITCHES))
-    sweep = load_sweep(f"{tmp_path}/sweep")
-    assert sweep_figures.single_number(sweep) is None
-    assert sweep_figures.has_combinations(sweep)
-    figure = sweep_figures.combinations(sweep, measures(sweep)[0], "depth")
-    assert figure is not None
-    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert names == ["full", "no fine-tuning", "no pre-training", "neither"]
-    points = [line for line in figure.axes[0].lines if line.get_markersize() == 7]
-    scores = [float(line.get_xdata()[0]) for line in points]
-    expected = [np.mean([score(t) for t in trials[i : i + 3]]) for i in (0, 3, 6, 9)]
-    np.testing.assert_allclose(scores, expected)
+def test_one_gridded_word_has_even_steps_and_a_line_per_method_that_has_it(tmp_path: Path) -> None:
+    search = {"hidden_sizes": {"grid": [[64, 64], [8]], "methods": ["TD3_BC", "IQL"]}}
+    write_sweep(tmp_path / "sweep", settings(method=["PrefRec", "TD3_BC", "IQL"], search=search, seeds=[0]))
+    figures = figures_of(load_sweep(f"{tmp_path}/sweep"))
+    assert list(figures) == ["depth, by hidden_sizes"]
+    axes = figures["depth, by hidden_sizes"].axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["(64, 64)", "(8,)"]
+    assert {text.get_text() for text in axes.texts} == {"TD3_BC", "IQL"}
 
 
-@pytest.mark.parametrize(
-    ("search", "number", "few"),
-    [
-        ({}, None, False),
-        (EXPECTILES, "expectile", True),
-        ({"expectile": {"grid": [0.5]}}, None, False),
-        ({"finetune_reward": {"grid": [True, False]}}, None, True),
-        ({"actor_lr": {"uniform": [1e-5, 1e-4]}}, None, False),
-        (
-            {"gamma": {"grid": [0.1 * i for i in range(5)]}, "tau": {"grid": [0.01 * i for i in range(1, 5)]}},
-            None,
-            False,
-        ),
-    ],
-)
-def test_which_figures_a_sweep_has(tmp_path: Path, search: dict, number: str | None, few: bool) -> None:
-    write_sweep(tmp_path / "sweep", settings(method="PrefRec", task="depth", seeds=[0], search=search))
-    sweep = load_sweep(f"{tmp_path}/sweep")
-    assert sweep_figures.single_number(sweep) == number
-    assert sweep_figures.has_combinations(sweep) == few
+def test_two_gridded_keys_are_a_heat_map(tmp_path: Path) -> None:
+    def status(trial: Trial) -> str:
+        return "failed" if trial["config"] == {"gamma": 0.97, "expectile": 0.5} else "finished"
+
+    search = {"gamma": {"grid": [0.97, 0.8]}, "expectile": {"grid": [0.5, 0.9, 0.7]}}
+    trials = write_sweep(tmp_path / "sweep", settings(method="PrefRec", search=search), status)
+    (figure,) = figures_of(load_sweep(f"{tmp_path}/sweep")).values()
+    axes = figure.axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("gamma", "expectile")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.8", "0.97"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0.5", "0.7", "0.9"]
+    expected = np.array([[mean_score(trials, gamma=g, expectile=e) for g in (0.8, 0.97)] for e in (0.5, 0.7, 0.9)])
+    expected[0, 1] = np.nan
+    np.testing.assert_allclose(heat_map(figure), expected)
+    assert axes.texts[1].get_text() == "–"
+    (best,) = axes.patches
+    row, column = np.unravel_index(np.nanargmax(expected), expected.shape)
+    assert best.get_xy() == (column - 0.5, row - 0.5)
 
 
-def test_places_on_an_axis() -> None:
-    log = Space(loguniform=(1e-6, 1e-2))
-    np.testing.assert_allclose(sweep_search.positions(log, [1e-6, 1e-4, 1e-2]), [0, 0.5, 1])
-    assert [text for _, text in sweep_search.ticks(log)] == ["1e-06", "1e-05", "0.0001", "0.001", "0.01"]
-    np.testing.assert_allclose(sweep_search.positions(Space(uniform=(0.5, 0.9)), [0.6, 0.9]), [0.25, 1])
-    choice = Space(choice=[[8], [64, 64], [1]])
-    np.testing.assert_allclose(sweep_search.positions(choice, [(1,), (8,), (64, 64)]), [1, 0, 0.5])
-    assert [text for _, text in sweep_search.ticks(Space(loguniform=(2e-4, 5e-4)))] == ["0.0002", "0.0005"]
+def test_three_gridded_keys_are_a_heat_map_per_value_on_one_scale(tmp_path: Path) -> None:
+    search = {key: {"grid": values} for key, values in {"gamma": [0.8, 0.97], "expectile": [0.5, 0.7]}.items()}
+    search |= {"finetune_reward": {"grid": [True, False]}}
+    trials = write_sweep(tmp_path / "sweep", settings(method="PrefRec", search=search))
+    figures = figures_of(load_sweep(f"{tmp_path}/sweep"))
+    assert list(figures) == [f"depth, finetune_reward={value}, by gamma and expectile" for value in (True, False)]
+    for figure, value in zip(figures.values(), (True, False), strict=True):
+        means = [
+            [mean_score(trials, gamma=g, expectile=e, finetune_reward=value) for g in (0.8, 0.97)] for e in (0.5, 0.7)
+        ]
+        np.testing.assert_allclose(heat_map(figure), means)
+    limits = {figure.axes[0].images[0].get_clim() for figure in figures.values()}
+    assert len(limits) == 1
+    assert sum(len(figure.axes[0].patches) for figure in figures.values()) == 1
+
+
+def mean_score(trials: list[Trial], **config: Any) -> float:
+    return float(np.mean([score(t) for t in trials if t["task"] == "depth" and t["config"] == config]))
 
 
 def test_a_search_shows_every_trial_and_the_best_finished_one(tmp_path: Path) -> None:
@@ -134,24 +145,26 @@ def test_a_search_shows_every_trial_and_the_best_finished_one(tmp_path: Path) ->
     ranked = sorted(write_sweep(tmp_path / "first", chosen), key=score, reverse=True)
     ends = {ranked[0]["name"]: "stopped", ranked[1]["name"]: "failed"}
     write_sweep(tmp_path / "sweep", chosen, status=lambda trial: ends.get(trial["name"], "finished"))
-    (search,) = sweep_search.searches(load_sweep(f"{tmp_path}/sweep"))
-    assert len(search.trials) == 11
-    assert search.best is not None
-    assert search.best.name == ranked[2]["name"]
-    axes = sweep_search.parallel(search).axes[0]
-    paths = [line for line in axes.lines if len(line.get_xdata()) == 3]
-    assert len(paths) == 11
-    (best,) = [line for line in paths if line.get_color() == sweep_search.BEST]
-    worth = [score(t) for t in ranked if ends.get(t["name"]) != "failed"]
-    reached = (score(ranked[2]) - min(worth)) / (max(worth) - min(worth))
-    place = np.log(ranked[2]["config"]["actor_lr"] / 1e-6) / np.log(1e3)
-    np.testing.assert_allclose(best.get_ydata(), [place, float(ranked[2]["config"]["gamma"] == 0.97), reached])
-    dots = sweep_search.scatter(search, "actor_lr").axes[0].lines
-    assert sorted(float(dot.get_ydata()[0]) for dot in dots if dot.get_markersize() == 5) == pytest.approx(
-        sorted(worth)
-    )
+    figures = figures_of(load_sweep(f"{tmp_path}/sweep"))
+    assert list(figures) == ["depth, by actor_lr", "depth, by gamma"]
+    axes = figures["depth, by actor_lr"].axes[0]
+    assert axes.get_xscale() == "log"
+    dots = {float(dot.get_xdata()[0]): float(dot.get_ydata()[0]) for dot in axes.lines if dot.get_markersize() == 5}
+    expected = {t["config"]["actor_lr"]: score(t) for t in ranked if ends.get(t["name"]) != "failed"}
+    assert dots == pytest.approx(expected)
+    (best,) = [dot for dot in axes.lines if dot.get_markersize() == 10]
+    assert best.get_ydata()[0] == pytest.approx(score(ranked[2]))
+    gamma = figures["depth, by gamma"].axes[0]
+    assert [label.get_text() for label in gamma.get_xticklabels()] == ["0.9", "0.97"]
 
 
-def test_a_grid_is_no_search(tmp_path: Path) -> None:
-    write_sweep(tmp_path / "sweep", settings(method="PrefRec", search=EXPECTILES))
-    assert sweep_search.searches(load_sweep(f"{tmp_path}/sweep")) == []
+def test_four_gridded_keys_are_dots_by_each_of_them(tmp_path: Path) -> None:
+    keys = ("gamma", "tau", "expectile", "actor_lr")
+    search = {key: {"grid": [0.001, 0.9]} for key in keys}
+    write_sweep(tmp_path / "sweep", settings(method="PrefRec", task="depth", seeds=[0], search=search))
+    assert list(figures_of(load_sweep(f"{tmp_path}/sweep"))) == [f"depth, by {key}" for key in keys]
+
+
+def test_methods_without_keys_have_no_figure_by_keys(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep")
+    assert figures_of(load_sweep(f"{tmp_path}/sweep")) == {}

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from sweep_folder import UPDATES, settings, write_evaluation, write_sweep
+from sweep_folder import OWN, UPDATES, settings, write_evaluation, write_sweep
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.records import Record
 from prefrec_ray.reports.sweep.load import load_sweep
-from prefrec_ray.reports.sweep.names import labels
+from prefrec_ray.reports.sweep.names import labels, method_names
 from prefrec_ray.reports.sweep.scores import measures, trial_of, unknown_policies
 
 
@@ -47,10 +47,9 @@ def test_settings_are_named_by_what_differs(tmp_path: Path) -> None:
     write_sweep(tmp_path / "keys", settings(search=search))
     names = list(labels(load_sweep(f"{tmp_path}/keys")).values())
     assert names == ["PrefRec expectile=0.5", "PrefRec expectile=0.9", "TD3_BC"]
-    switches = {"finetune_reward": {"grid": [True, False]}, "pretrain_epochs": {"grid": [3, 0]}}
-    write_sweep(tmp_path / "switches", settings(method="PrefRec", search=switches))
-    names = list(labels(load_sweep(f"{tmp_path}/switches")).values())
-    assert names == ["full", "no pre-training", "no fine-tuning", "neither"]
+    write_sweep(tmp_path / "own", settings(method=["PrefRec", OWN], search={}))
+    assert list(labels(load_sweep(f"{tmp_path}/own")).values()) == ["PrefRec", "Mine"]
+    assert method_names(["a:Mine", "b:Mine", "IL"]) == {"a:Mine": "a:Mine", "b:Mine": "b:Mine", "IL": "IL"}
     drawn = settings(method="PrefRec", search={"actor_lr": {"loguniform": [1e-6, 1e-3]}}, seeds=[0], num_samples=2)
     write_sweep(tmp_path / "drawn", drawn)
     assert list(labels(load_sweep(f"{tmp_path}/drawn")).values()) == ["#000", "#001"]

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from sweep_folder import settings, write_evaluation, write_sweep
+from sweep_folder import OWN, settings, write_evaluation, write_sweep
 from test_report_page import Page
 
 from prefrec_ray.cli.main import run
@@ -35,9 +35,10 @@ def test_an_evaluated_sweep_has_table_2_and_curves(evaluated: tuple[Path, str, P
     folder, text, document = evaluated
     assert document.texts["h2"] == [
         "None of 12 policies is a candidate for an A/B test",
+        "Best settings",
         "Scores by method and task (the paper's Table 2)",
         "Learning curves (the paper's Fig. 5)",
-        *("Best settings", "Trials", "Settings"),
+        *("Trials", "Settings"),
     ]
     cells = " ".join(document.texts["td"])
     sweep = load_sweep(str(folder))
@@ -78,7 +79,7 @@ def test_commands_to_be_copied_quote_a_folder_with_a_blank(tmp_path: Path) -> No
 def test_without_evaluation_the_page_says_how_to_make_one(tmp_path: Path) -> None:
     write_sweep(tmp_path / "sweep")
     text, document = written(tmp_path / "sweep")
-    assert f"prefrec evaluate {tmp_path}/sweep --dataset" in document.texts["pre"][0]
+    assert f"prefrec evaluate {tmp_path}/sweep --dataset DATASET" in document.texts["pre"]
     assert "True level on validation users" in document.texts["h3"]
     assert "on test users:" not in text
     assert "behaviour" not in " ".join(document.texts["td"])
@@ -100,25 +101,34 @@ def test_a_sweep_of_which_nothing_finished_still_has_a_page(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("search", "heading", "images"),
+    ("search", "keys", "images"),
     [
-        ({"expectile": {"grid": [0.5, 0.9]}}, "Score against expectile (the paper's Fig. 8)", 8),
+        # Two learning curves for each of two tasks, and for two measures of each task one line, one heat map, two dots.
+        ({"expectile": {"grid": [0.5, 0.9]}}, "expectile", 4 + 4),
         (
             {"pretrain_epochs": {"grid": [3, 0]}, "finetune_reward": {"grid": [True, False]}},
-            "Combinations of pretrain_epochs and finetune_reward (as the paper's Fig. 9)",
-            8,
+            "pretrain_epochs, finetune_reward",
+            4 + 4,
         ),
-        ({"actor_lr": {"loguniform": [1e-6, 1e-3]}, "gamma": {"uniform": [0.9, 0.99]}}, "Search", 4 + 2 * 3),
+        ({"actor_lr": {"loguniform": [1e-6, 1e-3]}, "gamma": {"uniform": [0.9, 0.99]}}, "actor_lr, gamma", 4 + 2 * 4),
     ],
 )
-def test_each_kind_of_sweep_has_its_figures(tmp_path: Path, search: dict, heading: str, images: int) -> None:
-    drawn = heading == "Search"
-    chosen = settings(method="PrefRec", search=search, num_samples=3 if drawn else 1)
+def test_each_kind_of_sweep_has_its_figures(tmp_path: Path, search: dict, keys: str, images: int) -> None:
+    chosen = settings(method="PrefRec", search=search, num_samples=3 if "gamma" in keys else 1)
     write_sweep(tmp_path / "sweep", chosen)
     _, document = written(tmp_path / "sweep")
-    assert document.texts["h2"][0] == "Scores"
-    assert heading in document.texts["h2"]
+    assert document.texts["h2"][1:3] == ["Scores", f"Scores by {keys}"]
     assert len(document.images) == images
+
+
+def test_every_metric_of_a_users_method_is_on_the_page(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep", settings(method=["PrefRec", OWN], task="depth", validation=None))
+    text, document = written(tmp_path / "sweep")
+    assert {"mine/gap at the end of training", "mine/gap over training"} <= set(document.texts["h3"])
+    assert "mine/gap" in document.texts["th"]
+    assert "time_total_s (seconds)" in document.texts["th"]
+    assert "Level (Eq. 11)" not in text
+    assert "baseline" not in text
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy import stats
-from sweep_folder import score, settings, write_evaluation, write_sweep
+from sweep_folder import OWN, score, settings, write_evaluation, write_sweep
 
 from prefrec_ray.reports.sweep.load import Sweep, load_sweep
 from prefrec_ray.reports.sweep.scores import Score, measures
@@ -82,11 +82,39 @@ def test_the_table_holds_means_improvement_and_controls(tmp_path: Path) -> None:
     assert [online.is_best(row, 0) for row in online.rows] == [True] + 5 * [False]
     assert [row.label for row in ncis.rows][2:] == ["logging policy", "behavior cloning", "random items"]
     assert cell_lines(ncis.rows[2].cells[0], ncis.measure, "control") == ["1.000"]
-    assert [row.label for row in ncis.own] == [
-        f"{method}: {kind}"
-        for kind in ("own actions shuffled", "session length only")
-        for method in ("PrefRec", "TD3_BC")
-    ]
+
+
+def test_a_users_method_is_compared_with_the_baselines_and_is_not_one(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep", settings(method=["PrefRec", OWN, "TD3_BC", "IL"], task="depth"))
+    online, _, gap = measures(load_sweep(f"{tmp_path}/sweep"))
+    table = make_table(load_sweep(f"{tmp_path}/sweep"), online)
+    assert list(table.gains) == ["PrefRec", "Mine"]
+    assert {gain.over for gains in table.gains.values() for gain in gains if gain} == {"TD3_BC"}
+    write_sweep(tmp_path / "other", settings(method=["PrefRec", OWN]))
+    assert make_table(load_sweep(f"{tmp_path}/other"), online).gains == {}
+    # A metric of the user's method: seeds 0, 1 and 2 report 4, 5 and 6; nobody knows whether more is better.
+    table = make_table(load_sweep(f"{tmp_path}/sweep"), gap)
+    assert gap.title == "mine/gap at the end of training"
+    assert [cell_lines(row.cells[0], gap, "policy")[0] for row in table.rows] == ["–", "5", "–", "–"]
+    assert not any(table.is_best(row, 0) for row in table.rows)
+    assert "Bold" not in notes(table)[0]
+    assert table.gains == {}
+
+
+@pytest.mark.parametrize(("column", "shift", "gains"), [("model", 0, 1), ("model", -5, 0), ("preference", 0, 0)])
+def test_relative_differences_are_of_levels_only(tmp_path: Path, column: str, shift: float, gains: int) -> None:
+    chosen = settings(task="depth", validation={"estimators": [column], "every": 1})
+    write_sweep(tmp_path / "sweep", chosen, worth=lambda t: score(t) + shift * (t["method"] == "PrefRec"))
+    file = tmp_path / "sweep" / "trials.csv"
+    file.write_text(
+        file.read_text().replace("validation/online", f"validation/{column}").replace("validation/ncis", "x")
+    )
+    sweep = load_sweep(f"{tmp_path}/sweep")
+    table = make_table(sweep, measures(sweep)[0])
+    assert len(table.gains) == gains
+    unit = {"model": "level, 0 to 5", "preference": "thousandths of a standard deviation"}[column]
+    assert notes(table)[0].startswith(f"Unit: {unit}.")
+    assert ("has 5 less" in " ".join(notes(table))) == (column == "model")
 
 
 def test_markdown_holds_every_cell_and_names_both_intervals(tmp_path: Path) -> None:

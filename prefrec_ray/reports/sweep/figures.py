@@ -1,30 +1,33 @@
-"""The figures of a sweep: learning curves (Fig. 5), a score against one key (Fig. 8), combinations of keys (Fig. 9)."""
+"""Figures of a sweep: learning curves, and a score by the searched keys as a line, heat maps or dots."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from prefrec_ray.evaluation.names import BEHAVIOUR, subject_title
 from prefrec_ray.reports.load import Run
-from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, label_ends, note, panel
-from prefrec_ray.reports.sweep.load import Setting, Sweep
-from prefrec_ray.reports.sweep.names import labels, names
+from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, label_ends, note, panel, wrapped
+from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Setting, Sweep
+from prefrec_ray.reports.sweep.names import labels, names, short
 from prefrec_ray.reports.sweep.scores import Measure
 from prefrec_ray.reports.sweep.table import cell
+from prefrec_ray.reports.sweep.units import metric_of
 
-#: Combinations of keys that one figure holds.
-MOST_COMBINATIONS = 16
+BEST = COLOURS[1]
+Drawn = tuple[Figure, str]  # with its alternative text
 
 
-def learning_curves(sweep: Sweep, task: str, column: str, unit: str) -> Figure | None:
-    """Fig. 5: a column over updates, a line a setting: the mean over seeds, the band from the lowest to the highest.
+def learning_curves(sweep: Sweep, task: str, column: str) -> Figure | None:
+    """Fig. 5: a column over updates, one line per setting: mean over seeds, band from the lowest to the highest.
 
-    Of more settings than there are lines that stay apart, the best at the end are named and the others grey. None where
-    fewer than two scores were made on the way.
+    Of more settings than there are lines that stay apart, the best at the end are named and the others grey. None if
+    fewer than two values were reported on the way.
     """
     label = labels(sweep)
     curves = {}
@@ -35,7 +38,7 @@ def learning_curves(sweep: Sweep, task: str, column: str, unit: str) -> Figure |
             curves[setting] = (updates, values)
     if not curves:
         return None
-    figure, axes = panel(task, "updates", unit, width=4.5, height=3.4)
+    figure, axes = panel(task, "updates", metric_of(column).axis, width=4.5, height=3.4)
     ranked = sorted(curves, key=lambda setting: -curves[setting][1].mean(axis=0)[-1])
     named = [setting for setting in curves if setting in ranked[: len(LINES)]]
     ends = []
@@ -55,7 +58,7 @@ def learning_curves(sweep: Sweep, task: str, column: str, unit: str) -> Figure |
 
 
 def seed_curves(runs: Sequence[Run], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Updates [n] at which all runs have a value of the column, and the values [runs, n]."""
+    """Return updates [n] at which all runs have a value of the column, and the values [runs, n]."""
     curves: list[dict[float, float]] = []
     for run in runs:
         updates, values = run.curve("updates", "train"), run.curve(column, "train")
@@ -64,85 +67,148 @@ def seed_curves(runs: Sequence[Run], column: str) -> tuple[np.ndarray, np.ndarra
     return np.array(shared), np.array([[curve[update] for update in shared] for curve in curves])
 
 
-def single_number(sweep: Sweep) -> str | None:
-    """The searched key, where there is one only, and that a grid of numbers (Fig. 8)."""
-    if len(sweep.settings.search) != 1:
-        return None
-    key, space = next(iter(sweep.settings.search.items()))
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in space.values)
-    return key if space.kind == "grid" and numbers and len(space.values) > 1 else None
+def by_keys(sweep: Sweep, measure: Measure, task: str) -> list[Drawn]:
+    """Return the figures of a score by the searched keys.
 
-
-def against_key(sweep: Sweep, measure: Measure, task: str, key: str) -> Figure | None:
-    """Fig. 8: the score against a key, a line a method and recipe: mean and 95 % interval over seeds, seeds as dots."""
-    lines: dict[Setting, list[tuple[float, Setting]]] = {}
+    One gridded key: a line per method and recipe. Two: a heat map. Three: a heat map per value of the third. More, or
+    drawn keys: the trials as dots, one figure per key.
+    """
+    lines: dict[Setting, list[Setting]] = {}
     for setting in sweep.chosen:
-        if key in dict(setting.keys) and measure.of(sweep.group(setting, task)):
-            line = Setting(setting.method, setting.recipe, ())
-            lines.setdefault(line, []).append((dict(setting.keys)[key], setting))
-    if not lines:
-        return None
-    figure, axes = panel(task, key, measure.name, width=4.2, height=2.9)
+        if measure.of(sweep.group(setting, task)):
+            lines.setdefault(Setting(setting.method, setting.recipe, ()), []).append(setting)
     label = names(list(lines))
+    drawn: list[Drawn] = []
+    single: dict[str, dict[str, list[Setting]]] = {}
+    for line, settings in lines.items():
+        keys = [key for key, _ in settings[0].keys if len({dict(setting.keys)[key] for setting in settings}) > 1]
+        grids = all(sweep.settings.search[key].kind == "grid" for key in keys)
+        title = f"{label[line]}, {task}" if len(lines) > 1 else task
+        if grids and len(keys) == 1:
+            single.setdefault(keys[0], {})[label[line]] = settings
+        elif grids and len(keys) in (2, 3):
+            drawn += _heat_maps(sweep, measure, task, title, keys, settings)
+        else:
+            drawn += [(_dots(sweep, measure, task, title, line, key), f"{title}, by {key}") for key in keys]
+    return [(_lines(sweep, measure, task, key, by), f"{task}, by {key}") for key, by in single.items()] + drawn
+
+
+def _lines(sweep: Sweep, measure: Measure, task: str, key: str, by_name: dict[str, list[Setting]]) -> Figure:
+    """Fig. 8: means and 95 % intervals over seeds, seeds as dots."""
+    figure, axes = panel(task, key, measure.metric.axis, width=4.5, height=3.1)
+    at = _scale(axes, [dict(setting.keys)[key] for settings in by_name.values() for setting in settings])
     ends = []
-    for (line, points), (colour, dashes) in zip(lines.items(), LINES, strict=False):
-        points = sorted(points, key=lambda point: point[0])
-        means = []
-        for value, setting in points:
-            summary = cell(scores := measure.of(sweep.group(setting, task)))
+    for (name, settings), (colour, dashes) in zip(by_name.items(), LINES * len(by_name), strict=False):
+        settings = sorted(settings, key=lambda setting: at[dict(setting.keys)[key]])
+        xs, means = [at[dict(setting.keys)[key]] for setting in settings], []
+        for x, setting in zip(xs, settings, strict=True):
+            summary = cell(scores := measure.of(sweep.group(setting, task)), measure.metric)
             assert summary is not None
             means.append(summary.mean)
-            axes.plot([value] * len(scores), [s.value for s in scores], "o", color=INK, ms=2.5, alpha=0.6, zorder=5)
+            if len(scores) > 1:
+                axes.plot([x] * len(scores), [s.value for s in scores], "o", color=INK, ms=2.5, alpha=0.6, zorder=5)
             if summary.low is not None and summary.high is not None:
-                axes.plot([value, value], [summary.low, summary.high], color=colour, lw=1.6, alpha=0.8)
-        axes.plot([value for value, _ in points], means, color=colour, ls=dashes, marker="o", ms=6)
-        ends.append((points[-1][0], means[-1], label[line], colour))
-    axes.set_xticks(sorted({value for points in lines.values() for value, _ in points}))
-    _logging(axes, measure, task, upright=False)
-    if len(lines) > 1:
+                axes.plot([x, x], [summary.low, summary.high], color=colour, lw=1.6, alpha=0.8)
+        axes.plot(xs, means, color=colour, ls=dashes, marker="o", ms=6)
+        ends.append((xs[-1], means[-1], name, colour))
+    if (level := measure.controls.get(task, {}).get(BEHAVIOUR)) is not None:
+        axes.axhline(level.value, color=GREY, lw=1, ls="--", zorder=1)
+        note(axes, subject_title(BEHAVIOUR), (axes.get_xlim()[0], level.value), (3, 3), color=GREY)
+    if len(by_name) > 1:
         label_ends(axes, ends)
     return figure
 
 
-def has_combinations(sweep: Sweep) -> bool:
-    """Whether the sweep is a grid over one or two keys with few values (Fig. 9)."""
-    search = sweep.settings.search
-    grids = all(space.kind == "grid" for space in search.values())
-    return bool(search) and grids and len(search) <= 2 and 1 < len(sweep.chosen) <= MOST_COMBINATIONS
+def _scale(axes: Axes, values: Sequence[Any]) -> dict[Any, float]:
+    """Label the x axis with `values` and return their places: numbers at their own, others in even steps."""
+    unique = ordered(values)
+    if not _numeric(unique):
+        at = {value: float(place) for place, value in enumerate(unique)}
+    else:
+        at = {value: float(value) for value in unique}
+        if unique[0] > 0 and unique[-1] / unique[0] >= 50:
+            axes.set_xscale("log")
+            axes.minorticks_off()
+    axes.set_xticks(list(at.values()), [short(value) for value in unique])
+    return at
 
 
-def combinations(sweep: Sweep, measure: Measure, task: str) -> Figure | None:
-    """Fig. 9: the score of each combination of keys: mean and 95 % interval over seeds, seeds as dots."""
-    groups = {setting: measure.of(sweep.group(setting, task)) for setting in sweep.chosen}
-    groups = {setting: scores for setting, scores in groups.items() if scores}
-    if not groups:
-        return None
-    label = labels(sweep)
-    figure, axes = panel(task, measure.name, "", width=4.4, height=1.3 + 0.42 * len(groups))
-    for row, scores in enumerate(groups.values()):
-        summary = cell(scores)
-        assert summary is not None
-        if summary.low is not None and summary.high is not None:
-            axes.plot([summary.low, summary.high], [row, row], color=COLOURS[0], lw=2.2, solid_capstyle="butt")
-        axes.plot([s.value for s in scores], [row + 0.22] * len(scores), "o", color=COLOURS[0], ms=3, alpha=0.5)
-        axes.plot([summary.mean], [row], "o", color=COLOURS[0], ms=7, zorder=4)
-        note(axes, measure.text(summary.mean), (summary.mean, row), (0, 5), color=INK, ha="center")
-    axes.set_yticks(range(len(groups)), [label[setting] for setting in groups])
-    axes.set_ylim(len(groups) - 0.4, -0.9)
-    axes.grid(axis="y", visible=False)
-    _logging(axes, measure, task, upright=True)
+def ordered(values: Sequence[Any]) -> list[Any]:
+    """Return each of the values once: numbers ascending, others as they come."""
+    unique = list(dict.fromkeys(values))
+    return sorted(unique) if _numeric(unique) else unique
+
+
+def _numeric(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _heat_maps(
+    sweep: Sweep, measure: Measure, task: str, title: str, keys: Sequence[str], settings: Sequence[Setting]
+) -> list[Drawn]:
+    """Means over seeds by the first two keys, one figure per value of the third key, on one scale of colours."""
+    scores = {setting.keys: cell(measure.of(sweep.group(setting, task))) for setting in settings}
+    means = {keys: entry.mean for keys, entry in scores.items() if entry is not None}
+    axis = {key: ordered([dict(setting.keys)[key] for setting in settings]) for key in keys}
+    x, y = keys[:2]
+    drawn = []
+    for third in axis[keys[2]] if len(keys) == 3 else [None]:
+        grid = np.full((len(axis[y]), len(axis[x])), np.nan)
+        for values, mean in means.items():
+            by_key = dict(values)
+            if len(keys) == 2 or by_key[keys[2]] == third:
+                grid[axis[y].index(by_key[y]), axis[x].index(by_key[x])] = mean
+        name = title if len(keys) == 2 else f"{title}, {keys[2]}={short(third)}"
+        figure = _heat_map(measure, name, (x, axis[x]), (y, axis[y]), grid, list(means.values()))
+        drawn.append((figure, f"{name}, by {x} and {y}"))
+    return drawn
+
+
+def _heat_map(
+    measure: Measure,
+    title: str,
+    x: tuple[str, Sequence[Any]],
+    y: tuple[str, Sequence[Any]],
+    grid: np.ndarray,
+    all_means: Sequence[float],
+) -> Figure:
+    figure, axes = panel(title, x[0], y[0], width=4.5, height=2.0 + 0.5 * len(y[1]))
+    low, high = min(all_means), max(all_means)
+    image = axes.imshow(grid, cmap="viridis", aspect="auto", origin="lower", vmin=low, vmax=high)
+    best = (max if measure.sign >= 0 else min)(all_means)
+    for (row, column), value in np.ndenumerate(grid):
+        if np.isnan(value):
+            axes.text(column, row, "–", ha="center", va="center", color=GREY)
+            continue
+        colour = INK if image.norm(value) > 0.5 else "white"
+        axes.text(column, row, measure.text(value), ha="center", va="center", color=colour, fontsize=9)
+        if measure.sign and value == best:
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=BEST, lw=3, clip_on=False))
+    axes.set_xticks(range(len(x[1])), [short(value) for value in x[1]])
+    axes.set_yticks(range(len(y[1])), [short(value) for value in y[1]])
+    axes.grid(visible=False)
+    figure.colorbar(image, ax=axes).set_label(wrapped(measure.metric.axis), size=9)
     return figure
 
 
-def _logging(axes: Axes, measure: Measure, task: str, upright: bool) -> None:
-    """A dashed line at the level of the logging policy, where it is known."""
-    controls = measure.controls.get(task, {})
-    if BEHAVIOUR not in controls:
-        return
-    level, name = controls[BEHAVIOUR].value, subject_title(BEHAVIOUR)
-    if upright:
-        axes.axvline(level, color=GREY, lw=1, ls="--", zorder=1)
-        note(axes, name, (level, axes.get_ylim()[1]), (3, -2), color=GREY, va="top")
-    else:
-        axes.axhline(level, color=GREY, lw=1, ls="--", zorder=1)
-        note(axes, name, (axes.get_xlim()[0], level), (3, 3), color=GREY)
+def _dots(sweep: Sweep, measure: Measure, task: str, title: str, line: Setting, key: str) -> Figure:
+    """Every trial of a method and recipe: its score by one key."""
+    trials = [
+        trial
+        for trial in sweep.trials
+        if (trial.task, trial.setting.method, trial.setting.recipe) == (task, line.method, line.recipe)
+        and trial.name in measure.scores
+    ]
+    figure, axes = panel(title, key, measure.metric.axis, width=4.5, height=3.1)
+    space, values = sweep.settings.search[key], [trial.keys[key] for trial in trials]
+    at = {value: value for value in values} if not space.values else _scale(axes, values)
+    if space.kind == "loguniform":
+        axes.set_xscale("log")
+    finished = [measure.scores[trial.name].value for trial in trials if trial.status == FINISHED]
+    best = (max if measure.sign >= 0 else min)(finished) if finished and measure.sign else None
+    for trial, value in zip(trials, values, strict=True):
+        score, stopped = measure.scores[trial.name].value, trial.status == STOPPED
+        axes.plot([at[value]], [score], "o", ms=5, mec="none", color=GREY if stopped else COLOURS[0], alpha=0.6)
+        if score == best and not stopped:
+            axes.plot([at[value]], [score], "o", ms=10, mfc="none", mec=BEST, mew=2, zorder=5)
+    return figure

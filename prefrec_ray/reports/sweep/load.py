@@ -1,4 +1,4 @@
-"""What the report of a sweep is about: its settings, its trials with their curves, and what evaluation said."""
+"""Content of a sweep's folder: settings, trials with their curves, and the evaluation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from prefrec_ray.settings import parse
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 Number = TypeVar("Number", int, float)
-#: Columns of trials.csv that are no figures, beside the searched keys.
+#: Columns of trials.csv that are not metrics, in addition to the searched keys.
 TEXTS = ("trial", "status", "method", "recipe", "task", "seed", "phase", "error")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the seeds of one cell have in common; `keys` are the searched ones that the method has."""
+    """The settings that several seeds share; `keys`: those searched keys that the method has."""
 
     method: str
     recipe: str
@@ -33,7 +33,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Trial:
-    """A row of trials.csv; `figures` holds the numbers at the trial's end (None: it has no such figure)."""
+    """A row of trials.csv; `figures`: metrics at the end of the trial (None: not reported)."""
 
     name: str
     status: str
@@ -69,7 +69,7 @@ class Sweep:
 
     @property
     def finished(self) -> list[Trial]:
-        """Trials that reached their own end."""
+        """Trials that ran to their end."""
         return [trial for trial in self.trials if trial.status == FINISHED]
 
     @property
@@ -84,24 +84,24 @@ class Sweep:
 
     @property
     def dataset_name(self) -> str:
-        """The name of the data set, without the place where it lies."""
+        """The name of the data set, without its parent folder."""
         return dataset_name(self.dataset)
 
     def group(self, setting: Setting, task: str) -> list[Trial]:
-        """The finished trials of a setting on a task: its seeds."""
+        """Return the finished trials of a setting on a task: its seeds."""
         return [trial for trial in self.finished if trial.setting == setting and trial.task == task]
 
 
 def is_sweep(uri: str) -> bool:
-    """Whether the folder holds a sweep."""
+    """Return whether the folder contains a sweep."""
     return storage.exists(storage.join(uri, "sweep.json"))
 
 
 def load_sweep(uri: str) -> Sweep:
-    """The sweep in the folder `uri`.
+    """Load the sweep in the folder `uri`.
 
-    Raises `UserError`: no sweep.json, settings that are none, no trials.csv (the sweep has not ended), a column that is
-    missing, a run that is missing of a trial that finished, an evaluation.json of something else.
+    Raises `UserError`: no sweep.json, invalid settings, no trials.csv (the sweep has not ended), a missing column, a
+    missing run of a finished trial, an evaluation.json of other policies.
     """
     root = str(uri).rstrip("/")
     file = storage.join(root, "sweep.json")
@@ -140,7 +140,7 @@ def _load_trials(root: str, settings: TuneSettings) -> list[Trial]:
             raise UserError(f"{file}: column '{column}' is missing; expected the trials.csv of `prefrec tune`")
     trials = [_trial(row, settings, f"{file}: line {number}") for number, row in enumerate(reader, start=2)]
     if not trials:
-        raise UserError(f"{file}: no trial in it; expected a row a trial")
+        raise UserError(f"{file}: no trial in it; expected one row per trial")
     return trials
 
 
@@ -166,7 +166,7 @@ def _trial(row: Mapping[str, str], settings: TuneSettings, where: str) -> Trial:
 
 
 def _value(text: str, space: Space, where: str) -> Any:
-    """The value that was written as `text` (null: empty): that of a grid or choice, or a number of a range."""
+    """Return the value that was written as `text` (empty: null): one of a grid or choice, or a number of a range."""
     if not space.values:
         number = _number(float, text, where)
         return int(number) if space.kind == "quniform" and number.is_integer() else number

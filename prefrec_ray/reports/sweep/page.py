@@ -1,10 +1,12 @@
-"""`prefrec report SWEEP`: Table 2, figures, search, best settings and trials on one page that loads nothing."""
+"""`prefrec report SWEEP`: best settings, Table 2, figures and trials on one page that works offline."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from shlex import quote
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from prefrec_ray import storage
 from prefrec_ray.evaluation.verdict import vouched
@@ -17,20 +19,24 @@ from prefrec_ray.reports.sensitivity import sensitivity
 from prefrec_ray.reports.sweep import figures
 from prefrec_ray.reports.sweep.load import FAILED, Sweep, load_sweep
 from prefrec_ray.reports.sweep.names import short
-from prefrec_ray.reports.sweep.scores import ESTIMATORS, Measure, measures, unknown_policies
-from prefrec_ray.reports.sweep.search import parallel, scatter, searches
-from prefrec_ray.reports.sweep.table import Row, Table, cell_lines, gain_lines, make_table, markdown, name_of, notes
+from prefrec_ray.reports.sweep.scores import Measure, measures, own_columns, unknown_policies
+from prefrec_ray.reports.sweep.table import Table, cell_lines, gain_lines, make_table, markdown, name_of, notes
+from prefrec_ray.reports.sweep.units import ESTIMATORS, metric_of
+from prefrec_ray.runs.columns import SCORES
 
 #: Policies that the first screen shows unfolded: the table of scores is the point of the page.
 SHOWN = 3
-SEEDS = "Points: mean over seeds; bars: 95 % interval over seeds (Student's t); small dots: the seeds."
+POINTS = (
+    "Lines and cells: mean over seeds; bars: 95 % interval over seeds (Student's t); small dots: the seeds. In a "
+    "search every dot is a trial. Orange: the best one; grey: stopped early by the scheduler, with its last value."
+)
 BAND = "Lines: mean over seeds; bands: from the lowest to the highest seed, no interval."
 
 
 def write_sweep_report(uri: str, output: str) -> None:
-    """Writes the page about the sweep at `uri` to the file `output`, and its tables as Markdown to table.md beside it.
+    """Write the page about the sweep at `uri` to the file `output`, and its tables to table.md in the same folder.
 
-    Raises `UserError` where `uri` holds no sweep that has ended.
+    Raises `UserError` if `uri` contains no sweep, or one that has not ended.
     """
     sweep = load_sweep(uri)
     tables = [make_table(sweep, measure) for measure in measures(sweep)]
@@ -43,19 +49,17 @@ def write_sweep_report(uri: str, output: str) -> None:
 
 
 def render(sweep: Sweep, tables: Sequence[Table]) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     table_measures = [table.measure for table in tables]
     parts = [
         html.Paragraph(_about(sweep), "note"),
         _smoke(sweep),
         _first(sweep),
+        _best(sweep),
         _tables(sweep, tables),
-        _against_key(sweep, table_measures),
-        _combinations(sweep, table_measures),
+        _by_keys(sweep, table_measures),
         sensitivity(vouched(sweep.evaluation).records, folded=True) if sweep.evaluation else None,
         _curves(sweep),
-        _search(sweep),
-        _best(sweep),
         _trials(sweep),
         _settings(sweep),
     ]
@@ -94,100 +98,69 @@ def _count(values: Sequence[Any], what: str) -> str:
 
 
 def _smoke(sweep: Sweep) -> html.Paragraph | None:
-    text = "A smoke run: every trial at a hundredth of its size. Its numbers say that everything works, nothing more."
+    text = (
+        "A smoke run: every trial at a hundredth of its size. It shows that everything works; its scores mean nothing."
+    )
     return html.Paragraph(text, "bad") if sweep.smoke else None
 
 
 def _tables(sweep: Sweep, tables: Sequence[Table]) -> html.Section | None:
     parts: list[html.Block | None] = []
+    if any(table.measure.metric.is_level for table in tables):
+        parts.append(html.Paragraph(LEVEL, "note"))
     if sweep.evaluation is None:
-        parts.append(
-            html.Paragraph(
-                "Not evaluated on test users yet, and so without controls. To do it, then make this report again:"
-            )
-        )
+        parts.append(html.Paragraph("Not evaluated on test users yet, and so without controls. To evaluate:"))
         parts.append(html.Pre(f"prefrec evaluate {quote(sweep.uri)} --dataset DATASET"))
     if not tables:
-        parts.append(
-            html.Paragraph("No finished trial has a score: set validation in the sweep, or evaluate it.", "note")
-        )
+        text = "No finished trial has a score: set validation or metric in the sweep, or evaluate it."
+        parts.append(html.Paragraph(text, "note"))
     if strangers := unknown_policies(sweep):
-        parts.append(
-            html.Paragraph(f"{strangers} policies in evaluation.json are not of this sweep: left out.", "note")
-        )
+        text = f"{strangers} policies in evaluation.json are not of this sweep: left out."
+        parts.append(html.Paragraph(text, "note"))
     for table in tables:
-        own = html.details(
-            "Controls made from each policy",
-            html.Paragraph(
-                "Own actions shuffled: the same actions, in another order, which know nothing of the state. Session "
-                "length only: what the weights of sessions give by their length alone.",
-                "note",
-            ),
-            _table(table, table.own, {}) if table.own else None,
-        )
-        parts += [
-            html.Heading(table.measure.title),
-            _table(table, table.rows, table.gains),
-            *(html.Paragraph(note, "note") for note in notes(table)),
-            own if table.own else None,
-        ]
-    if any(measure.measure.key in ESTIMATORS for measure in tables):
-        parts.insert(0, html.Paragraph(LEVEL, "note"))
+        explained = [html.Paragraph(note, "note") for note in notes(table)]
+        parts += [html.Heading(table.measure.title), _table(table), *explained]
     title = "Scores by method and task (the paper's Table 2)" if len(sweep.settings.method) > 1 else "Scores"
     return html.section(title, *parts)
 
 
-def _table(table: Table, rows: Sequence[Row], gains: Any) -> html.Table:
+def _table(table: Table) -> html.Table:
     lines: list[list[Any]] = []
-    for row in rows:
-        label = row.label if rows is table.own else name_of(row)
+    for row in table.rows:
         cells = []
         for column, entry in enumerate(row.cells):
-            tone = "score best" if rows is table.rows and table.is_best(row, column) else "score"
+            tone = "score best" if table.is_best(row, column) else "score"
             cells.append(html.Cell("\n".join(cell_lines(entry, table.measure, row.role)), tone))
-        lines.append([html.Cell(f"{label}\n{row.keys}", "keys") if row.keys else label, *cells])
-    classes: list[str] = [row.role for row in rows]
-    for label, task_gains in gains.items():
+        lines.append([html.Cell(f"{name_of(row)}\n{row.keys}", "keys") if row.keys else name_of(row), *cells])
+    classes: list[str] = [row.role for row in table.rows]
+    for label, task_gains in table.gains.items():
         cells = [html.Cell("\n".join(gain_lines(gain)), "score") for gain in task_gains]
         lines.append([f"{label} against the best baseline", *cells])
         classes.append("gain")
     return html.table(["", *table.tasks], lines, classes)
 
 
-def _against_key(sweep: Sweep, table_measures: Sequence[Measure]) -> html.Section | None:
-    key = figures.single_number(sweep)
-    if key is None:
-        return None
+def _by_keys(sweep: Sweep, table_measures: Sequence[Measure]) -> html.Section | None:
     parts: list[html.Block] = []
     for measure in table_measures:
-        shown = [(figures.against_key(sweep, measure, task, key), task) for task in sweep.tasks]
-        parts += _figures(shown, f"{measure.title} against {key}")
-    fig = " (the paper's Fig. 8)" if key == "expectile" else ""
-    return html.section(f"Score against {key}{fig}", *_explained(parts, SEEDS), folded=True)
-
-
-def _combinations(sweep: Sweep, table_measures: Sequence[Measure]) -> html.Section | None:
-    if figures.single_number(sweep) or not figures.has_combinations(sweep):
-        return None
-    parts: list[html.Block] = []
-    for measure in table_measures:
-        shown = [(figures.combinations(sweep, measure, task), task) for task in sweep.tasks]
-        parts += _figures(shown, f"{measure.title}, each combination")
-    keys = " and ".join(sweep.settings.search)
-    return html.section(f"Combinations of {keys} (as the paper's Fig. 9)", *_explained(parts, SEEDS), folded=True)
+        shown = [drawn for task in sweep.tasks for drawn in figures.by_keys(sweep, measure, task)]
+        parts += _figures(shown, measure.title)
+    keys = ", ".join(sweep.settings.search)
+    return html.section(f"Scores by {keys}", *_explained(parts, POINTS))
 
 
 def _curves(sweep: Sweep) -> html.Section | None:
     parts: list[html.Block] = []
-    for key, (title, _) in ESTIMATORS.items():
-        shown = [(figures.learning_curves(sweep, task, f"validation/{key}", title), task) for task in sweep.tasks]
-        parts += _figures(shown, f"{title} on validation users over training")
+    for column in (*(f"validation/{key}" for key in ESTIMATORS), *own_columns(sweep)):
+        shown = [(figures.learning_curves(sweep, task, column), task) for task in sweep.tasks]
+        users = " on validation users" if column.startswith("validation/") else ""
+        parts += _figures(shown, f"{metric_of(column).title}{users} over training")
     return html.section("Learning curves (the paper's Fig. 5)", *_explained(parts, BAND), folded=True)
 
 
-def _figures(shown: Sequence[tuple[Any, str]], title: str) -> list[html.Block]:
-    """Those figures that there are, under their common title."""
-    drawn = [(figure, f"{title}: {task}") for figure, task in shown if figure is not None]
+def _figures(shown: Sequence[tuple[Figure | None, str]], title: str) -> list[html.Block]:
+    """Return the figures, without absent ones, under their common title."""
+    drawn = [(figure, f"{title}: {text}") for figure, text in shown if figure is not None]
     return [html.Heading(title), html.figures(drawn, captions=False)] if drawn else []
 
 
@@ -195,55 +168,39 @@ def _explained(parts: Sequence[html.Block], text: str) -> list[html.Block]:
     return [html.Paragraph(text, "note"), *parts] if parts else []
 
 
-def _search(sweep: Sweep) -> html.Section | None:
-    parts: list[html.Block] = []
-    for search in searches(sweep):
-        best = search.best
-        outcome = f"best: {best.name}, {search.value(best):.4g}" if best else "no trial finished"
-        name = f"{search.method}, {search.task}"
-        title = f"{name}: {len(search.trials)} trials by {search.metric}; {outcome}"
-        caption = f"{name}: every trial, from its keys to {search.metric}"
-        panels = [(scatter(search, key), f"{name}: {search.metric} against {key}") for key in search.spaces]
-        parts += [
-            html.Heading(title),
-            html.figures([(parallel(search), caption)], wide=True),
-            html.figures(panels, captions=False),
-        ]
-    text = (
-        "A line or dot is a trial, one seed each. Orange: the best finished one; the darker a line, the better; "
-        "grey: stopped early by the scheduler, with its value at that time."
-    )
-    return html.section("Search", *_explained(parts, text), folded=True)
-
-
 def _best(sweep: Sweep) -> html.Section | None:
-    parts = [
-        html.Pre(content)
-        for name, text in sorted(sweep.best.items())
-        for content in (f"prefrec train {quote(f'{sweep.uri}/{name}')} --output RUN", text)
-    ]
-    return html.section("Best settings", *parts, folded=True)
+    """Return the best settings of each task with their score, the command that trains them again, and its YAML."""
+    parts: list[html.Block | None] = []
+    for name, text in sorted(sweep.best.items()):
+        first, _, section = text.partition("\n")
+        command = f"prefrec train {quote(f'{sweep.uri}/{name}')} --output RUN"
+        parts += [html.Paragraph(first.removeprefix("# ")), html.Pre(command), html.details(name, html.Pre(section))]
+    return html.section("Best settings", *parts) if parts else None
 
 
 def _trials(sweep: Sweep) -> html.Section | None:
     keys = list(sweep.settings.search)
-    wanted = [
-        sweep.settings.metric,
-        *(f"validation/{name}" for name in ("online", "model", "preference", "fqe", "ncis", "ess")),
-        "time_total_s",
-    ]
-    columns = [c for c in dict.fromkeys(wanted) if c and any(t.figures.get(c) is not None for t in sweep.trials)]
+    first = [sweep.settings.ranking[0]] if sweep.settings.ranking else []
+    names = dict.fromkeys([*first, *own_columns(sweep), *SCORES, *sweep.trials[0].figures])
+    columns = [name for name in names if any(trial.figures.get(name) is not None for trial in sweep.trials)]
     rows = [
         [
             *(trial.name, trial.status, trial.setting.method, trial.setting.recipe, trial.task, str(trial.seed)),
             *(short(trial.keys.get(key, "–")) for key in keys),
-            *("–" if (value := trial.figures.get(column)) is None else value for column in columns),
+            *(html.Cell(_number(trial.figures.get(column)), "number") for column in columns),
         ]
         for trial in sweep.trials
     ]
-    head = ["trial", "status", "method", "recipe", "task", "seed", *keys, *columns]
+    units = [metric_of(column).unit for column in columns]
+    head = ["trial", "status", "method", "recipe", "task", "seed", *keys]
+    head += [f"{column} ({unit})" if unit else column for column, unit in zip(columns, units, strict=True)]
     failed = [html.Paragraph(f"{t.name} failed: {t.error}", "bad") for t in sweep.trials if t.status == FAILED]
-    return html.section("Trials", *failed, html.details(f"All {len(rows)} trials", html.table(head, rows)))
+    title = f"All {len(rows)} trials with all metrics"
+    return html.section("Trials", *failed, html.details(title, html.table(head, rows)))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _settings(sweep: Sweep) -> html.Section | None:

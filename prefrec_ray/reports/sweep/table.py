@@ -1,4 +1,4 @@
-"""Table 2: settings by tasks, with intervals over seeds and over users kept apart, and its text as Markdown."""
+"""Table 2: settings by tasks, with separate intervals over seeds and over users, and its text as Markdown."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from scipy import stats
 from prefrec_ray.evaluation.names import Role, role_title, subject_title
 from prefrec_ray.reports.sweep.load import Setting, Sweep
 from prefrec_ray.reports.sweep.names import is_drawn, keys_text, labels
-from prefrec_ray.reports.sweep.scores import ESTIMATORS, Measure, Score
+from prefrec_ray.reports.sweep.scores import Measure, Score
+from prefrec_ray.reports.sweep.units import NOTES, Metric
 
-OURS = "PrefRec"
-#: More settings than this make no table: only the best ones of a search are shown.
+#: The paper's baselines. PrefRec and a user's methods are compared with the best of them.
+BASELINES = ("DDPG", "TD3", "SAC", "TD3_BC", "BCQ", "IQL", "IL")
+#: A table with more settings than MOST_ROWS shows the best ones only.
 MOST_ROWS = 24
 BEST_ROWS = 10
 
@@ -34,8 +36,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a cell a task (None: nothing there). role: "policy", "control" or "placebo"; `keys`: what
-    stands behind the label of a draw."""
+    """A line of the table: one cell per task (None: no score). `keys`: the drawn values of a setting of a search."""
 
     label: str
     role: Role
@@ -45,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Gain:
-    """(PrefRec - best baseline) / best baseline; `overlap`: whether their intervals over seeds do (None: one seed)."""
+    """(method - best baseline) / best baseline; `overlap`: whether their intervals over seeds do (None: one seed)."""
 
     share: float
     over: str
@@ -54,91 +55,92 @@ class Gain:
 
 @dataclass(frozen=True)
 class Table:
-    """`gains`: by label of a row of PrefRec, a gain a task. `own`: controls made from policies. `hidden`: settings that
-    are not shown, being worse by `picked`."""
+    """`gains`: by label of a row, one gain per task. `hidden`: number of settings that are worse by `picked`."""
 
     measure: Measure
     tasks: Sequence[str]
     rows: Sequence[Row]
     gains: Mapping[str, Sequence[Gain | None]]
-    own: Sequence[Row]
     hidden: int
     picked: str
 
     def is_best(self, row: Row, column: int) -> bool:
-        """Whether no policy has a better mean on the task of the column."""
+        """Return whether no policy has a better mean on the task of the column."""
         means = [line.cells[column] for line in self.rows if line.role == "policy"]
         cell = row.cells[column]
         signed = [self.measure.sign * entry.mean for entry in means if entry is not None]
-        return row.role == "policy" and cell is not None and self.measure.sign * cell.mean >= max(signed)
+        ranked = row.role == "policy" and self.measure.sign != 0
+        return ranked and cell is not None and self.measure.sign * cell.mean >= max(signed)
 
 
 def seed_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of the mean of `values` (one a seed) by Student's t; None for fewer than two."""
+    """Return the 95 % interval of the mean of `values` (one per seed) by Student's t; None for fewer than two."""
     if len(values) < 2:
         return None
     half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
-def cell(scores: Sequence[Score]) -> Cell | None:
-    """The cell of the seeds of one setting and task; None where there are none."""
+def cell(scores: Sequence[Score], metric: Metric | None = None) -> Cell | None:
+    """Return the cell of the seeds of one setting and task, None if there are none.
+
+    The interval over seeds lies in the range of the `metric`, if all values do.
+    """
     if not scores:
         return None
     values = [score.value for score in scores]
     low, high = seed_interval(values) or (None, None)
+    if metric is not None and low is not None and high is not None:
+        lowest, highest = metric.limits
+        if lowest <= min(values) and max(values) <= highest:
+            low, high = max(low, lowest), min(high, highest)
     lows, highs = [s.low for s in scores if s.low is not None], [s.high for s in scores if s.high is not None]
     users = (float(np.mean(lows)), float(np.mean(highs))) if len(lows) == len(highs) == len(scores) else (None, None)
     return Cell(float(np.mean(values)), len(values), low, high, *users)
 
 
 def make_table(sweep: Sweep, measure: Measure) -> Table:
-    """The table of one measure."""
+    """Return the table of one measure."""
     shown = chosen(sweep, measure)
     label = labels(sweep)
     tasks = [task for task in sweep.tasks if any(t.task == task and t.name in measure.scores for t in sweep.finished)]
 
     def line(setting: Setting, scores: Mapping[str, Score]) -> list[Cell | None]:
         groups = [[t.name for t in sweep.group(setting, task) if t.name in scores] for task in tasks]
-        return [cell([scores[name] for name in group]) for group in groups]
+        return [cell([scores[name] for name in group], measure.metric) for group in groups]
 
     rows = [
         Row(label[setting], "policy", line(setting, measure.scores), keys_text(setting) if is_drawn(sweep) else "")
         for setting in shown
     ]
-    ours = [row for row, setting in zip(rows, shown, strict=True) if setting.method == OURS]
-    others = [row for row, setting in zip(rows, shown, strict=True) if setting.method != OURS]
-    levels = measure.key in ESTIMATORS
-    gains = {
-        row.label: [_gain(row, others, column) for column in range(len(tasks))] for row in ours if others and levels
-    }
+    ours = [row for row, setting in zip(rows, shown, strict=True) if setting.method not in BASELINES]
+    baselines = [row for row, setting in zip(rows, shown, strict=True) if setting.method in BASELINES]
+    compared = {row.label: [_gain(row, baselines, column) for column in range(len(tasks))] for row in ours}
+    # A validation score of a policy without support is negative (5 less than its level): it has no ratio.
+    comparable = measure.metric.is_level and all(score.value >= 0 for score in measure.scores.values())
+    gains = {label: row for label, row in compared.items() if comparable and any(row)}
     subjects = dict.fromkeys(name for task in tasks for name in measure.controls.get(task, {}))
     controls = [
         Row(subject_title(name), measure.roles[name], [_control(measure.controls[task].get(name)) for task in tasks])
         for name in subjects
     ]
-    own = [
-        Row(f"{label[setting]}: {kind}", "placebo", line(setting, scores))
-        for kind, scores in measure.own.items()
-        for setting in shown
-    ]
     hidden = len(sweep.chosen) - len(shown)
-    return Table(measure, tasks, [*rows, *controls], gains, own, hidden, sweep.settings.metric or measure.title)
+    return Table(measure, tasks, [*rows, *controls], gains, hidden, _picked(sweep, measure))
 
 
 def chosen(sweep: Sweep, measure: Measure) -> list[Setting]:
-    """The settings of the table's rows: all, or the best of a search by the sweep's metric (else by the measure)."""
+    """Return the settings of the table's rows: all, or the best of a search by the ranking (else by the measure)."""
     settings = sweep.chosen
     if len(settings) <= MOST_ROWS:
         return settings
-    metric, sign = sweep.settings.metric, 1 if sweep.settings.mode == "max" else -1
+    ranking = sweep.settings.ranking
 
     def worth(setting: Setting) -> float:
         trials = [trial for trial in sweep.finished if trial.setting == setting]
-        if metric is None:
+        if ranking is None:
             values = [measure.sign * score.value for score in measure.of(trials)]
         else:
-            values = [sign * value for t in trials if (value := t.figures.get(metric)) is not None]
+            values = [ranking[1] * value for t in trials if (value := t.figures.get(ranking[0])) is not None]
         return float(np.mean(values)) if values else -np.inf
 
     return sorted(settings, key=worth, reverse=True)[:BEST_ROWS]
@@ -158,12 +160,16 @@ def _gain(row: Row, others: Sequence[Row], column: int) -> Gain | None:
     return Gain((ours.mean - best.mean) / best.mean, label, overlap)
 
 
+def _picked(sweep: Sweep, measure: Measure) -> str:
+    return sweep.settings.ranking[0] if sweep.settings.ranking else measure.title
+
+
 def _control(score: Score | None) -> Cell | None:
     return None if score is None else Cell(score.value, 1, None, None, score.low, score.high)
 
 
 def cell_lines(entry: Cell | None, measure: Measure, role: str) -> list[str]:
-    """The lines of a cell: its mean, then its intervals, each named."""
+    """Return the lines of a cell: its mean, then its intervals, each named."""
     if entry is None:
         return ["–"]
     lines = [measure.text(entry.mean)]
@@ -177,12 +183,12 @@ def cell_lines(entry: Cell | None, measure: Measure, role: str) -> list[str]:
 
 
 def name_of(row: Row) -> str:
-    """A row's label; those that are no policies say what they are."""
+    """Return a row's label, with the role of a control."""
     return row.label if row.role == "policy" else f"{row.label} ({role_title(row.role)})"
 
 
 def gain_lines(gain: Gain | None) -> list[str]:
-    """The lines of an improvement."""
+    """Return the lines of an improvement."""
     if gain is None:
         return ["–"]
     tell = {True: "seed intervals overlap", False: "seed intervals apart", None: "one seed"}[gain.overlap]
@@ -190,31 +196,31 @@ def gain_lines(gain: Gain | None) -> list[str]:
 
 
 def notes(table: Table) -> list[str]:
-    """What the numbers are, in sentences."""
-    measure = table.measure
+    """Return explanations of the numbers, in sentences."""
+    measure, unit = table.measure, table.measure.metric.unit
     scored = any(entry and entry.users_low is not None for row in table.rows for entry in row.cells)
     seeds = "Mean over seeds; “seeds”: 95 % interval of that mean over training seeds (Student's t)."
     users = f"“users”: 95 % interval over {measure.users}, the mean of the seeds' own bootstrap intervals."
     best = f"Bold: the {'highest' if measure.sign > 0 else 'lowest'} mean of a task among policies."
-    sentences = [f"{seeds} {users} {best}" if scored else f"{seeds} {best}"]
+    parts = [f"Unit: {unit}." if unit else "", seeds, users if scored else "", best if measure.sign else ""]
+    sentences = [" ".join(filter(None, parts))]
     if any(row.role != "policy" for row in table.rows):
         sentences.append("Controls learn nothing from the reward, and have one seed.")
     if table.gains:
         sentences.append(
-            f"Improvement: ({OURS} - best baseline) / best baseline, of the means. The best baseline is picked after "
-            "the fact, on the same scores; “seed intervals overlap”: the two intervals over seeds do."
+            "Improvement: (method - best baseline) / best baseline, of the means. Baselines: the paper's "
+            f"({', '.join(BASELINES)}). The best baseline is picked after the fact, on the same scores; “seed "
+            "intervals overlap”: the two intervals over seeds do."
         )
-    if measure.key == "ncis":
-        sentences.append(
-            "NCIS ranks policies; its size is biased: hold it against the negative controls before the logging policy."
-        )
+    if measure.users and measure.key in NOTES and (measure.key != "model" or measure.users == "validation users"):
+        sentences.append(NOTES[measure.key])
     if table.hidden:
         sentences.append(f"{table.hidden} settings are not shown; those above are the best by {table.picked}.")
     return sentences
 
 
 def markdown(table: Table) -> str:
-    """The table as Markdown, to be pasted into a page of results."""
+    """Return the table as Markdown, to be pasted into a page of results."""
     lines = [f"### {table.measure.title}", "", f"| | {' | '.join(table.tasks)} |", f"|---{'|---' * len(table.tasks)}|"]
     for row in table.rows:
         cells = []
