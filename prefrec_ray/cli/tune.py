@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prefrec_ray.cli.console import console, made
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from prefrec_ray.runs.tuning.settings import TuneSettings
 
 
 def command(
@@ -45,8 +49,23 @@ def command(
             base = with_votes(settings.base, storage.absolute(dataset), report)
             settings = settings.model_copy(update={"base": base})
             plan = prepare_sweep(settings, dataset, output, resume, smoke, report, f"{file}: tune")
-        rows = run_sweep(plan, output, resume)
+        run_sweep(plan, output, resume, lambda rows: _show(rows, plan.settings, output))
+    made("sweep", output, f"prefrec evaluate {quote(output)} --dataset {quote(dataset)}")
+
+
+def _show(rows: Sequence[dict[str, Any]], settings: TuneSettings, output: str) -> None:
+    """Print all trials, then the best settings of each task."""
+    from prefrec_ray.runs.tuning.progress import final_table, parameters
+    from prefrec_ray.runs.tuning.results import best_settings
+
+    out = console()
+    out.print(final_table(rows, settings))
     stopped = sum(row["status"] == "stopped" for row in rows)
     note = f", {stopped} stopped early" if stopped else ""
-    console().print(f"trials: {len(rows)}{note}: {output}/trials.csv")
-    made("sweep", output, f"prefrec evaluate {quote(output)} --dataset {quote(dataset)}")
+    out.print(f"{len(rows)} trials{note}: {output}/trials.csv")
+    for task, best in best_settings(rows, settings).items():
+        row = best.rows[0]
+        out.print(f"best for {task}: {row['trial']}, {best.metric} {best.mean:.4g} ({best.seeds})")
+        for line in parameters(row, settings):
+            out.print(f"  {line}")
+        out.print(f"  policy: {output}/policies/{row['trial']}")

@@ -125,7 +125,7 @@ def _train(
     name = posixpath.basename(output.rstrip("/"))
     iterations = algorithm.offline_data.schedule.iterations
     while algorithm.iteration < iterations:
-        row = flatten(algorithm.train())
+        row = run_iteration(algorithm)
         last = algorithm.iteration == iterations
         if judge is not None:
             row |= dict.fromkeys(SCORES)
@@ -233,16 +233,16 @@ def _check_same(before: Any, now: dict[str, Any], output: str) -> None:
             )
 
 
-def flatten(result: dict[str, Any]) -> Row:
-    """RLlib's result as a row of progress.csv; None where a method has no such figure."""
-    row: Row = {}
-    for column in COLUMNS:
-        value: Any = result
-        for part in column.split("/"):
-            value = value.get(part) if isinstance(value, dict) else None
-        row[column] = value
-    by_teacher = result.get("reward", {}).get("accuracy_by", {})
-    return row | {f"reward/accuracy_by/{teacher}": value for teacher, value in by_teacher.items()}
+def run_iteration(algorithm: OfflineAlgorithm) -> Row:
+    """Train for one iteration and return its row of progress.csv: `COLUMNS`, then further metrics of the method.
+
+    A value is None if the method does not have the metric, or if it is not finite.
+    """
+    result = algorithm.train()
+    row = {column: algorithm.report.get(column, result.get(column)) for column in COLUMNS} | algorithm.report
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
 
 
 def write_rows(output: str, rows: list[Row]) -> None:

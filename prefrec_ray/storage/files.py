@@ -224,9 +224,11 @@ def write_json(uri: str, value: Any) -> None:
 
 
 def write_csv(uri: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes `rows` (at least one, all with the same keys) to `uri` under a header, whole or not at all."""
+    """Writes `rows` (at least one) to `uri` under a header, whole or not at all; a key that a row lacks is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(
+        text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(rows)
     write_text(uri, text.getvalue())

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from prefrec_ray.algorithms.base.divergence import first_not_finite, stop_if_diverged
+from prefrec_ray.algorithms.base.divergence import first_not_finite, reported, stop_if_diverged
 from prefrec_ray.errors import UserError
 
 
@@ -35,3 +35,9 @@ def test_the_line() -> None:
     with pytest.raises(UserError, match=r"^iteration 1: losses/reward_loss is nan"):
         stop_if_diverged({"losses/reward_loss": math.nan}, 1)
     stop_if_diverged({"losses/qf_loss": 3.0, "values/q": math.nan}, 1)
+
+
+def test_a_metric_that_the_last_iteration_lacks_is_not_a_diverged_loss() -> None:
+    metrics = {"losses/qf_loss": 1.0, "losses/actor_loss": math.nan, "diverged/qf_loss": math.nan}
+    assert reported(metrics) == {"losses/qf_loss": 1.0}
+    assert "losses/actor_loss" in reported({**metrics, "diverged/actor_loss": 3.0})

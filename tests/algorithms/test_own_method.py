@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 import subprocess
@@ -59,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     longer = yaml.replace("{conservatism: 0.5}", f"{{conservatism: 0.5, num_epochs: 0.5, {SIZES}}}")
     sweep = (
         "tune:\n  method: [my_package.mine:CQL]\n  task: depth\n  search: {conservatism: {grid: [0.1, 1.0]}}\n"
-        f"  base: {{num_epochs: 0.2, {SIZES}}}\n  validation: null\n"
+        f"  base: {{num_epochs: 0.2, {SIZES}}}\n  validation: null\n  metric: cql/gap\n"
     )
     (folder / "own.yaml").write_text(longer + sweep)
     return folder
@@ -95,5 +96,14 @@ def test_it_trains_sweeps_and_is_evaluated(folder: Path, dataset: str) -> None:
         ("CQL_depth_0_001", "finished", "1.0"),
     ]
     assert rows[0]["losses/qf_loss"] != rows[1]["losses/qf_loss"]
+    gaps = {row["trial"]: float(row["cql/gap"]) for row in rows}
+    best = max(gaps, key=lambda trial: gaps[trial])
+    assert f"best for depth: {best}, cql/gap {gaps[best]:.4g} (one seed)" in result.stdout
+    assert f"  policy: sweep/policies/{best}\n" in result.stdout
+    for progress in ("run/progress.csv", f"sweep/{best}/progress.csv"):
+        with open(folder / progress) as file:
+            last = list(csv.DictReader(file))[-1]
+        assert math.isfinite(float(last["cql/gap"]))
+        assert not {name for name in last if "learning_rate" in name or "parameters" in name}
     records = json.loads((folder / "run/evaluation.json").read_text())["records"]
     assert "my_package.mine:CQL" in {record["method"] for record in records}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import LEARNER_RESULTS
@@ -17,8 +17,8 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.diagnostics import policy_diagnostics, reward_accuracy
-from prefrec_ray.algorithms.base.divergence import stop_if_diverged
-from prefrec_ray.algorithms.base.learner import OfflineLearner
+from prefrec_ray.algorithms.base.divergence import reported, stop_if_diverged
+from prefrec_ray.algorithms.base.learner import REPORT, OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.base.weights import Weights
@@ -43,8 +43,8 @@ class OfflineAlgorithm(Algorithm):
     One iteration is one pass over the preferences (phase "pretrain") or some updates on transitions ("train").
 
     Results contain, in addition to RLlib's: phase, epoch, progress (0 to 1), updates, transitions_per_second,
-    pairs_per_second, and the groups losses, reward, values and policy (docs/training.md). `done` is true at the end of
-    the run.
+    pairs_per_second, the groups losses, reward, values and policy (docs/training.md), and each further metric that the
+    learner's `update_policy` returns. `report` has the same metrics by column. `done` is true at the end of the run.
     """
 
     Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
@@ -79,7 +79,8 @@ class OfflineAlgorithm(Algorithm):
         """Builds RLlib's parts, then sets a shared pre-trained reward on the learners."""
         super().setup(config)
         self._items = self.offline_data.dataset.items()
-        self._report: dict[str, Any] = {}
+        #: Metrics of the last iteration by their column in progress.csv, as in "losses/qf_loss".
+        self.report: dict[str, Any] = {}
         self._labels: ray.ObjectRef | None = self.config.labels.value
         reward = self.config.pretrained_reward.value
         if reward is not None and self.config.settings.uses_preferences:
@@ -104,13 +105,13 @@ class OfflineAlgorithm(Algorithm):
         busy = losses.pop("time/learner_seconds", None)
         if busy is not None:
             losses["time/learner_idle_share"] = max(0.0, 1 - busy / seconds)
-        self._report = {**losses, rate: position.count * per_update / seconds, **self._place(position)}
-        self._report |= self._diagnose()
+        self.report = {**losses, rate: position.count * per_update / seconds, **self._place(position)}
+        self.report |= self._diagnose()
 
     def step(self) -> dict[str, Any]:
         """RLlib's iteration, with this iteration's report in its results."""
         results = super().step()
-        for name, value in self._report.items():
+        for name, value in self.report.items():
             place = results
             *groups, leaf = name.split("/")
             for group in groups:
@@ -191,13 +192,7 @@ class OfflineAlgorithm(Algorithm):
             training_data=TrainingData(data_iterators=self.offline_data.sample(position, self._labels)), timesteps={}
         )
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
-        metrics = self.metrics.peek((LEARNER_RESULTS, DEFAULT_MODULE_ID))
-        return {
-            f"{group}/{name}": float(value)
-            for group, values in metrics.items()
-            if group in ("losses", "reward", "values", "time", "diverged")
-            for name, value in values.items()
-        }
+        return reported(_named(self.metrics.peek((LEARNER_RESULTS, *REPORT))))
 
     def _place(self, position: Position) -> dict[str, Any]:
         schedule = self.offline_data.schedule
@@ -234,6 +229,14 @@ def _config_class(method: type[OfflineAlgorithm]) -> type[OfflineConfig]:
     # pickle finds the class by this name.
     place = {"__module__": method.__module__, "__qualname__": f"{method.__qualname__}.Config"}
     return type("Config", (OfflineConfig,), {**place, "Settings": method.Settings, "__init__": start})
+
+
+def _named(metrics: Mapping[str, Any], group: str = "") -> dict[str, float]:
+    """Return nested metrics by their paths, as in "losses/qf_loss"."""
+    values: dict[str, float] = {}
+    for name, value in metrics.items():
+        values |= _named(value, f"{group}{name}/") if isinstance(value, Mapping) else {f"{group}{name}": float(value)}
+    return values
 
 
 def on_each_learner(group: Any, calls: list[Any]) -> list[Any]:

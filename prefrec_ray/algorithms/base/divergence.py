@@ -23,6 +23,16 @@ def first_not_finite(updates: Sequence[Mapping[str, Tensor]]) -> tuple[str, int]
     return None
 
 
+def reported(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics of the last iteration.
+
+    RLlib keeps a metric of earlier iterations as NaN: the actor's loss if no update trained the actor. NaN of the last
+    iteration comes with "diverged/NAME".
+    """
+    diverged = any(name.startswith("diverged/") and math.isfinite(value) for name, value in metrics.items())
+    return {name: value for name, value in metrics.items() if diverged or not math.isnan(value)}
+
+
 def stop_if_diverged(losses: Mapping[str, float], iteration: int) -> None:
     """Raises `UserError` if a loss of an iteration is not finite.
 

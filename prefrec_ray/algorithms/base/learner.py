@@ -34,6 +34,8 @@ from prefrec_ray.runtime.memory import keep_freed_memory
 
 #: Transitions, over all learners, from which the mean and standard deviation of the reward are computed.
 SCALE_SAMPLE = 65_536
+#: Group of the metrics of a learner, apart from those that RLlib adds.
+REPORT = (DEFAULT_MODULE_ID, "report")
 
 
 class OfflineLearner(TorchLearner):
@@ -139,7 +141,7 @@ class OfflineLearner(TorchLearner):
         self._log(totals)
         seconds = time.perf_counter() - begin
         for name, value in (("data_wait_share", waited.seconds / seconds), ("learner_seconds", seconds)):
-            self.metrics.log_value((DEFAULT_MODULE_ID, "time", name), value, window=1)
+            self.metrics.log_value((*REPORT, "time", name), value, window=1)
         return self.metrics.reduce()
 
     def _rotated(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -251,6 +253,6 @@ class OfflineLearner(TorchLearner):
         means = torch.stack(list(values.values())).tolist()
         weight = self._share() * self._learners()
         for name, value in zip(values, means, strict=True):
-            self.metrics.log_value((DEFAULT_MODULE_ID, *name.split("/")), weight * value, window=1)
+            self.metrics.log_value((*REPORT, *name.split("/")), weight * value, window=1)
         if not np.isfinite(means).all() and (first := first_not_finite(totals)):
-            self.metrics.log_value((DEFAULT_MODULE_ID, "diverged", first[0]), first[1], window=1)
+            self.metrics.log_value((*REPORT, "diverged", first[0]), first[1], window=1)

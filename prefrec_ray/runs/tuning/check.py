@@ -66,11 +66,12 @@ def _checked_space(key: str, space: Space, model: type[TrainingSettings], where:
 
 
 def _check_metric(settings: TuneSettings, where: str) -> None:
+    """Raise `UserError` for a metric that no trial reports; metrics of a user's own method are not known yet."""
     known = [name for name in COLUMNS if name not in TEXTS]
     if settings.validation is not None:
         known += settings.validation.reported
-    if settings.metric is not None and settings.metric not in known:
-        scored = settings.metric in SCORES
+    scored, own = settings.metric in SCORES, any(":" in method for method in settings.method)
+    if settings.metric is not None and settings.metric not in known and (scored or not own):
         hint = "set validation (its estimators, or online) for it" if scored else nearest(settings.metric, known)
         raise UserError(f"{where}: key 'metric': no trial reports '{settings.metric}'; {hint}")
 

@@ -1,9 +1,11 @@
-"""Progress of a sweep: a live table of trials on a terminal, else one line for each trial that ends."""
+"""Display of a sweep: a live table of running trials, lines if there is no terminal, and the table of all trials."""
 
 from __future__ import annotations
 
 import math
+import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ray.tune import Callback
@@ -12,12 +14,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-#: Rows of the table: running trials, then those that ended last.
+from prefrec_ray.runs.train import Row
+from prefrec_ray.runs.tuning.settings import TuneSettings
+
+#: Rows of a table.
 ROWS = 24
+#: Letters of the longest line of a trial's name, a metric's name and a setting: all fit in 80 columns.
+TRIAL, METRIC, SETTING = 24, 14, 19
 #: Seconds of silence without a terminal.
 _SILENCE = 9.5
 
 _STATES = {"RUNNING": "running", "PENDING": "waiting", "PAUSED": "paused", "ERROR": "failed"}
+#: Columns that the live table has if the terminal is wide enough, the most useful first: header and key of a result.
+_EXTRA = {"phase": "phase", "Q loss": "losses/qf_loss", "actor loss": "losses/actor_loss"}
+_RATE = "transitions_per_second"
 
 
 class ProgressTable(Callback):
@@ -34,7 +44,7 @@ class ProgressTable(Callback):
         return ProgressTable, (self._metric,)
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
-        """Starts the display."""
+        """Start the display."""
         self._console = Console(soft_wrap=True, highlight=False)
         self._started = self._drawn = time.monotonic()
         if self._console.is_terminal:
@@ -42,32 +52,33 @@ class ProgressTable(Callback):
             self._live.start()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Draws the table, a few times a second at most; without a terminal a line, every ten seconds at most."""
+        """Draw the table, a few times a second at most; without a terminal print a line every ten seconds."""
         now = time.monotonic()
-        if self._live is not None and now - self._drawn > 0.25:
-            self._drawn = now
-            self._live.update(table(trials, self._metric, now - self._started), refresh=True)
-        elif self._live is None and self._console is not None and now - self._drawn > _SILENCE:
-            self._drawn = now
+        if self._console is None or now - self._drawn < (_SILENCE if self._live is None else 0.25):
+            return
+        self._drawn = now
+        if self._live is not None:
+            self._live.update(table(trials, self._metric, now - self._started, self._console.width), refresh=True)
+        else:
             self._console.print(summary(trials, now - self._started), markup=False)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Prints a line for a trial that resumed from a checkpoint."""
+        """Print a line for a trial that resumed from a checkpoint."""
         if self._console is not None and result.get("resumed_from") and result["iterations_since_restore"] == 1:
             self._console.print(f"{trial}: going on from iteration {result['resumed_from']}", markup=False)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Prints a line if there is no table."""
+        """Print a line, unless there is a table."""
         self._line(trial, trials)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """As for a trial that completes."""
+        """Print a line, unless there is a table."""
         self._line(trial, trials)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Removes the table."""
+        """Remove the live table, whose place `final_table` takes."""
         if self._live is not None:
             self._live.stop()
 
@@ -76,42 +87,96 @@ class ProgressTable(Callback):
             # Tune calls this just before it sets the status of a trial that completes.
             state = "failed" if trial.status == "ERROR" else _end(trial)
             ended = sum(other is trial or other.status in ("TERMINATED", "ERROR") for other in trials)
-            number = _number(trial, self._metric)
+            number = _number((trial.last_result or {}).get(self._metric))
             value = f", {self._metric} {number}" if number else ""
             self._console.print(f"{trial}: {state}{value} ({ended} of {len(trials)})", markup=False)
+            self._drawn = time.monotonic()
 
 
-def table(trials: list[Any], metric: str | None, seconds: float) -> Group:
-    """The table of Tune's `trials` after this many seconds."""
-    columns = ["trial", "state", "done", "phase", "Q loss", "actor loss", *([metric] if metric else [])]
-    grid = Table(box=None, pad_edge=False)
-    for column in [*columns, "rows/s", "left"]:
-        grid.add_column(column, justify="left" if column in ("trial", "state", "phase") else "right")
+def table(trials: Sequence[Any], metric: str | None, seconds: float, width: int) -> Group:
+    """Return the live table of Tune's `trials` after this many seconds, at most `width` letters wide."""
     running = [trial for trial in trials if trial.status == "RUNNING"]
     ended = [trial for trial in trials if trial.status in ("TERMINATED", "ERROR")]
     shown = (running + ended[::-1])[:ROWS]
-    for trial in shown:
-        last = trial.last_result or {}
-        share = float(last.get("progress") or 0.0)
-        left = float(last.get("time_total_s") or 0.0) * (1 / share - 1) if share else math.nan
-        cells = [str(trial), _state(trial), f"{share:.0%}", str(last.get("phase", ""))]
-        cells += [_number(trial, name) for name in ("losses/qf_loss", "losses/actor_loss")]
-        cells += [_number(trial, metric)] if metric else []
-        rate = last.get("transitions_per_second")
-        cells.append(f"{rate:,.0f}" if rate and math.isfinite(rate) else "")
-        is_running = trial.status == "RUNNING"
-        grid.add_row(*cells, _time(left) if is_running else "", style=None if is_running else "dim")
-    return Group(grid, Text(summary(trials, seconds), style="bold"))
+    last = [trial.last_result or {} for trial in shown]
+    columns = {
+        "trial": [wrapped(str(trial), TRIAL) for trial in shown],
+        "state": [_state(trial) for trial in shown],
+        "done": [f"{float(result.get('progress') or 0.0):.0%}" for result in last],
+        "left": [_left(trial) for trial in shown],
+    }
+    if metric:
+        columns[wrapped(metric, METRIC)] = [_number(result.get(metric)) for result in last]
+    extra = {
+        name: [str(value) if isinstance(value := result.get(key, ""), str) else _number(value) for result in last]
+        for name, key in _EXTRA.items()
+    }
+    extra["rows/s"] = [f"{result[_RATE]:,.0f}" if _number(result.get(_RATE)) else "" for result in last]
+    for name, cells in extra.items():
+        if _width({**columns, name: cells}) > width:
+            break
+        columns[name] = cells
+    styles = ["" if trial.status == "RUNNING" else "dim" for trial in shown]
+    return Group(_grid(columns, ("trial", "state", "phase"), styles), Text(summary(trials, seconds), style="bold"))
 
 
-def summary(trials: list[Any], seconds: float) -> str:
-    """The numbers of trials that have ended and that run, and the time left, after this many seconds."""
-    ended = [trial for trial in trials if trial.status in ("TERMINATED", "ERROR")]
+def summary(trials: Sequence[Any], seconds: float) -> str:
+    """Return a line about the whole sweep after this many seconds."""
+    ended = sum(trial.status in ("TERMINATED", "ERROR") for trial in trials)
     running = sum(trial.status == "RUNNING" for trial in trials)
-    done = sum(1.0 if trial in ended else float((trial.last_result or {}).get("progress") or 0.0) for trial in trials)
-    left = seconds * (len(trials) / done - 1) if done else math.nan
-    line = f"{len(ended)} of {len(trials)} trials ended, {running} running, {_time(seconds)} gone"
-    return line + (f", {_time(left)} left" if math.isfinite(left) else "")
+    shares = [float((trial.last_result or {}).get("progress") or 0.0) for trial in trials]
+    done = sum(1.0 if t.status in ("TERMINATED", "ERROR") else share for t, share in zip(trials, shares, strict=True))
+    left = f", {_time(seconds * (len(trials) / done - 1))} left" if done else ""
+    return f"{ended} of {len(trials)} trials ended, {running} running, {_time(seconds)} gone{left}"
+
+
+def final_table(rows: Sequence[Row], settings: TuneSettings) -> Table:
+    """Return the table of a sweep that ended, from the rows of trials.csv: the best trials first."""
+    metric, sign = settings.ranking or ("", 1)
+    worst = -math.inf
+    ranked = sorted(rows, key=lambda row: worst if row.get(metric) is None else sign * row[metric], reverse=True)
+    shown = ranked[:ROWS]
+    columns = {"trial": [wrapped(row["trial"], TRIAL) for row in shown], "status": [row["status"] for row in shown]}
+    if settings.search:
+        lines = [[wrapped(text, SETTING) for text in parameters(row, settings)] for row in shown]
+        columns["settings"] = ["\n".join(texts) for texts in lines]
+    if metric:
+        columns[wrapped(metric, METRIC)] = [_number(row[metric]) for row in shown]
+    columns["time"] = [_time(row["time_total_s"] or 0.0) for row in shown]
+    return _grid(columns, ("trial", "status", "settings"), [""] * len(shown))
+
+
+def parameters(row: Row, settings: TuneSettings) -> list[str]:
+    """Return the searched keys of a trial with their values; keys that its method does not search are left out."""
+    keys = [key for key, space in settings.search.items() if not space.methods or row["method"] in space.methods]
+    return [f"{key} {_number(row[key]) if isinstance(row[key], float) else row[key]}" for key in keys]
+
+
+def wrapped(text: str, letters: int) -> str:
+    """Return a text in lines of at most `letters`, broken between words: at " ", "_", "/" and before capitals."""
+    lines = [""]
+    for part in re.split(r"(?<=[ _/])|(?<=[a-z])(?=[A-Z])", text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > letters:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _width(columns: dict[str, list[str]]) -> int:
+    longest = (
+        max(len(line) for cell in (name, *cells) for line in cell.split("\n")) for name, cells in columns.items()
+    )
+    return sum(longest) + 2 * len(columns)
+
+
+def _grid(columns: dict[str, list[str]], texts: Sequence[str], styles: Sequence[str]) -> Table:
+    """Return a table of `columns` by header; columns that are not named in `texts` stand right."""
+    grid = Table(box=None, pad_edge=False)
+    for name in columns:
+        grid.add_column(Text(name), justify="left" if name in texts else "right")
+    for cells, style in zip(zip(*columns.values(), strict=True), styles, strict=True):
+        grid.add_row(*map(Text, cells), style=style)
+    return grid
 
 
 def _state(trial: Any) -> str:
@@ -124,14 +189,19 @@ def _end(trial: Any) -> str:
     return "finished" if (trial.last_result or {}).get("finished") else "stopped"
 
 
-def _number(trial: Any, name: str | None) -> str:
-    value = (trial.last_result or {}).get(name)
+def _left(trial: Any) -> str:
+    last = trial.last_result or {}
+    share = float(last.get("progress") or 0.0)
+    return (
+        _time(float(last.get("time_total_s") or 0.0) * (1 / share - 1)) if share and trial.status == "RUNNING" else ""
+    )
+
+
+def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, int | float) and math.isfinite(value) else ""
 
 
 def _time(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return ""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"

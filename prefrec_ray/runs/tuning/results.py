@@ -9,6 +9,7 @@ import json
 import math
 import posixpath
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -33,11 +34,19 @@ CLOCK = (
 _STATES = {"TERMINATED": "stopped", "ERROR": "failed"}
 
 
-def trial_row(ended: Any, settings: TuneSettings) -> Row:
-    """The row of Tune's trial `ended` in trials.csv: metrics of its last iteration, scores of its best checkpoint.
+def trial_rows(ended: Sequence[Any], settings: TuneSettings) -> list[Row]:
+    """Return the rows of trials.csv, in the order of the trials' numbers.
 
+    A row has the metrics of the last iteration of the trial and the scores of its best checkpoint.
     status: "finished" (by its schedule), "stopped" (by the scheduler), "failed", or "waiting" (interrupted).
     """
+    reported = [name for trial in ended for name in trial.last_result.get("reported", ())]
+    columns = dict.fromkeys((*COLUMNS, *reported, *([settings.metric] if settings.metric else [])))
+    rows = [_trial_row(trial, settings, [name for name in columns if name not in CLOCK]) for trial in ended]
+    return sorted(rows, key=lambda row: int(row["trial"].rpartition("_")[2]))
+
+
+def _trial_row(ended: Any, settings: TuneSettings, columns: Sequence[str]) -> Row:
     trial = ended.config["trial"]
     last = ended.last_result
     kept = _kept(ended)
@@ -53,7 +62,7 @@ def trial_row(ended: Any, settings: TuneSettings) -> Row:
         "status": status,
         **{key: trial[key] for key in ("method", "recipe", "task", "seed")},
         **{key: trial["config"].get(key) for key in settings.search},
-        **{name: _finite(last.get(name)) for name in COLUMNS if name not in CLOCK},
+        **{name: _finite(last.get(name)) for name in columns},
         **scores,
         **{name: _finite(last.get(name)) for name in CLOCK},
         "error": error_line(ended.get_pickled_error() or ended.get_error()) if status == "failed" else None,
@@ -61,12 +70,12 @@ def trial_row(ended: Any, settings: TuneSettings) -> Row:
 
 
 def _kept(ended: Any) -> Any:
-    """Tune's record (`checkpoint`, `metrics`) of the best checkpoint by score, or of the last; None without any."""
+    """Return Tune's record (`checkpoint`, `metrics`) of the best checkpoint by score, or of the last, if any."""
     return ended.run_metadata.checkpoint_manager.best_checkpoint_result
 
 
 def error_line(error: BaseException) -> str:
-    """The user's mistake in the error of a trial, else the last line of the error."""
+    """Return the user's mistake in the error of a trial, else the last line of the error."""
     mistake = find_user_error(error)
     return str(mistake) if mistake else str(error).strip().splitlines()[-1]
 
@@ -76,28 +85,48 @@ def write_table(output: str, rows: Sequence[Row]) -> None:
     storage.write_csv(storage.join(output, "trials.csv"), rows)
 
 
-def write_best(output: str, rows: Sequence[Row], settings: TuneSettings, dataset: str) -> None:
-    """Writes the settings with the best mean over seeds: SWEEP/best.yaml, or best_TASK.yaml for each of several tasks.
+@dataclass(frozen=True)
+class Best:
+    """The settings with the best mean of `metric` over seeds on a task; `rows`: their trials, the best one first."""
 
-    Only trials that finished with a value count; a task without one gets no file.
-    """
-    assert settings.metric is not None
-    for task in settings.task:
-        groups: dict[str, list[Row]] = {}
-        for row in rows:
-            if row["task"] == task and row["status"] == "finished" and row[settings.metric] is not None:
-                key = {name: row[name] for name in ("method", "recipe", *settings.search)}
-                groups.setdefault(json.dumps(key, default=str), []).append(row)
-        if not groups:
-            continue
-        sign = 1 if settings.mode == "max" else -1
-        best = max(groups.values(), key=lambda group: sign * _mean(group, settings.metric))
+    metric: str
+    rows: Sequence[Row]
+
+    @property
+    def mean(self) -> float:
+        """The mean of the metric over seeds."""
+        return sum(float(row[self.metric]) for row in self.rows) / len(self.rows)
+
+    @property
+    def seeds(self) -> str:
+        """The origin of the mean, as in "mean of seeds 0, 1"."""
+        return f"mean of seeds {', '.join(str(row['seed']) for row in self.rows)}" if len(self.rows) > 1 else "one seed"
+
+
+def best_settings(rows: Sequence[Row], settings: TuneSettings) -> dict[str, Best]:
+    """Return the best settings by task, of the trials that finished with a value; a task without one is left out."""
+    if settings.ranking is None:
+        return {}
+    metric, sign = settings.ranking
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["status"] == "finished" and row[metric] is not None:
+            key = {name: row[name] for name in ("task", "method", "recipe", *settings.search)}
+            groups.setdefault(json.dumps(key, default=str), []).append(row)
+    found = [Best(metric, sorted(group, key=lambda row: -sign * row[metric])) for group in groups.values()]
+    by_task = {task: [best for best in found if best.rows[0]["task"] == task] for task in settings.task}
+    return {task: max(bests, key=lambda best: sign * best.mean) for task, bests in by_task.items() if bests}
+
+
+def write_best(output: str, rows: Sequence[Row], settings: TuneSettings, dataset: str) -> None:
+    """Write the best settings: SWEEP/best.yaml, or best_TASK.yaml for each of several tasks."""
+    for task, best in best_settings(rows, settings).items():
         name = "best.yaml" if len(settings.task) == 1 else f"best_{task}.yaml"
         storage.write_text(storage.join(output, name), _best_text(best, settings, dataset))
 
 
-def _best_text(group: Sequence[Row], settings: TuneSettings, dataset: str) -> str:
-    row = group[0]
+def _best_text(best: Best, settings: TuneSettings, dataset: str) -> str:
+    row = best.rows[0]
     config = {**settings.base, **{key: row[key] for key in spaces_of(settings, row["method"])}}  # null is a value too
     section = {
         **{key: row[key] for key in ("method", "recipe", "task")},
@@ -105,10 +134,10 @@ def _best_text(group: Sequence[Row], settings: TuneSettings, dataset: str) -> st
         "seed": row["seed"],
         "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
     }
-    # Always said: left out, it would be on in `train`, and choose another serving rule than the trial's.
+    # Always written: left out, it would be on in `train`, and choose another serving rule than the trial's.
     section["validation"] = settings.validation and settings.validation.model_dump(mode="json")
-    seeds = ", ".join(str(other["seed"]) for other in group)
-    head = f"# {settings.metric}: {_mean(group, settings.metric):.6g} (mean of seed {seeds}), {row['trial']}\n"
+    keys = "".join(f", {key} {row[key]}" for key in spaces_of(settings, row["method"]))
+    head = f"# {best.metric}: {best.mean:.6g} ({best.seeds}), {row['trial']}{keys}\n"
     return head + yaml.safe_dump({"train": section}, sort_keys=False)
 
 
@@ -126,20 +155,14 @@ def write_run(
     trial = ended.config["trial"]
     folder = storage.join(output, trial["name"])
     run = train_settings(settings, trial, smoke)
-    columns = [*COLUMNS, *(SCORES if settings.validation else ())]
     lines = storage.read_text(storage.join(folder, "result.json")).splitlines()
     rows = {row["training_iteration"]: row for row in map(json.loads, lines)}
-    write_rows(folder, [{name: _finite(row.get(name)) for name in columns} for _, row in sorted(rows.items())])
+    write_rows(folder, [{name: _finite(row.get(name)) for name in row["reported"]} for _, row in sorted(rows.items())])
     description = {**describe(run, dataset), "resolved": resolved(build_config(run, dataset))}
     storage.write_json(storage.join(folder, "config.json"), description)
     policy = storage.join(output, "policies", trial["name"])
     storage.remove(policy)
     export_policy(storage.join(folder, posixpath.basename(_kept(ended).checkpoint.path)), policy)
-
-
-def _mean(group: Sequence[Row], metric: str | None) -> float:
-    assert metric is not None
-    return sum(row[metric] for row in group) / len(group)
 
 
 def _finite(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from ray import tune
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms.base.precision import settled
-from prefrec_ray.errors import UserError
+from prefrec_ray.errors import UserError, nearest
 from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.runs.checkpoints import check_own
 from prefrec_ray.runs.config import build_config
@@ -29,10 +30,14 @@ from prefrec_ray.runs.tuning.shared import share
 from prefrec_ray.runs.tuning.trial import Plan, SweepTrial, resources
 from prefrec_ray.runtime.progress import Progress, silent
 
-#: Seconds between two saves of the sweep's state: the most that is lost beside work since the trials' checkpoints.
+#: Seconds between two saves of the sweep's state. A kill loses at most this, and work since the trials' checkpoints.
 STATE_EVERY = "2"
-#: How often a trial is restarted from its last checkpoint after its process or node dies.
+#: Number of times that a trial is restarted from its last checkpoint after its process or node dies.
 MAX_FAILURES = 3
+
+
+def _ignore(rows: Sequence[Row]) -> None:
+    """Show nothing."""
 
 
 def sweep(
@@ -44,9 +49,9 @@ def sweep(
 ) -> list[Row]:
     """Runs all trials and returns the rows of SWEEP/trials.csv.
 
-    Raises `UserError`: what `check.checked` finds, a value out of its range, an `output` that exists (without `resume`)
-    or holds no sweep or another one (with it), a trial that failed (all others are finished first), a metric that no
-    trial reported, another process that tunes there.
+    Raises `UserError`: a mistake that `check.checked` finds, a value out of its range, an `output` that exists (without
+    `resume`) or has no sweep or another one (with it), a trial that failed (all others are finished first), a metric
+    that no trial reported, another process that tunes there.
     """
     with storage.claimed(output):
         plan = prepare_sweep(settings, dataset, output, resume, progress=progress)
@@ -92,16 +97,26 @@ def prepare_sweep(
     return Plan(settings, dataset, smoke, shared, judge, output)
 
 
-def run_sweep(plan: Plan, output: str, resume: bool = False) -> list[Row]:
-    """The second part of `sweep`: runs the trials and writes the results."""
+def run_sweep(
+    plan: Plan, output: str, resume: bool = False, show: Callable[[Sequence[Row]], None] = _ignore
+) -> list[Row]:
+    """The second part of `sweep`: runs the trials and writes the results.
+
+    `show` gets the rows of trials.csv, before a failed trial raises a `UserError`.
+    """
     settings, output = plan.settings, storage.absolute(output)
     trainable = tune.with_resources(tune.with_parameters(SweepTrial, plan=plan), partial(resources, settings=settings))
     _tuner(plan, trainable, output, resume).fit()
     system, path = storage.filesystem(output)
     ended = tune.ExperimentAnalysis(path, storage_filesystem=system).trials
-    rows = sorted((results.trial_row(trial, settings) for trial in ended), key=_number)
+    rows = results.trial_rows(ended, settings)
     results.write_table(output, rows)
-    _finish(plan, output, rows, ended)
+    for trial in ended:
+        if trial.status == "TERMINATED" and trial.last_result.get("finished"):
+            results.write_run(output, trial, settings, plan.dataset, plan.smoke)
+    results.write_best(output, rows, settings, plan.dataset)
+    show(rows)
+    _check(output, rows, settings.metric)
     return rows
 
 
@@ -148,7 +163,7 @@ def _check_folder(description: dict[str, Any], output: str, resume: bool) -> dic
 
 
 def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -> None:
-    """Raises `UserError` for a trial that needs more than the cluster has: Tune would wait for ever."""
+    """Raise `UserError` for a trial that needs more than the cluster has, for which Tune would wait forever."""
     for trial in chosen:
         required = resources({"trial": trial}, settings).required_resources
         check_fits(required, f"{where}: trial {trial['name']}", "resources, num_learners")
@@ -169,7 +184,7 @@ def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
             path, trainable=trainable, resume_unfinished=True, resume_errored=True, storage_filesystem=system
         )
     by_optuna = settings.searcher == "optuna"
-    callbacks: list[Any] = [ProgressTable(settings.metric)]
+    callbacks: list[Any] = [ProgressTable(settings.ranking[0] if settings.ranking else None)]
     if settings.mlflow is not None:
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
@@ -208,7 +223,7 @@ def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
 
 
 def _has_state(output: str) -> bool:
-    """Whether the sweep was there long enough to have a trial: Tune writes its settings a moment before the first."""
+    """Return whether the sweep had a trial before it stopped: Tune writes its settings a moment before the first."""
     return any(posixpath.basename(file).startswith("experiment_state") for file in storage.list_files(output, ".json"))
 
 
@@ -216,18 +231,8 @@ def _name(trial: Any) -> str:
     return str(trial.config["trial"]["name"])
 
 
-def _number(row: Row) -> int:
-    return int(row["trial"].rpartition("_")[2])
-
-
-def _finish(plan: Plan, output: str, rows: list[Row], ended: list[Any]) -> None:
-    """Writes policies, runs and the best settings; then raises the error of the sweep, if any."""
-    settings = plan.settings
-    for trial in ended:
-        if trial.status == "TERMINATED" and trial.last_result.get("finished"):
-            results.write_run(output, trial, settings, plan.dataset, plan.smoke)
-    if settings.metric is not None:
-        results.write_best(output, rows, settings, plan.dataset)
+def _check(output: str, rows: Sequence[Row], metric: str | None) -> None:
+    """Raise the error of the sweep, if any."""
     failed = [row for row in rows if row["status"] == "failed"]
     if failed:
         first = failed[0]
@@ -237,5 +242,6 @@ def _finish(plan: Plan, output: str, rows: list[Row], ended: list[Any]) -> None:
         )
     if any(row["status"] == "waiting" for row in rows):
         raise KeyboardInterrupt
-    if settings.metric is not None and all(row[settings.metric] is None for row in rows):
-        raise UserError(f"{output}: no trial reported the metric '{settings.metric}'; its methods have no such figure")
+    if metric is not None and all(row[metric] is None for row in rows):
+        reported = [name for name, value in rows[0].items() if isinstance(value, float)]
+        raise UserError(f"{output}: no trial reported the metric '{metric}'; {nearest(metric, reported)}")

@@ -18,7 +18,7 @@ _NO_END = 1_000_000
 
 
 def scheduler(settings: TuneSettings) -> TrialScheduler:
-    """The scheduler; Tune sets its metric and mode."""
+    """Return the scheduler; Tune sets its metric and mode."""
     options = settings.scheduler
     if options.name == "asha":
         return ASHAScheduler(
@@ -48,13 +48,13 @@ class BoundedPopulation(PopulationBasedTraining):
         self._last_report: dict[str, int] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """As Ray's, and remembers whose report came when."""
+        """Do the same as Ray's method, and remember the order of the reports."""
         self._reports += 1
         self._last_report[trial.trial_id] = self._reports
         return str(super().on_trial_result(tune_controller, trial, result))
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Of the trials that wait, the one whose last report is the oldest.
+        """Return the waiting trial whose last report is the oldest.
 
         Ray takes the one with the fewest iterations. A trial that has taken over another's weights has as many as that
         one, and where trials take turns it could run, be compared and be set back again for ever.
@@ -70,7 +70,7 @@ class BoundedPopulation(PopulationBasedTraining):
 
 
 def optuna_search(settings: TuneSettings) -> Any:
-    """Optuna's TPE sampler over `search`; trials have Optuna's numbers."""
+    """Return Optuna's TPE sampler over `search`; trials have Optuna's numbers."""
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
@@ -82,7 +82,7 @@ def optuna_search(settings: TuneSettings) -> Any:
 
 
 def suggest(settings: TuneSettings, optuna_trial: Any) -> dict[str, Any]:
-    """The next trial, with the method, recipe and values that Optuna's `optuna_trial` suggests."""
+    """Return the next trial, with the method, recipe and values that Optuna's `optuna_trial` suggests."""
     method = settings.method[optuna_trial.suggest_categorical("method", range(len(settings.method)))]
     recipe = settings.recipe[optuna_trial.suggest_categorical("recipe", range(len(settings.recipe)))]
     config = {key: _suggest(space, key, optuna_trial) for key, space in spaces_of(settings, method).items()}

@@ -1,4 +1,4 @@
-"""The section `tune` of a YAML: the trials of a sweep, what they report, and how they run."""
+"""The section `tune` of a YAML: trials of a sweep, their metrics, and their resources."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class SchedulerSettings(Settings):
 
 
 class ResourceSettings(Settings):
-    """Ray resources of one trial, beside those of its learners (`num_learners` in `base` or `search`).
+    """Ray resources of one trial, in addition to its learners (`num_learners` in `base` or `search`).
 
     `custom`: custom resources, as in {train: 1}; a trial with one may have 0 CPUs.
     """
@@ -91,7 +91,7 @@ class ResourceSettings(Settings):
             if name in ("CPU", "GPU") or amount <= 0:
                 raise ValueError(f"custom: expected amounts above 0 of resources other than CPU and GPU ('{name}')")
         if not self.cpus and not self.custom:
-            raise ValueError("cpus: expected at least 1 where no custom resource places the trial")
+            raise ValueError("cpus: expected at least 1, unless a custom resource places the trial")
         return self
 
 
@@ -125,6 +125,16 @@ class TuneSettings(Settings):
     checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints of a trial")
     keep_checkpoints: int = Field(default=2, ge=1)
     mlflow: str | None = Field(default=None, description="tracking URI of MLflow")
+
+    @property
+    def ranking(self) -> tuple[str, Literal[1, -1]] | None:
+        """The column of trials.csv that ranks trials, and 1 if more is better, else -1.
+
+        Without a `metric` it is the first validation score. None if there is none.
+        """
+        if self.metric is not None:
+            return self.metric, 1 if self.mode == "max" else -1
+        return None if self.validation is None else (self.validation.reported[0], 1)
 
     @field_validator("method", "recipe", "task", mode="before")
     @classmethod

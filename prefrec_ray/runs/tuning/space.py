@@ -59,7 +59,7 @@ def corners(settings: TuneSettings) -> list[Trial]:
 
 
 def draws_reward(settings: TuneSettings) -> bool:
-    """Whether pre-training depends on a value drawn from a range, so that trials cannot share rewards."""
+    """Return whether pre-training depends on a value drawn from a range, so that trials cannot share rewards."""
     shaping = reward_settings(find_settings(settings.method[0]))
     return any(key in shaping and not space.values for key, space in settings.search.items())
 
@@ -76,7 +76,7 @@ def trial(number: int, method: str, recipe: str, task: str, seed: int, config: d
 
 
 def draw(space: Space, random: Callable[[], float]) -> Any:
-    """A value drawn from a space that is no grid; `random` returns numbers in [0, 1)."""
+    """Return a value drawn from a space other than a grid; `random` returns numbers in [0, 1)."""
     if space.kind == "choice":
         return space.values[int(random() * len(space.values))]
     low, high, step = space.bounds

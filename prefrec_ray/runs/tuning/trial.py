@@ -19,7 +19,7 @@ from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.monitoring import publish
-from prefrec_ray.runs.train import SCORES, flatten, policy_now
+from prefrec_ray.runs.train import SCORES, policy_now, run_iteration
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.shared import Shared
 from prefrec_ray.runs.tuning.space import train_settings
@@ -28,7 +28,7 @@ from prefrec_ray.storage.manifest import damage
 
 @dataclass(frozen=True)
 class Plan:
-    """What all trials of a sweep have in common; `output` is the URI of its folder."""
+    """Settings and data that all trials of a sweep share; `output`: the URI of its folder."""
 
     settings: TuneSettings
     dataset: str
@@ -39,11 +39,11 @@ class Plan:
 
 
 class SweepTrial(tune.Trainable):
-    """Reports a row of progress.csv for each iteration, with `SCORES` if it is scored, `finished` and `resumed_from`.
+    """Reports a row of progress.csv for each iteration, with `SCORES` if it is scored, and three further values.
 
-    `finished`: the end of its schedule. `resumed_from`: the iteration of the checkpoint that it resumed from, else 0.
-    A scored iteration has a checkpoint, so that the best one can be kept. A metric that the method does not have is
-    NaN, so that all rows have the same columns.
+    `reported`: the columns of the row. `finished`: the end of its schedule. `resumed_from`: the iteration of the
+    checkpoint that it resumed from, else 0. A scored iteration has a checkpoint, so that the best one can be kept.
+    A metric that the method does not have is NaN.
     """
 
     def setup(self, config: dict[str, Any], plan: Plan) -> None:
@@ -69,7 +69,7 @@ class SweepTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """One iteration."""
-        row = flatten(self.algorithm.train())
+        row = run_iteration(self.algorithm)
         stop = self.plan.settings.stop
         finished = (
             row["progress"] >= 1
@@ -83,18 +83,21 @@ class SweepTrial(tune.Trainable):
             if scored:
                 row |= judge.scores(policy_now(self.algorithm), self.task)
         publish(row, self.name, self.method, self.task)
+        reported = list(row)
+        if self.plan.settings.metric is not None:
+            row.setdefault(self.plan.settings.metric)  # Tune refuses a row without it, and only some methods report it
         row = {name: math.nan if value is None else value for name, value in row.items()}
         row |= {"resumed_from": self.resumed_from, "finished": finished, "done": finished}
-        return {**row, SHOULD_CHECKPOINT: scored}
+        return {**row, "reported": reported, SHOULD_CHECKPOINT: scored}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The algorithm's own checkpoint. Raises `UserError` where a weight is not finite."""
+        """Write the algorithm's checkpoint. Raises `UserError` if a weight is not finite."""
         self.algorithm.save_to_path(checkpoint_dir)
 
     def restore(self, checkpoint_path: Any) -> None:
-        """Continues from what `save` returned or, where that is gone, from the trial's newest whole checkpoint.
+        """Continue from the result of `save` or, if it is gone, from the trial's newest whole checkpoint.
 
-        A sweep that is killed just after a checkpoint took the place of an older one has a state that names the older.
+        If a sweep is killed just after a checkpoint replaced an older one, its state still names the older one.
         """
         checkpoint_path.checkpoint = newest_if_gone(checkpoint_path.checkpoint, self.plan.output)
         super().restore(checkpoint_path)
@@ -116,7 +119,7 @@ class SweepTrial(tune.Trainable):
 
 
 def newest_if_gone(checkpoint: tune.Checkpoint, sweep: str) -> tune.Checkpoint:
-    """`checkpoint` if it is there or its trial has no whole one, else the trial's newest whole one."""
+    """Return `checkpoint` if it exists or its trial has no whole one, else the trial's newest whole one."""
     if checkpoint.filesystem.get_file_info(checkpoint.path).type != fs.FileType.NotFound:
         return checkpoint
     trial = storage.join(sweep, posixpath.basename(posixpath.dirname(checkpoint.path)))
@@ -125,7 +128,7 @@ def newest_if_gone(checkpoint: tune.Checkpoint, sweep: str) -> tune.Checkpoint:
 
 
 def resources(config: dict[str, Any], settings: TuneSettings) -> PlacementGroupFactory:
-    """A bundle for the trial, and one for each of its learners."""
+    """Return a bundle for the trial, and one for each of its learners."""
     chosen = {**settings.base, **config["trial"]["config"]}
     learners, gpus = int(chosen.get("num_learners", 0)), chosen.get("num_gpus_per_learner", 0)
     # Without learners the trial's own process is one.

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from prefrec_ray.runs.tuning.progress import ProgressTable, table
+from prefrec_ray.runs.tuning.progress import ProgressTable, final_table, table
+from prefrec_ray.runs.tuning.settings import TuneSettings
 
 
 @dataclass
@@ -47,11 +48,11 @@ TRIALS = [
 
 def test_the_table_shows_progress_losses_rate_and_time_left() -> None:
     console = Console(file=io.StringIO(), width=160)
-    console.print(table(TRIALS, "m", 70.0))
+    console.print(table(TRIALS, "m", 70.0, 160))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
-    assert rows["PrefRec_b"] == ["PrefRec_b", "running", "25%", "train", "0.125", "12,346", "0:01:00"]
-    assert rows["IL_a"] == ["IL_a", "finished", "100%", "train", "0.5"]
+    assert rows["PrefRec_b"] == ["PrefRec_b", "running", "25%", "0:01:00", "train", "0.125", "12,346"]
+    assert rows["IL_a"] == ["IL_a", "finished", "100%", "0.5", "train"]
     assert rows["PrefRec_d"][1] == "stopped"
     assert "PrefRec_c" not in rows
     # 2.25 of 4 trials' work took 70 s; the other 1.75 will take 54.
@@ -60,8 +61,42 @@ def test_the_table_shows_progress_losses_rate_and_time_left() -> None:
 
 def test_a_table_of_nothing() -> None:
     console = Console(file=io.StringIO(), width=160)
-    console.print(table([], None, 0.0))
+    console.print(table([], None, 0.0, 160))
     assert "0 of 0 trials ended" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+LONG = "ConservativeQLearning_frequency_0_012"
+
+
+def test_at_80_columns_nothing_is_cut_inside_a_word() -> None:
+    result = {"progress": 0.5, "phase": "train", "validation/preference": -12.345, "time_total_s": 3600.0}
+    text = printed(table([Trial(LONG, "RUNNING", result)], "validation/preference", 70.0, 80), 80)
+    assert {"ConservativeQLearning_", "frequency_0_012", "running", "50%", "1:00:00", "-12.35"} <= set(text.split())
+    assert {"validation/", "preference"} <= set(text.split())
+    settings = TuneSettings.model_validate({"metric": "validation/preference", "search": SEARCH})
+    about = {"method": "PrefRec", "time_total_s": 3600.0, "status": "finished"}
+    rows = [
+        {**about, "trial": LONG, "updates_per_iteration": 1000, "actor_lr": 0.000123456, "validation/preference": 1.5},
+        {**about, "trial": "best", "updates_per_iteration": 10, "actor_lr": 1e-5, "validation/preference": 2.5},
+        {**about, "trial": "failed", "updates_per_iteration": 10, "actor_lr": 1e-5, "validation/preference": None},
+    ]
+    lines = [line.split() for line in printed(final_table(rows, settings), 80).splitlines()]
+    assert lines[:3] == [["validation/"], ["trial", "status", "settings", "preference", "time"], BEST]
+    assert [words[0] for words in lines if "finished" in words] == ["best", "ConservativeQLearning_", "failed"]
+    words = {word for line in lines for word in line}
+    assert {"ConservativeQLearning_", "frequency_0_012", "updates_per_", "iteration", "0.0001235"} <= words
+
+
+SEARCH = {"updates_per_iteration": {"grid": [10, 1000]}, "actor_lr": {"uniform": [0, 1]}}
+BEST = ["best", "finished", "updates_per_", "2.5", "1:00:00"]
+
+
+def printed(table: Any, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= width
+    return text
 
 
 def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from prefrec_ray.reports.load import load_runs
 from prefrec_ray.runs.checkpoints import checkpoints
 from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.train import COLUMNS, train
-from prefrec_ray.runs.tuning import run
+from prefrec_ray.runs.tuning import results, run
 from prefrec_ray.runs.tuning.results import CLOCK
 from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep, sweep
 from prefrec_ray.runs.tuning.space import trials
@@ -87,8 +87,8 @@ def undisturbed(tiny_dataset: str, tmp_path_factory: pytest.TempPathFactory) -> 
                 away.rename(shown)
 
     patched = pytest.MonkeyPatch()
-    finish = run._finish
-    patched.setattr(run, "_finish", lambda *given: (show(), finish(*given))[1])
+    write_run = results.write_run
+    patched.setattr(results, "write_run", lambda *given: (show(), write_run(*given))[1])
     try:
         sweep(open_section(write(folder, SECTION), "tune"), tiny_dataset, str(folder / "sweep"), progress=hide)
     finally:
