@@ -180,7 +180,7 @@ def _heat_map(
         if np.isnan(value):
             axes.text(column, row, "–", ha="center", va="center", color=GREY)
             continue
-        colour = INK if image.norm(value) > 0.5 else "white"
+        colour = INK if 2 * value > low + high else "white"
         axes.text(column, row, measure.text(value), ha="center", va="center", color=colour, fontsize=9)
         if measure.sign and value == best:
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=BEST, lw=3, clip_on=False))
