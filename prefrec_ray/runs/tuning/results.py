@@ -100,7 +100,11 @@ class Best:
     @property
     def seeds(self) -> str:
         """The origin of the mean, as in "mean of seeds 0, 1"."""
-        return f"mean of seeds {', '.join(str(row['seed']) for row in self.rows)}" if len(self.rows) > 1 else "one seed"
+        return (
+            f"mean of seeds {', '.join(map(str, sorted(row['seed'] for row in self.rows)))}"
+            if len(self.rows) > 1
+            else "one seed"
+        )
 
 
 def best_settings(rows: Sequence[Row], settings: TuneSettings) -> dict[str, Best]:
