@@ -1,27 +1,34 @@
-"""The sections about an evaluation: every estimator with its controls, and what the policies serve."""
+"""Sections about an evaluation: all estimators with their controls, and the items that policies serve."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.names import subject_title
 from prefrec_ray.evaluation.records import Evaluation, Record, Served
 from prefrec_ray.reports import figures, html
+from prefrec_ray.reports.cards import named
+from prefrec_ray.reports.catalogue import Item, ItemId
 from prefrec_ray.reports.levels import LEVEL
 from prefrec_ray.reports.separation import calibration, separation
 
 ESTIMATORS = {
-    "online": ("true level, by roll-outs in the simulator", "level against the users' own logged averages"),
-    "model": ("roll-outs in a model of the users, fitted on the log", "mean level"),
-    "dr": ("doubly robust, estimated from the log", "mean level of this and later sessions"),
-    "fqe": ("fitted-Q evaluation, estimated from the log", "mean level of this and later sessions"),
-    "weights": ("importance weights over items, estimated from the log", "level of one session of the policy"),
-    "ncis": ("NCIS, estimated from the log", "level (ranks policies; its size is biased)"),
+    "online": ("true level, by roll-outs in the simulator", "mean level (0 to 5)"),
+    "model": ("roll-outs in a model of the users, fitted to the log", "mean level (0 to 5)"),
+    "dr": ("doubly robust, from the log", "mean level (0 to 5) of this and later sessions"),
+    "fqe": ("fitted-Q evaluation, from the log", "mean level (0 to 5) of this and later sessions"),
+    "weights": ("importance weights over items, from the log", "mean level (0 to 5) of one session"),
+    "ncis": ("NCIS, from the log", "mean level (0 to 5); ranks policies, its size is biased"),
 }
 LEGEND = (
-    "value and 95 % interval over users. Blue: policies; orange: controls; grey: negative controls, which know nothing."
+    "value and 95 % interval over users, cut at 0 and 5. Blue: policies. Orange: controls, scored for comparison. "
+    "Grey: negative controls, which ignore the user."
 )
+#: Items that the table of served items names.
+TOP = 5
 #: Columns of the evaluation's table that only some records have: title, key, format.
 COLUMNS = (
     ("logging policy", "behaviour", "{:.3f}"),
@@ -35,7 +42,7 @@ COLUMNS = (
 
 
 def evaluation_section(evaluation: Evaluation) -> html.Section | None:
-    """A figure and a table a task and estimator, with all controls, and in words who can be told apart."""
+    """Return one figure and one table per task and estimator, with controls and with policies that are too close."""
     parts: list[html.Block | None] = []
     for task in evaluation.tasks:
         for estimator, (title, unit) in ESTIMATORS.items():
@@ -49,7 +56,7 @@ def evaluation_section(evaluation: Evaluation) -> html.Section | None:
                     _estimation(records[0]),
                 ]
     lost = [name for name, support in evaluation.support.items() if not support.supported]
-    note = f"The log cannot say, so that no estimate is shown: {', '.join(lost)}."
+    note = f"No estimate, because the log does not cover where they lead users: {', '.join(lost)}."
     notes = [html.Paragraph(LEVEL, "note"), html.Paragraph(note, "note") if lost else None] if parts else []
     return html.section("Evaluation and its controls", *notes, *parts, folded=True)
 
@@ -61,8 +68,8 @@ def _records(records: Sequence[Record]) -> html.Table:
             record.title,
             record.kind,
             html.number(record.value, 3),
-            html.interval(record.ci_low, record.ci_high),
-            html.interval(*record.gain_interval),
+            html.Cell(html.interval(*figures.in_range(record.ci_low, record.ci_high)), "interval"),
+            html.Cell(html.interval(*_gains(record)), "interval"),
             *("–" if (value := getattr(record, key)) is None else form.format(value) for _, key, form in columns),
         ]
         for record in records
@@ -71,51 +78,47 @@ def _records(records: Sequence[Record]) -> html.Table:
     return html.table([*head, *(name for name, _, _ in columns)], rows, [record.role for record in records])
 
 
+def _gains(record: Record) -> list[float]:
+    """Return the interval of the gain, without gains that would lead out of the range of a level."""
+    return [min(max(end, -record.behaviour), MAX_LEVEL - record.behaviour) for end in record.gain_interval]
+
+
 def _estimation(record: Record) -> html.Paragraph | None:
-    """The estimator's settings in a line."""
+    """Return the estimator's settings in one line."""
     settings = ", ".join(
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in record.settings.items()
     )
     return html.Paragraph(f"Settings: {settings}.", "note") if settings else None
 
 
-def served_section(evaluation: Evaluation) -> html.Section | None:
-    """What every subject serves."""
+def served_section(evaluation: Evaluation, items: Mapping[ItemId, Item] = MappingProxyType({})) -> html.Section | None:
+    """Return the section about the items that every subject serves; `items`: items with a title."""
     if not evaluation.served:
         return None
-    rows = [[subject_title(name), *_serving(served)] for name, served in evaluation.served.items()]
+    rows = [[subject_title(name), *_serving(served, items)] for name, served in evaluation.served.items()]
     head = [
         "subject",
-        "distinct items",
-        "most served items, with their share of requests",
+        "counted in",
+        "different items",
+        "most served, share of requests",
         "distance to an item",
         "saturated",
     ]
     note = (
-        "Distance: mean Euclidean distance of an action to the nearest item. Saturated: share of action coordinates at "
-        "a bound. A policy that serves few items to everybody is no recommender, whatever its value."
+        "Roll-out: simulated users get the items one after another. If no user in the log saw an item twice, a user's "
+        "earlier items are excluded, as on a server. Log: single requests of the log, each for itself. Distance: mean "
+        "Euclidean distance of an action to the nearest item. Saturated: share of action coordinates at a bound."
     )
-    parts = [html.Paragraph(note, "note"), _fixed_choice(evaluation), html.table(head, rows)]
-    return html.section("What the policies serve", *parts, folded=True)
+    return html.section("What the policies serve", html.Paragraph(note, "note"), html.table(head, rows), folded=True)
 
 
-def _fixed_choice(evaluation: Evaluation) -> html.Paragraph | None:
-    """What policies risk that always serve the items of the largest score."""
-    always = dict.fromkeys(
-        record.title
-        for record in evaluation.records
-        if record.role == "policy" and (record.provenance or {}).get("rule") == "best"
-    )
-    if not always:
-        return None
-    return html.Paragraph(
-        f"Always the items of the largest score: {', '.join(always)}. No log says what the same few items do in hours; "
-        "where users tire of them this harms, and the next log holds nothing else to learn from "
-        "(serving: {rule: sample} draws items)."
-    )
-
-
-def _serving(served: Served) -> list[Any]:
-    top = ", ".join(f"{item.item_id} ({item.share:.1%})" for item in served.top_items[:5])
+def _serving(served: Served, items: Mapping[ItemId, Item]) -> list[Any]:
+    top = ", ".join(f"{named(item.item_id, items).title} ({item.share:.1%})" for item in served.top_items[:TOP])
     saturation = "–" if served.action_saturation is None else f"{served.action_saturation:.0%}"
-    return [served.distinct_items, top, html.number(served.item_distance), saturation]
+    return [
+        served.counted,
+        served.distinct_items,
+        html.Cell(top, "long"),
+        html.number(served.item_distance),
+        saturation,
+    ]

@@ -1,24 +1,38 @@
-"""The figures of a report: data in, a matplotlib figure out."""
+"""Figures of a report: data in, a matplotlib figure out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.evaluation.case import Case
 from prefrec_ray.evaluation.records import Record
+from prefrec_ray.reports.effects import DAYS_FROM, effects, in_unit
 from prefrec_ray.reports.load import Run
-from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, label_ends, note, panel
+from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, label_ends, note, panel, wrapped
 
-#: What reward accuracy and loss are measured on: column suffix and label.
+#: Pairs on which reward accuracy and loss are measured: column suffix and label.
 KINDS = (("train", "training"), ("within_user", "held out,\nwithin users"), ("any_users", "held out,\nacross users"))
 ROLES = {"policy": COLOURS[0], "control": COLOURS[1], "placebo": GREY}
 
 
+@dataclass(frozen=True)
+class Point:
+    """One row of a figure of intervals."""
+
+    title: str
+    value: float
+    interval: tuple[float, float]
+    colour: str
+
+
 def levels(shares: np.ndarray, name: str) -> Figure:
-    """Fig. 4: the share of sessions at each level, `shares` [6], of "depth" or "frequency"."""
+    """Draw Fig. 4: the share of sessions at each level, `shares` [6], of "depth" or "frequency"."""
     figure, axes = panel(
         f"Level of session {name}" if name == "depth" else "Level of session frequency", "level", "share of sessions"
     )
@@ -31,7 +45,7 @@ def levels(shares: np.ndarray, name: str) -> Figure:
 
 
 def reward_accuracy(run: Run) -> Figure:
-    """Fig. 6: share of pairs whose preferred segment the reward scores higher; ties are left out."""
+    """Draw Fig. 6: share of pairs whose preferred segment the reward scores higher, without ties."""
     figure, axes = panel(f"Reward accuracy: {run.label}", "iteration", "pairs predicted right")
     axes.yaxis.set_major_formatter("{x:.0%}")
     _over_training(axes, run, {label: f"reward/accuracy_{kind}" for kind, label in KINDS}, chance=0.5)
@@ -39,7 +53,7 @@ def reward_accuracy(run: Run) -> Figure:
 
 
 def reward_loss(run: Run) -> Figure:
-    """Fig. 7: cross-entropy of the reward's preferences (Eq. 4)."""
+    """Draw Fig. 7: cross-entropy of the reward's preferences (Eq. 4)."""
     figure, axes = panel(f"Reward loss: {run.label}", "iteration", "cross-entropy (nats a pair)")
     columns = {label: f"reward/loss_{kind}" for kind, label in KINDS} | {KINDS[0][1]: "losses/reward_loss"}
     _over_training(axes, run, columns, chance=np.log(2))
@@ -70,7 +84,7 @@ def _over_training(axes: Axes, run: Run, columns: dict[str, str], chance: float)
 
 
 def learning_curve(runs: Sequence[Run], column: str, title: str, unit: str) -> Figure | None:
-    """One number over the updates on transitions, a line a run; None where no run has it."""
+    """Draw one number over the updates on transitions, one line per run; None if no run has it."""
     figure, axes = panel(title, "updates", unit)
     ends = []
     for number, run in enumerate(runs):
@@ -91,20 +105,79 @@ def learning_curve(runs: Sequence[Run], column: str, title: str, unit: str) -> F
 
 
 def forest(records: Sequence[Record], title: str, unit: str) -> Figure:
-    """Values with their 95 % intervals, one row a subject; the logging policy as a line through all of them."""
-    figure, axes = panel("", unit, "", width=6.4, height=1.3 + 0.32 * len(records))
+    """Draw levels with their 95 % intervals, one row per subject, and the logging policy as a line through all rows.
+
+    An interval ends at 0 and at 5, the range of a level.
+    """
+    points = [
+        Point(record.title, record.value, in_range(record.ci_low, record.ci_high), ROLES[record.role])
+        for record in records
+    ]
+    return _rows(points, records[0].behaviour, title, unit)
+
+
+def own_units(cases: Sequence[Case]) -> list[tuple[Figure, str]]:
+    """Draw hours and items of the policies that have them, with their alternative texts; one figure per measure."""
+    drawn = []
+    for key, title, axis in (
+        ("mean_revisit_hours", "Time until users come back (shorter is better)", "{unit}, average over users"),
+        ("mean_depth", "Items per session (more is better)", "items per session, average over users"),
+    ):
+        found = [(case.policy, one) for case in cases for one in effects(case) if one.key == key]
+        if found:
+            values = [value for _, one in found for value in (one.value, one.behaviour, *(one.interval or ()))]
+            days = key == "mean_revisit_hours" and max(values) >= DAYS_FROM
+            size = 24.0 if days else 1.0
+            points = [
+                Point(name, one.value / size, _divided(one.interval or (one.value, one.value), size), COLOURS[0])
+                for name, one in found
+            ]
+            text = f"{title}: {'; '.join(f'{name} {in_unit(key, one.value)}' for name, one in found)}"
+            unit = axis.format(unit="days" if days else "hours")
+            drawn.append((_rows(points, found[0][1].behaviour / size, title, unit, from_zero=True), text))
+    return drawn
+
+
+def in_range(low: float, high: float) -> tuple[float, float]:
+    """Return the part of an interval of a level that lies between 0 and 5."""
+    return min(max(low, 0.0), float(MAX_LEVEL)), min(max(high, 0.0), float(MAX_LEVEL))
+
+
+def _divided(interval: tuple[float, float], size: float) -> tuple[float, float]:
+    return interval[0] / size, interval[1] / size
+
+
+def _rows(points: Sequence[Point], logging: float, title: str, unit: str, from_zero: bool = False) -> Figure:
+    figure, axes = panel("", unit, "", width=4.8 if from_zero else 6.4, height=1.3 + 0.32 * len(points))
     # Over the whole figure: the names of the rows leave the panel little room.
-    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11)
-    for row, record in enumerate(records):
-        colour = ROLES[record.role]
-        axes.plot([record.ci_low, record.ci_high], [row, row], color=colour, lw=2.2, solid_capstyle="butt")
-        axes.plot([record.value], [row], "o", color=colour, ms=6, zorder=4)
-        note(axes, f"{record.value:.2f}", (record.value, row), (0, 5), color=colour, ha="center")
-    axes.axvline(records[0].behaviour, color=INK, lw=1, ls="--")
-    note(axes, "logging policy", (records[0].behaviour, -1.2), (3, -2), color=INK, va="top")
-    axes.set_yticks(range(len(records)), [record.title for record in records])
-    for text, record in zip(axes.get_yticklabels(), records, strict=True):
-        text.set_color(ROLES[record.role])
-    axes.set_ylim(len(records) - 0.4, -1.2)
+    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11, color=INK)
+    for row, point in enumerate(points):
+        axes.plot(point.interval, [row, row], color=point.colour, lw=2.2, solid_capstyle="butt")
+        axes.plot([point.value], [row], "o", color=point.colour, ms=6, zorder=4)
+        note(
+            axes,
+            f"{point.value:.{1 if from_zero else 2}f}",
+            (point.value, row),
+            (0, 5),
+            color=point.colour,
+            ha="center",
+        )
+    axes.axvline(logging, color=INK, lw=1, ls="--")
+    if from_zero:
+        axes.set_xlim(0, 1.1 * max(logging, *(point.interval[1] for point in points)))
+    right = logging > sum(axes.get_xlim()) / 2
+    note(
+        axes,
+        "logging policy",
+        (logging, -1.2),
+        (-3 if right else 3, -2),
+        color=INK,
+        va="top",
+        ha="right" if right else "left",
+    )
+    axes.set_yticks(range(len(points)), [wrapped(point.title) if from_zero else point.title for point in points])
+    for text, point in zip(axes.get_yticklabels(), points, strict=True):
+        text.set_color(point.colour)
+    axes.set_ylim(len(points) - 0.4, -1.2)
     axes.grid(axis="y", visible=False)
     return figure

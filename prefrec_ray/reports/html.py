@@ -1,6 +1,6 @@
-"""Pages from templates (templates/*.html, by Jinja2): the blocks that a page is made of, every text of them escaped.
+"""Blocks of a page, which templates (templates/*.html, Jinja2) turn into HTML with all texts escaped.
 
-A page is a list of blocks, plain data; how a block looks is in templates/blocks.html. Nothing here is HTML.
+A page is a list of blocks, plain data. The look of a block is in templates/blocks.html. This file contains no HTML.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from prefrec_ray.reports.style import svg
+from prefrec_ray.reports.style import adaptive, svg
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Paragraph(Block):
 
 @dataclass(frozen=True)
 class Pre(Block):
-    """Text as it stands, in a box of its own."""
+    """Preformatted text in a box."""
 
     kind = "pre"
     text: str
@@ -51,7 +51,7 @@ class Pre(Block):
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table with a class of its own; a new line of the text is one of the cell."""
+    """Cell of a table with a CSS class; lines of the text are lines of the cell."""
 
     text: str
     css: str = ""
@@ -72,7 +72,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table(Block):
-    """A table; `numeric`: which columns stand right."""
+    """A table; `numeric`: whether each column is aligned right."""
 
     kind = "table"
     head: Sequence[str]
@@ -90,7 +90,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Figures(Block):
-    """Figures side by side as they fit, or each across the page (`wide`); `captions`: their texts below them too."""
+    """Figures side by side, or each across the page (`wide`); `captions`: whether their texts are visible."""
 
     kind = "figures"
     drawn: Sequence[Picture]
@@ -100,7 +100,7 @@ class Figures(Block):
 
 @dataclass(frozen=True)
 class Details(Block):
-    """Parts that open on a click."""
+    """Parts that are shown on a click."""
 
     kind = "details"
     summary: str
@@ -109,7 +109,7 @@ class Details(Block):
 
 @dataclass(frozen=True)
 class Section(Block):
-    """A section of the page; `folded`: it opens on a click."""
+    """A section of the page; `folded`: shown on a click."""
 
     kind = "section"
     title: str
@@ -118,7 +118,7 @@ class Section(Block):
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequence[str] = ()) -> Table:
-    """A table of values or `Cell`s; numbers stand right. `classes` names each row's class."""
+    """Return a table of values or `Cell`s; numbers are aligned right. `classes`: one CSS class per row."""
     numeric = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
     made = [
         Row(
@@ -131,36 +131,36 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequence[
 
 
 def figures(items: Sequence[tuple[Figure, str]], captions: bool = True, wide: bool = False) -> Figures:
-    """Figures with their alternative texts."""
-    drawn = [Picture(base64.b64encode(svg(figure)).decode("ascii"), text) for figure, text in items]
+    """Return figures with their alternative texts."""
+    drawn = [Picture(base64.b64encode(adaptive(svg(figure))).decode("ascii"), text) for figure, text in items]
     return Figures(drawn, captions, wide)
 
 
 def details(summary: str, *parts: Block | None) -> Details | None:
-    """Those parts that there are; None where there are none."""
+    """Return the parts that are not None; None if all are."""
     there = [part for part in parts if part is not None]
     return Details(summary, there) if there else None
 
 
 def section(title: str, *parts: Block | None, folded: bool = False) -> Section | None:
-    """Those parts that there are; None where there are none."""
+    """Return the parts that are not None; None if all are."""
     there = [part for part in parts if part is not None]
     return Section(title, there, folded) if there else None
 
 
 def document(title: str, blocks: Sequence[Block | None]) -> str:
-    """A whole page, which loads nothing from anywhere."""
+    """Return a whole page in one file, which loads no other file."""
     there = [block for block in blocks if block is not None]
     return _templates().get_template("page.html").render(title=title, blocks=there)
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number for a reader; a dash where there is none."""
+    """Return a number for readers; a dash for None."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """[low, high], or a dash."""
+    """Return [low, high], or a dash."""
     if low is None or high is None:
         return "–"
     # Adding 0 makes a rounded -0.0 a plain 0.
@@ -176,7 +176,7 @@ def _cell(value: Any, numeric: bool) -> Cell:
 
 @cache
 def _templates() -> Environment:
-    """Every text is escaped, wherever it comes from; a name that a template misspells is an error."""
+    """Return the templates: all texts are escaped, and an unknown name in a template is an error."""
     return Environment(
         loader=PackageLoader("prefrec_ray.reports"),
         autoescape=True,
@@ -187,7 +187,7 @@ def _templates() -> Environment:
 
 
 def share(value: float | None) -> str:
-    """A share in percent; a dash where there is none."""
+    """Return a share in percent; a dash for None."""
     if value is None:
         return "–"
     return f"{value:.1%}" if 0 < value < 0.1 else f"{value:.0%}"

@@ -1,4 +1,4 @@
-"""Figure 4 of the paper from a data set's sessions: which share of them lies at each level."""
+"""Figure 4 of the paper: the share of a data set's sessions at each level."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import numpy as np
 from prefrec_ray.dataset import PreparedDataset
 
 LEVELS = 6  # 0 to 5 (Eq. 11)
-#: For whoever reads a page of scores.
+#: For readers of scores.
 LEVEL = (
-    "Level (Eq. 11): how a session compares with its own user's average, rounded down and kept between 0 and 5. Depth: "
-    "its requests over the user's mean; frequency: the user's mean time to return over the time until the next "
-    "session; mixture: a weighted mean of both. Higher is more engaged."
+    "A level (Eq. 11) compares a session with the average of its own user in the log: a ratio, rounded down, from 0 to "
+    "5. Frequency: the user's average time away over the time until the next session, so 2 is back in half the usual "
+    "time and 4 in a quarter. Depth: the items of the session over the user's average. Mixture: a weighted mean of "
+    "both. Higher is more engaged. The average level is not always 1: one short time away counts up to 5, a long one 0."
 )
 
 
 def level_shares(uri: str) -> dict[str, np.ndarray]:
-    """Shares float64 [6] of the sessions of all users at levels 0 to 5, in "depth" and in "frequency".
+    """Return the shares float64 [6] of all sessions at levels 0 to 5, in "depth" and in "frequency".
 
-    Counted file by file; a session without a revisit time has no frequency level and is left out there.
+    Sessions are counted file by file. A session without a revisit time has no frequency level and is excluded there.
     """
     dataset = PreparedDataset.open(uri)
     counts = {name: np.zeros(LEVELS, dtype=np.int64) for name in ("depth", "frequency")}

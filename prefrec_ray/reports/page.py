@@ -1,9 +1,11 @@
-"""`prefrec report`: everything about one or several runs on one page that loads nothing from anywhere."""
+"""Page of `prefrec report`: runs, their evaluation and their settings in one file that works offline."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
@@ -12,6 +14,7 @@ from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.evaluation.verdict import vouched
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.catalogue import named_items
+from prefrec_ray.reports.effects import LoggedMeans, logged_means
 from prefrec_ray.reports.evaluated import evaluation_section, served_section
 from prefrec_ray.reports.first import first_screen, items_shown
 from prefrec_ray.reports.levels import level_shares
@@ -33,12 +36,23 @@ CURVES = (
     ("policy/items_served", "Distinct items served", "items"),
     ("transitions_per_second", "Speed", "transitions / s"),
 )
+CURVES_NOTE = (
+    "Losses of Q and V do not show convergence. They compare Q with a target made from Q itself (Eq. 6 and 9), and "
+    "grow with its size: while Q adds up the rewards of more and more steps, its loss rises. No curve shows whether a "
+    "policy is good; the evaluation does."
+)
+#: Titles of the page, by task.
+TITLES = {
+    "frequency": "How soon users come back",
+    "depth": "How long users stay",
+    "mixture": "How soon users come back and how long they stay",
+}
 
 
 def write_report(uris: Sequence[str], output: str) -> None:
-    """Writes the page about the runs at or below `uris`, or about the one sweep there, to the file `output`.
+    """Write the page about the runs at or below `uris`, or about one sweep, to the file `output`.
 
-    Raises `UserError` where none is.
+    Raises `UserError` if no run is there.
     """
     if len(uris) == 1 and is_sweep(uris[0]):
         write_sweep_report(uris[0], output)
@@ -49,42 +63,54 @@ def write_report(uris: Sequence[str], output: str) -> None:
 
 
 def render(runs: Sequence[Run], evaluation: Evaluation, evaluated: str = "") -> str:
-    """The page as HTML; `evaluated`: on which day."""
+    """Return the page as HTML; `evaluated`: the days of the evaluation."""
     tasks = list(dict.fromkeys(str(run.config["task"]) for run in runs))
     places = [storage.join(run.uri, "policy") for run in runs] + [str(run.config["dataset"]) for run in runs]
+    items = named_items(places, items_shown(evaluation))
     blocks = [
-        first_screen(evaluation, _facts(runs, evaluation, evaluated), named_items(places, items_shown(evaluation))),
+        first_screen(evaluation, _facts(runs, evaluation, evaluated), items, logged=_logged(runs, evaluation)),
         evaluation_section(vouched(evaluation)),
         sensitivity(vouched(evaluation).records, folded=True),
-        served_section(evaluation),
+        served_section(evaluation, items),
         teachers_section(runs),
         _reward(runs),
         _curves(runs),
         _levels(runs),
         _settings(runs),
     ]
-    return html.document(f"Policies for {' and '.join(tasks)}", blocks)
+    return html.document(" and ".join(TITLES.get(task, task) for task in tasks), blocks)
+
+
+def _logged(runs: Sequence[Run], evaluation: Evaluation) -> LoggedMeans | None:
+    """Return hours and items of the log itself; None if the runs have several data sets, or a missing one."""
+    uris = {str(run.config["dataset"]) for run in runs}
+    if len(uris) != 1 or evaluation.split is None:
+        return None
+    try:
+        return logged_means(uris.pop(), evaluation.split)
+    except UserError:
+        return None
 
 
 def _facts(runs: Sequence[Run], evaluation: Evaluation, evaluated: str) -> list[tuple[str, str]]:
-    """What was trained on what, and when; on whom it was judged."""
+    """Return runs, data sets, users of the evaluation, and days."""
     trained = days([storage.join(run.uri, "progress.csv") for run in runs])
     facts = [("Trained", dated(", ".join(run.label for run in runs), trained))]
     for uri in dict.fromkeys(str(run.config["dataset"]) for run in runs):
-        facts.append(("On", _dataset(uri)))
+        facts.append(("Data set", _dataset(uri)))
     if evaluation.records:
         facts.append(
-            ("Judged on", dated(f"{evaluation.split or 'held-out'} users, who were not trained on", evaluated))
+            ("Evaluated on", dated(f"{evaluation.split or 'held-out'} users, not used in training", evaluated))
         )
     return facts
 
 
 def _dataset(uri: str) -> str:
-    """A data set's name and size, as far as it is still there."""
+    """Return a data set's name, and its size if the data set still exists."""
     try:
         counts = PreparedDataset.open(uri).metadata.counts.get("train", {})
     except UserError:
-        return f"{dataset_name(uri)} (not there any more)"
+        return f"{dataset_name(uri)} (no longer there)"
     sizes = [f"{counts[key]:,} {key}" for key in ("users", "sessions", "requests") if key in counts]
     return f"{dataset_name(uri)}: {', '.join(sizes)} of training users" if sizes else dataset_name(uri)
 
@@ -102,26 +128,43 @@ def _reward(runs: Sequence[Run]) -> html.Section | None:
         for run in drawn
     ]
     note = (
-        "Pairs across users mostly ask which user is the more active one; "
-        "pairs within a user ask what the recommendations did."
+        "The reward model predicts which of two histories is preferred. Pairs across users mostly compare how active "
+        "two users are. Pairs within a user compare the effect of recommendations."
     )
     parts = [html.Paragraph(note, "note"), html.figures(accuracies), html.figures(losses)]
     return html.section("Reward model", *parts, folded=True)
 
 
 def _learning(run: Run) -> str:
-    """When the run's reward learns."""
+    """Return the phases in which the run's reward model learns."""
     tuned = (run.config.get("resolved") or {}).get("finetune_reward", True)
-    return "pre-training and fine-tuning" if tuned else "pre-training; it stays as it is while the policy learns"
+    return "pre-training and fine-tuning" if tuned else "pre-training, then constant"
 
 
 def _curves(runs: Sequence[Run]) -> html.Section | None:
     drawn = [(figures.learning_curve(runs, column, title, unit), title) for column, title, unit in CURVES]
+    notes = [html.Paragraph(text, "note") for text in (CURVES_NOTE, *_rising(runs))]
     return html.section(
         "Learning curves",
+        *notes,
         html.figures([(figure, title) for figure, title in drawn if figure is not None], captions=False),
         folded=True,
     )
+
+
+def _rising(runs: Sequence[Run]) -> list[str]:
+    """Explain, for each run in which the loss of Q rises, that Q rises too and whether it settles."""
+    texts = []
+    for run in runs:
+        loss, q = (run.curve(column, "train") for column in ("losses/qf_loss", "values/q_mean"))
+        loss, q = loss[np.isfinite(loss)], q[np.isfinite(q)]
+        if len(loss) > 1 and len(q) > 1 and loss[-1] > loss[0]:
+            texts.append(
+                f"{run.label}: the loss of Q rises from {loss[0]:.2g} to {loss[-1]:.2g} while the mean Q goes from "
+                f"{q[0]:.2g} to {q[-1]:.2g}. In the last iteration Q changes by {q[-1] - q[-2]:+.2g}: it has converged "
+                "only if this is small."
+            )
+    return texts
 
 
 def _levels(runs: Sequence[Run]) -> html.Section | None:
@@ -140,7 +183,7 @@ def _levels(runs: Sequence[Run]) -> html.Section | None:
             for kind, share in shares.items()
         ]
     notes = [
-        html.Paragraph(f"{uri}: the data set is not there any more, so its levels are not drawn.", "note")
+        html.Paragraph(f"{uri}: the data set is no longer there, so its levels are not drawn.", "note")
         for uri in missing
     ]
     return html.section("Engagement in the logs", html.figures(shown) if shown else None, *notes, folded=True)
@@ -154,7 +197,7 @@ def _settings(runs: Sequence[Run]) -> html.Section | None:
 
 
 def _flat(config: dict[str, Any]) -> dict[str, str]:
-    """The top keys, then every resolved key of the method; what a run set by itself is among the resolved ones."""
+    """Return the top keys, then all resolved keys of the method, which include the run's own settings."""
     top = {key: str(value) for key, value in config.items() if not isinstance(value, dict)}
     resolved = config.get("resolved") or config.get("config") or {}
     return top | {key: str(value) for key, value in resolved.items() if key not in top}

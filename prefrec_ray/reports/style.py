@@ -1,4 +1,4 @@
-"""How every figure looks: colours that the colour-blind tell apart, quiet axes, labels at the lines."""
+"""Style of all figures: colours that color-blind readers can tell apart, quiet axes, labels next to the lines."""
 
 from __future__ import annotations
 
@@ -20,9 +20,22 @@ INK, GREY, FAINT = "#222222", "#767676", "#DDDDDD"
 #: Colour and dashes of the first lines of a panel: eight that stay apart.
 LINES = (*((colour, "-") for colour in COLOURS), (INK, "--"), (GREY, "-."))
 
+#: Colours on a dark page, by the colour on a white one.
+DARK = {
+    INK: "#e6e6e6",
+    GREY: "#a3a3a3",
+    FAINT: "#3a4047",
+    "#EEEEEE": "#2c3238",
+    "#FFFFFF": "#15181c",
+    COLOURS[0]: "#5ab0e8",
+    COLOURS[1]: "#f08a4b",
+    COLOURS[2]: "#35c49a",
+}
+
 RC = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
+    "text.color": INK,
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
     "axes.titlesize": 11,
@@ -43,7 +56,7 @@ RC = {
 
 
 def panel(title: str, x: str, y: str, width: float = 5.0, height: float = 3.1) -> tuple[Figure, Axes]:
-    """An empty figure with one panel; sizes in inches."""
+    """Return an empty figure with one panel; sizes are in inches."""
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.add_subplot(title=title, xlabel=x, ylabel=y)
@@ -51,15 +64,15 @@ def panel(title: str, x: str, y: str, width: float = 5.0, height: float = 3.1) -
 
 
 def note(axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
-    """A small text `offset` points from the point `at`, readable over lines."""
+    """Write a small text `offset` points away from the point `at`, readable over lines."""
     behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
     axes.annotate(text, at, offset, textcoords="offset points", fontsize=8, bbox=behind, **style)
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Writes labels (x, y, text, colour) right of the panel, where lines end, pushed apart where they collide.
+    """Write labels (x, y, text, colour) to the right of the panel, next to the ends of lines, without overlap.
 
-    Long ones wrap: they would leave the panel no room.
+    Long labels are wrapped.
     """
     ends = sorted(((x, y, wrapped(text), colour) for x, y, text, colour in ends if np.isfinite(y)), key=lambda e: e[1])
     if not ends:
@@ -76,12 +89,12 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
 
 
 def wrapped(text: str) -> str:
-    """`text` in lines of at most `_LETTERS` letters."""
+    """Return `text` in lines of at most `_LETTERS` letters."""
     return "\n".join(textwrap.fill(line, _LETTERS) for line in text.split("\n"))
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Ascending heights moved as little as a few passes allow, so that neighbours are at least `gap` apart."""
+    """Return ascending heights, moved by a few passes so that neighbours are at least `gap` apart."""
     placed = list(heights)
     for _ in range(100):
         for i in range(len(placed) - 1):
@@ -93,7 +106,7 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as SVG, the same bytes for the same figure."""
+    """Return the figure as SVG: equal bytes for equal figures."""
     for text in figure.findobj(Text):
         if "$" in text.get_text():  # of a folder's or a method's name, and no formula
             text.set_parse_math(False)
@@ -103,6 +116,18 @@ def svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def adaptive(drawn: bytes) -> bytes:
+    """Return the SVG with a second set of colours, which a browser uses in dark mode."""
+    rules = "".join(
+        f'[style*="{kind}: {light.lower()}"]{{{kind}:{dark}!important}}'
+        for light, dark in DARK.items()
+        for kind in ("fill", "stroke")
+    )
+    return drawn.replace(_RULE, _RULE + f"@media (prefers-color-scheme: dark){{{rules}}}".encode(), 1)
+
+
+#: The last rule of the style sheet in an SVG by Matplotlib.
+_RULE = b"*{stroke-linejoin: round; stroke-linecap: butt}"
 #: Letters of a line of a label at the end of a curve: a third of a panel.
 _LETTERS = 24
 _NO_METADATA: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}

@@ -51,6 +51,7 @@ def _policy(name: str, gain: float, recipe: str, rule: str, method: str = "PrefR
     origin = {"method": method, "recipe": recipe, "task": "frequency", "seed": 0, "rule": rule, **more}
     paired = {"gain_ci_low": gain - 0.12, "gain_ci_high": gain + 0.12}
     own = {"mean_revisit_hours": 18.2, "mean_depth": 7.3}
+    own |= {"mean_revisit_hours_ci": (15.1, 21.3), "mean_depth_ci": (6.5, 8.1)}
     return _record(name, 1.2 + gain, "policy", method=method, half=0.17, provenance=origin, **paired, **own)
 
 

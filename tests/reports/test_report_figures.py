@@ -1,15 +1,18 @@
+import re
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_records import made_record
 from matplotlib.text import Text
 
 from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.reports import figures
+from prefrec_ray.reports.evaluated import _records
 from prefrec_ray.reports.load import load_evaluation, load_runs
-from prefrec_ray.reports.style import label_ends, panel, spread, svg
+from prefrec_ray.reports.style import adaptive, label_ends, panel, spread, svg
 
 
 def test_levels_draws_each_share_and_writes_it() -> None:
@@ -53,6 +56,24 @@ def test_forest_draws_values_intervals_and_behaviour(runs: Path) -> None:
     ]
     np.testing.assert_allclose(intervals, [[r.ci_low, r.ci_high] for r in records])
     assert [label.get_text() for label in axes.get_yticklabels()] == [r.title for r in records]
+
+
+def test_no_interval_leaves_the_range_of_a_level() -> None:
+    records = [made_record("p", 1.18, half=2.82), made_record("q", 4.9, half=0.5)]
+    axes = figures.forest(records, "", "").axes[0]
+    drawn = [list(line.get_xdata()) for line in axes.lines if len(set(line.get_xdata())) == 2]
+    assert drawn == [[0.0, 4.0], [4.4, 5.0]]
+    cells = [cell.text for row in _records(records).rows for cell in row.cells]
+    assert {"[0.00, 4.00]", "[-1.00, 3.00]", "[4.40, 5.00]", "[3.40, 4.00]"} <= set(cells)
+
+
+def test_figures_have_colours_for_a_dark_page() -> None:
+    drawn = svg(figures.levels(np.full(6, 1 / 6), "depth"))
+    css = adaptive(drawn).decode().partition("prefers-color-scheme: dark){")[2].partition("</style>")[0]
+    assert '[style*="fill: #222222"]{fill:#e6e6e6!important}' in css
+    colours = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", drawn.decode()))
+    assert colours
+    assert all(f": {colour}" in css for colour in colours)
 
 
 def test_an_evaluation_without_files_is_empty(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from test_report_page import Page, written
 from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.evaluation.verdict import verdicts
 from prefrec_ray.mdp.items import ItemTable
-from prefrec_ray.reports import html
+from prefrec_ray.reports import effects, html
 from prefrec_ray.reports.catalogue import MOST_BYTES, Item, named_items, picture
+from prefrec_ray.reports.effects import LoggedMeans, in_unit, logged_means
 from prefrec_ray.reports.first import LEGEND, SHOWN, first_screen
 from prefrec_ray.reports.load import load_evaluation, load_runs
 
@@ -40,21 +42,20 @@ def test_each_policy_is_one_row_best_first(judged: tuple[str, Page]) -> None:
     verdicts = [line for line in document.texts["span"] if line in ("the log cannot say", "do not ship")]
     assert verdicts == ["the log cannot say", "the log cannot say", "do not ship"]
     assert text.count('<span class="lamp"') == 5 * 5
-    assert text.count('<svg class="bar"') == 4  # no value, no bar
     lines = document.texts["p"]
     for line in (
         "+0.42 [+0.30, +0.54] levels",
-        "18.2 h to the next session (logging policy 21.4)",
-        "7.3 requests a session (logging policy 6.1)",
+        "Users come back after 18.2 h (95 % interval 15.1 to 21.3 h) instead of 21.4 h.",
+        "A session has 7.3 items (95 % interval 6.5 to 8.1 items) instead of 6.1 items.",
         "82% of states, 60% needed",
         "12% of states, 60% needed",
         "4 items take 100% of requests",
-        "True gain in the simulator: -0.89 [-0.99, -0.79] levels",
+        "True gain in the simulator: -0.89 [-0.99, -0.79] levels.",
         "PrefRec, recipe robust, rule sample, mean Q of 2 nights, for frequency",
         "PrefRec, recipe robust, rule best, for frequency",
     ):
         assert line in lines
-    assert "100" in document.texts["span"]
+    assert "item 100" in document.texts["span"]
     assert "4.0%" in document.texts["span"]
 
 
@@ -63,23 +64,118 @@ def test_how_items_are_drawn_is_part_of_what_a_policy_is() -> None:
     made = {"recipe": "robust", "rule": "sample", "temperature": 0.2, "variety": 9.0}
     alone = Evaluation(records=(made_record("p", 1.5, method="PrefRec", provenance=made),))
     screen = first_screen(alone.model_copy(update={"verdicts": verdicts(alone)}), [])
-    assert screen.rows[0].about == "PrefRec, recipe robust, rule sample, temperature 0.2, variety 9, for depth"
+    assert screen.cards[0].about == "PrefRec, recipe robust, rule sample, temperature 0.2, variety 9, for depth"
 
 
 def test_no_estimate_is_shown_of_what_the_log_cannot_vouch_for(judged: tuple[str, Page]) -> None:
     text, document = judged
-    assert f"The log cannot say, so that no estimate is shown: {LOST}." in document.texts["p"]
+    assert f"No estimate, because the log does not cover where they lead users: {LOST}." in document.texts["p"]
+    assert f"{LOST}: leads users to states that the log does not contain. The effect is unknown." in document.texts["p"]
     assert "4.65" not in text
 
 
 def test_the_facts_say_what_when_and_how_sure(judged: tuple[str, Page]) -> None:
     _, document = judged
-    facts = dict(zip(document.texts["dt"], document.texts["dd"], strict=True))
+    questions = ("compared", "changes for users", "sure is this", "is risky", "to do next")
+    assert all(asked in term for asked, term in zip(questions, document.texts["dt"][:5], strict=True))
+    facts = dict(zip(document.texts["dt"][5:], document.texts["dd"], strict=True))
     assert re.fullmatch(r"PrefRec paper, PrefRec robust \(\d{4}-\d\d-\d\d\)", facts["Trained"])
-    assert facts["On"] == "such/dataset (not there any more)"
-    assert re.fullmatch(r"test users, who were not trained on \(\d{4}-\d\d-\d\d\)", facts["Judged on"])
-    assert facts["How sure"] == "intervals of 95 % over 300 users (4,000 sessions), by a model of the users"
+    assert facts["Data set"] == "such/dataset (no longer there)"
+    assert re.fullmatch(r"test users, not used in training \(\d{4}-\d\d-\d\d\)", facts["Evaluated on"])
+    assert (
+        "Estimated by a model of the users for 300 test users. No policy has learned from them." in document.texts["p"]
+    )
     assert facts.keys() >= dict(LEGEND).keys()
+
+
+def test_what_is_risky_stands_where_the_policy_is_praised(tmp_path: Path) -> None:
+    """The rule best and an effective sample of nothing had green ticks, and a closed section the warning."""
+    content = write_verdicts(tmp_path)
+    for name in (CANDIDATE, FEW):
+        content["support"][name] = {"states": 0.99, "ess": 0.0001, "threshold": 0.8, "supported": True}
+    content["served"][FEW] = content["served"][CANDIDATE]
+    evaluation = Evaluation.model_validate({**content, "split": "test"})
+    evaluation = evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
+    assert list(evaluation.verdicts)[:2] == [FEW, CANDIDATE]  # the largest gain first
+    screen = first_screen(evaluation, [], logged=LoggedMeans(24.0, 6.0))
+    risky, drawing = screen.cards[:2]
+    assert (risky.colour, risky.verdict) == ("caution", "candidate for an A/B test, with a caution")
+    assert risky.cautions[0].startswith("It always shows the items with the highest scores (rule best).")
+    assert (drawing.colour, drawing.verdict, drawing.cautions) == ("candidate", "candidate for an A/B test", [])
+    lamps = {lamp.name: (lamp.colour, list(lamp.lines)) for lamp in risky.lamps}
+    assert lamps["support"] == ("amber", ["99% of states, 80% needed", "effective sample 0.0%, too small"])
+    assert lamps["catalogue"][0] == "amber"
+    _, changes, _, risks, after = screen.answers
+    assert changes.lines[0] == (
+        f"With {CANDIDATE}: Users come back after 18.2 h (95 % interval 15.1 to 21.3 h) instead of 21.4 h. "
+        "A session has 7.3 items (95 % interval 6.5 to 8.1 items) instead of 6.1 items."
+    )
+    assert changes.lines[1].endswith(
+        "Under the logging policy, users come back after 24.0 h and a session has 6.0 items in the log, and users come "
+        "back after 21.4 h and a session has 6.1 items in the models."
+    )
+    assert risks.lines[0].startswith(f"{CANDIDATE}: the effective sample is 0.0% of the logged sessions")
+    assert any(line.startswith(f"{FEW}, {WORSE}: always the items with the highest scores.") for line in risks.lines)
+    assert after.command.startswith("prefrec serve RUN/policy --state STATE")
+
+
+def test_an_enough_effective_sample_is_green(judged: tuple[str, Page]) -> None:
+    text, _ = judged
+    assert "too small" not in text
+
+
+def test_what_is_next_depends_on_the_verdict() -> None:
+    lost = {"states": 0.1, "ess": None, "threshold": 0.8, "supported": False}
+    alone = Evaluation(dataset="my data", records=(), support={"p": lost})
+    screen = first_screen(alone.model_copy(update={"verdicts": verdicts(alone)}), [])
+    assert screen.answers[1].lines == ["Not known: p has no reliable estimate."]
+    assert screen.answers[4].command == "prefrec constrain RUN/policy --dataset 'my data' --output NEW_POLICY"
+    assert screen.figures is None
+    levels_only = Evaluation(records=(made_record("p", 1.5, estimator="dr"),))
+    screen = first_screen(levels_only.model_copy(update={"verdicts": verdicts(levels_only)}), [])
+    assert screen.answers[1].lines == [
+        "Not reliable. With p: the mean depth level changes by +0.50 (95 % interval +0.40 to +0.60).",
+        "An estimate by doubly robust contains no hours and no items.",
+    ]
+
+
+def test_long_times_are_in_days() -> None:
+    assert in_unit("mean_revisit_hours", 71.94) == "71.9 h"
+    assert in_unit("mean_revisit_hours", 12.0, 84.0) == "0.5 to 3.5 days"
+    assert in_unit("mean_depth", 1234.0) == "1,234.0 items"
+
+
+def test_means_of_the_log_are_over_the_users_of_the_split(tmp_path: Path) -> None:
+    """By hand: user a comes back after 1 and 3 h, b never; c is of another split."""
+    hour = 3_600_000
+    table = pa.table(
+        {
+            "user_id": ["a", "a", "a", "b", "c", "c"],
+            "depth": [1, 2, 3, 6, 50, 50],
+            "revisit_ms": pa.array([hour, 3 * hour, None, None, hour, None], pa.int64()),
+            "split": ["test"] * 4 + ["train"] * 2,
+        }
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(effects, "PreparedDataset", Files({"x": table}))
+        assert logged_means("x", "test") == LoggedMeans(2.0, 4.0)
+        assert logged_means("x", "validation") is None
+
+
+@dataclass(frozen=True)
+class Files:
+    """A data set of tables."""
+
+    tables: dict[str, pa.Table]
+
+    def open(self, uri: str) -> "Files":
+        return self
+
+    def files(self, *parts: str) -> list[str]:
+        return list(self.tables)
+
+    def read(self, file: str, columns: list[str]) -> pa.Table:
+        return self.tables[file].select(columns)
 
 
 def test_the_rest_is_folded(judged: tuple[str, Page]) -> None:
@@ -103,7 +199,7 @@ def test_what_names_hold_is_text(runs: Path) -> None:
     assert "<img src=x" not in text
     assert not re.search(r"<[^>]*onerror=alert", re.sub(r'"[^"]*"', '""', text))
     assert ATTACK in document.texts["h3"]
-    assert ATTACK in document.texts["span"]
+    assert f"item {ATTACK}" in document.texts["span"]
     assert "49" not in document.texts["h3"]
     titles = {101: Item(ATTACK, picture="")}
     evaluation = load_evaluation([str(runs)], load_runs([str(runs)]))
@@ -131,7 +227,7 @@ def test_of_many_policies_the_first_are_shown(runs: Path) -> None:
 
 def test_templates_are_part_of_the_package() -> None:
     names = {file.name for file in files("prefrec_ray.reports").joinpath("templates").iterdir()}
-    assert names == {"page.html", "blocks.html", "first.html", "style.css"}
+    assert names == {"page.html", "blocks.html", "figures.html", "first.html", "style.css"}
 
 
 def test_no_module_of_the_package_writes_markup() -> None:
@@ -151,7 +247,7 @@ def test_titles_and_pictures_of_items_are_on_the_page(runs: Path) -> None:
     table.save(str(runs / "robust" / "policy" / "items.parquet"))
     text, document = written(runs)
     spans = document.texts["span"]
-    assert {"Tea", ATTACK, "102"} <= set(spans)
+    assert {"Tea", ATTACK, "item 102"} <= set(spans)
     data = base64.b64encode(PNG).decode()
     assert text.count(f'<img alt="" src="data:image/png;base64,{data}">') == 2  # of the two policies that serve it
     assert document.fetched == []

@@ -80,7 +80,7 @@ def test_the_tables_hold_the_records(drawn: tuple[str, Page]) -> None:
     _, document = drawn
     cells = document.texts["td"]
     assert "[3.30, 3.50]" in cells
-    assert "3 (25.0%), 4 (12.5%)" in cells
+    assert "item 3 (25.0%), item 4 (12.5%)" in cells
 
 
 def test_names_are_escaped(runs: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_missing_data_set_is_said_and_a_present_one_drawn(
     drawn: tuple[str, Page], runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, _ = drawn
-    assert "no/such/dataset: the data set is not there any more" in text
+    assert "no/such/dataset: the data set is no longer there" in text
     monkeypatch.setattr(levels, "PreparedDataset", FakeDataset)
     _, document = written(runs)
     assert [name for name in document.images if "Fig. 4" in name] == [
@@ -147,5 +147,5 @@ def test_a_policy_that_always_shows_the_best_is_told_to_be_a_risk(runs: Path) ->
         record["provenance"] = {"method": "PrefRec", "rule": rule}
     file.write_text(json.dumps(content))
     text, _ = written(runs)
-    assert text.count("Always the items of the largest score: ") == 1
-    assert f"Always the items of the largest score: {policies[0]['subject']}. No log says" in text
+    assert text.count("It always shows the items with the highest scores (rule best).") == 1
+    assert f"{policies[0]['subject']}: always the items with the highest scores. If users tire" in text
