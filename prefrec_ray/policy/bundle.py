@@ -28,6 +28,7 @@ from prefrec_ray.policy.networks.bundled import load_actor, save_actor
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.density import Density
 from prefrec_ray.settings import TASKS, Task, parse
+from prefrec_ray.storage import manifest
 
 #: The paper's: the item nearest to the actor's action.
 DETERMINISTIC = ServingSettings(rule="best", candidates="nearest", count=1, variety=0.0)
@@ -212,7 +213,8 @@ class Policy:
         return StateTracker(self.state, self.normaliser, self.items, user_features)
 
     def save(self, uri: str) -> None:
-        """Writes the bundle, all or nothing: policy.json, actor.npz, items.parquet, and critic.npz where there is one.
+        """Writes the bundle, all or nothing: policy.json, actor.npz, items.parquet, critic.npz if it has one, and
+        manifest.json with their checksums.
 
         Raises `UserError` if `uri` exists.
         """
@@ -231,12 +233,13 @@ class Policy:
                 description["critic"] = self.critic.save(storage.join(folder, "critic.npz"))
             self.items.save(storage.join(folder, "items.parquet"))
             storage.write_json(storage.join(folder, "policy.json"), description)
+            manifest.seal(folder)
 
     @classmethod
     def load(cls, uri: str) -> Policy:
         """Reads a bundle, or the one that `uri` is an alias of now (storage/alias.py).
 
-        Raises `UserError`: a missing or unreadable file, another schema version, widths that disagree.
+        Raises `UserError`: a missing, unreadable or damaged file, another schema version, widths that disagree.
         """
         uri = storage.followed(uri)
         path = storage.join(uri, "policy.json")
@@ -254,7 +257,7 @@ class Policy:
             if chooser:
                 critic = Critic.load(storage.join(uri, "critic.npz"), chooser, actor.widths)
             normaliser = Normaliser.from_dict(stored.normaliser, path)
-            return cls(
+            policy = cls(
                 actor,
                 state,
                 normaliser,
@@ -269,3 +272,10 @@ class Policy:
             raise UserError(
                 line if line.startswith(str(uri)) else f"{path}: {line.removeprefix('policy: ')}"
             ) from error
+        flaw = manifest.damage(uri) if manifest.is_sealed(uri) else None  # earlier versions sealed no bundle
+        if flaw is not None:
+            raise UserError(
+                f"{uri}: {flaw}; expected the files of the bundle unchanged (after a change by hand remove"
+                f" {manifest.MANIFEST})"
+            )
+        return policy

@@ -1,11 +1,12 @@
-"""A folder that tells whether it is whole: its manifest names every other file with size and checksum, and itself."""
+"""Manifests: a file in a folder that names every other file of it with size and checksum, and has a checksum itself."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from pathlib import Path
 from typing import Any
+
+from pyarrow import fs
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage import files
@@ -14,39 +15,48 @@ MANIFEST = "manifest.json"
 
 
 def seal(folder: str) -> None:
-    """Writes the manifest of all that lies in a folder of this machine, below it too."""
-    everything = (file for file in sorted(Path(folder).rglob("*")) if file.is_file())
-    named = {str(file.relative_to(folder)): _fingerprint(file) for file in everything}
-    named.pop(MANIFEST, None)
-    files.write_json(files.join(folder, MANIFEST), {"files": named, "checksum": _checksum(named)})
+    """Write the manifest of all files in a folder and below it."""
+    system, path = files.filesystem(folder)
+    infos = system.get_file_info(fs.FileSelector(path, recursive=True))
+    names = sorted(info.path.removeprefix(f"{path}/") for info in infos if info.type == fs.FileType.File)
+    named = {name: _fingerprint(system, f"{path}/{name}") for name in names if name != MANIFEST}
+    files.write_text(files.join(folder, MANIFEST), _text(named))
+
+
+def is_sealed(folder: str) -> bool:
+    """Return whether a folder has a manifest."""
+    return files.exists(files.join(folder, MANIFEST))
 
 
 def damage(folder: str) -> str | None:
-    """What is wrong with a sealed folder of this machine, in a few words; None where nothing is."""
+    """Return what is wrong with a sealed folder, in a few words; None if nothing is."""
     try:
-        manifest: Any = files.read_json(files.join(folder, MANIFEST))
+        text = files.read_text(files.join(folder, MANIFEST))
+        manifest: Any = files.parse_json(text, MANIFEST)
     except UserError:
         return f"no readable {MANIFEST}"
     named = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(named, dict) or manifest.get("checksum") != _checksum(named):
+    if not isinstance(named, dict) or text != _text(named):
         return f"{MANIFEST} is not as it was written"
     for name, expected in named.items():
-        file = Path(folder, name)
-        if not file.is_file():
-            return f"{name} is missing"
-        if _fingerprint(file) != expected:
+        system, path = files.filesystem(files.join(folder, name))
+        kind = system.get_file_info(path).type
+        if kind != fs.FileType.File:  # reading a pipe would never end
+            return f"{name} is {'missing' if kind == fs.FileType.NotFound else 'not a regular file'}"
+        if _fingerprint(system, path) != expected:
             return f"{name} is not as it was written"
     return None
 
 
-def _checksum(named: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(named, sort_keys=True).encode())
+def _text(named: dict[str, Any]) -> str:
+    checksum = zlib.crc32(json.dumps(named, sort_keys=True).encode())
+    return json.dumps({"files": named, "checksum": checksum}, indent=2) + "\n"
 
 
-def _fingerprint(file: Path) -> list[int]:
-    """Size in bytes, and CRC-32."""
-    checksum = 0
-    with file.open("rb") as stream:
+def _fingerprint(system: fs.FileSystem, path: str) -> list[int]:
+    """Return the size of a file in bytes, and its CRC-32."""
+    size = checksum = 0
+    with system.open_input_stream(path) as stream:
         while block := stream.read(1 << 20):
-            checksum = zlib.crc32(block, checksum)
-    return [file.stat().st_size, checksum]
+            size, checksum = size + len(block), zlib.crc32(block, checksum)
+    return [size, checksum]

@@ -104,7 +104,12 @@ def test_a_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
     policy, states = make_policy(serving=nearest(metric="dot")), make_states(20)
     policy.save(str(tmp_path / "policy"))
     again = Policy.load(str(tmp_path / "policy"))
-    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["actor.npz", "items.parquet", "policy.json"]
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [
+        "actor.npz",
+        "items.parquet",
+        "manifest.json",
+        "policy.json",
+    ]
     np.testing.assert_array_equal(again.act(states), policy.act(states))
     np.testing.assert_array_equal(again.recommend(states, 5), policy.recommend(states, 5))
     assert (again.state, again.serving, again.provenance) == (policy.state, policy.serving, policy.provenance)
@@ -370,6 +375,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("fuzz") / "policy"
     make_policy(critic=read_by_answers(make_critic(3)), serving=nearest(7)).save(str(folder))
+    (folder / "manifest.json").unlink()  # as of an earlier version
     return folder, json.loads((folder / "policy.json").read_text())
 
 
@@ -455,6 +461,23 @@ def test_a_wrong_key_is_named(
         UserError, match=rf"policy/(policy\.json|actor\.npz: actor of policy\.json|actor\.npz): .*{words}"
     ):
         Policy.load(str(folder))
+
+
+@pytest.mark.parametrize("name", ["policy.json", "actor.npz", "manifest.json"])
+def test_a_changed_file_of_a_bundle_is_refused(tmp_path: Path, name: str) -> None:
+    """A digit of a mean, say: the bundle would be as well-formed as before, and serve other items."""
+    folder = tmp_path / "policy"
+    make_policy().save(str(folder))
+    file = folder / name
+    content = file.read_bytes()
+    place = {"policy.json": content.find(b'"mean": [') + 20, "actor.npz": 12, "manifest.json": content.rfind(b"}") - 2}
+    file.write_bytes(content[: place[name]] + bytes([content[place[name]] ^ 1]) + content[place[name] + 1 :])
+    with pytest.raises(
+        UserError, match=rf"{folder}: {name} is not as it was written; expected .* remove manifest\.json"
+    ):
+        Policy.load(str(folder))
+    (folder / "manifest.json").unlink()
+    Policy.load(str(folder))
 
 
 @pytest.mark.parametrize("provenance", [{}, {"task": "clicks"}, {"task": ["depth"]}])

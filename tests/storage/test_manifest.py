@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -33,11 +32,7 @@ def test_every_flipped_bit_of_the_manifest(sealed: Path) -> None:
         flipped = bytearray(whole)
         flipped[place] ^= 1 << place % 8
         file.write_bytes(flipped)
-        try:
-            same = json.loads(flipped) == json.loads(whole)
-        except ValueError:
-            same = False
-        assert (damage(str(sealed)) is None) == same
+        assert damage(str(sealed)) is not None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"files": 3}', '{"checksum": 0}', '{"files": {"b": 3}}', "null"])
