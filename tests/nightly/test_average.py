@@ -68,6 +68,7 @@ def plain_mean(nights: list[Policy], raw: np.ndarray, embeddings: np.ndarray) ->
 
 def test_it_is_the_mean_of_each_in_its_own_unit_and_scale(night: Callable[..., str], tmp_path: Path) -> None:
     uris = [night(1), night(2, critic=critic(scale=50.0)), night(3, items=60)]
+    (tmp_path / "averaged").mkdir()  # a kill in an object store: without its last file, policy.json
     averaged = average(uris[0], uris[1:], "dataset", str(tmp_path / "averaged"))
     assert averaged == str(tmp_path / "averaged")
     policy, nights = Policy.load(averaged), [Policy.load(uri) for uri in uris]

@@ -160,6 +160,18 @@ def test_a_data_set_that_is_whole_is_not_made_again(loop: Loop, monkeypatch: pyt
     assert loop.steps.calls == list(STEPS)
 
 
+def test_a_data_set_that_arrived_in_part_is_made_again(loop: Loop) -> None:
+    """A kill in an object store: some objects of the data set are there, without its last file."""
+    loop.steps.stop = "prepare"
+    with pytest.raises(Killed):
+        loop.night()
+    part = loop.path / "nights/0001/dataset/transitions"
+    part.mkdir(parents=True)
+    loop.steps.stop = ""
+    assert loop.again().status == "promoted"
+    assert not part.exists()
+
+
 def test_a_night_that_was_killed_is_not_continued_with_other_settings(loop: Loop) -> None:
     loop.steps.stop = "train"
     with pytest.raises(Killed):

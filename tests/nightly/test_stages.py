@@ -42,6 +42,7 @@ def test_a_policy_without_support_is_evaluated_again_under_a_rule_with_support(
     monkeypatch.setattr(work, "constrain", constrain)
     run = tmp_path / "run"
     make_policy().save(str(run / "policy"))
+    (run / "constrained").mkdir()  # a kill in an object store: without its last file, policy.json
     source = PrepareSettings.model_validate({"source": {"kind": "simulator", "path": "logs"}})
     stages = Stages(source, TrainSettings(), EvaluateSettings(), "loop.yaml", lambda *_: None)
     stages.evaluate("dataset", str(run), [])
