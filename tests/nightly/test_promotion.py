@@ -89,6 +89,7 @@ def test_rollback_reports_from_which_policy_to_which(loop: Loop, capsys: pytest.
     assert prefrec(["rollback", str(loop.path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("/loop: nothing to roll back: current is the first policy (night 1)")
+    loop.folder.promote(4)  # a night that was rolled back stays so
     assert loop.served == "nights/0001/run/policy"
     loop.night()
     assert loop.promoted == (1, 5)
