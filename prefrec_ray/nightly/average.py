@@ -1,4 +1,4 @@
-"""The mean Q of the last nights: nights differ, and users' states contain what the earlier policy has shown them."""
+"""The mean Q of the last nights: nights differ, and users' states depend on the policy that served before."""
 
 from __future__ import annotations
 

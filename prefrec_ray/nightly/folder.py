@@ -5,8 +5,8 @@ FOLDER/current.json    the alias (storage/alias.py) of the current policy, with 
 FOLDER/nights/0003/    dataset/  run/  report.html; run/averaged is run/policy with the mean Q of some nights
                        (average.py), run/constrained is the policy under a rule with enough support
 
-`current.json` is the only file that decides what is current. It is replaced in one write, so that a killed promotion or
-rollback has either not happened or is complete.
+`current.json` is the only file that decides what is current. It is replaced in one write, so that after a kill a
+promotion or rollback is complete or has not happened.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Stages:
 
     @property
     def leaves_out(self) -> bool:
-        """Whether `prepare` can leave requests out: those of an event log, whose rows cannot be repaired."""
+        """True for an event log: its rows cannot be repaired, so `prepare` leaves refused requests out."""
         return isinstance(self.prepare_.source, EventsSource)
 
     @property

@@ -35,7 +35,7 @@ def save_policy(bundle: Path) -> None:
 
 
 def evaluation(gain: float, states: float = 0.95, top: float = 0.02) -> Evaluation:
-    """Of a policy that gains so much, with such support; its most served item has the share `top`."""
+    """Evaluate a policy with this gain and support, whose most served item has the share `top`."""
     records = (
         made_record(NAME, 1.0 + gain, estimator="model", gain_ci_low=gain - 0.1, gain_ci_high=gain + 0.1),
         made_record("random items", 1.01, role="control", estimator="model"),
@@ -51,7 +51,7 @@ def evaluation(gain: float, states: float = 0.95, top: float = 0.02) -> Evaluati
 
 
 def several(bundle: str) -> Evaluation:
-    """The policy of the night, for which the log cannot vouch, and that of `bundle`, which is a candidate."""
+    """Evaluate two policies: the night's own without support, and the policy `bundle`, a candidate."""
     own, other = evaluation(0.5, states=0.5), evaluation(0.4)
     name = f"{NAME} variety 6"
     record = other.records[0].model_copy(update={"subject": name, "bundle": bundle})

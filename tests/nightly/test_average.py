@@ -1,4 +1,4 @@
-"""The mean Q of several nights: what it is, of whom, and that a night serves by it."""
+"""The mean Q of several nights: its value, the nights in it, and policies that serve by it."""
 
 import shutil
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def critic(products: list[list[int]] = PRODUCTS, scale: float = 1.0) -> Critic:
 
 @pytest.fixture
 def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Saves a night's policy, of a scale of its own."""
+    """Return a function that saves the policy of a night, with states in its own scale."""
     rng = np.random.default_rng(3)
     states = rng.normal(size=(50, STATE.width)).astype(np.float32)
     monkeypatch.setattr("prefrec_ray.nightly.average._states", lambda dataset: states)
@@ -43,7 +43,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
         about = {"dataset": f"nights/{number}"}
         uri = str(tmp_path / f"{number}" / "policy")
         policy = make_policy(number, **{"critic": critic(), "provenance": about, **changes})
-        # So near to one another that nothing is clipped by one and not by the other.
+        # Similar scales: no state is clipped in only one of them.
         drawn, width = np.random.default_rng(number), policy.state.width
         scale = Normaliser(drawn.normal(0, 0.3, width), drawn.uniform(0.8, 1.25, width))
         replace(policy, normaliser=scale).save(uri)
@@ -53,7 +53,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
 
 
 def plain_mean(nights: list[Policy], raw: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
-    """Each Q by the policy's own states, divided by how far it tells items apart."""
+    """Return the mean of each Q at the policy's own states, divided by its spread over items."""
     own = nights[0].normaliser
     sample = np.random.default_rng(3).normal(size=(50, STATE.width)) * own.std + own.mean
     total = np.zeros((len(raw), len(embeddings)))
@@ -84,10 +84,10 @@ def test_it_is_the_mean_of_each_in_its_own_unit_and_scale(night: Callable[..., s
     assert average(uris[0], [], "dataset", averaged) == averaged  # after a kill
 
 
-def test_answers_are_worth_what_all_nights_say(
+def test_expected_feedback_is_weighted_by_all_nights(
     night: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are those of the last night; that of before has another Q of them, which counts as much."""
+    """The expected feedback comes from the last night; its worth is fitted to the Q of both nights."""
     monkeypatch.setattr("prefrec_ray.policy.networks.critic.explained", lambda told, scores: 1.0)
     rng = np.random.default_rng(3)
     seen = rng.normal(size=(50, STATE.width)).astype(np.float32)
@@ -135,7 +135,7 @@ def test_a_damaged_policy_of_an_old_night_is_skipped_with_one_warning(
     assert "\n" not in warning
 
 
-def test_those_that_differ_do_not_count(night: Callable[..., str], tmp_path: Path) -> None:
+def test_policies_that_differ_do_not_count(night: Callable[..., str], tmp_path: Path) -> None:
     relearned = night(7)
     policy = Policy.load(relearned)
     turned = ItemTable(policy.items.ids, policy.items.embeddings[:, ::-1])  # as a log of another day would learn them
@@ -157,7 +157,7 @@ def test_those_that_differ_do_not_count(night: Callable[..., str], tmp_path: Pat
 
 
 @pytest.mark.parametrize("serving", [DETERMINISTIC, ServingSettings(candidates="nearest", rule="sample")])
-def test_a_policy_that_shows_what_its_actor_says_stays_as_it_is(
+def test_a_policy_that_serves_by_its_actor_stays_as_it_is(
     serving: ServingSettings, night: Callable[..., str], tmp_path: Path
 ) -> None:
     own = night(1, serving=serving)

@@ -1,4 +1,4 @@
-"""Requests that no policy may learn from are told by what the nights before them held."""
+"""A broken night is recognized by a comparison with the nights before it."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What is counted of a part of a log, and requests of an event log that are left out."""
+"""Counts of a part of a log, and requests of an event log that are left out."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ ROW = st.tuples(st.integers(0, 3), st.integers(0, 9), st.floats(-2, 2, width=32)
 
 
 class Blocks(list[pa.Table]):
-    """As a data set of Ray Data, in this process."""
+    """A substitute for a data set of Ray Data, in this process."""
 
     def map_batches(self, function: object, fn_kwargs: dict[str, object], **more: object) -> "Blocks":
         return Blocks(function(block, **fn_kwargs) for block in self)  # type: ignore[operator]

@@ -70,7 +70,7 @@ class Nights:
             return subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
 
     def kill(self, night: subprocess.Popen[bytes]) -> None:
-        """Send SIGKILL to the process group, then to what is left of Ray in groups of its own."""
+        """Send SIGKILL to the process group, then to processes of Ray in other groups."""
         with suppress(ProcessLookupError):
             os.killpg(night.pid, signal.SIGKILL)
         night.wait()
@@ -97,7 +97,7 @@ class Nights:
         assert status == 0, (self.home / "output").read_text()[-6000:]
 
     def stage(self) -> tuple[int, str]:
-        """The newest night, and the stage that it is in."""
+        """Return the newest night and its stage."""
         file = Path(self.loop.uri, "nights.json")
         last = json.loads(file.read_text().splitlines()[-1]) if file.exists() else {"night": 0, "done": []}
         steps = ("check", *STAGES, AFTER)
@@ -105,7 +105,7 @@ class Nights:
 
 
 def seconds(nights: Nights) -> dict[str, float]:
-    """Run a night undisturbed; the length of each of its stages."""
+    """Run a night undisturbed. Returns the length of each stage."""
     before, _ = nights.stage()
     night, begun = nights.start(nights.config), {}
     while night.poll() is None:
@@ -119,7 +119,7 @@ def seconds(nights: Nights) -> dict[str, float]:
 
 
 def kill_in(nights: Nights, target: str, after: float) -> tuple[int, str]:
-    """Kill a night some seconds after the beginning of its stage `target`; the night, and the stage it was in."""
+    """Kill a night `after` seconds in its stage `target`. Returns the night, and the stage that it was in."""
     order = ("check", *STAGES, AFTER)
     before, stage = nights.stage()
     night = nights.start(nights.config)
@@ -134,7 +134,7 @@ def kill_in(nights: Nights, target: str, after: float) -> tuple[int, str]:
 
 
 def check(nights: Nights, number: int, stage: str, old: tuple[int, ...]) -> str:
-    """What is current after a kill in this stage: `old` or `new`; serving and a rollback follow it."""
+    """Return which policy is current after a kill in this stage, `old` or `new`; serve it and roll it back."""
     new = (*old, number)
     promoted = nights.loop.record().promoted
     if promoted not in (old, new) or (promoted == new) < (stage == AFTER):

@@ -27,7 +27,7 @@ WATCHED = tuple(str(PACKAGE / name) for name in ("nightly", "storage"))
 
 
 def killed_at_each_change(act: Callable[[Loop], object], loop: Loop, tmp_path: Path) -> Iterator[Loop]:
-    """Copies of `loop`, each left by an `act` that was killed one change of the folder later than the one before."""
+    """Yield copies of `loop`. In each one `act` was killed one change of the folder later than in the last."""
     for number in range(1, 200):
         mine = Loop(tmp_path / f"{number}" / "loop", copy.deepcopy(loop.steps), loop.settings)
         shutil.copytree(loop.path, mine.path)
@@ -51,7 +51,7 @@ def killed_at_each_change(act: Callable[[Loop], object], loop: Loop, tmp_path: P
 
 
 def killer(folder: Path, number: int) -> Any:
-    """A trace function that ends the process at the change of this number in `folder` or next to it."""
+    """Return a trace function that kills the process at the change of this number in `folder` or next to it."""
     last, changes = files(folder), 0
 
     def at_line(frame: FrameType, event: str, _: object) -> Any:
@@ -68,7 +68,7 @@ def killer(folder: Path, number: int) -> Any:
 
 
 def files(folder: Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and numbers of the files of the loop and of the claims next to it."""
+    """List the files of the loop and the claims next to it, with inodes and sizes."""
     found = []
     for place in (folder.parent, folder, folder / "nights", *(folder / "nights").glob("*")):
         with os.scandir(place) as entries:
@@ -77,12 +77,12 @@ def files(folder: Path) -> list[tuple[str, int, int]]:
 
 
 def serves(loop: Loop) -> bool:
-    """Whether the current policy loads."""
+    """Return True if the current policy loads."""
     return len(Policy.load(loop.folder.current).items) == 3
 
 
 def both(loop: Loop) -> tuple[Loop, Loop]:
-    """The loop, and a copy of it."""
+    """Return the loop and a copy of it."""
     other = Loop(loop.path.with_name("other"), copy.deepcopy(loop.steps), loop.settings)
     shutil.copytree(loop.path, other.path)
     return loop, other
@@ -135,7 +135,7 @@ def test_a_rollback_is_killed_once_in_every_step(loop: Loop, tmp_path: Path) -> 
         onwards, back = both(killed)
         assert onwards.night().status == "promoted"
         assert onwards.promoted == (*promoted, 4)
-        assert onwards.steps.before == list(promoted)  # a rejected policy is no part of a later one
+        assert onwards.steps.before == list(promoted)  # a rejected policy is not averaged later
         assert back.folder.back() == (promoted[-1], promoted[-2], [])
         assert (back.promoted, back.current) == (promoted[:-1], promoted[-2])
     assert states == sorted(states, reverse=True)

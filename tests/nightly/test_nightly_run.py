@@ -1,4 +1,4 @@
-"""Nights with made-up steps: what a night leaves, what a kill leaves, and what is refused."""
+"""Nights with made-up steps: their files, kills, and refused nights."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_a_night_that_fails_leaves_what_is_current(loop: Loop, monkeypatch: pyte
 
 @pytest.mark.parametrize("logs", [("b", "a"), ("c", "a", "b"), ("a",), ("a", "c"), ()])
 def test_logs_in_another_order_are_refused(loop: Loop, logs: tuple[str, ...]) -> None:
-    """What was refused of one would be left out of another, and be learned from."""
+    """Refused positions of one log would be left out of another log."""
     loop.night()
     with pytest.raises(UserError, match="refused"):
         loop.night(broken=True)

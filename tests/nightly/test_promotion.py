@@ -1,4 +1,4 @@
-"""Promotion and rollback: which policy is current, and what a rollback reports."""
+"""Promotion and rollback: the current policy, and the report of a rollback."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_only_a_candidate_is_promoted(loop: Loop, found: dict[str, float], verdi
 
 
 def test_of_several_policies_of_a_night_the_one_with_the_best_verdict_is_promoted(loop: Loop) -> None:
-    """Its own lacks support; `current` is the bundle of the other, and the way back leads to it too."""
+    """The night's own policy lacks support; the other one is promoted, and a rollback returns to it."""
     loop.steps.log.append((1000, False))
     other = loop.path / "nights/0001/run/constrained"
     save_policy(other)
