@@ -43,6 +43,8 @@ def test_links_and_aliases_of_aliases_are_followed_to_the_end(tmp_path: Path) ->
     point(str(tmp_path / "current"), "link")
     (tmp_path / "production").symlink_to(tmp_path / "current")
     assert followed(str(tmp_path / "production")) == str(tmp_path / "a")
+    (tmp_path / "link.json").write_text('{"target": "b"}')  # a kill before the link is removed: the file counts
+    assert followed(str(tmp_path / "link")) == str(tmp_path / "b")
     point(str(tmp_path / "link"), "production")  # the file takes the place of the link
     assert not (tmp_path / "link").is_symlink()
     with pytest.raises(UserError, match=r"/current: an alias of itself$"):
