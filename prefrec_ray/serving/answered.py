@@ -1,4 +1,4 @@
-"""Which feedback has come already, so that each counts once, and which is too late to be taken."""
+"""Register of the feedback that was counted, so that each counts once, and of the time after which it is too late."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ class _Mark:
     received: int
 
 
-class Answered:
-    """A bit for each item of each row of the log in the last `window_ms`, and the clients' own ids in that time.
+#: Feedback under the client's own id: the id, the user and the item. The same id may come for several of them.
+Own = tuple[str, int | str, int | str]
 
-    `received` is the server's clock, ms; where it jumps back, nothing is forgotten until it is there again.
+
+class Answered:
+    """A bit for each item of each row of the log in the last `window_ms`, and the feedback under clients' own ids.
+
+    `received` is the server's clock, ms. If it jumps back, nothing is forgotten until it has caught up.
     """
 
     def __init__(self, window_ms: int) -> None:
@@ -31,7 +35,7 @@ class Answered:
         self._bits = np.zeros(1024, dtype=np.uint64)
         self._marks: deque[_Mark] = deque()  # one a minute: all rows before `number` were there at `received`
         self._last = _Mark(0, 0)
-        self._own: OrderedDict[str, int] = OrderedDict()
+        self._own: OrderedDict[Own, int] = OrderedDict()
 
     @property
     def latest(self) -> int:
@@ -78,13 +82,13 @@ class Answered:
         if number >= self._base:
             self._bits[number - self._base] |= np.uint64(1) << np.uint64(position)
 
-    def has_own(self, event_id: str) -> bool:
-        """Whether feedback with the client's own id has come already."""
-        return event_id in self._own
+    def has_own(self, own: Own) -> bool:
+        """Return whether this feedback under the client's own id has been counted."""
+        return own in self._own
 
-    def add_own(self, event_id: str, received: int) -> None:
-        """It has from now on."""
-        self._own[event_id] = received
+    def add_own(self, own: Own, received: int) -> None:
+        """Register feedback under the client's own id."""
+        self._own[own] = received
 
     def forgotten(self, number: int) -> bool:
         """Whether the row `number` is out of the window."""
@@ -97,7 +101,7 @@ class Answered:
             "start": self._start,
             "bits": self._bits,
             "marks": [[mark.number, mark.received] for mark in self._marks],
-            "own": list(self._own.items()),
+            "own": [[*own, received] for own, received in self._own.items()],
         }
 
     def load(self, saved: dict[str, Any]) -> None:
@@ -105,4 +109,4 @@ class Answered:
         self._base, self._start, self._bits = saved["base"], saved["start"], saved["bits"]
         self._marks = deque(_Mark(*mark) for mark in saved["marks"])
         self._last = self._marks[-1] if self._marks else self._last
-        self._own = OrderedDict((name, received) for name, received in saved["own"])
+        self._own = OrderedDict(((name, user, item), received) for name, user, item, received in saved["own"])

@@ -58,7 +58,7 @@ class Engine:
         self.log.needed = state.answered.start
         for one in plan.given:
             if one.number is None:
-                state.answered.add_own(one.event.event_id, clock)
+                state.answered.add_own(one.own, clock)
             else:
                 state.answered.add(one.number, one.event.position or 0)
             unseen = leave_out == "answered" or (leave_out == "recommended" and one.number is None)
@@ -176,11 +176,10 @@ class Engine:
                 raise Problem(
                     404, f"event_id: found {body.event_id!r}; expected one of a recommendation, or user and item"
                 )
-            if state.answered.has_own(body.event_id) or any(
-                one.number is None and one.event.event_id == body.event_id for one in plan.given
-            ):
-                return Answer({"event_id": body.event_id, "item": body.item, "status": "known"}, outcome="known")
             user, item, position = body.user, body.item, None
+            own = (body.event_id, user, item)
+            if state.answered.has_own(own) or any(one.own == own for one in plan.given):
+                return Answer({"event_id": body.event_id, "item": item, "status": "known"}, outcome="known")
         else:
             user, item = shown.user, item_of(body, shown)
             position = list(shown.items).index(item)

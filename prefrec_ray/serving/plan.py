@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prefrec_ray.logs.events.format import Event
+from prefrec_ray.serving.answered import Own
 from prefrec_ray.serving.arms import UserId
 from prefrec_ray.serving.bodies import Feedback, Recommend
 from prefrec_ray.serving.shelf import ItemId
@@ -47,6 +48,12 @@ class Given:
     event: Event
     code: int
     number: int | None
+
+    @property
+    def own(self) -> Own:
+        """What tells feedback under a client's own id from other feedback."""
+        (item,) = self.event.items or ()
+        return self.event.event_id, user_of(self.event), item
 
 
 @dataclass

@@ -170,7 +170,8 @@ class ServedState:
             self.answered.advance(first + place + 1, int(received[place]))
         back = np.flatnonzero(kind == Kind.FEEDBACK)
         if len(back):
-            self._replay_feedback(table.take(pa.array(back)), rows[back], received[back])
+            back_users = users.take(pa.array(back)).to_pylist()
+            self._replay_feedback(table.take(pa.array(back)), back_users, rows[back], received[back])
         assert self.next == first + len(table)
 
     def _rows_of(self, users: pa.ChunkedArray, kind: np.ndarray) -> np.ndarray:
@@ -200,13 +201,16 @@ class ServedState:
                 mine = codes[ends[number] - lengths[number] : ends[number]]
                 self.people.see(int(rows[place]), mine[mine >= 0].tolist())
 
-    def _replay_feedback(self, table: pa.Table, rows: np.ndarray, received: np.ndarray) -> None:
+    def _replay_feedback(
+        self, table: pa.Table, users: list[UserId], rows: np.ndarray, received: np.ndarray
+    ) -> None:
         items = pc.list_flatten(table["items"]).to_numpy()
         timestamp = table["timestamp"].to_numpy()
         position, event_id = table["position"].to_pylist(), table["event_id"].to_pylist()
-        for at, event, when in zip(position, event_id, received.tolist(), strict=True):
+        of_rows = zip(position, event_id, users, items.tolist(), received.tolist(), strict=True)
+        for at, event, user, item, when in of_rows:
             if at is None:
-                self.answered.add_own(event, when)
+                self.answered.add_own((event, user, item), when)
             else:
                 self.answered.add(number_of(event), at)
         self.people.came(rows, timestamp)

@@ -148,6 +148,22 @@ def test_a_recommendation_is_found_on_the_disk_too(bundle: Path, tmp_path: Path)
     assert (row["position"], row["user_number"], row["arm"], row["policy"]) == (2, 1, "main", shown["policy"])
 
 
+def test_an_id_of_the_clients_own_counts_once_for_each_user_and_item(bundle: Path, tmp_path: Path) -> None:
+    """A page of several items has one id, and two clients may choose the same one: nothing of it is lost."""
+    desk = Desk(bundle, tmp_path, leave_out="nothing")
+    of = [Feedback(event_id="page 7", user=user, item=item, feedback={}) for user, item in ((1, 3), (1, 4), (2, 3))]
+    unknown = Feedback(event_id="page 7", user=1, item=10**6, feedback={})
+    for save, new in ((False, True), (False, False), (True, False)):
+        answers = [answer.body["status"] for answer in desk.do(*of, unknown, of[0], unknown)]
+        assert answers == ["counted" if new else "known"] * 4 + ["known"] * 2
+        assert [desk.one(body)["status"] for body in (*of, unknown)] == ["known"] * 4
+        desk.stop(save)
+        desk = Desk(bundle, tmp_path, leave_out="nothing")
+    assert desk.opened.notes == []
+    counted = [(row["event_id"], row["user_number"], row["items"]) for row in rows_of(desk)]
+    assert counted == [("page 7", 1, [3]), ("page 7", 1, [4]), ("page 7", 2, [3]), ("page 7", 1, [10**6])]
+
+
 @pytest.mark.parametrize(("leave_out", "again"), [("recommended", False), ("answered", True), ("nothing", True)])
 def test_what_is_left_out_is_a_setting(bundle: Path, tmp_path: Path, leave_out: str, again: bool) -> None:
     desk = Desk(bundle, tmp_path, leave_out=leave_out)
