@@ -1,4 +1,4 @@
-"""What a request may be: of this machine or with the token, and of a limited size. Else it is a `Problem`."""
+"""Checks of a request's headers and of the size of its body. Each raises a `Problem`."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import json
 from collections.abc import Mapping
 
 from starlette.responses import Response
-from starlette.types import Message, Receive
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Message, Receive, Scope
 
 from prefrec_ray.web.problems import MEDIA_TYPE, Problem
 
-#: Bytes of the headers of a request, and requests and connections at a time.
-MOST_BYTES_OF_HEAD, MOST_CONNECTIONS = 1 << 16, 2_000
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_READING = ("GET", "HEAD", "OPTIONS")
 
 Headers = Mapping[bytes, bytes]
 
 
 def has_token(headers: Headers, token: str | None) -> bool:
-    """Whether the request sends `token`; False where there is none."""
-    sent = headers.get(b"authorization", b"")
-    return token is not None and hmac.compare_digest(sent, b"Bearer " + token.encode())
+    """Return whether the request has the bearer token; False if the server has none."""
+    scheme, _, sent = headers.get(b"authorization", b"").partition(b" ")
+    return (
+        token is not None and scheme.lower() == b"bearer" and hmac.compare_digest(sent.strip(), token.encode().strip())
+    )
 
 
 def check_host(headers: Headers, variable: str) -> None:
-    """For a server without a token, which serves this machine: a page that a browser here shows must not pass for it.
+    """Check that the `Host` is this machine, for a server without a token: a foreign name may point here (rebinding).
 
     Raises `Problem` (403), which names the `variable` of the token.
     """
@@ -36,19 +36,39 @@ def check_host(headers: Headers, variable: str) -> None:
         raise Problem(403, f"host {name[:80]!r}; expected localhost, or a token ({variable})")
 
 
+def check_origin(method: str, headers: Headers) -> None:
+    """Check that no page of another site made a browser send this request, if it changes something.
+
+    The rule is that of Go's `http.CrossOriginProtection`: `Sec-Fetch-Site` if a browser sends it, else `Origin`
+    compared with `Host`. Programs send neither. Raises `Problem` (403).
+    """
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    if method in _READING or site in (b"same-origin", b"none") or (site is None and origin is None):
+        return
+    host = headers.get(b"host", b"")
+    if site is None and origin is not None and origin.partition(b"://")[2].lower() == host.lower() != b"":
+        return
+    found = f"origin {(origin or b'')[:80].decode('latin-1')!r}"
+    found += f" (sec-fetch-site {site[:80].decode('latin-1')!r})" if site else ""
+    raise Problem(403, f"{found}; expected a page of this server, or no browser")
+
+
 def check_body(headers: Headers, most: int, kind: bytes) -> None:
-    """Raises `Problem`: a body of more than `most` bytes (413), or of another content type than `kind` (415)."""
+    """Check the announced body. Raises `Problem`: more than `most` bytes (413), another content type than `kind` (415).
+
+    A content type without a body is checked too: browsers send forms and text to other sites without asking first.
+    """
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or int(length[:20]) > most:
         raise Problem(413, f"a body of {length[:20].decode('latin-1')} bytes; expected at most {most:,}")
-    has_body = length != b"0" or b"transfer-encoding" in headers
+    has_body = length != b"0" or b"transfer-encoding" in headers or b"content-type" in headers
     sent = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
     if has_body and sent != kind:
         raise Problem(415, f"content-type {sent[:80].decode('latin-1')!r}; expected {kind.decode()}")
 
 
 def limited(receive: Receive, most: int) -> Receive:
-    """`receive` that raises a `Problem` (413) after `most` bytes, whatever the headers said."""
+    """Return a `receive` that raises a `Problem` (413) after `most` bytes, whatever the headers announced."""
     taken = 0
 
     async def limited_receive() -> Message:
@@ -62,30 +82,12 @@ def limited(receive: Receive, most: int) -> Receive:
     return limited_receive
 
 
+def as_get(scope: Scope) -> Scope:
+    """Return the scope of `HEAD` as that of `GET`. The server keeps the old one and sends no body."""
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+
+
 def answer_of(problem: Problem) -> Response:
-    """The response that says what is wrong."""
+    """Return the response that reports a problem."""
     headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else None
     return Response(json.dumps(problem.body()), problem.status, headers, MEDIA_TYPE)
-
-
-class LimitedHead(HttpToolsProtocol):
-    """Ends a connection whose headers do not end: they would be held in memory before anybody asks for a token."""
-
-    _in_head, _head = True, 0
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._in_head, self._head = True, 0
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """Its body begins."""
-        self._in_head, self._head = False, 0
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        """Some of a request, or of several."""
-        super().data_received(data)
-        self._head = self._head + len(data) if self._in_head else 0
-        if self._head > MOST_BYTES_OF_HEAD and not self.transport.is_closing():
-            self.transport.close()

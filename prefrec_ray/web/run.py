@@ -1,28 +1,36 @@
-"""Runs an app on a listener, until it is told to end."""
+"""Runs an app on a listener until the process is told to end."""
 
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import Any
 
 import uvicorn
 
-from prefrec_ray.web.limits import MOST_CONNECTIONS, LimitedHead
+from prefrec_ray.web.connections import Connections, Limits
+from prefrec_ray.web.protocol import LimitedProtocol
 
-#: Seconds after the end was asked for in which answers are given: a client that is lost may never end its request.
+#: Seconds in which running requests are answered once the process is told to end.
 LAST_ANSWERS = 5
 
 
 def run_app(app: Any, listener: socket.socket) -> None:
-    """One process, with the limits of limits.py on heads and connections."""
+    """Serve `app` in this process until SIGTERM or Ctrl-C."""
+    make_server(app, Limits().within_files()).run([listener])
+
+
+def make_server(app: Any, limits: Limits) -> uvicorn.Server:
+    """Return a uvicorn server whose connections keep to `limits`."""
+    protocol: Any = partial(LimitedProtocol, register=Connections(limits))
     config = uvicorn.Config(
         app,
-        http=LimitedHead,
-        limit_concurrency=MOST_CONNECTIONS,
-        log_level="warning",
+        http=protocol,
+        ws="none",
+        log_level="error",  # a warning would be a line for each malformed request
         access_log=False,
         server_header=False,
-        timeout_keep_alive=75,
+        timeout_keep_alive=limits.idle_seconds,
         timeout_graceful_shutdown=LAST_ANSWERS,
     )
-    uvicorn.Server(config).run([listener])
+    return uvicorn.Server(config)

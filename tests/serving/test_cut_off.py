@@ -15,7 +15,6 @@ from prefrec_ray.serving.app import routes_of
 from prefrec_ray.serving.asgi import called, scope_of
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.shards import Gateway
-from prefrec_ray.web.run import LAST_ANSWERS
 
 
 def cut_off() -> Receive:
@@ -65,9 +64,10 @@ def test_one_who_never_ends_a_body_does_not_keep_a_server_from_its_end(tmp_path:
         try:
             begin = time.monotonic()
             process.process.terminate()
-            process.process.wait(4 * LAST_ANSWERS)
-            assert time.monotonic() - begin > LAST_ANSWERS - 1
+            process.process.wait(20)
+            assert time.monotonic() - begin > 1  # the rest of the body may come
         finally:
             process.kill()
+    assert "Traceback" not in "".join(process.output)
     (snapshot,) = (tmp_path / "state" / "snapshots").iterdir()
     assert int(snapshot.name) == 2

@@ -1,0 +1,219 @@
+"""uvicorn's HTTP/1.1 protocol with limits of time, and with requests that are refused in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from prefrec_ray.web.connections import Connections, client_network
+from prefrec_ray.web.problems import MEDIA_TYPE, Problem
+
+
+class _Part(Enum):
+    """The part of a request that the client is sending."""
+
+    NONE, HEAD, BODY = range(3)
+
+
+class _Flow(FlowControl):
+    """uvicorn's flow control, which reads only if no request waits for an earlier one.
+
+    Otherwise it would learn in the middle of them that the client is gone, and fail on the closed transport.
+    """
+
+    def __init__(self, transport: asyncio.Transport, may_read: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._may_read = may_read
+
+    def resume_reading(self) -> None:
+        """Read from the socket again."""
+        if self._may_read():
+            super().resume_reading()
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. `register` has its limits.
+
+    A timer runs while the client has to send something. It is set when data arrives that does not end a request, so a
+    request in one packet costs none.
+    """
+
+    def __init__(self, *given: Any, register: Connections, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._register, self._limits = register, register.limits
+        self.address, self.trusted = "", False
+        self._part, self._step, self._head_bytes = _Part.NONE, 0, 0
+        self._cycles: deque[RequestResponseCycle] = deque()  # not answered yet, in order
+        self._refusal: Problem | None = None  # what follows the answers to earlier requests
+        self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a whole request is being answered, and the client reads."""
+        return self._answering and not self.flow.write_paused
+
+    @property
+    def _answering(self) -> bool:
+        return bool(self._cycles) and not self._waits_for_body
+
+    @property
+    def _waits_for_body(self) -> bool:
+        return self._part is _Part.BODY and (not self._cycles or self._cycles[0] is self.cycle)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Register the connection, or refuse it."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport, lambda: not self.pipeline and self._refusal is None)
+        self.address = client_network(self.client[0] if self.client else "")
+        if self._register.add(self):
+            self._wait(self._limits.head_seconds)
+        else:
+            most = self._limits
+            expected = f"expected at most {most.per_address:,} of one address, {most.connections:,} in all"
+            self._end(Problem(503, f"too many requests at once; {expected}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._stop_waiting()
+        self.resume_writing()
+        self._register.remove(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse a part of one or several requests, and set the timer for what is missing."""
+        if self._refusal is not None:
+            return
+        step = self._step
+        super().data_received(data)
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        self._head_bytes = self._head_bytes + len(data) if self._part is _Part.HEAD else 0
+        if self._head_bytes > self._limits.head_bytes:
+            self._refuse(Problem(431, f"a head of more than {self._limits.head_bytes:,} bytes; expected a shorter one"))
+        elif self._part is _Part.NONE and self._answering:
+            self._stop_waiting()
+        elif step != self._step or self._timer is None:
+            body = self._part is _Part.BODY
+            self._wait(self._limits.body_seconds if body else self._limits.head_seconds)
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._part, self._step, self._head_bytes = _Part.HEAD, self._step + 1, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer a request, unless earlier ones are not answered."""
+        if len(self._cycles) > self._limits.pipelined:
+            self._refuse(Problem(400, f"expected at most {self._limits.pipelined} requests ahead of their answers"))
+            raise ValueError("ends the parser")
+        super().on_headers_complete()
+        self._part, self._step = _Part.BODY, self._step + 1
+        self._cycles.append(self.cycle)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        super().on_message_complete()
+        self._part, self._step = _Part.NONE, self._step + 1
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or with the refusal of what followed."""
+        answered = self._cycles.popleft()
+        self.trusted = self.trusted or bool(answered.scope.get("state", {}).get("trusted"))
+        super().on_response_complete()
+        if self._refusal is not None and not self._cycles and not self.transport.is_closing():
+            self._end(self._refusal)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser does not take."""
+        self._refuse(Problem(400, "no valid HTTP/1.1 request; expected a request line, headers and a body"))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        self.cycle.keep_alive = False  # the parser skips what follows in the same packet
+
+    def pause_writing(self) -> None:
+        """Give the client some seconds to read."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self._limits.unread_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def shutdown(self) -> None:
+        """Answer the request that was begun, if its body comes soon, and none of those behind it."""
+        super().shutdown()
+        for cycle in self._cycles:
+            cycle.keep_alive = False
+        if self._waits_for_body and not self.transport.is_closing():
+            self._wait(self._limits.last_seconds)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection after too long without a request."""
+        self.drop()
+
+    def drop(self) -> None:
+        """Close the connection, also if the client does not read what was written."""
+        unread = self.transport.get_write_buffer_size()
+        self.transport.close()
+        if unread:
+            self.loop.call_later(self._limits.flush_seconds, self.transport.abort)
+
+    def _wait(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._timer = self.loop.call_later(seconds, self._too_late, seconds)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_late(self, seconds: float) -> None:
+        self._timer = None
+        if self._answering:  # nothing is read meanwhile
+            self._wait(seconds)
+        elif not self.transport.is_closing():
+            part = "body" if self._part is _Part.BODY else "head"
+            self._end(Problem(408, f"the {part} was not whole after {seconds:g} seconds"))
+
+    def _refuse(self, problem: Problem) -> None:
+        """End the connection with `problem`, after the answers to the requests before."""
+        if self._refusal is not None:
+            return
+        self._stop_waiting()
+        if not self._answering:
+            self._end(problem)
+            return
+        self._refusal = problem
+        self.flow.pause_reading()
+        if self._part is _Part.BODY:
+            self._cycles.pop()
+            self.pipeline.popleft()
+
+    def _end(self, problem: Problem) -> None:
+        cycle = self.cycle if self._waits_for_body else None
+        if cycle is None or not cycle.response_started:
+            self.transport.write(_whole_answer(problem))
+        if cycle is not None:
+            cycle.disconnected = True
+        self.drop()
+
+
+def _whole_answer(problem: Problem) -> bytes:
+    body = problem.body()
+    content = json.dumps(body).encode()
+    head = (
+        f"HTTP/1.1 {problem.status} {body['title']}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+        f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + content

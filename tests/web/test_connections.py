@@ -1,0 +1,272 @@
+"""Connections that send nothing, too little or too much, or that are too many, against a small app."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from http_server import Running, received, running, statuses
+
+from prefrec_ray.web.connections import Limits, client_network
+
+SHORT = Limits(head_seconds=0.2, body_seconds=0.2, idle_seconds=0.2, unread_seconds=0.2)  # type: ignore[arg-type]
+FEW = Limits(per_address=6, connections=9)
+HEAD = b" HTTP/1.1\r\nhost: a\r\n"
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """/body reads the body, /wait answers after .5 s, /pause after .01 s, /large has 20 MB, /token had a token."""
+    if scope["type"] == "lifespan":
+        return
+    content = scope["path"].encode()
+    if scope["path"] == "/body":
+        message = await receive()
+        while message.get("more_body"):
+            message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+    elif scope["path"] in ("/wait", "/pause"):
+        await asyncio.sleep(0.5 if scope["path"] == "/wait" else 0.01)
+        await receive()
+    elif scope["path"] == "/large":
+        content = b"x" * 20_000_000
+    elif scope["path"] == "/token":
+        scope["state"]["trusted"] = True
+    headers = [(b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with running(app, getattr(request, "param", SHORT)) as process:
+        yield process
+    assert process.logged == []
+
+
+def get(path: str) -> bytes:
+    return b"GET " + path.encode() + HEAD + b"\r\n"
+
+
+def answer(client: socket.socket, path: str) -> None:
+    """Reads the answer of `app` to the request of `path`."""
+    content = b""
+    while not content.endswith(path.encode()):
+        piece = client.recv(1 << 16)
+        assert piece, content
+        content += piece
+
+
+def ask(client: socket.socket, path: str) -> None:
+    client.sendall(get(path))
+    answer(client, path)
+
+
+def post(path: str, body: bytes, length: int | None = None) -> bytes:
+    length = len(body) if length is None else length
+    return b"POST " + path.encode() + HEAD + b"content-length: %d\r\n\r\n" % length + body
+
+
+SLOW = [
+    ("nothing", [b""], [408]),
+    ("a head, a byte at a time", [bytes([byte]) for byte in get("/" + "x" * 50)], [408]),
+    ("blank lines", [b"\r\n"] * 50, [408]),
+    ("a body, a byte at a time", [post("/body", b"", 50), *[b"x"] * 50], [408]),
+    ("a chunked body that does not end", [b"POST /body" + HEAD + b"transfer-encoding: chunked\r\n\r\n"], [408]),
+    ("a body after the answer", [post("/", b"", 50), *[b"x"] * 50], [200]),
+    ("an idle connection", [get("/")], [200]),
+    ("a second head that does not end", [get("/") + b"GET /"], [200, 408]),
+    ("a second head that waits for the first answer", [get("/wait") + b"GET /"], [200, 408]),
+    ("a second body that waits for the first answer", [get("/wait") + post("/body", b"1", 2)], [200, 408]),
+    ("a slow app", [get("/wait")], [200]),
+    ("blank lines after an answer", [get("/"), *[b"\r\n"] * 50], [200, 408]),
+]
+
+
+def test_a_client_that_does_not_send_is_closed_in_time(server: Running) -> None:
+    def run(parts: list[bytes]) -> tuple[list[int], float]:
+        begin = time.monotonic()
+        return server.send(*parts, pause=0.05), time.monotonic() - begin
+
+    with ThreadPoolExecutor(len(SLOW)) as pool:  # all at once
+        results = list(pool.map(run, [parts for _, parts, _ in SLOW]))
+    for (name, _, expected), (found, seconds) in zip(SLOW, results, strict=True):
+        assert found == expected, name
+        assert 0.15 < seconds < 2, name
+
+
+def test_a_refusal_is_a_problem_of_one_line(server: Running) -> None:
+    with server.connect() as client:
+        client.sendall(b"GET /")
+        head, _, body = received(client).partition(b"\r\n\r\n")
+    assert head.splitlines()[0] == b"HTTP/1.1 408 Request Timeout"
+    assert b"content-type: application/problem+json\r\n" in head + b"\r\n"
+    assert b"connection: close" in head
+    assert body.endswith(b'"status": 408, "detail": "the head was not whole after 0.2 seconds"}')
+
+
+def test_a_client_that_does_not_read_is_cut_off(server: Running) -> None:
+    with server.connect() as client:
+        client.sendall(get("/large"))
+        time.sleep(0.5)
+        assert len(received(client)) < 20_000_000
+
+
+@pytest.mark.parametrize("server", [replace(FEW, flush_seconds=0.1)], indirect=True)
+def test_a_client_that_does_not_read_gives_way(server: Running) -> None:
+    with server.connect() as client:
+        client.sendall(get("/large") * 2)
+        time.sleep(0.1)
+        others = [server.connect() for _ in range(6)]
+        assert server.send(b"GET /" + HEAD + b"connection: close\r\n\r\n") == [200]
+        time.sleep(0.2)
+        assert len(received(client)) < 20_000_000
+    for other in others:
+        other.close()
+
+
+@pytest.mark.parametrize("server", [FEW], indirect=True)
+def test_idle_connections_give_way_and_a_health_check_is_always_answered(server: Running) -> None:
+    """Of more than 6 of one address, the oldest that waits for its client is closed: first those without a token."""
+    trusted = server.connect()
+    ask(trusted, "/token")
+    busy = [server.connect() for _ in range(2)]
+    for client in busy:
+        client.sendall(get("/wait"))
+    other = server.connect("127.0.0.2")
+    idle = []
+    for _ in range(30):
+        idle.append(server.connect())
+        with server.connect() as client:
+            ask(client, "/healthz")
+    ask(trusted, "/x")
+    for client in busy:
+        answer(client, "/wait")
+    assert [received(client) for client in idle[:20]] == [b""] * 20
+    ask(other, "/x")
+    for client in (trusted, other, *busy, *idle):
+        client.close()
+
+
+@pytest.mark.parametrize("server", [replace(SHORT, per_address=6, connections=9)], indirect=True)
+def test_more_requests_than_connections_are_refused_and_served_again_later(server: Running) -> None:
+    clients = [server.connect() for _ in range(6)]
+    for client in clients:
+        client.sendall(get("/wait"))
+    time.sleep(0.1)
+    with server.connect() as late:
+        assert b"503 Service Unavailable" in (content := received(late))
+        assert b"expected at most 6 of one address, 9 in all" in content
+    more = [server.connect(f"127.0.0.{number}") for number in (2, 3, 4)]
+    for client in more:
+        client.sendall(get("/wait"))
+    time.sleep(0.1)
+    with server.connect("127.0.0.5") as late:
+        assert statuses(late) == [503]
+    assert [statuses(client) for client in clients + more] == [[200]] * 9
+    assert server.send(get("/")) == [200]
+    for client in clients + more:
+        client.close()
+
+
+UPGRADE = b"connection: upgrade\r\nupgrade: h2c\r\n\r\n"
+PIPELINES = [
+    ("HEAD", [b"HEAD /x" + HEAD + b"\r\n", get("/2")], [200] * 2),
+    ("many", [get(f"/{n}") for n in range(60)], [200] * 60),
+    ("in order", [get("/wait"), get("/2"), post("/body", b"abc"), get("/4")], [200] * 4),
+    ("none after `close`", [b"GET /" + HEAD + b"connection: close\r\n\r\n", get("/2")], [200]),
+    ("none after HTTP/1.0", [b"GET / HTTP/1.0\r\n\r\n"] * 2, [200]),
+    ("none after an upgrade", [b"GET /" + HEAD + UPGRADE, get("/2")], [200]),
+    ("no WebSocket", [b"GET /" + HEAD + UPGRADE.replace(b"h2c", b"websocket")], [200]),
+    ("garbage", [get("/wait"), get("/2"), b"garbage\r\n\r\n", get("/4")], [200, 200, 400]),
+    ("a broken body", [get("/wait"), b"POST /body" + HEAD + b"transfer-encoding: chunked\r\n\r\nx\r\n"], [200, 400]),
+    ("a long head", [get("/wait"), b"GET /" + HEAD + b"x: " + b"x" * 100_000], [200, 431]),
+    ("too many", [get("/wait"), *[get("/")] * 200], [200] * 101 + [400]),
+]
+
+
+def test_pipelined_requests_are_answered_in_order(server: Running) -> None:
+    with ThreadPoolExecutor(len(PIPELINES)) as pool:
+        found = list(pool.map(lambda one: server.send(b"".join(one[1])), PIPELINES))
+    for (name, _, expected), statuses_ in zip(PIPELINES, found, strict=True):
+        assert statuses_ == expected, name
+    with server.connect() as client:
+        client.sendall(get("/wait") + b"".join(get(f"/{number}") for number in range(5)) + b"garbage\r\n\r\n")
+        bodies = [part.splitlines()[-1] for part in received(client).split(b"HTTP/1.1 ")[1:]]
+    with server.connect() as client:
+        client.sendall(b"GET /" + HEAD + UPGRADE)
+        assert b"\r\nconnection: close\r\n" in received(client)
+    assert bodies[:6] == [b"/wait", b"/0", b"/1", b"/2", b"/3", b"/4"]
+
+
+def test_a_burst_waits_until_the_one_before_is_answered(server: Running) -> None:
+    assert server.send(get("/wait") + get("/") * 90, get("/") * 90, pause=0.1) == [200] * 181
+
+
+@pytest.mark.parametrize("server", [replace(FEW, last_seconds=0.1)], indirect=True)
+def test_a_client_that_goes_away_leaves_nothing_in_the_log(server: Running) -> None:
+    for number in range(40):
+        with server.connect() as client:
+            client.sendall(get("/pause" if number % 2 else "/") * 20 + post("/body", b"1", 3))
+            time.sleep(0.001 * (number % 4))
+    limit = time.monotonic() + 5
+    while server.send(b"GET /" + HEAD + b"connection: close\r\n\r\n") != [200]:
+        assert time.monotonic() < limit
+
+
+def test_clients_that_do_not_end_delay_the_end_of_the_server_by_seconds_only() -> None:
+    limits = replace(SHORT, body_seconds=60, last_seconds=0.2)
+    with running(app, limits) as server:
+        lost, many = server.connect(), server.connect()
+        lost.sendall(post("/body", b"1", 2))
+        many.sendall(get("/wait") * 20)
+        time.sleep(0.1)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 2
+    assert (statuses(lost), statuses(many)) == ([408], [200])
+    assert server.logged == []
+    lost.close()
+    many.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3::4", "20010db800010002::/64"),
+        ("2001:db8:1:2::5", "20010db800010002::/64"),
+        ("fe80::1%eth0", "fe80000000000000::/64"),
+        ("", ""),
+    ],
+)
+def test_connections_are_counted_by_address_or_network(host: str, network: str) -> None:
+    assert client_network(host) == network
+
+
+@pytest.mark.parametrize(
+    ("files", "raised", "connections", "per_address"),
+    [
+        ((1024, 20_000), 4_256, 4_000, 1_000),
+        ((1024, resource.RLIM_INFINITY), 4_256, 4_000, 1_000),
+        ((20_000, 20_000), 20_000, 4_000, 1_000),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), resource.RLIM_INFINITY, 4_000, 1_000),
+        ((1024, 1024), 1024, 768, 192),
+    ],
+)
+def test_limits_fit_into_the_files_that_a_process_may_open(
+    monkeypatch: pytest.MonkeyPatch, files: tuple[int, int], raised: int, connections: int, per_address: int
+) -> None:
+    now = [files]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: now[0])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: now.append(limit))
+    limits = Limits().within_files()
+    assert now[-1] == (raised, files[1])
+    assert (limits.connections, limits.per_address) == (connections, per_address)
