@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from prefrec_ray.serving.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.server import Server
-from prefrec_ray.web.limits import answer_of, check_body, check_host, has_token, limited
+from prefrec_ray.web.limits import answer_of, as_get, check_body, check_host, check_origin, has_token, limited
 from prefrec_ray.web.problems import Problem
 
 #: Bytes of a request's body; those of items may be larger.
@@ -126,7 +126,10 @@ class Counted:
 
 
 class Guard:
-    """Refuses requests without the token, from a page of another site, too large, or of another type."""
+    """Refuses requests without the token, from pages of other sites, too large, or of another content type.
+
+    `HEAD` goes to the route of `GET`; the server leaves out the body of the answer.
+    """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app, self._token = app, token
@@ -138,19 +141,21 @@ class Guard:
         most = MOST_BYTES_OF_ITEMS if scope["path"] == "/items" else MOST_BYTES
         try:
             self._check(scope, most)
-            await self._app(scope, limited(receive, most), send)
+            await self._app(as_get(scope), limited(receive, most), send)
         except Problem as problem:
             await answer_of(problem)(scope, receive, send)
 
     def _check(self, scope: Scope, most: int) -> None:
         headers = dict(scope["headers"])
         if scope["path"] not in OPEN:
-            self._check_sender(headers)
+            self._check_sender(scope["method"], headers)
+            scope.setdefault("state", {})["trusted"] = True
         check_body(headers, most, b"application/json")
 
-    def _check_sender(self, headers: dict[bytes, bytes]) -> None:
+    def _check_sender(self, method: str, headers: dict[bytes, bytes]) -> None:
         if self._token is None:
             check_host(headers, TOKEN)
+            check_origin(method, headers)
         elif not has_token(headers, self._token):
             raise Problem(401, f"expected the header Authorization: Bearer, with the token {TOKEN}")
 

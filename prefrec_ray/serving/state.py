@@ -201,9 +201,7 @@ class ServedState:
                 mine = codes[ends[number] - lengths[number] : ends[number]]
                 self.people.see(int(rows[place]), mine[mine >= 0].tolist())
 
-    def _replay_feedback(
-        self, table: pa.Table, users: list[UserId], rows: np.ndarray, received: np.ndarray
-    ) -> None:
+    def _replay_feedback(self, table: pa.Table, users: list[UserId], rows: np.ndarray, received: np.ndarray) -> None:
         items = pc.list_flatten(table["items"]).to_numpy()
         timestamp = table["timestamp"].to_numpy()
         position, event_id = table["position"].to_pylist(), table["event_id"].to_pylist()

@@ -63,12 +63,14 @@ class Labeling:
         name = self.signer.who(request.cookies.get(SESSION))
         if name is None or name not in self.desk.store.people():
             raise Problem(401, "no_session")
+        request.state.trusted = True
         return name
 
     def check_admin(self, request: Request) -> None:
         """Raises `Problem` (401) for anybody but the one who looks after the store."""
         if not request.state.has_token and self.signer.who(request.cookies.get(ADMIN_SESSION)) != ADMIN:
             raise Problem(401, "no_session")
+        request.state.trusted = True
 
     async def form(self, request: Request, model: type[Any], cookie: str) -> Any:
         """The form that was sent. Raises `Problem`: another form, or one of another page than ours (403).

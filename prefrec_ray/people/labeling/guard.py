@@ -1,4 +1,4 @@
-"""Before any route: whose request it is, how large it may be; after it, what a browser may do with the answer."""
+"""Checks of a request before its route, and headers that restrict what a browser does with the answer."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prefrec_ray.web.limits import answer_of, check_body, check_host, has_token, limited
+from prefrec_ray.web.limits import answer_of, as_get, check_body, check_host, check_origin, has_token, limited
 from prefrec_ray.web.problems import Problem
 
 TOKEN = "PREFREC_LABEL_TOKEN"
 _MOST_BYTES = 1 << 14
 _HEADERS = {
-    # Nothing is loaded from elsewhere, and no script stands in a page: what items are called cannot run.
+    # Nothing is loaded from other sites, and pages contain no scripts, so names of items cannot run as one.
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",  # links hold invitations
+    "referrer-policy": "same-origin",  # links contain invitations
     "cache-control": "no-store",
 }
 
 
 class Guard:
-    """Refuses other hosts where there is no token, and bodies that are no small form."""
+    """Refuses other hosts if there is no token, forms of other sites, and bodies that are not small forms."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app, self._token = app, token
@@ -44,7 +44,9 @@ class Guard:
         try:
             if self._token is None:
                 check_host(headers, TOKEN)
+            if not state["has_token"]:
+                check_origin(scope["method"], headers)
             check_body(headers, _MOST_BYTES, b"application/x-www-form-urlencoded")
-            await self._app(scope, limited(receive, _MOST_BYTES), guarded)
+            await self._app(as_get(scope), limited(receive, _MOST_BYTES), guarded)
         except Problem as problem:
             await answer_of(problem)(scope, receive, guarded)

@@ -155,6 +155,20 @@ def test_another_host_is_refused_without_a_token(anna: Browser) -> None:
     assert "PREFREC_LABEL_TOKEN" in anna.text
 
 
+def test_a_form_that_another_site_sends_is_refused_also_with_the_right_fields(anna: Browser, admin: Browser) -> None:
+    form = {"form": anna.hidden("form"), "question": anna.hidden("question"), "label": "first"}
+    for headers in ({"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}):
+        for path in ("/answer", "/undo"):
+            anna.open(path, form, headers)
+            assert (anna.status, "expected a page of this server" in anna.text) == (403, True)
+        admin.open("/admin/invite", {"form": form["form"], "name": "eve"}, headers)
+        assert admin.status == 403
+    anna.open("/", headers={"sec-fetch-site": "cross-site"})  # a link in a mail
+    assert anna.status == 200
+    anna.open("/answer", form, {"origin": anna.url, "sec-fetch-site": "same-origin"})
+    assert anna.status == 200
+
+
 def test_somebody_is_invited(admin: Browser, server: Server) -> None:
     admin.open("/admin")
     form = admin.hidden("form")
