@@ -35,6 +35,7 @@ from prefrec_ray.serving.start import Opened
 from prefrec_ray.settings import Settings
 from prefrec_ray.settings import parse as parse_settings
 from prefrec_ray.web.address import token_of_environment
+from prefrec_ray.web.connections import Limits
 from prefrec_ray.web.limits import answer_of
 from prefrec_ray.web.problems import Problem
 
@@ -110,11 +111,11 @@ class Shard:
 class Gateway:
     """Hands each request to the shard of its user, and those about items and policies to all."""
 
-    def __init__(self, shards: Sequence[DeploymentHandle]) -> None:
+    def __init__(self, shards: Sequence[DeploymentHandle], body_seconds: float = Limits.body_seconds) -> None:
         token = token_of_environment(TOKEN)
         if token is None:
             raise UserError(f"{TOKEN}: not set where the gateway runs; expected a token")
-        self._shards = list(shards)
+        self._shards, self._body_seconds = list(shards), body_seconds
         self._guarded = Guard(self._pass_on, token)
         self._of_log: dict[str, int] = {}
 
@@ -124,7 +125,11 @@ class Gateway:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        body = await body_of(request)
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                body = await body_of(request)
+        except TimeoutError:
+            raise Problem(408, f"the body was not whole after {self._body_seconds:g} seconds") from None
         status, content = await self._answer(request.method, scope["path"], body)
         kind = "text/plain; version=0.0.4; charset=utf-8" if scope["path"] == "/metrics" else None
         media = kind or ("application/json" if status < 400 else "application/problem+json")

@@ -53,6 +53,20 @@ def test_a_gateway_does_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert response.status_code == 400
 
 
+def test_a_gateway_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, TOKEN)
+    scope = scope_of("POST", "/recommend")
+    scope["headers"] += [(b"authorization", f"Bearer {TOKEN}".encode())]
+
+    async def receive() -> Message:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    response = asyncio.run(called(Gateway([], 0.05)._guarded, scope, receive))
+    assert response.status_code == 408
+    assert b"the body was not whole after 0.05 seconds" in response.body
+
+
 def test_one_who_never_ends_a_body_does_not_keep_a_server_from_its_end(tmp_path: Path) -> None:
     make_policy().save(str(tmp_path / "policy"))
     process = Process(tmp_path / "policy", tmp_path / "state")

@@ -270,3 +270,10 @@ def test_limits_fit_into_the_files_that_a_process_may_open(
     limits = Limits().within_files()
     assert now[-1] == (raised, files[1])
     assert (limits.connections, limits.per_address) == (connections, per_address)
+
+
+def test_the_limits_are_those_of_the_documentation() -> None:
+    """The table of docs/deploy.md."""
+    limits = Limits()
+    assert (limits.head_seconds, limits.body_seconds, limits.idle_seconds, limits.unread_seconds) == (10, 60, 75, 30)
+    assert (limits.head_bytes, limits.pipelined, limits.per_address, limits.connections) == (65_536, 100, 1_000, 4_000)
