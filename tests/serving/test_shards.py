@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import time
@@ -85,7 +86,15 @@ def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
         assert client.ask("GET", "/nope")[0] == 404
         assert Client(client.port, token=None).ask("POST", "/recommend", {"user": 1})[0] == 401
         assert client.ask("POST", "/reload")[1]["changed"] is False
-        status, health = client.ask("GET", "/healthz")
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        idle = [socket.create_connection(("127.0.0.1", client.port)) for _ in range(2_000)]
+        for connection in idle[::2]:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\n")
+        status, health = Client(client.port, token=None).ask("GET", "/healthz")
+        assert client.raw("HEAD", "/healthz", None, {})[::2] == (200, b"")
+        for connection in idle:
+            connection.close()
         assert (status, health["users"]) == (200, USERS)
         metrics = client.ask("GET", "/metrics")[1]
         counted = re.findall(r'prefrec_serve_feedback_total{outcome="counted",shard="(.)"} (\S+)', metrics)
