@@ -13,14 +13,14 @@ from prefrec_ray.engagement.tiring import LEAST, PARTS, PRECISE, Estimate, estim
 USERS, REQUESTS, WIDTH, HALF_LIFE = 200, 120, 4, 20.0
 
 
-def platform(tiring: float, seed: int, differ: bool = True) -> Shown:
+def platform(tiring: float, seed: int) -> Shown:
     """A platform that mostly shows a user what the user likes: likeness comes with good service.
 
     Satisfaction is a sigmoid of a decaying sum of taste . item - tiring * likeness.
     """
     rng = np.random.default_rng(seed)
     items = rng.standard_normal((300, WIDTH)) / np.sqrt(WIDTH)
-    taste = np.tile(np.eye(WIDTH)[0], (USERS, 1)) * (np.where(rng.random((USERS, 1)) < 0.5, -1, 1) if differ else 1)
+    taste = np.tile(np.eye(WIDTH)[0], (USERS, 1)) * np.where(rng.random((USERS, 1)) < 0.5, -1, 1)
     decay = 0.5 ** (1 / HALF_LIFE)
     mean, index, now = np.zeros((USERS, WIDTH)), np.zeros(USERS), np.zeros(USERS)
     strength = rng.uniform(-1, 3, USERS)
@@ -51,9 +51,8 @@ def platform(tiring: float, seed: int, differ: bool = True) -> Shown:
     )
 
 
-@pytest.mark.parametrize("differ", [False, True])
-def test_users_who_tire_are_told_from_users_who_do_not(differ: bool) -> None:
-    tired, fresh = (estimate(platform(strength, seed, differ), 0) for strength, seed in ((0.6, 1), (0.0, 2)))
+def test_fatigue_is_found_and_not_invented() -> None:
+    tired, fresh = (estimate(platform(strength, seed), 0) for strength, seed in ((0.6, 1), (0.0, 2)))
     assert tired is not None
     assert fresh is not None
     assert np.mean(tired.parts) > 6
@@ -81,17 +80,16 @@ def test_the_same_seed_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert estimate(shown, 5) == estimate(shown, 5) != estimate(shown, 6)
 
 
-@pytest.mark.parametrize("constant", [0.0, 0.1])
-def test_feedback_that_is_always_the_same_says_nothing(constant: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constant_feedback_does_not_change_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its error is 0 for any model, so that its likelihood would outweigh all other outcomes."""
     monkeypatch.setattr("prefrec_ray.engagement.tiring.HALF_LIVES", (HALF_LIFE,))
     shown = platform(0.6, 1)
-    same = np.full_like(shown.feedback, constant)
-    beside = estimate(replace(shown, feedback=np.concatenate([shown.feedback, same], axis=1)), 0)
-    alone = estimate(shown, 0)
-    assert beside is not None
-    assert alone is not None
-    assert beside.parts == pytest.approx(alone.parts, rel=1e-3)
+    constants = np.tile(np.float32([0.0, 0.1]), (len(shown.feedback), 1))
+    more = estimate(replace(shown, feedback=np.concatenate([shown.feedback, constants], axis=1)), 0)
+    plain = estimate(shown, 0)
+    assert more is not None
+    assert plain is not None
+    assert more.parts == pytest.approx(plain.parts, rel=1e-3)
 
 
 def test_a_log_without_sessions_or_users_says_nothing() -> None:
