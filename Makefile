@@ -95,8 +95,9 @@ label-demo: install
 		sed 's#quickstart/#label-demo/#' prefrec_ray/cli/quickstart.yaml > label-demo/data.yaml && \
 		$(BIN)/prefrec simulate label-demo/data.yaml --output label-demo/logs && \
 		$(BIN)/prefrec prepare label-demo/data.yaml --output label-demo/dataset; }
-	$(BIN)/prefrec label $$(test -d quickstart/dataset && echo quickstart/dataset || echo label-demo/dataset) \
-		--store label-demo/store --config tune_configs/label.yaml
+	dataset=$$(test -d quickstart/dataset && echo quickstart/dataset || echo label-demo/dataset) && \
+		$(BIN)/python -m prefrec_ray.people.labeling.demo $$dataset label-demo/items && \
+		$(BIN)/prefrec label $$dataset --store label-demo/store --config tune_configs/label_demo.yaml
 
 clean:
 	rm -rf $(VENV) mutants

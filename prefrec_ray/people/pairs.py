@@ -66,11 +66,13 @@ def _requests_of_users(uri: str, file: str) -> pa.Table:
     return table.group_by(["user_id", "split"]).aggregate([("depth", "sum")]).rename_columns({"depth_sum": "requests"})
 
 
-def draw_pairs(users: Histories, split: str, pairing: str, length: int, count: int, seed: int) -> pa.Table:
-    """`count` different pairs of segments of `length` requests: pair_id, split and `IDENTITY`.
+def draw_pairs(
+    users: Histories, split: str, pairing: str, length: int, count: int, seed: int, pool: int = 1
+) -> pa.Table:
+    """Return `count` different pairs of segments of `length` requests: pair_id, split and `IDENTITY`.
 
-    Users with more than twice `length` requests are compared. Raises `UserError` where there are fewer than two, or
-    fewer pairs than asked for.
+    With a `pool` up to `pool` times as many, to choose from. Users with more than twice `length` requests are compared.
+    Raises `UserError` if there are fewer than two such users, or fewer than `count` pairs.
     """
     eligible = np.flatnonzero(users.requests > 2 * length)
     if len(eligible) < 2:
@@ -79,14 +81,14 @@ def draw_pairs(users: Histories, split: str, pairing: str, length: int, count: i
             "expected at least 2: take a smaller length"
         )
     rng = np.random.default_rng((seed, Stream.QUESTIONS, SPLITS.index(split), list(PAIRINGS).index(pairing)))
-    drawn = DRAWS[pairing](rng, users.requests[eligible], length, _DRAWS * count)
+    drawn = DRAWS[pairing](rng, users.requests[eligible], length, _DRAWS * count * pool)
     user, start = eligible[drawn.user], drawn.start
     _, first = np.unique(np.concatenate([user, start], axis=1), axis=0, return_index=True)
     if len(first) < count:
         raise UserError(
             f"pairs: found {len(first)} different {split} pairs, expected {count}: ask for fewer, or shorter ones"
         )
-    rows = np.sort(first)[:count]
+    rows = np.sort(first)[: count * pool]
     return _table(users, user[rows], start[rows], length, split)
 
 

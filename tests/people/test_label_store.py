@@ -1,4 +1,4 @@
-"""A store is made of a data set: what it asks is what `prefrec pairs` asks, scored as the data set's labels are."""
+"""A store is made of a data set: pairs that can be compared, scored as the data set's labels are."""
 
 import json
 import shutil
@@ -23,6 +23,7 @@ from prefrec_ray.people.labeling.desk import Desk
 from prefrec_ray.people.labeling.settings import LabelSettings
 from prefrec_ray.people.labeling.teacher import with_votes
 from prefrec_ray.people.store import import_labels
+from prefrec_ray.people.visits import comparable_first, touched
 
 SETTINGS = LabelSettings(pairs=60, held_out=0.25, length=LENGTH, seed=3, gold=0.1, repeats=0.0)
 
@@ -34,8 +35,19 @@ def store(dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def test_it_asks_what_pairs_asks(store: Path, question_folder: Path, dataset: PreparedDataset) -> None:
-    assert read_pairs(str(store / "pairs")).equals(read_pairs(str(question_folder)))
+def visit_ratios(folder: Path) -> list[float]:
+    lines = (folder / "pairs.jsonl").read_text("utf-8").strip("\n").split("\n")
+    counts = [sorted(map(len, json.loads(line)["segments"])) for line in lines]
+    return [most / least for least, most in counts]
+
+
+def test_it_asks_about_segments_with_similar_numbers_of_visits(
+    store: Path, question_folder: Path, dataset: PreparedDataset
+) -> None:
+    assert max(visit_ratios(question_folder)) > 2  # as drawn
+    assert max(visit_ratios(store / "pairs")) <= 2
+    splits = [pair["split"] for pair in read_pairs(str(store / "pairs")).to_pylist()]
+    assert splits == ["train"] * 45 + ["validation"] * 15
     desk = Desk(str(store), LabelSettings(), lambda: 0.0)
     for line in (store / "pairs" / "pairs.jsonl").read_text("utf-8").strip("\n").split("\n"):
         pair = json.loads(line)
@@ -46,6 +58,15 @@ def test_it_asks_what_pairs_asks(store: Path, question_folder: Path, dataset: Pr
     desk.store.close()
     with pytest.raises(UserError, match="already exists"):
         create_store(dataset, str(store), SETTINGS, quiet)
+
+
+def test_visits_of_a_segment_are_the_sessions_that_it_touches() -> None:
+    depth = np.array([3, 1, 4, 2, 2])  # two users: 3 + 1 + 4 requests, and 2 + 2
+    row = np.array([0, 0, 0, 0, 3, 3])
+    start, length = np.array([0, 2, 2, 7, 1, 0]), np.array([3, 1, 3, 1, 2, 4])
+    assert touched(depth, row, start, length).tolist() == [1, 1, 3, 1, 2, 2]
+    # 1 and 2 are within a factor of two, 1 and 3 are not: they come last.
+    assert comparable_first(np.array([[1, 3], [1, 2], [5, 2], [4, 4]])).tolist() == [1, 3, 0, 2]
 
 
 def test_scores_are_those_of_the_scripted_teacher(store: Path, dataset: PreparedDataset) -> None:

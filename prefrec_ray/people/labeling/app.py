@@ -1,4 +1,4 @@
-"""The HTTP side: pages, forms, cookies. What a person asks for and what they may do is decided here."""
+"""HTTP routes of the labeling page: pages, forms, cookies, and permissions."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
-from prefrec_ray.people.labeling.desk import Desk, Stale
+from prefrec_ray.people.labeling.desk import Desk, Stale, exchanged
 from prefrec_ray.people.labeling.guard import Guard
 from prefrec_ray.people.labeling.invitations import ADMIN, Signer
 from prefrec_ray.people.labeling.items import Items
-from prefrec_ray.people.labeling.pages import afterwards, guidelines, page
+from prefrec_ray.people.labeling.pages import guidelines, page
 from prefrec_ray.people.labeling.summary import summary
 from prefrec_ray.people.labeling.timeline import sides, signals_of
 from prefrec_ray.web.problems import Problem, of_validation
 
 SESSION, ADMIN_SESSION = "prefrec_label", "prefrec_label_admin"
-_DAY = 86_400.0
 #: How long the admin's link holds that the command prints.
 ADMIN_HOURS = 12
 _NAME = re.compile(r"[^\W_][\w .@+-]{0,63}")
@@ -49,7 +48,7 @@ class _Invite(_Form):
 
 
 class Labeling:
-    """What the routes share: the desk, the signer, the items, the guidelines."""
+    """Shared state of the routes: the desk, the signer, the items, the guidelines."""
 
     def __init__(self, desk: Desk, signer: Signer, items: Items, guide: str) -> None:
         self.desk, self.signer, self.items = desk, signer, items
@@ -59,23 +58,32 @@ class Labeling:
         self._scoring: asyncio.Task[None] | None = None
 
     def annotator(self, request: Request) -> str:
-        """Who asks. Raises `Problem` (401) where that is not known, or their time is over."""
-        name = self.signer.who(request.cookies.get(SESSION))
-        if name is None or name not in self.desk.store.people():
+        """Return who asks. Raises `Problem` (401) without a session, or if its invitation expired or was withdrawn."""
+        session = self.signer.who(request.cookies.get(SESSION))
+        if session is None or not self.holds(*session):
             raise Problem(401, "no_session")
         request.state.trusted = True
-        return name
+        return session[0]
+
+    def holds(self, name: str, expires: float) -> bool:
+        """Return whether an invitation is the last one of this annotator and was not withdrawn."""
+        return self.desk.store.people().get(name) == expires
+
+    def link(self, request: Request, name: str, expires: float) -> str:
+        """Return the link of an invitation."""
+        return f"{str(request.base_url).rstrip('/')}/enter/{self.signer.invitation(name, expires)}"
 
     def check_admin(self, request: Request) -> None:
-        """Raises `Problem` (401) for anybody but the one who looks after the store."""
-        if not request.state.has_token and self.signer.who(request.cookies.get(ADMIN_SESSION)) != ADMIN:
+        """Raise `Problem` (401) for anyone except the admin."""
+        session = self.signer.who(request.cookies.get(ADMIN_SESSION))
+        if not request.state.has_token and (session is None or session[0] != ADMIN):
             raise Problem(401, "no_session")
         request.state.trusted = True
 
     async def form(self, request: Request, model: type[Any], cookie: str) -> Any:
-        """The form that was sent. Raises `Problem`: another form, or one of another page than ours (403).
+        """Return the form that was sent. Raises `Problem`: another form, or one of another site's page (403).
 
-        Who sends the token is no browser that somebody else could make send a form.
+        A request with the token needs no form token: no other site can make a browser send it.
         """
         try:
             sent = model.model_validate(dict(parse_qsl((await request.body()).decode("utf-8", "replace"))))
@@ -87,13 +95,13 @@ class Labeling:
         return sent
 
     def question_page(self, name: str, cookie: str) -> str:
-        """The page of a person's question."""
+        """Return the page of a person's question."""
         question = self.desk.question(name)
         last = self.desk.store.last_vote(name)
         values = {
             "form": self.signer.form_token(cookie),
             "guide": self.guide,
-            "previous": [] if last is None else afterwards(last, self.desk.store.shown(last.pair)[1]),
+            "previous": last and exchanged(last.label, last.flipped),
             "answered": self.desk.board.count(name),
             "progress": self.desk.board.progress,
             "mode": self.desk.settings.mode,
@@ -104,7 +112,7 @@ class Labeling:
         return page("question.html", sides=drawn, question=question.lease.token, **values)
 
     def rescore(self) -> None:
-        """Has all votes scored anew, in a thread, once enough of them have come; never twice at a time."""
+        """Score all votes again in a thread when enough of them have come; never twice at a time."""
         self._since += 1
         if self._since >= self.desk.settings.rescore and (self._scoring is None or self._scoring.done()):
             self._since = 0
@@ -115,7 +123,7 @@ class Labeling:
 
 
 def make_app(labeling: Labeling, token: str | None) -> FastAPI:
-    """The app; with a `token` it answers to any host, and whoever sends it is admin."""
+    """Return the app; with a `token` it accepts any host, and requests with the token are the admin's."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -137,7 +145,7 @@ def _add_pages(app: FastAPI, labeling: Labeling) -> None:
     @app.get("/enter/{invitation}")
     async def enter(request: Request, invitation: str) -> Response:
         invited = labeling.signer.invited(invitation)
-        if invited is None or (invited[0] != ADMIN and invited[0] not in labeling.desk.store.people()):
+        if invited is None or (invited[0] != ADMIN and not labeling.holds(*invited)):
             raise Problem(401, "ended")
         name, expires = invited
         answer = RedirectResponse("/admin" if name == ADMIN else "/", 303)
@@ -187,16 +195,19 @@ def _add_pages(app: FastAPI, labeling: Labeling) -> None:
 
 
 def _add_admin(app: FastAPI, labeling: Labeling) -> None:
-    def shown(request: Request, link: str | None = None, name: str = "", expires: float = 0.0) -> Response:
+    def shown(request: Request, invited: str = "") -> Response:
+        now, people = labeling.desk.now(), labeling.desk.store.people()
+        links = {name: labeling.link(request, name, expires) for name, expires in people.items() if expires > now}
         return HTMLResponse(
             page(
                 "admin.html",
                 team=summary(labeling.desk),
+                links=links,
+                invited=invited,
+                people=people,
+                audit=labeling.desk.store.audit(),
                 mode=labeling.desk.settings.mode,
                 form=labeling.signer.form_token(request.cookies.get(ADMIN_SESSION, "")),
-                link=link,
-                name=name,
-                expires=expires,
                 then=train_command(labeling.desk.store.file.rpartition("/")[0], labeling.desk.store.about["dataset"]),
             )
         )
@@ -213,10 +224,17 @@ def _add_admin(app: FastAPI, labeling: Labeling) -> None:
         name = " ".join(sent.name.split())
         if not _NAME.fullmatch(name):
             raise Problem(422, f"name: found {name[:80]!r}; expected 1 to 64 letters, digits, spaces and .@+-")
-        expires = labeling.desk.now() + labeling.desk.settings.invitation_days * _DAY
-        labeling.desk.store.invite(name, expires)
-        link = f"{str(request.base_url).rstrip('/')}/enter/{labeling.signer.invitation(name, expires)}"
-        return shown(request, link, name, expires)
+        labeling.desk.invite(name)
+        return shown(request, name)
+
+    @app.post("/admin/withdraw")
+    async def withdraw(request: Request) -> Response:
+        labeling.check_admin(request)
+        sent = await labeling.form(request, _Invite, ADMIN_SESSION)
+        if sent.name not in labeling.desk.store.people():
+            raise Problem(404, f"name: found {sent.name[:80]!r}; expected an annotator with an invitation")
+        labeling.desk.withdraw(sent.name)
+        return RedirectResponse("/admin", 303)
 
     @app.get("/admin/votes.jsonl")
     async def votes(request: Request) -> Response:
@@ -230,11 +248,11 @@ def _add_admin(app: FastAPI, labeling: Labeling) -> None:
 
 
 def train_command(store: str, dataset: str) -> str:
-    """What makes preferences of the votes, to be copied into a shell: brackets and blanks mean something there."""
+    """Return the command that trains on the votes, quoted for a shell: brackets and blanks are special there."""
     return f"prefrec train CONFIG {quote(f'teachers=[{store}]')} --dataset {quote(dataset)}"
 
 
-#: Problems that have a page of their own, by what they say.
+#: Titles of problems with their own page, by detail.
 _PAGES = {"no_session": "no_session_title", "ended": "ended_title", "stale": "stale_title"}
 
 

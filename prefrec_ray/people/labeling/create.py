@@ -1,4 +1,4 @@
-"""A store is made: pairs are drawn, described and scored, once. All later starts need the folder alone.
+"""Creation of a store: pairs are drawn, described and scored, once. All later starts need the folder only.
 
 STORE/pairs/          the questions, as `prefrec pairs` writes them: for `prefrec import-labels`, and Label Studio
 STORE/features.npz    what the choice of pairs sees of them (choose.py); pairs of training users
@@ -25,18 +25,21 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes, first_rows
-from prefrec_ray.people.ask import PAIRS, write_pairs, write_questions
+from prefrec_ray.people.ask import PAIRS, write_questions
 from prefrec_ray.people.labeling.choose import FEATURES, MEMBERS, WIDTH, layers
 from prefrec_ray.people.labeling.settings import DRAWN, LabelSettings
 from prefrec_ray.people.labeling.store import FILE, PairRow, Store
 from prefrec_ray.people.labeling.teacher import QUESTIONS
-from prefrec_ray.people.pairs import draw_lists, histories
+from prefrec_ray.people.pairs import draw_lists, draw_pairs, histories
+from prefrec_ray.people.visits import comparable_first, count_visits
 from prefrec_ray.preferences.teachers import ScriptedTeacher, Sessions
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 
 #: Segments whose features are computed at a time: what lies in memory is this many times their length.
 _AT_ONCE = 256
+#: Pairs drawn for each one that is kept.
+POOL = 4
 
 
 def create_store(dataset: PreparedDataset, folder: str, settings: LabelSettings, progress: Progress) -> None:
@@ -66,24 +69,26 @@ def create_store(dataset: PreparedDataset, folder: str, settings: LabelSettings,
 def _questions(
     dataset: PreparedDataset, where: str, settings: LabelSettings, length: int, progress: Progress
 ) -> tuple[pa.Table, list[list[int]]]:
-    """Writes the questions; returns them, and in mode `rank` the pairs of each list."""
-    count, held_out, seed = settings.pairs, settings.held_out, settings.seed
-    if settings.mode == "pairs":
-        pairs = write_pairs(dataset, where, count, held_out, settings.pairing, length, "uniform", (), seed, progress)
-        return pairs, []
-    of_list = settings.segments * (settings.segments - 1) // 2
-    counts = {"validation": round(count * held_out / of_list)}
-    counts["train"] = max(1, round(count / of_list) - counts["validation"])
+    """Write the questions; return them, and in mode `rank` the pairs of each list.
+
+    Of `POOL` times as many pairs as needed, those with similar numbers of sessions are kept first.
+    """
     users = histories(dataset, progress)
-    parts = [
-        draw_lists(users[split], split, length, settings.segments, counts[split], seed)
-        for split in ("train", "validation")
-        if counts[split]
-    ]
+    of_list = settings.segments * (settings.segments - 1) // 2 if settings.mode == "rank" else 1
+    counts = {"validation": round(settings.pairs * settings.held_out / of_list)}
+    counts["train"] = max(1, round(settings.pairs / of_list) - counts["validation"])
+    parts = []
+    for split in (name for name in ("train", "validation") if counts[name]):
+        if settings.mode == "rank":
+            parts.append(draw_lists(users[split], split, length, settings.segments, counts[split], settings.seed))
+        else:
+            pool = draw_pairs(users[split], split, settings.pairing, length, counts[split], settings.seed, POOL)
+            order = comparable_first(count_visits(dataset, pool, progress))
+            parts.append(pool.take(pa.array(np.sort(order[: counts[split]]))))
     pairs = pa.concat_tables(parts)
     storage.make_folder(where)
     write_questions(dataset, where, pairs, progress)
-    ids = pairs["pair_id"].to_pylist()
+    ids = pairs["pair_id"].to_pylist() if settings.mode == "rank" else []
     return pairs, [ids[first : first + of_list] for first in range(0, len(ids), of_list)]
 
 

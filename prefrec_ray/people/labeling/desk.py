@@ -29,7 +29,7 @@ class Stale(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """A pair for somebody: the segment on the left (A) first. previous: their last answer, for what came of it."""
+    """A pair for an annotator: the segment on the left (A) first. answered: number of their votes."""
 
     lease: Lease
     segments: list[Any]
@@ -122,6 +122,20 @@ class Desk:
             self._labels[vote.pair].pop(annotator)
             self._since.add(vote.pair)
             self.votes -= 1
+
+    def invite(self, annotator: str) -> float:
+        """Invite an annotator, and return until when; an earlier invitation ends."""
+        now = self.now()
+        expires = now + 86_400.0 * self.settings.invitation_days
+        self.store.invite(annotator, expires, now)
+        return expires
+
+    def withdraw(self, annotator: str) -> None:
+        """End an annotator's invitation at once; their votes stay."""
+        lease = self.store.lease_of(annotator)
+        self.store.withdraw(annotator, self.now())
+        if lease is not None:
+            self.board.release(annotator, lease.pair)
 
     def judged(self) -> Votes:
         """Votes that are no skip and no repeat, to be scored."""

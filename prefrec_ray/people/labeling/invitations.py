@@ -1,4 +1,4 @@
-"""Signed links and cookies: who somebody is, said by the server to itself."""
+"""Signed links and cookies, by which the server recognizes annotators and the admin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
-#: The name of who looks after the store; no annotator is called so.
+#: The name of the admin; no annotator can have it.
 ADMIN = "@admin"
 
 
@@ -19,32 +19,31 @@ class Signer:
         self._secret = secret
 
     def invitation(self, name: str, expires: float) -> str:
-        """What a link holds for `name`, until `expires` (seconds since 1970)."""
+        """Return the part of a link that invites `name` until `expires` (seconds since 1970)."""
         return self._of("invitation").dumps([name, expires])
 
     def invited(self, text: str) -> tuple[str, float] | None:
-        """Name and end of an invitation; None where it is not this server's, or has ended."""
+        """Return name and end of an invitation; None if this server did not sign it, or it has expired."""
         return self._valid("invitation", text)
 
     def session(self, name: str, expires: float) -> str:
         """A cookie's value."""
         return self._of("session").dumps([name, expires])
 
-    def who(self, cookie: str | None) -> str | None:
-        """Whose cookie this is; None as of `invited`."""
-        session = self._valid("session", cookie) if cookie else None
-        return None if session is None else session[0]
+    def who(self, cookie: str | None) -> tuple[str, float] | None:
+        """Return name and end of the session of a cookie; None as in `invited`."""
+        return self._valid("session", cookie) if cookie else None
 
     def form_token(self, cookie: str) -> str:
-        """What the forms of a session carry, so that no other page can send them."""
+        """Return the token of the forms of a session, without which no other page can send them."""
         return hmac.new(self._secret.encode(), b"form " + cookie.encode(), hashlib.sha256).hexdigest()
 
     def same(self, sent: str, expected: str) -> bool:
-        """Whether two tokens are equal, in a time that does not say how far."""
+        """Compare two tokens in constant time."""
         return hmac.compare_digest(sent.encode(), expected.encode())
 
     def pseudonym(self, kind: str, name: object) -> str:
-        """A short code that tells things apart without naming them."""
+        """Return a short code that identifies a thing without its name."""
         digest = hmac.new(self._secret.encode(), f"{kind} {name!r}".encode(), hashlib.sha256).digest()
         return "".join(_LETTERS[byte % len(_LETTERS)] for byte in digest[:4])
 

@@ -1,7 +1,7 @@
-"""What must not be lost, in one SQLite file: pairs, people, who looks at what, and every answer.
+"""The store of votes, one SQLite file: pairs, annotators, leases, votes, and the history of invitations.
 
-An answer is on the disk before it is acknowledged: it outlives a kill, and a power cut. Who looks at what outlives a
-kill alone, which costs nobody an answer. There is one writer.
+A vote is on the disk before it is acknowledged: it survives a kill and a power cut. A lease survives a kill only, which
+loses no vote. There is one writer.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ CREATE TABLE votes (
     changed INTEGER NOT NULL, seconds REAL NOT NULL, time REAL NOT NULL, token TEXT NOT NULL UNIQUE,
     UNIQUE (pair, annotator, repeat));
 """
+#: Stores of earlier versions lack it.
+_AUDIT = "CREATE TABLE IF NOT EXISTS audit (time REAL NOT NULL, event TEXT NOT NULL, annotator TEXT NOT NULL);"
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Store:
                 key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM about")
             }
             self._check()
+            self._db.executescript(_AUDIT)
         except (sqlite3.DatabaseError, ValueError) as error:
             self._db.close()
             raise UserError(f"{self.file}: not a store of votes ({error})") from error
@@ -117,7 +120,7 @@ class Store:
         db = sqlite3.connect(file, isolation_level=None)
         try:
             os.chmod(file, 0o600)
-            db.executescript(_TABLES)
+            db.executescript(_TABLES + _AUDIT)
             with _durable(db):
                 rows = [(key, json.dumps(value)) for key, value in {**about, "version": VERSION}.items()]
                 db.executemany("INSERT INTO about VALUES (?, ?)", rows)
@@ -138,14 +141,26 @@ class Store:
         segments, outcome = self._db.execute("SELECT segments, outcome FROM pairs WHERE pair = ?", (pair,)).fetchone()
         return json.loads(segments), json.loads(outcome)
 
-    def invite(self, annotator: str, expires: float) -> None:
-        """Somebody may answer until `expires`; who may already, until then instead."""
+    def invite(self, annotator: str, expires: float, now: float = 0.0) -> None:
+        """Let an annotator vote until `expires`, which replaces an earlier invitation; `now`: the time of the event."""
         query = "INSERT INTO people VALUES (?, ?) ON CONFLICT (annotator) DO UPDATE SET expires = excluded.expires"
         with _durable(self._db):
             self._db.execute(query, (annotator, expires))
+            self._db.execute("INSERT INTO audit VALUES (?, 'invited', ?)", (now, annotator))
+
+    def withdraw(self, annotator: str, now: float) -> None:
+        """End the invitation of an annotator, and what they look at; their votes stay."""
+        with _durable(self._db):
+            self._db.execute("UPDATE people SET expires = 0 WHERE annotator = ?", (annotator,))
+            self._db.execute("DELETE FROM leases WHERE annotator = ?", (annotator,))
+            self._db.execute("INSERT INTO audit VALUES (?, 'withdrawn', ?)", (now, annotator))
+
+    def audit(self) -> list[tuple[float, str, str]]:
+        """Return (time, event, annotator) of all invitations and withdrawals, the last one first."""
+        return self._db.execute("SELECT time, event, annotator FROM audit ORDER BY rowid DESC").fetchall()
 
     def people(self) -> dict[str, float]:
-        """Everybody, and until when they may answer."""
+        """Return until when each annotator may vote; 0 if their invitation was withdrawn."""
         return dict(self._db.execute("SELECT annotator, expires FROM people ORDER BY annotator"))
 
     def leases(self) -> list[Lease]:

@@ -1,8 +1,7 @@
-"""Two segments as what is drawn: bars are sessions, spaces between them the time away, cells of a bar its requests."""
+"""Drawing of two segments on one time axis: bars are sessions, cells of a bar are its requests."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,9 +14,13 @@ from prefrec_ray.people.labeling.texts import TEXTS
 WIDTH, HEIGHT = 600.0, 150.0
 _WIDEST_BAR, _BARS = 26.0, 0.4  # and the most of the width that bars take
 _TALLEST_CELL = 16.0
-#: The space of n hours away is as wide as sqrt(n), those of a minute and less as half a bar's at least.
-_WIDEST_HOUR, _LEAST_SPACE = 60.0, 0.1
-_HOUR = 3_600_000
+#: The axis: unit, its length in ms, and steps between ticks. The last step is as long as needed.
+_UNITS = (
+    ("minutes", 60_000, (1, 2, 5, 10, 15)),
+    ("hours", 3_600_000, (1, 2, 3, 6, 12)),
+    ("days", 86_400_000, (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
+)
+_MOST_TICKS = 5
 #: Icons of well-known signals, and of others as they come.
 ICONS = {
     **{"click": "●", "like": "♥", "follow": "✚", "share": "➤", "comment": "✎", "watch": "▶", "purchase": "★"},
@@ -55,8 +58,24 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Tick:
+    """A mark of the time axis."""
+
+    x: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The time since the first session; unit: days, hours or minutes."""
+
+    unit: str
+    ticks: Sequence[Tick]
+
+
+@dataclass(frozen=True)
 class Request:
-    """What was shown, and what the user did."""
+    """An item that was shown, and the reactions of the user."""
 
     item: Item
     signals: Sequence[Signal]
@@ -77,6 +96,7 @@ class Session:
 class Side:
     """One of the two histories. span: from its first session to its last; away: the mean time between them."""
 
+    axis: Axis
     bars: Sequence[Bar]
     sessions: Sequence[Session]
     counts: Sequence[tuple[Signal, int]]
@@ -90,7 +110,7 @@ Segment = list[dict[str, Any]]
 
 
 def signals_of(names: Sequence[str]) -> dict[str, Signal]:
-    """By name, the rarest first. Beyond the colours there are, signals share the last."""
+    """Return signals by name, the rarest first; the seventh and later ones share the last color."""
     others = iter(_OTHER_ICONS * len(names))
     return {
         name: Signal(name, ICONS.get(name.lower()) or next(others), min(number, COLOURS - 1))
@@ -99,39 +119,72 @@ def signals_of(names: Sequence[str]) -> dict[str, Signal]:
 
 
 def sides(segments: Sequence[Segment], signals: Mapping[str, Signal], item: Callable[[Any], Item]) -> list[Side]:
-    """What is drawn of each segment (people/context.py), all on one scale. `item` says what is shown of an item.
+    """Return the drawing of each segment (people/context.py), all on one scale. `item` returns the title of an item.
 
-    Nothing that follows the last request is drawn: neither the rest of its session nor the time until the next.
+    What follows the last request is not drawn: neither the rest of its session nor the time until the next one.
     """
     bar = min(_WIDEST_BAR, _BARS * WIDTH / max(map(len, segments)))
-    widths = [(len(segment) * bar, sum(_spaces(segment))) for segment in segments]
-    hour = min([_WIDEST_HOUR, *((WIDTH - bars) / spaces for bars, spaces in widths if spaces)])
+    span = max(_since(segment)[-1] for segment in segments)
+    scale = (WIDTH - bar) / span if span else 0.0
     deepest = max(len(session["requests"]) for segment in segments for session in segment)
     height = min(HEIGHT / deepest, _TALLEST_CELL)
-    return [_side(segment, signals, item, (bar, hour, height)) for segment in segments]
+    axis = _axis(span, scale, bar)
+    return [_side(segment, signals, item, axis, (bar, scale, height)) for segment in segments]
+
+
+def _since(segment: Segment) -> list[int]:
+    """Return the time from the first session to each one, in ms."""
+    first = _time(segment[0])
+    return [round((_time(session) - first).total_seconds() * 1000) for session in segment]
+
+
+def _axis(span: int, scale: float, bar: float) -> Axis:
+    """Return the axis of a span in ms; a tick stands at the middle of a bar that starts there."""
+    steps = ((unit, ms, step) for unit, ms, steps in _UNITS for step in steps)
+    unit, ms, step = next(
+        (found for found in steps if span <= found[1] * found[2] * _MOST_TICKS), ("days", 86_400_000, 0)
+    )
+    step = step or -(-span // (ms * _MOST_TICKS))
+    marks = range(0, span // ms + 1, step)
+    return Axis(unit, [Tick(round(bar / 2 + mark * ms * scale, 2), f"{mark:,}") for mark in marks])
+
+
+def _places(segment: Segment, width: float, scale: float) -> list[float]:
+    """Return the left end of each bar: at its time, moved as little as needed so that bars do not overlap."""
+    places: list[float] = []
+    for time in _since(segment):
+        places.append(max(time * scale, places[-1] + width if places else 0.0))
+    for number in range(len(places) - 1, -1, -1):
+        last = places[number + 1] if number + 1 < len(places) else WIDTH
+        places[number] = min(places[number], last - width)
+    return places
 
 
 def duration(ms: int) -> str:
-    """A time in words, rounded."""
+    """Return a time in words, with one decimal, so that two histories rarely look equal unless they are."""
     minutes = ms / 60_000
     for unit, size in (("days", 24 * 60), ("hours", 60)):
         if minutes >= 2 * size:
-            return TEXTS[unit].format(round(minutes / size))
+            return TEXTS[unit].format(f"{round(minutes / size, 1):,g}")
     return TEXTS["minutes"].format(max(1, round(minutes)))
 
 
 def amount(value: float) -> str:
-    """A number in two digits, or whole: no power of ten."""
+    """Return a number in two digits, or whole; never as a power of ten."""
     return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
 
 
 def _side(
-    segment: Segment, signals: Mapping[str, Signal], item: Callable[[Any], Item], scale: tuple[float, float, float]
+    segment: Segment,
+    signals: Mapping[str, Signal],
+    item: Callable[[Any], Item],
+    axis: Axis,
+    size: tuple[float, float, float],
 ) -> Side:
-    bars, sessions, x = [], [], 0.0
-    width, hour, height = scale
+    bars, sessions = [], []
+    width, scale, height = size
     first = _time(segment[0])
-    for number, (session, space) in enumerate(zip(segment, _spaces(segment), strict=True)):
+    for number, (session, x) in enumerate(zip(segment, _places(segment, width, scale), strict=True)):
         requests = [_request(row, signals, item) for row in session["requests"]]
         cells = [
             Cell(
@@ -142,22 +195,16 @@ def _side(
             for i, request in enumerate(requests)
         ]
         bars.append(Bar(round(x, 2), round(width, 2), cells))
-        x += width + space * hour
         away = duration(session["gap_ms"]) if number + 1 < len(segment) else ""
         days = (_time(session).date() - first.date()).days + 1
         when = TEXTS["when"].format(days, _time(session).strftime("%H:%M"))
         sessions.append(Session(when, requests, _counts(requests, signals), away))
     everything = [request for session in sessions for request in session.requests]
-    span = duration(round((_time(segment[-1]) - first).total_seconds() * 1000)) if len(segment) > 1 else ""
+    span = duration(_since(segment)[-1]) if len(segment) > 1 else ""
     gaps = [session["gap_ms"] for session in segment[:-1]]
     away = duration(sum(gaps) // len(gaps)) if gaps else ""
-    return Side(bars, sessions, _counts(everything, signals), _means(segment, signals), len(everything), span, away)
-
-
-def _spaces(segment: Segment) -> list[float]:
-    """The space after each session; none after the last, whose gap is the outcome."""
-    gaps = [session["gap_ms"] for session in segment[:-1]]
-    return [max(_LEAST_SPACE, math.sqrt(gap / _HOUR)) for gap in gaps] + [0.0]
+    amounts = _means(segment, signals)
+    return Side(axis, bars, sessions, _counts(everything, signals), amounts, len(everything), span, away)
 
 
 def _request(row: dict[str, Any], signals: Mapping[str, Signal], item: Callable[[Any], Item]) -> Request:

@@ -85,10 +85,10 @@ def invite(folder: Path, name: str, days: float = 1.0) -> str:
     """The path of an invitation; the person is entered into the store, which no process serves."""
     import time
 
-    store = Store(str(folder))
-    store.invite(name, time.time() + days * DAY)
+    store, expires = Store(str(folder)), time.time() + days * DAY
+    store.invite(name, expires)
     store.close()
-    return f"/enter/{Signer(SECRET).invitation(name, time.time() + days * DAY)}"
+    return f"/enter/{Signer(SECRET).invitation(name, expires)}"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from shutil import which
 
@@ -120,15 +121,60 @@ def test_two_people_on_one_pair(browser: object, server: Server, links: dict[str
     assert all(0 < taken < 20 for taken in seconds)
 
 
+def test_an_invitation_is_copied_opened_and_withdrawn(browser: object, server: Server) -> None:
+    admin = Page(browser, server.admin).page
+    admin.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    admin.get_by_label("Name").fill("eve")
+    admin.get_by_role("button", name="Make a link").click()
+    field = admin.get_by_label("Link: eve")
+    field.focus()
+    selected = admin.evaluate("document.activeElement.value.slice(...[0, document.activeElement.selectionEnd])")
+    assert selected == field.input_value()
+    admin.get_by_role("button", name="Copy: eve").click()
+    admin.wait_for_function("document.querySelector('[aria-label=\"Copy: eve\"]').textContent === 'Copied'")
+    link = admin.evaluate("navigator.clipboard.readText()")
+    assert link == field.input_value()
+    eve = Page(browser, link)
+    eve.press("1")
+    assert eve.answered == 1
+    # After a vote the annotator sees the vote, and nothing about whether it was right.
+    assert eve.page.locator(".previous").inner_text() == "Your last answer: A is better."
+    admin.get_by_role("button", name="Withdraw: eve").click()
+    assert admin.get_by_label("Link: eve").count() == 0
+    assert "withdrawn" in admin.get_by_role("row", name="eve").inner_text()
+    eve.page.reload()
+    assert eve.page.locator("h1").inner_text() == "You need an invitation"
+
+
+def test_both_histories_have_the_same_axis(browser: object, server: Server, links: dict[str, str]) -> None:
+    page = Page(browser, server.url + links["cy"], NARROW).page
+    axes = [side.locator(".tick").all_inner_texts() for side in page.locator(".side").all()]
+    assert axes[0] == axes[1]
+    assert len(axes[0]) >= 2
+    assert "since the first visit" in page.locator(".axis").first.inner_text()
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('.side:first-child .tick')].map(e => e.getBoundingClientRect())"
+    )
+    assert all(a["right"] < b["left"] for a, b in pairwise(boxes))
+    assert all(box["height"] >= 11 for box in boxes)
+
+
 def test_a_link_that_has_ended(browser: object, server: Server, links: dict[str, str]) -> None:
     page = Page(browser, server.url + links["late"]).page
     assert page.locator("h1").inner_text() == "This link has ended"
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["1280", "420"])
-def test_everybody_can_use_it(browser: object, server: Server, links: dict[str, str], size: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(WIDE, "light"), (NARROW, "light"), (WIDE, "dark")], ids=["1280", "420", "dark"]
+)
+def test_everybody_can_use_it(
+    browser: object, server: Server, links: dict[str, str], size: dict[str, int], scheme: str
+) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = Page(browser, server.url + links["cy"], size)
+    page.page.emulate_media(color_scheme=scheme)
+    background = page.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(18, 18, 21)" if scheme == "dark" else "rgb(244, 244, 246)")
     for path in ("/", server.admin):
         page.page.goto(path if "://" in path else server.url + path)
         for summary in page.page.locator("summary").all():

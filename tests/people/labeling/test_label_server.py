@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,12 +77,22 @@ def test_nothing_of_the_log_is_told(anna: Browser) -> None:
     assert "Look <em>well</em>. &lt;script&gt;" in anna.text
     assert "<script>" not in anna.text
     assert 'href="javascript' not in anna.text
-    assert "The rule" not in anna.text.partition("<main>")[2].partition('class="sides"')[2]
     policy = anna.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'")
     assert "unsafe" not in policy
     assert anna.headers["x-content-type-options"] == "nosniff"
     assert anna.headers["cache-control"] == "no-store"
+
+
+def test_a_vote_changes_nothing_that_the_annotator_sees_of_its_pair(anna: Browser, folder: Path) -> None:
+    """After a vote the page has the annotator's own answer only: no outcome, no score, no sign of a gold pair."""
+    for label, words in (("first", "A is better"), ("second", "B is better"), ("tie", "Equally good")):
+        anna.open("/")
+        assert anna.answer(label) == 200
+        (previous,) = re.findall(r'<p class="previous"[^>]*>(.*?)</p>', anna.text, re.S)
+        assert previous == f"Your last answer: {words}."
+        for hint in ("rule", "teacher", "gold", "came back", "Next visit", "right", "wrong", "scores"):
+            assert hint not in anna.text.partition("<main>")[2].replace("from left to right", "")
 
 
 def test_a_cookie_is_not_for_scripts_nor_for_other_sites(server: Server, links: dict[str, str]) -> None:
@@ -176,12 +187,48 @@ def test_somebody_is_invited(admin: Browser, server: Server) -> None:
         admin.open("/admin/invite", {"form": form, "name": name})
         assert admin.status == 422
     admin.open("/admin/invite", {"form": form, "name": "Zoë  Ö."})
-    link = admin.text.partition('class="link">')[2].partition("<")[0]
+    link = link_of(admin, "Zoë Ö.")
     assert link.startswith(f"{server.url}/enter/")
-    assert "Zoë Ö." in admin.text
     zoe = Browser(server.url)
     zoe.open(link)
     assert (zoe.status, zoe.answer("first")) == (200, 200)
+
+
+def link_of(admin: Browser, name: str) -> str:
+    """The link on the admin page that can be copied."""
+    (link, *_) = re.findall(rf'class="link" value="([^"]+)" aria-label="Link: {name}"', admin.text)
+    return link
+
+
+def test_a_withdrawn_invitation_ends_at_once_and_its_votes_stay(admin: Browser, server: Server) -> None:
+    admin.open("/admin")
+    form = admin.hidden("form")
+    admin.open("/admin/invite", {"form": form, "name": "will"})
+    link, will, again = link_of(admin, "will"), Browser(server.url), Browser(server.url)
+    will.open(link)
+    assert will.answer("first") == 200
+    votes = admin.open("/admin/votes.jsonl").count('"will"')
+    assert votes == 1
+    admin.open("/admin/withdraw", {"form": "x", "name": "will"})
+    assert admin.status == 403
+    admin.open("/admin/withdraw", {"form": form, "name": "nobody"})
+    assert admin.status == 404
+    admin.open("/admin/withdraw", {"form": form, "name": "will"})
+    assert admin.status == 200
+    assert re.search(r"UTC · withdrawn · will</li>\s*<li>[-\d]+ [:\d]+ UTC · invited · will", admin.text)
+    # The open session and the link both end.
+    for path in ("/", link):
+        will.open(path)
+        assert will.status == 401
+    again.open(link)
+    assert (again.status, "This link has ended" in again.text) == (401, True)
+    assert admin.open("/admin/votes.jsonl").count('"will"') == votes
+    # A new invitation works; the withdrawn link still does not.
+    admin.open("/admin/invite", {"form": form, "name": "will"})
+    will.open(link_of(admin, "will"))
+    assert will.status == 200
+    again.open(link)
+    assert again.status == 401
 
 
 def test_the_command_of_the_admin_page_is_one_that_a_shell_takes() -> None:
