@@ -1,4 +1,4 @@
-"""Which pairs of segments people are asked about, and how a pair is called."""
+"""Pairs of segments for annotators, and their ids."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import PAIRINGS
 
-#: What makes a pair the pair that it is; with `pair_id` and `split` the columns of a table of pairs.
+#: Columns that identify a pair; with `pair_id` and `split` the columns of a table of pairs.
 IDENTITY = ("user_0", "start_0", "user_1", "start_1", "length")
 
 #: The splits whose users people are asked about.
@@ -33,13 +33,13 @@ _DRAWS = 2
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """Who can be asked about: the users of one split, by id, and their numbers of requests."""
+    """Users of one split, by id, and their numbers of requests."""
 
     ids: pa.Array  # int64 or string [U], ascending
     requests: np.ndarray  # int64 [U]
 
     def has(self, user: pa.Array, start: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """Whether each segment lies inside its user's history with a request after it, bool [n]."""
+        """Return whether each segment lies inside its user's history with a request after it, bool [n]."""
         place = pc.index_in(user.cast(self.ids.type), self.ids)
         requests = self.requests[place.fill_null(0).to_numpy(zero_copy_only=False)]
         known = place.is_valid().to_numpy(zero_copy_only=False)
@@ -47,7 +47,7 @@ class Histories:
 
 
 def histories(dataset: PreparedDataset, progress: Progress) -> dict[str, Histories]:
-    """The users of the splits that people are asked about, from the sessions: a task a file."""
+    """Return the users of each split of `SPLITS`, from the sessions; one task per file."""
     files = dataset.files("sessions")
     parts = run_tasks(
         lambda file: _requests_of_users.remote(dataset.uri, file), files, "count impressions of users: files", progress
@@ -131,9 +131,9 @@ def pair_ids(pairs: pa.Table) -> pa.Array:
 
 
 def pair_id(pair: Mapping[str, Any]) -> int:
-    """A number of 48 bits, made of the pair's `IDENTITY`: the same pair is called the same everywhere.
+    """Return the id of a pair, a hash of its `IDENTITY`: the same pair has the same id everywhere.
 
-    Of 48 bits, because spreadsheets and JavaScript round longer ones.
+    It has 48 bits, because spreadsheets and JavaScript round longer numbers.
     """
     text = json.dumps([pair[name] for name in IDENTITY], ensure_ascii=False)
     return int.from_bytes(blake2b(text.encode("utf-8"), digest_size=6).digest(), "big")

@@ -28,7 +28,7 @@ from prefrec_ray.people.labeling.timeline import sides, signals_of
 from prefrec_ray.web.problems import Problem, of_validation
 
 SESSION, ADMIN_SESSION = "prefrec_label", "prefrec_label_admin"
-#: How long the admin's link holds that the command prints.
+#: Hours until the admin's link expires, which the command prints.
 ADMIN_HOURS = 12
 _NAME = re.compile(r"[^\W_][\w .@+-]{0,63}")
 

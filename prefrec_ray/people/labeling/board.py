@@ -1,4 +1,4 @@
-"""Who is asked what next: all questions and answers, in memory."""
+"""The next question of each annotator: all questions and answers, in memory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Board:
             self.voters[pair].add(annotator)
 
     def undone(self, annotator: str, pair: int, repeat: bool) -> None:
-        """The person's last answer is no more."""
+        """Take back the person's last answer."""
         person = self._person(annotator)
         person.answers.pop()
         (person.repeated if repeat else person.first).remove(pair)
@@ -61,7 +61,7 @@ class Board:
         self._leases.get(pair, {}).pop(annotator, None)
 
     def is_open(self, pair: int, annotator: str, now: float) -> bool:
-        """Whether the pair is worth a vote of this person."""
+        """Return whether a vote of this person on the pair is useful."""
         if pair in self.decided or annotator in self.voters[pair]:
             return False
         leases = self._leases.get(pair)

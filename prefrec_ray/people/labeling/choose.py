@@ -1,4 +1,4 @@
-"""Which pairs are worth asking: an ensemble of rewards, and what a vote on a pair would tell it (BALD).
+"""Choice of pairs: an ensemble of rewards, and the information that a vote on a pair gives about it (BALD).
 
 A member's reward of a request x is w . tanh(A x), with random A: the reward of a segment is w . the mean of tanh(A x)
 over its requests, which is computed once for each pair. What is learned, w, is a logistic regression on differences of
@@ -41,7 +41,7 @@ def fit(features: np.ndarray, label: np.ndarray, seed: int) -> tuple[np.ndarray,
 
 
 def unseen(probability: np.ndarray, unseen_by: np.ndarray) -> np.ndarray:
-    """P(second preferred) of each pair by the members that have not seen it, [n]; NaN where all have.
+    """Return P(second preferred) of each pair by the members that have not seen it, [n]; NaN if all have.
 
     probability and unseen_by [n, MEMBERS].
     """
@@ -56,7 +56,7 @@ def preferred(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def bald(probability: np.ndarray) -> np.ndarray:
-    """What an answer tells about the members, in nats, [n]: the entropy of their mean less the mean of their entropies.
+    """Return the information of a vote about the members, in nats, [n]: entropy of their mean minus mean entropy.
 
     Houlsby et al. 2011, "Bayesian Active Learning for Classification and Preference Learning", equation 2.
     """
@@ -64,10 +64,10 @@ def bald(probability: np.ndarray) -> np.ndarray:
 
 
 def drawn(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Numbers [n] whose descending order is a draw without replacement, with chances in proportion to `scores` [n].
+    """Return numbers [n] whose descending order is a draw without replacement, in proportion to `scores` [n].
 
     Power BALD (Kirsch et al. 2023, "Stochastic Batch Acquisition: A Simple Baseline for Deep Active Learning", section
-    3, with exponent 1): those that tell most first are alike, and are the odd ones (docs/results/labeling.md).
+    3, with exponent 1): the most informative pairs are similar to each other, and unusual (docs/results/labeling.md).
     """
     return np.log(np.maximum(scores, 1e-12)) + rng.gumbel(size=len(scores))
 

@@ -128,7 +128,7 @@ def _gold(pairs: pa.Table, scores: np.ndarray, share: float) -> dict[int, str]:
 
 
 def _scores(dataset: PreparedDataset, pairs: pa.Table, progress: Progress) -> np.ndarray:
-    """What the scripted teacher `mean` says of either segment on the data set's first task, float64 [P, 2]."""
+    """Return the scores of the scripted teacher `mean` on the data set's first task, float64 [P, 2]."""
     shared = ray.put(pairs)
     files, scores = dataset.files("sessions"), np.zeros((len(pairs), 2))
     for part in run_tasks(

@@ -1,4 +1,4 @@
-"""The store at work: questions go out, answers come in. Everything but HTTP."""
+"""Questions and votes of a store, without HTTP."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from prefrec_ray.people.labeling.settings import DRAWN, LabelSettings
 from prefrec_ray.people.labeling.store import Lease, Store, Vote
 from prefrec_ray.settings import parse
 
-_MOST_SECONDS = 3600.0  # of an answer: whoever takes longer is at lunch
+_MOST_SECONDS = 3600.0  # of an answer; longer times are breaks
 
 
 class Stale(Exception):
-    """An answer to a question that is no longer this person's."""
+    """The answer belongs to a question that this person no longer has."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Question:
 
 
 class Desk:
-    """An opened store. Raises `UserError` where it was made of other settings, or is damaged.
+    """An opened store. Raises `UserError` if it was made with other settings, or is damaged.
 
     `clock`: seconds since 1970.
     """
@@ -63,7 +63,7 @@ class Desk:
         self.take(self.scorer.score(self.judged()))
 
     def question(self, annotator: str) -> Question | None:
-        """What this person is asked: the same until it is answered, or was kept too long. None: nothing is left."""
+        """Return the current question of this person until it is answered or expires; None if no question is left."""
         now = self.now()
         lease = self.store.lease_of(annotator)
         if lease is not None and lease.expires < now and not self._worth_it(lease, now):
@@ -106,7 +106,7 @@ class Desk:
             self.board.decided.add(vote.pair)
 
     def undo(self, annotator: str) -> None:
-        """The last answer is taken back, and its question asked again; without one nothing happens."""
+        """Take back the last vote, and ask its question again; do nothing without a vote."""
         vote = self.store.last_vote(annotator)
         if vote is None:
             return
@@ -138,12 +138,12 @@ class Desk:
             self.board.release(annotator, lease.pair)
 
     def judged(self) -> Votes:
-        """Votes that are no skip and no repeat, to be scored."""
+        """Return votes without skips and repeats, to be scored."""
         self._since = set()
         return [(pair, who, label) for pair, by in self._labels.items() for who, label in by.items() if label != "skip"]
 
     def take(self, scores: Scores) -> None:
-        """Scores of what `judged` gave last hold from now on; pairs that were answered since are looked at again."""
+        """Use the scores of the last `judged` votes from now on; decide pairs again that were answered since."""
         self.scores = scores
         self.board.order = scores.order
         at = self.settings.posterior
@@ -152,7 +152,7 @@ class Desk:
 
     @property
     def left(self) -> int:
-        """Votes that are still wanted: of the budget, or at most until every pair is decided."""
+        """The votes still needed: the rest of the budget, or at most until every pair is decided."""
         most = self.board.left
         return most if self.settings.budget is None else max(0, min(most, self.settings.budget - self.votes))
 
@@ -200,12 +200,12 @@ class Desk:
 
 
 def exchanged(label: str, flipped: bool) -> str:
-    """The label with its sides exchanged, where they were exchanged on the page."""
+    """Return the label, with its sides exchanged if they were exchanged on the page."""
     return {"first": "second", "second": "first"}.get(label, label) if flipped else label
 
 
 def _as_made(stored: Any, settings: LabelSettings, file: str) -> LabelSettings:
-    """The settings with those of the store that are not given. Raises `UserError` for one that is given and differs."""
+    """Return the settings, completed by the store's. Raises `UserError` for a setting that differs from the store's."""
     made = parse(LabelSettings, stored, f"{file}: settings").model_dump(include=set(DRAWN))
     for key in settings.model_fields_set.intersection(DRAWN):
         if made[key] != getattr(settings, key):

@@ -13,7 +13,7 @@ ADMIN = "@admin"
 
 
 class Signer:
-    """Signs with the store's secret; what is signed for one use is not valid for another."""
+    """Signs with the store's secret; a signature for one use is invalid for another."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret

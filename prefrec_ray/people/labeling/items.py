@@ -1,4 +1,4 @@
-"""What annotators see of an item: its title and picture where a file names them, else a code."""
+"""Titles and pictures of items for annotators, from a file; items without a title have a code."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _LONGEST = 120
 
 @dataclass(frozen=True)
 class Item:
-    """title: a text that nobody vouches for. picture: the name of a file, or empty."""
+    """title: untrusted text. picture: the name of a file, or empty."""
 
     title: str
     picture: str = ""
 
 
 class Items:
-    """The items of the file, by id, and the folder of their pictures. Without a file there are none."""
+    """The items of the file, by id, and the folder of their pictures; empty without a file."""
 
     def __init__(self, file: str | None, code: Callable[[str, object], str]) -> None:
         self._items = {} if file is None else _read(file)
@@ -44,11 +44,11 @@ class Items:
         self._code = code
 
     def __call__(self, item: Any) -> Item:
-        """What is shown of an item."""
+        """Return the title and picture of an item."""
         return self._items.get(str(item)) or Item(TEXTS["item"].format(self._code("item", item)))
 
     def picture(self, name: str) -> tuple[Path, str] | None:
-        """The file and media type of a picture; None for any other name."""
+        """Return the file and media type of a picture; None for any other name."""
         if self._folder is None or name not in {item.picture for item in self._items.values()} - {""}:
             return None
         path = self._folder / name
@@ -56,18 +56,18 @@ class Items:
 
 
 def _read(file: str) -> dict[str, Item]:
-    """By the id as text. Raises `UserError`: a missing file or column, an id that comes twice, a bad picture."""
+    """Return items by id as text. Raises `UserError`: a missing file or column, a repeated id, a bad picture."""
     columns = {name: column.to_pylist() for name, column in _table(file).items()}
     items: dict[str, Item] = {}
     pictures = columns.get("picture") or [None] * len(columns["item_id"])
     for number, (key, title, picture) in enumerate(zip(columns["item_id"], columns["title"], pictures, strict=True), 1):
         where = f"{file}: row {number}"
         if key is None or str(key) in items:
-            raise UserError(f"{where}: item_id {key!r}; expected an id that no row before has")
+            raise UserError(f"{where}: item_id {key!r}; expected an id that is in no row above")
         picture = str(picture or "")
         if picture and (posixpath.basename(picture) != picture or Path(picture).suffix.lower() not in PICTURES):
             raise UserError(
-                f"{where}: picture {picture!r}; expected the name of a file beside it ({', '.join(PICTURES)})"
+                f"{where}: picture {picture!r}; expected the name of a file in its folder ({', '.join(PICTURES)})"
             )
         title = " ".join(str(title or "").split()) or TEXTS["untitled"]
         items[str(key)] = Item(title if len(title) <= _LONGEST else f"{title[:_LONGEST]}…", picture)

@@ -19,9 +19,9 @@ Said = Callable[[int, int], str | None]
 
 
 def ordered(size: int, answer_of: Said) -> tuple[list[list[int]], tuple[int, int] | None]:
-    """Groups of equally good segments, the worst first, and the next two to ask about: None where all are placed.
+    """Return groups of equally good segments, the worst first, and the next two to ask about: None if all are placed.
 
-    Segments 0 to `size` - 1 come one after another; one that cannot be told is left out.
+    Segments 0 to `size` - 1 are placed one after another; segments answered by "cannot tell" are left out.
     """
     groups = [[0]]
     for new in range(1, size):
@@ -42,7 +42,7 @@ def ordered(size: int, answer_of: Said) -> tuple[list[list[int]], tuple[int, int
 
 
 def implied(groups: list[list[int]]) -> dict[tuple[int, int], str]:
-    """What the order says of every two segments a < b in it: first (a is better), second or tie."""
+    """Return the label of every two segments a < b of an order: first (a is better), second or tie."""
     place = {segment: number for number, group in enumerate(groups) for segment in group}
     labels = {}
     for a, b in combinations(sorted(place), 2):
@@ -87,9 +87,9 @@ class Lists:
 
 
 class ListBoard(Board):
-    """Who is asked what, where each person orders lists: those begun first, none by more than `votes` people.
+    """The next question of annotators who order lists: lists already begun come first, each has at most `votes` people.
 
-    said: the labels of one person by pair.
+    said: function of a person's name; returns their labels by pair.
     """
 
     def __init__(self, lists: Lists, votes: int, said: Callable[[str], Mapping[int, str]]) -> None:

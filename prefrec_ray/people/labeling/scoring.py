@@ -1,4 +1,4 @@
-"""What is known from the votes so far: who is reliable, which pairs are decided, and which are worth asking next."""
+"""Scores of the votes so far: reliability of annotators, decided pairs, and the order of the next questions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefrec_ray.people.consensus import PRIOR, Model, consensus
 from prefrec_ray.people.labeling.choose import bald, drawn, fit, preferred, unseen
 
 SIDES = {"first": 0, "tie": 1, "second": 2}
-#: (pair, annotator, label) of votes that are no skip and no repeat.
+#: (pair, annotator, label) of votes without skips and repeats.
 Votes = Sequence[tuple[int, str, str]]
 
 
@@ -31,7 +31,7 @@ class Scores:
     judged: np.ndarray
 
     def decided(self, pair: int, labels: Sequence[tuple[str, str]], at: float) -> bool:
-        """Whether a pair with these votes (annotator, label) has an answer as probable as `at`; without votes: no."""
+        """Return whether an answer has probability `at` given votes (annotator, label); False without votes."""
         if not labels:
             return False
         prior_mean = PRIOR[0] / sum(PRIOR)
@@ -62,10 +62,10 @@ class Scorer:
         self._features, self._seed = features, seed
 
     def score(self, votes: Votes) -> Scores:
-        """Everything anew.
+        """Score all votes again.
 
-        First what votes alone say of the pairs; the ensemble learns from that; what its members say of pairs that they
-        have not seen is then the prior of those pairs, and the votes are weighed again.
+        First, labels are estimated from votes only. The ensemble learns these labels. The predictions of members for
+        pairs that they were not trained on are then the prior of these pairs, and labels are estimated again.
         """
         pair = np.array([self._row[pair] for pair, _, _ in votes], np.int64)
         names, annotator = np.unique([who for _, who, _ in votes] or np.empty(0, str), return_inverse=True)

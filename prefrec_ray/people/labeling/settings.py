@@ -53,5 +53,5 @@ class LabelSettings(Settings):
         return self
 
 
-#: What a store is made of.
+#: Settings that are fixed when the store is made.
 DRAWN = ("mode", "pairs", "segments", "held_out", "pairing", "length", "seed", "gold")

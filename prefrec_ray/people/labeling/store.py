@@ -43,7 +43,7 @@ _AUDIT = "CREATE TABLE IF NOT EXISTS audit (time REAL NOT NULL, event TEXT NOT N
 
 @dataclass(frozen=True)
 class Lease:
-    """Somebody looks at a pair. `flipped`: its second segment is on the left. `changed`: times it was answered before.
+    """A pair that an annotator looks at. `flipped`: its second segment is on the left. `changed`: undone votes.
 
     `since`, `expires`: seconds since 1970.
     """
@@ -78,7 +78,7 @@ _VOTE = ", ".join(Vote.__dataclass_fields__)
 
 
 class Store:
-    """An open store. Raises `UserError` where `folder` holds none, or one of another version."""
+    """An open store. Raises `UserError` if `folder` contains none, or one of another version."""
 
     def __init__(self, folder: str) -> None:
         self.file = _file(folder)
@@ -86,7 +86,7 @@ class Store:
             raise UserError(f"{folder}: no store of votes (no {FILE}); make one by `prefrec label`")
         try:
             self._db = sqlite3.connect(self.file, isolation_level=None)
-        except sqlite3.DatabaseError as error:  # of another user, say
+        except sqlite3.DatabaseError as error:  # for example a file of another user
             raise UserError(f"{self.file}: {error}; expected a store of votes") from error
         try:
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;")
@@ -103,7 +103,7 @@ class Store:
             raise UserError(f"{self.file}: version {self.about.get('version')}; expected {VERSION}")
 
     def _check(self) -> None:
-        """Raises `ValueError` or `sqlite3.DatabaseError` where pages are damaged, or a table or a key is missing."""
+        """Raise `ValueError` or `sqlite3.DatabaseError` if pages are damaged, or a table or a key is missing."""
         (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise ValueError(" ".join(found.split()))
@@ -111,11 +111,11 @@ class Store:
             self._db.execute(f"SELECT * FROM {table} LIMIT 0")
         missing = sorted({"dataset", "lists", "secret", "settings", "signals", "version"} - set(self.about))
         if missing:
-            raise ValueError(f"it does not say its {', '.join(missing)}")
+            raise ValueError(f"missing: {', '.join(missing)}")
 
     @staticmethod
     def create(folder: str, about: dict[str, Any], pairs: Iterable[PairRow]) -> None:
-        """Makes the file in `folder`, which is on a disk. Nobody else may read it: it holds the secret."""
+        """Create the file in `folder` on a local disk, readable by its owner only: it contains the secret."""
         file = _file(folder)
         db = sqlite3.connect(file, isolation_level=None)
         try:
@@ -133,11 +133,11 @@ class Store:
         self._db.close()
 
     def pairs(self) -> list[tuple[int, str, str | None]]:
-        """(pair, split, gold label) of all pairs."""
+        """Return (pair, split, gold label) of all pairs."""
         return self._db.execute("SELECT pair, split, gold FROM pairs").fetchall()
 
     def shown(self, pair: int) -> tuple[list[Any], dict[str, Any]]:
-        """The two segments of a pair, and its outcome."""
+        """Return the two segments of a pair, and its outcome."""
         segments, outcome = self._db.execute("SELECT segments, outcome FROM pairs WHERE pair = ?", (pair,)).fetchone()
         return json.loads(segments), json.loads(outcome)
 
@@ -149,7 +149,7 @@ class Store:
             self._db.execute("INSERT INTO audit VALUES (?, 'invited', ?)", (now, annotator))
 
     def withdraw(self, annotator: str, now: float) -> None:
-        """End the invitation of an annotator, and what they look at; their votes stay."""
+        """End the invitation and the lease of an annotator; their votes stay."""
         with _durable(self._db):
             self._db.execute("UPDATE people SET expires = 0 WHERE annotator = ?", (annotator,))
             self._db.execute("DELETE FROM leases WHERE annotator = ?", (annotator,))
@@ -164,48 +164,48 @@ class Store:
         return dict(self._db.execute("SELECT annotator, expires FROM people ORDER BY annotator"))
 
     def leases(self) -> list[Lease]:
-        """Who looks at what: one pair a person."""
+        """Return all leases, at most one per annotator."""
         return [_lease(row) for row in self._db.execute(f"SELECT {_LEASE} FROM leases")]
 
     def lease_of(self, annotator: str) -> Lease | None:
-        """What this person looks at."""
+        """Return the lease of an annotator, or None."""
         row = self._db.execute(f"SELECT {_LEASE} FROM leases WHERE annotator = ?", (annotator,)).fetchone()
         return None if row is None else _lease(row)
 
     def lease(self, lease: Lease) -> None:
-        """The person looks at this, and at nothing else."""
+        """Set the lease of an annotator."""
         self._db.execute(f"INSERT OR REPLACE INTO leases ({_LEASE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(lease))
 
     def vote(self, vote: Vote) -> None:
-        """Writes an answer in place of its lease; it is on the disk when this returns."""
+        """Replace a lease by its vote, which is on the disk when this returns."""
         with _durable(self._db):
             self._db.execute(f"INSERT INTO votes ({_VOTE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(vote))
             self._db.execute("DELETE FROM leases WHERE token = ?", (vote.token,))
 
     def vote_of(self, token: str) -> Vote | None:
-        """The answer that was given under a lease."""
+        """Return the vote on a lease, or None."""
         row = self._db.execute(f"SELECT {_VOTE} FROM votes WHERE token = ?", (token,)).fetchone()
         return None if row is None else _vote(row)
 
     def last_vote(self, annotator: str) -> Vote | None:
-        """The last answer of a person."""
+        """Return the last vote of an annotator, or None."""
         query = f"SELECT {_VOTE} FROM votes WHERE annotator = ? ORDER BY number DESC LIMIT 1"
         row = self._db.execute(query, (annotator,)).fetchone()
         return None if row is None else _vote(row)
 
     def votes_of(self, annotator: str) -> list[Vote]:
-        """All answers of a person, in order."""
+        """Return all votes of an annotator, in order."""
         query = f"SELECT {_VOTE} FROM votes WHERE annotator = ? ORDER BY number"
         return [_vote(row) for row in self._db.execute(query, (annotator,))]
 
     def undo(self, vote: Vote, lease: Lease) -> None:
-        """A lease in place of an answer."""
+        """Replace a vote by a lease."""
         with _durable(self._db):
             self._db.execute("DELETE FROM votes WHERE token = ?", (vote.token,))
             self.lease(lease)
 
     def labels(self) -> list[tuple[int, str, str]]:
-        """(pair, annotator, label) of all answers but repeats; in mode `rank` also what follows from them."""
+        """Return (pair, annotator, label) of all votes except repeats; in mode `rank` also of implied ones."""
         by: dict[str, dict[int, str]] = {}
         for vote in self.votes():
             if not vote.repeat:
@@ -216,18 +216,18 @@ class Store:
         return [(pair, who, label) for who, labels in by.items() for pair, label in labels.items()]
 
     def votes(self) -> list[Vote]:
-        """All answers, in order."""
+        """Return all votes, in order."""
         return [_vote(row) for row in self._db.execute(f"SELECT {_VOTE} FROM votes ORDER BY number")]
 
 
 def _file(folder: str) -> str:
-    """As SQLite finds it, which knows no `~`."""
+    """Return the absolute path: SQLite does not expand `~`."""
     return storage.absolute(storage.join(folder, FILE))
 
 
 @contextmanager
 def _durable(db: sqlite3.Connection) -> Iterator[None]:
-    """A transaction that is on the disk when it ends."""
+    """Run a transaction that is on the disk when it ends."""
     db.execute("PRAGMA synchronous=FULL")
     db.execute("BEGIN IMMEDIATE")
     try:

@@ -1,4 +1,4 @@
-"""What the admin page says: how far the team is, how far it agrees, and how each annotator does."""
+"""Content of the admin page: progress and agreement of the team, and numbers of each annotator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefrec_ray.people.labeling.store import Vote
 
 @dataclass(frozen=True)
 class Person:
-    """An annotator. gold and repeats: how many of them were answered right, and the same again, of how many.
+    """An annotator. gold: right answers and all; repeats: equal answers and all.
 
     reliability: by Dawid and Skene's model (people/consensus.py); None without votes. seconds: median. expires: since
     1970.
@@ -42,7 +42,7 @@ class Summary:
 
 
 def summary(desk: Desk) -> Summary:
-    """How things stand."""
+    """Return the state of the team's work."""
     votes = desk.store.votes()
     judged = [vote for vote in votes if vote.label != "skip" and not vote.repeat]
     alpha = krippendorff_alpha(np.array([v.pair for v in judged]), np.array([v.label for v in judged], str))

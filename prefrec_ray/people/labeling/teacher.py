@@ -1,4 +1,4 @@
-"""A store as a teacher: its votes become preferences of the data set, under a name that says which votes they were."""
+"""A store as a teacher: its votes become preferences of the data set, under a name with a digest of the votes."""
 
 from __future__ import annotations
 
@@ -26,17 +26,16 @@ AGGREGATE = "one-coin"
 
 
 def is_store(teacher: str) -> bool:
-    """Whether this names a store, and no teacher of a data set."""
+    """Return whether this names a store; else it is a teacher of the data set."""
     return storage.exists(storage.join(teacher, FILE))
 
 
 def with_votes(config: dict[str, Any], dataset: str, progress: Progress) -> dict[str, Any]:
-    """Settings of training whose `teachers` may name stores: in place of each stands the name of its votes in the data
-    set at the URI `dataset`. The same settings where none does.
+    """Import the votes of stores among the `teachers` of training settings into the data set at the URI `dataset`.
 
-    The name is that of the folder and a digest of the votes, so that a run says which votes it learned from; votes that
-    are there already are not imported again. Starts Ray. Raises `UserError`: a store without votes, or of another data
-    set.
+    Returns the settings with the names of the imported votes instead of the stores. A name consists of the name of the
+    folder and a digest of the votes, so that the settings of a run identify its votes; votes that are already imported
+    are not imported again. Starts Ray. Raises `UserError`: a store without votes, or of another data set.
     """
     stores = {one for one in map(str, config.get("teachers", ())) if is_store(one)}
     if not stores:

@@ -41,7 +41,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class Cell:
-    """A request in a bar; colour: that of its rarest signal, None without one."""
+    """A request in a bar; colour: the number of its rarest signal; None without a signal."""
 
     y: float
     height: float

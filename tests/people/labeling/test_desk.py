@@ -206,7 +206,7 @@ def test_a_store_below_ones_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("damage", "words"),
     [
         ("DROP TABLE votes", "not a store of votes (no such table: votes)"),
-        ("DELETE FROM about WHERE key = 'secret'", "not a store of votes (it does not say its secret)"),
+        ("DELETE FROM about WHERE key = 'secret'", "not a store of votes (missing: secret)"),
         ("UPDATE about SET value = '5' WHERE key = 'settings'", "settings: key '(top)': "),
     ],
 )
