@@ -55,7 +55,7 @@ def test_a_picture_that_is_a_number(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("item_id\n1\n", "column 'title' is missing"),
-        ("item_id,title\n1,a\n1,b\n", "row 2: item_id '1'; expected an id that no row before has"),
+        ("item_id,title\n1,a\n1,b\n", "row 2: item_id '1'; expected an id that is in no row above"),
         ("item_id,title,picture\n1,a,../b.png\n", "row 1: picture '../b.png'; expected the name of a file"),
         ("item_id,title,picture\n1,a,b.svg\n", "row 1: picture 'b.svg'"),
         ("", "not CSV"),
