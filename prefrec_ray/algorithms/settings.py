@@ -13,14 +13,18 @@ This module imports neither Ray nor PyTorch, so that a YAML is checked without t
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, StrictBool, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, StrictBool, ValidationInfo, field_validator, model_validator
 
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.settings import Pairing, Recipe, Seed, Settings, Task, parse
+from prefrec_ray.storage.memory import check_need
 
 _SAME = object()
+#: Bytes in training: a weight, its gradient and two moments of Adam, float32.
+_OF_WEIGHT = 16
 _OF_REWARD: dict[str, Any] = {"shapes_reward": True}
 
 
@@ -54,6 +58,7 @@ class TrainingSettings(Settings):
         3,
         shapes_reward=True,
         ge=0,
+        le=10**9,
         description="passes over the preferences before the policy learns",
     )
     pretrain_updates: PositiveInt | None = by_recipe(
@@ -65,7 +70,7 @@ class TrainingSettings(Settings):
     replay_buffer_size: PositiveInt | None = by_recipe(
         3_000_000, None, description="transitions to train on, a sample; null: all"
     )
-    num_epochs: PositiveFloat = by_recipe(5, description="passes over the transitions")
+    num_epochs: float = by_recipe(5, gt=0, le=10**9, description="passes over the transitions")
     updates_per_iteration: PositiveInt | None = Field(
         default=None, description="updates in an RLlib iteration; null: a quarter of an epoch"
     )
@@ -147,7 +152,7 @@ class TrainingSettings(Settings):
         description="in Ray's object store, or read from files; `auto`: files if the store is too small",
     )
     num_learners: int = Field(default=0, ge=0, description="learner processes; 0: the run's own")
-    num_cpus_per_learner: Literal["auto"] | float = Field(
+    num_cpus_per_learner: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
         default="auto", description="CPUs of each learner; `auto`: RLlib's choice"
     )
     num_gpus_per_learner: float = Field(default=0, ge=0, description="GPUs of each learner")
@@ -160,6 +165,18 @@ class TrainingSettings(Settings):
     def _true_is_no_number(cls, value: Any, info: Any) -> Any:
         if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
             raise ValueError("expected a value other than true or false")
+        return value
+
+    @field_validator("hidden_sizes", "reward_members")
+    @classmethod
+    def _fits_into_memory(cls, value: Any, info: ValidationInfo) -> Any:
+        of_reward = info.field_name == "reward_members"
+        widths, networks = (info.data.get("hidden_sizes", ()), value) if of_reward else (value, 1)
+        size = networks * (sum(widths) + sum(inputs * outputs for inputs, outputs in pairwise(widths)))
+        layers = " x ".join(map(str, widths))
+        check_need(_OF_WEIGHT * size, f"{networks} networks of {layers}" if of_reward else f"layers of {layers}")
+        for key in ("train_batch_size_per_learner", "preference_batch_size"):
+            check_need(4 * info.data.get(key, 0) * sum(widths), f"the mini-batches of {key} in layers of {layers}")
         return value
 
     @model_validator(mode="before")
@@ -246,6 +263,13 @@ class BCQSettings(TrainingSettings):
         default=0.75, ge=0.5, le=1, description="weight λ of the smaller of the twin Q against the larger (Eq. 13)"
     )
     candidates: PositiveInt = Field(default=10, description="actions n proposed for a state")
+
+    @field_validator("candidates")
+    @classmethod
+    def _fit_into_memory(cls, value: int, info: ValidationInfo) -> int:
+        rows = value * info.data.get("train_batch_size_per_learner", 1)
+        check_need(4 * rows * sum(info.data.get("hidden_sizes", ())), f"{value:,} candidates for each transition")
+        return value
 
 
 def recipe_defaults(settings: type[TrainingSettings], recipe: str) -> dict[str, Any]:

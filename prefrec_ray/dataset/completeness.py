@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
+from prefrec_ray.storage.parquet import read_footer
 
 #: Footers are small: most of the time is spent waiting for storage.
 _THREADS = 16
@@ -62,8 +60,7 @@ def _check_rows(dataset: PreparedDataset, folder: tuple[str, ...], expected: int
 
 def file_rows(file: str) -> int:
     """Return the number of rows of a Parquet file, from its footer. Raises `UserError` if it is damaged."""
-    system, path = storage.filesystem(file)
     try:
-        return pq.read_metadata(path, filesystem=system).num_rows
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file}: not readable as Parquet ({str(error).splitlines()[0]}); {_ADVICE}") from error
+        return int(read_footer(file).num_rows)
+    except UserError as error:
+        raise UserError(f"{error}; {_ADVICE}") from error

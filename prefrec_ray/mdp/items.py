@@ -13,7 +13,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.cells import Cells
 from prefrec_ray.mdp.index import ItemIndex
 from prefrec_ray.mdp.left_out import LeftOut
-from prefrec_ray.storage.parquet import read_parquet, write_parquet
+from prefrec_ray.storage.files import check_readable
+from prefrec_ray.storage.parquet import read_footer, read_parquet, write_parquet
 
 RULES = ("nearest", "dot")
 #: Columns of text that a table of items may have, for pages that people read.
@@ -168,7 +169,12 @@ class ItemTable:
 
     @classmethod
     def load(cls, uri: str) -> ItemTable:
-        """Reads the Parquet file `uri`. Raises `UserError` where it is missing, unreadable or no table of items."""
+        """Read the Parquet file `uri`. Raises `UserError` if it is missing, unreadable or not a table of items."""
+        rows, size = read_footer(uri).num_rows, check_readable(uri)
+        if rows > size:  # before they are read: equal values take no room in a file
+            raise UserError(
+                f"{uri}: found {rows:,} rows in {size:,} bytes; expected ids that differ, in a byte or more"
+            )
         return cls.from_table(read_parquet(uri), uri)
 
     @cached_property

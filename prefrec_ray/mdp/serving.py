@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from prefrec_ray.settings import Settings
 
@@ -17,6 +17,10 @@ TIRED = 3.0
 TEMPERATURE, TEMPERATURE_TIRED = 0.2, 0.1
 
 
+#: A scale of scores, in units of their own. Scores are float32, so that below 1e-6 rounding errors would be divided.
+Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
+
+
 class ServingSettings(Settings):
     """A policy is a distribution over the items that may be shown (policy/distribution.py)."""
 
@@ -27,11 +31,11 @@ class ServingSettings(Settings):
         default="catalogue",
         description="items near the actor's action; all items; all, weighted by how often the log shows each",
     )
-    temperature: Annotated[PositiveFloat, Field(strict=True)] | Literal["auto"] = Field(
+    temperature: Annotated[Scale, Field(strict=True)] | Literal["auto"] = Field(
         default="auto",
         description="of the softmax, in standard deviations of the scores; `auto`: 0.1 where people tire, else 0.2",
     )
-    variety: Annotated[float, Field(ge=0, strict=True)] | Literal["auto"] = Field(
+    variety: Annotated[float, Field(ge=0, le=1e6, strict=True)] | Literal["auto"] = Field(
         default="auto",
         description="penalty on items like those just shown, in standard deviations of Q; "
         "`auto`: as the log says, 5 where it does not say",

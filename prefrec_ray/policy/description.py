@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 
 from annotated_types import MinLen
-from pydantic import ConfigDict, FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
-from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.mdp.serving import Scale, ServingSettings
 from prefrec_ray.settings import Settings
 
 SCHEMA_VERSION = 3
@@ -22,7 +22,7 @@ class AnswersDescription(_Part):
 
     layer_sizes: Annotated[list[PositiveInt], MinLen(2)]
     products: list[list[NonNegativeInt]]
-    worth: list[FiniteFloat]
+    worth: list[Annotated[float, Field(ge=-1e15, le=1e15)]]  # of scores, whose squares are float32
 
     @model_validator(mode="after")
     def _a_worth_each(self) -> Self:
@@ -50,4 +50,4 @@ class Description(_Part):
     provenance: dict[str, Any]
     actor: dict[str, Any]  # networks.bundled.ActorDescription
     critic: CriticDescription | None = None
-    deviation: PositiveFloat | None = None
+    deviation: Scale | None = None

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
 
@@ -37,6 +38,8 @@ class Weighing:
         """
         of_each = candidates if candidates.ndim == 3 else np.broadcast_to(candidates, (len(states), *candidates.shape))
         scores = self.scorer.scores(states, of_each)
+        if not np.isfinite(scores).all():
+            raise UserError("policy: found a score that is not finite; expected networks and states of usual size")
         scale = self._scale(scores) if scale is None else scale
         logits = scores / scale
         if self.recent is not None and self.scorer.standardised and self.serving.variety:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, field_validator, model_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, field_validator, model_validator
 
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher
 from prefrec_ray.settings import PAIRINGS, TASKS, Count, Pairing, Settings, Task
+from prefrec_ray.storage.memory import check_need
 
 #: The name of a teacher, scripted or not, is also the name of a folder and an argument of commands.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
-#: Pairs are drawn, scored and labelled in memory, some hundreds of bytes each: no machine holds a thousand million.
-_MOST_PAIRS = 10**7
+#: Bytes of a pair while all are drawn, scored and labelled: two users, two starts, scores and labels, copied twice.
+_OF_PAIR = 256
+
+
+def _fit_into_memory(pairs: int) -> int:
+    check_need(_OF_PAIR * pairs, f"{pairs:,} pairs")
+    return pairs
+
+
+#: A number of pairs that are drawn at once.
+Pairs = Annotated[Count, AfterValidator(_fit_into_memory)]
 
 
 class TeacherSettings(Settings):
@@ -56,8 +66,8 @@ EXACT = {
 class PreferenceSettings(Settings):
     """Numbers of pairs per task, and teachers. The default teachers belong to the recipes `paper` and `robust`."""
 
-    pairs: Annotated[int, Field(ge=1, le=_MOST_PAIRS)] = 20_000  # of training users
-    validation_pairs: Annotated[int, Field(ge=2, le=_MOST_PAIRS)] = 2_000  # of validation users; half of each pairing
+    pairs: Pairs = 20_000  # of training users
+    validation_pairs: Annotated[Pairs, Field(ge=2)] = 2_000  # of validation users; half of each pairing
     length: Count = 100  # requests in a segment
     min_requests: Count = 200  # only users with more requests are compared
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = TASKS

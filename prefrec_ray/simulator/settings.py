@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationInfo, field_validator, model_validator
 
 from prefrec_ray.settings import Count, Seed, Settings
+from prefrec_ray.storage.memory import check_need
 
 EMBEDDING_DIM = 8
+#: Users that are drawn and simulated together.
+BLOCK = 256
 #: An exponent of e, and the standard deviation of a logarithm.
 Exponent = Annotated[float, Field(ge=-50, le=50)]
 Spread = Annotated[float, Field(ge=0, le=10)]
@@ -105,6 +108,14 @@ class SimulateSettings(Settings):
     def available(self) -> int:
         """The number of items that are available at a time."""
         return max(1, round(self.world.available_share * self.items)) if self.world.new_items else self.items
+
+    @field_validator("users", "items", "requests")
+    @classmethod
+    def _fit_into_memory(cls, value: int, info: ValidationInfo) -> int:
+        """One row for each user and each item, and the impressions of a block of users, are in memory."""
+        numbers = EMBEDDING_DIM * (BLOCK if info.field_name == "requests" else 1)
+        check_need(4 * numbers * value, f"{value:,} {info.field_name}")
+        return value
 
     @model_validator(mode="after")
     def _enough_items(self) -> Self:

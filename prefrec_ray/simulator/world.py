@@ -9,9 +9,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from prefrec_ray.simulator.features import draw_features
-from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
+from prefrec_ray.simulator.settings import BLOCK, EMBEDDING_DIM, SimulateSettings
 
-BLOCK = 256  # users that are drawn and simulated together
 EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
 DAY_MS = 86_400_000
 ARRIVAL_DAYS = 28  # days within which users see their first item

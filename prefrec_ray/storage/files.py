@@ -23,8 +23,11 @@ import pyarrow as pa
 from pyarrow import fs
 
 from prefrec_ray.errors import UserError
+from prefrec_ray.storage import memory
 from prefrec_ray.storage.stores import open_store
 
+#: Bytes of memory per byte of JSON: `{},` is a dictionary of 64 bytes, and a pointer to it.
+_JSON_GROWTH = 24.0
 #: Permissions of new files on a local disk, before the umask.
 _mode: ContextVar[int] = ContextVar("_mode", default=0o666)
 
@@ -150,8 +153,30 @@ def remove(uri: str) -> None:
             system.delete_file(path)
 
 
+def check_readable(uri: str, growth: float = 1.0) -> int:
+    """Return the size of the file `uri`, which becomes `growth` times as large when it is read.
+
+    Raises `UserError` for a missing file, a folder, a pipe or a device, and for a file that does not fit into memory.
+    """
+    system, path = filesystem(uri)
+    try:
+        info = system.get_file_info(path)
+    except OSError as error:
+        raise UserError(f"{uri}: cannot be read ({str(error).splitlines()[0]})") from error
+    if info.type == fs.FileType.NotFound:
+        raise UserError(f"{uri}: no such file")
+    if info.type != fs.FileType.File:
+        kind = "a folder" if info.type == fs.FileType.Directory else "a pipe, socket or device"
+        raise UserError(f"{uri}: cannot be read (found {kind}; expected a regular file)")
+    if growth * info.size > (free := memory.available()):
+        needed = memory.text(growth * info.size)
+        raise UserError(f"{uri}: found {needed} in memory; expected at most {memory.text(free)}, which are free")
+    return int(info.size)
+
+
 def read_bytes(uri: str) -> bytes:
-    """The contents of the file `uri`. Raises `UserError` where it cannot be read."""
+    """The contents of the file `uri`. Raises `UserError` if it cannot be read."""
+    check_readable(uri)
     system, path = filesystem(uri)
     try:
         with system.open_input_stream(path) as stream:
@@ -203,7 +228,8 @@ def write_text(uri: str, text: str) -> None:
 
 
 def read_json(uri: str) -> Any:
-    """The JSON value at `uri`. Raises `UserError` where the file is missing or is no JSON."""
+    """The JSON value at `uri`. Raises `UserError` if the file is missing or not JSON."""
+    check_readable(uri, _JSON_GROWTH)
     return parse_json(read_text(uri), uri)
 
 

@@ -38,11 +38,14 @@ def damage(folder: str) -> str | None:
     named = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(named, dict) or text != _text(named):
         return f"{MANIFEST} is not as it was written"
+    system, path = files.filesystem(folder)
+    for info in system.get_file_info(fs.FileSelector(path, recursive=True)):
+        if info.type == fs.FileType.Unknown:  # reading a pipe would never end, under any name
+            return f"{info.path.removeprefix(f'{path}/')} is not a regular file"
     for name, expected in named.items():
         system, path = files.filesystem(files.join(folder, name))
-        kind = system.get_file_info(path).type
-        if kind != fs.FileType.File:  # reading a pipe would never end
-            return f"{name} is {'missing' if kind == fs.FileType.NotFound else 'not a regular file'}"
+        if system.get_file_info(path).type != fs.FileType.File:
+            return f"{name} is missing"
         if _fingerprint(system, path) != expected:
             return f"{name} is not as it was written"
     return None

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.storage import seal
-from prefrec_ray.storage.files import filesystem, read_bytes
+from prefrec_ray.storage import memory, seal
+from prefrec_ray.storage.files import check_readable, filesystem, read_bytes
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
+
+
+#: Bytes of a value in memory by its type in Parquet; of a text at least its offset.
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 
 
 def write_parquet(table: pa.Table, uri: str, **options: Any) -> None:
@@ -27,17 +31,52 @@ def write_parquet(table: pa.Table, uri: str, **options: Any) -> None:
 
 
 def read_parquet(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table at `uri`, or some of its columns. Raises `UserError` where it is missing, damaged or lacks a column."""
+    """Return the table at `uri`, or some of its columns.
+
+    Raises `UserError` if the file is missing, damaged, lacks a column, or is too large for the memory of this machine.
+    """
     import pyarrow.parquet as pq
 
+    read_footer(uri, columns)
     system, path = filesystem(uri)
     wanted = None if columns is None else list(columns)
     try:
         return pq.read_table(path, columns=wanted, filesystem=system, page_checksum_verification=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{uri}: no such file") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{uri}: damaged, or of other columns ({str(error).splitlines()[0]})") from error
+
+
+def read_footer(uri: str, columns: Sequence[str] | None = None) -> pq.FileMetaData:
+    """Return the metadata of the Parquet file `uri`: its schema and its numbers of rows.
+
+    Raises `UserError` if the file is missing or damaged, or if its `columns` (None: all) do not fit into memory.
+    """
+    import pyarrow.parquet as pq
+
+    check_readable(uri)
+    system, path = filesystem(uri)
+    try:
+        footer = pq.read_metadata(path, filesystem=system)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{uri}: damaged: not readable as Parquet ({str(error).splitlines()[0]})") from error
+    size, free = _unpacked(footer, columns), memory.available()
+    if size > free:
+        raise UserError(
+            f"{uri}: found {footer.num_rows:,} rows, which take {memory.text(size)}; expected at most"
+            f" {memory.text(free)}, the free memory of this machine"
+        )
+    return footer
+
+
+def _unpacked(footer: pq.FileMetaData, columns: Sequence[str] | None) -> int:
+    """Return the least number of bytes of a table in memory: a few bytes of a file can stand for any number of rows."""
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    parts = [group.column(number) for group in groups for number in range(group.num_columns)]
+    return sum(
+        part.num_values * _WIDTHS.get(part.physical_type, 4)
+        for part in parts
+        if columns is None or part.path_in_schema.partition(".")[0] in columns
+    )
 
 
 def seal_parquet(table: pa.Table, **options: Any) -> bytes:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from prefrec_ray.cli.main import run
+from prefrec_ray.storage import memory
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "tune_configs").glob("*.yaml"))
@@ -29,6 +30,43 @@ def test_it_checks_the_keys_of_the_method(tmp_path: Path, capsys: pytest.Capture
     file.write_text("train:\n  config:\n    expectle: 0.7\n")
     assert run(["validate", str(file)]) == 2
     assert "train: key 'config.expectle': unknown key; did you mean 'expectile'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "train: {config: {hidden_sizes: [1000000000, 1000000000]}}",
+            "train: key 'config.hidden_sizes': layers of 1000000000 x 1000000000 take 16.0 EB; expected at most 8.0 GB,"
+            " the memory of this machine",
+        ),
+        ("train: {config: {train_batch_size_per_learner: 1000000000}}", "in layers of 256 x 256 x 256 take 3.1 TB"),
+        ("train: {config: {preference_batch_size: 1000000000}}", "mini-batches of preference_batch_size in layers of"),
+        (
+            "train: {config: {reward_members: 1000000}}",
+            "'config.reward_members': 1000000 networks of 256 x 256 x 256 t",
+        ),
+        ("train: {method: BCQ, config: {candidates: 1000000}}", "1,000,000 candidates for each transition take 3.1 TB"),
+        ("train: {config: {num_epochs: 1.0e+300}}", "'config.num_epochs': expected less than or equal to 1000000000"),
+        (
+            "train: {config: {serving: {variety: 1.0e+300}}}",
+            "'config.serving.variety': expected less than or equal to 1",
+        ),
+        ("prepare: {source: {kind: simulator, path: x}, preferences: {pairs: 100000000}}", "pairs take 25.6 GB"),
+        ("label: {pairs: 100000000}", "label: key 'pairs': 100,000,000 pairs take 25.6 GB"),
+        ("simulate: {users: 1000000000}", "simulate: key 'users': 1,000,000,000 users take 32.0 GB"),
+        ("simulate: {requests: 10000000}", "simulate: key 'requests': 10,000,000 requests take 81.9 GB"),
+        ("tune: {num_samples: 10000000}", "tune: key 'num_samples': 10,000,000 trials take 10.0 GB"),
+    ],
+)
+def test_it_checks_that_numbers_can_be_computed_with(
+    text: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "installed", lambda: 8 * 10**9)
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    assert run(["validate", str(file)]) == 2
+    assert line in capsys.readouterr().err
 
 
 def test_there_are_shipped_configs() -> None:

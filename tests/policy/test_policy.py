@@ -1,6 +1,7 @@
 import functools
 import json
 import operator
+import os
 import pickle
 from dataclasses import replace
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -392,9 +394,61 @@ def edited(value: dict[str, Any], place: tuple[Any, ...], edit: Any) -> Any:
 
 GONE = object()
 WRONG = [
-    *(GONE, None, True, -1, 0, 1, 2, 10**6, 10**30, 0.5, -1e39, 1e300, float("nan"), float("inf"), "", "8", "nearest"),
+    *(
+        GONE,
+        None,
+        True,
+        -1,
+        0,
+        1,
+        2,
+        10**6,
+        10**30,
+        0.5,
+        -1e39,
+        1e-300,
+        1e300,
+        float("nan"),
+        float("inf"),
+        "",
+        "8",
+        "nearest",
+    ),
     *([], [[]], [None], [1, 2], ["a"], {}, {"a": 1}, {"layers": [3, 4]}, [[3, 4], [5]]),
 ]
+
+
+@pytest.mark.parametrize("name", ["policy.json", "actor.npz", "critic.npz", "items.parquet"])
+def test_a_bundle_is_made_of_regular_files(name: str, tmp_path: Path) -> None:
+    """A pipe without a writer would be waited for until somebody writes."""
+    make_policy(critic=make_critic(3)).save(str(tmp_path / "policy"))
+    file = tmp_path / "policy" / name
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(UserError, match=f"{name}: cannot be read .found a pipe, socket or device; expected a regular"):
+        Policy.load(str(tmp_path / "policy"))
+
+
+def test_items_that_no_file_of_this_size_can_hold_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million rows with the same values take a thousandth of the bytes; ids that differ take a byte each."""
+    make_policy().save(str(tmp_path / "policy"))
+    table = ItemTable(np.zeros(1, np.int64), np.zeros((1, 3), np.float32)).to_table().take(np.zeros(10**6, np.int64))
+    file = tmp_path / "policy" / "items.parquet"
+    pq.write_table(table, file)
+    monkeypatch.setattr(pq, "read_table", lambda *_, **__: pytest.fail("the rows were read"))
+    with pytest.raises(UserError, match=rf"parquet: found 1,000,000 rows in {file.stat().st_size:,} bytes; expected"):
+        Policy.load(str(tmp_path / "policy"))
+
+
+def test_scores_that_are_not_finite_are_not_served() -> None:
+    """Each weight is finite, their products are not."""
+    critic = make_critic(3)
+    for network in critic.networks:
+        for parameter in network.parameters():
+            parameter.data.fill_(3e38)
+    policy = make_policy(critic=critic, serving=ServingSettings(variety=0.0))
+    with pytest.raises(UserError, match="policy: found a score that is not finite"):
+        policy.serve(np.ones((1, STATE.width), np.float32), 1)
 
 
 @settings(deadline=None, max_examples=150)
@@ -409,7 +463,9 @@ def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], d
         policy = Policy.load(str(folder))
         states = policy.tracker(2).states(np.array([1_700_000_000_000] * 2))
         assert np.isfinite(states).all()
-        assert policy.recommend(states, 3).shape == (2, 3)
+        served = policy.serve(states, 3)
+        assert served.items.shape == (2, 3)
+        assert ((served.propensities > 0) & (served.propensities <= 1)).all()
         line = f"{folder}/read"
     except UserError as error:
         line = str(error)
@@ -422,7 +478,18 @@ def test_a_wrong_policy_json_is_one_line(written: tuple[Path, dict[str, Any]], d
     [
         (("serving",), 3, "key 'serving': expected a mapping"),
         (("serving", "metric"), "cosine", "key 'serving.metric': expected 'nearest' or 'dot', found 'cosine'"),
-        (("serving", "temperature"), 0, "key 'serving.temperature': expected greater than 0 or 'auto', found 0"),
+        (
+            ("serving", "temperature"),
+            1e-300,
+            "key 'serving.temperature': expected greater than or equal to 0.000001 or",
+        ),
+        (("serving", "temperature"), 1e300, "key 'serving.temperature': expected less than or equal to 1000000 or"),
+        (
+            ("serving", "variety"),
+            1e300,
+            "key 'serving.variety': expected less than or equal to 1000000 or 'auto', found",
+        ),
+        (("deviation",), 1e-300, "key 'deviation': expected greater than or equal to 0.000001, found 1e-300"),
         (("srving",), "dot", "key 'srving': unknown key; did you mean 'serving'"),
         (("provenance",), ["depth"], "key 'provenance': expected a mapping"),
         (("actor",), None, "key 'actor'"),

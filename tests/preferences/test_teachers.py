@@ -11,6 +11,7 @@ from prefrec_ray.preferences.segments import Pairs
 from prefrec_ray.preferences.settings import PreferenceSettings
 from prefrec_ray.preferences.teachers import SCORINGS, ScriptedTeacher, Sessions, label
 from prefrec_ray.settings import parse
+from prefrec_ray.storage import memory
 
 users = st.lists(
     st.lists(st.tuples(st.integers(1, 5), st.sampled_from([np.nan, 0.0, 0.3, 1.0, 2.5, 5.0])), min_size=1, max_size=8),
@@ -147,7 +148,10 @@ def test_a_task_stands_once() -> None:
 
 
 @pytest.mark.parametrize("key", ["pairs", "validation_pairs"])
-def test_more_pairs_than_memory_holds_are_refused(key: str) -> None:
+def test_more_pairs_than_memory_holds_are_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "installed", lambda: 8 * 10**9)
     assert getattr(parse(PreferenceSettings, {key: 10**7}, "a.yaml"), key) == 10**7
-    with pytest.raises(UserError, match=f"key '{key}': expected less than or equal to 10000000, found 1000000000"):
+    with pytest.raises(
+        UserError, match=f"key '{key}': 1,000,000,000 pairs take 256.0 GB; expected at most 8.0 GB, the"
+    ):
         parse(PreferenceSettings, {key: 10**9}, "a.yaml")

@@ -24,6 +24,14 @@ def test_what_is_no_json_is_one_line(tmp_path: Path, text: str) -> None:
 def test_what_cannot_be_read_is_another_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.json: no such file$"):
         storage.read_json(str(tmp_path / "none.json"))
+    with pytest.raises(UserError, match=r"cannot be read \(found a folder; expected a regular file\)$"):
+        storage.read_json(str(tmp_path))
+    with (tmp_path / "file.json").open("wb") as sparse:
+        sparse.truncate(10**13)  # takes no room on the disk
+    with pytest.raises(
+        UserError, match=r"file\.json: found 240\.0 TB in memory; expected at most \d.* GB, which are free$"
+    ):
+        storage.read_json(str(tmp_path / "file.json"))
 
 
 @pytest.mark.parametrize("text", [text for text in NOT_JSON if text])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -46,5 +47,7 @@ def test_the_files(sealed: Path) -> None:
     assert damage(str(sealed)) == "deep/a is not as it was written"
     (sealed / "deep/a").unlink()
     assert damage(str(sealed)) == "deep/a is missing"
+    os.mkfifo(sealed / "deep/b")  # which a library that loads the folder might open, and wait
+    assert damage(str(sealed)) == "deep/b is not a regular file"
     (sealed / MANIFEST).unlink()
     assert damage(str(sealed)) == f"no readable {MANIFEST}"

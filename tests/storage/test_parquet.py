@@ -8,6 +8,7 @@ import pytest
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.storage import memory
 from prefrec_ray.storage.parquet import read_parquet, write_parquet
 
 
@@ -33,3 +34,26 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"items\.parquet: damaged"):
         ItemTable.load(str(file))
+
+
+def test_more_rows_than_fit_into_memory_are_refused_by_the_footer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal values take a few bytes for any number of rows: a million rows of 8 and 1 bytes, in 14 KB."""
+    file = tmp_path / "t.parquet"
+    write_parquet(pa.table({"x": np.zeros(10**6, np.int64), "y": np.zeros(10**6, bool)}), str(file))
+    assert file.stat().st_size < 20_000
+    monkeypatch.setattr(memory, "available", lambda: 8_500_000)
+    with pytest.raises(
+        UserError, match=r"found 1,000,000 rows, which take 9\.0 MB; expected at most 8\.5 MB, the free"
+    ):
+        read_parquet(str(file))
+    assert read_parquet(str(file), ["x"]).num_rows == 10**6
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1_500, "1.5 KB"), (25_300_000_000, "25.3 GB"), (4e18, "4.0 EB")],
+)
+def test_numbers_of_bytes_for_people(size: float, text: str) -> None:
+    assert memory.text(size) == text

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from prefrec_ray.preferences.settings import Pairs
 from prefrec_ray.settings import Count, Pairing, Seed, Settings
 
 Share = Annotated[float, Field(ge=0, le=0.5)]
@@ -17,7 +18,7 @@ class LabelSettings(Settings):
     mode: Literal["pairs", "rank"] = Field(
         default="pairs", description="compare two segments, or order some of one user by comparing"
     )
-    pairs: Count = Field(default=1000, description="pairs drawn, to choose from")
+    pairs: Pairs = Field(default=1000, description="pairs drawn, to choose from")
     segments: Annotated[int, Field(ge=3, le=32)] = Field(
         default=8, description="segments of a list in mode `rank`; n of them are n (n - 1) / 2 of the pairs"
     )

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from prefrec_ray.evaluation.settings import ValidationSettings
 from prefrec_ray.settings import Recipe, Seed, Settings, Task
+from prefrec_ray.storage.memory import check_need
 
 
 class Space(Settings):
@@ -102,6 +103,10 @@ class StopSettings(Settings):
     epochs: float | None = Field(default=None, gt=0)
 
 
+#: Bytes of a trial in Tune's list: its settings and its newest result, as texts.
+_OF_TRIAL = 1_000
+
+
 class TuneSettings(Settings):
     """The section `tune`; lists of methods, recipes, tasks and seeds are grids."""
 
@@ -135,6 +140,12 @@ class TuneSettings(Settings):
         if self.metric is not None:
             return self.metric, 1 if self.mode == "max" else -1
         return None if self.validation is None else (self.validation.reported[0], 1)
+
+    @field_validator("num_samples")
+    @classmethod
+    def _fit_into_memory(cls, value: int) -> int:
+        check_need(_OF_TRIAL * value, f"{value:,} trials")
+        return value
 
     @field_validator("method", "recipe", "task", mode="before")
     @classmethod

@@ -1,0 +1,35 @@
+"""Memory of this machine, with which the sizes of files and settings are compared before anything is read or made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def installed() -> int:
+    """Return the bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def available() -> int:
+    """Return the bytes of memory that a process can still take; all of it if the system does not report them."""
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    except OSError:  # another system than Linux
+        return installed()
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), installed())
+
+
+def text(size: float) -> str:
+    """Return a number of bytes with its unit: 1.5 GB."""
+    for unit in ("bytes", "KB", "MB", "GB", "TB", "PB"):
+        if size < 1000:
+            return f"{size:,.{0 if unit == 'bytes' else 1}f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} EB"
+
+
+def check_need(size: float, what: str) -> None:
+    """Raise `ValueError` if this machine has less than the `size` bytes that `what` (plural) take."""
+    if size > installed():
+        raise ValueError(f"{what} take {text(size)}; expected at most {text(installed())}, the memory of this machine")
