@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-#: Items of one recommendation: a bit each.
+#: Most items of one recommendation, one bit each.
 MOST = 64
 _MINUTE_MS = 60_000
 
@@ -33,13 +33,13 @@ class Answered:
         self._window = window_ms
         self._base = self._start = 0
         self._bits = np.zeros(1024, dtype=np.uint64)
-        self._marks: deque[_Mark] = deque()  # one a minute: all rows before `number` were there at `received`
+        self._marks: deque[_Mark] = deque()  # one per minute: rows before `number` existed at `received`
         self._last = _Mark(0, 0)
         self._own: OrderedDict[Own, int] = OrderedDict()
 
     @property
     def latest(self) -> int:
-        """The latest `received` so far, but for a minute; 0 before the first."""
+        """The latest `received` so far, to a minute; 0 before the first."""
         return self._marks[-1].received if self._marks else 0
 
     @property
@@ -48,7 +48,7 @@ class Answered:
         return self._start
 
     def advance(self, next_number: int, received: int) -> None:
-        """There are rows up to `next_number` now; forgets what is out of the window."""
+        """Take note of rows up to `next_number`, and forget rows out of the window."""
         if next_number - self._base > len(self._bits):
             self._bits = np.concatenate(
                 [self._bits, np.zeros(max(len(self._bits), next_number - self._base), np.uint64)]
@@ -60,7 +60,7 @@ class Answered:
         self.forget(received)
 
     def forget(self, now: int) -> None:
-        """Forgets what is out of the window at `now`."""
+        """Forget rows and ids out of the window at `now`."""
         limit = now - self._window
         while len(self._marks) > 1 and self._marks[1].received <= limit:
             self._marks.popleft()
@@ -74,11 +74,11 @@ class Answered:
             self._own.popitem(last=False)
 
     def has(self, number: int, position: int) -> bool:
-        """Whether the item at `position` of the row `number` has feedback already."""
+        """Return whether the item at `position` of the row `number` has feedback."""
         return bool(self._bits[number - self._base] >> np.uint64(position) & np.uint64(1))
 
     def add(self, number: int, position: int) -> None:
-        """It has from now on."""
+        """Register feedback on the item at `position` of the row `number`."""
         if number >= self._base:
             self._bits[number - self._base] |= np.uint64(1) << np.uint64(position)
 
@@ -91,11 +91,11 @@ class Answered:
         self._own[own] = received
 
     def forgotten(self, number: int) -> bool:
-        """Whether the row `number` is out of the window."""
+        """Return whether the row `number` is out of the window."""
         return number < self._start
 
     def save(self) -> dict[str, Any]:
-        """Plain lists and arrays."""
+        """Return the register as plain lists and arrays."""
         return {
             "base": self._base,
             "start": self._start,
@@ -105,7 +105,7 @@ class Answered:
         }
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Takes what `save` gave."""
+        """Take the result of `save`."""
         self._base, self._start, self._bits = saved["base"], saved["start"], saved["bits"]
         self._marks = deque(_Mark(*mark) for mark in saved["marks"])
         self._last = self._marks[-1] if self._marks else self._last

@@ -1,4 +1,4 @@
-"""The HTTP side: routes, the token, limits, and every mistake as a problem."""
+"""HTTP app of a server: routes, token, limits of bodies, and errors as problems."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prefrec_ray.serving.server import Server
 from prefrec_ray.web.limits import answer_of, as_get, check_body, check_host, check_origin, has_token, limited
 from prefrec_ray.web.problems import Problem
 
-#: Bytes of a request's body; those of items may be larger.
+#: Most bytes of a request's body, and of one with items.
 MOST_BYTES, MOST_BYTES_OF_ITEMS = 1 << 17, 1 << 24
 ROUTES = ("/recommend", "/feedback", "/items", "/reload", "/healthz", "/metrics")
 OPEN = ("/healthz",)
@@ -28,7 +28,7 @@ TOKEN = "PREFREC_SERVE_TOKEN"
 
 
 def make_app(server: Server, token: str | None) -> FastAPI:
-    """The app of `server`; with a `token`, whoever asks has to send it, but for `/healthz`."""
+    """Return the app of `server`. With a `token`, all requests except for `/healthz` must send it."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -43,7 +43,7 @@ def make_app(server: Server, token: str | None) -> FastAPI:
 
 
 def routes_of(server: Server, lifespan: Any = None) -> FastAPI:
-    """The routes alone, for whoever is known already."""
+    """Return the app without a guard, for requests that are already checked."""
     app = FastAPI(title="prefrec serve", lifespan=lifespan, docs_url=None, redoc_url=None)
     _add_routes(app, server)
     app.add_exception_handler(Problem, lambda _, error: answer_of(error))
@@ -55,12 +55,12 @@ def routes_of(server: Server, lifespan: Any = None) -> FastAPI:
 def _add_routes(app: FastAPI, server: Server) -> None:
     @app.post("/recommend", openapi_extra=_body(Recommend))
     async def recommend(request: Request) -> Response:
-        """Items for a user, drawn by the policy, with the propensity of each given those before it."""
+        """Items for a user, drawn by the policy, and the propensity of each given the items before it."""
         return _json((await server.do(await _read(request, Recommend))).body)
 
     @app.post("/feedback", openapi_extra=_body(Feedback))
     async def feedback(request: Request) -> Response:
-        """What a user did with an item. Sent again it is acknowledged again, and counts once."""
+        """Feedback of a user on an item. Sent again, it is acknowledged again and counts once."""
         return _json((await server.do(await _read(request, Feedback))).body)
 
     @app.put("/items", openapi_extra=_body(PutItems))
@@ -70,7 +70,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
 
     @app.delete("/items", openapi_extra=_body(DeleteItems))
     async def delete_items(request: Request) -> Response:
-        """Items that may be shown no more."""
+        """Items that may no longer be shown."""
         return _json(await server.changes.delete_items(await _read(request, DeleteItems)))
 
     @app.post("/reload")
@@ -80,9 +80,9 @@ def _add_routes(app: FastAPI, server: Server) -> None:
 
     @app.get("/healthz")
     async def healthz() -> Response:
-        """Whether the server answers."""
+        """Health of the server, for load balancers."""
         if not server.healthy:
-            raise Problem(503, "the log failed, or the state differs from it; start again")
+            raise Problem(503, "the log failed, or the state differs from it; restart the server")
         state = server.state
         return _json(
             {"status": "ok", "policy": state.loaded[0].digest, "users": len(state.people), "events": state.next}
@@ -90,7 +90,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        """Numbers for Prometheus."""
+        """Metrics for Prometheus."""
         state, measured = server.state, server.metrics
         measured.users.set(len(state.people))
         measured.events.set(state.next)
@@ -100,7 +100,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
 
 
 class Counted:
-    """Counts the answers of `app`, and the time that they take."""
+    """Counts the answers of `app` and measures their time."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -161,7 +161,7 @@ class Guard:
 
 
 async def body_of(request: Request) -> bytes:
-    """All of the body. Raises `Problem` where the client goes away before its end."""
+    """Return the whole body. Raises `Problem` if the client goes away before its end."""
     try:
         return await request.body()
     except ClientDisconnect:

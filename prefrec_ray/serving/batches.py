@@ -1,4 +1,4 @@
-"""Requests in batches, one commit each: what came while the batch before was on its way to the disk."""
+"""Batches of requests, one commit each: those that arrived while the previous batch was written."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from prefrec_ray.logs.events.format import COMMIT
 from prefrec_ray.serving.plan import Answer, Command
 from prefrec_ray.web.problems import Problem
 
-#: Requests that wait at most; more are told to come again.
+#: Most requests that wait; more are refused with 503.
 WAITING = 4096
 
-#: A command, and who waits for its answer.
+#: A command, and the future of its answer.
 _Waiting = tuple[Command, "asyncio.Future[Answer]"]
 
 
 class Batches:
-    """Commands that wait, and who answers them: `answer` takes a batch, one at a time."""
+    """Queue of commands. `answer` takes one batch at a time."""
 
     def __init__(self, answer: Callable[[list[Command]], Awaitable[Sequence[Answer | Problem]]]) -> None:
         self._answer = answer
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING)
 
     async def do(self, command: Command) -> Answer:
-        """The answer to one command. Raises `Problem`."""
+        """Return the answer to one command. Raises `Problem`."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         try:
             self._waiting.put_nowait((command, future))
@@ -33,11 +33,11 @@ class Batches:
         return await future
 
     async def run(self) -> None:
-        """Answers for ever."""
+        """Answer batches until cancelled."""
         while True:
             batch = [await self._waiting.get()]
-            # Those that came at the same time; more come while this batch is on its way to the disk. To wait for others
-            # would make few requests slower, and many no faster.
+            # Take commands that arrived at the same time. Waiting for more would slow few requests down and not speed
+            # many up: they arrive while this batch is written.
             await asyncio.sleep(0)
             while len(batch) < COMMIT and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
@@ -47,7 +47,7 @@ class Batches:
         answers: Sequence[Answer | Problem]
         try:
             answers = await self._answer([command for command, _ in batch])
-        except Exception as error:  # a batch that fails must not end the server
+        except Exception as error:  # a failing batch must not end the server
             answers = [Problem(500, f"the request failed ({type(error).__name__})")] * len(batch)
         for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():

@@ -1,4 +1,4 @@
-"""The bodies of requests. Everything has a limit; of a list the first mistake is the only one that is looked for."""
+"""Schemas of request bodies. Every value has a limit; only the first error of a list is searched for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Body(BaseModel):
 
 
 class Recommend(_Body):
-    """POST /recommend. `timestamp`: the server's clock where it is not given. `features`: of the user, kept."""
+    """POST /recommend. `timestamp`: by default the server's clock. `features`: of the user, kept."""
 
     user: Id
     k: Annotated[int, Field(ge=1, le=MOST, strict=True)] = 10
@@ -43,9 +43,9 @@ class Recommend(_Body):
 
 
 class Feedback(_Body):
-    """POST /feedback: on one item of a recommendation; or, with `user` and `item`, on any, under an id of your own.
+    """POST /feedback on an item of a recommendation; or, with `user` and `item`, on any item under the client's own id.
 
-    `item` may be left out where the recommendation was of one. Feedback that is not named counts 0.
+    `item` may be omitted if the recommendation had one item. Kinds of feedback that are not named count 0.
     """
 
     event_id: Text
@@ -57,7 +57,7 @@ class Feedback(_Body):
 
 
 class PutItem(_Body):
-    """An item, and its embedding, made as those of the policy's table were."""
+    """An item and its embedding, made in the same way as in the policy's table."""
 
     id: Id
     embedding: Annotated[
@@ -79,7 +79,7 @@ class DeleteItems(_Body):
 
 
 def parse(model: type[Any], content: bytes) -> Any:
-    """`content` as `model`. Raises `Problem`: no JSON (400), JSON of another form (422)."""
+    """Parse `content` as `model`. Raises `Problem`: invalid JSON (400), JSON of another form (422)."""
     try:
         return model.model_validate_json(content)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What becomes of a batch of requests: planned rows of the log, taken in once they are on the disk."""
+"""Engine of a server: plans the log rows of a batch of requests, and applies them once they are on disk."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from prefrec_ray.serving.plan import Answer, Command, Draws, Given, Plan, draw_i
 from prefrec_ray.serving.state import ServedState
 from prefrec_ray.web.problems import Problem
 
-#: How far a client's clock may be ahead, ms: what a user does is never logged before what came earlier.
+#: Most ms by which a client's clock may be ahead. A user's events are logged in the order of time.
 _AHEAD = 600_000
 
 
 class Engine:
-    """Plans and takes in batches, for one caller at a time. `log_id` begins the ids of its own events."""
+    """Plans and applies batches, for one caller at a time. `log_id` is the prefix of the ids of its own events."""
 
     def __init__(self, state: ServedState, log: EventLog, log_id: str, seed: int | None = None) -> None:
         self.state, self.log, self._id = state, log, log_id
@@ -31,11 +31,11 @@ class Engine:
         self._rng = np.random.default_rng(seed)
 
     def plan(self, commands: Sequence[Command], clock: int) -> Plan:
-        """What is to be logged and answered. `clock`: the server's, ms.
+        """Return the rows to log and the answers. `clock`: the server's, ms.
 
-        Of the state only new users are added, and features of users set, which `give_up` takes back.
+        Changes the state only by new users and by features of users, which `give_up` restores.
         """
-        self.state.answered.forget(clock)  # hours may have passed without a row
+        self.state.answered.forget(clock)  # hours may have passed since the last row
         plan = Plan(answers=[Problem(500, "not answered")] * len(commands))
         shadowed = self._recommend(plan, commands, clock)
         for place, command in enumerate(commands):
@@ -48,7 +48,7 @@ class Engine:
         return plan
 
     def take_in(self, plan: Plan, first: int, clock: int) -> None:
-        """The rows of `plan` are on the disk, from number `first` on."""
+        """Apply the rows of `plan`, which are on disk from number `first` on."""
         state, leave_out = self.state, self.state.settings.leave_out
         for number, (row, codes) in enumerate(plan.shown, first):
             if leave_out == "recommended":
@@ -77,7 +77,7 @@ class Engine:
         self.state.observe(rows[known], codes[known], times[known], values[known], dwell[known])
 
     def give_up(self, plan: Plan) -> None:
-        """The rows of `plan` could not be written: features that they told are forgotten."""
+        """Restore the features of users, if the rows of `plan` could not be written."""
         for row, before in reversed(plan.described):
             self.state.undescribe(row, before)
 
@@ -92,7 +92,7 @@ class Engine:
         return row
 
     def _recommend(self, plan: Plan, commands: Sequence[Command], clock: int) -> list[Event]:
-        """Plans the recommendations; returns what shadow policies would have given."""
+        """Plan the recommendations; return the events of shadow policies."""
         state, requests = self.state, []
         for place, body in enumerate(commands):
             if isinstance(body, Recommend):
@@ -155,7 +155,7 @@ class Engine:
         return events
 
     def _check_time(self, body: Command, clock: int) -> None:
-        now = max(clock, self.state.answered.latest)  # a clock that jumped back refuses nothing that was right
+        now = max(clock, self.state.answered.latest)  # a clock that jumped back must not refuse correct times
         if body.timestamp is not None and body.timestamp > now + _AHEAD:
             raise Problem(
                 422, f"timestamp: found {body.timestamp}; expected at most 10 minutes after the server's clock, {now}"

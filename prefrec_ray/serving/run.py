@@ -1,4 +1,4 @@
-"""One process that serves: its address, its token, its end."""
+"""The process of `prefrec serve`: address, token, end."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from prefrec_ray.web.run import run_app
 def serve(
     policy: str, folder: str, settings: ServeSettings, host: str, port: int, say: Callable[[str], None] = print
 ) -> None:
-    """Serves until SIGTERM or Ctrl-C. `say` takes lines: what was mended in `folder`, and the address.
+    """Serve until SIGTERM or Ctrl-C. `say` prints lines: repairs in `folder`, and the address.
 
-    Raises `UserError`: another address than loopback without a token, an address in use, and what `Opened` raises.
+    Raises `UserError`: an address other than loopback without a token, an address in use, and errors of `Opened`.
     """
     token = checked_token(host, TOKEN)
     with listening(host, port) as listener:
@@ -34,9 +34,9 @@ def serve(
 
 
 def settle() -> None:
-    """Readies this process for many small requests, once what it serves is in memory."""
-    torch.set_num_threads(1)  # a batch is small: threads would wait for each other
-    # What was made up to here stays: to look through all of it for garbage again and again would make pauses.
+    """Prepare this process for many small requests, once policies and users are in memory."""
+    torch.set_num_threads(1)  # batches are small, and threads would wait for each other
+    # Objects made so far stay; garbage collections over all of them would cause pauses.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)

@@ -1,4 +1,4 @@
-"""A server without HTTP: micro-batches, and the log."""
+"""Server without HTTP: micro-batches and the log."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from prefrec_ray.web.problems import Problem
 
 
 class Server:
-    """Answers commands; `changes` are of items and policies. All but what disk.py does happens on one event loop.
+    """Answers commands; `changes` changes items and policies. Everything except for disk.py runs on one event loop.
 
-    Logs the arms. Raises `OSError` where nothing can be written, with `opened` closed.
+    Logs the arms at the start. Raises `OSError` if nothing can be written, and closes `opened`.
     """
 
     def __init__(self, opened: Opened, now: Callable[[], float] = time.time) -> None:
@@ -32,13 +32,13 @@ class Server:
         self.engine = Engine(opened.state, opened.log, opened.log_id)
         self.metrics = Metrics()
         self._batches = Batches(self._answers)
-        self._turn = asyncio.Lock()  # whoever plans, writes and takes in rows
+        self._turn = asyncio.Lock()  # held to plan, write and apply rows
         self._disk = Disk(opened.log, self.metrics)
         self.changes = Changes(opened, self.engine, self.metrics, self._disk, self._turn, self.clock)
         self._saved = opened.state.next
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
-        try:  # before anybody is told that it serves
+        try:  # before the address is printed
             first = opened.log.commit([arms_event(opened.state, self.clock())])
         except OSError:
             opened.close()
@@ -47,24 +47,24 @@ class Server:
 
     @property
     def state(self) -> ServedState:
-        """What is served now."""
+        """The current state."""
         return self.engine.state
 
     def clock(self) -> int:
-        """ms, UTC."""
+        """Return the time, ms, UTC."""
         return int(self._now() * 1000)
 
     async def start(self) -> None:
-        """Begins to take batches."""
+        """Start to answer batches."""
         self._spawn(self._batches.run())
 
     async def stop(self) -> None:
-        """Ends; the state is saved, so that the next start is quick."""
+        """Stop, and save the state for a quick start."""
         for task in self._tasks:
             task.cancel()
         async with self._turn:
             snapshot = Snapshot.of(self.state)
-        self._disk.stop_aside()  # first: it may be at a snapshot, which removes others than its own
+        self._disk.stop_aside()  # first: a running snapshot removes all others
         with suppress(OSError, UserError):  # the log has it all
             snapshot.write(self._opened.folder)
         self._disk.stop()
@@ -72,15 +72,15 @@ class Server:
 
     @property
     def healthy(self) -> bool:
-        """Whether the state is what the log says, and rows can be written. If not, only a new start helps."""
+        """Whether the state agrees with the log and rows can be written. If not, the server must be restarted."""
         return not (self._failed or self.engine.log.broken)
 
     async def do(self, command: Command) -> Answer:
-        """The answer to one command, from a batch. Raises `Problem`."""
+        """Return the answer to one command, from a batch. Raises `Problem`."""
         return await self._batches.do(command)
 
     async def _answers(self, commands: list[Command]) -> Sequence[Answer | Problem]:
-        """The answers to a batch, once its rows are on the disk."""
+        """Return the answers to a batch, once its rows are on disk."""
         self.metrics.batch.observe(len(commands))
         async with self._turn:
             answers = await self._written(commands)
@@ -91,7 +91,7 @@ class Server:
 
     async def _written(self, commands: list[Command]) -> Sequence[Answer | Problem]:
         if self._failed:
-            return [Problem(503, "the state differs from the log; start again")] * len(commands)
+            return [Problem(503, "the state differs from the log; restart the server")] * len(commands)
         clock = self.clock()
         plan = self.engine.plan(commands, clock)
         if plan.events:

@@ -1,7 +1,7 @@
-"""The server on a Ray cluster, by Ray Serve: several shards, each with its own users and folder, behind one gateway.
+"""Server on a Ray cluster, by Ray Serve: several shards, each with its own users and folder, behind one gateway.
 
-A user's shard follows from a hash of the id. A shard is a deployment of its own with one replica, so that its name says
-which folder is its; the gateway keeps nothing, and may have as many replicas as it takes.
+A user's shard is a hash of the id. Each shard is a deployment with one replica, so its name determines its folder. The
+gateway has no state, and may have any number of replicas.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class ShardSettings(Settings):
     serve: ServeSettings = ServeSettings()
 
     def folder(self, number: int) -> str:
-        """Where the shard `number` keeps its log and its users' state."""
+        """Return the folder of the shard `number`, with its log and its users' state."""
         return storage.join(self.state, f"shard-{number:04d}-of-{self.shards:04d}")
 
     def check_number(self) -> None:
-        """Raises `UserError` where `state` is of another number of shards: users would lie on other ones."""
+        """Check that `state` has this number of shards, since users cannot move. Raises `UserError`."""
         for folder in storage.list_folders(self.state):
             if "/shard-" in folder and not folder.endswith(f"-of-{self.shards:04d}"):
                 raise UserError(
@@ -62,7 +62,7 @@ class ShardSettings(Settings):
 
 
 def app(args: dict[str, Any]) -> Application:
-    """What a Ray Serve config imports (cluster/serve.yaml). Raises `UserError` for wrong `args`."""
+    """Return the application of a Ray Serve config (cluster/serve.yaml). Raises `UserError` for wrong `args`."""
     settings = parse_settings(ShardSettings, args, "serve: args")
     shards = [_deployment(Shard, f"shard-{k}", 1).bind(settings, k) for k in range(settings.shards)]
     return _deployment(Gateway, "Gateway", 0).bind(shards)
@@ -73,13 +73,13 @@ def _deployment(of: type, name: str, cpus: int) -> serve.Deployment:
 
 
 def shard_of(user: UserId, shards: int) -> int:
-    """The number of a user's shard: the same on every gateway, after every restart."""
+    """Return the number of a user's shard: the same on every gateway and after every restart."""
     kind = pa.string() if isinstance(user, str) else pa.int64()
     return int(hash_ids(pa.array([user], kind), Stream.HOST)[0] % shards)
 
 
 class Shard:
-    """A server of some of the users. Raises `UserError` as `Opened` does, and where `state` has other shards."""
+    """Server of some of the users. Raises `UserError` as `Opened` does, and if `state` has another number of shards."""
 
     async def __init__(self, settings: ShardSettings, number: int) -> None:  # type: ignore[misc]
         settings.check_number()
@@ -90,26 +90,26 @@ class Shard:
         await self._server.start()
 
     async def log_id(self) -> str:
-        """What the ids of its events begin with."""
+        """Return the prefix of the ids of its events."""
         return self._log_id
 
     async def ask(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        """The status and the body of the answer to a request that the gateway let pass."""
+        """Return status and body of the answer to a request that the gateway has checked."""
         response = await called(self._app, scope_of(method, path), body)
         return response.status_code, bytes(response.body)
 
     def check_health(self) -> None:
-        """Ray Serve starts the shard again where this raises."""
+        """Raise if Ray Serve should restart the shard."""
         if not self._server.healthy:
             raise RuntimeError("the log failed, or the state differs from it")
 
-    async def __del__(self) -> None:  # what Ray Serve calls at a replica's end
+    async def __del__(self) -> None:  # called by Ray Serve when a replica ends
         if hasattr(self, "_server"):
             await self._server.stop()
 
 
 class Gateway:
-    """Hands each request to the shard of its user, and those about items and policies to all."""
+    """Passes each request to the shard of its user, and changes of items and policies to all shards."""
 
     def __init__(self, shards: Sequence[DeploymentHandle], body_seconds: float = Limits.body_seconds) -> None:
         token = token_of_environment(TOKEN)
@@ -120,7 +120,7 @@ class Gateway:
         self._of_log: dict[str, int] = {}
 
     async def __call__(self, request: Request) -> Response:
-        """The answer, of one shard or of all together."""
+        """Return the answer of one shard, or the joint answer of all."""
         return await called(self._guarded, request.scope, request.receive)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,7 +146,7 @@ class Gateway:
         return together(path, await asyncio.gather(*every))
 
     async def _shard_of(self, body: Feedback) -> int:
-        """Of the shard that gave the event's id; of the user, where the id is the client's own."""
+        """Return the shard that issued the event's id; the user's shard if the id is the client's own."""
         if len(self._of_log) < len(self._shards):
             names = await asyncio.gather(*(shard.log_id.remote() for shard in self._shards), return_exceptions=True)
             self._of_log = {name: number for number, name in enumerate(names) if isinstance(name, str)}
@@ -162,6 +162,6 @@ class Gateway:
     async def _of(self, number: int, method: str, path: str, body: bytes) -> Answered:
         try:
             return await self._shards[number].ask.remote(method, path, body)
-        except Exception as error:  # it starts again, or its host is gone
+        except Exception as error:  # it restarts, or its host is gone
             problem = Problem(503, f"shard {number} does not answer ({type(error).__name__}); try again")
             return problem.status, bytes(answer_of(problem).body)

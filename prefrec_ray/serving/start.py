@@ -100,7 +100,7 @@ class Opened:
 
 
 def arms_event(state: ServedState, clock: int) -> Event:
-    """A row that says which arms there are from now on, with their shares of the users."""
+    """Return the row of the arms that serve from now on, with their shares of the users."""
     canaries, shadows = state.settings.canaries, state.settings.shadows
     shares = [1.0 - sum(arm.share for arm in canaries), *(arm.share for arm in (*canaries, *shadows))]
     arms = [

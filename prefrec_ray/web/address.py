@@ -1,4 +1,4 @@
-"""Where a server listens: on loopback, or with a token on any address."""
+"""Address of a server: loopback, or any address if there is a token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHORTEST = 16
 
 
 def checked_token(host: str, variable: str) -> str | None:
-    """`token_of_environment`. Raises `UserError` where there is none and `host` needs one."""
+    """Return the token of the environment. Raises `UserError` if `host` is not loopback and there is none."""
     token = token_of_environment(variable)
     if token is None and not _is_loopback(host):
         raise UserError(
@@ -22,7 +22,7 @@ def checked_token(host: str, variable: str) -> str | None:
 
 
 def token_of_environment(variable: str) -> str | None:
-    """The token in the environment's `variable`, if there is one. Raises `UserError` where it is too short."""
+    """Return the token in the environment's `variable`, or None. Raises `UserError` if it is too short."""
     token = os.environ.get(variable) or None
     if token is not None and (len(token) < _SHORTEST or not token.isascii() or not token.isprintable()):
         raise UserError(f"{variable}: a token of {len(token)} characters; expected at least {_SHORTEST}, plain ASCII")
@@ -30,21 +30,21 @@ def token_of_environment(variable: str) -> str | None:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises `UserError` for an address that is in use, or none of this machine, or no name."""
+    """Return a listening socket. Raises `UserError` if the address is in use, not of this machine, or not valid."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(2048)
-    except (OSError, OverflowError, TypeError) as error:  # TypeError: no name of a host
+    except (OSError, OverflowError, TypeError) as error:  # TypeError: not a valid host name
         listener.close()
         raise UserError(f"--host {host} --port {port}: cannot listen there ({error}); choose another port") from error
     return listener
 
 
 def url_of(host: str, listener: socket.socket) -> str:
-    """http://HOST:PORT."""
+    """Return http://HOST:PORT."""
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{listener.getsockname()[1]}"
 

@@ -18,8 +18,8 @@ class Limits:
 
     head_seconds: for the end of a request's head, from its first byte; also for the first byte of a new connection.
     body_seconds: for the end of a body. idle_seconds: for the next request. unread_seconds: until the client reads an
-    answer. flush_seconds: the same once the connection is being closed. last_seconds: for the rest of a body once the
-    server is told to end.
+    answer. flush_seconds: the same once the connection is being closed. last_seconds: for the rest of a body after
+    SIGTERM.
     """
 
     head_seconds: float = 10.0

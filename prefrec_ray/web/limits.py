@@ -68,7 +68,7 @@ def check_body(headers: Headers, most: int, kind: bytes) -> None:
 
 
 def limited(receive: Receive, most: int) -> Receive:
-    """Return a `receive` that raises a `Problem` (413) after `most` bytes, whatever the headers announced."""
+    """Return a `receive` that raises a `Problem` (413) after `most` bytes, whatever the length in the headers."""
     taken = 0
 
     async def limited_receive() -> Message:

@@ -1,4 +1,4 @@
-"""What is wrong with a request, as RFC 9457 says it: application/problem+json."""
+"""Errors of requests in the format of RFC 9457, application/problem+json."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Exception):
-    """Answers a request with `status` and one line that says what was found and what was expected."""
+    """Answers a request with `status` and one line: `found X; expected Y`."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
         self.status, self.detail = status, " ".join(detail.split())
 
     def body(self) -> dict[str, Any]:
-        """The members of a problem; its type is that of the status alone."""
+        """Return the members of the JSON object. The type adds nothing to the status."""
         title = HTTPStatus(self.status).phrase
         return {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
 
 
 def of_validation(error: ValidationError, model: type[BaseModel]) -> Problem:
-    """400 for what is no JSON, 422 for JSON that is no `model`: the first thing that is wrong."""
+    """Return the first error of a body: 400 for invalid JSON, 422 for JSON that does not fit `model`."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return Problem(400, first["msg"])

@@ -51,7 +51,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.address, self.trusted = "", False
         self._part, self._step, self._head_bytes = _Part.NONE, 0, 0
         self._cycles: deque[RequestResponseCycle] = deque()  # not answered yet, in order
-        self._refusal: Problem | None = None  # what follows the answers to earlier requests
+        self._refusal: Problem | None = None  # sent after the answers to earlier requests
         self._timer: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
@@ -88,7 +88,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse a part of one or several requests, and set the timer for what is missing."""
+        """Parse a part of one or several requests, and set the timer for the missing part."""
         if self._refusal is not None:
             return
         step = self._step
@@ -124,7 +124,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._part, self._step = _Part.NONE, self._step + 1
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or with the refusal of what followed."""
+        """Go on with the next request, or end with the refusal of the rest."""
         answered = self._cycles.popleft()
         self.trusted = self.trusted or bool(answered.scope.get("state", {}).get("trusted"))
         super().on_response_complete()
@@ -132,11 +132,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self._end(self._refusal)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser does not take."""
+        """Refuse data that the parser rejects."""
         self._refuse(Problem(400, "no valid HTTP/1.1 request; expected a request line, headers and a body"))
 
     def _unsupported_upgrade_warning(self) -> None:
-        self.cycle.keep_alive = False  # the parser skips what follows in the same packet
+        self.cycle.keep_alive = False  # the parser skips the rest of the packet
 
     def pause_writing(self) -> None:
         """Give the client some seconds to read."""
@@ -151,7 +151,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._unread = None
 
     def shutdown(self) -> None:
-        """Answer the request that was begun, if its body comes soon, and none of those behind it."""
+        """Answer the current request, if its body comes soon, and none behind it."""
         super().shutdown()
         for cycle in self._cycles:
             cycle.keep_alive = False
@@ -163,7 +163,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.drop()
 
     def drop(self) -> None:
-        """Close the connection, also if the client does not read what was written."""
+        """Close the connection, even if the client does not read."""
         unread = self.transport.get_write_buffer_size()
         self.transport.close()
         if unread:

@@ -1,4 +1,4 @@
-"""Runs an app on a listener until the process is told to end."""
+"""Run an app on a listener until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import uvicorn
 from prefrec_ray.web.connections import Connections, Limits
 from prefrec_ray.web.protocol import LimitedProtocol
 
-#: Seconds in which running requests are answered once the process is told to end.
+#: Seconds after SIGTERM in which running requests are answered.
 LAST_ANSWERS = 5
 
 

@@ -1,4 +1,4 @@
-"""One process that serves a store: its address, its token, its end."""
+"""The process of `prefrec label`: address, token, end."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from prefrec_ray.web.run import run_app
 def serve(
     folder: str, dataset: str, settings: LabelSettings, host: str, port: int, say: Callable[[str], None] = print
 ) -> None:
-    """Serves the store `folder` of the data set with the URI `dataset` until SIGTERM or Ctrl-C.
+    """Serve the store `folder` of the data set with the URI `dataset` until SIGTERM or Ctrl-C.
 
-    `say` takes the address, with a link for the admin. Raises `UserError`: another address than loopback without a
-    token, an address in use, a store that another process serves, one of another data set, and what `Desk` raises.
+    `say` prints the address and a link for the admin. Raises `UserError`: an address other than loopback without a
+    token, an address in use, a store that another process serves, a store of another data set, and errors of `Desk`.
     """
     token = checked_token(host, TOKEN)
     with listening(host, port) as listener, storage.claimed(folder):
