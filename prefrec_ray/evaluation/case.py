@@ -77,7 +77,7 @@ class Case:
     @property
     def concentrated(self) -> bool:
         """Whether few items take most of its requests, and not of the logging policy's."""
-        if self.served is None or self.served.share_of(FEW_ITEMS) < CONCENTRATED:
+        if self.served is None or self.served.concentration(FEW_ITEMS) < CONCENTRATED:
             return False
         return self.logged is None or self.logged.share_of(FEW_ITEMS) <= self.served.share_of(FEW_ITEMS) / 2
 

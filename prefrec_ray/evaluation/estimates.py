@@ -48,7 +48,8 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     if "model" in request.settings.estimators:
         modelled, ids = model_all(request, progress), request.dataset.items().ids
         scores += [model_scores(request, task, modelled) for task in request.tasks]
-        served |= {name: in_roll_out(served[name], ids, modelled[name].imagined.counts) for name in request.actors}
+        shown = {name: modelled[name].imagined for name in request.actors}
+        served |= {name: in_roll_out(served[name], ids, one.counts, one.ceiling) for name, one in shown.items()}
         support = supports(request, modelled, {name: one.effective for name, one in weighed.items()})
     if "weights" in request.settings.estimators:
         scores += [one for task in request.tasks for one in _weights(request, task, weighed)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,7 @@ class Imagined:
     states: np.ndarray  # float32 [m, S], a sample of the policy's states
     counts: np.ndarray  # int64 [I], impressions of each item
     sessions: int  # of all users, the mean over models
+    ceiling: float = 1.0  # largest possible share of one item among those shown
 
 
 def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, seed: int) -> Imagined:
@@ -104,6 +106,7 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
         revisit_hours=means(table.revisit_ms / HOUR_MS),
         states=np.concatenate(states) if states else np.empty((0, platform.state.width), np.float32),
         counts=counts,
+        ceiling=1.0 if seen is None else math.ceil(platform.requests / len(platform.items)) / platform.requests,
         sessions=len(table) // copies,
     )
 

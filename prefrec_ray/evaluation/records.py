@@ -103,7 +103,8 @@ class Served(Settings):
 
     `counted`: in roll-outs in the model of users, or at single requests of the log without regard to what the user has
     seen. `top_items`: the (at most 20) most served. `item_distance`: mean Euclidean distance of an action to the
-    nearest item; `action_saturation`: share of action coordinates at a bound; both null for logged items.
+    nearest item; `action_saturation`: share of action coordinates at a bound; both null for logged items. `ceiling`:
+    largest share that one item can have; below 1 if items that a user has seen are excluded.
     """
 
     counted: Literal["log", "roll-out"] = "log"
@@ -112,10 +113,15 @@ class Served(Settings):
     top_items: tuple[ItemShare, ...]
     item_distance: float | None = None
     action_saturation: float | None = None
+    ceiling: float = 1.0
 
     def share_of(self, items: int) -> float:
         """The share of the requests that the `items` (at most 20) most served ones take."""
         return sum(item.share for item in self.top_items[:items])
+
+    def concentration(self, items: int) -> float:
+        """Return `share_of(items)` as a share of the largest possible one; 1 if all users get the same items."""
+        return self.share_of(items) / min(1.0, items * self.ceiling)
 
 
 class Support(Settings):

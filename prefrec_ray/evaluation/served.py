@@ -57,7 +57,7 @@ def summarise(tallies: Iterable[Tally]) -> Served:
     return Served(**_items(sum((part.items for part in parts), Counter())), **actions)
 
 
-def in_roll_out(served: Served, ids: np.ndarray, counts: np.ndarray) -> Served:
+def in_roll_out(served: Served, ids: np.ndarray, counts: np.ndarray, ceiling: float) -> Served:
     """Return `served` with the items `ids` [I] as often as a roll-out showed them, `counts` int64 [I].
 
     A roll-out excludes what a user has seen if the log does, as a server does: the same item again and again is then
@@ -65,7 +65,7 @@ def in_roll_out(served: Served, ids: np.ndarray, counts: np.ndarray) -> Served:
     """
     shown = np.flatnonzero(counts)
     items = Counter(dict(zip(ids[shown].tolist(), counts[shown].tolist(), strict=True)))
-    return served.model_copy(update={**_items(items), "counted": "roll-out"})
+    return served.model_copy(update={**_items(items), "counted": "roll-out", "ceiling": ceiling})
 
 
 def _items(items: Counter[Any]) -> dict[str, Any]:

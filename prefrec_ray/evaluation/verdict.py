@@ -106,7 +106,7 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         ]
     if case.concentrated and case.served is not None:
         comparison = f" (of the logging policy's: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
-        return "cannot_say", [f"{_few(case.served)} of its requests{comparison}: no log says what that does to users."]
+        return "cannot_say", [f"{_few(case.served, 'its requests')}{comparison}: no log says what that does to users."]
     if low <= 0:
         return "no_difference", [f"{gain}, an interval that holds 0."]
     control = case.control
@@ -166,7 +166,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
         ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
         support_light = ("green" if support.supported else "red", text + ess)
     if case.served is not None:
-        text = f"{case.served.distinct_items:,} items; {_few(case.served)} of requests"
+        text = f"{case.served.distinct_items:,} items; {_few(case.served, 'requests')}"
         catalogue = ("red" if case.concentrated else "green", text)
     named = {
         "value": value or ("grey", "no value"),
@@ -200,9 +200,14 @@ def _interval(low: float, high: float) -> str:
     return f"[{low:z.2f}, {high:z.2f}]"
 
 
-def _few(served: Served) -> str:
+def _few(served: Served, requests: str) -> str:
+    """Return the share of the most served items; without repeats also as a share of the largest possible one."""
     count = min(FEW_ITEMS, served.distinct_items)
-    return f"{count} item{'' if count == 1 else 's'} take{'s' if count == 1 else ''} {served.share_of(FEW_ITEMS):.0%}"
+    taken = f"{count} item{'' if count == 1 else 's'} take{'s' if count == 1 else ''} {served.share_of(FEW_ITEMS):.0%}"
+    limit = (
+        "" if served.ceiling == 1 else f", {served.concentration(FEW_ITEMS):.0%} of what is possible without repeats"
+    )
+    return f"{taken} of {requests}{limit}"
 
 
 def _policies(evaluation: Evaluation) -> list[str]:

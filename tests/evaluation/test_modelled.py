@@ -72,9 +72,11 @@ def test_hours_and_items_have_intervals_over_users_models_and_error() -> None:
 
 def test_items_of_a_roll_out_are_counted_as_shown() -> None:
     log = Served(requests=9, distinct_items=1, top_items=(ItemShare(item_id="c", share=1.0),), item_distance=0.5)
-    shown = in_roll_out(log, np.array(["c", "b", "a", "d"]), np.array([1, 3, 3, 0]))
+    shown = in_roll_out(log, np.array(["c", "b", "a", "d"]), np.array([1, 3, 3, 0]), ceiling=0.5)
     assert [(item.item_id, round(7 * item.share)) for item in shown.top_items] == [("a", 3), ("b", 3), ("c", 1)]
     assert (shown.counted, shown.requests, shown.distinct_items, shown.item_distance) == ("roll-out", 7, 3, 0.5)
+    assert shown.concentration(1) == pytest.approx(6 / 7)  # of a half that one item can have at most
+    assert shown.concentration(2) == pytest.approx(6 / 7)
 
 
 def test_policies_that_the_log_cannot_vouch_for_have_no_estimate(

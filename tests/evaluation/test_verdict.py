@@ -107,6 +107,12 @@ def test_a_policy_that_serves_everybody_the_same_is_at_most_unknown(gain: float,
     assert lights(policy_verdict)["catalogue"] == ("red", "5 items; 5 items take 100% of requests")
     if verdict == "cannot_say":
         assert policy_verdict.reasons[0].startswith("5 items take 100% of its requests (of the logging policy's: 2%)")
+    # Without repeats each of 100 requests shows another item: all users get the same ones in the same order.
+    same = serving([0.01] * 20, 100).model_copy(update={"ceiling": 0.01})
+    policy_verdict = one(line("p", gain), p=same, behaviour=logged)
+    assert policy_verdict.verdict == verdict
+    few_of = "100 items; 10 items take 10% of requests, 100% of what is possible without repeats"
+    assert lights(policy_verdict)["catalogue"] == ("red", few_of)
     # A log that is as concentrated says nothing against the policy.
     assert one(line("p", 0.4), p=few, behaviour=serving([0.6, 0.4], 2)).verdict == "candidate"
     assert one(line("p", 0.4), p=serving([0.05] * 20, 40), behaviour=logged).verdict == "candidate"
