@@ -1,6 +1,6 @@
-"""The page docs/settings.md: every setting of the methods and of the simulator, from its pydantic field.
+"""The page docs/settings.md: every key of every section of a YAML, from its pydantic field.
 
-`python docs/settings.py` prints it; a test compares it with the page.
+`python docs/settings.py` prints the page; a test compares it with the file.
 """
 
 from __future__ import annotations
@@ -9,48 +9,75 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from prefrec_ray.algorithms.methods import SETTINGS
 from prefrec_ray.algorithms.settings import TrainingSettings, recipe_defaults
+from prefrec_ray.dataset.prepare.settings import PrepareSettings
+from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, NcisSettings
 from prefrec_ray.mdp.serving import ServingSettings
+from prefrec_ray.nightly.settings import LoopSettings
 from prefrec_ray.people.labeling.settings import LabelSettings
+from prefrec_ray.preferences.settings import PreferenceSettings, TeacherSettings
+from prefrec_ray.serving.settings import Arm, ServeSettings
 from prefrec_ray.settings import RECIPES
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 
 HEAD = """# Settings
 
-Keys of `config` in the section `train`, and of `base` and `search` in `tune`; `recipe`, `task` and `seed` belong to the
-section itself. Of two defaults the first is that of `paper`, the second that of `robust` ([recipes](recipe.md)); then
-come the other values that are allowed, numbers where there is a range alone. This page is made from the code:
-`python docs/settings.py > docs/settings.md`.
+Sections of a YAML, by command: [`prepare`](#prepare), [`train`](#train-every-method) and
+[`tune`](#train-every-method), [`evaluate`](#evaluate), [`serve`](#serve), [`loop`](#loop) (the command
+`nightly`), [`label`](#label), [`simulate`](#simulate). Each table has the default, then the other allowed values. This
+page is made from the code: `python docs/settings.py > docs/settings.md`.
 """
-SERVING = """## Serving
+TRAIN = """## train: every method
 
-Keys of [`serving`](serving.md), as in `serving: {rule: best}`; the others stay as the recipe has them.
+Keys of `config` in the section `train`, and of `base` and `search` in `tune`; `recipe`, `task` and `seed` are keys of
+the section itself. Of two defaults the first belongs to `paper`, the second to `robust` ([recipes](recipe.md)).
+
 """
+SERVING = """## train: serving
+
+Keys of [`serving`](serving.md), as in `serving: {rule: best}`; missing keys have the recipe's values.
+"""
+#: Sections in the order of a project, after `train`: title and settings.
+AFTER: dict[str, type[BaseModel]] = {
+    "evaluate": EvaluateSettings,
+    "evaluate.model": ModelSettings,
+    "evaluate.ncis": NcisSettings,
+    "evaluate.fqe": FqeSettings,
+    "serve": ServeSettings,
+    "serve.canaries and serve.shadows": Arm,
+    "loop": LoopSettings,
+    "label": LabelSettings,
+    "simulate": SimulateSettings,
+    "simulate.world": WorldSettings,
+}
+REQUIRED = object()
 _BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
 TABLE = "| key | default; values | meaning |\n|---|---|---|\n"
 
 
 def page() -> str:
-    """The settings of every method, of serving, of single methods, and of the sections `simulate` and `label`."""
+    """Return the page: `prepare`, the settings of methods, then the other sections."""
     return "\n".join(
         [
             HEAD,
-            "## Every method\n",
-            TABLE + rows(TrainingSettings, recipe_defaults(TrainingSettings, "paper")),
+            section("prepare", PrepareSettings),
+            section("prepare.preferences", PreferenceSettings),
+            TRAIN + TABLE + rows(TrainingSettings, recipe_defaults(TrainingSettings, "paper")),
             SERVING,
             serving_table(),
-            "## Single methods\n",
+            "## train: single methods\n",
             single_methods(),
-            "## simulate\n",
-            TABLE + rows(SimulateSettings),
-            "## simulate.world\n",
-            TABLE + rows(WorldSettings),
-            "## label\n",
-            TABLE + rows(LabelSettings),
+            *(section(name, settings) for name, settings in AFTER.items()),
         ]
     )
+
+
+def section(name: str, settings: type[BaseModel]) -> str:
+    """Return a heading and one row per key."""
+    return f"## {name}\n\n{TABLE}{rows(settings)}"
 
 
 def serving_table() -> str:
@@ -84,16 +111,21 @@ def rows(
     properties, text = settings.model_json_schema()["properties"], ""
     for name, field in settings.model_fields.items():
         if name not in without:
-            default = robust.get(name, field.get_default(call_default_factory=True))
+            default = robust.get(name, _default(field))
             defaults = list(dict.fromkeys([value(paper.get(name, default)), value(default)]))
             text += f"| `{name}` | {defaults_and_values(defaults, properties[name])} | {before}{field.description} |\n"
     return text
 
 
+def _default(field: FieldInfo) -> Any:
+    """Return the default, or a word if the key is required."""
+    return REQUIRED if field.is_required() else field.get_default(call_default_factory=True)
+
+
 def defaults_and_values(defaults: list[str], schema: dict[str, Any]) -> str:
     """The defaults, then the values that a JSON schema allows; of choices those that are no default."""
     text = " / ".join(defaults)
-    if "$ref" in schema or schema.get("type") == "boolean":
+    if {"$ref", "oneOf"} & schema.keys() or schema.get("type") == "boolean":
         return text
     choices = [value(choice) for choice in schema.get("enum", [])]
     others = ", ".join(choice for choice in choices if choice not in defaults) if choices else values(schema)
@@ -102,6 +134,8 @@ def defaults_and_values(defaults: list[str], schema: dict[str, Any]) -> str:
 
 def values(schema: dict[str, Any], plural: str = "") -> str:
     """The values that a JSON schema allows, in words; `plural` ends the word for a type."""
+    if "$ref" in schema:
+        return f"mapping{plural}"
     if "anyOf" in schema:
         return " or ".join(map(values, schema["anyOf"]))
     if "enum" in schema or "const" in schema:
@@ -130,12 +164,14 @@ def value(default: Any) -> str:
     """A value as YAML has it."""
     if isinstance(default, bool) or default is None:
         return {None: "null", True: "true", False: "false"}[default]
+    if default is REQUIRED:
+        return "required"
     if isinstance(default, tuple | list):
         return f"[{', '.join(map(value, default))}]"
     if isinstance(default, dict):
         return "{}"
     if isinstance(default, BaseModel):
-        return "below"
+        return value(default.name) if isinstance(default, TeacherSettings) else "below"
     if default in (10**9, 2**32):
         return {10**9: "10^9", 2**32: "2^32"}[default]
     return f"`{default}`" if isinstance(default, str) else f"{default}".replace("e-0", "e-").removesuffix(".0")

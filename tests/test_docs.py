@@ -40,9 +40,9 @@ def test_the_readme_is_short() -> None:
 
 
 def test_the_pages_are_short() -> None:
-    """Words, not the rules of tables, of all pages but results."""
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    assert sum(bool(re.search(r"\w", word)) for page in pages for word in page.read_text("utf-8").split()) < 20_000
+    """Words, not the rules of tables, of all pages except results and the table of settings, which is made from code."""
+    pages = [ROOT / "README.md", *(page for page in (ROOT / "docs").glob("*.md") if page.name != "settings.md")]
+    assert sum(bool(re.search(r"\w", word)) for page in pages for word in page.read_text("utf-8").split()) < 19_000
 
 
 def commands(text: str) -> Iterator[list[str]]:

@@ -31,10 +31,14 @@ class NcisSettings(Settings):
     `cap`: rho is min(rho, cap); null for none. The paper's literal reading is `density`, `product`.
     """
 
-    mode: Literal["density", "kernel", "ratio"] = "ratio"
-    aggregate: Literal["product", "geometric", "mean", "first"] = "geometric"
-    sigma: float = Field(default=2.0, ge=1e-6, le=1e6)
-    cap: float | None = Field(default=10.0, gt=0)
+    mode: Literal["density", "kernel", "ratio"] = Field(default="ratio", description="log weight of a request")
+    aggregate: Literal["product", "geometric", "mean", "first"] = Field(
+        default="geometric", description="weight of a session, from its requests"
+    )
+    sigma: float = Field(
+        default=2.0, ge=1e-6, le=1e6, description="kernel width, in residual rms of the behavior clone"
+    )
+    cap: float | None = Field(default=10.0, gt=0, description="largest weight of a session; null: none")
 
 
 class FqeSettings(Settings):
@@ -42,18 +46,18 @@ class FqeSettings(Settings):
     `updates`: gradient steps of a network. `networks`: how many a policy has, each fitted on training users drawn again
     (one: on those that there are); its value is their mean, and its interval holds how far they disagree."""
 
-    gamma_session: float = Field(default=0.9, ge=0, lt=1)
-    updates: int = Field(default=2000, ge=1)
-    networks: int = Field(default=3, ge=1)
+    gamma_session: float = Field(default=0.9, ge=0, lt=1, description="discount from one session to the next")
+    updates: int = Field(default=2000, ge=1, description="gradient steps of a network")
+    networks: int = Field(default=3, ge=1, description="networks per policy, each fitted to training users drawn again")
 
 
 class ModelSettings(Settings):
     """Roll-outs in a model of users: `models` of them, each fitted on training users drawn again; with at most `users`
     of the split, for so many `requests` of each."""
 
-    models: int = Field(default=4, ge=2)
-    users: int = Field(default=200, ge=2)
-    requests: int = Field(default=250, gt=WARM)
+    models: int = Field(default=4, ge=2, description="models of users, each fitted to training users drawn again")
+    users: int = Field(default=200, ge=2, description="simulated users of the split, at most")
+    requests: int = Field(default=250, gt=WARM, description="items shown to each user")
 
 
 class EvaluateSettings(Settings):
@@ -65,12 +69,16 @@ class EvaluateSettings(Settings):
     last two fit a network for every policy and control, some seconds each.
     """
 
-    split: Literal["validation", "test"] = "test"
-    seed: Seed = 0
-    estimators: tuple[Estimator, ...] = Field(default=("model", "ncis"), min_length=1)
-    ncis: NcisSettings = NcisSettings()
-    fqe: FqeSettings = FqeSettings()
-    model: ModelSettings = ModelSettings()
+    split: Literal["validation", "test"] = Field(default="test", description="users who are scored")
+    seed: Seed = Field(default=0, description="seed of clone, controls, networks and bootstrap")
+    estimators: tuple[Estimator, ...] = Field(
+        default=("model", "ncis"),
+        min_length=1,
+        description="`model`, on which verdicts rest, `ncis`, `weights`, `fqe`, `dr` ([evaluation](evaluation.md))",
+    )
+    ncis: NcisSettings = Field(default=NcisSettings(), description="weights of sessions")
+    fqe: FqeSettings = Field(default=FqeSettings(), description="fitted-Q evaluation, also for `dr`")
+    model: ModelSettings = Field(default=ModelSettings(), description="roll-outs in models of users")
 
 
 class ValidationSettings(Settings):

@@ -66,14 +66,21 @@ EXACT = {
 class PreferenceSettings(Settings):
     """Numbers of pairs per task, and teachers. The default teachers belong to the recipes `paper` and `robust`."""
 
-    pairs: Pairs = 20_000  # of training users
-    validation_pairs: Annotated[Pairs, Field(ge=2)] = 2_000  # of validation users; half of each pairing
-    length: Count = 100  # requests in a segment
-    min_requests: Count = 200  # only users with more requests are compared
-    tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = TASKS
-    teachers: Annotated[tuple[TeacherSettings, ...], Field(min_length=1)] = (
-        TeacherSettings(pairing="any_users", scoring="sum"),
-        TeacherSettings(pairing="within_user", scoring="mean"),
+    pairs: Pairs = Field(default=20_000, description="pairs of training users, per task and teacher")
+    validation_pairs: Annotated[Pairs, Field(ge=2)] = Field(
+        default=2_000, description="pairs of validation users, half of each pairing"
+    )
+    length: Count = Field(default=100, description="requests in a segment")
+    min_requests: Count = Field(default=200, description="only users with more requests are compared")
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)] = Field(
+        default=TASKS, description="levels that teachers compare"
+    )
+    teachers: Annotated[tuple[TeacherSettings, ...], Field(min_length=1)] = Field(
+        default=(
+            TeacherSettings(pairing="any_users", scoring="sum"),
+            TeacherSettings(pairing="within_user", scoring="mean"),
+        ),
+        description="scripted teachers ([preferences](preferences.md))",
     )
 
     @property

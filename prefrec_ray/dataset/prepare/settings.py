@@ -16,18 +16,30 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class PrepareSettings(Settings):
     """The section `prepare`: the log, and how it becomes a data set."""
 
-    source: Source
-    like: str | None = None  # a data set whose states, items and splits this one shares
-    # The session timeout, for logs without session ids: up to a hundred years.
-    session_gap_minutes: Annotated[float, Field(gt=0, le=100 * 366 * 24 * 60)] = 30.0
-    action_dim: Count = 8  # of learned item embeddings; embeddings of the log keep their own
-    mixture_weight: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the depth level in the mixture
-    train_fraction: Share = 0.8  # of the users, by a hash of their ids
-    validation_fraction: Share = 0.05  # the rest are test users
-    seed: Seed = 0
-    preferences: PreferenceSettings = PreferenceSettings()  # with `like`, drawn only if this key is set
-    state_type: Literal["float32", "float16"] = "float32"  # as stored: float16 halves disk and object store
-    partitions: Count | None = None  # default: so many that each has about 64 MiB of states
+    source: Source = Field(description="the log: its kind, files and columns ([data](data.md))")
+    like: str | None = Field(default=None, description="a data set whose states, items and splits this one shares")
+    # Up to a hundred years.
+    session_gap_minutes: Annotated[float, Field(gt=0, le=100 * 366 * 24 * 60)] = Field(
+        default=30.0, description="pause that ends a session, for logs without session ids"
+    )
+    action_dim: Count = Field(
+        default=8, description="numbers of a learned item embedding; embeddings of the log keep their own"
+    )
+    mixture_weight: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.5, description="weight of the depth level in the mixture level"
+    )
+    train_fraction: Share = Field(default=0.8, description="share of training users, by a hash of their ids")
+    validation_fraction: Share = Field(default=0.05, description="share of validation users; the rest are test users")
+    seed: Seed = Field(default=0, description="seed of splits, learned embeddings and pairs")
+    preferences: PreferenceSettings = Field(
+        default=PreferenceSettings(), description="pairs of segments; with `like`, drawn only if this key is set"
+    )
+    state_type: Literal["float32", "float16"] = Field(
+        default="float32", description="type of stored states; float16 halves disk and object store"
+    )
+    partitions: Count | None = Field(
+        default=None, description="files of each split; null: each has about 64 MiB of states"
+    )
 
     @property
     def session_gap_ms(self) -> int:
