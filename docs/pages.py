@@ -24,6 +24,25 @@ DOCS = ROOT / "docs"
 #: The target of a link or picture, without its anchor.
 TARGET = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s#]+")
 COMMANDS = "[commands]: # "
+#: Weight in the search, by the first heading of the navigation: guides come before results.
+BOOST = {"Get started": 3.0, "Tutorials": 3.0, "How-to": 3.0, "Reference": 1.5, "Results": 0.3}
+#: Words that readers search for and the page does not use, by guide.
+KEYWORDS = {
+    "index.md": ("retention", "churn", "engagement", "install", "pip"),
+    "quickstart.md": ("install", "getting started", "demo"),
+    "cli.md": ("install", "extras", "pip"),
+    "own_csv.md": ("MovieLens", "import", "cold start"),
+    "data.md": ("cold start", "privacy", "GDPR", "personal data", "schema"),
+    "evaluation.md": ("retention", "churn", "A/B test", "off-policy", "uplift", "experiment"),
+    "serving.md": ("slate", "ranking", "top-k", "exploration", "diversity"),
+    "deploy.md": ("A/B test", "canary", "slate", "privacy", "production", "REST", "API", "cold start"),
+    "training.md": ("GPU", "CUDA", "mixed precision"),
+    "scaling.md": ("GPU", "CUDA", "cost", "memory"),
+    "cluster.md": ("GPU", "Kubernetes", "AWS", "install"),
+    "nightly.md": ("retraining", "schedule", "A/B test"),
+    "label.md": ("annotation", "RLHF", "privacy"),
+    "glossary.md": ("retention", "churn", "slate", "definition"),
+}
 
 
 def place(path: Path) -> str:
@@ -61,7 +80,11 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links as they are in the site; the page of commands is filled; a page of results says how old it is."""
+    """Set links as in the site, words for the search, the commands, and the age of results."""
+    if page.file.src_uri in KEYWORDS:
+        page.meta["tags"] = list(KEYWORDS[page.file.src_uri])
+    top = page.ancestors[-1].title if page.ancestors else "Get started"
+    page.meta["search"] = {"boost": BOOST.get(top, 1.0)}
     path, here = origin(page.file.src_uri), str(PurePosixPath(page.file.src_uri).parent)
 
     def moved(match: re.Match[str]) -> str:

@@ -4,6 +4,7 @@ asks the network for anything.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -38,6 +39,31 @@ def test_what_is_made_from_code_is_there(site: Path) -> None:
     assert "PreparedDataset.open" in (site / "api.html").read_text("utf-8")
     assert "Measured at commit" in (site / "results" / "truth.html").read_text("utf-8")
     assert (site / "source" / "cluster" / "aws.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "guides"),
+    [
+        ("retention", {"index", "evaluation", "glossary"}),
+        ("churn", {"index", "evaluation", "glossary"}),
+        ("A/B test", {"evaluation", "deploy", "nightly"}),
+        ("install", {"index", "quickstart", "cli", "cluster"}),
+        ("cold start", {"own_csv", "data", "deploy"}),
+        ("GPU", {"training", "scaling", "cluster"}),
+        ("slate", {"serving", "deploy", "glossary"}),
+        ("privacy", {"data", "deploy", "label"}),
+    ],
+)
+def test_the_search_finds_guides_first(site: Path, words: str, guides: set[str]) -> None:
+    """Tags weigh a million times as much as text: pages with the tag are the first ones, then the boost decides."""
+    index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
+    assert index["config"]["fields"]["tags"]["boost"] > index["config"]["fields"]["title"]["boost"]
+    entries = {entry["location"]: entry for entry in index["docs"] if "#" not in entry["location"]}
+    found = {location.removesuffix(".html") for location, entry in entries.items() if words in entry.get("tags", ())}
+    assert found == guides
+    results = [entry["boost"] for location, entry in entries.items() if location.startswith("results/")]
+    assert len(results) > 10
+    assert max(results) < min(entries[f"{guide}.html"]["boost"] for guide in guides)
 
 
 @pytest.fixture(scope="module")
