@@ -31,7 +31,7 @@ KEYWORDS = {
     "index.md": ("retention", "churn", "engagement", "install", "pip"),
     "quickstart.md": ("install", "getting started", "demo"),
     "cli.md": ("install", "extras", "pip"),
-    "own_csv.md": ("MovieLens", "import", "cold start"),
+    "own_csv.md": ("MovieLens", "import"),
     "data.md": ("cold start", "privacy", "GDPR", "personal data", "schema"),
     "evaluation.md": ("retention", "churn", "A/B test", "off-policy", "uplift", "experiment"),
     "serving.md": ("slate", "ranking", "top-k", "exploration", "diversity"),
@@ -40,7 +40,7 @@ KEYWORDS = {
     "scaling.md": ("GPU", "CUDA", "cost", "memory"),
     "cluster.md": ("GPU", "Kubernetes", "AWS", "install"),
     "nightly.md": ("retraining", "schedule", "A/B test"),
-    "label.md": ("annotation", "RLHF", "privacy"),
+    "label.md": ("annotation", "RLHF"),
     "glossary.md": ("retention", "churn", "slate", "definition"),
 }
 

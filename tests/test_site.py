@@ -48,10 +48,10 @@ def test_what_is_made_from_code_is_there(site: Path) -> None:
         ("churn", {"index", "evaluation", "glossary"}),
         ("A/B test", {"evaluation", "deploy", "nightly"}),
         ("install", {"index", "quickstart", "cli", "cluster"}),
-        ("cold start", {"own_csv", "data", "deploy"}),
+        ("cold start", {"data", "deploy"}),
         ("GPU", {"training", "scaling", "cluster"}),
         ("slate", {"serving", "deploy", "glossary"}),
-        ("privacy", {"data", "deploy", "label"}),
+        ("privacy", {"data", "deploy"}),
     ],
 )
 def test_the_search_finds_guides_first(site: Path, words: str, guides: set[str]) -> None:
