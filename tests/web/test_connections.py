@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -14,15 +13,37 @@ from typing import Any
 import pytest
 from http_server import Running, received, running, statuses
 
-from prefrec_ray.web.connections import Limits, client_network
+from prefrec_ray.web.connections import Limits
 
 SHORT = Limits(head_seconds=0.2, body_seconds=0.2, idle_seconds=0.2, unread_seconds=0.2)  # type: ignore[arg-type]
 FEW = Limits(per_address=6, connections=9)
 HEAD = b" HTTP/1.1\r\nhost: a\r\n"
 
 
+class Held:
+    """Requests of /hold, which are answered once they are released."""
+
+    def __init__(self) -> None:
+        self.begun, self.released = 0, False
+
+    async def answer(self) -> None:
+        self.begun += 1
+        while not self.released:
+            await asyncio.sleep(0.005)
+
+    def wait(self, begun: int) -> None:
+        """Waits until so many are being answered."""
+        limit = time.monotonic() + 5
+        while self.begun < begun:
+            assert time.monotonic() < limit
+            time.sleep(0.005)
+
+
+HELD = Held()
+
+
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """/body reads the body, /wait answers after .5 s, /pause after .01 s, /large has 20 MB, /token had a token."""
+    """/body reads it, /wait takes .5 s, /pause .01 s, /hold until the test goes on; /large: 20 MB; /token: trusted."""
     if scope["type"] == "lifespan":
         return
     content = scope["path"].encode()
@@ -35,6 +56,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     elif scope["path"] in ("/wait", "/pause"):
         await asyncio.sleep(0.5 if scope["path"] == "/wait" else 0.01)
         await receive()
+    elif scope["path"] == "/hold":
+        await HELD.answer()
     elif scope["path"] == "/large":
         content = b"x" * 20_000_000
     elif scope["path"] == "/token":
@@ -42,6 +65,12 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     headers = [(b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": content})
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    monkeypatch.setitem(globals(), "HELD", Held())
+    return HELD
 
 
 @pytest.fixture
@@ -133,13 +162,14 @@ def test_a_client_that_does_not_read_gives_way(server: Running) -> None:
 
 
 @pytest.mark.parametrize("server", [FEW], indirect=True)
-def test_idle_connections_give_way_and_a_health_check_is_always_answered(server: Running) -> None:
+def test_idle_connections_give_way_and_a_health_check_is_always_answered(server: Running, held: Held) -> None:
     """Of more than 6 of one address, the oldest that waits for its client is closed: first those without a token."""
     trusted = server.connect()
     ask(trusted, "/token")
     busy = [server.connect() for _ in range(2)]
     for client in busy:
-        client.sendall(get("/wait"))
+        client.sendall(get("/hold"))
+    held.wait(2)
     other = server.connect("127.0.0.2")
     idle = []
     for _ in range(30):
@@ -147,8 +177,9 @@ def test_idle_connections_give_way_and_a_health_check_is_always_answered(server:
         with server.connect() as client:
             ask(client, "/healthz")
     ask(trusted, "/x")
+    held.released = True
     for client in busy:
-        answer(client, "/wait")
+        answer(client, "/hold")
     assert [received(client) for client in idle[:20]] == [b""] * 20
     ask(other, "/x")
     for client in (trusted, other, *busy, *idle):
@@ -156,20 +187,21 @@ def test_idle_connections_give_way_and_a_health_check_is_always_answered(server:
 
 
 @pytest.mark.parametrize("server", [replace(SHORT, per_address=6, connections=9)], indirect=True)
-def test_more_requests_than_connections_are_refused_and_served_again_later(server: Running) -> None:
+def test_more_requests_than_connections_are_refused_and_served_again_later(server: Running, held: Held) -> None:
     clients = [server.connect() for _ in range(6)]
     for client in clients:
-        client.sendall(get("/wait"))
-    time.sleep(0.1)
+        client.sendall(get("/hold"))
+    held.wait(6)
     with server.connect() as late:
         assert b"503 Service Unavailable" in (content := received(late))
         assert b"expected at most 6 of one address, 9 in all" in content
     more = [server.connect(f"127.0.0.{number}") for number in (2, 3, 4)]
     for client in more:
-        client.sendall(get("/wait"))
-    time.sleep(0.1)
+        client.sendall(get("/hold"))
+    held.wait(9)
     with server.connect("127.0.0.5") as late:
         assert statuses(late) == [503]
+    held.released = True
     assert [statuses(client) for client in clients + more] == [[200]] * 9
     assert server.send(get("/")) == [200]
     for client in clients + more:
@@ -234,46 +266,3 @@ def test_clients_that_do_not_end_delay_the_end_of_the_server_by_seconds_only() -
     assert server.logged == []
     lost.close()
     many.close()
-
-
-@pytest.mark.parametrize(
-    ("host", "network"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3::4", "20010db800010002::/64"),
-        ("2001:db8:1:2::5", "20010db800010002::/64"),
-        ("fe80::1%eth0", "fe80000000000000::/64"),
-        ("", ""),
-    ],
-)
-def test_connections_are_counted_by_address_or_network(host: str, network: str) -> None:
-    assert client_network(host) == network
-
-
-@pytest.mark.parametrize(
-    ("files", "raised", "connections", "per_address"),
-    [
-        ((1024, 20_000), 4_256, 4_000, 1_000),
-        ((1024, resource.RLIM_INFINITY), 4_256, 4_000, 1_000),
-        ((20_000, 20_000), 20_000, 4_000, 1_000),
-        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), resource.RLIM_INFINITY, 4_000, 1_000),
-        ((1024, 1024), 1024, 768, 192),
-    ],
-)
-def test_limits_fit_into_the_files_that_a_process_may_open(
-    monkeypatch: pytest.MonkeyPatch, files: tuple[int, int], raised: int, connections: int, per_address: int
-) -> None:
-    now = [files]
-    monkeypatch.setattr(resource, "getrlimit", lambda _: now[0])
-    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: now.append(limit))
-    limits = Limits().within_files()
-    assert now[-1] == (raised, files[1])
-    assert (limits.connections, limits.per_address) == (connections, per_address)
-
-
-def test_the_limits_are_those_of_the_documentation() -> None:
-    """The table of docs/deploy.md."""
-    limits = Limits()
-    assert (limits.head_seconds, limits.body_seconds, limits.idle_seconds, limits.unread_seconds) == (10, 60, 75, 30)
-    assert (limits.head_bytes, limits.pipelined, limits.per_address, limits.connections) == (65_536, 100, 1_000, 4_000)
