@@ -50,8 +50,11 @@ def serving(shares: list[float], distinct: int) -> Served:
     ("gain", "verdict", "colour"),
     [
         (-0.4, "do_not_ship", "red"),
+        (-0.101, "do_not_ship", "red"),  # all of [-0.201, -0.001] is below 0
+        (-0.099, "no_difference", "amber"),
         (-0.05, "no_difference", "amber"),
-        (0.1, "no_difference", "amber"),
+        (0.099, "no_difference", "amber"),
+        (0.101, "candidate", "green"),
         (0.4, "candidate", "green"),
     ],
 )

@@ -17,7 +17,7 @@ from prefrec_ray.algorithms.base.weights import Weights
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
-from prefrec_ray.runs.checkpoints import checkpoints
+from prefrec_ray.runs.checkpoints import checkpoint_of, checkpoints
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import COLUMNS, check_output, train
@@ -115,10 +115,38 @@ def test_a_stopped_run_resumes_to_the_same_policy(
     messages: list[str] = []
     monkeypatch.setattr(precision, "bf16_ratio", lambda gpu: 2.0)
     rows = train(bf16, tiny_dataset, stopped, resume=True, say=messages.append)
-    assert messages == ["going on from iteration 2"]
     assert json.loads(Path(stopped, "config.json").read_text())["resolved"]["precision"] == "bf16_always"
     assert [row["losses/qf_loss"] for row in rows] == [row["losses/qf_loss"] for row in expected]
     assert Path(stopped, "policy/actor.npz").read_bytes() == Path(whole, "policy/actor.npz").read_bytes()
+    assert messages == ["going on from iteration 2"]
+
+
+def test_a_run_goes_on_with_the_learner_of_its_checkpoint(tiny_dataset: str, tmp_path: Path) -> None:
+    """With the checkpoint of another seed it ends with other weights than a run that begins again would."""
+    resumed, other = str(tmp_path / "resumed"), str(tmp_path / "other")
+
+    def stop_at_three(row: dict[str, Any]) -> None:
+        if row["training_iteration"] == 3:
+            raise Stop
+
+    for seed, output in ((0, resumed), (1, other)):
+        with pytest.raises(Stop):
+            train(settings(seed=seed), tiny_dataset, output, progress=stop_at_three)
+    Path(checkpoint_of(resumed, 2)).rename(tmp_path / "own")
+    Path(checkpoint_of(other, 2)).rename(checkpoint_of(resumed, 2))
+    expected = build_config(settings(), tiny_dataset).build_algo()
+    try:
+        expected.restore_from_path(checkpoint_of(resumed, 2))
+        rows = train(settings(), tiny_dataset, resumed, resume=True)
+        while expected.iteration < len(rows):
+            expected.train()
+        arrays = Weights.of(expected.learner_group._learner.net).arrays
+    finally:
+        expected.stop()
+    ended = Weights.load(checkpoints(resumed)[-1]).arrays
+    assert arrays.keys() == ended.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(ended[name], array, err_msg=name)
 
 
 def test_an_existing_folder_and_other_settings_are_refused(tiny_dataset: str, tmp_path: Path) -> None:
