@@ -51,6 +51,7 @@ def test_both_histories_have_one_time_axis() -> None:
     assert [bar.x for bar in a.bars] == [0, 57.4, 574]
     assert [bar.x for bar in b.bars] == [0, 287]
     assert a.axis == b.axis
+    assert [side.bars for side in drawn([0, 120], [0, 24, 240])] == [b.bars, a.bars]
     assert (a.axis.unit, [tick.text for tick in a.axis.ticks]) == ("days", ["0", "2", "4", "6", "8", "10"])
     # A tick stands in the middle of a bar that starts at its time.
     assert [a.axis.ticks[-1].x, a.axis.ticks[0].x] == [587, 13]
