@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from sweep_folder import UPDATES, score, settings, write_evaluation, write_sweep
 
+from prefrec_ray.reports.style import DARK
 from prefrec_ray.reports.sweep import figures as sweep_figures
 from prefrec_ray.reports.sweep.load import Sweep, load_sweep
 from prefrec_ray.reports.sweep.scores import measures
@@ -106,6 +107,11 @@ def test_two_gridded_keys_are_a_heat_map(tmp_path: Path) -> None:
     expected[0, 1] = np.nan
     np.testing.assert_allclose(heat_map(figure), expected)
     assert axes.texts[1].get_text() == "–"
+    # Numbers keep their colors on a dark page: the cells do, too.
+    drawn = {text.get_color().upper() for text in axes.texts if text.get_text() != "–"}
+    assert len(drawn) == 2
+    assert not drawn & set(DARK)
+    assert figure.axes[1].yaxis.label.get_color() in DARK
     (best,) = axes.patches
     row, column = np.unravel_index(np.nanargmax(expected), expected.shape)
     assert best.get_xy() == (column - 0.5, row - 0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from prefrec_ray.evaluation.names import BEHAVIOUR, subject_title
 from prefrec_ray.reports.load import Run
-from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, label_ends, note, panel, wrapped
+from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, RC, label_ends, note, panel, wrapped
 from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Setting, Sweep
 from prefrec_ray.reports.sweep.names import labels, names, short
 from prefrec_ray.reports.sweep.scores import Measure
@@ -20,6 +21,8 @@ from prefrec_ray.reports.sweep.table import cell
 from prefrec_ray.reports.sweep.units import metric_of
 
 BEST = COLOURS[1]
+#: Numbers on a heat map, whose colors are the same on a white and a dark page.
+ON_BRIGHT, ON_DEEP = "#101010", "#FDFDFD"
 Drawn = tuple[Figure, str]  # with its alternative text
 
 
@@ -180,14 +183,15 @@ def _heat_map(
         if np.isnan(value):
             axes.text(column, row, "–", ha="center", va="center", color=GREY)
             continue
-        colour = INK if 2 * value > low + high else "white"
+        colour = ON_BRIGHT if 2 * value > low + high else ON_DEEP
         axes.text(column, row, measure.text(value), ha="center", va="center", color=colour, fontsize=9)
         if measure.sign and value == best:
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=BEST, lw=3, clip_on=False))
     axes.set_xticks(range(len(x[1])), [short(value) for value in x[1]])
     axes.set_yticks(range(len(y[1])), [short(value) for value in y[1]])
     axes.grid(visible=False)
-    figure.colorbar(image, ax=axes).set_label(wrapped(measure.metric.axis), size=9)
+    with matplotlib.rc_context(RC):
+        figure.colorbar(image, ax=axes).set_label(wrapped(measure.metric.axis), size=9)
     return figure
 
 
