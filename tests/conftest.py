@@ -16,6 +16,7 @@ LONGEST = (
     "test_cluster_live.py",
     "test_tune_sweep.py",
     "test_validation.py",
+    "test_serve_under_load.py",
     "test_serve.py",
     "test_object_store.py",
     "test_end_to_end.py",
