@@ -76,7 +76,7 @@ def _change(case: Case, verdict: PolicyVerdict, logged: LoggedMeans | None) -> A
     if record is None or not case.converged:
         return Answer(question, [f"Not known: {case.policy} has no reliable estimate."])
     opening = {"no_difference": "No difference that the log shows. ", "cannot_say": "Not reliable. "}
-    with_policy = f"{opening.get(verdict.verdict, '')}With {case.policy}: "
+    with_policy = f"{opening.get(verdict.verdict, '')}With {case.policy}, "
     if not found:
         low, high = record.gain_interval
         text = (
@@ -84,7 +84,8 @@ def _change(case: Case, verdict: PolicyVerdict, logged: LoggedMeans | None) -> A
         )
         note = f"An estimate by {ESTIMATORS[record.estimator]} contains no hours and no items."
         return Answer(question, [f"{with_policy}{text}.", note], [LEVEL_TERM])
-    lines = [with_policy + sentences(found), DERIVED]
+    text = sentences(found)
+    lines = [f"{with_policy}{text[0].lower()}{text[1:]}", DERIVED]
     if logged is not None and case.logging is not None:
         own = LoggedMeans(case.logging.mean_revisit_hours, case.logging.mean_depth or 0.0)
         lines[1] += f" Under the logging policy, {logged} in the log, and {own} in the models."
@@ -136,6 +137,11 @@ def _next(evaluation: Evaluation, case: Case, verdict: PolicyVerdict) -> Answer:
     if case.support is not None and not case.support.supported:
         text = f"Test nothing yet. Find a serving rule of {case.policy} that stays nearer to the log, then evaluate it."
         return Answer(question, [text], command=f"prefrec constrain {policy} --dataset {dataset} --output NEW_POLICY")
+    if case.record is not None and case.record.estimator == "ncis":
+        text = (
+            "Test nothing yet. NCIS only ranks policies: evaluate with estimators: [model, ncis] on a log of sessions."
+        )
+        return Answer(question, [text])
     if verdict.verdict == "do_not_ship":
         return Answer(question, ["Keep the logging policy. Train with another recipe or on more data."])
     return Answer(

@@ -107,7 +107,7 @@ def test_what_is_risky_stands_where_the_policy_is_praised(tmp_path: Path) -> Non
     assert lamps["catalogue"][0] == "amber"
     _, changes, _, risks, after = screen.answers
     assert changes.lines[0] == (
-        f"With {CANDIDATE}: Users come back after 18.2 h (95 % interval 15.1 to 21.3 h) instead of 21.4 h. "
+        f"With {CANDIDATE}, users come back after 18.2 h (95 % interval 15.1 to 21.3 h) instead of 21.4 h. "
         "A session has 7.3 items (95 % interval 6.5 to 8.1 items) instead of 6.1 items."
     )
     assert changes.lines[1].endswith(
@@ -134,9 +134,12 @@ def test_what_is_next_depends_on_the_verdict() -> None:
     levels_only = Evaluation(records=(made_record("p", 1.5, estimator="dr"),))
     screen = first_screen(levels_only.model_copy(update={"verdicts": verdicts(levels_only)}), [])
     assert screen.answers[1].lines == [
-        "Not reliable. With p: the mean depth level changes by +0.50 (95 % interval +0.40 to +0.60).",
+        "Not reliable. With p, the mean depth level changes by +0.50 (95 % interval +0.40 to +0.60).",
         "An estimate by doubly robust contains no hours and no items.",
     ]
+    ranked = Evaluation(records=(made_record("p", 1.5, estimator="ncis"),))
+    screen = first_screen(ranked.model_copy(update={"verdicts": verdicts(ranked)}), [])
+    assert "NCIS only ranks policies" in screen.answers[4].lines[0]
 
 
 def test_long_times_are_in_days() -> None:
