@@ -60,8 +60,8 @@ def summarise(tallies: Iterable[Tally]) -> Served:
 def in_roll_out(served: Served, ids: np.ndarray, counts: np.ndarray, ceiling: float) -> Served:
     """Return `served` with the items `ids` [I] as often as a roll-out showed them, `counts` int64 [I].
 
-    A roll-out excludes what a user has seen if the log does, as a server does: the same item again and again is then
-    impossible, however often it has the largest score.
+    If the log has no repeats, a roll-out excludes items that a user has seen, as a server does. An item then reaches
+    each user at most once, however high its score is.
     """
     shown = np.flatnonzero(counts)
     items = Counter(dict(zip(ids[shown].tolist(), counts[shown].tolist(), strict=True)))

@@ -1,4 +1,4 @@
-"""Evaluations of one policy each may call different policies the same: a page tells them apart."""
+"""Names of policies that were evaluated one by one: different policies of one name get different names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from prefrec_ray.evaluation.records import Evaluation, Record
 
 
 def told_apart(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) -> list[Evaluation]:
-    """The evaluations; policies that share a name are called as the run is that holds them, else by their place.
+    """Return the evaluations with policies that share a name called by their run, or by their place without a run.
 
-    `labels`: of the runs, by absolute URI. Of a policy whose place no record tells the name is taken for the same
-    policy's.
+    `labels`: names of the runs, by absolute URI. Policies of one name without a known place count as one policy.
     """
     bearers: dict[str, list[tuple[Evaluation, Record]]] = {}
     for evaluation in evaluations:
@@ -29,12 +28,12 @@ def told_apart(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) -> 
 
 
 def _policies(evaluation: Evaluation) -> dict[str, Record]:
-    """A record of each policy whose place is known."""
+    """Return one record of each policy with a known place."""
     return {record.subject: record for record in evaluation.records if record.role == "policy" and record.bundle}
 
 
 def _same(name: str, one: tuple[Evaluation, Record], other: tuple[Evaluation, Record]) -> bool:
-    """Whether the name is the same policy's: of the same place and settings, or, wherever it lies, serving the same."""
+    """Return whether both are one policy: they have the same place and settings, or serve the same items."""
     told = [(record.bundle, record.provenance) for _, record in (one, other)]
     served = [evaluation.served.get(name) for evaluation, _ in (one, other)]
     return told[0] == told[1] or (served[0] is not None and served[0] == served[1])
@@ -46,7 +45,7 @@ def _name(record: Record, labels: Mapping[str, str]) -> str:
 
 
 def _renamed(evaluation: Evaluation, names: Mapping[str, str]) -> Evaluation:
-    """The evaluation with policies called by `names`, and their own controls likewise."""
+    """Return the evaluation with policies, and the controls made from them, called by `names`."""
     if not names:
         return evaluation
 

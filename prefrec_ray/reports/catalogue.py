@@ -1,4 +1,4 @@
-"""Titles and pictures of items, where the log has them: read from policies and data sets, kept inside the page."""
+"""Titles and pictures of items, read from policies and data sets and kept inside the page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.items import ItemTable
 
-#: Larger pictures would make a page that nobody can send.
+#: Larger pictures would make the page too large to send.
 MOST_BYTES = 256 * 1024
-#: Kinds of pictures that browsers show, by their first bytes: nothing else is put on a page.
+#: Kinds of pictures that browsers show, by their first bytes; other files are not put on a page.
 KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
 
 ItemId = int | str
@@ -22,14 +22,14 @@ ItemId = int | str
 
 @dataclass(frozen=True)
 class Item:
-    """`title`: for readers, the id where there is none; `picture`: a data URI, or empty."""
+    """`title`: for readers, or the id; `picture`: a data URI, or empty."""
 
     title: str
     picture: str = ""
 
 
 def named_items(uris: Iterable[str], ids: Sequence[ItemId]) -> dict[ItemId, Item]:
-    """Those of `ids` that an items.parquet in the folders `uris` (policies, data sets) knows more of than the id."""
+    """Return those of `ids` with a title or picture in an items.parquet in the folders `uris` (policies, data sets)."""
     items: dict[ItemId, Item] = {}
     for uri in uris:
         missing = [item for item in dict.fromkeys(ids) if item not in items]
@@ -57,8 +57,10 @@ def _item(item: ItemId, texts: Mapping[str, str | None]) -> Item:
 
 
 def picture(uri: str) -> str:
-    """The picture at a path or URI as a data URI; empty where there is none that storage opens (nothing is fetched by
-    http), where it is too large, and where it is no picture."""
+    """Return the picture at a path or URI as a data URI; empty if it is missing, too large, or another kind of file.
+
+    Only `storage` opens it: no picture is fetched by http.
+    """
     try:
         system, path = storage.filesystem(uri)
         if (system.get_file_info(path).size or 0) > MOST_BYTES:

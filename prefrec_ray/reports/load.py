@@ -1,4 +1,4 @@
-"""What a report is about: runs, their learning curves, and what evaluation said of their policies."""
+"""Inputs of a report: runs, their learning curves, and the evaluations of their policies."""
 
 from __future__ import annotations
 
@@ -31,23 +31,25 @@ class Run:
     label: str = ""
 
     def curve(self, column: str, phase: str | None = None) -> np.ndarray:
-        """The column (NaN where the run has none), of one phase's iterations if `phase` is given."""
+        """Return the column (NaN if the run has none), or its part in one `phase`."""
         values = self.curves.get(column, np.full(len(self.curves["phase"]), np.nan))
         return values if phase is None else values[self.curves["phase"] == phase]
 
 
 def load_runs(uris: Sequence[str]) -> list[Run]:
-    """The runs at `uris`: run folders themselves, and runs one or two levels below other folders; in order of name.
+    """Return the runs at `uris`, or one or two levels below them, in order of name.
 
-    Raises `UserError` where none is found.
+    Raises `UserError` if none is found.
     """
     folders = [folder for uri in uris for folder in _run_folders(uri)]
     return _labelled([load_run(folder) for folder in dict.fromkeys(folders)])
 
 
 def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
-    """All of the evaluation.json files in `uris` and in the folders of `runs`; what two of them tell counts once, and
-    different policies of one name are told apart."""
+    """Return all evaluation.json files in `uris` and in the folders of `runs` as one evaluation.
+
+    Equal records count once, and different policies of one name get different names.
+    """
     records: dict[tuple[str, ...], Record] = {}
     served: dict[str, Served] = {}
     support: dict[str, Support] = {}
@@ -67,7 +69,7 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
 
 
 def read_judged(file: str) -> Evaluation:
-    """An evaluation.json; verdicts that an older one lacks are made from its records."""
+    """Return an evaluation.json; missing verdicts of an older file are made from its records."""
     evaluation = read_evaluation(file)
     return evaluation if evaluation.verdicts else evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
 
@@ -79,19 +81,19 @@ def evaluation_files(uris: Sequence[str], runs: Sequence[Run]) -> list[str]:
 
 
 def dataset_name(uri: str) -> str:
-    """The name of a data set, without the place where it lies."""
+    """Return the name of a data set, without its folder."""
     parts = [part for part in uri.split("/") if part]
     return "/".join(parts[-2:]) if parts[-1:] == ["dataset"] else "".join(parts[-1:])
 
 
 def days(files: Sequence[str]) -> str:
-    """From the first day (UTC) on which one of the files was written to the last; empty where none is there."""
+    """Return the first and last day (UTC) on which the files were written; empty if none exists."""
     known = sorted({f"{moment:%Y-%m-%d}" for file in files if (moment := storage.written(file)) is not None})
     return " to ".join(dict.fromkeys([*known[:1], *known[-1:]]))
 
 
 def dated(text: str, when: str) -> str:
-    """The text with its days, where they are known."""
+    """Return the text with its days, if they are known."""
     return f"{text} ({when})" if when else text
 
 
@@ -114,7 +116,7 @@ def _is_run(folder: str) -> bool:
 
 
 def load_run(folder: str) -> Run:
-    """The run in `folder`, without a label. Raises `UserError` where a file is missing or holds no iteration."""
+    """Return the run in `folder`, without a label. Raises `UserError` if a file is missing or has no iteration."""
     config = storage.read_json(storage.join(folder, "config.json"))
     if not isinstance(config, dict):
         raise UserError(f"{folder}/config.json: found {type(config).__name__}; expected the settings of a run")
@@ -126,7 +128,7 @@ def load_run(folder: str) -> Run:
         raise UserError(f"{folder}/progress.csv: no iteration yet; let the run go on before its report")
     try:
         curves = {name: _column(name, [row[name] for row in rows]) for name in rows[0]}
-    except (ValueError, TypeError) as error:  # a word where a number was, or more values than columns
+    except (ValueError, TypeError) as error:  # a word instead of a number, or more values than columns
         raise UserError(f"{folder}/progress.csv: expected the curves of a run ({error})") from error
     if "phase" not in curves:
         raise UserError(f"{folder}/progress.csv: column 'phase' is missing; expected the curves of a run")

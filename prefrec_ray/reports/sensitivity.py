@@ -1,4 +1,4 @@
-"""Value and effective sample size over kernel width and cap: how much of a score is the choice of the kernel."""
+"""Figures of value and effective sample size over kernel width and cap."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ NAMES = {"ncis": "NCIS", "dr": "doubly robust"}
 #: Policies drawn, best first; controls come on top.
 POLICIES = 5
 NOTE = (
-    "A narrow kernel keeps few sessions (effective sample size), a wide one gives everybody the logging policy's "
-    "value. Colours: policies; grey: negative controls, which know nothing, and behavior cloning; dashed: the logging "
-    "policy. "
-    "Trust no order that turns with the width, and no gain that negative controls share."
+    "A narrow kernel keeps few sessions (effective sample size). A wide kernel gives every policy the logging policy's "
+    "value. Colours: policies. Grey: negative controls, which ignore the user, and behavior cloning. Dashed: the "
+    "logging policy. Do not trust an order that changes with the width, or a gain that negative controls share."
 )
 
 
 def write_sensitivity(evaluation: Evaluation, output: str) -> None:
-    """Writes the page of an evaluation's sensitivity analysis."""
+    """Write the page of an evaluation's sensitivity analysis."""
     title = "Sensitivity to kernel width and cap"
     storage.write_text(output, html.document(title, [sensitivity(evaluation.records)]))
 
 
 def sensitivity(records: Sequence[Record], folded: bool = False) -> html.Section | None:
-    """A section with a figure each task and estimator; None where no record holds an analysis."""
+    """Return a section with one figure per task and estimator; None without an analysis."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         if record.sensitivity:
@@ -42,7 +41,7 @@ def sensitivity(records: Sequence[Record], folded: bool = False) -> html.Section
 
 
 def figure(records: Sequence[Record], task: str, estimator: str) -> Figure:
-    """Values above, effective sample sizes below, over kernel width; a column a cap."""
+    """Draw values above effective sample sizes, over kernel width, with one column per cap."""
     lines = _chosen(records)
     caps = list(dict.fromkeys(point.cap for point in lines[0][0].sensitivity))
     with matplotlib.rc_context(RC):
@@ -64,7 +63,7 @@ def figure(records: Sequence[Record], task: str, estimator: str) -> Figure:
             grid[1, column].set_xlabel("kernel width (residual rms)")
             grid[1, column].set_ylim(0, 1.03)
             grid[1, column].yaxis.set_major_formatter("{x:.0%}")
-        grid[0, 0].set_ylabel("level")
+        grid[0, 0].set_ylabel("mean level (0 to 5)")
         grid[1, 0].set_ylabel("effective sample size")
         ends = [(widths[-1], _last(record, caps[-1]), record.title, colour) for record, colour in lines]
         label_ends(grid[0, -1], ends)
@@ -72,7 +71,7 @@ def figure(records: Sequence[Record], task: str, estimator: str) -> Figure:
 
 
 def _chosen(records: Sequence[Record]) -> list[tuple[Record, str]]:
-    """The best policies in colours; behavior cloning and the negative controls that are no policy's own in grey."""
+    """Return the best policies in colours, and in grey behavior cloning and negative controls without a policy."""
     policies = sorted((r for r in records if r.role == "policy"), key=lambda r: -r.value)[:POLICIES]
     shared = [r for r in records if r.role != "policy" and r.bundle is None]
     return [*zip(policies, COLOURS, strict=False), *((record, GREY) for record in shared)]

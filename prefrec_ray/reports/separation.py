@@ -1,4 +1,4 @@
-"""What the records of one task and estimator say together: who cannot be told apart, and how negative controls fare."""
+"""Sentences about all records of one task and estimator: policies too close to separate, and negative controls."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from prefrec_ray.evaluation.records import Record
 
 
 def separation(records: Sequence[Record]) -> str:
-    """In a sentence, which policies the data separate from the best one: their paired interval of best - value.
+    """Return a sentence with the policies that the data cannot separate from the best one, by the interval of its lead.
 
-    Empty where there are no two policies, no such interval, or no record of the best one. Of a single network an
-    interval does not hold the error.
+    Empty without two policies, without intervals, or without a record of the best policy.
     """
     behind = [(record, record.behind_ci_low) for record in records if record.behind_ci_low is not None]
     if not behind or behind[0][0].best not in {record.subject for record in records}:
@@ -21,17 +20,18 @@ def separation(records: Sequence[Record]) -> str:
     first = behind[0][0]
     alike = sorted((record for record, low in behind if low <= 0), key=lambda record: -record.value)
     single = first.estimator in ("fqe", "dr") and first.settings.get("networks", 1) == 1
-    more = " The interval does not hold the network's own error, so a small lead is none." if single else ""
+    more = " The interval does not contain the network's own error: ignore a small lead." if single else ""
     if not alike:
         return f"{first.best} scores highest, and the interval of its lead over every other policy is above 0.{more}"
     listed = _listed([f"{record.title} ({_behind(record)})" for record in alike])
     text = f"{first.best} scores highest, but the data cannot separate it from {listed}"
-    return f"{text}: the 95 % interval of the difference, user by user, holds 0.{more}"
+    return f"{text}: the 95 % interval of the difference, user by user, contains 0.{more}"
 
 
 def calibration(records: Sequence[Record]) -> str:
-    """In a sentence, how far the negative controls are from the logging policy. Empty where there are none, and of true
-    values: there it is no bias; items at random may be better than the logging policy's.
+    """Return a sentence with the distances of the negative controls from the logging policy.
+
+    Empty without negative controls, and for true values: random items may truly be better than the logged ones.
     """
     bias = placebo_bias(records)
     if not bias or records[0].estimator == "online":
@@ -39,10 +39,10 @@ def calibration(records: Sequence[Record]) -> str:
     listed = _listed([f"{subject_title(name)} {value:+.1f}" for name, value in bias.items()])
     worst = max(abs(value) for value in bias.values())
     meaning = (
-        "An estimator that gave everybody the logging policy's value would have them as near: this says nothing of "
-        "how accurate the values of policies are."
+        "An estimator that gives every subject the logging policy's value would have them as close, so this does not "
+        "show that the values of policies are accurate."
         if worst <= 1
-        else "Gains of that size need not come from what a policy knows."
+        else "Gains of this size may be bias."
     )
     return (
         f"Negative controls against the logging policy's value, in half-widths of their intervals: {listed}; "

@@ -1,4 +1,4 @@
-"""The report's section about teachers: whether the labels that runs learned from are about what was recommended."""
+"""Section about teachers: how much of their labels a rule predicts that sees no recommendation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from prefrec_ray.reports import html
 from prefrec_ray.reports.load import Run
 
 EXPLANATION = (
-    "Between users: share of the variance of a segment's score that lies between users. Sessions alone, user alone: "
-    "share of the labels (without ties) that a rule gets right which counts sessions, or knows the user, and sees no "
-    "action. Labels that such a rule predicts may be about the user, or the length of sessions, not what was served."
+    "A teacher labels which of two segments of history is preferred. Between users: share of the variance of scores "
+    "between users. Sessions only, user only: share of labels (without ties) that a rule predicts from the number of "
+    "sessions, or from the user, and without the items. If such a rule predicts most labels, they are about the user "
+    "or the length of sessions, and not about what was shown."
 )
-HEAD = ("teacher", "task", "ties", "between users", "sessions alone", "user alone")
+HEAD = ("teacher", "task", "ties", "between users", "sessions only", "user only")
 
 
 def teachers_section(runs: Sequence[Run]) -> html.Section | None:
-    """One row a task of the runs and teacher, for every data set that is still there; then the runs' reward models."""
+    """Return one row per task and teacher, for every data set that exists, then the runs' reward models."""
     parts: list[html.Block | None] = []
     uris = list(dict.fromkeys(str(run.config["dataset"]) for run in runs))
     for uri in uris:
@@ -30,23 +31,23 @@ def teachers_section(runs: Sequence[Run]) -> html.Section | None:
         try:
             diagnoses = diagnose_dataset(PreparedDataset.open(uri), tasks)
         except UserError:
-            continue  # the section on levels says which data sets are missing
+            continue  # the section on levels lists missing data sets
         used = {teacher for run in mine for teacher in _teachers(run)}
         classes = ["policy" if d.teacher in used else "" for d in diagnoses]
         parts += [
             html.Paragraph(uri, "note") if len(uris) > 1 else None,
             html.table(HEAD, rows(diagnoses), classes),
-            html.Paragraph("What the runs' rewards get right of held-out labels, in the end:", "note"),
+            html.Paragraph("Share of held-out labels that the runs' reward models predict after training:", "note"),
             html.table(["run", "within users", "across users"], [_reward(run) for run in mine]),
         ]
     if not parts:
         return None
-    explanation = html.Paragraph(f"{EXPLANATION} Blue: whom runs learned from.", "note")
+    explanation = html.Paragraph(f"{EXPLANATION} Blue: teachers of these runs.", "note")
     return html.section("Teachers", explanation, *parts, folded=True)
 
 
 def rows(diagnoses: Sequence[Diagnosis]) -> list[list[str]]:
-    """The cells of each diagnosis, under `HEAD`."""
+    """Return the cells of each diagnosis, under `HEAD`."""
     return [
         [
             d.teacher,
@@ -61,7 +62,7 @@ def rows(diagnoses: Sequence[Diagnosis]) -> list[list[str]]:
 
 
 def reward_accuracy(run: Run, kind: str) -> float | None:
-    """The last accuracy of a run's reward on held-out pairs (`within_user` or `any_users`), or None."""
+    """Return the last accuracy of a run's reward on held-out pairs (`within_user` or `any_users`), or None."""
     values = run.curve(f"reward/accuracy_{kind}")
     known = values[np.isfinite(values)]
     return float(known[-1]) if len(known) else None

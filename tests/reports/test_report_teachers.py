@@ -66,7 +66,7 @@ def test_labels_and_reward_models_stand_side_by_side(runs: Path, dataset: Path) 
         lasts = [run.curves[f"reward/accuracy_{kind}"][-1] for kind in ("within_user", "any_users")]
         models += [run.label, *(f"{value:.0%}" for value in lasts)]
     assert cells[24:] == models
-    assert "Labels that such a rule predicts" in section
+    assert "If such a rule predicts most labels" in section
 
 
 def test_the_last_accuracy_of_a_run(runs: Path) -> None:
