@@ -141,31 +141,32 @@ def _table(table: Table) -> html.Table:
 
 
 def _by_keys(sweep: Sweep, table_measures: Sequence[Measure]) -> html.Section | None:
-    parts: list[html.Block] = []
-    for measure in table_measures:
-        shown = [drawn for task in sweep.tasks for drawn in figures.by_keys(sweep, measure, task)]
-        parts += _figures(shown, measure.title)
-    keys = ", ".join(sweep.settings.search)
-    return html.section(f"Scores by {keys}", *_explained(parts, POINTS))
+    drawn = [
+        (figure, f"{measure.title}: {text}")
+        for measure in table_measures
+        for task in sweep.tasks
+        for figure, text in figures.by_keys(sweep, measure, task)
+    ]
+    return _drawn(f"Scores by {', '.join(sweep.settings.search)}", drawn, POINTS)
 
 
 def _curves(sweep: Sweep) -> html.Section | None:
-    parts: list[html.Block] = []
+    drawn = []
     for column in (*(f"validation/{key}" for key in ESTIMATORS), *own_columns(sweep)):
-        shown = [(figures.learning_curves(sweep, task, column), task) for task in sweep.tasks]
         users = " on validation users" if column.startswith("validation/") else ""
-        parts += _figures(shown, f"{metric_of(column).title}{users} over training")
-    return html.section("Learning curves (the paper's Fig. 5)", *_explained(parts, BAND), folded=True)
+        for task in sweep.tasks:
+            figure = figures.learning_curves(sweep, task, column)
+            if figure is not None:
+                drawn.append((figure, f"{metric_of(column).title}{users} over training: {task}"))
+    return _drawn("Learning curves (the paper's Fig. 5)", drawn, BAND, folded=True)
 
 
-def _figures(shown: Sequence[tuple[Figure | None, str]], title: str) -> list[html.Block]:
-    """Return the figures, without absent ones, under their common title."""
-    drawn = [(figure, f"{title}: {text}") for figure, text in shown if figure is not None]
-    return [html.Heading(title), html.figures(drawn, captions=False)] if drawn else []
-
-
-def _explained(parts: Sequence[html.Block], text: str) -> list[html.Block]:
-    return [html.Paragraph(text, "note"), *parts] if parts else []
+def _drawn(
+    title: str, drawn: Sequence[tuple[Figure, str]], explained: str, folded: bool = False
+) -> html.Section | None:
+    if not drawn:
+        return None
+    return html.section(title, html.Paragraph(explained, "note"), html.figures(drawn), folded=folded)
 
 
 def _best(sweep: Sweep) -> html.Section | None:
