@@ -46,7 +46,7 @@ MISUSE = {
 
 
 def failed(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a command that must fail, after a look at what it left behind."""
+    """Return the error line of a failing command, after a check that it left nothing behind."""
     before = sorted(folder.rglob("*"))
     capsys.readouterr()
     assert run(arguments) == 2
@@ -224,7 +224,7 @@ LOGS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame | None], dict[str, A
 
 
 def late_word(log: pd.DataFrame) -> pd.DataFrame:
-    """Beyond the first MiB, by which the column's type is told."""
+    """A word after the first MiB, from which the column's type is inferred."""
     log.loc[len(log) - 1, "user"] = "anna"
     return log
 

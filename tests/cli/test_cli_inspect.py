@@ -1,4 +1,4 @@
-"""`prefrec inspect` as it is run: what it prints, and one line for what it cannot look at."""
+"""Runs of `prefrec inspect`: its output, and error lines of one line."""
 
 from pathlib import Path
 

@@ -98,7 +98,7 @@ def test_ctrl_c_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_sigterm_while_ray_waits_is_one_line_and_143(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ray makes SystemExit(1) of what a signal's handler raises."""
+    """Ray replaces the exception of a signal handler by SystemExit(1)."""
     monkeypatch.setattr(start, "_came", [])
     before = signal.getsignal(signal.SIGTERM)
     end_on_sigterm()
@@ -178,7 +178,7 @@ def test_a_command_that_forgot_to_start_ray_joins_nothing() -> None:
 
 
 def test_nothing_follows_the_one_line(tmp_path: Path) -> None:
-    # As Ray does from a thread of its own, while it ends.
+    # Like Ray, from another thread during its shutdown.
     code = (
         "import atexit, os; atexit.register(os.write, 2, b'[task_manager.cc] Failed to push error\\n');"
         f"from prefrec_ray.cli.main import main; main(['report', {str(tmp_path / 'nowhere')!r}])"

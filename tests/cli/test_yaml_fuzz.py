@@ -61,7 +61,7 @@ def check(content: bytes, folder: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert len(err.splitlines()) == 1
 
 
-#: The file is written anew for every example, and the output is read before and after each.
+#: Every example writes the file again and reads the output before and after.
 SHARED_FIXTURES = [HealthCheck.function_scoped_fixture]
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 HOME = "/tmp/home"
-#: Where this Python's environment lies; a host may install into it and changes nothing but its own copy.
+#: Environment of this Python. A host may install into it and only changes its own copy.
 VENV = sys.prefix
 BIN = f"{VENV}/bin"
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
@@ -29,7 +29,7 @@ _FIRST_PROCESS = Path(__file__).with_name("host.sh")
 
 
 def missing() -> str | None:
-    """Why hosts cannot be made here; None where they can."""
+    """Return the reason why hosts cannot be created here; None if they can."""
     if os.geteuid() != 0:
         return "not root"
     absent = [tool for tool in TOOLS if shutil.which(tool) is None] + ([] if SSHD else ["sshd"])
@@ -52,7 +52,7 @@ class Host:
             "HOME": HOME,
             "USER": "prefrec",
             "LANG": "C.UTF-8",
-            "OMP_NUM_THREADS": "2",  # what `nproc` says, on a machine of any size
+            "OMP_NUM_THREADS": "2",  # the result of `nproc`, on a machine of any size
         }
         arguments = [name, address or "127.0.0.1", VENV, sys.base_prefix, str(ROOT), *map(str, outside)]
         kinds = ("--net", "--pid", "--mount", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc")
@@ -105,9 +105,9 @@ class Host:
         )
 
     def processes(self, pattern: str) -> list[int]:
-        """Numbers (the host's own) of the processes whose command line holds `pattern`, a regular expression.
+        """Return the pids (on the host) of processes whose command line matches `pattern`, a regular expression.
 
-        Read from outside: tests look often, and a process of its own for each look costs more than what they wait for.
+        It reads /proc from outside, because a new process for each of the many looks would be slow.
         """
         numbers = []
         for file in Path(f"/proc/{self.pid}/root/proc").glob("[0-9]*/cmdline"):
@@ -150,7 +150,7 @@ class Network:
         """A host with its address in 10.0.0.0/24."""
         host = Host(name, address, outside)
         self.hosts.append(host)
-        # From outside, where the number of the host's first process is known.
+        # From outside, with the pid of the host's first process.
         inside = ["nsenter", "--target", str(self.switch.pid), "--net", "--"]
         line = f"ip link add {name} type veth peer name eth0 netns {host.pid}"
         subprocess.run([*inside, *line.split()], check=True)

@@ -28,7 +28,7 @@ Found = TypeVar("Found")
 
 
 def environment(token: str | None = TOKEN, **more: str) -> dict[str, str]:
-    """This process's variables without any of Ray's; with `token`, no other one within reach, no home to write to."""
+    """Return this process's variables without Ray's. With `token`, no other token is in reach, and no writable home."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     kept |= {"PATH": f"{BIN}:{kept.get('PATH', '')}", "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token"}
     kept |= {"HOME": "/proc/nobody", "MPLCONFIGDIR": tempfile.gettempdir(), "RAY_USAGE_STATS_ENABLED": "0"}
@@ -62,7 +62,7 @@ class LocalCluster:
 
     def add(self, cpus: int, resources: str = "{}") -> None:
         """A worker with `cpus` and custom `resources` (JSON)."""
-        # A folder of its own, as a host has: each node unpacks a job's files, in place of those that lie there.
+        # A separate folder, as on a host: each node unpacks a job's files over existing files.
         folder = tempfile.mkdtemp(prefix="w-", dir=self.folder)
         limits = (f"--num-cpus={cpus}", f"--resources={resources}")
         self._start(f"--address=127.0.0.1:{self.gcs}", *limits, f"--temp-dir={folder}")
@@ -87,7 +87,7 @@ class LocalCluster:
         )
 
     def wait(self, nodes: int, seconds: float = 240.0) -> None:
-        """Until the dashboard shows so many nodes."""
+        """Wait until the dashboard shows the number of nodes."""
         ends = time.monotonic() + seconds
         while self._nodes() < nodes:
             if time.monotonic() > ends or any(process.poll() is not None for process in self.processes):
@@ -141,7 +141,7 @@ def soon(seconds: float = 30.0) -> float:
 
 
 def until(look: Callable[[], Found], seconds: float) -> Found:
-    """What `look` finds, once it is true; AssertionError after so many seconds of a machine with nothing else to do."""
+    """Return the first true result of `look`; AssertionError after `seconds` on an idle machine."""
     ends = time.monotonic() + soon(seconds)
     while not (result := look()):
         assert time.monotonic() < ends, f"{look} found nothing in {seconds:.0f} s"

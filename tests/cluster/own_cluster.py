@@ -1,6 +1,6 @@
-"""Three hosts of one's own with a cluster on them, launched by `ray up cluster/onprem.yaml`; a desk; an S3 server.
+"""Three hosts with a cluster launched by `ray up cluster/onprem.yaml`, a desk and an S3 server.
 
-The file's own commands are run on the desk, with its addresses, its user and its paths: that is where the hosts lie.
+The commands of the file run on the desk, with its addresses, user and paths.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ URL = "http://127.0.0.1:8265"
 OBJECTS = 150_000_000
 #: Seconds without a word from a node after which the autoscaler starts it again; 30 by default.
 MISSED = 15
-#: Prints how many nodes the dashboard of a URL says are alive, each second: one process, as tests ask all the time.
+#: Prints the number of alive nodes on the dashboard of a URL every second, in one process because tests ask often.
 COUNT_NODES = """
 import json, os, sys, time, urllib.request as r
 token = open(os.path.expanduser("~/.prefrec/token")).read().strip()
@@ -72,14 +72,14 @@ class OwnCluster:
         return (self.folder / "store.log").read_text().splitlines()
 
     def refused(self) -> int:
-        """How many requests the store has answered with 503."""
+        """Number of requests that the store answered with 503."""
         return max((int(line) for line in self._store_says() if line.isdigit()), default=0)
 
     def _make_keys(self) -> None:
-        """The token and the wheel as the file says; a key for ssh, and who has it let in on the hosts.
+        """Create the token and the wheel as in the file, and an ssh key that the hosts accept.
 
-        The constraints are the versions that are here: the hosts reach no index. The nodes have the store's keys in a
-        file of their own: no job is handed a secret.
+        The constraints are the installed versions, because the hosts reach no index. The nodes have the store's keys in
+        a file, so that no job contains a secret.
         """
         wheels = self.folder / "wheels"
         build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(ROOT)]
@@ -128,17 +128,17 @@ class OwnCluster:
         return self.desk.run(*_with_token(command), timeout=timeout, RAY_AUTH_MODE="token", **self.access)
 
     def begin(self, *command: str, log: str) -> subprocess.Popen[str]:
-        """As `ask`, but does not wait; the output goes to `folder`/`log`."""
+        """Like `ask`, without waiting. The output goes to `folder`/`log`."""
         path = str(self.folder / log)
         return self.desk.start(*_with_token(command), log=path, RAY_AUTH_MODE="token", **self.access)
 
     @property
     def passed_on(self) -> list[str]:
-        """The options of `prefrec submit` and `prefrec doctor` that say where the store is."""
+        """Options of `prefrec submit` and `prefrec doctor` with the address of the store."""
         return [text for name in self.access for text in ("--env", name)]
 
     def nodes(self) -> int:
-        """How many nodes the dashboard said are alive when it was asked last, a second ago."""
+        """Number of alive nodes on the dashboard, at most a second old."""
         *_, last = ["0", *(self.folder / "nodes.log").read_text().split()]
         return int(last)
 
@@ -153,5 +153,5 @@ def submit(command: str, config: str, *arguments: str) -> list[str]:
 
 
 def _with_token(command: Sequence[str]) -> tuple[str, str, str]:
-    """Only a shell on the desk knows where the home of its user lies."""
+    """Only a shell on the desk can expand the home of its user."""
     return "bash", "-c", f"export RAY_AUTH_TOKEN_PATH=~/.prefrec/token; exec {shlex.join(command)}"

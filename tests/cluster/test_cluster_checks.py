@@ -1,4 +1,4 @@
-"""What the doctor makes of facts, and where bundles fit."""
+"""Checks of the doctor from given facts, and placement of bundles."""
 
 import copy
 import itertools

@@ -136,7 +136,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(cluster: LocalCluster, conf
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Whoever runs the tests in the background has Ctrl-C ignored, and so would what is started here.
+        # Tests in the background ignore Ctrl-C, and child processes would inherit it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""The launch files: valid for Ray and KubeRay, linted, and what they say of tokens, places and sizes."""
+"""The launch files: valid for Ray and KubeRay, linted, with correct tokens, placement and sizes."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
 RAY_UP = ("aws.yaml", "gcp.yaml", "onprem.yaml")
 KUBERAY = {"kuberay-cluster.yaml": "RayCluster", "kuberay-job.yaml": "RayJob"}
-#: With those that have their own groups of workers.
+#: All manifests, including those with other groups of workers.
 MANIFESTS = {**KUBERAY, "kuberay-service.yaml": "RayService"}
 CRDS = json.loads((Path(__file__).parent / "kuberay_crds.json").read_text("utf-8"))
 
@@ -79,7 +79,7 @@ def test_kuberay_accepts_its_manifests(name: str) -> None:
 
 
 def fields(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Paths of all keys, but for those of free mappings."""
+    """Yield the paths of all keys except keys of free mappings."""
     free = {"rayStartParams", "resources", "limits", "requests", "labels", "matchLabels"}
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
@@ -139,7 +139,7 @@ def test_kuberay_token_and_sizes(name: str) -> None:
 
 
 def test_dashboards_on_kubernetes() -> None:
-    """Loopback where nobody but a port-forward asks; else a policy lets in the operator and the submitter alone."""
+    """Loopback if only a port-forward connects; else a policy that only admits the operator and the submitter."""
     assert spec_of_cluster("kuberay-cluster.yaml")["headGroupSpec"]["rayStartParams"]["dashboard-host"] == "127.0.0.1"
     for name in MANIFESTS:
         _, policy, *_ = yaml.safe_load_all((CLUSTER / name).read_text("utf-8"))
@@ -224,7 +224,7 @@ def test_every_option_is_one_of_ray_start() -> None:
 
 
 def test_rights_on_aws_name_what_they_allow() -> None:
-    """The head has what a worker has; no wildcard of actions; only instances of this cluster are started and ended."""
+    """The head has a worker's rights, there is no wildcard of actions, and only this cluster's instances are changed."""
     worker, head = (json.loads((CLUSTER / f"aws-iam-{kind}.json").read_text("utf-8")) for kind in ("worker", "head"))
     assert all(statement in head["Statement"] for statement in worker["Statement"])
     tag = {"StringEquals": {"aws:ResourceTag/ray-cluster-name": ray_up("aws.yaml")["cluster_name"]}}
@@ -286,7 +286,7 @@ def test_shell_lines_are_linted(name: str, tmp_path: Path) -> None:
 
 
 def stubs(folder: Path, **scripts: str) -> dict[str, str]:
-    """An environment whose PATH begins with programs that only say how they were called."""
+    """Return an environment whose PATH begins with programs that only print their arguments."""
     folder.mkdir()
     for name, text in scripts.items():
         (folder / name).write_text(f"#!/bin/bash\n{text}\n")

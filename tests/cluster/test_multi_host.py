@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 SECTIONS: dict[str, Any] = {
     **logs_and_data("s3://bucket"),
-    # Three trials fill the four CPUs: the first has a learner beside it, and a worker for both; the last has no reward.
+    # Three trials fill the four CPUs: the first has a separate learner and a worker; the last has no reward.
     "tune": {
         "method": ["PrefRec", "IL"],
         "task": "depth",
@@ -107,7 +107,7 @@ def check_same(actual: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 class Sweep:
-    """A sweep that runs on the cluster, and what it has left on the store."""
+    """A sweep on the cluster, and its files in the store."""
 
     def __init__(self, cluster: OwnCluster, name: str) -> None:
         self.cluster, self.name = cluster, name
@@ -136,7 +136,7 @@ class Sweep:
         return [int(iteration) for iteration in re.findall(r": going on from iteration (\d+)", self.log())]
 
     def went_on(self) -> bool:
-        """Whether some trial went on from a checkpoint."""
+        """Return True if a trial continued from a checkpoint."""
         starts = self.starts()
         assert all(start % SECTIONS["tune"]["checkpoint_every"] == 0 for start in starts), starts
         return bool(starts)

@@ -1,4 +1,4 @@
-"""What `prefrec submit` refuses before anything is sent, and an address where no cluster is."""
+"""Refusals of `prefrec submit` before anything is sent, and an address without a cluster."""
 
 import socket
 import threading
@@ -61,7 +61,7 @@ def test_before_anything_is_sent(config: str, capsys: pytest.CaptureFixture[str]
 def test_what_the_cluster_would_miss_is_told_before_it_is_sent(
     config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A log, a table or a store beside the YAML, which do not go with it; a data set or an option that is nowhere."""
+    """A local log, table or store, which would not be sent; a missing data set or option."""
     monkeypatch.setattr(head, "connect", lambda address: pytest.fail("the cluster was asked"))
     log = "kind: files, user: u, item: i, time: t, time_unit: s, path: {}"
     table = "{{path: items.csv, embedding: [x]}}"
@@ -126,7 +126,7 @@ def test_what_runs_on_the_cluster(
 
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEhush\n-----END RSA PRIVATE KEY-----"
-#: Values are made up; those of services have the services' own form.
+#: Values are invented; keys of services have the form of the service.
 SECRETS = {
     # Typical names.
     "PGPASS": "hush",
@@ -204,7 +204,7 @@ OPEN = {
 def test_secrets_are_refused_by_name_and_by_value(
     config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before anything is sent; the line names the variable, tells what to do instead, and does not hold the secret."""
+    """Nothing is sent. The line names the variable and the alternative, and does not contain the secret."""
     monkeypatch.setattr(head, "connect", lambda address: pytest.fail("the cluster was asked"))
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
@@ -229,7 +229,7 @@ def test_harmless_variables_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """Takes connections and never says a word."""
+    """Accept connections and never reply."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 

@@ -37,7 +37,7 @@ def items_of(policy: Policy) -> ItemTable:
 
 @pytest.mark.parametrize("read", [False, True])
 def test_the_same_requests_have_the_same_chances_on_the_scale_of_the_day(read: bool) -> None:
-    """Whether items are weighed by Q itself, or by answers that explain it."""
+    """For scores by Q and by expected feedback."""
     policy = make_policy(serving=ServingSettings(temperature=0.7, variety=1.5))
     if read:
         answers = Answers.random(STATE.width, 3, [6], [[3, 4, 5]], 2).requires_grad_(False)
@@ -65,7 +65,7 @@ def test_it_serves_the_items_of_the_day() -> None:
 
 @pytest.mark.parametrize("serving", [ServingSettings(), DETERMINISTIC])
 def test_a_policy_that_was_given_other_items_serves_those_of_its_data_set(serving: ServingSettings) -> None:
-    """What is known of logged items goes by rows of the data set's table: in another order they are other items."""
+    """Logged items are rows of the data set's table: in another order they are other items."""
     policy = make_policy(serving=serving)
     own = data_set(7, policy.items)
     own.normaliser = policy.normaliser

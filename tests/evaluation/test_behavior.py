@@ -24,7 +24,7 @@ def log_chances(state: np.ndarray) -> np.ndarray:
 
 
 def log(users: int, seed: int) -> Trajectories:
-    """Twenty sessions of two requests each, in states of three numbers of which the last says nothing."""
+    """Twenty sessions of two impressions, with states of three numbers, the last of them irrelevant."""
     rng = np.random.default_rng(seed)
     n = users * 40
     state = rng.normal(size=(n, 3)).astype(np.float32)
@@ -89,7 +89,7 @@ def test_a_log_without_a_preference_is_told_by_its_shares() -> None:
 
 
 def test_what_is_calibrated_on_was_not_fitted_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each user sees one item alone, so that shares tell the users fitted on: some are left for the temperature."""
+    """Each user sees only one item, so that shares identify the users of the fit; others remain for the temperature."""
     asked: list[np.ndarray] = []
 
     def kept_as_it_is(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> BehaviorModel:
@@ -124,7 +124,7 @@ def test_a_calibration_is_of_what_may_be_shown() -> None:
 
 
 def test_a_calibration_is_the_same_wherever_embeddings_lie() -> None:
-    """With all of them moved alike nothing is likelier: a slope has an intercept beside it."""
+    """A common shift changes no likelihood, because the regression has an intercept."""
     data = log(users=50, seed=10)
     law = Mlp.of([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
     model = BehaviorModel(law, np.log(SHARE / SHARE.sum()), ITEMS.embeddings)
@@ -135,7 +135,7 @@ def test_a_calibration_is_the_same_wherever_embeddings_lie() -> None:
 
 
 def test_a_model_that_expects_the_same_in_all_states_has_no_slope() -> None:
-    """As of a log of items at random: its temperature is 0, and what expected embeddings differ by is rounding."""
+    """As for a log of random items: the temperature is 0, and expected embeddings differ only by rounding."""
     data = log(users=50, seed=10)
     law = Mlp.of([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
     at_random = np.random.default_rng(11).integers(0, len(ITEMS), len(data.row))

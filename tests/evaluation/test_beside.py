@@ -1,4 +1,4 @@
-"""Where an evaluation of several policies is written."""
+"""Location of the evaluation of several policies."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The serving rule that a log can vouch for: which is chosen, what it leaves as it is, and whom it refuses."""
+"""Serving rules with support by the log: the choice, unchanged settings, and refused policies."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def of(records: tuple[Record, ...], task: str, estimator: str) -> dict[str, Reco
 
 
 def mean_level(dataset: PreparedDataset) -> float:
-    """Of all test sessions together."""
+    """Return the mean level of all test sessions."""
     rows = [row for file in dataset.files("sessions") for row in dataset.read(file).to_pylist()]
     return float(
         np.mean(

@@ -23,7 +23,7 @@ from prefrec_ray.evaluation.weights import effective, ends, kish, repeats, reque
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 
-#: Of two items in two states (0: the first request of a session), the logging policy's chances and the policy's.
+#: Probabilities of two items in two states (0: the first impression of a session), logging policy and policy.
 LOGGING = np.array([[0.5, 0.5], [0.25, 0.75]])
 POLICY = np.array([[0.2, 0.8], [0.9, 0.1]])
 #: The chance that a session ends after an item; after the third request it does.
@@ -69,7 +69,7 @@ def table(counts: list[tuple[list[int], int]], of_first: float = 0.5) -> tuple[T
 def test_weights_give_the_mean_of_the_policy_exactly_where_the_log_holds_all_that_can_happen(
     window: int, of_first: float
 ) -> None:
-    """A session ends by its last item alone, so that a short window does where nothing else counts."""
+    """The end of a session depends only on its last item, so that a short window is enough."""
     everything = paths()
     assert sum(path[1] for path in everything) == pytest.approx(1)
     counts = [(items, round(logged * 2**13)) for items, logged, _ in everything]
@@ -86,7 +86,7 @@ def test_weights_give_the_mean_of_the_policy_exactly_where_the_log_holds_all_tha
         assert kish(ends(of_requests, data.first)) == pytest.approx(1 / second)
         assert kish(ends(of_requests, data.first)) < effective(log_weight, data).requests < 1
     assert effective(log_weight, data).users == 1  # there is one
-    # Of requests at a position they sum to the sessions of the policy that come there.
+    # At each position they sum to the policy's sessions that reach it.
     position = np.arange(len(data.row)) - np.repeat(data.first, np.diff(data.first, append=len(data.row)))
     comes = [sum(chance for items, _, chance in everything if len(items) > at) for at in range(REQUESTS)]
     np.testing.assert_allclose(np.bincount(position, np.exp(of_requests)) / len(data.first), comes)
@@ -280,4 +280,4 @@ def test_an_evaluation_by_weights(
     about = records["right"].settings
     assert about["propensities"] == "fitted"
     assert about["calibration"] == pytest.approx(1, abs=0.15)
-    assert 0.5 < about["mean_weight"] < 1.2  # a part of what it shows the log never did
+    assert 0.5 < about["mean_weight"] < 1.2  # the log lacks some of its items

@@ -32,7 +32,7 @@ def test_depends_on_the_seed_alone():
 
 
 def test_an_interval_with_the_scatter_of_repetitions_covers_the_truth() -> None:
-    """Users differ by 1, repetitions (three are made) by 0.1: the interval over users alone misses too many truths."""
+    """Users differ by 1, three repetitions by 0.1: the interval over users only is too narrow."""
     rng = np.random.default_rng(0)
     alone = both = 0
     for draw in range(300):

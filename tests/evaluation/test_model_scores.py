@@ -18,7 +18,7 @@ USERS = 40
 
 
 def rolled(levels: np.ndarray, away: float = 1.0, logged: float = 1.0) -> Modelled:
-    """By two models the levels [2, USERS], NaN for users who have none; the time away, and the level in the log."""
+    """Roll-out by two models: levels [2, USERS], NaN if absent, the revisit time, and the level in the log."""
     ones = np.ones_like(levels)
     imagined = Imagined({"depth": levels}, ones, away * ones, np.zeros((0, 3), np.float32), np.zeros(1, np.int64), 10)
     return Modelled(imagined, 1.0, {"depth": logged})
@@ -30,7 +30,7 @@ def request() -> Any:
 
 
 def test_intervals_are_of_the_users_that_the_value_is_of() -> None:
-    """Those who have no level under `b` are the ones with the highest of all others."""
+    """Users without a level under `b` have the highest other levels."""
     rng = np.random.default_rng(0)
     each = {name: rng.normal(mean, 0.2, (2, USERS)) for name, mean in ((BEHAVIOUR, 1.0), ("a", 1.5), ("b", 1.2))}
     for name in (BEHAVIOUR, "a"):
@@ -70,7 +70,7 @@ def test_where_nobody_has_a_level_under_one_of_the_models_it_is_one_line() -> No
 
 
 def test_where_the_log_has_no_level_the_model_is_held_against_it_is_one_line() -> None:
-    """Its first requests are one session of each user, say."""
+    """For example, its first impressions are one session per user."""
     modelled = {name: rolled(np.ones((2, USERS)), logged=float("nan")) for name in (BEHAVIOUR, "a", "b")}
     with pytest.raises(UserError, match=r"a level on the task 'depth' in the first 250 requests of the log"):
         model_scores(request(), "depth", modelled)

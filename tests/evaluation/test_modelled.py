@@ -1,4 +1,4 @@
-"""The estimator `model`, the whole way through Ray: who is better, who worse, and of whom the log cannot say."""
+"""The estimator `model` through Ray: better, worse and unsupported policies."""
 
 import tracemalloc
 from dataclasses import replace

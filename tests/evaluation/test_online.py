@@ -1,4 +1,4 @@
-"""Roll-outs with the users of a data set: what is known by hand must come out."""
+"""Roll-outs with the users of a data set, against values known by hand."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def logged() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
-    """As much of a prepared data set as a roll-out reads; every second user is a test user."""
+    """The parts of a prepared data set that a roll-out reads. Every second user is a test user."""
     folder = tmp_path_factory.mktemp("online")
     visits = logged()
     visits["split"] = np.where(visits.user_id % 2 == 0, "test", "train")

@@ -1,4 +1,4 @@
-"""What a learned reward expects of policies, in a world where that is known in closed form."""
+"""Preference scores of policies in a world with a closed form."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def world() -> Trajectories:
 
 @pytest.fixture(scope="module")
 def score(world: Trajectories) -> PreferenceScore:
-    """By a reward that is the mood of the next state."""
+    """Return the score for a reward equal to the mood of the next state."""
     weights = {"net.0.weight": np.array([[1.0, 0.0]], np.float32), "net.0.bias": np.zeros(1, np.float32)}
     return fit_score(world, RewardFunction(weights, (), [0, 1]), HORIZON)
 
 
 def always(action: np.ndarray) -> Any:
-    # Of a policy that chooses by scores an action is an item's embedding already.
+    # A policy that scores items returns an item's embedding as its action.
     return SimpleNamespace(always_nearest=False, act=lambda states: np.broadcast_to(action, (len(states), 2)))
 
 
@@ -77,7 +77,7 @@ def test_it_is_a_function_of_its_arguments(world: Trajectories, monkeypatch: pyt
 
 
 def test_a_score_is_over_the_logged_items(world: Trajectories, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever shows what was logged scores nothing, also where networks of few updates expect something of it."""
+    """A policy that shows the logged items scores 0, even if networks with few updates predict something else."""
     monkeypatch.setattr(preference, "UPDATES", 5)
     shifted = replace(world, action=world.action + np.float32([0.9, -0.4]))
     logged = {state.tobytes(): action for state, action in zip(shifted.state, shifted.action, strict=True)}

@@ -1,4 +1,4 @@
-"""evaluation.json is read and written in one place; whatever is wrong with it is one line."""
+"""evaluation.json is read and written in one place, and any error in it is reported in one line."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.names import subject_of, subject_title
 from prefrec_ray.evaluation.records import Evaluation, Served, read_evaluation, write_evaluation
 
-#: As an older version wrote it: no paired intervals, roles and subjects by their older names.
+#: A record of an older version: no paired intervals, older names of roles and subjects.
 RECORD = {
     **{"method": "IQL", "task": "depth", "estimator": "ncis", "subject": "shuffled:imitation", "role": "placebo"},
     **{"value": 1, "ci_low": 0.5, "ci_high": 1.5, "behaviour": 0.9, "ess": 0.8, "users": 3, "sessions": 9},

@@ -19,7 +19,7 @@ SUBJECTS = [Subject("a", "m", "policy"), Subject("b", "m", "policy"), Subject("r
 
 
 def scores(networks: bool, relative_error: float) -> Scores:
-    """Three subjects, of whom `b` is the best policy; three networks."""
+    """Three subjects with `b` as the best policy, and three networks."""
     rng = np.random.default_rng(0)
     values, logging = rng.normal([2.0, 3.0, 1.0], 0.5, (USERS, 3)), rng.normal(1.5, 0.5, USERS)
     scatter = rng.normal(0, 0.1, (3, 4))
@@ -30,7 +30,7 @@ def scores(networks: bool, relative_error: float) -> Scores:
 
 
 def bounds(value: np.ndarray, by_network: np.ndarray | None, error: float) -> tuple[float, float]:
-    """Of the mean of `value` [U]: half-widths add as squares."""
+    """Return the interval of the mean of `value` [U]: half-widths add as squares."""
     rng = np.random.default_rng(SEED)
     low, high = np.quantile([value[rng.integers(0, USERS, USERS)].mean() for _ in range(1000)], [0.025, 0.975])
     half = 0.0 if by_network is None else T * by_network.std(ddof=1) / np.sqrt(3)

@@ -1,4 +1,4 @@
-"""Tastes and random intercepts against what they were made from, and against a search."""
+"""Tastes and random intercepts against their true values, and against a search."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def test_tastes_lose_their_noise_and_their_products_are_not_too_weak() -> None:
     items = np.random.default_rng(1).uniform(-1, 1, (100, 3))
 
     def slope(known: np.ndarray) -> float:
-        """Of what is liked on what these tastes say of it."""
+        """Return the regression slope of true liking on these tastes."""
         estimated, liked = (known[:, 0] @ items.T).ravel(), (true[:, 0] @ items.T).ravel()
         return float(estimated @ liked / (estimated @ estimated))
 
@@ -90,7 +90,7 @@ def test_intercepts_are_the_likeliest() -> None:
             return float(misses.sum() + (0.5 * u**2 / prior[:2]).sum())
 
         np.testing.assert_allclose(estimates[one], minimize(loss, np.zeros(2)).x, atol=1e-4)
-    np.testing.assert_array_equal(estimates[3], 0)  # a user of whom nothing is known
+    np.testing.assert_array_equal(estimates[3], 0)  # a user without impressions
 
 
 def test_the_spread_of_intercepts_is_found_again() -> None:

@@ -1,4 +1,4 @@
-"""The memory of what was shown against sums by hand, and request by request against a whole log."""
+"""The memory of recent items against sums by hand, and step by step against a whole log."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ ITEMS = ItemTable(np.arange(40), np.random.default_rng(5).uniform(-1, 1, (40, 2)
 
 
 def dataset(variety: float | None, answers: bool = True) -> SimpleNamespace:
-    """As much of a data set as a memory asks for."""
+    """The parts of a data set that a memory needs."""
     rng = np.random.default_rng(6)
     torch.manual_seed(0)
     network = Answers.random(STATE.width, 2, [6], STATE.embedding_parts(), 2).requires_grad_(False)

@@ -125,7 +125,7 @@ def test_equal_seeds_fit_equal_models_and_others_differ(monkeypatch: pytest.Monk
 
 
 def test_models_differ_as_users_drawn_again_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two users one likes everything and one nothing: a model of both drawn once, or of one drawn twice."""
+    """One of two users likes everything, the other nothing: bootstrap samples contain both, or one of them twice."""
     monkeypatch.setattr(user_model, "PASSES", 60)
     data = histories(users=2, requests=300)
     state = np.random.default_rng(0).normal(size=data.state.shape).astype(np.float32)
@@ -143,7 +143,7 @@ def test_models_differ_as_users_drawn_again_do(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_the_past_sessions_were_like_does_not_move_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Intercepts say it; in a roll-out it would make what is good better and better."""
+    """Intercepts already contain it; in a roll-out it would reinforce itself."""
     monkeypatch.setattr(user_model, "UPDATES", 20)
     data = histories(users=40)
     model = fit_user_model(data, STATE, seed=0)
@@ -201,7 +201,7 @@ def test_levels_of_a_roll_out_are_those_of_its_sessions() -> None:
     np.testing.assert_allclose(outcome.revisit_hours, [[4.0] * 3, [9.0] * 3])
     assert outcome.counts[7] == outcome.counts.sum() == 6 * 30
     assert outcome.sessions == 3 * 10
-    # The states are those of the tracker: the profile of the log's users, and what was shown to them.
+    # The states come from the tracker: the profile of the log's users, and their recent items.
     np.testing.assert_array_equal(shown[5][:, STATE.groups["profile"]], np.eye(3)[[0, 2, 2] * 2])
     last = STATE.groups["items"].start
     np.testing.assert_allclose(shown[5][:, last : last + 2], np.tile(ITEMS.embeddings[7], (6, 1)), rtol=1e-5)
@@ -223,8 +223,8 @@ def test_states_are_kept_once_means_have_forgotten_their_start_and_only_some() -
 
 
 def test_a_roll_out_remembers_what_it_showed() -> None:
-    """One item for ever: its likeness to what was shown before is its squared length over that of all, and 0 before
-    the second request, when nothing had been shown."""
+    """One repeated item: its similarity is its squared length over the mean squared length, and 0 at the first
+    impression."""
     data, recent = histories(users=8), RecentItems.of(STATE, NORMALISER, ITEMS)
     users = Clockwork(0.5)
     roll_out(platform(data, 40, Memory(recent, None)), [users], lambda states, step, seen: np.full(3, 7), seed=0)
@@ -238,7 +238,7 @@ def test_a_roll_out_remembers_what_it_showed() -> None:
 
 
 def test_what_was_remembered_moves_an_answer() -> None:
-    """A session ends with .1 or .6, as the memory says; its scale does not matter."""
+    """A session ends with probability .1 or .6, depending on the memory, for any scale of the memory."""
     data, rng = histories(), np.random.default_rng(2)
     memory = 1e-3 * rng.normal(size=(len(data.state), 2)).astype(np.float32) + 0.5
     leaves = data.followed & (rng.random(len(memory)) < np.where(memory[:, 0] > 0.5, 0.6, 0.1))
@@ -296,7 +296,7 @@ def test_the_log_vouches_for_its_own_pasts_and_for_no_corner() -> None:
 
 
 def test_the_log_vouches_by_states_as_late_as_those_of_roll_outs() -> None:
-    """Those before, and between, lie elsewhere: they move neither the middle nor the reach."""
+    """Earlier and intermediate states lie elsewhere and change neither the mean nor the range."""
     data = histories(users=200, requests=WARM + 3 * KEPT_EVERY)
     step = np.arange(len(data.state)) % (WARM + 3 * KEPT_EVERY)
     late = np.isin(step, [WARM, WARM + KEPT_EVERY, WARM + 2 * KEPT_EVERY])
@@ -311,8 +311,8 @@ def test_the_log_vouches_by_states_as_late_as_those_of_roll_outs() -> None:
 
 
 def test_what_was_always_shown_to_a_user_is_not_taken_for_the_users_nature() -> None:
-    """Half of the users see much of something for ever, half little, and who sees it comes back sooner. Nobody's own
-    log holds both: with each user's mean time away for known, nothing would be left for what was shown."""
+    """Half of the users always see much of something, half always little, and the former return sooner. No user's log
+    contains both: with the user's mean revisit time as an input, no effect of the items would remain."""
     data = histories(users=400)
     much = np.arange(400) % 2
     seen = STATE.groups["items"].start
@@ -347,7 +347,7 @@ def test_some_users_of_histories() -> None:
     "serving", [DETERMINISTIC, ServingSettings(variety=0.0), LOGGED], ids=lambda rule: rule.candidates
 )
 def test_who_has_seen_all_that_may_be_shown_sees_it_again(serving: ServingSettings) -> None:
-    """Where a roll-out is longer than the catalogue, and the log repeats nothing."""
+    """The roll-out is longer than the catalogue, and the log has no repeats."""
     data = histories(users=8, requests=20)
     data.row[:] = np.tile(np.arange(20), 8)
     logged = np.where(np.arange(len(ITEMS)) < 10, 1.0, 0.0)

@@ -1,4 +1,4 @@
-"""Scores inside a trial are those of `prefrec evaluate` on validation users."""
+"""Scores inside a trial equal `prefrec evaluate` on validation users."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def judge(simulated: PreparedDataset) -> Judge:
 def test_scores_are_those_of_an_evaluation(
     simulated: PreparedDataset, judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = partial(FqeSettings, updates=60)  # enough to be told apart by; placebos are fitted too
+    few = partial(FqeSettings, updates=60)  # enough for a difference; negative controls are fitted too
     monkeypatch.setattr("prefrec_ray.evaluation.validation.FqeSettings", few)
     all_scores = []
     for seed in (0, 1):

@@ -1,4 +1,4 @@
-"""The rule of docs/evaluation.md by cases, and what it never does whatever the figures."""
+"""The rule of docs/evaluation.md by cases, and its invariants for any figures."""
 
 import json
 import math
@@ -98,7 +98,7 @@ def test_a_gain_that_those_who_know_nothing_have_too_is_none() -> None:
     policy_verdict = one(line("p", 0.4), line("random items", 0.29, "placebo"), line("shuffled:other", 0.9, "placebo"))
     assert policy_verdict.verdict == "candidate"
     assert lights(policy_verdict)["controls"] == ("green", "+0.29 levels; random items")
-    # In a model of users a policy's own items are good for other users too: that is no error of the estimate.
+    # In a model of users a policy's items are good for other users too, which is not an error of the estimate.
     assert one(line("p", 0.4), line("shuffled:p", 0.9, "placebo")).verdict == "candidate"
 
 
@@ -116,7 +116,7 @@ def test_a_policy_that_serves_everybody_the_same_is_at_most_unknown(gain: float,
     assert policy_verdict.verdict == verdict
     few_of = "100 items; 10 items take 10% of requests, 100% of what is possible without repeats"
     assert lights(policy_verdict)["catalogue"] == ("red", few_of)
-    # A log that is as concentrated says nothing against the policy.
+    # A log that is equally concentrated is not evidence against the policy.
     assert one(line("p", 0.4), p=few, behaviour=serving([0.6, 0.4], 2)).verdict == "candidate"
     assert one(line("p", 0.4), p=serving([0.05] * 20, 40), behaviour=logged).verdict == "candidate"
 
@@ -290,7 +290,7 @@ GAINS = st.floats(-5, 5)
 
 @st.composite
 def evaluations(draw: st.DrawFn) -> Evaluation:
-    """Two policies with any figures, by any estimators, beside any controls."""
+    """Two policies with any figures, by any estimators, and any controls."""
     records = []
     for subject, role in (("p", "policy"), ("q", "policy"), ("random items", "placebo"), ("shuffled:p", "placebo")):
         for estimator in draw(st.sets(st.sampled_from(["model", "dr", "ncis", "fqe", "online"]))):

@@ -1,4 +1,4 @@
-"""Whom models are fitted on, and whom they are asked about. Tasks run in this process, so that fits can be watched."""
+"""Splits of users for fits and evaluations. Tasks run in this process, so that fits can be observed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class Reference:
-    """Stands for Ray's: it holds what was put or made."""
+    """Replacement of Ray's reference: it contains the stored value."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -54,18 +54,18 @@ def tasks_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def states(dataset: PreparedDataset) -> dict[str, np.ndarray]:
-    """By split, those of all its requests: the data set is small enough that none is left out."""
+    """Return the states of all impressions by split. The data set is small enough to use all of them."""
     return {split: histories_of(dataset, split, seed=0).state for split in SPLITS}
 
 
 def split_of(states: dict[str, np.ndarray], own: np.ndarray) -> str:
-    """Whose states these are, in whatever order."""
+    """Return the split of these states, in any order."""
     (split,) = (name for name, all_of in states.items() if np.array_equal(np.sort(all_of[:, 0]), np.sort(own[:, 0])))
     return split
 
 
 def request_on(dataset: PreparedDataset, settings: EvaluateSettings) -> EvaluationRequest:
-    """One policy that draws from all items, beside a clone that nothing was fitted for."""
+    """One policy that draws from all items, and a clone without a fit."""
     clone: Any = SimpleNamespace(policy=direction(dataset, 0.0), residual_rms=0.3, mean_action=np.zeros(2, np.float32))
     serving = ServingSettings(rule="sample", temperature=1.0, variety=0.0)
     policy = direction(dataset, 0.3, serving=serving, deviation=0.6)
@@ -74,7 +74,7 @@ def request_on(dataset: PreparedDataset, settings: EvaluateSettings) -> Evaluati
 
 @pytest.fixture
 def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """Of models of users: the splits that they are fitted on, that give the log's pasts, and that are rolled out."""
+    """Record the splits of models of users: for fits, for support by the log, and for roll-outs."""
     seen: dict[str, list[str]] = {"fit": [], "pasts": [], "rolled": []}
 
     def fit(data: Any, *_: Any) -> str:
@@ -122,7 +122,7 @@ def test_a_score_by_models_of_users_is_of_validation_users(
 def test_the_logging_policy_is_learned_from_training_users(
     dataset: PreparedDataset, states: dict[str, np.ndarray], estimators: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its chances are those of the requests of the split, which are weighed by them. It is learned once."""
+    """Its probabilities are computed for the impressions of the split that they weight. It is fitted once."""
     learned, weighed, calibrated = [], [], []
     fit, weigh = weighted.fit_behavior, weighted.weigh
 
@@ -152,7 +152,7 @@ def test_the_logging_policy_is_learned_from_training_users(
         fitted.fit_all(request, lambda *_: None, logged)
     assert learned == ["train"]
     assert weighed == ["test"] * 2 * len(estimators)  # the policy's, and random items
-    assert len(calibrated) == estimators.count("weights")  # no record of dr tells it
+    assert len(calibrated) == estimators.count("weights")  # not part of the records of dr
 
 
 def test_fitted_q_learns_from_training_users_and_is_asked_about_the_others(

@@ -25,7 +25,7 @@ def movielens(users: int = 160, seed: int = 0) -> pd.DataFrame:
 
 
 def lastfm(users: int = 40, seed: int = 1) -> pd.DataFrame:
-    """Text ids, some beyond ASCII; ISO times with a Z, the latest first; names beside ids, some of them empty."""
+    """Text ids, some not ASCII; ISO times with a Z, the latest first; names next to ids, some of them empty."""
     rng = np.random.default_rng(seed)
     parts = []
     for user in range(users):
@@ -74,7 +74,7 @@ def clickstream(users: int = 50, seed: int = 2) -> pd.DataFrame:
 
 
 def write(frame: pd.DataFrame, path: Path, **options: object) -> Path:
-    """As CSV or Parquet, by the name of the file."""
+    """Write CSV or Parquet, by the name of the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         frame.to_parquet(path, index=False)

@@ -64,7 +64,7 @@ def test_separators_and_nested_columns(tmp_path: Path) -> None:
 
 
 def test_distinct_values_of_the_whole_log_are_estimated() -> None:
-    assert distinct_estimate(np.array([3, 2, 5]), 1000) == 3  # each seen several times: there are no others
+    assert distinct_estimate(np.array([3, 2, 5]), 1000) == 3  # each occurs several times: further values are unlikely
     assert distinct_estimate(np.ones(100, int), 400) == 200  # sqrt(400 / 100) * 100
     assert distinct_estimate(np.array([1, 1, 1, 1, 2, 2, 4]), 12) == 7
     assert distinct_estimate(np.array([], int), 10) == 0

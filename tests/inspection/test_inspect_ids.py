@@ -1,4 +1,4 @@
-"""Ids of types that are not the usual ones: taken for what they are, or refused, and nothing else is taken instead."""
+"""Ids of unusual types: recognised or refused, and no other column is proposed instead."""
 
 from decimal import Decimal
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Columns of well-known logs are taken for what they are, by their names and values."""
+"""Columns of well-known logs get the right roles, by their names and values."""
 
 import numpy as np
 import pandas as pd
@@ -104,7 +104,7 @@ def test_units_make_plausible_dates(unit: str, kind: pa.DataType) -> None:
 @pytest.mark.parametrize(
     ("values", "unit"),
     [
-        ([20220408, 20220409], None),  # a date as a number is no time since 1970
+        ([20220408, 20220409], None),  # a date as a number is not a time since 1970
         ([1, 2], None),
         ([1_600_000_000, 5], None),
         (["2020-01-31", "2020-02-01"], "iso"),

@@ -82,7 +82,7 @@ def test_users_that_differ_and_never_change() -> None:
 
 
 def test_equal_users_whose_sessions_change() -> None:
-    # One request a session: every segment ends as many sessions, and users differ by chance alone.
+    # One impression per session: every segment has the same number of ends, and users differ only by chance.
     rng = np.random.default_rng(1)
     levels = [list(rng.integers(0, 6, 400).astype(float)) for _ in range(60)]
     diagnoses = by_name(diagnose(histories([[1] * 400] * 60, levels), ["frequency"], 20, 0.5, seed=3, pairs=2000))
@@ -90,7 +90,7 @@ def test_equal_users_whose_sessions_change() -> None:
         diagnosis = diagnoses["frequency", teacher]
         assert diagnosis.sessions == 0.5
         assert diagnosis.between_users < 0.1
-    # As many sessions in every segment: the sum and the mean order segments alike.
+    # The same number of sessions in every segment: the sum and the mean give the same order.
     assert diagnoses["frequency", "any_users_sum"].ties == diagnoses["frequency", "any_users_mean"].ties
     assert diagnoses["frequency", "any_users_sum"].user == pytest.approx(0.5, abs=0.1)
 

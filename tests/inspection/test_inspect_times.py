@@ -1,4 +1,4 @@
-"""Formats and units of times: those that fit the whole sample, and which of two is the likelier."""
+"""Formats and units of times: candidates for the whole sample, and the more likely of two."""
 
 import numpy as np
 import pandas as pd

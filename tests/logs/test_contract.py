@@ -24,7 +24,7 @@ from prefrec_ray.logs.times import to_milliseconds
 
 COLUMNS = ColumnMap("u", "i", "t", {"like": "like"}, "s", kinds={"like": "binary"})
 GOOD = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 9**9), st.sampled_from(["0", "1", "true"]))
-#: Rows that break the contract, and the column that tells.
+#: Rows that break the contract, and the column with the error.
 BAD = st.sampled_from(
     [
         (("", "1", "5", "0"), "u"),
@@ -41,7 +41,7 @@ BAD = st.sampled_from(
 
 
 def read(side: SideFiles | None, *files: Path, form: CsvFormat = PLAIN) -> pa.Table:
-    """As Ray Data reads, but here and now."""
+    """Read like Ray Data, but in this process."""
     groups = [range(pq.read_metadata(file).num_row_groups) if file.suffix == ".parquet" else [-1] for file in files]
     fragments = [
         {"file": str(file), "number": number, "group": group, "first": 7 * max(group, 0)}

@@ -1,4 +1,4 @@
-"""Event logs of several servers as one log, in whatever files they lie."""
+"""Event logs of several servers as one log, for any distribution over files."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ ABOUT = {
 
 
 class Data(list[dict[str, Any]]):
-    """As a data set of Ray Data, in this process."""
+    """Replacement of a Ray Data set in this process."""
 
     def map_batches(self, function: Any, fn_kwargs: dict[str, Any], **more: Any) -> "Data":
         fragments = pa.Table.from_pylist(list(self))
@@ -155,7 +155,7 @@ def test_logs_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text_first", [False, True])
 def test_logs_with_ids_of_users_of_two_kinds_are_refused(tmp_path: Path, text_first: bool) -> None:
-    """A user whose id is in no column of the others' would be nobody: all of a log one user."""
+    """Ids in different columns would otherwise turn all users of a log into one user."""
     a = write(tmp_path / "a", [row(n, n % 3) for n in range(9)])
     b = write(tmp_path / "b", [replace(row(n, 1), user=f"user {n % 3}", user_number=None) for n in range(9)])
     assert set(table(b)["user_id"].to_pylist()) == {"user 0", "user 1", "user 2"}

@@ -1,4 +1,4 @@
-"""Logs in Parquet and CSV: the same rows in the order of the log, and one line for what does not fit."""
+"""Logs in Parquet and CSV: the same rows in the order of the log, and errors of one line."""
 
 import gzip
 from decimal import Decimal
@@ -274,7 +274,7 @@ def test_types_of_ids_agree_between_files(tmp_path: Path) -> None:
 
 
 def test_ids_with_leading_zeros_are_text(tmp_path: Path) -> None:
-    """As numbers 007 and 7 would be one user without a word."""
+    """As numbers, 007 and 7 would silently be one user."""
     data = frame(3).astype({"u": str})
     data["u"] = ["007", "7", "12"]
     source = parse(FilesSource, {**COLUMNS, "path": str(write(data, tmp_path / "a.csv"))}, "test")

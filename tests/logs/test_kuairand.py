@@ -79,7 +79,7 @@ def make_videos(count: int) -> pd.DataFrame:
 
 
 def write(folder: Path, version: str, early: pd.DataFrame, late: pd.DataFrame, rand: pd.DataFrame) -> None:
-    """The files of a version; those of the standard log in two parts, where 27K has them."""
+    """Write the files of a version; the standard log has two parts, as in 27K."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, log in (("4_08_to_4_21", early), ("4_22_to_5_08", late)):
         parts = [log[: len(log) // 2], log[len(log) // 2 :]] if version == "27k" else [log]
@@ -289,7 +289,7 @@ def test_random_exposure_prepared_like_the_training_data_can_be_evaluated_on(
     assert dataset.state == standard.state
     assert dataset.normaliser.to_dict() == standard.normaliser.to_dict()
     np.testing.assert_array_equal(dataset.items().embeddings, standard.items().embeddings)
-    assert dataset.metadata.tasks == []  # nobody asked for preferences
+    assert dataset.metadata.tasks == []  # preferences were not requested
     splits = [
         pd.concat(d.read(f, ["user_id", "split"]).to_pandas() for f in d.files("sessions")).drop_duplicates()
         for d in (standard, dataset)

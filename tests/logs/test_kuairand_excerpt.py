@@ -68,7 +68,7 @@ def test_counts_at_every_step(ray_session: None, raw: pd.DataFrame, tmp_path: Pa
 
 @pytest.fixture
 def quarter(tmp_path: Path) -> Path:
-    """The folder with the logs of every fourth user alone."""
+    """The folder with the logs of every fourth user."""
     folder = tmp_path / "quarter"
     folder.mkdir()
     for file in Path(FOLDER).iterdir():

@@ -101,7 +101,7 @@ def test_a_file_counts_once_by_whatever_links(folder: Path) -> None:
     (folder / "2023-latest").symlink_to(folder / "2024")
     (folder / "zero.csv").symlink_to(folder / "2025" / "b.csv.gz")
     assert list_inputs(str(folder)) == expected
-    # What is only linked to counts where the link is.
+    # A linked folder counts at the position of the link.
     (folder / "2026").mkdir()
     (folder / "2026" / "here.csv").symlink_to(folder / "2024" / "a.csv")
     assert list_inputs(f"{folder}/2026") == [f"{folder}/2026/here.csv"]

@@ -1,4 +1,4 @@
-"""Logs that Ray Data reads: the rows of Iceberg, Delta and Lance, in order; and one line for what does not fit."""
+"""Logs that Ray Data reads: the rows of Iceberg, Delta and Lance in order, and errors of one line."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_bad_row_is_known_by_its_number(ray_session: None, tmp_path: Path) -> 
 
 
 def test_uuids_are_ids(ray_session: None, tmp_path: Path) -> None:
-    """As Iceberg and warehouses have them: 16 bytes."""
+    """In Iceberg and warehouses they are 16 bytes."""
     ids = [uuid.UUID(int=number % 7 << 100) for number in range(60)]
     data = table().set_column(0, "u", pa.array([one.bytes for one in ids], pa.binary(16)))
     users = opened(parquet(data, tmp_path)).interactions.to_pandas().sort_values("order").user_id

@@ -1,4 +1,4 @@
-"""A folder that is no log of the simulator is one line."""
+"""A folder that is not a log of the simulator is reported in one line."""
 
 import json
 from pathlib import Path

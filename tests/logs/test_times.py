@@ -38,7 +38,7 @@ def ms(moment: datetime) -> int:
 )
 def test_naive_times_are_of_the_zone(moments: list[datetime], zone: str) -> None:
     there = ZoneInfo(zone)
-    # Hours that the clock skips have no right answer; of those that it shows twice the first is meant (fold 0).
+    # Hours that the clock skips are undefined; of repeated hours the first is meant (fold 0).
     real = [
         m
         for m in moments

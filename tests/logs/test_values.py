@@ -1,4 +1,4 @@
-"""Ids and numbers: the bad rows of a column are those that one value at a time would show."""
+"""Ids and numbers: the bad rows of a column equal the bad rows of single values."""
 
 import uuid
 

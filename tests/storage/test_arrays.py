@@ -136,7 +136,7 @@ def test_what_is_expected_comes_in_that_order(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
-    """100 MB in a file of 100 kB, and in one of 500 bytes whose header lies; whatever is expected."""
+    """100 MB in a file of 100 kB, and in a file of 500 bytes with a wrong header, for any expected form."""
     lie, header = io.BytesIO(packed({"bias": ARRAYS["bias"]})), io.BytesIO()
     fields = {"descr": "<f4", "fortran_order": False, "shape": (5_000, 5_000)}
     np.lib.format.write_array_header_1_0(header, fields)

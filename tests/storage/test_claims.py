@@ -1,4 +1,4 @@
-"""One writer at a time, on a disk; claims of dead processes are cleared away with what they left."""
+"""One writer at a time on a disk. Claims of dead processes are removed with their unfinished files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ with storage.claimed(sys.argv[1]) as partial:
 
 
 def hold(output: Path) -> tuple[subprocess.Popen[str], Path]:
-    """A process that has a claim on `output`, and what it has half-written."""
+    """Start a process with a claim on `output`; return it with its half-written folder."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(output)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, Path(process.stdout.readline().strip())

@@ -1,4 +1,4 @@
-"""Paths that begin with a home, and texts that are no paths."""
+"""Paths that begin with a home, and texts that are not paths."""
 
 from pathlib import Path
 

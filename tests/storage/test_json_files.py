@@ -1,4 +1,4 @@
-"""Files of JSON that nobody can read are one line."""
+"""Unreadable JSON files are reported in one line."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A sealed folder: whatever bit is flipped, in its files or in the manifest itself, it no longer passes for whole."""
+"""A sealed folder: any flipped bit in its files or its manifest is detected."""
 
 from __future__ import annotations
 

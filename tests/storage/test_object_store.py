@@ -111,7 +111,7 @@ def test_an_alias_is_one_object(bucket: Path) -> None:
 
 
 def test_an_interrupted_upload_does_not_look_finished(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process dies in the middle of publishing: whatever has arrived, the last file has not."""
+    """The process dies while publishing: the last file has not arrived."""
     system, _ = storage.filesystem("s3://bucket")
     for name in ("last.json", "part-0", "part-1", "part-2"):
         storage.write_text(f"s3://bucket/source/{name}", name)
@@ -138,7 +138,7 @@ def test_an_interrupted_upload_does_not_look_finished(bucket: Path, monkeypatch:
 
 
 def test_each_request_is_tried_ten_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses between ten tries ride out half a minute: what is asked for is looked at, not waited for."""
+    """The pauses between ten tries add up to half a minute. The test checks the requested pauses and does not wait."""
     strategies = []
 
     def recorded(**arguments: Any) -> SimpleNamespace:
@@ -152,7 +152,7 @@ def test_each_request_is_tried_ten_times(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_store_that_is_away(server: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is asked as often as said, and no more."""
+    """It is asked exactly the configured number of times."""
     monkeypatch.setattr(stores, "_ATTEMPTS", 3)
     server.away = 3
     with pytest.raises(OSError, match="503"):

@@ -1,4 +1,4 @@
-"""A table on disk is whole: what is missing or damaged is one line."""
+"""A missing or damaged table on disk is reported in one line."""
 
 from pathlib import Path
 

@@ -10,7 +10,7 @@ from prefrec_ray import storage
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a power cut the name is that of the old file or of the whole new one."""
+    """After a power cut the name refers to the old file or to the complete new file."""
     file, fsync, seen = tmp_path / "file", os.fsync, []
 
     def watched(handle: int) -> None:

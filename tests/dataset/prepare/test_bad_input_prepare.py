@@ -1,4 +1,4 @@
-"""Every mistake that `prepare` can find: one line that says what was found and expected, and nothing left behind."""
+"""Every mistake that `prepare` detects: one line with found and expected values, and nothing left behind."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def frame(users: int = 20, requests: int = 12, gaps: tuple[int, ...] = (60, 4000
 
 
 def run(data: pd.DataFrame | None, folder: Path, name: str = "log.csv", **changes: Any) -> str:
-    """The message of the `UserError`, after a look at what is left behind."""
+    """Return the message of the `UserError`, after a check that nothing is left behind."""
     path = folder / name
     if data is not None:
         data.to_csv(path, index=False) if path.suffix == ".csv" else data.to_parquet(path)

@@ -11,7 +11,7 @@ from small_platform import logs_and_data
 
 from prefrec_ray.cli.main import run
 
-#: A disk of its own, seen by this process and its children alone.
+#: A separate disk, visible only to this process and its children.
 SCRIPT = """
 mount -t tmpfs -o size={small}k none {disk} || exit 77
 {prefrec} prepare {config} --output {disk}/dataset 2> {folder}/errors

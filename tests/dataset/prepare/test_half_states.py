@@ -1,4 +1,4 @@
-"""States stored as float16: the same data set but for rounding, in about half the space, and trained on as float32."""
+"""States stored as float16: the same data set up to rounding, half the space, training in float32."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Logs of three shapes, prepared by their YAML alone through the command line, against plain pandas."""
+"""Logs of three shapes, prepared through the command line with only a YAML, against plain pandas."""
 
 import json
 from datetime import datetime

@@ -132,7 +132,7 @@ def test_items_say_how_often_training_users_were_shown_them(dataset: PreparedDat
 
 
 def test_what_training_users_say_of_more_of_the_same(dataset: PreparedDataset, tmp_path: Path) -> None:
-    """Those with long histories; of few of them nothing is asked."""
+    """Users with long histories; few such users give no estimate."""
     assert dataset.metadata.tiring is None
     simulate(SimulateSettings(users=100, requests=240, items=60), str(tmp_path / "logs"))
     settings = {"source": {"kind": "simulator", "path": str(tmp_path / "logs")}, "partitions": 3}
@@ -214,7 +214,7 @@ def test_transitions_are_all_pairs_of_consecutive_requests_of_training_users(
 
 
 def test_transitions_are_shuffled(dataset: PreparedDataset) -> None:
-    """Neighbours in a shard are no neighbours in time: half of them step back in the count of requests."""
+    """Neighbours in a shard are not neighbours in time: in half of the pairs the impression count decreases."""
     column = dataset.state.names.index("counts/requests")
     rises = [np.diff(tensor(dataset.read(file)["obs"])[:, column]) > 0 for file in dataset.files("transitions")]
     assert 0.4 < np.concatenate(rises).mean() < 0.6
@@ -331,7 +331,7 @@ def test_neither_format_nor_partitions_change_what_is_found(
 
 
 def test_another_seed_is_another_split(dataset: PreparedDataset, folder: Path) -> None:
-    # With so many buckets some have no training user.
+    # With this many buckets some have no training user.
     other = prepare(settings_for(folder / "csv", partitions=30, seed=1), str(folder / "seed"))
     users = [set(table(d, "requests", "train").user_id) for d in (dataset, other)]
     assert users[0] != users[1]

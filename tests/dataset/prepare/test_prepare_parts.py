@@ -1,4 +1,4 @@
-"""The log parted by users through files: every row once, whole users in a bucket, whatever the batches were."""
+"""The partition of a log by users: every row once, complete users in a bucket, for any batches."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Which rows are requests: repeated rows, strange items and rows of one moment, against plain pandas."""
+"""Selection of impressions: repeated rows, unknown items and simultaneous rows, against plain pandas."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ def rows_of(count: int, seed: int) -> pd.DataFrame:
 @given(count=st.integers(0, 60), seed=st.integers(0, 10**6))
 def test_all_but_the_first_of_equal_rows_are_repeated(count: int, seed: int) -> None:
     frame = rows_of(count, seed)
-    # The hash knows neither user nor time here: rows of other users and times are no repeats all the same.
+    # This hash ignores user and time, but rows of other users and times are still not repeats.
     expected = frame.duplicated(["user_id", "timestamp", "item_id", "like"])
     np.testing.assert_array_equal(repeated(pa.Table.from_pandas(frame, preserve_index=False)), expected)
 

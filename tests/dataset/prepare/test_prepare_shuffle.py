@@ -1,4 +1,4 @@
-"""Where transitions go: each to one shard of its wave, shards of equal size, whatever the buckets are."""
+"""Destinations of transitions: one shard of the wave each, shards of equal size, for any buckets."""
 
 import numpy as np
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""The event log: rows that were committed come back, whatever happened to the end of its last file."""
+"""The event log: committed rows are read again after any damage to the end of its last file."""
 
 import errno
 import os
