@@ -224,7 +224,7 @@ def test_every_option_is_one_of_ray_start() -> None:
 
 
 def test_rights_on_aws_name_what_they_allow() -> None:
-    """The head has a worker's rights, there is no wildcard of actions, and only this cluster's instances are changed."""
+    """The head has a worker's rights, no action is a wildcard, and only this cluster's instances are changed."""
     worker, head = (json.loads((CLUSTER / f"aws-iam-{kind}.json").read_text("utf-8")) for kind in ("worker", "head"))
     assert all(statement in head["Statement"] for statement in worker["Statement"])
     tag = {"StringEquals": {"aws:ResourceTag/ray-cluster-name": ray_up("aws.yaml")["cluster_name"]}}
