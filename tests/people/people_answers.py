@@ -1,4 +1,4 @@
-"""What the tests on people share: the length of segments, and answers of three made-up people."""
+"""Shared inputs: the length of segments, and answers of three invented annotators."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def quiet(*_: Any) -> None:
 
 
 def write_answers(folder: Path, file: Path, seed: int = 0) -> pd.DataFrame:
-    """Three people judge all pairs but the last, which nobody could."""
+    """Write labels of three annotators for all pairs except the last, which all skip."""
     rng = np.random.default_rng(seed)
     pairs = read_pairs(str(folder))["pair_id"].to_pylist()
     rows = [

@@ -37,7 +37,7 @@ def plain_dawid_skene(pair: np.ndarray, annotator: np.ndarray, side: np.ndarray,
     chances /= chances.sum(axis=1, keepdims=True)
     for _ in range(300):
         prior = chances.mean(axis=0)
-        confusion = np.zeros((annotator.max() + 1, 3, 3))  # annotator, said, true
+        confusion = np.zeros((annotator.max() + 1, 3, 3))  # annotator, vote, true side
         np.add.at(confusion, (annotator, side), chances[pair])
         confusion /= np.maximum(confusion.sum(axis=1, keepdims=True), 1e-300)
         log = np.tile(np.log(np.maximum(prior, 1e-300)), (pairs, 1))

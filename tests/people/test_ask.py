@@ -105,7 +105,7 @@ def test_label_studio_tasks_hold_the_pairs_and_the_page_shows_them(question_fold
 
 
 def test_the_labelling_config_is_well_formed(question_folder: Path) -> None:
-    """The rules of Label Studio's schema of configs: names, what they refer to, values taken from the tasks."""
+    """The rules of Label Studio's configs: names, references, and values from the tasks."""
     root = ElementTree.fromstring((question_folder / "label_studio.xml").read_text("utf-8"))
     assert root.tag == "View"
     shown = {tag.get("name"): tag.get("value") for tag in root.iter("HyperText")}

@@ -49,7 +49,7 @@ def test_with_many_votes_it_finds_truth_and_reliability() -> None:
 
 
 def test_with_few_votes_it_is_as_sure_as_it_is_right() -> None:
-    """The maximum of the likelihood is sure of a pair with one vote; this one says 0.75."""
+    """Maximum likelihood is certain of a pair with one vote; this estimate is 0.75."""
     truth, _, pair, annotator, side = crowd(votes=3, pairs=3000)
     posterior = consensus(pair, annotator, side, 20, *unknown(len(truth))).posterior
     sure = posterior.max(axis=1)

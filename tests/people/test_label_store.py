@@ -70,7 +70,7 @@ def test_visits_of_a_segment_are_the_sessions_that_it_touches() -> None:
 
 
 def test_scores_are_those_of_the_scripted_teacher(store: Path, dataset: PreparedDataset) -> None:
-    """The mean level of the sessions that end in the segment, computed from the file of sessions alone."""
+    """The mean level of the sessions that end in the segment, computed only from the file of sessions."""
     task = dataset.metadata.tasks[0]
     sessions = pd.concat([dataset.read(file).to_pandas() for file in dataset.files("sessions")])
     level = {"depth": sessions.level_depth, "frequency": sessions.level_frequency}[task]

@@ -74,7 +74,7 @@ def test_a_config_of_another_schema_is_noticed(good: str, bad: str) -> None:
 
 
 def annotated(tasks: list[dict[str, Any]], answers: Path) -> list[dict[str, Any]]:
-    """What Label Studio exports as JSON when people give `answers` to `tasks`; a skip is the choice, or its button."""
+    """Return Label Studio's JSON export of `answers` to `tasks`; a skip is a choice or the button."""
     people = {"anna": 1, "bo": 2, "cy": 3}
     exported = []
     lines = [json.loads(line) for line in answers.read_text("utf-8").splitlines()]
@@ -102,7 +102,7 @@ def test_there_and_back_nothing_is_lost(
     data = [task["data"] for task in json.loads(file.read_text("utf-8"))]
     pairs = read_pairs(str(question_folder)).to_pylist()
     assert [{name: task[name] for name in pairs[0]} for task in data] == pairs
-    # ... and the answers are those that were given, name for number.
+    # ... and the answers agree, with names for numbers.
     numbers = {"anna": "1", "bo": "2", "cy": "3"}
     plain = tmp_path / "plain.jsonl"
     rows = [json.loads(line) for line in answers.read_text("utf-8").splitlines()]
@@ -122,7 +122,7 @@ def kept(dataset: PreparedDataset) -> dict[str, bytes]:
 def test_its_own_parser_and_converters(
     question_folder: Path, tasks: list[dict[str, Any]], answers: Path, tmp_path: Path
 ) -> None:
-    """Those of the package, where it is installed (`pip install label-studio-sdk`)."""
+    """The parser of the package, if it is installed (`pip install label-studio-sdk`)."""
     interface = pytest.importorskip("label_studio_sdk.label_interface")
     converter = pytest.importorskip("label_studio_sdk.converter")
     config = (question_folder / "label_studio.xml").read_text("utf-8")

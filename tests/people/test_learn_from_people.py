@@ -84,7 +84,7 @@ def test_a_mix_pools_pairs_and_keeps_who_said_what(dataset: PreparedDataset, cro
     np.testing.assert_array_equal(learned.label, np.concatenate([t["label"].to_numpy() for t in (script, people)]))
     assert set(learned.label) - {0.0, 0.5, 1.0}  # soft labels stay soft
     assert set(held_out.teacher) == {"any_users_mean", "within_user_mean", crowd}
-    # The rows behind a pair of the crowd are those of its segments.
+    # The rows of a pair are the rows of its segments.
     columns = reward_columns(config(dataset).settings, dataset)
     row = people.slice(0, 1).to_pylist()[0]
     for side in (0, 1):

@@ -1,4 +1,4 @@
-"""Labels that are replaced: whatever stops the import, and whenever, the old ones are read or the new ones."""
+"""Replaced labels: after any interruption of the import, either the old or the new labels are read."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def labels(value: float) -> dict[str, pa.Table]:
 
 
 def read(folder: Path) -> list[float]:
-    """What the three files say, as training finds them."""
+    """Return the contents of the three files as training reads them."""
     dataset = PreparedDataset(str(folder), Metadata.model_construct())
     assert dataset.people() == ["crowd"]
     return [dataset.read(dataset.people_path("crowd", part))["label"][0].as_py() for part in PARTS]
@@ -94,7 +94,7 @@ def test_a_first_import_that_is_stopped_is_no_teacher(tmp_path: Path, monkeypatc
 
 
 def test_labels_of_an_earlier_version_are_read_and_replaced(tmp_path: Path) -> None:
-    """They lie beside people.json, which names no version."""
+    """They lie next to people.json, which names no version."""
     folder = tmp_path / "people" / "crowd"
     folder.mkdir(parents=True)
     for part, table in labels(0.0).items():

@@ -1,4 +1,4 @@
-"""Imported labels: what is kept, in the words of the file that came in; mistakes leave everything as it was."""
+"""Imported labels: the stored contents, and mistakes that change nothing."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Answers in every format that people send, and every mistake in them: one line that says where."""
+"""Answers in every supported format, and errors of one line with their position."""
 
 import csv
 import functools

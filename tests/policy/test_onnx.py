@@ -1,4 +1,4 @@
-"""onnxruntime gives what the policy's own networks give, to 1e-5."""
+"""onnxruntime equals the policy's networks to 1e-5."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -532,7 +532,7 @@ def test_a_wrong_key_is_named(
 
 @pytest.mark.parametrize("name", ["policy.json", "actor.npz", "manifest.json"])
 def test_a_changed_file_of_a_bundle_is_refused(tmp_path: Path, name: str) -> None:
-    """A digit of a mean, say: the bundle would be as well-formed as before, and serve other items."""
+    """For example a digit of a mean: the bundle would stay well-formed and serve other items."""
     folder = tmp_path / "policy"
     make_policy().save(str(folder))
     file = folder / name

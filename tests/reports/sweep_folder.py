@@ -16,7 +16,7 @@ from prefrec_ray.runs.tuning.space import Trial, trials
 UPDATES = (100, 200, 300, 400)
 #: A user's method, with a metric of its own.
 OWN = "my_package.mine:Mine"
-#: What each method is worth above behaviour's 1.0.
+#: Gain of each method over the logging policy's 1.0.
 WORTH = {
     "PrefRec": 1.6,
     "DDPG": 0.3,

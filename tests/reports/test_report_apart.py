@@ -12,7 +12,7 @@ from prefrec_ray.reports.page import write_report
 
 
 def write_own(folder: str, bundle: str, value: float, items: int) -> None:
-    """An evaluation of the policy `bundle` alone, which serves so many items."""
+    """Write an evaluation of only the policy `bundle`, which serves `items` items."""
     about = {"bundle": bundle, "provenance": {"recipe": "robust"}, "task": "frequency"}
     records = (
         made_record("PrefRec", value, best="PrefRec", **about),

@@ -95,7 +95,7 @@ def test_a_figure_is_the_same_bytes_each_time() -> None:
 
 
 def test_a_name_with_dollars_is_no_formula() -> None:
-    """It ended in a traceback where the formula was none, and else lost its signs."""
+    """An invalid formula would cause a traceback, and a valid one would lose its signs."""
     figure, axes = panel("runs/a$\\no{$b", "x", "y")
     label_ends(axes, [(0.5, 0.5, "r$1$", "#222222")])
     assert svg(figure)

@@ -1,4 +1,4 @@
-"""The first screen: verdicts, lights with numbers, facts; whatever names hold, they are text."""
+"""The first screen: verdicts, lights with numbers, facts; names are always text."""
 
 import base64
 import json
@@ -149,7 +149,7 @@ def test_long_times_are_in_days() -> None:
 
 
 def test_means_of_the_log_are_over_the_users_of_the_split(tmp_path: Path) -> None:
-    """By hand: user a comes back after 1 and 3 h, b never; c is of another split."""
+    """By hand: user a returns after 1 and 3 h, b never; c belongs to another split."""
     hour = 3_600_000
     table = pa.table(
         {

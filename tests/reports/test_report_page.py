@@ -14,7 +14,7 @@ from prefrec_ray.reports.page import write_report
 
 
 class Page(HTMLParser):
-    """Collects headings, images and whatever a browser would fetch; refuses tags that do not match."""
+    """Collects headings, images and everything that a browser would fetch; refuses unmatched tags."""
 
     VOID = frozenset({"meta", "img", "br"})
 

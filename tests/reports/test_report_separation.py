@@ -1,4 +1,4 @@
-"""What the records of one task and estimator say together: who can be told apart, bias, sensitivity."""
+"""Joint conclusions from the records of one task and estimator: clear differences, bias, sensitivity."""
 
 from pathlib import Path
 

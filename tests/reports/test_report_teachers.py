@@ -17,7 +17,7 @@ from prefrec_ray.reports.teachers import reward_accuracy, teachers_section
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """Sessions alone: six users whose sessions are one request each, of a level that only the user decides."""
+    """Sessions of six users, with one impression per session and a level that depends only on the user."""
     folder = tmp_path / "dataset"
     (folder / "sessions").mkdir(parents=True)
     level = np.repeat(np.arange(6.0), 30)

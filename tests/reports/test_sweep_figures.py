@@ -1,4 +1,4 @@
-"""What the figures of a sweep draw, read back from their lines."""
+"""The lines in the figures of a sweep."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Sweep folders are read whole; what is wrong with one is a line."""
+"""Sweep folders are read completely, and errors have one line."""
 
 import csv
 import json

@@ -92,7 +92,7 @@ def test_a_users_method_is_compared_with_the_baselines_and_is_not_one(tmp_path: 
     assert {gain.over for gains in table.gains.values() for gain in gains if gain} == {"TD3_BC"}
     write_sweep(tmp_path / "other", settings(method=["PrefRec", OWN]))
     assert make_table(load_sweep(f"{tmp_path}/other"), online).gains == {}
-    # A metric of the user's method: seeds 0, 1 and 2 report 4, 5 and 6; nobody knows whether more is better.
+    # A metric of the user's method: seeds 0, 1 and 2 report 4, 5 and 6; its direction is unknown.
     table = make_table(load_sweep(f"{tmp_path}/sweep"), gap)
     assert gap.title == "mine/gap at the end of training"
     assert [cell_lines(row.cells[0], gap, "policy")[0] for row in table.rows] == ["–", "5", "–", "–"]

@@ -1,4 +1,4 @@
-"""The folders of checkpoints, without an algorithm: what is kept, passed over, and believed."""
+"""The folders of checkpoints, without an algorithm: kept, skipped and trusted ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prefrec_ray.storage.manifest import MANIFEST, damage
 
 
 class Algorithm:
-    """As far as a checkpoint is concerned."""
+    """The parts of an algorithm that a checkpoint needs."""
 
     iteration = 0
 

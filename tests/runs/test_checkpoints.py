@@ -54,7 +54,7 @@ TWO_LEARNERS: dict[str, Any] = {
 
 
 class Scripted:
-    """A judge that gives the scores it was told, by iteration."""
+    """A validation scorer with given scores by iteration."""
 
     metric = "validation/ncis"
 
@@ -158,7 +158,7 @@ def test_a_run_with_a_damaged_checkpoint_ends_the_same(whole: Path, tiny_dataset
 
 def test_the_last_ones_and_the_best_are_kept(tiny_dataset: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    scores = {1: math.nan, 2: 1.0, 3: 2.0, 4: 1.5}  # where nobody has a level there is no score
+    scores = {1: math.nan, 2: 1.0, 3: 2.0, 4: 1.5}  # NaN: no user has a level
     settings = TrainSettings(**{**SETTINGS, "keep_checkpoints": 2})
     rows = train(settings, tiny_dataset, str(run), judge=Scripted(scores))
     last = len(rows)
@@ -172,15 +172,15 @@ def test_the_last_ones_and_the_best_are_kept(tiny_dataset: str, tmp_path: Path) 
     best = export_policy(f"{run}/checkpoint_000003", str(tmp_path / "best"))
     export_policy(f"{run}/checkpoint_{last:06d}", str(tmp_path / "final"))
     assert np.array_equal(exported.act(states), best.act(states))
-    # Their actions may be the same items: the weights tell them apart.
+    # Their actions may be the same items, so the test compares weights.
     kept, first, final = (folder / "actor.npz" for folder in (run / "policy", tmp_path / "best", tmp_path / "final"))
     assert kept.read_bytes() == first.read_bytes() != final.read_bytes()
 
 
 def kill_once(settings: dict[str, Any], dataset: str, run: Path, wait: float) -> tuple[bool, str]:
-    """Trains (or goes on) in a process of its own, killed `wait` seconds after the run's folder is there.
+    """Train (or resume) in a child process that is killed `wait` seconds after the run's folder exists.
 
-    Whether it was killed before its end, and what it said.
+    Returns whether it was killed before its end, and its output.
     """
     command = [sys.executable, str(Path(__file__).with_name("train_until_killed.py"))]
     command += [json.dumps(settings), dataset, str(run)]
@@ -198,7 +198,7 @@ def kill_once(settings: dict[str, Any], dataset: str, run: Path, wait: float) ->
 
 
 def newest_whole(run: Path) -> str:
-    """What a run says that goes on from its newest whole checkpoint."""
+    """Return the message of a run that resumes from its newest complete checkpoint."""
     whole = [int(uri[-6:]) for uri in checkpoints(str(run)) if damage(uri) is None]
     return f"going on from iteration {whole[-1]}" if whole else "no whole checkpoint: from the start"
 
@@ -211,7 +211,7 @@ def check_kills(
     for _ in range(kills):
         expected = newest_whole(run)
         was_killed, message = kill_once(settings, dataset, run, moments.uniform(0.0, 4.0))
-        assert message in ("", expected)  # nothing where it was killed before
+        assert message in ("", expected)  # empty if it was killed earlier
         killed += was_killed
         if (run / "policy/policy.json").exists():
             assert (run / "policy/actor.npz").read_bytes() == (whole / "policy/actor.npz").read_bytes()
@@ -243,7 +243,7 @@ def test_twenty_kills_of_two_learners(tiny_dataset: str, tmp_path: Path) -> None
 
 
 class Trap:
-    """Leaves a file where it is unpickled."""
+    """Creates a file if it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -253,7 +253,7 @@ class Trap:
 
 
 def test_weights_alone_are_read_without_a_pickle(whole: Path, tiny_dataset: str, tmp_path: Path) -> None:
-    """Every pickle of a checkpoint is a trap, and it is sealed anew, as who has written it could."""
+    """Every pickle of a checkpoint is a trap, and the checkpoint has a valid seal, as an attacker could make it."""
     run = copy(whole, tmp_path / "run")
     newest = max(run.glob("checkpoint_*"))
     pickles = list(newest.rglob("*.pkl"))

@@ -24,7 +24,7 @@ CONFIG: dict[str, Any] = {
         "num_epochs": 1,
     },
 }
-#: A disk of its own, seen by this process and its children alone; the run's checkpoints do not fit at first.
+#: A separate disk, visible only to this process and its children; the run's checkpoints do not fit at first.
 SCRIPT = """
 mount -t tmpfs -o size={small}k none {disk} || exit 77
 {prefrec} {disk}/run 2> {folder}/full

@@ -25,7 +25,7 @@ def test_rows_become_gauges(ray_session: None) -> None:
         with urlopen(address, timeout=10) as answer:
             text = answer.read().decode()
         gauges = {line.split("{")[0]: line for line in text.splitlines() if 'run="run7"' in line}
-        # Ray puts its own name before those of applications.
+        # Ray adds its own prefix to names of applications.
         if "ray_prefrec_losses_qf_loss" in gauges:
             break
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""A run's folder: whole, resumed to the same end, and refused where it should be."""
+"""A run's folder: complete, resumed to the same end, and refused if damaged."""
 
 from __future__ import annotations
 

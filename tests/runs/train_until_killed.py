@@ -1,4 +1,4 @@
-"""python train_until_killed.py SETTINGS.json-text DATASET RUN: starts a run or goes on with it; says when it begins."""
+"""python train_until_killed.py SETTINGS.json-text DATASET RUN: starts or resumes a run and prints its start."""
 
 import json
 import sys

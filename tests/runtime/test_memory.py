@@ -1,4 +1,4 @@
-"""What a process frees stays with it."""
+"""Freed memory stays in the process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCK, BLOCKS = 4 << 20, 50
 
 
 def page_faults(keep: bool) -> int:
-    """Of a loop that writes many blocks in turn, each freed before the next, and all at once before."""
+    """Return the page faults of a loop that allocates and frees blocks, after a first allocation of all of them."""
     if keep:
         keep_freed_memory()
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Which Ray a command uses: one of its own, unless an address is given; and what is said of an address with none."""
+"""The Ray of a command: its own unless an address is given; errors for an address without Ray."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from prefrec_ray.runtime import join, start, start_ray
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if no Ray ran in this process, none of its variables was set, and it had read no token; all taken back."""
+    """Simulate a process without Ray, Ray's variables and a token; restore them afterwards."""
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -38,7 +38,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What `ray.init` was called with."""
+    """Record the arguments of `ray.init`."""
     calls_made: list[dict[str, Any]] = []
     monkeypatch.setattr(ray, "init", lambda **arguments: calls_made.append(arguments))
     return calls_made
@@ -116,7 +116,7 @@ def refused(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that nothing listens on, as a stale file names it, and one that takes connections and says no word."""
+    """A port without a listener, as from a stale file, and a port that accepts connections and never replies."""
     monkeypatch.setattr(join, "PATIENCE", 1.0)
     with socket.socket() as unused, socket.create_server(("0.0.0.0", 0)) as silent:
         unused.bind(("127.0.0.1", 0))

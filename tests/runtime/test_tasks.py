@@ -52,7 +52,7 @@ def fails_or_writes_on(file: Path, fails: bool) -> None:
 
 
 def test_when_one_fails_the_others_have_ended(ray_session: None, tmp_path: Path) -> None:
-    """Else what they write is there again after its folder was removed."""
+    """Otherwise they would write files again after their folder was removed."""
     file = tmp_path / "written"
     with pytest.raises(UserError, match="full"):
         run_tasks(lambda fails: fails_or_writes_on.remote(file, fails), [False, True], "write", lambda *step: None)

@@ -1,4 +1,4 @@
-"""Flips bits in the files of a server, one at a time, and compares what a start makes of each with the start before.
+"""Flip single bits in the files of a server, and compare the start after each flip with the start before.
 
 `python bit_flips.py FOLDER SEED FIRST LAST` prints a line for each flip, so that a caller notices a signal.
 """
@@ -25,7 +25,7 @@ from prefrec_ray.logs.events.format import Event, Kind, schema
 from prefrec_ray.serving.bodies import Feedback, Recommend
 
 NOW = 1_700_000_000_000
-#: Kinds of files, by a pattern of their names in the folder, and which of those that it matches.
+#: Kinds of files: a pattern of names in the folder, and a choice among the matches.
 KINDS = {
     "events, closed file": ("state/events/*.arrow", slice(1, -1)),
     "events, last file": ("state/events/*.arrow", slice(-1, None)),
@@ -129,7 +129,7 @@ class Flips:
         self._restore()
 
     def outcome(self, number: int) -> tuple[str, str]:
-        """Return the kind of file of the flip `number`, and what a start made of it."""
+        """Return the kind of file of the flip `number`, and the outcome of the start."""
         generator = random.Random(f"{self._seed} {number}")
         kind = list(KINDS)[number % len(KINDS)]
         files = self._files[kind]

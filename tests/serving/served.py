@@ -52,7 +52,7 @@ class Client:
 
 
 class Process:
-    """The command, its port, and what it said."""
+    """The command, its port and its output."""
 
     def __init__(self, policy: Path | str, state: Path | str, *options: str, token: str | None = TOKEN) -> None:
         environment = {**os.environ, "PREFREC_SERVE_TOKEN": token or "", "RAY_ADDRESS": "nobody starts Ray here"}

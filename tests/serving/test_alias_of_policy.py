@@ -1,4 +1,4 @@
-"""A server is given an alias; each time it reads its policies it follows the alias anew, and reads one policy whole."""
+"""A server with an alias: each reload follows the alias again and reads one complete policy."""
 
 import threading
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""No flipped bit in a file of a server changes silently what it serves, or ends it by a signal."""
+"""No flipped bit in a file of a server silently changes its service or ends it by a signal."""
 
 import os
 import shutil

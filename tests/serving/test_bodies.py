@@ -1,4 +1,4 @@
-"""Bodies of another form: what the one line says, and that looking for it costs little."""
+"""Malformed bodies: the error line, and its low cost."""
 
 from __future__ import annotations
 

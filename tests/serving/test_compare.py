@@ -1,4 +1,4 @@
-"""Arms: users are dealt for good, and told apart by intervals that hold at every look."""
+"""Arms: permanent assignment of users, and comparison by intervals that hold at every look."""
 
 import json
 import shutil
@@ -58,7 +58,7 @@ def test_wrong_settings_are_one_line(settings: dict, words: str) -> None:
 
 
 def test_intervals_hold_at_all_times_at_once() -> None:
-    """Of 400 runs of skewed numbers at most 5 % (and its noise) ever leave the interval."""
+    """At most 5 % (plus noise) of 400 runs of skewed numbers ever leave the interval."""
     rng, truth = np.random.default_rng(0), 1.0
     missed = 0
     for _ in range(400):
@@ -76,7 +76,7 @@ def test_intervals_hold_at_all_times_at_once() -> None:
 
 
 def test_a_small_canary_of_rare_outcomes_is_seldom_told_apart_from_its_equal() -> None:
-    """Where looking began at 50 users, 17 % of trials told them apart."""
+    """With looks from 50 users on, 17 % of trials found a difference."""
     rng, alarms = np.random.default_rng(2), 0
     for _ in range(150):
         treated = rng.random(12_000) < 0.05
@@ -132,7 +132,7 @@ def test_canaries_serve_and_shadows_only_draw(tmp_path: Path) -> None:
 
 
 def simulated(tmp_path: Path, *gains: float, users: int = 1_000) -> Path:
-    """A log of users of whom those of a canary make longer sessions, by some requests on average: of `a`, then `b`."""
+    """Write a log in which users of a canary (`a`, then `b`) have sessions that are longer by `gains` on average."""
     for name in ("main", *"ab"[: len(gains)]):
         make_policy(seed=len(name)).save(str(tmp_path / name))
     rng, state = np.random.default_rng(5), tmp_path / "state"
@@ -249,7 +249,7 @@ def test_what_is_told_of_the_future_is_not_known_yet(tmp_path: Path) -> None:
 def test_the_logs_of_several_servers_are_compared_as_one(state: Path, tmp_path: Path) -> None:
     rows = [row for table in EventLog(str(state), pa.int64()).tables() for row in table.to_pylist()]
     parts = [tmp_path / "part0", tmp_path / "part1"]
-    for number, part in enumerate(parts):  # by user; the second began later, and was dealt anew at another row
+    for number, part in enumerate(parts):  # by user; the second began later, with a new assignment at another row
         part.mkdir()
         shutil.copy(state / "log.json", part)
         log = EventLog(str(part), pa.int64())

@@ -18,7 +18,7 @@ from prefrec_ray.serving.shards import Gateway
 
 
 def cut_off() -> Receive:
-    """Some of a body, and then nobody."""
+    """Return a part of a body, then a disconnect."""
     messages: list[Message] = [
         {"type": "http.request", "body": b'{"user": 1', "more_body": True},
         {"type": "http.disconnect"},

@@ -1,4 +1,4 @@
-"""The server without HTTP: when feedback counts, what is remembered, and what the log says of it."""
+"""The server without HTTP: time of feedback, memory of users, and rows of the log."""
 
 import errno
 import json

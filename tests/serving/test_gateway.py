@@ -1,4 +1,4 @@
-"""Which shards a request goes to, and what becomes of their answers; shards are made up, and Ray is not started."""
+"""Routing of requests to shards and joining of replies, with replacements for shards and without Ray."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prefrec_ray.serving.shards import Gateway, shard_of
 
 
 class Handle:
-    """Of a shard: answers with its number, or is away."""
+    """Handle of a shard that replies with its number, or is absent."""
 
     def __init__(self, number: int) -> None:
         self.number, self.away = number, False

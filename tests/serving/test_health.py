@@ -1,4 +1,4 @@
-"""When a server says that it cannot go on, and when it does not begin."""
+"""Reports of a server that cannot continue or cannot start."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from prefrec_ray.web.problems import Problem
 
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
-    """Of 40 items."""
+    """A policy with 40 items."""
     make_policy().save(str(tmp_path / "policy"))
     return tmp_path / "policy"
 
@@ -27,7 +27,7 @@ def policy(tmp_path: Path) -> Path:
 def test_a_log_that_takes_nothing_any_more_is_not_healthy(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, status: int
 ) -> None:
-    """A write that failed may succeed later; after a failed wait for the disk nobody knows what it holds."""
+    """A failed write may succeed later; after a failed fsync the content of the disk is unknown."""
 
     async def act(server: Server) -> None:
         def fail(*_: object) -> None:

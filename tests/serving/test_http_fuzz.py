@@ -129,7 +129,7 @@ def malformed(rng: random.Random) -> bytes:
 
 
 async def answers(port: int, requests: list[bytes]) -> list[bytes]:
-    """What each is answered on a connection of its own until the server closes it, many at a time."""
+    """Return the reply to each request on a separate connection, with many connections at a time."""
     turns = asyncio.Semaphore(250)
 
     async def answer(request: bytes) -> bytes:

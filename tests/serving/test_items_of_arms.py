@@ -1,4 +1,4 @@
-"""Items of several policies on one log: those of the main arm are what the log is of."""
+"""Items of several policies on one log: the main arm defines the items of the log."""
 
 import shutil
 from pathlib import Path
@@ -31,7 +31,7 @@ def arm(tmp_path: Path, kind: str = "canaries", **policy: Any) -> dict[str, Any]
 
 @pytest.mark.parametrize("kind", ["canaries", "shadows"])
 def test_an_arm_with_items_that_the_main_one_lacks_does_not_start(main: Path, tmp_path: Path, kind: str) -> None:
-    for _ in range(2):  # in a new folder, and in one of before
+    for _ in range(2):  # in a new folder, and in an existing one
         with pytest.raises(UserError, match=r"^arm 'x': item 40 is not an item of the main policy"):
             Desk(main, tmp_path / "state", **arm(tmp_path, kind, items=42))
         Desk(main, tmp_path / "state", **arm(tmp_path, kind, items=30)).stop()

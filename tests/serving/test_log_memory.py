@@ -1,4 +1,4 @@
-"""What a server holds in memory to find rows of its log: not more and more of it."""
+"""The index of a server's log in memory does not grow without limit."""
 
 import os
 import tracemalloc

@@ -1,4 +1,4 @@
-"""Thousands of items that come or go in one request: nobody waits for them one by one."""
+"""Thousands of items in one request are added or removed at once."""
 
 from collections import Counter
 from pathlib import Path
@@ -17,14 +17,14 @@ MANY = range(1000, 3000)
 
 @pytest.fixture(params=[False, True])
 def policy(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """Of 40 items, by number and by text."""
+    """A policy with 40 items, with integer ids and with text ids."""
     make_policy(text=request.param).save(str(tmp_path / "policy"))
     return tmp_path / "policy"
 
 
 @pytest.fixture
 def copies(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often arrays as long as the catalogue were copied."""
+    """Count copies of arrays as long as the catalogue."""
     counter: Counter[str] = Counter()
     for of, name in ((Shelf, "widen"), (Shelf, "withdraw"), (Codes, "add")):
 

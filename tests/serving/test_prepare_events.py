@@ -1,4 +1,4 @@
-"""What a server knows of its users is what `prepare` makes of its events, to the bit, propensities included."""
+"""State vectors of a server equal `prepare` on its events bit for bit, propensities included."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def files_of(folder: str) -> dict[str, bytes]:
 def test_states_and_propensities_are_those_of_prepare(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what is prepared is the same to the bit once older files of the log are Parquet."""
+    """The prepared data set does not change if older files of the log are compacted to Parquet."""
     monkeypatch.setattr(log_module, "SEGMENT_BYTES", 200_000)
     sections = logs_and_data(str(tmp_path))
     simulate(parse(SimulateSettings, sections["simulate"], "test"), f"{tmp_path}/logs")
@@ -90,7 +90,7 @@ def test_states_and_propensities_are_those_of_prepare(
         again = [feedback[0]] if turn % 9 == 0 else []
         status = [answer.body["status"] for answer in desk.do(*feedback, *again)]
         assert status == ["counted"] * len(feedback) + ["known"] * len(again)
-        if turn % 40 == 0:  # an item that nobody described: no request
+        if turn % 40 == 0:  # an item without an embedding: not an impression
             desk.one(Feedback(event_id=f"own {turn}", user=int(active_users[0]), item=10**6 + turn, feedback={}))
     assert steps.min() > 3
 

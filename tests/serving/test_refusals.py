@@ -1,4 +1,4 @@
-"""What a request may not bring: it is refused before anything is changed."""
+"""Invalid requests are refused before anything is changed."""
 
 from dataclasses import replace
 from pathlib import Path

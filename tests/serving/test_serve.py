@@ -1,4 +1,4 @@
-"""`prefrec serve` over HTTP: answers, refusals, and what it survives."""
+"""`prefrec serve` over HTTP: replies, refusals and failures."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_it_starts_in_three_seconds_and_imports_neither_ray_nor_training(server:
     )
     modules, seconds = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
     assert modules == "[]"
-    assert float(seconds) < 10  # of a shared machine; some 1.5 s of an idle one (docs/deploy.md)
+    assert float(seconds) < 10  # on a shared machine; about 1.5 s on an idle one (docs/deploy.md)
 
 
 def test_a_user_is_given_items_and_what_was_given_is_not_given_again(client: Client) -> None:
@@ -193,7 +193,7 @@ def test_metrics_are_there(client: Client) -> None:
         "commit_seconds_sum",
     ):
         assert f"prefrec_serve_{name}" in text
-    # What the dashboard draws is what is there.
+    # The dashboard only uses existing metrics.
     dashboard = (Path(__file__).parents[2] / "cluster" / "grafana.json").read_text()
     drawn = set(re.findall(r"prefrec_serve_\w+", dashboard))
     assert len(drawn) == 5

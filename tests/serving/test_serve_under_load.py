@@ -90,7 +90,7 @@ def test_a_policy_with_other_states_is_taken_over_under_load(bundle: Path, tmp_p
         for thread in threads:
             thread.join()
         assert statuses == {200}
-    saved = Desk(other, tmp_path / "state")  # from what the server left
+    saved = Desk(other, tmp_path / "state")  # from the files of the server
     assert saved.opened.notes == []
     taken_over = saved.states(4_000_000_000_000)
     saved.stop()

@@ -1,4 +1,4 @@
-"""The server on Ray Serve: users lie on one shard each, whose states are those of one server of all."""
+"""The server on Ray Serve: one shard per user, with the state vectors of a single server."""
 
 import json
 import os
@@ -101,7 +101,7 @@ def test_a_users_events_lie_on_one_shard_and_states_are_those_of_one_server(
         assert sum(float(number) for _, number in counted) == 4 * USERS + 1
         assert client.ask("DELETE", "/items", {"ids": [1000]}) == (200, {"items": 1, "unknown": 0})
 
-        kill(settings, shard_of(user, SHARDS))  # the shard of the last user starts again, on what it had
+        kill(settings, shard_of(user, SHARDS))  # the shard of the last user restarts with its files
         other = next(one for one in logs if shard_of(one, SHARDS) != shard_of(user, SHARDS))
         assert client.ask("POST", "/recommend", {"user": other})[0] == 200
         answer, limit = (503, {}), time.monotonic() + 100

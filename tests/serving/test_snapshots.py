@@ -20,13 +20,13 @@ from prefrec_ray.serving.snapshots import Snapshot
 
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
-    """Of 40 items."""
+    """A policy with 40 items."""
     make_policy().save(str(tmp_path / "policy"))
     return tmp_path / "policy"
 
 
 def names(state: Path) -> list[str]:
-    """Of the snapshots of a server."""
+    """Return the names of a server's snapshots."""
     return [folder.rpartition("/")[2] for folder in storage.list_folders(str(state / "snapshots"))]
 
 
@@ -72,7 +72,7 @@ def test_the_last_snapshot_waits_for_the_one_before(
 
 
 def test_a_flipped_bit_costs_time_and_nothing_else(policy: Path, tmp_path: Path) -> None:
-    """In a digit of an id, say: the file would be as well-formed as before, and of another user."""
+    """For example in a digit of an id: the file would stay well-formed and belong to another user."""
     state = tmp_path / "state"
     desk = Desk(policy, state)
     for user in range(100, 105):
@@ -124,7 +124,7 @@ def test_a_log_that_is_shorter_than_its_snapshot_is_refused(policy: Path, tmp_pa
 
 
 def test_a_log_of_which_files_were_removed_is_refused(policy: Path, tmp_path: Path) -> None:
-    """Whether or not there was a snapshot."""
+    """With and without a snapshot."""
     state = tmp_path / "state"
     desk = Desk(policy, state)
     desk.one(Recommend(user=1, k=2))
@@ -154,7 +154,7 @@ def test_a_start_that_was_killed_before_the_first_row_can_be_repeated(policy: Pa
 
 
 def test_a_flipped_bit_of_the_description_of_a_log_is_refused(policy: Path, tmp_path: Path) -> None:
-    """In `log_id`, say: feedback on all that was shown before would belong to nothing."""
+    """For example in `log_id`: feedback on earlier recommendations would have no match."""
     Desk(policy, tmp_path / "state").stop()
     file = tmp_path / "state" / "log.json"
     content = file.read_bytes()

@@ -1,4 +1,4 @@
-"""The items beside the log: all that the main arm ever had, whatever policies come."""
+"""The items of the log: all items that the main arm ever had, for any later policies."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ from prefrec_ray.web.problems import Problem
 
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
-    """Of 40 items."""
+    """A policy with 40 items."""
     make_policy().save(str(tmp_path / "policy"))
     return tmp_path / "policy"
 
@@ -41,7 +41,7 @@ def replaced(policy: Path, state: StateDefinition = STATE, **changes: Any) -> No
 
 
 def check_union(state: Path) -> None:
-    """20 items of the newer policy, and those that only the older one had."""
+    """Check for the 20 items of the newer policy and the other items of the older policy."""
     stored, old = ItemTable.load(str(state / "items.parquet")), make_policy().items
     assert sorted(stored.ids.tolist()) == list(range(40))
     rows = stored.find(old.ids)
@@ -113,7 +113,7 @@ def test_a_flipped_bit_in_an_embedding_is_refused(policy: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_another_width_is_refused_at_the_start(policy: Path, tmp_path: Path, lost: bool) -> None:
-    """By the file of items, and where that is lost by an item that was put."""
+    """By the file of items or, without it, by an added item."""
     desk = Desk(policy, tmp_path / "state")
     desk.engine.log.commit([Event(Kind.ITEM, 1, items=[77], embedding=[0.5, 0.5, 0.5])])
     desk.stop()

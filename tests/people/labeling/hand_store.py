@@ -102,7 +102,7 @@ def served(folder: Path, *options: str, token: str = "") -> Iterator[Server]:
 
 
 class Server:
-    """The process, its address, and what it said."""
+    """The process, its address and its output."""
 
     def __init__(self, folder: Path, *options: str, token: str = "") -> None:
         environment = {**os.environ, "PREFREC_LABEL_TOKEN": token, "RAY_ADDRESS": "nobody starts Ray here"}

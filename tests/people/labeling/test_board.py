@@ -1,4 +1,4 @@
-"""Who is asked what: no pair twice, never more votes than wanted, gold and repeats as often as asked for."""
+"""Assignment of questions: no pair twice, no more votes than requested, the configured share of gold and repeats."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The ensemble learns a reward from comparisons, BALD is what it says, and asks where members disagree."""
+"""The ensemble learns a reward from comparisons, and BALD prefers pairs on which members disagree."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_what_tells_more_is_likelier_to_be_asked_first() -> None:
     information, rng = np.array([0.1, 0.2, 0.0, 0.3]), np.random.default_rng(0)
     order = np.array([np.argsort(-drawn(information, rng)) for _ in range(4000)])
     np.testing.assert_allclose(np.bincount(order[:, 0], minlength=4) / 4000, information / information.sum(), atol=0.03)
-    # Without replacement: the second is drawn from those that are left.
+    # Without replacement: the second is drawn from the remaining pairs.
     second = np.bincount(order[order[:, 0] == 3, 1], minlength=4)
     np.testing.assert_allclose(second / second.sum(), [1 / 3, 2 / 3, 0, 0], atol=0.04)
 

@@ -1,4 +1,4 @@
-"""What is read of the questions that were written; the store of a real data set is in tests/people."""
+"""Reading of the written questions. tests/people has the store of a real data set."""
 
 import json
 from pathlib import Path

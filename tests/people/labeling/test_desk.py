@@ -1,4 +1,4 @@
-"""Questions and answers without HTTP: sides, undo, repeats, gold, leases; what a restart finds."""
+"""Questions and votes without HTTP: sides, undo, repeats, gold, leases and restarts."""
 
 import re
 import sqlite3

@@ -45,7 +45,7 @@ def browser() -> Iterator[object]:
 
 
 class Page:
-    """A page of one person, which must not say anything on the console."""
+    """A page of one annotator, which must not write to the console."""
 
     def __init__(self, browser: object, url: str, size: dict[str, int] = WIDE) -> None:
         self.page = browser.new_context(viewport=size).new_page()  # type: ignore[attr-defined]
@@ -66,7 +66,7 @@ class Page:
 
     @property
     def question(self) -> str:
-        """What the two histories show."""
+        """Return the contents of the two histories."""
         return self.page.locator(".sides").inner_html()
 
 
@@ -90,7 +90,7 @@ def test_a_session_by_keys(browser: object, server: Server, links: dict[str, str
     assert (page.answered, page.question) == (0, first)
     page.page.reload()
     assert page.question == first
-    # By Tab and Enter alone.
+    # With only Tab and Enter.
     labels = []
     for _ in range(12):
         page.page.keyboard.press("Tab")

@@ -1,4 +1,4 @@
-"""Titles and pictures of items: whatever the file says is a text, and no other file is read."""
+"""Titles and pictures of items: any content is text, and no other file is read."""
 
 from pathlib import Path
 

@@ -71,7 +71,7 @@ def test_a_session_is_answered_and_exported(anna: Browser, admin: Browser, tmp_p
 
 
 def test_nothing_of_the_log_is_told(anna: Browser) -> None:
-    """No script of an item's title, of a kind of feedback or of the guidelines; no outcome of what is asked."""
+    """No script from a title, a kind of feedback or the guidelines is executed, and no outcome is shown."""
     assert "Title &lt;script&gt;alert(1)" in anna.text
     assert "mean &lt;script&gt;alert(1)" in anna.text
     assert "Look <em>well</em>. &lt;script&gt;" in anna.text

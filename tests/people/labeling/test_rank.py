@@ -44,7 +44,7 @@ def test_one_that_cannot_be_told_is_left_out() -> None:
 
 
 def test_people_order_lists(tmp_path: Path) -> None:
-    """Two lists of five, two people each; undo and a restart in the middle; what follows is exported."""
+    """Two lists of five with two annotators each, undo and a restart in the middle, and the export."""
     folder = tmp_path / "store"
     chosen = write_store(folder, pairs=20, known=0, mode="rank", segments=5, votes=2)
     desk = Desk(str(folder), chosen, lambda: 0.0)

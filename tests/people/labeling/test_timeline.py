@@ -1,4 +1,4 @@
-"""What is drawn is what the segment holds, on one scale, and nothing of what comes after it."""
+"""The drawing shows the segment on one scale, and nothing later."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -80,7 +80,7 @@ def test_bars_of_the_same_hour_stand_side_by_side() -> None:
 
 
 def test_the_outcome_is_not_drawn() -> None:
-    """Two segments that differ in what follows them alone look the same."""
+    """Two segments that differ only in later events look the same."""
     seen = segment(np.random.default_rng(0))
     other = [*seen[:-1], {**seen[-1], "gap_ms": 999_999_999, "depth": 40}]
     first, second = sides([seen, other], SIGNALS, lambda item: Item(str(item)))

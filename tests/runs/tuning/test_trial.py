@@ -1,4 +1,4 @@
-"""From which checkpoint a trial goes on, and what it asks of a cluster."""
+"""The checkpoint from which a trial resumes, and its resource demands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown of a sweep: a table on a terminal, lines without one; nothing of it in Tune's files."""
+"""Progress of a sweep: a table on a terminal, lines otherwise, and nothing in Tune's files."""
 
 from __future__ import annotations
 

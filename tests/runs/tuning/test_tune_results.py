@@ -1,4 +1,4 @@
-"""What a sweep says of its best settings."""
+"""The best settings of a sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What trials share: equal to what each would have made by itself."""
+"""Shared results of trials equal the results of each trial by itself."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_one_copy_of_each_and_rewards_are_kept(tiny_dataset: str, tmp_path: Path
 
 def test_runs_with_another_replay_buffer_share_no_transitions(tiny_dataset: str, tmp_path: Path) -> None:
     whole = PreparedDataset.open(tiny_dataset).metadata.counts["train"]["transitions"]
-    # A buffer that holds all is no other one; IL reads no preferences.
+    # A buffer with all transitions is the same data; IL reads no preferences.
     runs = [run_of(), run_of("IL"), run_of(replay_buffer_size=whole), run_of(replay_buffer_size=800)]
     runs += [run_of("IL", replay_buffer_size=800)]
     shared = share(runs, tiny_dataset, [], str(tmp_path), ResourceSettings(), lambda *stage: None)

@@ -1,4 +1,4 @@
-"""Which trials a section `tune` stands for."""
+"""The trials of a section `tune`."""
 
 from __future__ import annotations
 

@@ -294,7 +294,7 @@ def test_a_sweep_keeps_the_policies_that_train_keeps(tiny_dataset: str, tmp_path
     assert row["training_iteration"] > row["policy_iteration"] == 3
     assert row["validation/preference"] == pytest.approx(1 / 3)
 
-    # What best.yaml says makes the same policy.
+    # Training with best.yaml gives the same policy.
     best = open_section(str(output / "best.yaml"), "train")
     assert best.validation == settings.validation
     train(best, tiny_dataset, str(tmp_path / "run"), judge=first_is_best())

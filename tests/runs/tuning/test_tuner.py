@@ -1,4 +1,4 @@
-"""What Ray Tune's own `Tuner` needs of the methods: names that are registered, folders relative to the user's."""
+"""Requirements of Ray Tune's `Tuner`: registered names, and folders relative to the user's folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prefrec_ray.algorithms.feed import tasks
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.runs.export import export_policy
 
-#: What a user runs in the folder of the data set: as many trials at a time as there are processors.
+#: A user's script in the folder of the data set, with one trial per processor at a time.
 SCRIPT = """
 import json, os, sys
 
@@ -53,7 +53,7 @@ with open("trials.json", "w") as file:
 def test_a_relative_folder_counts_from_where_the_run_was_started(
     tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tune changes into a trial's folder, and says where the process was before."""
+    """Tune changes into a trial's folder, and provides the earlier folder."""
     started = Path(tiny_dataset).parent
     (tmp_path / "trial").mkdir()
     monkeypatch.chdir(tmp_path / "trial")
