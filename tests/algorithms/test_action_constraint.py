@@ -14,9 +14,9 @@ from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.metadata import Tiring
 from prefrec_ray.errors import UserError
-from prefrec_ray.mdp.serving import TIRED, UNSAID, ServingSettings
+from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.policy.networks.answers import EXPLAINED, Answers
+from prefrec_ray.policy.networks.answers import Answers
 from prefrec_ray.runs.export import policy_of
 from prefrec_ray.runs.train import policy_now
 
@@ -123,7 +123,7 @@ def test_more_candidates_than_items_are_all_items(build: Build) -> None:
 @pytest.mark.parametrize("method", list(METHODS))
 def test_robust_policies_are_distributions_over_all_items(build: Build, method: str) -> None:
     policy = policy_of(build(method, recipe="robust").learner_group._learner.net)
-    assert policy.serving == ServingSettings(variety=UNSAID, temperature=0.2)
+    assert policy.serving == ServingSettings(variety=5.0, temperature=0.2)
     states = np.random.default_rng(0).normal(size=(500, policy.state.width)).astype(np.float32)
     served = policy.serve(states, 2, seed=0)
     assert (served.propensities > 0).all()
@@ -133,7 +133,7 @@ def test_robust_policies_are_distributions_over_all_items(build: Build, method: 
 
 def test_one_key_of_serving_leaves_the_recipes_others(build: Build) -> None:
     robust = policy_of(build("PrefRec", recipe="robust", serving={"temperature": 0.5}).learner_group._learner.net)
-    assert robust.serving == ServingSettings(temperature=0.5, variety=UNSAID)
+    assert robust.serving == ServingSettings(temperature=0.5, variety=5.0)
     paper = policy_of(build("PrefRec", recipe="paper", serving={"metric": "dot"}).learner_group._learner.net)
     assert paper.serving == ServingSettings(
         rule="best", candidates="nearest", count=1, variety=0.0, temperature=0.2, metric="dot"
@@ -155,7 +155,7 @@ def test_the_serving_rule_is_what_the_log_says_unless_one_is_set(
 
 
 @pytest.mark.parametrize(
-    ("variety", "share", "read"), [(7.5, 0.6, True), (TIRED, EXPLAINED, True), (7.5, 0.2, False), (2.0, 0.9, False)]
+    ("variety", "share", "read"), [(7.5, 0.6, True), (3.0, 0.25, True), (7.5, 0.2, False), (2.0, 0.9, False)]
 )
 def test_answers_read_q_where_people_tire_and_they_explain_it(
     build: Build, monkeypatch: pytest.MonkeyPatch, variety: float, share: float, read: bool

@@ -9,7 +9,7 @@ from made_records import made_record
 from rich.console import Console
 
 from prefrec_ray.cli.main import run
-from prefrec_ray.cli.verdicts import MOST_REASONS, reasons, unweighed, verdict_table
+from prefrec_ray.cli.verdicts import reasons, unweighed, verdict_table
 from prefrec_ray.evaluation.records import Evaluation, Record, Served, Support
 from prefrec_ray.evaluation.verdict import verdicts
 
@@ -61,7 +61,7 @@ def test_columns_of_which_nothing_is_known_are_left_out() -> None:
 
 
 def test_of_many_policies_the_reasons_are_in_the_file() -> None:
-    many = judged(*(line(f"p{i}", 0.4) for i in range(MOST_REASONS + 1)))
+    many = judged(*(line(f"p{i}", 0.4) for i in range(13)))
     assert len(reasons(many)) == 1
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mdp_histories import DEFINITION, as_rows, histories, plain_mean, plain_state
 
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states, running_means
-from prefrec_ray.mdp.columns import RATIO_CAP, scaled_feedback
+from prefrec_ray.mdp.columns import scaled_feedback
 from prefrec_ray.mdp.state import StateDefinition
 
 
@@ -53,7 +53,7 @@ def test_feedback_on_the_scale_of_the_state():
     kinds = {"liked": "binary", "plays": "count", "watched": "seconds", "share": "ratio"}
     definition = StateDefinition((*kinds, "stars"), {}, feedback_kinds=kinds)
     raw = np.float32([[1, 0, 0, 0.25, -3], [0, 3, 1.5, 70, 70]])
-    expected = [[1, 0, 0, 0.25, -3], [0, np.log(4), np.log(2.5), RATIO_CAP, 70]]
+    expected = [[1, 0, 0, 0.25, -3], [0, np.log(4), np.log(2.5), 5, 70]]
     np.testing.assert_allclose(scaled_feedback(raw, definition), np.float32(expected))
     assert raw[1, 1] == 3  # the log's own numbers stay
 

@@ -19,7 +19,7 @@ from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.evaluation.verdict import verdicts
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.reports import effects, html
-from prefrec_ray.reports.catalogue import MOST_BYTES, Item, named_items, picture
+from prefrec_ray.reports.catalogue import Item, named_items, picture
 from prefrec_ray.reports.effects import LoggedMeans, in_unit, logged_means
 from prefrec_ray.reports.first import LEGEND, SHOWN, first_screen
 from prefrec_ray.reports.load import load_evaluation, load_runs
@@ -259,7 +259,7 @@ def test_titles_and_pictures_of_items_are_on_the_page(runs: Path) -> None:
 
 def test_only_pictures_become_pictures(tmp_path: Path) -> None:
     file = tmp_path / "x"
-    for content in (b"root:x:0:0", b"<svg onload='alert(1)'>", b"", PNG + bytes(MOST_BYTES)):
+    for content in (b"root:x:0:0", b"<svg onload='alert(1)'>", b"", PNG + bytes(262_144)):
         file.write_bytes(content)
         assert picture(str(file)) == ""
     for uri in (str(tmp_path), str(tmp_path / "none"), "https://example.com/a.png", "file://?", "a\0b", ""):

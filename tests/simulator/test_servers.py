@@ -7,7 +7,7 @@ import pytest
 
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
-from prefrec_ray.simulator.servers import BEST_ITEMS, OneOfBest, clickbait, nutrition
+from prefrec_ray.simulator.servers import OneOfBest, clickbait, nutrition
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import World, generator
 
@@ -56,7 +56,7 @@ def test_servers_by_hand_know_the_truth():
     users = crowd(SimulateSettings(items=300), users=1000)
     (degree,) = users.world.clickbait
     order = np.argsort(degree)
-    for cost, expected in ((nutrition, order[:BEST_ITEMS]), (clickbait, order[-BEST_ITEMS:])):
+    for cost, expected in ((nutrition, order[:10]), (clickbait, order[-10:])):
         served = OneOfBest(users, cost, generator(0, 5)).serve(users.time_ms, None)
         assert set(served.rows.tolist()) == set(expected.tolist())
         assert served.propensity == 0.1

@@ -7,7 +7,7 @@ import pytest
 
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.simulator.crowd import FEEDBACK
-from prefrec_ray.simulator.features import CATEGORIES, UNKNOWN_SHARE
+from prefrec_ray.simulator.features import CATEGORIES
 from prefrec_ray.simulator.settings import EMBEDDING_DIM, SimulateSettings
 from prefrec_ray.simulator.world import World
 
@@ -25,7 +25,7 @@ def test_features_hint_at_traits_and_some_are_unknown():
     ):
         values = traits.features[name]
         known = np.array([value is not None for value in values])
-        assert 1 - known.mean() == pytest.approx(UNKNOWN_SHARE, abs=0.01)
+        assert 1 - known.mean() == pytest.approx(0.02, abs=0.01)
         code = np.array([CATEGORIES[name].index(value) for value in values[known]])
         # The trait seen through equal noise (correlation .71), in bands.
         assert 0.55 < sign * np.corrcoef(code, trait[known])[0, 1] < 0.8, name

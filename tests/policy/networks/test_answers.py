@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.policy.networks.answers import RIDGE, Answers, explained, fit_answers, worth_of
+from prefrec_ray.policy.networks.answers import Answers, explained, fit_answers, worth_of
 from prefrec_ray.policy.networks.critic import some
 
 #: State columns: three that describe a user's taste; the two others have no meaning.
@@ -73,7 +73,7 @@ def test_weights_are_those_of_least_squares(states: int, items: int, kinds: int,
     away = (answers - answers.mean(axis=1, keepdims=True)).astype(np.float64).reshape(-1, kinds)
     deviation = np.sqrt(np.square(away).mean(axis=0))
     # A ridge is a regression with as many rows more, whose answer is 0.
-    rows = np.block([[away / deviation, of_state], [np.sqrt(RIDGE * states * items) * np.eye(kinds, kinds + states)]])
+    rows = np.block([[away / deviation, of_state], [np.sqrt(0.03 * states * items) * np.eye(kinds, kinds + states)]])
     units = scores.astype(np.float64) / scores.std(axis=1, keepdims=True, dtype=np.float64)
     wanted, *_ = np.linalg.lstsq(rows, np.concatenate([units.ravel(), np.zeros(kinds)]), rcond=None)
     np.testing.assert_allclose(weight, wanted[:kinds] / deviation, rtol=1e-3, atol=1e-4)
@@ -107,7 +107,7 @@ def test_how_much_of_a_score_answers_explain() -> None:
     answers = rng.normal(size=(3, 500, 2)).astype(np.float32)
     told = answers @ np.float32([2.0, -1.0])
     in_units = np.float32([2.0, -1.0]) / np.sqrt(5)
-    np.testing.assert_allclose(worth_of(answers, told + 100), in_units / (1 + RIDGE), rtol=0.1)
+    np.testing.assert_allclose(worth_of(answers, told + 100), in_units / 1.03, rtol=0.1)
     assert explained(answers @ worth_of(answers, told), told + 100) > 0.99
     other = rng.normal(size=(3, 500)).astype(np.float32)
     assert explained(answers @ worth_of(answers, other), other) < 0.02
