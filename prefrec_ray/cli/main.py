@@ -34,6 +34,7 @@ from prefrec_ray.cli import (
     validate,
 )
 from prefrec_ray.cli.address import on_ray
+from prefrec_ray.cli.examples import epilog
 from prefrec_ray.errors import find_user_error
 from prefrec_ray.runtime import TERMINATED, end_on_sigterm, terminated
 
@@ -44,12 +45,22 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-DATA = (simulate, inspect, prepare, pairs, import_labels, label)
-POLICIES = (train, tune, export, evaluate, constrain, report, serve, compare, nightly, rollback)
+#: The commands of each panel of `prefrec --help`.
+PANELS = {
+    "First steps": (quickstart, validate),
+    "Data": (simulate, inspect, prepare),
+    "Labels from annotators": (pairs, import_labels, label),
+    "Training": (train, tune, export),
+    "Evaluation": (evaluate, constrain, report),
+    "Serving": (serve, compare, nightly, rollback),
+    "Cluster": (submit, doctor),
+}
 WITHOUT_RAY = (export, report, serve, compare, rollback, validate, submit, doctor)
-for module in (quickstart, *DATA, *POLICIES, validate, submit, doctor):
-    name = module.__name__.rpartition(".")[2].replace("_", "-")
-    app.command(name)(module.command if module in WITHOUT_RAY else on_ray(module.command))
+for panel, modules in PANELS.items():
+    for module in modules:
+        name = module.__name__.rpartition(".")[2].replace("_", "-")
+        register = app.command(name, rich_help_panel=panel, epilog=epilog(name))
+        register(module.command if module in WITHOUT_RAY else on_ray(module.command))
 
 INTERRUPTED = 130
 
@@ -66,14 +77,14 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    # What stands above the list of commands is the help of `app`.
+    # The help of `app` stands above the list of commands.
     pass
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command and exits: 0 when done, 2 after a user's error (one line on stderr), 130 or 143 by a signal."""
+    """Run one command and exit: 0 when done, 2 after a user's error (one line on stderr), 130 or 143 by a signal."""
     end_on_sigterm()
-    # A command that forgot to start Ray ends, instead of joining whatever cluster runs on this machine.
+    # A command that forgot to start Ray fails, instead of joining a cluster that runs on this machine.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     status = run(arguments)
     _say_no_more()
@@ -81,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """As `main`, but returns the exit status. Other errors than a user's are raised."""
+    """Run one command as `main` does, and return its exit status. Raises all errors except a user's."""
     # Waiting threads of PyTorch sleep: if runs share cores, spinning makes training ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -106,7 +117,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say_no_more() -> None:
-    """Sends what follows on standard error nowhere: as Ray ends, it may add lines, and a Ctrl-C then a stack."""
+    """Close standard error: Ray may print lines as it ends, and after Ctrl-C a stack."""
     sys.stderr.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -1,4 +1,6 @@
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -6,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 
 import prefrec_ray
 from prefrec_ray.cli import config, quickstart
@@ -43,6 +46,20 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert f"prefrec {command}" in out or f" {command} [OPTIONS]" in out
     assert err == ""
+    examples = [line.strip() for line in out.partition("examples:")[2].splitlines() if line.strip()]
+    assert 1 <= len(examples) <= 3
+    parsed = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
+    for example in examples:
+        name, *words = shlex.split(example)[1:]
+        assert name == command
+        parsed.make_parser(typer.Context(parsed, info_name=name)).parse_args(words)
+
+
+def test_the_help_has_the_commands_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    titles = re.findall(r"─ ([A-Z][A-Za-z ]+) ─", capsys.readouterr().out)
+    groups = ["First steps", "Data", "Labels from annotators", "Training", "Evaluation", "Serving", "Cluster"]
+    assert titles == ["Options", *groups]
 
 
 def test_help_needs_neither_ray_nor_torch_nor_time() -> None:
