@@ -1,32 +1,28 @@
-"""The tutorials run as they stand, from their first block to their last: in small here, at their own size by hand."""
+"""The commands of the README on small logs, and the tutorials at their own size, by hand."""
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import re
 import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import yaml
 
 from prefrec_ray.cli.main import run
 from prefrec_ray.evaluation.records import read_evaluation
 from prefrec_ray.evaluation.verdict import verdicts
 
 DOCS = Path(__file__).parents[1] / "docs"
+README = (DOCS.parent / "README.md").read_text("utf-8")
 OWN_CSV = (DOCS / "own_csv.md").read_text("utf-8")
-#: Replacements that make the CSV tutorial small: numbers on the page and their values here.
-SMALL = {
-    "range(800)": "range(90)",
-    "pairs: 3000": "pairs: 100",
-    "    hidden_sizes: [64, 64]": "    num_epochs: 0.5\n    hidden_sizes: [8]",
-    "users: 100, requests: 150": "users: 10, requests: 30",
-}
 
 
 def block(text: str, kind: str) -> str:
@@ -34,38 +30,81 @@ def block(text: str, kind: str) -> str:
     return content
 
 
-def go_through_own_csv(folder: Path, small: bool) -> None:
-    """Writes the files of the page and runs its commands, in this process."""
-    code, config = block(OWN_CSV, "python"), block(OWN_CSV, "yaml")
-    if small:
-        for text, smaller in SMALL.items():
-            assert (code + config).count(text) == 1
-            code, config = code.replace(text, smaller), config.replace(text, smaller)
-    (folder / "my.yaml").write_text(config)
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
-    lines = [line for line in OWN_CSV.splitlines() if line.startswith("prefrec ")]
-    assert len(lines) == 8
-    for line in lines:
-        assert run(shlex.split(line)[1:]) == 0, line
+def movies(folder: Path) -> None:
+    """As MovieLens: ratings.csv, and movies.csv with a title and genres, which lacks one of the movies."""
+    rng = np.random.default_rng(0)
+    genres = ["Action|Comedy", "Comedy", "Drama", "Drama|Horror"]
+    titles = pd.DataFrame({"movieId": range(59), "title": [f"Film, the {k}th" for k in range(59)]})
+    titles.assign(genres=[genres[k % 4] for k in range(59)]).to_csv(folder / "movies.csv", index=False)
+    frames = [pd.DataFrame({"userId": user, "movieId": rng.permutation(60)[:36]}) for user in range(40)]
+    ratings = pd.concat(frames).assign(rating=rng.integers(1, 11, 40 * 36) / 2)
+    ratings.assign(timestamp=1_100_000_000 + moments(rng)).to_csv(folder / "ratings.csv", index=False)
 
 
-def test_own_csv_in_small(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def music(folder: Path) -> None:
+    """As a player logs it: text ids, an artist, ISO times, milliseconds played."""
+    rng = np.random.default_rng(1)
+    track = rng.integers(0, 60, 40 * 36)
+    plays = {
+        "user": [f"u{row // 36}" for row in range(len(track))],
+        "track": [f"track {k}" for k in track],
+        "artist": [f"artist {k % 9}" for k in track],
+        "timestamp": pd.to_datetime(1_600_000_000 + moments(rng), unit="s").strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "ms_played": rng.integers(0, 240_000, len(track)),
+    }
+    pd.DataFrame(plays).to_csv(folder / "plays.csv", index=False)
+
+
+def moments(rng: np.random.Generator) -> np.ndarray:
+    """Seconds of 36 impressions of each of 40 users, in sessions of some minutes."""
+    return rng.choice([60, 300, 20_000, 90_000], (40, 36), p=[0.5, 0.25, 0.15, 0.1]).cumsum(axis=1).ravel()
+
+
+@pytest.mark.parametrize("log", [movies, music])
+def test_the_commands_of_the_readme(
+    ray_session: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    log: Callable[[Path], None],
+) -> None:
+    """Word by word, with the YAML that the first command writes; each names the next one."""
     monkeypatch.chdir(tmp_path)
-    go_through_own_csv(tmp_path, small=True)
-    assert "userId" in (tmp_path / "proposed.yaml").read_text()
-    served = json.loads((tmp_path / "run" / "evaluation.json").read_text())["served"]["PrefRec robust"]
-    with (tmp_path / "movies.csv").open() as file:
-        titles = {int(row["movieId"]): row["title"] for row in csv.DictReader(file)}
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert all(titles[item["item_id"]] in page for item in served["top_items"][:3])
+    log(tmp_path)
+    lines = [line for line in README.splitlines() if line.startswith("prefrec ")]
+    assert [line.split()[1] for line in lines] == ["inspect", "prepare", "train", "evaluate", "report"]
+    for line in lines:
+        words = shlex.split(
+            line if log is movies else line.replace("ratings.csv movies.csv", "plays.csv"), comments=True
+        )
+        assert run(words[1:]) == 0, line
+    assert run(["validate", "my.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^group by user  1/1 files  \d+\.\d s$", out, re.MULTILINE)
+    sections = yaml.safe_load((tmp_path / "my.yaml").read_text())
+    assert list(sections) == ["prepare", "train", "evaluate"]
+    source = sections["prepare"]["source"]
+    page = (tmp_path / "RUN" / "report.html").read_text()
+    if log is movies:
+        assert source["items"] == {"path": "movies.csv", "id": "movieId", "title": "title", "features": ["genres"]}
+        assert "Film, the " in page
+    else:
+        assert source["feedback"] == {"ms_played": {"column": "ms_played", "kind": "seconds"}}
+        assert "track " in page
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 def test_own_csv_in_ten_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of the page, and its commands in this process."""
     monkeypatch.chdir(tmp_path)
     started = time.monotonic()
-    go_through_own_csv(tmp_path, small=False)
+    (tmp_path / "my.yaml").write_text(block(OWN_CSV, "yaml"))
+    subprocess.run([sys.executable, "-c", block(OWN_CSV, "python")], check=True)
+    lines = [line for line in OWN_CSV.splitlines() if line.startswith("prefrec ")]
+    assert len(lines) == 8
+    for line in lines:
+        assert run(shlex.split(line)[1:]) == 0, line
     assert time.monotonic() - started < 600
     (judged,) = verdicts(read_evaluation(str(tmp_path / "run" / "evaluation.json"))).values()
     assert judged.verdict == "candidate"

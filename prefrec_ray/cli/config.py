@@ -23,7 +23,7 @@ SECTIONS = {
 
 
 def load_sections(uri: str) -> dict[str, Any]:
-    """The sections of the YAML file at `uri`; `evaluate.ncis` is the default of their `validation.ncis`.
+    """Return the sections of the YAML file at `uri`; `evaluate.ncis` is the default of their `validation.ncis`.
 
     Raises `UserError` for an unknown section or an empty file.
     """
@@ -42,7 +42,7 @@ def load_sections(uri: str) -> dict[str, Any]:
 
 
 def parse_section(name: str, value: Any, where: str) -> Any:
-    """The settings of the section `name` from its YAML `value`; an empty section has the defaults."""
+    """Return the settings of the section `name` from its YAML `value`; an empty section has the defaults."""
     settings: Any = parse(_model(name), {} if value is None else value, f"{where}: {name}")
     if name == "train":
         settings.training(f"{where}: {name}")
@@ -54,7 +54,7 @@ def parse_section(name: str, value: Any, where: str) -> Any:
 
 
 def open_section(uri: str, name: str, overrides: Sequence[str] = ()) -> Any:
-    """The settings of the section `name` in the file at `uri`, with `key=value` overrides."""
+    """Return the settings of the section `name` in the file at `uri`, with `key=value` overrides."""
     sections = load_sections(uri)
     if name not in sections:
         raise UserError(f"{uri}: section '{name}' is missing; found {', '.join(sections)}")
@@ -65,9 +65,9 @@ def open_section(uri: str, name: str, overrides: Sequence[str] = ()) -> Any:
 
 
 def override(name: str, section: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
-    """A copy of `section` with each text `key=value` set: a key of the section, or else a key of its `config`.
+    """Return a copy of `section` with each text `key=value` set: a key of the section, or else a key of its `config`.
 
-    Values are YAML: `gamma=0.9`, `hidden_sizes=[64,64]`, `finetune_reward=false`. A `config` that is no mapping stays.
+    Values are YAML: `gamma=0.9`, `hidden_sizes=[64,64]`, `finetune_reward=false`. A `config` of another type stays.
     """
     fields = _model(name).model_fields
     values: dict[str, Any] = {}

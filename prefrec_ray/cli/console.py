@@ -11,12 +11,12 @@ from rich.text import Text
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file or URI.")]
 Dataset = Annotated[str, typer.Option("--dataset", metavar="DATASET", help="Prepared data set: folder or URI.")]
 
-#: Columns of a file, a pipe or the log of a job, which have no width of their own: tables fold at 80 otherwise.
+#: The width of a file, a pipe or the log of a job: tables fold at 80 columns otherwise.
 _PIPE_WIDTH = 150
 
 
 def console() -> Console:
-    """The current standard output; without markup, as ids and paths may hold brackets and colons."""
+    """Return the current standard output, without markup: ids and paths may contain brackets and colons."""
     out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     if not out.is_terminal:
         out.width = _PIPE_WIDTH
@@ -24,7 +24,7 @@ def console() -> Console:
 
 
 def made(what: str, where: str, then: str, note: str = "") -> None:
-    """Prints the last lines of a command: what was made, where, and what to run next."""
+    """Print the last lines of a command: its result, the place of the result, and the next command."""
     out = console()
     out.print(Text.assemble(("✓", "green"), f" {what}: ", (where, "bold"), note))
     out.print(f"  next: {then}", style="dim")

@@ -38,11 +38,13 @@ def command(
     from prefrec_ray import storage
 
     paths = paths or []
+    if not all(path.strip() for path in paths):
+        raise UserError("PATH: found an empty path; expected a file, a folder or a glob (. is this folder)")
     if bool(paths) == bool(config):
-        raise UserError("expected PATH, or --config with a YAML that says where the log is (one of the two)")
+        raise UserError("expected PATH, or --config with a YAML whose section `prepare` names the log (one of the two)")
     is_dataset = len(paths) == 1 and storage.exists(storage.join(paths[0], "metadata.json"))
     if run and not is_dataset:
-        raise UserError(f"--run: {paths[0] if paths else config} is no prepared data set")
+        raise UserError(f"--run: {paths[0] if paths else config} is not a prepared data set")
     if output and (is_dataset or config):
         raise UserError("--output: a YAML is proposed for raw logs only; expected PATH of a log")
     if output and storage.exists(output):

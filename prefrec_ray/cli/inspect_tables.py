@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prefrec_ray.inspection.counts import LENGTHS, SKETCH
+from prefrec_ray.inspection.tables import described
 from prefrec_ray.reports.html import share
 from prefrec_ray.reports.teachers import EXPLANATION, HEAD, reward_accuracy, rows
 
@@ -30,15 +31,17 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     """The tables of a raw log."""
     counts = report.counts
     yield Text(report.title, style="bold")
-    yield Text(f"{counts.rows:,} requests of {counts.users:,} users with {_about(counts.items)} items, {_span(counts)}")
+    items = _about(counts.items)
+    yield Text(f"{counts.rows:,} impressions of {counts.users:,} users with {items} items, {_span(counts)}")
+    yield from (Text(line) for line in described(report.tables))
     if report.other_files:
-        yield Text(f"beside the log: {', '.join(file.rpartition('/')[2] for file in report.other_files)}")
+        yield Text(f"not used: {', '.join(file.rpartition('/')[2] for file in report.other_files)}")
     for note in _notes(counts):
         yield Text(f"- {note}")
 
     user, item = (report.roles.user, report.roles.item) if report.roles else ("user_id", "item_id")
     counted = {user: f"{counts.users:,}", item: _about(counts.items)}
-    columns = _table("column", "type", "empty", "distinct", "from", "to", "examples", "taken for")
+    columns = _table("column", "type", "empty", "distinct", "from", "to", "examples", "role")
     for c in report.columns:
         role = report.roles.of(c.name) if report.roles else ""
         examples = ", ".join(_value(value, 14) for value in c.examples)
@@ -53,9 +56,11 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
             role,
         )
     yield ""
+    if report.sampled < counts.rows + counts.incomplete:
+        yield Text(f"columns, from and to in a sample of {report.sampled:,} rows", style="dim")
     yield columns
 
-    sessions = _table("sessions end after", "sessions", "mean depth", "sessions a user", "users with one")
+    sessions = _table("sessions end after", "sessions", "mean depth", "sessions per user", "users with one")
     for timeout, number, single in zip(counts.timeouts, counts.sessions, counts.single, strict=True):
         row = [f"{number:,}", f"{counts.rows / number:.1f}", f"{number / counts.users:.1f}", f"{single:,}"]
         sessions.add_row(_timeout(timeout), *row, style="bold" if timeout == counts.level_timeout else "")
@@ -66,8 +71,8 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     shares = {"depth": counts.depth_levels, "frequency": counts.frequency_levels}
     yield _levels({name: level / max(1, level.sum()) for name, level in shares.items()}, _timeout(counts.level_timeout))
 
-    segments = _table("segments of", *(f"{length} requests" for length in LENGTHS))
-    segments.add_row("users that can give two", *(f"{n:,} ({share(n / counts.users)})" for n in counts.long_users))
+    segments = _table("segments of", *(f"{length} impressions" for length in LENGTHS))
+    segments.add_row("users with two", *(f"{n:,} ({share(n / counts.users)})" for n in counts.long_users))
     yield ""
     yield segments
 
@@ -82,7 +87,7 @@ def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> I
     if preferences:
         yield Text(f"preferences: {', '.join(metadata.tasks)} by {', '.join(metadata.teachers)}")
         yield Text(
-            f"segments of {preferences['length']} requests of users with more than {preferences['min_requests']}"
+            f"segments of {preferences['length']} impressions of users with more than {preferences['min_requests']}"
         )
     counts = _table("split", *next(iter(metadata.counts.values())))
     for split, numbers in metadata.counts.items():
@@ -117,7 +122,7 @@ def _table(first: str, *others: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column(first, overflow="fold")
     for name in others:
-        words = name in ("type", "from", "to", "examples", "taken for", "task", "teacher")
+        words = name in ("type", "from", "to", "examples", "role", "task", "teacher")
         table.add_column(name, justify="left" if words else "right", overflow="fold")
     return table
 
@@ -135,12 +140,12 @@ def _notes(counts: Counts) -> Iterator[str]:
     if counts.duplicates:
         yield f"{counts.duplicates:,} rows ({share(counts.duplicates / counts.rows)}) equal another in every column"
     if counts.repeats > counts.duplicates:
-        yield f"{counts.repeats:,} rows equal another in every column that is taken for something"
+        yield f"{counts.repeats:,} rows equal another in every column with a role"
     if counts.disorder:
-        yield f"{counts.disorder:,} rows stand after a later one of their user (prepare sorts them)"
+        yield f"{counts.disorder:,} rows come after a later row of their user (prepare sorts them)"
     if counts.simultaneous:
         shared = share(counts.simultaneous / counts.rows)
-        yield f"{counts.simultaneous:,} rows ({shared}) share user and time with another; they stay in the log's order"
+        yield f"{counts.simultaneous:,} rows ({shared}) share user and time with another (they stay in this order)"
     if not counts.timed:
         yield "no row has a time of day: sessions are days"
 
@@ -152,7 +157,7 @@ def _span(counts: Counts) -> str:
 
 def _timeout(minutes: float | None) -> str:
     if minutes is None:
-        return "the log's own"
+        return "as in the log"
     return "1 day" if minutes == 1440 else f"{minutes:g} minutes"
 
 

@@ -45,9 +45,9 @@ def command(
 
 
 def summary(report: dict[str, Any]) -> list[str]:
-    """dropped.json in words: rows kept, rows dropped, and why."""
+    """Describe dropped.json: rows kept, rows dropped, and the reasons."""
     kept, bad = report["kept"], report["bad_rows"]
-    lines = [f"kept: {kept['rows']:,} requests of {kept['users']:,} users in {kept['sessions']:,} sessions"]
+    lines = [f"kept: {kept['rows']:,} impressions of {kept['users']:,} users in {kept['sessions']:,} sessions"]
     for reason, rows in report["left_out"].items():
         lines.append(f"left out: {rows:,} rows ({reason.replace('_', ' ')})")
     if bad:
@@ -60,10 +60,10 @@ def summary(report: dict[str, Any]) -> list[str]:
 
 
 def of_tiring(tiring: Tiring | None) -> str:
-    """What the log says of more of the same, in words."""
+    """Describe the fatigue that the log shows."""
     from prefrec_ray.mdp.serving import UNSAID
 
     if tiring is None or tiring.variety is None:
-        return f"more of the same: the log does not say whether people tire of it; variety auto is {UNSAID:g}"
-    tire = "people tire of it" if tiring.variety > 1 + 2 * tiring.error else "no sign that people tire of it"
-    return f"more of the same: {tire}; variety auto is {tiring.variety:g} (standard error {tiring.error:g})"
+        return f"fatigue: the log is too small to show it; serving.variety `auto` is {UNSAID:g}"
+    tire = "users tire of similar items" if tiring.variety > 1 + 2 * tiring.error else "none is visible"
+    return f"fatigue: {tire}; serving.variety `auto` is {tiring.variety:g} (standard error {tiring.error:g})"

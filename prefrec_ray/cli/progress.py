@@ -11,6 +11,7 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 #: Seconds between two looks at the clock, and seconds of silence after which a heartbeat is printed: 10 s in all.
@@ -27,7 +28,7 @@ class Report(Protocol):
 def progress(console: Console) -> Iterator[Report]:
     """Yields a callback that shows every stage: work, unit, done and total, rate, and time left."""
     if console.is_terminal:
-        columns = (TextColumn("{task.description:<32}", markup=False), BarColumn(bar_width=20), _Figures())
+        columns = (TextColumn("{task.description:<27}", markup=False), BarColumn(bar_width=12), _Figures())
         with Progress(*columns, console=console) as bars:
             yield _Bars(bars)
         return
@@ -77,7 +78,8 @@ class _Stage:
         parts = []
         if unit:
             parts.append(f"{done:,}/{self.total:,} {unit}" if self.total else f"{done:,} {unit}")
-        parts.append(_duration((last if self.has_ended else now) - self.began))
+        is_open_step = not (unit or self.has_ended)  # its line would look like the line at its end
+        parts.append(_duration((last if self.has_ended else now) - self.began) + (" so far" if is_open_step else ""))
         seconds, more = last - self.first[0], done - self.first[1]
         if unit and not self.has_ended and seconds > 0 and more > 0:
             rate = more / seconds
@@ -113,7 +115,7 @@ class _Stages:
 
     @property
     def running(self) -> _Stage | None:
-        """The stage that began last, of those that have not ended."""
+        """The stage that began last and has not ended."""
         return next((stage for stage in reversed(self._stages.values()) if not stage.has_ended), None)
 
 
@@ -163,6 +165,9 @@ class _Bars:
 
 
 class _Figures(ProgressColumn):
+    def __init__(self) -> None:
+        super().__init__(table_column=Column(no_wrap=True, overflow="ellipsis"))
+
     def render(self, task: Task) -> Text:
         return Text(task.fields["stage"].figures(time.monotonic()), style="dim")
 

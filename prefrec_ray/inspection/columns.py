@@ -35,7 +35,7 @@ class Column:
     empty: float  # share
     distinct: int  # in the sample
     distinct_in_log: int  # estimated
-    low: object  # None where all cells are empty, or values have no order
+    low: object  # None if all cells are empty, or values have no order
     high: object
     examples: tuple[object, ...]  # the most frequent values
 
@@ -52,20 +52,20 @@ class Column:
 
 
 def csv_format(file: str) -> CsvFormat:
-    """The format of a CSV file: its separator is the one that splits its first line into most columns."""
+    """Return the format of a CSV file, with the separator that splits its first line into most columns."""
     forms = [CsvFormat(), *(CsvFormat(sign) for sign in _SEPARATORS)]
     return max(forms, key=lambda form: len(schema(file, form))) if is_csv(file) else forms[0]
 
 
 def flat_columns(file: str, form: CsvFormat) -> list[str]:
-    """Names of the columns with one value per row (no lists, no structures)."""
+    """Return the names of the columns with one value per row (no lists, no structures)."""
     return [field.name for field in schema(file, form) if not pa.types.is_nested(field.type)]
 
 
 def sample(files: Sequence[str], columns: list[str], form: CsvFormat) -> pa.Table:
-    """The first rows of some pieces (row groups of Parquet, CSV files), evenly spread over `files`.
+    """Return the first rows of some pieces (row groups of Parquet, CSV files), evenly spread over `files`.
 
-    Raises `UserError` where there are no rows, and for two columns of one name.
+    Raises `UserError` without rows, and for two columns of one name.
     """
     for name in columns:
         if columns.count(name) > 1:
@@ -83,7 +83,7 @@ def sample(files: Sequence[str], columns: list[str], form: CsvFormat) -> pa.Tabl
 
 
 def profile(table: pa.Table, rows: int) -> list[Column]:
-    """Describes each column of `table`, a sample of a log of `rows` rows."""
+    """Describe each column of `table`, a sample of a log of `rows` rows."""
     return [_profile(name, table[name], rows) for name in table.column_names]
 
 
@@ -107,7 +107,7 @@ def _joined(parts: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
 
 
 def narrowest(column: pa.ChunkedArray, called_id: bool = False) -> pa.ChunkedArray:
-    """Text as integers, numbers or booleans where all values are such; 007 is text, and so is 1.0 as an id."""
+    """Return text as integers, numbers or booleans if all values are; 007 is text, and so is 1.0 as an id."""
     if not is_text(column.type) or padded(column).any():
         return column
     for kind in (pa.int64(), pa.float64(), pa.bool_()):
@@ -149,10 +149,10 @@ def _profile(name: str, column: pa.ChunkedArray, rows: int) -> Column:
 
 
 def distinct_estimate(counts: np.ndarray, rows: int) -> int:
-    """Distinct values among `rows`, from how often each occurs in a uniform sample: sqrt(rows / n) f1 + f2 + f3 + ...
+    """Estimate the distinct values among `rows` from their counts in a uniform sample.
 
-    f_j is the number of values that occur j times (the estimator GEE of Charikar et al. 2000). For a sorted log,
-    whose sample is not uniform, it is a rough guess.
+    The estimate is sqrt(rows / n) f1 + f2 + f3 + ...; f_j is the number of values that occur j times (the estimator GEE
+    of Charikar et al. 2000). For a sorted log, whose sample is not uniform, it is a rough guess.
     """
     sampled = int(counts.sum())
     if not sampled:

@@ -52,10 +52,10 @@ class Counts:
 
 
 def count(rows: Rows, timeout_minutes: float = 30.0, named_sessions: bool = False) -> Counts:
-    """Counts the rows that `rows_of_files` or `rows_of_log` gives, bucket by bucket in Ray Data; a single one here.
+    """Count the rows of `rows_of_files` or `rows_of_log`, by buckets in Ray Data; a single bucket in this process.
 
     Levels are those of sessions at `timeout_minutes`, or of the log's own sessions. Raises `UserError` for a line or a
-    value of the log that its reader refuses, and where no row is complete.
+    value of the log that its reader refuses, and if no row is complete.
     """
     timeouts = (*sorted({*TIMEOUTS_MINUTES, timeout_minutes}), *((None,) if named_sessions else ()))
     level_timeout = None if named_sessions else timeout_minutes
@@ -94,7 +94,7 @@ def _by_bucket(rows: pa.Table) -> Iterator[pa.Table]:
 
 
 def summarise_bucket(rows: pa.Table, timeouts: tuple[float | None, ...], level_timeout: float | None) -> pa.Table:
-    """One row about all rows of some users: the fields of `Counts`, with the smallest hashes of items as `items`."""
+    """Return one row about all rows of some users: the fields of `Counts`; `items` are the smallest hashes."""
     bucket = rows["bucket"][0].as_py()
     if bucket == INCOMPLETE:
         zeros = dict.fromkeys((*_SUMS, "first", "last"), 0) | dict.fromkeys(("items", *_VECTORS), ())
@@ -155,7 +155,7 @@ def _one_row(values: dict[str, Any]) -> pa.Table:
 
 
 def distinct_items(hashes: np.ndarray) -> int:
-    """The number of items, from the smallest hashes of each bucket (k minimum values, Bar-Yossef et al. 2002)."""
+    """Estimate the number of items from the smallest hashes of each bucket (k minimum values, Bar-Yossef 2002)."""
     smallest = np.unique(hashes.view(np.uint64))[:SKETCH]
     if len(smallest) < SKETCH:
         return len(smallest)

@@ -1,4 +1,4 @@
-"""The words of columns' names, and what users, items and sessions are called."""
+"""Names of columns as words, and the vocabulary for users, items and sessions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ITEM = (
     *("episode", "book", "game", "sku", "asset", "recipe", "ad", "creative", "stream", "show", "page", "iid", "artist"),
 )
 SESSION = ("session", "basket", "visit", "sid")
-#: Words that say nothing of what a column is an id of.
+#: Words of ids of any kind.
 ID = ("id", "ids", "key", "code", "hash", "uuid", "guid", "index", "idx")
 
 
 def words(name: str) -> list[str]:
-    """The words of a column's name, in lower case: `visitorId`, `visitor_id` and `visitorid` are visitor and id."""
+    """Split a column's name into words in lower case: `visitorId`, `visitor_id` and `visitorid` are visitor and id."""
     parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
     split: list[str] = []
     for part in (part.lower() for part in parts):
@@ -30,13 +30,13 @@ def words(name: str) -> list[str]:
 
 
 def is_plain(name: str, vocabulary: Sequence[str]) -> bool:
-    """Whether a name is a word of `vocabulary` and no more, as `user` and `visitorId` are, `user_age` is not."""
+    """Return whether a name has only words of `vocabulary` and of ids: `user` and `visitorId`, but not `user_age`."""
     of_name = words(name)
     return bool(set(of_name) & set(vocabulary)) and set(of_name) <= {*vocabulary, *ID}
 
 
 def rank(name: str, vocabulary: Sequence[str]) -> tuple[int, int]:
-    """The order of names that have a word of `vocabulary`, the likelier first: plain ones before `user_name`."""
+    """Return the order of names that have a word of `vocabulary`, the likelier first: plain ones before `user_name`."""
     of_name = words(name)
     places = [vocabulary.index(word) for word in of_name if word in vocabulary]
     extra = [word for word in of_name if word not in vocabulary and word not in ID]

@@ -1,33 +1,28 @@
-"""The proposed section `prepare` of a log, as a YAML to read, correct and run."""
+"""The proposed YAML of a log: sections `prepare`, `train` and `evaluate`, to read, correct and run."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from prefrec_ray.inspection.counts import LENGTHS, Counts
 from prefrec_ray.inspection.roles import Roles
+from prefrec_ray.inspection.sizes import evaluate_lines, preference_lines, train_lines
+from prefrec_ray.inspection.tables import Tables
 from prefrec_ray.logs.sources import RESERVED
 
-#: So many users give enough different pairs of training users and of validation users (5 % of all).
+#: Users with two segments, for enough different pairs of training and of validation users (5 % of all).
 _ENOUGH_USERS = 100
 _DEFAULT_LENGTH = 100
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Tables beside a log: the keys `users` and `items` of a source of kind `files`."""
-
-    users: Mapping[str, Any] | None = None
-    items: Mapping[str, Any] | None = None
+#: Training and validation users: the defaults, and if few users have enough impressions (5 % of them may be none).
+_FRACTIONS, _FEW_USERS = (0.8, 0.05), (0.6, 0.2)
 
 
 def files_source(
     path: str | list[str], roles: Roles, counts: Counts, tables: Tables, delimiter: str | None
 ) -> list[str]:
-    """Lines of the key `source` for files with these roles."""
+    """Return the lines of the key `source` for files with these roles."""
     lines = ["kind: files", f"path: {_value(path)}"]
     if delimiter:
         lines.append(f"delimiter: {_value(delimiter)}")
@@ -57,31 +52,38 @@ def files_source(
 
 
 def known_lines(known: Mapping[str, Any]) -> list[str]:
-    """Lines of the key `source` for a log whose kind is recognized by its files."""
+    """Return the lines of the key `source` for a log whose kind is recognized by its files."""
     return [f"{key}: {_value(value)}" for key, value in known.items()]
 
 
 def proposal(source: list[str], counts: Counts) -> str:
-    """The whole YAML: `source` (lines), and the settings that the counts call for."""
-    lines = ["prepare:", "  source:", *(f"    {line}" for line in source)]
+    """Return the whole YAML: the lines of `source`, and the settings that fit the counts."""
+    session = int(counts.sessions[counts.timeouts.index(counts.level_timeout)])
+    about = f"{counts.rows:,} impressions of {counts.users:,} users in {session:,} sessions"
+    lines = [f"# Proposed by prefrec inspect for {about}.", "# Sizes are for a first look on two cores."]
+    lines += ["prepare:", "  source:", *(f"    {line}" for line in source)]
     lines.append("  session_gap_minutes: 30" if None not in counts.timeouts else "  # sessions are the log's own")
     if not counts.timed:
         lines[-1] += "  # times are whole days: sessions are days"
     length, users = segment_length(counts)
+    preferences, (train, validation) = [], _FRACTIONS
     if length != _DEFAULT_LENGTH:
-        lines += [
-            "  preferences:",
-            f"    length: {length}  # {users:,} of {counts.users:,} users have more than {2 * length} requests",
-            f"    min_requests: {2 * length}",
+        preferences += [
+            f"length: {length}  # {users:,} of {counts.users:,} users have more than {2 * length} impressions",
+            f"min_requests: {2 * length}",
         ]
     if users < _ENOUGH_USERS:
-        # 5 % of few users may be none: held-out pairs need more.
-        lines += ["  train_fraction: 0.6", "  validation_fraction: 0.2  # few users have enough requests"]
+        train, validation = _FEW_USERS
+        lines += [f"  train_fraction: {train}", f"  validation_fraction: {validation}  # few users are that active"]
+    preferences += preference_lines(counts, length, train)
+    if preferences:
+        lines += ["  preferences:", *(f"    {line}" for line in preferences)]
+    lines += ["", *train_lines(counts, train), "", *evaluate_lines(counts, 1 - train - validation)]
     return "\n".join(lines) + "\n"
 
 
 def segment_length(counts: Counts) -> tuple[int, int]:
-    """The longest segments that enough users can give, and the number of these users; else the shortest segments."""
+    """Return the longest segments of which enough users have two, else the shortest, and the number of these users."""
     for length, users in zip(LENGTHS, counts.long_users, strict=True):
         if users >= _ENOUGH_USERS:
             return length, int(users)
@@ -97,7 +99,7 @@ def _feedback(column: str, kind: str, roles: Roles) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """A value in YAML's flow style; a text is quoted where it could be read as something else."""
+    """Write a value in YAML's flow style; a text is quoted if it could be read as something else."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_value(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):

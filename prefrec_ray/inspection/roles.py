@@ -59,20 +59,21 @@ class Roles:
         return [name for name in named if name is not None]
 
     def of(self, column: str) -> str:
-        """The role of `column` in a few words, for a table."""
+        """Return the role of `column` in a few words, for a table."""
         for role in ("user", "item", "time", "session", "dwell", "reward", "propensity"):
             if getattr(self, role) == column:
                 unit = {"time": self.time_unit, "dwell": self.dwell_unit}.get(role)
-                return f"{role}, {unit}" if unit else role
+                also = f"; feedback, {self.feedback[column]}" if column in self.feedback else ""
+                return (f"{role}, {unit}" if unit else role) + also
         if column in self.feedback:
             return f"feedback, {self.feedback[column]}"
         return self.others.get(column, "")
 
 
 def check_schema(schema: pa.Schema, file: str) -> None:
-    """Raises `UserError` for a file without a header, and where no id can be in the column that is called user or item.
+    """Raise `UserError` for a file without a header, and if the column called user or item cannot hold ids.
 
-    Else another column, any of integers, would be taken for it.
+    Otherwise another column of integers would be used.
     """
     _check_header(schema.names, file)
     if is_csv(file):
@@ -87,11 +88,11 @@ def check_schema(schema: pa.Schema, file: str) -> None:
 
 
 def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles:
-    """The roles of `columns`, of which `table` is a sample. Raises `UserError` without a user, an item or a time."""
+    """Guess the roles of the `columns` of a sample. Raises `UserError` without a user, an item or a time."""
     _check_header([c.name for c in columns], where)
     units = {c.name: unit for c in columns if (unit := time_unit(table[c.name])) is not None}
     time = _best([c for c in columns if c.name in units], TIME)
-    if time is None:  # no name tells: the column with most values
+    if time is None:  # by name none: the column with most values
         time = max((c for c in columns if c.name in units), key=lambda c: c.distinct, default=None)
     if time is None:
         raise _missing(where, columns, "a time (numbers of s, ms, us or ns since 1970, timestamps or ISO 8601 text)")
@@ -124,6 +125,8 @@ def guess_roles(table: pa.Table, columns: Sequence[Column], where: str) -> Roles
             feedback[column.name] = feedback_kind(column)
         else:
             others[column.name] = reason
+    if dwell and not feedback:  # the only reaction of the user
+        feedback[dwell.name] = "seconds"
     return Roles(
         user=user.name,
         item=item.name,
@@ -149,7 +152,7 @@ def _check_header(names: Sequence[str], where: str) -> None:
 
 
 def feedback_kind(column: Column) -> str:
-    """Of a column with values: binary, seconds, ratio or count; number for everything else."""
+    """Return the kind of a column with values: binary, seconds, ratio or count; number for everything else."""
     if pa.types.is_boolean(column.kind) or ((column.low, column.high) == (0, 1) and column.distinct == 2):
         return "binary"
     negative = column.low is not None and float(column.low) < 0  # type: ignore[arg-type]
@@ -165,7 +168,7 @@ def feedback_kind(column: Column) -> str:
 
 
 def _best(columns: Sequence[Column], vocabulary: Sequence[str]) -> Column | None:
-    """The column whose name has the likeliest word, and of several the one with most values."""
+    """Return the column whose name has the likeliest word; of several, the column with most values."""
     named = [c for c in columns if set(words(c.name)) & set(vocabulary)]
     return min(named, key=lambda c: (*rank(c.name, vocabulary), -c.distinct), default=None)
 
@@ -175,7 +178,7 @@ def _is_called(name: str, kind: pa.DataType, vocabulary: Sequence[str]) -> bool:
 
 
 def _only(columns: Sequence[Column]) -> Column | None:
-    """The one column that is called an id, or the only column; None where several fit."""
+    """Return the only column that is called an id, or the only column; None if several fit."""
     named = [c for c in columns if set(words(c.name)) & set(ID)]
     candidates = named or list(columns)
     return candidates[0] if len(candidates) == 1 else None
@@ -190,7 +193,7 @@ def _repeats(column: Column, table: pa.Table) -> bool:
 
 
 def _is_within_user(table: pa.Table, user: str, column: Column) -> bool:
-    """Whether no value of the column occurs with two users."""
+    """Return whether each value of the column belongs to one user."""
     pairs = table.select([user, column.name]).group_by([user, column.name]).aggregate([])
     return len(pairs) == column.distinct
 
@@ -215,7 +218,7 @@ def _seconds_or_ms(column: Column) -> str:
 
 
 def _no_feedback(column: Column, units: dict[str, str]) -> str | None:
-    """Why the column is no feedback, or None where it may be."""
+    """Return why the column is not feedback, or None if it may be."""
     of_name = set(words(column.name))
     if column.name in units:
         return "another time"

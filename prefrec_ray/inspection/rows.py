@@ -1,4 +1,4 @@
-"""A log as a few integers per row: all that counting needs, for any columns."""
+"""A log as a few integers per row, for counting."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class Rows:
 
 
 def rows_of_files(files: list[str], columns: list[str], roles: Roles, form: CsvFormat) -> Rows:
-    """The rows of files, from their `columns`."""
+    """Return the rows of files, from their `columns`."""
     dataset, rows = read(files, columns, _FileRows(roles), None, form)
     return _with_bucket(dataset, rows)
 
 
 def rows_of_log(log: Log) -> Rows:
-    """The rows of an open log."""
+    """Return the rows of an open log."""
     dataset = log.interactions.map_batches(_of_canonical, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
     return _with_bucket(dataset, log.rows)
 
 
 def column_hash(column: pa.ChunkedArray, key: int) -> np.ndarray:
-    """Hashes, uint64 [n], equal where the values of the column are equal (so are empty cells)."""
+    """Return hashes, uint64 [n]: equal values have equal hashes, and so have empty cells."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
@@ -112,7 +112,7 @@ def _of_canonical(table: pa.Table) -> pa.Table:
 
 
 def _id_hash(column: pa.ChunkedArray) -> np.ndarray:
-    """As integers where they are such: an id is text in CSV and perhaps a number in Parquet."""
+    """Hash ids, as integers if they are: an id is text in CSV and perhaps a number in Parquet."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if not is_text(column.type):

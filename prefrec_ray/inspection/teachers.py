@@ -1,7 +1,7 @@
-"""What the labels of a teacher measure: how well simple rules predict them without any action.
+"""Diagnosis of a teacher: how well simple rules predict its labels without any action.
 
-A reward model can only learn what the labels hold. Where the number of sessions in a segment, or the user alone,
-already predicts which segment is preferred, a high accuracy says nothing about actions.
+If the number of sessions in a segment, or only the user, already predicts the preferred segment, a high accuracy of a
+reward model is not evidence that it learned about actions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Histories:
     starts: np.ndarray  # int64 [U], the first session of each user
     depth: np.ndarray  # int64 [M]
     level_depth: np.ndarray  # float64 [M]
-    level_frequency: np.ndarray  # float64 [M], NaN where undefined
+    level_frequency: np.ndarray  # float64 [M], NaN if undefined
 
     @property
     def requests(self) -> np.ndarray:
@@ -43,7 +43,7 @@ class Histories:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One teacher on one task. Accuracies are over pairs without ties, and None where there are none."""
+    """One teacher on one task. Accuracies are over pairs without ties, and None without such pairs."""
 
     task: str
     teacher: str
@@ -59,10 +59,10 @@ _EXACT: Mapping[str, tuple[str, ScriptedTeacher]] = {name: (t.pairing, t.scripte
 
 
 def between_share(scores: np.ndarray) -> float:
-    """Share of the variance that lies between rows of `scores` float64 [U, K]: U users, K segments of each.
+    """Return the share of the variance between rows of `scores` float64 [U, K]: U users, K segments of each.
 
     One-way random effects: b / (b + w) with w the mean square within, b = (mean square between - w) / K, at least 0
-    (the intraclass correlation ICC(1), Shrout and Fleiss 1979); 0 where nothing varies.
+    (the intraclass correlation ICC(1), Shrout and Fleiss 1979); 0 if nothing varies.
     """
     users, draws = scores.shape
     means = scores.mean(axis=1)
@@ -73,9 +73,9 @@ def between_share(scores: np.ndarray) -> float:
 
 
 def rule_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> float | None:
-    """How often the larger of `first` and `second` [P] is the preferred one; equal values count as half.
+    """Return how often the larger of `first` and `second` [P] is preferred; equal values count as half.
 
-    `labels` [P] are P(second preferred); pairs at 0.5 are left out. None where no pair is left.
+    `labels` [P] are P(second preferred); pairs at 0.5 are left out. None if no pair is left.
     """
     decided = labels != 0.5
     if not decided.any():
@@ -93,7 +93,7 @@ def diagnose(
     pairs: int = _PAIRS,
     teachers: Mapping[str, tuple[str, ScriptedTeacher]] = _EXACT,
 ) -> list[Diagnosis]:
-    """Diagnoses every teacher (its pairing and itself) on every task, on fresh pairs of segments of `length` requests.
+    """Diagnose every teacher (its pairing and itself) on every task, on fresh pairs of segments of `length` requests.
 
     A pairing has the same pairs for all. `histories`: at least two users, each with more than 2 `length` requests.
     """
@@ -130,9 +130,9 @@ def diagnose(
 
 
 def diagnose_dataset(dataset: PreparedDataset, tasks: Sequence[str] | None = None) -> list[Diagnosis]:
-    """`diagnose` with the data set's length of segments, on training and validation users (some million sessions).
+    """`diagnose` with the data set's length of segments, on training and validation users (about a million sessions).
 
-    The teachers are those that do not err, and the data set's own that err. Raises `UserError` where fewer than two
+    The teachers are those that do not err, and the data set's own that err. Raises `UserError` if fewer than two
     users have enough requests.
     """
     about = dataset.metadata

@@ -20,7 +20,7 @@ _PATTERNS = tuple(f"{date}{time}" for time in (" %H:%M:%S", " %H:%M:%S UTC", " %
 
 
 def time_unit(column: pa.ChunkedArray) -> str | None:
-    """s, ms, us or ns for numbers, iso for text and timestamps; None where the column holds no times."""
+    """Return s, ms, us or ns for numbers, iso for text and timestamps; None for a column without times."""
     known = _known(column)
     kind = known.type
     if not len(known):
@@ -43,9 +43,9 @@ def time_unit(column: pa.ChunkedArray) -> str | None:
 
 
 def time_formats(column: pa.ChunkedArray) -> list[str]:
-    """The formats of times as text: "" for ISO 8601, or patterns of strftime; none where no format fits.
+    """Return the formats of times as text: "" for ISO 8601, or patterns of strftime; none if no format fits.
 
-    Several read equally many times where no day is above 12: the first is then the one with the shortest span.
+    Several formats read equally many times if no day is above 12; the first one then has the shortest span.
     """
     texts = _known(column)
     dates = pc.sum(pc.greater_equal(pc.utf8_length(texts), _DIGITS)).as_py()
@@ -64,7 +64,7 @@ def time_formats(column: pa.ChunkedArray) -> list[str]:
 def milliseconds(
     column: pa.ChunkedArray, unit: str, pattern: str | None, place: Place | None = None, name: str = ""
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Times as int64 ms, and whether each could be read; an unreadable or empty cell is 0 and false."""
+    """Return times as int64 ms, and whether each could be read; an unreadable or empty cell is 0 and false."""
     times = np.zeros(len(column), dtype=np.int64)
     good = ~column.is_null().to_numpy()
     while good.any():

@@ -26,6 +26,8 @@ def list_inputs(path: str | Sequence[str]) -> list[str]:
     for a path without a file.
     """
     paths = [path] if isinstance(path, str) else path
+    if not all(one.strip() for one in paths):
+        raise UserError("path: found an empty path; expected a file, a folder or a glob (. is this folder)")
     files = list(dict.fromkeys(file for path in paths for file in _files_at(path)))
     by_target: dict[str, str] = {}
     for file in files:

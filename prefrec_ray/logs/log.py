@@ -36,6 +36,7 @@ class Log:
     categories: Mapping[str, tuple[str, ...]] | None = None  # all values of a feature; None: the values that occur
     items: pa.Table | None = None  # item_id, embedding (fixed_size_list<float32>), in [-1, 1]
     content: Callable[[np.ndarray], Content] | None = None  # by ascending item ids; used to embed where `items` is None
+    about: pa.Table | None = None  # of a table of items without embeddings: item_id[, title][, image], as text
     files: tuple[str, ...] = ()  # the files whose rows `order` numbers (logs.contract), for errors
     unique_rows: bool = False  # whether rows that are equal in all columns but `order` break the contract
     one_request_per_time: bool = False  # whether the rows of one user and time are one request

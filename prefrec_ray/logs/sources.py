@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, field_validator, model_validator
 
 from prefrec_ray.settings import Settings
 
@@ -15,6 +15,8 @@ RESERVED = (
     "propensity",
     *("session", "split"),
 )
+#: Names of columns; a single name is a list of one.
+Columns = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
 
 
@@ -36,7 +38,7 @@ class UsersTable(Settings):
 
     path: str
     id: str = "user_id"
-    features: Annotated[list[str], Field(min_length=1)]
+    features: Annotated[Columns, Field(min_length=1)]
 
     @field_validator("features")
     @classmethod
@@ -53,16 +55,35 @@ class UsersTable(Settings):
 
 
 class ItemsTable(Settings):
-    """A file with one row per item; `embedding` is a column of lists of numbers, or a list of columns of numbers.
+    """A file with one row per item.
 
-    `title` and `image` are columns of text for the pages of a report: a name, and the path or URI of a picture.
+    `embedding` is a column of lists of numbers, or a list of columns of numbers. Without it embeddings are learned from
+    co-consumption and from `features`: columns of categories (A|B|C or a list: several) and of numbers. `title` and
+    `image` are columns of text for the pages of a report: a name, and the path or URI of a picture.
     """
 
     path: str
     id: str = "item_id"
-    embedding: str | Annotated[list[str], Field(min_length=1)]
+    embedding: str | Annotated[list[str], Field(min_length=1)] | None = None
+    features: Columns = Field(default_factory=list)
     title: str | None = None
     image: str | None = None
+
+    @model_validator(mode="after")
+    def _something_of_each_item(self) -> Self:
+        if self.embedding is not None and self.features:
+            raise ValueError("embedding and features: embeddings are given or learned; expected one of both")
+        if self.id in self.features or len(set(self.features)) < len(self.features):
+            raise ValueError(f"features: expected each column once, and not the id '{self.id}'")
+        if not (self.embedding or self.features or self.title or self.image):
+            raise ValueError("expected embedding, features, title or image")
+        return self
+
+    @property
+    def about(self) -> dict[str, str]:
+        """The columns for the pages of a report, by their names there."""
+        named = {"title": self.title, "image": self.image}
+        return {name: column for name, column in named.items() if column is not None}
 
 
 class Feedback(Settings):

@@ -1,9 +1,8 @@
-"""The two small tables beside a log: features of users, and embeddings of items."""
+"""The two small tables of a log: features of users; embeddings, features and titles of items."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +11,12 @@ import pyarrow.compute as pc
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import codes
 from prefrec_ray.logs.contract import Part, Place
+from prefrec_ray.logs.features import MAX_CATEGORIES, all_tags, tags_of
 from prefrec_ray.logs.fragments import read_clean
-from prefrec_ray.logs.listing import list_inputs
-from prefrec_ray.logs.schemas import PLAIN, CsvFormat, check_present, schema
-from prefrec_ray.logs.values import finite, is_number, refuse, to_ids, to_numbers, to_text
-
-#: A feature with more categories would make the state too wide.
-MAX_CATEGORIES = 512
+from prefrec_ray.logs.schemas import PLAIN, CsvFormat
+from prefrec_ray.logs.sources import ItemsTable
+from prefrec_ray.logs.table_schemas import columns_of, may_embed, no_embedding
+from prefrec_ray.logs.values import finite, refuse, to_ids, to_numbers, to_text
 
 
 def user_table(
@@ -49,42 +47,34 @@ def user_table(
     return table
 
 
-def item_table(
-    path: str,
-    id_column: str,
-    embedding: str | list[str],
-    id_type: pa.DataType,
-    part: Part | None = None,
-    form: CsvFormat = PLAIN,
-    about: Mapping[str, str] = MappingProxyType({}),
-) -> pa.Table:
-    """item_id, embedding (fixed_size_list<float32>, numbers in [-1, 1]), and a column of text a key of `about`, which
-    names the column that it comes from. Raises as `user_table` does."""
-    names = [embedding] if isinstance(embedding, str) else embedding
+def item_table(source: ItemsTable, id_type: pa.DataType, part: Part | None = None, form: CsvFormat = PLAIN) -> pa.Table:
+    """Reads item_id; embedding (fixed_size_list<float32>, numbers in [-1, 1]) or tags (list<string>), if the source has
+    embeddings or features; title and image as text. Raises as `user_table` does.
+    """
+    names = [source.embedding] if isinstance(source.embedding, str) else source.embedding or []
 
     def convert(table: pa.Table, place: Place) -> pa.Table:
-        if isinstance(embedding, str):
-            values = _list_column(table[embedding], place, embedding)
-        else:
-            values = np.stack([_within(finite(to_numbers(table[n], place, n), place, n), place, n) for n in names], 1)
-        _within(values, place, names[0])
-        array = pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).ravel()), values.shape[1])
-        ids = _unique_ids(table[id_column], id_type, place, id_column)
-        texts = {name: _texts(table[column], place, column) for name, column in about.items()}
-        return pa.table({"item_id": ids, "embedding": array, **texts})
+        columns = {}
+        if isinstance(source.embedding, str):
+            columns["embedding"] = _embedding(_list_column(table[names[0]], place, names[0]), place, names[0])
+        elif names:
+            each = [_within(finite(to_numbers(table[n], place, n), place, n), place, n) for n in names]
+            columns["embedding"] = _embedding(np.stack(each, axis=1), place, names[0])
+        ids = _unique_ids(table[source.id], id_type, place, source.id)
+        if source.features:
+            columns["tags"] = all_tags([tags_of(table[name], place, name) for name in source.features])
+        texts = {name: _texts(table[column], place, column) for name, column in source.about.items()}
+        return pa.table({"item_id": ids, **columns, **texts})
 
-    columns = list(dict.fromkeys([id_column, *names, *about.values()]))
-    return _read(path, columns, convert, part, form)[1]
+    columns = list(dict.fromkeys([source.id, *names, *source.features, *source.about.values()]))
+    return _read(source.path, columns, convert, part, form)[1]
 
 
 def _read(
     path: str, columns: list[str], convert: Callable[[pa.Table, Place], pa.Table], part: Part | None, form: CsvFormat
 ) -> tuple[str, pa.Table]:
-    files = list_inputs(path)
-    if len(files) > 1:
-        raise UserError(f"{path}: {len(files)} files; expected one table")
-    check_present(files[0], columns, schema(files[0], form).names)
-    return files[0], read_clean(files[0], columns, convert, part, form)
+    file, _ = columns_of(path, columns, form)
+    return file, read_clean(file, columns, convert, part, form)
 
 
 def _unique_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) -> pa.ChunkedArray:
@@ -103,6 +93,11 @@ def _texts(column: pa.ChunkedArray, place: Place, name: str) -> pa.ChunkedArray:
     return to_text(texts, place, name)
 
 
+def _embedding(values: np.ndarray, place: Place, name: str) -> pa.Array:
+    _within(values, place, name)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).ravel()), values.shape[1])
+
+
 def _within(values: np.ndarray, place: Place, name: str) -> np.ndarray:
     """`values` [n] or [n, d], all in [-1, 1]. Raises `BadRows`."""
     size = np.abs(values if values.ndim == 2 else values[:, None])
@@ -116,10 +111,8 @@ def _within(values: np.ndarray, place: Place, name: str) -> np.ndarray:
 
 def _list_column(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
     """A column of lists of equal length as float64 [n, d]. Raises `BadRows`, and `UserError` for another type."""
-    kind = column.type
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not (is_list and is_number(kind.value_type)):
-        raise UserError(f"{place.file}: column '{name}' is {kind}; expected lists of numbers, or name several columns")
+    if not may_embed(column.type, lists=True):
+        raise no_embedding(place.file, name, column.type)
     refuse(column.is_null().to_numpy(), place, name, lambda row: "found nothing", "a list of numbers")
     lengths = pc.list_value_length(column).to_numpy()
     if len(lengths) == 0 or lengths[0] == 0:

@@ -180,6 +180,11 @@ def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column is lists."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
 def is_number(kind: pa.DataType) -> bool:
     """Return True if a column contains numbers or flags."""
     types = pa.types

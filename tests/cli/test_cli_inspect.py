@@ -34,7 +34,7 @@ def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
     out, err = capsys.readouterr()
     assert err == ""
     assert "\x1b" not in out
-    assert "90 requests of 3 users with 9 items, 2020-09-13" in out
+    assert "90 impressions of 3 users with 9 items, 2020-09-13" in out
     for words in ("feedback, binary", "time, s", "30 minutes", "levels (30 minutes)"):
         assert words in out
     proposed = yaml.safe_load((tmp_path / "my.yaml").read_text())["prepare"]
@@ -43,7 +43,7 @@ def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
 
     capsys.readouterr()
     assert run(["inspect", "--config", str(tmp_path / "my.yaml")]) == 0
-    assert "90 requests of 3 users" in capsys.readouterr().out
+    assert "90 impressions of 3 users" in capsys.readouterr().out
     assert run(["inspect", str(tmp_path / "log.csv"), "--output", str(tmp_path / "my.yaml")]) == 2
     assert "my.yaml: already exists" in capsys.readouterr().err
 
@@ -52,6 +52,8 @@ def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
     ("files", "arguments", "message"),
     [
         ({}, [], "expected PATH, or --config"),
+        ({}, [""], "PATH: found an empty path; expected a file"),
+        ({}, ["{}", " "], "PATH: found an empty path; expected a file"),
         ({}, ["{}/nowhere"], "nowhere: no such file or folder"),
         ({}, ["{}"], "no Parquet or CSV files"),
         ({}, ["{}/*.csv"], "no file matches"),
@@ -62,7 +64,7 @@ def test_a_log_is_shown_as_plain_text_and_its_yaml_written(
         ({"a.csv": "user,item\n1,2\n1,3\n"}, ["{}"], "no column looks like a time"),
         ({"a.csv": "17,99,1600000000\n17,98,1600000001\n"}, ["{}"], "no header: the first line is 17, 99"),
         ({"metadata.json": '{"schema_version": 99}'}, ["{}"], "schema version 99"),
-        ({"a.csv": "user,item\n"}, ["{}", "--run", "x"], "no prepared data set"),
+        ({"a.csv": "user,item\n"}, ["{}", "--run", "x"], "not a prepared data set"),
         ({"my.yaml": "prepare: {}"}, ["{}", "--config", "{}/my.yaml"], "one of the two"),
         ({"my.yaml": "prepare: {}"}, ["--config", "{}/my.yaml"], "key 'source' is missing"),
         ({"my.yaml": "prepare: {}"}, ["--config", "{}/my.yaml", "--output", "x.yaml"], "--output: a YAML is proposed"),

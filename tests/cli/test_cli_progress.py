@@ -24,10 +24,16 @@ def test_without_a_terminal_a_stage_is_one_line_when_it_ends() -> None:
     report("group by user: files", 5, 5)
     report("group by user: files", 5, 5)
     report("fit the behavior clone", 0, 1)
-    clock.now += 125
+    clock.now += 25
+    report.beat()
+    clock.now += 100
     report("fit the behavior clone", 1, 1, "90 rows/s")
     report("train: iterations", 1, 9)
-    assert lines == ["group by user  5/5 files  0.6 s", "fit the behavior clone  2 min 05 s  90 rows/s"]
+    assert lines == [
+        "group by user  5/5 files  0.6 s",
+        "fit the behavior clone  25 s so far",
+        "fit the behavior clone  2 min 05 s  90 rows/s",
+    ]
 
 
 def test_a_heartbeat_has_work_unit_rate_and_time_left() -> None:

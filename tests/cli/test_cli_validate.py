@@ -25,6 +25,31 @@ def test_it_checks_every_section(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "evaluate: key 'ncis.mode': expected 'density', 'kernel' or 'ratio'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("items", "problem"),
+    [
+        (
+            "embedding: genres",
+            "is string; expected lists of numbers, or name several columns of numbers; categories belong",
+        ),
+        ("features: genre", "column 'genre' is missing; found movieId, genres"),
+        ("features: genres", None),
+    ],
+)
+def test_it_checks_the_columns_of_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], items: str, problem: str | None
+) -> None:
+    """`prepare` does so too before it starts Ray."""
+    (tmp_path / "movies.csv").write_text("movieId,genres\n1,Action|Comedy\n")
+    source = "kind: files, path: ratings.csv, user: u, item: i, time: t"
+    movies = f"items: {{path: {tmp_path}/movies.csv, id: movieId, {items}}}"
+    (tmp_path / "my.yaml").write_text(f"prepare: {{source: {{{source}, {movies}}}}}")
+    commands = [["validate", f"{tmp_path}/my.yaml"], ["prepare", f"{tmp_path}/my.yaml", "--output", f"{tmp_path}/new"]]
+    for command in commands[: 2 if problem else 1]:
+        assert run(command) == (2 if problem else 0)
+        assert (problem or "") in capsys.readouterr().err
+
+
 def test_it_checks_the_keys_of_the_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("train:\n  config:\n    expectle: 0.7\n")

@@ -14,8 +14,9 @@ from inspect_logs import clickstream, lastfm, movielens, write
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
 from prefrec_ray.errors import UserError
 from prefrec_ray.inspection.log import inspect_log, known_source
-from prefrec_ray.inspection.proposal import Tables, files_source, known_lines, proposal
+from prefrec_ray.inspection.proposal import files_source, known_lines, proposal
 from prefrec_ray.inspection.roles import Roles
+from prefrec_ray.inspection.tables import Tables, described, find_tables
 from prefrec_ray.settings import parse
 
 
@@ -27,12 +28,28 @@ def test_movielens_in_a_folder_is_prepared_as_proposed(ray_session: None, tmp_pa
     log = movielens()
     folder = tmp_path / "ml"
     write(log, folder / "ratings.csv")
-    write(pd.DataFrame({"movieId": range(200), "title": "x", "genres": "a|b"}), folder / "movies.csv")
+    movies = {
+        "movieId": range(200),
+        "title": [f"Movie {k} (1994)" for k in range(200)],
+        "genres": ["Action|Comedy", "Drama"] * 100,
+        "year": range(1800, 2000),
+        "imdbId": range(200),
+        "mean_rating": np.linspace(1, 5, 200),
+    }
+    write(pd.DataFrame(movies), folder / "movies.csv")
+    write(pd.DataFrame({"movieId": range(200), "tmdbId": range(200)}), folder / "links.csv")
     people = {"userId": range(1, 161), "gender": ["F", "M"] * 80, "age": [18, 25, 35, 50] * 40, "zip": range(160)}
     write(pd.DataFrame(people), folder / "users.csv")
     report = inspect_log([str(folder)])
-    assert [Path(file).name for file in report.other_files] == ["movies.csv", "users.csv"]
+    assert [Path(file).name for file in report.other_files] == ["links.csv"]
+    assert report.sampled == len(log)
     settings = settings_of(report.yaml)
+    assert settings.source.items.model_dump(exclude_none=True) == {
+        "path": str(folder / "movies.csv"),
+        "id": "movieId",
+        "title": "title",
+        "features": ["genres", "year"],
+    }
     source = settings.source
     assert source.path == str(folder / "ratings.csv")
     assert source.users.model_dump() == {
@@ -87,11 +104,45 @@ def test_embeddings_beside_a_log_are_proposed(ray_session: None, tmp_path: Path)
     pq.write_table(pa.table({"itemid": [1, 2], "vector": [[0.5], [1.0]]}), tmp_path / "log/items.parquet")
     items = settings_of(inspect_log([str(tmp_path / "log")]).yaml).source.items
     expected = {"path": str(tmp_path / "log/items.parquet"), "id": "itemid", "embedding": "vector"}
-    assert items.model_dump(exclude_none=True) == expected
+    assert items.model_dump(exclude_none=True, exclude_defaults=True) == expected
+
+
+def test_what_a_table_of_items_has_is_proposed(tmp_path: Path) -> None:
+    """Lists of Parquet, flags and prices; not what is constant, an id, a mean of the log, or of too many words."""
+    tracks = {
+        "track_id": [f"t{k}" for k in range(60)],
+        "name": [f"Song {k}" for k in range(60)],
+        "tags": [["rock", "pop"], []] * 30,
+        "explicit": [True, False] * 30,
+        "price": [0.5 * k for k in range(60)],
+        "country": "SE",
+        "isrc_code": ["a", "b"] * 30,
+        "mean_rating": [0.1 * k for k in range(60)],
+        "lyrics": [f"{k}|{k + 100}" for k in range(60)],
+    }
+    pq.write_table(pa.table({**tracks, "country": ["SE"] * 60}), tmp_path / "tracks.parquet")
+    write(lastfm(4), tmp_path / "plays.csv")
+    roles = Roles("userid", "track_id", "timestamp", "iso")
+    log = pa.table({"userid": ["u"], "track_id": ["t1"]})
+    found = find_tables([str(tmp_path / "plays.csv"), str(tmp_path / "tracks.parquet")], roles, log)
+    file = str(tmp_path / "tracks.parquet")
+    assert found == Tables(
+        items={"path": file, "id": "track_id", "title": "name", "features": ["explicit", "price", "tags"]}
+    )
+    assert list(described(found)) == [
+        "table of items: tracks.parquet (id track_id; title name; features explicit, price, tags)"
+    ]
 
 
 COUNTS = SimpleNamespace(
-    repeats=3, timeouts=(30.0,), timed=1, users=900, long_users=np.array([150, 300, 500, 600, 700])
+    repeats=3,
+    timeouts=(30.0,),
+    level_timeout=30.0,
+    sessions=np.array([9000]),
+    timed=1,
+    rows=90_900,
+    users=900,
+    long_users=np.array([150, 300, 500, 600, 700]),
 )
 
 
@@ -125,6 +176,24 @@ def test_the_length_of_segments_is_one_that_enough_users_can_give() -> None:
     assert proposed(150, 300, 500, 600, 700) == (100, 200, 0.05)
     assert proposed(20, 99, 100, 600, 700) == (20, 40, 0.05)
     assert proposed(0, 0, 0, 2, 40) == (5, 10, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "users", "pairs", "config", "model"),
+    [
+        # 72,000 transitions, five epochs of 282 updates; 1,440 pairs of 100 are twice 72,720 impressions
+        (90_900, 900, 1500, {"hidden_sizes": [64, 64], "train_batch_size_per_learner": 256}, (135, 100)),
+        (1_000, 100, 100, {"hidden_sizes": [64, 64], "train_batch_size_per_learner": 256, "num_epochs": 50}, (15, 50)),
+        (501_000, 1_000, 8000, {"hidden_sizes": [128, 128], "train_batch_size_per_learner": 512}, (150, 250)),
+        (10_000_000, 50_000, None, {"num_epochs": 0.5}, (200, 200)),
+    ],
+)
+def test_sizes_fit_the_log(rows: int, users: int, pairs: int | None, config: dict, model: tuple[int, int]) -> None:
+    counts = SimpleNamespace(**{**vars(COUNTS), "rows": rows, "users": users})
+    sections = yaml.safe_load(proposal(["kind: completejourney"], counts))
+    assert sections["prepare"].get("preferences", {}).get("pairs") == pairs
+    assert sections["train"] == {"task": "frequency", "config": config}
+    assert sections["evaluate"] == {"model": dict(zip(("users", "requests"), model, strict=True))}
 
 
 def test_known_folders(tmp_path: Path) -> None:

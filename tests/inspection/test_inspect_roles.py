@@ -47,6 +47,15 @@ def test_clickstream() -> None:
     ]
 
 
+def test_music_whose_only_feedback_is_the_time_played() -> None:
+    rng = np.random.default_rng(0)
+    times = {"ts": 1_600_000_000 + 100 * np.arange(90), "ms_played": rng.integers(0, 300_000, 90)}
+    guess = roles(pd.DataFrame({"user": np.arange(90) % 4, "track": np.arange(90) % 30, "artist": "x", **times}))
+    assert (guess.item, guess.dwell, guess.dwell_unit) == ("track", "ms_played", "ms")
+    assert guess.feedback == {"ms_played": "seconds"}
+    assert guess.of("ms_played") == "dwell, ms; feedback, seconds"
+
+
 def test_a_session_of_two_users_is_none() -> None:
     frame = clickstream(10)
     assert roles(frame.assign(sessionId=frame.sessionId.str.partition("-")[2])).session is None

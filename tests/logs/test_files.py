@@ -171,7 +171,7 @@ def test_columns_of_tables_that_do_not_fit(
 ) -> None:
     path = write(frame(4), tmp_path / "a.parquet")
     pq.write_table(pa.table(table), tmp_path / "t.parquet")
-    about = {"users": {"features": ["f"]}, "items": {"embedding": "e", "title": "title"}}[key]
+    about = {"users": {"features": "f"}, "items": {"embedding": "e", "title": "title"}}[key]
     with pytest.raises(UserError, match=rf"t\.parquet: {words}"):
         open_source(path, **{key: {"path": str(tmp_path / "t.parquet"), "id": "id", **about}})
 
@@ -183,6 +183,12 @@ def test_columns_of_tables_that_do_not_fit(
         ({"session": "i"}, "session is the column 'i', as item is"),
         ({"reward": "like"}, "feedback 'like' is the reward, which is never in the state; expected one of both"),
         ({"users": {"path": "y", "id": "id", "features": ["age", "id"]}}, "features: 'id' is the id; expected other"),
+        ({"items": {"path": "y", "id": "id", "features": "id"}}, "expected each column once, and not the id 'id'"),
+        (
+            {"items": {"path": "y", "features": "a", "embedding": "e"}},
+            "embedding and features: .* expected one of both",
+        ),
+        ({"items": {"path": "y"}}, "expected embedding, features, title or image"),
     ],
 )
 def test_columns_that_cannot_be_both(changes: dict, words: str) -> None:

@@ -63,6 +63,12 @@ def test_a_glob_that_nothing_matches(folder: Path, path: str) -> None:
         list_inputs(f"{folder}/{path}")
 
 
+@pytest.mark.parametrize("path", ["", ["a.csv", " "]])
+def test_an_empty_path_is_not_this_folder(path: str | list[str]) -> None:
+    with pytest.raises(UserError, match=r"found an empty path; expected a file, a folder or a glob"):
+        list_inputs(path)
+
+
 @pytest.mark.parametrize("path", ["2025/[b-a].csv", "2025/[!].csv", "s3://bucket/[b-a].csv"])
 def test_brackets_that_are_no_pattern_are_one_line(folder: Path, path: str) -> None:
     with pytest.raises(UserError, match=r"\]\.csv: not a pattern \(.*\); expected brackets like \[ab\]"):

@@ -39,13 +39,13 @@ def items_of_log(log: Log, action_dim: int | None) -> ItemTable | None:
     return items
 
 
-def learn_items(
-    action_dim: int, content: ContentOf | None, buckets: list[int], folder: str, progress: Progress
-) -> ItemTable:
+def learn_items(log: Log, action_dim: int, buckets: list[int], folder: str, progress: Progress) -> ItemTable:
     """All items of the log, by ascending id, with embeddings from co-consumption in the sessions of training users.
 
-    With `content` they also come from it (mdp/content.py), and co-consumption is learned for the most consumed items.
+    If the log has the content of items, they also come from it (mdp/content.py), and co-consumption is learned for the
+    most consumed items. Titles are those of the log.
     """
+    content = log.content
     consumed = ray.get(
         reduce_tasks(lambda b: _bucket_items.remote(folder, b), _merge_items, buckets, "list items: files", progress)
     )
@@ -67,7 +67,14 @@ def learn_items(
     else:
         task = _content_embeddings.remote(gram, learned, consumed.items, content, action_dim)
     (embeddings,) = run_tasks(lambda embed: embed, [task], "fit item embeddings", progress)
-    return ItemTable(ids.to_numpy(zero_copy_only=False), embeddings)
+    return ItemTable(ids.to_numpy(zero_copy_only=False), embeddings, about=_about(ids, log.about))
+
+
+def _about(ids: pa.Array, about: pa.Table | None) -> pa.Table | None:
+    """Titles and images of `ids`, null for items that the table lacks."""
+    if about is None or about.num_columns == 1:
+        return None
+    return about.take(pc.index_in(ids, about["item_id"].combine_chunks())).drop_columns(["item_id"])
 
 
 def count_items(items: ItemTable, buckets: list[int], folder: str, progress: Progress) -> ItemTable:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
@@ -29,6 +30,7 @@ from prefrec_ray.logs import Source, open_log
 from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.log import Log
 from prefrec_ray.logs.sources import ColumnsSource
+from prefrec_ray.logs.table_schemas import check_tables
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.runtime.progress import Progress, silent, step
@@ -40,6 +42,8 @@ OnError = Literal["fail", "drop"]
 
 #: Raw states of one bucket; a task holds a few copies.
 _BUCKET_BYTES = 64 << 20
+#: A small log is cut for a few cores, in buckets of so many rows at least: another number would give other bytes.
+_CORES, _ROWS_OF_CORE = 4, 10_000
 #: Settings taken from the data set in `like`: splits, sessions, levels and actions depend on them.
 _INHERITED = (
     "seed",
@@ -61,6 +65,8 @@ def prepare(
     `output`/dropped. `output`/dropped.json reports the numbers of kept and dropped rows.
     Raises `UserError` for an unusable log, and if `output` exists; nothing is left behind.
     """
+    if isinstance(settings.source, ColumnsSource):
+        check_tables(settings.source)
     with unwrapped_errors(), storage.staged(storage.absolute(output), "metadata.json") as folder:
         with step(progress, "start Ray"):
             runtime.start_ray()
@@ -86,7 +92,9 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
             session_gap_ms=settings.session_gap_ms,
             feedback_kinds=log.feedback_kinds,
         )
-    partitions = settings.partitions or max(1, -(-log.rows * definition.width * 4 // _BUCKET_BYTES))
+    partitions = settings.partitions or max(
+        1, min(_CORES, log.rows // _ROWS_OF_CORE), -(-log.rows * definition.width * 4 // _BUCKET_BYTES)
+    )
     user_rules, row_rules = UserRules.of(settings, log.given_sessions), RowRules.of(log, side, items if like else None)
     users = split_by_user(log, user_rules, row_rules, partitions, folder, progress)
     _check_splits(users)
@@ -96,7 +104,8 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
         write_preferences(users, settings.preferences, settings.mixture_weight, settings.seed, folder, progress)
     buckets = np.unique(users.bucket).tolist()
     if items is None:
-        items = learn_items(settings.action_dim, log.content, buckets, folder, progress)
+        items = learn_items(log, settings.action_dim, buckets, folder, progress)
+        _check_items(log, items, settings.source)
     if like is None:
         items = count_items(items, buckets, folder, progress)
     items.save(storage.join(folder, "items.parquet"))
@@ -198,6 +207,16 @@ def _check_features(log: Log, users: Users, source: Source) -> None:
         raise UserError(
             f"{source.users.path}: column '{source.users.id}': none of the log's {len(users.ids)} users is in it; "
             f"expected ids as in the log's column '{source.user}'"
+        )
+
+
+def _check_items(log: Log, items: ItemTable, source: Source) -> None:
+    if not isinstance(source, ColumnsSource) or source.items is None or log.about is None:
+        return
+    if not pc.any(pc.is_in(log.about["item_id"], pa.array(items.ids))).as_py():
+        raise UserError(
+            f"{source.items.path}: column '{source.items.id}': none of the log's {len(items)} items is in it; "
+            f"expected ids as in the log's column '{source.item}'"
         )
 
 

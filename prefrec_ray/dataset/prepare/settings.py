@@ -38,7 +38,8 @@ class PrepareSettings(Settings):
         default="float32", description="type of stored states; float16 halves disk and object store"
     )
     partitions: Count | None = Field(
-        default=None, description="files of each split; null: each has about 64 MiB of states"
+        default=None,
+        description="files of each split; null: by the rows of the log, at most about 64 MiB of states in each",
     )
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import ray.data
@@ -13,6 +13,7 @@ import ray.data
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.canonical import ColumnMap
 from prefrec_ray.logs.contract import SideFiles
+from prefrec_ray.logs.features import TableContent
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.listing import is_csv, list_inputs, partition_values
 from prefrec_ray.logs.log import Log
@@ -46,13 +47,21 @@ def log_of(
         feedback=tuple(source.feedback),
         feedback_kinds={name: feedback.kind for name, feedback in source.feedback.items()},
         users=users,
-        items=items,
+        **_of_items(items),
         files=tuple(files),
         unique_rows=source.duplicates == "refuse",
         given_sessions=source.session is not None,
         has_reward=source.reward is not None,
         has_propensity=source.propensity is not None,
     )
+
+
+def _of_items(table: pa.Table | None) -> dict[str, Any]:
+    """The fields of a log that come from its table of items."""
+    if table is None or "embedding" in table.column_names:
+        return {"items": table}
+    content = TableContent(table.select(["item_id", "tags"])) if "tags" in table.column_names else None
+    return {"content": content, "about": table.drop_columns(["tags"]) if content else table}
 
 
 def side_tables(
@@ -63,16 +72,14 @@ def side_tables(
 ) -> Tables:
     """Users and items, where `source` names them."""
     users, items, form = source.users, source.items, CsvFormat(delimiter)
-    user_features = item_embeddings = None
+    user_features = item_columns = None
     if users:
         with side.part("users") if side else nullcontext() as part:
             user_features = user_table(users.path, users.id, users.features, types[source.user], part, form)
     if items:
         with side.part("items") if side else nullcontext() as part:
-            named = {"title": items.title, "image": items.image}
-            about = {name: column for name, column in named.items() if column is not None}
-            item_embeddings = item_table(items.path, items.id, items.embedding, types[source.item], part, form, about)
-    return user_features, item_embeddings
+            item_columns = item_table(items, types[source.item], part, form)
+    return user_features, item_columns
 
 
 def column_map(source: ColumnsSource) -> ColumnMap:

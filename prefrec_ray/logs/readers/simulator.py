@@ -11,7 +11,7 @@ from prefrec_ray.logs.contract import SideFiles
 from prefrec_ray.logs.fragments import read
 from prefrec_ray.logs.listing import list_inputs
 from prefrec_ray.logs.log import Log
-from prefrec_ray.logs.sources import SimulatorSource
+from prefrec_ray.logs.sources import ItemsTable, SimulatorSource
 from prefrec_ray.logs.tables import item_table, user_table
 
 SCHEMA_VERSION = 1
@@ -49,7 +49,7 @@ def open_simulator(source: SimulatorSource, side: SideFiles | None = None) -> Lo
         feedback=tuple(log["feedback"]),
         users=user_table(storage.join(folder, "users.parquet"), "user_id", list(features), pa.int64()),
         categories=features,
-        items=item_table(storage.join(folder, "items.parquet"), "item_id", "embedding", pa.int64()),
+        items=item_table(ItemsTable(path=storage.join(folder, "items.parquet"), embedding="embedding"), pa.int64()),
         files=tuple(files),
         has_reward=log["reward"] is not None,
         has_propensity=columns.propensity is not None,

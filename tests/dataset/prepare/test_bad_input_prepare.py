@@ -111,6 +111,17 @@ def test_users_of_another_log(ray_session: None, tmp_path: Path) -> None:
     )
 
 
+def test_a_table_of_other_items(ray_session: None, tmp_path: Path) -> None:
+    """Without embeddings a table may lack some items of the log, but not all."""
+    items = tmp_path / "items.csv"
+    pd.DataFrame({"item_id": range(100, 120), "title": "x"}).to_csv(items, index=False)
+    table = {"path": str(items), "title": "title"}
+    message = run(frame(), tmp_path, source={**COLUMNS, "path": str(tmp_path / "log.csv"), "items": table})
+    assert message == (
+        f"{items}: column 'item_id': none of the log's 30 items is in it; expected ids as in the log's column 'item'"
+    )
+
+
 def test_items_that_the_table_lacks(ray_session: None, tmp_path: Path) -> None:
     items = pd.DataFrame({"item_id": range(29), "x": 0.5, "y": -0.5})
     items.to_csv(tmp_path / "items.csv", index=False)

@@ -84,11 +84,11 @@ def test_ratings_like_movielens(ray_session: None, tmp_path: Path, capsys: pytes
     check(dataset, log)
     assert feedback_seen(dataset, "rating") == {0.5, 3.0, 5.0}
     sessions = len(sessions_of(log, GAP_MS))
-    assert f"kept: {len(log):,} requests of 40 users in {sessions:,} sessions\n" in capsys.readouterr().out
+    assert f"kept: {len(log):,} impressions of 40 users in {sessions:,} sessions\n" in capsys.readouterr().out
 
 
 def test_plays_like_lastfm(ray_session: None, tmp_path: Path) -> None:
-    """Tabs, no header, times in UTC as text, ids of other alphabets (one with a quote)."""
+    """Tabs, no header, times in UTC as text, ids of other alphabets (one with a quote); genres of most artists."""
     log = visits(1)
     artists = ["Björk", "坂本龍一", "Мумий Тролль", 'The "5.6.7.8"s', "a, b", *(f"artist {k}" for k in range(20))]
     log["user"] = [f"usér_{user:06d}" for user in log.user]
@@ -101,9 +101,20 @@ def test_plays_like_lastfm(ray_session: None, tmp_path: Path) -> None:
         "column_names": ["user", "time", "artist", "seconds"],
         **{"user": "user", "item": "artist", "time": "time"},
         "feedback": {"played": {"column": "seconds", "kind": "seconds"}},
+        "items": {"path": str(tmp_path / "artists.csv"), "id": "who", "features": "genres", "title": "title"},
     }
+    genres = ["pop|rock" if k % 2 else "Jazz" for k in range(24)]
+    about = pd.DataFrame({"who": artists[:24], "genres": genres, "title": [f"No. {k}" for k in range(24)]})
+    about.to_csv(tmp_path / "artists.csv", index=False)
     dataset = prepare(tmp_path, source)
     check(dataset, log)
+    items = dataset.items()
+    titles = dict(zip(items.ids.tolist(), items.about["title"].to_pylist(), strict=True))
+    assert titles == {**dict(zip(artists, about.title, strict=False)), "artist 19": None}
+    # Who plays what is random here: only genres bring artists together.
+    jazz, pop = (items.embeddings[items.rows(np.array(artists[start:24:2])), 0] for start in (0, 1))
+    assert np.abs(jazz.mean() - pop.mean()) > 1.5
+    assert len(set(np.sign(jazz))) == len(set(np.sign(pop))) == 1
     assert dataset.answers() is not None
     assert feedback_seen(dataset, "played") == {round(np.log(91), 2)}
 

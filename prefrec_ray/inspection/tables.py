@@ -1,0 +1,125 @@
+"""Tables of users and items next to a log: their ids, features, embeddings and titles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.inspection.columns import Column, csv_format, flat_columns, profile, sample
+from prefrec_ray.inspection.names import ID, ITEM, USER, words
+from prefrec_ray.inspection.roles import Roles
+from prefrec_ray.logs.features import MAX_CATEGORIES, SEPARATOR
+from prefrec_ray.logs.schemas import schema
+from prefrec_ray.logs.values import is_list, is_text
+
+_TITLE = ("title", "name", "headline", "caption", "label")
+#: Numbers that are known before an item is shown. Counts and means of ratings are not: they contain the future.
+_NUMBERS = (
+    "year",
+    "release",
+    "released",
+    "decade",
+    "duration",
+    "length",
+    "runtime",
+    "minutes",
+    "pages",
+    "price",
+    "age",
+)
+_MAX_CATEGORIES = 50  # of a column of single categories
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables next to a log: the keys `users` and `items` of a source of kind `files`."""
+
+    users: Mapping[str, Any] | None = None
+    items: Mapping[str, Any] | None = None
+
+    @property
+    def files(self) -> list[str]:
+        """The files of both."""
+        return [table["path"] for table in (self.users, self.items) if table]
+
+
+def find_tables(files: Sequence[str], roles: Roles, log: pa.Table) -> Tables:
+    """Return the first table of users and the first table of items among `files` with ids of the type in `log`."""
+    users = items = None
+    for file in files:
+        form = csv_format(file)
+        try:
+            table = sample([file], flat_columns(file, form), form)
+        except UserError:
+            continue  # empty
+        columns = profile(table, len(table))
+        user = _key(columns, table, USER, log.schema.field(roles.user).type)
+        item = _key(columns, table, ITEM, log.schema.field(roles.item).type)
+        if users is None and user:
+            features = [c.name for c in columns if c.name != user and _is_category(c)]
+            users = {"path": file, "id": user, "features": features} if features else None
+        if items is None and item:
+            about = _of_items([c for c in columns if c.name != item], table, schema(file, form))
+            items = {"path": file, "id": item, **about} if about else None
+    return Tables(users, items)
+
+
+def _of_items(columns: Sequence[Column], table: pa.Table, kinds: pa.Schema) -> dict[str, Any]:
+    """Return the keys `title`, and `embedding` or `features`, of a table of items."""
+    title = next((c for c in columns if c.is_text and _called(c, _TITLE) and 2 * c.distinct > len(table)), None)
+    about = {} if title is None else {"title": title.name}
+    embedding = [kind.name for kind in kinds if is_list(kind.type) and pa.types.is_floating(kind.type.value_type)]
+    features = [c.name for c in columns if c is not title and _is_feature(c, table)]
+    features += [kind.name for kind in kinds if is_list(kind.type) and is_text(kind.type.value_type)]
+    if embedding:
+        return {"embedding": embedding[0], **about}
+    return {**about, **({"features": features} if features else {})}
+
+
+def _key(columns: Sequence[Column], table: pa.Table, vocabulary: Sequence[str], kind: pa.DataType) -> str | None:
+    """Return the column whose ids are unique and of the log's type, or None."""
+    for column in columns:
+        same = pa.types.is_integer(column.kind) == pa.types.is_integer(kind)
+        if _called(column, vocabulary) and column.distinct == len(table) and same:
+            return column.name
+    return None
+
+
+def _called(column: Column, vocabulary: Sequence[str]) -> bool:
+    return bool(set(words(column.name)) & set(vocabulary))
+
+
+def _is_category(column: Column) -> bool:
+    return 2 <= column.distinct <= _MAX_CATEGORIES and not pa.types.is_floating(column.kind)
+
+
+def _is_feature(column: Column, table: pa.Table) -> bool:
+    if column.distinct < 2 or _called(column, ID):
+        return False
+    if column.is_number and _called(column, _NUMBERS):
+        return True
+    return _is_category(column) or (column.is_text and _has_lists(table[column.name]))
+
+
+def _has_lists(column: pa.ChunkedArray) -> bool:
+    """Return whether cells are lists such as A|B|C with few categories in all."""
+    known = column.drop_null().cast(pa.string())
+    if not pc.any(pc.match_substring(known, SEPARATOR)).as_py():
+        return False
+    categories = pc.count_distinct(pc.split_pattern(known, SEPARATOR).combine_chunks().flatten()).as_py()
+    return 2 <= categories <= min(MAX_CATEGORIES, len(known) // 2)
+
+
+def described(tables: Tables) -> Iterator[str]:
+    """Yield one line for each table: its file and its columns."""
+    for name, table in (("users", tables.users), ("items", tables.items)):
+        if table:
+            parts = [f"id {table['id']}"]
+            parts += [f"{key} {table[key]}" for key in ("title", "embedding") if key in table]
+            parts += [f"features {', '.join(table['features'])}"] if "features" in table else []
+            yield f"table of {name}: {table['path'].rpartition('/')[2]} ({'; '.join(parts)})"
