@@ -38,8 +38,7 @@ def evaluate(request: EvaluationRequest, progress: Progress = silent) -> Evaluat
     Raises `UserError`: errors of `EvaluationRequest.check`, a split without impressions, no user with a level.
     """
     request.check()
-    with step(progress, "start Ray"):
-        runtime.start_ray()
+    runtime.start_ray()
     weighs = {"model", "weights"} & set(request.settings.estimators)
     logged = start_weighing(request) if weighs else None  # one process, parallel to the pass over the split
     sessions, tallies = score_split(request, progress)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from prefrec_ray import storage
+from prefrec_ray import runtime, storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.completeness import check_complete
 from prefrec_ray.errors import UserError
@@ -67,6 +67,8 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
     policies = {name: adapted(policy, dataset, items, f"policy '{name}'") for name, (_, policy) in bundles.items()}
     trained_for = {name: policy.task for name, policy in policies.items()}
     storage.make_room(run.file)  # now: what cannot be written should not cost the work before
+    with step(progress, "start Ray"):
+        runtime.start_ray()
     with step(progress, "fit the behavior clone"):
         clone = fit_clone(dataset, run.settings.seed)
     tasks = list(dict.fromkeys(trained_for.values()))

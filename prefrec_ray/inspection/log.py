@@ -89,7 +89,7 @@ def _inspect_files(paths: Sequence[str]) -> LogReport:
     counts = count(rows_of_files(files, columns, roles, form), named_sessions=roles.session is not None)
     named = {storage.absolute(path): path for path in paths}  # a YAML has the names that the user gave
     own = [named.get(file, file) for file in files] if others else list(paths)
-    path = own if len(own) > 1 else own[0]
+    path: str | list[str] = own if len(own) > 1 else own[0]
     tables = find_tables([named.get(file, file) for file in others], roles, table)
     kind = f"{len(files)} {'CSV' if is_csv(files[0]) else 'Parquet'} file{'s' if len(files) > 1 else ''}"
     return LogReport(
