@@ -1,4 +1,4 @@
-"""What users were shown and what came of it: the sample of a log that is asked whether people tire (tiring.py)."""
+"""Sample of a log for the estimate of fatigue (tiring.py): shown items and their outcomes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from prefrec_ray.ids import run_lengths, taken_runs
 
 #: Requests of the users that are asked; more make the answer no better.
 REQUESTS = 60_000
-#: Fewer cannot say. From shorter histories no taste of a user's own can be told, and without it people who tire look
-#: like people who do not, whatever the number of users (docs/results/recipe.md).
+#: Least number of impressions, and least history of a user. In shorter histories a user's taste cannot be estimated,
+#: and fatigue cannot be separated from taste for any number of users (docs/results/recipe.md).
 ENOUGH, LONG = 12_000, 160
 #: Requests of one user.
 MOST = 500
@@ -35,21 +35,21 @@ class Shown:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Shown]) -> Shown:
-        """Those of disjoint users."""
+        """Join samples of disjoint users."""
         before = np.cumsum([0, *(len(part.timestamp) for part in parts)])
         starts = [part.starts + rows for part, rows in zip(parts, before, strict=False)]
         columns = ("embeddings", "session", "timestamp", "feedback")
         return cls(np.concatenate(starts), *(np.concatenate([getattr(p, name) for p in parts]) for name in columns))
 
     def beginnings(self) -> Shown:
-        """Of users with at least LONG requests the first MOST."""
+        """Return the first MOST impressions of users with at least LONG impressions."""
         long = self.take(np.flatnonzero(self.lengths >= LONG))
         lengths = np.minimum(long.lengths, MOST)
         rows = np.flatnonzero(np.arange(len(long.timestamp)) - np.repeat(long.starts, long.lengths) < MOST)
         return long._rows(np.cumsum(lengths) - lengths, rows)
 
     def take(self, users: np.ndarray) -> Shown:
-        """Those of the users in the rows `users` [m]."""
+        """Return the sample of the users in the rows `users` [m]."""
         return self._rows(*taken_runs(self.starts, len(self.timestamp), users))
 
     def _rows(self, starts: np.ndarray, rows: np.ndarray) -> Shown:

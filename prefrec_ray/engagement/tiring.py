@@ -1,16 +1,16 @@
-"""Do people tire of more of the same? What a log says of it, in the unit of the serving setting `variety`.
+"""Estimate of fatigue with similar items, in the unit of the serving setting `variety`.
 
-A model of a satisfaction that nobody sees, after request t of user u, who was shown items of embeddings e:
+It is a model of the hidden satisfaction of user u after impression t, with shown embeddings e:
 
-    I_t = a_u + w_u . M_t - tau R_t         M_t: running mean of e;  R_t: running mean of the likeness e_t . M_(t-1)
+    I_t = a_u + w_u . M_t - tau R_t         M_t: running mean of e;  R_t: running mean of the similarity e_t . M_(t-1)
     outcome_j = b_j s + c_j s^2 + g_j . e + d_j + d_ju,     s = tanh(I_t / 2)
 
-Its outcomes are whether the session ends, the logarithm of the time away, and the feedback on the next item. It is
-fitted by least squares, each outcome in units of its own error, with a ridge on what is a user's own.
+The outcomes are the end of the session, the logarithm of the revisit time, and the feedback on the next item. The model
+is fitted by least squares, each outcome in units of its error, with a ridge on the parameters of single users.
 
-Regressions of an outcome on likeness cannot tell it: a logging policy shows a user what the user likes, so that
-likeness stands for being served well or badly (taken out by w_u), and outcomes saturate, so that likeness, which is a
-square of what was shown, stands for their curve (taken out by s and c_j).
+A regression of an outcome on similarity is biased: a logging policy shows items that the user likes, so that similarity
+is confounded with the quality of service (corrected by w_u), and outcomes saturate, so that similarity, a square of the
+shown embeddings, is confounded with their curvature (corrected by s and c_j).
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from torch import Tensor
 
 from prefrec_ray.engagement.shown import REQUESTS, Shown
 
-#: Requests in which what was shown counts half, for M and R: the one that fits best is taken.
+#: Half-lives of M and R, in impressions. The best fit is taken.
 HALF_LIVES = (10.0, 20.0, 40.0)
 #: Disjoint groups of users whose estimates are compared.
 PARTS = 4
-#: The cost of likeness now, in deviations of what items are worth to a user's taste, to `variety`: twice, as what is
-#: shown now makes later items like it tire too, and half as much again, as Q's deviation holds Q's errors beside tastes
+#: Factor from the cost of similarity, in deviations of item values, to `variety`: 2, because an item shown now also
+#: causes fatigue with later similar items, times 1.5, because Q's deviation includes the errors of Q
 #: (docs/results/recipe.md).
 PER_COST = 3.0
-#: The least costs little where nobody tires, and saves most where people tire in a way that this model does not see.
+#: The least value costs little without fatigue, and limits the harm of fatigue that this model does not describe.
 LEAST, LARGEST = 1.0, 12.0
-#: An estimate with a larger standard error says nothing.
+#: Largest standard error of a usable estimate.
 PRECISE = 2.5
 _STEPS, _RATE, _RIDGE = 150, 0.05, 3.0
 
 
 class Estimate(NamedTuple):
-    """The `variety` that each part of the users says by itself [PARTS], and the half-life with which they say it."""
+    """Estimates of `variety` from each part of the users [PARTS], and the half-life of the best fit."""
 
     parts: tuple[float, ...]
     half_life: float
@@ -52,12 +52,12 @@ class Estimate(NamedTuple):
 
     @property
     def variety(self) -> float | None:
-        """Between LEAST and LARGEST; None where the parts differ too much to say."""
+        """Estimate between LEAST and LARGEST; None if the parts differ too much."""
         return None if not self.error < PRECISE else float(np.clip(np.mean(self.parts), LEAST, LARGEST))
 
 
 def estimate(shown: Shown, seed: int) -> Estimate | None:
-    """What the log says; None where it has too few users, or too few sessions that another one follows."""
+    """Estimate fatigue; None if the log has too few users or too few sessions with a following session."""
     users = np.random.default_rng(seed).permutation(len(shown.starts))
     users = users[np.cumsum(shown.lengths[users]) <= REQUESTS]
     groups = [shown.take(np.sort(users[part::PARTS])) for part in range(PARTS)]
@@ -69,26 +69,26 @@ def estimate(shown: Shown, seed: int) -> Estimate | None:
 
 
 class Fit(NamedTuple):
-    """`variety` as one group of users says it, and the loss, a negative logarithm of the likelihood."""
+    """Estimate of `variety` from one group of users, and the loss, a negative log-likelihood."""
 
     variety: float
     loss: float
 
 
 def _followed(shown: Shown) -> np.ndarray:
-    """Whether the user has a request after this one, bool [N]."""
+    """Return a mask of impressions with a later impression of the user, bool [N]."""
     followed = np.ones(len(shown.timestamp), dtype=bool)
     followed[shown.starts - 1] = False
     return followed
 
 
 def _ends(shown: Shown) -> np.ndarray:
-    """Whether a session ends with this request and another one follows, bool [N]."""
+    """Return a mask of the last impressions of sessions with a following session, bool [N]."""
     return _followed(shown) & np.append(np.diff(shown.session) != 0, False)
 
 
 def fit(shown: Shown, half_life: float) -> Fit:
-    """Fits the model on users of whom some have a session that another one follows."""
+    """Fit the model. At least one user must have a session with a following session."""
     starts, lengths = shown.starts, shown.lengths
     embeddings = shown.embeddings - shown.embeddings.mean(axis=0)
     embeddings = embeddings / max(float(np.sqrt(np.square(embeddings).sum(axis=1).mean())), 1e-9)
@@ -128,9 +128,9 @@ def _running_means(
 
 
 def _outcomes(shown: Shown, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Outcomes of the requests `rows` [n] in standard units, float32 [n, 2 + F], and which of them are known.
+    """Return outcomes of the impressions `rows` [n] in standard units, float32 [n, 2 + F], and a mask of known ones.
 
-    Of one that is always the same none is: its error would come to 0, and its likelihood drown that of the others.
+    Constant outcomes count as unknown: their error would be 0 and their likelihood would outweigh all others.
     """
     ends = _ends(shown)[rows]
     wait = np.log(np.maximum(np.diff(shown.timestamp, append=0)[rows], 1))
@@ -180,6 +180,6 @@ class _Model:
             optimizer.zero_grad()
             ((loss + ridge) / len(self.user)).backward()
             optimizer.step()
-        # The sign of the index is that of staying.
+        # The index has the sign of staying.
         sign = -1.0 if float(slope.detach()[0]) > 0 else 1.0
         return float(loss.detach()), sign * float(tau.detach()), (taste + own_taste).detach().numpy()

@@ -1,8 +1,8 @@
-"""The contract of a log: the positions of its rows, and what happens to rows that break the contract.
+"""The contract of a log: the positions of its rows, and the handling of rows that break the contract.
 
 A reader converts one table of rows at a time and raises `BadRows` for all rows that one column makes unusable. `clean`
-then leaves out these rows and converts the rest. `SideFiles` counts the bad rows, keeps the first of each kind, and
-writes those that are dropped to files of their own.
+then omits these rows and converts the rest. `SideFiles` counts the bad rows, keeps the first of each kind, and writes
+dropped rows to separate files.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ class BadRows(UserError):
         self.place, self.column, self.rows, self.found, self.expected = place, column, rows, found, expected
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return UserError, (str(self),)  # other processes get the message alone
+        return UserError, (str(self),)  # other processes only get the message
 
 
 @dataclass(frozen=True)
 class Reason:
-    """How many rows break the contract in one way, and the first of them. `number` is the number of its file."""
+    """Number of rows with one kind of error, and the first of them. `number` is the number of its file."""
 
     column: str
     expected: str
@@ -145,8 +145,8 @@ def _json(row: Any) -> str:
 class SideFiles:
     """Files for bad rows while a data set is made.
 
-    Counts go to `folder`/work; the rows, where they are dropped, to `folder`/dropped/part-*.parquet. Each part has its
-    own name, so that a task may run twice.
+    Counts go to `folder`/work, dropped rows to `folder`/dropped/part-*.parquet. Each part has its own name, so that a
+    task may run twice.
     """
 
     folder: str
@@ -171,7 +171,7 @@ class SideFiles:
             storage.make_folder(self._rows)
 
     def remove_empty(self) -> None:
-        """Removes the folder of dropped rows where it is empty."""
+        """Remove the folder of dropped rows if it is empty."""
         if not storage.list_files(self._rows):
             storage.remove(self._rows)
 
@@ -230,8 +230,11 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def plain(value: pa.Scalar) -> Any:
-    """A value as a Python object: a time outside the years 1 to 9999, which Python cannot hold, as an integer, and a
-    text that is no UTF-8 as bytes."""
+    """Return a value as a Python object.
+
+    A time outside the years 1 to 9999, which Python cannot represent, becomes an integer; text that is not UTF-8
+    becomes bytes.
+    """
     try:
         return value.as_py()
     except UnicodeDecodeError:

@@ -44,9 +44,9 @@ def majority(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: 
 
 
 def dawid_skene(pair: np.ndarray, annotator: np.ndarray, label: np.ndarray, pairs: int) -> np.ndarray:
-    """P(second) + P(tie) / 2 by Dawid and Skene (1979), whose annotators each mistake sides at rates of their own.
+    """P(second) + P(tie) / 2 by Dawid and Skene (1979), with an error matrix per annotator.
 
-    Arguments and result as of `mean`. The model is crowd-kit's (extra `people`); `UserError` where it is not installed.
+    Arguments and result as in `mean`. The model is crowd-kit's (extra `people`); `UserError` if it is not installed.
     """
     need("people", "crowdkit", where="aggregate: 'dawid-skene'")
     import pandas as pd

@@ -1,4 +1,4 @@
-"""How far annotators agree: with each other, and each with the label that was made of all their votes."""
+"""Agreement of annotators with each other, and of each annotator with the aggregated labels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from prefrec_ray.people.aggregate import side
 
 
 def krippendorff_alpha(pair: np.ndarray, value: np.ndarray) -> float | None:
-    """Krippendorff's alpha of nominal values (the sides of votes); None where it is not defined.
+    """Return Krippendorff's alpha of nominal values (the sides of votes); None if it is undefined.
 
-    Of V votes: pair [V], value [V], of any type that numpy sorts. 1 is perfect agreement, 0 that of chance. With
+    pair [V] and value [V] belong to V votes, of any type that NumPy sorts. 1 is perfect agreement, 0 is chance. With
     coincidences o[c, k] = sum over pairs of the ordered pairs of votes (c, k) / (votes - 1) and n[c] = sum_k o[c, k],
     alpha is 1 - (n - 1) sum_{c != k} o[c, k] / sum_{c != k} n[c] n[k] (Krippendorff 2011, "Computing Krippendorff's
-    Alpha-Reliability"). Pairs with one vote do not count. It is undefined where all values are equal.
+    Alpha-Reliability"). Pairs with one vote do not count. It is undefined if all values are equal.
     """
     pairs, number = np.unique(pair, return_inverse=True)
     values, kind = np.unique(value, return_inverse=True)
@@ -32,9 +32,9 @@ def krippendorff_alpha(pair: np.ndarray, value: np.ndarray) -> float | None:
 
 
 def disagreement(annotator: np.ndarray, label: np.ndarray, aggregate: np.ndarray, annotators: int) -> np.ndarray:
-    """Share of each annotator's votes that are on another side than the label of their pair, float64 [annotators].
+    """Return the share of each annotator's votes that differ from the label of their pair, float64 [annotators].
 
-    Of V votes: annotator int64 [V], label [V], aggregate [V] (the label of the vote's pair). NaN without votes.
+    annotator int64 [V], label [V] and aggregate [V] (the pair's label) belong to V votes. NaN without votes.
     """
     differs = side(label) != side(aggregate)
     votes = np.bincount(annotator, minlength=annotators)

@@ -1,6 +1,6 @@
-"""The folder that goes out to annotators: pairs with what they need to judge, and the same for Label Studio.
+"""The folder of questions for annotators: pairs with their histories, also as tasks for Label Studio.
 
-FOLDER/pairs.jsonl        a pair a line: pair_id, split, user_0, start_0, user_1, start_1, length, segments
+FOLDER/pairs.jsonl        one pair per line: pair_id, split, user_0, start_0, user_1, start_1, length, segments
 FOLDER/label_studio.json  its tasks, to import
 FOLDER/label_studio.xml   its labelling config; written last
 """
@@ -40,11 +40,12 @@ def write_pairs(
     seed: int,
     progress: Progress,
 ) -> pa.Table:
-    """Writes FOLDER `output` with `count` pairs, the share `held_out` of them of validation users; returns them.
+    """Write FOLDER `output` with `count` pairs, a share `held_out` of them from validation users. Returns the pairs.
 
-    Pairs of training users are drawn uniformly, or (`disagreement`) are those of `POOL` times as many on which the
-    models of `rewards` (runs or checkpoints) disagree most, in this order. Held-out pairs are drawn uniformly always,
-    so that accuracy on them means something. Raises `UserError`: too few users or pairs, fewer than two rewards.
+    Pairs of training users are drawn uniformly. With `disagreement`, `POOL` times more pairs are drawn, and the pairs
+    with the largest disagreement of the models `rewards` (runs or checkpoints) are kept, in this order. Held-out pairs
+    are always drawn uniformly, so that accuracy on them is unbiased. Raises `UserError`: too few users or pairs, fewer
+    than two rewards.
     """
     if strategy == "disagreement" and (found := len(set(rewards))) < 2:  # one, however often, agrees with itself
         raise UserError(f"--strategy disagreement: found {found} --reward, expected at least 2 (of other seeds)")

@@ -1,8 +1,8 @@
-"""What annotators agree on, and how sure that is: Dawid and Skene's model with one error rate an annotator.
+"""Posterior of the true labels: Dawid and Skene's model with one error rate per annotator.
 
-An annotator of reliability r says the true side k with probability r, and another side l with (1 - r) wrong[k, l]:
-where people err to is common to all. The prior on r (`PRIOR`, a Beta distribution) is what keeps the posterior honest
-while there are few votes: the maximum of the likelihood alone is sure of every pair with one vote.
+An annotator of reliability r votes for the true side k with probability r, and for another side l with probability (1 -
+r) wrong[k, l]. The directions of errors are common to all annotators. The prior on r (`PRIOR`, a Beta distribution)
+keeps the posterior calibrated with few votes: maximum likelihood is certain of every pair with one vote.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Model:
         return cls(np.full(3, 1 / 3), (1 - np.eye(3)) / 2)
 
     def prior(self, second: np.ndarray) -> np.ndarray:
-        """P(true side), float64 [P, 3], before any vote on the pair itself.
+        """Return P(true side), float64 [P, 3], before any vote on the pair.
 
-        second [P]: P(second | no tie) that something else says, such as a learned reward; NaN: nothing does.
+        second [P]: P(second | no tie) from another source such as a learned reward; NaN if unknown.
         """
         base_rate = self.share[2] / (self.share[0] + self.share[2])
         second = np.where(np.isnan(second), base_rate, second)
@@ -41,9 +41,9 @@ class Model:
         return np.stack([(1 - tie) * (1 - second), tie, (1 - tie) * second], axis=1)
 
     def posterior(self, pair: np.ndarray, side: np.ndarray, r: np.ndarray, prior: np.ndarray) -> np.ndarray:
-        """P(true side | votes), float64 [P, 3], of pairs with the probabilities `prior` [P, 3] before any vote.
+        """Return P(true side | votes), float64 [P, 3], for pairs with probabilities `prior` [P, 3] before any vote.
 
-        Of V votes: pair int64 [V], side int64 [V] (0, 1, 2), r [V] the reliability of who gave it, in (0, 1).
+        pair int64 [V], side int64 [V] (0, 1, 2) and r [V], the annotator's reliability in (0, 1), belong to V votes.
         """
         log = np.log(prior)
         for k in range(3):
@@ -65,9 +65,9 @@ class Consensus:
 def consensus(
     pair: np.ndarray, annotator: np.ndarray, side: np.ndarray, annotators: int, known: np.ndarray, second: np.ndarray
 ) -> Consensus:
-    """Expectation and maximization. Of V votes: pair, annotator, side int64 [V].
+    """Fit by expectation and maximization. pair, annotator and side int64 [V] belong to V votes.
 
-    Of P pairs: `known` int64 [P] is the side of one whose answer is known, or -1; `second` [P] as of `Model.prior`.
+    `known` int64 [P] is the true side of each pair, or -1; `second` [P] as in `Model.prior`.
     """
     right, wrong = PRIOR
     r, model = np.full(annotators, right / (right + wrong)), Model.start()

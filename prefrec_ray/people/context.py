@@ -1,4 +1,4 @@
-"""What an annotator sees of a segment: its sessions, with start, depth and the gap to the next, and their requests."""
+"""Description of a segment for annotators: sessions with start, depth and gap to the next, and their impressions."""
 
 from __future__ import annotations
 

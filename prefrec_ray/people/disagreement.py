@@ -1,4 +1,4 @@
-"""Which pairs are worth asking about: those on which reward models, trained from different seeds, disagree."""
+"""Disagreement of reward models with different seeds, for the choice of informative pairs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from prefrec_ray.runtime.tasks import run_tasks
 def disagreement(
     dataset: PreparedDataset, pairs: pa.Table, rewards: list[TrainedReward], progress: Progress
 ) -> np.ndarray:
-    """Standard deviation over the rewards of P(second preferred), float64 [P], for pairs of training users.
+    """Return the standard deviation over rewards of P(second preferred), float64 [P], for pairs of training users.
 
     Christiano et al. 2017, "Deep Reinforcement Learning from Human Preferences", 2.2.4: the variance across an
-    ensemble says what is informative. Only sums of segments leave the tasks, which read a file each.
+    ensemble indicates informative pairs. Tasks read one file each and return only sums of segments.
     """
     columns = {name: pairs[name].to_numpy(zero_copy_only=False) for name in pairs.column_names}
     shared = ray.put((columns, rewards))

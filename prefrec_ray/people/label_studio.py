@@ -1,4 +1,4 @@
-"""Label Studio: the tasks, the labelling config, and what its export of annotations says.
+"""Label Studio: tasks, labelling config, and reading of its exports.
 
 Formats: labelstud.io/guide/tasks (import), labelstud.io/guide/export (export), labelstud.io/tags (config). The control
 is called `label`, so that the exports JSON-MIN and CSV have the columns that `votes` reads: pair_id, annotator, label.
@@ -38,17 +38,17 @@ CONFIG = """\
 
 
 def task(pair: dict[str, Any], first: str, second: str) -> dict[str, Any]:
-    """One task: what makes the pair (it comes back with every export), and the HTML of its segments."""
+    """Return one task: the keys of the pair (which every export repeats), and the HTML of its segments."""
     return {"data": {**pair, "first": first, "second": second}}
 
 
 def is_export(rows: list[Any]) -> bool:
-    """Whether a JSON list is an export of annotated tasks (not JSON-MIN, whose entries are plain answers)."""
+    """Return True if a JSON list is an export of annotated tasks (not JSON-MIN, whose entries are plain answers)."""
     return any(isinstance(row, dict) and ("annotations" in row or "data" in row) for row in rows)
 
 
 class _Part(Settings):
-    """Of what Label Studio exports, the keys that matter here."""
+    """Base of models with the relevant keys of Label Studio's export."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 

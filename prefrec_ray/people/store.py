@@ -1,8 +1,8 @@
-"""What people prefer, kept in the data set: labels to learn from, and who said what.
+"""Labels of annotators in the data set: aggregated labels and single votes.
 
-DATASET/people/NAME/people.json                 how the labels were made, how far people agree, and VERSION
+DATASET/people/NAME/people.json                 aggregation, agreement, and VERSION
 DATASET/people/NAME/VERSION/train.parquet       pair_id, user_0, start_0, user_1, start_1, length, label, votes, teacher
-DATASET/people/NAME/VERSION/validation.parquet  the same of validation users, held out; only where people judged some
+DATASET/people/NAME/VERSION/validation.parquet  the same for validation users, held out; only if there are any
 DATASET/people/NAME/VERSION/votes.parquet       pair_id, annotator, label (null: skipped)
 """
 
@@ -34,11 +34,11 @@ LAST = "people.json"
 def import_labels(
     labels: str, pairs: str, dataset: str, name: str, aggregate: str, replace: bool, progress: Progress
 ) -> dict[str, Any]:
-    """Writes DATASET/people/NAME from the answers in the file `labels` to the questions in the folder `pairs`.
+    """Write DATASET/people/NAME from the answers in the file `labels` to the questions in the folder `pairs`.
 
-    Returns what people.json says of them. Raises `UserError` for bad answers (`votes.read_votes`), a name that is no
-    name or is taken (by people, unless `replace`; by a scripted teacher, always), and pairs of another data set.
-    Nothing is written then, and with `replace` the labels of before stay.
+    Returns the contents of people.json. Raises `UserError` for bad answers (`votes.read_votes`), an invalid name or one
+    in use (by labels, unless `replace`, or by a scripted teacher), and pairs of another data set. Nothing is written
+    then, and with `replace` the earlier labels stay.
     """
     prepared = PreparedDataset.open(dataset)
     _check_name(name, prepared, replace)
@@ -61,9 +61,9 @@ def import_votes(
     progress: Progress,
     replace: bool = True,
 ) -> dict[str, Any]:
-    """As `import_labels`, of a table of votes (`votes.SCHEMA`) and of questions that were read.
+    """Like `import_labels`, from a table of votes (`votes.SCHEMA`) and a table of questions.
 
-    `labels` and `pairs` say in errors where they come from. Raises `FileExistsError` as `write_labels` does.
+    `labels` and `pairs` name their sources in errors. Raises `FileExistsError` like `write_labels`.
     """
     if aggregate not in AGGREGATES:
         raise UserError(f"aggregate: unknown way '{aggregate}'; {nearest(aggregate, list(AGGREGATES))}")
@@ -113,11 +113,11 @@ def import_votes(
 
 
 def write_labels(target: str, tables: dict[str, pa.Table], summary: dict[str, Any], replace: bool = True) -> None:
-    """Writes `tables` and people.json into the folder `target`, in the place of what it holds.
+    """Write `tables` and people.json into the folder `target`, and replace its contents.
 
-    Raises `FileExistsError` where it holds labels, without `replace`: a run may be about to read them.
-    The labels of before stay, and are those that are read, until the new ones are whole: these lie in a folder of
-    their own, and one write of people.json turns from those to these. Whatever stops it leaves one or the other.
+    Raises `FileExistsError` if it contains labels, unless `replace` is set: a run may be about to read them. New labels
+    are written to a new folder. Readers use the earlier labels until one write of people.json switches to the new ones,
+    so that any interruption leaves either of the two.
     """
     with storage.claimed(target):
         if not replace and storage.exists(storage.join(target, LAST)):

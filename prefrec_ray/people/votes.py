@@ -1,4 +1,4 @@
-"""What people said: a file of answers (JSONL, CSV, Label Studio's JSON, JSON-MIN or CSV) becomes a table of votes."""
+"""Reading of votes from a file of answers (JSONL, CSV, Label Studio's JSON, JSON-MIN or CSV)."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.people import label_studio
 
 COLUMNS = ("pair_id", "annotator", "label")
-#: P(second preferred) of an answer in words; a skip is no vote.
+#: P(second preferred) of an answer in words; a skip is not a vote.
 WORDS: dict[str, float | None] = {"first": 0.0, "second": 1.0, "tie": 0.5, "skip": None}
 
 #: Label Studio's CSV has the tasks in it, whose HTML may be longer than what Python reads by default.
 csv.field_size_limit(1 << 30)
 
-#: label: P(second preferred); null where the annotator skipped the pair.
+#: label: P(second preferred); null if the annotator skipped the pair.
 SCHEMA = pa.schema([("pair_id", pa.int64()), ("annotator", pa.string()), ("label", pa.float32())])
 
-Answer = tuple[str, dict[str, Any]]  # where it stands, and what it says
+Answer = tuple[str, dict[str, Any]]  # position and contents
 
 
 def read_votes(uri: str, known: set[int]) -> pa.Table:
-    """The answers in `uri`, a row each (`SCHEMA`), in order. `known` are the ids of the pairs that were asked about.
+    """Return the answers in `uri` in order, one row each (`SCHEMA`). `known` are the ids of the questions.
 
     A label is first, second, tie or skip, or a number in [0, 1]: the probability that the second is better.
-    Raises `UserError`: a missing file or column, bad JSON, an unknown pair or label, nobody's answer, an annotator who
-    judges a pair twice, no vote at all.
+    Raises `UserError`: a missing file or column, bad JSON, an unknown pair or label, an answer without an annotator,
+    two answers of an annotator to a pair, no vote.
     """
     votes: dict[tuple[int, str], tuple[float | None, str]] = {}
     for where, answer in _answers(uri):
@@ -112,7 +112,7 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 
 def _annotator(value: Any, where: str) -> str:
     name = str(value)
-    whole = name.encode("utf-8", "replace").decode() == name  # half a character of UTF-16 is no text
+    whole = name.encode("utf-8", "replace").decode() == name  # half a character of UTF-16 is not text
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not whole:
         raise UserError(f"{where}: annotator {value!r}; expected a name or a number")
     return name

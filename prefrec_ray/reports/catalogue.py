@@ -29,7 +29,7 @@ class Item:
 
 
 def named_items(uris: Iterable[str], ids: Sequence[ItemId]) -> dict[ItemId, Item]:
-    """Return those of `ids` with a title or picture in an items.parquet in the folders `uris` (policies, data sets)."""
+    """Return the `ids` with a title or picture in an items.parquet in the folders `uris` (policies, data sets)."""
     items: dict[ItemId, Item] = {}
     for uri in uris:
         missing = [item for item in dict.fromkeys(ids) if item not in items]

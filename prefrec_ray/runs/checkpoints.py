@@ -30,9 +30,9 @@ _LOG = logging.getLogger(__name__)
 def save_checkpoint(
     algorithm: Any, run: str, keep: int, rows: Sequence[dict[str, Any]], best: int | None = None
 ) -> None:
-    """Saves the algorithm's state after its last iteration, and all `rows` until there.
+    """Save the algorithm's state after its last iteration, and all `rows` up to it.
 
-    `keep` checkpoints stay, and that of the iteration `best`. Raises `UserError` where a weight is not finite.
+    `keep` checkpoints and the checkpoint of the iteration `best` stay. Raises `UserError` if a weight is not finite.
     """
     target = checkpoint_of(run, algorithm.iteration)
     storage.remove(target)
@@ -56,7 +56,7 @@ def read_rows(folder: str) -> list[dict[str, Any]]:
 
 
 def checkpoint_of(run: str, iteration: int) -> str:
-    """Where the checkpoint after an iteration lies."""
+    """Return the path of the checkpoint after an iteration."""
     return storage.join(run, f"checkpoint_{iteration:06d}")
 
 

@@ -20,9 +20,9 @@ from prefrec_ray.storage.manifest import MANIFEST, damage
 
 
 def export_policy(checkpoint: str, output: str) -> Policy:
-    """Writes the actor of `checkpoint`, with the data set's normaliser, state definition and items, to `output`.
+    """Write the policy of `checkpoint`, with the data set's normaliser, state definition and items, to `output`.
 
-    Raises `UserError` if `checkpoint` is no whole checkpoint of a training run, or `output` exists.
+    Raises `UserError` if `checkpoint` is not a complete checkpoint of a training run, or if `output` exists.
     """
     policy = policy_of(load_module(checkpoint))
     policy.save(output)
@@ -30,9 +30,9 @@ def export_policy(checkpoint: str, output: str) -> Policy:
 
 
 def load_module(checkpoint: str) -> Any:
-    """The `OfflineModule` of a checkpoint, from its plain arrays: nothing in it is run.
+    """Load the `OfflineModule` of a checkpoint from its plain arrays, without running code from it.
 
-    Raises `UserError` if it is no checkpoint of a training run, or not whole.
+    Raises `UserError` if it is not a complete checkpoint of a training run.
     """
     if not storage.exists(storage.join(checkpoint, MANIFEST)):
         raise UserError(f"{checkpoint}: not a training checkpoint (expected a file {MANIFEST} in it)")

@@ -1,4 +1,4 @@
-"""What an operator sees of a run while it goes: gauges on Ray's Prometheus endpoint, and log lines in JSON.
+"""Live metrics of a run: gauges on Ray's Prometheus endpoint, and log lines in JSON.
 
 Every figure of a row of progress.csv becomes a gauge `prefrec_<column>` of the node that trains, with the tags run,
 method and task (cluster/grafana.json draws them). With PREFREC_LOG=json in the environment each row is also a line of

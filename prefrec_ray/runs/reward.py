@@ -23,9 +23,9 @@ class TrainedReward:
 
 
 def load_reward(uri: str, sizes: tuple[int, int]) -> TrainedReward:
-    """The reward model of a run (its last checkpoint) or of one checkpoint.
+    """Load the reward model of a run (its last checkpoint) or of one checkpoint.
 
-    Raises `UserError` where there is none, and where it was learned on states and actions of other `sizes`.
+    Raises `UserError` if there is none, or if its states and actions have other `sizes`.
     """
     if storage.exists(storage.join(uri, MANIFEST)):
         module = load_module(uri)

@@ -1,4 +1,4 @@
-"""What the rows of event logs tell beside requests: how many there are, and the features of users."""
+"""Numbers of impressions and user features in event logs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefrec_ray.logs.events.format import Kind
 
 
 def requests(table: pa.Table) -> np.ndarray:
-    """Which rows of a log are requests, bool [N]."""
+    """Return a mask of the rows that are impressions, bool [N]."""
     return pc.and_(pc.equal(table["kind"], int(Kind.FEEDBACK)), pc.fill_null(table["known"], False)).to_numpy()
 
 

@@ -83,7 +83,7 @@ class Board:
         return len(self._person(annotator).answers)
 
     def next(self, annotator: str, now: float, rng: np.random.Generator) -> tuple[int, bool] | None:
-        """The next pair, and whether it is a repeat; None where nothing is left to ask this person.
+        """Return the next pair, and a flag for repeats; None if no question is left for this annotator.
 
         Pairs that were begun come before new ones, so that a team's votes meet.
         """

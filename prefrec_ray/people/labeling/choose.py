@@ -23,10 +23,10 @@ def layers(columns: int, seed: int) -> np.ndarray:
 
 
 def fit(features: np.ndarray, label: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights float64 [MEMBERS, WIDTH], and bool [n, MEMBERS]: which member has not seen which pair.
+    """Return weights float64 [MEMBERS, WIDTH], and a mask of pairs outside each member's bootstrap, bool [n, MEMBERS].
 
-    Of n pairs: features [n, MEMBERS, WIDTH] (second less first), label [n], P(second preferred). Each member minimizes
-    the cross-entropy on its bootstrap plus _PRECISION |w|^2 / 2.
+    features [n, MEMBERS, WIDTH] (second minus first) and label [n], P(second preferred), belong to n pairs. Each member
+    minimizes the cross-entropy on its bootstrap plus _PRECISION |w|^2 / 2.
     """
     weight = np.random.default_rng((seed, len(label))).poisson(1.0, (MEMBERS, len(label)))
     fitted = np.zeros((MEMBERS, WIDTH))

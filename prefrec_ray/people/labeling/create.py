@@ -1,7 +1,7 @@
 """Creation of a store: pairs are drawn, described and scored, once. All later starts need the folder only.
 
 STORE/pairs/          the questions, as `prefrec pairs` writes them: for `prefrec import-labels`, and Label Studio
-STORE/features.npz    what the choice of pairs sees of them (choose.py); pairs of training users
+STORE/features.npz    features of the pairs of training users for their choice (choose.py)
 STORE/labels.sqlite   everything else; written last
 """
 
@@ -71,7 +71,7 @@ def _questions(
 ) -> tuple[pa.Table, list[list[int]]]:
     """Write the questions; return them, and in mode `rank` the pairs of each list.
 
-    Of `POOL` times as many pairs as needed, those with similar numbers of sessions are kept first.
+    It draws `POOL` times more pairs than needed, and keeps pairs with similar numbers of sessions first.
     """
     users = histories(dataset, progress)
     of_list = settings.segments * (settings.segments - 1) // 2 if settings.mode == "rank" else 1
@@ -160,9 +160,9 @@ def _scores_of(uri: str, file: str, pairs: pa.Table) -> list[tuple[int, np.ndarr
 
 
 def segment_features(dataset: PreparedDataset, pairs: pa.Table, seed: int, progress: Progress) -> np.ndarray:
-    """Of pairs of training users, which come first: second less first, float32 [n, MEMBERS, WIDTH], unit variance.
+    """Return features of pairs of training users: second minus first, float32 [n, MEMBERS, WIDTH], unit variance.
 
-    A request is seen as the reward model of the recipe `robust` sees it.
+    Pairs of training users come first. Inputs are those of the reward model of the recipe `robust`.
     """
     train = pairs.filter(pc.equal(pairs["split"], "train"))
     columns = reward_columns(TrainingSettings(), dataset)

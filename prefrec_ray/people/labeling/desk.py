@@ -77,9 +77,9 @@ class Desk:
         return Question(lease, segments[::-1] if lease.flipped else segments, self.board.count(annotator))
 
     def answer(self, annotator: str, token: str, label: str, seconds: float | None) -> None:
-        """Takes an answer (first: A, on the left; second, tie or skip) to the question with this token; twice is once.
+        """Store a vote (first: A, on the left; second, tie or skip) on the question with this token, at most once.
 
-        It is on the disk when this returns. Raises `Stale` where the question is another one.
+        The vote is on the disk on return. Raises `Stale` if the token belongs to another question.
         """
         lease = self.store.lease_of(annotator)
         if lease is None or lease.token != token:

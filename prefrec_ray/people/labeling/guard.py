@@ -1,4 +1,4 @@
-"""Checks of a request before its route, and headers that restrict what a browser does with the answer."""
+"""Checks of a request before its route, and headers that restrict the browser's use of the reply."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADERS = {
 
 
 class Guard:
-    """Refuses other hosts if there is no token, forms of other sites, and bodies that are not small forms."""
+    """Refuses other hosts if there is no token, forms of other sites, and bodies other than small forms."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app, self._token = app, token

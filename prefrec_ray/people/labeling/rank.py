@@ -1,7 +1,7 @@
-"""Mode `rank`: a person orders some segments of one user, by binary search; the order says which of any two is better.
+"""Mode `rank`: an annotator orders segments of one user by binary search; the order gives a preference for every pair.
 
 Choi et al. 2024, "Listwise Reward Estimation for Offline Preference-based Reinforcement Learning" (LiRE), section 4.1:
-n segments take some n log2 n answers and give n (n - 1) / 2 preferences.
+n segments take about n log2 n votes and give n (n - 1) / 2 preferences.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Lists:
 class ListBoard(Board):
     """The next question of annotators who order lists: lists already begun come first, each has at most `votes` people.
 
-    said: function of a person's name; returns their labels by pair.
+    said: function that returns the labels of an annotator by pair.
     """
 
     def __init__(self, lists: Lists, votes: int, said: Callable[[str], Mapping[int, str]]) -> None:

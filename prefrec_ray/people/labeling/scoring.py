@@ -47,7 +47,7 @@ class Scores:
 
 
 class Scorer:
-    """The pairs, the known answers among them, and the features of those that a reward can be learned from.
+    """The pairs, known answers, and features of the pairs for a reward.
 
     features float32 [n, MEMBERS, WIDTH] are of the pairs `trained` (ids).
     """

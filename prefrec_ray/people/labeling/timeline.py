@@ -121,7 +121,7 @@ def signals_of(names: Sequence[str]) -> dict[str, Signal]:
 def sides(segments: Sequence[Segment], signals: Mapping[str, Signal], item: Callable[[Any], Item]) -> list[Side]:
     """Return the drawing of each segment (people/context.py), all on one scale. `item` returns the title of an item.
 
-    What follows the last request is not drawn: neither the rest of its session nor the time until the next one.
+    Nothing after the last impression is drawn: neither the rest of its session nor the time until the next one.
     """
     bar = min(_WIDEST_BAR, _BARS * WIDTH / max(map(len, segments)))
     span = max(_since(segment)[-1] for segment in segments)

@@ -29,7 +29,7 @@ Drawn = tuple[Figure, str]  # with its alternative text
 def learning_curves(sweep: Sweep, task: str, column: str) -> Figure | None:
     """Fig. 5: a column over updates, one line per setting: mean over seeds, band from the lowest to the highest.
 
-    Of more settings than there are lines that stay apart, the best at the end are named and the others grey. None if
+    With too many settings for distinct lines, the best at the end are named and the others are grey. None if
     fewer than two values were reported on the way.
     """
     label = labels(sweep)

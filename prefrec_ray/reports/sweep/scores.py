@@ -54,8 +54,8 @@ class Measure:
 
 
 def measures(sweep: Sweep) -> list[Measure]:
-    """Return true levels first, then estimates of policies that the log supports: those of evaluation.json, else the
-    trials' own scores on validation users, else the metric of the sweep. Metrics of a user's method come last.
+    """Return true levels first, then estimates of supported policies (from evaluation.json, else the trials' validation
+    scores, else the metric of the sweep). Metrics of a user's method come last.
 
     Raises `UserError` for an evaluation of other policies.
     """

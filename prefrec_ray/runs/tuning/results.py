@@ -152,9 +152,9 @@ def write_run(
     dataset: str,
     smoke: bool,
 ) -> None:
-    """Completes the trial's folder to a run as of `prefrec train`, and exports the policy of its best checkpoint.
+    """Complete the trial's folder to a run like `prefrec train`, and export the policy of its best checkpoint.
 
-    Of an iteration that was repeated after a resume the last row counts.
+    If a resume repeated an iteration, its last row counts.
     """
     trial = ended.config["trial"]
     folder = storage.join(output, trial["name"])

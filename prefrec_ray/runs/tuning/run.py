@@ -127,12 +127,12 @@ def _judge(settings: TuneSettings, dataset: str) -> Judge | None:
 
 
 def _chosen(settings: TuneSettings) -> list[space.Trial]:
-    """Return all trials, or those that need the data and rewards of all that a searcher can choose."""
+    """Return all trials, or trials that cover the data and rewards of every choice of a searcher."""
     return space.corners(settings) if settings.searcher == "optuna" else space.trials(settings)
 
 
 def _bf16(settings: TuneSettings, chosen: list[space.Trial], where: str) -> str:
-    """Return the precision of trials with `bf16`, by a measurement where the first of them would train."""
+    """Return the precision of trials with `bf16`, by a measurement in the place of the first of them."""
     for trial in chosen:
         training = space.train_settings(settings, trial).training(where)
         if training.precision == "bf16":

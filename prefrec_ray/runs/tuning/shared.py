@@ -1,4 +1,4 @@
-"""What the trials of a sweep share: the data, pre-trained rewards and reward labels, each made once per request.
+"""Shared inputs of the trials of a sweep: data, pre-trained rewards and reward labels, each computed once.
 
 The driver makes and owns all of them before the first trial starts, so that a trial starts no tasks and never waits for
 a CPU that another trial holds.

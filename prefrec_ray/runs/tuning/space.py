@@ -1,4 +1,4 @@
-"""The trials of a sweep: the product of its grids, and random samples; a function of the settings alone.
+"""The trials of a sweep: the product of its grids, and random samples; a function of the settings only.
 
 A trial is a mapping `{"name", "method", "recipe", "task", "seed", "config"}`; `config` holds the values of `search`.
 """
