@@ -70,12 +70,13 @@ def _show_dataset(uri: str, run: str | None) -> None:
 def _show_log(paths: list[str], config: str | None, output: str | None) -> None:
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
-    from prefrec_ray.cli.inspect_tables import log_tables
-    from prefrec_ray.inspection.log import inspect_log, inspect_settings
     from prefrec_ray.runtime.progress import step
 
     out = console()
     with progress(out) as shown, step(shown, "read the log"):
+        from prefrec_ray.cli.inspect_tables import log_tables  # a busy machine takes long for these imports
+        from prefrec_ray.inspection.log import inspect_log, inspect_settings
+
         report = inspect_settings(open_section(config, "prepare")) if config else inspect_log(paths)
     _print(log_tables(report))
     if report.yaml is None:

@@ -30,13 +30,14 @@ def command(
     """Make a data set from logs (section `prepare`)."""
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
-    from prefrec_ray.dataset.prepare.run import prepare
 
     if on_error not in ON_ERROR:
         raise UserError(f"--on-error: found '{on_error}'; expected one of {', '.join(ON_ERROR)}")
     settings = open_section(config, "prepare")
 
     with progress(console()) as report:
+        from prefrec_ray.dataset.prepare.run import prepare  # a busy machine takes long for these imports
+
         dataset = prepare(settings, output, report, on_error)  # type: ignore[arg-type]  # checked above
     for line in summary(storage.read_json(storage.join(output, "dropped.json"))):
         console().print(line)
