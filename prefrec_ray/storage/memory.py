@@ -22,6 +22,7 @@ def available() -> int:
 
 def text(size: float) -> str:
     """Return a number of bytes with its unit: 1.5 GB."""
+    size = min(size, 10**24)  # a number in a YAML can be larger than any float
     for unit in ("bytes", "KB", "MB", "GB", "TB", "PB"):
         if size < 1000:
             return f"{size:,.{0 if unit == 'bytes' else 1}f} {unit}"

@@ -53,7 +53,14 @@ def test_more_rows_than_fit_into_memory_are_refused_by_the_footer(
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1_500, "1.5 KB"), (25_300_000_000, "25.3 GB"), (4e18, "4.0 EB")],
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1_500, "1.5 KB"),
+        (25_300_000_000, "25.3 GB"),
+        (4e18, "4.0 EB"),
+        (10**400, "1,000,000.0 EB"),
+    ],
 )
 def test_numbers_of_bytes_for_people(size: float, text: str) -> None:
     assert memory.text(size) == text
