@@ -31,7 +31,7 @@ def open_loop(config: str, report: Any) -> tuple[Any, Any]:
     Raises `UserError` for a section that is missing or wrong, and for settings by which no night could be promoted.
     """
     from prefrec_ray.cli.config import load_sections, parse_section
-    from prefrec_ray.cli.train import judge_of, show_row
+    from prefrec_ray.cli.train import Rows
     from prefrec_ray.nightly.work import Stages
 
     sections = load_sections(config)
@@ -54,7 +54,6 @@ def open_loop(config: str, report: Any) -> tuple[Any, Any]:
     return loop, Stages(
         **stages,
         where=config,
-        judge_of=lambda train, dataset: judge_of(train, dataset, console().print),
         progress=report,
-        on_row=lambda row: show_row(report, "train: iterations", row),
+        rows=lambda: Rows(report, "train: iterations"),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,6 @@ from prefrec_ray.cli.progress import Report, progress
 from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
-    from prefrec_ray.evaluation.validation import Judge
     from prefrec_ray.runs.settings import TrainSettings
 
 
@@ -59,38 +58,25 @@ def train_run(
     uri = storage.absolute(dataset)  # workers may run in another folder
     with progress(out) as report:
         settings = settings.model_copy(update={"config": with_votes(settings.config, uri, report)})
-        check_output(settings, uri, output, resume)  # now: it should not cost the scores' preparation
+        check_output(settings, uri, output, resume)  # before Ray starts
+        rows = Rows(report, stage)
         report(stage, 0, 0, "starting")
         runtime.start_ray()
-        judge = judge_of(settings, uri, out.print)
-        train(settings, uri, output, resume, lambda row: show_row(report, stage, row), where, judge, out.print)
+        train(settings, uri, output, resume, rows, where, out.print)
 
 
-def judge_of(settings: TrainSettings, uri: str, say: Callable[[str], None]) -> Judge | None:
-    """Who scores the run, or None. Validation is on by default, and off where a data set is too small for it, as `say`
-    is told; what the section itself asks for is never left out.
+class Rows:
+    """Rows of a run as progress, with the rate of the whole stage: its transitions over its seconds so far."""
 
-    Raises `UserError`, as `Judge.prepare` does.
-    """
-    from prefrec_ray.dataset import PreparedDataset
-    from prefrec_ray.evaluation.histories import too_short
-    from prefrec_ray.evaluation.validation import Judge
+    def __init__(self, report: Report, stage: str) -> None:
+        self._report, self._stage = report, stage
+        self._began, self._transitions = time.monotonic(), 0
 
-    if settings.validation is None:
-        return None
-    if "validation" not in settings.model_fields_set:
-        short = too_short(PreparedDataset.open(uri), ["train", "validation"])
-        if short is not None:
-            say(f"no scores on validation users: {short}")
-            return None
-    return Judge.prepare(uri, settings.validation, [settings.task], settings.config.get("teachers"))
-
-
-def show_row(report: Report, stage: str, row: dict[str, Any]) -> None:
-    """Shows a row of a run as progress."""
-    iterations = round(row["training_iteration"] / row["progress"])
-    if row["phase"] == "pretrain":
-        note = f"reward, {row['pairs_per_second']:,.0f} pairs/s"
-    else:
-        note = f"{row['transitions_per_second']:,.0f} transitions/s"
-    report(stage, row["training_iteration"], iterations, note)
+    def __call__(self, row: dict[str, Any]) -> None:
+        """Shows a row."""
+        self._transitions += row["transitions"] or 0
+        note = f"{self._transitions / max(time.monotonic() - self._began, 1e-9):,.0f} transitions/s"
+        iterations = round(row["training_iteration"] / row["progress"])
+        self._report(
+            self._stage, row["training_iteration"], iterations, "reward" if row["phase"] == "pretrain" else note
+        )

@@ -95,6 +95,14 @@ class ValidationSettings(Settings):
     online: bool = False
     users: int = Field(default=200, ge=2, description="of the roll-outs")
 
+    def scored(self, iterations: int) -> list[int]:
+        """Return the iterations, of 1 to `iterations`, after which a policy is scored."""
+        return [number for number in range(1, iterations + 1) if self.due(number, number == iterations)]
+
+    def due(self, iteration: int, last: bool) -> bool:
+        """Return whether a policy is scored after this iteration."""
+        return last or (self.every is not None and iteration % self.every == 0)
+
     @property
     def reported(self) -> tuple[str, ...]:
         """The columns that it adds to a run's rows, the decisive one first."""

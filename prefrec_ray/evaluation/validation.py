@@ -74,8 +74,8 @@ class Judge:
         return self.settings.reported[0]
 
     def due(self, iteration: int, last: bool) -> bool:
-        """Whether a trial is scored after this iteration."""
-        return last or (self.settings.every is not None and iteration % self.settings.every == 0)
+        """Return whether a policy is scored after this iteration."""
+        return self.settings.due(iteration, last)
 
     def scores(self, policy: Policy, task: Task) -> dict[str, float]:
         """The figures `settings.reported` of a policy."""

@@ -16,7 +16,6 @@ from prefrec_ray.evaluation.constrain import constrain
 from prefrec_ray.evaluation.records import Evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings
-from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.logs import EventsSource
 from prefrec_ray.logs.events.about import read_about
 from prefrec_ray.logs.events.compact import compact
@@ -33,15 +32,14 @@ from prefrec_ray.runtime.progress import Progress, silent, step
 
 @dataclass(frozen=True)
 class Stages:
-    """`nightly.run.Work` by the sections of the YAML `where`. `judge_of` makes the validation of a run."""
+    """`nightly.run.Work` by the sections of the YAML `where`. `rows` makes the callback for a run's rows."""
 
     prepare_: PrepareSettings
     train_: TrainSettings
     evaluate_: EvaluateSettings
     where: str
-    judge_of: Callable[[TrainSettings, str], Judge | None]
     progress: Progress = silent
-    on_row: Callable[[dict[str, Any]], None] | None = None
+    rows: Callable[[], Callable[[dict[str, Any]], None] | None] = lambda: None
 
     @property
     def leaves_out(self) -> bool:
@@ -83,8 +81,7 @@ class Stages:
         """Run `prefrec train`, from the last checkpoint if there is one."""
         runtime.start_ray()
         settings = self.train_ if start is None else self.train_.model_copy(update={"start": start})
-        judge = self.judge_of(settings, dataset)
-        train(settings, dataset, run, storage.exists(run), self.on_row, f"{self.where}: train", judge)
+        train(settings, dataset, run, storage.exists(run), self.rows(), f"{self.where}: train")
 
     def evaluate(self, dataset: str, run: str, before: Sequence[str]) -> Evaluation:
         """Run `prefrec evaluate`, and again with the policy of `prefrec constrain` if support is missing."""

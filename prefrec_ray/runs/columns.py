@@ -9,6 +9,8 @@ COLUMNS = (
     "epoch",
     "progress",
     "updates",
+    "transitions",
+    "pairs",
     "transitions_per_second",
     "pairs_per_second",
     "time/data_wait_share",

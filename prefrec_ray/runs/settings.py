@@ -28,10 +28,15 @@ class TrainSettings(Settings):
     checkpoint_every: int = Field(default=4, ge=1, description="iterations between checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1)
     validation: ValidationSettings | None = Field(
-        default=ValidationSettings(),
-        description="scores on validation users, by which the checkpoint is chosen; null: none",
+        default=None,
+        description="scores on validation users after every `every` iterations, by which the checkpoint is selected; "
+        "null: the last checkpoint is exported",
     )
     config: dict[str, Any] = Field(default_factory=dict)
+
+    def selects(self, iterations: int) -> bool:
+        """Return whether a run of so many iterations has several scored checkpoints to select from."""
+        return self.validation is not None and len(self.validation.scored(iterations)) > 1
 
     def training(self, where: str = "train") -> TrainingSettings:
         """The method's settings, all checked but against a data set.

@@ -9,7 +9,7 @@ import json
 import math
 import posixpath
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_each_learner
@@ -17,6 +17,7 @@ from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.base.weights import Weights
 from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import (
     check_own,
@@ -32,26 +33,11 @@ from prefrec_ray.runs.export import export_policy
 from prefrec_ray.runs.monitoring import publish
 from prefrec_ray.runs.resources import check_fits
 from prefrec_ray.runs.settings import TrainSettings
-from prefrec_ray.settings import Task
 from prefrec_ray.storage.manifest import MANIFEST
 
 Row = dict[str, Any]
 #: What a run was started with; the first file in its folder.
 CONFIG = "config.json"
-
-
-class Judge(Protocol):
-    """Scores policies on validation users."""
-
-    @property
-    def metric(self) -> str:
-        """The one of `SCORES` whose highest value makes the best checkpoint."""
-
-    def due(self, iteration: int, last: bool) -> bool:
-        """Whether to score after this iteration."""
-
-    def scores(self, policy: Policy, task: Task) -> dict[str, float]:
-        """`SCORES`, or some of them."""
 
 
 def train(
@@ -61,15 +47,16 @@ def train(
     resume: bool = False,
     progress: Callable[[Row], None] | None = None,
     where: str = "train",
-    judge: Judge | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[Row]:
-    """Trains to the end of the schedule and exports the policy to RUN/policy: the best one by `judge`, or the last.
+    """Trains to the end of the schedule and exports the policy to RUN/policy: the selected one, or the last.
 
-    Args: `progress` is called with each iteration's row (keys `COLUMNS`, and `SCORES` with a `judge`). With `resume`
-    the run goes on from its newest whole checkpoint, or from the start where it has none; `say` is told which. Returns
-    all rows. Raises `UserError` if the cluster has less than the learners ask for, if `output` exists (without
-    `resume`), if the run was started with other settings, if another process trains there, if training diverges.
+    A run without a selection (`TrainSettings.selects`) fits no model of users and scores no policy. Args: `progress` is
+    called with each iteration's row (keys `COLUMNS`, and `SCORES` with a selection). With `resume` the run continues
+    from its newest whole checkpoint, or from the start if it has none. `say` is called with a line about either.
+    Returns all rows. Raises `UserError` if the cluster has less than the learners ask for, if `output` exists (without
+    `resume`), if the run was started with other settings, if another process trains there, if training diverges, and
+    as `Judge.prepare`.
     """
     config = build_config(settings, dataset, where)
     with storage.claimed(output):
@@ -81,6 +68,7 @@ def train(
         config.precision = _precision_of(output) or config.precision
         algorithm: OfflineAlgorithm = config.build_algo()
         try:
+            judge = _selector(settings, dataset, algorithm.offline_data.schedule.iterations, say)
             rows = _restore(algorithm, output, say) if resume else []
             if settings.start is not None and not rows:
                 _begin_with(algorithm, settings.start)
@@ -92,6 +80,19 @@ def train(
             algorithm.stop()
         _export_best(output, rows, judge)
     return rows
+
+
+def _selector(
+    settings: TrainSettings, dataset: str, iterations: int, say: Callable[[str], None] | None
+) -> Judge | None:
+    """Prepares the scores by which a checkpoint is selected; None if there is only one to export."""
+    if settings.validation is None:
+        return None
+    if not settings.selects(iterations):
+        if say is not None:
+            say(f"validation: not used, as one of {iterations} iterations would be scored; expected a smaller `every`")
+        return None
+    return Judge.prepare(dataset, settings.validation, [settings.task], settings.config.get("teachers"))
 
 
 def check_output(settings: TrainSettings, dataset: str, output: str, resume: bool) -> None:

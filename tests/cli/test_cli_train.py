@@ -1,66 +1,56 @@
-"""Validation is on by default; a data set too small for a model of users is trained on without it."""
+"""`prefrec train`: the rate that it prints, and a run without a selection, which fits no model of users."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import write_dataset
+from tiny import SHORT_RUN
 
-from prefrec_ray.cli.train import judge_of
-from prefrec_ray.errors import UserError
+from prefrec_ray.cli.train import Rows
 from prefrec_ray.evaluation.settings import ValidationSettings
-from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.runs.settings import TrainSettings
-
-LONG = {"users": 20, "sessions": 21, "requests": 1200}
-ONE_SESSION = {**LONG, "sessions": 20}
-SHORT = {
-    "no validation users": ({"train": LONG}, "no requests in the split 'validation'"),
-    "no requests": ({"train": LONG, "validation": dict.fromkeys(LONG, 0)}, "no requests in the split 'validation'"),
-    "training users come once": ({"train": ONE_SESSION, "validation": LONG}, "no user in the split 'train' has two"),
-    "validation users come once": ({"train": LONG, "validation": ONE_SESSION}, "in the split 'validation' has two"),
-}
+from prefrec_ray.runs.train import train
 
 
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    write_dataset(tmp_path / "dataset", users=4, requests=12, pairs=4, length=3)
-    return tmp_path / "dataset"
+def row(iteration: int, transitions: int | None) -> dict[str, Any]:
+    phase = "pretrain" if transitions is None else "train"
+    return {"training_iteration": iteration, "progress": iteration / 4, "phase": phase, "transitions": transitions}
 
 
-def count(dataset: Path, counts: dict[str, Any]) -> None:
-    metadata = json.loads((dataset / "metadata.json").read_text())
-    (dataset / "metadata.json").write_text(json.dumps({**metadata, "counts": counts}))
+def test_the_rate_is_of_the_whole_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds, shown = iter([100.0, 102.0, 110.0, 120.0]), []
+    monkeypatch.setattr("prefrec_ray.cli.train.time.monotonic", lambda: next(seconds))
+    rows = Rows(lambda *report: shown.append(report), "train")
+    for one in (row(2, None), row(3, 3000), row(4, 5000)):  # resumed after the first of four iterations
+        rows(one)
+    assert shown == [
+        ("train", 2, 4, "reward"),
+        ("train", 3, 4, "300 transitions/s"),
+        ("train", 4, 4, "400 transitions/s"),
+    ]
 
 
-@pytest.mark.parametrize(("counts", "told"), SHORT.values(), ids=SHORT)
-def test_a_small_data_set_is_trained_on_without_scores(dataset: Path, counts: dict[str, Any], told: str) -> None:
-    count(dataset, counts)
-    messages: list[str] = []
-    assert judge_of(TrainSettings(), str(dataset), messages.append) is None
-    (line,) = messages
-    assert line.startswith("no scores on validation users: ")
-    assert told in line
+@pytest.mark.parametrize(
+    ("validation", "selects"),
+    [(None, False), ({}, False), ({"every": 5}, False), ({"every": 6}, False), ({"every": 4}, True)],
+)
+def test_a_selection_needs_two_scored_checkpoints(validation: dict[str, Any] | None, selects: bool) -> None:
+    assert TrainSettings(validation=validation).selects(5) is selects
+    assert TrainSettings().validation is None
+    assert ValidationSettings(every=2).scored(5) == [2, 4, 5]
 
 
-@pytest.mark.parametrize(("counts", "told"), SHORT.values(), ids=SHORT)
-def test_what_the_yaml_asks_for_is_not_left_out(dataset: Path, counts: dict[str, Any], told: str) -> None:
-    count(dataset, counts)
-    settings = TrainSettings.model_validate({"validation": {"every": 2}})
-    with pytest.raises(UserError, match=f"{told}.*expected longer histories, or estimators without 'model'"):
-        judge_of(settings, str(dataset), pytest.fail)
-
-
-def test_validation_is_on_by_default(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    count(dataset, {"train": LONG, "validation": LONG})
-    monkeypatch.setattr(Judge, "prepare", lambda *arguments: arguments)
-    assert judge_of(TrainSettings(task="depth"), str(dataset), pytest.fail) == (
-        str(dataset),
-        ValidationSettings(),
-        ["depth"],
-        None,
-    )
-    assert judge_of(TrainSettings(validation=None), str(dataset), pytest.fail) is None
+def test_a_run_without_a_selection_fits_no_model_of_users(
+    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefrec_ray.runs.train.Judge.prepare", lambda *arguments: pytest.fail("a model was fitted"))
+    told: list[str] = []
+    settings = TrainSettings(task="depth", method="IL", config=SHORT_RUN, validation=ValidationSettings())
+    rows = train(settings, tiny_dataset, str(tmp_path / "run"), say=told.append)
+    assert told == [
+        f"validation: not used, as one of {len(rows)} iterations would be scored; expected a smaller `every`"
+    ]
+    assert not any(name.startswith("validation/") for name in rows[-1])
+    assert (tmp_path / "run" / "policy").exists()

@@ -156,11 +156,14 @@ def test_a_run_with_a_damaged_checkpoint_ends_the_same(whole: Path, tiny_dataset
     assert not list(run.glob("*.partial"))
 
 
-def test_the_last_ones_and_the_best_are_kept(tiny_dataset: str, tmp_path: Path) -> None:
+def test_the_last_ones_and_the_best_are_kept(
+    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     scores = {1: math.nan, 2: 1.0, 3: 2.0, 4: 1.5}  # NaN: no user has a level
-    settings = TrainSettings(**{**SETTINGS, "keep_checkpoints": 2})
-    rows = train(settings, tiny_dataset, str(run), judge=Scripted(scores))
+    settings = TrainSettings(**{**SETTINGS, "keep_checkpoints": 2}, validation={"every": 1})
+    monkeypatch.setattr("prefrec_ray.runs.train.Judge.prepare", lambda *arguments: Scripted(scores))
+    rows = train(settings, tiny_dataset, str(run))
     last = len(rows)
     kept = [int(Path(uri).name.split("_")[1]) for uri in checkpoints(str(run))]
     assert kept == [3, last - 1, last]

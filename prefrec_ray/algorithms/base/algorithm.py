@@ -42,9 +42,10 @@ class OfflineAlgorithm(Algorithm):
 
     One iteration is one pass over the preferences (phase "pretrain") or some updates on transitions ("train").
 
-    Results contain, in addition to RLlib's: phase, epoch, progress (0 to 1), updates, transitions_per_second,
-    pairs_per_second, the groups losses, reward, values and policy (docs/training.md), and each further metric that the
-    learner's `update_policy` returns. `report` has the same metrics by column. `done` is true at the end of the run.
+    Results contain, in addition to RLlib's: phase, epoch, progress (0 to 1), updates, transitions (pairs in the phase
+    "pretrain") and their rate per second, the groups losses, reward, values and policy (docs/training.md), and each
+    further metric that the learner's `update_policy` returns. `report` has the same metrics by column. `done` is true
+    at the end of the run.
     """
 
     Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
@@ -94,10 +95,10 @@ class OfflineAlgorithm(Algorithm):
         start = time.perf_counter()
         if position.phase == "pretrain":
             losses = self._pretrain(position)
-            per_update, rate = self.offline_data.settings.preference_batch_size, "pairs_per_second"
+            per_update, unit = self.offline_data.settings.preference_batch_size, "pairs"
         else:
             losses = self._train(position)
-            per_update, rate = self.offline_data.batch_size, "transitions_per_second"
+            per_update, unit = self.offline_data.batch_size, "transitions"
         seconds = time.perf_counter() - start
         stop_if_diverged(losses, self.iteration + 1)
         if math.isnan(losses.get(ACCURACY, 0.0)):  # all pairs were ties
@@ -105,7 +106,8 @@ class OfflineAlgorithm(Algorithm):
         busy = losses.pop("time/learner_seconds", None)
         if busy is not None:
             losses["time/learner_idle_share"] = max(0.0, 1 - busy / seconds)
-        self.report = {**losses, rate: position.count * per_update / seconds, **self._place(position)}
+        count = position.count * per_update
+        self.report = {**losses, unit: count, f"{unit}_per_second": count / seconds, **self._place(position)}
         self.report |= self._diagnose()
 
     def step(self) -> dict[str, Any]:

@@ -282,7 +282,9 @@ def first_is_best() -> Any:
     return Judge()
 
 
-def test_a_sweep_keeps_the_policies_that_train_keeps(tiny_dataset: str, tmp_path: Path) -> None:
+def test_a_sweep_keeps_the_policies_that_train_keeps(
+    tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "sweep"
     # The real judge cannot read histories as short as these.
     plan = prepare_sweep(
@@ -297,7 +299,8 @@ def test_a_sweep_keeps_the_policies_that_train_keeps(tiny_dataset: str, tmp_path
     # Training with best.yaml gives the same policy.
     best = open_section(str(output / "best.yaml"), "train")
     assert best.validation == settings.validation
-    train(best, tiny_dataset, str(tmp_path / "run"), judge=first_is_best())
+    monkeypatch.setattr("prefrec_ray.runs.train.Judge.prepare", lambda *arguments: first_is_best())
+    train(best, tiny_dataset, str(tmp_path / "run"))
     kept, alone = (output / "policies" / row["trial"], tmp_path / "run" / "policy")
     assert (kept / "actor.npz").read_bytes() == (alone / "actor.npz").read_bytes()
     export_policy(checkpoints(str(tmp_path / "run"))[-1], str(tmp_path / "last"))
