@@ -84,8 +84,7 @@ class OfflineLearner(TorchLearner):
         super().build()
         keep_freed_memory()
         self._feed = feed_of(self.device, self.config.num_gpus_per_learner)
-        space = self.net.action_space
-        self._rotation = Rotation.of(self.net.model_config, space.low.min(), space.high.max(), self.device)
+        self._rotation = Rotation.of(self.net.model_config, self.device)
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:
         """Registers an Adam (the paper's optimizer) for each network."""

@@ -1,8 +1,12 @@
-"""Rotated transitions: what a Q learns of the directions that a log shows holds for those that it does not show.
+"""Rotated transitions: Q learns from the directions in a log what holds in directions that the log does not show.
 
-Where tastes turn, a log shows few of the directions that users will be on. A Q fitted to it knows along which axes
-items were good, and is wrong once tastes have turned on; of rotated transitions, only what a user answered to is left
-to tell items apart (docs/recipe.md). A share of a batch stays as it is: where tastes do not turn, axes are right.
+If tastes turn, a log shows few of the directions that users will take. A Q fitted to it knows along which axes items
+were good, and is wrong once tastes have turned. In rotated transitions only the feedback of a user tells items apart
+(docs/recipe.md). A share of a batch is not rotated: if tastes do not turn, the axes are right.
+
+A rotation here is a signed permutation of the axes. These are all the orthogonal matrices that map the box of actions
+onto itself, so no rotated action leaves it, and none has to be clipped. The inner product is the only bilinear function
+of two vectors that all of them leave unchanged.
 """
 
 from __future__ import annotations
@@ -19,32 +23,28 @@ from prefrec_ray.algorithms.feed.batches import TransitionPlan, generator
 from prefrec_ray.algorithms.feed.columns import ACTIONS, NEXT_OBS, OBS
 from prefrec_ray.algorithms.feed.transfer import to_device
 from prefrec_ray.ids import Stream
-from prefrec_ray.mdp.normaliser import CLIP
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """Rotates, in a `share` of the rows of a batch, the action and all parts of the states that embeddings make.
+    """Rotates, in a `share` of the rows of a batch, the action and all parts of the states that are embeddings.
 
-    `columns`: those of the state, A by A, with their scale `mean`, `std` [P, A]; `low`, `high`: bounds of an action, at
-    which a rotated one is clipped.
+    `columns`: these parts of the state, P parts of A columns each, with their scale `mean`, `std` [P, A].
     """
 
     share: float
     columns: slice
     mean: Tensor
     std: Tensor
-    low: float
-    high: float
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], low: float, high: float, device: torch.device) -> Rotation | None:
-        """That of a module's `model_config`; None where nothing is rotated."""
+    def of(cls, settings: Mapping[str, Any], device: torch.device) -> Rotation | None:
+        """Returns the rotation of a module's `model_config`, or None if nothing is rotated."""
         if not settings.get("rotations"):
             return None
         (first, last), mean, std = settings["embedding_columns"]
         scale = (torch.tensor(part, dtype=torch.float32, device=device) for part in (mean, std))
-        return cls(settings["rotations"], slice(first, last), next(scale), next(scale), float(low), float(high))
+        return cls(settings["rotations"], slice(first, last), next(scale), next(scale))
 
     def of_batch(self, batch: dict[str, Tensor], plan: TransitionPlan, update: int) -> dict[str, Tensor]:
         """The batch of an `update`: the same rows, and the same rotation, on any number of learners."""
@@ -55,14 +55,13 @@ class Rotation:
 
     def __call__(self, batch: dict[str, Tensor], rows: Tensor, matrix: Tensor) -> dict[str, Tensor]:
         """The batch with its `rows` rotated by `matrix` [A, A]."""
-        actions = (batch[ACTIONS][rows] @ matrix).clip(self.low, self.high)
-        rotated = {**batch, ACTIONS: batch[ACTIONS].index_copy(0, rows, actions)}
+        rotated = {**batch, ACTIONS: batch[ACTIONS].index_copy(0, rows, batch[ACTIONS][rows] @ matrix)}
         scaled, shift = self._scaled(matrix)
         for name in (OBS, NEXT_OBS):
             if name in batch:
                 rotated[name] = batch[name].clone()
                 part = rotated[name][:, self.columns]
-                part.index_copy_(0, rows, torch.addmm(shift, part[rows], scaled).clip_(-CLIP, CLIP))
+                part.index_copy_(0, rows, torch.addmm(shift, part[rows], scaled))
         return rotated
 
     def _scaled(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,6 +71,7 @@ class Rotation:
 
 
 def rotation(dim: int, rng: np.random.Generator) -> np.ndarray:
-    """An orthogonal matrix float32 [dim, dim], uniform among all (Stewart 1980)."""
-    q, r = np.linalg.qr(rng.standard_normal((dim, dim)))
-    return (q * np.sign(np.diag(r))).astype(np.float32)
+    """Draws a signed permutation matrix, float32 [dim, dim], uniformly from all 2^dim dim! of them."""
+    matrix = np.zeros((dim, dim), np.float32)
+    matrix[np.arange(dim), rng.permutation(dim)] = rng.choice([-1.0, 1.0], dim)
+    return matrix
