@@ -18,7 +18,9 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.settings import Split, Task, parse
 
 if TYPE_CHECKING:
+    import numpy as np
     import ray.data
+    import torch
 
     from prefrec_ray.policy.networks.answers import Answers
 
@@ -56,6 +58,23 @@ class PreparedDataset:
         """`read_table`."""
         return read_table(file, columns)
 
+    def arrays(self, *parts: str, columns: list[str] | None = None) -> dict[str, np.ndarray]:
+        """Returns the columns of a folder or file as NumPy arrays [n, ...], read without Ray (views.py).
+
+        `parts`: "transitions", or "requests" and a split, or "preferences", a task and "train.parquet". Raises
+        `UserError` if nothing is there.
+        """
+        from prefrec_ray.dataset.views import arrays
+
+        return arrays(*self._files_of(*parts), columns)
+
+    def tensors(self, *parts: str, columns: list[str] | None = None) -> dict[str, torch.Tensor]:
+        """As `arrays`, as torch tensors; columns of text are left out."""
+        import torch
+
+        held = self.arrays(*parts, columns=columns)
+        return {name: torch.from_numpy(array) for name, array in held.items() if array.dtype.kind in "biuf"}
+
     def transitions(self, columns: list[str] | None = None) -> ray.data.Dataset:
         """Training transitions, shuffled: obs [n, S], action [n, A], next_obs [n, S], reward, number (views.py)."""
         return self._view("transitions", columns=columns)
@@ -72,9 +91,14 @@ class PreparedDataset:
         # Ray Data takes seconds to import, and not all who open a data set need it.
         from prefrec_ray.dataset.views import view
 
+        return view(*self._files_of(*parts), columns)
+
+    def _files_of(self, *parts: str) -> tuple[list[str], str]:
+        """Returns the files of a folder, or one file, and where they are."""
         where = self.path(*parts)
-        files = self.files(*parts) if not where.endswith(".parquet") else [where] if storage.exists(where) else []
-        return view(files, where, columns)
+        if where.endswith(".parquet"):
+            return [where] if storage.exists(where) else [], where
+        return self.files(*parts), where
 
     def people(self) -> list[str]:
         """The teachers that are people: names below `people/` (people/store.py)."""

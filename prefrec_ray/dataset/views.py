@@ -1,25 +1,52 @@
-"""Views of a prepared data set as Ray Data sets, for own analyses."""
+"""Columns of a prepared data set as NumPy arrays and as Ray Data sets, for research code."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
-import ray.data
 
-from prefrec_ray.dataset.tables import read_table, stored
+from prefrec_ray.dataset.tables import read_table, stored, tensor
 from prefrec_ray.errors import UserError
+
+if TYPE_CHECKING:
+    import ray.data
 
 
 def view(files: list[str], folder: str, columns: list[str] | None = None) -> ray.data.Dataset:
-    """Return the rows of `files`, one block per file. Columns of states and actions are tensors [n, d].
+    """Returns the rows of `files`, one block per file; columns of states and actions are tensors [n, d].
 
     Raises `UserError` if there are no files.
     """
-    if not files:
-        raise UserError(f"{folder}: no files; expected those of a prepared data set")
+    import ray.data  # seconds, and `arrays` does not need it
+
+    _check(files, folder)
     return ray.data.from_items(files, override_num_blocks=len(files)).map_batches(
         _read, batch_size=None, fn_kwargs={"columns": columns}
     )
+
+
+def arrays(files: list[str], folder: str, columns: list[str] | None = None) -> dict[str, np.ndarray]:
+    """Returns the columns of all `files`, in their order: states and actions float32 [n, d], others [n].
+
+    Raises `UserError` if there are no files.
+    """
+    _check(files, folder)
+    table = pa.concat_tables([read_table(file, columns) for file in files])
+    return {name: _held(table[name]) for name in table.column_names}
+
+
+def _check(files: list[str], folder: str) -> None:
+    if not files:
+        raise UserError(f"{folder}: no files; expected those of a prepared data set")
+
+
+def _held(column: pa.ChunkedArray) -> np.ndarray:
+    """Returns a writable array, as torch asks for one."""
+    if pa.types.is_fixed_size_list(column.type):
+        return np.require(tensor(column), requirements="W")
+    return np.require(column.to_numpy(zero_copy_only=False), requirements="W")
 
 
 def _read(batch: dict[str, np.ndarray], columns: list[str] | None) -> dict[str, np.ndarray]:

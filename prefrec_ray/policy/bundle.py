@@ -140,6 +140,16 @@ class Policy:
             return self._propose(states)
         return self.items.embeddings[self.draw(states, 1, None, seed).rows[:, 0]]
 
+    def q(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Returns Q(s, a) float32 [n] for scaled states [n, S] and actions (embeddings of items) [n, A].
+
+        Raises `UserError` if the policy has no critic, and for states of another width.
+        """
+        if self.critic is None:
+            raise UserError("policy: it has no critic; expected a policy of a method that learns Q")
+        chosen = np.require(self._checked(states), dtype=np.float32, requirements=["C", "W"])
+        return self.critic.q(chosen, np.require(actions, dtype=np.float32, requirements=["C", "W"])[:, None])[:, 0]
+
     def recommend(self, states: np.ndarray, k: int, exclude: Exclude = None, seed: int | None = None) -> np.ndarray:
         """Item ids [n, k] for scaled states [n, S], as `serve` gives them."""
         return self.serve(states, k, exclude, seed).items

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import nn
 
 from prefrec_ray import storage
@@ -20,6 +23,15 @@ class TrainedReward:
 
     net: nn.Module  # [..., D] -> [...]
     columns: tuple[int, ...] | None
+
+    def __call__(self, transitions: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns the reward float32 [n] of transitions with the columns obs, action and next_obs."""
+        with torch.inference_mode():
+            if self.columns is None:
+                inputs = np.concatenate([transitions["obs"], transitions["action"]], axis=1)
+            else:
+                inputs = transitions["next_obs"][:, list(self.columns)]
+            return self.net(torch.from_numpy(inputs.astype(np.float32))).numpy()
 
 
 def load_reward(uri: str, sizes: tuple[int, int]) -> TrainedReward:
