@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -21,6 +22,11 @@ def console() -> Console:
     if not out.is_terminal:
         out.width = _PIPE_WIDTH
     return out
+
+
+def pasteable(*words: str, config: str | None = None) -> str:
+    """Returns a command of `prefrec` that a shell reads as these words; with `--config` if there is one."""
+    return shlex.join(["prefrec", *words, *(["--config", config] if config else [])])
 
 
 def made(what: str, where: str, then: str, note: str = "") -> None:

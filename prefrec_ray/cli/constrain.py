@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from prefrec_ray.cli.console import Dataset, console, made
+from prefrec_ray.cli.console import Dataset, console, made, pasteable
 from prefrec_ray.cli.progress import progress
 from prefrec_ray.errors import UserError
 
@@ -21,20 +20,27 @@ def command(
     policy: Annotated[str, typer.Argument(metavar="POLICY", help="Policy bundle, RUN/policy.")],
     dataset: Dataset,
     output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the policy bundle.")],
+    config: Annotated[
+        str | None,
+        typer.Option("--config", metavar="CONFIG", help="YAML with the section `evaluate` (sizes of its model)."),
+    ] = None,
 ) -> None:
     """Find a serving rule (temperature, variety) under which the log can vouch for a policy, without training."""
     from prefrec_ray import storage
+    from prefrec_ray.cli.config import open_section
     from prefrec_ray.evaluation.constrain import constrain
+    from prefrec_ray.evaluation.settings import EvaluateSettings
     from prefrec_ray.policy import Policy
 
     if storage.exists(output):
         raise UserError(f"{output}: already exists; choose another output folder or remove this one")
+    settings = open_section(config, "evaluate") if config else EvaluateSettings()
     loaded = Policy.load(policy)
     with progress(console()) as report:
-        constrained = constrain(loaded, storage.absolute(dataset), report, policy)
+        constrained = constrain(loaded, storage.absolute(dataset), report, policy, settings.model)
     constrained.policy.save(output)
     console().print(tried_table(constrained))
-    made("policy", output, f"prefrec evaluate {quote(output)} --dataset {quote(dataset)}")
+    made("policy", output, pasteable("evaluate", output, "--dataset", dataset, config=config))
 
 
 def tried_table(constrained: Constrained) -> Table:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import posixpath
-from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefrec_ray.cli.console import Dataset, console, made
+from prefrec_ray.cli.console import Dataset, console, made, pasteable
 from prefrec_ray.cli.progress import progress
-from prefrec_ray.cli.summary import summary
+from prefrec_ray.cli.summary import level_note, summary
 from prefrec_ray.cli.verdicts import reasons, unweighed, verdict_table
 from prefrec_ray.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from prefrec_ray.evaluation.records import Evaluation
+    from prefrec_ray.evaluation.run import EvaluationRun
 
 SPLITS = ("validation", "test")
 #: The exit status of `--strict` where a policy is no candidate; 2 is for mistakes.
@@ -85,13 +88,36 @@ def command(
     shown = vouched(evaluation)
     for task in shown.tasks:
         console().print(summary(shown, task))
+        if (note := level_note(shown, task)) is not None:
+            console().print(note)
         console().print()
     console().print(verdict_table(evaluation))
     for line in [*reasons(evaluation), *(unweighed(evaluation) if "weights" in settings.estimators else [])]:
         console().print(line)
-    made("evaluation", run.file, f"prefrec report {quote(folder)}")
+    made("evaluation", run.file, next_command(evaluation, run, dataset, config) or pasteable("report", folder))
     if strict and any(verdict.verdict != "candidate" for verdict in evaluation.verdicts.values()):
         raise typer.Exit(NOT_ALL_CANDIDATES)
+
+
+def next_command(evaluation: Evaluation, run: EvaluationRun, dataset: str, config: str | None) -> str | None:
+    """Returns the `prefrec constrain` command for the best policy that lacks support, or None."""
+    from prefrec_ray import storage
+    from prefrec_ray.evaluation.constrain import can_constrain
+    from prefrec_ray.policy import Policy
+
+    bundles = {r.subject: r.bundle for r in evaluation.records if r.role == "policy" and r.bundle is not None}
+    if len(evaluation.verdicts) == len(run.bundles) == 1:  # a policy without support may have no record
+        bundles = dict.fromkeys(evaluation.verdicts, run.bundles[0])
+    for name in evaluation.verdicts:
+        support, bundle = evaluation.support.get(name), bundles.get(name)
+        if support is None or support.supported or bundle is None or not can_constrain(Policy.load(bundle)):
+            continue
+        names = ("constrained", *(f"constrained_{number}" for number in range(2, 100)))
+        home = posixpath.dirname(bundle.rstrip("/"))
+        output = next((place for one in names if not storage.exists(place := storage.join(home, one))), None)
+        if output is not None:
+            return pasteable("constrain", bundle, "--dataset", dataset, "--output", output, config=config)
+    return None
 
 
 def parse_estimators(text: str) -> tuple[str, ...]:

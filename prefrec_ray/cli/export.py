@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import Annotated
 
 import typer
 
-from prefrec_ray.cli.console import made
+from prefrec_ray.cli.console import made, pasteable
 from prefrec_ray.errors import UserError, need
 
 FORMATS = ("bundle", "onnx")
@@ -30,7 +29,7 @@ def command(
     from prefrec_ray.runs.export import export_policy
 
     policy = export_policy(checkpoint, output)
-    made("policy", output, f"prefrec evaluate {quote(output)} --dataset {quote(policy.provenance['dataset'])}")
+    made("policy", output, pasteable("evaluate", output, "--dataset", policy.provenance["dataset"]))
 
 
 def _export_onnx(policy: str, output: str) -> None:

@@ -20,6 +20,14 @@ TITLES = {
     "weights": "importance weights",
     "ncis": "NCIS",
 }
+#: By task, the ratio whose whole part is a level, and why its mean is not 1.
+MEANINGS = {
+    "depth": ("a session's requests over the user's mean", "rounding down lowers most sessions"),
+    "frequency": (
+        "the user's mean time away over this time away",
+        "a few long absences raise a user's mean, so most sessions are followed by a shorter one",
+    ),
+}
 STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 
@@ -40,6 +48,19 @@ def summary(evaluation: Evaluation, task: str) -> Table:
         cells = [_cell(by_subject, record.subject) for by_subject in records.values()]
         table.add_row(Text(record.title), *cells, record.kind, style=STYLES[record.role])
     return table
+
+
+def level_note(evaluation: Evaluation, task: str) -> Text | None:
+    """Returns what a level of `task` is, and why the mean level of the log is not 1; None without a logged mean."""
+    known = {record.estimator: record for record in evaluation.records if record.task == task}
+    logged = known["ncis"].behaviour if "ncis" in known else None
+    if logged is None and "model" in known:
+        logged = known["model"].settings.get("logged_level")
+    if logged is None or task not in MEANINGS:
+        return None
+    ratio, why = MEANINGS[task]
+    text = f"Level of {task}: {ratio}, rounded down, 0 to 5. The log's mean is {logged:.2f}, not 1: {why}."
+    return Text(text, style="dim")
 
 
 def _cell(by_subject: dict[str, Record], name: str) -> str:

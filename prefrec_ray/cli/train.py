@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefrec_ray.cli.console import Config, console, made
+from prefrec_ray.cli.console import Config, console, made, pasteable
 from prefrec_ray.cli.progress import Report, progress
 from prefrec_ray.errors import UserError
 
@@ -35,7 +34,7 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the run's last checkpoint.")] = False,
 ) -> None:
     """Train a policy (section `train`)."""
-    from prefrec_ray.cli.config import open_section
+    from prefrec_ray.cli.config import load_sections, open_section
 
     settings = open_section(config, "train", overrides or ())
     dataset = dataset or settings.dataset
@@ -43,7 +42,8 @@ def command(
         raise UserError(f"{config}: train: key 'dataset' is missing; name the data set there or by --dataset DATASET")
     output = output or f"runs/{settings.method.rpartition(':')[2]}_{settings.recipe}_{settings.task}_{settings.seed}"
     train_run(settings, dataset, output, resume, where=f"{config}: train")
-    made("run", output, f"prefrec evaluate {quote(output + '/policy')} --dataset {quote(dataset)}")
+    its = config if "evaluate" in load_sections(config) else None
+    made("run", output, pasteable("evaluate", f"{output}/policy", "--dataset", dataset, config=its))
 
 
 def train_run(

@@ -42,13 +42,15 @@ class Case:
 
     @property
     def converged(self) -> bool:
-        """Whether the estimate's intervals are finite, and inside what a level can be, but for a model's own error."""
+        """Whether the estimate's intervals are finite, and without a model's own error inside the range of a level."""
         record = self.record
         if record is None:
             return False
         numbers = (record.value, record.ci_low, record.ci_high, *record.gain_interval)
         if not all(map(math.isfinite, numbers)):
             return False
+        if record.reaches_end is not None:
+            return not record.reaches_end
         below, above = (of_users(record, abs(record.value - end)) for end in (record.ci_low, record.ci_high))
         return record.value - below > 0 and record.value + above < MAX_LEVEL
 

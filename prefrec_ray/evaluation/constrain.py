@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import ray
@@ -17,7 +17,8 @@ import ray
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.adapt import adapted
-from prefrec_ray.evaluation.model_score import ModelScore, fit_score
+from prefrec_ray.evaluation.model_score import SETTINGS, ModelScore, fit_score
+from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.evaluation.support import THRESHOLD
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.progress import Progress, silent, step
@@ -48,12 +49,24 @@ class Constrained:
     tried: Sequence[Tried]
 
 
-def constrain(policy: Policy, dataset: str, progress: Progress = silent, where: str = "policy") -> Constrained:
+def can_constrain(policy: Policy) -> bool:
+    """Returns whether temperature and variety change what the policy serves, and `constrain` did not choose them."""
+    return policy.critic is not None and policy.draws_from_all and not policy.provenance.get("constrained")
+
+
+def constrain(
+    policy: Policy,
+    dataset: str,
+    progress: Progress = silent,
+    where: str = "policy",
+    model: ModelSettings = SETTINGS,
+) -> Constrained:
     """The policy under its own rule, if validation users show that the log vouches for `WANTED` of its states; else of
     the rules with a higher temperature or more variety that it vouches for, the one of the highest level.
 
-    Raises `UserError`, which `where` opens: items are not drawn by Q from the whole catalogue, histories are too short
-    for a model of users, no rule is vouched for, the policy is of another platform (adapt.py).
+    The model of users has the sizes of `model` if these are smaller than its own. Raises `UserError`, which `where`
+    opens: items are not drawn by Q from the whole catalogue, histories are too short for a model of users, no rule is
+    vouched for, the policy is of another platform (adapt.py).
     """
     serving, task = policy.serving, policy.task
     if policy.critic is None or not policy.draws_from_all:
@@ -64,7 +77,7 @@ def constrain(policy: Policy, dataset: str, progress: Progress = silent, where: 
     opened = PreparedDataset.open(dataset)
     policy = adapted(policy, opened, opened.items(), where)
     with step(progress, "fit models of users"):
-        score = fit_score(dataset, "validation")
+        score = fit_score(dataset, "validation", model)
     shared = ray.put(policy)
     own, temperature = float(serving.variety), float(serving.temperature)
     more = [own, *(variety for variety in VARIETIES if variety > own)]
@@ -84,7 +97,8 @@ def constrain(policy: Policy, dataset: str, progress: Progress = silent, where: 
             f"{most.temperature:g} and variety {most.variety:g}; expected {WANTED:.0%} under some serving rule"
         )
     best = max(vouched, key=lambda one: one.level)
-    return Constrained(policy.under(temperature=best.temperature, variety=best.variety), tried)
+    chosen = policy.under(temperature=best.temperature, variety=best.variety)
+    return Constrained(replace(chosen, provenance={**policy.provenance, "constrained": True}), tried)
 
 
 @ray.remote(num_cpus=1)

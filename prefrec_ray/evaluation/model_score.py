@@ -47,15 +47,21 @@ class ModelScore:
         return float(np.nanmean(imagined.levels[task])), self.pasts.share(imagined.states)
 
 
-def fit_score(uri: str, split: str) -> ray.ObjectRef:
-    """A `ModelScore` with users of the split, whose models know training users alone. All its tasks have ended.
+def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS) -> ray.ObjectRef:
+    """Returns a `ModelScore` with users of the split, whose models know only training users. All its tasks have ended.
 
-    Raises `UserError` where histories are too short for it.
+    Its roll-outs have the sizes of `SETTINGS`, or of `limits` if these are smaller. Raises `UserError` if histories are
+    too short for it.
     """
     dataset = PreparedDataset.open(uri)
     check_long_enough(dataset, ["train", split])
     runtime.start_ray()  # else Ray starts by itself, and joins whatever cluster runs on this machine
     training, held = read_histories.remote(uri, "train", SEED, ROWS), read_histories.remote(uri, split, 0, ROWS)
-    models = ray.get([fit_users.remote(uri, training, SEED, number) for number in range(SETTINGS.models)])
-    platform = platform_of(dataset, ray.get(held), SETTINGS, seed=0)
+    sizes = ModelSettings(
+        models=min(SETTINGS.models, limits.models),
+        users=min(SETTINGS.users, limits.users),
+        requests=min(SETTINGS.requests, limits.requests),
+    )
+    models = ray.get([fit_users.remote(uri, training, SEED, number) for number in range(sizes.models)])
+    platform = platform_of(dataset, ray.get(held), sizes, seed=0)
     return ray.put(ModelScore(platform, models, ray.get(logged_pasts.remote(uri, training))))

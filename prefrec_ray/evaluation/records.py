@@ -29,7 +29,9 @@ class Record(Settings, allow_inf_nan=False):
     """What one subject scores on one task by one estimator. The fields have the names of the file.
 
     `value` is a mean level, `behaviour` the logging policy's by the same estimator; ci_low to ci_high is the 95 %
-    interval of the value, gain_ci_low to gain_ci_high that of value - behaviour, both on the same users drawn. `ess`,
+    interval of the value, gain_ci_low to gain_ci_high that of value - behaviour, both on the same users drawn, and
+    clipped to 0 to 5 and -5 to 5. `reaches_end`: the interval of the value reached 0 or 5 before a model's relative
+    error was added and before it was clipped (null in files of earlier versions). `ess`,
     the effective sample size, is a share of the sessions (`ncis`, `weights`) or of the requests (`dr`), else null.
     Policies other than the `best` by value have the paired interval of best - value. `online` has true means beside the
     level. `bundle` and `provenance` tell the policy, also of controls made from it.
@@ -43,6 +45,7 @@ class Record(Settings, allow_inf_nan=False):
     value: float
     ci_low: float
     ci_high: float
+    reaches_end: bool | None = None
     ess: float | None = None
     behaviour: float
     gain_ci_low: float | None = None
@@ -162,11 +165,13 @@ class PolicyVerdict(Settings):
 
 
 class Evaluation(Settings):
-    """The content of evaluation.json; `served` by subject, `support` and `verdicts` by policy."""
+    """The content of evaluation.json; `served` by subject, `support` and `verdicts` by policy; `inputs`: policies, data
+    set and settings, by which one evaluation is told from another."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     dataset: str | None = None
     split: Split | None = None
+    inputs: dict[str, Any] = Field(default_factory=dict)
     records: tuple[Record, ...]
     served: dict[str, Served] = Field(default_factory=dict)
     support: dict[str, Support] = Field(default_factory=dict)

@@ -30,8 +30,8 @@ from prefrec_ray.runtime.progress import Progress, silent, step
 class EvaluationRun:
     """Which `policies` (bundles, or sweeps for all theirs) are evaluated on which data set, and where that is written.
 
-    `online`: roll-outs too, in the simulator that made the logs. `output`: a file; None for evaluation.json beside the
-    policies.
+    `online`: roll-outs too, in the simulator that made the logs. `output`: a file; None for evaluation.json in the
+    folder of the policies. `replace`: overwrite another evaluation in that file.
     """
 
     policies: Sequence[str]
@@ -40,6 +40,7 @@ class EvaluationRun:
     online: bool = False
     sensitivity: bool = False
     output: str | None = None
+    replace: bool = False
 
     @cached_property
     def bundles(self) -> list[str]:
@@ -48,16 +49,43 @@ class EvaluationRun:
 
     @cached_property
     def file(self) -> str:
-        """What is written."""
-        sweep = len(self.policies) == 1 and self.bundles != list(self.policies)
-        return self.output or storage.join(self.policies[0] if sweep else beside(self.bundles), "evaluation.json")
+        """The file to write: RUN/evaluation.json for RUN/policy, RUN/OTHER/evaluation.json for another policy."""
+        if self.output:
+            return self.output
+        first = self.policies[0].rstrip("/")
+        alone = len(self.policies) == 1 and (self.bundles != list(self.policies) or not first.endswith("/policy"))
+        return storage.join(first if alone else beside(self.bundles), "evaluation.json")
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What tells this evaluation from another one, as evaluation.json holds it."""
+        return {
+            "policies": [storage.absolute(uri) for uri in self.bundles],
+            "dataset": storage.absolute(self.dataset),
+            "online": self.online,
+            "sensitivity": self.sensitivity,
+            "settings": self.settings.model_dump(mode="json"),
+        }
+
+    def check_file(self) -> None:
+        """Raises `UserError` if `file` holds another evaluation, which would be lost."""
+        if self.replace or not storage.exists(self.file):
+            return
+        before = storage.read_json(self.file)
+        known = (before.get("inputs") if isinstance(before, dict) else None) or {}
+        changed = [name for name, value in self.inputs.items() if known.get(name) != value]
+        if changed:
+            what = f"with other {changed[0]}" if known else "by an earlier version"
+            raise UserError(f"{self.file}: holds an evaluation {what}; name a new file by --output FILE, or remove it")
 
 
 def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluation:
     """Writes `run.file` and returns its content. Each policy is scored on the task that it was trained for.
 
-    Raises `UserError`: no policy or data set there, a policy given twice, `online` for logs of no simulator.
+    Raises `UserError`: no policy or data set there, a policy given twice, `online` for logs of no simulator, another
+    evaluation in `run.file`.
     """
+    run.check_file()
     dataset = PreparedDataset.open(storage.absolute(run.dataset))
     check_complete(dataset)
     if run.online and dataset.metadata.world is None:
@@ -80,7 +108,7 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
         how = RollOut(run.settings.split, seed=run.settings.seed)
         records += evaluate_online(dataset, policies, tasks, how, {IMITATION: clone.policy}, progress)
     kept = [_told(r, bundles) for r in records if trained_for.get(r.policy, r.task) == r.task]
-    evaluation = evaluation.model_copy(update={"dataset": run.dataset, "records": tuple(kept)})
+    evaluation = evaluation.model_copy(update={"dataset": run.dataset, "records": tuple(kept), "inputs": run.inputs})
     evaluation = evaluation.model_copy(update={"verdicts": verdicts(evaluation)})
     write_evaluation(run.file, evaluation)
     return evaluation

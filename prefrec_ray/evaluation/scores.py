@@ -42,7 +42,7 @@ class Scores:
         means, behaviour = self.values.mean(axis=0), float(self.logging.mean())
         policies = [i for i, subject in enumerate(self.subjects) if subject.role == "policy"]
         best = max(policies, key=lambda i: means[i], default=0)
-        low, high = self._intervals(best, seed)
+        low, high, reaches = self._intervals(best, seed)
         records = []
         for i, subject in enumerate(self.subjects):
             optional: dict[str, Any] = {}
@@ -60,11 +60,12 @@ class Scores:
                 estimator=self.estimator,
                 subject=subject.name,
                 role=subject.role,
-                value=float(means[i]),
+                value=within(means[i]),
                 ci_low=float(low[0, i]),
                 ci_high=float(high[0, i]),
+                reaches_end=bool(reaches[i]),
                 ess=None if self.ess is None else float(self.ess[i]),
-                behaviour=behaviour,
+                behaviour=within(behaviour),
                 gain_ci_low=float(low[1, i]),
                 gain_ci_high=float(high[1, i]),
                 **self.counts,
@@ -74,10 +75,12 @@ class Scores:
             records.append(record)
         return records
 
-    def _intervals(self, best: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high bounds [3, L] of the values, of the gains over the logging policy, of the best one's lead.
+    def _intervals(self, best: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns low and high bounds [3, L] of the values, of the gains over the logging policy, and of the best
+        one's lead; and whether the interval of a value reaches 0 or MAX_LEVEL before `relative_error` is added, [L].
 
-        One user, drawn again, is always the same: others may have any level, none of them farther away than MAX_LEVEL.
+        Bounds are clipped to what the quantity can be. The truth lies there, so a clipped interval covers it exactly as
+        often. A resample of one user is always that user: the other users may have any level.
         """
         gains, behind = self.values - self.logging[:, None], self.values[:, [best]] - self.values
         drawn = bootstrap_interval(np.hstack([self.values, gains, behind]), seed)
@@ -87,8 +90,15 @@ class Scores:
         if self.networks is not None:
             own, logging = self.networks
             low, high = widened(low, high, np.stack([own, own - logging, own[:, [best]] - own], axis=1))
+        reaches = ~((low[0] > 0) & (high[0] < MAX_LEVEL))  # of NaN too
         if self.relative_error:
             means = np.stack([self.values.mean(axis=0), gains.mean(axis=0), behind.mean(axis=0)])
             error = self.relative_error * np.abs(np.stack([means[1], means[1], means[2]]))
             low, high = means - np.hypot(means - low, error), means + np.hypot(high - means, error)
-        return low, high
+        least, most = np.array([[0], [-MAX_LEVEL], [-MAX_LEVEL]]), MAX_LEVEL
+        return low.clip(least, most), high.clip(least, most), reaches
+
+
+def within(level: float) -> float:
+    """Returns the level that is nearest to `level` among those that a session can have, 0 to MAX_LEVEL."""
+    return float(np.clip(level, 0, MAX_LEVEL))

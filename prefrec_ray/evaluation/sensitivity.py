@@ -10,6 +10,7 @@ import numpy as np
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.ncis import effective_share, normalised_weights, user_values
 from prefrec_ray.evaluation.records import Estimate
+from prefrec_ray.evaluation.scores import within
 from prefrec_ray.evaluation.sessions import Sessions
 from prefrec_ray.evaluation.settings import NcisSettings
 
@@ -53,6 +54,6 @@ def ncis_sensitivity(
 def estimates(grid: Kernels, values: np.ndarray, shares: np.ndarray, behaviour: float) -> list[Estimate]:
     """One a kernel, from values and effective sample sizes [kernels]."""
     return [
-        Estimate(sigma=sigma, cap=cap, value=float(value), ess=float(ess), behaviour=behaviour)
+        Estimate(sigma=sigma, cap=cap, value=within(value), ess=float(ess), behaviour=within(behaviour))
         for (sigma, cap), value, ess in zip(grid, values, shares, strict=True)
     ]

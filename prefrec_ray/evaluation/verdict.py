@@ -85,8 +85,8 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         return "cannot_say", [f"No estimate by {', '.join(ESTIMATORS)}."]
     if not case.converged:
         return "cannot_say", [
-            f"Its interval, {_interval(record.ci_low, record.ci_high)}, does not lie inside 0 to {MAX_LEVEL}, what a "
-            "level can be: the estimate has not converged."
+            f"Its interval, {_interval(record.ci_low, record.ci_high)}, is not inside 0 to {MAX_LEVEL}, the range of a "
+            "level: the estimate has not converged."
         ]
     if case.miss > CALIBRATED:
         return "cannot_say", [
@@ -155,7 +155,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
         elif record.ci_low > 0 and record.ci_high < MAX_LEVEL:
             where = f", inside 0 to {MAX_LEVEL}"
         else:
-            where = f", inside 0 to {MAX_LEVEL} but for the model's own error"
+            where = f", inside 0 to {MAX_LEVEL} without the model's own error"
         text = _interval(record.ci_low, record.ci_high) + where
         convergence = ("green" if case.converged else "red", text)
         if control is not None:

@@ -87,12 +87,18 @@ class Stages:
         """Run `prefrec evaluate`, and again with the policy of `prefrec constrain` if support is missing."""
         own, *earlier = (storage.join(one, "policy") for one in (run, *before))
         bundle = average(own, earlier, dataset, storage.join(run, "averaged"))
-        evaluation = run_evaluation(EvaluationRun([bundle], dataset, self.evaluate_), self.progress)
+        evaluation = self._evaluated(run, dataset, bundle)
         supported = all(support.supported for support in evaluation.support.values())
         constrained = storage.join(run, "constrained")
         if not supported and self._constrain(bundle, dataset, constrained):
-            evaluation = run_evaluation(EvaluationRun([bundle, constrained], dataset, self.evaluate_), self.progress)
+            return self._evaluated(run, dataset, bundle, constrained)
         return evaluation
+
+    def _evaluated(self, run: str, dataset: str, *bundles: str) -> Evaluation:
+        """Evaluates the bundles into RUN/evaluation.json: the second evaluation of a night replaces the first."""
+        file = storage.join(run, "evaluation.json")
+        wanted = EvaluationRun(list(bundles), dataset, self.evaluate_, output=file, replace=True)
+        return run_evaluation(wanted, self.progress)
 
     def _constrain(self, bundle: str, dataset: str, output: str) -> bool:
         """Write the policy under a serving rule with support to `output`. Returns whether there is such a rule."""

@@ -75,8 +75,9 @@ def read_judged(file: str) -> Evaluation:
 
 
 def evaluation_files(uris: Sequence[str], runs: Sequence[Run]) -> list[str]:
-    """The evaluation.json files that there are in `uris` and in the folders of `runs`."""
-    folders = dict.fromkeys([*(str(uri).rstrip("/") for uri in uris), *(run.uri for run in runs)])
+    """Returns the evaluation.json files in `uris`, in the folders of `runs`, and in the policies of these runs."""
+    policies = (folder for run in runs for folder in storage.list_folders(run.uri))
+    folders = dict.fromkeys([*(str(uri).rstrip("/") for uri in uris), *(run.uri for run in runs), *policies])
     return [file for folder in folders if storage.exists(file := storage.join(folder, "evaluation.json"))]
 
 

@@ -1,10 +1,12 @@
 """Whatever ids and paths are made of, they are printed as they are."""
 
+import shlex
+
 import pytest
 from made_records import made_record
 from rich.table import Table
 
-from prefrec_ray.cli.console import console, made
+from prefrec_ray.cli.console import console, made, pasteable
 from prefrec_ray.cli.import_labels import _table
 from prefrec_ray.cli.summary import summary
 from prefrec_ray.evaluation.records import Evaluation
@@ -15,6 +17,13 @@ STRANGE = "a[/x]b[bold]:smile:"
 def test_where_something_was_made(capsys: pytest.CaptureFixture[str]) -> None:
     made("data set", STRANGE, f"prefrec train --dataset {STRANGE}")
     assert capsys.readouterr().out == f"✓ data set: {STRANGE}\n  next: prefrec train --dataset {STRANGE}\n"
+
+
+def test_a_command_can_be_pasted() -> None:
+    words = ["evaluate", "my runs/it's/policy", "--dataset", "s3://a/$b"]
+    line = pasteable(*words, config="one; two.yaml")
+    assert shlex.split(line) == ["prefrec", *words, "--config", "one; two.yaml"]
+    assert pasteable("report", "runs") == "prefrec report runs"
 
 
 def test_names_in_tables(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,17 +1,23 @@
 """The verdicts that `prefrec evaluate` prints, and the exit status of `--strict`."""
 
 import io
+import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made_records import made_record
+from platform_desk import make_policy
 from rich.console import Console
 
+from prefrec_ray.cli.evaluate import next_command
 from prefrec_ray.cli.main import run
 from prefrec_ray.cli.verdicts import reasons, unweighed, verdict_table
 from prefrec_ray.evaluation.records import Evaluation, Record, Served, Support
+from prefrec_ray.evaluation.run import EvaluationRun
 from prefrec_ray.evaluation.verdict import verdicts
+from prefrec_ray.mdp.serving import ServingSettings
 
 
 def line(subject: str, gain: float, estimator: str = "model", **changes: object) -> Record:
@@ -71,6 +77,30 @@ def test_a_policy_of_which_weights_say_nothing_has_a_line() -> None:
     one = Evaluation(records=(line("some", 0.1, "weights"),), served=dict.fromkeys(names, served))
     (text,) = (str(text) for text in unweighed(one))
     assert text.startswith("few: No estimate by importance weights: they leave fewer than 100 effective sessions")
+
+
+@pytest.mark.parametrize("config", [None, "my conf.yaml"])
+def test_a_policy_without_support_is_followed_by_the_command_that_constrains_it(
+    config: str | None, tmp_path: Path
+) -> None:
+    policy, dataset = str(tmp_path / "my run" / "policy"), "data of may"
+    drawing = make_policy(serving=ServingSettings(), provenance={"task": "depth", "method": "PrefRec"})
+    drawing.save(policy)
+    run = EvaluationRun([policy], dataset)
+    unsure = judged(unsure=("lost",))
+    output = str(tmp_path / "my run" / "constrained")
+    for place in (output, f"{output}_2"):
+        words = ["prefrec", "constrain", policy, "--dataset", dataset, "--output", place]
+        command = next_command(unsure, run, dataset, config)
+        assert command is not None
+        assert shlex.split(command) == [*words, *(["--config", config] if config else [])]
+        Path(place).mkdir()
+    assert next_command(judged(line("lost", 0.4)), run, dataset, config) is None
+    chosen = replace(drawing, provenance={**drawing.provenance, "constrained": True})
+    for number, other in enumerate((chosen, drawing.under(rule="best"))):
+        bundle = str(tmp_path / f"{number}" / "policy")
+        other.save(bundle)
+        assert next_command(unsure, EvaluationRun([bundle], dataset), dataset, None) is None
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Location of the evaluation of several policies."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,10 @@ from hand_made import direction
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.run import beside, load_named
+from prefrec_ray.evaluation.records import Evaluation, write_evaluation
+from prefrec_ray.evaluation.run import EvaluationRun, beside, load_named
+from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.reports.load import Run, evaluation_files
 
 
 @pytest.mark.parametrize(
@@ -50,3 +54,48 @@ def test_the_policy_that_was_given_twice_is_named(dataset: PreparedDataset, tmp_
     assert len(load_named([one, two])) == 2
     with pytest.raises(UserError, match=f"^{two}: given twice"):
         load_named([one, two, f"{two}/"])
+
+
+@pytest.mark.parametrize(
+    ("policies", "file"),
+    [
+        (["RUN/policy"], "RUN/evaluation.json"),
+        (["RUN/policy/"], "RUN/evaluation.json"),
+        (["RUN/constrained"], "RUN/constrained/evaluation.json"),
+        (["current"], "current/evaluation.json"),
+        (["RUN/policy", "RUN/constrained"], "RUN/evaluation.json"),
+    ],
+)
+def test_every_policy_has_a_file_of_its_own(policies: list[str], file: str) -> None:
+    assert EvaluationRun(policies, "dataset").file == file
+
+
+def test_an_evaluation_does_not_overwrite_another_one(tmp_path: Path) -> None:
+    policy, settings = f"{tmp_path}/policy", EvaluateSettings()
+    first = EvaluationRun([policy], "dataset", settings)
+    first.check_file()
+    write_evaluation(first.file, Evaluation(records=(), inputs=first.inputs))
+    first.check_file()  # the same again
+    others = {
+        "dataset": EvaluationRun([policy], "other", settings),
+        "settings": EvaluationRun([policy], "dataset", EvaluateSettings(seed=1)),
+        "online": EvaluationRun([policy], "dataset", settings, online=True),
+        "policies": EvaluationRun([policy, f"{tmp_path}/constrained"], "dataset", settings),
+    }
+    for name, other in others.items():
+        assert other.file == first.file
+        with pytest.raises(UserError, match=f"evaluation.json: holds an evaluation with other {name}; name a new file"):
+            other.check_file()
+        replace(other, output=f"{tmp_path}/{name}.json").check_file()
+        replace(other, replace=True).check_file()
+    (tmp_path / "evaluation.json").write_text('{"schema_version": 1, "records": []}')
+    with pytest.raises(UserError, match="holds an evaluation by an earlier version; name a new file"):
+        first.check_file()
+
+
+def test_a_report_reads_the_evaluations_of_all_policies_of_a_run(tmp_path: Path) -> None:
+    files = [f"{tmp_path}/evaluation.json", f"{tmp_path}/constrained/evaluation.json"]
+    (tmp_path / "constrained").mkdir()
+    for file in files:
+        write_evaluation(file, Evaluation(records=()))
+    assert evaluation_files([str(tmp_path)], [Run(str(tmp_path), {}, {})]) == files

@@ -18,6 +18,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation import constrain as module
 from prefrec_ray.evaluation import model_score
 from prefrec_ray.evaluation.constrain import constrain
+from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import DETERMINISTIC, Policy
 
@@ -36,7 +37,7 @@ def users(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
             support = 1 - math.exp(-temperature - variety / 4)
             return 4 - 2.0 * temperature - 0.1 * variety, support
 
-    def fit(uri: str, split: str) -> ray.ObjectRef:
+    def fit(uri: str, split: str, model: ModelSettings) -> ray.ObjectRef:
         assert (uri.rpartition("/")[2], split) == ("data", "validation")
         return ray.put(Law())
 
@@ -107,11 +108,15 @@ def test_the_command_saves_the_policy_and_says_what_was_tried(
     serving = Policy.load("constrained").serving
     assert [f"{serving.temperature:g}", f"{serving.variety:g}"] in [line[:2] for line in lines]
     assert ["next:", "prefrec", "evaluate", "constrained", "--dataset", "data"] in lines
+    assert Policy.load("constrained").provenance["constrained"]
     assert prefrec(arguments) == 2
     assert (
         capsys.readouterr().err
         == "prefrec: error: constrained: already exists; choose another output folder or remove this one\n"
     )
+    Path("my conf.yaml").write_text("evaluate: {model: {requests: 60}}")
+    assert prefrec([*arguments[:-1], "again", "--config", "my conf.yaml"]) == 0
+    assert "next: prefrec evaluate again --dataset data --config 'my conf.yaml'\n" in capsys.readouterr().out
 
 
 def test_nothing_is_left_where_it_fails(

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from prefrec_ray.evaluation.names import Subject
 from prefrec_ray.evaluation.records import Evaluation, Support
@@ -62,6 +64,33 @@ def test_bounds_hold_users_networks_and_a_share_of_the_gain(networks: bool, rela
         assert behind == pytest.approx(bounds(lead, lead_by_network, lead_error))
 
 
+@given(
+    users=st.integers(1, 6),
+    networks=st.integers(1, 3),
+    spread=st.floats(0, 8),
+    relative_error=st.sampled_from([0.0, SHARE]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_no_level_and_no_bound_is_outside_its_range(
+    users: int, networks: int, spread: float, relative_error: float, seed: int
+) -> None:
+    """A level is within 0 and 5, a gain or a lead within -5 and 5, also if networks disagree or extrapolate."""
+    rng = np.random.default_rng(seed)
+    nets = rng.normal(2.5, spread, (networks, 3)), rng.normal(2.5, spread, (networks, 1))
+    values, logging = np.tile(nets[0].mean(axis=0), (users, 1)), np.full(users, nets[1].mean())
+    about = {"users": users, "sessions": 4, "users_left_out": 0}
+    one = Scores("depth", "fqe", SUBJECTS, values, logging, None, about, {}, nets, relative_error=relative_error)
+    for record in one.records(SEED):
+        assert 0 <= record.ci_low <= record.value <= record.ci_high <= 5
+        assert 0 <= record.behaviour <= 5
+        assert -5 <= record.gain_interval[0] <= record.gain_interval[1] <= 5
+        if record.best is not None:
+            assert -5 <= record.behind_ci_low <= record.behind_ci_high <= 5
+        if not 0 < record.ci_low <= record.ci_high < 5 and not relative_error:
+            assert record.reaches_end
+
+
 @pytest.mark.parametrize("relative_error", [SHARE, 0.0])
 @pytest.mark.parametrize(("level", "logged"), [(3.0, 1.0), (1.0, 3.0), (5.0, 0.5)])
 def test_one_user_says_nothing_of_others(relative_error: float, level: float, logged: float) -> None:
@@ -70,8 +99,8 @@ def test_one_user_says_nothing_of_others(relative_error: float, level: float, lo
     values, nets = np.array([[level, 0.5, 2.0]]), (np.tile([level, 0.5, 2.0], (3, 1)), np.full((3, 1), logged))
     one = Scores("depth", "model", SUBJECTS, values, np.array([logged]), None, about, {}, nets)
     records = replace(one, settings={"relative_error": relative_error}, relative_error=relative_error).records(SEED)
-    assert records[0].ci_low <= level - 5
-    assert records[0].ci_high >= level + 5
+    assert (records[0].ci_low, records[0].ci_high) == (0, 5)
+    assert records[0].reaches_end
     support = {"a": Support(states=1.0, threshold=0.8, supported=True)}
     said = verdicts(Evaluation(records=tuple(records), support=support))["a"]
     assert said.verdict == "cannot_say"

@@ -138,7 +138,11 @@ def test_an_error_that_is_a_share_of_the_gain_may_reach_the_end_of_a_level() -> 
     record = line("p", 3.2, half=half, settings={"relative_error": 0.3})
     assert record.ci_high > 5
     assert one(record).verdict == "candidate"
-    assert lights(one(record))["convergence"] == ("green", "[3.22, 5.18], inside 0 to 5 but for the model's own error")
+    inside = "inside 0 to 5 without the model's own error"
+    assert lights(one(record))["convergence"] == ("green", f"[3.22, 5.18], {inside}")
+    clipped = record.model_copy(update={"ci_high": 5.0, "reaches_end": False})
+    assert lights(one(clipped))["convergence"] == ("green", f"[3.22, 5.00], {inside}")
+    assert "has not converged" in one(clipped.model_copy(update={"reaches_end": True})).reasons[0]
     assert one(record.model_copy(update={"settings": {}})).verdict == "cannot_say"
     wide = line("p", 3.2, half=math.hypot(0.9, 0.3 * 3.2), settings={"relative_error": 0.3})
     assert "has not converged" in one(wide).reasons[0]
