@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,6 +110,25 @@ def test_tensors_come_back_from_any_chunks(rows: int, width: int, cuts: list[int
 def test_a_tensor_is_a_view() -> None:
     column = tensor_array(np.ones((3, 2)))
     assert np.shares_memory(tensor(column), column.flatten().to_numpy())
+
+
+def test_a_data_set_as_arrays_and_tensors(tiny_dataset: str) -> None:
+    dataset = PreparedDataset.open(tiny_dataset)
+    tables = [dataset.read(file) for file in dataset.files("requests", "test")]
+    requests = dataset.arrays("requests", "test")
+    np.testing.assert_array_equal(requests["state"], np.concatenate([tensor(table["state"]) for table in tables]))
+    assert requests["user_id"].tolist() == [user for table in tables for user in table["user_id"].to_pylist()]
+    assert list(dataset.arrays("transitions", columns=["reward", "obs"])) == ["reward", "obs"]
+    tensors = dataset.tensors("requests", "test", columns=["state", "action"])
+    assert {name: (value.dtype, len(value)) for name, value in tensors.items()} == dict.fromkeys(
+        ("state", "action"), (torch.float32, len(requests["state"]))
+    )
+    pairs = dataset.read(dataset.path("preferences", "depth", "train.parquet"))
+    labels = dataset.tensors("preferences", "depth", "train.parquet")["label"]
+    assert labels.tolist() == pairs["label"].to_pylist()
+    for parts in (("preferences", "depth", "test.parquet"), ("requests", "nowhere")):
+        with pytest.raises(UserError, match="no files"):
+            dataset.arrays(*parts)
 
 
 def test_what_a_data_set_holds_as_data_sets_of_ray(tiny_dataset: str) -> None:

@@ -160,6 +160,9 @@ def test_a_trained_reward_says_what_it_learned_and_takes_part_in_an_ensemble(
     assert reward.columns == tuple(reward_columns(config(dataset).settings, dataset))
     for name, value in reward.net.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), weights[name])
+    transitions = dataset.arrays("transitions")
+    seen = torch.from_numpy(transitions["next_obs"][:, list(reward.columns)])
+    np.testing.assert_array_equal(reward(transitions), reward.net(seen).detach().numpy())
 
 
 def test_a_reward_that_was_not_learned_here_is_refused(dataset: PreparedDataset, tmp_path: Path) -> None:

@@ -252,6 +252,16 @@ def plain_q(critic: Critic, state: np.ndarray, action: np.ndarray) -> float:
     return float(np.mean(values))
 
 
+def test_q_of_a_policy_is_the_critic_s_whatever_answers_explain() -> None:
+    critic, states = read_by_answers(make_critic(0)), make_states(5)
+    policy = make_policy(critic=critic)
+    actions = policy.items.embeddings[:5]
+    expected = [plain_q(critic, state, action) for state, action in zip(states, actions, strict=True)]
+    np.testing.assert_allclose(policy.q(states, actions), expected, rtol=1e-4)
+    with pytest.raises(UserError, match="it has no critic"):
+        make_policy().q(states, actions)
+
+
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 1000), candidates=st.integers(1, 40))
 def test_a_critic_chooses_the_best_of_the_candidates(seed: int, candidates: int) -> None:
