@@ -70,10 +70,12 @@ def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], No
     shared = [ray.put(request), held, ray.put(models), logged_pasts.remote(uri, training)]
     shuffled_policies = {shuffled(name) for name in request.policies}
     names = [BEHAVIOUR, *(s.name for s in request.subjects if s.name not in shuffled_policies)]
-    results = run_tasks(
-        lambda name: _roll.remote(name, shared), names, "roll out in models of users: policies and controls", progress
+    rolls = [(name, number) for name in names for number in range(len(models))]
+    parts = run_tasks(
+        lambda roll: _roll.remote(*roll, shared), rolls, "roll out in models of users: subjects times models", progress
     )
-    return dict(zip(names, results, strict=True))
+    by_name = np.array(parts, dtype=object).reshape(len(names), len(models))
+    return {name: together(own) for name, own in zip(names, by_name.tolist(), strict=True)}
 
 
 def model_scores(
@@ -188,20 +190,45 @@ def logged_pasts(uri: str, data: Histories) -> LoggedPasts:
 
 
 @ray.remote(num_cpus=1)
-def _roll(name: str, shared: list[Any]) -> Modelled:
+def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
     request, held, models, pasts = (ray.get(reference) for reference in shared)
-    return roll_subject(name, request, held, models, pasts)
+    return roll_subject(name, number, request, held, models, pasts)
 
 
 def roll_subject(
-    name: str, request: EvaluationRequest, held: Histories, models: Sequence[UserModel], pasts: LoggedPasts
+    name: str,
+    number: int,
+    request: EvaluationRequest,
+    held: Histories,
+    models: Sequence[UserModel],
+    pasts: LoggedPasts,
 ) -> Modelled:
-    """One subject, or the logging policy, with some users of `held`, drawn by the request's seed."""
-    platform = platform_of(request.dataset, held, request.settings.model, request.settings.seed)
-    imagined = roll_out(platform, models, server_of(name, request, platform), request.settings.seed)
+    """Roll out one subject, or the logging policy, in model `number`, with users of `held` drawn by the request's seed.
+
+    Random numbers are equal for all subjects and differ between models.
+    """
+    seed = request.settings.seed
+    platform = platform_of(request.dataset, held, request.settings.model, seed)
+    server = server_of(name, request, platform, number)
+    imagined = roll_out(platform, [models[number]], server, repetition_seed(seed, number))
     within = pasts.share(imagined.states)
     # About 25 MB of states per subject, which are not needed again.
-    return Modelled(replace(imagined, states=np.empty_like(imagined.states[:0])), within, logged_levels(platform))
+    without = replace(imagined, states=np.empty_like(imagined.states[:0]))
+    return Modelled(without, within, logged_levels(platform))
+
+
+def together(parts: Sequence[Modelled]) -> Modelled:
+    """Join the roll-outs of one subject, one per model."""
+    each = [part.imagined for part in parts]
+    imagined = Imagined(
+        levels={task: np.concatenate([one.levels[task] for one in each]) for task in each[0].levels},
+        depth=np.concatenate([one.depth for one in each]),
+        revisit_hours=np.concatenate([one.revisit_hours for one in each]),
+        states=each[0].states,
+        counts=np.sum([one.counts for one in each], axis=0),
+        sessions=sum(one.sessions for one in each) // len(each),
+    )
+    return replace(parts[0], imagined=imagined, within=float(np.mean([part.within for part in parts])))
 
 
 def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettings, seed: int) -> Platform:
@@ -212,9 +239,9 @@ def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettin
     return Platform(dataset.state, dataset.normaliser, items, held, users, weight, settings.requests, memory)
 
 
-def server_of(name: str, request: EvaluationRequest, platform: Platform) -> Server:
+def server_of(name: str, request: EvaluationRequest, platform: Platform, number: int = 0) -> Server:
     """Return the server of a subject. The logging policy repeats the items of the log, from the start after its end."""
-    items, rng = platform.items, np.random.default_rng((request.settings.seed, 1))
+    items, rng = platform.items, np.random.default_rng((request.settings.seed, 1, number))
     if name == BEHAVIOUR:
         return server_of_log(platform)
     if name == RANDOM_ITEMS:

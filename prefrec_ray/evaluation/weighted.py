@@ -22,6 +22,8 @@ from prefrec_ray.runtime.tasks import run_tasks
 
 #: Requests that are weighed, about, of whole users: every item of the catalogue is scored for each.
 ROWS = 20_000
+#: The same if only the effective sample size next to `model` is asked for, a share that needs fewer of them.
+SHARE_ROWS = 5_000
 #: Requests of training users that the model of the logging policy is fitted on, about.
 TRAINING_ROWS = 100_000
 _CHUNK = 512
@@ -76,7 +78,8 @@ def start_weighing(request: EvaluationRequest) -> ray.ObjectRef | None:
     if not weighable(request):
         return None
     uri, settings = request.dataset.uri, request.settings
-    return logged_chances(uri, settings.seed, read_trajectories.remote(uri, settings.split, settings.seed, ROWS))
+    rows = ROWS if {"weights", "dr"} & set(settings.estimators) else SHARE_ROWS
+    return logged_chances(uri, settings.seed, read_trajectories.remote(uri, settings.split, settings.seed, rows))
 
 
 def weigh_all(

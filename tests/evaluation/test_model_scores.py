@@ -1,5 +1,6 @@
 """Records of the estimator `model`, from roll-outs that are written down here."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.imagined import Imagined
 from prefrec_ray.evaluation.intervals import bootstrap_interval, widened
-from prefrec_ray.evaluation.modelled import Modelled, model_scores
+from prefrec_ray.evaluation.modelled import Modelled, model_scores, together
 from prefrec_ray.evaluation.names import BEHAVIOUR, Subject
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.settings import parse
@@ -53,6 +54,15 @@ def test_intervals_are_of_the_users_that_the_value_is_of() -> None:
             assert high == pytest.approx(mean + np.hypot(wide[1] - mean, error))
             assert low <= mean <= high
     assert (records["a"].users, records["a"].users_left_out) == (25, 15)
+
+
+def test_roll_outs_of_one_subject_are_joined_in_the_order_of_the_models() -> None:
+    levels = np.random.default_rng(0).normal(size=(2, USERS))
+    parts = [replace(rolled(levels[[k]], away=k + 1.0), within=within) for k, within in enumerate((0.5, 0.9))]
+    joined = together(parts)
+    np.testing.assert_array_equal(joined.imagined.levels["depth"], levels)
+    assert joined.imagined.revisit_hours[:, 0].tolist() == [1.0, 2.0]
+    assert (joined.within, joined.imagined.sessions, joined.logged) == (0.7, 10, {"depth": 1.0})
 
 
 def test_where_nobody_has_a_level_under_all_it_is_one_line() -> None:
