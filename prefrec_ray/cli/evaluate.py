@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prefrec_ray.evaluation.run import EvaluationRun
 
 SPLITS = ("validation", "test")
-#: The exit status of `--strict` where a policy is no candidate; 2 is for mistakes.
+#: Exit status of `--strict` if a verdict is not `candidate`; 2 means a mistake of the user.
 NOT_ALL_CANDIDATES = 1
 
 

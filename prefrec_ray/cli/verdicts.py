@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 STYLES = {"candidate": "bold green", "no_difference": "", "cannot_say": "yellow", "do_not_ship": "bold red"}
 NOTHING = "–"
-#: Of more policies the reasons are in evaluation.json and on the page alone.
+#: Reasons of more policies are only in evaluation.json and in the report.
 MOST_REASONS = 12
 
 
@@ -42,7 +42,7 @@ def verdict_table(evaluation: Evaluation) -> Table:
 
 
 def reasons(evaluation: Evaluation) -> list[Text]:
-    """A line a policy: why its verdict is what it is."""
+    """Return one line per policy with the reasons of its verdict."""
     verdicts = evaluation.verdicts
     if len(verdicts) > MOST_REASONS:
         return [Text(f"Why: see verdicts.POLICY.reasons of {len(verdicts)} policies in the file.", style="dim")]
@@ -50,7 +50,7 @@ def reasons(evaluation: Evaluation) -> list[Text]:
 
 
 def unweighed(evaluation: Evaluation) -> list[Text]:
-    """A line a policy of which importance weights, where they were asked for, say nothing."""
+    """Return one line per policy without an estimate by importance weights."""
     from prefrec_ray.evaluation.names import BEHAVIOUR, IMITATION
     from prefrec_ray.evaluation.weighted import ENOUGH
 
@@ -61,7 +61,7 @@ def unweighed(evaluation: Evaluation) -> list[Text]:
 
 
 def _gain(record: Record | None, several: bool) -> str:
-    """The gain; where there are `several` estimators with that which it is by."""
+    """Format a gain; with its estimator if there are `several`."""
     if record is None:
         return NOTHING
     low, high = record.gain_interval
@@ -69,7 +69,7 @@ def _gain(record: Record | None, several: bool) -> str:
 
 
 def _effective(support: Support | None) -> str:
-    """Of the sessions, under weights over items."""
+    """Format the effective sample of the sessions."""
     return NOTHING if support is None or support.ess is None else f"{support.ess:.1%}"
 
 

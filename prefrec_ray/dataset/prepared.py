@@ -69,7 +69,7 @@ class PreparedDataset:
         return arrays(*self._files_of(*parts), columns)
 
     def tensors(self, *parts: str, columns: list[str] | None = None) -> dict[str, torch.Tensor]:
-        """As `arrays`, as torch tensors; columns of text are left out."""
+        """Return the columns of `arrays` as torch tensors, without columns of text."""
         import torch
 
         held = self.arrays(*parts, columns=columns)
@@ -116,7 +116,7 @@ class PreparedDataset:
         return ItemTable.load(self.path("items.parquet"))
 
     def answers(self) -> Answers | None:
-        """What items are expected to draw from people (policy/networks/answers.py); None where a log does not say."""
+        """Return the network of expected feedback (policy/networks/answers.py), or None if `prepare` fitted none."""
         if self.metadata.answers is None:
             return None
         from prefrec_ray.policy.networks.answers import Answers  # on demand: not all who open a data set need torch

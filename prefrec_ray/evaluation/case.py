@@ -1,4 +1,4 @@
-"""What is known of a policy on one task, from which its verdict is made."""
+"""Inputs of a verdict: one policy on one task."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _UNCOUNTED: dict[Task, tuple[str, int]] = {"depth": ("mean_revisit_hours", -1), 
 
 @dataclass(frozen=True)
 class Case:
-    """What is known of a policy on one task. `record`: its estimate, None where there is none or the log cannot vouch
-    for it; `peers`: all records of the same task and estimator."""
+    """Inputs of a verdict. `record`: the estimate, or None if there is none or support is missing; `peers`: all records
+    of the same task and estimator."""
 
     policy: str
     record: Record | None = None
@@ -42,7 +42,7 @@ class Case:
 
     @property
     def converged(self) -> bool:
-        """Whether the estimate's intervals are finite, and without a model's own error inside the range of a level."""
+        """Return whether the intervals are finite and, without a model's own error, inside the range of a level."""
         record = self.record
         if record is None:
             return False
@@ -56,18 +56,18 @@ class Case:
 
     @property
     def logging(self) -> Record | None:
-        """The logging policy's record by the same estimator, where there is one."""
+        """Return the logging policy's record by the same estimator, or None."""
         return next((record for record in self.peers if record.subject == BEHAVIOUR), None)
 
     @property
     def miss(self) -> float:
-        """How far the estimator takes the logging policy's level from the log's own, where it says so; else 0."""
+        """Return the distance of the logging policy's estimated level from its logged level, 0 if it is not known."""
         logged = None if self.record is None else self.record.settings.get("logged_level")
         return 0.0 if self.record is None or logged is None else abs(self.record.behaviour - float(logged))
 
     @property
     def cost(self) -> str | None:
-        """What it loses of the measure that its task does not count, in words; None below a share of `COST`."""
+        """Describe a loss in the measure that the task does not count; None below a share of `COST`."""
         if self.record is None or self.record.task not in _UNCOUNTED:
             return None
         key, sign = _UNCOUNTED[self.record.task]
@@ -78,41 +78,41 @@ class Case:
 
     @property
     def concentrated(self) -> bool:
-        """Whether few items take most of its requests, and not of the logging policy's."""
+        """Return whether few items take most of its requests, but not most requests of the logging policy."""
         if self.served is None or self.served.concentration(FEW_ITEMS) < CONCENTRATED:
             return False
         return self.logged is None or self.logged.share_of(FEW_ITEMS) <= self.served.share_of(FEW_ITEMS) / 2
 
     @property
     def control_title(self) -> str:
-        """The control for readers, on the policy's own row."""
+        """Return the title of the control in the policy's row."""
         return "" if self.control is None else self.title_of(self.control)
 
     def title_of(self, control: Record) -> str:
-        """A negative control for readers, on the policy's own row."""
+        """Return the title of a negative control in the policy's row."""
         return "own actions shuffled" if control.subject == shuffled(self.policy) else control.title
 
     @property
     def control(self) -> Record | None:
-        """The negative control of the largest gain."""
+        """Return the negative control with the largest gain."""
         return max(self._controls, key=lambda record: record.gain, default=None)
 
     @property
     def least_control(self) -> Record | None:
-        """The negative control of the least gain."""
+        """Return the negative control with the smallest gain."""
         return min(self._controls, key=lambda record: record.gain, default=None)
 
     @property
     def _controls(self) -> list[Record]:
-        """Those that know nothing, and the policy's own shuffled actions.
+        """Return the blind negative controls and the policy's own shuffled actions.
 
-        What a model of users says of its own items shown to others is no error: what is good for all is good for them.
+        Not the shuffled actions under `model`: an item that is good for all users is good for other users too.
         """
         own = () if self.record is not None and self.record.estimator == "model" else (shuffled(self.policy),)
         return [record for record in self.peers if record.subject in (*BLIND, *own)]
 
 
 def of_users(record: Record, half: float) -> float:
-    """Of an interval's half-width what is no share of the gain, by which a model errs."""
+    """Return the part of an interval's half-width that is not the model's relative error of the gain."""
     error = float(record.settings.get("relative_error", 0.0))
     return math.sqrt(max(half**2 - (error * record.gain) ** 2, 0.0))

@@ -27,7 +27,7 @@ from prefrec_ray.settings import Task
 
 #: Support is higher on some users than on others: more is wanted on validation users than a verdict asks for.
 WANTED = THRESHOLD + 0.1
-#: What is tried, from the policy's own number on.
+#: Values to try, in addition to the policy's own.
 TEMPERATURES, VARIETIES = (0.3, 0.6, 1.2), (2.0, 3.0, 4.5, 6.0, 9.0, 12.0)
 
 
@@ -103,7 +103,7 @@ def constrain(
 
 @ray.remote(num_cpus=1)
 def _try(score: ModelScore, policy: Policy, task: Task, temperature: float, varieties: Sequence[float]) -> list[Tried]:
-    """Of the ascending `varieties`, enough to know the least that the log vouches for at this temperature."""
+    """Try as many of the ascending `varieties` as a binary search for the smallest supported one needs."""
     tried = []
 
     def is_vouched(variety: float) -> bool:

@@ -58,7 +58,7 @@ class EvaluationRun:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What tells this evaluation from another one, as evaluation.json holds it."""
+        """Return the inputs by which two evaluations are told apart, as evaluation.json contains them."""
         return {
             "policies": [storage.absolute(uri) for uri in self.bundles],
             "dataset": storage.absolute(self.dataset),
@@ -148,7 +148,7 @@ def beside(policies: Sequence[str]) -> str:
     if len(set(stores)) > 1:
         other = next(place for place, store in enumerate(stores) if store != stores[0])
         raise UserError(f"{policies[0]} and {policies[other]}: no folder holds both; expected --output FILE")
-    # Of what follows the bucket alone: to `commonpath` two slashes in a row are one.
+    # Without the bucket: `commonpath` joins two slashes in a row.
     shared = posixpath.commonpath([parent.removeprefix(stores[0]) or "/" for parent in parents])
     return f"{stores[0]}/{shared.strip('/')}" if stores[0] else shared or "."
 
@@ -170,7 +170,7 @@ def _differ(names: Sequence[str]) -> bool:
 
 
 def _told(record: Record, bundles: Mapping[str, tuple[str, Policy]]) -> Record:
-    """The record with the policy that it is about, or that its control was made from."""
+    """Return the record with the bundle of its policy, or of the policy that its control was made from."""
     if record.policy not in bundles:
         return record
     uri, policy = bundles[record.policy]
@@ -178,7 +178,7 @@ def _told(record: Record, bundles: Mapping[str, tuple[str, Policy]]) -> Record:
 
 
 def _description(policy: Policy) -> dict[str, Any]:
-    """What tells a policy from others."""
+    """Return the description of a policy by which names tell policies apart."""
     serving = policy.serving
     rule = {"rule": serving.rule, "variety": serving.variety, "temperature": serving.temperature}
     return {**policy.provenance, **rule}

@@ -38,7 +38,7 @@ class Scores:
     relative_error: float = 0.0  # of a gain, which the intervals hold too
 
     def records(self, seed: int) -> list[Record]:
-        """A record a subject; the seed is that of the users drawn."""
+        """Return one record per subject; `seed` draws the users of the bootstrap."""
         means, behaviour = self.values.mean(axis=0), float(self.logging.mean())
         policies = [i for i, subject in enumerate(self.subjects) if subject.role == "policy"]
         best = max(policies, key=lambda i: means[i], default=0)

@@ -53,7 +53,7 @@ def best_first(evaluation: Evaluation, by_policy: Mapping[str, PolicyVerdict]) -
 
 
 def case_of(evaluation: Evaluation, policy: str) -> Case:
-    """What the verdict on a policy is made from."""
+    """Return the inputs of the verdict on a policy."""
     support, served = evaluation.support.get(policy), evaluation.served
     bare = Case(policy, support=support, served=served.get(policy), logged=served.get(BEHAVIOUR))
     cases = []
@@ -137,7 +137,7 @@ def _above(record: Record, control: Record) -> bool:
 
 
 def _by_length(case: Case) -> str:
-    """How much of a gain by NCIS is session length."""
+    """Describe the share of a gain by NCIS that session length explains."""
     gains = [record.gain for record in case.peers if record.subject == length_only(case.policy)]
     share = gains[0] / case.record.gain if gains and case.record else 0.0
     return f", and {share:.0%} of the gain is session length alone" if share >= 0.005 else ""
@@ -182,7 +182,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
 
 
 def _own_units(case: Case) -> list[str]:
-    """Hours to the next session and requests a session where the record has them, beside the logging policy's."""
+    """Return hours to the next session and requests per session, if known, with the logging policy's."""
     measures = []
     for key, unit in OWN_UNITS.items():
         value, behaviour = getattr(case.record, key), getattr(case.logging, key, None)

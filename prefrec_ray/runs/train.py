@@ -36,7 +36,7 @@ from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.storage.manifest import MANIFEST
 
 Row = dict[str, Any]
-#: What a run was started with; the first file in its folder.
+#: Settings of a run; the first file in its folder.
 CONFIG = "config.json"
 
 
@@ -180,7 +180,7 @@ def _begin_with(algorithm: OfflineAlgorithm, run: str) -> None:
 
 def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None] | None) -> list[Row]:
     """Puts the algorithm where the newest whole checkpoint left it; the rows until there."""
-    # What a kill has left half-written; nothing else writes to this folder.
+    # Half-written files of a killed run; no other process writes to this folder.
     for leftover in (*storage.list_folders(output), *storage.list_files(output)):
         if leftover.endswith((".partial", ".claim")):
             storage.remove(leftover)
@@ -210,7 +210,7 @@ def _precision_of(output: str) -> str | None:
 
 
 def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
-    """What makes a run what it is."""
+    """Return the settings and data set that identify a run."""
     return {
         **settings.model_dump(include={"method", "recipe", "task", "seed", "start", "config", "validation"}),
         "dataset": dataset,

@@ -2,11 +2,13 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
 from prefrec_ray.errors import UserError, find_user_error
+from prefrec_ray.runtime.progress import silent
 from prefrec_ray.runtime.tasks import reduce_tasks, run_tasks
 
 
@@ -80,3 +82,18 @@ def test_a_tree_of_merges_has_one_shape(ray_session: None, count: int, expected:
     assert ray.get(tree) == expected
     assert (seen[0], seen[-1]) == ((0, count), (count, count))
     assert seen == sorted(seen)
+
+
+def test_a_signal_is_obeyed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM raises `SystemExit` in `ray.wait`. The other tasks are not waited for, unlike after an error."""
+    waits: list[float | None] = []
+
+    def wait(pending: Any, num_returns: int = 1, timeout: float | None = None) -> Any:
+        waits.append(timeout)
+        raise SystemExit(143)
+
+    monkeypatch.setattr("ray.wait", wait)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
+    with pytest.raises(SystemExit):
+        run_tasks(lambda number: object(), [1, 2], "count", silent)
+    assert waits == [None]

@@ -47,14 +47,14 @@ class Rotation:
         return cls(settings["rotations"], slice(first, last), next(scale), next(scale))
 
     def of_batch(self, batch: dict[str, Tensor], plan: TransitionPlan, update: int) -> dict[str, Tensor]:
-        """The batch of an `update`: the same rows, and the same rotation, on any number of learners."""
+        """Rotate the batch of an `update`: the same rows by the same matrix on any number of learners."""
         device = batch[ACTIONS].device
         rows = np.flatnonzero(plan.drawn(update, Stream.ROTATED, lambda rng, rows: rng.random(rows)) < self.share)
         matrix = rotation(batch[ACTIONS].shape[1], generator(plan.seed, update, 0, Stream.ROTATION))
         return self(batch, to_device(torch.from_numpy(rows), device), to_device(torch.from_numpy(matrix), device))
 
     def __call__(self, batch: dict[str, Tensor], rows: Tensor, matrix: Tensor) -> dict[str, Tensor]:
-        """The batch with its `rows` rotated by `matrix` [A, A]."""
+        """Return the batch with its `rows` rotated by `matrix` [A, A]."""
         rotated = {**batch, ACTIONS: batch[ACTIONS].index_copy(0, rows, batch[ACTIONS][rows] @ matrix)}
         scaled, shift = self._scaled(matrix)
         for name in (OBS, NEXT_OBS):
@@ -65,7 +65,7 @@ class Rotation:
         return rotated
 
     def _scaled(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
-        """What scaled columns [n, P * A] are multiplied by, [P * A, P * A], and what is added, [P * A]."""
+        """Return the matrix [P * A, P * A] and the shift [P * A] that rotate scaled columns [n, P * A]."""
         blocks = self.std[:, :, None] * matrix / self.std[:, None]
         return torch.block_diag(*blocks), ((self.mean @ matrix - self.mean) / self.std).flatten()
 
