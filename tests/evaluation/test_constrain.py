@@ -72,7 +72,7 @@ def test_of_all_rules_that_are_vouched_for_the_one_of_the_highest_level(
 def test_a_policy_that_the_log_vouches_for_stays_as_it_is(users: None) -> None:
     policy = trained(variety=9.0)
     constrained = constrain(policy, "data")
-    assert constrained.policy == policy
+    assert constrained.policy == replace(policy, provenance={**policy.provenance, "constrained": True})
     assert len(constrained.tried) == 1
 
 

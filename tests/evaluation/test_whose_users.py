@@ -86,9 +86,8 @@ def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> d
         return SimpleNamespace(share=lambda states: 0.2 * len(states))
 
     def roll(platform: Any, models: Any, *_: Any, **__: Any) -> Any:
-        assert list(models) == ["a model"] * 2
-        seen["rolled"].append(split_of(states, platform.data.state))
-        levels = np.full((2, len(platform.users)), 0.5)
+        seen["rolled"].extend([split_of(states, platform.data.state)] * len(models))
+        levels = np.full((len(models), len(platform.users)), 0.5)
         return Imagined({"frequency": levels}, levels, levels, np.zeros((5, 1), np.float32), np.zeros(1, np.int64), 10)
 
     monkeypatch.setattr(modelled, "fit_user_model", fit)
@@ -106,7 +105,7 @@ def test_models_of_users_know_training_users_and_are_asked_about_the_others(
     rolled = modelled.model_all(request_on(dataset, settings), lambda *_: None)
     assert BEHAVIOUR in rolled
     assert {(one.within, len(one.imagined.states)) for one in rolled.values()} == {(1.0, 0)}  # shared, then let go
-    assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": [split] * len(rolled)}
+    assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": [split] * len(rolled) * 2}
 
 
 def test_a_score_by_models_of_users_is_of_validation_users(
@@ -115,7 +114,7 @@ def test_a_score_by_models_of_users_is_of_validation_users(
     monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=10))
     judge = Judge.prepare(dataset.uri, ValidationSettings(), ["frequency"])
     assert judge.scores(direction(dataset, 0.8), "frequency") == {"validation/model": 0.5}
-    assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": ["validation"]}
+    assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": ["validation"] * 2}
 
 
 @pytest.mark.parametrize("estimators", [("weights",), ("dr",), ("weights", "dr")])
