@@ -52,9 +52,14 @@ class EvaluationRun:
         """The file to write: RUN/evaluation.json for RUN/policy, RUN/OTHER/evaluation.json for another policy."""
         if self.output:
             return self.output
-        first = self.policies[0].rstrip("/")
-        alone = len(self.policies) == 1 and (self.bundles != list(self.policies) or not first.endswith("/policy"))
-        return storage.join(first if alone else beside(self.bundles), "evaluation.json")
+        alone = len(self.policies) == 1 and posixpath.basename(self.policies[0].rstrip("/")) != "policy"
+        return storage.join(self.policies[0] if alone else self.folder, "evaluation.json")
+
+    @property
+    def folder(self) -> str:
+        """The folder that a report on these policies is made of: a run, a sweep, or the folder of several runs."""
+        sweep = len(self.policies) == 1 and self.bundles != list(self.policies)
+        return self.policies[0] if sweep else beside(self.bundles)
 
     @property
     def inputs(self) -> dict[str, Any]:

@@ -62,12 +62,13 @@ def test_the_policy_that_was_given_twice_is_named(dataset: PreparedDataset, tmp_
         (["RUN/policy"], "RUN/evaluation.json"),
         (["RUN/policy/"], "RUN/evaluation.json"),
         (["RUN/constrained"], "RUN/constrained/evaluation.json"),
-        (["current"], "current/evaluation.json"),
+        (["RUN/current"], "RUN/current/evaluation.json"),
         (["RUN/policy", "RUN/constrained"], "RUN/evaluation.json"),
     ],
 )
 def test_every_policy_has_a_file_of_its_own(policies: list[str], file: str) -> None:
-    assert EvaluationRun(policies, "dataset").file == file
+    run = EvaluationRun(policies, "dataset")
+    assert (run.file, run.folder) == (file, "RUN")  # the report is of the run
 
 
 def test_an_evaluation_does_not_overwrite_another_one(tmp_path: Path) -> None:
