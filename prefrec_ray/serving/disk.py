@@ -1,4 +1,4 @@
-"""What a server waits for: rows until they are on the disk, and what takes long, in threads beside the event loop."""
+"""Threads of a server next to its event loop: one writes rows to the disk, one does work that takes long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prefrec_ray.web.problems import Problem
 
 
 class Disk:
-    """One thread writes rows to `log`, another does what may wait."""
+    """A thread that writes rows to `log`, and one for work that may wait."""
 
     def __init__(self, log: EventLog, metrics: Metrics) -> None:
         self._log, self._metrics = log, metrics
@@ -28,7 +28,7 @@ class Disk:
         self._aside = ThreadPoolExecutor(1, "aside", initializer=_give_way)
 
     async def commit(self, events: Sequence[Event]) -> int:
-        """Writes rows; the number of the first. Raises `Problem`: 507 on a full disk, 503 where the disk fails."""
+        """Write rows, return the number of the first. Raises `Problem`: 507 on a full disk, 503 if the disk fails."""
         begin = time.perf_counter()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._rows, self._log.commit, events)
@@ -39,29 +39,29 @@ class Disk:
             self._metrics.commit.observe(time.perf_counter() - begin)
 
     async def aside(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """What a call returns that may take long."""
+        """Return the result of a call that may take long."""
         return await asyncio.get_running_loop().run_in_executor(self._aside, call, *arguments)
 
     def stop_aside(self) -> None:
-        """Waits for the call that is under way; others are dropped."""
+        """Wait for the call that is under way; drop the others."""
         self._aside.shutdown(cancel_futures=True)
 
     def stop(self) -> None:
-        """Waits until all rows are written."""
+        """Wait until all rows are written."""
         self._rows.shutdown()
 
 
 def of_disk(error: OSError | UserError, what: str) -> Problem:
-    """507 on a full disk, 503 where the disk fails; `what` was done of it."""
+    """Return the problem of a failed write: 507 on a full disk, else 503. `what` describes what was done."""
     status = 507 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) else 503
     why = error.strerror if isinstance(error, OSError) and error.strerror else error
     return Problem(status, f"{what}: {why}; make room and try again")
 
 
 def _give_way() -> None:
-    """Runs this thread where no other wants to: what it does may wait, answers may not.
+    """Give this thread the lowest priority: its work may wait, replies may not.
 
-    Under real-time scheduling (`chrt -r`) niceness says nothing, and threads of one priority take turns of 100 ms: so
+    Under real-time scheduling (`chrt -r`) niceness has no effect, and threads of one priority take turns of 100 ms: so
     this one leaves it.
     """
     if sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""What feedback is about: a recommendation of before, one of its items, and values that `prepare` takes."""
+"""Checks of feedback: its recommendation, its item, and values that `prepare` accepts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _EXPECTED = {
 
 
 class Recommendations:
-    """Those of one server, by the number of their row; `log_id` begins the ids of its events."""
+    """The recommendations of one server, by the number of their row; its event ids begin with `log_id`."""
 
     def __init__(self, log: EventLog, log_id: str) -> None:
         self._log, self._id = log, log_id
         self._recent: OrderedDict[int, Shown] = OrderedDict()
 
     def remember(self, number: int, event: Event) -> None:
-        """The recommendation `event` is the row `number` of the log."""
+        """Register the recommendation `event`, the row `number` of the log."""
         items, chances = event.items or (), event.propensities or ()
         self._hold(number, Shown(user_of(event), event.timestamp, items, chances, event.policy, event.arm))
 
@@ -43,9 +43,9 @@ class Recommendations:
         return shown
 
     def find(self, body: Feedback, state: ServedState) -> tuple[int, Shown | None]:
-        """The recommendation that feedback is about, and its number; None where the id is not the server's own.
+        """Return the number of the recommendation of some feedback, and itself, None if the client made the id.
 
-        Raises `Problem` where there is none of that id, it is too old, or of another user.
+        Raises `Problem` if there is no recommendation of that id, or if it is too old, damaged, or of another user.
         """
         name, _, digits = body.event_id.rpartition("-")
         if name != self._id:
@@ -78,7 +78,7 @@ class Recommendations:
 
 
 def item_of(body: Feedback, shown: Shown) -> ItemId:
-    """The item that feedback on `shown` is about. Raises `Problem` for any other."""
+    """Return the item of feedback on `shown`. Raises `Problem` if it was not shown."""
     if body.item is None and len(shown.items) == 1:
         return shown.items[0]
     if body.item is None or body.item not in shown.items:
@@ -88,7 +88,7 @@ def item_of(body: Feedback, shown: Shown) -> ItemId:
 
 
 def values_of(body: Feedback, definition: StateDefinition) -> list[float]:
-    """The feedback in the order of the state; 0 where it is not named. Raises `Problem` for what may not be."""
+    """Return the feedback in the order of the state, 0 if it is not named. Raises `Problem` for an invalid value."""
     for name, value in body.feedback.items():
         if name not in definition.feedback:
             raise Problem(422, f"feedback.{name}: unknown; expected some of {', '.join(definition.feedback) or 'none'}")

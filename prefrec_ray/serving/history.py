@@ -1,4 +1,4 @@
-"""What users did, and which arms they had, from the log of a server."""
+"""Feedback and arms of users, read from the logs of servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prefrec_ray.logs.events.segments import list_segments, read_tables
 
 @dataclass(frozen=True)
 class Sessions:
-    """The sessions of all users, the number of the row that began each, int64 [M], and whether that was `untouched`."""
+    """The sessions of all users; the number of the first row of each, int64 [M], and whether it was `untouched`."""
 
     table: SessionTable
     number: np.ndarray
@@ -29,13 +29,15 @@ class Sessions:
 
 @dataclass(frozen=True)
 class Events:
-    """Columns of the rows of recommendations and feedback of all logs, and what else is said there.
+    """Columns of the rows of recommendations and feedback of all logs, the shares of arms, and overlaps of shadows.
 
-    Rows are numbered in each log from the one on with which users are dealt to arms as now: those before are below 0.
+    In each log, row 0 is the row from which users are dealt to arms as they are now. Earlier rows are below 0.
     """
 
     number: np.ndarray  # int64 [N]
-    untouched: np.ndarray  # bool [N]: before users were dealt to canaries by this seed, which deals the same ones again
+    untouched: (
+        np.ndarray
+    )  # bool [N]: before users were dealt to canaries by this seed, which deals the same users again
     timestamp: np.ndarray  # int64 [N], ms
     received: np.ndarray  # int64 [N], ms, by the server's clock
     dwell_ms: np.ndarray  # float64 [N], NaN where unknown
@@ -49,11 +51,11 @@ class Events:
 
     @property
     def until(self) -> int:
-        """The time of the last event; what lies ahead of the server's clock has not come yet."""
+        """The time of the last event, at most the time at which the server received it."""
         return int(np.minimum(self.timestamp, self.received).max())
 
     def sessions(self, gap_ms: int) -> Sessions:
-        """The sessions of all users."""
+        """Return the sessions of all users."""
         rows = np.flatnonzero(self.request)
         rows = rows[np.lexsort((self.number[rows], self.timestamp[rows], self.user[rows]))]
         user, timestamp = self.user[rows], self.timestamp[rows]
@@ -63,25 +65,25 @@ class Events:
         return Sessions(table, self.number[begin], self.untouched[begin])
 
     def arms(self) -> dict[int, str]:
-        """The arm of each user who was given something since; feedback may be on what was before."""
+        """Return the arm of each user with a recommendation from row 0 on. Feedback may belong to an earlier one."""
         later = np.flatnonzero(self.recommended & (self.number >= 0))
         user, first = np.unique(self.user[later], return_index=True)
         return dict(zip(user.tolist(), self.arm[later[first]].tolist(), strict=True))
 
     def policies(self) -> dict[str, list[str]]:
-        """The digests of the policies that each arm had since."""
+        """Return the digests of the policies that each arm had from row 0 on."""
         later = (self.number >= 0) & (self.policy != "")
         pairs = sorted(set(zip(self.arm[later].tolist(), self.policy[later].tolist(), strict=True)))
         return {arm: [policy for one, policy in pairs if one == arm] for arm in dict(pairs)}
 
     def overlap(self) -> dict[str, float]:
-        """Of each shadow, the mean share of its items that were shown too, since."""
+        """Return for each shadow the mean share of its items that were shown too, from row 0 on."""
         names = dict(self.overlaps)
         return {name: float(np.mean([share for one, share in self.overlaps if one == name])) for name in names}
 
 
 def read_events(folders: Sequence[str], columns: pa.Schema) -> Events:
-    """The rows of logs. Raises `UserError` where there are none of users, and where logs have other arms now."""
+    """Read logs. Raises `UserError` if they have no rows of users, or if their arms differ now."""
     logs = [_Log.read(folder, columns) for folder in folders]
     if not any(log.rows.num_rows for log in logs):
         raise UserError(f"{', '.join(folders)}: no events yet; expected recommendations and feedback")
@@ -108,17 +110,17 @@ def read_events(folders: Sequence[str], columns: pa.Schema) -> Events:
 
 @dataclass(frozen=True)
 class _Log:
-    """The rows of one log: those of users, and what is said of arms."""
+    """The rows of users of one log, and its arms."""
 
     rows: pa.Table
     dealt: tuple[int, dict[str, float]]  # the seed and the shares of the arms now
-    since: int  # the row from which on users are dealt so
-    touched: int  # the row from which on users were dealt to canaries by this seed, with whatever shares
+    since: int  # the row from which users are dealt so
+    touched: int  # the row from which users were dealt to canaries by this seed, with any shares
     overlaps: list[tuple[int, str, float]]  # row, shadow, share of its items that were shown
 
     @classmethod
     def read(cls, folder: str, columns: pa.Schema) -> _Log:
-        """All of the log in `folder`."""
+        """Read the log in `folder`."""
         tables, overlaps = [], []
         shown: dict[str, set[Any]] = {}
         dealt: tuple[int, dict[str, float]] = 0, {}
@@ -146,9 +148,9 @@ _EMPTY = schema(pa.int64()).empty_table().select([*_COLUMNS]).append_column("who
 
 
 def _overlaps(table: pa.Table, kind: np.ndarray, shown: dict[str, set[Any]]) -> list[tuple[int, str, float]]:
-    """Of each row of a shadow: its number, its name, and the share of its items that were shown.
+    """Return for each row of a shadow its number, its name, and the share of its items that were shown.
 
-    `shown` holds the last recommendations of the rows before, and then of these.
+    `shown` holds the last recommendations of earlier tables; those of this table are added.
     """
     if (kind == Kind.SHADOWED).any():
         rows = table.select(["number", "kind", "event_id", "arm", "items"]).to_pylist()

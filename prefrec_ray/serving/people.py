@@ -1,4 +1,4 @@
-"""The users that a server knows: a row each, in the order in which they came."""
+"""The users of a server: one row per user, in the order in which they came."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class People:
         return list(self._rows)
 
     def find(self, user: UserId) -> int | None:
-        """The row of a user, None for a new one.
+        """Return the row of a user, None for a new one.
 
-        Raises `UserError` for an id of another type than those of all users before.
+        Raises `UserError` for an id of another type than the ids so far.
         """
         if self._rows and type(user) is not type(next(iter(self._rows))):
             kind = "text" if isinstance(user, int) else "a whole number"
@@ -43,7 +43,7 @@ class People:
         return self._rows.get(user)
 
     def add(self, users: Sequence[UserId]) -> None:
-        """Adds new users, each once."""
+        """Add new users, each once."""
         first = len(self)
         self._rows.update(zip(users, range(first, first + len(users)), strict=True))
         self._seen += [None] * len(users)
@@ -57,27 +57,27 @@ class People:
             self.arm[rows], self.shadows[rows] = arm_of(users, self._settings), shadowed(users, self._settings)
 
     def last(self, row: int) -> int:
-        """The time of the user's last feedback, -1 before the first."""
+        """Return the time of the user's last feedback, -1 before the first."""
         return int(self._last[row])
 
     def came(self, rows: np.ndarray, timestamps: np.ndarray) -> None:
-        """There was feedback of these users (some several times) at these times."""
+        """Register feedback of these users, of some several times, at these times."""
         np.maximum.at(self._last, rows, timestamps)
 
     def seen(self, row: int) -> np.ndarray:
-        """Codes of the items that the user is not shown again, int32."""
+        """Return codes of the items that the user is not shown again, int32."""
         codes = self._seen[row]
         return np.frombuffer(codes, dtype=np.int32).copy() if codes else np.zeros(0, np.int32)
 
     def see(self, row: int, codes: Sequence[int]) -> None:
-        """Adds some."""
+        """Add items that the user is not shown again."""
         mine = self._seen[row]
         if mine is None:
             mine = self._seen[row] = array("i")
         mine.extend(codes)
 
     def save(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What goes into JSON, and arrays."""
+        """Return the part of a snapshot that is JSON, and its arrays."""
         # All requests wait for this, and there may be millions of users: nothing here makes an array for each.
         seen = [codes or b"" for codes in self._seen]
         lengths = np.fromiter(map(len, seen), np.int64, len(seen))
@@ -85,7 +85,7 @@ class People:
         return {"ids": self.ids}, {"seen": joined, "lengths": lengths, "last": self._last[: len(self)].copy()}
 
     def load(self, described: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Takes what `save` gave, in a new object."""
+        """Take the values that `save` returned, in a new object."""
         self.add(described["ids"])
         self._last[: len(self)] = arrays["last"]
         ends = np.cumsum(arrays["lengths"])

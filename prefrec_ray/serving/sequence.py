@@ -13,12 +13,12 @@ ALPHA = 0.05
 BEST_AT = 1_000
 #: Observations of either side below which no interval is given, as the theory is one of many. In 300 trials of 40,000
 #: users, 5 % of them with an equal canary, and an outcome that is 5 for one in 20 and 0 for others, looks from 50 on
-#: told the arms apart in 17 % of trials, from 400 on in 3 %; with lognormal outcomes of sigma 1.5 in 16 and 4 %.
+#: found a difference in 17 % of trials, from 400 on in 3 %; with lognormal outcomes of sigma 1.5 in 16 and 4 %.
 FIRST = 400
 
 
 def half_widths(deviation: np.ndarray, n: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
-    """Half the width of the interval after each of `n` observations of the standard deviation `deviation`, float64.
+    """Return half the width of the interval after each of `n` observations of standard deviation `deviation`, float64.
 
     With probability 1 - alpha the means of all times at once lie within it of the true one, as n grows.
     """
@@ -28,7 +28,7 @@ def half_widths(deviation: np.ndarray, n: np.ndarray, alpha: float = ALPHA) -> n
 
 
 def mean_sequence(values: np.ndarray, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray]:
-    """Running means of `values` [n], and half the widths of their intervals, [n] each; infinite for the first."""
+    """Return running means of `values` [n] and half the widths of their intervals, [n] each, infinite for the first."""
     n = np.arange(1, len(values) + 1)
     mean = np.cumsum(values) / n
     variance = np.maximum(np.cumsum(np.square(values)) / n - np.square(mean), 0.0)
@@ -38,10 +38,10 @@ def mean_sequence(values: np.ndarray, alpha: float = ALPHA) -> tuple[np.ndarray,
 
 
 def effects(values: np.ndarray, treated: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """One number a user, float64 [n], whose mean is the mean of the treated less that of the others.
+    """Return one number per user, float64 [n], whose mean is the difference of means, treated users minus others.
 
-    `share` [n]: the probability with which each was `treated` (bool [n]), known from the dealing. What users before had
-    stands in for what a user would have had in the other arm (augmented inverse probability weighting).
+    `share` [n]: the probability with which each was `treated` (bool [n]), known from the dealing. The mean of
+    earlier users replaces the unknown outcome in the other arm (augmented inverse probability weighting).
     """
     predicted = [_running_mean(values, treated), _running_mean(values, ~treated)]
     one = predicted[0] + np.where(treated, (values - predicted[0]) / share, 0.0)
@@ -50,7 +50,7 @@ def effects(values: np.ndarray, treated: np.ndarray, share: np.ndarray) -> np.nd
 
 
 def _running_mean(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The mean of `values` [n] over the entries of `mask` before each; of all before where there is none yet."""
+    """Return for each entry the mean of `values` [n] over earlier entries of `mask`, or over all earlier entries."""
 
     def before(of: np.ndarray) -> np.ndarray:
         return np.append(0.0, np.cumsum(of)[:-1])

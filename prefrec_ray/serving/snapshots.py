@@ -110,7 +110,7 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
         state.answered.load({**described["answered"], "bits": arrays["bits"]})
         state.put_items(dict(zip(described["put"], arrays["put"], strict=True)))
         state.withdraw_items(described["withdrawn"])
-        # Codes follow from the bundles and the order of what was put: items are found again by their ids.
+        # Codes follow from the bundles and the order in which items were put: items are found again by their ids.
         before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
         state.people.load(described, {**arrays, "seen": state.codes.find(before)[arrays["seen"]].astype(np.int32)})
         state.next = described["next"]

@@ -22,7 +22,7 @@ from prefrec_ray.serving.stored_items import save_items, stored_items
 class Opened:
     """The folder of a server, to which no other process writes until `close`.
 
-    `notes` are lines about what was repaired. Raises `UserError`: a folder that another process serves from, one of
+    `notes` are lines about repairs. Raises `UserError`: a folder that another process serves from, one of
     policies of another kind, an arm with items that the main one lacks, a damaged log, one of which rows are missing, a
     folder in an object store.
     """

@@ -29,7 +29,7 @@ def is_sealed(folder: str) -> bool:
 
 
 def damage(folder: str) -> str | None:
-    """Return what is wrong with a sealed folder, in a few words; None if nothing is."""
+    """Return the damage of a sealed folder, in a few words; None if it has none."""
     try:
         text = files.read_text(files.join(folder, MANIFEST))
         manifest: Any = files.parse_json(text, MANIFEST)

@@ -23,7 +23,7 @@ def fill(content: bytes) -> bytes:
 
 
 def intact(content: _Bytes) -> bool | None:
-    """Return whether the last seal in `content` is the seal of all of it, None if there is no seal."""
+    """Return whether the last seal in `content` matches all of it, None without a seal."""
     place = bytes(content).rfind(_PREFIX) + len(_PREFIX)
     if place < len(_PREFIX):
         return None
@@ -31,7 +31,7 @@ def intact(content: _Bytes) -> bool | None:
 
 
 def find(content: bytes) -> int | None:
-    """Return where the digits of the first seal in `content` begin, None if there is no seal."""
+    """Return the position of the digits of the first seal in `content`, None without a seal."""
     place = content.find(_PREFIX) + len(_PREFIX)
     return place if place >= len(_PREFIX) and _DIGITS.match(content, place) else None
 

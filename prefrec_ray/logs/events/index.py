@@ -1,4 +1,4 @@
-"""Where the batches of one file of the log are."""
+"""Positions of the batches in one file of the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefrec_ray.logs.events.records import header_end, read_pieces
 
 
 class FileIndex:
-    """For each batch of a file its first row in the file and its bytes; `end`: where the last one ends."""
+    """The first row and the bytes of each batch of a file; `end`: the byte behind the last batch."""
 
     def __init__(self) -> None:
         self.rows = self.end = 0

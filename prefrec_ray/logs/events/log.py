@@ -1,4 +1,4 @@
-"""The writer of the event log: rows are on the disk before a client is told that they are."""
+"""The writer of the event log: rows are on the disk before a client gets its reply."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class EventLog:
 
     @property
     def broken(self) -> bool:
-        """Whether no more rows are written: only a new start finds out what is on the disk."""
+        """Whether no more rows are written until the next start reads the disk."""
         return self._broken is not None
 
     @property
@@ -96,7 +96,7 @@ class EventLog:
             self._open(path)
 
     def _repair(self, path: Path, rest: bytes, index: FileIndex) -> None:
-        """Keep `rest`, bytes at the end of the last file that are no whole record, and go on in a new file.
+        """Keep `rest`, the bytes behind the last whole record of the last file, and go on in a new file.
 
         Clients may know the numbers of rows that were lost. So these numbers are not used again.
         """

@@ -77,7 +77,7 @@ def read_batch(message: pa.Buffer, columns: pa.Schema) -> pa.RecordBatch:
 
 
 def header_end(content: pa.Buffer, columns: pa.Schema) -> int:
-    """Return where the header of a file ends, 0 if it is damaged, unfinished or of other columns."""
+    """Return the end of the header of a file, 0 if it is damaged, unfinished or of other columns."""
     if version_1.begins(content, columns):
         return len(version_1.header(columns))
     end = _message_end(content, 0) or 0
@@ -100,7 +100,7 @@ def check_rest(content: pa.Buffer, end: int, columns: pa.Schema, where: str) -> 
 
 
 def _message_end(content: pa.Buffer, begin: int) -> int | None:
-    """Return where the sealed message that begins at byte `begin` ends, None if its seal does not match."""
+    """Return the end of the sealed message that begins at byte `begin`, None if its seal does not match."""
     view = memoryview(content).cast("B")[begin:]
     size = int.from_bytes(view[4:8], "little")
     if view[:4] != _CONTINUATION or not 0 < size <= _MOST_METADATA:
@@ -115,7 +115,7 @@ def _message_end(content: pa.Buffer, begin: int) -> int | None:
 
 
 class _Sink(io.RawIOBase):
-    """Collects what is written."""
+    """Collects the bytes that are written."""
 
     def __init__(self) -> None:
         super().__init__()

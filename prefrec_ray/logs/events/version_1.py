@@ -25,7 +25,7 @@ def begins(content: pa.Buffer, columns: pa.Schema) -> bool:
 
 
 def read_batch(content: pa.Buffer, begin: int, columns: pa.Schema) -> tuple[pa.RecordBatch, int] | None:
-    """Return the batch that begins at byte `begin` and where it ends, None if it is damaged or unfinished."""
+    """Return the batch that begins at byte `begin`, and its end; None if it is damaged or unfinished."""
     if content.size - begin < 16 or content.slice(begin, 4).to_pybytes() != _CONTINUATION:
         return None
     stream = pa.BufferReader(content.slice(begin))

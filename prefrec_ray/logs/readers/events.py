@@ -1,7 +1,7 @@
-"""The event logs of `prefrec serve` (events/format.py), of servers that run or of some that ended.
+"""The reader of the event logs of `prefrec serve` (events/format.py), of running servers too.
 
-A request is a row of feedback on an item that the server knew: one of which it had an embedding. Other rows make none.
-Its position is log * 2^40 + row, by the order of the logs in the source: it never changes, whatever files a log has.
+A request is a row of feedback on an item with an embedding. Its position is log * 2^40 + row, by the order of the logs
+in the source. A position never changes, also if files of a log become Parquet.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Form:
-    """What workers need to know of the logs. `users`: the column of ids."""
+    """The description of the logs for workers. `users`: the column of ids."""
 
     columns: pa.Schema
     feedback: tuple[str, ...]
@@ -43,7 +43,7 @@ class _Form:
 
 
 def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log:
-    """The requests up to now: what a server appends later is left out, and so is what an interrupted write left.
+    """Return the requests up to now, without rows that a server appends later and without an unfinished record.
 
     With `only`, files without a row in any of these spans are not read. Raises `UserError` for a folder that no server
     wrote, another schema version, logs of different servers that do not fit together, and a damaged log.
@@ -102,7 +102,7 @@ def _fragments(
 
 
 def _items(folders: Sequence[str]) -> pa.Table:
-    """The items of all logs. Raises `UserError` where an item has one embedding in a log and another in another."""
+    """Return the items of all logs. Raises `UserError` if an item has different embeddings in two logs."""
     items = read_sealed(storage.join(folders[0], ITEMS)).select(["item_id", "embedding"])
     for folder in folders[1:]:
         table = read_sealed(storage.join(folder, ITEMS)).select(items.column_names)
