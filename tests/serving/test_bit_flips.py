@@ -23,6 +23,7 @@ def test_some_flips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_twenty_thousand_flips(tmp_path: Path) -> None:
     """In four processes; one that a signal ends is started again behind the flip that ended it."""
     build(tmp_path / "whole")
