@@ -13,8 +13,8 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.cells import Cells
 from prefrec_ray.mdp.index import ItemIndex
 from prefrec_ray.mdp.left_out import LeftOut
-from prefrec_ray.storage.files import check_readable
-from prefrec_ray.storage.parquet import read_footer, read_parquet, write_parquet
+from prefrec_ray.storage.files import check_readable, write_bytes
+from prefrec_ray.storage.parquet import check_seal, read_footer, read_parquet, seal_parquet
 
 RULES = ("nearest", "dot")
 #: Columns of text that a table of items may have, for pages that people read.
@@ -164,12 +164,13 @@ class ItemTable:
         return cls(ids, values.reshape(table.num_rows, kind.list_size), logged, pa.table(texts) if texts else None)
 
     def save(self, uri: str) -> None:
-        """Writes the table to the Parquet file `uri`."""
-        write_parquet(self.to_table(), uri, compression="none")
+        """Write the table to the Parquet file `uri`, sealed."""
+        write_bytes(uri, seal_parquet(self.to_table(), compression="none"))
 
     @classmethod
     def load(cls, uri: str) -> ItemTable:
         """Read the Parquet file `uri`. Raises `UserError` if it is missing, unreadable or not a table of items."""
+        check_seal(uri)  # Arrow may end the process by a signal if a footer is damaged
         rows, size = read_footer(uri).num_rows, check_readable(uri)
         if rows > size:  # before they are read: equal values take no room in a file
             raise UserError(

@@ -42,7 +42,7 @@ def read_parquet(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     wanted = None if columns is None else list(columns)
     try:
         return pq.read_table(path, columns=wanted, filesystem=system, page_checksum_verification=True)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{uri}: damaged, or of other columns ({str(error).splitlines()[0]})") from error
 
 
@@ -57,7 +57,7 @@ def read_footer(uri: str, columns: Sequence[str] | None = None) -> pq.FileMetaDa
     system, path = filesystem(uri)
     try:
         footer = pq.read_metadata(path, filesystem=system)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{uri}: damaged: not readable as Parquet ({str(error).splitlines()[0]})") from error
     size, free = _unpacked(footer, columns), memory.available()
     if size > free:
@@ -98,13 +98,19 @@ def open_sealed(uri: str) -> pq.ParquetFile:
     """
     import pyarrow.parquet as pq
 
-    content = read_bytes(uri)
-    if seal.intact(content) is False:
-        raise UserError(f"{uri}: damaged: its checksum differs; expected the file as it was written")
+    content = check_seal(uri)
     try:
         return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{uri}: damaged ({str(error).splitlines()[0]})") from error
+
+
+def check_seal(uri: str) -> bytes:
+    """Return the bytes of the file `uri`. Raises `UserError` if it is missing, or has a seal and is damaged."""
+    content = read_bytes(uri)
+    if seal.intact(content) is False:
+        raise UserError(f"{uri}: damaged: its checksum differs; expected the file as it was written")
+    return content
 
 
 def read_sealed(uri: str) -> pa.Table:
