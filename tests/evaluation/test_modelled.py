@@ -68,6 +68,9 @@ def test_hours_and_items_have_intervals_over_users_models_and_error() -> None:
     low, high = fields["mean_depth_ci"]
     assert low == 1.0  # no session is shorter
     assert high == pytest.approx(10.2 + np.hypot(12.706, 1.2), rel=0.05)
+    alike = replace(one, depth=np.full((2, 3), 10.0))
+    fields = modelled._means(alike, replace(one, depth=np.full((2, 3), 4.0)), seed=0)
+    assert fields["mean_depth_ci"] == pytest.approx((8.8, 11.2))  # nothing but the error of the gain
 
 
 def test_items_of_a_roll_out_are_counted_as_shown() -> None:
