@@ -39,7 +39,7 @@ class TrainingSettings(Settings):
 
     recipe: Recipe = Field(default="robust", description="defaults of all other settings")
     task: Task = Field(default="frequency", description="level that preferences compare", json_schema_extra=_OF_REWARD)
-    seed: Seed = Field(default=0, description="of weights, batches and noise", json_schema_extra=_OF_REWARD)
+    seed: Seed = Field(default=0, description="seed of weights, batches and noise", json_schema_extra=_OF_REWARD)
 
     gamma: float = by_recipe(0.9, 0.97, ge=0, lt=1, description="discount γ per request")
     tau: float = by_recipe(
@@ -65,7 +65,7 @@ class TrainingSettings(Settings):
         None,
         150,
         shapes_reward=True,
-        description="most mini-batches of pre-training; null: all passes",
+        description="maximum number of mini-batches of pre-training; null: all passes",
     )
     replay_buffer_size: PositiveInt | None = by_recipe(
         3_000_000, None, description="transitions to train on, a sample; null: all"
@@ -91,23 +91,25 @@ class TrainingSettings(Settings):
         description="a segment's score, from the levels of the sessions that end in it",
     )
     teachers: tuple[str, ...] = by_recipe(
-        (), shapes_reward=True, description="teachers whose pairs are pooled; empty: that of `pairing` and `scoring`"
+        (),
+        shapes_reward=True,
+        description="teachers whose pairs are pooled; empty: the teacher with `pairing` and `scoring`",
     )
     reward_source: Literal["preferences", "column"] = Field(
         default="preferences", description="the reward: learned from preferences, or the data set's column"
     )
     reward_input: Literal["state_action", "next_state"] = by_recipe(
-        "state_action", "next_state", shapes_reward=True, description="what the reward model sees (paper: r(s, a))"
+        "state_action", "next_state", shapes_reward=True, description="input of the reward model (paper: r(s, a))"
     )
     reward_leave_out: tuple[str, ...] = by_recipe(
         (),
         ("items", "tastes"),
         shapes_reward=True,
-        description="groups of the next state that the reward model does not see",
+        description="groups of the next state that are not in this input",
     )
     reward_members: PositiveInt = by_recipe(1, 3, shapes_reward=True, description="networks whose mean is the reward")
     reward_horizon: PositiveInt = by_recipe(
-        1, 100, description="an action is worth the mean reward of so many requests, from its own on"
+        1, 100, description="impressions whose mean reward is the value of an action, starting with its own"
     )
     standardise_reward: StrictBool = by_recipe(
         False, True, description="rewards of mean 0 and standard deviation 1 on training requests"
@@ -119,8 +121,8 @@ class TrainingSettings(Settings):
     q_products: tuple[str, ...] = by_recipe(
         (),
         ("items", "tastes"),
-        description="groups of the state whose inner products with the action Q sees: likeness to what was shown, "
-        "and to what the user answered to",
+        description="state groups whose inner products with the action are inputs of Q: similarity to recent items, "
+        "and to items with feedback",
     )
     rotations: float = by_recipe(
         0.0,
@@ -131,7 +133,7 @@ class TrainingSettings(Settings):
     )
     action_constraint: Literal["none", "behaviour_anchor"] = by_recipe(
         "none",
-        description="what keeps the actor near the data; `behaviour_anchor`: TD3+BC's term",
+        description="term that keeps the actor near logged actions; `behaviour_anchor`: as in TD3+BC",
     )
     bc_alpha: PositiveFloat = Field(
         default=2.5, description="weight α of Q against behavior cloning, in `behaviour_anchor` and TD3_BC"
@@ -144,12 +146,12 @@ class TrainingSettings(Settings):
 
     precision: Literal["float32", "bf16", "bf16_always"] = Field(
         default="float32",
-        description="of matrix products; `bf16`: if the processor or GPU has fast ones, else float32",
+        description="precision of matrix products; `bf16`: only if the processor or GPU is faster in bf16",
         json_schema_extra=_OF_REWARD,
     )
     transitions: Literal["auto", "materialised", "streaming"] = Field(
         default="auto",
-        description="in Ray's object store, or read from files; `auto`: files if the store is too small",
+        description="storage: Ray's object store, or files; `auto`: files if the store is too small",
     )
     num_learners: int = Field(default=0, ge=0, description="learner processes; 0: the run's own")
     num_cpus_per_learner: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
@@ -249,7 +251,7 @@ class TD3Settings(TrainingSettings):
     target_noise: float = Field(
         default=0.2, ge=0, description="standard deviation of the target action's noise, in half-widths of the bounds"
     )
-    noise_clip: float = Field(default=0.5, ge=0, description="largest such noise")
+    noise_clip: float = Field(default=0.5, ge=0, description="maximum of this noise")
     policy_delay: PositiveInt = Field(default=2, description="updates of Q per update of actor and target networks")
 
 

@@ -31,12 +31,14 @@ class NcisSettings(Settings):
     `cap`: rho is min(rho, cap); null for none. The paper's literal reading is `density`, `product`.
     """
 
-    mode: Literal["density", "kernel", "ratio"] = Field(default="ratio", description="log weight of a request")
+    mode: Literal["density", "kernel", "ratio"] = Field(
+        default="ratio", description="log weight of an impression ([NCIS](evaluation.md#ncis))"
+    )
     aggregate: Literal["product", "geometric", "mean", "first"] = Field(
-        default="geometric", description="weight of a session, from its requests"
+        default="geometric", description="weight of a session, from its impressions"
     )
     sigma: float = Field(
-        default=2.0, ge=1e-6, le=1e6, description="kernel width, in residual rms of the behavior clone"
+        default=2.0, ge=1e-6, le=1e6, description="kernel width, as a multiple of behavior cloning's rms residual"
     )
     cap: float | None = Field(default=10.0, gt=0, description="largest weight of a session; null: none")
 
@@ -48,14 +50,16 @@ class FqeSettings(Settings):
 
     gamma_session: float = Field(default=0.9, ge=0, lt=1, description="discount from one session to the next")
     updates: int = Field(default=2000, ge=1, description="gradient steps of a network")
-    networks: int = Field(default=3, ge=1, description="networks per policy, each fitted to training users drawn again")
+    networks: int = Field(
+        default=3, ge=1, description="networks per policy, each fitted to a resample of the training users"
+    )
 
 
 class ModelSettings(Settings):
     """Roll-outs in a model of users: `models` of them, each fitted on training users drawn again; with at most `users`
     of the split, for so many `requests` of each."""
 
-    models: int = Field(default=4, ge=2, description="models of users, each fitted to training users drawn again")
+    models: int = Field(default=4, ge=2, description="models of users, each fitted to a resample of the training users")
     users: int = Field(default=200, ge=2, description="simulated users of the split, at most")
     requests: int = Field(default=250, gt=WARM, description="items shown to each user")
 
@@ -70,7 +74,7 @@ class EvaluateSettings(Settings):
     """
 
     split: Literal["validation", "test"] = Field(default="test", description="users who are scored")
-    seed: Seed = Field(default=0, description="seed of clone, controls, networks and bootstrap")
+    seed: Seed = Field(default=0, description="seed of behavior cloning, controls, networks and bootstrap")
     estimators: tuple[Estimator, ...] = Field(
         default=("model", "ncis"),
         min_length=1,

@@ -29,16 +29,16 @@ class ServingSettings(Settings):
     )
     candidates: Literal["nearest", "catalogue", "logged"] = Field(
         default="catalogue",
-        description="items near the actor's action; all items; all, weighted by how often the log shows each",
+        description="items near the actor's action; all items; all items, weighted by their frequency in the log",
     )
     temperature: Annotated[Scale, Field(strict=True)] | Literal["auto"] = Field(
         default="auto",
-        description="of the softmax, in standard deviations of the scores; `auto`: 0.1 where people tire, else 0.2",
+        description="of the softmax, in standard deviations of the scores; `auto`: 0.1 with fatigue, else 0.2",
     )
     variety: Annotated[float, Field(ge=0, le=1e6, strict=True)] | Literal["auto"] = Field(
         default="auto",
-        description="penalty on items like those just shown, in standard deviations of Q; "
-        "`auto`: as the log says, 5 where it does not say",
+        description="diversity penalty on items similar to recent items, in standard deviations of Q; "
+        "`auto`: estimated from the log, 5 if inconclusive",
     )
     count: PositiveInt = Field(default=64, strict=True, description="number of `nearest` candidates")
     metric: Literal["nearest", "dot"] = Field(

@@ -16,26 +16,29 @@ MAIN = "main"
 class Arm(Settings):
     """Another policy, and the users that it is for: a share of all, by a hash of their ids."""
 
-    name: Name = Field(description="what the log calls it")
+    name: Name = Field(description="name of the policy in the log")
     policy: str = Field(description="policy bundle: folder or URI")
-    share: Annotated[float, Field(gt=0, le=1)] = Field(description="of the users; a larger share keeps those it had")
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="share of the users; a larger share keeps the earlier users"
+    )
 
 
 class ServeSettings(Settings):
     """The section `serve`: arms beside the policy that is served, and what the server keeps."""
 
-    canaries: tuple[Arm, ...] = Field(default=(), description="policies that serve some users instead")
+    canaries: tuple[Arm, ...] = Field(default=(), description="policies that serve a share of the users")
     shadows: tuple[Arm, ...] = Field(
-        default=(), description="policies that draw items for some users too, which are logged and not shown"
+        default=(), description="policies whose items for a share of the users are logged but not shown"
     )
     leave_out: Literal["recommended", "answered", "nothing"] = Field(
-        default="recommended", description="what a user is not shown again: all that was given, or all with feedback"
+        default="recommended",
+        description="items that a user is not shown again: all recommended items, or those with feedback",
     )
     feedback_hours: Annotated[float, Field(gt=0, le=24 * 366)] = Field(
-        default=24.0, description="feedback that comes later than this after its recommendation is refused"
+        default=24.0, description="hours after its recommendation when feedback is refused"
     )
-    snapshot_events: Count = Field(default=1_000_000, description="events after which users' states are saved")
-    seed: Seed = Field(default=0, description="of the arms of users: another one deals users anew")
+    snapshot_events: Count = Field(default=1_000_000, description="events between two snapshots of user states")
+    seed: Seed = Field(default=0, description="seed of the assignment of users to arms")
 
     @model_validator(mode="after")
     def _arms_fit(self) -> ServeSettings:

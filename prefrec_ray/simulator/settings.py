@@ -23,65 +23,67 @@ class WorldSettings(Settings):
     """The laws of the platform. A clickbait degree is between 0 (nutritious) and 1; satisfaction is in (0, 1)."""
 
     clickbait_slope: PositiveFloat = Field(default=3.0, description="degree = sigmoid(slope * embedding . direction)")
-    tastes: Count = Field(default=1, description="groups of users with directions of their own, opposite in pairs")
+    tastes: Count = Field(
+        default=1, description="groups of users, each with its own direction; directions are opposite in pairs"
+    )
 
     # exposure = memory_discount * exposure - 2 (clickbait - 0.5) + noise;
     # satisfaction = sigmoid(sensitivity * exposure).
-    memory_discount: float = Field(default=0.965, ge=0, lt=1, description="of exposure, per request")
-    sensitivity: PositiveFloat = Field(default=0.12, description="of satisfaction to exposure")
+    memory_discount: float = Field(default=0.965, ge=0, lt=1, description="discount of past exposure, per request")
+    sensitivity: PositiveFloat = Field(default=0.12, description="sensitivity of satisfaction to exposure")
     sensitivity_spread: Spread = Field(default=0.15, description="standard deviation of its logarithm over users")
     innovation: Amount = Field(default=0.1, description="noise of exposure")
 
     # Seconds watched are log-normal. The location lies between the values of nutritious and clickbait items.
     watch_clickbait: Exponent = Field(default=5.0, description="logarithm of seconds of clickbait at full satisfaction")
-    watch_nutritious: Exponent = Field(default=4.0, description="the same of nutritious items")
+    watch_nutritious: Exponent = Field(default=4.0, description="the same for nutritious items")
     watch_noise: Spread = Field(default=0.8, description="standard deviation of that logarithm")
 
     stay_base: Exponent = Field(default=0.0, description="log-odds that a session goes on")
-    stay_click: Exponent = Field(default=0.8, description="what a click adds to them")
-    stay_satisfaction: Exponent = Field(default=3.6, description="what full satisfaction adds to them")
+    stay_click: Exponent = Field(default=0.8, description="log-odds added by a click")
+    stay_satisfaction: Exponent = Field(default=3.6, description="log-odds added by full satisfaction")
 
     gap_hours: float = Field(
         default=14.0,
         gt=0,
         le=24 * 366,
-        description="to the median user's next session, at half satisfaction",
+        description="hours to the median user's next session, at half satisfaction",
     )
     gap_spread: Spread = Field(default=0.5, description="standard deviation of its logarithm over users")
     gap_satisfaction: Exponent = Field(
-        default=3.0, description="by this its logarithm falls from no to full satisfaction"
+        default=3.0, description="decrease of its logarithm from no to full satisfaction"
     )
     gap_noise: Spread = Field(default=0.5, description="standard deviation of its logarithm over sessions")
 
     slate: Count = Field(
-        default=15, description="items of which the logging policy takes the best by strength * degree + noise"
+        default=15, description="items from which the logging policy takes the largest strength * degree + noise"
     )
     strength: tuple[Exponent, Exponent] = Field(
-        default=(-6.0, 10.0), description="its strengths; below 0 it avoids clickbait"
+        default=(-6.0, 10.0), description="strengths of the logging policy; below 0 it avoids clickbait"
     )
     regime_requests: tuple[Count, Count] = Field(
         default=(30, 120), description="requests with one strength, with `regimes`"
     )
 
     # The rules, each off by default (simulator/rules.py has their laws).
-    no_repeats: bool = Field(default=False, description="rule: nobody is shown an item twice")
+    no_repeats: bool = Field(default=False, description="rule: no user sees an item twice")
     tiring: Amount = Field(
-        default=0.0, description="rule: exposure falls by so much times an item's likeness to what was just shown"
+        default=0.0, description="rule: exposure falls by this, times an item's similarity to recent items"
     )
     tiring_half_life: PositiveFloat = Field(
-        default=20.0, description="requests after which an item counts half in likeness"
+        default=20.0, description="requests after which an item counts half in this similarity"
     )
     drift: NonNegativeFloat = Field(
-        default=0.0, description="rule: radians by which a user's direction turns in 100 requests"
+        default=0.0, description="rule: radians per 100 requests by which a user's direction turns"
     )
     new_items: NonNegativeFloat = Field(
-        default=0.0, description="rule: share of the available items that is replaced a day"
+        default=0.0, description="rule: share of the available items that is replaced per day"
     )
     available_share: float = Field(
         default=0.25, gt=0, le=1, description="share of all items that is available at a time, with `new_items`"
     )
     leaving: float = Field(
-        default=0.0, ge=0, le=1, description="rule: chance that a session is the user's last, at no satisfaction"
+        default=0.0, ge=0, le=1, description="rule: probability that a session is the user's last, at no satisfaction"
     )
 
     @field_validator("strength", "regime_requests")
@@ -96,13 +98,13 @@ class SimulateSettings(Settings):
     """The section `simulate`."""
 
     users: Count = Field(default=2000, description="number of users")
-    requests: Count = Field(default=250, description="mean per user; each has 0.8 to 2 times as many")
+    requests: Count = Field(default=250, description="mean number per user; a user has 0.8 to 2 times as many")
     items: Count = Field(default=1000, description="number of items")
-    seed: Seed = Field(default=0, description="of the world and its log")
-    regimes: bool = Field(default=True, description="the logging policy changes within a history")
-    truth: bool = Field(default=False, description="hidden satisfaction is written, as a reward column")
+    seed: Seed = Field(default=0, description="seed of the world and its log")
+    regimes: bool = Field(default=True, description="the strength of the logging policy changes within a history")
+    truth: bool = Field(default=False, description="write the hidden satisfaction, as a reward column")
     shards: Count = Field(default=8, description="files; at most one per block of 256 users")
-    world: WorldSettings = Field(default=WorldSettings(), description="laws and rules")
+    world: WorldSettings = Field(default=WorldSettings(), description="laws of users and rules of the platform")
 
     @property
     def available(self) -> int:

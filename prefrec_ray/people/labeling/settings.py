@@ -16,33 +16,33 @@ class LabelSettings(Settings):
     """The section `label`. `DRAWN` are fixed when the store is made; the others may change at every start."""
 
     mode: Literal["pairs", "rank"] = Field(
-        default="pairs", description="compare two segments, or order some of one user by comparing"
+        default="pairs", description="compare two segments, or sort several segments of one user"
     )
-    pairs: Pairs = Field(default=1000, description="pairs drawn, to choose from")
+    pairs: Pairs = Field(default=1000, description="candidate pairs")
     segments: Annotated[int, Field(ge=3, le=32)] = Field(
-        default=8, description="segments of a list in mode `rank`; n of them are n (n - 1) / 2 of the pairs"
+        default=8, description="segments of a list in mode `rank`; n segments make n (n - 1) / 2 pairs"
     )
     held_out: Annotated[float, Field(ge=0, le=0.9)] = Field(
         default=0.1, description="share of pairs of validation users"
     )
     pairing: Pairing = Field(default="within_user", description="segments of one user, or of two")
     length: Count | None = Field(default=None, description="requests in a segment; null: as in the data set")
-    seed: Seed = Field(default=0, description="of the draw of pairs and of sides")
-    gold: Share = Field(default=0.1, description="share of questions on which the scripted teacher is sure")
+    seed: Seed = Field(default=0, description="seed of pairs and sides")
+    gold: Share = Field(default=0.1, description="share of questions with a clear label of the scripted teacher")
     repeats: Share = Field(default=0.05, description="share of questions asked again, with sides exchanged")
-    votes: Annotated[int, Field(ge=1, le=1000)] = Field(default=5, description="most votes on a pair")
+    votes: Annotated[int, Field(ge=1, le=1000)] = Field(default=5, description="maximum number of votes on a pair")
     posterior: Annotated[float, Field(gt=0.5, le=1)] = Field(
-        default=0.95, description="a pair whose likeliest answer is so probable is asked no more"
+        default=0.95, description="probability of the likeliest label at which a pair is decided"
     )
-    budget: Count | None = Field(default=None, description="votes of all people; null: until all is decided")
-    rescore: Count = Field(default=20, description="votes after which reliabilities and the order of pairs are new")
+    budget: Count | None = Field(default=None, description="total number of votes; null: until all pairs are decided")
+    rescore: Count = Field(default=20, description="votes between updates of reliabilities and of the order of pairs")
     lease_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = Field(
-        default=15.0, description="how long a pair that somebody looks at is kept"
+        default=15.0, description="minutes for which a pair on an annotator's screen is reserved"
     )
     invitation_days: Annotated[float, Field(gt=0, le=366)] = Field(
-        default=14.0, description="how long an invitation, and what it opens, lasts"
+        default=14.0, description="lifetime of an invitation and its session"
     )
-    guidelines: str | None = Field(default=None, description="Markdown file, shown beside the question")
+    guidelines: str | None = Field(default=None, description="Markdown file, shown next to the question")
     items: str | None = Field(default=None, description="CSV or Parquet file: item_id, title, picture")
 
     @model_validator(mode="after")
