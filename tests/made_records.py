@@ -1,6 +1,6 @@
 """Records of an evaluation, made by hand."""
 
-from prefrec_ray.evaluation.records import Record
+from prefrec_ray.evaluation.results.records import Record
 
 
 def made_record(subject: str, value: float, role: str = "policy", half: float = 0.1, **changes: object) -> Record:

@@ -19,12 +19,12 @@ from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import Mlp, mlp
 from prefrec_ray.policy.networks.q import QFunction
-from prefrec_ray.serving.engine import Engine
-from prefrec_ray.serving.plan import Answer, Command
+from prefrec_ray.serving.folder.opened import Opened
+from prefrec_ray.serving.folder.snapshots import Snapshot
+from prefrec_ray.serving.requests.engine import Engine
+from prefrec_ray.serving.requests.plan import Answer, Command
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.serving.snapshots import Snapshot
-from prefrec_ray.serving.start import Opened
 from prefrec_ray.web.problems import Problem
 
 STATE = StateDefinition(

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from prefrec_ray.cli.main import run
-from prefrec_ray.evaluation.records import read_evaluation
-from prefrec_ray.evaluation.verdict import verdicts
+from prefrec_ray.evaluation.results.records import read_evaluation
+from prefrec_ray.evaluation.results.verdict import verdicts
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = (DOCS.parent / "README.md").read_text("utf-8")

@@ -59,7 +59,7 @@ MOMENTS = {
         "train all.yaml --dataset data --output run{n}",
     ),
     "first score of evaluate": (
-        "prefrec_ray.evaluation.estimates:score_split",
+        "prefrec_ray.evaluation.estimators.evaluate:score_split",
         "evaluate policy --dataset data --estimators ncis",
     ),
 }

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.evaluation.logged.sessions import read_sessions
 from prefrec_ray.evaluation.online import world_settings
-from prefrec_ray.evaluation.sessions import read_sessions
 from prefrec_ray.settings import Split
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.outcome import outcome

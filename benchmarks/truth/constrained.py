@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks.harness import markdown
 from benchmarks.truth.bench import extended, trained_bundle
-from prefrec_ray.evaluation.constrain import constrain
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
+from prefrec_ray.evaluation.selection.constrain import constrain
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.policy import Policy
 

@@ -26,11 +26,11 @@ from benchmarks.truth.moments import moment_records
 from benchmarks.truth.scores import KINDS, online, pick
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.calibration import placebo_bias
-from prefrec_ray.evaluation.names import CONSTANT, IMITATION, RANDOM_ITEMS, subject_title
-from prefrec_ray.evaluation.records import Record
+from prefrec_ray.evaluation.results.calibration import placebo_bias
+from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, RANDOM_ITEMS, subject_title
+from prefrec_ray.evaluation.results.records import Record
+from prefrec_ray.evaluation.selection.validation import Judge
 from prefrec_ray.evaluation.settings import FqeSettings, ValidationSettings
-from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.settings import TASKS

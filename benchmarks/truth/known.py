@@ -18,12 +18,12 @@ import numpy as np
 from benchmarks.harness import markdown
 from benchmarks.truth.again import LoggedUsers
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.histories import Histories, histories_of
-from prefrec_ray.evaluation.imagined import Server, logged_levels, roll_out
-from prefrec_ray.evaluation.modelled import platform_of, server_of_log
+from prefrec_ray.evaluation.estimators.model import platform_of, server_of_log
 from prefrec_ray.evaluation.settings import ModelSettings
-from prefrec_ray.evaluation.support import LoggedPasts
-from prefrec_ray.evaluation.user_model import fit_user_model
+from prefrec_ray.evaluation.users.histories import Histories, histories_of
+from prefrec_ray.evaluation.users.roll_out import Server, logged_levels, roll_out
+from prefrec_ray.evaluation.users.support import LoggedPasts
+from prefrec_ray.evaluation.users.user_model import fit_user_model
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.servers import Choice, IgnoresFeedback
 

@@ -45,8 +45,8 @@ from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
+from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.serving.start import Opened
 from prefrec_ray.simulator.crowd import FEEDBACK
 from prefrec_ray.simulator.features import CATEGORIES
 from prefrec_ray.simulator.outcome import outcome

@@ -20,7 +20,7 @@ from benchmarks.harness import markdown
 from benchmarks.truth.again import LoggedUsers
 from benchmarks.truth.scores import online, pick
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.names import CONSTANT, RANDOM_ITEMS
+from prefrec_ray.evaluation.results.names import CONSTANT, RANDOM_ITEMS
 
 #: In levels: a policy this much above the logging policy is worth an A/B test.
 WORTH = 0.3

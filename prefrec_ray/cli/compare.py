@@ -10,7 +10,7 @@ import typer
 from prefrec_ray.cli.console import console, made
 
 if TYPE_CHECKING:
-    from prefrec_ray.serving.compare import Estimate
+    from prefrec_ray.serving.experiment.compare import Estimate
 
 
 def command(
@@ -26,7 +26,7 @@ def command(
     from rich.table import Table
 
     from prefrec_ray import storage
-    from prefrec_ray.serving.compare import compare
+    from prefrec_ray.serving.experiment.compare import compare
     from prefrec_ray.serving.settings import MAIN
 
     comparison = compare(events, days)

@@ -13,7 +13,7 @@ from prefrec_ray.cli.progress import progress
 from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
-    from prefrec_ray.evaluation.constrain import Constrained
+    from prefrec_ray.evaluation.selection.constrain import Constrained
 
 
 def command(
@@ -28,7 +28,7 @@ def command(
     """Find a serving rule (temperature, variety) under which the log can vouch for a policy, without training."""
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
-    from prefrec_ray.evaluation.constrain import constrain
+    from prefrec_ray.evaluation.selection.constrain import constrain
     from prefrec_ray.evaluation.settings import EvaluateSettings
     from prefrec_ray.policy import Policy
 

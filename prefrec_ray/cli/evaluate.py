@@ -14,7 +14,7 @@ from prefrec_ray.cli.verdicts import reasons, unweighed, verdict_table
 from prefrec_ray.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from prefrec_ray.evaluation.records import Evaluation
+    from prefrec_ray.evaluation.results.records import Evaluation
     from prefrec_ray.evaluation.run import EvaluationRun
 
 SPLITS = ("validation", "test")
@@ -66,9 +66,9 @@ def command(
 ) -> None:
     """Evaluate policies on logged sessions, with intervals, controls and negative controls, and give each a verdict."""
     from prefrec_ray.cli.config import open_section
+    from prefrec_ray.evaluation.results.verdict import vouched
     from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
     from prefrec_ray.evaluation.settings import EvaluateSettings
-    from prefrec_ray.evaluation.verdict import vouched
 
     settings = open_section(config, "evaluate") if config else EvaluateSettings()
     if split is not None:
@@ -106,7 +106,7 @@ def command(
 def next_command(evaluation: Evaluation, run: EvaluationRun, dataset: str, config: str | None) -> str | None:
     """Returns the `prefrec constrain` command for the best policy that lacks support, or None."""
     from prefrec_ray import storage
-    from prefrec_ray.evaluation.constrain import can_constrain
+    from prefrec_ray.evaluation.selection.constrain import can_constrain
     from prefrec_ray.policy import Policy
 
     bundles = {r.subject: r.bundle for r in evaluation.records if r.role == "policy" and r.bundle is not None}

@@ -16,7 +16,7 @@ from prefrec_ray.cli.verdicts import verdict_table
 from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
-    from prefrec_ray.evaluation.records import Evaluation
+    from prefrec_ray.evaluation.results.records import Evaluation
 
 
 def command(
@@ -33,7 +33,7 @@ def run_all(text: str, output: str) -> None:
 
     from prefrec_ray import storage
     from prefrec_ray.cli.config import parse_section
-    from prefrec_ray.evaluation.verdict import vouched
+    from prefrec_ray.evaluation.results.verdict import vouched
     from prefrec_ray.reports.page import write_report
 
     if storage.exists(output):

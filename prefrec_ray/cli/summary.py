@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from prefrec_ray.evaluation.names import subject_of
+from prefrec_ray.evaluation.results.names import subject_of
 
 if TYPE_CHECKING:
-    from prefrec_ray.evaluation.records import Evaluation, Record
+    from prefrec_ray.evaluation.results.records import Evaluation, Record
 
 TITLES = {
     "online": "true, with 95 % interval",

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from prefrec_ray.evaluation.records import Evaluation, Record, Support
+    from prefrec_ray.evaluation.results.records import Evaluation, Record, Support
 
 STYLES = {"candidate": "bold green", "no_difference": "", "cannot_say": "yellow", "do_not_ship": "bold red"}
 NOTHING = "–"
@@ -19,7 +19,7 @@ MOST_REASONS = 12
 def verdict_table(evaluation: Evaluation) -> Table:
     """Verdict, gain over the logging policy with its interval, support, effective sample of sessions, hours to the next
     session and requests a session; columns of which nothing is known are left out."""
-    from prefrec_ray.evaluation.verdict import case_of
+    from prefrec_ray.evaluation.results.verdict import case_of
 
     cases = {policy: case_of(evaluation, policy) for policy in evaluation.verdicts}
     estimators = dict.fromkeys(case.record.estimator for case in cases.values() if case.record is not None)
@@ -51,8 +51,8 @@ def reasons(evaluation: Evaluation) -> list[Text]:
 
 def unweighed(evaluation: Evaluation) -> list[Text]:
     """Return one line per policy without an estimate by importance weights."""
-    from prefrec_ray.evaluation.names import BEHAVIOUR, IMITATION
-    from prefrec_ray.evaluation.weighted import ENOUGH
+    from prefrec_ray.evaluation.estimators.importance_sampling import ENOUGH
+    from prefrec_ray.evaluation.results.names import BEHAVIOUR, IMITATION
 
     weighed = {record.subject for record in evaluation.records if record.estimator == "weights"}
     silent = [name for name in evaluation.served if name not in {BEHAVIOUR, IMITATION, *weighed}]

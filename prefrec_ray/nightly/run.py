@@ -14,8 +14,8 @@ from typing import Protocol
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.evaluation.records import Evaluation
-from prefrec_ray.evaluation.verdict import case_of
+from prefrec_ray.evaluation.results.records import Evaluation
+from prefrec_ray.evaluation.results.verdict import case_of
 from prefrec_ray.nightly.check import PARTS, Counted, Span, part_problems, problems
 from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night, Step
 from prefrec_ray.nightly.settings import LoopSettings

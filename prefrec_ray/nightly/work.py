@@ -12,9 +12,9 @@ from prefrec_ray import runtime, storage
 from prefrec_ray.dataset.prepare.run import prepare
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.constrain import constrain
-from prefrec_ray.evaluation.records import Evaluation
+from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
+from prefrec_ray.evaluation.selection.constrain import constrain
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.logs import EventsSource
 from prefrec_ray.logs.events.about import read_about

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
 
-from prefrec_ray.evaluation.case import Case
-from prefrec_ray.evaluation.records import Evaluation, PolicyVerdict
-from prefrec_ray.evaluation.verdict import ESTIMATORS
-from prefrec_ray.evaluation.weighted import ENOUGH
+from prefrec_ray.evaluation.estimators.importance_sampling import ENOUGH
+from prefrec_ray.evaluation.results.case import Case
+from prefrec_ray.evaluation.results.records import Evaluation, PolicyVerdict
+from prefrec_ray.evaluation.results.verdict import ESTIMATORS
 from prefrec_ray.reports.cards import always_best, few_effective
 from prefrec_ray.reports.effects import LoggedMeans, effects, sentences
 from prefrec_ray.reports.terms import INTERVAL_TERM, LEVEL_TERM, POLICY_TERM

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from prefrec_ray import storage
-from prefrec_ray.evaluation.names import subject_of
-from prefrec_ray.evaluation.records import Evaluation, Record
+from prefrec_ray.evaluation.results.names import subject_of
+from prefrec_ray.evaluation.results.records import Evaluation, Record
 
 
 def told_apart(evaluations: Sequence[Evaluation], labels: Mapping[str, str]) -> list[Evaluation]:

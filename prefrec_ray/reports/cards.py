@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from prefrec_ray.evaluation.case import Case
-from prefrec_ray.evaluation.records import Evaluation, ItemShare, Light, PolicyVerdict, Record, Served
-from prefrec_ray.evaluation.verdict import VERDICTS
-from prefrec_ray.evaluation.weighted import ENOUGH
+from prefrec_ray.evaluation.estimators.importance_sampling import ENOUGH
+from prefrec_ray.evaluation.results.case import Case
+from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Light, PolicyVerdict, Record, Served
+from prefrec_ray.evaluation.results.verdict import VERDICTS
 from prefrec_ray.reports import html
 from prefrec_ray.reports.catalogue import Item, ItemId
 from prefrec_ray.reports.effects import effects

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation.case import Case
+from prefrec_ray.evaluation.results.case import Case
 from prefrec_ray.settings import Split
 
 HOUR_MS = 3_600_000.0

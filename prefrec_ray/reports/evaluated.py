@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from prefrec_ray.engagement.levels import MAX_LEVEL
-from prefrec_ray.evaluation.names import subject_title
-from prefrec_ray.evaluation.records import Evaluation, Record, Served
+from prefrec_ray.evaluation.results.names import subject_title
+from prefrec_ray.evaluation.results.records import Evaluation, Record, Served
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.cards import named
 from prefrec_ray.reports.catalogue import Item, ItemId

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from prefrec_ray.evaluation.records import Evaluation
-from prefrec_ray.evaluation.verdict import VERDICTS, case_of
+from prefrec_ray.evaluation.results.records import Evaluation
+from prefrec_ray.evaluation.results.verdict import VERDICTS, case_of
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.answers import Answer, answers
 from prefrec_ray.reports.cards import Card, card, most_served

@@ -12,9 +12,9 @@ import numpy as np
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.names import short_names
-from prefrec_ray.evaluation.records import Evaluation, PolicyVerdict, Record, Served, Support, read_evaluation
-from prefrec_ray.evaluation.verdict import best_first, verdicts
+from prefrec_ray.evaluation.results.names import short_names
+from prefrec_ray.evaluation.results.records import Evaluation, PolicyVerdict, Record, Served, Support, read_evaluation
+from prefrec_ray.evaluation.results.verdict import best_first, verdicts
 from prefrec_ray.reports.apart import told_apart
 from prefrec_ray.settings import Split
 

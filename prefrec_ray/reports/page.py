@@ -10,8 +10,8 @@ import numpy as np
 from prefrec_ray import storage
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.records import Evaluation
-from prefrec_ray.evaluation.verdict import vouched
+from prefrec_ray.evaluation.results.records import Evaluation
+from prefrec_ray.evaluation.results.verdict import vouched
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.catalogue import named_items
 from prefrec_ray.reports.effects import LoggedMeans, logged_means

@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from prefrec_ray import storage
-from prefrec_ray.evaluation.records import Evaluation, Record
+from prefrec_ray.evaluation.results.records import Evaluation, Record
 from prefrec_ray.reports import html
 from prefrec_ray.reports.style import COLOURS, GREY, INK, RC, label_ends
 

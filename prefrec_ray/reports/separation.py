@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prefrec_ray.evaluation.calibration import placebo_bias
-from prefrec_ray.evaluation.names import subject_title
-from prefrec_ray.evaluation.records import Record
+from prefrec_ray.evaluation.results.calibration import placebo_bias
+from prefrec_ray.evaluation.results.names import subject_title
+from prefrec_ray.evaluation.results.records import Record
 
 
 def separation(records: Sequence[Record]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefrec_ray.evaluation.verdict import VERDICTS
+from prefrec_ray.evaluation.results.verdict import VERDICTS
 from prefrec_ray.reports.levels import LEVEL
 
 #: Titles and explanations of the five checks of a verdict (`records.Light`).

@@ -17,7 +17,7 @@ from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.policy import policy_of
 from prefrec_ray.algorithms.base.weights import Weights
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.validation import Judge
+from prefrec_ray.evaluation.selection.validation import Judge
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import (
     check_own,

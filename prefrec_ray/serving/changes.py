@@ -10,15 +10,15 @@ import numpy as np
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import ITEMS, Event, Kind
-from prefrec_ray.serving.bodies import DeleteItems, PutItems
-from prefrec_ray.serving.disk import Disk, of_disk
-from prefrec_ray.serving.engine import Engine
-from prefrec_ray.serving.loaded import Loaded, load_policies
+from prefrec_ray.serving.folder.disk import Disk, of_disk
+from prefrec_ray.serving.folder.items import save_items
+from prefrec_ray.serving.folder.opened import Opened, arms_event
 from prefrec_ray.serving.metrics import Metrics
-from prefrec_ray.serving.shelf import Shelf, check_embedding
-from prefrec_ray.serving.start import Opened, arms_event
-from prefrec_ray.serving.state import ServedState
-from prefrec_ray.serving.stored_items import save_items
+from prefrec_ray.serving.requests.bodies import DeleteItems, PutItems
+from prefrec_ray.serving.requests.engine import Engine
+from prefrec_ray.serving.state.policies import Loaded, load_policies
+from prefrec_ray.serving.state.shelf import Shelf, check_embedding
+from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
 
 #: Withdrawn items after which an arm's items are put in order again.

@@ -9,15 +9,15 @@ from contextlib import suppress
 from typing import Any
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.serving.batches import Batches
 from prefrec_ray.serving.changes import Changes
-from prefrec_ray.serving.disk import Disk
-from prefrec_ray.serving.engine import Engine
+from prefrec_ray.serving.folder.disk import Disk
+from prefrec_ray.serving.folder.opened import Opened, arms_event
+from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.metrics import Metrics
-from prefrec_ray.serving.plan import Answer, Command, Plan
-from prefrec_ray.serving.snapshots import Snapshot
-from prefrec_ray.serving.start import Opened, arms_event
-from prefrec_ray.serving.state import ServedState
+from prefrec_ray.serving.requests.batches import Batches
+from prefrec_ray.serving.requests.engine import Engine
+from prefrec_ray.serving.requests.plan import Answer, Command, Plan
+from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
 
 

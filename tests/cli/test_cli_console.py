@@ -9,7 +9,7 @@ from rich.table import Table
 from prefrec_ray.cli.console import console, made, pasteable
 from prefrec_ray.cli.import_labels import _table
 from prefrec_ray.cli.summary import summary
-from prefrec_ray.evaluation.records import Evaluation
+from prefrec_ray.evaluation.results.records import Evaluation
 
 STRANGE = "a[/x]b[bold]:smile:"
 

@@ -4,7 +4,7 @@ from made_records import made_record
 from rich.console import Console
 
 from prefrec_ray.cli.summary import level_note, summary
-from prefrec_ray.evaluation.records import Evaluation, Record
+from prefrec_ray.evaluation.results.records import Evaluation, Record
 
 
 def line(subject: str, role: str, value: float, estimator: str, task: str = "depth") -> Record:

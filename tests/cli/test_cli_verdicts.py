@@ -14,9 +14,9 @@ from rich.console import Console
 from prefrec_ray.cli.evaluate import next_command
 from prefrec_ray.cli.main import run
 from prefrec_ray.cli.verdicts import reasons, unweighed, verdict_table
-from prefrec_ray.evaluation.records import Evaluation, Record, Served, Support
+from prefrec_ray.evaluation.results.records import Evaluation, Record, Served, Support
+from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.run import EvaluationRun
-from prefrec_ray.evaluation.verdict import verdicts
 from prefrec_ray.mdp.serving import ServingSettings
 
 

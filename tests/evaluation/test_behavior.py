@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from prefrec_ray.evaluation import behavior
-from prefrec_ray.evaluation.behavior import TEMPERATURES, BehaviorModel, calibrated, calibration, fit_behavior
-from prefrec_ray.evaluation.trajectories import Trajectories
+from prefrec_ray.evaluation.logged.trajectories import Trajectories
+from prefrec_ray.evaluation.subjects import behavior
+from prefrec_ray.evaluation.subjects.behavior import TEMPERATURES, BehaviorModel, calibrated, calibration, fit_behavior
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.left_out import LeftOut
 from prefrec_ray.policy.networks.layers import Mlp

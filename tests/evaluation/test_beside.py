@@ -8,7 +8,7 @@ from hand_made import direction
 
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.records import Evaluation, write_evaluation
+from prefrec_ray.evaluation.results.records import Evaluation, write_evaluation
 from prefrec_ray.evaluation.run import EvaluationRun, beside, load_named
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.reports.load import Run, evaluation_files

@@ -15,9 +15,9 @@ from platform_desk import make_policy
 
 from prefrec_ray.cli.main import run as prefrec
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation import constrain as module
-from prefrec_ray.evaluation import model_score
-from prefrec_ray.evaluation.constrain import constrain
+from prefrec_ray.evaluation.selection import constrain as module
+from prefrec_ray.evaluation.selection import model_score
+from prefrec_ray.evaluation.selection.constrain import constrain
 from prefrec_ray.evaluation.settings import ModelSettings
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import DETERMINISTIC, Policy

@@ -10,12 +10,12 @@ from hand_made import behaviour_weight, direction, linear_policy, write_dataset
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.evaluation.clone import BehaviourClone, fit_clone
-from prefrec_ray.evaluation.estimates import evaluate, ncis_scores
-from prefrec_ray.evaluation.records import Evaluation, Record, read_evaluation, write_evaluation
-from prefrec_ray.evaluation.request import EvaluationRequest
-from prefrec_ray.evaluation.sessions import Sessions
+from prefrec_ray.evaluation.estimators.evaluate import evaluate, ncis_scores
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.logged.sessions import Sessions
+from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation, write_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings, NcisSettings
+from prefrec_ray.evaluation.subjects.clone import BehaviourClone, fit_clone
 
 TASKS = ("depth", "frequency", "mixture")
 NCIS = EvaluateSettings(estimators=("ncis",))

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.dr import corrections, residuals, user_means
-from prefrec_ray.evaluation.fqe import fit_q
-from prefrec_ray.evaluation.ncis import normalised_weights
+from prefrec_ray.evaluation.estimators.dr import corrections, residuals, user_means
+from prefrec_ray.evaluation.estimators.fqe import fit_q
+from prefrec_ray.evaluation.estimators.importance_weights import request_weights
+from prefrec_ray.evaluation.estimators.ncis import normalised_weights
+from prefrec_ray.evaluation.logged.trajectories import Steps, Trajectories, steps
 from prefrec_ray.evaluation.settings import FqeSettings
-from prefrec_ray.evaluation.trajectories import Steps, Trajectories, steps
-from prefrec_ray.evaluation.weights import request_weights
 
 RIGHT, LEFT = np.float32([1.0]), np.float32([-1.0])
 

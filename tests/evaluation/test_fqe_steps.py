@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from prefrec_ray.evaluation import fqe
-from prefrec_ray.evaluation.fqe import FittedQ, action_value, fit_q, pairs_of
+from prefrec_ray.evaluation.estimators import fqe
+from prefrec_ray.evaluation.estimators.fqe import FittedQ, action_value, fit_q, pairs_of
+from prefrec_ray.evaluation.logged.trajectories import Trajectories, steps
 from prefrec_ray.evaluation.settings import FqeSettings
-from prefrec_ray.evaluation.trajectories import Trajectories, steps
 
 UPDATES, GAMMA, SEED = 6, 0.7, 4
 

@@ -9,17 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation import weighted
-from prefrec_ray.evaluation.clone import BehaviourClone
-from prefrec_ray.evaluation.dr import corrections, residuals, user_means
-from prefrec_ray.evaluation.estimates import evaluate
-from prefrec_ray.evaluation.fitted import fit_subject, task_steps
-from prefrec_ray.evaluation.ncis import normalised_weights, user_values
-from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators import importance_sampling
+from prefrec_ray.evaluation.estimators.dr import corrections, residuals, user_means
+from prefrec_ray.evaluation.estimators.evaluate import evaluate
+from prefrec_ray.evaluation.estimators.fitted_q import fit_subject, task_steps
+from prefrec_ray.evaluation.estimators.importance_sampling import Logged, weigh
+from prefrec_ray.evaluation.estimators.importance_weights import (
+    effective,
+    ends,
+    kish,
+    repeats,
+    request_weights,
+    shown_before,
+)
+from prefrec_ray.evaluation.estimators.ncis import normalised_weights, user_values
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories, steps
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
-from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories, steps
-from prefrec_ray.evaluation.weighted import Logged, weigh
-from prefrec_ray.evaluation.weights import effective, ends, kish, repeats, request_weights, shown_before
+from prefrec_ray.evaluation.subjects.clone import BehaviourClone
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
 
@@ -248,12 +255,12 @@ def test_doubly_robust_corrects_by_a_policys_own_chances_where_they_leave_enough
     request = EvaluationRequest(dataset, sampled, ["frequency"], clone, about)
     weighed = weigh("right", request, Logged(held, np.full(len(held.row), -np.log(len(dataset.items()))), True, {}))
     by_kernel = fit_subject(training, held, request, "frequency", "right")
-    monkeypatch.setattr(weighted, "ENOUGH", len(held.user) + 1)
+    monkeypatch.setattr(importance_sampling, "ENOUGH", len(held.user) + 1)
     assert not weighed.enough
     too_few = fit_subject(training, held, request, "frequency", "right", weighed)
     assert too_few.kernel
     np.testing.assert_array_equal(too_few.dr, by_kernel.dr)
-    monkeypatch.setattr(weighted, "ENOUGH", 1)
+    monkeypatch.setattr(importance_sampling, "ENOUGH", 1)
     own = fit_subject(training, held, request, "frequency", "right", weighed)
     assert not own.kernel
     np.testing.assert_array_equal(own.fqe, by_kernel.fqe)
@@ -270,7 +277,7 @@ def test_an_evaluation_by_weights(
     sampled: dict[str, Policy],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(weighted, "ENOUGH", 20)  # of 1,300 sessions, in a log of this size
+    monkeypatch.setattr(importance_sampling, "ENOUGH", 20)  # of 1,300 sessions, in a log of this size
     chosen = {**sampled, "always": policies["right"]}
     request = EvaluationRequest(dataset, chosen, ["frequency"], clone, EvaluateSettings(estimators=("weights",)))
     records = {record.subject: record for record in evaluate(request).of("frequency", "weights")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prefrec_ray.evaluation.ncis import length_only_weights
+from prefrec_ray.evaluation.estimators.ncis import length_only_weights
 
 
 def plain(depth: list[float], weight: list[float], bins: int) -> list[float]:

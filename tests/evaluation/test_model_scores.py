@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.imagined import Imagined
-from prefrec_ray.evaluation.intervals import bootstrap_interval, widened
-from prefrec_ray.evaluation.modelled import Modelled, model_scores, together
-from prefrec_ray.evaluation.names import BEHAVIOUR, Subject
+from prefrec_ray.evaluation.estimators.model import Modelled, model_scores, together
+from prefrec_ray.evaluation.results.intervals import bootstrap_interval, widened
+from prefrec_ray.evaluation.results.names import BEHAVIOUR, Subject
 from prefrec_ray.evaluation.settings import EvaluateSettings
+from prefrec_ray.evaluation.users.roll_out import Imagined
 from prefrec_ray.settings import parse
 
 USERS = 40

@@ -8,16 +8,17 @@ import pytest
 from hand_made import direction
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation import modelled, run
-from prefrec_ray.evaluation.clone import BehaviourClone
-from prefrec_ray.evaluation.estimates import evaluate
-from prefrec_ray.evaluation.histories import histories_of
-from prefrec_ray.evaluation.imagined import Imagined
-from prefrec_ray.evaluation.records import Evaluation, ItemShare, Served
-from prefrec_ray.evaluation.request import EvaluationRequest
-from prefrec_ray.evaluation.served import in_roll_out
+from prefrec_ray.evaluation import run
+from prefrec_ray.evaluation.estimators import model
+from prefrec_ray.evaluation.estimators.evaluate import evaluate
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Served
+from prefrec_ray.evaluation.results.served import in_roll_out
+from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings
-from prefrec_ray.evaluation.verdict import verdicts
+from prefrec_ray.evaluation.subjects.clone import BehaviourClone
+from prefrec_ray.evaluation.users.histories import histories_of
+from prefrec_ray.evaluation.users.roll_out import Imagined
 from prefrec_ray.policy import Policy
 
 
@@ -62,14 +63,14 @@ def test_hours_and_items_have_intervals_over_users_models_and_error() -> None:
     """Three users alike, models 2 apart, a gain of 6 with an error of a fifth; Student's t of 1 is 12.7."""
     values, never = np.array([[9.0, 9.0, np.nan], [11.0, 11.0, 11.0]]), np.full((2, 3), np.nan)
     one = Imagined({}, depth=values, revisit_hours=never, states=np.empty(0), counts=np.empty(0), sessions=7)
-    fields = modelled._means(one, replace(one, depth=np.full((2, 3), 4.2)), seed=0)
+    fields = model._means(one, replace(one, depth=np.full((2, 3), 4.2)), seed=0)
     assert fields.keys() == {"sessions", "mean_depth", "mean_depth_ci"}
     assert fields["mean_depth"] == pytest.approx(10.2)
     low, high = fields["mean_depth_ci"]
     assert low == 1.0  # no session is shorter
     assert high == pytest.approx(10.2 + np.hypot(12.706, 1.2), rel=0.05)
     alike = replace(one, depth=np.full((2, 3), 10.0))
-    fields = modelled._means(alike, replace(one, depth=np.full((2, 3), 4.0)), seed=0)
+    fields = model._means(alike, replace(one, depth=np.full((2, 3), 4.0)), seed=0)
     assert fields["mean_depth_ci"] == pytest.approx((8.8, 11.2))  # nothing but the error of the gain
 
 
@@ -85,7 +86,7 @@ def test_items_of_a_roll_out_are_counted_as_shown() -> None:
 def test_policies_that_the_log_cannot_vouch_for_have_no_estimate(
     dataset: PreparedDataset, policies: dict[str, Policy], clone: BehaviourClone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modelled, "THRESHOLD", 1.01)
+    monkeypatch.setattr(model, "THRESHOLD", 1.01)
     settings = EvaluateSettings(estimators=("model",), model=ModelSettings(models=2, users=10, requests=40))
     evaluation = evaluate(EvaluationRequest(dataset, policies, ["frequency"], clone, settings))
     assert {name: support.supported for name, support in evaluation.support.items()} == {"right": False, "left": False}
@@ -110,7 +111,7 @@ def test_random_items_of_a_large_catalogue_are_drawn_by_parts() -> None:
     seen = np.random.default_rng(1).random((users, items)) < 0.5
     at_once = (np.random.default_rng(0).random((users, items), np.float32) + seen).argmin(axis=1)
     tracemalloc.start()
-    drawn = modelled._random(np.random.default_rng(0), users, items, seen)
+    drawn = model._random(np.random.default_rng(0), users, items, seen)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     np.testing.assert_array_equal(drawn, at_once)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.evaluation import ncis
+from prefrec_ray.evaluation.estimators import ncis
 
 MODES = ("density", "kernel", "ratio")
 AGGREGATES = ("product", "geometric", "mean", "first")

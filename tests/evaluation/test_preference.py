@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from prefrec_ray.algorithms.reward.labels import RewardFunction, look_ahead
-from prefrec_ray.evaluation import preference
-from prefrec_ray.evaluation.preference import PreferenceScore, fit_score
-from prefrec_ray.evaluation.trajectories import Trajectories
+from prefrec_ray.evaluation.logged.trajectories import Trajectories
+from prefrec_ray.evaluation.selection import preference
+from prefrec_ray.evaluation.selection.preference import PreferenceScore, fit_score
 
 USERS, REQUESTS, KEEPS, HORIZON = 200, 60, 0.8, 10
 GOOD = np.array([0.6, -0.8], dtype=np.float32)

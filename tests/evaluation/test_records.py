@@ -8,8 +8,8 @@ import pytest
 from made_records import made_record
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.names import subject_of, subject_title
-from prefrec_ray.evaluation.records import Evaluation, Served, read_evaluation, write_evaluation
+from prefrec_ray.evaluation.results.names import subject_of, subject_title
+from prefrec_ray.evaluation.results.records import Evaluation, Served, read_evaluation, write_evaluation
 
 #: A record of an older version: no paired intervals, older names of roles and subjects.
 RECORD = {

@@ -10,11 +10,11 @@ import pytest
 from hand_made import direction
 
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation import fitted
-from prefrec_ray.evaluation.fitted import fit_subject, task_steps
-from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators import fitted_q
+from prefrec_ray.evaluation.estimators.fitted_q import fit_subject, task_steps
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings
-from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def drawn(
         asked.append(among)
         return SimpleNamespace(mean_level=lambda states, actions: np.zeros(len(states)))
 
-    monkeypatch.setattr(fitted, "fit_q", fit)
+    monkeypatch.setattr(fitted_q, "fit_q", fit)
     clone: Any = SimpleNamespace(policy=direction(dataset, 0.0), residual_rms=0.3, mean_action=np.zeros(2, np.float32))
     settings = EvaluateSettings(fqe=FqeSettings(networks=networks))
     request = EvaluationRequest(dataset, {"right": direction(dataset, 0.8)}, ["frequency"], clone, settings)

@@ -6,11 +6,11 @@ import pytest
 from hand_made import direction, write_dataset
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation import scoring
-from prefrec_ray.evaluation.clone import BehaviourClone
-from prefrec_ray.evaluation.request import EvaluationRequest
-from prefrec_ray.evaluation.scoring import score_file
-from prefrec_ray.evaluation.sessions import Sessions, session_columns, session_rows
+from prefrec_ray.evaluation.estimators import logged_sessions
+from prefrec_ray.evaluation.estimators.logged_sessions import score_file
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.logged.sessions import Sessions, session_columns, session_rows
+from prefrec_ray.evaluation.subjects.clone import BehaviourClone
 from prefrec_ray.policy import Policy
 
 SESSIONS = pa.table(
@@ -76,7 +76,7 @@ def test_of_many_requests_whose_items_are_drawn_some_whole_users_are_scored(
     request = EvaluationRequest(dataset, {"p": direction(dataset, 0.8)}, ["depth"], clone)
     file = dataset.files("requests", "test")[0]
     everybody, _ = score_file(file, request, served_rows=5)
-    monkeypatch.setattr(scoring, "DRAWN_REQUESTS", dataset.metadata.counts["test"]["requests"] // 4)
+    monkeypatch.setattr(logged_sessions, "DRAWN_REQUESTS", dataset.metadata.counts["test"]["requests"] // 4)
     same, _ = score_file(file, request, served_rows=5)
     np.testing.assert_array_equal(same.log_rho, everybody.log_rho)  # its actions are the actor's own
     monkeypatch.setattr(Policy, "always_nearest", False)
@@ -101,7 +101,7 @@ def test_each_file_has_luck_of_its_own_which_all_policies_share(
         return act(policy, states, seed)
 
     monkeypatch.setattr(Policy, "act", spied)
-    for call in (score_file, scoring.serve_file):
+    for call in (score_file, logged_sessions.serve_file):
         seeds.clear()
         for file in dataset.files("requests", "test"):
             call(file, request, served_rows=5)

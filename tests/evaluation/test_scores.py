@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.evaluation.names import Subject
-from prefrec_ray.evaluation.records import Evaluation, Support
-from prefrec_ray.evaluation.scores import Scores
-from prefrec_ray.evaluation.verdict import verdicts
+from prefrec_ray.evaluation.results.names import Subject
+from prefrec_ray.evaluation.results.records import Evaluation, Support
+from prefrec_ray.evaluation.results.scores import Scores
+from prefrec_ray.evaluation.results.verdict import verdicts
 
 SEED, USERS, SHARE = 3, 30, 0.2
 #: Student's t of two degrees of freedom at 97.5 %.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from prefrec_ray.evaluation.histories import Histories
-from prefrec_ray.evaluation.traits import Known, Spread, Tastes, covariances, intercepts, spread_of
+from prefrec_ray.evaluation.users.histories import Histories
+from prefrec_ray.evaluation.users.traits import Known, Spread, Tastes, covariances, intercepts, spread_of
 
 ALONG = np.array([0.8, -0.6, 0.0])
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.evaluation.memory import HALF_LIVES, Memory, Recall
+from prefrec_ray.evaluation.users.memory import HALF_LIVES, Memory, Recall
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.evaluation import user_model
-from prefrec_ray.evaluation.histories import Histories
-from prefrec_ray.evaluation.imagined import KEPT_EVERY, WARM, Platform, logged_levels, roll_out
-from prefrec_ray.evaluation.memory import HALF_LIVES, Memory
-from prefrec_ray.evaluation.modelled import policy_server
-from prefrec_ray.evaluation.quantiles import BINS, Bins
-from prefrec_ray.evaluation.support import LoggedPasts
-from prefrec_ray.evaluation.user_model import Answers, fit_user_model
+from prefrec_ray.evaluation.estimators.model import policy_server
+from prefrec_ray.evaluation.users import user_model
+from prefrec_ray.evaluation.users.histories import Histories
+from prefrec_ray.evaluation.users.memory import HALF_LIVES, Memory
+from prefrec_ray.evaluation.users.quantiles import BINS, Bins
+from prefrec_ray.evaluation.users.roll_out import KEPT_EVERY, WARM, Platform, logged_levels, roll_out
+from prefrec_ray.evaluation.users.support import LoggedPasts
+from prefrec_ray.evaluation.users.user_model import Answers, fit_user_model
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.recent import RecentItems

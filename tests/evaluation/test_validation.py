@@ -16,10 +16,11 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.dataset.prepare.run import prepare
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation import model_score
-from prefrec_ray.evaluation.estimates import evaluate
+from prefrec_ray.evaluation.estimators.evaluate import evaluate
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
-from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.selection import model_score
+from prefrec_ray.evaluation.selection.validation import Judge
 from prefrec_ray.evaluation.settings import (
     EvaluateSettings,
     FqeSettings,
@@ -27,7 +28,6 @@ from prefrec_ray.evaluation.settings import (
     NcisSettings,
     ValidationSettings,
 )
-from prefrec_ray.evaluation.validation import Judge
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.layers import Mlp
@@ -65,7 +65,7 @@ def test_scores_are_those_of_an_evaluation(
     simulated: PreparedDataset, judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = partial(FqeSettings, updates=60)  # enough for a difference; negative controls are fitted too
-    monkeypatch.setattr("prefrec_ray.evaluation.validation.FqeSettings", few)
+    monkeypatch.setattr("prefrec_ray.evaluation.selection.validation.FqeSettings", few)
     all_scores = []
     for seed in (0, 1):
         policy = policy_on(simulated, seed)
@@ -97,7 +97,7 @@ def test_when_a_trial_is_scored() -> None:
 @pytest.fixture
 def one_clone(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other judges of the same data set take the clone of `judge`: fitting the same one again takes seconds."""
-    monkeypatch.setattr("prefrec_ray.evaluation.validation.fit_clone", lambda dataset, seed: judge.clone)
+    monkeypatch.setattr("prefrec_ray.evaluation.selection.validation.fit_clone", lambda dataset, seed: judge.clone)
 
 
 def test_the_first_estimator_chooses(simulated: PreparedDataset, one_clone: None) -> None:

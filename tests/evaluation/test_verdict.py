@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_records import made_record
 
-from prefrec_ray.evaluation.records import (
+from prefrec_ray.evaluation.results.records import (
     Evaluation,
     PolicyVerdict,
     Record,
@@ -19,7 +19,7 @@ from prefrec_ray.evaluation.records import (
     read_evaluation,
     write_evaluation,
 )
-from prefrec_ray.evaluation.verdict import VERDICTS, _above, case_of, verdicts, vouched
+from prefrec_ray.evaluation.results.verdict import VERDICTS, _above, case_of, verdicts, vouched
 
 SURE = Support(states=0.82, ess=0.31, threshold=0.6, supported=True)
 LOST = Support(states=0.12, ess=0.02, threshold=0.6, supported=False)

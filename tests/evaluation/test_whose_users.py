@@ -14,15 +14,17 @@ from ray.remote_function import RemoteFunction
 
 from prefrec_ray import runtime
 from prefrec_ray.dataset import PreparedDataset
-from prefrec_ray.evaluation import behavior, fitted, model_score, modelled, weighted
-from prefrec_ray.evaluation.histories import histories_of
-from prefrec_ray.evaluation.imagined import Imagined
-from prefrec_ray.evaluation.names import BEHAVIOUR
-from prefrec_ray.evaluation.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators import fitted_q, importance_sampling, model
+from prefrec_ray.evaluation.estimators.importance_sampling import Logged
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories
+from prefrec_ray.evaluation.results.names import BEHAVIOUR
+from prefrec_ray.evaluation.selection import model_score
+from prefrec_ray.evaluation.selection.validation import Judge
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, ValidationSettings
-from prefrec_ray.evaluation.trajectories import Trajectories, read_trajectories
-from prefrec_ray.evaluation.validation import Judge
-from prefrec_ray.evaluation.weighted import Logged
+from prefrec_ray.evaluation.subjects import behavior
+from prefrec_ray.evaluation.users.histories import histories_of
+from prefrec_ray.evaluation.users.roll_out import Imagined
 from prefrec_ray.mdp.serving import ServingSettings
 
 SPLITS = ("train", "validation", "test")
@@ -90,9 +92,9 @@ def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> d
         levels = np.full((len(models), len(platform.users)), 0.5)
         return Imagined({"frequency": levels}, levels, levels, np.zeros((5, 1), np.float32), np.zeros(1, np.int64), 10)
 
-    monkeypatch.setattr(modelled, "fit_user_model", fit)
-    monkeypatch.setattr(modelled.LoggedPasts, "of", pasts)
-    for module in (modelled, model_score):
+    monkeypatch.setattr(model, "fit_user_model", fit)
+    monkeypatch.setattr(model.LoggedPasts, "of", pasts)
+    for module in (model, model_score):
         monkeypatch.setattr(module, "roll_out", roll)
     return seen
 
@@ -102,7 +104,7 @@ def test_models_of_users_know_training_users_and_are_asked_about_the_others(
     dataset: PreparedDataset, watched: dict[str, list[str]], split: Any
 ) -> None:
     settings = EvaluateSettings(split=split, estimators=("model",), model=ModelSettings(models=2, users=10))
-    rolled = modelled.model_all(request_on(dataset, settings), lambda *_: None)
+    rolled = model.model_all(request_on(dataset, settings), lambda *_: None)
     assert BEHAVIOUR in rolled
     assert {(one.within, len(one.imagined.states)) for one in rolled.values()} == {(1.0, 0)}  # shared, then let go
     assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": [split] * len(rolled) * 2}
@@ -123,7 +125,7 @@ def test_the_logging_policy_is_learned_from_training_users(
 ) -> None:
     """Its probabilities are computed for the impressions of the split that they weight. It is fitted once."""
     learned, weighed, calibrated = [], [], []
-    fit, weigh = weighted.fit_behavior, weighted.weigh
+    fit, weigh = importance_sampling.fit_behavior, importance_sampling.weigh
 
     def watched_fit(data: Trajectories, *rest: Any) -> Any:
         learned.append(split_of(states, data.state))
@@ -137,18 +139,18 @@ def test_the_logging_policy_is_learned_from_training_users(
         return weigh(*given)
 
     monkeypatch.setattr(behavior, "UPDATES", 1)
-    monkeypatch.setattr(weighted, "fit_behavior", watched_fit)
-    monkeypatch.setattr(weighted, "weigh", watched_weigh)
-    monkeypatch.setattr(weighted, "calibration", lambda *given: calibrated.append(given))
+    monkeypatch.setattr(importance_sampling, "fit_behavior", watched_fit)
+    monkeypatch.setattr(importance_sampling, "weigh", watched_weigh)
+    monkeypatch.setattr(importance_sampling, "calibration", lambda *given: calibrated.append(given))
     settings = EvaluateSettings(estimators=estimators, fqe=FqeSettings(updates=1, networks=1))
     request = request_on(dataset, settings)
     logged = None
     if "weights" in estimators:
-        logged = weighted.start_weighing(request)
+        logged = importance_sampling.start_weighing(request)
         assert logged is not None
-        weighted.weigh_all(request, logged, lambda *_: None)
+        importance_sampling.weigh_all(request, logged, lambda *_: None)
     if "dr" in estimators:
-        fitted.fit_all(request, lambda *_: None, logged)
+        fitted_q.fit_all(request, lambda *_: None, logged)
     assert learned == ["train"]
     assert weighed == ["test"] * 2 * len(estimators)  # the policy's, and random items
     assert len(calibrated) == estimators.count("weights")  # not part of the records of dr
@@ -162,9 +164,9 @@ def test_fitted_q_learns_from_training_users_and_is_asked_about_the_others(
     def fit(training: Trajectories, held: Trajectories, *_: Any) -> None:
         whose.append((split_of(states, training.state), split_of(states, held.state)))
 
-    monkeypatch.setattr(fitted, "fit_subject", fit)
+    monkeypatch.setattr(fitted_q, "fit_subject", fit)
     settings = EvaluateSettings(split="validation", estimators=("fqe",))
-    fitted.fit_all(request_on(dataset, settings), lambda *_: None)
+    fitted_q.fit_all(request_on(dataset, settings), lambda *_: None)
     assert set(whose) == {("train", "validation")}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from made_records import made_record
 from platform_desk import make_policy
 
-from prefrec_ray.evaluation.records import Evaluation, ItemShare, Served, Support
-from prefrec_ray.evaluation.verdict import verdicts
+from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Served, Support
+from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.nightly.check import Column, Counted
 from prefrec_ray.nightly.folder import LoopFolder, Night
 from prefrec_ray.nightly.run import Spans, run_night

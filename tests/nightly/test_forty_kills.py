@@ -25,7 +25,7 @@ from small_platform import NETWORKS, logs_and_data
 
 from prefrec_ray.cli.main import run as prefrec
 from prefrec_ray.nightly.folder import LoopFolder
-from prefrec_ray.serving.bodies import Recommend
+from prefrec_ray.serving.requests.bodies import Recommend
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate

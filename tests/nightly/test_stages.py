@@ -9,9 +9,9 @@ from platform_desk import make_policy
 
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.constrain import Constrained
-from prefrec_ray.evaluation.records import Evaluation, Support
+from prefrec_ray.evaluation.results.records import Evaluation, Support
 from prefrec_ray.evaluation.run import EvaluationRun
+from prefrec_ray.evaluation.selection.constrain import Constrained
 from prefrec_ray.evaluation.settings import EvaluateSettings
 from prefrec_ray.nightly import work
 from prefrec_ray.nightly.work import Stages

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from made_records import made_record
 
-from prefrec_ray.evaluation.records import Evaluation, Served, write_evaluation
+from prefrec_ray.evaluation.results.records import Evaluation, Served, write_evaluation
 from prefrec_ray.reports.load import load_evaluation, load_runs
 from prefrec_ray.reports.page import write_report
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from made_records import made_record
 from matplotlib.text import Text
 
-from prefrec_ray.evaluation.records import Evaluation
+from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.reports import figures
 from prefrec_ray.reports.evaluated import _records
 from prefrec_ray.reports.load import load_evaluation, load_runs

@@ -15,8 +15,8 @@ from four_verdicts import CANDIDATE, FEW, LOST, SAME, WORSE, write_verdicts
 from made_records import made_record
 from test_report_page import Page, written
 
-from prefrec_ray.evaluation.records import Evaluation
-from prefrec_ray.evaluation.verdict import verdicts
+from prefrec_ray.evaluation.results.records import Evaluation
+from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.reports import effects, html
 from prefrec_ray.reports.catalogue import Item, named_items, picture

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.names import short_names
+from prefrec_ray.evaluation.results.names import short_names
 from prefrec_ray.reports.load import load_evaluation, load_runs
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from made_records import made_record
 
-from prefrec_ray.evaluation.calibration import placebo_bias
-from prefrec_ray.evaluation.records import Evaluation, Record
+from prefrec_ray.evaluation.results.calibration import placebo_bias
+from prefrec_ray.evaluation.results.records import Evaluation, Record
 from prefrec_ray.reports.sensitivity import figure, sensitivity, write_sensitivity
 from prefrec_ray.reports.separation import calibration, separation
 

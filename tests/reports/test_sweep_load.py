@@ -9,7 +9,7 @@ import pytest
 from sweep_folder import OWN, UPDATES, settings, write_evaluation, write_sweep
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.records import Record
+from prefrec_ray.evaluation.results.records import Record
 from prefrec_ray.reports.sweep.load import load_sweep
 from prefrec_ray.reports.sweep.names import labels, method_names
 from prefrec_ray.reports.sweep.scores import measures, trial_of, unknown_policies

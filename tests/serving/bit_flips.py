@@ -22,7 +22,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import log as log_module
 from prefrec_ray.logs.events.compact import compact, same
 from prefrec_ray.logs.events.format import Event, Kind, schema
-from prefrec_ray.serving.bodies import Feedback, Recommend
+from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 
 NOW = 1_700_000_000_000
 #: Kinds of files: a pattern of names in the folder, and a choice among the matches.

@@ -6,8 +6,8 @@ from pathlib import Path
 from platform_desk import make_policy
 
 from prefrec_ray.policy import Policy
-from prefrec_ray.serving.loaded import load_policies
 from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.serving.state.policies import load_policies
 from prefrec_ray.storage.alias import point
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from prefrec_ray.serving.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
+from prefrec_ray.serving.requests.bodies import DeleteItems, Feedback, PutItems, Recommend, parse
 from prefrec_ray.web.problems import Problem
 
 

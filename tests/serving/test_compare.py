@@ -13,13 +13,13 @@ from prefrec_ray.cli.main import run
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.serving.arms import arm_of, shadowed
-from prefrec_ray.serving.bodies import Feedback, Recommend
-from prefrec_ray.serving.compare import DAY_MS, compare
-from prefrec_ray.serving.history import read_events
-from prefrec_ray.serving.sequence import FIRST, effects, half_widths, mean_sequence
+from prefrec_ray.serving.experiment.compare import DAY_MS, compare
+from prefrec_ray.serving.experiment.history import read_events
+from prefrec_ray.serving.experiment.sequence import FIRST, effects, half_widths, mean_sequence
+from prefrec_ray.serving.folder.opened import arms_event
+from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.settings import Arm, ServeSettings
-from prefrec_ray.serving.start import arms_event
+from prefrec_ray.serving.state.arms import arm_of, shadowed
 from prefrec_ray.settings import parse
 
 NOW = 1_700_000_000_000

@@ -10,11 +10,11 @@ from platform_desk import make_policy, with_server
 from served import TOKEN, Process
 from starlette.types import Message, Receive
 
-from prefrec_ray.serving.app import TOKEN as VARIABLE
-from prefrec_ray.serving.app import routes_of
-from prefrec_ray.serving.asgi import called, scope_of
+from prefrec_ray.serving.http.app import TOKEN as VARIABLE
+from prefrec_ray.serving.http.app import routes_of
 from prefrec_ray.serving.server import Server
-from prefrec_ray.serving.shards import Gateway
+from prefrec_ray.serving.shards.asgi import called, scope_of
+from prefrec_ray.serving.shards.serve import Gateway
 
 
 def cut_off() -> Receive:

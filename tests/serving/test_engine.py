@@ -20,8 +20,8 @@ from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.serving.bodies import Feedback, PutItem, Recommend
-from prefrec_ray.serving.state import ServedState
+from prefrec_ray.serving.requests.bodies import Feedback, PutItem, Recommend
+from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
 
 HOUR, NOW = 3_600_000, 1_700_000_000_000

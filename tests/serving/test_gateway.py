@@ -13,11 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from served import TOKEN
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.serving.app import TOKEN as VARIABLE
-from prefrec_ray.serving.asgi import called, scope_of
-from prefrec_ray.serving.joined import together
+from prefrec_ray.serving.http.app import TOKEN as VARIABLE
 from prefrec_ray.serving.metrics import Metrics
-from prefrec_ray.serving.shards import Gateway, shard_of
+from prefrec_ray.serving.shards.asgi import called, scope_of
+from prefrec_ray.serving.shards.replies import together
+from prefrec_ray.serving.shards.serve import Gateway, shard_of
 
 
 class Handle:

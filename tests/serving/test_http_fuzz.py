@@ -16,10 +16,10 @@ from http_server import Running, running
 from platform_desk import make_policy
 from served import TOKEN, Client
 
-from prefrec_ray.serving.app import make_app
+from prefrec_ray.serving.folder.opened import Opened
+from prefrec_ray.serving.http.app import make_app
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.serving.start import Opened
 from prefrec_ray.web.connections import Limits
 
 SHORT = Limits(head_seconds=0.1, body_seconds=0.1, idle_seconds=0.1)  # type: ignore[arg-type]

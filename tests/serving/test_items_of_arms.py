@@ -9,7 +9,7 @@ from platform_desk import Desk, make_policy, with_server
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
-from prefrec_ray.serving.bodies import PutItem, PutItems, Recommend
+from prefrec_ray.serving.requests.bodies import PutItem, PutItems, Recommend
 from prefrec_ray.serving.server import Server
 from prefrec_ray.web.problems import Problem
 

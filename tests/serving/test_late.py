@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from platform_desk import Desk, make_policy
 
-from prefrec_ray.serving.bodies import Feedback, Recommend
+from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.web.problems import Problem
 
 NOW, MINUTE = 1_700_000_000_000, 60_000

@@ -11,7 +11,7 @@ from platform_desk import Desk, make_policy
 from prefrec_ray.logs.events import log as log_module
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
-from prefrec_ray.serving.bodies import Feedback, Recommend
+from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 
 NOW, MINUTE = 1_700_000_000_000, 60_000
 

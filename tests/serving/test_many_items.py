@@ -8,9 +8,9 @@ import pytest
 from platform_desk import Desk, make_policy, with_server
 
 from prefrec_ray.logs.events.format import Event, Kind
-from prefrec_ray.serving.bodies import DeleteItems, PutItem, PutItems, Recommend
+from prefrec_ray.serving.requests.bodies import DeleteItems, PutItem, PutItems, Recommend
 from prefrec_ray.serving.server import Server
-from prefrec_ray.serving.shelf import Codes, Shelf
+from prefrec_ray.serving.state.shelf import Codes, Shelf
 
 MANY = range(1000, 3000)
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prefrec_ray.serving.people import People
 from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.serving.state.users import People
 
 
 @pytest.mark.parametrize("shown", [0, 3])

@@ -19,7 +19,7 @@ from prefrec_ray.policy.networks.actors import DeterministicActor
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
-from prefrec_ray.serving.bodies import Feedback, Recommend
+from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.settings import parse
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.write import simulate

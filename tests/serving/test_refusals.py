@@ -8,7 +8,7 @@ import pytest
 from platform_desk import STATE, Desk, make_policy
 from pydantic import ValidationError
 
-from prefrec_ray.serving.bodies import Feedback, Recommend
+from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.web.problems import Problem
 
 NOW, MINUTE = 1_700_000_000_000, 60_000

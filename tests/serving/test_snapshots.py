@@ -13,9 +13,9 @@ from platform_desk import Desk, make_policy, with_server
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.serving.bodies import Feedback, Recommend
+from prefrec_ray.serving.folder.snapshots import Snapshot
+from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.server import Server
-from prefrec_ray.serving.snapshots import Snapshot
 
 
 @pytest.fixture

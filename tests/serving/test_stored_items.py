@@ -16,7 +16,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.serving.bodies import PutItem, PutItems
+from prefrec_ray.serving.requests.bodies import PutItem, PutItems
 from prefrec_ray.serving.server import Server
 from prefrec_ray.web.problems import Problem
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from prefrec_ray.evaluation.names import BEHAVIOUR, subject_title
+from prefrec_ray.evaluation.results.names import BEHAVIOUR, subject_title
 from prefrec_ray.reports.load import Run
 from prefrec_ray.reports.style import COLOURS, FAINT, GREY, INK, LINES, RC, label_ends, note, panel, wrapped
 from prefrec_ray.reports.sweep.load import FINISHED, STOPPED, Setting, Sweep

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.records import Evaluation
+from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.reports.load import Run, dataset_name, load_run, read_judged
 from prefrec_ray.runs.tuning.settings import Space, TuneSettings
 from prefrec_ray.runs.tuning.space import spaces_of

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from prefrec_ray import storage
-from prefrec_ray.evaluation.verdict import vouched
+from prefrec_ray.evaluation.results.verdict import vouched
 from prefrec_ray.reports import html
 from prefrec_ray.reports.catalogue import named_items
 from prefrec_ray.reports.first import FirstScreen, first_screen, items_shown

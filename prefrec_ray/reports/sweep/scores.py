@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.names import BEHAVIOUR, IMITATION, Role
-from prefrec_ray.evaluation.records import Evaluation, Record
-from prefrec_ray.evaluation.verdict import vouched
+from prefrec_ray.evaluation.results.names import BEHAVIOUR, IMITATION, Role
+from prefrec_ray.evaluation.results.records import Evaluation, Record
+from prefrec_ray.evaluation.results.verdict import vouched
 from prefrec_ray.reports.sweep.load import FAILED, Sweep, Trial
 from prefrec_ray.reports.sweep.names import is_drawn
 from prefrec_ray.reports.sweep.units import ESTIMATORS, Metric, metric_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from prefrec_ray.evaluation.names import Role, role_title, subject_title
+from prefrec_ray.evaluation.results.names import Role, role_title, subject_title
 from prefrec_ray.reports.sweep.load import Setting, Sweep
 from prefrec_ray.reports.sweep.names import is_drawn, keys_text, labels
 from prefrec_ray.reports.sweep.scores import Measure, Score

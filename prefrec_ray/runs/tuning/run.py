@@ -17,7 +17,7 @@ from ray import tune
 from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms.base.precision import settled
 from prefrec_ray.errors import UserError, nearest
-from prefrec_ray.evaluation.validation import Judge
+from prefrec_ray.evaluation.selection.validation import Judge
 from prefrec_ray.runs.checkpoints import check_own
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.resources import check_fits

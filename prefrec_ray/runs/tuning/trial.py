@@ -15,7 +15,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.validation import Judge
+from prefrec_ray.evaluation.selection.validation import Judge
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.monitoring import publish

@@ -1,0 +1,182 @@
+"""Fitted-Q evaluation and the doubly robust estimator of many subjects: a Ray task a subject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+
+from prefrec_ray.engagement.levels import task_levels
+from prefrec_ray.evaluation.estimators.dr import corrections, residuals, user_means
+from prefrec_ray.evaluation.estimators.fqe import fit_q
+from prefrec_ray.evaluation.estimators.importance_sampling import Weighed, logged_chances, weigh_one, weighable
+from prefrec_ray.evaluation.estimators.importance_weights import kish, request_weights
+from prefrec_ray.evaluation.estimators.ncis import effective_share, normalised_weights, request_log_weights
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.logged.trajectories import Steps, Trajectories, read_trajectories, steps
+from prefrec_ray.evaluation.results.intervals import repetition_seed
+from prefrec_ray.evaluation.results.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, subject_of
+from prefrec_ray.evaluation.subjects.subjects import served_for
+from prefrec_ray.runtime.progress import Progress
+from prefrec_ray.runtime.tasks import run_tasks
+
+#: Actions [N, A], and the embeddings of the items that are served for them.
+Acts = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Scores of one subject on one task."""
+
+    fqe: np.ndarray  # float64 [U]
+    dr: np.ndarray  # float64 [K, U], a row a kernel
+    by_network: dict[str, np.ndarray]  # of fqe and dr (at the first kernel) the mean over users, float64 [networks]
+    ess: np.ndarray  # float64 [K], a share of the requests
+    counts: dict[str, int]  # users, sessions, users_left_out
+    kernel: bool  # dr weighs requests by the kernel, not by the subject's own probabilities
+
+
+def fit_all(
+    request: EvaluationRequest, progress: Progress, logged: ray.ObjectRef | None = None
+) -> dict[str, dict[str, Fitted]]:
+    """Return the scores of all subjects and of the logging policy, by task and name.
+
+    `logged`: result of `start_weighing`, whose model of the logging policy is used again. Networks are fitted on
+    training users and evaluated on users of the split, on samples that fit into memory (`trajectories.ROWS`). A
+    policy's action is the embedding of the item that it would serve, which lies where the log has data.
+    """
+    uri, settings, asked = request.dataset.uri, request.settings, ray.put(request)
+    held = read_trajectories.remote(uri, settings.split, settings.seed)
+    shared = [read_trajectories.remote(uri, "train", settings.seed), held, asked]
+    weighed = {}
+    if "dr" in settings.estimators and weighable(request):
+        shared_weights = [asked, logged_chances(uri, settings.seed, held, logged, calibrate=False)]
+        weighed = {subject.name: weigh_one.remote(subject.name, shared_weights) for subject in weighable(request)}
+    pairs = [
+        (task, name)
+        for task in request.tasks
+        for name in (BEHAVIOUR, *(subject.name for subject in request.subjects_on(task)))
+    ]
+    acts: dict[str, ray.ObjectRef] = {}
+
+    def submit(pair: tuple[str, str]) -> ray.ObjectRef:
+        # Shared with the shuffled control, which comes next: to draw items costs more than the fit. Then let go.
+        if (own := subject_of(pair[1])) in request.actors and own not in acts:
+            acts.clear()
+            acts[own] = _act.remote(own, shared)
+        return _fit.remote(*pair, shared, weighed.get(pair[1]), acts.get(own))
+
+    scores = run_tasks(submit, pairs, "fit Q: policies and controls", progress)
+    fitted: dict[str, dict[str, Fitted]] = {task: {} for task in request.tasks}
+    for (task, name), score in zip(pairs, scores, strict=True):
+        fitted[task][name] = score
+    return fitted
+
+
+@ray.remote(num_cpus=1)
+def _act(name: str, shared: list[Any]) -> list[Acts]:
+    training, held, request = (ray.get(reference) for reference in shared)
+    return [_acts(name, data, request) for data in (training, held)]
+
+
+@ray.remote(num_cpus=1)
+def _fit(task: str, name: str, shared: list[Any], weighed: Weighed | None, acts: Sequence[Acts] | None) -> Fitted:
+    training, held, request = (ray.get(reference) for reference in shared)
+    return fit_subject(training, held, request, task, name, weighed, acts)
+
+
+def fit_subject(
+    training: Trajectories,
+    held: Trajectories,
+    request: EvaluationRequest,
+    task: str,
+    name: str,
+    weighed: Weighed | None = None,
+    acts: Sequence[Acts] | None = None,
+) -> Fitted:
+    """Score one subject on one task: Q fitted on the users of `training`, evaluated on the users of `held`.
+
+    Scores are means over networks. `weighed`: weights of the impressions of `held` by the subject's probabilities.
+    Without it, or with too few effective sessions, the kernel gives the weights. `acts`: the subject's actions at the
+    impressions of both, if known.
+    """
+    seed, settings = request.settings.seed, request.settings.fqe
+    rng = np.random.default_rng(seed)
+    learn, judge = (task_steps(data, task, request.dataset.metadata.mixture_weight) for data in (training, held))
+    known = (None, None) if acts is None else acts
+    served_before = _actions(name, training, request, rng, known[0])[1]
+    actions, served = _actions(name, held, request, rng, known[1])
+    kernel = weighed is None or not weighed.enough
+    if weighed is None or kernel:
+        weights = _by_kernel(name, held, actions, judge, request)
+        ess = np.array([effective_share(judge.user, weight) for weight in weights])
+    else:
+        own = request_weights(weighed.log_weight[judge.row], np.searchsorted(judge.row, judge.start))
+        weights, ess = [np.exp(own)] * len(request.kernels), np.full(len(request.kernels), kish(own))
+    direct, robust = [], []
+    for number in range(settings.networks):
+        # The same users for all subjects, so that the effect of their choice cancels in a difference.
+        among = learn.redrawn(np.random.default_rng((seed, number))) if settings.networks > 1 else None
+        net = fit_q(training, learn, served_before, settings, repetition_seed(seed, number), among)
+        value, taken = net.mean_level(held.state, served), net.mean_level(held.state[judge.row], held.action[judge.row])
+        residual = residuals(judge, taken, value, settings.gamma_session)
+        direct.append(user_means(judge, value))
+        robust.append(np.stack([direct[-1] + corrections(judge, residual, weight) for weight in weights]))
+    return Fitted(
+        fqe=np.mean(direct, axis=0),
+        dr=np.mean(robust, axis=0),
+        by_network={"fqe": np.mean(direct, axis=1), "dr": np.stack([one[0].mean() for one in robust])},
+        ess=ess,
+        counts={"users": judge.users, "sessions": len(judge.start), "users_left_out": judge.users_left_out},
+        kernel=kernel,
+    )
+
+
+def task_steps(data: Trajectories, task: str, mixture_weight: float) -> Steps:
+    """Return the steps of a task. Raises `UserError` if no session has a level and a following session."""
+    return steps(data, task_levels(task, data.depth_level, data.frequency_level, mixture_weight))
+
+
+def _acts(name: str, data: Trajectories, request: EvaluationRequest) -> Acts:
+    """A policy's at every request."""
+    policy = request.actors[name]
+    actions = policy.act(data.state)
+    return actions, served_for(policy, actions)
+
+
+def _actions(
+    name: str, data: Trajectories, request: EvaluationRequest, rng: np.random.Generator, acts: Acts | None
+) -> Acts:
+    """Return a subject's actions at every impression, from its policy's actions if known."""
+    if name == BEHAVIOUR:
+        return data.action, data.action
+    clone = request.clone
+    policy = request.actors.get(subject_of(name), clone.policy)
+    items = policy.items
+    if name == RANDOM_ITEMS:
+        drawn = items.embeddings[rng.integers(0, len(items), len(data.state))]
+        return drawn, drawn
+    if name == CONSTANT:
+        item = items.nearest(clone.mean_action[None], 1, policy.metric)[0, 0]
+        constant, served = (np.broadcast_to(a, data.action.shape) for a in (clone.mean_action, items.embeddings[item]))
+        return constant, served
+    actions, served = acts or _acts(subject_of(name), data, request)
+    if name != subject_of(name):
+        order = rng.permutation(len(actions))
+        actions, served = actions[order], served[order]
+    return actions, served
+
+
+def _by_kernel(
+    name: str, data: Trajectories, actions: np.ndarray, judge: Steps, request: EvaluationRequest
+) -> list[np.ndarray]:
+    """The weights [n] of the steps at each of the request's kernels, of a mean of 1 for each user."""
+    unit, clone = np.zeros(len(judge.row)), request.clone
+    if name != BEHAVIOUR:
+        cloned = clone.policy.act(data.state[judge.row])
+        unit = request_log_weights(data.action[judge.row], actions[judge.row], cloned, clone.residual_rms, "ratio")
+    # `unit` is at a kernel as wide as one residual rms.
+    return [normalised_weights(judge.user, unit / sigma**2, cap) for sigma, cap in request.kernels]

@@ -1,0 +1,291 @@
+"""The estimator `model`: roll-outs of policies and controls in models of users, and their support by the log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import ray
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.estimators.importance_weights import Effective
+from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.results.intervals import bootstrap_interval, repetition_seed, widened
+from prefrec_ray.evaluation.results.names import BEHAVIOUR, CONSTANT, RANDOM_ITEMS, Subject, shuffled, subject_of
+from prefrec_ray.evaluation.results.records import Support
+from prefrec_ray.evaluation.results.scores import Scores
+from prefrec_ray.evaluation.settings import ModelSettings
+from prefrec_ray.evaluation.users.histories import Histories, check_long_enough, read_histories
+from prefrec_ray.evaluation.users.memory import Memory
+from prefrec_ray.evaluation.users.roll_out import Imagined, Platform, Server, logged_levels, roll_out
+from prefrec_ray.evaluation.users.support import THRESHOLD, LoggedPasts
+from prefrec_ray.evaluation.users.user_model import UserModel, fit_user_model
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.left_out import LeftOut
+from prefrec_ray.policy import Policy
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.settings import Task
+
+#: Relative error of a gain, part of every interval because more users do not reduce errors of a model. In the truth
+#: bench nine of ten supported gains were .75 to 1.06 times the true gain (docs/results/truth.md).
+RELATIVE_ERROR = 0.2
+#: No session is shorter, and no user comes back earlier.
+LEAST = {"mean_depth": 1.0, "mean_revisit_hours": 0.0}
+#: Random numbers that are held at once.
+_NUMBERS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """Roll-out of one subject: `imagined`, without its states, and the supported share of its impressions.
+
+    `logged`: the users' levels in the log, by task.
+    """
+
+    imagined: Imagined
+    within: float
+    logged: Mapping[str, float]
+
+
+def model_all(request: EvaluationRequest, progress: Callable[[str, int, int], None]) -> dict[str, Modelled]:
+    """Return the roll-outs by name: the logging policy (its logged items) and all subjects except shuffled actions.
+
+    Shuffled actions are not negative controls here: an item that is good for all users is good for other users too.
+    Raises `UserError` if histories are too short for a model of users.
+    """
+    uri, settings = request.dataset.uri, request.settings
+    check_long_enough(request.dataset, ["train", settings.split])
+    training = read_histories.remote(uri, "train", settings.seed)
+    held = read_histories.remote(uri, settings.split, settings.seed)
+    models = run_tasks(
+        lambda number: fit_users.remote(uri, training, settings.seed, number),
+        range(settings.model.models),
+        "fit models of users: models",
+        progress,
+    )
+    shared = [ray.put(request), held, ray.put(models), logged_pasts.remote(uri, training)]
+    shuffled_policies = {shuffled(name) for name in request.policies}
+    names = [BEHAVIOUR, *(s.name for s in request.subjects if s.name not in shuffled_policies)]
+    rolls = [(name, number) for name in names for number in range(len(models))]
+    parts = run_tasks(
+        lambda roll: _roll.remote(*roll, shared), rolls, "roll out in models of users: subjects times models", progress
+    )
+    by_name = np.array(parts, dtype=object).reshape(len(names), len(models))
+    return {name: together(own) for name, own in zip(names, by_name.tolist(), strict=True)}
+
+
+def model_scores(
+    request: EvaluationRequest, task: Task, modelled: dict[str, Modelled], threshold: float | None = None
+) -> Scores:
+    """Return the levels of one task for the subjects with a support of at least `threshold` (THRESHOLD).
+
+    A user's value is the mean over models, and intervals contain the disagreement of models. Users without a level
+    under any subject are excluded. Raises `UserError` if no user remains, under all models or one, or in the log.
+    """
+    least = THRESHOLD if threshold is None else threshold
+    logged = Subject(BEHAVIOUR, BEHAVIOUR, "control")
+    rolled = [subject for subject in request.subjects_on(task) if subject.name in modelled]
+    subjects = [logged, *(subject for subject in rolled if modelled[subject.name].within >= least)]
+    logging = modelled[BEHAVIOUR].imagined
+    everyone = np.stack([logging.levels[task], *(modelled[s.name].imagined.levels[task] for s in subjects)], axis=2)
+    everyone = np.ma.masked_invalid(everyone).mean(axis=0).filled(np.nan)  # [n, 1 + L], mean over models with a level
+    known = np.isfinite(everyone).all(axis=1)
+    levels = [one.levels[task][:, known] for one in (logging, *(modelled[s.name].imagined for s in subjects))]
+    if any(np.isnan(one).all(axis=1).any() for one in levels):  # a user without a level in at least one model
+        by_name = {s.name: modelled[s.name].imagined.levels[task] for s in subjects}
+        without = min(by_name, key=lambda name: np.isfinite(by_name[name]).sum(axis=1).min())
+        raise UserError(
+            f"evaluation: no user of the model has a level on the task '{task}' under every policy and control (fewest "
+            f"under '{without}'); expected more model.users or model.requests, or other estimators"
+        )
+    logged_level, settings = modelled[BEHAVIOUR].logged[task], request.settings
+    if np.isnan(logged_level):
+        raise UserError(
+            f"evaluation: no user of the model has a level on the task '{task}' in the first "
+            f"{settings.model.requests} requests of the log; expected more model.requests, or other estimators"
+        )
+    by_model = np.stack([np.nanmean(one, axis=1) for one in levels], axis=1)
+    return Scores(
+        task=task,
+        estimator="model",
+        subjects=subjects,
+        values=everyone[known, 1:],
+        logging=everyone[known, 0],
+        ess=None,
+        counts={"users": int(known.sum()), "users_left_out": int((~known).sum())},
+        settings={
+            **settings.model.model_dump(),
+            "relative_error": RELATIVE_ERROR,
+            "logged_level": logged_level,
+            "split": settings.split,
+            "seed": settings.seed,
+        },
+        networks=(by_model[:, 1:], by_model[:, :1]),
+        means=[_means(modelled[s.name].imagined, logging, settings.seed) for s in subjects],
+        relative_error=RELATIVE_ERROR,
+    )
+
+
+def supports(
+    request: EvaluationRequest, modelled: dict[str, Modelled], effective: Mapping[str, Effective] | None = None
+) -> dict[str, Support]:
+    """Return the support by policy. `effective`: effective sample sizes of policies with weights."""
+    known = effective or {}
+    return {
+        s.name: Support(
+            states=modelled[s.name].within,
+            ess=known[s.name].sessions if s.name in known else None,
+            ess_users=known[s.name].users if s.name in known else None,
+            threshold=THRESHOLD,
+            supported=modelled[s.name].within >= THRESHOLD,
+        )
+        for s in request.subjects
+        if s.role == "policy"
+    }
+
+
+def _means(one: Imagined, logging: Imagined, seed: int) -> dict[str, Any]:
+    """Return the fields of a subject's record in the users' own units; none for the time away if nobody comes back."""
+    fields: dict[str, Any] = {"sessions": one.sessions}
+    measures = {
+        "mean_depth": (one.depth, logging.depth),
+        "mean_revisit_hours": (one.revisit_hours, logging.revisit_hours),
+    }
+    for name, (values, behaviour) in measures.items():
+        if np.isfinite(values).any():
+            fields[name] = float(np.nanmean(values))
+            fields[f"{name}_ci"] = _interval(values, fields[name] - float(np.nanmean(behaviour)), seed, LEAST[name])
+    return fields
+
+
+def _interval(values: np.ndarray, gain: float, seed: int, least: float) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of `values` [K, n]: users, models and the error of a gain, as of levels."""
+    users, models = (np.ma.masked_invalid(values).mean(axis=axis).compressed() for axis in (0, 1))
+    low, high = widened(*bootstrap_interval(users, seed), models)
+    mean, error = float(np.nanmean(values)), RELATIVE_ERROR * abs(gain)
+    return max(least, mean - math.hypot(mean - low, error)), mean + math.hypot(high - mean, error)
+
+
+@ray.remote(num_cpus=1)
+def fit_users(uri: str, data: Histories, seed: int, number: int) -> UserModel:
+    """The model of this number in an evaluation of this seed (`fit_user_model`).
+
+    Raises `UserError` for histories without an end of a session.
+    """
+    if not data.ends.any():
+        raise UserError(
+            f"{uri}: no user drawn has two sessions; expected longer histories, or estimators without 'model'"
+        )
+    return fit_user_model(data, PreparedDataset.open(uri).state, repetition_seed(seed, number))
+
+
+@ray.remote(num_cpus=1)
+def logged_pasts(uri: str, data: Histories) -> LoggedPasts:
+    """`LoggedPasts.of`, in a task."""
+    return LoggedPasts.of(data, PreparedDataset.open(uri).state)
+
+
+@ray.remote(num_cpus=1)
+def _roll(name: str, number: int, shared: list[Any]) -> Modelled:
+    request, held, models, pasts = (ray.get(reference) for reference in shared)
+    return roll_subject(name, number, request, held, models, pasts)
+
+
+def roll_subject(
+    name: str,
+    number: int,
+    request: EvaluationRequest,
+    held: Histories,
+    models: Sequence[UserModel],
+    pasts: LoggedPasts,
+) -> Modelled:
+    """Roll out one subject, or the logging policy, in model `number`, with users of `held` drawn by the request's seed.
+
+    Random numbers are equal for all subjects and differ between models.
+    """
+    seed = request.settings.seed
+    platform = platform_of(request.dataset, held, request.settings.model, seed)
+    server = server_of(name, request, platform, number)
+    imagined = roll_out(platform, [models[number]], server, repetition_seed(seed, number))
+    within = pasts.share(imagined.states)
+    # About 25 MB of states per subject, which are not needed again.
+    without = replace(imagined, states=np.empty_like(imagined.states[:0]))
+    return Modelled(without, within, logged_levels(platform))
+
+
+def together(parts: Sequence[Modelled]) -> Modelled:
+    """Join the roll-outs of one subject, one per model."""
+    each = [part.imagined for part in parts]
+    imagined = Imagined(
+        levels={task: np.concatenate([one.levels[task] for one in each]) for task in each[0].levels},
+        depth=np.concatenate([one.depth for one in each]),
+        revisit_hours=np.concatenate([one.revisit_hours for one in each]),
+        states=each[0].states,
+        counts=np.sum([one.counts for one in each], axis=0),
+        sessions=sum(one.sessions for one in each) // len(each),
+    )
+    return replace(parts[0], imagined=imagined, within=float(np.mean([part.within for part in parts])))
+
+
+def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettings, seed: int) -> Platform:
+    """Return the platform of a data set with a random sample of the users of `held`."""
+    users = np.sort(np.random.default_rng(seed).permutation(len(held.starts))[: settings.users])
+    items, weight = dataset.items(), dataset.metadata.mixture_weight
+    memory = Memory.of(dataset, items)
+    return Platform(dataset.state, dataset.normaliser, items, held, users, weight, settings.requests, memory)
+
+
+def server_of(name: str, request: EvaluationRequest, platform: Platform, number: int = 0) -> Server:
+    """Return the server of a subject. The logging policy repeats the items of the log, from the start after its end."""
+    items, rng = platform.items, np.random.default_rng((request.settings.seed, 1, number))
+    if name == BEHAVIOUR:
+        return server_of_log(platform)
+    if name == RANDOM_ITEMS:
+        return lambda states, step, seen: _random(rng, len(states), len(items), seen)
+    if name == CONSTANT:
+        ranking = items.nearest(request.clone.mean_action[None], len(items), "nearest")[0]
+        return lambda states, step, seen: _first(ranking, len(states), seen)
+    policy = request.actors.get(subject_of(name), request.clone.policy)
+    return policy_server(policy, items, rng, own=name == subject_of(name))
+
+
+def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, own: bool = True) -> Server:
+    """Return the server of `policy`. Without `own`, it serves in the states of other users, drawn at each impression.
+
+    A user who has seen all items sees them again.
+    """
+
+    def server(states: np.ndarray, step: int, seen: np.ndarray | None) -> np.ndarray:
+        policy_states = states if own else states[rng.permutation(len(states))]
+        out = None
+        if seen is not None:
+            out = LeftOut.of_mask(seen)
+            nothing = policy.left(out) == 0
+            if nothing.any():
+                out = LeftOut.of_mask(seen & ~nothing[:, None])
+        drawn = policy.draw(policy_states, 1, out, int(rng.integers(2**32)))
+        return items.rows(policy.items.ids[drawn.rows[:, 0]])
+
+    return server
+
+
+def server_of_log(platform: Platform) -> Server:
+    """Shows each user the logged items in their order, again from the start at their end."""
+    starts, lengths = platform.data.starts[platform.users], platform.data.lengths[platform.users]
+    row = platform.data.row
+    return lambda states, step, seen: np.tile(row[starts + step % lengths], len(states) // len(starts))
+
+
+def _random(rng: np.random.Generator, n: int, items: int, seen: np.ndarray | None) -> np.ndarray:
+    if seen is None:
+        return rng.integers(0, items, n)
+    parts = np.array_split(np.arange(n), min(n, -(-n * items // _NUMBERS)))
+    return np.concatenate([(rng.random((len(part), items), np.float32) + seen[part]).argmin(axis=1) for part in parts])
+
+
+def _first(ranking: np.ndarray, n: int, seen: np.ndarray | None) -> np.ndarray:
+    return np.full(n, ranking[0]) if seen is None else ranking[seen[:, ranking].argmin(axis=1)]

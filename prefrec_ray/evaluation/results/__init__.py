@@ -1,0 +1,1 @@
+"""Records of an evaluation, intervals and verdicts."""

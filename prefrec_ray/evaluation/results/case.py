@@ -1,0 +1,118 @@
+"""Inputs of a verdict: one policy on one task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.evaluation.results.calibration import BLIND
+from prefrec_ray.evaluation.results.names import BEHAVIOUR, shuffled
+from prefrec_ray.evaluation.results.records import Record, Served, Support
+from prefrec_ray.settings import Task
+
+#: A policy that gives so large a share of its requests to so few items, where the logging policy gives theirs less than
+#: half of that, serves everybody the same: no log says what that does to users in hours.
+FEW_ITEMS, CONCENTRATED = 10, 0.9
+#: In levels, of the logging policy in a model of users against the log: in worlds whose truth is known, and where
+#: estimates were right, it was half of that at most (.07 with four models, .21 with two). A model that is farther away
+#: models other users.
+CALIBRATED = 0.4
+#: A share of the logging policy's time away, or of its depth: a policy that loses as much of what its task does not
+#: count pays for its gain.
+COST = 0.25
+#: Fields of a record in the users' own units.
+OWN_UNITS = {"mean_revisit_hours": "h to the next session", "mean_depth": "requests a session"}
+#: By task, the one that it does not count, and 1 where more of it is better.
+_UNCOUNTED: dict[Task, tuple[str, int]] = {"depth": ("mean_revisit_hours", -1), "frequency": ("mean_depth", 1)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs of a verdict. `record`: the estimate, or None if there is none or support is missing; `peers`: all records
+    of the same task and estimator."""
+
+    policy: str
+    record: Record | None = None
+    peers: Sequence[Record] = ()
+    support: Support | None = None
+    served: Served | None = None
+    logged: Served | None = None
+
+    @property
+    def converged(self) -> bool:
+        """Return whether the intervals are finite and, without a model's own error, inside the range of a level."""
+        record = self.record
+        if record is None:
+            return False
+        numbers = (record.value, record.ci_low, record.ci_high, *record.gain_interval)
+        if not all(map(math.isfinite, numbers)):
+            return False
+        if record.reaches_end is not None:
+            return not record.reaches_end
+        below, above = (of_users(record, abs(record.value - end)) for end in (record.ci_low, record.ci_high))
+        return record.value - below > 0 and record.value + above < MAX_LEVEL
+
+    @property
+    def logging(self) -> Record | None:
+        """Return the logging policy's record by the same estimator, or None."""
+        return next((record for record in self.peers if record.subject == BEHAVIOUR), None)
+
+    @property
+    def miss(self) -> float:
+        """Return the distance of the logging policy's estimated level from its logged level, 0 if it is not known."""
+        logged = None if self.record is None else self.record.settings.get("logged_level")
+        return 0.0 if self.record is None or logged is None else abs(self.record.behaviour - float(logged))
+
+    @property
+    def cost(self) -> str | None:
+        """Describe a loss in the measure that the task does not count; None below a share of `COST`."""
+        if self.record is None or self.record.task not in _UNCOUNTED:
+            return None
+        key, sign = _UNCOUNTED[self.record.task]
+        own, behaviour = getattr(self.record, key), getattr(self.logging, key, None)
+        if own is None or behaviour is None or sign * (own - behaviour) >= -COST * behaviour:
+            return None
+        return f"{own:,.1f} {OWN_UNITS[key]} instead of {behaviour:,.1f}"
+
+    @property
+    def concentrated(self) -> bool:
+        """Return whether few items take most of its requests, but not most requests of the logging policy."""
+        if self.served is None or self.served.concentration(FEW_ITEMS) < CONCENTRATED:
+            return False
+        return self.logged is None or self.logged.share_of(FEW_ITEMS) <= self.served.share_of(FEW_ITEMS) / 2
+
+    @property
+    def control_title(self) -> str:
+        """Return the title of the control in the policy's row."""
+        return "" if self.control is None else self.title_of(self.control)
+
+    def title_of(self, control: Record) -> str:
+        """Return the title of a negative control in the policy's row."""
+        return "own actions shuffled" if control.subject == shuffled(self.policy) else control.title
+
+    @property
+    def control(self) -> Record | None:
+        """Return the negative control with the largest gain."""
+        return max(self._controls, key=lambda record: record.gain, default=None)
+
+    @property
+    def least_control(self) -> Record | None:
+        """Return the negative control with the smallest gain."""
+        return min(self._controls, key=lambda record: record.gain, default=None)
+
+    @property
+    def _controls(self) -> list[Record]:
+        """Return the blind negative controls and the policy's own shuffled actions.
+
+        Not the shuffled actions under `model`: an item that is good for all users is good for other users too.
+        """
+        own = () if self.record is not None and self.record.estimator == "model" else (shuffled(self.policy),)
+        return [record for record in self.peers if record.subject in (*BLIND, *own)]
+
+
+def of_users(record: Record, half: float) -> float:
+    """Return the part of an interval's half-width that is not the model's relative error of the gain."""
+    error = float(record.settings.get("relative_error", 0.0))
+    return math.sqrt(max(half**2 - (error * record.gain) ** 2, 0.0))

@@ -1,0 +1,201 @@
+"""evaluation.json: what an evaluation says, read and written here alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.results.names import Role, role_title, subject_of, subject_title
+from prefrec_ray.settings import Settings, Split, Task, parse
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class Estimate(Settings):
+    """What a record would have said at another kernel width and cap."""
+
+    sigma: float
+    cap: float | None
+    value: float
+    ess: float
+    behaviour: float
+
+
+class Record(Settings, allow_inf_nan=False):
+    """What one subject scores on one task by one estimator. The fields have the names of the file.
+
+    `value` is a mean level, `behaviour` the logging policy's by the same estimator; ci_low to ci_high is the 95 %
+    interval of the value, gain_ci_low to gain_ci_high that of value - behaviour, both on the same users drawn, and
+    clipped to 0 to 5 and -5 to 5. `reaches_end`: the interval of the value reached 0 or 5 before a model's relative
+    error was added and before it was clipped (null in files of earlier versions). `ess`,
+    the effective sample size, is a share of the sessions (`ncis`, `weights`) or of the requests (`dr`), else null.
+    Policies other than the `best` by value have the paired interval of best - value. `online` has true means beside the
+    level. `bundle` and `provenance` tell the policy, also of controls made from it.
+    """
+
+    method: str
+    task: Task
+    estimator: Literal["ncis", "fqe", "dr", "weights", "model", "online"]
+    subject: str
+    role: Role
+    value: float
+    ci_low: float
+    ci_high: float
+    reaches_end: bool | None = None
+    ess: float | None = None
+    behaviour: float
+    gain_ci_low: float | None = None
+    gain_ci_high: float | None = None
+    users: int
+    users_left_out: int = 0
+    sessions: int
+    best: str | None = None
+    behind_ci_low: float | None = None
+    behind_ci_high: float | None = None
+    mean_depth: float | None = None
+    mean_depth_ci: tuple[float, float] | None = None
+    mean_revisit_hours: float | None = None
+    mean_revisit_hours_ci: tuple[float, float] | None = None
+    mean_satisfaction: float | None = None
+    settings: dict[str, Any]
+    sensitivity: tuple[Estimate, ...] = ()
+    bundle: str | None = None
+    provenance: dict[str, Any] | None = None
+
+    @property
+    def title(self) -> str:
+        """The subject for readers."""
+        return subject_title(self.subject)
+
+    @property
+    def kind(self) -> str:
+        """The role for readers."""
+        return role_title(self.role)
+
+    @property
+    def policy(self) -> str:
+        """The policy that the subject is, or was made from."""
+        return subject_of(self.subject)
+
+    @property
+    def gain(self) -> float:
+        """value - behaviour."""
+        return self.value - self.behaviour
+
+    @property
+    def gain_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the gain: the paired one where there is one."""
+        if self.gain_ci_low is not None and self.gain_ci_high is not None:
+            return self.gain_ci_low, self.gain_ci_high
+        return self.ci_low - self.behaviour, self.ci_high - self.behaviour
+
+
+class ItemShare(Settings):
+    """An item, and its share of the requests."""
+
+    item_id: int | str
+    share: float
+
+
+class Served(Settings):
+    """Items that a subject serves.
+
+    `counted`: in roll-outs in the model of users, or at single requests of the log without regard to what the user has
+    seen. `top_items`: the (at most 20) most served. `item_distance`: mean Euclidean distance of an action to the
+    nearest item; `action_saturation`: share of action coordinates at a bound; both null for logged items. `ceiling`:
+    largest share that one item can have; below 1 if items that a user has seen are excluded.
+    """
+
+    counted: Literal["log", "roll-out"] = "log"
+    requests: int
+    distinct_items: int
+    top_items: tuple[ItemShare, ...]
+    item_distance: float | None = None
+    action_saturation: float | None = None
+    ceiling: float = 1.0
+
+    def share_of(self, items: int) -> float:
+        """The share of the requests that the `items` (at most 20) most served ones take."""
+        return sum(item.share for item in self.top_items[:items])
+
+    def concentration(self, items: int) -> float:
+        """Return `share_of(items)` as a share of the largest possible one; 1 if all users get the same items."""
+        return self.share_of(items) / min(1.0, items * self.ceiling)
+
+
+class Support(Settings):
+    """Whether the log can vouch for a policy: where it cannot, the policy has no record of `model`.
+
+    `states`: share of the policy's own requests, in the model of the users, whose state lies where the log's do; at
+    least `threshold` of them, and the policy is `supported`. `ess` and `ess_users`: effective shares of the logged
+    sessions and users under weights pi(i | s) / b(i | s) (`weights.Effective`); null where the policy is no
+    distribution over all items.
+    """
+
+    states: float
+    ess: float | None = None
+    ess_users: float | None = None
+    threshold: float
+    supported: bool
+
+    @property
+    def told(self) -> str:
+        """`states` for readers, rounded down: 79.8 % are not the 80 % that are needed."""
+        return f"{math.floor(100 * self.states + 1e-9)}%"
+
+
+class Light(Settings):
+    """One of the five things that a verdict looks at; grey: it saw nothing. `number`, in the user's own units: what."""
+
+    name: Literal["value", "support", "catalogue", "controls", "convergence"]
+    colour: Literal["green", "amber", "red", "grey"]
+    number: str
+
+
+class PolicyVerdict(Settings):
+    """What may be said of a policy, by the rule of docs/evaluation.md, with its reasons in sentences."""
+
+    verdict: Literal["candidate", "no_difference", "cannot_say", "do_not_ship"]
+    reasons: tuple[str, ...]
+    lights: tuple[Light, ...]
+
+
+class Evaluation(Settings):
+    """The content of evaluation.json; `served` by subject, `support` and `verdicts` by policy; `inputs`: policies, data
+    set and settings, by which one evaluation is told from another."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    dataset: str | None = None
+    split: Split | None = None
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    records: tuple[Record, ...]
+    served: dict[str, Served] = Field(default_factory=dict)
+    support: dict[str, Support] = Field(default_factory=dict)
+    verdicts: dict[str, PolicyVerdict] = Field(default_factory=dict)
+
+    def of(self, task: str, estimator: str) -> list[Record]:
+        """Records of one task and estimator, in their order."""
+        return [record for record in self.records if (record.task, record.estimator) == (task, estimator)]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Tasks with records, in order of appearance."""
+        return list(dict.fromkeys(record.task for record in self.records))
+
+
+def read_evaluation(path: str) -> Evaluation:
+    """Raises `UserError` where a key is missing, unknown or of another type than `write_evaluation` writes."""
+    try:
+        return parse(Evaluation, storage.read_json(path), path)
+    except UserError as error:
+        raise UserError(f"{error}; expected what `prefrec evaluate` writes") from error
+
+
+def write_evaluation(path: str, evaluation: Evaluation) -> None:
+    """Writes what was set: a figure that a record has no notion of is no key of it."""
+    content = evaluation.model_dump(exclude_unset=True)
+    storage.write_json(path, {"schema_version": SCHEMA_VERSION, **content})

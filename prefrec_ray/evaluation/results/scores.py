@@ -1,0 +1,104 @@
+"""What subjects are worth to every user becomes records: means, and intervals over the same users drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.evaluation.results.intervals import bootstrap_interval, widened
+from prefrec_ray.evaluation.results.names import Subject
+from prefrec_ray.evaluation.results.records import Estimate, Record
+from prefrec_ray.settings import Task
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of one estimator on one task: U users, L subjects, K networks.
+
+    `networks`: by network the means over users, of the subjects and of the logging policy, whose scatter the intervals
+    hold too. `sensitivity`: of the first subjects.
+    """
+
+    task: Task
+    estimator: Literal["ncis", "weights", "fqe", "dr", "model"]
+    subjects: Sequence[Subject]
+    values: np.ndarray  # float64 [U, L]
+    logging: np.ndarray  # float64 [U], the logging policy's
+    ess: np.ndarray | None  # float64 [L]
+    counts: Mapping[str, Any]  # int: users, sessions, users_left_out
+    settings: Mapping[str, Any]
+    networks: tuple[np.ndarray, np.ndarray] | None = None  # [K, L], [K, 1]
+    sensitivity: Sequence[Sequence[Estimate]] = ()
+    means: Sequence[Mapping[str, float]] = ()  # of each subject: fields of its record beside the level
+    own_settings: Sequence[Mapping[str, Any]] = ()  # of each subject, beside `settings`
+    relative_error: float = 0.0  # of a gain, which the intervals hold too
+
+    def records(self, seed: int) -> list[Record]:
+        """Return one record per subject; `seed` draws the users of the bootstrap."""
+        means, behaviour = self.values.mean(axis=0), float(self.logging.mean())
+        policies = [i for i, subject in enumerate(self.subjects) if subject.role == "policy"]
+        best = max(policies, key=lambda i: means[i], default=0)
+        low, high, reaches = self._intervals(best, seed)
+        records = []
+        for i, subject in enumerate(self.subjects):
+            optional: dict[str, Any] = {}
+            if i in policies and i != best:
+                behind = {"behind_ci_low": float(low[2, i]), "behind_ci_high": float(high[2, i])}
+                optional |= {"best": self.subjects[best].name, **behind}
+            if i < len(self.means):
+                optional |= self.means[i]
+            if i < len(self.sensitivity):
+                optional["sensitivity"] = tuple(self.sensitivity[i])
+            own = self.own_settings[i] if i < len(self.own_settings) else {}
+            record = Record(
+                method=subject.method,
+                task=self.task,
+                estimator=self.estimator,
+                subject=subject.name,
+                role=subject.role,
+                value=within(means[i]),
+                ci_low=float(low[0, i]),
+                ci_high=float(high[0, i]),
+                reaches_end=bool(reaches[i]),
+                ess=None if self.ess is None else float(self.ess[i]),
+                behaviour=within(behaviour),
+                gain_ci_low=float(low[1, i]),
+                gain_ci_high=float(high[1, i]),
+                **self.counts,
+                settings={**self.settings, **own},
+                **optional,
+            )
+            records.append(record)
+        return records
+
+    def _intervals(self, best: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns low and high bounds [3, L] of the values, of the gains over the logging policy, and of the best
+        one's lead; and whether the interval of a value reaches 0 or MAX_LEVEL before `relative_error` is added, [L].
+
+        Bounds are clipped to what the quantity can be. The truth lies there, so a clipped interval covers it exactly as
+        often. A resample of one user is always that user: the other users may have any level.
+        """
+        gains, behind = self.values - self.logging[:, None], self.values[:, [best]] - self.values
+        drawn = bootstrap_interval(np.hstack([self.values, gains, behind]), seed)
+        low, high = (bound.reshape(3, -1) for bound in drawn)
+        if len(self.values) < 2:
+            low, high = low - MAX_LEVEL, high + MAX_LEVEL
+        if self.networks is not None:
+            own, logging = self.networks
+            low, high = widened(low, high, np.stack([own, own - logging, own[:, [best]] - own], axis=1))
+        reaches = ~((low[0] > 0) & (high[0] < MAX_LEVEL))  # of NaN too
+        if self.relative_error:
+            means = np.stack([self.values.mean(axis=0), gains.mean(axis=0), behind.mean(axis=0)])
+            error = self.relative_error * np.abs(np.stack([means[1], means[1], means[2]]))
+            low, high = means - np.hypot(means - low, error), means + np.hypot(high - means, error)
+        least, most = np.array([[0], [-MAX_LEVEL], [-MAX_LEVEL]]), MAX_LEVEL
+        return low.clip(least, most), high.clip(least, most), reaches
+
+
+def within(level: float) -> float:
+    """Returns the level that is nearest to `level` among those that a session can have, 0 to MAX_LEVEL."""
+    return float(np.clip(level, 0, MAX_LEVEL))

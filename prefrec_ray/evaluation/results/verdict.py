@@ -1,0 +1,215 @@
+"""The verdict on each policy: never more than its support, its interval and its controls allow (docs/evaluation.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from prefrec_ray.engagement.levels import MAX_LEVEL
+from prefrec_ray.evaluation.results.case import CALIBRATED, FEW_ITEMS, OWN_UNITS, Case, of_users
+from prefrec_ray.evaluation.results.names import BEHAVIOUR, is_control, length_only
+from prefrec_ray.evaluation.results.records import Evaluation, Light, PolicyVerdict, Record, Served
+
+Verdict = Literal["candidate", "no_difference", "cannot_say", "do_not_ship"]
+
+#: For readers, best first.
+VERDICTS: dict[Verdict, str] = {
+    "candidate": "candidate for an A/B test",
+    "no_difference": "no difference to be seen",
+    "cannot_say": "the log cannot say",
+    "do_not_ship": "do not ship",
+}
+#: What a verdict rests on: the first that there is. Never on `online`, which is the truth, nor on `fqe`, which nothing
+#: corrects.
+ESTIMATORS = {"model": "a model of the users", "dr": "doubly robust", "ncis": "NCIS"}
+
+
+def verdicts(evaluation: Evaluation) -> dict[str, PolicyVerdict]:
+    """The verdict on every policy that has a record or a support, best first.
+
+    Of a policy that was evaluated on several tasks it is the least favourable one.
+    """
+    return best_first(evaluation, {name: judge(case_of(evaluation, name)) for name in _policies(evaluation)})
+
+
+def vouched(evaluation: Evaluation) -> Evaluation:
+    """Without the estimates of policies that the log cannot vouch for, and of their own controls; truths stay."""
+    lost = {name for name, support in evaluation.support.items() if not support.supported}
+    kept = [record for record in evaluation.records if record.estimator == "online" or record.policy not in lost]
+    return evaluation.model_copy(update={"records": tuple(kept)})
+
+
+def best_first(evaluation: Evaluation, by_policy: Mapping[str, PolicyVerdict]) -> dict[str, PolicyVerdict]:
+    """Verdicts in the order of `VERDICTS`, and of equal ones the largest gain first."""
+    order = list(VERDICTS)
+
+    def rank(name: str) -> tuple[int, float]:
+        record = case_of(evaluation, name).record
+        return order.index(by_policy[name].verdict), -record.gain if record else math.inf
+
+    return {name: by_policy[name] for name in sorted(by_policy, key=rank)}
+
+
+def case_of(evaluation: Evaluation, policy: str) -> Case:
+    """Return the inputs of the verdict on a policy."""
+    support, served = evaluation.support.get(policy), evaluation.served
+    bare = Case(policy, support=support, served=served.get(policy), logged=served.get(BEHAVIOUR))
+    cases = []
+    for task in dict.fromkeys(record.task for record in evaluation.records if record.subject == policy):
+        own = {r.estimator: r for r in evaluation.records if (r.subject, r.task) == (policy, task)}
+        estimator = next((name for name in ESTIMATORS if name in own), None)
+        if estimator is not None and (support is None or support.supported):
+            cases.append(replace(bare, record=own[estimator], peers=evaluation.of(task, estimator)))
+    order = list(VERDICTS)
+    return max(cases, key=lambda case: order.index(judge(case).verdict), default=bare)
+
+
+def judge(case: Case) -> PolicyVerdict:
+    """The verdict by the rule, its reasons, and the five lights."""
+    verdict, reasons = _rule(case)
+    return PolicyVerdict(verdict=verdict, reasons=tuple(reasons), lights=_lights(case))
+
+
+def _rule(case: Case) -> tuple[Verdict, list[str]]:
+    """The first line of the table in docs/evaluation.md that holds."""
+    record, support = case.record, case.support
+    if support is not None and not support.supported:
+        return "cannot_say", [
+            f"The log vouches for {support.told} of the states that it would lead users to; "
+            f"{support.threshold:.0%} are needed. For a policy that draws its items, prefrec constrain looks for a "
+            "rule that stays nearer to the log."
+        ]
+    if record is None:
+        return "cannot_say", [f"No estimate by {', '.join(ESTIMATORS)}."]
+    if not case.converged:
+        return "cannot_say", [
+            f"Its interval, {_interval(record.ci_low, record.ci_high)}, is not inside 0 to {MAX_LEVEL}, the range of a "
+            "level: the estimate has not converged."
+        ]
+    if case.miss > CALIBRATED:
+        return "cannot_say", [
+            f"The model gives the logging policy {record.behaviour:z.2f}, {case.miss:.2f} away from the log: "
+            "it does not answer as these users do."
+        ]
+    low, high = record.gain_interval
+    gain = f"Gain over the logging policy by {ESTIMATORS[record.estimator]}: {_gain(record)} levels"
+    if high < 0:
+        least = case.least_control
+        if record.estimator != "ncis" or least is None or high < least.gain:
+            return "do_not_ship", [f"{gain}, all of it below 0."]
+        knows_nothing = f"a negative control ({case.title_of(least)}) gains {least.gain:+z.2f}"
+        return "cannot_say", [
+            f"{gain}, all of it below 0; {knows_nothing}.",
+            "NCIS ranks policies; its size is biased.",
+        ]
+    if case.concentrated and case.served is not None:
+        comparison = f" (of the logging policy's: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
+        return "cannot_say", [f"{_few(case.served, 'its requests')}{comparison}: no log says what that does to users."]
+    if low <= 0:
+        return "no_difference", [f"{gain}, an interval that holds 0."]
+    control = case.control
+    if control is not None and not _above(record, control):
+        return "no_difference", [f"{gain}; a negative control ({case.control_title}) gains {control.gain:+z.2f}."]
+    above = f"{gain}, above 0" + (f" and every negative control ({control.gain:+z.2f} at most)" if control else "")
+    if low <= case.miss:
+        return "cannot_say", [
+            f"{above}.",
+            f"The model errs by {case.miss:.2f} on the logging policy's own level.",
+        ]
+    if record.estimator == "ncis":
+        return "cannot_say", [f"{above}.", f"NCIS ranks policies; its size is biased{_by_length(case)}."]
+    if support is None:
+        return "cannot_say", [f"{above}.", "Nothing says whether the log has been where it would lead users."]
+    if case.cost is not None:
+        return "cannot_say", [f"{above}.", f"But {case.cost}, which a level of {record.task} does not count."]
+    return "candidate", [f"{above}.", f"The log vouches for {support.told} of the states that it leads users to."]
+
+
+def _above(record: Record, control: Record) -> bool:
+    """Whether the policy's gain is above the control's.
+
+    An error that is a share of a gain is the same model's for both: of their difference it is that share.
+    """
+    error, lead = float(record.settings.get("relative_error", 0.0)), record.gain - control.gain
+    return lead > math.hypot(of_users(record, record.gain - record.gain_interval[0]), error * lead)
+
+
+def _by_length(case: Case) -> str:
+    """Describe the share of a gain by NCIS that session length explains."""
+    gains = [record.gain for record in case.peers if record.subject == length_only(case.policy)]
+    share = gains[0] / case.record.gain if gains and case.record else 0.0
+    return f", and {share:.0%} of the gain is session length alone" if share >= 0.005 else ""
+
+
+def _lights(case: Case) -> tuple[Light, ...]:
+    record, support, control = case.record, case.support, case.control
+    value = support_light = catalogue = controls = convergence = None
+    if record is not None:
+        low, high = record.gain_interval
+        colour = "green" if low > 0 else "red" if high < 0 else "amber"
+        value = (colour if case.converged else "grey", "; ".join([f"{_gain(record)} levels", *_own_units(case)]))
+        if not case.converged:
+            where = f" reaches an end of 0 to {MAX_LEVEL}"
+        elif record.ci_low > 0 and record.ci_high < MAX_LEVEL:
+            where = f", inside 0 to {MAX_LEVEL}"
+        else:
+            where = f", inside 0 to {MAX_LEVEL} without the model's own error"
+        text = _interval(record.ci_low, record.ci_high) + where
+        convergence = ("green" if case.converged else "red", text)
+        if control is not None:
+            text = f"{control.gain:+z.2f} levels; {case.control_title}"
+            controls = ("green" if _above(record, control) else "amber", text)
+    if support is not None:
+        text = f"{support.told} of states, {support.threshold:.0%} needed"
+        ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
+        support_light = ("green" if support.supported else "red", text + ess)
+    if case.served is not None:
+        text = f"{case.served.distinct_items:,} items; {_few(case.served, 'requests')}"
+        catalogue = ("red" if case.concentrated else "green", text)
+    named = {
+        "value": value or ("grey", "no value"),
+        "support": support_light or ("grey", "not measured"),
+        "catalogue": catalogue or ("grey", "not measured"),
+        "controls": controls or ("grey", "none scored"),
+        "convergence": convergence or ("grey", "no estimate"),
+    }
+    return tuple(
+        Light.model_validate({"name": name, "colour": colour, "number": number})
+        for name, (colour, number) in named.items()
+    )
+
+
+def _own_units(case: Case) -> list[str]:
+    """Return hours to the next session and requests per session, if known, with the logging policy's."""
+    measures = []
+    for key, unit in OWN_UNITS.items():
+        value, behaviour = getattr(case.record, key), getattr(case.logging, key, None)
+        if value is not None:
+            measures.append(f"{value:.1f} {unit}" + ("" if behaviour is None else f" (logging policy {behaviour:.1f})"))
+    return measures
+
+
+def _gain(record: Record) -> str:
+    low, high = record.gain_interval
+    return f"{record.gain:+z.2f} [{low:+z.2f}, {high:+z.2f}]"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{low:z.2f}, {high:z.2f}]"
+
+
+def _few(served: Served, requests: str) -> str:
+    """Return the share of the most served items; without repeats also as a share of the largest possible one."""
+    count = min(FEW_ITEMS, served.distinct_items)
+    taken = f"{count} item{'' if count == 1 else 's'} take{'s' if count == 1 else ''} {served.share_of(FEW_ITEMS):.0%}"
+    limit = (
+        "" if served.ceiling == 1 else f", {served.concentration(FEW_ITEMS):.0%} of what is possible without repeats"
+    )
+    return f"{taken} of {requests}{limit}"
+
+
+def _policies(evaluation: Evaluation) -> list[str]:
+    own = [record.subject for record in evaluation.records if record.role == "policy"]
+    return list(dict.fromkeys([*own, *(name for name in evaluation.support if not is_control(name))]))

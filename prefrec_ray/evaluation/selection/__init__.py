@@ -1,0 +1,1 @@
+"""Validation scores, and the choice of checkpoints, trials and serving rules."""

@@ -1,0 +1,115 @@
+"""The same networks under a serving rule that the log can vouch for.
+
+What Q is surest of may lead users to where the log has never been (support.py). Two numbers of the rule keep a policy
+nearer: a higher temperature draws items more evenly, more variety turns further from what was just shown. Which of them
+costs less is different from log to log; a model of validation users says.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import ray
+
+from prefrec_ray.dataset import PreparedDataset
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.selection.model_score import SETTINGS, ModelScore, fit_score
+from prefrec_ray.evaluation.settings import ModelSettings
+from prefrec_ray.evaluation.subjects.adapt import adapted
+from prefrec_ray.evaluation.users.support import THRESHOLD
+from prefrec_ray.policy import Policy
+from prefrec_ray.runtime.progress import Progress, silent, step
+from prefrec_ray.runtime.tasks import run_tasks
+from prefrec_ray.settings import Task
+
+#: Support is higher on some users than on others: more is wanted on validation users than a verdict asks for.
+WANTED = THRESHOLD + 0.1
+#: Values to try, in addition to the policy's own.
+TEMPERATURES, VARIETIES = (0.3, 0.6, 1.2), (2.0, 3.0, 4.5, 6.0, 9.0, 12.0)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A serving rule: the share of its states that the log vouches for, and its level in the model of users."""
+
+    temperature: float
+    variety: float
+    support: float
+    level: float
+
+
+@dataclass(frozen=True)
+class Constrained:
+    """The `policy` under the rule that was chosen, and all that were `tried`."""
+
+    policy: Policy
+    tried: Sequence[Tried]
+
+
+def can_constrain(policy: Policy) -> bool:
+    """Returns whether temperature and variety change what the policy serves, and `constrain` did not choose them."""
+    return policy.critic is not None and policy.draws_from_all and not policy.provenance.get("constrained")
+
+
+def constrain(
+    policy: Policy,
+    dataset: str,
+    progress: Progress = silent,
+    where: str = "policy",
+    model: ModelSettings = SETTINGS,
+) -> Constrained:
+    """The policy under its own rule, if validation users show that the log vouches for `WANTED` of its states; else of
+    the rules with a higher temperature or more variety that it vouches for, the one of the highest level.
+
+    The model of users has the sizes of `model` if these are smaller than its own. Raises `UserError`, which `where`
+    opens: items are not drawn by Q from the whole catalogue, histories are too short for a model of users, no rule is
+    vouched for, the policy is of another platform (adapt.py).
+    """
+    serving, task = policy.serving, policy.task
+    if policy.critic is None or not policy.draws_from_all:
+        raise UserError(
+            f"{where}: temperature and variety change nothing in it; expected "
+            "serving: {rule: sample, candidates: catalogue} of a method that scores items by Q"
+        )
+    opened = PreparedDataset.open(dataset)
+    policy = adapted(policy, opened, opened.items(), where)
+    with step(progress, "fit models of users"):
+        score = fit_score(dataset, "validation", model)
+    shared = ray.put(policy)
+    own, temperature = float(serving.variety), float(serving.temperature)
+    more = [own, *(variety for variety in VARIETIES if variety > own)]
+    with step(progress, "roll out the policy's own rule"):
+        tried = ray.get(_try.remote(score, shared, task, temperature, [own]))
+    if tried[0].support < WANTED:
+        rules = {temperature: more[1:], **{t: more for t in TEMPERATURES if t > temperature}}
+        parts = run_tasks(
+            lambda t: _try.remote(score, shared, task, t, rules[t]), rules, "try serving rules: temperatures", progress
+        )
+        tried += chain.from_iterable(parts)
+    vouched = [one for one in tried if one.support >= WANTED]
+    if not vouched:
+        most = max(tried, key=lambda one: one.support)
+        raise UserError(
+            f"{where}: the log vouches for {most.support:.0%} of its states at most, at temperature "
+            f"{most.temperature:g} and variety {most.variety:g}; expected {WANTED:.0%} under some serving rule"
+        )
+    best = max(vouched, key=lambda one: one.level)
+    chosen = policy.under(temperature=best.temperature, variety=best.variety)
+    return Constrained(replace(chosen, provenance={**policy.provenance, "constrained": True}), tried)
+
+
+@ray.remote(num_cpus=1)
+def _try(score: ModelScore, policy: Policy, task: Task, temperature: float, varieties: Sequence[float]) -> list[Tried]:
+    """Try as many of the ascending `varieties` as a binary search for the smallest supported one needs."""
+    tried = []
+
+    def is_vouched(variety: float) -> bool:
+        level, support = score.rolled(policy.under(temperature=temperature, variety=variety), task)
+        tried.append(Tried(temperature, variety, support, level))
+        return support >= WANTED
+
+    bisect_left(varieties, True, key=is_vouched)
+    return tried

@@ -1,0 +1,1 @@
+"""Subjects of an evaluation: policies, controls, and the fitted behavior policies."""

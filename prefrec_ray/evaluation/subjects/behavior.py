@@ -1,0 +1,149 @@
+"""b(i | s): a model of the logging policy over items, for logs without propensities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from prefrec_ray.evaluation.logged.trajectories import Trajectories
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.left_out import LeftOut
+from prefrec_ray.mdp.plackett_luce import log_sum_exp
+from prefrec_ray.policy.networks.adam import Adam
+from prefrec_ray.policy.networks.layers import Mlp, mlp
+
+HIDDEN = (64, 64)
+BATCH = 512
+#: Passes over the requests, and updates at most.
+PASSES, UPDATES = 10, 2000
+#: Falls to 0 over the updates.
+LEARNING_RATE = 2e-3
+#: Number of negative items per shown item, drawn by their share in the log.
+NEGATIVES = 255
+#: Share of users held out for the temperature, and the most impressions of these users.
+HELD_OUT, HELD_OUT_ROWS = 0.15, 4096
+TEMPERATURES = np.arange(21) / 10
+#: Relative to the squares of the shown embeddings: smaller variation of expected embeddings counts as rounding.
+_ROUNDING = 1e-12
+#: Numbers of one chunk of requests that are held at once.
+_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True)
+class BehaviorModel:
+    """b(i | s) proportional to share_i exp(temperature h(s) . (e_i, e_i^2)) over the items that may be shown.
+
+    share_i is the item's share in the log, e_i its embedding, h(s) a network: a Gaussian in each coordinate.
+    """
+
+    net: Mlp
+    log_share: np.ndarray  # float64 [I]
+    embeddings: np.ndarray  # float32 [I, A]
+    temperature: float = 1.0
+
+    def log_probabilities(self, states: np.ndarray, rows: np.ndarray, left_out: LeftOut | None = None) -> np.ndarray:
+        """Return log b of the items `rows` [n] in scaled states [n, S], float64 [n]. `left_out`: excluded items."""
+        log_b = np.empty(len(rows))
+        chunk = max(1, _AT_ONCE // len(self.log_share))
+        for start in range(0, len(rows), chunk):
+            part = slice(start, start + chunk)
+            logits = self.logits(states[part])
+            if left_out is not None:
+                out = left_out[part]
+                logits[out.state, out.item] = -np.inf
+            log_b[part] = logits[np.arange(len(logits)), rows[part]] - log_sum_exp(logits)
+        return log_b
+
+    def logits(self, states: np.ndarray) -> np.ndarray:
+        """float64 [n, I]."""
+        with torch.inference_mode():
+            towards = self.net(torch.from_numpy(states)).numpy()
+        return self.log_share + self.temperature * (towards @ powers(self.embeddings).T).astype(np.float64)
+
+
+def powers(embeddings: np.ndarray) -> np.ndarray:
+    """float32 [I, 2 A]: the coordinates and their squares."""
+    return np.concatenate([embeddings, np.square(embeddings)], axis=1)
+
+
+def fit_behavior(data: Trajectories, items: ItemTable, seed: int) -> BehaviorModel:
+    """Fit b by noise-contrastive estimation, then calibrate one temperature.
+
+    The network separates the shown item from `NEGATIVES` others, drawn by their share in the log, so that shares cancel
+    (van den Oord et al. 2018, Eq. 4). The temperature maximizes the likelihood on held-out users (Guo et al. 2017),
+    because networks are overconfident on their training data. Equal arguments give an equal model.
+    """
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    user = data.user[data.session]
+    held = rng.random(user[-1] + 1) < HELD_OUT
+    rows = np.flatnonzero(~held[user])
+    rows = rows if len(rows) else np.arange(len(user))
+    shown = np.bincount(data.row[rows], minlength=len(items)) + 0.5
+    seen = torch.from_numpy(powers(items.embeddings))
+    net = mlp(data.state.shape[1], HIDDEN, seen.shape[1])
+    optimizer = Adam(net.parameters())
+    updates = min(UPDATES, -(-PASSES * len(rows) // BATCH))
+    shares = np.cumsum(shown) / shown.sum()
+    for update in range(updates):
+        at = rows[rng.integers(0, len(rows), BATCH)]
+        others = np.searchsorted(shares, rng.random(NEGATIVES)).clip(0, len(shown) - 1)
+        towards = net(torch.from_numpy(data.state[at]))
+        own = (towards * seen[data.row[at]]).sum(dim=1, keepdim=True)
+        logits = torch.cat([own, towards @ seen[others].T], dim=1)
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - update / updates)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(logits, torch.zeros(BATCH, dtype=torch.long)).backward()
+        optimizer.step()
+    model = BehaviorModel(net.requires_grad_(False), np.log(shown / shown.sum()), items.embeddings)
+    held_rows = rng.permutation(np.flatnonzero(held[user]))[:HELD_OUT_ROWS]
+    return calibrated(model, data.state[held_rows], data.row[held_rows]) if len(held_rows) else model
+
+
+def calibrated(model: BehaviorModel, states: np.ndarray, rows: np.ndarray) -> BehaviorModel:
+    """Return the model with the temperature that maximizes the likelihood of items `rows` [n] in `states` [n, S].
+
+    The log-likelihood is concave in the temperature, so that a climb over `TEMPERATURES` from 1 ends at the maximum.
+    Each step scores every item.
+    """
+
+    def at(number: int) -> tuple[float, BehaviorModel]:
+        one = replace(model, temperature=float(TEMPERATURES[number]))
+        return float(one.log_probabilities(states, rows).mean()), one
+
+    number = int(np.abs(TEMPERATURES - 1).argmin())
+    best, chosen = at(number)
+    for step in (1, -1):
+        while 0 <= number + step < len(TEMPERATURES):
+            likelihood, other = at(number + step)
+            if likelihood <= best:
+                break
+            number, best, chosen = number + step, likelihood, other
+    return chosen
+
+
+def calibration(
+    model: BehaviorModel, states: np.ndarray, rows: np.ndarray, left_out: Callable[[slice], LeftOut] | None = None
+) -> float | None:
+    """Return the regression slope of shown embeddings on the model's expected embeddings, over all coordinates.
+
+    It is 1 for a calibrated b, below 1 for an overconfident one, and None if b expects the same in all states.
+    `left_out`: excluded items of some states.
+    """
+    expected = np.empty((len(rows), model.embeddings.shape[1]))
+    chunk = max(1, _AT_ONCE // len(model.log_share))
+    for start in range(0, len(rows), chunk):
+        part = slice(start, start + chunk)
+        logits = model.logits(states[part])
+        if left_out is not None:
+            out = left_out(part)
+            logits[out.state, out.item] = -np.inf
+        expected[part] = np.exp(logits - log_sum_exp(logits)[:, None]) @ model.embeddings
+    expected -= expected.mean(axis=0)
+    shown, variance = model.embeddings[rows], float(np.square(expected).sum())
+    same = variance <= _ROUNDING * float(np.square(shown, dtype=np.float64).sum())
+    return None if same else float((expected * shown).sum() / variance)

@@ -1,0 +1,1 @@
+"""The model of users, its inputs, roll-outs and support by the log."""

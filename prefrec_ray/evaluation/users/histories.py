@@ -1,0 +1,162 @@
+"""Complete histories of a sample of users, for fitting a model of users and for starting its roll-outs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from prefrec_ray.dataset import PreparedDataset, tensor
+from prefrec_ray.errors import UserError
+from prefrec_ray.evaluation.logged.sessions import read_sessions
+from prefrec_ray.evaluation.users.memory import Memory
+from prefrec_ray.ids import first_rows, run_lengths, taken_runs
+
+#: Requests held at once, about: 200 MB for states of 250 numbers.
+ROWS = 200_000
+_COLUMNS = ["user_id", "session_index", "step", "timestamp", "item_id", "state", "action"]
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Requests [N] of U users, by user and in time order. `row`: of each item in the item table."""
+
+    starts: np.ndarray  # int64 [U], first rows of the users
+    timestamp: np.ndarray  # int64 [N], ms
+    session: np.ndarray  # int64 [N], from 0 for each user
+    row: np.ndarray  # int64 [N]
+    state: np.ndarray  # float32 [N, S], scaled
+    action: np.ndarray  # float32 [N, A], the item's embedding
+    feedback: np.ndarray  # float32 [N, F], as in the log
+    memory: np.ndarray  # float32 [N, M], from `Memory.replayed`
+    mean_depth: np.ndarray  # float64 [U]
+    mean_revisit_ms: np.ndarray  # float64 [U], NaN for a user of one session
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of requests of each user, int64 [U]."""
+        return run_lengths(self.starts, len(self.timestamp))
+
+    def take(self, users: np.ndarray) -> Histories:
+        """Return the histories of the users in the rows `users` [m]."""
+        starts, rows = taken_runs(self.starts, len(self.timestamp), users)
+        return Histories(
+            starts=starts,
+            timestamp=self.timestamp[rows],
+            session=self.session[rows],
+            row=self.row[rows],
+            state=self.state[rows],
+            action=self.action[rows],
+            feedback=self.feedback[rows],
+            memory=self.memory[rows],
+            mean_depth=self.mean_depth[users],
+            mean_revisit_ms=self.mean_revisit_ms[users],
+        )
+
+    @cached_property
+    def user(self) -> np.ndarray:
+        """The user of each request, int64 [N]."""
+        return np.repeat(np.arange(len(self.starts)), self.lengths)
+
+    @cached_property
+    def followed(self) -> np.ndarray:
+        """Mask of impressions with a later impression of the same user, bool [N]."""
+        return np.append(self.user[1:] == self.user[:-1], False)
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """Mask of the last impressions of sessions with a following session, bool [N]."""
+        return self.followed & np.append(self.session[1:] != self.session[:-1], False)
+
+    @cached_property
+    def wait_ms(self) -> np.ndarray:
+        """Time to the user's next impression, float64 [N], at least 1; 1 for the last impression."""
+        wait = np.ones(len(self.timestamp))
+        wait[:-1] = np.maximum(np.diff(self.timestamp), 1)
+        return np.where(self.followed, wait, 1.0)
+
+    @cached_property
+    def repeats(self) -> bool:
+        """True if an item was shown to a user twice."""
+        pairs = self.user * (int(self.row.max(initial=0)) + 1) + self.row
+        return len(np.unique(pairs)) < len(pairs)
+
+
+def too_short(dataset: PreparedDataset, splits: Sequence[str]) -> str | None:
+    """Return the reason why a model of users cannot be fitted on these splits, in a few words; None if it can."""
+    for split in splits:
+        counts = dataset.metadata.counts.get(split, {})
+        if not counts.get("requests"):
+            return f"no requests in the split '{split}'"
+        if counts["sessions"] <= counts["users"]:
+            return f"no user in the split '{split}' has two sessions"
+    return None
+
+
+def check_long_enough(dataset: PreparedDataset, splits: Sequence[str]) -> None:
+    """Raises `UserError` where histories are `too_short`."""
+    short = too_short(dataset, splits)
+    if short is not None:
+        raise UserError(f"{dataset.uri}: {short}; expected longer histories, or estimators without 'model'")
+
+
+@ray.remote(num_cpus=1)
+def read_histories(uri: str, split: str, seed: int, rows: int = ROWS) -> Histories:
+    """`histories_of`, in a task."""
+    return histories_of(PreparedDataset.open(uri), split, seed, rows)
+
+
+def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = ROWS) -> Histories:
+    """Read all users of a split, or a random sample with about `rows` impressions.
+
+    Raises `UserError` if the split has no impressions.
+    """
+    share = rows / max(1, dataset.metadata.counts.get(split, {}).get("requests", 0))
+    parts = [_read(dataset, file, split, share, seed + number) for number, file in enumerate(_files(dataset, split))]
+    requests = pa.concat_tables([part for part, _ in parts])
+    if not len(requests):
+        raise UserError(f"{dataset.uri}: no requests in the split '{split}'")
+    users = pa.concat_tables([part for _, part in parts])
+    starts = first_rows(requests["user_id"].to_numpy(zero_copy_only=False))
+    place = pc.index_in(requests["user_id"].take(pa.array(starts)), users["user_id"].combine_chunks())
+    users = users.take(place)
+    nothing = np.empty((len(requests), 0), np.float32)
+    state, action, items = tensor(requests["state"]), tensor(requests["action"]), dataset.items()
+    memory = Memory.of(dataset, items)
+    return Histories(
+        starts=starts,
+        timestamp=requests["timestamp"].to_numpy(),
+        session=requests["session_index"].to_numpy(),
+        row=items.rows(requests["item_id"].to_numpy(zero_copy_only=False)),
+        state=state,
+        action=action,
+        feedback=tensor(requests["feedback"]) if "feedback" in requests.column_names else nothing,
+        memory=nothing if memory is None else memory.replayed(starts, state, action),
+        mean_depth=users["depth_mean"].to_numpy(),
+        mean_revisit_ms=users["revisit_ms_mean"].cast(pa.float64()).fill_null(np.nan).to_numpy(),
+    )
+
+
+def _files(dataset: PreparedDataset, split: str) -> list[str]:
+    files = dataset.files("requests", split)
+    if not files:
+        raise UserError(f"{dataset.uri}: no requests in the split '{split}'")
+    return files
+
+
+def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
+    """The requests of the users drawn from one file; and depth_mean and revisit_ms_mean of all its users."""
+    columns = [*_COLUMNS, *(["feedback"] if dataset.state.feedback else [])]
+    requests = dataset.read(file, columns)
+    sessions = read_sessions(dataset, file, split).select(["user_id", "depth", "revisit_ms"])
+    means = sessions.group_by("user_id").aggregate([("depth", "mean"), ("revisit_ms", "mean")])
+    if share < 1:
+        drawn = np.random.default_rng(seed).random(len(means)) < share
+        means = means.filter(pa.array(drawn))
+        requests = requests.filter(pc.is_in(requests["user_id"], means["user_id"].combine_chunks()))
+    return requests, means

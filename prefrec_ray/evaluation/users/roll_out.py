@@ -1,0 +1,135 @@
+"""Roll-outs of policies in a model of users: levels as in the simulator, states as far as the model leads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefrec_ray.engagement.levels import levels_against, user_means
+from prefrec_ray.engagement.sessions import session_table
+from prefrec_ray.evaluation.settings import WARM
+from prefrec_ray.evaluation.users.histories import Histories
+from prefrec_ray.evaluation.users.memory import Memory, Recall
+from prefrec_ray.evaluation.users.user_model import UserModel
+from prefrec_ray.mdp.items import ItemTable
+from prefrec_ray.mdp.normaliser import Normaliser
+from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.mdp.tracker import StateTracker
+
+HOUR_MS = 3_600_000.0
+#: Interval, in impressions, at which states are kept, from WARM on.
+KEPT_EVERY = 8
+
+#: Returns item rows [n] for scaled states [n, S], the impression number, and excluded items (bool [n, I] or None).
+Server = Callable[[np.ndarray, int, np.ndarray | None], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Common inputs of roll-outs: items and states of a data set, and some users of `data` (`users`, int64 [n]).
+
+    Users start without a history at the time of their first logged impression. `weight`: weight of depth in the
+    mixture.
+    """
+
+    state: StateDefinition
+    normaliser: Normaliser
+    items: ItemTable
+    data: Histories
+    users: np.ndarray
+    weight: float
+    requests: int
+    memory: Memory | None
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """Means over the sessions of each user in each of K models, float64 [K, n]; NaN for a user without sessions."""
+
+    levels: dict[str, np.ndarray]  # by task
+    depth: np.ndarray
+    revisit_hours: np.ndarray
+    states: np.ndarray  # float32 [m, S], a sample of the policy's states
+    counts: np.ndarray  # int64 [I], impressions of each item
+    sessions: int  # of all users, the mean over models
+    ceiling: float = 1.0  # largest possible share of one item among those shown
+
+
+def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, seed: int) -> Imagined:
+    """Roll out every user in every model at once. Equal seeds give equal random numbers for any server."""
+    data, copies, count = platform.data, len(models), len(platform.users)
+    of = np.tile(platform.users, copies)  # member k has the rows [k * count, (k + 1) * count)
+    logged = data.take(platform.users)
+    people = [model.people(logged) for model in models]
+    tracker = StateTracker(platform.state, platform.normaliser, platform.items, _features(platform, of))
+    recall, rng = Recall(platform.memory, len(of)), np.random.default_rng(seed)
+    now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
+    seen = None if data.repeats else np.zeros((len(of), len(platform.items)), dtype=bool)
+    times, sessions, states = [], [], []
+    counts = np.zeros(len(platform.items), np.int64)
+    for step in range(platform.requests):
+        state = tracker.states(now, session_ids=session)
+        rows = server(state, step, seen)
+        action, memory = platform.items.embeddings[rows], recall.means()
+        parts = [slice(k * count, (k + 1) * count) for k in range(copies)]
+        answers = [
+            model.step(state[part], memory[part], action[part], own, rng)
+            for model, own, part in zip(models, people, parts, strict=True)
+        ]
+        feedback, ends, wait = (np.concatenate(column) for column in zip(*answers, strict=True))
+        times.append(now)
+        sessions.append(session)
+        if step >= WARM and step % KEPT_EVERY == 0:
+            states.append(state)
+        named = dict(zip(platform.state.feedback, feedback.T, strict=True))
+        recall.observe(state, action)
+        tracker.observe(now, platform.items.ids[rows], named, session_ids=session)
+        counts += np.bincount(rows, minlength=len(counts))
+        if seen is not None:
+            seen[np.arange(len(rows)), rows] = True
+            if (step + 1) % len(platform.items) == 0:  # all of them: from the start again, as logged items at their end
+                seen[:] = False
+        now, session = now + wait.astype(np.int64), session + ends
+    user = np.repeat(np.arange(len(of)), platform.requests)
+    table = session_table(user, np.stack(times, axis=1).ravel(), np.stack(sessions, axis=1).ravel())
+    levels = levels_against(table, data.mean_depth[of], data.mean_revisit_ms[of], platform.weight)
+
+    def means(values: np.ndarray) -> np.ndarray:
+        return user_means(table.user, values, len(of)).reshape(copies, count)
+
+    return Imagined(
+        levels={task: means(level) for task, level in levels.items()},
+        depth=means(table.depth.astype(np.float64)),
+        revisit_hours=means(table.revisit_ms / HOUR_MS),
+        states=np.concatenate(states) if states else np.empty((0, platform.state.width), np.float32),
+        counts=counts,
+        ceiling=1.0 if seen is None else math.ceil(platform.requests / len(platform.items)) / platform.requests,
+        sessions=len(table) // copies,
+    )
+
+
+def logged_levels(platform: Platform) -> dict[str, float]:
+    """Return the mean logged level of the platform's users by task, over as many impressions as a roll-out has.
+
+    A roll-out of the logged items should reproduce it. In a log of many nights later impressions come from other
+    policies. NaN if no user has a level.
+    """
+    data = platform.data.take(platform.users)
+    first = np.arange(len(data.timestamp)) - np.repeat(data.starts, data.lengths) < platform.requests
+    table = session_table(data.user[first], data.timestamp[first], data.session[first])
+    levels = levels_against(table, data.mean_depth, data.mean_revisit_ms, platform.weight)
+    means = {task: user_means(table.user, of, len(data.starts)) for task, of in levels.items()}
+    return {task: float(np.nanmean(of)) if np.isfinite(of).any() else float("nan") for task, of in means.items()}
+
+
+def _features(platform: Platform, users: np.ndarray) -> dict[str, np.ndarray] | int:
+    """Return the user features from the one-hot columns of the users' first states."""
+    data, columns = platform.data, platform.state.groups["profile"]
+    if not platform.state.user_features:
+        return len(users)
+    first = data.state[data.starts[users]][:, columns]
+    mean, std = (np.asarray(part)[columns] for part in (platform.normaliser.mean, platform.normaliser.std))
+    return platform.state.features_of(np.rint(first * std + mean))

@@ -1,0 +1,1 @@
+"""The server's folder on disk: items, snapshots and the opened log."""

@@ -1,0 +1,124 @@
+"""A server's folder, opened: one writer, the log up to its last whole record, the server state as it was."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from contextlib import ExitStack
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.events.about import FILE, SCHEMA_VERSION, About, read_about, write_about
+from prefrec_ray.logs.events.format import SEGMENTS, Event, Kind
+from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.logs.events.segments import list_segments
+from prefrec_ray.serving.folder.items import save_items, stored_items
+from prefrec_ray.serving.folder.snapshots import Unusable, restore
+from prefrec_ray.serving.settings import MAIN, ServeSettings
+from prefrec_ray.serving.state.policies import Loaded, load_policies
+from prefrec_ray.serving.state.state import ServedState
+
+
+class Opened:
+    """The folder of a server, to which no other process writes until `close`.
+
+    `notes` are lines about repairs. Raises `UserError`: a folder that another process serves from, one of
+    policies of another kind, an arm with items that the main one lacks, a damaged log, one of which rows are missing, a
+    folder in an object store.
+    """
+
+    def __init__(self, policy: str, folder: str, settings: ServeSettings) -> None:
+        if "://" in folder:
+            raise UserError(
+                f"--state: found {folder}; expected a folder on a local disk, which waits until all is written"
+            )
+        self.policy, self.folder = policy, folder
+        self.notes: list[str] = []
+        loaded = load_policies(policy, settings)
+        with ExitStack() as stack:
+            stack.enter_context(storage.claimed(folder))
+            storage.make_folder(folder)
+            known = self._described(loaded)
+            self.log = EventLog(folder, self._about.columns.field("items").type.value_type)
+            stack.callback(self.log.close)
+            self.notes += self.log.notes
+            if not known and len(self.log):
+                raise UserError(
+                    f"{storage.join(folder, FILE)}: missing, but {SEGMENTS}/ has {len(self.log)} rows; expected both"
+                    " (put it back from a copy, or serve from another folder)"
+                )
+            if not known or self._about.schema_version != SCHEMA_VERSION:  # before a row of this version is written
+                write_about(folder, self._about)
+            self.state = self._restored(loaded, settings)
+            self._closing = stack.pop_all()
+
+    @property
+    def log_id(self) -> str:
+        """The beginning of the ids of the log's own events."""
+        return self._about.log_id
+
+    def close(self) -> None:
+        """Close the log; another process may write there from now on."""
+        self._closing.close()
+
+    def check(self, loaded: list[Loaded]) -> None:
+        """Raises `UserError` if the log, or the items next to it, belong to policies of another kind."""
+        where = f"{self.policy}: not of the kind of which {self.folder} is (another state folder takes it)"
+        self._about.check_same(_about(loaded, self._about.log_id), where)
+        stored_items(self.folder, loaded[0].policy.state.action_dim)
+
+    def _described(self, loaded: list[Loaded]) -> bool:
+        """Set the description of the log; return whether there is a log already."""
+        file = storage.join(self.folder, FILE)
+        if not storage.exists(file):
+            self._about = _about(loaded, uuid.uuid4().hex[:8])
+            return False
+        self._about = read_about(self.folder)
+        self.check(loaded)
+        if not list_segments(self.folder):  # the first one is there before log.json
+            raise UserError(
+                f"{storage.join(self.folder, SEGMENTS)}: rows are missing: found no file next to {FILE}; expected the"
+                f" files of the log (put them back from a copy, or remove {self.folder} to begin another log)"
+            )
+        return True
+
+    def _restored(self, loaded: list[Loaded], settings: ServeSettings) -> ServedState:
+        state = ServedState(loaded, settings)
+        try:
+            note = restore(self.folder, state, self.log.next)
+        except Unusable as error:
+            state, note = ServedState(loaded, settings), str(error)
+        if note:
+            self.notes.append(note)
+        for table in self.log.tables(state.next):
+            state.fold_items(table)
+        state.stock()
+        for table in self.log.tables(state.next):
+            state.replay(table)
+        save_items(self.folder, state.shelves[0].catalogue)
+        return state
+
+
+def arms_event(state: ServedState, clock: int) -> Event:
+    """Return the row of the arms that serve from now on, with their shares of the users."""
+    canaries, shadows = state.settings.canaries, state.settings.shadows
+    shares = [1.0 - sum(arm.share for arm in canaries), *(arm.share for arm in (*canaries, *shadows))]
+    arms = [
+        {"arm": one.arm, "policy": one.digest, "share": share, "shadow": number > len(canaries)}
+        for number, (one, share) in enumerate(zip(state.loaded, shares, strict=True))
+    ]
+    return Event(
+        Kind.ARMS, clock, received=clock, note=json.dumps({"main": MAIN, "seed": state.settings.seed, "arms": arms})
+    )
+
+
+def _about(loaded: list[Loaded], log_id: str) -> About:
+    definition, ids = loaded[0].policy.state, loaded[0].policy.items.ids
+    return About(
+        log_id=log_id,
+        item_ids="int64" if ids.dtype.kind == "i" else "string",
+        feedback=definition.feedback,
+        feedback_kinds=dict(definition.feedback_kinds),
+        user_features={name: tuple(values) for name, values in definition.user_features.items()},
+        session_gap_ms=definition.session_gap_ms,
+    )

@@ -1,0 +1,127 @@
+"""Snapshots of the server state on disk: a server that starts again reads only the rows of its log behind one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.events.format import SEGMENTS
+from prefrec_ray.mdp.tracker import StateTracker
+from prefrec_ray.serving.state.state import ServedState
+from prefrec_ray.storage.manifest import damage, seal
+
+FOLDER = "snapshots"
+_DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The server state as it was at row `next`; it does not change any more."""
+
+    next: int
+    described: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    trackers: dict[str, StateTracker]
+
+    @classmethod
+    def of(cls, state: ServedState) -> Snapshot:
+        """Return a snapshot of `state`: everything that changes is copied."""
+        people, arrays = state.people.save()
+        answered = state.answered.save()
+        arrays = {**arrays, "bits": answered.pop("bits").copy(), "put": _stacked(list(state.put.values()))}
+        described = {
+            "schema_version": _VERSION,
+            "next": state.next,
+            "leave_out": state.settings.leave_out,
+            **people,
+            "more": state.codes.ids[len(state.codes.base) :].tolist(),
+            "answered": answered,
+            "put": list(state.put),
+            "withdrawn": list(state.withdrawn),
+        }
+        trackers = {key: tracker.copy() for key, tracker in state.observers.items()}
+        return cls(state.next, described, arrays, trackers)
+
+    def write(self, folder: str) -> None:
+        """Write it below `folder`, whole or not at all, readable by its owner only, and remove older ones."""
+        name = f"{self.next:015d}"
+        if not storage.exists(storage.join(folder, FOLDER, name)):
+            target = storage.join(folder, FOLDER, name)
+            with storage.private(), storage.staged(target, _DESCRIPTION) as partial:
+                for key, tracker in self.trackers.items():
+                    tracker.save(storage.join(partial, key))
+                storage.write_arrays(storage.join(partial, _ARRAYS), self.arrays)
+                storage.write_text(storage.join(partial, _DESCRIPTION), json.dumps(self.described))
+                seal(partial)
+        for old in storage.list_folders(storage.join(folder, FOLDER)):
+            if not old.endswith(name):
+                storage.remove(old)
+
+
+def restore(folder: str, state: ServedState, rows: int) -> str | None:
+    """Take the newest snapshot below `folder` into a new `state`, if there is one.
+
+    Return a line if it cannot be used: all `rows` of the log are read then, and nothing is lost. Raises `UserError` if
+    the log is shorter than the snapshot: the numbers of missing rows would be given again, to other users.
+    """
+    found = storage.list_folders(storage.join(folder, FOLDER))
+    # A folder that a killed process left half-written is removed with the next snapshot; the one before is whole.
+    snapshots = [one for one in found if not one.endswith(".partial")]
+    if not snapshots:
+        return None
+    newest = snapshots[-1]
+    name = newest.rpartition("/")[2]
+    if name.isdigit() and int(name) > rows:
+        raise UserError(
+            f"{storage.join(folder, SEGMENTS)}: rows are missing: found {rows}; expected at least {int(name)}, as in"
+            f" {newest} (put the files of the log back from a copy)"
+        )
+    flaw = damage(newest)  # a flipped digit of an id would give a user's past to another user
+    if flaw is not None:
+        return f"{newest}: {flaw}; the whole log is read"
+    try:
+        described = json.loads(storage.read_text(storage.join(newest, _DESCRIPTION)))
+        if described["schema_version"] != _VERSION:
+            return f"{newest}: of another version; the whole log is read"
+        if described["leave_out"] != state.settings.leave_out:
+            return f"{newest}: serve.leave_out was '{described['leave_out']}'; the whole log is read"
+        missing = [key for key in state.observers if not storage.exists(storage.join(newest, key))]
+        if missing:
+            return f"{newest}: of policies with other states; the whole log is read"
+        forms: dict[str, storage.Form] = {
+            "seen": (np.int32, (None,)),
+            "lengths": (np.int64, (len(described["ids"]),)),
+            "last": (np.int64, (len(described["ids"]),)),
+            "bits": (np.uint64, (None,)),
+            "put": (np.float32, (len(described["put"]), None)),
+        }
+        arrays = storage.read_arrays(storage.join(newest, _ARRAYS), forms)
+        if arrays["lengths"].sum() != len(arrays["seen"]):
+            raise ValueError("lengths that do not fit")
+        for key, tracker in state.observers.items():
+            tracker.load(storage.join(newest, key))
+            if len(tracker) != len(described["ids"]):
+                raise ValueError("users that do not fit")
+        state.answered.load({**described["answered"], "bits": arrays["bits"]})
+        state.put_items(dict(zip(described["put"], arrays["put"], strict=True)))
+        state.withdraw_items(described["withdrawn"])
+        # Codes follow from the bundles and the order in which items were put: items are found again by their ids.
+        before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
+        state.people.load(described, {**arrays, "seen": state.codes.find(before)[arrays["seen"]].astype(np.int32)})
+        state.next = described["next"]
+    except (UserError, ValueError, KeyError, TypeError) as error:
+        raise Unusable(f"{newest}: cannot be used ({error}); the whole log is read") from error
+    return None
+
+
+class Unusable(ValueError):
+    """A snapshot that cannot be used; a part of it may be in the state already."""
+
+
+def _stacked(embeddings: list[np.ndarray]) -> np.ndarray:
+    return np.stack(embeddings).astype(np.float32) if embeddings else np.zeros((0, 1), np.float32)

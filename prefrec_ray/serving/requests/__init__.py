@@ -1,0 +1,1 @@
+"""HTTP requests as rows of the event log."""

@@ -1,0 +1,58 @@
+"""Batches of requests, one commit each: those that arrived while the previous batch was written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from prefrec_ray.logs.events.format import COMMIT
+from prefrec_ray.serving.requests.plan import Answer, Command
+from prefrec_ray.web.problems import Problem
+
+#: Most requests that wait; more are refused with 503.
+WAITING = 4096
+
+#: A command, and the future of its answer.
+_Waiting = tuple[Command, "asyncio.Future[Answer]"]
+
+
+class Batches:
+    """Queue of commands. `answer` takes one batch at a time."""
+
+    def __init__(self, answer: Callable[[list[Command]], Awaitable[Sequence[Answer | Problem]]]) -> None:
+        self._answer = answer
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING)
+
+    async def do(self, command: Command) -> Answer:
+        """Return the answer to one command. Raises `Problem`."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        try:
+            self._waiting.put_nowait((command, future))
+        except asyncio.QueueFull:
+            raise Problem(503, f"{WAITING} requests wait already; come again") from None
+        return await future
+
+    async def run(self) -> None:
+        """Answer batches until cancelled."""
+        while True:
+            batch = [await self._waiting.get()]
+            # Take commands that arrived at the same time. Waiting for more would slow few requests down and not speed
+            # many up: they arrive while this batch is written.
+            await asyncio.sleep(0)
+            while len(batch) < COMMIT and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            await self._give([(command, future) for command, future in batch if not future.done()])
+
+    async def _give(self, batch: list[_Waiting]) -> None:
+        answers: Sequence[Answer | Problem]
+        try:
+            answers = await self._answer([command for command, _ in batch])
+        except Exception as error:  # a failing batch must not end the server
+            answers = [Problem(500, f"the request failed ({type(error).__name__})")] * len(batch)
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, Problem):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

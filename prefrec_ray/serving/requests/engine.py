@@ -1,0 +1,218 @@
+"""Engine of a server: plans the log rows of a batch of requests, and applies them once they are on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.serving.requests.bodies import Feedback, Recommend
+from prefrec_ray.serving.requests.feedback import Recommendations, item_of, values_of
+from prefrec_ray.serving.requests.plan import Answer, Command, Draws, Given, Plan, draw_items, user_columns
+from prefrec_ray.serving.state.arms import UserId
+from prefrec_ray.serving.state.state import ServedState
+from prefrec_ray.web.problems import Problem
+
+#: Most ms by which a client's clock may be ahead. A user's events are logged in the order of time.
+_AHEAD = 600_000
+
+
+class Engine:
+    """Plans and applies batches, for one caller at a time. `log_id` is the prefix of the ids of its own events."""
+
+    def __init__(self, state: ServedState, log: EventLog, log_id: str, seed: int | None = None) -> None:
+        self.state, self.log, self._id = state, log, log_id
+        self._given = Recommendations(log, log_id)
+        self._rng = np.random.default_rng(seed)
+
+    def plan(self, commands: Sequence[Command], clock: int) -> Plan:
+        """Return the rows to log and the answers. `clock`: the server's, ms.
+
+        Changes the state only by new users and by features of users, which `give_up` restores.
+        """
+        self.state.answered.forget(clock)  # hours may have passed since the last row
+        plan = Plan(answers=[Problem(500, "not answered")] * len(commands))
+        shadowed = self._recommend(plan, commands, clock)
+        for place, command in enumerate(commands):
+            if isinstance(command, Feedback):
+                try:
+                    plan.answers[place] = self._feedback(plan, command, clock)
+                except Problem as problem:
+                    plan.answers[place] = problem
+        plan.events += shadowed
+        return plan
+
+    def take_in(self, plan: Plan, first: int, clock: int) -> None:
+        """Apply the rows of `plan`, which are on disk from number `first` on."""
+        state, leave_out = self.state, self.state.settings.leave_out
+        for number, (row, codes) in enumerate(plan.shown, first):
+            if leave_out == "recommended":
+                state.people.see(row, codes)
+            self._given.remember(number, plan.events[number - first])
+        state.advance(first + len(plan.events), clock)
+        self.log.needed = state.answered.start
+        for one in plan.given:
+            if one.number is None:
+                state.answered.add_own(one.own, clock)
+            else:
+                state.answered.add(one.number, one.event.position or 0)
+            unseen = leave_out == "answered" or (leave_out == "recommended" and one.number is None)
+            if unseen and one.code >= 0:
+                state.people.see(one.row, [one.code])
+        if plan.given:
+            self._observe(plan.given)
+
+    def _observe(self, given: list[Given]) -> None:
+        rows, codes = np.array([one.row for one in given]), np.array([one.code for one in given])
+        times = np.array([one.event.timestamp for one in given])
+        values = np.array([one.event.feedback for one in given], np.float32).reshape(len(rows), -1)
+        dwell = np.array([np.nan if one.event.dwell_ms is None else one.event.dwell_ms for one in given])
+        known = np.array([bool(one.event.known) for one in given])
+        self.state.people.came(rows, times)
+        self.state.observe(rows[known], codes[known], times[known], values[known], dwell[known])
+
+    def give_up(self, plan: Plan) -> None:
+        """Restore the features of users, if the rows of `plan` could not be written."""
+        for row, before in reversed(plan.described):
+            self.state.undescribe(row, before)
+
+    def _row(self, user: UserId) -> int:
+        try:
+            row = self.state.people.find(user)
+        except UserError as error:
+            raise Problem(422, str(error)) from error
+        if row is None:
+            row = len(self.state.people)
+            self.state.add_users([user])
+        return row
+
+    def _recommend(self, plan: Plan, commands: Sequence[Command], clock: int) -> list[Event]:
+        """Plan the recommendations; return the events of shadow policies."""
+        state, requests = self.state, []
+        for place, body in enumerate(commands):
+            if isinstance(body, Recommend):
+                try:
+                    self._check_time(body, clock)
+                    self._check_features(body)
+                    row = self._row(body.user)
+                except Problem as problem:
+                    plan.answers[place] = problem
+                    continue
+                if body.features is not None:
+                    plan.described.append((row, state.describe(row, body.features)))
+                requests.append((place, body, row))
+        if not requests:
+            return []
+        draws = Draws(
+            rows=np.array([row for *_, row in requests]),
+            now=np.array(
+                [max(clock if b.timestamp is None else b.timestamp, state.people.last(row)) for _, b, row in requests]
+            ),
+            wanted=np.array([body.k for _, body, _ in requests]),
+            out=[
+                np.concatenate([state.people.seen(row), codes[codes >= 0]])
+                for _, body, row in requests
+                for codes in [state.codes.find(body.exclude)]
+            ],
+        )
+        arm = state.people.arm[draws.rows]
+        drawn = draw_items(state, arm, draws, self._rng)
+        for at, (place, body, row) in enumerate(requests):
+            one, (ids, chances) = state.loaded[int(arm[at])], drawn[at]
+            event = Event(
+                Kind.RECOMMENDED,
+                timestamp=int(draws.now[at]),
+                event_id=f"{self._id}-{self.log.next + len(plan.events):x}",
+                **user_columns(body.user),
+                given=body.timestamp,
+                received=clock,
+                policy=one.digest,
+                arm=one.arm,
+                items=ids,
+                propensities=chances,
+                note=None if body.features is None else json.dumps(body.features),
+            )
+            plan.events.append(event)
+            plan.shown.append((row, state.codes.find(state.codes.array(ids)).tolist()))
+            answer = {"items": ids, "propensities": chances, "policy": one.digest, "arm": one.arm}
+            plan.answers[place] = Answer({"event_id": event.event_id, **answer}, one.arm)
+        return self._shadowed(plan, draws)
+
+    def _shadowed(self, plan: Plan, draws: Draws) -> list[Event]:
+        state, events = self.state, []
+        for number in range(len(state.settings.shadows)):
+            mine = state.people.shadows[draws.rows, number]
+            arm = 1 + len(state.settings.canaries) + number
+            one = state.loaded[arm]
+            for at, (ids, chances) in draw_items(state, np.where(mine, arm, -1), draws, self._rng).items():
+                of_arm = replace(plan.events[at], kind=Kind.SHADOWED, note=None, policy=one.digest, arm=one.arm)
+                events.append(replace(of_arm, items=ids, propensities=chances))
+        return events
+
+    def _check_time(self, body: Command, clock: int) -> None:
+        now = max(clock, self.state.answered.latest)  # a clock that jumped back must not refuse correct times
+        if body.timestamp is not None and body.timestamp > now + _AHEAD:
+            raise Problem(
+                422, f"timestamp: found {body.timestamp}; expected at most 10 minutes after the server's clock, {now}"
+            )
+
+    def _check_features(self, body: Recommend) -> None:
+        known = self.state.policy.state.user_features
+        for name in body.features or ():
+            if name not in known:
+                raise Problem(422, f"features.{name}: unknown feature; expected some of {', '.join(known) or 'none'}")
+
+    def _feedback(self, plan: Plan, body: Feedback, clock: int) -> Answer:
+        self._check_time(body, clock)
+        state = self.state
+        number, shown = self._given.find(body, state)
+        if shown is None:
+            if body.user is None or body.item is None:
+                raise Problem(
+                    404, f"event_id: found {body.event_id!r}; expected one of a recommendation, or user and item"
+                )
+            user, item, position = body.user, body.item, None
+            own = (body.event_id, user, item)
+            if state.answered.has_own(own) or any(one.own == own for one in plan.given):
+                return Answer({"event_id": body.event_id, "item": item, "status": "known"}, outcome="known")
+        else:
+            user, item = shown.user, item_of(body, shown)
+            position = list(shown.items).index(item)
+            if state.answered.has(number, position) or any(
+                one.number == number and one.event.position == position for one in plan.given
+            ):
+                return Answer({"event_id": body.event_id, "item": item, "status": "known"}, outcome="known")
+        if isinstance(item, int) != state.codes.whole:
+            kind = "a whole number" if state.codes.whole else "text"
+            raise Problem(422, f"item: found {item!r}; expected {kind}, as all items are")
+        values = values_of(body, state.policy.state)
+        row = self._row(user)
+        (code,) = state.codes.find([item]).tolist()
+        known = code >= 0 and bool(state.shelves[0].known[code])
+        timestamp = body.timestamp if body.timestamp is not None else clock if shown is None else shown.timestamp
+        before = [one.event.timestamp for one in plan.given if one.row == row]
+        event = Event(
+            Kind.FEEDBACK,
+            timestamp=max(timestamp, state.people.last(row), *before),
+            event_id=body.event_id,
+            **user_columns(user),
+            given=body.timestamp,
+            received=clock,
+            policy=None if shown is None else shown.policy,
+            arm=state.loaded[int(state.people.arm[row])].arm if shown is None else shown.arm,
+            items=[item],
+            propensities=[float("nan") if position is None or shown is None else shown.propensities[position]],
+            feedback=values,
+            dwell_ms=body.dwell_ms,
+            position=position,
+            known=known,
+        )
+        plan.events.append(event)
+        plan.given.append(Given(row, event, code, None if shown is None else number))
+        outcome = "counted" if known else "unknown item"
+        return Answer({"event_id": body.event_id, "item": item, "status": "counted"}, event.arm or "", outcome)

@@ -1,0 +1,99 @@
+"""Checks of feedback: its recommendation, its item, and values that `prepare` accepts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.logs.events.format import Event, Kind
+from prefrec_ray.logs.events.log import EventLog
+from prefrec_ray.mdp.state import StateDefinition
+from prefrec_ray.serving.requests.bodies import Feedback
+from prefrec_ray.serving.requests.plan import Shown, user_of
+from prefrec_ray.serving.state.shelf import ItemId
+from prefrec_ray.serving.state.state import ServedState
+from prefrec_ray.web.problems import Problem
+
+#: Recommendations that are held in memory; older ones are read from the log.
+_RECENT = 1 << 16
+_EXPECTED = {
+    "binary": "0 or 1",
+    "count": "a whole number of at least 0",
+    "seconds": "at least 0 seconds",
+    "ratio": "a ratio of at least 0",
+}
+
+
+class Recommendations:
+    """The recommendations of one server, by the number of their row; its event ids begin with `log_id`."""
+
+    def __init__(self, log: EventLog, log_id: str) -> None:
+        self._log, self._id = log, log_id
+        self._recent: OrderedDict[int, Shown] = OrderedDict()
+
+    def remember(self, number: int, event: Event) -> None:
+        """Register the recommendation `event`, the row `number` of the log."""
+        items, chances = event.items or (), event.propensities or ()
+        self._hold(number, Shown(user_of(event), event.timestamp, items, chances, event.policy, event.arm))
+
+    def _hold(self, number: int, shown: Shown) -> Shown:
+        self._recent[number] = shown
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+        return shown
+
+    def find(self, body: Feedback, state: ServedState) -> tuple[int, Shown | None]:
+        """Return the number of the recommendation of some feedback, and itself, None if the client made the id.
+
+        Raises `Problem` if there is no recommendation of that id, or if it is too old, damaged, or of another user.
+        """
+        name, _, digits = body.event_id.rpartition("-")
+        if name != self._id:
+            return -1, None
+        try:
+            number = int(digits, 16)
+            if f"{number:x}" != digits or not 0 <= number < self._log.next:
+                raise ValueError
+        except ValueError:
+            raise Problem(404, f"event_id: found {body.event_id!r}; expected one of a recommendation") from None
+        if state.answered.forgotten(number):
+            hours = state.settings.feedback_hours
+            raise Problem(
+                410, f"event_id: {body.event_id} is of more than {hours:g} hours ago; expected feedback before"
+            )
+        shown = self._recent.get(number)
+        if shown is None:
+            try:
+                row = self._log.read(number)
+            except UserError as error:
+                raise Problem(503, str(error)) from error
+            if row["kind"] != Kind.RECOMMENDED:
+                raise Problem(404, f"event_id: found {body.event_id!r}; expected one of a recommendation")
+            user = row["user"] if row["user_number"] is None else row["user_number"]
+            of_row = (row[name] for name in ("timestamp", "items", "propensities", "policy", "arm"))
+            shown = self._hold(number, Shown(user, *of_row))
+        if body.user is not None and body.user != shown.user:
+            raise Problem(422, f"user: found {body.user!r}; {body.event_id} is of {shown.user!r}")
+        return number, shown
+
+
+def item_of(body: Feedback, shown: Shown) -> ItemId:
+    """Return the item of feedback on `shown`. Raises `Problem` if it was not shown."""
+    if body.item is None and len(shown.items) == 1:
+        return shown.items[0]
+    if body.item is None or body.item not in shown.items:
+        found = "nothing" if body.item is None else repr(body.item)
+        raise Problem(422, f"item: found {found}; expected one of the {len(shown.items)} items of {body.event_id}")
+    return body.item
+
+
+def values_of(body: Feedback, definition: StateDefinition) -> list[float]:
+    """Return the feedback in the order of the state, 0 if it is not named. Raises `Problem` for an invalid value."""
+    for name, value in body.feedback.items():
+        if name not in definition.feedback:
+            raise Problem(422, f"feedback.{name}: unknown; expected some of {', '.join(definition.feedback) or 'none'}")
+        kind = definition.feedback_kinds.get(name, "number")
+        wrong = value not in (0, 1) if kind == "binary" else kind != "number" and value < 0
+        if wrong or (kind == "count" and value != int(value)):
+            raise Problem(422, f"feedback.{name}: found {value:g}; expected {_EXPECTED[kind]}")
+    return [body.feedback.get(name, 0.0) for name in definition.feedback]

@@ -1,0 +1,1 @@
+"""Several servers on a Ray cluster behind one gateway."""

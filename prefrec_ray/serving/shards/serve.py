@@ -1,0 +1,167 @@
+"""Server on a Ray cluster, by Ray Serve: several shards, each with its own users and folder, behind one gateway.
+
+A user's shard is a hash of the id. Each shard is a deployment with one replica, so its name determines its folder. The
+gateway has no state, and may have any number of replicas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import pyarrow as pa
+from pydantic import Field
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from prefrec_ray import storage
+from prefrec_ray.errors import UserError
+from prefrec_ray.ids import Stream, hash_ids
+from prefrec_ray.serving.folder.opened import Opened
+from prefrec_ray.serving.http.app import ROUTES, TOKEN, Counted, Guard, body_of, routes_of
+from prefrec_ray.serving.http.run import settle
+from prefrec_ray.serving.requests.batches import WAITING
+from prefrec_ray.serving.requests.bodies import Feedback, Recommend, parse
+from prefrec_ray.serving.server import Server
+from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.serving.shards.asgi import called, scope_of
+from prefrec_ray.serving.shards.replies import Answered, together
+from prefrec_ray.serving.state.arms import UserId
+from prefrec_ray.settings import Settings
+from prefrec_ray.settings import parse as parse_settings
+from prefrec_ray.web.address import token_of_environment
+from prefrec_ray.web.connections import Limits
+from prefrec_ray.web.limits import answer_of
+from prefrec_ray.web.problems import Problem
+
+
+class ShardSettings(Settings):
+    """The key `args` of a Ray Serve config."""
+
+    policy: str = Field(description="policy bundle: RUN/policy, or an alias of one")
+    state: str = Field(description="folder of the shards' folders, on a disk that each shard finds again")
+    shards: Annotated[int, Field(ge=1, le=1024)] = Field(description="users' state cannot move: it stays as it is")
+    serve: ServeSettings = ServeSettings()
+
+    def folder(self, number: int) -> str:
+        """Return the folder of the shard `number`, with its log and its users' state."""
+        return storage.join(self.state, f"shard-{number:04d}-of-{self.shards:04d}")
+
+    def check_number(self) -> None:
+        """Check that `state` has this number of shards, since users cannot move. Raises `UserError`."""
+        for folder in storage.list_folders(self.state):
+            if "/shard-" in folder and not folder.endswith(f"-of-{self.shards:04d}"):
+                raise UserError(
+                    f"shards: found {self.shards}; {self.state} is of another number ({folder}): expected that"
+                )
+
+
+def app(args: dict[str, Any]) -> Application:
+    """Return the application of a Ray Serve config (cluster/serve.yaml). Raises `UserError` for wrong `args`."""
+    settings = parse_settings(ShardSettings, args, "serve: args")
+    shards = [_deployment(Shard, f"shard-{k}", 1).bind(settings, k) for k in range(settings.shards)]
+    return _deployment(Gateway, "Gateway", 0).bind(shards)
+
+
+def _deployment(of: type, name: str, cpus: int) -> serve.Deployment:
+    return serve.deployment(name=name, max_ongoing_requests=WAITING, ray_actor_options={"num_cpus": cpus})(of)
+
+
+def shard_of(user: UserId, shards: int) -> int:
+    """Return the number of a user's shard: the same on every gateway and after every restart."""
+    kind = pa.string() if isinstance(user, str) else pa.int64()
+    return int(hash_ids(pa.array([user], kind), Stream.HOST)[0] % shards)
+
+
+class Shard:
+    """Server of some of the users. Raises `UserError` as `Opened` does, and if `state` has another number of shards."""
+
+    async def __init__(self, settings: ShardSettings, number: int) -> None:  # type: ignore[misc]
+        settings.check_number()
+        opened = Opened(settings.policy, settings.folder(number), settings.serve)
+        self._log_id, self._server = opened.log_id, Server(opened)
+        self._app = Counted(routes_of(self._server), self._server.metrics)
+        settle()
+        await self._server.start()
+
+    async def log_id(self) -> str:
+        """Return the prefix of the ids of its events."""
+        return self._log_id
+
+    async def ask(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        """Return status and body of the answer to a request that the gateway has checked."""
+        response = await called(self._app, scope_of(method, path), body)
+        return response.status_code, bytes(response.body)
+
+    def check_health(self) -> None:
+        """Raise if Ray Serve should restart the shard."""
+        if not self._server.healthy:
+            raise RuntimeError("the log failed, or the state differs from it")
+
+    async def __del__(self) -> None:  # called by Ray Serve when a replica ends
+        if hasattr(self, "_server"):
+            await self._server.stop()
+
+
+class Gateway:
+    """Passes each request to the shard of its user, and changes of items and policies to all shards."""
+
+    def __init__(self, shards: Sequence[DeploymentHandle], body_seconds: float = Limits.body_seconds) -> None:
+        token = token_of_environment(TOKEN)
+        if token is None:
+            raise UserError(f"{TOKEN}: not set where the gateway runs; expected a token")
+        self._shards, self._body_seconds = list(shards), body_seconds
+        self._guarded = Guard(self._pass_on, token)
+        self._of_log: dict[str, int] = {}
+
+    async def __call__(self, request: Request) -> Response:
+        """Return the answer of one shard, or the joint answer of all."""
+        return await called(self._guarded, request.scope, request.receive)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                body = await body_of(request)
+        except TimeoutError:
+            raise Problem(408, f"the body was not whole after {self._body_seconds:g} seconds") from None
+        status, content = await self._answer(request.method, scope["path"], body)
+        kind = "text/plain; version=0.0.4; charset=utf-8" if scope["path"] == "/metrics" else None
+        media = kind or ("application/json" if status < 400 else "application/problem+json")
+        await Response(content, status, media_type=media)(scope, receive, send)
+
+    async def _answer(self, method: str, path: str, body: bytes) -> Answered:
+        if (method, path) == ("POST", "/recommend"):
+            return await self._of(shard_of(parse(Recommend, body).user, len(self._shards)), method, path, body)
+        if (method, path) == ("POST", "/feedback"):
+            return await self._of(await self._shard_of(parse(Feedback, body)), method, path, body)
+        if path not in ROUTES:
+            return await self._of(0, method, path, body)
+        every = (self._of(number, method, path, body) for number in range(len(self._shards)))
+        return together(path, await asyncio.gather(*every))
+
+    async def _shard_of(self, body: Feedback) -> int:
+        """Return the shard that issued the event's id; the user's shard if the id is the client's own."""
+        if len(self._of_log) < len(self._shards):
+            names = await asyncio.gather(*(shard.log_id.remote() for shard in self._shards), return_exceptions=True)
+            self._of_log = {name: number for number, name in enumerate(names) if isinstance(name, str)}
+        number = self._of_log.get(body.event_id.rpartition("-")[0])
+        if number is not None:
+            return number
+        if body.user is not None:
+            return shard_of(body.user, len(self._shards))
+        if len(self._of_log) < len(self._shards):
+            raise Problem(503, f"event_id: {body.event_id!r} may be of a shard that does not answer; try again")
+        return 0
+
+    async def _of(self, number: int, method: str, path: str, body: bytes) -> Answered:
+        try:
+            return await self._shards[number].ask.remote(method, path, body)
+        except Exception as error:  # it restarts, or its host is gone
+            problem = Problem(503, f"shard {number} does not answer ({type(error).__name__}); try again")
+            return problem.status, bytes(answer_of(problem).body)

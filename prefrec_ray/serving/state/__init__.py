@@ -1,0 +1,1 @@
+"""Server state in memory: users, items, policies and arms."""

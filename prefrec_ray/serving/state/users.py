@@ -1,0 +1,94 @@
+"""The users of a server: one row per user, in the order in which they came."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from prefrec_ray.errors import UserError
+from prefrec_ray.serving.settings import ServeSettings
+from prefrec_ray.serving.state.arms import UserId, arm_of, shadowed
+
+
+class People:
+    """Ids, arms, the time of the last feedback, and codes of the items that each user is not shown again."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._settings = settings
+        self._rows: dict[UserId, int] = {}
+        self._seen: list[array[int] | None] = []
+        self._last = np.zeros(0, dtype=np.int64)
+        self.arm = np.zeros(0, dtype=np.int64)
+        self.shadows = np.zeros((0, len(settings.shadows)), dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def ids(self) -> list[UserId]:
+        """The ids, by row."""
+        return list(self._rows)
+
+    def find(self, user: UserId) -> int | None:
+        """Return the row of a user, None for a new one.
+
+        Raises `UserError` for an id of another type than the ids so far.
+        """
+        if self._rows and type(user) is not type(next(iter(self._rows))):
+            kind = "text" if isinstance(user, int) else "a whole number"
+            raise UserError(f"user: found {user!r}; expected {kind}, as all ids before are")
+        return self._rows.get(user)
+
+    def add(self, users: Sequence[UserId]) -> None:
+        """Add new users, each once."""
+        first = len(self)
+        self._rows.update(zip(users, range(first, first + len(users)), strict=True))
+        self._seen += [None] * len(users)
+        if len(self) > len(self.arm):
+            room = max(len(self), 2 * len(self.arm), 64) - len(self.arm)
+            self._last = np.concatenate([self._last, np.full(room, -1)])
+            self.arm = np.concatenate([self.arm, np.zeros(room, np.int64)])
+            self.shadows = np.concatenate([self.shadows, np.zeros((room, self.shadows.shape[1]), bool)])
+        if users:
+            rows = slice(first, len(self))
+            self.arm[rows], self.shadows[rows] = arm_of(users, self._settings), shadowed(users, self._settings)
+
+    def last(self, row: int) -> int:
+        """Return the time of the user's last feedback, -1 before the first."""
+        return int(self._last[row])
+
+    def came(self, rows: np.ndarray, timestamps: np.ndarray) -> None:
+        """Register feedback of these users, of some several times, at these times."""
+        np.maximum.at(self._last, rows, timestamps)
+
+    def seen(self, row: int) -> np.ndarray:
+        """Return codes of the items that the user is not shown again, int32."""
+        codes = self._seen[row]
+        return np.frombuffer(codes, dtype=np.int32).copy() if codes else np.zeros(0, np.int32)
+
+    def see(self, row: int, codes: Sequence[int]) -> None:
+        """Add items that the user is not shown again."""
+        mine = self._seen[row]
+        if mine is None:
+            mine = self._seen[row] = array("i")
+        mine.extend(codes)
+
+    def save(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return the part of a snapshot that is JSON, and its arrays."""
+        # All requests wait for this, and there may be millions of users: nothing here makes an array for each.
+        seen = [codes or b"" for codes in self._seen]
+        lengths = np.fromiter(map(len, seen), np.int64, len(seen))
+        joined = np.frombuffer(b"".join(seen), np.int32)
+        return {"ids": self.ids}, {"seen": joined, "lengths": lengths, "last": self._last[: len(self)].copy()}
+
+    def load(self, described: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Take the values that `save` returned, in a new object."""
+        self.add(described["ids"])
+        self._last[: len(self)] = arrays["last"]
+        ends = np.cumsum(arrays["lengths"])
+        for row in np.flatnonzero(arrays["lengths"]).tolist():
+            codes = arrays["seen"][ends[row] - arrays["lengths"][row] : ends[row]]
+            self._seen[row] = array("i", codes[codes >= 0].tobytes())
