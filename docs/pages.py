@@ -1,4 +1,4 @@
-"""What MkDocs does with the pages as they lie in the repository (mkdocs.yml names this file).
+"""Hooks of MkDocs that make the site from the pages of the repository (mkdocs.yml names this file).
 
 The home page is README.md. A link to a file outside docs/ leads to a copy of it in the site, so that nothing needs a
 network; the page of commands is made from the command line.
@@ -26,7 +26,7 @@ TARGET = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s#]+")
 COMMANDS = "[commands]: # "
 #: Weight in the search, by the first heading of the navigation: guides come before results.
 BOOST = {"Get started": 3.0, "Tutorials": 3.0, "How-to": 3.0, "Reference": 1.5, "Results": 0.3}
-#: Words that readers search for and the page does not use, by guide.
+#: Search words that the page itself does not contain, by guide.
 KEYWORDS = {
     "index.md": ("retention", "churn", "engagement", "install", "pip"),
     "quickstart.md": ("install", "getting started", "demo"),
@@ -46,7 +46,7 @@ KEYWORDS = {
 
 
 def place(path: Path) -> str:
-    """Where a file of the repository lies in the site."""
+    """Return the location in the site of a file of the repository."""
     if path == ROOT / "README.md":
         return "index.md"
     inside = path.relative_to(ROOT)
@@ -54,20 +54,20 @@ def place(path: Path) -> str:
 
 
 def origin(uri: str) -> Path:
-    """The file of the repository that lies at `uri` in the site."""
+    """Return the file of the repository at `uri` in the site."""
     if uri == "index.md":
         return ROOT / "README.md"
     return ROOT / uri.removeprefix("source/") if uri.startswith("source/") else DOCS / uri
 
 
 def linked(path: Path) -> set[Path]:
-    """The files outside docs/ that a page links to."""
+    """Return the files outside docs/ that a page links to."""
     targets = {(path.parent / target).resolve() for target in TARGET.findall(path.read_text("utf-8"))}
     return {target for target in targets if target.is_file() and not target.is_relative_to(DOCS)}
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Adds the home page, and what pages link to."""
+    """Add the home page and the files that pages link to."""
     pages = [*DOCS.glob("**/*.md"), ROOT / "README.md"]
     wanted = {ROOT / "README.md"}
     while pages:
@@ -100,12 +100,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """The empty corner of a table is no heading."""
+    """Convert empty headings of tables to cells."""
     return re.sub(r"<th( [^>]*)?></th>", r"<td\1></td>", html)
 
 
 def commands() -> str:
-    """The commands as Typer writes them down, under a heading each."""
+    """Return the commands as documented by Typer, one heading per command."""
     line = [sys.executable, "-m", "typer", "prefrec_ray.cli.main", "utils", "docs", "--name", "prefrec"]
     text = subprocess.run(line, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return text[text.index("## `prefrec ") :]

@@ -81,13 +81,13 @@ def section(name: str, settings: type[BaseModel]) -> str:
 
 
 def serving_table() -> str:
-    """One row per key of `serving`."""
+    """Return one row per key of `serving`."""
     recipes = {recipe: recipe_defaults(TrainingSettings, recipe)["serving"].model_dump() for recipe in RECIPES}
     return TABLE + rows(ServingSettings, recipes["paper"], recipes["robust"])
 
 
 def single_methods() -> str:
-    """One row per setting that not every method has, with the names of those that have it."""
+    """Return one row per setting of single methods, with the names of its methods."""
     text, done = "", set(TrainingSettings.model_fields)
     for settings in dict.fromkeys(SETTINGS.values()):
         own = set(settings.model_fields) - done
@@ -104,7 +104,7 @@ def rows(
     without: Collection[str] = (),
     before: str = "",
 ) -> str:
-    """One row per field of `settings` that is not in `without`; `before` opens each meaning.
+    """Return one row per field of `settings` that is not in `without`; `before` starts each meaning.
 
     A field that is not in `paper` or `robust` has its own default there.
     """
@@ -123,7 +123,7 @@ def _default(field: FieldInfo) -> Any:
 
 
 def defaults_and_values(defaults: list[str], schema: dict[str, Any]) -> str:
-    """The defaults, then the values that a JSON schema allows; of choices those that are no default."""
+    """Return the defaults, then the other values that a JSON schema allows."""
     text = " / ".join(defaults)
     if {"$ref", "oneOf"} & schema.keys() or schema.get("type") == "boolean":
         return text
@@ -133,7 +133,7 @@ def defaults_and_values(defaults: list[str], schema: dict[str, Any]) -> str:
 
 
 def values(schema: dict[str, Any], plural: str = "") -> str:
-    """The values that a JSON schema allows, in words; `plural` ends the word for a type."""
+    """Return the values that a JSON schema allows, in words; `plural` is appended to the word for a type."""
     if "$ref" in schema:
         return f"mapping{plural}"
     if "anyOf" in schema:
@@ -152,7 +152,7 @@ def values(schema: dict[str, Any], plural: str = "") -> str:
 
 
 def limits(schema: dict[str, Any]) -> str:
-    """The range of a number: one bound, or an interval, whose ends belong to it at a square bracket."""
+    """Return the range of a number: one bound, or an interval (a square bracket includes the end)."""
     if not {"minimum", "exclusiveMinimum"} & schema.keys() or not {"maximum", "exclusiveMaximum"} & schema.keys():
         return ", ".join(f"{sign} {value(schema[bound])}" for bound, sign in _BOUNDS.items() if bound in schema)
     low = f"[{value(schema['minimum'])}" if "minimum" in schema else f"({value(schema['exclusiveMinimum'])}"
@@ -161,7 +161,7 @@ def limits(schema: dict[str, Any]) -> str:
 
 
 def value(default: Any) -> str:
-    """A value as YAML has it."""
+    """Return a value in YAML."""
     if isinstance(default, bool) or default is None:
         return {None: "null", True: "true", False: "false"}[default]
     if default is REQUIRED:

@@ -1,7 +1,7 @@
-"""Draws Figs. 4 to 9 of the paper for docs/results/figures.md, from the CSV files beside that page.
+"""Draw Figs. 4 to 9 of the paper for docs/results/figures.md, from the CSV files in its folder.
 
-python docs/images/figures.py                   draws
-python docs/images/figures.py DATASET SWEEP     before: Figs. 4 to 7 anew, SWEEP of tune_configs/table2_paper.yaml
+python docs/images/figures.py                   draw
+python docs/images/figures.py DATASET SWEEP     also write the data of Figs. 4 to 7 (tune_configs/table2_paper.yaml)
 """
 
 import csv
@@ -25,7 +25,7 @@ Rows = list[dict[str, str]]
 
 
 def collect(dataset: str, sweep: Path) -> None:
-    """Writes what Figs. 4 to 7 show: shares of levels, and of each trial NCIS and the reward by updates."""
+    """Write the data of Figs. 4 to 7: shares of levels; NCIS and reward of each trial by updates."""
     shares = [
         {"task": task, "level": level, "share": f"{share:.6f}"}
         for task, of_task in level_shares(dataset).items()
@@ -50,13 +50,13 @@ def collect(dataset: str, sweep: Path) -> None:
 
 
 def read(file: Path) -> Rows:
-    """The rows of a CSV file."""
+    """Return the rows of a CSV file."""
     with file.open() as lines:
         return list(csv.DictReader(lines))
 
 
 def draw(name: str, tasks: Sequence[str], panel: Callable[[Axes, str], None], x: str, y: str, height: float) -> None:
-    """RESULTS/`name`.svg: a panel a task, one legend for all."""
+    """Write RESULTS/`name`.svg: one panel per task, one legend for all."""
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(10.5, height), layout="constrained")
         for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
@@ -69,7 +69,7 @@ def draw(name: str, tasks: Sequence[str], panel: Callable[[Axes, str], None], x:
 
 
 def curve(axes: Axes, rows: Rows, column: str, label: str, colour: str, dashes: str = "-") -> None:
-    """A column over updates: the mean over seeds, and the band from the lowest to the highest."""
+    """Plot a column over updates: the mean over seeds, and the band from the lowest to the highest."""
     updates = sorted({int(row["updates"]) for row in rows})
     seeds = [[float(row[column]) for row in rows if int(row["updates"]) == update] for update in updates]
     axes.fill_between(updates, [min(of) for of in seeds], [max(of) for of in seeds], color=colour, alpha=0.1, lw=0)
@@ -131,7 +131,7 @@ def scores(file: str, keys: tuple[str, ...]) -> Callable[[Axes, str], None]:
 
 
 def name_of(values: list[str]) -> str:
-    """What is written under a setting: the number, or what of pre-training and fine-tuning it has."""
+    """Return the label of a setting: the number, or its pre-training and fine-tuning."""
     if len(values) == 1:
         return values[0]
     pretrained, finetuned = float(values[0]) > 0, values[1] == "True"
