@@ -51,7 +51,7 @@ def make_policy(
     critic = Critic([QFunction(mlp(state.width + dim, [16], 1).requires_grad_(False), (), dim)])
     options = {"serving": ServingSettings(), "critic": critic, **changes}
     low, high = -np.ones(dim, np.float32), np.ones(dim, np.float32)
-    return Policy(DeterministicActor(Mlp.of(layers), low, high), state, scale, table, **options)
+    return Policy(DeterministicActor(Mlp.from_layers(layers), low, high), state, scale, table, **options)
 
 
 class Desk:
@@ -79,7 +79,7 @@ class Desk:
     def stop(self, save: bool = False) -> None:
         """Ends, with a snapshot or as if it was killed."""
         if save:
-            Snapshot.of(self.engine.state).write(self.opened.folder)
+            Snapshot.from_state(self.engine.state).write(self.opened.folder)
         self.opened.close()
 
     def states(self, now: int, arm: int = 0) -> dict[Any, np.ndarray]:

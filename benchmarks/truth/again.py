@@ -51,7 +51,7 @@ class LoggedUsers:
     weight: float  # of depth in the mixture
 
     @classmethod
-    def of(cls, dataset: PreparedDataset, split: Split = "test") -> LoggedUsers:
+    def from_dataset(cls, dataset: PreparedDataset, split: Split = "test") -> LoggedUsers:
         """All of a data set made by the simulator."""
         files = dataset.files("requests", split)
         logged = pa.concat_tables([dataset.read(file, ["user_id", "timestamp", "item_id"]) for file in files])

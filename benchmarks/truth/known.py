@@ -77,9 +77,9 @@ def cells(folder: Path, models: int) -> list[dict[str, Any]]:
     dataset = PreparedDataset.open(str(folder))
     training, held = histories_of(dataset, "train", 0), histories_of(dataset, "test", 0)
     fitted = [fit_user_model(training, dataset.state, number) for number in range(models)]
-    pasts = LoggedPasts.of(training, dataset.state)
+    pasts = LoggedPasts.from_histories(training, dataset.state)
     platform = platform_of(dataset, held, ModelSettings(), 0)
-    users, ids = LoggedUsers.of(dataset), platform.items.ids
+    users, ids = LoggedUsers.from_dataset(dataset), platform.items.ids
     degree = users.world.clickbait[users.world.traits(users.numbers).taste][:, ids]
     mine = np.searchsorted(users.numbers, _numbers(dataset, held)[platform.users])
     again, anew = users.levels_again(), users.levels(lambda crowd: LoggingPolicy(crowd, np.random.default_rng(1)))

@@ -41,7 +41,7 @@ def main(output: Path, worlds: Sequence[str] | None = None) -> dict[str, Any]:
 
 def level_again(dataset: Path) -> dict[str, float]:
     """By task the true mean level of test users who are shown their logged items again."""
-    levels = LoggedUsers.of(PreparedDataset.open(str(dataset))).levels_again()
+    levels = LoggedUsers.from_dataset(PreparedDataset.open(str(dataset))).levels_again()
     return {task: float(np.nanmean(own)) for task, own in levels.items()}
 
 

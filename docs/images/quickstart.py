@@ -7,7 +7,7 @@ from prefrec_ray.reports import figures
 from prefrec_ray.reports.load import load_evaluation
 
 folder = sys.argv[1] if len(sys.argv) > 1 else "quickstart"
-records = load_evaluation([f"{folder}/runs"], []).of("frequency", "online")
+records = load_evaluation([f"{folder}/runs"], []).select("frequency", "online")
 records.sort(key=lambda record: -record.value)
 unit = "visiting frequency level (1: as often as in the log), 95 % interval over users"
 figure = figures.forest(records, "How often users come back, policy by policy", unit)

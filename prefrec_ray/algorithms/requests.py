@@ -32,7 +32,7 @@ class DataRequest:
     preferences: PreferenceRequest | None
 
     @classmethod
-    def of(cls, settings: TrainingSettings, dataset: PreparedDataset) -> DataRequest:
+    def from_settings(cls, settings: TrainingSettings, dataset: PreparedDataset) -> DataRequest:
         """The request of a run."""
         preferences = None
         if settings.uses_preferences:
@@ -57,9 +57,9 @@ class RewardRequest:
     members: int = 1
 
     @classmethod
-    def of(cls, settings: TrainingSettings, dataset: PreparedDataset) -> RewardRequest | None:
+    def from_settings(cls, settings: TrainingSettings, dataset: PreparedDataset) -> RewardRequest | None:
         """The request of a run; None if it pre-trains no reward."""
-        preferences = DataRequest.of(settings, dataset).preferences
+        preferences = DataRequest.from_settings(settings, dataset).preferences
         if preferences is None or not settings.pretrain_epochs > 0:
             return None
         return cls(
@@ -84,13 +84,13 @@ class LabelRequest:
     reward: RewardRequest | None
 
     @classmethod
-    def of(cls, settings: TrainingSettings, dataset: PreparedDataset) -> LabelRequest | None:
+    def from_settings(cls, settings: TrainingSettings, dataset: PreparedDataset) -> LabelRequest | None:
         """The request of a run; None if labels do not look ahead, or the reward model is fine-tuned."""
         if not settings.looks_ahead:
             return None
         if not settings.uses_preferences:
             return cls(dataset.uri, settings.reward_horizon, None)
-        reward = RewardRequest.of(settings, dataset)
+        reward = RewardRequest.from_settings(settings, dataset)
         if reward is None or settings.finetune_reward:
             return None
         return cls(dataset.uri, settings.reward_horizon, reward)

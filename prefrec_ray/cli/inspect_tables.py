@@ -43,7 +43,7 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
     counted = {user: f"{counts.users:,}", item: _about(counts.items)}
     columns = _table("column", "type", "empty", "distinct", "from", "to", "examples", "role")
     for c in report.columns:
-        role = report.roles.of(c.name) if report.roles else ""
+        role = report.roles.describe(c.name) if report.roles else ""
         examples = ", ".join(_value(value, 14) for value in c.examples)
         columns.add_row(
             c.name,

@@ -33,7 +33,7 @@ STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 def summary(evaluation: Evaluation, task: str) -> Table:
     """One row for each subject, best first by the first estimator of `TITLES` that it has a record of."""
-    records = {name: {record.subject: record for record in evaluation.of(task, name)} for name in TITLES}
+    records = {name: {record.subject: record for record in evaluation.select(task, name)} for name in TITLES}
     records = {name: by_subject for name, by_subject in records.items() if by_subject}
     table = Table(box=None, pad_edge=False)
     for column in [f"{task} level", *(TITLES[estimator] for estimator in records), "kind"]:

@@ -58,7 +58,7 @@ class Roles:
         )
         return [name for name in named if name is not None]
 
-    def of(self, column: str) -> str:
+    def describe(self, column: str) -> str:
         """Return the role of `column` in a few words, for a table."""
         for role in ("user", "item", "time", "session", "dwell", "reward", "propensity"):
             if getattr(self, role) == column:

@@ -106,7 +106,7 @@ def diagnose(
     diagnoses = []
     for task in tasks:
         levels = task_levels(task, histories.level_depth, histories.level_frequency, mixture_weight)
-        sessions = Sessions.of(histories.starts, histories.depth, levels)
+        sessions = Sessions.from_depths(histories.starts, histories.depth, levels)
         for name, (pairing, teacher) in teachers.items():
             p = drawn[pairing]
             user, start = p.user.ravel(), p.start.ravel()

@@ -25,7 +25,7 @@ class Cells:
     place: np.ndarray
 
     @classmethod
-    def of(cls, embeddings: np.ndarray) -> Cells:
+    def from_embeddings(cls, embeddings: np.ndarray) -> Cells:
         """Split the items [I, A] at the median of the coordinate with the largest variance into about 4 sqrt(I) cells.
 
         With so many cells a draw of ten items scores fewer than twice as many items.

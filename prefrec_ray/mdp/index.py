@@ -19,7 +19,7 @@ class ItemIndex:
         self._index, self._width = index, width
 
     @classmethod
-    def of(cls, embeddings: np.ndarray, rule: str) -> ItemIndex:
+    def from_embeddings(cls, embeddings: np.ndarray, rule: str) -> ItemIndex:
         """An index of `embeddings` float32 [I, A]; `rule` as in `ItemTable.nearest`.
 
         One more coordinate makes the largest dot product the nearest (Bachrach et al. 2014).

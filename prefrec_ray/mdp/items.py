@@ -181,7 +181,7 @@ class ItemTable:
     @cached_property
     def cells(self) -> Cells:
         """The items in cells."""
-        return Cells.of(self.embeddings)
+        return Cells.from_embeddings(self.embeddings)
 
     @cached_property
     def _nearness(self) -> np.ndarray:
@@ -191,7 +191,7 @@ class ItemTable:
 
     def _index(self, rule: str) -> ItemIndex:
         if rule not in self._indices:
-            self._indices[rule] = ItemIndex.of(self.embeddings, rule)
+            self._indices[rule] = ItemIndex.from_embeddings(self.embeddings, rule)
         return self._indices[rule]
 
     @cached_property

@@ -24,7 +24,7 @@ class RecentItems:
     std: np.ndarray
 
     @classmethod
-    def of(cls, state: StateDefinition, normaliser: Normaliser, items: ItemTable) -> RecentItems | None:
+    def find(cls, state: StateDefinition, normaliser: Normaliser, items: ItemTable) -> RecentItems | None:
         """Find the running mean with the half-life nearest to `HALF_LIFE`; None if states have no running means.
 
         The mean is divided by the mean squared length of an item. One item repeated for hours then has a similarity of

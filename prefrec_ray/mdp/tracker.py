@@ -118,9 +118,9 @@ class StateTracker:
         coming = self._coming(past, now, session_ids)
         raw, groups = np.empty((len(now), self._definition.width), dtype=np.float32), self._definition.groups
         raw[:, groups["profile"]] = past["profile"]
-        raw[:, self._requests_mean.columns] = past["sums"] / self._weights.of(past["requests"])
-        raw[:, self._tastes_mean.columns] = past["taste_sums"] / self._taste_weights.of(past["requests"])
-        raw[:, self._sessions_mean.columns] = coming.sums / self._session_weights.of(coming.sessions)
+        raw[:, self._requests_mean.columns] = past["sums"] / self._weights.after(past["requests"])
+        raw[:, self._tastes_mean.columns] = past["taste_sums"] / self._taste_weights.after(past["requests"])
+        raw[:, self._sessions_mean.columns] = coming.sums / self._session_weights.after(coming.sessions)
         started = past["requests"] > 0
         since_exit = np.where(coming.sessions > 0, now - coming.last_exit, 0)
         since_request = np.where(started, now - past["last"], 0)
@@ -173,7 +173,7 @@ class StateTracker:
         exits = now if dwell_ms is None else now + whole_dwell(np.asarray(dwell_ms)[given])
         tastes = self._tastes_mean
         # float32 as in the state vectors of a data set, so that both implementations agree bit for bit.
-        means = (past["sums"] / self._weights.of(past["requests"])).astype(np.float32)
+        means = (past["sums"] / self._weights.after(past["requests"])).astype(np.float32)
         values = {"": np.concatenate([scaled, shown], axis=1), "taste_": tastes.answers(scaled, shown, means)}
         after = {
             "session_sums": coming.sums,
@@ -236,7 +236,7 @@ class Weights:
         self._table = np.ones((1, len(self._decay)))  # sums without values are 0 with any divisor
         self._settled = False  # True if further rows would equal the last row
 
-    def of(self, counts: np.ndarray) -> np.ndarray:
+    def after(self, counts: np.ndarray) -> np.ndarray:
         """float64 [m, K] after `counts` [m] values."""
         most = int(counts.max(initial=0))
         if most >= len(self._table) and not self._settled:

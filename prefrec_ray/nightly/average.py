@@ -98,4 +98,6 @@ def _divided(network: QFunction, by: float) -> QFunction:
     """Return the same Q in another unit."""
     *layers, (weight, bias) = network.net.layers
     unit = np.float32(1 / by)
-    return QFunction(Mlp.of([*layers, (weight * unit, bias * unit)]), network.products.tolist(), network.widths[1])
+    return QFunction(
+        Mlp.from_layers([*layers, (weight * unit, bias * unit)]), network.products.tolist(), network.widths[1]
+    )

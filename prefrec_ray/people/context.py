@@ -81,7 +81,7 @@ class _Sessions:
         self._start, self._depth = table["start"].to_numpy(), table["depth"].to_numpy()
         self._gap = pc.fill_null(table["revisit_ms"], -1).to_numpy()
 
-    def of(self, user: Any, session: int) -> dict[str, Any]:
+    def describe(self, user: Any, session: int) -> dict[str, Any]:
         """Start (ISO 8601, UTC), depth (all its requests, in the segment or not) and the gap to the next, if any."""
         row = self._first[np.searchsorted(self._ids, user)] + session
         gap = int(self._gap[row])
@@ -99,7 +99,7 @@ def _segment(
             {"item": items[i], "feedback": {n: float(str(v)) for n, v in zip(names, feedback[i], strict=True)}}
             for i in np.flatnonzero(session == number)
         ]
-        segment.append({"session": number, **sessions.of(user, number), "requests": requests})
+        segment.append({"session": number, **sessions.describe(user, number), "requests": requests})
     return segment
 
 

@@ -117,7 +117,7 @@ class Policy:
     def _distribution(self) -> Distribution:
         if self.always_nearest:
             return Distribution(self.items, self.serving, None)
-        recent = RecentItems.of(self.state, self.normaliser, self.items)
+        recent = RecentItems.find(self.state, self.normaliser, self.items)
         return Distribution(self.items, self.serving, self.scorer, recent)
 
     @property

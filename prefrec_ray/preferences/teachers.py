@@ -32,7 +32,7 @@ class Sessions:
     level: np.ndarray
 
     @classmethod
-    def of(cls, starts: np.ndarray, depth: np.ndarray, level: np.ndarray) -> Sessions:
+    def from_depths(cls, starts: np.ndarray, depth: np.ndarray, level: np.ndarray) -> Sessions:
         """Made from the depths of the sessions, int64 [M]."""
         ends = np.cumsum(depth)
         before = np.repeat(np.append(0, ends)[starts], run_lengths(starts, len(depth)))

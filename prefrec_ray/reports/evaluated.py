@@ -46,7 +46,7 @@ def evaluation_section(evaluation: Evaluation) -> html.Section | None:
     parts: list[html.Block | None] = []
     for task in evaluation.tasks:
         for estimator, (title, unit) in ESTIMATORS.items():
-            records = sorted(evaluation.of(task, estimator), key=lambda record: -record.value)
+            records = sorted(evaluation.select(task, estimator), key=lambda record: -record.value)
             if records:
                 forest = figures.forest(records, f"{task}: {title}", unit)
                 parts += [

@@ -63,7 +63,7 @@ class Server:
         for task in self._tasks:
             task.cancel()
         async with self._turn:
-            snapshot = Snapshot.of(self.state)
+            snapshot = Snapshot.from_state(self.state)
         self._disk.stop_aside()  # first: a running snapshot removes all others
         with suppress(OSError, UserError):  # the log has it all
             snapshot.write(self._opened.folder)
@@ -115,7 +115,7 @@ class Server:
 
     async def _save(self) -> None:
         async with self._turn:
-            snapshot = Snapshot.of(self.state)
+            snapshot = Snapshot.from_state(self.state)
         with suppress(OSError, UserError):  # the log has it all
             await self._disk.aside(snapshot.write, self._opened.folder)
 

@@ -86,7 +86,7 @@ def update(learner: Any, device: torch.device) -> None:
         np.full(PAIRS, "one"),
         LENGTH,
     )
-    for segments in (buffer, Preferences.of(buffer, device)):
+    for segments in (buffer, Preferences.from_buffer(buffer, device)):
         gradient, sums = preference_gradient(net.reward, segments, np.arange(PAIRS), PAIRS, device)
         learner._step("reward", list(net.reward.network.parameters()), gradient)
         assert all(value.device.type == device.type for value in update_metrics(sums).values())

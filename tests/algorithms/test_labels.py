@@ -63,7 +63,7 @@ def test_the_reward_of_a_request_sees_what_the_request_says() -> None:
     preferences = PreferenceRequest("depth", ("a",), (3, 1), "float32")
     request = RewardRequest("DATASET", preferences, seed=0, hidden_sizes=(4,), lr=1e-3, batch_size=8, epochs=1)
     _, weights = network(2)
-    assert RewardFunction.of(request, RewardState(weights, {})) == RewardFunction(weights, (4,), (3, 1))
+    assert RewardFunction.from_state(request, RewardState(weights, {})) == RewardFunction(weights, (4,), (3, 1))
 
 
 def test_labels_are_float32_and_a_long_sum_loses_nothing() -> None:

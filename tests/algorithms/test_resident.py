@@ -214,7 +214,7 @@ def buffer(precision: str = "float32", pairs: int = 150, rows: int = 80, length:
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_resident_preferences_give_the_same_segments_and_gradients(precision: str) -> None:
     host = buffer(precision)
-    ours, pairs = Preferences.of(host, CPU), np.arange(150)[1::2]
+    ours, pairs = Preferences.from_buffer(host, CPU), np.arange(150)[1::2]
     (label, sides), (expected, segments) = ours.segments(pairs, CPU), host.segments(pairs, CPU)
     assert torch.equal(label, expected)
     assert [side.dtype for side in sides] == [segment.dtype for segment in segments]

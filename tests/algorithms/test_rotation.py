@@ -22,7 +22,7 @@ def make_rotation(share: float, seed: int = 0) -> Rotation:
     rng = np.random.default_rng(seed)
     scale = rng.normal(0, 0.1, (PARTS, DIM)).tolist(), rng.uniform(0.8, 1.25, (PARTS, DIM)).tolist()
     about = {"rotations": share, "embedding_columns": ((COLUMNS[0], COLUMNS[-1] + 1), *scale)}
-    rotated = Rotation.of(about, torch.device("cpu"))
+    rotated = Rotation.from_settings(about, torch.device("cpu"))
     assert rotated is not None
     return rotated
 
@@ -89,7 +89,7 @@ def test_no_column_of_a_rotated_state_is_clipped() -> None:
 
 def test_nothing_is_made_where_nothing_is_rotated() -> None:
     for about in ({"rotations": 0.0}, {}):  # that of a run of before has no such setting
-        assert Rotation.of(about, torch.device("cpu")) is None
+        assert Rotation.from_settings(about, torch.device("cpu")) is None
 
 
 @pytest.mark.parametrize("learners", [2, 3])

@@ -35,7 +35,7 @@ def test_there_and_back(method: str, tmp_path: Path) -> None:
     with torch.no_grad():
         for number, parameter in enumerate(module.parameters()):
             parameter.add_(number)
-    Weights.of(module).save(str(tmp_path))
+    Weights.from_module(module).save(str(tmp_path))
     again = module_of(Weights.load(str(tmp_path)), "checkpoint")
     expected = module.state_dict()
     assert list(again.state_dict()) == list(expected)
@@ -49,7 +49,7 @@ def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
     module = make_module("IL")
     with torch.no_grad():
         next(module.actor.parameters()).view(-1)[1] = value
-    weights = Weights.of(module)
+    weights = Weights.from_module(module)
     with pytest.raises(UserError, match=r"^iteration 3: 'actor\.net\.0\.weight' has numbers that are not finite"):
         weights.check("iteration 3")
     weights.save(str(tmp_path))
@@ -68,7 +68,7 @@ def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
     ],
 )
 def test_a_description_that_does_not_fit(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    Weights.of(make_module("TD3")).save(str(tmp_path))
+    Weights.from_module(make_module("TD3")).save(str(tmp_path))
     file = tmp_path / "weights.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(UserError, match=message):

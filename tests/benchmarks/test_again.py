@@ -68,7 +68,7 @@ def test_what_each_user_was_shown_is_what_the_level_is_of(tmp_path: Path) -> Non
     clickbait = World(SETTINGS).clickbait[0]
     for name, item in (("own", None), ("best", clickbait.argmin()), ("worst", clickbait.argmax())):
         items = None if item is None else dict.fromkeys(range(256), int(item))
-        again = LoggedUsers.of(prepared(tmp_path / name, items)).levels_again()
+        again = LoggedUsers.from_dataset(prepared(tmp_path / name, items)).levels_again()
         levels.append(np.nanmean(again["frequency"]))
     own, best, worst = levels
     assert best > own + 1 > worst + 1

@@ -70,7 +70,7 @@ def test_a_policy_has_seen_the_history(world: World, visit_starts: Moments, logg
     definition = StateDefinition(FEEDBACK, CATEGORIES)
     items = ItemTable(np.arange(len(world.embeddings)), world.embeddings)
     scale = Normaliser(np.zeros(definition.width), np.full(definition.width, 100.0))
-    net = Mlp.of([(np.zeros((8, definition.width), np.float32), np.zeros(8, np.float32))])
+    net = Mlp.from_layers([(np.zeros((8, definition.width), np.float32), np.zeros(8, np.float32))])
     actor = DeterministicActor(net, -np.ones(8), np.ones(8))
     server = warmed(Policy(actor, definition, scale, items), visit_starts)
     now = visit_starts.history.time_ms[np.arange(len(visit_starts)), visit_starts.step]

@@ -261,7 +261,7 @@ def whole(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run(["prepare", str(folder / "config.yaml"), "--output", str(folder / "dataset")]) == 0
     data = PreparedDataset.open(str(folder / "dataset"))
     layers = [(np.zeros((2, data.state.width), np.float32), np.zeros(2, np.float32))]
-    actor = DeterministicActor(Mlp.of(layers), np.float32([-1, -1]), np.float32([1, 1]))
+    actor = DeterministicActor(Mlp.from_layers(layers), np.float32([-1, -1]), np.float32([1, 1]))
     about = {"method": "PrefRec", "recipe": "robust", "task": "depth", "seed": 0}
     Policy(actor, data.state, data.normaliser, data.items(), provenance=about).save(str(folder / "run" / "policy"))
     (folder / "run" / "config.json").write_text(json.dumps({**about, "dataset": "dataset", "config": {}}))

@@ -29,7 +29,7 @@ def vectors(rows: np.ndarray) -> pa.Array:
 def linear_policy(dataset: PreparedDataset, weight: np.ndarray, bias: np.ndarray, **changes: object) -> Policy:
     """tanh(weight s + bias)."""
     bounds = np.ones(ACTION_DIM, np.float32)
-    actor = DeterministicActor(Mlp.of([(np.float32(weight), np.float32(bias))]), -bounds, bounds)
+    actor = DeterministicActor(Mlp.from_layers([(np.float32(weight), np.float32(bias))]), -bounds, bounds)
     policy = Policy(actor, dataset.state, dataset.normaliser, dataset.items())
     return replace(policy, **changes)
 

@@ -62,7 +62,7 @@ def test_chances_add_up_to_one_over_what_may_be_shown(fitted: BehaviorModel) -> 
 
 def test_a_model_that_is_too_sure_is_cooled() -> None:
     data = log(users=200, seed=5)
-    law = Mlp.of([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
+    law = Mlp.from_layers([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
     sure = BehaviorModel(law, np.log(SHARE / SHARE.sum()), ITEMS.embeddings)
     assert calibration(sure, data.state, data.row) < 0.8
     cooled = calibrated(sure, data.state, data.row)
@@ -73,7 +73,7 @@ def test_a_model_that_is_too_sure_is_cooled() -> None:
 @pytest.mark.parametrize("sure", [-1.0, 0.2, 0.6, 1.1, 2.5])
 def test_a_climb_finds_the_best_of_all_temperatures(sure: float) -> None:
     data = log(users=20, seed=8)
-    law = Mlp.of([(np.float32([*(sure * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
+    law = Mlp.from_layers([(np.float32([*(sure * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
     model = BehaviorModel(law, np.log(SHARE / SHARE.sum()), ITEMS.embeddings)
     each = [replace(model, temperature=t).log_probabilities(data.state, data.row).mean() for t in TEMPERATURES]
     assert calibrated(model, data.state, data.row).temperature == TEMPERATURES[np.argmax(each)]
@@ -108,7 +108,7 @@ def test_what_is_calibrated_on_was_not_fitted_on(monkeypatch: pytest.MonkeyPatch
 
 def test_a_calibration_is_of_what_may_be_shown() -> None:
     data = log(users=50, seed=10)
-    law = Mlp.of([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
+    law = Mlp.from_layers([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
     model = BehaviorModel(law, np.log(SHARE / SHARE.sum()), ITEMS.embeddings)
     gone = np.isin(np.arange(len(ITEMS)), (2, 5))
     without = replace(model, log_share=np.where(gone, -np.inf, model.log_share))
@@ -126,7 +126,7 @@ def test_a_calibration_is_of_what_may_be_shown() -> None:
 def test_a_calibration_is_the_same_wherever_embeddings_lie() -> None:
     """A common shift changes no likelihood, because the regression has an intercept."""
     data = log(users=50, seed=10)
-    law = Mlp.of([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
+    law = Mlp.from_layers([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
     model = BehaviorModel(law, np.log(SHARE / SHARE.sum()), ITEMS.embeddings)
     slope = calibration(model, data.state, data.row)
     assert slope < 0.8
@@ -137,7 +137,7 @@ def test_a_calibration_is_the_same_wherever_embeddings_lie() -> None:
 def test_a_model_that_expects_the_same_in_all_states_has_no_slope() -> None:
     """As for a log of random items: the temperature is 0, and expected embeddings differ only by rounding."""
     data = log(users=50, seed=10)
-    law = Mlp.of([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
+    law = Mlp.from_layers([(np.float32([*(2 * TOWARDS), *np.zeros((2, 3))]), np.zeros(4, np.float32))])
     at_random = np.random.default_rng(11).integers(0, len(ITEMS), len(data.row))
     model = calibrated(BehaviorModel(law, np.zeros(len(ITEMS)), ITEMS.embeddings), data.state, at_random)
     assert model.temperature == 0

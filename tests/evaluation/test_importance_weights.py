@@ -280,7 +280,7 @@ def test_an_evaluation_by_weights(
     monkeypatch.setattr(importance_sampling, "ENOUGH", 20)  # of 1,300 sessions, in a log of this size
     chosen = {**sampled, "always": policies["right"]}
     request = EvaluationRequest(dataset, chosen, ["frequency"], clone, EvaluateSettings(estimators=("weights",)))
-    records = {record.subject: record for record in evaluate(request).of("frequency", "weights")}
+    records = {record.subject: record for record in evaluate(request).select("frequency", "weights")}
     assert set(records) == {"right", "left", "random items", "length only:right", "length only:left"}
     assert records["right"].gain > 0.1
     assert records["left"].gain < -0.1

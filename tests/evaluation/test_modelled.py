@@ -46,15 +46,15 @@ def test_histories_are_those_of_the_log(dataset: PreparedDataset) -> None:
 
 
 def test_gains_have_the_sign_of_the_truth(evaluated: Evaluation) -> None:
-    gains = {record.subject: record.gain for record in evaluated.of("frequency", "model")}
+    gains = {record.subject: record.gain for record in evaluated.select("frequency", "model")}
     assert gains["behaviour"] == pytest.approx(0)
-    (logging,) = (r for r in evaluated.of("frequency", "model") if r.subject == "behaviour")
+    (logging,) = (r for r in evaluated.select("frequency", "model") if r.subject == "behaviour")
     assert logging.value == pytest.approx(logging.settings["logged_level"], rel=0.35)
     requests = {name: (served.counted, served.requests) for name, served in evaluated.served.items()}
     assert requests.pop("behaviour")[0] == "log"
     of_models = 60 * 2 * 60  # users, models, requests
     assert requests == dict.fromkeys(("right", "left", "near", "imitation"), ("roll-out", of_models))
-    assert all(record.sessions > record.users for record in evaluated.of("frequency", "model"))
+    assert all(record.sessions > record.users for record in evaluated.select("frequency", "model"))
     assert gains["near"] > 0.1
     assert gains.get("left", -1.0) < 0
 

@@ -33,7 +33,7 @@ def written(folder: Path, content: Any) -> str:
 
 def test_an_older_file_is_read(tmp_path: Path) -> None:
     evaluation = read_evaluation(written(tmp_path, FILE))
-    (record,) = evaluation.of("depth", "ncis")
+    (record,) = evaluation.select("depth", "ncis")
     assert (record.title, record.kind, record.policy) == (
         "behavior cloning, actions shuffled",
         "negative control",

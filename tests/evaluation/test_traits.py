@@ -43,7 +43,7 @@ def test_covariances_are_those_of_each_user() -> None:
 
 def test_tastes_lose_their_noise_and_their_products_are_not_too_weak() -> None:
     data, true = histories(users=500, requests=40, tastes=1.0)
-    tastes = Tastes.of(data)
+    tastes = Tastes.from_histories(data)
     assert len(tastes.signal) == 1
     raw, denoised = covariances(data).reshape(true.shape), tastes(data)
     assert np.square(denoised - true).mean() < 0.3 * np.square(raw - true).mean()
@@ -59,7 +59,7 @@ def test_tastes_lose_their_noise_and_their_products_are_not_too_weak() -> None:
 
 
 def test_a_users_tastes_are_believed_as_far_as_its_log_is_long() -> None:
-    tastes = Tastes.of(histories(users=500, requests=40, tastes=0.5)[0])
+    tastes = Tastes.from_histories(histories(users=500, requests=40, tastes=0.5)[0])
     few, _ = histories(users=1, requests=10, tastes=0.5, seed=3)
     four = np.concatenate([np.arange(10)] * 4)
     many = replace(few, **{name: getattr(few, name)[four] for name in ("timestamp", "row", "action", "feedback")})
@@ -69,11 +69,11 @@ def test_a_users_tastes_are_believed_as_far_as_its_log_is_long() -> None:
 
 def test_where_tastes_are_noise_all_users_have_the_same() -> None:
     data, _ = histories(users=500, requests=40, tastes=0.0)
-    tastes = Tastes.of(data)
+    tastes = Tastes.from_histories(data)
     assert len(tastes.signal) == 0
     np.testing.assert_allclose(tastes(data), np.broadcast_to(tastes.mean.reshape(2, 3), (500, 2, 3)), atol=1e-6)
     none = replace(data, feedback=data.feedback[:, :0])
-    assert Tastes.of(none)(none).shape == (500, 0, 3)
+    assert Tastes.from_histories(none)(none).shape == (500, 0, 3)
 
 
 def test_intercepts_are_the_likeliest() -> None:

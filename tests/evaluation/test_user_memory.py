@@ -44,7 +44,7 @@ def test_a_memory_is_the_running_mean_of_likeness_and_of_expected_answers(
     lengths: list[int], answers: bool, seed: int
 ) -> None:
     data = dataset(variety=6.0, answers=answers)
-    memory = Memory.of(data, ITEMS)
+    memory = Memory.from_dataset(data, ITEMS)
     starts, states, actions = requests(lengths, seed)
     means = memory.replayed(starts, states, actions)
 
@@ -67,7 +67,7 @@ def test_a_memory_is_the_running_mean_of_likeness_and_of_expected_answers(
 
 @pytest.mark.parametrize("answers", [True, False])
 def test_request_by_request_it_is_what_a_whole_log_gives(answers: bool) -> None:
-    memory = Memory.of(dataset(variety=6.0, answers=answers), ITEMS)
+    memory = Memory.from_dataset(dataset(variety=6.0, answers=answers), ITEMS)
     starts, states, actions = requests([9] * 4, seed=1)
     whole = memory.replayed(starts, states, actions)
     recall = Recall(memory, 4)
@@ -78,7 +78,7 @@ def test_request_by_request_it_is_what_a_whole_log_gives(answers: bool) -> None:
 
 @pytest.mark.parametrize("variety", [None, 0.0, 2.9])
 def test_nothing_is_remembered_where_no_log_says_that_people_tire(variety: float | None) -> None:
-    assert Memory.of(dataset(variety), ITEMS) is None
+    assert Memory.from_dataset(dataset(variety), ITEMS) is None
     recall = Recall(None, 3)
     recall.observe(*requests([1, 1, 1], seed=0)[1:])
     assert recall.means().shape == (3, 0)
@@ -87,4 +87,4 @@ def test_nothing_is_remembered_where_no_log_says_that_people_tire(variety: float
 def test_states_without_running_means_of_items_have_no_memory() -> None:
     data = dataset(variety=6.0)
     data.state = StateDefinition(feedback=(), user_features={}, action_dim=2, item_half_lives=())
-    assert Memory.of(data, ITEMS) is None
+    assert Memory.from_dataset(data, ITEMS) is None

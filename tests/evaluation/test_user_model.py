@@ -74,7 +74,7 @@ def histories(users: int = 300, requests: int = 60, seed: int = 0) -> Histories:
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=300), st.integers(0, 99))
 def test_every_value_is_in_the_bin_that_draws_it(values: list[float], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    bins = Bins.of(np.array(values), rng)
+    bins = Bins.from_values(np.array(values), rng)
     assert 1 <= len(bins) <= BINS
     code = bins.code(np.array(values))
     certain = np.where(np.eye(len(bins))[code] > 0, 0.0, -np.inf)
@@ -85,7 +85,7 @@ def test_every_value_is_in_the_bin_that_draws_it(values: list[float], seed: int)
 
 def test_bins_are_drawn_as_often_as_their_weights_say() -> None:
     rng = np.random.default_rng(0)
-    bins = Bins.of(rng.normal(size=2000), rng)
+    bins = Bins.from_values(rng.normal(size=2000), rng)
     assert np.bincount(bins.code(bins.values)).tolist() == [125] * BINS
     logits = rng.normal(size=BINS)
     drawn = bins.code(bins.draw(np.tile(logits, (200_000, 1)), rng.random((2, 200_000))))
@@ -225,7 +225,7 @@ def test_states_are_kept_once_means_have_forgotten_their_start_and_only_some() -
 def test_a_roll_out_remembers_what_it_showed() -> None:
     """One repeated item: its similarity is its squared length over the mean squared length, and 0 at the first
     impression."""
-    data, recent = histories(users=8), RecentItems.of(STATE, NORMALISER, ITEMS)
+    data, recent = histories(users=8), RecentItems.find(STATE, NORMALISER, ITEMS)
     users = Clockwork(0.5)
     roll_out(platform(data, 40, Memory(recent, None)), [users], lambda states, step, seen: np.full(3, 7), seed=0)
     alike = np.square(ITEMS.embeddings[7]).sum() / np.square(ITEMS.embeddings).sum(axis=1).mean()
@@ -283,7 +283,7 @@ def test_where_the_log_repeats_nothing_nothing_is_repeated() -> None:
 
 def test_the_log_vouches_for_its_own_pasts_and_for_no_corner() -> None:
     data = histories()
-    pasts = LoggedPasts.of(data, STATE)
+    pasts = LoggedPasts.from_histories(data, STATE)
     fresh = histories(seed=3)
     assert pasts.share(fresh.state) == pytest.approx(0.99, abs=0.01)
     corner = fresh.state.copy()
@@ -302,12 +302,12 @@ def test_the_log_vouches_by_states_as_late_as_those_of_roll_outs() -> None:
     late = np.isin(step, [WARM, WARM + KEPT_EVERY, WARM + 2 * KEPT_EVERY])
     state, items = data.state.copy(), STATE.groups["items"]
     state[~late, items] += np.where(step[~late, None] < WARM, 40.0, -20.0)
-    pasts = LoggedPasts.of(replace(data, state=state), STATE)
+    pasts = LoggedPasts.from_histories(replace(data, state=state), STATE)
     np.testing.assert_allclose(pasts.centre, state[late, items].mean(axis=0, dtype=np.float64))
     assert pasts.share(state[late]) == pytest.approx(0.99, abs=0.005)
     assert pasts.share(state[~late]) == 0.0
     first = histories(users=50, requests=WARM)  # none is as late: all count
-    assert LoggedPasts.of(first, STATE).share(first.state) == pytest.approx(0.99, abs=0.005)
+    assert LoggedPasts.from_histories(first, STATE).share(first.state) == pytest.approx(0.99, abs=0.005)
 
 
 def test_what_was_always_shown_to_a_user_is_not_taken_for_the_users_nature() -> None:
@@ -353,7 +353,7 @@ def test_who_has_seen_all_that_may_be_shown_sees_it_again(serving: ServingSettin
     logged = np.where(np.arange(len(ITEMS)) < 10, 1.0, 0.0)
     bounds = np.ones(2, np.float32)
     actor = DeterministicActor(
-        Mlp.of([(np.zeros((2, STATE.width), np.float32), np.zeros(2, np.float32))]), -bounds, bounds
+        Mlp.from_layers([(np.zeros((2, STATE.width), np.float32), np.zeros(2, np.float32))]), -bounds, bounds
     )
     items = replace(ITEMS, logged=logged)
     policy = Policy(actor, STATE, NORMALISER, items, serving, deviation=1.0)

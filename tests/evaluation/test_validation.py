@@ -52,7 +52,9 @@ def policy_on(dataset: PreparedDataset, seed: int) -> Policy:
     width, actions = dataset.metadata.state_dim, dataset.metadata.action_dim
     layer = (generator.normal(size=(actions, width)).astype(np.float32) * 0.3, np.zeros(actions, np.float32))
     ones = np.ones(actions, np.float32)
-    return Policy(DeterministicActor(Mlp.of([layer]), -ones, ones), dataset.state, dataset.normaliser, dataset.items())
+    return Policy(
+        DeterministicActor(Mlp.from_layers([layer]), -ones, ones), dataset.state, dataset.normaliser, dataset.items()
+    )
 
 
 @pytest.fixture(scope="module")

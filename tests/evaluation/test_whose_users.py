@@ -93,7 +93,7 @@ def watched(states: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> d
         return Imagined({"frequency": levels}, levels, levels, np.zeros((5, 1), np.float32), np.zeros(1, np.int64), 10)
 
     monkeypatch.setattr(model, "fit_user_model", fit)
-    monkeypatch.setattr(model.LoggedPasts, "of", pasts)
+    monkeypatch.setattr(model.LoggedPasts, "from_histories", pasts)
     for module in (model, model_score):
         monkeypatch.setattr(module, "roll_out", roll)
     return seen

@@ -119,5 +119,5 @@ def test_columns_of_rare_types_and_values(ray_session: None, tmp_path: Path, ext
     table = {"user_id": few, "item_id": few[::-1], "ts": 1_700_000_000 + 60 * np.arange(40), "watch_rate": extra}
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
     report = inspect_log([str(tmp_path / "a.parquet")])
-    assert report.roles.of("watch_rate") == taken
+    assert report.roles.describe("watch_rate") == taken
     assert report.counts.rows == 40

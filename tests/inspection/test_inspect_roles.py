@@ -39,7 +39,7 @@ def test_clickstream() -> None:
     assert guess.feedback == {"bought": "binary", "price": "number"}
     assert guess.partly_empty == {"price"}
     assert guess.others == {"event": "text", "weekday": "a part of the time"}
-    assert [guess.of(c) for c in ("visitorid", "timestamp", "bought", "event")] == [
+    assert [guess.describe(c) for c in ("visitorid", "timestamp", "bought", "event")] == [
         "user",
         "time, ms",
         "feedback, binary",
@@ -53,7 +53,7 @@ def test_music_whose_only_feedback_is_the_time_played() -> None:
     guess = roles(pd.DataFrame({"user": np.arange(90) % 4, "track": np.arange(90) % 30, "artist": "x", **times}))
     assert (guess.item, guess.dwell, guess.dwell_unit) == ("track", "ms_played", "ms")
     assert guess.feedback == {"ms_played": "seconds"}
-    assert guess.of("ms_played") == "dwell, ms; feedback, seconds"
+    assert guess.describe("ms_played") == "dwell, ms; feedback, seconds"
 
 
 def test_a_session_of_two_users_is_none() -> None:

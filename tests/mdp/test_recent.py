@@ -12,7 +12,7 @@ from tests.policy.test_policy import STATE, make_critic, make_policy, make_state
 
 def test_likeness_is_that_of_the_running_mean_of_32_requests() -> None:
     policy = make_policy(critic=make_critic(0), serving=ServingSettings())
-    recent = RecentItems.of(STATE, policy.normaliser, policy.items)
+    recent = RecentItems.find(STATE, policy.normaliser, policy.items)
     names = [STATE.names[column] for column in recent.columns]
     assert names == ["items/0@32", "items/1@32", "items/2@32"]
     states, items = make_states(4), policy.items.embeddings
@@ -27,12 +27,12 @@ def test_likeness_is_that_of_the_running_mean_of_32_requests() -> None:
 def test_the_unit_of_embeddings_does_not_count() -> None:
     policy = make_policy(critic=make_critic(0), serving=ServingSettings())
     tripled = replace(policy.items, embeddings=3 * policy.items.embeddings)
-    states, columns = make_states(4), RecentItems.of(STATE, policy.normaliser, policy.items).columns
+    states, columns = make_states(4), RecentItems.find(STATE, policy.normaliser, policy.items).columns
     scale = np.ones(STATE.width, np.float32)
     scale[columns] = 3.0
     scaled = replace(policy.normaliser, mean=policy.normaliser.mean * scale, std=policy.normaliser.std * scale)
     one, three = (
-        RecentItems.of(STATE, normaliser, items).likeness(states, items.embeddings)
+        RecentItems.find(STATE, normaliser, items).likeness(states, items.embeddings)
         for normaliser, items in ((policy.normaliser, policy.items), (scaled, tripled))
     )
     np.testing.assert_allclose(three, one, rtol=1e-4)
@@ -40,14 +40,14 @@ def test_the_unit_of_embeddings_does_not_count() -> None:
 
 def test_states_without_a_running_mean_of_items_have_none() -> None:
     policy = make_policy(critic=make_critic(0), serving=ServingSettings())
-    assert RecentItems.of(replace(STATE, item_half_lives=()), policy.normaliser, policy.items) is None
+    assert RecentItems.find(replace(STATE, item_half_lives=()), policy.normaliser, policy.items) is None
 
 
 @pytest.mark.parametrize("variety", [0.0, 4.0])
 def test_deviations_of_q_are_taken_off_by_likeness(variety: float) -> None:
     policy = make_policy(critic=make_critic(0), serving=ServingSettings(temperature=0.5, variety=variety))
     states, items = make_states(3), policy.items
-    recent = RecentItems.of(STATE, policy.normaliser, items)
+    recent = RecentItems.find(STATE, policy.normaliser, items)
     q = policy.critic.scores(states, np.broadcast_to(items.embeddings, (3, *items.embeddings.shape)))
     logits = (q / q.std(axis=1, keepdims=True) - variety * recent.likeness(states, items.embeddings)) / 0.5
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

@@ -243,6 +243,6 @@ def test_weights_are_those_that_each_user_would_have_by_itself():
     for _ in range(60_000):
         expected.append(expected[-1] * decay + 1.0)
     for count in counts:
-        values = weights.of(np.array([count, 1]))
+        values = weights.after(np.array([count, 1]))
         assert values[1].tobytes() == expected[1].tobytes()
         assert values[0].tobytes() == np.maximum(expected[count], 1.0).tobytes()

@@ -261,7 +261,7 @@ def test_the_best_of_a_large_catalogue_are_found_in_two_steps(scorer: Linear | C
 
 def test_cells_hold_every_item_once_and_are_of_one_size() -> None:
     embeddings = items_of(5_000).embeddings
-    cells = Cells.of(embeddings)
+    cells = Cells.from_embeddings(embeddings)
     members = cells.members[cells.members >= 0]
     assert sorted(members) == list(range(5_000))
     sizes = (cells.members >= 0).sum(axis=1)
@@ -364,7 +364,7 @@ def test_a_gaussian_actor_has_its_own_density(state_deviation: bool) -> None:
     affine = torch.distributions.AffineTransform(torch.tensor((low + high) / 2), torch.tensor((high - low) / 2))
     squashed = torch.distributions.TransformedDistribution(normal, [torch.distributions.TanhTransform(), affine])
     expected = squashed.log_prob(actions).sum(-1).numpy()
-    stored = GaussianActor.of(
+    stored = GaussianActor.from_parts(
         {name: p if name == "layers" else p.detach().numpy() for name, p in actor.parts.items()}, low, high
     )
     for one in (actor, stored):

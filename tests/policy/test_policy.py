@@ -50,7 +50,7 @@ def make_policy(seed: int = 0, hidden: tuple[int, ...] = (16, 8), items: int = 4
     table = ItemTable(np.array([f"item {i}" for i in range(items)]), rng.uniform(-1, 1, (items, 3)))
     normaliser = Normaliser(rng.normal(size=STATE.width), rng.uniform(0.5, 2, STATE.width))
     options = {"serving": nearest(), "provenance": {"method": "PrefRec", "task": "depth"}, **changes}
-    return Policy(DeterministicActor(Mlp.of(layers), LOW, HIGH), STATE, normaliser, table, **options)
+    return Policy(DeterministicActor(Mlp.from_layers(layers), LOW, HIGH), STATE, normaliser, table, **options)
 
 
 def make_states(rows: int, seed: int = 1) -> np.ndarray:
@@ -205,11 +205,11 @@ def test_mistakes_of_the_maker_are_one_line() -> None:
     policy = make_policy()
     parts = (STATE, policy.normaliser, policy.items)
     layers = policy.actor.net.layers
-    narrow = Mlp.of([(layers[0][0][:, :-1], layers[0][1]), *layers[1:]])
+    narrow = Mlp.from_layers([(layers[0][0][:, :-1], layers[0][1]), *layers[1:]])
     with pytest.raises(UserError, match=rf"takes {STATE.width - 1} numbers, its states have {STATE.width}"):
         Policy(DeterministicActor(narrow, LOW, HIGH), *parts)
     with pytest.raises(UserError, match="gives 8 numbers, its bounds have 3 and 3"):
-        DeterministicActor(Mlp.of(layers[:2]), LOW, HIGH)
+        DeterministicActor(Mlp.from_layers(layers[:2]), LOW, HIGH)
     with pytest.raises(UserError, match="neither a critic nor the density of its actor scores items"):
         make_policy(serving=ServingSettings())
     with pytest.raises(UserError, match=rf"states of shape \[2, 5\]; expected \[n, {STATE.width}\]"):
@@ -233,7 +233,7 @@ def make_critic(seed: int, networks: int = 2) -> Critic:
             for a, b in pairwise(sizes)
         ]
 
-    return Critic([QFunction(Mlp.of(layers()), (), 3) for _ in range(networks)])
+    return Critic([QFunction(Mlp.from_layers(layers()), (), 3) for _ in range(networks)])
 
 
 def read_by_answers(critic: Critic, kinds: int = 2) -> Critic:
@@ -299,7 +299,7 @@ def test_what_a_policy_with_a_critic_refuses() -> None:
     narrow = Critic(
         [
             QFunction(
-                Mlp.of(
+                Mlp.from_layers(
                     [(weight[:, 1:] if i == 0 else weight, bias) for i, (weight, bias) in enumerate(network.net.layers)]
                 ),
                 (),

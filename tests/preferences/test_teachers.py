@@ -42,7 +42,7 @@ def test_scores_are_those_of_the_sessions_that_end_in_the_segment(
     depth = np.array([depth for sessions in users for depth, _ in sessions])
     level = np.array([level for sessions in users for _, level in sessions])
     starts = np.cumsum([0, *(len(sessions) for sessions in users[:-1])])
-    sessions = Sessions.of(starts, depth, level)
+    sessions = Sessions.from_depths(starts, depth, level)
     sums, means = [], []
     for u, s in zip(user, start, strict=True):
         seen = last[(last.user == u) & last.step.between(s, s + length - 1)]
@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_sessions_that_end_in_the_segment(
 
 
 def test_a_session_counts_where_its_last_request_lies() -> None:
-    sessions = Sessions.of(np.array([0]), np.array([3, 2, 4]), np.array([1.0, 2.0, 4.0]))  # last steps 2, 4, 8
+    sessions = Sessions.from_depths(np.array([0]), np.array([3, 2, 4]), np.array([1.0, 2.0, 4.0]))  # last steps 2, 4, 8
     start = np.array([0, 1, 2, 3, 5])
     user = np.zeros(5, dtype=int)
     np.testing.assert_array_equal(SCORINGS["sum"](sessions, user, start, 3), [1, 1, 3, 2, 0])
@@ -62,14 +62,14 @@ def test_a_session_counts_where_its_last_request_lies() -> None:
 
 
 def test_a_segment_beyond_the_last_request_has_no_session_of_the_next_user() -> None:
-    sessions = Sessions.of(np.array([0, 1]), np.array([1, 1]), np.array([1.0, 2.0]))
+    sessions = Sessions.from_depths(np.array([0, 1]), np.array([1, 1]), np.array([1.0, 2.0]))
     assert SCORINGS["sum"](sessions, np.array([0]), np.array([0]), 3) == [1.0]
 
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_no_segments_have_no_scores(count: int) -> None:
     none = np.zeros(0, dtype=np.int64)
-    sessions = Sessions.of(np.arange(count), np.ones(count, dtype=np.int64), np.ones(count))
+    sessions = Sessions.from_depths(np.arange(count), np.ones(count, dtype=np.int64), np.ones(count))
     for scoring in SCORINGS.values():
         assert scoring(sessions, none, none, 3).tolist() == []
 
@@ -82,7 +82,7 @@ def test_labels() -> None:
 
 
 def test_a_mean_of_sessions_long_ago_keeps_its_weight() -> None:
-    sessions = Sessions.of(np.array([0]), np.array([1, 4000]), np.array([3.0, 1.0]))  # last steps 0 and 4000
+    sessions = Sessions.from_depths(np.array([0]), np.array([1, 4000]), np.array([3.0, 1.0]))  # last steps 0 and 4000
     assert SCORINGS["mean"](sessions, np.array([0]), np.array([0]), 3000, 0.9) == [3.0]  # 0.1^2999 underflows
 
 
@@ -107,7 +107,7 @@ def test_flips_have_their_rate_leave_ties_alone_and_grow_with_it() -> None:
 
 
 def test_a_teacher_takes_pairs_and_sessions() -> None:
-    sessions = Sessions.of(np.array([0, 3]), np.array([2, 2, 2, 3, 3]), np.array([5.0, 0.0, 1.0, 2.0, 4.0]))
+    sessions = Sessions.from_depths(np.array([0, 3]), np.array([2, 2, 2, 3, 3]), np.array([5.0, 0.0, 1.0, 2.0, 4.0]))
     pairs = Pairs(np.array([[0, 1], [0, 0]]), np.array([[0, 0], [2, 0]]))
     far_sighted, myopic = ScriptedTeacher("sum"), ScriptedTeacher("sum", myopia=0.9)
     np.testing.assert_array_equal(far_sighted(sessions, pairs, 4), np.array([0, 1], np.float32))  # 5 : 2, 1 : 5

@@ -28,7 +28,7 @@ def test_evaluation_beside_and_inside_runs_counts_equal_records_once(runs: Path)
     (runs / "robust" / "evaluation.json").write_text((runs / "evaluation.json").read_text())
     assert load_evaluation([str(runs)], loaded) == whole
     assert len(whole.records) == 9
-    assert [r.subject for r in whole.of("frequency", "online")] == ["paper", "robust", "imitation", "behaviour"]
+    assert [r.subject for r in whole.select("frequency", "online")] == ["paper", "robust", "imitation", "behaviour"]
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_run_goes_on_with_the_learner_of_its_checkpoint(tiny_dataset: str, tmp
         rows = train(settings(), tiny_dataset, resumed, resume=True)
         while expected.iteration < len(rows):
             expected.train()
-        arrays = Weights.of(expected.learner_group._learner.net).arrays
+        arrays = Weights.from_module(expected.learner_group._learner.net).arrays
     finally:
         expected.stop()
     ended = Weights.load(checkpoints(resumed)[-1]).arrays

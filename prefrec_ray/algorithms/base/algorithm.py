@@ -132,7 +132,7 @@ class OfflineAlgorithm(Algorithm):
         A relative `path` starts at the working folder (RLlib refuses it). Raises `UserError` if a weight is not finite
         or a learner fails.
         """
-        weights = on_each_learner(self.learner_group, [lambda learner: Weights.of(learner.net)])[0]
+        weights = on_each_learner(self.learner_group, [lambda learner: Weights.from_module(learner.net)])[0]
         weights.check(f"iteration {self.iteration}")
         local = path is not None and kwargs.get("filesystem") is None
         folder = str(super().save_to_path(storage.absolute(path) if local else path, **kwargs))

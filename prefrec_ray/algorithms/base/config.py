@@ -137,12 +137,12 @@ class OfflineConfig(AlgorithmConfig):
     @property
     def data_request(self) -> DataRequest:
         """The data that a run of this config reads."""
-        return DataRequest.of(self.settings, self.dataset)
+        return DataRequest.from_settings(self.settings, self.dataset)
 
     @property
     def reward_request(self) -> RewardRequest | None:
         """The reward that it pre-trains; None if it pre-trains none."""
-        return RewardRequest.of(self.settings, self.dataset)
+        return RewardRequest.from_settings(self.settings, self.dataset)
 
     def module_settings(self) -> dict[str, Any]:
         """`model_config` of the RLModule: all settings, and the provenance of an exported policy."""

@@ -84,7 +84,7 @@ class OfflineLearner(TorchLearner):
         super().build()
         keep_freed_memory()
         self._feed = feed_of(self.device, self.config.num_gpus_per_learner)
-        self._rotation = Rotation.of(self.net.model_config, self.device)
+        self._rotation = Rotation.from_settings(self.net.model_config, self.device)
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:
         """Registers an Adam (the paper's optimizer) for each network."""
@@ -171,7 +171,7 @@ class OfflineLearner(TorchLearner):
 
     def reward_state(self) -> RewardState:
         """Weights and Adam moments of the reward model, as arrays on the host."""
-        return RewardState.of(self.net.reward.network, self.get_optimizer(DEFAULT_MODULE_ID, "reward"))
+        return RewardState.from_network(self.net.reward.network, self.get_optimizer(DEFAULT_MODULE_ID, "reward"))
 
     def set_reward_state(self, state: RewardState) -> None:
         """Restores the reward model and its optimizer from `state`."""

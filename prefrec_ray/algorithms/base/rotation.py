@@ -38,7 +38,7 @@ class Rotation:
     std: Tensor
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], device: torch.device) -> Rotation | None:
+    def from_settings(cls, settings: Mapping[str, Any], device: torch.device) -> Rotation | None:
         """Returns the rotation of a module's `model_config`, or None if nothing is rotated."""
         if not settings.get("rotations"):
             return None

@@ -29,7 +29,7 @@ class Weights:
     description: dict[str, Any]
 
     @classmethod
-    def of(cls, module: Any) -> Weights:
+    def from_module(cls, module: Any) -> Weights:
         """A copy of the current weights of `module`."""
         actions = module.action_space
         return cls(

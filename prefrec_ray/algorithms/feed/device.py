@@ -71,7 +71,8 @@ class DeviceFeed(Feed):
             buffer = plan.load()
             size = buffer.inputs.nbytes + buffer.first.nbytes + buffer.label.nbytes
             resident = fits(size, self._device, self._share)
-            self._buffer, self._preferences = plan.buffer, Preferences.of(buffer, self._device) if resident else buffer
+            self._buffer = plan.buffer
+            self._preferences = Preferences.from_buffer(buffer, self._device) if resident else buffer
         return self._preferences
 
     def _table(self, plan: TransitionPlan) -> Transitions | None:
@@ -81,7 +82,7 @@ class DeviceFeed(Feed):
             if not any(isinstance(shard, str) for part in plan.lanes for shard in part.shards) and fits(
                 size_of(plan, self._shelf), self._device, self._share
             ):
-                self._transitions = Transitions.of(plan, self._shelf, self._device)
+                self._transitions = Transitions.from_shards(plan, self._shelf, self._device)
         if self._transitions is not None and plan.reward_labels != self._labels:
             labels = torch.tensor(ray.get(plan.reward_labels), device=self._device)
             self._labels, self._transitions = plan.reward_labels, replace(self._transitions, labels=labels)

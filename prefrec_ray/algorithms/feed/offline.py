@@ -42,7 +42,7 @@ class PreparedData(OfflineData):
         self.dataset: PreparedDataset = config.dataset
         settings: TrainingSettings = config.settings
         self.settings = settings
-        loaded = config.loaded_data.value or load_data(DataRequest.of(settings, self.dataset))
+        loaded = config.loaded_data.value or load_data(DataRequest.from_settings(settings, self.dataset))
         self.learners = max(1, config.num_learners)
         self.batch_size = settings.train_batch_size_per_learner * self.learners
         self._lane_count = lanes_of(len(loaded.shards), self.batch_size)

@@ -47,7 +47,7 @@ class Transitions:
     labels: Tensor | None = None
 
     @classmethod
-    def of(cls, plan: TransitionPlan, shelf: Shelf, device: torch.device) -> Transitions:
+    def from_shards(cls, plan: TransitionPlan, shelf: Shelf, device: torch.device) -> Transitions:
         """A copy of all shards of `plan`, one after another."""
         count, kept = sum(sum(part.sizes) for part in plan.lanes), _kept(plan)
         table: Batch = {}
@@ -83,7 +83,7 @@ class Preferences:
     length: int
 
     @classmethod
-    def of(cls, buffer: PreferenceBuffer, device: torch.device) -> Preferences:
+    def from_buffer(cls, buffer: PreferenceBuffer, device: torch.device) -> Preferences:
         """A copy of `buffer`."""
         inputs, first, label = (torch.tensor(a, device=device) for a in (buffer.inputs, buffer.first, buffer.label))
         return cls(inputs.view(torch.bfloat16) if inputs.dtype == torch.int16 else inputs, first, label, buffer.length)

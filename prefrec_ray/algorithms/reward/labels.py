@@ -40,7 +40,7 @@ class RewardFunction:
     members: int = 1
 
     @classmethod
-    def of(cls, request: RewardRequest, state: RewardState) -> RewardFunction:
+    def from_state(cls, request: RewardRequest, state: RewardState) -> RewardFunction:
         """The reward that was pre-trained for `request`."""
         return cls(state.weights, request.hidden_sizes, request.preferences.columns, request.members)
 

@@ -36,7 +36,7 @@ def pretrain(request: RewardRequest, data: LoadedData, device: str = "cpu", shar
         for parameter, part in zip(reward.network.parameters(), gradient, strict=True):
             parameter.grad = part
         optimizer.step()
-    return RewardState.of(reward.network, optimizer)
+    return RewardState.from_network(reward.network, optimizer)
 
 
 def autocast(device: str, precision: str) -> torch.autocast:

@@ -17,7 +17,7 @@ class RewardState:
     moments: dict[int, dict[str, np.ndarray]]
 
     @classmethod
-    def of(cls, network: nn.Module, optimizer: torch.optim.Optimizer) -> RewardState:
+    def from_network(cls, network: nn.Module, optimizer: torch.optim.Optimizer) -> RewardState:
         """A copy of the state of both."""
         state = optimizer.state_dict()["state"]
         return cls(

@@ -126,7 +126,7 @@ def _bucket_scores(
     level_depth, level_frequency = table["level_depth"].to_numpy(), table["level_frequency"].to_numpy()
     scores = np.empty((len(user), len(settings.tasks), len(_methods(settings))))
     for i, task in enumerate(settings.tasks):
-        sessions = Sessions.of(starts, depth, task_levels(task, level_depth, level_frequency, weight))
+        sessions = Sessions.from_depths(starts, depth, task_levels(task, level_depth, level_frequency, weight))
         for j, (scoring, myopia) in enumerate(_methods(settings)):
             scores[:, i, j] = ScriptedTeacher(scoring, myopia).score(sessions, user, start, settings.length)
     return scores

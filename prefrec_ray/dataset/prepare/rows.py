@@ -38,7 +38,7 @@ class RowRules:
     refuse_unknown: bool = False  # whether a row of an unknown item breaks the contract; else it is dropped
 
     @classmethod
-    def of(cls, log: Log, side: SideFiles, items: ItemTable | None) -> RowRules:
+    def from_log(cls, log: Log, side: SideFiles, items: ItemTable | None) -> RowRules:
         """Create the rules of `log`. `items`: items of another data set; rows of other items are dropped."""
         known = None
         if items is not None:

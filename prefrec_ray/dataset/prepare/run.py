@@ -95,7 +95,8 @@ def _write_dataset(settings: PrepareSettings, folder: str, progress: Progress, s
     partitions = settings.partitions or max(
         1, min(_CORES, log.rows // _ROWS_OF_CORE), -(-log.rows * definition.width * 4 // _BUCKET_BYTES)
     )
-    user_rules, row_rules = UserRules.of(settings, log.given_sessions), RowRules.of(log, side, items if like else None)
+    user_rules = UserRules.from_settings(settings, log.given_sessions)
+    row_rules = RowRules.from_log(log, side, items if like else None)
     users = split_by_user(log, user_rules, row_rules, partitions, folder, progress)
     _check_splits(users)
     _check_features(log, users, settings.source)

@@ -62,7 +62,7 @@ class Destinations:
         """The shards of all waves that hold transitions of [offset, offset + count), wave by wave."""
         return [shard for wave, _, _ in self._parts(offset, count) for shard in self.of_wave(wave)]
 
-    def of(self, offset: int, count: int) -> Iterator[np.ndarray]:
+    def by_shard(self, offset: int, count: int) -> Iterator[np.ndarray]:
         """For each shard of `reached`, the transitions that go to it (int64, ascending, from 0)."""
         size = self.shards_of_wave
         for wave, first, last in self._parts(offset, count):

@@ -166,7 +166,7 @@ def _write_requests(
     first = first[split[first] == 0]
     reward = table["reward"].to_numpy() if context.has_reward else None
     result: list[int | np.ndarray] = [len(table)]
-    for positions in destinations.of(offset, len(first)):
+    for positions in destinations.by_shard(offset, len(first)):
         rows = first[positions]
         columns = [states[rows], actions[rows], states[rows + 1]]
         if reward is not None:

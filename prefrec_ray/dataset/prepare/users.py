@@ -39,7 +39,7 @@ class UserRules:
     given_sessions: bool  # ... unless the log has session ids
 
     @classmethod
-    def of(cls, settings: PrepareSettings, given_sessions: bool) -> UserRules:
+    def from_settings(cls, settings: PrepareSettings, given_sessions: bool) -> UserRules:
         """The rules of a section `prepare`."""
         shares = settings.train_fraction, settings.validation_fraction
         return cls(settings.seed, *shares, settings.session_gap_ms, given_sessions)

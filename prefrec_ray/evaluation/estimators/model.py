@@ -185,8 +185,8 @@ def fit_users(uri: str, data: Histories, seed: int, number: int) -> UserModel:
 
 @ray.remote(num_cpus=1)
 def logged_pasts(uri: str, data: Histories) -> LoggedPasts:
-    """`LoggedPasts.of`, in a task."""
-    return LoggedPasts.of(data, PreparedDataset.open(uri).state)
+    """`LoggedPasts.from_histories`, in a task."""
+    return LoggedPasts.from_histories(data, PreparedDataset.open(uri).state)
 
 
 @ray.remote(num_cpus=1)
@@ -235,7 +235,7 @@ def platform_of(dataset: PreparedDataset, held: Histories, settings: ModelSettin
     """Return the platform of a data set with a random sample of the users of `held`."""
     users = np.sort(np.random.default_rng(seed).permutation(len(held.starts))[: settings.users])
     items, weight = dataset.items(), dataset.metadata.mixture_weight
-    memory = Memory.of(dataset, items)
+    memory = Memory.from_dataset(dataset, items)
     return Platform(dataset.state, dataset.normaliser, items, held, users, weight, settings.requests, memory)
 
 

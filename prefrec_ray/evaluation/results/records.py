@@ -177,7 +177,7 @@ class Evaluation(Settings):
     support: dict[str, Support] = Field(default_factory=dict)
     verdicts: dict[str, PolicyVerdict] = Field(default_factory=dict)
 
-    def of(self, task: str, estimator: str) -> list[Record]:
+    def select(self, task: str, estimator: str) -> list[Record]:
         """Records of one task and estimator, in their order."""
         return [record for record in self.records if (record.task, record.estimator) == (task, estimator)]
 

@@ -61,7 +61,7 @@ def case_of(evaluation: Evaluation, policy: str) -> Case:
         own = {r.estimator: r for r in evaluation.records if (r.subject, r.task) == (policy, task)}
         estimator = next((name for name in ESTIMATORS if name in own), None)
         if estimator is not None and (support is None or support.supported):
-            cases.append(replace(bare, record=own[estimator], peers=evaluation.of(task, estimator)))
+            cases.append(replace(bare, record=own[estimator], peers=evaluation.select(task, estimator)))
     order = list(VERDICTS)
     return max(cases, key=lambda case: order.index(judge(case).verdict), default=bare)
 

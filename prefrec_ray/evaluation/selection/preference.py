@@ -83,8 +83,8 @@ def learn_scores(
     scores = {}
     for task in tasks:
         settings = _settings(task, chosen)
-        data = load_data(replace(DataRequest.of(settings, dataset), transitions="streaming"))  # none is read
-        reward = RewardRequest.of(
+        data = load_data(replace(DataRequest.from_settings(settings, dataset), transitions="streaming"))  # none is read
+        reward = RewardRequest.from_settings(
             settings.model_copy(update={"preference_batch_size": min(PAIRS_A_BATCH, data.pairs)}), dataset
         )
         scores[task] = _learn.remote(reward, settings.reward_horizon, data, held)
@@ -108,7 +108,7 @@ def _settings(task: str, teachers: tuple[str, ...]) -> TrainingSettings:
 
 @ray.remote(num_cpus=1)
 def _learn(request: RewardRequest, horizon: int, data: LoadedData, held: Trajectories) -> PreferenceScore:
-    return fit_score(held, RewardFunction.of(request, pretrain(request, data)), horizon)
+    return fit_score(held, RewardFunction.from_state(request, pretrain(request, data)), horizon)
 
 
 def _fit(known: torch.Tensor, wanted: torch.Tensor, seed: int) -> nn.Module:

@@ -127,7 +127,7 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
     users = users.take(place)
     nothing = np.empty((len(requests), 0), np.float32)
     state, action, items = tensor(requests["state"]), tensor(requests["action"]), dataset.items()
-    memory = Memory.of(dataset, items)
+    memory = Memory.from_dataset(dataset, items)
     return Histories(
         starts=starts,
         timestamp=requests["timestamp"].to_numpy(),

@@ -51,12 +51,12 @@ class Inputs:
     memory_std: np.ndarray  # float32 [M]
 
     @classmethod
-    def of(cls, state: StateDefinition, data: Histories) -> Inputs:
+    def from_histories(cls, state: StateDefinition, data: Histories) -> Inputs:
         """Create the inputs for a data set."""
         columns = {name: np.arange(group.start, group.stop) for name, group in state.groups.items()}
         seen = np.concatenate([column for name, column in columns.items() if name not in UNSEEN])
         parts = np.array(state.embedding_parts(), np.int64).reshape(-1, state.action_dim)
-        tastes = Tastes.of(data)
+        tastes = Tastes.from_histories(data)
         rms = np.sqrt(np.square(tastes(data)).mean(axis=(0, 2)))
         mean, std = data.memory.mean(axis=0), np.maximum(data.memory.std(axis=0), 1e-6)
         return cls(seen, parts, tastes, np.maximum(rms, 1e-6).astype(np.float32), mean, std)

@@ -36,14 +36,14 @@ class Memory:
     answers: Answers | None
 
     @classmethod
-    def of(cls, dataset: PreparedDataset, items: ItemTable) -> Memory | None:
+    def from_dataset(cls, dataset: PreparedDataset, items: ItemTable) -> Memory | None:
         """Create the memory for a data set with its `items`; None if the log does not show fatigue.
 
         Without fatigue, the networks would invent an effect for policies that show more similar items than the log.
         """
         if not ServingSettings().people_tire(dataset.metadata.variety):
             return None
-        recent = RecentItems.of(dataset.state, dataset.normaliser, items)
+        recent = RecentItems.find(dataset.state, dataset.normaliser, items)
         return None if recent is None else cls(recent, dataset.answers())
 
     @property

@@ -22,7 +22,7 @@ class Bins:
     first: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray, rng: np.random.Generator) -> Bins:
+    def from_values(cls, values: np.ndarray, rng: np.random.Generator) -> Bins:
         """Create bins with equal shares of `values` (at least one value), or one bin per value if there are few."""
         kept = np.sort(values if len(values) <= _KEPT else rng.choice(values, _KEPT, replace=False))
         unique = np.unique(kept)

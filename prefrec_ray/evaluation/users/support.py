@@ -35,7 +35,7 @@ class LoggedPasts:
     reach: float
 
     @classmethod
-    def of(cls, data: Histories, state: StateDefinition) -> LoggedPasts:
+    def from_histories(cls, data: Histories, state: StateDefinition) -> LoggedPasts:
         """Create from impressions of `data` at the history positions that roll-outs keep, if there are any."""
         columns = state.groups["items"]
         step = np.arange(len(data.state)) - data.starts[data.user]

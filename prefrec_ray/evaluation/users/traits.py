@@ -32,7 +32,7 @@ class Tastes:
     signal: np.ndarray  # float64 [K], variance over users
 
     @classmethod
-    def of(cls, data: Histories) -> Tastes:
+    def from_histories(cls, data: Histories) -> Tastes:
         """Estimate the tastes of the users of a data set."""
         mean = covariances(data).mean(axis=0)
         enough, width = data.lengths >= _ENOUGH, len(mean)

@@ -143,11 +143,13 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
         raise ValueError("no session ends in these histories")
     times = np.bincount(rng.integers(0, len(data.starts), len(data.starts)), minlength=len(data.starts))
     rows = np.repeat(rows, times[data.user[rows]])
-    inputs = Inputs.of(state, data)
+    inputs = Inputs.from_histories(state, data)
     people = inputs.people(data)
-    feedback = [Bins.of(column, rng) for column in data.feedback.T]
+    feedback = [Bins.from_values(column, rng) for column in data.feedback.T]
     log_wait = np.log(data.wait_ms)
-    within = Bins.of(log_wait[data.followed & ~data.ends] if (data.followed & ~data.ends).any() else log_wait, rng)
+    within = Bins.from_values(
+        log_wait[data.followed & ~data.ends] if (data.followed & ~data.ends).any() else log_wait, rng
+    )
     away_mean, away_std = float(log_wait[data.ends].mean()), float(log_wait[data.ends].std()) or 1.0
     away = (log_wait - away_mean) / away_std
     pause = within.code(log_wait)

@@ -147,7 +147,7 @@ def _scores_of(uri: str, file: str, pairs: pa.Table) -> list[tuple[int, np.ndarr
     starts = first_rows(codes(table["user_id"]))
     depth, frequency = (table[name].to_numpy() for name in ("level_depth", "level_frequency"))
     level = task_levels(about.tasks[0], depth, frequency, about.mixture_weight)
-    sessions = Sessions.of(starts, table["depth"].to_numpy(), level)
+    sessions = Sessions.from_depths(starts, table["depth"].to_numpy(), level)
     users = table["user_id"].combine_chunks().take(pa.array(starts))
     scores = []
     for side in (0, 1):

@@ -44,7 +44,7 @@ class Actor(Bounded):
     arrays: ClassVar[Mapping[str, Form]] = {}
 
     @classmethod
-    def of(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> Actor:
+    def from_parts(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> Actor:
         """The actor of the `Mlp`s and arrays that a bundle holds."""
         raise NotImplementedError
 
@@ -80,7 +80,7 @@ class DeterministicActor(Actor):
         return self.squashed(self.net(states))
 
     @classmethod
-    def of(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> DeterministicActor:
+    def from_parts(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> DeterministicActor:
         """tanh of the MLP `layers`."""
         return DeterministicActor(parts["layers"], low, high)
 
@@ -130,7 +130,7 @@ class GaussianActor(DeterministicActor):
         return mean, log_std
 
     @classmethod
-    def of(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> GaussianActor:
+    def from_parts(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> GaussianActor:
         """Its mean is the MLP `layers`, its log-deviation linear in the last hidden layer."""
         actor = cls(parts["layers"], low, high, state_deviation=True)
         weight, bias = parts["deviation_weight"], parts["deviation_bias"]

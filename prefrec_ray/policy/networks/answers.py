@@ -42,7 +42,7 @@ class Answers(ItemNetwork):
     def load(cls, uri: str, sizes: Sequence[int], products: Sequence[Sequence[int]], action_dim: int) -> Answers:
         """Reads what `save` wrote. Raises `UserError`: no such file, arrays that are missing or of other sizes."""
         networks, _ = read_networks(uri, {"answers": sizes})
-        return cls(Mlp.of(networks["answers"]), products, action_dim)
+        return cls(Mlp.from_layers(networks["answers"]), products, action_dim)
 
     def save(self, uri: str) -> list[int]:
         """Writes the arrays to `uri` (npz, no pickle); returns the layer sizes, which `load` needs."""

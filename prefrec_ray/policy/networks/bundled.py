@@ -67,5 +67,5 @@ def load_actor(uri: str, description: Any) -> Actor:
             f"found {', '.join(parsed.layer_sizes)} in policy.json"
         )
     networks, arrays = read_networks(uri, parsed.layer_sizes, kind.arrays)
-    parts = {**{name: Mlp.of(layers) for name, layers in networks.items()}, **arrays}
-    return kind.of(parts, np.asarray(parsed.low, np.float32), np.asarray(parsed.high, np.float32))
+    parts = {**{name: Mlp.from_layers(layers) for name, layers in networks.items()}, **arrays}
+    return kind.from_parts(parts, np.asarray(parsed.low, np.float32), np.asarray(parsed.high, np.float32))

@@ -100,7 +100,7 @@ class CandidateActor(Actor):
         return best
 
     @classmethod
-    def of(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> CandidateActor:
+    def from_parts(cls, parts: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> CandidateActor:
         """The best of the candidates of a decoder and a perturbation by a critic."""
         decoder = DeterministicActor(parts["decoder"], low, high)
         perturbation = Perturbation(parts["perturbation"], low, high, parts["reach"])

@@ -105,7 +105,7 @@ class Critic:
         *hidden, (weight, bias) = self.answers.net.layers
         worth = self.worth[None]  # type: ignore[index]
         layers = [*hidden, (worth @ weight, worth @ bias)]
-        return QFunction(Mlp.of(layers), self.answers.products.tolist(), self.answers.widths[1])
+        return QFunction(Mlp.from_layers(layers), self.answers.products.tolist(), self.answers.widths[1])
 
     def save(self, uri: str) -> dict[str, Any]:
         """Write the arrays to `uri` (npz, no pickle). Returns the other arguments of `load`, for JSON."""
@@ -139,9 +139,11 @@ class Critic:
         networks, others = read_networks(uri, sizes, forms)
         answers = networks.pop("answers", None)
         return cls(
-            networks=[QFunction(Mlp.of(layers), described.products, widths[1]) for layers in networks.values()],
+            networks=[
+                QFunction(Mlp.from_layers(layers), described.products, widths[1]) for layers in networks.values()
+            ],
             scales=others.get("scales"),
-            answers=Answers(Mlp.of(answers), about.products, widths[1]) if answers and about else None,
+            answers=Answers(Mlp.from_layers(answers), about.products, widths[1]) if answers and about else None,
             answers_scale=others.get("answers_scale"),
             worth=np.array(about.worth, np.float32) if about else None,
         )

@@ -31,10 +31,13 @@ class Head(nn.Linear):
 
 
 class Mlp(nn.Sequential):
-    """Linear layers with ReLU between them, the last a `Head`: [..., in] -> [..., out]. Made by `mlp` or `Mlp.of`."""
+    """Linear layers with ReLU between them, the last a `Head`: [..., in] -> [..., out].
+
+    Made by `mlp` or `Mlp.from_layers`.
+    """
 
     @classmethod
-    def of(cls, layers: Layers) -> Mlp:
+    def from_layers(cls, layers: Layers) -> Mlp:
         """The network of these weights and biases, which are copied; it gets no gradients, and nothing is drawn."""
         widths = [layers[0][0].shape[1], *(len(bias) for _, bias in layers)]
         with torch.random.fork_rng(devices=[]):

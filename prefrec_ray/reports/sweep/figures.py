@@ -78,7 +78,7 @@ def by_keys(sweep: Sweep, measure: Measure, task: str) -> list[Drawn]:
     """
     lines: dict[Setting, list[Setting]] = {}
     for setting in sweep.chosen:
-        if measure.of(sweep.group(setting, task)):
+        if measure.select(sweep.group(setting, task)):
             lines.setdefault(Setting(setting.method, setting.recipe, ()), []).append(setting)
     label = names(list(lines))
     drawn: list[Drawn] = []
@@ -105,7 +105,7 @@ def _lines(sweep: Sweep, measure: Measure, task: str, key: str, by_name: dict[st
         settings = sorted(settings, key=lambda setting: at[dict(setting.keys)[key]])
         xs, means = [at[dict(setting.keys)[key]] for setting in settings], []
         for x, setting in zip(xs, settings, strict=True):
-            summary = cell(scores := measure.of(sweep.group(setting, task)), measure.metric)
+            summary = cell(scores := measure.select(sweep.group(setting, task)), measure.metric)
             assert summary is not None
             means.append(summary.mean)
             if len(scores) > 1:
@@ -150,7 +150,7 @@ def _heat_maps(
     sweep: Sweep, measure: Measure, task: str, title: str, keys: Sequence[str], settings: Sequence[Setting]
 ) -> list[Drawn]:
     """Means over seeds by the first two keys, one figure per value of the third key, on one scale of colours."""
-    scores = {setting.keys: cell(measure.of(sweep.group(setting, task))) for setting in settings}
+    scores = {setting.keys: cell(measure.select(sweep.group(setting, task))) for setting in settings}
     means = {keys: entry.mean for keys, entry in scores.items() if entry is not None}
     axis = {key: ordered([dict(setting.keys)[key] for setting in settings]) for key in keys}
     x, y = keys[:2]

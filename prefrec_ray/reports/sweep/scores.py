@@ -44,7 +44,7 @@ class Measure:
         """The name of the metric, and the users that it was measured on."""
         return f"{self.metric.title} on {self.users}" if self.users else f"{self.metric.title} at the end of training"
 
-    def of(self, trials: Sequence[Trial]) -> list[Score]:
+    def select(self, trials: Sequence[Trial]) -> list[Score]:
         """Return the scores of `trials`; trials without a score are left out."""
         return [self.scores[trial.name] for trial in trials if trial.name in self.scores]
 

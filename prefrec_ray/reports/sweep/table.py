@@ -138,7 +138,7 @@ def chosen(sweep: Sweep, measure: Measure) -> list[Setting]:
     def worth(setting: Setting) -> float:
         trials = [trial for trial in sweep.finished if trial.setting == setting]
         if ranking is None:
-            values = [measure.sign * score.value for score in measure.of(trials)]
+            values = [measure.sign * score.value for score in measure.select(trials)]
         else:
             values = [ranking[1] * value for t in trials if (value := t.figures.get(ranking[0])) is not None]
         return float(np.mean(values)) if values else -np.inf

@@ -37,8 +37,8 @@ class Shared:
     def give(self, config: OfflineConfig) -> OfflineConfig:
         """Sets on `config` its data and, if it has them, its pre-trained reward and reward labels; returns it."""
         settings, dataset = config.settings, config.dataset
-        reward, labels = RewardRequest.of(settings, dataset), LabelRequest.of(settings, dataset)
-        config.offline_data(loaded_data=self.data[DataRequest.of(settings, dataset)])
+        reward, labels = RewardRequest.from_settings(settings, dataset), LabelRequest.from_settings(settings, dataset)
+        config.offline_data(loaded_data=self.data[DataRequest.from_settings(settings, dataset)])
         if reward in self.rewards:
             config.offline_data(pretrained_reward=ray.get(self.rewards[reward]))
         if labels in self.labels:
@@ -56,7 +56,7 @@ def share(
 ) -> Shared:
     """Loads the data of `runs` and pre-trains the rewards of `rewards_for`, saved in `folder` for a resumed sweep."""
     shared, opened = Shared(), PreparedDataset.open(dataset)
-    requests = list(dict.fromkeys(DataRequest.of(run.training(), opened) for run in runs))
+    requests = list(dict.fromkeys(DataRequest.from_settings(run.training(), opened) for run in runs))
     transitions: dict[DataRequest, LoadedData] = {}
     for number, request in enumerate(requests):
         progress("load transitions: data sets", number, len(requests))
@@ -80,9 +80,9 @@ def _pretrain_all(
     data_of: dict[RewardRequest, DataRequest] = {}
     for run in runs:
         settings = run.training()
-        request = RewardRequest.of(settings, dataset)
+        request = RewardRequest.from_settings(settings, dataset)
         if request is not None:
-            data_of.setdefault(request, DataRequest.of(settings, dataset))
+            data_of.setdefault(request, DataRequest.from_settings(settings, dataset))
     pending: dict[Any, RewardRequest] = {}
     device = "cuda" if resources.gpus else "cpu"
     for request, data in data_of.items():
@@ -104,7 +104,7 @@ def _pretrain_all(
 
 def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedDataset, progress: Progress) -> None:
     """Makes the reward labels of rewards that several trials share, once."""
-    unique = dict.fromkeys(LabelRequest.of(run.training(), dataset) for run in runs)
+    unique = dict.fromkeys(LabelRequest.from_settings(run.training(), dataset) for run in runs)
     requests = [request for request in unique if request is not None]
     for number, request in enumerate(requests):
         progress("label transitions: rewards", number, len(requests))
@@ -112,7 +112,7 @@ def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedD
         if request.reward is not None:
             if request.reward not in shared.rewards:  # each trial trains its own reward
                 continue
-            reward = RewardFunction.of(request.reward, ray.get(shared.rewards[request.reward]))
+            reward = RewardFunction.from_state(request.reward, ray.get(shared.rewards[request.reward]))
         shared.labels[request] = label_transitions(dataset, reward, request.horizon)
     if requests:
         progress("label transitions: rewards", len(requests), len(requests))

@@ -29,7 +29,7 @@ class Snapshot:
     trackers: dict[str, StateTracker]
 
     @classmethod
-    def of(cls, state: ServedState) -> Snapshot:
+    def from_state(cls, state: ServedState) -> Snapshot:
         """Return a snapshot of `state`: everything that changes is copied."""
         people, arrays = state.people.save()
         answered = state.answered.save()

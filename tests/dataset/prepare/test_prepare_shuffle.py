@@ -10,7 +10,7 @@ from prefrec_ray.dataset.prepare.shuffle import Destinations
 def shards_of(destinations: Destinations, offset: int, count: int) -> np.ndarray:
     shard = np.full(count, -1)
     reached = destinations.reached(offset, count)
-    for number, positions in zip(reached, destinations.of(offset, count), strict=True):
+    for number, positions in zip(reached, destinations.by_shard(offset, count), strict=True):
         assert (shard[positions] == -1).all()
         shard[positions] = number
     return shard

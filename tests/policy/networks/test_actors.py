@@ -48,7 +48,9 @@ def make_parts(seed: int = 0, candidates: int = 6) -> dict[str, Any]:
 
 
 def make_actor(parts: dict[str, Any], low: np.ndarray = LOW) -> CandidateActor:
-    return CandidateActor.of({k: Mlp.of(v) if isinstance(v, list) else v for k, v in parts.items()}, low, HIGH)
+    return CandidateActor.from_parts(
+        {k: Mlp.from_layers(v) if isinstance(v, list) else v for k, v in parts.items()}, low, HIGH
+    )
 
 
 def numpy_mlp(layers: Layers, *inputs: np.ndarray) -> np.ndarray:
@@ -115,7 +117,9 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
         load_actor(path, {**description, "kind": "tree"})
     with pytest.raises(UserError, match=r"an actor of kind 'mlp' has the networks layers; found decoder, pert"):
         load_actor(path, {**description, "kind": "mlp"})
-    plain = save_actor(path, DeterministicActor(Mlp.of(layers(np.random.default_rng(0), STATE, ACTION)), LOW, HIGH))
+    plain = save_actor(
+        path, DeterministicActor(Mlp.from_layers(layers(np.random.default_rng(0), STATE, ACTION)), LOW, HIGH)
+    )
     assert plain["layer_sizes"] == {"layers": [STATE, ACTION]}
     with pytest.raises(UserError, match=r"actor\.npz: arrays 'critic\.0\.bias', .* are missing"):
         load_actor(path, description)
@@ -134,7 +138,7 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
 def test_a_description_that_is_none_is_one_line(tmp_path: Path, key: str, value: Any, message: str) -> None:
     path = str(tmp_path / "actor.npz")
     description = save_actor(
-        path, DeterministicActor(Mlp.of(layers(np.random.default_rng(0), STATE, ACTION)), LOW, HIGH)
+        path, DeterministicActor(Mlp.from_layers(layers(np.random.default_rng(0), STATE, ACTION)), LOW, HIGH)
     )
     with pytest.raises(UserError, match=message) as error:
         load_actor(path, {**description, key: value})
