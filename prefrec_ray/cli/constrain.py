@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prefrec_ray.cli.console import Dataset, console, made, pasteable
-from prefrec_ray.cli.progress import progress
+from prefrec_ray.cli.progress import loading, progress
 from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,11 +26,12 @@ def command(
     ] = None,
 ) -> None:
     """Find a serving rule (temperature, variety) under which the log can vouch for a policy, without training."""
-    from prefrec_ray import storage
-    from prefrec_ray.cli.config import open_section
-    from prefrec_ray.evaluation.selection.constrain import constrain
-    from prefrec_ray.evaluation.settings import EvaluateSettings
-    from prefrec_ray.policy import Policy
+    with loading(console()):
+        from prefrec_ray import storage
+        from prefrec_ray.cli.config import open_section
+        from prefrec_ray.evaluation.selection.constrain import constrain
+        from prefrec_ray.evaluation.settings import EvaluateSettings
+        from prefrec_ray.policy import Policy
 
     if storage.exists(output):
         raise UserError(f"{output}: already exists; choose another output folder or remove this one")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prefrec_ray.cli.console import Dataset, console, made, pasteable
-from prefrec_ray.cli.progress import progress
+from prefrec_ray.cli.progress import loading, progress
 from prefrec_ray.cli.summary import level_note, summary
 from prefrec_ray.cli.verdicts import reasons, unweighed, verdict_table
 from prefrec_ray.errors import UserError, nearest
@@ -65,10 +65,11 @@ def command(
     ] = None,
 ) -> None:
     """Evaluate policies on logged sessions, with intervals, controls and negative controls, and give each a verdict."""
-    from prefrec_ray.cli.config import open_section
-    from prefrec_ray.evaluation.results.verdict import vouched
-    from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
-    from prefrec_ray.evaluation.settings import EvaluateSettings
+    with loading(console()):
+        from prefrec_ray.cli.config import open_section
+        from prefrec_ray.evaluation.results.verdict import vouched
+        from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation
+        from prefrec_ray.evaluation.settings import EvaluateSettings
 
     settings = open_section(config, "evaluate") if config else EvaluateSettings()
     if split is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefrec_ray.cli.console import Config, console, made
-from prefrec_ray.cli.progress import progress
+from prefrec_ray.cli.progress import loading, progress
 from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def command(
         raise UserError(f"--on-error: found '{on_error}'; expected one of {', '.join(ON_ERROR)}")
     settings = open_section(config, "prepare")
 
+    with loading(console()):
+        from prefrec_ray.dataset.prepare.run import prepare
     with progress(console()) as report:
-        from prefrec_ray.dataset.prepare.run import prepare  # a busy machine takes long for these imports
-
         dataset = prepare(settings, output, report, on_error)  # type: ignore[arg-type]  # checked above
     for line in summary(storage.read_json(storage.join(output, "dropped.json"))):
         console().print(line)

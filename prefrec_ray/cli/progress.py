@@ -25,11 +25,14 @@ class Report(Protocol):
 
 
 @contextmanager
-def progress(console: Console) -> Iterator[Report]:
-    """Yields a callback that shows every stage: work, unit, done and total, rate, and time left."""
+def progress(console: Console, transient: bool = False) -> Iterator[Report]:
+    """Yield a callback that shows every stage: work, unit, done and total, rate, and time left.
+
+    `transient`: bars disappear at the end.
+    """
     if console.is_terminal:
         columns = (TextColumn("{task.description:<27}", markup=False), BarColumn(bar_width=12), _Figures())
-        with Progress(*columns, console=console) as bars:
+        with Progress(*columns, console=console, transient=transient) as bars:
             yield _Bars(bars)
         return
     lines, ended = Lines(lambda line: console.print(line, highlight=False)), Event()
@@ -40,6 +43,14 @@ def progress(console: Console) -> Iterator[Report]:
     finally:
         ended.set()
         heart.join()
+
+
+@contextmanager
+def loading(console: Console) -> Iterator[None]:
+    """Show progress while a command imports its packages, which takes long on a busy machine."""
+    with progress(console, transient=True) as report:
+        report("load packages", 0, 1)
+        yield
 
 
 def _beat(lines: Lines, ended: Event) -> None:

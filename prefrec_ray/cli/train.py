@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefrec_ray.cli.console import Config, console, made, pasteable
-from prefrec_ray.cli.progress import Report, progress
+from prefrec_ray.cli.progress import Report, loading, progress
 from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,11 +50,12 @@ def train_run(
     settings: TrainSettings, dataset: str, output: str, resume: bool, where: str, stage: str = "train: iterations"
 ) -> None:
     """Trains, with a progress bar over the iterations."""
-    from prefrec_ray import runtime, storage
-    from prefrec_ray.people.labeling.teacher import with_votes
-    from prefrec_ray.runs.train import check_output, train
-
     out = console()
+    with loading(out):
+        from prefrec_ray import runtime, storage
+        from prefrec_ray.people.labeling.teacher import with_votes
+        from prefrec_ray.runs.train import check_output, train
+
     uri = storage.absolute(dataset)  # workers may run in another folder
     with progress(out) as report:
         settings = settings.model_copy(update={"config": with_votes(settings.config, uri, report)})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefrec_ray.cli.console import console, made
-from prefrec_ray.cli.progress import progress
+from prefrec_ray.cli.progress import loading, progress
 from prefrec_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ def command(
     ] = False,
 ) -> None:
     """Run a grid, an ablation or a search (section `tune`)."""
-    from prefrec_ray import storage
-    from prefrec_ray.cli.config import open_section
-    from prefrec_ray.people.labeling.teacher import with_votes
-    from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep
+    with loading(console()):
+        from prefrec_ray import storage
+        from prefrec_ray.cli.config import open_section
+        from prefrec_ray.people.labeling.teacher import with_votes
+        from prefrec_ray.runs.tuning.run import prepare_sweep, run_sweep
 
     settings = open_section(file, "tune")
     dataset = dataset or settings.dataset

@@ -2,10 +2,12 @@
 
 import io
 import re
+import time
 
+import pytest
 from rich.console import Console
 
-from prefrec_ray.cli.progress import Lines, progress
+from prefrec_ray.cli.progress import Lines, loading, progress
 
 
 class Clock:
@@ -107,3 +109,14 @@ def test_a_pipe_gets_plain_lines_and_a_terminal_a_bar_for_each_stage() -> None:
         assert (first[0], second[0]) == ("simulate", "train")
         assert "200/200" in first
         assert second[-2:] == ["90", "transitions/s"]
+
+
+def test_slow_imports_are_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefrec_ray.cli.progress._TICK", 0.001)
+    monkeypatch.setattr("prefrec_ray.cli.progress._SILENCE", 0.0)
+    out = io.StringIO()
+    with loading(Console(file=out)):
+        until = time.monotonic() + 10
+        while "load packages" not in out.getvalue() and time.monotonic() < until:
+            time.sleep(0.001)
+    assert re.search(r"load packages  \d\.\d s so far\n", out.getvalue())
