@@ -56,21 +56,19 @@ class FqeSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """Roll-outs in a model of users: `models` of them, each fitted on training users drawn again; with at most `users`
-    of the split, for so many `requests` of each."""
+    """Roll-outs in models of users: number of models, of users of the split, and of items shown to each user."""
 
     models: int = Field(default=4, ge=2, description="models of users, each fitted to a resample of the training users")
     users: int = Field(default=200, ge=2, description="simulated users of the split, at most")
-    requests: int = Field(default=250, gt=WARM, description="items shown to each user")
+    requests: int = Field(default=250, gt=WARM, description="items shown to each user; best at most the log's mean")
 
 
 class EvaluateSettings(Settings):
-    """`split`: whose users are scored. `seed`: of the behavior clone, the negative controls, the networks and the
-    bootstrap.
+    """The section `evaluate`.
 
-    `estimators`: of `model` (roll-outs in a model of users, on which verdicts rest), `ncis`, `weights` (importance
-    weights over items, of policies that are distributions), `fqe` (fitted-Q evaluation) and `dr` (doubly robust); the
-    last two fit a network for every policy and control, some seconds each.
+    `estimators` are `model` (roll-outs in models of users; verdicts rest on it), `ncis`, `weights` (importance weights
+    over items, for policies that sample), `fqe` (fitted-Q evaluation) and `dr` (doubly robust). The last two fit
+    networks for every policy and control, for some seconds each.
     """
 
     split: Literal["validation", "test"] = Field(default="test", description="users who are scored")
