@@ -1,4 +1,4 @@
-"""Items that come and go, and policies that are read again, while a server answers."""
+"""Changes of items and reloads of policies in a running server."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from prefrec_ray.serving.state.shelf import Shelf, check_embedding
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
 
-#: Withdrawn items after which an arm's items are put in order again.
+#: Number of withdrawn items after which the item tables of an arm are built again.
 _WITHDRAWN = 256
 
 
 class Changes:
-    """One change at a time is made, aside; `turn` is held to write its rows and to put it in place.
+    """Changes of items and policies, one at a time, prepared in the background.
 
-    `clock`: ms, UTC.
+    The lock `turn` is held only while rows are written and the new state is put in place. `clock` returns the time in
+    ms, UTC.
     """
 
     def __init__(
@@ -45,14 +46,14 @@ class Changes:
         self._one = asyncio.Lock()
 
     async def put_items(self, body: PutItems) -> dict[str, Any]:
-        """Items that may be shown from now on; answers once they may be drawn. Raises `Problem`."""
+        """Add items, and reply when policies can draw them. Raises `Problem`."""
         state = self._engine.state
         for one in body.items:
             if isinstance(one.id, int) != state.codes.whole:
                 kind = "a whole number" if state.codes.whole else "text"
-                raise Problem(422, f"items: id {one.id!r}; expected {kind}, as all items are")
+                raise Problem(422, f"items: id {one.id!r}; expected {kind}, as for all items")
         if len({one.id for one in body.items}) < len(body.items):
-            raise Problem(422, "items: an id comes twice; expected each once")
+            raise Problem(422, "items: found an id twice; expected each id once")
         async with self._one:
             state = self._engine.state
             new = {one.id: np.array(one.embedding, np.float32) for one in body.items}
@@ -74,7 +75,7 @@ class Changes:
         return {"items": len(new)}
 
     async def delete_items(self, body: DeleteItems) -> dict[str, Any]:
-        """Items that may be shown no more, from now on; unknown ones too. Raises `Problem`."""
+        """Withdraw items; unknown items are counted. Raises `Problem`."""
         async with self._one:
             state = self._engine.state
             ids = [item for item in dict.fromkeys(body.ids) if isinstance(item, int) == state.codes.whole]
@@ -88,13 +89,13 @@ class Changes:
         return {"items": known, "unknown": len(body.ids) - known}
 
     async def _log(self, events: list[Event], clock: int) -> None:
-        """Writes rows that are of no user; the caller has the turn."""
+        """Write rows that belong to no user. The caller holds the lock."""
         if events:
             first = await self._disk.commit(events)
             self._engine.state.advance(first + len(events), clock)
 
     async def _restock(self) -> None:
-        """New shelves, made aside, in the place of the old ones."""
+        """Build the item tables of all arms in the background, and replace the old ones."""
         state = self._engine.state
         shelves = await self._disk.aside(lambda: [state.new_shelf(number) for number in range(len(state.loaded))])
         await self._save_items(shelves[0])
@@ -102,16 +103,20 @@ class Changes:
             state.place(shelves)
 
     async def _save_items(self, shelf: Shelf) -> None:
-        """Writes the items beside the log. Raises `Problem`: asked for the same once more, the server writes them."""
+        """Write the items next to the log.
+
+        Raises `Problem`; if the client repeats the HTTP request, the server tries again.
+        """
         try:
             await self._disk.aside(save_items, self._opened.folder, shelf.catalogue)
         except (OSError, UserError) as error:
             raise of_disk(error, f"{ITEMS} was not written") from error
 
     async def reload(self) -> dict[str, Any]:
-        """Reads the policies of all arms again and serves them. Raises `Problem` 409; the old ones go on then.
+        """Load the policies of all arms again and serve them.
 
-        Raises `Problem` 507 or 503 too where the items beside the log cannot be written: the new ones serve then.
+        Raises `Problem` 409 if a policy cannot be loaded; the server keeps the old policies. Raises `Problem` 507 or
+        503 if the items next to the log cannot be written; the server then serves the new policies.
         """
         async with self._one:
             old = self._engine.state
@@ -134,7 +139,7 @@ class Changes:
         return {"policies": digests, "changed": digests != {one.arm: one.digest for one in old.loaded}}
 
     def _made(self, loaded: list[Loaded], old: ServedState) -> ServedState:
-        """The state of new policies, up to the rows that are there now; aside."""
+        """Return the server state of new policies, up to the newest row of the log. Runs in the background."""
         state = ServedState(loaded, old.settings)
         if set(state.observers) == set(old.observers) and state.first_states == old.first_states:
             state.share(old)
@@ -148,7 +153,7 @@ class Changes:
         return state
 
     def _catch_up(self, state: ServedState, old: ServedState) -> None:
-        """Takes in the rows that came since; the caller has the turn."""
+        """Apply the rows that were logged in the meantime. The caller holds the lock."""
         if state.people is old.people:
             state.next = old.next
             return

@@ -12,14 +12,14 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = self._counter("requests", "Answers, by route and status.", "route", "status")
+        self.requests = self._counter("requests", "Replies, by route and status.", "route", "status")
         self.recommended = self._counter("recommended", "Recommendations, by arm.", "arm")
-        self.feedback = self._counter("feedback", "Feedback: counted, known, on an unknown item.", "outcome")
+        self.feedback = self._counter("feedback", "Feedback: counted, repeated, or on an unknown item.", "outcome")
         self.failed = self._counter("commits_failed", "Batches that could not be written to the log.")
         self.reloads = self._counter("reloads", "Reloads of policies, by outcome.", "outcome")
-        self.seconds = self._histogram("request_seconds", "Time to an answer, by route.", _SECONDS, "route")
+        self.seconds = self._histogram("request_seconds", "Time to a reply, by route.", _SECONDS, "route")
         self.commit = self._histogram("commit_seconds", "Time until a batch is on the disk.", _SECONDS)
-        self.batch = self._histogram("batch_requests", "Requests of a batch.", (1, 2, 4, 8, 16, 32))
+        self.batch = self._histogram("batch_requests", "HTTP requests per batch.", (1, 2, 4, 8, 16, 32))
         self.users = self._gauge("users", "Known users.")
         self.items = self._gauge("items", "Items that may be shown, by arm.", "arm")
         self.events = self._gauge("events", "Rows of the event log.")

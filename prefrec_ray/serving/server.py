@@ -22,7 +22,7 @@ from prefrec_ray.web.problems import Problem
 
 
 class Server:
-    """Answers commands; `changes` changes items and policies. Everything except for disk.py runs on one event loop.
+    """Executes commands; `changes` changes items and policies. Everything except for disk.py runs on one event loop.
 
     Logs the arms at the start. Raises `OSError` if nothing can be written, and closes `opened`.
     """
@@ -47,7 +47,7 @@ class Server:
 
     @property
     def state(self) -> ServedState:
-        """The current state."""
+        """Return the current state."""
         return self.engine.state
 
     def clock(self) -> int:
@@ -55,16 +55,16 @@ class Server:
         return int(self._now() * 1000)
 
     async def start(self) -> None:
-        """Start to answer batches."""
+        """Start to process batches."""
         self._spawn(self._batches.run())
 
     async def stop(self) -> None:
-        """Stop, and save the state for a quick start."""
+        """Stop, and save the state for a quick restart."""
         for task in self._tasks:
             task.cancel()
         async with self._turn:
             snapshot = Snapshot.from_state(self.state)
-        self._disk.stop_aside()  # first: a running snapshot removes all others
+        self._disk.stop_aside()  # before the last one: a running snapshot removes all others
         with suppress(OSError, UserError):  # the log has it all
             snapshot.write(self._opened.folder)
         self._disk.stop()
@@ -72,15 +72,15 @@ class Server:
 
     @property
     def healthy(self) -> bool:
-        """Whether the state agrees with the log and rows can be written. If not, the server must be restarted."""
+        """Return True if the state agrees with the log and rows can be written; otherwise restart the server."""
         return not (self._failed or self.engine.log.broken)
 
     async def do(self, command: Command) -> Answer:
-        """Return the answer to one command, from a batch. Raises `Problem`."""
+        """Return the reply to one command, from a batch. Raises `Problem`."""
         return await self._batches.do(command)
 
     async def _answers(self, commands: list[Command]) -> Sequence[Answer | Problem]:
-        """Return the answers to a batch, once its rows are on disk."""
+        """Return the replies to a batch, after its rows are on disk."""
         self.metrics.batch.observe(len(commands))
         async with self._turn:
             answers = await self._written(commands)

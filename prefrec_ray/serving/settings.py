@@ -14,7 +14,7 @@ MAIN = "main"
 
 
 class Arm(Settings):
-    """Another policy, and the users that it is for: a share of all, by a hash of their ids."""
+    """An additional policy and its share of the users, chosen by a hash of their ids."""
 
     name: Name = Field(description="name of the policy in the log")
     policy: str = Field(description="policy bundle: folder or URI")
@@ -24,7 +24,7 @@ class Arm(Settings):
 
 
 class ServeSettings(Settings):
-    """The section `serve`: arms beside the policy that is served, and what the server keeps."""
+    """The section `serve`: arms in addition to the main policy, and limits of the server."""
 
     canaries: tuple[Arm, ...] = Field(default=(), description="policies that serve a share of the users")
     shadows: tuple[Arm, ...] = Field(
@@ -44,7 +44,7 @@ class ServeSettings(Settings):
     def _arms_fit(self) -> ServeSettings:
         names = [MAIN, *(arm.name for arm in (*self.canaries, *self.shadows))]
         if len(set(names)) < len(names):
-            raise ValueError(f"expected each arm's name once, and none called {MAIN}")
+            raise ValueError(f"found an arm's name twice, or {MAIN}; expected another name for each arm")
         if sum(arm.share for arm in self.canaries) > 1:
-            raise ValueError("expected shares of canaries of at most 1 together")
+            raise ValueError("found shares of canaries of more than 1 in total; expected at most 1")
         return self

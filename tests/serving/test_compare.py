@@ -46,8 +46,8 @@ def test_users_are_dealt_by_a_hash_for_good() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"canaries": [{"name": "main", "policy": "p", "share": 0.1}]}, "none called main"),
-        ({"canaries": [{"name": n, "policy": "p", "share": 0.6} for n in "ab"]}, "at most 1 together"),
+        ({"canaries": [{"name": "main", "policy": "p", "share": 0.1}]}, "name twice, or main; expected another"),
+        ({"canaries": [{"name": n, "policy": "p", "share": 0.6} for n in "ab"]}, "in total; expected at most 1"),
         ({"shadows": [{"name": "a b", "policy": "p", "share": 0.6}]}, "shadows.0.name"),
         ({"leave_out": "all"}, "leave_out"),
     ],
@@ -268,7 +268,7 @@ def test_the_logs_of_several_servers_are_compared_as_one(state: Path, tmp_path: 
             assert mean is None or mean_of_both.value == pytest.approx(mean.value, rel=1e-12)
     note = json.dumps({"main": "main", "seed": 0, "arms": [{"arm": "main", "share": 1.0, "shadow": False}]})
     EventLog(str(parts[1]), pa.int64()).commit([Event(Kind.ARMS, NOW, note=note)])
-    with pytest.raises(UserError, match=r"part1: arms .*; expected those of "):
+    with pytest.raises(UserError, match=r"part1: found arms .*; expected .* as in "):
         compare([str(part) for part in parts])
 
 
@@ -283,4 +283,4 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.Capt
     desk.engine.state.next += 1
     desk.one(Recommend(user=1))
     assert run(["compare", str(tmp_path / "state")]) == 2
-    assert "one arm only" in capsys.readouterr().err
+    assert "found one arm; expected canaries" in capsys.readouterr().err

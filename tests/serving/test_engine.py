@@ -130,7 +130,7 @@ def test_feedback_that_is_too_late_is_refused_also_after_a_restart(bundle: Path,
     for save in (False, True, False):
         for again in (True, False):
             body = Feedback(event_id=old["event_id"], item=old["items"][again], feedback={})
-            with pytest.raises(Problem, match="more than 1 hours ago") as caught:
+            with pytest.raises(Problem, match="more than 1 hours old") as caught:
                 desk.one(body, NOW + 90 * 60_000)
             assert caught.value.status == 410
         desk.stop(save)

@@ -83,7 +83,7 @@ def test_a_shard_that_is_away_is_missed_by_its_own_users_alone(gateway: Gateway,
     assert answer is not None
     assert ask(gateway, "POST", "/feedback", {"event_id": "00000002-a", "feedback": {}})[1]["shard"] == 2
     status, problem = ask(gateway, "POST", "/feedback", {"event_id": "00000001-a", "feedback": {}})
-    assert (status, "may be of a shard that does not answer" in problem["detail"]) == (503, True)
+    assert (status, "may belong to a shard that does not reply" in problem["detail"]) == (503, True)
     assert ask(gateway, "GET", "/healthz")[0] == 503
     handles[1].away = False
     assert ask(gateway, "POST", "/feedback", {"event_id": "00000001-a", "feedback": {}})[1]["shard"] == 1
@@ -100,7 +100,7 @@ def test_who_sends_no_token_or_no_form_reaches_no_shard(gateway: Gateway, handle
 
 def test_without_a_token_there_is_no_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    with pytest.raises(UserError, match="PREFREC_SERVE_TOKEN: not set where the gateway runs"):
+    with pytest.raises(UserError, match="PREFREC_SERVE_TOKEN: not set in the gateway's process"):
         Gateway([])
 
 

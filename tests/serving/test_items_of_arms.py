@@ -32,7 +32,7 @@ def arm(tmp_path: Path, kind: str = "canaries", **policy: Any) -> dict[str, Any]
 @pytest.mark.parametrize("kind", ["canaries", "shadows"])
 def test_an_arm_with_items_that_the_main_one_lacks_does_not_start(main: Path, tmp_path: Path, kind: str) -> None:
     for _ in range(2):  # in a new folder, and in an existing one
-        with pytest.raises(UserError, match=r"^arm 'x': item 40 is not an item of the main policy"):
+        with pytest.raises(UserError, match=r"^arm 'x': found item 40; expected only items of the main policy"):
             Desk(main, tmp_path / "state", **arm(tmp_path, kind, items=42))
         Desk(main, tmp_path / "state", **arm(tmp_path, kind, items=30)).stop()
 
@@ -53,7 +53,7 @@ def test_a_reload_with_such_an_arm_is_refused_and_the_old_policies_go_on(main: P
     async def act(server: Server) -> None:
         before = [one.digest for one in server.state.loaded]
         arm(tmp_path, items=41)
-        with pytest.raises(Problem, match=r"^arm 'x': item 40 is not an item of the main policy") as caught:
+        with pytest.raises(Problem, match=r"^arm 'x': found item 40; expected only items of the main policy") as caught:
             await server.changes.reload()
         assert caught.value.status == 409
         assert [one.digest for one in server.state.loaded] == before

@@ -28,7 +28,7 @@ def test_late_feedback_is_refused_though_nothing_came_meanwhile(
         assert desk.one(body, NOW + minutes * MINUTE)["status"] == "counted"
         assert desk.one(body, NOW + minutes * MINUTE)["status"] == "known"
     else:
-        with pytest.raises(Problem, match="more than 1 hours ago") as caught:
+        with pytest.raises(Problem, match="more than 1 hours old") as caught:
             desk.one(body, NOW + minutes * MINUTE)
         assert caught.value.status == 410
     assert len(desk.engine.log) == 2 + taken

@@ -118,7 +118,7 @@ def test_health_needs_no_token_and_nothing_else_goes_without(server: Process) ->
         (b'{"user": 1.5}', 422, "key 'user': expected a whole number or a text, found 1.5"),
         (b'{"user": true}', 422, "user"),
         (b'{"user": ""}', 422, "user"),
-        (b'{"user": "a"}', 422, "user: found 'a'; expected a whole number, as all ids before are"),
+        (b'{"user": "a"}', 422, "user: found 'a'; expected a whole number, as for all earlier ids"),
         (b'{"user": 9223372036854775808}', 422, "user"),
         (b'{"user": 1, "k": 0}', 422, "key 'k': expected greater than or equal to 1, found 0"),
         (b'{"user": 1, "k": 65}', 422, "key 'k': expected less than or equal to 64, found 65"),

@@ -1,8 +1,8 @@
 """Comparison of experiment arms by the behavior of their users: levels, depth and return times.
 
-A user counts once, after `days` days since the first session under the current arms. The outcome of these days is then
-final, so that a look every night is a look at a longer sequence of users. A user's own means come from the time before
-the seed assigned anyone to a canary. Otherwise the effects of an earlier canary would count as the user's own.
+A user counts once, `days` days after the first session under the current arms. The outcome of these days is then final,
+so that a later look adds users and changes no earlier one. A user's own averages come from the time before the current
+seed assigned users to a canary. Otherwise the effects of an earlier canary would be part of the averages.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from prefrec_ray.serving.settings import MAIN
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 #: Outcomes in the order of the table, with descriptions.
 OUTCOMES = {
-    "depth level": "depth of sessions against the user's own mean before, floor and 0 to 5 (Eq. 11)",
-    "frequency level": "the user's own mean time to return before, against that of sessions",
-    "mixture level": "half of both",
-    "depth": "requests a session",
-    "sessions a day": "sessions that begin in the user's days, a day",
-    "hours to return": "from a session's end to the next, or to the end of the user's days",
-    "requests a day": "all requests of these sessions, a day",
+    "depth level": "session depth relative to the user's earlier average, floor, 0 to 5 (Eq. 11)",
+    "frequency level": "the user's earlier mean return time relative to the current return time",
+    "mixture level": "mean of depth level and frequency level",
+    "depth": "impressions per session",
+    "sessions a day": "sessions that begin in the user's days, per day",
+    "hours to return": "hours from the end of a session to the next, or to the end of the user's days",
+    "requests a day": "impressions of these sessions, per day",
 }
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean or a difference, its interval at all times, and of how many users."""
+    """Estimate of a mean or a difference: its interval, valid at all times, and the number of users."""
 
     value: float
     low: float
@@ -53,15 +53,15 @@ class Comparison:
     """Mean of each arm and difference of each canary from the main arm, per outcome."""
 
     days: float
-    users: Mapping[str, int]  # of each arm, whose days have passed
-    waiting: int  # users whose days have not
-    policies: Mapping[str, list[str]]  # the digests that each arm had
+    users: Mapping[str, int]  # per arm, if their days have passed
+    waiting: int  # users whose days have not passed yet
+    policies: Mapping[str, list[str]]  # arm -> digests of its policies
     means: Mapping[str, Mapping[str, Estimate | None]]  # outcome -> arm
     differences: Mapping[str, Mapping[str, Estimate | None]]  # outcome -> canary
-    shadows: Mapping[str, float]  # shadow -> share of its items that were shown
+    shadows: Mapping[str, float]  # shadow -> share of its items that were also recommended
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a dictionary for JSON."""
 
         def plain(of: Mapping[str, Mapping[str, Estimate | None]]) -> dict[str, Any]:
             return {
@@ -88,11 +88,11 @@ def compare(folders: Sequence[str], days: float = 7.0) -> Comparison:
     """
     about = read_about(folders[0])
     for folder in folders[1:]:
-        about.check_same(read_about(folder), f"{folder}: not of the kind of {folders[0]}")
+        about.check_same(read_about(folder), f"{folder}: found another kind of log than {folders[0]}")
     events = read_events(folders, about.columns)
     shares = events.shares
     if len(shares) < 2:
-        raise UserError(f"{folders[0]}: one arm only; expected canaries (serve.canaries) to compare {MAIN} with")
+        raise UserError(f"{folders[0]}: found one arm; expected canaries (serve.canaries) to compare {MAIN} with")
     gap = about.session_gap_ms
     users = _Users(events.sessions(gap), days, events.until - gap)
     arm = events.arms()
@@ -148,7 +148,7 @@ class _Users:
         self._first: dict[int, int] = {}
 
     def after(self) -> list[int]:
-        """Users with a session that begins then, in the order in which their days end."""
+        """Return the users with a first session under the current arms, ordered by the end of their days."""
         for row in np.flatnonzero(self._number >= 0).tolist():
             self._first.setdefault(int(self._table.user[row]), int(self._table.start[row]))
         return sorted(self._first, key=lambda user: self._first[user])
@@ -158,7 +158,7 @@ class _Users:
         return self._first[user] + self._span <= self._until
 
     def outcomes(self, user: int) -> dict[str, float]:
-        """NaN for levels of a user without an average of the user's own before."""
+        """Return the outcomes of a user; levels are NaN if the user has no earlier average."""
         rows = slice(self._bounds[user], self._bounds[user + 1])
         start, exit_ = self._table.start[rows], self._table.exit[rows]
         depth, revisit = self._table.depth[rows], self._table.revisit_ms[rows]

@@ -20,7 +20,7 @@ from prefrec_ray.logs.events.segments import list_segments, read_tables
 
 @dataclass(frozen=True)
 class Sessions:
-    """The sessions of all users; the number of the first row of each, int64 [M], and whether it was `untouched`."""
+    """Sessions of all users; row number of the first impression, int64 [M], and whether a session is `untouched`."""
 
     table: SessionTable
     number: np.ndarray
@@ -29,9 +29,9 @@ class Sessions:
 
 @dataclass(frozen=True)
 class Events:
-    """Columns of the rows of recommendations and feedback of all logs, the shares of arms, and overlaps of shadows.
+    """Columns of recommendations and feedback of all logs, the shares of arms, and overlaps of shadows.
 
-    In each log, row 0 is the row from which users are dealt to arms as they are now. Earlier rows are below 0.
+    In each log, row 0 is the first row under the current assignment of users. Earlier rows have negative numbers.
     """
 
     number: np.ndarray  # int64 [N]
@@ -47,11 +47,11 @@ class Events:
     policy: np.ndarray  # str [N]
     recommended: np.ndarray  # bool [N]
     shares: dict[str, float]  # of the arms now
-    overlaps: list[tuple[str, float]]  # shadow, share of its items that were shown
+    overlaps: list[tuple[str, float]]  # shadow, share of its items that were also recommended
 
     @property
     def until(self) -> int:
-        """The time of the last event, at most the time at which the server received it."""
+        """Return the time of the last event, at most the time at which the server received it."""
         return int(np.minimum(self.timestamp, self.received).max())
 
     def sessions(self, gap_ms: int) -> Sessions:
@@ -65,19 +65,19 @@ class Events:
         return Sessions(table, self.number[begin], self.untouched[begin])
 
     def arms(self) -> dict[int, str]:
-        """Return the arm of each user with a recommendation from row 0 on. Feedback may belong to an earlier one."""
+        """Return the arm of each user with a recommendation from row 0 on. Feedback may belong to an earlier arm."""
         later = np.flatnonzero(self.recommended & (self.number >= 0))
         user, first = np.unique(self.user[later], return_index=True)
         return dict(zip(user.tolist(), self.arm[later[first]].tolist(), strict=True))
 
     def policies(self) -> dict[str, list[str]]:
-        """Return the digests of the policies that each arm had from row 0 on."""
+        """Return the digests of each arm's policies from row 0 on."""
         later = (self.number >= 0) & (self.policy != "")
         pairs = sorted(set(zip(self.arm[later].tolist(), self.policy[later].tolist(), strict=True)))
         return {arm: [policy for one, policy in pairs if one == arm] for arm in dict(pairs)}
 
     def overlap(self) -> dict[str, float]:
-        """Return for each shadow the mean share of its items that were shown too, from row 0 on."""
+        """Return for each shadow the mean share of its items that were also recommended, from row 0 on."""
         names = dict(self.overlaps)
         return {name: float(np.mean([share for one, share in self.overlaps if one == name])) for name in names}
 
@@ -89,7 +89,7 @@ def read_events(folders: Sequence[str], columns: pa.Schema) -> Events:
         raise UserError(f"{', '.join(folders)}: no events yet; expected recommendations and feedback")
     for folder, log in zip(folders, logs, strict=True):
         if log.dealt != logs[0].dealt:
-            raise UserError(f"{folder}: arms {log.dealt}; expected those of {folders[0]}: {logs[0].dealt}")
+            raise UserError(f"{folder}: found arms {log.dealt}; expected {logs[0].dealt} as in {folders[0]}")
     rows = pa.concat_tables([log.rows for log in logs])
     known = pc.fill_null(rows["known"], False).to_numpy()
     return Events(
@@ -110,13 +110,13 @@ def read_events(folders: Sequence[str], columns: pa.Schema) -> Events:
 
 @dataclass(frozen=True)
 class _Log:
-    """The rows of users of one log, and its arms."""
+    """The rows of users in one log, and its arms."""
 
     rows: pa.Table
     dealt: tuple[int, dict[str, float]]  # the seed and the shares of the arms now
-    since: int  # the row from which users are dealt so
-    touched: int  # the row from which users were dealt to canaries by this seed, with any shares
-    overlaps: list[tuple[int, str, float]]  # row, shadow, share of its items that were shown
+    since: int  # the first row under this assignment
+    touched: int  # the first row with canaries under this seed, with any shares
+    overlaps: list[tuple[int, str, float]]  # row, shadow, share of its items that were also recommended
 
     @classmethod
     def read(cls, folder: str, columns: pa.Schema) -> _Log:
@@ -148,9 +148,9 @@ _EMPTY = schema(pa.int64()).empty_table().select([*_COLUMNS]).append_column("who
 
 
 def _overlaps(table: pa.Table, kind: np.ndarray, shown: dict[str, set[Any]]) -> list[tuple[int, str, float]]:
-    """Return for each row of a shadow its number, its name, and the share of its items that were shown.
+    """Return row number, name, and share of items that were also recommended, for each row of a shadow.
 
-    `shown` holds the last recommendations of earlier tables; those of this table are added.
+    `shown` holds the last recommendations of earlier tables; the recommendations of this table are added.
     """
     if (kind == Kind.SHADOWED).any():
         rows = table.select(["number", "kind", "event_id", "arm", "items"]).to_pylist()

@@ -1,4 +1,4 @@
-"""Threads of a server next to its event loop: one writes rows to the disk, one does work that takes long."""
+"""Threads of a server in addition to its event loop: one writes rows to the disk, one does slow work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prefrec_ray.web.problems import Problem
 
 
 class Disk:
-    """A thread that writes rows to `log`, and one for work that may wait."""
+    """A thread that writes rows to `log`, and a thread for slow work."""
 
     def __init__(self, log: EventLog, metrics: Metrics) -> None:
         self._log, self._metrics = log, metrics
@@ -28,7 +28,10 @@ class Disk:
         self._aside = ThreadPoolExecutor(1, "aside", initializer=_give_way)
 
     async def commit(self, events: Sequence[Event]) -> int:
-        """Write rows, return the number of the first. Raises `Problem`: 507 on a full disk, 503 if the disk fails."""
+        """Write rows, and return the number of the first row.
+
+        Raises `Problem`: 507 on a full disk, 503 if the disk fails.
+        """
         begin = time.perf_counter()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._rows, self._log.commit, events)
@@ -39,11 +42,11 @@ class Disk:
             self._metrics.commit.observe(time.perf_counter() - begin)
 
     async def aside(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Return the result of a call that may take long."""
+        """Run a slow call in the background, and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._aside, call, *arguments)
 
     def stop_aside(self) -> None:
-        """Wait for the call that is under way; drop the others."""
+        """Wait for the running call, and drop the others."""
         self._aside.shutdown(cancel_futures=True)
 
     def stop(self) -> None:
@@ -52,17 +55,17 @@ class Disk:
 
 
 def of_disk(error: OSError | UserError, what: str) -> Problem:
-    """Return the problem of a failed write: 507 on a full disk, else 503. `what` describes what was done."""
+    """Return the problem of a failed write: 507 on a full disk, else 503. `what` describes the failed work."""
     status = 507 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) else 503
     why = error.strerror if isinstance(error, OSError) and error.strerror else error
     return Problem(status, f"{what}: {why}; make room and try again")
 
 
 def _give_way() -> None:
-    """Give this thread the lowest priority: its work may wait, replies may not.
+    """Give this thread the lowest priority, since its work may wait and replies may not.
 
-    Under real-time scheduling (`chrt -r`) niceness has no effect, and threads of one priority take turns of 100 ms: so
-    this one leaves it.
+    Under real-time scheduling (`chrt -r`) niceness has no effect, and threads of one priority take turns of 100 ms.
+    Therefore this thread leaves real-time scheduling.
     """
     if sys.platform == "linux":
         thread = threading.get_native_id()

@@ -1,4 +1,4 @@
-"""The items next to the log, which `prepare` reads with it: all that the main arm ever had."""
+"""File of items next to the log, for `prepare`: all items that the main arm ever had."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from prefrec_ray.storage.parquet import read_sealed, seal_parquet
 
 
 def stored_items(folder: str, width: int) -> ItemTable | None:
-    """Return the items in `folder`, None before the first are written.
+    """Return the items in `folder`, or None if no file is written yet.
 
-    Raises `UserError` for a file that cannot be read, and for embeddings that have not `width` numbers.
+    Raises `UserError` for a file that cannot be read, and for embeddings with another length than `width`.
     """
     file = storage.join(folder, ITEMS)
     if not storage.exists(file):
@@ -23,13 +23,13 @@ def stored_items(folder: str, width: int) -> ItemTable | None:
     found = items.embeddings.shape[1]
     if found != width:
         raise UserError(
-            f"{file}: embeddings of {found} numbers, those of the policy are of {width}; expected another state folder"
+            f"{file}: found embeddings of {found} numbers; expected {width} as in the policy, or another state folder"
         )
     return items
 
 
 def save_items(folder: str, items: ItemTable) -> None:
-    """Write `items`, and the items in `folder` that they lack: rows of the log are about these too.
+    """Write `items` and those earlier items in `folder` to which rows of the log refer.
 
     Raises `UserError` as `stored_items` does.
     """

@@ -1,4 +1,4 @@
-"""A server's folder, opened: one writer, the log up to its last whole record, the server state as it was."""
+"""Open folder of a server: one writer, the log up to its last whole record, and the restored server state."""
 
 from __future__ import annotations
 
@@ -22,16 +22,14 @@ from prefrec_ray.serving.state.state import ServedState
 class Opened:
     """The folder of a server, to which no other process writes until `close`.
 
-    `notes` are lines about repairs. Raises `UserError`: a folder that another process serves from, one of
-    policies of another kind, an arm with items that the main one lacks, a damaged log, one of which rows are missing, a
-    folder in an object store.
+    `notes` are lines about repairs. Raises `UserError` if another process serves from the folder, if it belongs to
+    policies of another kind, if an arm has items that the main arm lacks, if the log is damaged or lacks rows, and if
+    the folder is in an object store.
     """
 
     def __init__(self, policy: str, folder: str, settings: ServeSettings) -> None:
         if "://" in folder:
-            raise UserError(
-                f"--state: found {folder}; expected a folder on a local disk, which waits until all is written"
-            )
+            raise UserError(f"--state: found {folder}; expected a folder on a local disk, which confirms each write")
         self.policy, self.folder = policy, folder
         self.notes: list[str] = []
         loaded = load_policies(policy, settings)
@@ -54,16 +52,16 @@ class Opened:
 
     @property
     def log_id(self) -> str:
-        """The beginning of the ids of the log's own events."""
+        """Return the prefix of the event ids that this log assigns."""
         return self._about.log_id
 
     def close(self) -> None:
-        """Close the log; another process may write there from now on."""
+        """Close the log, so that another process may write to it."""
         self._closing.close()
 
     def check(self, loaded: list[Loaded]) -> None:
-        """Raises `UserError` if the log, or the items next to it, belong to policies of another kind."""
-        where = f"{self.policy}: not of the kind of which {self.folder} is (another state folder takes it)"
+        """Check that the log and the items next to it belong to policies of the same kind. Raises `UserError`."""
+        where = f"{self.policy}: found another kind of policy than in {self.folder} (use another state folder for it)"
         self._about.check_same(_about(loaded, self._about.log_id), where)
         stored_items(self.folder, loaded[0].policy.state.action_dim)
 
@@ -75,7 +73,7 @@ class Opened:
             return False
         self._about = read_about(self.folder)
         self.check(loaded)
-        if not list_segments(self.folder):  # the first one is there before log.json
+        if not list_segments(self.folder):  # the first one is written before log.json
             raise UserError(
                 f"{storage.join(self.folder, SEGMENTS)}: rows are missing: found no file next to {FILE}; expected the"
                 f" files of the log (put them back from a copy, or remove {self.folder} to begin another log)"
@@ -100,7 +98,7 @@ class Opened:
 
 
 def arms_event(state: ServedState, clock: int) -> Event:
-    """Return the row of the arms that serve from now on, with their shares of the users."""
+    """Return the row for the current arms, with their shares of the users."""
     canaries, shadows = state.settings.canaries, state.settings.shadows
     shares = [1.0 - sum(arm.share for arm in canaries), *(arm.share for arm in (*canaries, *shadows))]
     arms = [

@@ -1,4 +1,4 @@
-"""Snapshots of the server state on disk: a server that starts again reads only the rows of its log behind one."""
+"""Snapshots of the server state on disk. After a restart, a server reads only the later rows of its log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DESCRIPTION, _ARRAYS, _VERSION = "state.json", "arrays.npz", 1
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The server state as it was at row `next`; it does not change any more."""
+    """Copy of the server state at row `next`; it does not change any more."""
 
     next: int
     described: dict[str, Any]
@@ -30,7 +30,7 @@ class Snapshot:
 
     @classmethod
     def from_state(cls, state: ServedState) -> Snapshot:
-        """Return a snapshot of `state`: everything that changes is copied."""
+        """Return a snapshot of `state`; everything that changes is copied."""
         people, arrays = state.people.save()
         answered = state.answered.save()
         arrays = {**arrays, "bits": answered.pop("bits").copy(), "put": _stacked(list(state.put.values()))}
@@ -48,7 +48,7 @@ class Snapshot:
         return cls(state.next, described, arrays, trackers)
 
     def write(self, folder: str) -> None:
-        """Write it below `folder`, whole or not at all, readable by its owner only, and remove older ones."""
+        """Write it below `folder`, whole or not at all, readable only by its owner, and remove older snapshots."""
         name = f"{self.next:015d}"
         if not storage.exists(storage.join(folder, FOLDER, name)):
             target = storage.join(folder, FOLDER, name)
@@ -64,13 +64,13 @@ class Snapshot:
 
 
 def restore(folder: str, state: ServedState, rows: int) -> str | None:
-    """Take the newest snapshot below `folder` into a new `state`, if there is one.
+    """Load the newest snapshot below `folder`, if any, into a new `state`.
 
-    Return a line if it cannot be used: all `rows` of the log are read then, and nothing is lost. Raises `UserError` if
-    the log is shorter than the snapshot: the numbers of missing rows would be given again, to other users.
+    Return a line if it cannot be used; the whole log is then read, and nothing is lost. Raises `UserError` if the log
+    is shorter than the snapshot, since other users would get the numbers of the missing rows.
     """
     found = storage.list_folders(storage.join(folder, FOLDER))
-    # A folder that a killed process left half-written is removed with the next snapshot; the one before is whole.
+    # The next snapshot removes a folder that a killed process left half-written; the previous one is whole.
     snapshots = [one for one in found if not one.endswith(".partial")]
     if not snapshots:
         return None
@@ -81,18 +81,18 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
             f"{storage.join(folder, SEGMENTS)}: rows are missing: found {rows}; expected at least {int(name)}, as in"
             f" {newest} (put the files of the log back from a copy)"
         )
-    flaw = damage(newest)  # a flipped digit of an id would give a user's past to another user
+    flaw = damage(newest)  # a flipped digit of an id would give a user's history to another user
     if flaw is not None:
         return f"{newest}: {flaw}; the whole log is read"
     try:
         described = json.loads(storage.read_text(storage.join(newest, _DESCRIPTION)))
         if described["schema_version"] != _VERSION:
-            return f"{newest}: of another version; the whole log is read"
+            return f"{newest}: found another version; the whole log is read"
         if described["leave_out"] != state.settings.leave_out:
             return f"{newest}: serve.leave_out was '{described['leave_out']}'; the whole log is read"
         missing = [key for key in state.observers if not storage.exists(storage.join(newest, key))]
         if missing:
-            return f"{newest}: of policies with other states; the whole log is read"
+            return f"{newest}: found policies with other states; the whole log is read"
         forms: dict[str, storage.Form] = {
             "seen": (np.int32, (None,)),
             "lengths": (np.int64, (len(described["ids"]),)),
@@ -102,15 +102,15 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
         }
         arrays = storage.read_arrays(storage.join(newest, _ARRAYS), forms)
         if arrays["lengths"].sum() != len(arrays["seen"]):
-            raise ValueError("lengths that do not fit")
+            raise ValueError("lengths of histories do not match")
         for key, tracker in state.observers.items():
             tracker.load(storage.join(newest, key))
             if len(tracker) != len(described["ids"]):
-                raise ValueError("users that do not fit")
+                raise ValueError("numbers of users do not match")
         state.answered.load({**described["answered"], "bits": arrays["bits"]})
         state.put_items(dict(zip(described["put"], arrays["put"], strict=True)))
         state.withdraw_items(described["withdrawn"])
-        # Codes follow from the bundles and the order in which items were put: items are found again by their ids.
+        # Codes depend on the bundles and on the order in which items were added, so items are found by their ids.
         before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
         state.people.load(described, {**arrays, "seen": state.codes.find(before)[arrays["seen"]].astype(np.int32)})
         state.next = described["next"]
@@ -120,7 +120,7 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
 
 
 class Unusable(ValueError):
-    """A snapshot that cannot be used; a part of it may be in the state already."""
+    """A snapshot that cannot be used; the state may already contain a part of it."""
 
 
 def _stacked(embeddings: list[np.ndarray]) -> np.ndarray:

@@ -20,7 +20,7 @@ from prefrec_ray.serving.server import Server
 from prefrec_ray.web.limits import answer_of, as_get, check_body, check_host, check_origin, has_token, limited
 from prefrec_ray.web.problems import Problem
 
-#: Most bytes of a request's body, and of one with items.
+#: Most bytes of the body of an HTTP request, and of one that adds items.
 MOST_BYTES, MOST_BYTES_OF_ITEMS = 1 << 17, 1 << 24
 ROUTES = ("/recommend", "/feedback", "/items", "/reload", "/healthz", "/metrics")
 OPEN = ("/healthz",)
@@ -28,7 +28,7 @@ TOKEN = "PREFREC_SERVE_TOKEN"
 
 
 def make_app(server: Server, token: str | None) -> FastAPI:
-    """Return the app of `server`. With a `token`, all requests except for `/healthz` must send it."""
+    """Return the app of `server`. If `token` is set, every HTTP request except for `/healthz` must send it."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -43,7 +43,7 @@ def make_app(server: Server, token: str | None) -> FastAPI:
 
 
 def routes_of(server: Server, lifespan: Any = None) -> FastAPI:
-    """Return the app without a guard, for requests that are already checked."""
+    """Return the app without a guard, for HTTP requests that are already checked."""
     app = FastAPI(title="prefrec serve", lifespan=lifespan, docs_url=None, redoc_url=None)
     _add_routes(app, server)
     app.add_exception_handler(Problem, lambda _, error: answer_of(error))
@@ -55,32 +55,32 @@ def routes_of(server: Server, lifespan: Any = None) -> FastAPI:
 def _add_routes(app: FastAPI, server: Server) -> None:
     @app.post("/recommend", openapi_extra=_body(Recommend))
     async def recommend(request: Request) -> Response:
-        """Items for a user, drawn by the policy, and the propensity of each given the items before it."""
+        """Return items for a user, drawn by the policy, and the propensity of each item given the items before it."""
         return _json((await server.do(await _read(request, Recommend))).body)
 
     @app.post("/feedback", openapi_extra=_body(Feedback))
     async def feedback(request: Request) -> Response:
-        """Feedback of a user on an item. Sent again, it is acknowledged again and counts once."""
+        """Register feedback of a user on an item. Repeated feedback is acknowledged again and counts once."""
         return _json((await server.do(await _read(request, Feedback))).body)
 
     @app.put("/items", openapi_extra=_body(PutItems))
     async def put_items(request: Request) -> Response:
-        """Items that may be shown from now on."""
+        """Add items."""
         return _json(await server.changes.put_items(await _read(request, PutItems)))
 
     @app.delete("/items", openapi_extra=_body(DeleteItems))
     async def delete_items(request: Request) -> Response:
-        """Items that may no longer be shown."""
+        """Withdraw items."""
         return _json(await server.changes.delete_items(await _read(request, DeleteItems)))
 
     @app.post("/reload")
     async def reload() -> Response:
-        """Reads the policies of all arms again."""
+        """Load the policies of all arms again."""
         return _json(await server.changes.reload())
 
     @app.get("/healthz")
     async def healthz() -> Response:
-        """Health of the server, for load balancers."""
+        """Return the health of the server, for load balancers."""
         if not server.healthy:
             raise Problem(503, "the log failed, or the state differs from it; restart the server")
         state = server.state
@@ -90,7 +90,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        """Metrics for Prometheus."""
+        """Return metrics for Prometheus."""
         state, measured = server.state, server.metrics
         measured.users.set(len(state.people))
         measured.events.set(state.next)
@@ -100,7 +100,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
 
 
 class Counted:
-    """Counts the answers of `app` and measures their time."""
+    """Counts the replies of `app` and measures their time."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -126,9 +126,9 @@ class Counted:
 
 
 class Guard:
-    """Refuses requests without the token, from pages of other sites, too large, or of another content type.
+    """Refuses HTTP requests without the token, from pages of other sites, too large, or of another content type.
 
-    `HEAD` goes to the route of `GET`; the server leaves out the body of the answer.
+    `HEAD` goes to the route of `GET`; the server omits the body of the reply.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
@@ -161,7 +161,7 @@ class Guard:
 
 
 async def body_of(request: Request) -> bytes:
-    """Return the whole body. Raises `Problem` if the client goes away before its end."""
+    """Return the whole body. Raises `Problem` if the client disconnects before its end."""
     try:
         return await request.body()
     except ClientDisconnect:

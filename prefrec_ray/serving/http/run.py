@@ -1,4 +1,4 @@
-"""The process of `prefrec serve`: address, token, end."""
+"""Process of `prefrec serve`: address, token and shutdown."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from prefrec_ray.web.run import run_app
 def serve(
     policy: str, folder: str, settings: ServeSettings, host: str, port: int, say: Callable[[str], None] = print
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. `say` prints lines: repairs in `folder`, and the address.
+    """Serve until SIGTERM or Ctrl-C. `say` prints lines about repairs in `folder`, and the address.
 
-    Raises `UserError`: an address other than loopback without a token, an address in use, and errors of `Opened`.
+    Raises `UserError` for an address other than loopback without a token, for an address in use, and as `Opened` does.
     """
     token = checked_token(host, TOKEN)
     with listening(host, port) as listener:
@@ -34,7 +34,7 @@ def serve(
 
 
 def settle() -> None:
-    """Prepare this process for many small requests, once policies and users are in memory."""
+    """Prepare this process for many small HTTP requests, after policies and users are loaded."""
     torch.set_num_threads(1)  # batches are small, and threads would wait for each other
     # Objects made so far stay; garbage collections over all of them would cause pauses.
     gc.collect()

@@ -1,4 +1,4 @@
-"""Batches of requests, one commit each: those that arrived while the previous batch was written."""
+"""Batches of HTTP requests, one commit each. A batch collects what arrived while the previous batch was written."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from prefrec_ray.logs.events.format import COMMIT
 from prefrec_ray.serving.requests.plan import Answer, Command
 from prefrec_ray.web.problems import Problem
 
-#: Most requests that wait; more are refused with 503.
+#: Most HTTP requests in the queue; more are refused with 503.
 WAITING = 4096
 
-#: A command, and the future of its answer.
+#: A command, and the future of its reply.
 _Waiting = tuple[Command, "asyncio.Future[Answer]"]
 
 
@@ -24,20 +24,20 @@ class Batches:
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING)
 
     async def do(self, command: Command) -> Answer:
-        """Return the answer to one command. Raises `Problem`."""
+        """Return the reply to one command. Raises `Problem`."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         try:
             self._waiting.put_nowait((command, future))
         except asyncio.QueueFull:
-            raise Problem(503, f"{WAITING} requests wait already; come again") from None
+            raise Problem(503, f"found {WAITING} waiting requests; try again later") from None
         return await future
 
     async def run(self) -> None:
-        """Answer batches until cancelled."""
+        """Process batches until cancelled."""
         while True:
             batch = [await self._waiting.get()]
-            # Take commands that arrived at the same time. Waiting for more would slow few requests down and not speed
-            # many up: they arrive while this batch is written.
+            # Take commands that arrived at the same time. Waiting for more would slow down a few HTTP requests and not
+            # speed up many, since these arrive while this batch is written.
             await asyncio.sleep(0)
             while len(batch) < COMMIT and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())

@@ -1,4 +1,4 @@
-"""Schemas of request bodies. Every value has a limit; only the first error of a list is searched for."""
+"""Schemas of the bodies of HTTP requests. Every value has a limit; the search stops at the first error of a list."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain
 Whole = Annotated[int, Field(ge=-_INT64, lt=_INT64, strict=True)]
 Id = Whole | Text
 Time = Annotated[int, Field(ge=0, le=LAST_TIME, strict=True)]
-# Squares of numbers up to here, and running sums of them, stay finite in float32.
+# The limit keeps squares of numbers and their running sums finite in float32.
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
 
 
@@ -33,7 +33,7 @@ class _Body(BaseModel):
 
 
 class Recommend(_Body):
-    """POST /recommend. `timestamp`: by default the server's clock. `features`: of the user, kept."""
+    """POST /recommend. `timestamp` is by default the server's clock. `features` describe the user and are stored."""
 
     user: Id
     k: Annotated[int, Field(ge=1, le=MOST, strict=True)] = 10
@@ -43,7 +43,7 @@ class Recommend(_Body):
 
 
 class Feedback(_Body):
-    """POST /feedback on an item of a recommendation; or, with `user` and `item`, on any item under the client's own id.
+    """POST /feedback on an item of a recommendation, or on any `item` of `user` under an id that the client made.
 
     `item` may be omitted if the recommendation had one item. Kinds of feedback that are not named count 0.
     """
@@ -57,7 +57,7 @@ class Feedback(_Body):
 
 
 class PutItem(_Body):
-    """An item and its embedding, made in the same way as in the policy's table."""
+    """An item and its embedding, made in the same way as in the item table of the policy."""
 
     id: Id
     embedding: Annotated[
@@ -79,7 +79,7 @@ class DeleteItems(_Body):
 
 
 def parse(model: type[Any], content: bytes) -> Any:
-    """Parse `content` as `model`. Raises `Problem`: invalid JSON (400), JSON of another form (422)."""
+    """Parse `content` as `model`. Raises `Problem`: 400 for invalid JSON, 422 if it does not match the model."""
     try:
         return model.model_validate_json(content)
     except ValidationError as error:

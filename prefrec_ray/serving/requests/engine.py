@@ -1,4 +1,4 @@
-"""Engine of a server: plans the log rows of a batch of requests, and applies them once they are on disk."""
+"""Engine of a server: plans the log rows of a batch of HTTP requests, and applies them after they are on disk."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from prefrec_ray.serving.state.arms import UserId
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
 
-#: Most ms by which a client's clock may be ahead. A user's events are logged in the order of time.
+#: Most ms by which a client's clock may be ahead. A user's events are logged in time order.
 _AHEAD = 600_000
 
 
 class Engine:
-    """Plans and applies batches, for one caller at a time. `log_id` is the prefix of the ids of its own events."""
+    """Plans and applies batches, for one caller at a time. `log_id` is the prefix of the event ids that it assigns."""
 
     def __init__(self, state: ServedState, log: EventLog, log_id: str, seed: int | None = None) -> None:
         self.state, self.log, self._id = state, log, log_id
@@ -31,9 +31,9 @@ class Engine:
         self._rng = np.random.default_rng(seed)
 
     def plan(self, commands: Sequence[Command], clock: int) -> Plan:
-        """Return the rows to log and the answers. `clock`: the server's, ms.
+        """Return the rows to log and the replies. `clock` is the server's time, ms.
 
-        Changes the state only by new users and by features of users, which `give_up` restores.
+        The state gets new users and features of users, which `give_up` restores; nothing else changes.
         """
         self.state.answered.forget(clock)  # hours may have passed since the last row
         plan = Plan(answers=[Problem(500, "not answered")] * len(commands))
@@ -77,7 +77,7 @@ class Engine:
         self.state.observe(rows[known], codes[known], times[known], values[known], dwell[known])
 
     def give_up(self, plan: Plan) -> None:
-        """Restore the features of users, if the rows of `plan` could not be written."""
+        """Restore the features of users if the rows of `plan` could not be written."""
         for row, before in reversed(plan.described):
             self.state.undescribe(row, before)
 
@@ -92,7 +92,7 @@ class Engine:
         return row
 
     def _recommend(self, plan: Plan, commands: Sequence[Command], clock: int) -> list[Event]:
-        """Plan the recommendations; return the events of shadow policies."""
+        """Plan the recommendations, and return the events of shadow policies."""
         state, requests = self.state, []
         for place, body in enumerate(commands):
             if isinstance(body, Recommend):
@@ -174,7 +174,7 @@ class Engine:
         if shown is None:
             if body.user is None or body.item is None:
                 raise Problem(
-                    404, f"event_id: found {body.event_id!r}; expected one of a recommendation, or user and item"
+                    404, f"event_id: found {body.event_id!r}; expected the id of a recommendation, or user and item"
                 )
             user, item, position = body.user, body.item, None
             own = (body.event_id, user, item)
@@ -189,7 +189,7 @@ class Engine:
                 return Answer({"event_id": body.event_id, "item": item, "status": "known"}, outcome="known")
         if isinstance(item, int) != state.codes.whole:
             kind = "a whole number" if state.codes.whole else "text"
-            raise Problem(422, f"item: found {item!r}; expected {kind}, as all items are")
+            raise Problem(422, f"item: found {item!r}; expected {kind}, as for all items")
         values = values_of(body, state.policy.state)
         row = self._row(user)
         (code,) = state.codes.find([item]).tolist()

@@ -1,4 +1,4 @@
-"""Checks of feedback: its recommendation, its item, and values that `prepare` accepts."""
+"""Checks of feedback: its recommendation, its item, and whether `prepare` accepts its values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefrec_ray.serving.state.shelf import ItemId
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
 
-#: Recommendations that are held in memory; older ones are read from the log.
+#: Number of recommendations in memory; older ones are read from the log.
 _RECENT = 1 << 16
 _EXPECTED = {
     "binary": "0 or 1",
@@ -25,14 +25,14 @@ _EXPECTED = {
 
 
 class Recommendations:
-    """The recommendations of one server, by the number of their row; its event ids begin with `log_id`."""
+    """The recommendations of one server, by row number; their event ids begin with `log_id`."""
 
     def __init__(self, log: EventLog, log_id: str) -> None:
         self._log, self._id = log, log_id
         self._recent: OrderedDict[int, Shown] = OrderedDict()
 
     def remember(self, number: int, event: Event) -> None:
-        """Register the recommendation `event`, the row `number` of the log."""
+        """Register the recommendation `event`, which is row `number` of the log."""
         items, chances = event.items or (), event.propensities or ()
         self._hold(number, Shown(user_of(event), event.timestamp, items, chances, event.policy, event.arm))
 
@@ -43,9 +43,9 @@ class Recommendations:
         return shown
 
     def find(self, body: Feedback, state: ServedState) -> tuple[int, Shown | None]:
-        """Return the number of the recommendation of some feedback, and itself, None if the client made the id.
+        """Return the row number of the recommendation, and the recommendation; None if the client made the id.
 
-        Raises `Problem` if there is no recommendation of that id, or if it is too old, damaged, or of another user.
+        Raises `Problem` if no recommendation has the id, or if it is too old, damaged, or belongs to another user.
         """
         name, _, digits = body.event_id.rpartition("-")
         if name != self._id:
@@ -55,12 +55,10 @@ class Recommendations:
             if f"{number:x}" != digits or not 0 <= number < self._log.next:
                 raise ValueError
         except ValueError:
-            raise Problem(404, f"event_id: found {body.event_id!r}; expected one of a recommendation") from None
+            raise Problem(404, f"event_id: found {body.event_id!r}; expected the id of a recommendation") from None
         if state.answered.forgotten(number):
             hours = state.settings.feedback_hours
-            raise Problem(
-                410, f"event_id: {body.event_id} is of more than {hours:g} hours ago; expected feedback before"
-            )
+            raise Problem(410, f"event_id: {body.event_id} is more than {hours:g} hours old; expected earlier feedback")
         shown = self._recent.get(number)
         if shown is None:
             try:
@@ -68,12 +66,12 @@ class Recommendations:
             except UserError as error:
                 raise Problem(503, str(error)) from error
             if row["kind"] != Kind.RECOMMENDED:
-                raise Problem(404, f"event_id: found {body.event_id!r}; expected one of a recommendation")
+                raise Problem(404, f"event_id: found {body.event_id!r}; expected the id of a recommendation")
             user = row["user"] if row["user_number"] is None else row["user_number"]
             of_row = (row[name] for name in ("timestamp", "items", "propensities", "policy", "arm"))
             shown = self._hold(number, Shown(user, *of_row))
         if body.user is not None and body.user != shown.user:
-            raise Problem(422, f"user: found {body.user!r}; {body.event_id} is of {shown.user!r}")
+            raise Problem(422, f"user: found {body.user!r}; expected {shown.user!r}, the user of {body.event_id}")
         return number, shown
 
 
@@ -88,7 +86,7 @@ def item_of(body: Feedback, shown: Shown) -> ItemId:
 
 
 def values_of(body: Feedback, definition: StateDefinition) -> list[float]:
-    """Return the feedback in the order of the state, 0 if it is not named. Raises `Problem` for an invalid value."""
+    """Return feedback values in the order of the state; 0 if not named. Raises `Problem` if a value is invalid."""
     for name, value in body.feedback.items():
         if name not in definition.feedback:
             raise Problem(422, f"feedback.{name}: unknown; expected some of {', '.join(definition.feedback) or 'none'}")

@@ -1,4 +1,4 @@
-"""A batch of requests on its way: what is asked, what is to be logged and answered, and the draw of the items."""
+"""Plan of a batch of HTTP requests: rows to log, replies, and the draw of the items."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Command = Recommend | Feedback
 
 @dataclass(frozen=True)
 class Answer:
-    """The body of an answer, and what is counted of it."""
+    """The body of a reply, and the labels of its metrics."""
 
     body: dict[str, Any]
     arm: str = ""
@@ -30,7 +30,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Shown:
-    """A recommendation, as feedback needs it."""
+    """A recommendation: what feedback on it is checked against."""
 
     user: UserId
     timestamp: int
@@ -42,7 +42,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Given:
-    """Feedback on its way into the state. `number`: of the recommendation; None: under the client's own id."""
+    """Feedback to apply to the state. `number` is the row of its recommendation, None under the client's own id."""
 
     row: int
     event: Event
@@ -51,14 +51,14 @@ class Given:
 
     @property
     def own(self) -> Own:
-        """What tells feedback under a client's own id from other feedback."""
+        """Return the key of feedback under a client's own id."""
         (item,) = self.event.items or ()
         return self.event.event_id, user_of(self.event), item
 
 
 @dataclass
 class Plan:
-    """The rows of a batch, those of recommendations first, and what they do to the state once they are on the disk."""
+    """The rows of a batch, recommendations first, and the changes of the state to apply after they are on disk."""
 
     events: list[Event] = field(default_factory=list)
     answers: list[Answer | Problem] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Plan:
 
 @dataclass
 class Draws:
-    """n requests for items. `out`: codes of items that may not be shown."""
+    """n HTTP requests for items. `out` holds the codes of excluded items."""
 
     rows: np.ndarray
     now: np.ndarray
@@ -82,7 +82,10 @@ Drawn = tuple[list[ItemId], list[float]]
 
 
 def draw_items(state: ServedState, arm: np.ndarray, draws: Draws, rng: np.random.Generator) -> dict[int, Drawn]:
-    """Items and propensities for each request, by the policy of its `arm` (-1: none): as many as are left."""
+    """Return items and propensities for each HTTP request, drawn by the policy of its `arm` (-1: none).
+
+    The lists are shorter than wanted if fewer items are left.
+    """
     by_request: dict[int, Drawn] = {}
     for number in np.unique(arm[arm >= 0]).tolist():
         mine = np.flatnonzero(arm == number)
@@ -94,7 +97,8 @@ def draw_items(state: ServedState, arm: np.ndarray, draws: Draws, rng: np.random
         out = shelf.left_out([draws.out[at] for at in mine.tolist()])
         left = shelf.policy.left(out)
         most = np.minimum(left, draws.wanted[mine])
-        # A draw of many is one of few, cut off: equal numbers in one go, the few who have less left by themselves.
+        # A short draw is the beginning of a long one. So all states draw the same number at once, and are cut off;
+        # states with fewer items left draw separately.
         k = int(draws.wanted[mine].max())
         enough = left >= k
         groups = [np.flatnonzero(enough), *(np.array([at]) for at in np.flatnonzero(~enough & (most > 0)))]
@@ -113,12 +117,12 @@ def draw_items(state: ServedState, arm: np.ndarray, draws: Draws, rng: np.random
 
 
 def user_columns(user: UserId) -> dict[str, Any]:
-    """The id of a user as a column of the log."""
+    """Return the id of a user as a column of the log."""
     return {"user": user} if isinstance(user, str) else {"user_number": user}
 
 
 def user_of(event: Event) -> UserId:
-    """The user of an event of one."""
+    """Return the user of an event."""
     if event.user is not None:
         return event.user
     assert event.user_number is not None

@@ -1,4 +1,4 @@
-"""Calls of an ASGI app from inside the process, by which a shard reaches its own routes."""
+"""Calls of an ASGI app in the same process, by which a shard reaches its own routes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope
 
 
 def scope_of(method: str, path: str) -> Scope:
-    """Return the scope of a request with a JSON body."""
+    """Return the scope of an HTTP request with a JSON body."""
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -23,7 +23,7 @@ def scope_of(method: str, path: str) -> Scope:
 
 
 async def called(app: ASGIApp, scope: Scope, body: bytes | Receive) -> Response:
-    """Return the whole answer of `app` to a request. `body`: its bytes, or a function that receives them."""
+    """Return the whole reply of `app` to an HTTP request. `body`: its bytes, or a function that receives them."""
     start: Message = {"status": 500, "headers": []}
     parts: list[bytes] = []
 

@@ -1,4 +1,4 @@
-"""The answers of all shards as one."""
+"""Joint replies of all shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Answered = tuple[int, bytes]
 
 
 def together(path: str, answers: Sequence[Answered]) -> Answered:
-    """One answer to what all shards were asked: the first refusal, else what they say together."""
+    """Return the joint reply of all shards: the first refusal, else the sum of their replies."""
     for number, (status, content) in enumerate(answers):
         if status >= 400:
             problem = Problem(status, f"shard {number}: {json.loads(content)['detail']}")
@@ -37,7 +37,7 @@ def together(path: str, answers: Sequence[Answered]) -> Answered:
 
 
 def _metrics(texts: Sequence[str]) -> bytes:
-    """Numbers for Prometheus, with the label `shard`."""
+    """Return the metrics of all shards for Prometheus, with the label `shard`."""
     registry = CollectorRegistry()
     registry.register(_Labelled(texts))
     return generate_latest(registry)
@@ -48,7 +48,7 @@ class _Labelled(Collector):
         self._texts = texts
 
     def collect(self) -> list[Metric]:
-        """One family for those of all shards."""
+        """Return one family of metrics for all shards."""
         families: dict[str, Metric] = {}
         for number, text in enumerate(self._texts):
             for family in text_string_to_metric_families(text):

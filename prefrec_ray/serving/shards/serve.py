@@ -1,7 +1,7 @@
 """Server on a Ray cluster, by Ray Serve: several shards, each with its own users and folder, behind one gateway.
 
-A user's shard is a hash of the id. Each shard is a deployment with one replica, so its name determines its folder. The
-gateway has no state, and may have any number of replicas.
+A user's shard is a hash of the user's id. Each shard is a deployment with one replica, so its name determines its
+folder. The gateway has no state, and may have any number of replicas.
 """
 
 from __future__ import annotations
@@ -44,8 +44,12 @@ class ShardSettings(Settings):
     """The key `args` of a Ray Serve config."""
 
     policy: str = Field(description="policy bundle: RUN/policy, or an alias of one")
-    state: str = Field(description="folder of the shards' folders, on a disk that each shard finds again")
-    shards: Annotated[int, Field(ge=1, le=1024)] = Field(description="users' state cannot move: it stays as it is")
+    state: str = Field(
+        description="parent folder of the shards' folders, on a disk that each shard can reach after a restart"
+    )
+    shards: Annotated[int, Field(ge=1, le=1024)] = Field(
+        description="number of shards; fixed, since states of users cannot move"
+    )
     serve: ServeSettings = ServeSettings()
 
     def folder(self, number: int) -> str:
@@ -53,11 +57,11 @@ class ShardSettings(Settings):
         return storage.join(self.state, f"shard-{number:04d}-of-{self.shards:04d}")
 
     def check_number(self) -> None:
-        """Check that `state` has this number of shards, since users cannot move. Raises `UserError`."""
+        """Check that `state` was made with this number of shards, since users cannot move. Raises `UserError`."""
         for folder in storage.list_folders(self.state):
             if "/shard-" in folder and not folder.endswith(f"-of-{self.shards:04d}"):
                 raise UserError(
-                    f"shards: found {self.shards}; {self.state} is of another number ({folder}): expected that"
+                    f"shards: found {self.shards}; expected the number of shards of {self.state}, which has {folder}"
                 )
 
 
@@ -79,7 +83,10 @@ def shard_of(user: UserId, shards: int) -> int:
 
 
 class Shard:
-    """Server of some of the users. Raises `UserError` as `Opened` does, and if `state` has another number of shards."""
+    """Server for one shard of the users.
+
+    Raises `UserError` as `Opened` does, and for another number of shards in `state`.
+    """
 
     async def __init__(self, settings: ShardSettings, number: int) -> None:  # type: ignore[misc]
         settings.check_number()
@@ -90,16 +97,16 @@ class Shard:
         await self._server.start()
 
     async def log_id(self) -> str:
-        """Return the prefix of the ids of its events."""
+        """Return the prefix of the event ids that this shard assigns."""
         return self._log_id
 
     async def ask(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        """Return status and body of the answer to a request that the gateway has checked."""
+        """Return status and body of the reply to an HTTP request that the gateway has checked."""
         response = await called(self._app, scope_of(method, path), body)
         return response.status_code, bytes(response.body)
 
     def check_health(self) -> None:
-        """Raise if Ray Serve should restart the shard."""
+        """Raise an error if Ray Serve should restart the shard."""
         if not self._server.healthy:
             raise RuntimeError("the log failed, or the state differs from it")
 
@@ -109,18 +116,18 @@ class Shard:
 
 
 class Gateway:
-    """Passes each request to the shard of its user, and changes of items and policies to all shards."""
+    """Passes each HTTP request to the shard of its user, and changes of items and policies to all shards."""
 
     def __init__(self, shards: Sequence[DeploymentHandle], body_seconds: float = Limits.body_seconds) -> None:
         token = token_of_environment(TOKEN)
         if token is None:
-            raise UserError(f"{TOKEN}: not set where the gateway runs; expected a token")
+            raise UserError(f"{TOKEN}: not set in the gateway's process; expected a token")
         self._shards, self._body_seconds = list(shards), body_seconds
         self._guarded = Guard(self._pass_on, token)
         self._of_log: dict[str, int] = {}
 
     async def __call__(self, request: Request) -> Response:
-        """Return the answer of one shard, or the joint answer of all."""
+        """Return the reply of one shard, or the joint reply of all."""
         return await called(self._guarded, request.scope, request.receive)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -156,12 +163,12 @@ class Gateway:
         if body.user is not None:
             return shard_of(body.user, len(self._shards))
         if len(self._of_log) < len(self._shards):
-            raise Problem(503, f"event_id: {body.event_id!r} may be of a shard that does not answer; try again")
+            raise Problem(503, f"event_id: {body.event_id!r} may belong to a shard that does not reply; try again")
         return 0
 
     async def _of(self, number: int, method: str, path: str, body: bytes) -> Answered:
         try:
             return await self._shards[number].ask.remote(method, path, body)
-        except Exception as error:  # it restarts, or its host is gone
-            problem = Problem(503, f"shard {number} does not answer ({type(error).__name__}); try again")
+        except Exception as error:  # the shard restarts, or its host is lost
+            problem = Problem(503, f"shard {number} does not reply ({type(error).__name__}); try again")
             return problem.status, bytes(answer_of(problem).body)

@@ -14,10 +14,10 @@ UserId = int | str
 
 
 def arm_of(users: Sequence[UserId], settings: ServeSettings) -> np.ndarray:
-    """The arm of each user, int64 [n]: 0 is the main one, then the canaries in their order.
+    """Return the arm of each user, int64 [n]: 0 is the main arm, then the canaries in their order.
 
-    Canaries take users from 0 on, the first one first: as long as those before it keep their shares, a share that
-    grows keeps its users.
+    Canaries take intervals of hashes from 0 on, in their order. If the shares before a canary stay the same, a growing
+    share keeps its users.
     """
     borders = np.cumsum([arm.share for arm in settings.canaries])
     arm = np.searchsorted(borders, _place(users, settings.seed, 0), side="right") + 1
@@ -31,6 +31,6 @@ def shadowed(users: Sequence[UserId], settings: ServeSettings) -> np.ndarray:
 
 
 def _place(users: Sequence[UserId], seed: int, number: int) -> np.ndarray:
-    """In [0, 1), uniform over users, and independent for each `number`."""
+    """Return uniform numbers in [0, 1) for users, independent for each `number`."""
     kind = pa.string() if users and isinstance(users[0], str) else pa.int64()
     return fraction(hash_ids(pa.array(users, kind), seed, Stream.ARM, number))

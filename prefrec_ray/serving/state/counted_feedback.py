@@ -1,4 +1,4 @@
-"""Register of the feedback that was counted, so that each counts once, and of the time after which it is too late."""
+"""Register of counted feedback: each counts once, and late feedback is refused."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class _Mark:
     received: int
 
 
-#: Feedback under the client's own id: the id, the user and the item. The same id may come for several of them.
+#: Feedback under the client's own id: the id, the user and the item. Several users and items may share an id.
 Own = tuple[str, int | str, int | str]
 
 
 class Answered:
-    """A bit for each item of each row of the log in the last `window_ms`, and the feedback under clients' own ids.
+    """One bit for each item of each row of the log in the last `window_ms`, and the feedback under clients' own ids.
 
     `received` is the server's clock, ms. If it jumps back, nothing is forgotten until it has caught up.
     """
@@ -39,16 +39,16 @@ class Answered:
 
     @property
     def latest(self) -> int:
-        """The latest `received` so far, to a minute; 0 before the first."""
+        """Return the latest `received`, to the minute; 0 before the first."""
         return self._marks[-1].received if self._marks else 0
 
     @property
     def start(self) -> int:
-        """The first row in the window."""
+        """Return the first row in the window."""
         return self._start
 
     def advance(self, next_number: int, received: int) -> None:
-        """Take note of rows up to `next_number`, and forget rows out of the window."""
+        """Register rows up to `next_number`, and forget rows out of the window."""
         if next_number - self._base > len(self._bits):
             self._bits = np.concatenate(
                 [self._bits, np.zeros(max(len(self._bits), next_number - self._base), np.uint64)]
@@ -74,7 +74,7 @@ class Answered:
             self._own.popitem(last=False)
 
     def has(self, number: int, position: int) -> bool:
-        """Return whether the item at `position` of the row `number` has feedback."""
+        """Return True if the item at `position` of the row `number` has feedback."""
         return bool(self._bits[number - self._base] >> np.uint64(position) & np.uint64(1))
 
     def add(self, number: int, position: int) -> None:
@@ -83,7 +83,7 @@ class Answered:
             self._bits[number - self._base] |= np.uint64(1) << np.uint64(position)
 
     def has_own(self, own: Own) -> bool:
-        """Return whether this feedback under the client's own id has been counted."""
+        """Return True if this feedback under the client's own id is counted already."""
         return own in self._own
 
     def add_own(self, own: Own, received: int) -> None:
@@ -91,7 +91,7 @@ class Answered:
         self._own[own] = received
 
     def forgotten(self, number: int) -> bool:
-        """Return whether the row `number` is out of the window."""
+        """Return True if the row `number` is out of the window."""
         return number < self._start
 
     def save(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Answered:
         }
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Take the result of `save`."""
+        """Load the result of `save`."""
         self._base, self._start, self._bits = saved["base"], saved["start"], saved["bits"]
         self._marks = deque(_Mark(*mark) for mark in saved["marks"])
         self._last = self._marks[-1] if self._marks else self._last

@@ -18,7 +18,7 @@ from prefrec_ray.serving.settings import MAIN, ServeSettings
 
 @dataclass(frozen=True)
 class Loaded:
-    """A policy of an arm, from its bundle; `digest` is of the bundle's files."""
+    """A policy of an arm, from its bundle; `digest` is the digest of the bundle's files."""
 
     arm: str
     policy: Policy
@@ -26,7 +26,7 @@ class Loaded:
 
     @property
     def states(self) -> str:
-        """Equal for policies whose users' states are the same numbers, but for their scale."""
+        """Return a key that is equal for policies with the same states of users, except for their scale."""
         of = blake2b(json.dumps(self.policy.state.to_dict(), sort_keys=True).encode(), digest_size=8)
         of.update(repr(self.policy.items.ids.dtype).encode())
         of.update(self.policy.items.ids.tobytes())
@@ -35,12 +35,12 @@ class Loaded:
 
 
 def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable] = ()) -> list[Loaded]:
-    """The policies of all arms: the main one, canaries, shadows. Raises `UserError`; they take the same feedback.
+    """Return the policies of all arms: the main one, canaries, shadows. Raises `UserError` if their feedback differs.
 
-    Equal tables of items, also to one of `tables`, are one: with the index that it has.
+    Equal tables of items become one object, with its index; an equal table in `tables` is reused.
     """
     places = {MAIN: main} | {arm.name: arm.policy for arm in (*settings.canaries, *settings.shadows)}
-    # Once: an alias that moves in between must not give the digest of another policy.
+    # Resolved once: an alias that moves in the meantime must not yield the digest of another policy.
     resolved = {name: storage.followed(uri) for name, uri in places.items()}
     loaded = [Loaded(name, Policy.load(uri), _digest(uri)) for name, uri in resolved.items()]
     known = list(tables)
@@ -56,16 +56,16 @@ def load_policies(main: str, settings: ServeSettings, tables: Sequence[ItemTable
             ("feedback", first.state.feedback, other.policy.state.feedback),
             ("kinds of feedback", dict(first.state.feedback_kinds), dict(other.policy.state.feedback_kinds)),
             ("user features", dict(first.state.user_features), dict(other.policy.state.user_features)),
-            ("a session timeout", first.state.session_gap_ms, other.policy.state.session_gap_ms),
+            ("session timeout", first.state.session_gap_ms, other.policy.state.session_gap_ms),
             ("type of item ids", first.items.ids.dtype.kind, other.policy.items.ids.dtype.kind),
         ):
             if of_first != of_other:
-                raise UserError(f"{places[other.arm]}: {what} of {of_other}; expected those of {main}: {of_first}")
+                raise UserError(f"{places[other.arm]}: found {what} {of_other}; expected {of_first} as in {main}")
     return loaded
 
 
 def _equal(a: ItemTable, b: ItemTable) -> bool:
-    """Whether tables are equal in all that serving looks at."""
+    """Return True if two tables are equal in all columns that serving uses."""
     logged = [table.logged if table.logged is not None else np.zeros(0) for table in (a, b)]
     pairs = ((a.ids, b.ids), (a.embeddings, b.embeddings), logged)
     return all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in pairs)

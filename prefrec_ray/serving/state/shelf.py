@@ -1,4 +1,4 @@
-"""The items of a policy while it serves: those of its bundle, those put since, without those withdrawn."""
+"""Items of a policy in a server: the items of its bundle plus added items minus withdrawn items."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ItemId = int | str
 
 
 class Codes:
-    """A whole number for every item that any policy knows: its row in the table `base`, or one that follows these."""
+    """A whole number for every item of any policy: its row in the table `base`, or a number after the last row."""
 
     def __init__(self, base: ItemTable) -> None:
         self.base = base
@@ -29,22 +29,22 @@ class Codes:
 
     @property
     def ids(self) -> np.ndarray:
-        """The ids, by code."""
-        if len(self._ids) < len(self):  # joined once for all that were added: there may be a million
+        """Return the ids, by code."""
+        if len(self._ids) < len(self):  # joined once for all added items: there may be a million
             self._ids = np.concatenate([self.base.ids, self.array(self._more)])
         return self._ids
 
     @property
     def whole(self) -> bool:
-        """Whether ids are whole numbers, not text."""
+        """Return True if ids are whole numbers, False if they are text."""
         return self.base.ids.dtype.kind == "i"
 
     def array(self, ids: Iterable[Any]) -> np.ndarray:
-        """Ids of the right type as an array."""
+        """Return ids as an array of the right type."""
         return np.array(list(ids), np.int64 if self.whole else np.str_)
 
     def find(self, ids: Sequence[Any] | np.ndarray) -> np.ndarray:
-        """Codes int64 [n]; -1 for an unknown id, and for one of another type than the table's."""
+        """Return codes int64 [n]; -1 for an unknown id, and for an id of another type than in the table."""
         if isinstance(ids, np.ndarray) and (ids.dtype.kind == "i") == self.whole and ids.dtype.kind in "iU":
             codes = self.base.find(ids)
         else:
@@ -58,17 +58,17 @@ class Codes:
         return codes
 
     def add(self, ids: np.ndarray) -> None:
-        """Gives a code to the ids that have none."""
+        """Assign codes to the ids without a code."""
         new = ids[self.find(ids) < 0]
         self._more |= {item: len(self) + number for number, item in enumerate(new.tolist())}
 
 
 class Shelf:
-    """What one policy may show now. It is replaced, not changed, when items come and go.
+    """Items that one policy may show. Added items make a new object.
 
-    `policy` draws from the items that may be shown; `catalogue` holds all that were ever known, whose embeddings
-    users' states are made of. By code: `rows` in the policy's table, -1 for an item that is not in it, and whether an
-    item is `known` to the catalogue. Rows in `gone` were withdrawn since.
+    `policy` draws from the items that may be shown. `catalogue` also holds withdrawn items, since states of users
+    depend on their embeddings. By code: `rows` in the policy's table, -1 for an item that is not in it, and whether an
+    item is `known` to the catalogue. Rows in `gone` were withdrawn later.
     """
 
     def __init__(self, bundle: Policy, put: Mapping[ItemId, np.ndarray], withdrawn: set[ItemId], codes: Codes) -> None:
@@ -87,63 +87,67 @@ class Shelf:
         self._warm()
 
     def _warm(self) -> None:
-        """Builds what the first draw would build: the cells, or the index."""
+        """Build the cells or the index before the first draw."""
         if len(self.policy.items):
             self.policy.serve(np.zeros((1, self.policy.state.width), np.float32), 1, seed=0)
 
     def withdraw(self, codes: np.ndarray) -> None:
-        """Shows some items no more, at once."""
+        """Withdraw items, effective immediately."""
         rows = self.rows[codes]
         self.gone = np.union1d(self.gone, rows[rows >= 0])
 
     def widen(self, size: int) -> None:
-        """There are `size` codes now: those that are new are of no item of this shelf."""
+        """Extend the arrays to `size` codes. The new codes belong to no item of this object."""
         more = size - len(self.rows)
         self.rows = np.concatenate([self.rows, np.full(more, -1)])
         self.known = np.concatenate([self.known, np.zeros(more, bool)])
 
     def left_out(self, codes: Sequence[np.ndarray]) -> LeftOut:
-        """The items of some codes for each of n states, and those that were withdrawn."""
+        """Return the excluded items for each of n states: the items of some codes, and the withdrawn items."""
         return LeftOut.of_rows([np.concatenate([self.rows[of_state], self.gone]) for of_state in codes])
 
 
 def check_known(arms: Sequence[str], shelves: Sequence[Shelf], codes: Codes) -> None:
-    """Raises `UserError` where an arm has an item that the first, the main one, lacks.
+    """Check that every arm has only items of the main arm, which comes first. Raises `UserError`.
 
-    The main arm's items are those of the log: feedback on another one would make no request.
+    The log contains items of the main arm only; feedback on other items would not become impressions.
     """
     for arm, shelf in zip(arms, shelves, strict=True):
         more = codes.ids[shelf.known & ~shelves[0].known]
         if len(more):
             raise UserError(
-                f"arm '{arm}': item {more[0]} is not an item of the main policy; expected only those (PUT /items adds"
-                " one to all arms)"
+                f"arm '{arm}': found item {more[0]}; expected only items of the main policy (PUT /items adds"
+                " an item to all arms)"
             )
 
 
 def check_embedding(
     policy: Policy, item: ItemId, embedding: np.ndarray, put: Mapping[ItemId, np.ndarray], codes: Codes
 ) -> None:
-    """Raises `UserError` where `item` has another embedding already: users' states are made of it."""
+    """Check that `item` has no other embedding yet, since states of users depend on it. Raises `UserError`."""
     if len(embedding) != policy.state.action_dim:
-        raise UserError(f"item {item}: an embedding of {len(embedding)} numbers; expected {policy.state.action_dim}")
+        raise UserError(
+            f"item {item}: found an embedding of {len(embedding)} numbers; expected {policy.state.action_dim}"
+        )
     (row,) = policy.items.find(codes.array([item]))
     before = policy.items.embeddings[row] if row >= 0 else put.get(item)
     if before is not None and not np.array_equal(before, embedding):
-        raise UserError(f"item {item}: has another embedding, of which states are made; expected the same, or a new id")
+        raise UserError(
+            f"item {item}: found another embedding than in the states of users; expected the same, or a new id"
+        )
 
 
 def _extended(items: ItemTable, new: Mapping[ItemId, np.ndarray], codes: Codes) -> ItemTable:
-    """New items count as often shown as the mean of those that the log shows.
+    """Return `items` plus `new`, whose number of impressions is the mean over the items in the log.
 
-    Raises `UserError` where they were put with embeddings of another width.
+    Raises `UserError` if the new embeddings have another length.
     """
     width = items.embeddings.shape[1]
     for item, embedding in new.items():
         if len(embedding) != width:
             raise UserError(
-                f"item {item}: put with an embedding of {len(embedding)} numbers, those of a policy are of {width};"
-                " expected another state folder"
+                f"item {item}: found an added embedding of {len(embedding)} numbers; expected {width}, or"
+                " another state folder"
             )
     logged = items.logged
     if logged is not None:

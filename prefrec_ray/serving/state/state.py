@@ -1,4 +1,4 @@
-"""All that a server knows, and how it comes from the log: a snapshot, and the rows behind it."""
+"""Server state in memory, and how to restore it from a snapshot and the later rows of the log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from prefrec_ray.serving.state.users import People
 
 
 class ServedState:
-    """Users, items and arms, as the rows of the log up to `next` made them."""
+    """Users, items and arms, as a result of the rows of the log up to `next`."""
 
     def __init__(self, loaded: list[Loaded], settings: ServeSettings) -> None:
         self.settings, self.loaded = settings, loaded
@@ -36,7 +36,7 @@ class ServedState:
         self.people = People(settings)
         self.answered = Answered(round(settings.feedback_hours * 3_600_000))
         self._keys = [one.states for one in loaded]
-        #: Trackers by what makes their states: policies of equal states share one.
+        #: Trackers by the key of their states: policies with equal states share one.
         self.observers: dict[str, StateTracker] = {}
         for one, key in zip(loaded, self._keys, strict=True):
             if key not in self.observers:
@@ -47,11 +47,11 @@ class ServedState:
 
     @property
     def first_states(self) -> str:
-        """What makes the states of the main arm, and the codes of the items."""
+        """Return the key of the main arm's states, on which the codes of the items depend."""
         return self._keys[0]
 
     def share(self, old: ServedState) -> None:
-        """Goes on with the users and items of `old`, whose policies have equal states but for their scales."""
+        """Continue with the users and items of `old`, whose policies have equal states except for their scales."""
         self.next, self.codes, self.people, self.answered = old.next, old.codes, old.people, old.answered
         self.put, self.withdrawn, self.observers = old.put, old.withdrawn, old.observers
         self._scale()
@@ -62,28 +62,31 @@ class ServedState:
 
     @property
     def policy(self) -> Policy:
-        """The main arm's."""
+        """Return the policy of the main arm."""
         return self.loaded[0].policy
 
     def stock(self) -> None:
-        """Makes the shelves of what was put and withdrawn so far. Raises `UserError` where they do not fit."""
+        """Build the item tables of all arms from added and withdrawn items.
+
+        Raises `UserError` if the items do not match.
+        """
         shelves = [self.new_shelf(number) for number in range(len(self.loaded))]
         check_known([one.arm for one in self.loaded], shelves, self.codes)
         self.place(shelves)
 
     def new_shelf(self, number: int) -> Shelf:
-        """The shelf of an arm, of what was put and withdrawn so far."""
+        """Return the items of an arm, with added and withdrawn items."""
         return Shelf(self.loaded[number].policy, dict(self.put), set(self.withdrawn), self.codes)
 
     def place(self, shelves: list[Shelf]) -> None:
-        """Takes new shelves in the place of the old ones."""
+        """Replace the items of all arms."""
         for shelf, key in zip(shelves, self._keys, strict=True):
             self.observers[key].use_items(shelf.catalogue)
             shelf.widen(len(self.codes))
         self.shelves = shelves
 
     def put_items(self, new: Mapping[ItemId, np.ndarray]) -> None:
-        """Items that may be shown from now on, and their embeddings; `stock` makes it so."""
+        """Add items and their embeddings; they take effect with `stock`."""
         self.codes.add(self.codes.array(new))
         self.put.update(new)
         self.withdrawn.difference_update(new)
@@ -91,14 +94,14 @@ class ServedState:
             shelf.widen(len(self.codes))
 
     def withdraw_items(self, items: Collection[ItemId]) -> None:
-        """Items that may be shown no more."""
+        """Withdraw items."""
         self.withdrawn.update(items)
         code = self.codes.find(self.codes.array(items))
         for shelf in self.shelves:
             shelf.withdraw(code[code >= 0])
 
     def fold_items(self, table: pa.Table) -> None:
-        """What some rows of the log put and withdrew."""
+        """Apply added and withdrawn items from rows of the log."""
         kind = table["kind"].to_numpy()
         for place in np.flatnonzero(np.isin(kind, (Kind.ITEM, Kind.WITHDRAWN))).tolist():
             (item,) = table["items"][place].as_py()
@@ -108,18 +111,18 @@ class ServedState:
                 self.withdraw_items([item])
 
     def advance(self, next_number: int, clock: int) -> None:
-        """There are rows up to this number, the last of the time `clock`."""
+        """Register rows of the log up to this number; the last row has the time `clock`."""
         self.next = next_number
         self.answered.advance(next_number, clock)
 
     def add_users(self, users: list[UserId]) -> None:
-        """Adds new users, each once, of whom nothing is known."""
+        """Add new users, each once, without history."""
         self.people.add(users)
         for tracker in self.observers.values():
             tracker.grow(len(users))
 
     def describe(self, row: int, features: Mapping[str, Any]) -> np.ndarray:
-        """Features of a user, as they were given last; returns what stood in their place, for `undescribe`."""
+        """Store the newest features of a user, and return the previous profile for `undescribe`."""
         before = next(iter(self.observers.values())).profiles(np.array([row]))
         known = self.policy.state.user_features
         if known:
@@ -128,14 +131,14 @@ class ServedState:
         return before
 
     def undescribe(self, row: int, profile: np.ndarray) -> None:
-        """Takes back what `describe` did."""
+        """Restore the profile from before `describe`."""
         for tracker in self.observers.values():
             tracker.describe(np.array([row]), profile)
 
     def observe(
         self, users: np.ndarray, codes: np.ndarray, timestamps: np.ndarray, feedback: np.ndarray, dwell: np.ndarray
     ) -> None:
-        """Takes in the feedback [m, F] of the rows `users` [m] on items of the `codes` [m], in this order."""
+        """Apply the feedback [m, F] of the rows `users` [m] on items with the `codes` [m], in this order."""
         columns = dict(zip(self.policy.state.feedback, feedback.T, strict=True))
         turns = _turns(users)
         for turn in range(int(turns.max(initial=-1)) + 1):
@@ -145,14 +148,14 @@ class ServedState:
                 if key in done:
                     continue
                 done.add(key)
-                rows = now[shelf.known[codes[now]]]  # an item that the policy's states lack is no request to them
+                rows = now[shelf.known[codes[now]]]  # states of this policy skip items that it does not know
                 if len(rows):
                     of_rows = {name: values[rows] for name, values in columns.items()}
                     ids = self.codes.ids[codes[rows]]
                     self.observers[key].observe(timestamps[rows], ids, of_rows, dwell_ms=dwell[rows], users=users[rows])
 
     def replay(self, table: pa.Table) -> None:
-        """Takes in rows of the log, which follow those before. `fold_items` and `stock` come before."""
+        """Apply rows of the log that follow the rows applied so far. Call `fold_items` and `stock` first."""
         kind = table["kind"].to_numpy()
         numbers = pc.any(pc.is_valid(table["user_number"])).as_py()
         users = table["user_number" if numbers else "user"]
@@ -175,7 +178,7 @@ class ServedState:
         assert self.next == first + len(table)
 
     def _rows_of(self, users: pa.ChunkedArray, kind: np.ndarray) -> np.ndarray:
-        """Rows of the users of events, -1 where there is none; new ones are added, as they were when they came."""
+        """Return the rows of the users of events, -1 without a user; new users are added in the order of the log."""
         of_people = np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK))
         encoded = users.combine_chunks().dictionary_encode()
         known = encoded.dictionary.to_pylist()
@@ -222,12 +225,12 @@ class ServedState:
 
 
 def number_of(event_id: str) -> int:
-    """The number of the row that an id of the server's own names."""
+    """Return the row number in an event id of this server."""
     return int(event_id.rpartition("-")[2], 16)
 
 
 def _turns(users: np.ndarray) -> np.ndarray:
-    """For each entry how often its user came before it, int64 [m]."""
+    """Return for each entry the number of earlier entries of the same user, int64 [m]."""
     order = np.argsort(users, kind="stable")
     ordered = users[order]
     starts = first_rows(ordered)

@@ -1,4 +1,4 @@
-"""The users of a server: one row per user, in the order in which they came."""
+"""Users of a server: one row per user, in the order of their first event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefrec_ray.serving.state.arms import UserId, arm_of, shadowed
 
 
 class People:
-    """Ids, arms, the time of the last feedback, and codes of the items that each user is not shown again."""
+    """Ids, arms, times of the last feedback, and codes of the items that each user is not shown again."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
@@ -29,17 +29,17 @@ class People:
 
     @property
     def ids(self) -> list[UserId]:
-        """The ids, by row."""
+        """Return the ids, by row."""
         return list(self._rows)
 
     def find(self, user: UserId) -> int | None:
         """Return the row of a user, None for a new one.
 
-        Raises `UserError` for an id of another type than the ids so far.
+        Raises `UserError` for an id of another type than the existing ids.
         """
         if self._rows and type(user) is not type(next(iter(self._rows))):
             kind = "text" if isinstance(user, int) else "a whole number"
-            raise UserError(f"user: found {user!r}; expected {kind}, as all ids before are")
+            raise UserError(f"user: found {user!r}; expected {kind}, as for all earlier ids")
         return self._rows.get(user)
 
     def add(self, users: Sequence[UserId]) -> None:
@@ -61,11 +61,11 @@ class People:
         return int(self._last[row])
 
     def came(self, rows: np.ndarray, timestamps: np.ndarray) -> None:
-        """Register feedback of these users, of some several times, at these times."""
+        """Register the times of feedback; a user may have several entries."""
         np.maximum.at(self._last, rows, timestamps)
 
     def seen(self, row: int) -> np.ndarray:
-        """Return codes of the items that the user is not shown again, int32."""
+        """Return the codes of the items that the user is not shown again, int32."""
         codes = self._seen[row]
         return np.frombuffer(codes, dtype=np.int32).copy() if codes else np.zeros(0, np.int32)
 
@@ -77,15 +77,15 @@ class People:
         mine.extend(codes)
 
     def save(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return the part of a snapshot that is JSON, and its arrays."""
-        # All requests wait for this, and there may be millions of users: nothing here makes an array for each.
+        """Return the JSON part of a snapshot, and its arrays."""
+        # All HTTP requests wait for this, and there may be millions of users, so no array is made per user.
         seen = [codes or b"" for codes in self._seen]
         lengths = np.fromiter(map(len, seen), np.int64, len(seen))
         joined = np.frombuffer(b"".join(seen), np.int32)
         return {"ids": self.ids}, {"seen": joined, "lengths": lengths, "last": self._last[: len(self)].copy()}
 
     def load(self, described: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Take the values that `save` returned, in a new object."""
+        """Load the result of `save` into a new object."""
         self.add(described["ids"])
         self._last[: len(self)] = arrays["last"]
         ends = np.cumsum(arrays["lengths"])
