@@ -1,4 +1,4 @@
-"""The verdicts at the end of an evaluation: one row a policy, best first, and why."""
+"""The verdicts at the end of an evaluation: one row per policy, best first, and the reasons."""
 
 from __future__ import annotations
 
@@ -10,27 +10,33 @@ from rich.text import Text
 if TYPE_CHECKING:
     from prefrec_ray.evaluation.results.records import Evaluation, Record, Support
 
-STYLES = {"candidate": "bold green", "no_difference": "", "cannot_say": "yellow", "do_not_ship": "bold red"}
+#: Word and style of each verdict.
+WORDS = {
+    "candidate": ("candidate", "bold green"),
+    "no_difference": ("no difference", ""),
+    "cannot_say": ("inconclusive", "yellow"),
+    "do_not_ship": ("do not ship", "bold red"),
+}
 NOTHING = "–"
 #: Reasons of more policies are only in evaluation.json and in the report.
 MOST_REASONS = 12
 
 
 def verdict_table(evaluation: Evaluation) -> Table:
-    """Verdict, gain over the logging policy with its interval, support, effective sample of sessions, hours to the next
-    session and requests a session; columns of which nothing is known are left out."""
+    """Return a table of verdict, gain with its interval, support, effective sample, hours to the next session and
+    impressions per session. Columns without values are excluded."""
     from prefrec_ray.evaluation.results.verdict import case_of
 
     cases = {policy: case_of(evaluation, policy) for policy in evaluation.verdicts}
     estimators = dict.fromkeys(case.record.estimator for case in cases.values() if case.record is not None)
     columns: dict[str, list[str | Text]] = {
         "policy": [Text(policy) for policy in cases],
-        "verdict": [Text(one.verdict.replace("_", " "), STYLES[one.verdict]) for one in evaluation.verdicts.values()],
+        "verdict": [Text(*WORDS[one.verdict]) for one in evaluation.verdicts.values()],
         f"gain by {' or '.join(estimators)}": [_gain(case.record, len(estimators) > 1) for case in cases.values()],
         "support": [NOTHING if case.support is None else case.support.told for case in cases.values()],
         "effective sample": [_effective(case.support) for case in cases.values()],
         "h to next session": [_number(case.record, "mean_revisit_hours") for case in cases.values()],
-        "requests a session": [_number(case.record, "mean_depth") for case in cases.values()],
+        "impressions per session": [_number(case.record, "mean_depth") for case in cases.values()],
     }
     known = {name: cells for name, cells in columns.items() if any(cell != NOTHING for cell in cells)}
     table = Table(box=None, pad_edge=False)

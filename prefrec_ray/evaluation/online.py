@@ -1,4 +1,4 @@
-"""True values: policies and controls rolled out in the simulator with the very users of a prepared data set."""
+"""True values: policies and controls rolled out in the simulator with the users of a prepared data set."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class _World:
 
     @property
     def parts(self) -> list[np.ndarray]:
-        """Rows of the users, a task each."""
+        """Return the rows of the users, one part per task."""
         count = len(self.users.numbers)
         return np.array_split(np.arange(count), -(-count // USERS_A_TASK))
 
@@ -142,12 +142,14 @@ def world_settings(dataset: PreparedDataset) -> SimulateSettings:
     """Return the world of a data set's logs. Raises `UserError` if they do not come from the simulator."""
     world = dataset.metadata.world
     if world is None:
-        raise UserError(f"{dataset.uri}: not made from logs of the simulator; roll-outs need a world")
+        raise UserError(
+            f"{dataset.uri}: found logs that do not come from the simulator; expected simulated logs for roll-outs"
+        )
     return parse(SimulateSettings, world, f"{dataset.uri}/metadata.json: world")
 
 
 def _choose_users(dataset: PreparedDataset, settings: SimulateSettings, how: RollOut) -> _Users:
-    """Users of the split, drawn by the seed, ascending."""
+    """Return users of the split, drawn by the seed, in ascending order."""
     tables = []
     for file in dataset.files("sessions"):
         table = dataset.read(file, ["user_id", "depth", "revisit_ms", "split"])
@@ -183,7 +185,7 @@ def _subjects(
     for role, members in rolled:
         for name, policy in members.items():
             if name in subjects:
-                raise UserError(f"policy name '{name}': another subject bears it; expected another name")
+                raise UserError(f"policy name '{name}': another subject has this name; expected another name")
             method = str(getattr(policy, "provenance", {}).get("method", name))
             subjects[name] = _Subject(method, role, _maker(policy))
     return subjects
@@ -194,7 +196,7 @@ def _maker(policy: ServedPolicy) -> Maker:
 
 
 def _roll_out_all(world: _World, subjects: Mapping[str, _Subject], progress: Progress) -> dict[str, list[Outcome]]:
-    """The outcomes of every subject, in the order of the users."""
+    """Return the outcomes of every subject, in the order of the users."""
     shared = ray.put(world)
     makers = {name: ray.put(subject.make) for name, subject in subjects.items()}
     pieces = [(name, part) for name in subjects for part in range(len(world.parts))]
@@ -223,11 +225,11 @@ _roll_out_part = ray.remote(num_cpus=1)(_roll_out)
 
 
 def _figures(parts: Sequence[Outcome], logging: Sequence[Outcome], task: Task, seed: int) -> dict[str, Any]:
-    """The figures of a record. Users without a level, under the subject or the logging policy, are left out."""
+    """Return the figures of a record. Users without a level under the subject or the logging policy are excluded."""
     value, behaviour = (np.concatenate([part.levels[task] for part in group]) for group in (parts, logging))
     kept = np.isfinite(value) & np.isfinite(behaviour)
     if not kept.any():
-        raise UserError(f"roll-out: no session has a level of {task}; expected more requests a user")
+        raise UserError(f"roll-out: no session has a level of {task}; expected more impressions per user")
     value, behaviour = value[kept], behaviour[kept]
     (low, high), (gain_low, gain_high) = _intervals(np.stack([value, value - behaviour], axis=1), seed)
     return {
@@ -248,7 +250,7 @@ def _figures(parts: Sequence[Outcome], logging: Sequence[Outcome], task: Task, s
 
 
 def _intervals(values: np.ndarray, seed: int) -> list[tuple[float, float]]:
-    """The 95 % percentile interval of the mean of each column of `values` [users, columns]; users are drawn again."""
+    """Return the 95 % bootstrap interval over users of the mean of each column of `values` [users, columns]."""
     users = len(values)
     drawn = np.random.default_rng(seed).multinomial(users, np.full(users, 1.0 / users), RESAMPLES)
     low, high = np.quantile(drawn @ values / users, [0.025, 0.975], axis=0)

@@ -1,4 +1,4 @@
-"""An evaluation from policies and data set by URI to its file: what `prefrec evaluate` does."""
+"""An evaluation of policies and a data set by URI, as `prefrec evaluate` runs it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from prefrec_ray.runtime.progress import Progress, silent, step
 
 @dataclass(frozen=True)
 class EvaluationRun:
-    """Which `policies` (bundles, or sweeps for all theirs) are evaluated on which data set, and where that is written.
+    """Inputs and output of an evaluation: `policies` are bundles, or sweeps for all their bundles.
 
-    `online`: roll-outs too, in the simulator that made the logs. `output`: a file; None for evaluation.json in the
-    folder of the policies. `replace`: overwrite another evaluation in that file.
+    `online`: also roll out in the simulator that made the logs. `output`: a file; None for evaluation.json in the
+    folder of the policies. `replace`: overwrite another evaluation in this file.
     """
 
     policies: Sequence[str]
@@ -44,12 +44,12 @@ class EvaluationRun:
 
     @cached_property
     def bundles(self) -> list[str]:
-        """Every policy's URI. Raises `UserError` for a sweep without a policy."""
+        """Return every policy's URI. Raises `UserError` for a sweep without a policy."""
         return [bundle for uri in self.policies for bundle in bundles_of(uri)]
 
     @cached_property
     def file(self) -> str:
-        """The file to write: RUN/evaluation.json for RUN/policy, RUN/OTHER/evaluation.json for another policy."""
+        """Return the output file: RUN/evaluation.json for RUN/policy, RUN/OTHER/evaluation.json for another policy."""
         if self.output:
             return self.output
         alone = len(self.policies) == 1 and posixpath.basename(self.policies[0].rstrip("/")) != "policy"
@@ -57,13 +57,13 @@ class EvaluationRun:
 
     @property
     def folder(self) -> str:
-        """The folder that a report on these policies is made of: a run, a sweep, or the folder of several runs."""
+        """Return the folder for a report on these policies: a run, a sweep, or the folder of several runs."""
         sweep = len(self.policies) == 1 and self.bundles != list(self.policies)
         return self.policies[0] if sweep else beside(self.bundles)
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """Return the inputs by which two evaluations are told apart, as evaluation.json contains them."""
+        """Return the inputs that identify an evaluation, as in evaluation.json."""
         return {
             "policies": [storage.absolute(uri) for uri in self.bundles],
             "dataset": storage.absolute(self.dataset),
@@ -73,7 +73,7 @@ class EvaluationRun:
         }
 
     def check_file(self) -> None:
-        """Raises `UserError` if `file` holds another evaluation, which would be lost."""
+        """Raise `UserError` if `file` contains another evaluation, which would be lost."""
         if self.replace or not storage.exists(self.file):
             return
         before = storage.read_json(self.file)
@@ -81,14 +81,16 @@ class EvaluationRun:
         changed = [name for name, value in self.inputs.items() if known.get(name) != value]
         if changed:
             what = f"with other {changed[0]}" if known else "by an earlier version"
-            raise UserError(f"{self.file}: holds an evaluation {what}; name a new file by --output FILE, or remove it")
+            raise UserError(
+                f"{self.file}: contains an evaluation {what}; name a new file by --output FILE, or remove it"
+            )
 
 
 def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluation:
-    """Writes `run.file` and returns its content. Each policy is scored on the task that it was trained for.
+    """Evaluate, write `run.file` and return its content. Each policy is scored on the task of its training.
 
-    Raises `UserError`: no policy or data set there, a policy given twice, `online` for logs of no simulator, another
-    evaluation in `run.file`.
+    Raises `UserError`: a missing policy or data set, a policy given twice, `online` for logs that are not simulated,
+    another evaluation in `run.file`.
     """
     run.check_file()
     dataset = PreparedDataset.open(storage.absolute(run.dataset))
@@ -96,10 +98,10 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
     if run.online and dataset.metadata.world is None:
         raise UserError(f"{run.dataset}: --online rolls out in the simulator, which did not make these logs")
     bundles = load_named(run.bundles)
-    items = dataset.items()  # once: of a million it takes a second
+    items = dataset.items()  # once: a million items take a second
     policies = {name: adapted(policy, dataset, items, f"policy '{name}'") for name, (_, policy) in bundles.items()}
     trained_for = {name: policy.task for name, policy in policies.items()}
-    storage.make_room(run.file)  # now: what cannot be written should not cost the work before
+    storage.make_room(run.file)  # before the work, so that a missing permission is reported early
     with step(progress, "start Ray"):
         runtime.start_ray()
     with step(progress, "fit the behavior clone"):
@@ -120,14 +122,14 @@ def run_evaluation(run: EvaluationRun, progress: Progress = silent) -> Evaluatio
 
 
 def _possible(settings: EvaluateSettings, dataset: PreparedDataset) -> EvaluateSettings:
-    """Without a model of users where histories are too short for one, unless it was asked for."""
+    """Return the settings without `model` if histories are too short for it, unless it was requested."""
     if "estimators" in settings.model_fields_set or too_short(dataset, ["train", settings.split]) is None:
         return settings
     return settings.model_copy(update={"estimators": ("ncis",)})
 
 
 def bundles_of(uri: str) -> list[str]:
-    """The bundle `uri` itself, or where `uri` is a sweep the policies of all its trials, in the order of their numbers.
+    """Return the bundle `uri` itself, or the policies of all trials of a sweep, in the order of their numbers.
 
     Raises `UserError` for a sweep without a policy.
     """
@@ -140,9 +142,9 @@ def bundles_of(uri: str) -> list[str]:
 
 
 def beside(policies: Sequence[str]) -> str:
-    """The folder that holds all of `policies`: a run for one policy, the folder of the runs for several.
+    """Return the folder that contains all of `policies`: a run for one policy, the folder of the runs for several.
 
-    Raises `UserError` for policies in several stores, which no folder holds.
+    Raises `UserError` for policies in several stores, which have no common folder.
     """
     parents = [posixpath.dirname(policy.rstrip("/")) or "." for policy in policies]
     if len(set(parents)) == 1:
@@ -152,16 +154,16 @@ def beside(policies: Sequence[str]) -> str:
     stores = ["/".join(parent.split("/")[:3]) if "://" in parent else "" for parent in parents]  # scheme and bucket
     if len(set(stores)) > 1:
         other = next(place for place, store in enumerate(stores) if store != stores[0])
-        raise UserError(f"{policies[0]} and {policies[other]}: no folder holds both; expected --output FILE")
+        raise UserError(f"{policies[0]} and {policies[other]}: no folder contains both; expected --output FILE")
     # Without the bucket: `commonpath` joins two slashes in a row.
     shared = posixpath.commonpath([parent.removeprefix(stores[0]) or "/" for parent in parents])
     return f"{stores[0]}/{shared.strip('/')}" if stores[0] else shared or "."
 
 
 def load_named(uris: Sequence[str]) -> dict[str, tuple[str, Policy]]:
-    """URI and policy of each bundle, by a short name. Raises `UserError` for one given twice."""
+    """Return URI and policy of each bundle, by a short name. Raises `UserError` for a bundle given twice."""
     policies = [Policy.load(uri) for uri in uris]
-    last = [uri.rstrip("/").rpartition("/")[2] for uri in uris]  # tells trials of a sweep apart
+    last = [uri.rstrip("/").rpartition("/")[2] for uri in uris]  # distinguishes trials of a sweep
     descriptions = [_description(policy) for policy in policies]
     names = short_names(descriptions, last if _differ(last) else uris)
     if len(set(names)) < len(names):
@@ -183,7 +185,7 @@ def _told(record: Record, bundles: Mapping[str, tuple[str, Policy]]) -> Record:
 
 
 def _description(policy: Policy) -> dict[str, Any]:
-    """Return the description of a policy by which names tell policies apart."""
+    """Return the description of a policy from which its short name is made."""
     serving = policy.serving
     rule = {"rule": serving.rule, "variety": serving.variety, "temperature": serving.temperature}
     return {**policy.provenance, **rule}

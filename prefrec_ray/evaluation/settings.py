@@ -10,25 +10,25 @@ from prefrec_ray.settings import Seed, Settings
 
 Estimator = Literal["ncis", "weights", "fqe", "dr", "model"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
-#: Requests of a roll-out until running means have forgotten its start: support looks at what comes then.
+#: Impressions of a roll-out until running means do not depend on its start. Support uses later impressions.
 WARM = 24
 
 
 class NcisSettings(Settings):
-    """How a session's weight rho comes about: a log weight l_t of each request t, aggregated and capped.
+    """Weight rho of a session: log weights l_t of its impressions t, aggregated and capped.
 
-    `mode`: what l_t is. a_t is the logged action, pi(s_t) the policy's, bc(s_t) the behavior clone's; the kernel width
-    sigma' is `sigma` times the clone's residual rms.
+    `mode`: definition of l_t. a_t is the logged action, pi(s_t) the action of the policy, bc(s_t) of the behavior
+    clone. The kernel width sigma' is `sigma` times the clone's residual rms.
 
     - `density`: log N(a_t; pi(s_t), sigma'^2 I): the paper's "probability that the policy follows the request" for a
       deterministic policy with a Gaussian kernel.
     - `kernel`: -|a_t - pi(s_t)|^2 / (2 sigma'^2): the same without its normalising constant, a weight in (0, 1].
     - `ratio`: log N(a_t; pi(s_t), sigma'^2 I) - log N(a_t; bc(s_t), sigma'^2 I): an importance ratio.
 
-    `aggregate`: log rho of a session of n requests is sum l_t (`product`, the paper's), sum l_t / n (`geometric`),
-    log(sum exp(l_t) / n) (`mean`) or l_1 (`first`).
+    `aggregate`: log rho of a session of n impressions is sum l_t (`product`, as in the paper), sum l_t / n
+    (`geometric`), log(sum exp(l_t) / n) (`mean`) or l_1 (`first`).
 
-    `cap`: rho is min(rho, cap); null for none. The paper's literal reading is `density`, `product`.
+    `cap`: rho is min(rho, cap); null for no cap. The paper's literal reading is `density`, `product`.
     """
 
     mode: Literal["density", "kernel", "ratio"] = Field(
@@ -44,9 +44,12 @@ class NcisSettings(Settings):
 
 
 class FqeSettings(Settings):
-    """`gamma_session`: the discount from one session to the next; within a session nothing is discounted.
-    `updates`: gradient steps of a network. `networks`: how many a policy has, each fitted on training users drawn again
-    (one: on those that there are); its value is their mean, and its interval holds how far they disagree."""
+    """Fitted-Q evaluation.
+
+    `gamma_session`: discount from one session to the next; no discount within a session. `updates`: gradient steps per
+    network. `networks`: networks per policy, each fitted to a bootstrap sample of the training users (a single network:
+    to the users themselves). The value is their mean, and the interval contains their disagreement.
+    """
 
     gamma_session: float = Field(default=0.9, ge=0, lt=1, description="discount from one session to the next")
     updates: int = Field(default=2000, ge=1, description="gradient steps of a network")
@@ -84,21 +87,20 @@ class EvaluateSettings(Settings):
 
 
 class ValidationSettings(Settings):
-    """Scores policies on validation users as trials go: by estimators, and by true levels in the simulator.
+    """Scores of policies on validation users during training: by estimators, and by true levels in the simulator.
 
-    `every`: iterations between scores (the last iteration always has one); null: at the end only. `estimators`: the
-    first is what a run's best checkpoint is chosen by. `ncis`: in a YAML that of its section `evaluate`, unless it is
-    set here.
+    `every`: iterations between scores (the last iteration always has one); null: only at the end. `estimators`: the
+    first one selects a run's best checkpoint. `ncis`: by default the value in the section `evaluate` of the YAML.
     """
 
     every: int | None = Field(default=None, ge=1)
     estimators: tuple[Literal["model", "preference", "fqe", "ncis"], ...] = Field(default=("model",), min_length=1)
     ncis: NcisSettings = NcisSettings()
     online: bool = False
-    users: int = Field(default=200, ge=2, description="of the roll-outs")
+    users: int = Field(default=200, ge=2, description="users of the roll-outs")
 
     def scored(self, iterations: int) -> list[int]:
-        """Return the iterations, of 1 to `iterations`, after which a policy is scored."""
+        """Return the iterations, from 1 to `iterations`, after which a policy is scored."""
         return [number for number in range(1, iterations + 1) if self.due(number, number == iterations)]
 
     def due(self, iteration: int, last: bool) -> bool:
@@ -107,7 +109,7 @@ class ValidationSettings(Settings):
 
     @property
     def reported(self) -> tuple[str, ...]:
-        """The columns that it adds to a run's rows, the decisive one first."""
+        """Return the columns of scores in a run's metrics; the first one selects the best checkpoint."""
         ess = ("validation/ess",) if "ncis" in self.estimators else ()
         online = ("validation/online",) if self.online else ()
         return (*(f"validation/{name}" for name in self.estimators), *ess, *online)

@@ -359,7 +359,7 @@ DAMAGE: dict[str, tuple[str, Callable[[], None], str]] = {
     "no records": (
         "report",
         write("run/evaluation.json", "{}"),
-        "evaluation.json: key 'records' is missing; expected what `prefrec evaluate` writes",
+        "evaluation.json: key 'records' is missing; expected a file written by `prefrec evaluate`",
     ),
 }
 

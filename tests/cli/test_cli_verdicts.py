@@ -42,16 +42,16 @@ def test_one_row_a_policy_best_first() -> None:
     good = line("[b]good", 0.4, mean_revisit_hours=18.25, mean_depth=7.0)
     evaluation = judged(line("bad", -0.4), good, line("same", 0.0), unsure=("lost",))
     assert printed(evaluation) == [
-        "policy verdict gain by model support effective sample h to next session requests a session",
+        "policy verdict gain by model support effective sample h to next session impressions per session",
         "[b]good candidate +0.40 [+0.30, +0.50] 90% – 18.2 7.0",
         "same no difference +0.00 [-0.10, +0.10] 90% – – –",
-        "lost cannot say – 20% 1.2% – –",
+        "lost inconclusive – 20% 1.2% – –",
         "bad do not ship -0.40 [-0.50, -0.30] 90% – – –",
     ]
     texts = [str(text) for text in reasons(evaluation)]
     assert texts[2] == (
-        "lost: The log vouches for 20% of the states that it would lead users to; 60% are needed. "
-        "For a policy that draws its items, prefrec constrain looks for a rule that stays nearer to the log."
+        "lost: 20% of the states that it would lead users to are supported by the log; 60% are needed. "
+        "For a policy that draws its items, prefrec constrain searches for a serving rule with enough support."
     )
     assert len(texts) == 4
 
@@ -62,7 +62,7 @@ def test_columns_of_which_nothing_is_known_are_left_out() -> None:
     assert printed(one) == [
         "policy verdict gain by dr or ncis",
         "q no difference +0.00 [-0.10, +0.10] dr",
-        "p cannot say +0.40 [+0.30, +0.50] ncis",
+        "p inconclusive +0.40 [+0.30, +0.50] ncis",
     ]
 
 

@@ -79,7 +79,7 @@ def test_a_policy_that_was_given_other_items_serves_those_of_its_data_set(servin
             rows = np.arange(20)
             np.testing.assert_array_equal(back.probabilities(states, rows), policy.probabilities(states, rows))
     names = ItemTable(policy.items.ids.astype(str), policy.items.embeddings)
-    with pytest.raises(UserError, match="its items have other embeddings than those of today"):
+    with pytest.raises(UserError, match="found other item embeddings than in today"):
         adapted(policy.with_items(names), own, own.items(), "policy")
 
 
@@ -112,12 +112,12 @@ def test_a_policy_of_another_platform_is_one_line() -> None:
     learned = ItemTable(policy.items.ids, policy.items.embeddings[::-1])
     strangers = ItemTable(policy.items.ids + 1000, policy.items.embeddings)
     failing(
-        "policy 'p': its states are not those of today", policy, data_set(5, policy.items, replace(STATE, feedback=()))
+        "policy 'p': found other states than in today", policy, data_set(5, policy.items, replace(STATE, feedback=()))
     )
     failing(
-        "policy 'p': its states are scaled otherwise .* does not draw by Q",
+        "policy 'p': found another scale of states than .* does not draw by Q",
         replace(policy, serving=DETERMINISTIC),
         today,
     )
-    failing("policy 'p': its items have other embeddings than those of today", policy, data_set(5, learned))
-    failing("policy 'p': its items have other embeddings than those of today", policy, data_set(5, strangers))
+    failing("policy 'p': found other item embeddings than in today", policy, data_set(5, learned))
+    failing("policy 'p': found other item embeddings than in today", policy, data_set(5, strangers))

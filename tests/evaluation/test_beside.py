@@ -43,7 +43,7 @@ def test_a_relative_path_and_an_absolute_one_have_one_too(
 
 @pytest.mark.parametrize("other", ["s3://other/runs/b/policy", "gs://bucket/runs/b/policy", "runs/b/policy"])
 def test_several_stores_need_an_output(other: str) -> None:
-    with pytest.raises(UserError, match=f"{other}: no folder holds both; expected --output FILE"):
+    with pytest.raises(UserError, match=f"{other}: no folder contains both; expected --output FILE"):
         beside(["s3://bucket/runs/a/policy", other])
 
 
@@ -85,12 +85,14 @@ def test_an_evaluation_does_not_overwrite_another_one(tmp_path: Path) -> None:
     }
     for name, other in others.items():
         assert other.file == first.file
-        with pytest.raises(UserError, match=f"evaluation.json: holds an evaluation with other {name}; name a new file"):
+        with pytest.raises(
+            UserError, match=f"evaluation.json: contains an evaluation with other {name}; name a new file"
+        ):
             other.check_file()
         replace(other, output=f"{tmp_path}/{name}.json").check_file()
         replace(other, replace=True).check_file()
     (tmp_path / "evaluation.json").write_text('{"schema_version": 1, "records": []}')
-    with pytest.raises(UserError, match="holds an evaluation by an earlier version; name a new file"):
+    with pytest.raises(UserError, match="contains an evaluation by an earlier version; name a new file"):
         first.check_file()
 
 

@@ -78,7 +78,7 @@ def test_a_policy_that_the_log_vouches_for_stays_as_it_is(users: None) -> None:
 
 def test_where_no_rule_is_vouched_for_it_says_how_far_they_come(users: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "VARIETIES", (2.0,))
-    message = r"vouches for 82% of its states at most, at temperature 1.2 and variety 2; expected 90%"
+    message = r"at most 82% of its states are supported by the log, at temperature 1.2 and variety 2; expected 90%"
     with pytest.raises(UserError, match=message):
         constrain(trained(variety=0.5), "data")
 
@@ -93,7 +93,7 @@ def test_where_no_rule_is_vouched_for_it_says_how_far_they_come(users: None, mon
     ],
 )
 def test_a_policy_that_the_two_numbers_do_not_change_is_refused(policy: Policy) -> None:
-    with pytest.raises(UserError, match="temperature and variety change nothing in it"):
+    with pytest.raises(UserError, match="temperature and variety have no effect on this policy"):
         constrain(policy, "data")
 
 
@@ -125,7 +125,9 @@ def test_nothing_is_left_where_it_fails(
     monkeypatch.chdir(tmp_path)
     trained(rule="best").save("policy")
     assert prefrec(["constrain", "policy", "--dataset", "data", "--output", "constrained"]) == 2
-    assert capsys.readouterr().err.startswith("prefrec: error: policy: temperature and variety change nothing in it")
+    assert capsys.readouterr().err.startswith(
+        "prefrec: error: policy: temperature and variety have no effect on this policy"
+    )
     assert not Path("constrained").exists()
 
 

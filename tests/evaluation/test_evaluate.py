@@ -220,8 +220,8 @@ def test_mistakes_are_one_line(dataset: PreparedDataset, policies: dict, clone: 
         failing(f"policy name '{name}'", {name: right})
     shifted = type(right.normaliser)(right.normaliser.mean + 1, right.normaliser.std)
     other = linear_policy(dataset, behaviour_weight(dataset.state.width), np.zeros(2), normaliser=shifted)
-    failing("policy 'other': its states are not those of", {"other": other})
-    failing("no requests in the split 'elsewhere'", policies, split="elsewhere")
+    failing("policy 'other': found other states than in", {"other": other})
+    failing("no impressions in the split 'elsewhere'", policies, split="elsewhere")
 
 
 def test_a_mistake_found_by_a_worker_is_one_line(
@@ -230,11 +230,11 @@ def test_a_mistake_found_by_a_worker_is_one_line(
     shutil.copytree(dataset.uri, tmp_path / "less")
     file = tmp_path / "less" / "requests" / "test" / "part-00002.parquet"
     pq.write_table(pq.read_table(file).slice(1), file)
-    with pytest.raises(Exception, match="its sessions are not those") as raised:
+    with pytest.raises(Exception, match="found other sessions than") as raised:
         evaluate(EvaluationRequest(PreparedDataset.open(str(tmp_path / "less")), policies, ["depth"], clone, NCIS))
     error = find_user_error(raised.value)
     assert error is not None
-    assert str(error).startswith(f"{file}: its sessions are not those")
+    assert str(error).startswith(f"{file}: found other sessions than")
 
 
 def test_the_file_reads_back(evaluated: Evaluation, tmp_path: Path) -> None:

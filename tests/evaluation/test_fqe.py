@@ -64,7 +64,7 @@ def test_steps_are_those_of_sessions_with_a_level_and_a_session_after_them() -> 
     assert kept_steps.user.tolist() == [0, 0, 1, 1, 1]
     assert (kept_steps.start.tolist(), kept_steps.start_user.tolist()) == ([0, 10, 11], [0, 1, 1])
     assert (kept_steps.users, kept_steps.users_left_out) == (2, 1)
-    with pytest.raises(UserError, match="no session has a level and another session after it"):
+    with pytest.raises(UserError, match="no session has a level and a following session"):
         steps(data, np.full(7, np.nan))
 
 

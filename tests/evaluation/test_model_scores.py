@@ -82,7 +82,7 @@ def test_where_nobody_has_a_level_under_one_of_the_models_it_is_one_line() -> No
 def test_where_the_log_has_no_level_the_model_is_held_against_it_is_one_line() -> None:
     """For example, its first impressions are one session per user."""
     modelled = {name: rolled(np.ones((2, USERS)), logged=float("nan")) for name in (BEHAVIOUR, "a", "b")}
-    with pytest.raises(UserError, match=r"a level on the task 'depth' in the first 250 requests of the log"):
+    with pytest.raises(UserError, match=r"a level on the task 'depth' in the first 250 impressions of the log"):
         model_scores(request(), "depth", modelled)
 
 

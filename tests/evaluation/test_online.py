@@ -250,12 +250,12 @@ def test_what_may_not_be_shown_makes_way_for_the_next(rule):
 
 
 def test_mistakes_are_one_line(dataset, tmp_path):
-    with pytest.raises(UserError, match="policy name 'nutrition': another subject bears it"):
+    with pytest.raises(UserError, match="policy name 'nutrition': another subject has this name"):
         evaluate_online(dataset, {"nutrition": Constant(np.zeros(8))})
     with pytest.raises(UserError, match="no user in the split 'validation'"):
         evaluate_online(dataset, {}, how=RollOut("validation"))
     write_metadata(tmp_path, None)
-    with pytest.raises(UserError, match="not made from logs of the simulator"):
+    with pytest.raises(UserError, match="found logs that do not come from the simulator"):
         evaluate_online(PreparedDataset.open(str(tmp_path)), {})
 
 

@@ -95,7 +95,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, content: Any, message: str) -
         read_evaluation(written(tmp_path, content))
     line = str(raised.value)
     assert line.startswith(f"{tmp_path}/evaluation.json: {message}")
-    assert line.endswith("; expected what `prefrec evaluate` writes")
+    assert line.endswith("; expected a file written by `prefrec evaluate`")
     assert "\n" not in repr(raised.value.args[0])[1:-1]
 
 

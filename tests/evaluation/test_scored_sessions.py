@@ -64,7 +64,7 @@ def test_an_empty_file_among_others() -> None:
     ],
 )
 def test_requests_of_other_sessions_are_refused(requests: pa.Table) -> None:
-    with pytest.raises(UserError, match="part-7: its sessions are not those"):
+    with pytest.raises(UserError, match="part-7: found other sessions than"):
         session_rows(requests, SESSIONS, "part-7")
 
 

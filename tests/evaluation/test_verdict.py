@@ -69,8 +69,8 @@ def test_without_support_the_log_cannot_say_whatever_the_value() -> None:
         policy_verdict = one(*records, support=LOST)
         assert policy_verdict.verdict == "cannot_say"
         assert policy_verdict.reasons == (
-            "The log vouches for 12% of the states that it would lead users to; 60% are needed. "
-            "For a policy that draws its items, prefrec constrain looks for a rule that stays nearer to the log.",
+            "12% of the states that it would lead users to are supported by the log; 60% are needed. "
+            "For a policy that draws its items, prefrec constrain searches for a serving rule with enough support.",
         )
         assert lights(policy_verdict)["support"] == (
             "red",
@@ -107,14 +107,14 @@ def test_a_policy_that_serves_everybody_the_same_is_at_most_unknown(gain: float,
     few, logged = serving([0.4, 0.3, 0.2, 0.05, 0.05], 5), serving([0.002] * 20, 1000)
     policy_verdict = one(line("p", gain), p=few, behaviour=logged)
     assert policy_verdict.verdict == verdict
-    assert lights(policy_verdict)["catalogue"] == ("red", "5 items; 5 items take 100% of requests")
+    assert lights(policy_verdict)["catalogue"] == ("red", "5 items; 5 items take 100% of impressions")
     if verdict == "cannot_say":
-        assert policy_verdict.reasons[0].startswith("5 items take 100% of its requests (of the logging policy's: 2%)")
+        assert policy_verdict.reasons[0].startswith("5 items take 100% of its impressions (logging policy: 2%)")
     # Without repeats each of 100 requests shows another item: all users get the same ones in the same order.
     same = serving([0.01] * 20, 100).model_copy(update={"ceiling": 0.01})
     policy_verdict = one(line("p", gain), p=same, behaviour=logged)
     assert policy_verdict.verdict == verdict
-    few_of = "100 items; 10 items take 10% of requests, 100% of what is possible without repeats"
+    few_of = "100 items; 10 items take 10% of impressions, 100% of the largest share without repeats"
     assert lights(policy_verdict)["catalogue"] == ("red", few_of)
     # A log that is equally concentrated is not evidence against the policy.
     assert one(line("p", 0.4), p=few, behaviour=serving([0.6, 0.4], 2)).verdict == "candidate"
@@ -155,7 +155,8 @@ def test_ncis_alone_never_makes_a_candidate() -> None:
     assert policy_verdict.verdict == "cannot_say"
     assert (
         policy_verdict.reasons[1]
-        == "NCIS ranks policies; its size is biased, and 75% of the gain is session length alone."
+        == "NCIS ranks policies; the size of its gains is biased, and 75% of the gain is explained by session length "
+        "only."
     )
     assert one(line("p", 0.4, estimator="ncis"), support=SURE).verdict == "cannot_say"
     assert one(line("p", 0.0, estimator="ncis"), support=None).verdict == "no_difference"
@@ -192,10 +193,10 @@ def test_the_numbers_are_in_the_users_own_units() -> None:
     policy_verdict = one(line("p", 0.4, **changed), logging)
     assert lights(policy_verdict)["value"][1] == (
         "+0.40 [+0.30, +0.50] levels; 18.2 h to the next session (logging policy 21.0); "
-        "7.2 requests a session (logging policy 6.0)"
+        "7.2 impressions per session (logging policy 6.0)"
     )
     assert lights(one(line("p", 0.4, **changed)))["value"][1].endswith(
-        "18.2 h to the next session; 7.2 requests a session"
+        "18.2 h to the next session; 7.2 impressions per session"
     )
 
 
@@ -204,7 +205,7 @@ def test_the_numbers_are_in_the_users_own_units() -> None:
     [
         ("depth", {"mean_depth": 9.0, "mean_revisit_hours": 25.1}, "But 25.1 h to the next session instead of 20.0"),
         ("depth", {"mean_depth": 9.0, "mean_revisit_hours": 24.9}, None),
-        ("frequency", {"mean_depth": 4.4, "mean_revisit_hours": 9.0}, "But 4.4 requests a session instead of 6.0"),
+        ("frequency", {"mean_depth": 4.4, "mean_revisit_hours": 9.0}, "But 4.4 impressions per session instead of 6.0"),
         ("frequency", {"mean_depth": 4.6, "mean_revisit_hours": 90.0}, None),
         ("mixture", {"mean_depth": 1.0, "mean_revisit_hours": 90.0}, None),
     ],
@@ -271,8 +272,8 @@ def test_verdicts_and_support_are_written_and_read(tmp_path: Path) -> None:
     [
         (1.0, "candidate", "above 0"),
         (0.85, "candidate", "above 0"),  # the gain is .3 at least
-        (0.55, "cannot_say", "not answer as these users do"),
-        (1.45, "cannot_say", "not answer as these users do"),
+        (0.55, "cannot_say", "the model does not reproduce these users"),
+        (1.45, "cannot_say", "the model does not reproduce these users"),
     ],
 )
 def test_a_model_that_misses_the_logging_policy_says_nothing(logged: float, verdict: str, word: str) -> None:
@@ -284,7 +285,7 @@ def test_a_model_that_misses_the_logging_policy_says_nothing(logged: float, verd
 def test_a_gain_is_larger_than_what_the_model_is_seen_to_err() -> None:
     policy_verdict = one(line("p", 0.25, settings={"logged_level": 0.84}))  # .15 to .35
     assert policy_verdict.verdict == "cannot_say"
-    assert policy_verdict.reasons[1] == "The model errs by 0.16 on the logging policy's own level."
+    assert policy_verdict.reasons[1] == "The model's error on the logging policy's own level is 0.16."
     assert one(line("p", 0.25, settings={"logged_level": 0.86})).verdict == "candidate"
 
 

@@ -35,7 +35,7 @@ def test_a_policy_without_support_is_evaluated_again_under_a_rule_with_support(
     def constrain(policy: Policy, dataset: str, progress: Any) -> Constrained:
         searches.append(dataset)
         if fails:
-            raise UserError("policy: the log vouches for 70% of its states at most")
+            raise UserError("policy: at most 70% of its states are supported by the log")
         return Constrained(policy, ())
 
     monkeypatch.setattr(work, "run_evaluation", evaluate)

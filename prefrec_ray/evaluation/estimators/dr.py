@@ -1,4 +1,4 @@
-"""The doubly robust estimator: fitted values, corrected by what really followed the logged requests."""
+"""The doubly robust estimator: fitted values, corrected by the logged outcomes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from prefrec_ray.evaluation.logged.trajectories import Steps
 
 
 def residuals(known: Steps, taken: np.ndarray, value: np.ndarray, gamma: float) -> np.ndarray:
-    """r + gamma_t V(s') - Q(s, a) of the steps, float64 [n], in levels.
+    """Return r + gamma_t V(s') - Q(s, a) of the steps, float64 [n], in levels.
 
-    `taken` [n] is Q at the logged actions and `value` [N] V at every request, both as mean levels ((1 - gamma) Q).
+    `taken` [n] is Q at the logged actions and `value` [N] V at every impression, both as mean levels ((1 - gamma) Q).
     """
     discount = np.where(known.ends, gamma, 1.0)
     return known.reward + (discount * value[known.row + 1] - taken) / (1 - gamma)
 
 
 def user_means(known: Steps, value: np.ndarray) -> np.ndarray:
-    """The mean of `value` [N] over each user's session starts, float64 [U]: the direct estimate of fitted-Q."""
+    """Return the mean of `value` [N] over each user's session starts, float64 [U]: the direct estimate of fitted Q."""
     return np.bincount(known.start_user, value[known.start]) / np.bincount(known.start_user)
 
 

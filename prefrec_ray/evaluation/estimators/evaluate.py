@@ -1,4 +1,4 @@
-"""`evaluate`: all estimates for the policies and controls of a request."""
+"""`evaluate`: all estimates for the policies and controls of an evaluation."""
 
 from __future__ import annotations
 

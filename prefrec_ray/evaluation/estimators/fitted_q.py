@@ -1,4 +1,4 @@
-"""Fitted-Q evaluation and the doubly robust estimator of many subjects: a Ray task a subject."""
+"""Fitted-Q evaluation and the doubly robust estimator of many subjects: one Ray task per subject."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from prefrec_ray.evaluation.subjects.subjects import served_for
 from prefrec_ray.runtime.progress import Progress
 from prefrec_ray.runtime.tasks import run_tasks
 
-#: Actions [N, A], and the embeddings of the items that are served for them.
+#: Actions [N, A], and the embeddings of the items served for them.
 Acts = tuple[np.ndarray, np.ndarray]
 
 
@@ -32,11 +32,11 @@ class Fitted:
     """Scores of one subject on one task."""
 
     fqe: np.ndarray  # float64 [U]
-    dr: np.ndarray  # float64 [K, U], a row a kernel
-    by_network: dict[str, np.ndarray]  # of fqe and dr (at the first kernel) the mean over users, float64 [networks]
-    ess: np.ndarray  # float64 [K], a share of the requests
+    dr: np.ndarray  # float64 [K, U], one row per kernel
+    by_network: dict[str, np.ndarray]  # mean over users of fqe and of dr at the first kernel, float64 [networks]
+    ess: np.ndarray  # float64 [K], as a share of the impressions
     counts: dict[str, int]  # users, sessions, users_left_out
-    kernel: bool  # dr weighs requests by the kernel, not by the subject's own probabilities
+    kernel: bool  # dr has weights from the kernel, not from the subject's own probabilities
 
 
 def fit_all(
@@ -63,7 +63,7 @@ def fit_all(
     acts: dict[str, ray.ObjectRef] = {}
 
     def submit(pair: tuple[str, str]) -> ray.ObjectRef:
-        # Shared with the shuffled control, which comes next: to draw items costs more than the fit. Then let go.
+        # Shared with the shuffled control, which comes next, because drawing items costs more than the fit. Then freed.
         if (own := subject_of(pair[1])) in request.actors and own not in acts:
             acts.clear()
             acts[own] = _act.remote(own, shared)
@@ -141,7 +141,7 @@ def task_steps(data: Trajectories, task: str, mixture_weight: float) -> Steps:
 
 
 def _acts(name: str, data: Trajectories, request: EvaluationRequest) -> Acts:
-    """A policy's at every request."""
+    """Return a policy's actions at every impression, and the embeddings of the items served for them."""
     policy = request.actors[name]
     actions = policy.act(data.state)
     return actions, served_for(policy, actions)
@@ -173,10 +173,10 @@ def _actions(
 def _by_kernel(
     name: str, data: Trajectories, actions: np.ndarray, judge: Steps, request: EvaluationRequest
 ) -> list[np.ndarray]:
-    """The weights [n] of the steps at each of the request's kernels, of a mean of 1 for each user."""
+    """Return the weights [n] of the steps for each kernel of the evaluation. Their mean is 1 for each user."""
     unit, clone = np.zeros(len(judge.row)), request.clone
     if name != BEHAVIOUR:
         cloned = clone.policy.act(data.state[judge.row])
         unit = request_log_weights(data.action[judge.row], actions[judge.row], cloned, clone.residual_rms, "ratio")
-    # `unit` is at a kernel as wide as one residual rms.
+    # `unit` contains the log weights for a kernel as wide as one residual rms.
     return [normalised_weights(judge.user, unit / sigma**2, cap) for sigma, cap in request.kernels]

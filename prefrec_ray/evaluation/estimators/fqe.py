@@ -17,7 +17,7 @@ HIDDEN = 64
 BATCH = 256
 #: Falls to 0 over the updates.
 LEARNING_RATE = 1e-3
-#: Values are backed up over some sixty requests (ten sessions), so that the target network must follow fast.
+#: Values are backed up over about 60 impressions (ten sessions), so the target network must follow quickly.
 TAU = 0.3
 _CHUNK = 16_384
 
@@ -31,7 +31,7 @@ class FittedQ:
     scale: float
 
     def mean_level(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """(1 - gamma) Q, float64 [n], for states [n, S] and actions [n, A]."""
+        """Return (1 - gamma) Q, float64 [n], for states [n, S] and actions [n, A]."""
         values = np.empty(len(states))
         with torch.inference_mode():
             for start in range(0, len(states), _CHUNK):
@@ -87,11 +87,11 @@ def fit_q(
 
 
 def action_value(inputs: int) -> Scalar:
-    """A network of (s, a): [n, S + A] to [n]. Two hidden layers; starts at 0 everywhere."""
-    nn.Linear(HIDDEN, 1)  # Drawn and dropped: without it a seed would give other networks, and estimates other digits.
+    """Create a network of (s, a), [n, S + A] to [n], with two hidden layers. Its initial output is 0 everywhere."""
+    nn.Linear(HIDDEN, 1)  # Unused: it draws random numbers, so that a seed gives the same networks as before.
     return start_at_zero(Scalar(inputs, (HIDDEN, HIDDEN)))
 
 
 def pairs_of(states: np.ndarray, actions: np.ndarray) -> torch.Tensor:
-    """States [n, S] and actions [n, A] as one float32 [n, S + A]."""
+    """Return states [n, S] and actions [n, A] as one tensor, float32 [n, S + A]."""
     return torch.from_numpy(np.concatenate([states, actions], axis=1, dtype=np.float32))

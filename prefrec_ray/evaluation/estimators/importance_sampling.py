@@ -1,4 +1,4 @@
-"""Policies that are distributions, by their own probabilities: the estimator `weights` and effective sample sizes."""
+"""The estimator `weights`, for policies with known item probabilities, and effective sample sizes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from prefrec_ray.evaluation.subjects.behavior import BehaviorModel, calibration,
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime.tasks import run_tasks
 
-#: Requests that are weighed, about, of whole users: every item of the catalogue is scored for each.
+#: Approximate number of weighted impressions, of whole users. Every item of the catalogue is scored for each.
 ROWS = 20_000
-#: The same if only the effective sample size next to `model` is asked for, a share that needs fewer of them.
+#: The same if only the effective sample size next to `model` is needed.
 SHARE_ROWS = 5_000
-#: Requests of training users that the model of the logging policy is fitted on, about.
+#: Approximate number of impressions of training users to which the model of the logging policy is fitted.
 TRAINING_ROWS = 100_000
 _CHUNK = 512
 
@@ -49,7 +49,7 @@ class Logged:
     model: BehaviorModel | None = None
 
 
-#: Effective sessions required for an estimate. With so many, intervals contained the true gains
+#: Effective sessions required for an estimate. With this number, intervals contained the true gains
 #: (docs/results/estimators.md).
 ENOUGH = 100
 
@@ -133,16 +133,16 @@ def _logged(uri: str, seed: int, held: Trajectories, before: Logged | None, cali
 
 @ray.remote(num_cpus=1)
 def weigh_one(name: str, shared: list[Any]) -> Weighed:
-    """`weigh`, of a request and `Logged` by reference."""
+    """Run `weigh` in a task, with its inputs by reference."""
     request, logged = (ray.get(reference) for reference in shared)
     return weigh(name, request, logged)
 
 
 def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
-    """One subject."""
+    """Return the weights of one subject."""
     data = logged.data
     policy = None if name == RANDOM_ITEMS else request.policies[name]
-    items = len(request.clone.policy.items)  # the data set's, which need not be read again
+    items = len(request.clone.policy.items)  # of the data set, without reading it again
     log_weight = log_chances(policy, data, items, logged.repeats) - logged.log_b
     depth = np.diff(data.first, append=len(data.row)).astype(np.float64)
     sessions = Sessions(
@@ -168,7 +168,7 @@ def log_chances(policy: Policy | None, data: Trajectories, items: int, again: bo
             log_pi[part] = -np.log(items - (0 if out is None else out.counts()))
         else:
             chances = policy.probabilities(data.state[part], data.row[part], out)
-            log_pi[part] = np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # 0 only by rounding
+            log_pi[part] = np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # 0 only from rounding
     return log_pi
 
 

@@ -1,4 +1,4 @@
-"""Importance weights pi(i | s) / b(i | s) over items, and how many requests, sessions and users they leave."""
+"""Importance weights pi(i | s) / b(i | s) over items, and their effective sample sizes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from prefrec_ray.mdp.left_out import LeftOut
 #: Number of consecutive impressions whose weights are multiplied. One impression ignores the previous item. Three and
 #: four leave half as many effective sessions and no better means.
 WINDOW = 2
-#: Least weight of the remaining sessions, against rounding to 0.
+#: Smallest weight of the remaining sessions, against rounding to 0.
 _TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
 class Effective:
-    """Effective sample sizes (Kish) of weights, as shares: of the requests, of the sessions by `request_weights` of
-    their last requests, and of the users by the products over all of theirs."""
+    """Effective sample sizes (Kish) as shares of impressions, sessions and users.
+
+    A session has the weight of its last impression (`request_weights`), a user the product of all weights.
+    """
 
     requests: float
     sessions: float
@@ -30,7 +32,7 @@ class Effective:
 def shown_before(data: Trajectories, part: slice) -> LeftOut:
     """Return the items shown earlier to the user of each impression of `part`, for logs without repeats."""
     user = data.user[data.session[part]]
-    of_user = np.searchsorted(data.user, user)  # its first session
+    of_user = np.searchsorted(data.user, user)  # the user's first session
     start = data.first[of_user]
     count = np.arange(len(data.row))[part] - start
     state = np.repeat(np.arange(len(count)), count)
@@ -75,7 +77,7 @@ def ends(values: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def session_weights(log_weight: np.ndarray, data: Trajectories) -> np.ndarray:
-    """`request_weights` of each session's last request, float64 [M]."""
+    """Return `request_weights` at each session's last impression, float64 [M]."""
     return ends(request_weights(log_weight, data.first), data.first)
 
 
@@ -87,6 +89,6 @@ def effective(log_weight: np.ndarray, data: Trajectories) -> Effective:
 
 
 def kish(log_weight: np.ndarray) -> float:
-    """(sum w)^2 / sum w^2 as a share of the number of weights, from their logarithms."""
+    """Return (sum w)^2 / sum w^2 as a share of the number of weights, from their logarithms."""
     weight = np.exp(log_weight - log_weight.max())
     return float(weight.sum() ** 2 / np.square(weight).sum() / len(weight))

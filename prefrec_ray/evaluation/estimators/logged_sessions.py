@@ -1,4 +1,4 @@
-"""The pass over the requests: a Ray task a file, batched inference, one row a session for the driver."""
+"""The pass over the impressions: one Ray task per file, batched inference, and one row per session for the driver."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def score_split(request: EvaluationRequest, progress: Progress) -> tuple[Session
     dataset, split = request.dataset, request.settings.split
     files = dataset.files("requests", split)
     if not files:
-        raise UserError(f"{dataset.uri}: no requests in the split '{split}'")
+        raise UserError(f"{dataset.uri}: no impressions in the split '{split}'")
     shared, served_rows = [ray.put(request)], -(-SERVED_REQUESTS // len(files))
-    # Plain tasks: Ray Data begins half a second later, and pauses between files.
+    # Plain tasks, because Ray Data starts half a second later and pauses between files.
     with unwrapped_errors():
         scores = run_tasks(
             lambda file: _score.remote(file, shared, served_rows), files, "score logged sessions: files", progress
@@ -104,7 +104,8 @@ def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple
 
 
 def scored_share(request: EvaluationRequest) -> float:
-    """The share of a split's users that NCIS looks at: all, unless a policy draws and there are many requests."""
+    """Return the share of a split's users for NCIS: all, unless a policy draws its items and there are many
+    impressions."""
     if all(policy.always_nearest for policy in request.policies.values()):
         return 1.0
     counts = request.dataset.metadata.counts.get(request.settings.split, {})

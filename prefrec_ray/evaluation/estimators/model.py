@@ -35,7 +35,7 @@ from prefrec_ray.settings import Task
 RELATIVE_ERROR = 0.2
 #: No session is shorter, and no user comes back earlier.
 LEAST = {"mean_depth": 1.0, "mean_revisit_hours": 0.0}
-#: Random numbers that are held at once.
+#: Random numbers in memory at a time.
 _NUMBERS = 1 << 22
 
 
@@ -106,7 +106,7 @@ def model_scores(
     if np.isnan(logged_level):
         raise UserError(
             f"evaluation: no user of the model has a level on the task '{task}' in the first "
-            f"{settings.model.requests} requests of the log; expected more model.requests, or other estimators"
+            f"{settings.model.requests} impressions of the log; expected more model.requests, or other estimators"
         )
     by_model = np.stack([np.nanmean(one, axis=1) for one in levels], axis=1)
     return Scores(
@@ -149,7 +149,8 @@ def supports(
 
 
 def _means(one: Imagined, logging: Imagined, seed: int) -> dict[str, Any]:
-    """Return the fields of a subject's record in the users' own units; none for the time away if nobody comes back."""
+    """Return the fields of a subject's record in the users' own units; no time to the next session if no user
+    returns."""
     fields: dict[str, Any] = {"sessions": one.sessions}
     measures = {
         "mean_depth": (one.depth, logging.depth),
@@ -163,7 +164,8 @@ def _means(one: Imagined, logging: Imagined, seed: int) -> dict[str, Any]:
 
 
 def _interval(values: np.ndarray, gain: float, seed: int, least: float) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of `values` [K, n]: users, models and the error of a gain, as of levels."""
+    """Return the 95 % interval of the mean of `values` [K, n], with the errors of users, models and gains as for
+    levels."""
     users, models = (np.ma.masked_invalid(values).mean(axis=axis).compressed() for axis in (0, 1))
     low, high = widened(*bootstrap_interval(users, seed), models)
     mean, error = float(np.nanmean(values)), RELATIVE_ERROR * abs(gain)
@@ -172,20 +174,20 @@ def _interval(values: np.ndarray, gain: float, seed: int, least: float) -> tuple
 
 @ray.remote(num_cpus=1)
 def fit_users(uri: str, data: Histories, seed: int, number: int) -> UserModel:
-    """The model of this number in an evaluation of this seed (`fit_user_model`).
+    """Fit model `number` of an evaluation with this seed (`fit_user_model`).
 
     Raises `UserError` for histories without an end of a session.
     """
     if not data.ends.any():
         raise UserError(
-            f"{uri}: no user drawn has two sessions; expected longer histories, or estimators without 'model'"
+            f"{uri}: no user of the sample has two sessions; expected longer histories, or estimators without 'model'"
         )
     return fit_user_model(data, PreparedDataset.open(uri).state, repetition_seed(seed, number))
 
 
 @ray.remote(num_cpus=1)
 def logged_pasts(uri: str, data: Histories) -> LoggedPasts:
-    """`LoggedPasts.from_histories`, in a task."""
+    """Run `LoggedPasts.from_histories` in a task."""
     return LoggedPasts.from_histories(data, PreparedDataset.open(uri).state)
 
 
@@ -203,7 +205,7 @@ def roll_subject(
     models: Sequence[UserModel],
     pasts: LoggedPasts,
 ) -> Modelled:
-    """Roll out one subject, or the logging policy, in model `number`, with users of `held` drawn by the request's seed.
+    """Roll out one subject, or the logging policy, in model `number`, with users of `held` drawn by the seed.
 
     Random numbers are equal for all subjects and differ between models.
     """
@@ -274,7 +276,7 @@ def policy_server(policy: Policy, items: ItemTable, rng: np.random.Generator, ow
 
 
 def server_of_log(platform: Platform) -> Server:
-    """Shows each user the logged items in their order, again from the start at their end."""
+    """Return a server of each user's logged items in their order, from the start again after the last one."""
     starts, lengths = platform.data.starts[platform.users], platform.data.lengths[platform.users]
     row = platform.data.row
     return lambda states, step, seen: np.tile(row[starts + step % lengths], len(states) // len(starts))

@@ -10,7 +10,10 @@ from prefrec_ray.ids import first_rows, run_lengths
 def request_log_weights(
     logged: np.ndarray, policy: np.ndarray, clone: np.ndarray, sigma: float, mode: str
 ) -> np.ndarray:
-    """l_t, float64 [N], from logged, the policy's and the clone's actions, float32 [N, A]; `sigma` in their units."""
+    """Return l_t, float64 [N], from the actions in the log, of the policy and of the clone, float32 [N, A].
+
+    `sigma` is in units of the actions.
+    """
     scale = -0.5 / sigma**2
     kernel = scale * _squared_distance(logged, policy)
     if mode == "kernel":
@@ -21,7 +24,7 @@ def request_log_weights(
 
 
 def session_log_weights(log_weights: np.ndarray, first: np.ndarray, aggregate: str) -> np.ndarray:
-    """log rho before the cap, float64 [M, ...], of sessions that begin at rows `first` (int64 [M], ascending from 0).
+    """Return log rho before the cap, float64 [M, ...], of sessions from rows `first` (int64 [M], ascending from 0).
 
     `log_weights` is l_t [N, ...]; a session's rows lie together, in time order.
     """
@@ -37,9 +40,9 @@ def session_log_weights(log_weights: np.ndarray, first: np.ndarray, aggregate: s
 
 
 def normalised_weights(user: np.ndarray, log_rho: np.ndarray, cap: float | None) -> np.ndarray:
-    """min(rho, cap) over its mean within the user, float64 [M, ...]. `user` int64 [M] is ascending.
+    """Return min(rho, cap) divided by its mean within the user, float64 [M, ...]. `user` int64 [M] is ascending.
 
-    All in log space: a user whose every rho underflows still has weights.
+    The computation is in log space, so that a user has weights even if every rho underflows.
     """
     capped = log_rho if cap is None else np.minimum(log_rho, np.log(cap))
     first, count = _runs(user)
@@ -50,17 +53,21 @@ def normalised_weights(user: np.ndarray, log_rho: np.ndarray, cap: float | None)
 
 
 def user_values(user: np.ndarray, level: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The bracket of Eq. 12, float64 [U, ...]: each user's mean level by `weight` [M, ...]. `user` [M] is ascending."""
+    """Return each user's mean level weighted by `weight` [M, ...] (the bracket of Eq. 12), float64 [U, ...].
+
+    `user` [M] is ascending.
+    """
     first, _ = _runs(user)
     levels = level.reshape(-1, *[1] * (weight.ndim - 1))
     return np.add.reduceat(weight * levels, first) / np.add.reduceat(weight, first)
 
 
 def effective_share(user: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Effective sample size as a share of the sessions, float64 [...].
+    """Return the effective sample size as a share of the sessions, float64 [...].
 
     A user's effective number of sessions is (sum w)^2 / sum w^2 (Kish), from 1 to their number; the share is the sum of
-    these over users divided by the number of sessions, so that it does not depend on how weights compare between users.
+    these numbers over users, divided by the number of sessions. It therefore does not depend on how weights compare
+    between users.
     """
     first, _ = _runs(user)
     effective = np.add.reduceat(weight, first) ** 2 / np.add.reduceat(weight**2, first)
@@ -89,6 +96,6 @@ def _squared_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First row and length of every run of equal keys."""
+    """Return the first row and the length of every run of equal keys."""
     first = first_rows(keys)
     return first, run_lengths(first, len(keys))

@@ -33,25 +33,29 @@ class EvaluationRequest:
     sensitivity: bool = False
 
     def check(self) -> None:
-        """Raises `UserError`: a policy's name that is taken, states that are not the data set's, `sensitivity` where
-        log weights are not proportional to 1 / sigma^2."""
+        """Check names, states and kernels.
+
+        Raises `UserError`: a policy with the name of a control, states of another data set, or `sensitivity` although
+        log weights are not proportional to 1 / sigma^2.
+        """
         check_names(self.policies)
         for name, policy in self.policies.items():
             if policy.state != self.dataset.state or not policy.normaliser.equals(self.dataset.normaliser):
                 raise UserError(
-                    f"policy '{name}': its states are not those of {self.dataset.uri}; expected its own data set"
+                    f"policy '{name}': found other states than in {self.dataset.uri}; expected the data set of the "
+                    "policy"
                 )
         if self.sensitivity:
             check_scales(self.settings.ncis)
 
     @property
     def actors(self) -> dict[str, Policy]:
-        """Whoever has actions of their own, by name: the policies, and behavior cloning."""
+        """Return the subjects with actions of their own by name: the policies and behavior cloning."""
         return {**self.policies, IMITATION: self.clone.policy}
 
     @property
     def subjects(self) -> list[Subject]:
-        """All subjects, in the order of the weights."""
+        """Return all subjects, in the order of the weights."""
         return scored_subjects(self.policies)
 
     def columns(self, task: Task) -> list[int]:
@@ -66,10 +70,10 @@ class EvaluationRequest:
 
     @property
     def other_kernels(self) -> Kernels:
-        """Kernels of the sensitivity analysis."""
+        """Return the kernels of the sensitivity analysis."""
         return kernels(self.settings.ncis) if self.sensitivity else []
 
     @property
     def kernels(self) -> Kernels:
-        """The kernel of the settings, then the kernels of the sensitivity analysis."""
+        """Return the kernel of the settings, then the kernels of the sensitivity analysis."""
         return [(self.settings.ncis.sigma, self.settings.ncis.cap), *self.other_kernels]

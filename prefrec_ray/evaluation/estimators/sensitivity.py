@@ -1,4 +1,4 @@
-"""What an estimate would have been at other kernel widths and caps: log weights are proportional to 1 / sigma^2."""
+"""Estimates at other kernel widths and caps, without another pass: log weights are proportional to 1 / sigma^2."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Kernels = Sequence[tuple[float, float | None]]  # sigma, cap
 
 
 def kernels(settings: NcisSettings) -> Kernels:
-    """Every width with every cap, those of `settings` among them."""
+    """Return every combination of width and cap, with the width and cap of `settings` included."""
     caps = sorted({*CAPS, settings.cap}, key=lambda cap: np.inf if cap is None else cap)
     return list(product(sorted({*SIGMAS, settings.sigma}), caps))
 
 
 def check_scales(settings: NcisSettings) -> None:
-    """Raises `UserError` where session log weights are not proportional to 1 / sigma^2."""
+    """Raise `UserError` if session log weights are not proportional to 1 / sigma^2."""
     if settings.mode == "density" or settings.aggregate == "mean":
         raise UserError(
             f"--sensitivity: not for mode '{settings.mode}' with aggregate '{settings.aggregate}'; "
@@ -38,7 +38,10 @@ def check_scales(settings: NcisSettings) -> None:
 def ncis_sensitivity(
     sessions: Sessions, level: np.ndarray, settings: NcisSettings, grid: Kernels
 ) -> list[list[Estimate]]:
-    """`estimates` of each subject, a column of `sessions.log_rho` (made at `settings.sigma`); levels [M], NaN: null."""
+    """Return `estimates` of each subject. A subject is a column of `sessions.log_rho`, computed for `settings.sigma`.
+
+    Levels [M] are NaN if null.
+    """
     kept = np.isfinite(level)
     user, level, log_rho = sessions.user[kept], level[kept], sessions.log_rho[kept]
     behaviour = float(user_values(user, level, np.ones(len(user))).mean())
@@ -52,7 +55,7 @@ def ncis_sensitivity(
 
 
 def estimates(grid: Kernels, values: np.ndarray, shares: np.ndarray, behaviour: float) -> list[Estimate]:
-    """One a kernel, from values and effective sample sizes [kernels]."""
+    """Return one estimate per kernel, from values and effective sample sizes [kernels]."""
     return [
         Estimate(sigma=sigma, cap=cap, value=within(value), ess=float(ess), behaviour=within(behaviour))
         for (sigma, cap), value, ess in zip(grid, values, shares, strict=True)

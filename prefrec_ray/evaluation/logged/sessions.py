@@ -1,4 +1,4 @@
-"""The sessions that a file of requests holds, with their levels, and which rows belong to which."""
+"""Sessions of a file of impressions, with their levels and their rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefrec_ray.errors import UserError
 
 @dataclass(frozen=True)
 class Sessions:
-    """One row a session, by user and in time order."""
+    """One row per session, by user and in time order."""
 
     user: np.ndarray  # int64 [M], ascending: 0 for the first user
     depth_level: np.ndarray  # float64 [M]
@@ -29,7 +29,7 @@ class Sessions:
 
     @classmethod
     def concatenate(cls, parts: list[Sessions]) -> Sessions:
-        """All sessions of several parts, which have no user in common."""
+        """Join the sessions of several parts, which have no user in common."""
         users = np.cumsum([0, *(part.user.max(initial=-1) + 1 for part in parts[:-1])])
         columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
         columns["user"] += np.repeat(users, [len(part.user) for part in parts])
@@ -37,7 +37,7 @@ class Sessions:
 
 
 def read_sessions(dataset: PreparedDataset, file: str, split: str) -> pa.Table:
-    """The rows of the sessions' file that belongs to the requests' `file`, of one split, by user and in time order."""
+    """Return the sessions of one split for a `file` of impressions, by user and in time order."""
     path = dataset.path("sessions", file.rsplit("/", 1)[-1])
     columns = ["user_id", "session_index", "depth", "revisit_ms", "level_depth", "level_frequency", "split"]
     table = dataset.read(path, columns=columns)
@@ -57,12 +57,14 @@ def session_rows(requests: pa.Table, sessions: pa.Table, file: str) -> tuple[np.
     order = np.lexsort((requests["step"].to_numpy(), actual))
     keys, first, length = np.unique(actual[order], return_index=True, return_counts=True)
     if not np.array_equal(keys, expected) or not np.array_equal(length, sessions["depth"].to_numpy()):
-        raise UserError(f"{file}: its sessions are not those of the data set's sessions; prepare the data again")
+        raise UserError(
+            f"{file}: found other sessions than in the data set's table of sessions; prepare the data again"
+        )
     return order, first
 
 
 def session_columns(sessions: pa.Table, log_rho: np.ndarray) -> Sessions:
-    """`sessions` as from `read_sessions`, with the log weights [M, subjects] of its rows."""
+    """Return `sessions` (from `read_sessions`) with the log weights [M, subjects] of its rows."""
     user = _user_codes(sessions, pc.unique(sessions["user_id"]))
     depth = sessions["depth"].to_numpy().astype(np.float64)
     mean_depth = np.bincount(user, depth) / np.bincount(user)
@@ -76,7 +78,7 @@ def session_columns(sessions: pa.Table, log_rho: np.ndarray) -> Sessions:
 
 
 def _user_codes(table: pa.Table, users: pa.Array) -> np.ndarray:
-    """The place of each row's user among `users`, int64; -1 for a stranger."""
+    """Return the index of each row's user in `users`, int64; -1 if absent."""
     return pc.index_in(table["user_id"], value_set=users).fill_null(-1).to_numpy().astype(np.int64)
 
 

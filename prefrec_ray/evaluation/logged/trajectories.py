@@ -1,4 +1,4 @@
-"""Whole histories of a sample of users, in memory: what fitted-Q evaluation learns from and is asked about."""
+"""Whole histories of a sample of users in memory: the data of fitted-Q evaluation."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from prefrec_ray.evaluation.logged.sessions import read_sessions, session_column
 from prefrec_ray.ids import run_lengths
 from prefrec_ray.mdp.items import ItemTable
 
-#: Requests held at once, about: 200 MB for states of 250 numbers.
+#: Approximate number of impressions in memory: 200 MB for states of 250 numbers.
 ROWS = 200_000
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Requests [N] by user and in time order, and their sessions [M]."""
+    """Impressions [N] by user and in time order, and their sessions [M]."""
 
     state: np.ndarray  # float32 [N, S]
     action: np.ndarray  # float32 [N, A], as logged
-    first: np.ndarray  # int64 [M]: the first request of each session
+    first: np.ndarray  # int64 [M]: the first impression of each session
     user: np.ndarray  # int64 [M], ascending: the session's user, 0 for the first
     depth_level: np.ndarray  # float64 [M], NaN if null
     frequency_level: np.ndarray  # float64 [M], NaN if null
@@ -35,32 +35,32 @@ class Trajectories:
 
     @property
     def session(self) -> np.ndarray:
-        """The session of each request, int64 [N]."""
+        """Return the session of each impression, int64 [N]."""
         return np.repeat(np.arange(len(self.first)), run_lengths(self.first, len(self.state)))
 
 
 @dataclass(frozen=True)
 class Steps:
-    """The requests [n] of sessions that have a level and a session after them; row i is followed by row i + 1.
+    """The impressions [n] of sessions with a level and a following session; row i is followed by row i + 1.
 
-    A user's last session is left out: where its last request leads is not known.
+    A user's last session is excluded, because the state after its last impression is not known.
     """
 
     row: np.ndarray  # int64 [n], ascending
-    ends: np.ndarray  # bool [n]: the session ends with this request
+    ends: np.ndarray  # bool [n]: the session ends with this impression
     reward: np.ndarray  # float64 [n]: the session's level at its end, else 0
     user: np.ndarray  # int64 [n]: 0 for the first remaining user
-    start: np.ndarray  # int64 [m]: first requests of the sessions
+    start: np.ndarray  # int64 [m]: first impressions of the sessions
     start_user: np.ndarray  # int64 [m]
     users_left_out: int
 
     @property
     def users(self) -> int:
-        """Number of remaining users."""
+        """Return the number of remaining users."""
         return int(self.start_user[-1]) + 1
 
     def redrawn(self, rng: np.random.Generator) -> np.ndarray:
-        """The steps (int64) of as many users as there are, drawn from them with replacement."""
+        """Return the steps (int64) of a bootstrap sample of the users."""
         times = np.bincount(rng.integers(0, self.users, self.users), minlength=self.users)
         return np.repeat(np.arange(len(self.row)), times[self.user])
 
@@ -70,7 +70,7 @@ def steps(data: Trajectories, level: np.ndarray) -> Steps:
     followed = np.append(data.user[1:] == data.user[:-1], False)
     kept = followed & np.isfinite(level)
     if not kept.any():
-        raise UserError("evaluation: no session has a level and another session after it; expected longer histories")
+        raise UserError("evaluation: no session has a level and a following session; expected longer histories")
     users, user = np.unique(data.user[kept], return_inverse=True)
     code = np.zeros(len(level), dtype=np.int64)
     code[kept] = user
@@ -90,7 +90,7 @@ def steps(data: Trajectories, level: np.ndarray) -> Steps:
 
 @ray.remote(num_cpus=1)
 def read_trajectories(uri: str, split: str, seed: int, rows: int = ROWS) -> Trajectories:
-    """`trajectories_of`, in a task."""
+    """Run `trajectories_of` in a task."""
     return trajectories_of(PreparedDataset.open(uri), split, seed, rows)
 
 
@@ -103,7 +103,7 @@ def trajectories_of(dataset: PreparedDataset, split: str, seed: int, rows: int =
     parts = [_read(dataset, items, file, split, share, seed) for file in dataset.files("requests", split)]
     parts = [part for part in parts if len(part.first)]
     if not parts:
-        raise UserError(f"{dataset.uri}: no requests in the split '{split}'")
+        raise UserError(f"{dataset.uri}: no impressions in the split '{split}'")
     begin = np.cumsum([0, *(len(part.state) for part in parts)])
     users = np.cumsum([0, *(part.user[-1] + 1 for part in parts)])
     return Trajectories(

@@ -12,19 +12,20 @@ from prefrec_ray.evaluation.results.names import BEHAVIOUR, shuffled
 from prefrec_ray.evaluation.results.records import Record, Served, Support
 from prefrec_ray.settings import Task
 
-#: A policy that gives so large a share of its requests to so few items, where the logging policy gives theirs less than
-#: half of that, serves everybody the same: no log says what that does to users in hours.
+#: A policy serves the same items to all users if CONCENTRATED of its impressions are of FEW_ITEMS items, and the
+#: logging policy's most frequent items have less than half of this share. A log does not show the effect on users after
+#: hours.
 FEW_ITEMS, CONCENTRATED = 10, 0.9
-#: In levels, of the logging policy in a model of users against the log: in worlds whose truth is known, and where
-#: estimates were right, it was half of that at most (.07 with four models, .21 with two). A model that is farther away
-#: models other users.
+#: Largest accepted distance, in levels, between the logging policy in a model of users and in the log. In worlds with
+#: known true levels it was at most half of this when estimates were right (.07 with four models, .21 with two). A
+#: model with a larger distance does not reproduce the users of the log.
 CALIBRATED = 0.4
-#: A share of the logging policy's time away, or of its depth: a policy that loses as much of what its task does not
-#: count pays for its gain.
+#: Loss in the measure that the task does not count, as a share of the logging policy's value. A policy with this loss
+#: pays for its gain.
 COST = 0.25
 #: Fields of a record in the users' own units.
-OWN_UNITS = {"mean_revisit_hours": "h to the next session", "mean_depth": "requests a session"}
-#: By task, the one that it does not count, and 1 where more of it is better.
+OWN_UNITS = {"mean_revisit_hours": "h to the next session", "mean_depth": "impressions per session"}
+#: Task -> the measure that it does not count, and 1 if more of it is better, else -1.
 _UNCOUNTED: dict[Task, tuple[str, int]] = {"depth": ("mean_revisit_hours", -1), "frequency": ("mean_depth", 1)}
 
 
@@ -61,7 +62,7 @@ class Case:
 
     @property
     def miss(self) -> float:
-        """Return the distance of the logging policy's estimated level from its logged level, 0 if it is not known."""
+        """Return the distance of the logging policy's estimated level from its logged level, or 0 if unknown."""
         logged = None if self.record is None else self.record.settings.get("logged_level")
         return 0.0 if self.record is None or logged is None else abs(self.record.behaviour - float(logged))
 
@@ -78,7 +79,7 @@ class Case:
 
     @property
     def concentrated(self) -> bool:
-        """Return whether few items take most of its requests, but not most requests of the logging policy."""
+        """Return whether few items take most of its impressions, but not most impressions of the logging policy."""
         if self.served is None or self.served.concentration(FEW_ITEMS) < CONCENTRATED:
             return False
         return self.logged is None or self.logged.share_of(FEW_ITEMS) <= self.served.share_of(FEW_ITEMS) / 2

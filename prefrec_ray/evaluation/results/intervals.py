@@ -11,9 +11,9 @@ RESAMPLES = 1000
 def bootstrap_interval(
     values: np.ndarray, seed: int, level: float = 0.95, resamples: int = RESAMPLES
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The percentile interval of the mean over users: (low, high), each [...], for `values` [U, ...].
+    """Return the percentile interval of the mean over users: (low, high), each [...], for `values` [U, ...].
 
-    Every column sees the same users drawn, so that the interval of a difference of two columns is a paired one.
+    All columns have the same bootstrap samples, so that the interval of a difference of two columns is paired.
     """
     rng = np.random.default_rng(seed)
     users = len(values)

@@ -12,14 +12,14 @@ from prefrec_ray.errors import UserError
 Role = Literal["policy", "placebo", "control"]
 
 BEHAVIOUR, IMITATION, CONSTANT, RANDOM_ITEMS = "behaviour", "imitation", "constant action", "random items"
-#: Titles of subjects whose name in evaluation.json is older.
+#: Titles of subjects that have an older name in evaluation.json.
 _SUBJECTS = {BEHAVIOUR: "logging policy", IMITATION: "behavior cloning"}
 _ROLES: dict[Role, str] = {"policy": "policy", "placebo": "negative control", "control": "control"}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A line of the evaluation.
+    """A subject of an evaluation: one line of its tables.
 
     `role`: "policy", "placebo" (a negative control, which should score the logging policy's value) or "control"
     (behavior cloning; weights by session length). `method`: the method of the policy, or of the policy behind a
@@ -32,7 +32,7 @@ class Subject:
 
 
 def shuffled(name: str) -> str:
-    """The negative control of a policy: its own actions, in another order."""
+    """Return the name of a policy's negative control with shuffled actions."""
     return f"shuffled:{name}"
 
 
@@ -46,7 +46,7 @@ _MADE_FROM = {shuffled(""): ", actions shuffled", length_only(""): ", session le
 
 
 def subject_of(name: str) -> str:
-    """The policy that a control of its own was made from; any other name as it is."""
+    """Return the policy from which a control was made; any other name is returned unchanged."""
     for opening in _MADE_FROM:
         name = name.removeprefix(opening)
     return name
@@ -61,26 +61,27 @@ def check_names(names: Iterable[str]) -> None:
     """Raise `UserError` for a policy with the name of a control."""
     for name in names:
         if is_control(name):
-            raise UserError(f"policy name '{name}': a control bears it; expected another name")
+            raise UserError(f"policy name '{name}': a control has this name; expected another name")
 
 
 def subject_title(name: str) -> str:
-    """The subject's name for readers."""
+    """Return the subject's title in tables and figures."""
     policy = subject_of(name)
     made = (title for opening, title in _MADE_FROM.items() if name.startswith(opening))
     return _SUBJECTS.get(policy, policy) + next(made, "")
 
 
 def role_title(role: Role) -> str:
-    """The role's name for readers."""
+    """Return the role's title in tables and figures."""
     return _ROLES[role]
 
 
 def short_names(descriptions: Sequence[Mapping[str, Any]], uris: Sequence[str]) -> list[str]:
     """Return a name for each run or policy, equal in every table and figure.
 
-    A name consists of method and recipe, then task and seed if they differ. If names are still equal, it gets the
-    serving `rule`, then the `variety`, the `temperature`, and the part of the `uris` from the first difference on.
+    A name consists of method and recipe, then task and seed if they differ. If names are still equal, the serving
+    `rule` is added, then the diversity penalty (`variety`), the `temperature`, and the part of the `uris` from the
+    first difference on.
     """
     differing = [key for key in ("task", "seed") if len({str(d.get(key)) for d in descriptions}) > 1]
     keys = ["method", "recipe", *differing]

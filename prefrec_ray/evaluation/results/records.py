@@ -1,4 +1,4 @@
-"""evaluation.json: what an evaluation says, read and written here alone."""
+"""evaluation.json: the records of an evaluation, and the only functions that read and write them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEMA_VERSION: Literal[1] = 1
 
 
 class Estimate(Settings):
-    """What a record would have said at another kernel width and cap."""
+    """The estimate of a record for another kernel width and cap."""
 
     sigma: float
     cap: float | None
@@ -26,15 +26,15 @@ class Estimate(Settings):
 
 
 class Record(Settings, allow_inf_nan=False):
-    """What one subject scores on one task by one estimator. The fields have the names of the file.
+    """Score of one subject on one task by one estimator. The fields have the names of the file.
 
-    `value` is a mean level, `behaviour` the logging policy's by the same estimator; ci_low to ci_high is the 95 %
-    interval of the value, gain_ci_low to gain_ci_high that of value - behaviour, both on the same users drawn, and
-    clipped to 0 to 5 and -5 to 5. `reaches_end`: the interval of the value reached 0 or 5 before a model's relative
-    error was added and before it was clipped (null in files of earlier versions). `ess`,
-    the effective sample size, is a share of the sessions (`ncis`, `weights`) or of the requests (`dr`), else null.
-    Policies other than the `best` by value have the paired interval of best - value. `online` has true means beside the
-    level. `bundle` and `provenance` tell the policy, also of controls made from it.
+    `value` is a mean level, `behaviour` the logging policy's level by the same estimator. ci_low to ci_high is the 95 %
+    interval of the value, clipped to 0 to 5. gain_ci_low to gain_ci_high is the interval of value - behavior, from the
+    same bootstrap samples, clipped to -5 to 5. `reaches_end`: the interval of the value reached 0 or 5 before a model's
+    relative error was added and before it was clipped (null in files of earlier versions). `ess`, the effective sample
+    size, is a share of the sessions (`ncis`, `weights`) or of the impressions (`dr`), else null. Policies other than
+    the `best` by value have the paired interval of best - value. `online` contains true means in addition to the level.
+    `bundle` and `provenance` identify the policy, also for its controls.
     """
 
     method: str
@@ -68,34 +68,34 @@ class Record(Settings, allow_inf_nan=False):
 
     @property
     def title(self) -> str:
-        """The subject for readers."""
+        """Return the subject's title."""
         return subject_title(self.subject)
 
     @property
     def kind(self) -> str:
-        """The role for readers."""
+        """Return the role's title."""
         return role_title(self.role)
 
     @property
     def policy(self) -> str:
-        """The policy that the subject is, or was made from."""
+        """Return the name of the subject's policy; for a control, of the policy from which it was made."""
         return subject_of(self.subject)
 
     @property
     def gain(self) -> float:
-        """value - behaviour."""
+        """Return value - behavior."""
         return self.value - self.behaviour
 
     @property
     def gain_interval(self) -> tuple[float, float]:
-        """The 95 % interval of the gain: the paired one where there is one."""
+        """Return the 95 % interval of the gain: the paired interval if present."""
         if self.gain_ci_low is not None and self.gain_ci_high is not None:
             return self.gain_ci_low, self.gain_ci_high
         return self.ci_low - self.behaviour, self.ci_high - self.behaviour
 
 
 class ItemShare(Settings):
-    """An item, and its share of the requests."""
+    """An item and its share of the impressions."""
 
     item_id: int | str
     share: float
@@ -104,10 +104,10 @@ class ItemShare(Settings):
 class Served(Settings):
     """Items that a subject serves.
 
-    `counted`: in roll-outs in the model of users, or at single requests of the log without regard to what the user has
-    seen. `top_items`: the (at most 20) most served. `item_distance`: mean Euclidean distance of an action to the
-    nearest item; `action_saturation`: share of action coordinates at a bound; both null for logged items. `ceiling`:
-    largest share that one item can have; below 1 if items that a user has seen are excluded.
+    `counted`: in roll-outs in the model of users, or at single impressions of the log without regard to the items that
+    the user has seen. `top_items`: the (at most 20) most served. `item_distance`: mean Euclidean distance of an action
+    to the nearest item; `action_saturation`: share of action coordinates at a bound; both null for logged items.
+    `ceiling`: largest share that one item can have; below 1 if items that a user has seen are excluded.
     """
 
     counted: Literal["log", "roll-out"] = "log"
@@ -119,7 +119,7 @@ class Served(Settings):
     ceiling: float = 1.0
 
     def share_of(self, items: int) -> float:
-        """The share of the requests that the `items` (at most 20) most served ones take."""
+        """Return the share of the impressions of the `items` (at most 20) most frequent items."""
         return sum(item.share for item in self.top_items[:items])
 
     def concentration(self, items: int) -> float:
@@ -128,11 +128,11 @@ class Served(Settings):
 
 
 class Support(Settings):
-    """Whether the log can vouch for a policy: where it cannot, the policy has no record of `model`.
+    """Support of a policy by the log. Without it, the policy has no record of `model`.
 
-    `states`: share of the policy's own requests, in the model of the users, whose state lies where the log's do; at
-    least `threshold` of them, and the policy is `supported`. `ess` and `ess_users`: effective shares of the logged
-    sessions and users under weights pi(i | s) / b(i | s) (`weights.Effective`); null where the policy is no
+    `states`: share of the policy's impressions in the model of users with a state within the range of the log. The
+    policy is `supported` if it is at least `threshold`. `ess` and `ess_users`: effective shares of the logged sessions
+    and users under weights pi(i | s) / b(i | s) (`importance_weights.Effective`); null if the policy is not a
     distribution over all items.
     """
 
@@ -144,12 +144,15 @@ class Support(Settings):
 
     @property
     def told(self) -> str:
-        """`states` for readers, rounded down: 79.8 % are not the 80 % that are needed."""
+        """Return `states` as a text, rounded down: 79.8 % are less than the 80 % that are needed."""
         return f"{math.floor(100 * self.states + 1e-9)}%"
 
 
 class Light(Settings):
-    """One of the five things that a verdict looks at; grey: it saw nothing. `number`, in the user's own units: what."""
+    """One of the five inputs of a verdict; grey if it is missing.
+
+    `number` is its value as a text, in the user's units.
+    """
 
     name: Literal["value", "support", "catalogue", "controls", "convergence"]
     colour: Literal["green", "amber", "red", "grey"]
@@ -157,7 +160,7 @@ class Light(Settings):
 
 
 class PolicyVerdict(Settings):
-    """What may be said of a policy, by the rule of docs/evaluation.md, with its reasons in sentences."""
+    """Verdict on a policy by the rule of docs/evaluation.md, with its reasons as sentences."""
 
     verdict: Literal["candidate", "no_difference", "cannot_say", "do_not_ship"]
     reasons: tuple[str, ...]
@@ -165,8 +168,11 @@ class PolicyVerdict(Settings):
 
 
 class Evaluation(Settings):
-    """The content of evaluation.json; `served` by subject, `support` and `verdicts` by policy; `inputs`: policies, data
-    set and settings, by which one evaluation is told from another."""
+    """The content of evaluation.json.
+
+    `served` is by subject, `support` and `verdicts` are by policy. `inputs` identify the evaluation: policies, data set
+    and settings.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     dataset: str | None = None
@@ -178,24 +184,27 @@ class Evaluation(Settings):
     verdicts: dict[str, PolicyVerdict] = Field(default_factory=dict)
 
     def select(self, task: str, estimator: str) -> list[Record]:
-        """Records of one task and estimator, in their order."""
+        """Return the records of one task and estimator, in their order."""
         return [record for record in self.records if (record.task, record.estimator) == (task, estimator)]
 
     @property
     def tasks(self) -> list[Task]:
-        """Tasks with records, in order of appearance."""
+        """Return the tasks with records, in order of appearance."""
         return list(dict.fromkeys(record.task for record in self.records))
 
 
 def read_evaluation(path: str) -> Evaluation:
-    """Raises `UserError` where a key is missing, unknown or of another type than `write_evaluation` writes."""
+    """Read a file of `write_evaluation`.
+
+    Raises `UserError` for a missing or unknown key, or a value of another type.
+    """
     try:
         return parse(Evaluation, storage.read_json(path), path)
     except UserError as error:
-        raise UserError(f"{error}; expected what `prefrec evaluate` writes") from error
+        raise UserError(f"{error}; expected a file written by `prefrec evaluate`") from error
 
 
 def write_evaluation(path: str, evaluation: Evaluation) -> None:
-    """Writes what was set: a figure that a record has no notion of is no key of it."""
+    """Write the file. Fields that were not set are omitted."""
     content = evaluation.model_dump(exclude_unset=True)
     storage.write_json(path, {"schema_version": SCHEMA_VERSION, **content})

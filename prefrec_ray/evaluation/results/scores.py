@@ -1,4 +1,4 @@
-"""What subjects are worth to every user becomes records: means, and intervals over the same users drawn."""
+"""Records from scores by user: means, and intervals from the same bootstrap samples for all subjects."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from prefrec_ray.settings import Task
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one estimator on one task: U users, L subjects, K networks.
+    """Scores of one estimator on one task: U users, L subjects, K networks.
 
-    `networks`: by network the means over users, of the subjects and of the logging policy, whose scatter the intervals
-    hold too. `sensitivity`: of the first subjects.
+    `networks`: means over users for each network, of the subjects and of the logging policy. Intervals contain their
+    scatter. `sensitivity`: estimates of the first subjects for other kernels.
     """
 
     task: Task
     estimator: Literal["ncis", "weights", "fqe", "dr", "model"]
     subjects: Sequence[Subject]
     values: np.ndarray  # float64 [U, L]
-    logging: np.ndarray  # float64 [U], the logging policy's
+    logging: np.ndarray  # float64 [U], of the logging policy
     ess: np.ndarray | None  # float64 [L]
     counts: Mapping[str, Any]  # int: users, sessions, users_left_out
     settings: Mapping[str, Any]
     networks: tuple[np.ndarray, np.ndarray] | None = None  # [K, L], [K, 1]
     sensitivity: Sequence[Sequence[Estimate]] = ()
-    means: Sequence[Mapping[str, float]] = ()  # of each subject: fields of its record beside the level
-    own_settings: Sequence[Mapping[str, Any]] = ()  # of each subject, beside `settings`
-    relative_error: float = 0.0  # of a gain, which the intervals hold too
+    means: Sequence[Mapping[str, float]] = ()  # fields of each subject's record in addition to the level
+    own_settings: Sequence[Mapping[str, Any]] = ()  # of each subject, in addition to `settings`
+    relative_error: float = 0.0  # of a gain; intervals contain it
 
     def records(self, seed: int) -> list[Record]:
         """Return one record per subject; `seed` draws the users of the bootstrap."""
@@ -76,11 +76,13 @@ class Scores:
         return records
 
     def _intervals(self, best: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns low and high bounds [3, L] of the values, of the gains over the logging policy, and of the best
-        one's lead; and whether the interval of a value reaches 0 or MAX_LEVEL before `relative_error` is added, [L].
+        """Return low and high bounds [3, L], and a mask [L] of values with an interval that reaches 0 or MAX_LEVEL.
 
-        Bounds are clipped to what the quantity can be. The truth lies there, so a clipped interval covers it exactly as
-        often. A resample of one user is always that user: the other users may have any level.
+        The rows are the values, the gains over the logging policy, and the lead of the best subject. The mask is
+        computed before `relative_error` is added.
+
+        Bounds are clipped to the possible range. The true value lies in this range, so that clipping does not change
+        the coverage. With only one user a resample is always this user, and the bounds are the whole range.
         """
         gains, behind = self.values - self.logging[:, None], self.values[:, [best]] - self.values
         drawn = bootstrap_interval(np.hstack([self.values, gains, behind]), seed)
@@ -90,7 +92,7 @@ class Scores:
         if self.networks is not None:
             own, logging = self.networks
             low, high = widened(low, high, np.stack([own, own - logging, own[:, [best]] - own], axis=1))
-        reaches = ~((low[0] > 0) & (high[0] < MAX_LEVEL))  # of NaN too
+        reaches = ~((low[0] > 0) & (high[0] < MAX_LEVEL))  # also True for NaN
         if self.relative_error:
             means = np.stack([self.values.mean(axis=0), gains.mean(axis=0), behind.mean(axis=0)])
             error = self.relative_error * np.abs(np.stack([means[1], means[1], means[2]]))
@@ -100,5 +102,5 @@ class Scores:
 
 
 def within(level: float) -> float:
-    """Returns the level that is nearest to `level` among those that a session can have, 0 to MAX_LEVEL."""
+    """Return `level` clipped to 0 to MAX_LEVEL."""
     return float(np.clip(level, 0, MAX_LEVEL))

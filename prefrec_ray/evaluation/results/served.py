@@ -1,4 +1,4 @@
-"""Items that a policy serves: the most frequent ones, how many there are, and where its actions lie."""
+"""Items that a policy serves: the most frequent items, their number, and the distance of actions from items."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOP_ITEMS = 20
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums over requests of one file. Logged items have no actions: their distance and saturation are None."""
+    """Sums over impressions of one file. Logged items have no actions: their distance and saturation are None."""
 
     requests: int
     items: Counter[Any]
@@ -27,9 +27,9 @@ class Tally:
 
 
 def tally_policy(policy: Policy, actions: np.ndarray) -> Tally:
-    """Count what `policy` serves for its `actions` [n, A]; distances are Euclidean, to the nearest item.
+    """Count the items that `policy` serves for its `actions` [n, A]; distances are Euclidean, to the nearest item.
 
-    Every request is counted by itself: items that the user has seen before are not excluded (`in_roll_out`).
+    Impressions are independent: items that the user has seen before are not excluded (unlike in `in_roll_out`).
     """
     lie = placed(policy, actions)
     return Tally(
@@ -58,7 +58,7 @@ def summarise(tallies: Iterable[Tally]) -> Served:
 
 
 def in_roll_out(served: Served, ids: np.ndarray, counts: np.ndarray, ceiling: float) -> Served:
-    """Return `served` with the items `ids` [I] as often as a roll-out showed them, `counts` int64 [I].
+    """Return `served` with the items `ids` [I] and their numbers of impressions in a roll-out, `counts` int64 [I].
 
     If the log has no repeats, a roll-out excludes items that a user has seen, as a server does. An item then reaches
     each user at most once, however high its score is.

@@ -1,4 +1,4 @@
-"""The verdict on each policy: never more than its support, its interval and its controls allow (docs/evaluation.md)."""
+"""The verdict on each policy, from its support, its interval and its controls (docs/evaluation.md)."""
 
 from __future__ import annotations
 
@@ -14,35 +14,37 @@ from prefrec_ray.evaluation.results.records import Evaluation, Light, PolicyVerd
 
 Verdict = Literal["candidate", "no_difference", "cannot_say", "do_not_ship"]
 
-#: For readers, best first.
+#: Verdict -> title, best first.
 VERDICTS: dict[Verdict, str] = {
     "candidate": "candidate for an A/B test",
     "no_difference": "no difference to be seen",
-    "cannot_say": "the log cannot say",
+    "cannot_say": "inconclusive",
     "do_not_ship": "do not ship",
 }
-#: What a verdict rests on: the first that there is. Never on `online`, which is the truth, nor on `fqe`, which nothing
-#: corrects.
+#: Estimators of verdicts: the first one with a record is used. `online` is the truth, and `fqe` has no correction.
 ESTIMATORS = {"model": "a model of the users", "dr": "doubly robust", "ncis": "NCIS"}
 
 
 def verdicts(evaluation: Evaluation) -> dict[str, PolicyVerdict]:
-    """The verdict on every policy that has a record or a support, best first.
+    """Return the verdict on every policy that has a record or a support, best first.
 
-    Of a policy that was evaluated on several tasks it is the least favourable one.
+    The verdict on a policy with several tasks is its least favorable one.
     """
     return best_first(evaluation, {name: judge(case_of(evaluation, name)) for name in _policies(evaluation)})
 
 
 def vouched(evaluation: Evaluation) -> Evaluation:
-    """Without the estimates of policies that the log cannot vouch for, and of their own controls; truths stay."""
+    """Return the evaluation without the estimates of policies without support and of their controls.
+
+    True values stay.
+    """
     lost = {name for name, support in evaluation.support.items() if not support.supported}
     kept = [record for record in evaluation.records if record.estimator == "online" or record.policy not in lost]
     return evaluation.model_copy(update={"records": tuple(kept)})
 
 
 def best_first(evaluation: Evaluation, by_policy: Mapping[str, PolicyVerdict]) -> dict[str, PolicyVerdict]:
-    """Verdicts in the order of `VERDICTS`, and of equal ones the largest gain first."""
+    """Sort verdicts by the order of `VERDICTS`, then by gain, largest first."""
     order = list(VERDICTS)
 
     def rank(name: str) -> tuple[int, float]:
@@ -67,19 +69,19 @@ def case_of(evaluation: Evaluation, policy: str) -> Case:
 
 
 def judge(case: Case) -> PolicyVerdict:
-    """The verdict by the rule, its reasons, and the five lights."""
+    """Return the verdict by the rule, its reasons and the five lights."""
     verdict, reasons = _rule(case)
     return PolicyVerdict(verdict=verdict, reasons=tuple(reasons), lights=_lights(case))
 
 
 def _rule(case: Case) -> tuple[Verdict, list[str]]:
-    """The first line of the table in docs/evaluation.md that holds."""
+    """Return verdict and reasons from the first line of the table in docs/evaluation.md that applies."""
     record, support = case.record, case.support
     if support is not None and not support.supported:
         return "cannot_say", [
-            f"The log vouches for {support.told} of the states that it would lead users to; "
-            f"{support.threshold:.0%} are needed. For a policy that draws its items, prefrec constrain looks for a "
-            "rule that stays nearer to the log."
+            f"{support.told} of the states that it would lead users to are supported by the log; "
+            f"{support.threshold:.0%} are needed. For a policy that draws its items, prefrec constrain searches for a "
+            "serving rule with enough support."
         ]
     if record is None:
         return "cannot_say", [f"No estimate by {', '.join(ESTIMATORS)}."]
@@ -90,25 +92,26 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
         ]
     if case.miss > CALIBRATED:
         return "cannot_say", [
-            f"The model gives the logging policy {record.behaviour:z.2f}, {case.miss:.2f} away from the log: "
-            "it does not answer as these users do."
+            f"The model's level of the logging policy is {record.behaviour:z.2f}, {case.miss:.2f} away from the log: "
+            "the model does not reproduce these users."
         ]
     low, high = record.gain_interval
     gain = f"Gain over the logging policy by {ESTIMATORS[record.estimator]}: {_gain(record)} levels"
     if high < 0:
         least = case.least_control
         if record.estimator != "ncis" or least is None or high < least.gain:
-            return "do_not_ship", [f"{gain}, all of it below 0."]
+            return "do_not_ship", [f"{gain}, entirely below 0."]
         knows_nothing = f"a negative control ({case.title_of(least)}) gains {least.gain:+z.2f}"
         return "cannot_say", [
-            f"{gain}, all of it below 0; {knows_nothing}.",
-            "NCIS ranks policies; its size is biased.",
+            f"{gain}, entirely below 0; {knows_nothing}.",
+            "NCIS ranks policies; the size of its gains is biased.",
         ]
     if case.concentrated and case.served is not None:
-        comparison = f" (of the logging policy's: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
-        return "cannot_say", [f"{_few(case.served, 'its requests')}{comparison}: no log says what that does to users."]
+        comparison = f" (logging policy: {case.logged.share_of(FEW_ITEMS):.0%})" if case.logged else ""
+        effect = "the log does not show the effect on users"
+        return "cannot_say", [f"{_few(case.served, 'its impressions')}{comparison}: {effect}."]
     if low <= 0:
-        return "no_difference", [f"{gain}, an interval that holds 0."]
+        return "no_difference", [f"{gain}, an interval that contains 0."]
     control = case.control
     if control is not None and not _above(record, control):
         return "no_difference", [f"{gain}; a negative control ({case.control_title}) gains {control.gain:+z.2f}."]
@@ -116,21 +119,21 @@ def _rule(case: Case) -> tuple[Verdict, list[str]]:
     if low <= case.miss:
         return "cannot_say", [
             f"{above}.",
-            f"The model errs by {case.miss:.2f} on the logging policy's own level.",
+            f"The model's error on the logging policy's own level is {case.miss:.2f}.",
         ]
     if record.estimator == "ncis":
-        return "cannot_say", [f"{above}.", f"NCIS ranks policies; its size is biased{_by_length(case)}."]
+        return "cannot_say", [f"{above}.", f"NCIS ranks policies; the size of its gains is biased{_by_length(case)}."]
     if support is None:
-        return "cannot_say", [f"{above}.", "Nothing says whether the log has been where it would lead users."]
+        return "cannot_say", [f"{above}.", "Its support by the log was not measured."]
     if case.cost is not None:
         return "cannot_say", [f"{above}.", f"But {case.cost}, which a level of {record.task} does not count."]
-    return "candidate", [f"{above}.", f"The log vouches for {support.told} of the states that it leads users to."]
+    return "candidate", [f"{above}.", f"{support.told} of the states that it leads users to are supported by the log."]
 
 
 def _above(record: Record, control: Record) -> bool:
-    """Whether the policy's gain is above the control's.
+    """Return whether the policy's gain is above the control's gain.
 
-    An error that is a share of a gain is the same model's for both: of their difference it is that share.
+    Both gains have the relative error of the same model, so that it applies to their difference.
     """
     error, lead = float(record.settings.get("relative_error", 0.0)), record.gain - control.gain
     return lead > math.hypot(of_users(record, record.gain - record.gain_interval[0]), error * lead)
@@ -140,7 +143,7 @@ def _by_length(case: Case) -> str:
     """Describe the share of a gain by NCIS that session length explains."""
     gains = [record.gain for record in case.peers if record.subject == length_only(case.policy)]
     share = gains[0] / case.record.gain if gains and case.record else 0.0
-    return f", and {share:.0%} of the gain is session length alone" if share >= 0.005 else ""
+    return f", and {share:.0%} of the gain is explained by session length only" if share >= 0.005 else ""
 
 
 def _lights(case: Case) -> tuple[Light, ...]:
@@ -166,7 +169,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
         ess = "" if support.ess is None else f"; effective sample {support.ess:.1%} of sessions"
         support_light = ("green" if support.supported else "red", text + ess)
     if case.served is not None:
-        text = f"{case.served.distinct_items:,} items; {_few(case.served, 'requests')}"
+        text = f"{case.served.distinct_items:,} items; {_few(case.served, 'impressions')}"
         catalogue = ("red" if case.concentrated else "green", text)
     named = {
         "value": value or ("grey", "no value"),
@@ -182,7 +185,7 @@ def _lights(case: Case) -> tuple[Light, ...]:
 
 
 def _own_units(case: Case) -> list[str]:
-    """Return hours to the next session and requests per session, if known, with the logging policy's."""
+    """Return hours to the next session and impressions per session, if known, with the logging policy's values."""
     measures = []
     for key, unit in OWN_UNITS.items():
         value, behaviour = getattr(case.record, key), getattr(case.logging, key, None)
@@ -201,11 +204,11 @@ def _interval(low: float, high: float) -> str:
 
 
 def _few(served: Served, requests: str) -> str:
-    """Return the share of the most served items; without repeats also as a share of the largest possible one."""
+    """Return the share of the most served items; without repeats also relative to the largest possible share."""
     count = min(FEW_ITEMS, served.distinct_items)
     taken = f"{count} item{'' if count == 1 else 's'} take{'s' if count == 1 else ''} {served.share_of(FEW_ITEMS):.0%}"
     limit = (
-        "" if served.ceiling == 1 else f", {served.concentration(FEW_ITEMS):.0%} of what is possible without repeats"
+        "" if served.ceiling == 1 else f", {served.concentration(FEW_ITEMS):.0%} of the largest share without repeats"
     )
     return f"{taken} of {requests}{limit}"
 

@@ -1,8 +1,8 @@
-"""The same networks under a serving rule that the log can vouch for.
+"""The same networks under a serving rule with enough support by the log.
 
-What Q is surest of may lead users to where the log has never been (support.py). Two numbers of the rule keep a policy
-nearer: a higher temperature draws items more evenly, more variety turns further from what was just shown. Which of them
-costs less is different from log to log; a model of validation users says.
+Items with the highest Q may lead users to states that the log does not contain (support.py). Two parameters of the
+serving rule increase support: a higher temperature draws items more evenly, and a larger diversity penalty avoids
+recent items. Which of them costs less differs between logs, and is measured in a model of validation users.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prefrec_ray.runtime.progress import Progress, silent, step
 from prefrec_ray.runtime.tasks import run_tasks
 from prefrec_ray.settings import Task
 
-#: Support is higher on some users than on others: more is wanted on validation users than a verdict asks for.
+#: Support differs between samples of users, so validation users need a higher support than a verdict requires.
 WANTED = THRESHOLD + 0.1
 #: Values to try, in addition to the policy's own.
 TEMPERATURES, VARIETIES = (0.3, 0.6, 1.2), (2.0, 3.0, 4.5, 6.0, 9.0, 12.0)
@@ -33,7 +33,7 @@ TEMPERATURES, VARIETIES = (0.3, 0.6, 1.2), (2.0, 3.0, 4.5, 6.0, 9.0, 12.0)
 
 @dataclass(frozen=True)
 class Tried:
-    """A serving rule: the share of its states that the log vouches for, and its level in the model of users."""
+    """A serving rule with its support by the log and its level in the model of users."""
 
     temperature: float
     variety: float
@@ -43,14 +43,14 @@ class Tried:
 
 @dataclass(frozen=True)
 class Constrained:
-    """The `policy` under the rule that was chosen, and all that were `tried`."""
+    """The `policy` under the chosen rule, and all rules that were `tried`."""
 
     policy: Policy
     tried: Sequence[Tried]
 
 
 def can_constrain(policy: Policy) -> bool:
-    """Returns whether temperature and variety change what the policy serves, and `constrain` did not choose them."""
+    """Return whether temperature and diversity penalty affect the policy and were not chosen by `constrain`."""
     return policy.critic is not None and policy.draws_from_all and not policy.provenance.get("constrained")
 
 
@@ -61,17 +61,19 @@ def constrain(
     where: str = "policy",
     model: ModelSettings = SETTINGS,
 ) -> Constrained:
-    """The policy under its own rule, if validation users show that the log vouches for `WANTED` of its states; else of
-    the rules with a higher temperature or more variety that it vouches for, the one of the highest level.
+    """Return the policy under the rule with the highest level among the rules with enough support.
 
-    The model of users has the sizes of `model` if these are smaller than its own. Raises `UserError`, which `where`
-    opens: items are not drawn by Q from the whole catalogue, histories are too short for a model of users, no rule is
-    vouched for, the policy is of another platform (adapt.py).
+    Its own rule is kept if its support on validation users is at least `WANTED`. Else rules with a higher temperature
+    or a larger diversity penalty are tried.
+
+    The model of users has the sizes of `model` if these are smaller than its own. Raises `UserError`, prefixed by
+    `where`: items are not drawn by Q from the whole catalogue, histories are too short for a model of users, no rule
+    has enough support, or the policy is from another platform (adapt.py).
     """
     serving, task = policy.serving, policy.task
     if policy.critic is None or not policy.draws_from_all:
         raise UserError(
-            f"{where}: temperature and variety change nothing in it; expected "
+            f"{where}: temperature and variety have no effect on this policy; expected "
             "serving: {rule: sample, candidates: catalogue} of a method that scores items by Q"
         )
     opened = PreparedDataset.open(dataset)
@@ -93,7 +95,7 @@ def constrain(
     if not vouched:
         most = max(tried, key=lambda one: one.support)
         raise UserError(
-            f"{where}: the log vouches for {most.support:.0%} of its states at most, at temperature "
+            f"{where}: at most {most.support:.0%} of its states are supported by the log, at temperature "
             f"{most.temperature:g} and variety {most.variety:g}; expected {WANTED:.0%} under some serving rule"
         )
     best = max(vouched, key=lambda one: one.level)
@@ -103,7 +105,7 @@ def constrain(
 
 @ray.remote(num_cpus=1)
 def _try(score: ModelScore, policy: Policy, task: Task, temperature: float, varieties: Sequence[float]) -> list[Tried]:
-    """Try as many of the ascending `varieties` as a binary search for the smallest supported one needs."""
+    """Find the smallest of the ascending `varieties` with enough support by binary search; return all tried rules."""
     tried = []
 
     def is_vouched(variety: float) -> bool:

@@ -1,4 +1,4 @@
-"""What validation users say of a policy in a model of users: a score."""
+"""Validation score of a policy: its level in a model of validation users."""
 
 from __future__ import annotations
 
@@ -20,42 +20,43 @@ from prefrec_ray.evaluation.users.user_model import UserModel
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Task
 
-#: Fewer than an evaluation has: many policies are scored.
+#: Smaller than in an evaluation, because many policies are scored.
 SETTINGS = ModelSettings(models=2, users=100, requests=200)
 ROWS = 150_000
-#: Of the models' weights, and of their users: others than an evaluation's, which would judge what it chose itself.
+#: Seed of the models' weights and users. It differs from the seeds of evaluations, so that an evaluation is independent
+#: of the choice.
 SEED = 0x5E1E
 
 
 @dataclass(frozen=True)
 class ModelScore:
-    """Scores policies on a `platform`, whose users answer as `models` say."""
+    """Scores policies on a `platform` with users simulated by `models`."""
 
     platform: Platform
     models: Sequence[UserModel]
     pasts: LoggedPasts
 
     def __call__(self, policy: Policy, task: Task) -> float:
-        """The mean level; less the highest level there is where the log cannot vouch for the policy (support.py)."""
+        """Return the mean level, minus the highest possible level if the policy lacks support (support.py)."""
         level, support = self.rolled(policy, task)
         return level if support >= THRESHOLD else level - MAX_LEVEL
 
     def rolled(self, policy: Policy, task: Task) -> tuple[float, float]:
-        """The mean level, and the share of the policy's states that the log vouches for."""
+        """Return the mean level and the policy's support by the log."""
         server = policy_server(policy, self.platform.items, np.random.default_rng(1))
         imagined = roll_out(self.platform, self.models, server, seed=0)
         return float(np.nanmean(imagined.levels[task])), self.pasts.share(imagined.states)
 
 
 def fit_score(uri: str, split: str, limits: ModelSettings = SETTINGS) -> ray.ObjectRef:
-    """Returns a `ModelScore` with users of the split, whose models know only training users. All its tasks have ended.
+    """Return a `ModelScore` with users of the split and models fitted to training users. All its tasks have ended.
 
     Its roll-outs have the sizes of `SETTINGS`, or of `limits` if these are smaller. Raises `UserError` if histories are
     too short for it.
     """
     dataset = PreparedDataset.open(uri)
     check_long_enough(dataset, ["train", split])
-    runtime.start_ray()  # else Ray starts by itself, and joins whatever cluster runs on this machine
+    runtime.start_ray()  # otherwise Ray starts by itself, and joins any cluster that runs on this machine
     training, held = read_histories.remote(uri, "train", SEED, ROWS), read_histories.remote(uri, split, 0, ROWS)
     sizes = ModelSettings(
         models=min(SETTINGS.models, limits.models),

@@ -37,7 +37,7 @@ HIDDEN_SIZES = (64, 64)
 PAIRS_A_BATCH, EPOCHS = 32, 3
 #: Settings of the fit. Each network takes a few seconds.
 NETWORKS, UPDATES, BATCH, LEARNING_RATE = 3, 1500, 512, 1e-3
-#: Requests on which a policy is asked for its items: what takes time.
+#: Impressions for which a policy selects items. This takes most of the time.
 STATES = 6000
 _UNITS = 1000
 
@@ -56,7 +56,7 @@ class PreferenceScore:
 
 
 def fit_score(held: Trajectories, reward: RewardFunction, horizon: int) -> PreferenceScore:
-    """The score by a learned reward, on the users of `held`. A function of its arguments."""
+    """Fit the score to a learned reward, on the users of `held`. The result depends only on the arguments."""
     starts = held.first[first_rows(held.user)]
     rows, label = label_histories(reward, held.state, held.action, starts, horizon)
     known = pairs_of(held.state[rows], held.action[rows])
@@ -78,12 +78,16 @@ def learn_scores(
     dataset = PreparedDataset.open(uri)
     there = (*dataset.metadata.teachers, *dataset.people())
     if not there:
-        raise UserError(f"{uri}: no preferences to validate by (estimator 'preference'); expected fqe or ncis instead")
+        raise UserError(
+            f"{uri}: no preferences for the validation estimator 'preference'; expected fqe or ncis instead"
+        )
     chosen = tuple(teachers or (() if TrainingSettings().teacher_names[0] in there else there))
     scores = {}
     for task in tasks:
         settings = _settings(task, chosen)
-        data = load_data(replace(DataRequest.from_settings(settings, dataset), transitions="streaming"))  # none is read
+        data = load_data(
+            replace(DataRequest.from_settings(settings, dataset), transitions="streaming")
+        )  # no transitions
         reward = RewardRequest.from_settings(
             settings.model_copy(update={"preference_batch_size": min(PAIRS_A_BATCH, data.pairs)}), dataset
         )

@@ -1,4 +1,4 @@
-"""Scores on validation users, for runs and for the trials of a sweep; while they run it starts no tasks of its own."""
+"""Scores on validation users, for runs and for the trials of a sweep. Scoring starts no Ray tasks."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from prefrec_ray.settings import Task
 
 _SPLIT: Literal["validation"] = "validation"
 _NAME = "trial"
-#: Requests of validation users (and of training users, for fitted-Q evaluation) that scores are learned from.
+#: Impressions of validation users (and of training users, for fitted-Q evaluation) for the scores.
 ROWS = 60_000
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Scores policies of one data set. The same clone, users and noise for all of them."""
+    """Scores policies of one data set, all with the same clone, users and noise."""
 
     uri: str
     settings: ValidationSettings
     clone: BehaviourClone | None  # for NCIS and fitted-Q evaluation
-    preference: Mapping[str, ray.ObjectRef]  # by task, a `PreferenceScore`
+    preference: Mapping[str, ray.ObjectRef]  # a `PreferenceScore` by task
     histories: tuple[ray.ObjectRef, ray.ObjectRef] | None  # of training and validation users, for fitted-Q evaluation
     model: ray.ObjectRef | None = None  # a `ModelScore`
 
@@ -46,10 +46,10 @@ class Judge:
     def prepare(
         cls, uri: str, settings: ValidationSettings, tasks: Sequence[str], teachers: Sequence[str] | None = None
     ) -> Judge:
-        """Fits the behavior clone, learns what preferences (of `teachers`) say on `tasks`, loads histories.
+        """Fit the behavior clone, fit scores by the preferences of `teachers` on `tasks`, and load histories.
 
-        Raises `UserError`: roll-outs on logs that no simulator made, fitted-Q evaluation on histories too short for one
-        of `tasks`, scores by preference without preferences.
+        Raises `UserError`: roll-outs for logs that are not simulated, fitted-Q evaluation with histories too short for
+        one of `tasks`, scores by preference without preferences.
         """
         dataset = PreparedDataset.open(uri)
         if settings.online and dataset.metadata.world is None:
@@ -70,7 +70,7 @@ class Judge:
 
     @property
     def metric(self) -> str:
-        """The score that the best checkpoint of a run has."""
+        """Return the score that selects the best checkpoint of a run."""
         return self.settings.reported[0]
 
     def due(self, iteration: int, last: bool) -> bool:
@@ -78,7 +78,7 @@ class Judge:
         return self.settings.due(iteration, last)
 
     def scores(self, policy: Policy, task: Task) -> dict[str, float]:
-        """The figures `settings.reported` of a policy."""
+        """Return the scores `settings.reported` of a policy."""
         dataset = PreparedDataset.open(self.uri)
         scores: dict[str, float] = {}
         if self.model is not None:
@@ -118,7 +118,7 @@ class Judge:
 
 @ray.remote(num_cpus=1)
 def _check_steps(training: Trajectories, held: Trajectories, tasks: Sequence[str], mixture_weight: float) -> None:
-    """Raises `UserError` for a task that `training` or `held` has no steps of."""
+    """Raise `UserError` for a task without steps in `training` or `held`."""
     for data in (training, held):
         for task in tasks:
             task_steps(data, task, mixture_weight)

@@ -18,7 +18,7 @@ from prefrec_ray.policy.networks.layers import Mlp, mlp
 
 HIDDEN = (64, 64)
 BATCH = 512
-#: Passes over the requests, and updates at most.
+#: Passes over the impressions, and the largest number of updates.
 PASSES, UPDATES = 10, 2000
 #: Falls to 0 over the updates.
 LEARNING_RATE = 2e-3
@@ -29,7 +29,7 @@ HELD_OUT, HELD_OUT_ROWS = 0.15, 4096
 TEMPERATURES = np.arange(21) / 10
 #: Relative to the squares of the shown embeddings: smaller variation of expected embeddings counts as rounding.
 _ROUNDING = 1e-12
-#: Numbers of one chunk of requests that are held at once.
+#: Numbers in memory for one chunk of impressions.
 _AT_ONCE = 1 << 22
 
 
@@ -59,14 +59,14 @@ class BehaviorModel:
         return log_b
 
     def logits(self, states: np.ndarray) -> np.ndarray:
-        """float64 [n, I]."""
+        """Return the logits of all items, float64 [n, I]."""
         with torch.inference_mode():
             towards = self.net(torch.from_numpy(states)).numpy()
         return self.log_share + self.temperature * (towards @ powers(self.embeddings).T).astype(np.float64)
 
 
 def powers(embeddings: np.ndarray) -> np.ndarray:
-    """float32 [I, 2 A]: the coordinates and their squares."""
+    """Return the coordinates and their squares, float32 [I, 2 A]."""
     return np.concatenate([embeddings, np.square(embeddings)], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Behavior cloning: pi(s) = E[a | s] as far as training users show it; what NCIS compares with, and its own control."""
+"""Behavior cloning: an estimate of E[a | s] from training users, as reference of NCIS and as a control."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ from prefrec_ray.policy.networks.layers import exported, mlp
 
 HIDDEN_SIZES = (128, 128)
 BATCH = 512
-#: Falls to 0 over the updates: as good after 1,500 as at a constant 1e-3 after several thousand.
+#: Falls to 0 over the updates. 1,500 updates are as good as several thousand at a constant 1e-3.
 LEARNING_RATE = 2e-3
 UPDATES = 1500
-#: Updates between two looks at the held-out loss, and how many looks may pass without a better one.
+#: Updates between two checks of the held-out loss, and the number of checks without improvement before the fit stops.
 CHECK_EVERY = 150
 PATIENCE = 3
 HELD_OUT_ROWS = 16_384
-#: Most transitions in memory, about 200 MB.
+#: Largest number of transitions in memory, about 200 MB.
 HELD_ROWS = 250_000
 
 
 @dataclass(frozen=True)
 class BehaviourClone:
-    """The clone as a policy; its residual rms over rows and coordinates together (one number, on validation requests);
-    and the mean logged action [A] of the training rows it saw."""
+    """The clone as a policy, its residual rms and the mean logged action.
+
+    The residual rms is one number over rows and coordinates, on validation impressions. The mean action [A] is over the
+    training rows of the fit.
+    """
 
     policy: Policy
     residual_rms: float
@@ -117,11 +120,11 @@ def _batches(dataset: PreparedDataset, rng: np.random.Generator) -> Iterator[tup
                 rows = np.sort(order[start : start + BATCH])
                 yield states[rows], actions[rows]
             rows_seen += len(order)
-    raise UserError(f"{dataset.uri}: no transitions; the behavior clone of NCIS is fitted on them")
+    raise UserError(f"{dataset.uri}: no transitions; expected transitions for the behavior clone")
 
 
 def _held_out(dataset: PreparedDataset, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """A sample of the validation requests: states, actions."""
+    """Return states and actions of a sample of the validation impressions."""
     states, actions = [], []
     files = dataset.files("requests", "validation")
     for file in files:
@@ -130,5 +133,7 @@ def _held_out(dataset: PreparedDataset, rng: np.random.Generator) -> tuple[torch
         states.append(tensor(table["state"])[rows])
         actions.append(tensor(table["action"])[rows])
     if not any(map(len, states)):
-        raise UserError(f"{dataset.uri}: no validation requests; the behavior clone of NCIS is stopped on them")
+        raise UserError(
+            f"{dataset.uri}: no validation impressions; expected some for early stopping of the behavior clone"
+        )
     return torch.from_numpy(np.concatenate(states)), torch.from_numpy(np.concatenate(actions))

@@ -27,8 +27,8 @@ def scored_subjects(policies: Mapping[str, Policy]) -> list[Subject]:
 
 
 def served_for(policy: Policy, actions: np.ndarray) -> np.ndarray:
-    """The embeddings [n, A] of the items that are served for `actions` [n, A] of the policy."""
-    # Else its actions are items' embeddings already.
+    """Return the embeddings [n, A] of the items served for `actions` [n, A] of the policy."""
+    # Otherwise its actions already are embeddings of items.
     return (
         actions
         if not policy.always_nearest

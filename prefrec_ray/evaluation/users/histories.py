@@ -17,14 +17,14 @@ from prefrec_ray.evaluation.logged.sessions import read_sessions
 from prefrec_ray.evaluation.users.memory import Memory
 from prefrec_ray.ids import first_rows, run_lengths, taken_runs
 
-#: Requests held at once, about: 200 MB for states of 250 numbers.
+#: Approximate number of impressions in memory: 200 MB for states of 250 numbers.
 ROWS = 200_000
 _COLUMNS = ["user_id", "session_index", "step", "timestamp", "item_id", "state", "action"]
 
 
 @dataclass(frozen=True)
 class Histories:
-    """Requests [N] of U users, by user and in time order. `row`: of each item in the item table."""
+    """Impressions [N] of U users, by user and in time order. `row`: row of each item in the item table."""
 
     starts: np.ndarray  # int64 [U], first rows of the users
     timestamp: np.ndarray  # int64 [N], ms
@@ -35,11 +35,11 @@ class Histories:
     feedback: np.ndarray  # float32 [N, F], as in the log
     memory: np.ndarray  # float32 [N, M], from `Memory.replayed`
     mean_depth: np.ndarray  # float64 [U]
-    mean_revisit_ms: np.ndarray  # float64 [U], NaN for a user of one session
+    mean_revisit_ms: np.ndarray  # float64 [U], NaN for a user with one session
 
     @property
     def lengths(self) -> np.ndarray:
-        """Number of requests of each user, int64 [U]."""
+        """Return the number of impressions of each user, int64 [U]."""
         return run_lengths(self.starts, len(self.timestamp))
 
     def take(self, users: np.ndarray) -> Histories:
@@ -60,29 +60,29 @@ class Histories:
 
     @cached_property
     def user(self) -> np.ndarray:
-        """The user of each request, int64 [N]."""
+        """Return the user of each impression, int64 [N]."""
         return np.repeat(np.arange(len(self.starts)), self.lengths)
 
     @cached_property
     def followed(self) -> np.ndarray:
-        """Mask of impressions with a later impression of the same user, bool [N]."""
+        """Return a mask of impressions with a later impression of the same user, bool [N]."""
         return np.append(self.user[1:] == self.user[:-1], False)
 
     @cached_property
     def ends(self) -> np.ndarray:
-        """Mask of the last impressions of sessions with a following session, bool [N]."""
+        """Return a mask of the last impressions of sessions with a following session, bool [N]."""
         return self.followed & np.append(self.session[1:] != self.session[:-1], False)
 
     @cached_property
     def wait_ms(self) -> np.ndarray:
-        """Time to the user's next impression, float64 [N], at least 1; 1 for the last impression."""
+        """Return the time to the user's next impression, float64 [N], at least 1; 1 for the last impression."""
         wait = np.ones(len(self.timestamp))
         wait[:-1] = np.maximum(np.diff(self.timestamp), 1)
         return np.where(self.followed, wait, 1.0)
 
     @cached_property
     def repeats(self) -> bool:
-        """True if an item was shown to a user twice."""
+        """Return True if an item was shown to a user twice."""
         pairs = self.user * (int(self.row.max(initial=0)) + 1) + self.row
         return len(np.unique(pairs)) < len(pairs)
 
@@ -92,14 +92,14 @@ def too_short(dataset: PreparedDataset, splits: Sequence[str]) -> str | None:
     for split in splits:
         counts = dataset.metadata.counts.get(split, {})
         if not counts.get("requests"):
-            return f"no requests in the split '{split}'"
+            return f"no impressions in the split '{split}'"
         if counts["sessions"] <= counts["users"]:
             return f"no user in the split '{split}' has two sessions"
     return None
 
 
 def check_long_enough(dataset: PreparedDataset, splits: Sequence[str]) -> None:
-    """Raises `UserError` where histories are `too_short`."""
+    """Raise `UserError` if histories are `too_short`."""
     short = too_short(dataset, splits)
     if short is not None:
         raise UserError(f"{dataset.uri}: {short}; expected longer histories, or estimators without 'model'")
@@ -107,7 +107,7 @@ def check_long_enough(dataset: PreparedDataset, splits: Sequence[str]) -> None:
 
 @ray.remote(num_cpus=1)
 def read_histories(uri: str, split: str, seed: int, rows: int = ROWS) -> Histories:
-    """`histories_of`, in a task."""
+    """Run `histories_of` in a task."""
     return histories_of(PreparedDataset.open(uri), split, seed, rows)
 
 
@@ -120,7 +120,7 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
     parts = [_read(dataset, file, split, share, seed + number) for number, file in enumerate(_files(dataset, split))]
     requests = pa.concat_tables([part for part, _ in parts])
     if not len(requests):
-        raise UserError(f"{dataset.uri}: no requests in the split '{split}'")
+        raise UserError(f"{dataset.uri}: no impressions in the split '{split}'")
     users = pa.concat_tables([part for _, part in parts])
     starts = first_rows(requests["user_id"].to_numpy(zero_copy_only=False))
     place = pc.index_in(requests["user_id"].take(pa.array(starts)), users["user_id"].combine_chunks())
@@ -145,12 +145,12 @@ def histories_of(dataset: PreparedDataset, split: str, seed: int, rows: int = RO
 def _files(dataset: PreparedDataset, split: str) -> list[str]:
     files = dataset.files("requests", split)
     if not files:
-        raise UserError(f"{dataset.uri}: no requests in the split '{split}'")
+        raise UserError(f"{dataset.uri}: no impressions in the split '{split}'")
     return files
 
 
 def _read(dataset: PreparedDataset, file: str, split: str, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
-    """The requests of the users drawn from one file; and depth_mean and revisit_ms_mean of all its users."""
+    """Return the impressions of the users drawn from one file, and depth_mean and revisit_ms_mean of all its users."""
     columns = [*_COLUMNS, *(["feedback"] if dataset.state.feedback else [])]
     requests = dataset.read(file, columns)
     sessions = read_sessions(dataset, file, split).select(["user_id", "depth", "revisit_ms"])

@@ -13,7 +13,7 @@ from prefrec_ray.evaluation.users.histories import Histories
 from prefrec_ray.evaluation.users.traits import Tastes
 from prefrec_ray.mdp.state import StateDefinition
 
-#: Inner products of parts of a state with the action and with one another are some times larger than its numbers.
+#: Scale of inner products between embeddings, which are several times larger than the numbers of a state.
 _PRODUCT_SCALE = 0.35
 #: State groups with earlier session lengths and revisit times. Random intercepts contain them already, and they would
 #: let good sessions of a roll-out reinforce themselves.
@@ -28,11 +28,11 @@ class People(NamedTuple):
     a model would take for traits of the user. The `UNSEEN` state groups are omitted for the same reason.
     """
 
-    intercepts: np.ndarray  # float32 [n, 2]: of the logit of an end, and of mu
+    intercepts: np.ndarray  # float32 [n, 2]: of the logit of a session end, and of mu
     tastes: np.ndarray  # float32 [n, F, A], in units of `Inputs.taste_rms`
 
     def take(self, rows: np.ndarray) -> People:
-        """The users at `rows`."""
+        """Return the users in `rows`."""
         return People(*(column[rows] for column in self))
 
 
@@ -63,30 +63,30 @@ class Inputs:
 
     @property
     def vectors(self) -> int:
-        """Number of vectors with inner products between them."""
+        """Return the number of vectors with inner products between them."""
         return 1 + len(self.parts) + len(self.taste_rms)
 
     @property
     def width(self) -> int:
-        """Number of inputs of the networks."""
+        """Return the number of inputs of the networks."""
         return len(self.seen) + len(self.memory_mean) + self.parts.shape[1] + self.products
 
     @property
     def products(self) -> int:
-        """Number of inner products."""
+        """Return the number of inner products."""
         return self.vectors * (self.vectors - 1) // 2
 
     def people(self, data: Histories) -> People:
-        """The users of `data`, without intercepts."""
+        """Return the users of `data`, without intercepts."""
         none = np.zeros((len(data.starts), 2), np.float32)
         return People(none, self.tastes(data) / self.taste_rms[:, None])
 
     def logged(self, data: Histories, rows: np.ndarray, people: People) -> Tensor:
-        """float32 [n, width] of the requests `rows` [n] of `data`, whose users are `people`."""
+        """Return the inputs, float32 [n, width], of the impressions `rows` [n] of `data` with the users `people`."""
         return self(data.state[rows], data.memory[rows], data.action[rows], people.take(data.user[rows]))
 
     def __call__(self, state: np.ndarray, memory: np.ndarray, action: np.ndarray, people: People) -> Tensor:
-        """float32 [n, width] of scaled states [n, S], memories [n, M] and the embeddings of items shown [n, A]."""
+        """Return the inputs, float32 [n, width], for scaled states [n, S], memories [n, M] and embeddings [n, A]."""
         vectors = np.concatenate([action[:, None], state[:, self.parts], people.tastes], axis=1)
         inner = np.matmul(vectors, vectors.transpose(0, 2, 1))
         first, second = np.triu_indices(vectors.shape[1], 1)

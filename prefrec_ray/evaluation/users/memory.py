@@ -19,9 +19,9 @@ from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.networks.answers import Answers
 
-#: In requests: of the running means.
+#: Half-lives of the running means, in impressions.
 HALF_LIVES = (8.0, 32.0)
-#: Requests of one forward pass.
+#: Impressions of one forward pass.
 _CHUNK = 8192
 
 
@@ -29,7 +29,8 @@ _CHUNK = 8192
 class Memory:
     """Running means over a user's impressions of C values, in M columns.
 
-    The values are the similarity of the item to earlier items, and its expected feedback if the data set has `answers`.
+    The values are the similarity of the item to earlier items, and its expected feedback if the data set has a network
+    for it (`answers`).
     """
 
     recent: RecentItems
@@ -48,11 +49,11 @@ class Memory:
 
     @property
     def width(self) -> int:
-        """C, how many values a request has."""
+        """Return C, the number of values per impression."""
         return 1 if self.answers is None else 1 + self.answers.net.sizes[-1]
 
     def values(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """float32 [n, C] of requests: scaled states [n, S], embeddings of the items shown [n, A]."""
+        """Return the values, float32 [n, C], of impressions with scaled states [n, S] and item embeddings [n, A]."""
         alike = self.recent.likeness(states, actions[:, None])
         if self.answers is None:
             return alike
@@ -62,7 +63,7 @@ class Memory:
             return np.concatenate([alike, np.concatenate([self.answers(*pair).numpy() for pair in pairs])], axis=1)
 
     def replayed(self, starts: np.ndarray, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """float32 [N, M] just before each request of whole histories that start at the rows `starts` [U]."""
+        """Return the memory, float32 [N, M], before each impression of whole histories from rows `starts` [U]."""
         values = self.values(states, actions)
         decay, source = _columns(self.width)
         means = np.empty((len(values), len(decay)), np.float32)
@@ -71,7 +72,7 @@ class Memory:
 
 
 class Recall:
-    """The memory of n users who start without a history, request by request: what `Memory.replayed` gives of a log."""
+    """The memory of n users who start without a history, impression by impression (`Memory.replayed` for roll-outs)."""
 
     def __init__(self, memory: Memory | None, users: int) -> None:
         self._memory = memory
@@ -79,11 +80,11 @@ class Recall:
         self._sums, self._weight = np.zeros((users, len(self._decay))), np.zeros(len(self._decay))
 
     def means(self) -> np.ndarray:
-        """float32 [n, M] just before the coming request; M is 0 for no memory."""
+        """Return the memory before the next impression, float32 [n, M]; M is 0 without a memory."""
         return (self._sums / np.maximum(self._weight, 1.0)).astype(np.float32)
 
     def observe(self, states: np.ndarray, actions: np.ndarray) -> None:
-        """Takes in one request a user: scaled states [n, S], embeddings of the items shown [n, A]."""
+        """Add one impression per user: scaled states [n, S] and item embeddings [n, A]."""
         if self._memory is not None:
             self._sums = self._sums * self._decay + self._memory.values(states, actions).take(self._source, axis=1)
             self._weight = self._weight * self._decay + 1.0

@@ -1,4 +1,4 @@
-"""A number as one of its quantile bins: what lets a classifier draw numbers of any distribution."""
+"""Quantile bins of a number, with which a classifier can draw from any distribution."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from prefrec_ray.ids import run_lengths
 
 BINS = 16
-#: Values that bins are made of, and drawn from, at most.
+#: Largest number of values from which bins are made and drawn.
 _KEPT = 50_000
 
 
 @dataclass(frozen=True)
 class Bins:
-    """`values` [n], ascending; bin k holds those from `first[k]` on. `edges` [K]: the lowest value of each."""
+    """Bins of ascending `values` [n]. Bin k starts at `first[k]`; `edges` [K] are the lowest values of the bins."""
 
     values: np.ndarray
     edges: np.ndarray
@@ -33,11 +33,14 @@ class Bins:
         return len(self.edges)
 
     def code(self, values: np.ndarray) -> np.ndarray:
-        """The bin of each value, int64 [n]; values beyond the lowest are in the first."""
+        """Return the bin of each value, int64 [n]. Values below the lowest edge are in the first bin."""
         return np.maximum(np.searchsorted(self.edges, values, side="right") - 1, 0)
 
     def draw(self, logits: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Values [n]: a bin by the softmax of `logits` [n, K], then any of its values. `uniform` [2, n] is below 1."""
+        """Draw values [n]: a bin by the softmax of `logits` [n, K], then any of its values.
+
+        `uniform` [2, n] is below 1.
+        """
         weights = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64).cumsum(axis=1)
         bins = (weights <= (uniform[0] * weights[:, -1])[:, None]).sum(axis=1).clip(0, len(self) - 1)
         count = run_lengths(self.first, len(self.values))[bins]

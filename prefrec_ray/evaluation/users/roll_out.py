@@ -1,4 +1,4 @@
-"""Roll-outs of policies in a model of users: levels as in the simulator, states as far as the model leads."""
+"""Roll-outs of policies in models of users: levels and states under the policy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.mdp.tracker import StateTracker
 
 HOUR_MS = 3_600_000.0
-#: Interval, in impressions, at which states are kept, from WARM on.
+#: Interval, in impressions, at which states are recorded, from WARM on.
 KEPT_EVERY = 8
 
 #: Returns item rows [n] for scaled states [n, S], the impression number, and excluded items (bool [n, I] or None).
@@ -90,7 +90,7 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
         counts += np.bincount(rows, minlength=len(counts))
         if seen is not None:
             seen[np.arange(len(rows)), rows] = True
-            if (step + 1) % len(platform.items) == 0:  # all of them: from the start again, as logged items at their end
+            if (step + 1) % len(platform.items) == 0:  # after all items the exclusion restarts, like the logged items
                 seen[:] = False
         now, session = now + wait.astype(np.int64), session + ends
     user = np.repeat(np.arange(len(of)), platform.requests)

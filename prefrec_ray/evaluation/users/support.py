@@ -1,9 +1,9 @@
 """Support of a policy by the log: the share of the policy's states that are similar to logged states.
 
 A log shows the effect of an item on users with logged histories. A policy that shows a corner of the catalogue for
-hours leads users to states that the log does not contain. Its effect there is unknown: it harms if users tire, and may
-be the best otherwise (docs/evaluation.md). Recent items are summarised by running means of embeddings in the state
-vector. Support is the share of these means that lie within the range of the log.
+hours leads users to states that the log does not contain. Its effect there is unknown: it harms if users show fatigue,
+and may be the best policy otherwise (docs/evaluation.md). Recent items are summarised by running means of embeddings in
+the state vector. Support is the share of these means that lie within the range of the log.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from prefrec_ray.mdp.state import StateDefinition
 
 #: A state is supported if it is not farther from the mean of logged states than this share of them.
 WITHIN = 0.99
-#: The share of a policy's requests that must be within the log's. Between .4 and .6 a policy that gains nothing where
-#: users tire was believed to gain a level and a half; at .9 and more the size was right (docs/results/truth.md).
+#: Required share of supported impressions of a policy. At shares of .4 to .6, a policy without a gain under fatigue was
+#: estimated to gain a level and a half; at .9 and more the size was right (docs/results/truth.md).
 THRESHOLD = 0.8
 
 
 @dataclass(frozen=True)
 class LoggedPasts:
-    """The log's running means of items as one cloud: `centre` [C], `inverse` of their covariance [C, C], and the
-    squared Mahalanobis distance `reach` that the share WITHIN of them keeps."""
+    """The log's running means of items: `centre` [C], `inverse` of their covariance [C, C], and `reach`.
+
+    `reach` is the squared Mahalanobis distance that contains the share WITHIN of them.
+    """
 
     columns: slice
     centre: np.ndarray
@@ -47,7 +49,7 @@ class LoggedPasts:
         return replace(cloud, reach=float(np.quantile(cloud.distance(states), WITHIN)))
 
     def distance(self, states: np.ndarray) -> np.ndarray:
-        """Squared Mahalanobis distances [n] of scaled states [n, S]."""
+        """Return the squared Mahalanobis distances [n] of scaled states [n, S]."""
         away = states[:, self.columns] - self.centre
         return np.einsum("na,ab,nb->n", away, self.inverse, away)
 

@@ -12,7 +12,7 @@ from prefrec_ray.evaluation.users.histories import Histories
 #: Users with fewer impressions do not contribute to the estimate of noise.
 _ENOUGH = 4
 _NEWTON_STEPS, _EM_STEPS = 8, 20
-#: No time away is known better than that.
+#: Smallest variance of the noise of a revisit time.
 _LEAST = 1e-6
 
 
@@ -27,7 +27,7 @@ class Tastes:
     """
 
     mean: np.ndarray  # float64 [T]
-    into: np.ndarray  # float64 [T, K]: to directions in which a request's noise has variance 1
+    into: np.ndarray  # float64 [T, K]: to directions in which the noise of an impression has variance 1
     back: np.ndarray  # float64 [K, T]
     signal: np.ndarray  # float64 [K], variance over users
 
@@ -54,14 +54,17 @@ class Tastes:
         return cls(mean, white @ directions, directions.T @ colour, signal[above_chance])
 
     def __call__(self, data: Histories) -> np.ndarray:
-        """float32 [U, F, A] of the users of `data`."""
+        """Return the tastes of the users of `data`, float32 [U, F, A]."""
         reliable = self.signal / (self.signal + 1.0 / data.lengths[:, None])
         tastes = self.mean + ((covariances(data) - self.mean) @ self.into * reliable) @ self.back
         return tastes.reshape(len(data.starts), data.feedback.shape[1], data.action.shape[1]).astype(np.float32)
 
 
 def covariances(data: Histories, kept: np.ndarray | None = None) -> np.ndarray:
-    """Covariances of each feedback with the embedding, float64 [U, F A], over each user's requests, or those `kept`."""
+    """Return covariances of each feedback with the embedding, float64 [U, F A], over each user's impressions.
+
+    `kept`: mask of the impressions to use.
+    """
     weight = np.ones(len(data.row)) if kept is None else kept.astype(np.float64)
     count = np.maximum(np.add.reduceat(weight, data.starts), 1.0)[:, None]
 
@@ -87,7 +90,7 @@ class Known(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Variances: of both intercepts over users, and of the noise of the time away."""
+    """Variances of both intercepts over users, and of the noise of the revisit time."""
 
     stays: float = 1.0
     away: float = 1.0

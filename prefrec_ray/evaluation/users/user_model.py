@@ -32,17 +32,17 @@ from prefrec_ray.policy.networks.layers import Mlp, mlp
 
 HIDDEN = (64, 64)
 BATCH = 512
-#: Passes over the requests, and updates at most: networks of small logs learn them by heart.
+#: Passes over the impressions, and the largest number of updates. More passes overfit small logs.
 PASSES, UPDATES = 10, 3000
 #: Falls to 0 over the updates.
 LEARNING_RATE = 2e-3
 #: Learning rate of users' intercepts, each of which is in few batches.
 OWN_LEARNING_RATE = 1e-2
-#: Residuals of the time away that are kept.
+#: Largest number of stored residuals of the revisit time.
 _RESIDUALS = 20_000
 #: Number of users from which the spread of intercepts is estimated.
 _SPREAD_USERS = 200
-#: Requests of one forward pass.
+#: Impressions of one forward pass.
 _CHUNK = 8192
 
 #: Returns the network inputs of impressions, float32 [n, width], by their rows [n].
@@ -54,7 +54,7 @@ class Answers(NamedTuple):
 
     feedback: np.ndarray  # float32 [n, F]
     ends: np.ndarray  # bool [n]: the session ends here
-    wait_ms: np.ndarray  # float64 [n], to the next request, at least 1
+    wait_ms: np.ndarray  # float64 [n], to the next impression, at least 1
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class UserModel:
     within: Bins  # log of the wait in ms
     feedback_mean: np.ndarray  # [F]
     feedback_std: np.ndarray  # [F]
-    away_mean: float  # of the log of the time away in ms
+    away_mean: float  # of the log of the revisit time in ms
     away_std: float
-    residuals: np.ndarray  # of the log of the time away
+    residuals: np.ndarray  # of the log of the revisit time
     spread: Spread  # of the intercepts
 
     def people(self, data: Histories) -> People:
@@ -122,11 +122,11 @@ class UserModel:
         return Answers(feedback.astype(np.float32), ends, np.maximum(np.where(ends, gone, pause), 1.0))
 
     def scaled(self, feedback: np.ndarray) -> Tensor:
-        """Feedback [n, F] as the second network sees it."""
+        """Return feedback [n, F] as the input of the second network."""
         return torch.from_numpy(((feedback - self.feedback_mean) / self.feedback_std).astype(np.float32))
 
 
-#: exp of it: no user of a model stays away longer than some thousand times the mean.
+#: A revisit time is at most exp(_LONGEST), about a thousand times, the mean.
 _LONGEST = 7.0
 
 
@@ -175,7 +175,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
     )
     own = torch.zeros(len(data.starts), 2, requires_grad=True)  # the intercepts
     count = np.bincount(data.user[rows], minlength=len(own))
-    made = _made(inputs, data, people)  # once: each request is in some ten batches
+    made = _made(inputs, data, people)  # once, because each impression is in about ten batches
     some_users = rng.permutation(np.flatnonzero(times))[:_SPREAD_USERS]
     some, some_rows = data.take(some_users), taken_runs(data.starts, len(data.row), some_users)[1]
 
@@ -201,7 +201,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
         mine, prior = own[torch.from_numpy(data.user[at])], model.spread
         given = torch.cat([given[:, :1] + mine[:, :1], given[:, 1:-1], given[:, -1:] + mine[:, 1:]], dim=1)
         loss = loss + _leaves_loss(given, ends, torch.from_numpy(pause[at]), torch.from_numpy(away[at]))
-        scale = torch.tensor([0.5 / prior.stays, 0.5 * prior.noise / prior.away])  # Gaussian, once a user
+        scale = torch.tensor([0.5 / prior.stays, 0.5 * prior.noise / prior.away])  # Gaussian, once per user
         loss = loss + (scale * mine.square() / torch.from_numpy(count[data.user[at], None]).float()).sum(dim=1).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -225,7 +225,7 @@ def _made(inputs: Inputs, data: Histories, people: People) -> np.ndarray:
 
 
 def _answers_loss(logits: Tensor, sizes: Sequence[int], codes: Tensor) -> Tensor:
-    """Sum over feedback columns of the cross-entropy of their bins; `codes` [n, F]."""
+    """Return the sum over feedback columns of the cross-entropy of their bins; `codes` [n, F]."""
     parts = logits.split(list(sizes), dim=1) if sizes else ()
     losses = [nn.functional.cross_entropy(part, code) for part, code in zip(parts, codes.T, strict=True)]
     return torch.stack(losses).sum() if losses else logits.sum() * 0.0

@@ -57,7 +57,8 @@ NOTES = {
     "preference": "Preference: the expected reward of the policy's items over the next 100 requests, minus the "
     "expected reward of the logged items, in thousandths of the standard deviation of the reward's labels. It ranks "
     "policies; it is not a level.",
-    "ncis": "NCIS ranks policies; its size is biased: compare it with the negative controls before the logging policy.",
+    "ncis": "NCIS ranks policies; the size of its gains is biased: compare it with the negative controls before the "
+    "logging policy.",
 }
 
 
