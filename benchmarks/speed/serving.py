@@ -23,7 +23,7 @@ from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor
-from prefrec_ray.policy.networks.answers import HIDDEN, Answers
+from prefrec_ray.policy.networks.answers import HIDDEN, ExpectedFeedback
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
@@ -52,7 +52,7 @@ def main(items: int = 1_000_000, repetitions: int = 500) -> dict[str, Any]:
     milliseconds: dict[str, dict[str, float]] = {}
     for width, hidden in WIDTHS.items():
         actor = DeterministicActor(mlp(state.width, hidden, 8), -np.ones(8, np.float32), np.ones(8, np.float32))
-        answers = Answers.random(state.width, 8, HIDDEN, state.embedding_parts(), len(FEEDBACK))
+        answers = ExpectedFeedback.random(state.width, 8, HIDDEN, state.embedding_parts(), len(FEEDBACK))
         for rule, (serving, read) in RULES.items():
             critic = Critic([QFunction.random(state.width, 8, hidden, ())])
             if read:

@@ -29,7 +29,7 @@ from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.evaluation.results.calibration import placebo_bias
 from prefrec_ray.evaluation.results.names import CONSTANT, IMITATION, RANDOM_ITEMS, subject_title
 from prefrec_ray.evaluation.results.records import Record
-from prefrec_ray.evaluation.selection.validation import Judge
+from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.evaluation.settings import FqeSettings, ValidationSettings
 from prefrec_ray.policy import Policy
 from prefrec_ray.runtime import start_ray
@@ -137,8 +137,8 @@ def policies(log: Path, task: str) -> list[Line]:
 
 
 @ray.remote(num_cpus=1)
-def _score(judge: Judge, folder: str, task: str) -> dict[str, float]:
-    return judge.scores(Policy.load(folder), task)
+def _score(scorer: ValidationScorer, folder: str, task: str) -> dict[str, float]:
+    return scorer.scores(Policy.load(folder), task)
 
 
 def compared(scored: list[Line], name: str) -> dict[str, float]:
@@ -175,8 +175,8 @@ def selection(
     rows = []
     for log in [file.parent for world in worlds for file in sorted(output.glob(f"{world}/log*/evaluation.json"))]:
         settings = ValidationSettings(estimators=tuple(estimators), online=online)
-        judge = Judge.prepare(str((log / "dataset").absolute()), settings, tasks)
-        shared = ray.put(judge)
+        scorer = ValidationScorer.prepare(str((log / "dataset").absolute()), settings, tasks)
+        shared = ray.put(scorer)
         for task in tasks:
             scored = policies(log, task)
             scores = ray.get([_score.remote(shared, one["folder"], task) for one in scored])

@@ -10,7 +10,7 @@ import typer
 from prefrec_ray.cli.console import console, made
 
 if TYPE_CHECKING:
-    from prefrec_ray.serving.experiment.compare import Estimate
+    from prefrec_ray.serving.experiment.compare import ArmEstimate
 
 
 def command(
@@ -53,7 +53,7 @@ def command(
         made("comparison", output, f"prefrec serve POLICY --state {quote(events[0])}")
 
 
-def _cell(estimate: Estimate | None, sign: str = "") -> str:
+def _cell(estimate: ArmEstimate | None, sign: str = "") -> str:
     if estimate is None:
         return "too few users"
     return f"{estimate.value:{sign}.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ray.data
     import torch
 
-    from prefrec_ray.policy.networks.answers import Answers
+    from prefrec_ray.policy.networks.answers import ExpectedFeedback
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,15 @@ class PreparedDataset:
         """The items and their embeddings."""
         return ItemTable.load(self.path("items.parquet"))
 
-    def answers(self) -> Answers | None:
+    def answers(self) -> ExpectedFeedback | None:
         """Return the network of expected feedback (policy/networks/answers.py), or None if `prepare` fitted none."""
         if self.metadata.answers is None:
             return None
-        from prefrec_ray.policy.networks.answers import Answers  # on demand: not all who open a data set need torch
+        # On demand: most callers that open a data set do not need torch.
+        from prefrec_ray.policy.networks.answers import ExpectedFeedback
 
         parts, width = self.state.embedding_parts(), self.state.action_dim
-        return Answers.load(self.path("answers.npz"), self.metadata.answers, parts, width)
+        return ExpectedFeedback.load(self.path("answers.npz"), self.metadata.answers, parts, width)
 
     @cached_property
     def state(self) -> StateDefinition:

@@ -39,7 +39,7 @@ PRECISE = 2.5
 _STEPS, _RATE, _RIDGE = 150, 0.05, 3.0
 
 
-class Estimate(NamedTuple):
+class FatigueEstimate(NamedTuple):
     """Estimates of `variety` from each part of the users [PARTS], and the half-life of the best fit."""
 
     parts: tuple[float, ...]
@@ -56,7 +56,7 @@ class Estimate(NamedTuple):
         return None if not self.error < PRECISE else float(np.clip(np.mean(self.parts), LEAST, LARGEST))
 
 
-def estimate(shown: Shown, seed: int) -> Estimate | None:
+def estimate(shown: Shown, seed: int) -> FatigueEstimate | None:
     """Estimate fatigue; None if the log has too few users or too few sessions with a following session."""
     users = np.random.default_rng(seed).permutation(len(shown.starts))
     users = users[np.cumsum(shown.lengths[users]) <= REQUESTS]
@@ -65,7 +65,7 @@ def estimate(shown: Shown, seed: int) -> Estimate | None:
         return None
     fits = {half: [fit(group, half) for group in groups] for half in HALF_LIVES}
     best = min(HALF_LIVES, key=lambda half: sum(one.loss for one in fits[half]))
-    return Estimate(tuple(one.variety for one in fits[best]), best)
+    return FatigueEstimate(tuple(one.variety for one in fits[best]), best)
 
 
 class Fit(NamedTuple):

@@ -64,7 +64,7 @@ class StateTracker:
         decays = (self._requests_mean.decay, self._tastes_mean.decay, self._sessions_mean.decay)
         for of, decay in zip(("", "taste_", "session_"), decays, strict=True):
             numbers[f"{of}sums"] = np.zeros((0, len(decay)))
-        self._weights, self._taste_weights, self._session_weights = map(Weights, decays)
+        self._weights, self._taste_weights, self._session_weights = map(MeanDivisors, decays)
         self._users = Users(numbers)
         self.grow(user_features)
 
@@ -225,7 +225,7 @@ class StateTracker:
         )
 
 
-class Weights:
+class MeanDivisors:
     """Divisors of the sums behind running means with `decay` [K], which depend only on the number of values.
 
     A table by this number replaces half of the memory per user. The results are equal bit for bit.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from prefrec_ray.evaluation.estimators.importance_sampling import ENOUGH
 from prefrec_ray.evaluation.results.case import Case
-from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Light, PolicyVerdict, Record, Served
+from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Light, PolicyVerdict, Record, ServedItems
 from prefrec_ray.evaluation.results.verdict import VERDICTS
 from prefrec_ray.reports import html
 from prefrec_ray.reports.catalogue import Item, ItemId
@@ -93,7 +93,7 @@ def named(item_id: ItemId, items: Mapping[ItemId, Item]) -> Item:
     return items.get(item_id, Item(f"item {item_id}"))
 
 
-def most_served(served: Served | None) -> Sequence[ItemShare]:
+def most_served(served: ServedItems | None) -> Sequence[ItemShare]:
     """Return the items that a card names."""
     return served.top_items[:ITEMS] if served else ()
 

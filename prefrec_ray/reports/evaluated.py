@@ -8,7 +8,7 @@ from typing import Any
 
 from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.results.names import subject_title
-from prefrec_ray.evaluation.results.records import Evaluation, Record, Served
+from prefrec_ray.evaluation.results.records import Evaluation, Record, ServedItems
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.cards import named
 from prefrec_ray.reports.catalogue import Item, ItemId
@@ -112,7 +112,7 @@ def served_section(evaluation: Evaluation, items: Mapping[ItemId, Item] = Mappin
     return html.section("What the policies serve", html.Paragraph(note, "note"), html.table(head, rows), folded=True)
 
 
-def _serving(served: Served, items: Mapping[ItemId, Item]) -> list[Any]:
+def _serving(served: ServedItems, items: Mapping[ItemId, Item]) -> list[Any]:
     top = ", ".join(f"{named(item.item_id, items).title} ({item.share:.1%})" for item in served.top_items[:TOP])
     saturation = "–" if served.action_saturation is None else f"{served.action_saturation:.0%}"
     return [

@@ -13,7 +13,14 @@ import numpy as np
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import short_names
-from prefrec_ray.evaluation.results.records import Evaluation, PolicyVerdict, Record, Served, Support, read_evaluation
+from prefrec_ray.evaluation.results.records import (
+    Evaluation,
+    PolicyVerdict,
+    Record,
+    ServedItems,
+    Support,
+    read_evaluation,
+)
 from prefrec_ray.evaluation.results.verdict import best_first, verdicts
 from prefrec_ray.reports.apart import told_apart
 from prefrec_ray.settings import Split
@@ -51,7 +58,7 @@ def load_evaluation(uris: Sequence[str], runs: Sequence[Run]) -> Evaluation:
     Equal records count once, and different policies of one name get different names.
     """
     records: dict[tuple[str, ...], Record] = {}
-    served: dict[str, Served] = {}
+    served: dict[str, ServedItems] = {}
     support: dict[str, Support] = {}
     policy_verdicts: dict[str, PolicyVerdict] = {}
     splits: list[Split | None] = []

@@ -11,7 +11,7 @@ import torch
 
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.policy import policy_of
-from prefrec_ray.algorithms.base.weights import Weights
+from prefrec_ray.algorithms.base.weights import NetworkWeights
 from prefrec_ray.algorithms.methods import find_method
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
@@ -40,10 +40,10 @@ def load_module(checkpoint: str) -> Any:
         problem = damage(folder)
         if problem is not None:
             raise UserError(f"{checkpoint}: damaged ({problem}); expected a whole checkpoint of this version")
-        return module_of(Weights.load(folder), checkpoint)
+        return module_of(NetworkWeights.load(folder), checkpoint)
 
 
-def module_of(weights: Weights, where: str) -> Any:
+def module_of(weights: NetworkWeights, where: str) -> Any:
     """The `OfflineModule` that `weights` are of.
 
     Raises `UserError`, which `where` opens: a method that is not known here (one from outside, `module:Class`, is

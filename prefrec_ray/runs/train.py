@@ -15,9 +15,9 @@ from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm, on_each_learner
 from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.base.policy import policy_of
-from prefrec_ray.algorithms.base.weights import Weights
+from prefrec_ray.algorithms.base.weights import NetworkWeights
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.selection.validation import Judge
+from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.policy import Policy
 from prefrec_ray.runs.checkpoints import (
     check_own,
@@ -56,7 +56,7 @@ def train(
     from its newest whole checkpoint, or from the start if it has none. `say` is called with a line about either.
     Returns all rows. Raises `UserError` if the cluster has less than the learners ask for, if `output` exists (without
     `resume`), if the run was started with other settings, if another process trains there, if training diverges, and
-    as `Judge.prepare`.
+    as `ValidationScorer.prepare`.
     """
     config = build_config(settings, dataset, where)
     with storage.claimed(output):
@@ -68,23 +68,23 @@ def train(
         config.precision = _precision_of(output) or config.precision
         algorithm: OfflineAlgorithm = config.build_algo()
         try:
-            judge = _selector(settings, dataset, algorithm.offline_data.schedule.iterations, say)
+            scorer = _selector(settings, dataset, algorithm.offline_data.schedule.iterations, say)
             rows = _restore(algorithm, output, say) if resume else []
             if settings.start is not None and not rows:
                 _begin_with(algorithm, settings.start)
             storage.make_folder(output)
             description = {**describe(settings, dataset), "resolved": resolved(algorithm.config)}
             storage.write_json(storage.join(output, CONFIG), description)
-            _train(algorithm, settings, output, rows, progress, judge)
+            _train(algorithm, settings, output, rows, progress, scorer)
         finally:
             algorithm.stop()
-        _export_best(output, rows, judge)
+        _export_best(output, rows, scorer)
     return rows
 
 
 def _selector(
     settings: TrainSettings, dataset: str, iterations: int, say: Callable[[str], None] | None
-) -> Judge | None:
+) -> ValidationScorer | None:
     """Prepares the scores by which a checkpoint is selected; None if there is only one to export."""
     if settings.validation is None:
         return None
@@ -92,7 +92,7 @@ def _selector(
         if say is not None:
             say(f"validation: not used, as one of {iterations} iterations would be scored; expected a smaller `every`")
         return None
-    return Judge.prepare(dataset, settings.validation, [settings.task], settings.config.get("teachers"))
+    return ValidationScorer.prepare(dataset, settings.validation, [settings.task], settings.config.get("teachers"))
 
 
 def check_output(settings: TrainSettings, dataset: str, output: str, resume: bool) -> None:
@@ -120,7 +120,7 @@ def _train(
     output: str,
     rows: list[Row],
     progress: Callable[[Row], None] | None,
-    judge: Judge | None,
+    scorer: ValidationScorer | None,
 ) -> None:
     """Iterations to the end of the schedule, each of which adds a row."""
     name = posixpath.basename(output.rstrip("/"))
@@ -128,14 +128,14 @@ def _train(
     while algorithm.iteration < iterations:
         row = run_iteration(algorithm)
         last = algorithm.iteration == iterations
-        if judge is not None:
+        if scorer is not None:
             row |= dict.fromkeys(SCORES)
-            if judge.due(algorithm.iteration, last):
-                scores = judge.scores(policy_now(algorithm), settings.task)
+            if scorer.due(algorithm.iteration, last):
+                scores = scorer.scores(policy_now(algorithm), settings.task)
                 row |= {name: score for name, score in scores.items() if math.isfinite(score)}  # NaN has no order
         rows.append(row)
         write_rows(output, rows)
-        scored = _by_score(rows, judge)
+        scored = _by_score(rows, scorer)
         if last or algorithm.iteration % settings.checkpoint_every == 0 or algorithm.iteration in scored:
             save_checkpoint(algorithm, output, settings.keep_checkpoints, rows, next(iter(scored), None))
         publish(row, name, settings.method, settings.task)
@@ -143,18 +143,18 @@ def _train(
             progress(row)
 
 
-def _by_score(rows: list[Row], judge: Judge | None) -> list[int]:
+def _by_score(rows: list[Row], scorer: ValidationScorer | None) -> list[int]:
     """The iterations that have a score, the highest first, and of equal ones the later."""
-    if judge is None:
+    if scorer is None:
         return []
-    scores = [(row[judge.metric], row["training_iteration"]) for row in rows if row.get(judge.metric) is not None]
+    scores = [(row[scorer.metric], row["training_iteration"]) for row in rows if row.get(scorer.metric) is not None]
     return [iteration for _, iteration in sorted(scores, reverse=True)]
 
 
-def _export_best(output: str, rows: list[Row], judge: Judge | None) -> None:
+def _export_best(output: str, rows: list[Row], scorer: ValidationScorer | None) -> None:
     """The policy of the checkpoint of the highest score, or of the last one, among those that are there and whole."""
     there = checkpoints(output)
-    scored = [checkpoint_of(output, iteration) for iteration in _by_score(rows, judge)]
+    scored = [checkpoint_of(output, iteration) for iteration in _by_score(rows, scorer)]
     with first_whole([*(uri for uri in scored if uri in there), there[-1]]) as best:
         if best is None:
             raise UserError(f"{output}: no whole checkpoint is left; --resume trains again from the one before")
@@ -173,7 +173,7 @@ def _begin_with(algorithm: OfflineAlgorithm, run: str) -> None:
     with first_whole(reversed(checkpoints(run))) as newest:
         if newest is None:
             raise UserError(f"{run}: no whole checkpoint; expected a run to begin with (train.start)")
-        arrays = Weights.load(newest[1]).arrays
+        arrays = NetworkWeights.load(newest[1]).arrays
     learners = max(1, algorithm.config.num_learners)
     on_each_learner(algorithm.learner_group, [lambda learner: learner.begin_with(arrays, run)] * learners)
 

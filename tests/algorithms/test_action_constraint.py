@@ -16,7 +16,7 @@ from prefrec_ray.dataset.metadata import Tiring
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy import Policy
-from prefrec_ray.policy.networks.answers import Answers
+from prefrec_ray.policy.networks.answers import ExpectedFeedback
 from prefrec_ray.runs.export import policy_of
 from prefrec_ray.runs.train import policy_now
 
@@ -163,7 +163,7 @@ def test_answers_read_q_where_people_tire_and_they_explain_it(
     module = build("PrefRec", recipe="robust", serving={"variety": variety}).learner_group._learner.net
     monkeypatch.setattr("prefrec_ray.policy.networks.critic.explained", lambda told, scores: share)
     data = PreparedDataset.open(module.model_config["provenance"]["dataset"])
-    answers = Answers.random(data.state.width, data.state.action_dim, [6], (), 2).requires_grad_(False)
+    answers = ExpectedFeedback.random(data.state.width, data.state.action_dim, [6], (), 2).requires_grad_(False)
     monkeypatch.setattr(PreparedDataset, "answers", lambda data: answers)
     policy = policy_of(module, data)
     assert (policy.critic.answers is not None) == read

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from prefrec_ray import storage
-from prefrec_ray.algorithms.base.weights import Weights
+from prefrec_ray.algorithms.base.weights import NetworkWeights
 from prefrec_ray.algorithms.methods import SETTINGS, find_method
 from prefrec_ray.errors import UserError
 from prefrec_ray.runs.export import module_of
@@ -35,8 +35,8 @@ def test_there_and_back(method: str, tmp_path: Path) -> None:
     with torch.no_grad():
         for number, parameter in enumerate(module.parameters()):
             parameter.add_(number)
-    Weights.from_module(module).save(str(tmp_path))
-    again = module_of(Weights.load(str(tmp_path)), "checkpoint")
+    NetworkWeights.from_module(module).save(str(tmp_path))
+    again = module_of(NetworkWeights.load(str(tmp_path)), "checkpoint")
     expected = module.state_dict()
     assert list(again.state_dict()) == list(expected)
     assert all(torch.equal(array, expected[name]) for name, array in again.state_dict().items())
@@ -49,12 +49,12 @@ def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
     module = make_module("IL")
     with torch.no_grad():
         next(module.actor.parameters()).view(-1)[1] = value
-    weights = Weights.from_module(module)
+    weights = NetworkWeights.from_module(module)
     with pytest.raises(UserError, match=r"^iteration 3: 'actor\.net\.0\.weight' has numbers that are not finite"):
         weights.check("iteration 3")
     weights.save(str(tmp_path))
     with pytest.raises(UserError, match="has numbers that are not finite"):
-        Weights.load(str(tmp_path))
+        NetworkWeights.load(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
     ],
 )
 def test_a_description_that_does_not_fit(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    Weights.from_module(make_module("TD3")).save(str(tmp_path))
+    NetworkWeights.from_module(make_module("TD3")).save(str(tmp_path))
     file = tmp_path / "weights.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(UserError, match=message):
-        module_of(Weights.load(str(tmp_path)), "checkpoint")
+        module_of(NetworkWeights.load(str(tmp_path)), "checkpoint")
     storage.write_text(str(file), "[]")
     with pytest.raises(UserError, match="not the weights of a method"):
-        module_of(Weights.load(str(tmp_path)), "checkpoint")
+        module_of(NetworkWeights.load(str(tmp_path)), "checkpoint")

@@ -45,7 +45,9 @@ def test_a_selection_needs_two_scored_checkpoints(validation: dict[str, Any] | N
 def test_a_run_without_a_selection_fits_no_model_of_users(
     tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prefrec_ray.runs.train.Judge.prepare", lambda *arguments: pytest.fail("a model was fitted"))
+    monkeypatch.setattr(
+        "prefrec_ray.runs.train.ValidationScorer.prepare", lambda *arguments: pytest.fail("a model was fitted")
+    )
     told: list[str] = []
     settings = TrainSettings(task="depth", method="IL", config=SHORT_RUN, validation=ValidationSettings())
     rows = train(settings, tiny_dataset, str(tmp_path / "run"), say=told.append)

@@ -14,7 +14,7 @@ from rich.console import Console
 from prefrec_ray.cli.evaluate import next_command
 from prefrec_ray.cli.main import run
 from prefrec_ray.cli.verdicts import reasons, unweighed, verdict_table
-from prefrec_ray.evaluation.results.records import Evaluation, Record, Served, Support
+from prefrec_ray.evaluation.results.records import Evaluation, Record, ServedItems, Support
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.run import EvaluationRun
 from prefrec_ray.mdp.serving import ServingSettings
@@ -72,7 +72,7 @@ def test_of_many_policies_the_reasons_are_in_the_file() -> None:
 
 
 def test_a_policy_of_which_weights_say_nothing_has_a_line() -> None:
-    served = Served(requests=10, distinct_items=3, top_items=())
+    served = ServedItems(requests=10, distinct_items=3, top_items=())
     names = ("behaviour", "imitation", "few", "some")
     one = Evaluation(records=(line("some", 0.1, "weights"),), served=dict.fromkeys(names, served))
     (text,) = (str(text) for text in unweighed(one))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prefrec_ray.engagement.shown import Shown
-from prefrec_ray.engagement.tiring import PARTS, Estimate, estimate
+from prefrec_ray.engagement.tiring import PARTS, FatigueEstimate, estimate
 
 USERS, REQUESTS, WIDTH, HALF_LIFE = 200, 120, 4, 20.0
 
@@ -100,7 +100,7 @@ def test_a_log_without_sessions_or_users_says_nothing() -> None:
 
 
 def test_parts_that_disagree_say_nothing() -> None:
-    assert Estimate((0.0, 9.0, 20.0, 3.0), 20.0).variety is None
-    assert Estimate((5.0, 5.5, 4.5, 5.0), 20.0).variety == pytest.approx(5.0)
-    assert Estimate((-3.0, -2.0, -2.5, -2.0), 20.0).variety == 1.0
-    assert Estimate((0.0, 5.0, 10.0, 15.0), 20.0).error > 2.5
+    assert FatigueEstimate((0.0, 9.0, 20.0, 3.0), 20.0).variety is None
+    assert FatigueEstimate((5.0, 5.5, 4.5, 5.0), 20.0).variety == pytest.approx(5.0)
+    assert FatigueEstimate((-3.0, -2.0, -2.5, -2.0), 20.0).variety == 1.0
+    assert FatigueEstimate((0.0, 5.0, 10.0, 15.0), 20.0).error > 2.5

@@ -17,7 +17,7 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.policy import DETERMINISTIC, Policy
-from prefrec_ray.policy.networks.answers import Answers
+from prefrec_ray.policy.networks.answers import ExpectedFeedback
 
 
 def data_set(seed: int, items: ItemTable, state: StateDefinition = STATE) -> Any:
@@ -40,7 +40,7 @@ def test_the_same_requests_have_the_same_chances_on_the_scale_of_the_day(read: b
     """For scores by Q and by expected feedback."""
     policy = make_policy(serving=ServingSettings(temperature=0.7, variety=1.5))
     if read:
-        answers = Answers.random(STATE.width, 3, [6], [[3, 4, 5]], 2).requires_grad_(False)
+        answers = ExpectedFeedback.random(STATE.width, 3, [6], [[3, 4, 5]], 2).requires_grad_(False)
         policy = replace(policy, critic=replace(policy.critic, answers=answers))
     today = data_set(5, policy.items)
     raw = np.random.default_rng(3).normal(size=(40, STATE.width)).astype(np.float32)

@@ -12,7 +12,7 @@ from prefrec_ray.evaluation import run
 from prefrec_ray.evaluation.estimators import model
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Served
+from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, ServedItems
 from prefrec_ray.evaluation.results.served import in_roll_out
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.evaluation.settings import EvaluateSettings, ModelSettings
@@ -75,7 +75,7 @@ def test_hours_and_items_have_intervals_over_users_models_and_error() -> None:
 
 
 def test_items_of_a_roll_out_are_counted_as_shown() -> None:
-    log = Served(requests=9, distinct_items=1, top_items=(ItemShare(item_id="c", share=1.0),), item_distance=0.5)
+    log = ServedItems(requests=9, distinct_items=1, top_items=(ItemShare(item_id="c", share=1.0),), item_distance=0.5)
     shown = in_roll_out(log, np.array(["c", "b", "a", "d"]), np.array([1, 3, 3, 0]), ceiling=0.5)
     assert [(item.item_id, round(7 * item.share)) for item in shown.top_items] == [("a", 3), ("b", 3), ("c", 1)]
     assert (shown.counted, shown.requests, shown.distinct_items, shown.item_distance) == ("roll-out", 7, 3, 0.5)

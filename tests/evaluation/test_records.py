@@ -9,7 +9,7 @@ from made_records import made_record
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.results.names import subject_of, subject_title
-from prefrec_ray.evaluation.results.records import Evaluation, Served, read_evaluation, write_evaluation
+from prefrec_ray.evaluation.results.records import Evaluation, ServedItems, read_evaluation, write_evaluation
 
 #: A record of an older version: no paired intervals, older names of roles and subjects.
 RECORD = {
@@ -48,7 +48,7 @@ def test_an_older_file_is_read(tmp_path: Path) -> None:
 def test_what_is_written_has_the_keys_that_were_set(tmp_path: Path) -> None:
     file = str(tmp_path / "evaluation.json")
     records = (made_record("a", 1.5, ess=None), made_record("b", 1.0, best="a", behind_ci_low=0.1, behind_ci_high=0.9))
-    served = {"a": Served.model_validate(SERVED["p"])}
+    served = {"a": ServedItems.model_validate(SERVED["p"])}
     evaluation = Evaluation(dataset="d", split="test", records=records, served=served)
     write_evaluation(file, evaluation)
     content = json.loads(Path(file).read_text())

@@ -12,7 +12,7 @@ from prefrec_ray.evaluation.users.memory import HALF_LIVES, Memory, Recall
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition
-from prefrec_ray.policy.networks.answers import Answers
+from prefrec_ray.policy.networks.answers import ExpectedFeedback
 
 STATE = StateDefinition(feedback=("like", "share"), user_features={}, action_dim=2)
 ITEMS = ItemTable(np.arange(40), np.random.default_rng(5).uniform(-1, 1, (40, 2)).astype(np.float32))
@@ -22,7 +22,7 @@ def dataset(variety: float | None, answers: bool = True) -> SimpleNamespace:
     """The parts of a data set that a memory needs."""
     rng = np.random.default_rng(6)
     torch.manual_seed(0)
-    network = Answers.random(STATE.width, 2, [6], STATE.embedding_parts(), 2).requires_grad_(False)
+    network = ExpectedFeedback.random(STATE.width, 2, [6], STATE.embedding_parts(), 2).requires_grad_(False)
     return SimpleNamespace(
         state=STATE,
         normaliser=Normaliser(rng.normal(size=STATE.width), rng.uniform(0.5, 2, STATE.width)),

@@ -15,7 +15,7 @@ from prefrec_ray.evaluation.users.memory import HALF_LIVES, Memory
 from prefrec_ray.evaluation.users.quantiles import BINS, Bins
 from prefrec_ray.evaluation.users.roll_out import KEPT_EVERY, WARM, Platform, logged_levels, roll_out
 from prefrec_ray.evaluation.users.support import LoggedPasts
-from prefrec_ray.evaluation.users.user_model import Answers, fit_user_model
+from prefrec_ray.evaluation.users.user_model import Outcomes, fit_user_model
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.recent import RecentItems
@@ -177,7 +177,7 @@ class Clockwork:
         self.memories.append(memory)
         ends = np.full(len(state), self.asked % 3 == 0)
         wait = np.where(ends, self.share * people.mean_revisit_ms, 1000.0)
-        return Answers(np.ones((len(state), 1), np.float32), ends, wait)
+        return Outcomes(np.ones((len(state), 1), np.float32), ends, wait)
 
 
 def platform(data: Histories, requests: int = 30, memory: Memory | None = None) -> Platform:

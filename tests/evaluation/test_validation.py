@@ -20,7 +20,7 @@ from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.online import RollOut, evaluate_online
 from prefrec_ray.evaluation.selection import model_score
-from prefrec_ray.evaluation.selection.validation import Judge
+from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.evaluation.settings import (
     EvaluateSettings,
     FqeSettings,
@@ -58,27 +58,27 @@ def policy_on(dataset: PreparedDataset, seed: int) -> Policy:
 
 
 @pytest.fixture(scope="module")
-def judge(simulated: PreparedDataset) -> Judge:
+def scorer(simulated: PreparedDataset) -> ValidationScorer:
     settings = ValidationSettings(online=True, users=8, estimators=("preference", "fqe", "ncis"))
-    return Judge.prepare(simulated.uri, settings, ["frequency"])
+    return ValidationScorer.prepare(simulated.uri, settings, ["frequency"])
 
 
 def test_scores_are_those_of_an_evaluation(
-    simulated: PreparedDataset, judge: Judge, monkeypatch: pytest.MonkeyPatch
+    simulated: PreparedDataset, scorer: ValidationScorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = partial(FqeSettings, updates=60)  # enough for a difference; negative controls are fitted too
     monkeypatch.setattr("prefrec_ray.evaluation.selection.validation.FqeSettings", few)
     all_scores = []
     for seed in (0, 1):
         policy = policy_on(simulated, seed)
-        scores = judge.scores(policy, "frequency")
+        scores = scorer.scores(policy, "frequency")
         settings = EvaluateSettings(split="validation", estimators=("ncis", "fqe"), fqe=few(networks=1))
-        records = evaluate(EvaluationRequest(simulated, {"p": policy}, ["frequency"], judge.clone, settings)).records
+        records = evaluate(EvaluationRequest(simulated, {"p": policy}, ["frequency"], scorer.clone, settings)).records
         by = {record.estimator: record for record in records if record.subject == "p"}
         assert scores["validation/ncis"] == pytest.approx(by["ncis"].value, rel=1e-12)
         assert scores["validation/ess"] == pytest.approx(by["ncis"].ess, rel=1e-12)
         assert scores["validation/fqe"] == pytest.approx(by["fqe"].value, rel=1e-9)
-        assert set(scores) == set(judge.settings.reported)
+        assert set(scores) == set(scorer.settings.reported)
         records = evaluate_online(simulated, {"p": policy}, ["frequency"], RollOut("validation", users=8))
         (record,) = [r for r in records if r.subject == "p"]
         assert record.users_left_out == 0
@@ -89,44 +89,46 @@ def test_scores_are_those_of_an_evaluation(
 
 def test_when_a_trial_is_scored() -> None:
     def due(every: int | None) -> list[bool]:
-        judge = Judge("", ValidationSettings(every=every), None, {}, None)  # type: ignore[arg-type]
-        return [judge.due(iteration, iteration == 5) for iteration in range(1, 6)]
+        scorer = ValidationScorer("", ValidationSettings(every=every), None, {}, None)  # type: ignore[arg-type]
+        return [scorer.due(iteration, iteration == 5) for iteration in range(1, 6)]
 
     assert due(None) == [False, False, False, False, True]
     assert due(2) == [False, True, False, True, True]
 
 
 @pytest.fixture
-def one_clone(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other judges of the same data set take the clone of `judge`: fitting the same one again takes seconds."""
-    monkeypatch.setattr("prefrec_ray.evaluation.selection.validation.fit_clone", lambda dataset, seed: judge.clone)
+def one_clone(scorer: ValidationScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other scorers of the same data set take the clone of `scorer`: fitting the same one again takes seconds."""
+    monkeypatch.setattr("prefrec_ray.evaluation.selection.validation.fit_clone", lambda dataset, seed: scorer.clone)
 
 
 def test_the_first_estimator_chooses(simulated: PreparedDataset, one_clone: None) -> None:
-    judge = Judge.prepare(simulated.uri, ValidationSettings(estimators=("ncis",)), ["depth"])
-    assert judge.metric == "validation/ncis"
-    assert judge.histories is None
-    assert set(judge.scores(policy_on(simulated, 0), "depth")) == {"validation/ncis", "validation/ess"}
-    assert Judge("", ValidationSettings(), judge.clone, {}, None).metric == "validation/model"
+    scorer = ValidationScorer.prepare(simulated.uri, ValidationSettings(estimators=("ncis",)), ["depth"])
+    assert scorer.metric == "validation/ncis"
+    assert scorer.histories is None
+    assert set(scorer.scores(policy_on(simulated, 0), "depth")) == {"validation/ncis", "validation/ess"}
+    assert ValidationScorer("", ValidationSettings(), scorer.clone, {}, None).metric == "validation/model"
 
 
-def test_ncis_is_that_of_the_settings(simulated: PreparedDataset, judge: Judge) -> None:
+def test_ncis_is_that_of_the_settings(simulated: PreparedDataset, scorer: ValidationScorer) -> None:
     ncis = NcisSettings(sigma=0.5, aggregate="product", cap=None)
     settings = ValidationSettings(estimators=("ncis",), ncis=ncis)
     policy = policy_on(simulated, 0)
-    scores = replace(judge, settings=settings, histories=None).scores(policy, "frequency")
+    scores = replace(scorer, settings=settings, histories=None).scores(policy, "frequency")
     about = EvaluateSettings(split="validation", estimators=("ncis",), ncis=ncis)
-    records = evaluate(EvaluationRequest(simulated, {"p": policy}, ["frequency"], judge.clone, about)).records
+    records = evaluate(EvaluationRequest(simulated, {"p": policy}, ["frequency"], scorer.clone, about)).records
     (value,) = [record.value for record in records if record.subject == "p"]
     assert scores["validation/ncis"] == value
-    defaults = replace(judge, settings=ValidationSettings(estimators=("ncis",)), histories=None)
+    defaults = replace(scorer, settings=ValidationSettings(estimators=("ncis",)), histories=None)
     assert value != defaults.scores(policy, "frequency")["validation/ncis"]
 
 
-def test_preferences_are_those_of_the_teachers_named(simulated: PreparedDataset, judge: Judge, one_clone: None) -> None:
+def test_preferences_are_those_of_the_teachers_named(
+    simulated: PreparedDataset, scorer: ValidationScorer, one_clone: None
+) -> None:
     settings = ValidationSettings(estimators=("preference",))
-    other = Judge.prepare(simulated.uri, settings, ["frequency"], ["any_users_sum"])
-    own = replace(judge, settings=settings)  # without its other estimators, which take seconds to fit
+    other = ValidationScorer.prepare(simulated.uri, settings, ["frequency"], ["any_users_sum"])
+    own = replace(scorer, settings=settings)  # without its other estimators, which take seconds to fit
     first, second = (one.scores(policy_on(simulated, 0), "frequency") for one in (own, other))
     assert first["validation/preference"] != second["validation/preference"]
 
@@ -136,22 +138,24 @@ def test_scores_by_preference_need_preferences(simulated: PreparedDataset, tmp_p
     metadata = tmp_path / "dataset" / "metadata.json"
     metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "teachers": []}))
     with pytest.raises(UserError, match=r"no preferences to validate by .* expected fqe or ncis instead"):
-        Judge.prepare(str(tmp_path / "dataset"), ValidationSettings(estimators=("preference",)), ["frequency"])
+        ValidationScorer.prepare(
+            str(tmp_path / "dataset"), ValidationSettings(estimators=("preference",)), ["frequency"]
+        )
 
 
 def test_roll_outs_need_a_world(tiny_dataset: str) -> None:
     with pytest.raises(UserError, match="which did not make these logs"):
-        Judge.prepare(tiny_dataset, ValidationSettings(online=True), ["depth"])
+        ValidationScorer.prepare(tiny_dataset, ValidationSettings(online=True), ["depth"])
 
 
 def test_the_model_of_users_scores(simulated: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=8, requests=40))
-    judge = Judge.prepare(simulated.uri, ValidationSettings(), ["frequency"])
-    assert judge.clone is None
-    assert judge.metric == "validation/model"
+    scorer = ValidationScorer.prepare(simulated.uri, ValidationSettings(), ["frequency"])
+    assert scorer.clone is None
+    assert scorer.metric == "validation/model"
     nearest = policy_on(simulated, 0)
-    scores = judge.scores(nearest, "frequency")
-    assert scores == judge.scores(nearest, "frequency")
+    scores = scorer.scores(nearest, "frequency")
+    assert scores == scorer.scores(nearest, "frequency")
     assert list(scores) == ["validation/model"]
     assert -5 <= scores["validation/model"] <= 5
 

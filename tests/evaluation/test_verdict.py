@@ -14,7 +14,7 @@ from prefrec_ray.evaluation.results.records import (
     Evaluation,
     PolicyVerdict,
     Record,
-    Served,
+    ServedItems,
     Support,
     read_evaluation,
     write_evaluation,
@@ -31,7 +31,7 @@ def line(subject: str, gain: float, role: str = "policy", half: float = 0.1, **c
     return made_record(subject, 1 + gain, role, **{"half": half, "estimator": "model", **paired, **changes})
 
 
-def one(*records: Record, support: Support | None = SURE, **served: Served) -> PolicyVerdict:
+def one(*records: Record, support: Support | None = SURE, **served: ServedItems) -> PolicyVerdict:
     """The verdict on the policy p."""
     known = {} if support is None else {"p": support}
     return verdicts(Evaluation(records=records, support=known, served=served))["p"]
@@ -41,9 +41,9 @@ def lights(policy_verdict: PolicyVerdict) -> dict[str, tuple[str, str]]:
     return {light.name: (light.colour, light.number) for light in policy_verdict.lights}
 
 
-def serving(shares: list[float], distinct: int) -> Served:
+def serving(shares: list[float], distinct: int) -> ServedItems:
     top = [{"item_id": i, "share": share} for i, share in enumerate(shares)]
-    return Served(requests=1000, distinct_items=distinct, top_items=top)
+    return ServedItems(requests=1000, distinct_items=distinct, top_items=top)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories
 from prefrec_ray.evaluation.results.names import BEHAVIOUR
 from prefrec_ray.evaluation.selection import model_score
-from prefrec_ray.evaluation.selection.validation import Judge
+from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.evaluation.settings import EvaluateSettings, FqeSettings, ModelSettings, ValidationSettings
 from prefrec_ray.evaluation.subjects import behavior
 from prefrec_ray.evaluation.users.histories import histories_of
@@ -114,8 +114,8 @@ def test_a_score_by_models_of_users_is_of_validation_users(
     dataset: PreparedDataset, watched: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_score, "SETTINGS", ModelSettings(models=2, users=10))
-    judge = Judge.prepare(dataset.uri, ValidationSettings(), ["frequency"])
-    assert judge.scores(direction(dataset, 0.8), "frequency") == {"validation/model": 0.5}
+    scorer = ValidationScorer.prepare(dataset.uri, ValidationSettings(), ["frequency"])
+    assert scorer.scores(direction(dataset, 0.8), "frequency") == {"validation/model": 0.5}
     assert watched == {"fit": ["train"] * 2, "pasts": ["train"], "rolled": ["validation"] * 2}
 
 

@@ -13,7 +13,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.bulk import raw_states
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
-from prefrec_ray.mdp.tracker import StateTracker, Weights
+from prefrec_ray.mdp.tracker import MeanDivisors, StateTracker
 
 # Wide enough that clipping hides no difference.
 NORMALISER = Normaliser(np.linspace(-1, 1, DEFINITION.width), np.linspace(12, 14, DEFINITION.width))
@@ -239,7 +239,7 @@ def test_a_bad_request_is_named_and_not_taken_in():
 
 def test_weights_are_those_that_each_user_would_have_by_itself():
     decay = np.array([0.0, 0.5 ** (1 / 500), 0.5, 0.5 ** (1 / 500)])
-    weights, expected, counts = Weights(decay), [np.zeros(4)], [3, 1, 0, 7, 2_000, 40_000, 60_000]
+    weights, expected, counts = MeanDivisors(decay), [np.zeros(4)], [3, 1, 0, 7, 2_000, 40_000, 60_000]
     for _ in range(60_000):
         expected.append(expected[-1] * decay + 1.0)
     for count in counts:

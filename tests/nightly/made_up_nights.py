@@ -9,7 +9,7 @@ from pathlib import Path
 from made_records import made_record
 from platform_desk import make_policy
 
-from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Served, Support
+from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, ServedItems, Support
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.nightly.check import Column, Counted
 from prefrec_ray.nightly.folder import LoopFolder, Night
@@ -42,7 +42,7 @@ def evaluation(gain: float, states: float = 0.95, top: float = 0.02) -> Evaluati
     )
     shares = {NAME: top, "behaviour": 0.02}
     served = {
-        name: Served(requests=1000, distinct_items=500, top_items=(ItemShare(item_id=1, share=share),))
+        name: ServedItems(requests=1000, distinct_items=500, top_items=(ItemShare(item_id=1, share=share),))
         for name, share in shares.items()
     }
     support = {NAME: Support(states=states, threshold=0.8, supported=states >= 0.8)}

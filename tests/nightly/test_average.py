@@ -16,7 +16,7 @@ from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.nightly.average import average
 from prefrec_ray.policy import DETERMINISTIC, Policy
-from prefrec_ray.policy.networks.answers import Answers, worth_of
+from prefrec_ray.policy.networks.answers import ExpectedFeedback, worth_of
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import mlp
 from prefrec_ray.policy.networks.q import QFunction
@@ -94,7 +94,7 @@ def test_expected_feedback_is_weighted_by_all_nights(
 
     def about(number: int) -> Critic:
         torch.manual_seed(number)
-        answers = Answers.random(STATE.width, 3, [6], PRODUCTS, 3).requires_grad_(False)
+        answers = ExpectedFeedback.random(STATE.width, 3, [6], PRODUCTS, 3).requires_grad_(False)
         return replace(critic(scale=number), answers=answers, worth=np.zeros(3, np.float32))
 
     uris = [night(1, critic=about(1)), night(2, critic=about(5))]

@@ -20,7 +20,7 @@ from prefrec_ray.mdp.plackett_luce import plackett_luce
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.distribution import Distribution
 from prefrec_ray.policy.networks.actors import GaussianActor
-from prefrec_ray.policy.networks.answers import Answers
+from prefrec_ray.policy.networks.answers import ExpectedFeedback
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.density import Density
 from prefrec_ray.policy.networks.layers import mlp
@@ -86,7 +86,7 @@ class Saturated(Critic):
 
 def saturated(items: ItemTable) -> Saturated:
     """Read in some states."""
-    answers = Answers.random(3, 3, [4], (), 2)
+    answers = ExpectedFeedback.random(3, 3, [4], (), 2)
     states = np.random.default_rng(5).normal(size=(30, 3)).astype(np.float32)
     return Saturated([QFunction.random(3, 3, [4], ())], answers=answers).read(states, items.embeddings)
 

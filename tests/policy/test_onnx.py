@@ -14,7 +14,7 @@ from platform_desk import STATE, make_policy
 from prefrec_ray.cli.main import run
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.networks.actors import DeterministicActor, GaussianActor
-from prefrec_ray.policy.networks.answers import Answers
+from prefrec_ray.policy.networks.answers import ExpectedFeedback
 from prefrec_ray.policy.networks.candidates import CandidateActor, Perturbation
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import mlp
@@ -76,7 +76,7 @@ def test_onnx_gives_what_the_policy_gives(
     folder = tmp_path_factory.mktemp("onnx") / "files"
     critic = Critic([q(*hidden, products=PRODUCTS if products else []) for _ in range(critics)])
     if answers:
-        network = Answers.random(STATE.width, 3, hidden, PRODUCTS, 4).requires_grad_(False)
+        network = ExpectedFeedback.random(STATE.width, 3, hidden, PRODUCTS, 4).requires_grad_(False)
         critic = replace(critic, answers=network, worth=np.linspace(-1, 1, 4, dtype=np.float32))
         if rescaled:
             scale = np.stack([np.full(STATE.width, 0.5), np.full(STATE.width, 0.1)])

@@ -27,7 +27,7 @@ from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.actions import placed
 from prefrec_ray.policy.networks.actors import DeterministicActor
-from prefrec_ray.policy.networks.answers import Answers
+from prefrec_ray.policy.networks.answers import ExpectedFeedback
 from prefrec_ray.policy.networks.critic import Critic
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import QFunction
@@ -238,7 +238,7 @@ def make_critic(seed: int, networks: int = 2) -> Critic:
 
 def read_by_answers(critic: Critic, kinds: int = 2) -> Critic:
     torch.manual_seed(0)
-    answers = Answers.random(STATE.width, 3, [6], [[3, 4, 5]], kinds).requires_grad_(False)
+    answers = ExpectedFeedback.random(STATE.width, 3, [6], [[3, 4, 5]], kinds).requires_grad_(False)
     return replace(critic, answers=answers, worth=np.linspace(-1, 1, kinds, dtype=np.float32))
 
 
@@ -353,7 +353,7 @@ def test_expected_answers_travel_with_their_policy(tmp_path: Path, rescaled: boo
 
 
 def test_answers_to_other_states_are_refused() -> None:
-    answers = Answers.random(STATE.width + 1, 3, [6], (), 2).requires_grad_(False)
+    answers = ExpectedFeedback.random(STATE.width + 1, 3, [6], (), 2).requires_grad_(False)
     with pytest.raises(UserError, match="expected one or more, equal"):
         replace(make_critic(0), answers=answers)
 

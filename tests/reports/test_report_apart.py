@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from made_records import made_record
 
-from prefrec_ray.evaluation.results.records import Evaluation, Served, write_evaluation
+from prefrec_ray.evaluation.results.records import Evaluation, ServedItems, write_evaluation
 from prefrec_ray.reports.load import load_evaluation, load_runs
 from prefrec_ray.reports.page import write_report
 
@@ -19,7 +19,7 @@ def write_own(folder: str, bundle: str, value: float, items: int) -> None:
         made_record("shuffled:PrefRec", 1.2, "placebo", **about),
         made_record("imitation", 1.25, "control", task="frequency"),
     )
-    served = {"PrefRec": Served(requests=8, distinct_items=items, top_items=())}
+    served = {"PrefRec": ServedItems(requests=8, distinct_items=items, top_items=())}
     write_evaluation(f"{folder}/evaluation.json", Evaluation(records=records, served=served))
 
 

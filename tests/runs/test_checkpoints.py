@@ -162,7 +162,7 @@ def test_the_last_ones_and_the_best_are_kept(
     run = tmp_path / "run"
     scores = {1: math.nan, 2: 1.0, 3: 2.0, 4: 1.5}  # NaN: no user has a level
     settings = TrainSettings(**{**SETTINGS, "keep_checkpoints": 2}, validation={"every": 1})
-    monkeypatch.setattr("prefrec_ray.runs.train.Judge.prepare", lambda *arguments: Scripted(scores))
+    monkeypatch.setattr("prefrec_ray.runs.train.ValidationScorer.prepare", lambda *arguments: Scripted(scores))
     rows = train(settings, tiny_dataset, str(run))
     last = len(rows)
     kept = [int(Path(uri).name.split("_")[1]) for uri in checkpoints(str(run))]

@@ -13,7 +13,7 @@ import pytest
 from tiny import SHORT_RUN
 
 from prefrec_ray.algorithms.base import precision
-from prefrec_ray.algorithms.base.weights import Weights
+from prefrec_ray.algorithms.base.weights import NetworkWeights
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.errors import UserError
 from prefrec_ray.policy import Policy
@@ -82,7 +82,7 @@ def test_a_run_begins_with_the_networks_of_another(tiny_dataset: str, tmp_path: 
     train(settings(), tiny_dataset, first)
     still = {**SHORT_RUN, **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "reward_lr", "tau"), 1e-30)}
     train(settings(start=first, seed=1, config=still), tiny_dataset, second)
-    begun, ended = (Weights.load(checkpoints(run)[-1]).arrays for run in (first, second))
+    begun, ended = (NetworkWeights.load(checkpoints(run)[-1]).arrays for run in (first, second))
     networks = [name for name in begun if not name.startswith("reward.") or "network" in name]
     assert len(networks) > 10
     for name in networks:
@@ -140,10 +140,10 @@ def test_a_run_goes_on_with_the_learner_of_its_checkpoint(tiny_dataset: str, tmp
         rows = train(settings(), tiny_dataset, resumed, resume=True)
         while expected.iteration < len(rows):
             expected.train()
-        arrays = Weights.from_module(expected.learner_group._learner.net).arrays
+        arrays = NetworkWeights.from_module(expected.learner_group._learner.net).arrays
     finally:
         expected.stop()
-    ended = Weights.load(checkpoints(resumed)[-1]).arrays
+    ended = NetworkWeights.load(checkpoints(resumed)[-1]).arrays
     assert arrays.keys() == ended.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(ended[name], array, err_msg=name)

@@ -21,7 +21,7 @@ from prefrec_ray.algorithms.base.divergence import reported, stop_if_diverged
 from prefrec_ray.algorithms.base.learner import REPORT, OfflineLearner
 from prefrec_ray.algorithms.base.module import OfflineModule
 from prefrec_ray.algorithms.base.policy import policy_of
-from prefrec_ray.algorithms.base.weights import Weights
+from prefrec_ray.algorithms.base.weights import NetworkWeights
 from prefrec_ray.algorithms.feed.offline import PreparedData
 from prefrec_ray.algorithms.feed.schedule import Position
 from prefrec_ray.algorithms.requests import reward_columns
@@ -132,7 +132,7 @@ class OfflineAlgorithm(Algorithm):
         A relative `path` starts at the working folder (RLlib refuses it). Raises `UserError` if a weight is not finite
         or a learner fails.
         """
-        weights = on_each_learner(self.learner_group, [lambda learner: Weights.from_module(learner.net)])[0]
+        weights = on_each_learner(self.learner_group, [lambda learner: NetworkWeights.from_module(learner.net)])[0]
         weights.check(f"iteration {self.iteration}")
         local = path is not None and kwargs.get("filesystem") is None
         folder = str(super().save_to_path(storage.absolute(path) if local else path, **kwargs))

@@ -22,14 +22,14 @@ ARRAYS, DESCRIPTION = "weights.npz", "weights.json"
 
 
 @dataclass(frozen=True)
-class Weights:
+class NetworkWeights:
     """The state of an `OfflineModule` by name, and the JSON that it is built from: settings, widths, bounds."""
 
     arrays: dict[str, np.ndarray]
     description: dict[str, Any]
 
     @classmethod
-    def from_module(cls, module: Any) -> Weights:
+    def from_module(cls, module: Any) -> NetworkWeights:
         """A copy of the current weights of `module`."""
         actions = module.action_space
         return cls(
@@ -42,7 +42,7 @@ class Weights:
             },
         )
 
-    def check(self, where: str) -> Weights:
+    def check(self, where: str) -> NetworkWeights:
         """Returns itself. Raises `UserError`, which begins with `where`, if a number is not finite."""
         check_finite(self.arrays, where)
         return self
@@ -53,7 +53,7 @@ class Weights:
         storage.write_json(storage.join(folder, DESCRIPTION), self.description)
 
     @classmethod
-    def load(cls, folder: str) -> Weights:
+    def load(cls, folder: str) -> NetworkWeights:
         """Reads both files. Raises `UserError` if one is missing or damaged, or a number is not finite."""
         arrays = storage.read_arrays(storage.join(folder, ARRAYS))
         return cls(arrays, storage.read_json(storage.join(folder, DESCRIPTION))).check(folder)

@@ -8,14 +8,14 @@ import ray
 from prefrec_ray.dataset.prepare.states import Context, Histories
 from prefrec_ray.mdp.columns import scaled_feedback
 from prefrec_ray.mdp.normaliser import Normaliser
-from prefrec_ray.policy.networks.answers import Answers, fit_answers
+from prefrec_ray.policy.networks.answers import ExpectedFeedback, fit_answers
 
 #: Requests of training users that are asked.
 _REQUESTS = 200_000
 
 
 @ray.remote(num_cpus=1)
-def answers_of(context: Context, normaliser: Normaliser, buckets: list[int], seed: int) -> Answers | None:
+def answers_of(context: Context, normaliser: Normaliser, buckets: list[int], seed: int) -> ExpectedFeedback | None:
     """From as many buckets, which are random sets of users, as hold the requests that are asked.
 
     None for a log without feedback.

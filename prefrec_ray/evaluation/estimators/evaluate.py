@@ -21,7 +21,7 @@ from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.estimators.sensitivity import estimates, ncis_sensitivity
 from prefrec_ray.evaluation.logged.sessions import Sessions
 from prefrec_ray.evaluation.results.names import BEHAVIOUR, Subject, length_only
-from prefrec_ray.evaluation.results.records import Estimate, Evaluation
+from prefrec_ray.evaluation.results.records import Evaluation, SensitivityPoint
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.evaluation.results.served import in_roll_out, summarise
 from prefrec_ray.runtime.progress import Progress, silent, step
@@ -109,7 +109,7 @@ def _means(
     level: np.ndarray,
     about: Mapping[str, Any],
     cap: float | None,
-    sensitivity: Sequence[Sequence[Estimate]] = (),
+    sensitivity: Sequence[Sequence[SensitivityPoint]] = (),
     own: Sequence[Mapping[str, Any]] = (),
 ) -> Scores:
     """Return weighted means of the levels [M] of each user's sessions by the log weights of `subjects`.

@@ -10,7 +10,7 @@ import numpy as np
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.ncis import effective_share, normalised_weights, user_values
 from prefrec_ray.evaluation.logged.sessions import Sessions
-from prefrec_ray.evaluation.results.records import Estimate
+from prefrec_ray.evaluation.results.records import SensitivityPoint
 from prefrec_ray.evaluation.results.scores import within
 from prefrec_ray.evaluation.settings import NcisSettings
 
@@ -37,7 +37,7 @@ def check_scales(settings: NcisSettings) -> None:
 
 def ncis_sensitivity(
     sessions: Sessions, level: np.ndarray, settings: NcisSettings, grid: Kernels
-) -> list[list[Estimate]]:
+) -> list[list[SensitivityPoint]]:
     """Return `estimates` of each subject. A subject is a column of `sessions.log_rho`, computed for `settings.sigma`.
 
     Levels [M] are NaN if null.
@@ -54,9 +54,9 @@ def ncis_sensitivity(
     return [estimates(grid, value, ess, behaviour) for value, ess in by_subject]
 
 
-def estimates(grid: Kernels, values: np.ndarray, shares: np.ndarray, behaviour: float) -> list[Estimate]:
+def estimates(grid: Kernels, values: np.ndarray, shares: np.ndarray, behaviour: float) -> list[SensitivityPoint]:
     """Return one estimate per kernel, from values and effective sample sizes [kernels]."""
     return [
-        Estimate(sigma=sigma, cap=cap, value=within(value), ess=float(ess), behaviour=within(behaviour))
+        SensitivityPoint(sigma=sigma, cap=cap, value=within(value), ess=float(ess), behaviour=within(behaviour))
         for (sigma, cap), value, ess in zip(grid, values, shares, strict=True)
     ]

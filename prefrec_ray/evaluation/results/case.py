@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.results.calibration import BLIND
 from prefrec_ray.evaluation.results.names import BEHAVIOUR, shuffled
-from prefrec_ray.evaluation.results.records import Record, Served, Support
+from prefrec_ray.evaluation.results.records import Record, ServedItems, Support
 from prefrec_ray.settings import Task
 
 #: A policy serves the same items to all users if CONCENTRATED of its impressions are of FEW_ITEMS items, and the
@@ -38,8 +38,8 @@ class Case:
     record: Record | None = None
     peers: Sequence[Record] = ()
     support: Support | None = None
-    served: Served | None = None
-    logged: Served | None = None
+    served: ServedItems | None = None
+    logged: ServedItems | None = None
 
     @property
     def converged(self) -> bool:

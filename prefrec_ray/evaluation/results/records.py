@@ -15,7 +15,7 @@ from prefrec_ray.settings import Settings, Split, Task, parse
 SCHEMA_VERSION: Literal[1] = 1
 
 
-class Estimate(Settings):
+class SensitivityPoint(Settings):
     """The estimate of a record for another kernel width and cap."""
 
     sigma: float
@@ -62,7 +62,7 @@ class Record(Settings, allow_inf_nan=False):
     mean_revisit_hours_ci: tuple[float, float] | None = None
     mean_satisfaction: float | None = None
     settings: dict[str, Any]
-    sensitivity: tuple[Estimate, ...] = ()
+    sensitivity: tuple[SensitivityPoint, ...] = ()
     bundle: str | None = None
     provenance: dict[str, Any] | None = None
 
@@ -101,7 +101,7 @@ class ItemShare(Settings):
     share: float
 
 
-class Served(Settings):
+class ServedItems(Settings):
     """Items that a subject serves.
 
     `counted`: in roll-outs in the model of users, or at single impressions of the log without regard to the items that
@@ -179,7 +179,7 @@ class Evaluation(Settings):
     split: Split | None = None
     inputs: dict[str, Any] = Field(default_factory=dict)
     records: tuple[Record, ...]
-    served: dict[str, Served] = Field(default_factory=dict)
+    served: dict[str, ServedItems] = Field(default_factory=dict)
     support: dict[str, Support] = Field(default_factory=dict)
     verdicts: dict[str, PolicyVerdict] = Field(default_factory=dict)
 

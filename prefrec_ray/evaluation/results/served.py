@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from prefrec_ray.evaluation.results.records import ItemShare, Served
+from prefrec_ray.evaluation.results.records import ItemShare, ServedItems
 from prefrec_ray.policy import Policy
 from prefrec_ray.policy.actions import placed
 
@@ -46,7 +46,7 @@ def count(item_ids: np.ndarray) -> Counter[Any]:
     return Counter(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
 
 
-def summarise(tallies: Iterable[Tally]) -> Served:
+def summarise(tallies: Iterable[Tally]) -> ServedItems:
     """Add up the tallies of all files."""
     parts = list(tallies)
     requests = sum(part.requests for part in parts)
@@ -54,10 +54,10 @@ def summarise(tallies: Iterable[Tally]) -> Served:
     if all(part.distance is not None and part.saturation is not None for part in parts):
         actions["item_distance"] = sum(part.distance or 0.0 for part in parts) / requests
         actions["action_saturation"] = sum(part.saturation or 0.0 for part in parts) / requests
-    return Served(**_items(sum((part.items for part in parts), Counter())), **actions)
+    return ServedItems(**_items(sum((part.items for part in parts), Counter())), **actions)
 
 
-def in_roll_out(served: Served, ids: np.ndarray, counts: np.ndarray, ceiling: float) -> Served:
+def in_roll_out(served: ServedItems, ids: np.ndarray, counts: np.ndarray, ceiling: float) -> ServedItems:
     """Return `served` with the items `ids` [I] and their numbers of impressions in a roll-out, `counts` int64 [I].
 
     If the log has no repeats, a roll-out excludes items that a user has seen, as a server does. An item then reaches
@@ -69,7 +69,7 @@ def in_roll_out(served: Served, ids: np.ndarray, counts: np.ndarray, ceiling: fl
 
 
 def _items(items: Counter[Any]) -> dict[str, Any]:
-    """Return the fields of `Served` about items; ties are in an order that does not depend on the order of files."""
+    """Return the item fields of `ServedItems`; the order of ties does not depend on the order of files."""
     requests = items.total()
     top = sorted(items.items(), key=lambda pair: (-pair[1], pair[0]))[:TOP_ITEMS]
     shares = tuple(ItemShare(item_id=item, share=times / requests) for item, times in top)

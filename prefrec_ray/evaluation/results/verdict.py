@@ -10,7 +10,7 @@ from typing import Literal
 from prefrec_ray.engagement.levels import MAX_LEVEL
 from prefrec_ray.evaluation.results.case import CALIBRATED, FEW_ITEMS, OWN_UNITS, Case, of_users
 from prefrec_ray.evaluation.results.names import BEHAVIOUR, is_control, length_only
-from prefrec_ray.evaluation.results.records import Evaluation, Light, PolicyVerdict, Record, Served
+from prefrec_ray.evaluation.results.records import Evaluation, Light, PolicyVerdict, Record, ServedItems
 
 Verdict = Literal["candidate", "no_difference", "cannot_say", "do_not_ship"]
 
@@ -30,7 +30,7 @@ def verdicts(evaluation: Evaluation) -> dict[str, PolicyVerdict]:
 
     The verdict on a policy with several tasks is its least favorable one.
     """
-    return best_first(evaluation, {name: judge(case_of(evaluation, name)) for name in _policies(evaluation)})
+    return best_first(evaluation, {name: decide(case_of(evaluation, name)) for name in _policies(evaluation)})
 
 
 def vouched(evaluation: Evaluation) -> Evaluation:
@@ -65,10 +65,10 @@ def case_of(evaluation: Evaluation, policy: str) -> Case:
         if estimator is not None and (support is None or support.supported):
             cases.append(replace(bare, record=own[estimator], peers=evaluation.select(task, estimator)))
     order = list(VERDICTS)
-    return max(cases, key=lambda case: order.index(judge(case).verdict), default=bare)
+    return max(cases, key=lambda case: order.index(decide(case).verdict), default=bare)
 
 
-def judge(case: Case) -> PolicyVerdict:
+def decide(case: Case) -> PolicyVerdict:
     """Return the verdict by the rule, its reasons and the five lights."""
     verdict, reasons = _rule(case)
     return PolicyVerdict(verdict=verdict, reasons=tuple(reasons), lights=_lights(case))
@@ -203,7 +203,7 @@ def _interval(low: float, high: float) -> str:
     return f"[{low:z.2f}, {high:z.2f}]"
 
 
-def _few(served: Served, requests: str) -> str:
+def _few(served: ServedItems, requests: str) -> str:
     """Return the share of the most served items; without repeats also relative to the largest possible share."""
     count = min(FEW_ITEMS, served.distinct_items)
     taken = f"{count} item{'' if count == 1 else 's'} take{'s' if count == 1 else ''} {served.share_of(FEW_ITEMS):.0%}"

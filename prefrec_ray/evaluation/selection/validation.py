@@ -32,7 +32,7 @@ ROWS = 60_000
 
 
 @dataclass(frozen=True)
-class Judge:
+class ValidationScorer:
     """Scores policies of one data set, all with the same clone, users and noise."""
 
     uri: str
@@ -45,7 +45,7 @@ class Judge:
     @classmethod
     def prepare(
         cls, uri: str, settings: ValidationSettings, tasks: Sequence[str], teachers: Sequence[str] | None = None
-    ) -> Judge:
+    ) -> ValidationScorer:
         """Fit the behavior clone, fit scores by the preferences of `teachers` on `tasks`, and load histories.
 
         Raises `UserError`: roll-outs for logs that are not simulated, fitted-Q evaluation with histories too short for

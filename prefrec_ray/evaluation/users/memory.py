@@ -17,7 +17,7 @@ from prefrec_ray.mdp.columns import decays
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
-from prefrec_ray.policy.networks.answers import Answers
+from prefrec_ray.policy.networks.answers import ExpectedFeedback
 
 #: Half-lives of the running means, in impressions.
 HALF_LIVES = (8.0, 32.0)
@@ -34,7 +34,7 @@ class Memory:
     """
 
     recent: RecentItems
-    answers: Answers | None
+    answers: ExpectedFeedback | None
 
     @classmethod
     def from_dataset(cls, dataset: PreparedDataset, items: ItemTable) -> Memory | None:

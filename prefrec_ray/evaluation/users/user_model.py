@@ -49,7 +49,7 @@ _CHUNK = 8192
 Seen = Callable[[np.ndarray], Tensor]
 
 
-class Answers(NamedTuple):
+class Outcomes(NamedTuple):
     """Outcomes of n impressions."""
 
     feedback: np.ndarray  # float32 [n, F]
@@ -102,7 +102,7 @@ class UserModel:
         action: np.ndarray,
         people: People,
         rng: np.random.Generator,
-    ) -> Answers:
+    ) -> Outcomes:
         """Draw the outcomes of items with embeddings `action` [n, A] for n users (`people`) in scaled states [n, S].
 
         `memory` [n, M] describes recent items. The number of random numbers from `rng` does not depend on the states.
@@ -119,7 +119,7 @@ class UserModel:
         pause = np.exp(self.within.draw(leaves[:, 1:-1], uniform[-3:-1]))
         mu = self.away_std * (leaves[:, -1] + people.intercepts[:, 1])
         gone = np.exp(self.away_mean + np.minimum(mu + self.residuals[away], _LONGEST))
-        return Answers(feedback.astype(np.float32), ends, np.maximum(np.where(ends, gone, pause), 1.0))
+        return Outcomes(feedback.astype(np.float32), ends, np.maximum(np.where(ends, gone, pause), 1.0))
 
     def scaled(self, feedback: np.ndarray) -> Tensor:
         """Return feedback [n, F] as the input of the second network."""

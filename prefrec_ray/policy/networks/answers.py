@@ -35,11 +35,13 @@ RIDGE = 0.03
 EXPLAINED = 0.25
 
 
-class Answers(ItemNetwork):
+class ExpectedFeedback(ItemNetwork):
     """E[feedback | s, a], a column of feedback each, in units of its deviation."""
 
     @classmethod
-    def load(cls, uri: str, sizes: Sequence[int], products: Sequence[Sequence[int]], action_dim: int) -> Answers:
+    def load(
+        cls, uri: str, sizes: Sequence[int], products: Sequence[Sequence[int]], action_dim: int
+    ) -> ExpectedFeedback:
         """Reads what `save` wrote. Raises `UserError`: no such file, arrays that are missing or of other sizes."""
         networks, _ = read_networks(uri, {"answers": sizes})
         return cls(Mlp.from_layers(networks["answers"]), products, action_dim)
@@ -51,7 +53,7 @@ class Answers(ItemNetwork):
 
 def fit_answers(
     states: np.ndarray, actions: np.ndarray, feedback: np.ndarray, products: Sequence[Sequence[int]], seed: int
-) -> Answers:
+) -> ExpectedFeedback:
     """Fit the network by least squares on impressions: scaled states [N, S], embeddings [N, A], scaled feedback [N, F].
 
     The prediction of constant feedback is exactly 0: the remains of the initial weights would otherwise distinguish
@@ -69,7 +71,7 @@ def fit_answers(
     with torch.no_grad():  # the error is 0, so is the gradient, and the weights stay 0
         net.linear[-1].weight[same] = 0.0
         net.linear[-1].bias[same] = 0.0
-    network = Answers(net, products, action_dim)
+    network = ExpectedFeedback(net, products, action_dim)
     optimizer = Adam(network.parameters())
     updates = min(UPDATES, -(-PASSES * len(states) // BATCH))
     for update in range(updates):

@@ -13,7 +13,7 @@ import torch
 from prefrec_ray.errors import UserError
 from prefrec_ray.mdp.normaliser import CLIP
 from prefrec_ray.policy.description import CriticDescription
-from prefrec_ray.policy.networks.answers import EXPLAINED, Answers, explained, worth_of
+from prefrec_ray.policy.networks.answers import EXPLAINED, ExpectedFeedback, explained, worth_of
 from prefrec_ray.policy.networks.arrays import read_networks, write_networks
 from prefrec_ray.policy.networks.layers import Mlp
 from prefrec_ray.policy.networks.q import ItemNetwork, QFunction
@@ -39,7 +39,7 @@ class Critic:
 
     networks: Sequence[QFunction]
     scales: np.ndarray | None = None
-    answers: Answers | None = None
+    answers: ExpectedFeedback | None = None
     answers_scale: np.ndarray | None = None
     worth: np.ndarray | None = None
     #: Scores are divided by their standard deviation over the items, because the scale of Q is arbitrary.
@@ -138,12 +138,13 @@ class Critic:
             sizes["answers"] = about.layer_sizes
         networks, others = read_networks(uri, sizes, forms)
         answers = networks.pop("answers", None)
+        feedback = ExpectedFeedback(Mlp.from_layers(answers), about.products, widths[1]) if answers and about else None
         return cls(
             networks=[
                 QFunction(Mlp.from_layers(layers), described.products, widths[1]) for layers in networks.values()
             ],
             scales=others.get("scales"),
-            answers=Answers(Mlp.from_layers(answers), about.products, widths[1]) if answers and about else None,
+            answers=feedback,
             answers_scale=others.get("answers_scale"),
             worth=np.array(about.worth, np.float32) if about else None,
         )

@@ -17,7 +17,7 @@ from ray import tune
 from prefrec_ray import runtime, storage
 from prefrec_ray.algorithms.base.precision import settled
 from prefrec_ray.errors import UserError, nearest
-from prefrec_ray.evaluation.selection.validation import Judge
+from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.runs.checkpoints import check_own
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.resources import check_fits
@@ -86,7 +86,7 @@ def prepare_sweep(
     runs = [space.train_settings(settings, trial, smoke) for trial in chosen]
     for run in runs:
         build_config(run, dataset, where).validate()
-    judge = _judge(settings, dataset)
+    scorer = _scorer(settings, dataset)
     storage.make_folder(output)
     storage.write_json(storage.join(output, "sweep.json"), {**description, "bf16": bf16})
 
@@ -94,7 +94,7 @@ def prepare_sweep(
     shares_rewards = settings.searcher == "random" or not space.draws_reward(settings)
     rewards = storage.join(output, "rewards")
     shared = share(runs, dataset, runs if shares_rewards else [], rewards, settings.resources, progress)
-    return Plan(settings, dataset, smoke, shared, judge, output)
+    return Plan(settings, dataset, smoke, shared, scorer, output)
 
 
 def run_sweep(
@@ -120,10 +120,10 @@ def run_sweep(
     return rows
 
 
-def _judge(settings: TuneSettings, dataset: str) -> Judge | None:
+def _scorer(settings: TuneSettings, dataset: str) -> ValidationScorer | None:
     if settings.validation is None:
         return None
-    return Judge.prepare(dataset, settings.validation, settings.task, settings.base.get("teachers"))
+    return ValidationScorer.prepare(dataset, settings.validation, settings.task, settings.base.get("teachers"))
 
 
 def _chosen(settings: TuneSettings) -> list[space.Trial]:
@@ -212,7 +212,7 @@ def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=tune.CheckpointConfig(
                 # Keeps the best by this score, and the last one, from which the trial resumes.
-                checkpoint_score_attribute=plan.judge.metric if plan.judge is not None else None,
+                checkpoint_score_attribute=plan.scorer.metric if plan.scorer is not None else None,
                 # A population keeps all: another trial may be about to copy one.
                 num_to_keep=None if settings.scheduler.name == "pbt" else settings.keep_checkpoints,
                 checkpoint_frequency=settings.checkpoint_every,

@@ -15,7 +15,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from prefrec_ray import storage
 from prefrec_ray.algorithms.base.algorithm import OfflineAlgorithm
 from prefrec_ray.errors import UserError
-from prefrec_ray.evaluation.selection.validation import Judge
+from prefrec_ray.evaluation.selection.validation import ValidationScorer
 from prefrec_ray.runs.checkpoints import checkpoints, first_whole
 from prefrec_ray.runs.config import build_config
 from prefrec_ray.runs.monitoring import publish
@@ -34,7 +34,7 @@ class Plan:
     dataset: str
     smoke: bool
     shared: Shared
-    judge: Judge | None
+    scorer: ValidationScorer | None
     output: str
 
 
@@ -76,12 +76,12 @@ class SweepTrial(tune.Trainable):
             or (stop.iterations is not None and row["training_iteration"] >= stop.iterations)
             or (stop.epochs is not None and row["phase"] == "train" and row["epoch"] >= stop.epochs)
         )
-        judge = self.plan.judge
-        scored = judge is not None and judge.due(row["training_iteration"], finished)
-        if judge is not None:
+        scorer = self.plan.scorer
+        scored = scorer is not None and scorer.due(row["training_iteration"], finished)
+        if scorer is not None:
             row |= dict.fromkeys(SCORES)
             if scored:
-                row |= judge.scores(policy_now(self.algorithm), self.task)
+                row |= scorer.scores(policy_now(self.algorithm), self.task)
         publish(row, self.name, self.method, self.task)
         reported = list(row)
         if self.plan.settings.metric is not None:

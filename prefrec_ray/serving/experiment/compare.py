@@ -34,7 +34,7 @@ OUTCOMES = {
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ArmEstimate:
     """Estimate of a mean or a difference: its interval, valid at all times, and the number of users."""
 
     value: float
@@ -56,14 +56,14 @@ class Comparison:
     users: Mapping[str, int]  # per arm, if their days have passed
     waiting: int  # users whose days have not passed yet
     policies: Mapping[str, list[str]]  # arm -> digests of its policies
-    means: Mapping[str, Mapping[str, Estimate | None]]  # outcome -> arm
-    differences: Mapping[str, Mapping[str, Estimate | None]]  # outcome -> canary
+    means: Mapping[str, Mapping[str, ArmEstimate | None]]  # outcome -> arm
+    differences: Mapping[str, Mapping[str, ArmEstimate | None]]  # outcome -> canary
     shadows: Mapping[str, float]  # shadow -> share of its items that were also recommended
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dictionary for JSON."""
 
-        def plain(of: Mapping[str, Mapping[str, Estimate | None]]) -> dict[str, Any]:
+        def plain(of: Mapping[str, Mapping[str, ArmEstimate | None]]) -> dict[str, Any]:
             return {
                 outcome: {arm: None if one is None else {**vars(one)} for arm, one in arms.items()}
                 for outcome, arms in of.items()
@@ -100,8 +100,8 @@ def compare(folders: Sequence[str], days: float = 7.0) -> Comparison:
     counted = [user for user in dealt if users.settled(user)]
     rows = [users.outcomes(user) for user in counted]
     arms = np.array([arm[user] for user in counted], dtype=object)
-    means: dict[str, dict[str, Estimate | None]] = {}
-    differences: dict[str, dict[str, Estimate | None]] = {}
+    means: dict[str, dict[str, ArmEstimate | None]] = {}
+    differences: dict[str, dict[str, ArmEstimate | None]] = {}
     for name in OUTCOMES:
         values = np.array([row[name] for row in rows], dtype=np.float64)
         known = ~np.isnan(values)
@@ -122,14 +122,14 @@ def compare(folders: Sequence[str], days: float = 7.0) -> Comparison:
     )
 
 
-def _mean(values: np.ndarray) -> Estimate | None:
+def _mean(values: np.ndarray) -> ArmEstimate | None:
     if len(values) < FIRST:
         return None
     mean, half = mean_sequence(values)
-    return Estimate(float(mean[-1]), float(mean[-1] - half[-1]), float(mean[-1] + half[-1]), len(values))
+    return ArmEstimate(float(mean[-1]), float(mean[-1] - half[-1]), float(mean[-1] + half[-1]), len(values))
 
 
-def _difference(values: np.ndarray, arms: np.ndarray, arm: str, share: float) -> Estimate | None:
+def _difference(values: np.ndarray, arms: np.ndarray, arm: str, share: float) -> ArmEstimate | None:
     both = (arms == arm) | (arms == MAIN)
     values, treated = values[both], arms[both] == arm
     if min(treated.sum(), (~treated).sum()) < FIRST:

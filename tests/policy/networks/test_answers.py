@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefrec_ray.policy.networks.answers import Answers, explained, fit_answers, worth_of
+from prefrec_ray.policy.networks.answers import ExpectedFeedback, explained, fit_answers, worth_of
 from prefrec_ray.policy.networks.critic import some
 
 #: State columns: three that describe a user's taste; the two others have no meaning.
@@ -43,7 +43,7 @@ def test_it_is_a_function_of_what_it_is_given(tmp_path: Path) -> None:
     torch.manual_seed(9)
     again = fit_answers(states, actions, chances, PARTS, 3)
     sizes = one.save(str(tmp_path / "answers.npz"))
-    stored = Answers.load(str(tmp_path / "answers.npz"), sizes, PARTS, 3)
+    stored = ExpectedFeedback.load(str(tmp_path / "answers.npz"), sizes, PARTS, 3)
     for other in (two, again, stored):
         for ours, theirs in zip(one.net.layers, other.net.layers, strict=True):
             np.testing.assert_array_equal(ours[0], theirs[0])

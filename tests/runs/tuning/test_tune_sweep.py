@@ -267,7 +267,7 @@ def test_a_population_whose_weak_trials_take_over_from_strong_ones(tiny_dataset:
 
 
 def first_is_best() -> Any:
-    """A judge who scores every third iteration, each lower than the one before."""
+    """A scorer who scores every third iteration, each lower than the one before."""
 
     class Judge:  # local, so that trials get the class itself: they cannot import this file
         metric = "validation/preference"
@@ -286,20 +286,20 @@ def test_a_sweep_keeps_the_policies_that_train_keeps(
     tiny_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "sweep"
-    # The real judge cannot read histories as short as these.
+    # The real scorer cannot read histories as short as these.
     plan = prepare_sweep(
         open_section(write(tmp_path, {**SECTION, "method": "IL", "seeds": [0]}), "tune"), tiny_dataset, str(output)
     )
     validated = {"metric": "validation/preference", "mode": "max", "validation": ValidationSettings(every=3)}
     settings = plan.settings.model_copy(update=validated)
-    (row,) = run_sweep(replace(plan, settings=settings, judge=first_is_best()), str(output))
+    (row,) = run_sweep(replace(plan, settings=settings, scorer=first_is_best()), str(output))
     assert row["training_iteration"] > row["policy_iteration"] == 3
     assert row["validation/preference"] == pytest.approx(1 / 3)
 
     # Training with best.yaml gives the same policy.
     best = open_section(str(output / "best.yaml"), "train")
     assert best.validation == settings.validation
-    monkeypatch.setattr("prefrec_ray.runs.train.Judge.prepare", lambda *arguments: first_is_best())
+    monkeypatch.setattr("prefrec_ray.runs.train.ValidationScorer.prepare", lambda *arguments: first_is_best())
     train(best, tiny_dataset, str(tmp_path / "run"))
     kept, alone = (output / "policies" / row["trial"], tmp_path / "run" / "policy")
     assert (kept / "actor.npz").read_bytes() == (alone / "actor.npz").read_bytes()
