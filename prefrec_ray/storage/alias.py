@@ -1,8 +1,8 @@
-"""An alias: the small file `ALIAS.json`, which names one of several folders and is replaced in one write.
+"""Aliases: the small file `ALIAS.json` names one of several folders, and is replaced in one write.
 
-Its key `target` is a folder, relative to the folder of the file. The owner of an alias may keep other keys there: they
-change together with the target. A symbolic link on a disk is an alias too. A reader of several files resolves the
-alias once, by `followed`, and reads all files from that folder: a link may move between two reads through it.
+Its key `target` is a folder, relative to the folder of the file. The owner of an alias may add other keys, which change
+together with the target. A symbolic link on a disk is an alias too. A reader of several files resolves the alias once,
+by `followed`, and reads all files from that folder, since a link may move between two reads.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.storage.files import exists, filesystem, make_room, read_json, write_json
 
 _TARGET = "target"
-#: Steps from alias to alias; more of them are a circle.
+#: Most aliases that lead from one to the next; more of them are a circle.
 _MOST_STEPS = 16
 
 
 def point(alias: str, target: str, **about: Any) -> None:
-    """Make `alias` a name for the folder `target`, and keep the owner's keys `about` with it.
+    """Let `alias` point to the folder `target`, with the owner's keys `about`.
 
     A reader sees the old or the new file. Raises `UserError` if a folder or file has the name of the alias.
     """
@@ -30,7 +30,7 @@ def point(alias: str, target: str, **about: Any) -> None:
     if link is None and exists(alias):
         raise UserError(f"{alias}: found a file or folder of that name; expected none, or an alias")
     write_json(make_room(_file(alias)), {_TARGET: target, **about})
-    if link is not None:  # of version 0.1.0; the file counts from now on
+    if link is not None:  # from version 0.1.0; the file replaces it
         os.unlink(filesystem(alias)[1])
 
 
@@ -46,9 +46,9 @@ def read_alias(alias: str) -> dict[str, Any] | None:
 
 
 def followed(uri: str) -> str:
-    """Return the folder that `uri` is an alias of at this moment, or `uri` itself if it is not an alias.
+    """Return the current target folder if `uri` is an alias, else `uri` itself.
 
-    Raises `UserError` for a damaged file, and for aliases that name each other.
+    Raises `UserError` for a damaged file, and for aliases that point to each other.
     """
     place = str(uri)
     for _ in range(_MOST_STEPS):
@@ -60,7 +60,7 @@ def followed(uri: str) -> str:
         if target is None:
             return place
         place = _beside(place, target)
-    raise UserError(f"{uri}: an alias of itself")
+    raise UserError(f"{uri}: found an alias of itself; expected a folder")
 
 
 def _file(alias: str) -> str:
@@ -77,6 +77,6 @@ def _link(uri: str) -> str | None:
 
 
 def _beside(alias: str, target: str) -> str:
-    """Return `target` as seen from the folder of `alias`."""
+    """Return `target` relative to the folder of `alias`."""
     scheme, slashes, path = (str(alias) if "://" in str(alias) else filesystem(alias)[1]).rpartition("://")
     return f"{scheme}{slashes}{posixpath.normpath(posixpath.join(posixpath.dirname(path.rstrip('/')), target))}"

@@ -1,4 +1,4 @@
-"""Arrays by name in a file: npz, stored as they are and read without pickle, so that no file runs code."""
+"""Named arrays in an uncompressed npz file, read without pickle, so that a file cannot run code."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from numpy.lib import format as npy
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage.files import read_bytes, write_bytes
 
-#: What an array is to be: its type, and the lengths of its axes (None: any).
+#: Expected form of an array: its type, and the lengths of its axes (None: any).
 Form: TypeAlias = tuple[type[np.generic], tuple[int | None, ...]]
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def write_arrays(uri: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes `arrays`, none of them of objects, to the file `uri`. Equal arrays make equal bytes."""
+    """Write `arrays` of numbers or texts to the file `uri`. Equal arrays give equal bytes."""
     packed = io.BytesIO()
     np.savez(packed, allow_pickle=False, **arrays)
     write_bytes(uri, packed.getvalue())
 
 
 def read_arrays(uri: str, forms: Mapping[str, Form] | None = None) -> dict[str, np.ndarray]:
-    """What `write_arrays` wrote: exactly the arrays that `forms` names, in its order (None: whatever there is).
+    """Return the arrays of a file by `write_arrays`: exactly the names in `forms`, in their order (None: all arrays).
 
-    Headers are compared with `forms`, and with the bytes there are, before anything is unpacked: no file takes more
-    memory than twice its size. Raises `UserError`: no such file, a damaged one, arrays of objects, compressed ones,
-    others than `forms` names.
+    Headers are compared with `forms` and with the size of the file before anything is unpacked, so that a file takes at
+    most twice its size in memory. Raises `UserError` for a missing or damaged file, for arrays of objects, compressed
+    arrays, and other arrays than in `forms`.
     """
     content = read_bytes(uri)
     try:
@@ -44,12 +44,12 @@ def read_arrays(uri: str, forms: Mapping[str, Form] | None = None) -> dict[str, 
             return {name: _read(uri, name, archive, members[name], form) for name, form in wanted.items()}
     except UserError:
         raise
-    except Exception as error:  # zipfile and numpy raise a dozen kinds for damaged files, SyntaxError among them
+    except Exception as error:  # zipfile and numpy raise many types of errors for damaged files
         raise UserError(f"{uri}: not a file of plain arrays ({(str(error) or repr(error)).splitlines()[0]})") from error
 
 
 def _read(uri: str, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, form: Form | None) -> np.ndarray:
-    if member.compress_type != zipfile.ZIP_STORED:  # a small file may hold more than fits into memory
+    if member.compress_type != zipfile.ZIP_STORED:  # a small file may unpack to more than the memory
         raise ValueError("its arrays are compressed")
     with archive.open(member) as stream:
         shape, by_column, dtype = _HEADERS[npy.read_magic(stream)](stream)
@@ -61,7 +61,7 @@ def _read(uri: str, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo
         if dtype.hasobject:
             raise ValueError(f"'{name}' holds objects")
         numbers = bytearray(stream.read())
-    return np.ndarray(shape, dtype, numbers, order="F" if by_column else "C")  # raises where there are too few bytes
+    return np.ndarray(shape, dtype, numbers, order="F" if by_column else "C")  # raises if bytes are missing
 
 
 def _fits(shape: tuple[int, ...], dtype: np.dtype, form: Form) -> bool:

@@ -23,7 +23,7 @@ from typing import Any
 from prefrec_ray.errors import UserError
 from prefrec_ray.storage import files
 
-#: Seconds until a process that came at the same time has given way.
+#: Seconds to wait until a process that started at the same time has given way.
 PATIENCE = 2.0
 _CLAIM, _PARTIAL = ".claim", ".partial"
 
@@ -77,7 +77,7 @@ def _cleared(claim: str) -> bool:
 
 
 def _read(claim: str) -> dict[str, Any] | None:
-    """Return the owner of a claim, or None if it was released in this moment or is damaged."""
+    """Return the owner of a claim, or None if it was just released or is damaged."""
     try:
         owner = files.read_json(claim)
     except UserError:
@@ -106,9 +106,9 @@ def _machine() -> str:
 
 
 def _start_of(process: int) -> str | None:
-    """Return the start of the process by the system's clock, or None if it has ended.
+    """Return the start time of the process by the system's clock, or None if it has ended.
 
-    A process that has the number of an earlier one started at another time. Without Linux: "running".
+    The start time distinguishes a process from an earlier one with the same number. Without Linux: "running".
     """
     try:
         state, *rest = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

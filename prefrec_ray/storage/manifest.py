@@ -1,4 +1,4 @@
-"""Manifests: a file in a folder that names every other file of it with size and checksum, and has a checksum itself."""
+"""Manifests: a file with the size and checksum of every other file in a folder, and with its own checksum."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def seal(folder: str) -> None:
 
 
 def is_sealed(folder: str) -> bool:
-    """Return whether a folder has a manifest."""
+    """Return True if a folder has a manifest."""
     return files.exists(files.join(folder, MANIFEST))
 
 
 def damage(folder: str) -> str | None:
-    """Return the damage of a sealed folder, in a few words; None if it has none."""
+    """Return the damage of a sealed folder in a few words, None if it is intact."""
     try:
         text = files.read_text(files.join(folder, MANIFEST))
         manifest: Any = files.parse_json(text, MANIFEST)
@@ -37,17 +37,17 @@ def damage(folder: str) -> str | None:
         return f"no readable {MANIFEST}"
     named = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(named, dict) or text != _text(named):
-        return f"{MANIFEST} is not as it was written"
+        return f"{MANIFEST} was changed after it was written"
     system, path = files.filesystem(folder)
     for info in system.get_file_info(fs.FileSelector(path, recursive=True)):
-        if info.type == fs.FileType.Unknown:  # reading a pipe would never end, under any name
+        if info.type == fs.FileType.Unknown:  # reading a pipe would never end
             return f"{info.path.removeprefix(f'{path}/')} is not a regular file"
     for name, expected in named.items():
         system, path = files.filesystem(files.join(folder, name))
         if system.get_file_info(path).type != fs.FileType.File:
             return f"{name} is missing"
         if _fingerprint(system, path) != expected:
-            return f"{name} is not as it was written"
+            return f"{name} was changed after it was written"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Memory of this machine, with which the sizes of files and settings are compared before anything is read or made."""
+"""Memory of this machine. Sizes of files and settings are compared with it before data is read or made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def installed() -> int:
 
 
 def available() -> int:
-    """Return the bytes of memory that a process can still take; all of it if the system does not report them."""
+    """Return the bytes of memory that a process can still use; all memory if the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
     except OSError:  # another system than Linux
@@ -31,6 +31,6 @@ def text(size: float) -> str:
 
 
 def check_need(size: float, what: str) -> None:
-    """Raise `ValueError` if this machine has less than the `size` bytes that `what` (plural) take."""
+    """Raise `ValueError` if this machine has less than the `size` bytes of memory that `what` (plural) need."""
     if size > installed():
         raise ValueError(f"{what} take {text(size)}; expected at most {text(installed())}, the memory of this machine")

@@ -1,6 +1,6 @@
-"""Parquet tables with checksums: a bit that flips on a disk, or on the way, is an error and not another number.
+"""Parquet tables with checksums, which turn a flipped bit into an error instead of another number.
 
-The checksums of Parquet's own cover pages. A sealed file (seal.py) has one that covers all of it, and is read whole.
+Parquet's own checksums cover pages. A sealed file (seal.py) has a checksum of the whole file, and is read whole.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
-#: Bytes of a value in memory by its type in Parquet; of a text at least its offset.
+#: Bytes in memory of a value, by its Parquet type; for a text, the bytes of its offset.
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 
 
 def write_parquet(table: pa.Table, uri: str, **options: Any) -> None:
-    """Writes the file `uri`; `options` are those of `pyarrow.parquet.write_table`."""
-    import pyarrow.parquet as pq  # here: settings lie in packages that read tables, and need none
+    """Write the file `uri`; `options` are passed on to `pyarrow.parquet.write_table`."""
+    import pyarrow.parquet as pq  # here: settings import this package, and should not load pyarrow.parquet
 
     system, path = filesystem(uri)
     pq.write_table(table, path, filesystem=system, write_page_checksum=True, **options)
@@ -43,7 +43,7 @@ def read_parquet(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=wanted, filesystem=system, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{uri}: damaged, or of other columns ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{uri}: damaged, or with other columns ({str(error).splitlines()[0]})") from error
 
 
 def read_footer(uri: str, columns: Sequence[str] | None = None) -> pq.FileMetaData:
@@ -69,7 +69,7 @@ def read_footer(uri: str, columns: Sequence[str] | None = None) -> pq.FileMetaDa
 
 
 def _unpacked(footer: pq.FileMetaData, columns: Sequence[str] | None) -> int:
-    """Return the least number of bytes of a table in memory: a few bytes of a file can stand for any number of rows."""
+    """Return a lower bound of a table's bytes in memory: a few bytes of a file can represent any number of rows."""
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
     parts = [group.column(number) for group in groups for number in range(group.num_columns)]
     return sum(
@@ -80,7 +80,7 @@ def _unpacked(footer: pq.FileMetaData, columns: Sequence[str] | None) -> int:
 
 
 def seal_parquet(table: pa.Table, **options: Any) -> bytes:
-    """Return the bytes of a sealed file of `table`; `options` as for `write_parquet`."""
+    """Return the bytes of a sealed file with `table`; `options` as for `write_parquet`."""
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
@@ -91,10 +91,10 @@ def seal_parquet(table: pa.Table, **options: Any) -> bytes:
 
 
 def open_sealed(uri: str) -> pq.ParquetFile:
-    """Open a file that `seal_parquet` or an earlier version, which sealed none, made.
+    """Open a file by `seal_parquet`, or by an earlier version without seals.
 
-    Raises `UserError` if it is missing or damaged. What is read of it may still raise `pa.ArrowException` or `OSError`
-    if it has no seal.
+    Raises `UserError` if it is missing or damaged. Without a seal, later reads may still raise `pa.ArrowException` or
+    `OSError`.
     """
     import pyarrow.parquet as pq
 
@@ -106,7 +106,7 @@ def open_sealed(uri: str) -> pq.ParquetFile:
 
 
 def check_seal(uri: str) -> bytes:
-    """Return the bytes of the file `uri`. Raises `UserError` if it is missing, or has a seal and is damaged."""
+    """Return the bytes of the file `uri`. Raises `UserError` if it is missing, or if its seal does not match."""
     content = read_bytes(uri)
     if seal.intact(content) is False:
         raise UserError(f"{uri}: damaged: its checksum differs; expected the file as it was written")
@@ -114,7 +114,7 @@ def check_seal(uri: str) -> bytes:
 
 
 def read_sealed(uri: str) -> pa.Table:
-    """Return the table of a file that `open_sealed` opens. Raises `UserError` if it is missing or damaged."""
+    """Return the table of a file that `open_sealed` can open. Raises `UserError` if it is missing or damaged."""
     parquet = open_sealed(uri)
     try:
         return parquet.read()

@@ -1,4 +1,4 @@
-"""Checksums inside the bytes that they cover, for any format that can hold a text: Arrow messages, Parquet, JSON.
+"""Checksums inside the bytes that they cover, for any format that can contain a text: Arrow messages, Parquet, JSON.
 
 A seal is `seal:`, then the number of bytes and their CRC-32, eight hexadecimal digits each. The CRC-32 is computed with
 its own digits replaced by zeros.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 
-#: The text that a writer puts in the place of the seal.
+#: Placeholder for the seal.
 BLANK = "seal:0000000000000000"
 _PREFIX, _DIGITS = b"seal:", re.compile(rb"[0-9a-f]{16}")
 _Bytes = bytes | memoryview
@@ -23,7 +23,7 @@ def fill(content: bytes) -> bytes:
 
 
 def intact(content: _Bytes) -> bool | None:
-    """Return whether the last seal in `content` matches all of it, None without a seal."""
+    """Return True if the last seal in `content` matches the whole content, None without a seal."""
     place = bytes(content).rfind(_PREFIX) + len(_PREFIX)
     if place < len(_PREFIX):
         return None
@@ -37,12 +37,12 @@ def find(content: bytes) -> int | None:
 
 
 def sealed_length(digits: bytes) -> int | None:
-    """Return the number of bytes that a seal of these digits covers, None if they are not the digits of a seal."""
+    """Return the number of bytes that a seal with these digits covers, None if the digits are invalid."""
     return int(digits[:8], 16) if _DIGITS.fullmatch(digits) else None
 
 
 def matches(content: _Bytes, place: int) -> bool:
-    """Return whether the seal whose digits begin at `place` is the seal of `content`."""
+    """Return True if the seal with digits from `place` on is the seal of `content`."""
     return bytes(content[place + 8 : place + 16]) == f"{_checksum(content, place):08x}".encode()
 
 

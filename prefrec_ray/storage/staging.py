@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""Folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from prefrec_ray.storage.stores import move_objects
 
 @contextmanager
 def staged(output: str, last: str) -> Iterator[str]:
-    """A folder to write to, which becomes `output` when the block ends well and vanishes when it fails.
+    """Yield a folder to write to, which becomes `output` when the block succeeds and is removed when it fails.
 
-    On a disk it is renamed. A store has no folders to rename: its objects are moved one by one, the file `last` after
-    all others, so that who finds `last` finds everything. What a killed process left goes with the next one to write
-    to `output`. Raises `UserError` if `output` already exists, or another process is about to write it.
+    On a disk it is renamed. A store has no folders to rename, so its objects are moved one by one, the file `last`
+    after all others; a reader that finds `last` finds every file. Remains of a killed process are removed by the next
+    process that writes to `output`. Raises `UserError` if `output` already exists, or another process is about to write
+    it.
     """
     with claimed(output) as temporary:
         if exists(output):

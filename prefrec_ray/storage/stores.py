@@ -1,4 +1,4 @@
-"""Object stores as pyarrow filesystems: patient with a server that is busy, and a folder's objects moved in order."""
+"""Object stores as pyarrow filesystems, with retries for a busy server, and moves of objects in order."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from pyarrow import fs
 
-#: Attempts of a request, with pauses that double: rides out a server that is away for half a minute.
+#: Attempts per HTTP request. The pauses double, so a server may be unreachable for half a minute.
 _ATTEMPTS = 10
 _MOVES_AT_ONCE = 8
 
 
 def open_store(uri: str) -> tuple[fs.FileSystem, str]:
-    """The store of `uri`, e.g. `s3://bucket/key`, and the path in it. Raises what pyarrow raises."""
+    """Return the store of `uri`, e.g. `s3://bucket/key`, and the path in it. Raises pyarrow's errors."""
     scheme, _, path = uri.partition("://")
     if scheme == "s3":
         return _s3(path.split("/")[0]), path.rstrip("/")
@@ -22,7 +22,7 @@ def open_store(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def move_objects(system: fs.FileSystem, source: str, target: str, last: str) -> None:
-    """Moves all objects below `source` to `target`; `source/last` when all others have arrived."""
+    """Move all objects below `source` to `target`; `source/last` after all others have arrived."""
     infos = system.get_file_info(fs.FileSelector(source, recursive=True))
     names = [i.path.removeprefix(f"{source}/") for i in infos if i.type == fs.FileType.File]
 
@@ -36,7 +36,7 @@ def move_objects(system: fs.FileSystem, source: str, target: str, last: str) -> 
 
 
 class _S3(fs.S3FileSystem):
-    """S3 filesystem that is opened again when it is unpickled, with the environment of that worker process."""
+    """S3 filesystem that is opened again when it is unpickled, with the environment of the worker process."""
 
     bucket: str
 
@@ -48,7 +48,7 @@ def _s3(bucket: str) -> fs.FileSystem:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if endpoint:
-        # Other servers than Amazon's may not know the checksums that its client adds of its own accord.
+        # Servers other than Amazon's may not support the checksums that this client adds by default.
         os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
     if region is None:
         region = "us-east-1" if endpoint else fs.resolve_s3_region(bucket)

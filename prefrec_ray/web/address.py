@@ -12,11 +12,11 @@ _SHORTEST = 16
 
 
 def checked_token(host: str, variable: str) -> str | None:
-    """Return the token of the environment. Raises `UserError` if `host` is not loopback and there is none."""
+    """Return the token of the environment. Raises `UserError` if `host` is not loopback and no token is set."""
     token = token_of_environment(variable)
     if token is None and not _is_loopback(host):
         raise UserError(
-            f"--host {host}: others may reach it; expected a token in the environment ({variable}), or 127.0.0.1"
+            f"--host {host}: found an address that others can reach; expected a token in {variable}, or 127.0.0.1"
         )
     return token
 
@@ -25,12 +25,17 @@ def token_of_environment(variable: str) -> str | None:
     """Return the token in the environment's `variable`, or None. Raises `UserError` if it is too short."""
     token = os.environ.get(variable) or None
     if token is not None and (len(token) < _SHORTEST or not token.isascii() or not token.isprintable()):
-        raise UserError(f"{variable}: a token of {len(token)} characters; expected at least {_SHORTEST}, plain ASCII")
+        raise UserError(
+            f"{variable}: found a token of {len(token)} characters; expected at least {_SHORTEST}, plain ASCII"
+        )
     return token
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises `UserError` if the address is in use, not of this machine, or not valid."""
+    """Return a listening socket.
+
+    Raises `UserError` if the address is in use, invalid, or not an address of this machine.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

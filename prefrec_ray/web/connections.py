@@ -1,4 +1,4 @@
-"""Limits of HTTP connections, and the register of the open ones."""
+"""Limits of HTTP connections, and the register of open connections."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-#: File descriptors left for everything that is not a connection.
+#: File descriptors reserved for everything except connections.
 _OTHER_FILES = 256
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many connections a server holds, and how many seconds it waits for a client.
+    """Largest number of connections of a server, and seconds that it waits for a client.
 
-    head_seconds: for the end of a request's head, from its first byte; also for the first byte of a new connection.
-    body_seconds: for the end of a body. idle_seconds: for the next request. unread_seconds: until the client reads an
-    answer. flush_seconds: the same once the connection is being closed. last_seconds: for the rest of a body after
-    SIGTERM.
+    head_seconds: for the end of the head of an HTTP request, from its first byte; also for the first byte of a new
+    connection. body_seconds: for the end of a body. idle_seconds: for the next HTTP request. unread_seconds: until the
+    client reads a reply. flush_seconds: the same while the connection is being closed. last_seconds: for the rest of a
+    body after SIGTERM.
     """
 
     head_seconds: float = 10.0
@@ -29,12 +29,12 @@ class Limits:
     flush_seconds: float = 1.0
     last_seconds: float = 2.0
     head_bytes: int = 1 << 16
-    pipelined: int = 100  # requests that wait on one connection for earlier ones
+    pipelined: int = 100  # HTTP requests that wait for earlier ones on one connection
     per_address: int = 1_000
     connections: int = 4_000
 
     def within_files(self) -> Limits:
-        """Raise the process's soft limit of files if it is too low; return limits that fit into what is allowed."""
+        """Raise the process's soft limit of open files if it is too low, and return limits that fit the hard limit."""
         needed = self.connections + _OTHER_FILES
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY and soft < needed:
@@ -47,24 +47,24 @@ class Limits:
 
 
 class Held(Protocol):
-    """A connection as the register needs it."""
+    """Interface of a connection in the register."""
 
     address: str
     trusted: bool
 
     @property
     def busy(self) -> bool:
-        """Whether the server is answering a request, so that the connection must not be closed."""
+        """Return True if the server is replying to an HTTP request, so that the connection must not be closed."""
 
     def drop(self) -> None:
         """Close the connection."""
 
 
 class Connections:
-    """Open connections. One that waits for its client is closed if a new one would exceed a limit.
+    """Open connections. A connection that waits for its client is closed if a new one would exceed a limit.
 
-    The oldest connection on which no request had a token is closed first. So a client that opens thousands of
-    connections replaces its own, and a health check is answered all the time.
+    The oldest connection without an HTTP request with a token is closed first. So a client that opens thousands of
+    connections replaces its own, and health checks get replies at all times.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -76,7 +76,7 @@ class Connections:
         return len(self._all)
 
     def add(self, connection: Held) -> bool:
-        """Add a connection; False if there are too many and all are busy."""
+        """Add a connection. Return False if there are too many and all are busy."""
         mine = self._by_address.get(connection.address, {})
         for held, most in ((mine, self.limits.per_address), (self._all, self.limits.connections)):
             if len(held) >= most:
@@ -90,7 +90,7 @@ class Connections:
         return True
 
     def remove(self, connection: Held) -> None:
-        """Remove a connection, if it is there."""
+        """Remove a connection, if it is registered."""
         self._all.pop(connection, None)
         mine = self._by_address.get(connection.address, {})
         mine.pop(connection, None)
@@ -104,7 +104,7 @@ def _longest_waiting(held: Iterable[Held]) -> Held | None:
 
 
 def client_network(host: str) -> str:
-    """Return what connections are counted by: an IPv4 address, or the /64 network of an IPv6 address."""
+    """Return the unit in which connections are counted: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Checks of a request's headers and of the size of its body. Each raises a `Problem`."""
+"""Checks of the headers of an HTTP request and of the size of its body. Each raises a `Problem`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Headers = Mapping[bytes, bytes]
 
 
 def has_token(headers: Headers, token: str | None) -> bool:
-    """Return whether the request has the bearer token; False if the server has none."""
+    """Return True if the HTTP request has the bearer token; False if the server has no token."""
     scheme, _, sent = headers.get(b"authorization", b"").partition(b" ")
     return (
         token is not None and scheme.lower() == b"bearer" and hmac.compare_digest(sent.strip(), token.encode().strip())
@@ -26,21 +26,21 @@ def has_token(headers: Headers, token: str | None) -> bool:
 
 
 def check_host(headers: Headers, variable: str) -> None:
-    """Check that the `Host` is this machine, for a server without a token: a foreign name may point here (rebinding).
+    """Check that `Host` is this machine. A server without a token needs it: other names may point here (DNS rebinding).
 
     Raises `Problem` (403), which names the `variable` of the token.
     """
     host = headers.get(b"host", b"").decode("latin-1").rpartition(":")
     name = host[0] if host[2].isdigit() else "".join(host)
     if name.lower() not in _LOOPBACK:
-        raise Problem(403, f"host {name[:80]!r}; expected localhost, or a token ({variable})")
+        raise Problem(403, f"host: found {name[:80]!r}; expected localhost, or a token ({variable})")
 
 
 def check_origin(method: str, headers: Headers) -> None:
-    """Check that no page of another site made a browser send this request, if it changes something.
+    """Check that no page of another site made a browser send this HTTP request, if it changes something.
 
-    The rule is that of Go's `http.CrossOriginProtection`: `Sec-Fetch-Site` if a browser sends it, else `Origin`
-    compared with `Host`. Programs send neither. Raises `Problem` (403).
+    The rule of Go's `http.CrossOriginProtection` applies: `Sec-Fetch-Site` if a browser sends it, else `Origin`
+    compared with `Host`. Other programs send neither. Raises `Problem` (403).
     """
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
     if method in _READING or site in (b"same-origin", b"none") or (site is None and origin is None):
@@ -54,13 +54,15 @@ def check_origin(method: str, headers: Headers) -> None:
 
 
 def check_body(headers: Headers, most: int, kind: bytes) -> None:
-    """Check the announced body. Raises `Problem`: more than `most` bytes (413), another content type than `kind` (415).
+    """Check the headers of a body.
+
+    Raises `Problem`: more than `most` bytes (413), a content type other than `kind` (415).
 
     A content type without a body is checked too: browsers send forms and text to other sites without asking first.
     """
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or int(length[:20]) > most:
-        raise Problem(413, f"a body of {length[:20].decode('latin-1')} bytes; expected at most {most:,}")
+        raise Problem(413, f"found a body of {length[:20].decode('latin-1')} bytes; expected at most {most:,}")
     has_body = length != b"0" or b"transfer-encoding" in headers or b"content-type" in headers
     sent = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
     if has_body and sent != kind:
@@ -68,7 +70,7 @@ def check_body(headers: Headers, most: int, kind: bytes) -> None:
 
 
 def limited(receive: Receive, most: int) -> Receive:
-    """Return a `receive` that raises a `Problem` (413) after `most` bytes, whatever the length in the headers."""
+    """Return a `receive` that raises a `Problem` (413) after `most` bytes, even if the headers announce fewer."""
     taken = 0
 
     async def limited_receive() -> Message:
@@ -76,14 +78,14 @@ def limited(receive: Receive, most: int) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > most:
-            raise Problem(413, f"a body of more than {most:,} bytes; expected at most so many")
+            raise Problem(413, f"found a body of more than {most:,} bytes; expected a smaller one")
         return message
 
     return limited_receive
 
 
 def as_get(scope: Scope) -> Scope:
-    """Return the scope of `HEAD` as that of `GET`. The server keeps the old one and sends no body."""
+    """Return the scope of a `GET` for the scope of a `HEAD`. The server keeps the old scope and sends no body."""
     return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
 

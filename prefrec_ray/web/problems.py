@@ -1,4 +1,4 @@
-"""Errors of requests in the format of RFC 9457, application/problem+json."""
+"""Errors of HTTP requests in the format of RFC 9457, application/problem+json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Exception):
-    """Answers a request with `status` and one line: `found X; expected Y`."""
+    """Error reply with `status` and one line: `found X; expected Y`."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -26,7 +26,7 @@ class Problem(Exception):
 
 
 def of_validation(error: ValidationError, model: type[BaseModel]) -> Problem:
-    """Return the first error of a body: 400 for invalid JSON, 422 for JSON that does not fit `model`."""
+    """Return the first error of a body: 400 for invalid JSON, 422 for JSON that does not match `model`."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return Problem(400, first["msg"])

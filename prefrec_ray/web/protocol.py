@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with limits of time, and with requests that are refused in order."""
+"""HTTP/1.1 protocol of uvicorn with time limits and with refusals in the order of HTTP requests."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from prefrec_ray.web.problems import MEDIA_TYPE, Problem
 
 
 class _Part(Enum):
-    """The part of a request that the client is sending."""
+    """The part of an HTTP request that the client is sending."""
 
     NONE, HEAD, BODY = range(3)
 
 
 class _Flow(FlowControl):
-    """uvicorn's flow control, which reads only if no request waits for an earlier one.
+    """Flow control of uvicorn that reads only if no HTTP request waits for an earlier one.
 
-    Otherwise it would learn in the middle of them that the client is gone, and fail on the closed transport.
+    Otherwise it would notice a lost client while HTTP requests wait, and fail on the closed transport.
     """
 
     def __init__(self, transport: asyncio.Transport, may_read: Callable[[], bool]) -> None:
@@ -39,10 +39,10 @@ class _Flow(FlowControl):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. `register` has its limits.
+    """One connection, limited by `register`.
 
-    A timer runs while the client has to send something. It is set when data arrives that does not end a request, so a
-    request in one packet costs none.
+    A timer runs while the client has to send something. It is set when data arrives that does not end an HTTP request,
+    so an HTTP request in one packet needs no timer.
     """
 
     def __init__(self, *given: Any, register: Connections, **named: Any) -> None:
@@ -50,14 +50,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self._register, self._limits = register, register.limits
         self.address, self.trusted = "", False
         self._part, self._step, self._head_bytes = _Part.NONE, 0, 0
-        self._cycles: deque[RequestResponseCycle] = deque()  # not answered yet, in order
-        self._refusal: Problem | None = None  # sent after the answers to earlier requests
+        self._cycles: deque[RequestResponseCycle] = deque()  # without a reply yet, in order
+        self._refusal: Problem | None = None  # sent after the replies to earlier HTTP requests
         self._timer: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether a whole request is being answered, and the client reads."""
+        """Return True if the reply to a whole HTTP request is in progress and the client reads."""
         return self._answering and not self.flow.write_paused
 
     @property
@@ -97,7 +97,9 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._head_bytes = self._head_bytes + len(data) if self._part is _Part.HEAD else 0
         if self._head_bytes > self._limits.head_bytes:
-            self._refuse(Problem(431, f"a head of more than {self._limits.head_bytes:,} bytes; expected a shorter one"))
+            self._refuse(
+                Problem(431, f"found a head of more than {self._limits.head_bytes:,} bytes; expected a shorter one")
+            )
         elif self._part is _Part.NONE and self._answering:
             self._stop_waiting()
         elif step != self._step or self._timer is None:
@@ -105,26 +107,26 @@ class LimitedProtocol(HttpToolsProtocol):
             self._wait(self._limits.body_seconds if body else self._limits.head_seconds)
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Begin an HTTP request."""
         self._part, self._step, self._head_bytes = _Part.HEAD, self._step + 1, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Begin to answer a request, unless earlier ones are not answered."""
+        """Begin the reply to an HTTP request, unless earlier replies are not finished."""
         if len(self._cycles) > self._limits.pipelined:
-            self._refuse(Problem(400, f"expected at most {self._limits.pipelined} requests ahead of their answers"))
+            self._refuse(Problem(400, f"found too many waiting requests; expected at most {self._limits.pipelined}"))
             raise ValueError("ends the parser")
         super().on_headers_complete()
         self._part, self._step = _Part.BODY, self._step + 1
         self._cycles.append(self.cycle)
 
     def on_message_complete(self) -> None:
-        """End a request."""
+        """End an HTTP request."""
         super().on_message_complete()
         self._part, self._step = _Part.NONE, self._step + 1
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or end with the refusal of the rest."""
+        """Continue with the next HTTP request, or refuse the rest and end."""
         answered = self._cycles.popleft()
         self.trusted = self.trusted or bool(answered.scope.get("state", {}).get("trusted"))
         super().on_response_complete()
@@ -133,7 +135,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse data that the parser rejects."""
-        self._refuse(Problem(400, "no valid HTTP/1.1 request; expected a request line, headers and a body"))
+        self._refuse(Problem(400, "found no valid HTTP/1.1 request; expected a request line, headers and a body"))
 
     def _unsupported_upgrade_warning(self) -> None:
         self.cycle.keep_alive = False  # the parser skips the rest of the packet
@@ -144,14 +146,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unread = self.loop.call_later(self._limits.unread_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on writing."""
+        """Continue to write."""
         super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
 
     def shutdown(self) -> None:
-        """Answer the current request, if its body comes soon, and none behind it."""
+        """Finish the current HTTP request, if its body arrives soon, and drop later ones."""
         super().shutdown()
         for cycle in self._cycles:
             cycle.keep_alive = False
@@ -159,7 +161,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._wait(self._limits.last_seconds)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close the connection after too long without a request."""
+        """Close the connection after too long without an HTTP request."""
         self.drop()
 
     def drop(self) -> None:
@@ -180,14 +182,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _too_late(self, seconds: float) -> None:
         self._timer = None
-        if self._answering:  # nothing is read meanwhile
+        if self._answering:  # reading is paused in the meantime
             self._wait(seconds)
         elif not self.transport.is_closing():
             part = "body" if self._part is _Part.BODY else "head"
             self._end(Problem(408, f"the {part} was not whole after {seconds:g} seconds"))
 
     def _refuse(self, problem: Problem) -> None:
-        """End the connection with `problem`, after the answers to the requests before."""
+        """End the connection with `problem`, after the replies to earlier HTTP requests."""
         if self._refusal is not None:
             return
         self._stop_waiting()

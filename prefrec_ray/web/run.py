@@ -1,4 +1,4 @@
-"""Run an app on a listener until SIGTERM or Ctrl-C."""
+"""Run of an app on a listener until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import uvicorn
 from prefrec_ray.web.connections import Connections, Limits
 from prefrec_ray.web.protocol import LimitedProtocol
 
-#: Seconds after SIGTERM in which running requests are answered.
+#: Seconds after SIGTERM to finish running HTTP requests.
 LAST_ANSWERS = 5
 
 
@@ -21,13 +21,13 @@ def run_app(app: Any, listener: socket.socket) -> None:
 
 
 def make_server(app: Any, limits: Limits) -> uvicorn.Server:
-    """Return a uvicorn server whose connections keep to `limits`."""
+    """Return a uvicorn server with `limits` for its connections."""
     protocol: Any = partial(LimitedProtocol, register=Connections(limits))
     config = uvicorn.Config(
         app,
         http=protocol,
         ws="none",
-        log_level="error",  # a warning would be a line for each malformed request
+        log_level="error",  # at level warning, each malformed HTTP request would give a line
         access_log=False,
         server_header=False,
         timeout_keep_alive=limits.idle_seconds,

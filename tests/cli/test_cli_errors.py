@@ -338,7 +338,7 @@ DAMAGE: dict[str, tuple[str, Callable[[], None], str]] = {
         not_a_number(REQUESTS, "state"),
         f"{REQUESTS}: column 'state', row 1: found a number",
     ),
-    "no actions": ("evaluate", without_column(REQUESTS, "action"), f"{REQUESTS}: damaged, or of other columns"),
+    "no actions": ("evaluate", without_column(REQUESTS, "action"), f"{REQUESTS}: damaged, or with other columns"),
     "no items": ("evaluate", remove("dataset/items.parquet"), "items.parquet: no such file"),
     "no answers": ("train", remove("dataset/answers.npz"), "answers.npz: no such file"),
     "no pairs": ("train", remove("dataset/preferences/depth/train.parquet"), "depth/train.parquet: no such file"),

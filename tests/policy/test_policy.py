@@ -550,7 +550,7 @@ def test_a_changed_file_of_a_bundle_is_refused(tmp_path: Path, name: str) -> Non
     place = {"policy.json": content.find(b'"mean": [') + 20, "actor.npz": 12, "manifest.json": content.rfind(b"}") - 2}
     file.write_bytes(content[: place[name]] + bytes([content[place[name]] ^ 1]) + content[place[name] + 1 :])
     with pytest.raises(
-        UserError, match=rf"{folder}: {name} is not as it was written; expected .* remove manifest\.json"
+        UserError, match=rf"{folder}: {name} was changed after it was written; expected .* remove manifest\.json"
     ):
         Policy.load(str(folder))
     (folder / "manifest.json").unlink()

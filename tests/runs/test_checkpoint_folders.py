@@ -50,7 +50,7 @@ def test_a_checkpoint_holds_the_rows_until_there(tmp_path: Path) -> None:
     (_, local) = (uri for uri in checkpoints(str(tmp_path))[:2])
     assert read_rows(local) == [{"training_iteration": i, "loss": 0.1 + i} for i in (1, 2)]
     Path(local, "result.json").write_text("")
-    assert damage(local) == "result.json is not as it was written"
+    assert damage(local) == "result.json was changed after it was written"
 
 
 def test_damaged_ones_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -61,7 +61,7 @@ def test_damaged_ones_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureF
         assert newest == (f"{tmp_path}/checkpoint_000001", f"{tmp_path}/checkpoint_000001")
     assert [message.partition(": ")[2] for message in caplog.messages] == [
         f"damaged (no readable {MANIFEST}); passed over",
-        "damaged (deep-state is not as it was written); passed over",
+        "damaged (deep-state was changed after it was written); passed over",
     ]
     with first_whole([]) as newest:
         assert newest is None

@@ -279,7 +279,7 @@ def test_weights_of_a_checkpoint_that_are_not_finite(whole: Path, tmp_path: Path
     name = next(iter(arrays))
     arrays[name].flat[0] = np.inf
     storage.write_arrays(str(newest / "weights.npz"), arrays)
-    with pytest.raises(UserError, match=r"damaged \(weights.npz is not as it was written\)"):
+    with pytest.raises(UserError, match=r"damaged \(weights.npz was changed after it was written\)"):
         export_policy(str(newest), str(tmp_path / "policy"))
     seal(str(newest))
     with pytest.raises(UserError, match="has numbers that are not finite"):

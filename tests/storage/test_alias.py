@@ -47,7 +47,7 @@ def test_links_and_aliases_of_aliases_are_followed_to_the_end(tmp_path: Path) ->
     assert followed(str(tmp_path / "link")) == str(tmp_path / "b")
     point(str(tmp_path / "link"), "production")  # the file takes the place of the link
     assert not (tmp_path / "link").is_symlink()
-    with pytest.raises(UserError, match=r"/current: an alias of itself$"):
+    with pytest.raises(UserError, match=r"/current: found an alias of itself; expected a folder$"):
         followed(str(tmp_path / "current"))
 
 

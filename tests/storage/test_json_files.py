@@ -29,7 +29,7 @@ def test_what_cannot_be_read_is_another_line(tmp_path: Path) -> None:
     with (tmp_path / "file.json").open("wb") as sparse:
         sparse.truncate(10**13)  # takes no room on the disk
     with pytest.raises(
-        UserError, match=r"file\.json: found 240\.0 TB in memory; expected at most \d.* GB, which are free$"
+        UserError, match=r"file\.json: found 240\.0 TB in memory; expected at most \d.* GB, the free memory$"
     ):
         storage.read_json(str(tmp_path / "file.json"))
 

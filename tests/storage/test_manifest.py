@@ -44,7 +44,7 @@ def test_other_json_is_no_manifest(sealed: Path, text: str) -> None:
 
 def test_the_files(sealed: Path) -> None:
     (sealed / "deep/a").write_text("two")
-    assert damage(str(sealed)) == "deep/a is not as it was written"
+    assert damage(str(sealed)) == "deep/a was changed after it was written"
     (sealed / "deep/a").unlink()
     assert damage(str(sealed)) == "deep/a is missing"
     os.mkfifo(sealed / "deep/b")  # which a library that loads the folder might open, and wait

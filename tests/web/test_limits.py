@@ -109,7 +109,7 @@ def test_without_a_token_this_machine_is_served(host: str) -> None:
     "host", ["", "evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", "::1", "x:"]
 )
 def test_and_no_other_host(host: str) -> None:
-    with pytest.raises(Problem, match=r"^host '.*; expected localhost, or a token \(VARIABLE\)$"):
+    with pytest.raises(Problem, match=r"^host: found .*; expected localhost, or a token \(VARIABLE\)$"):
         check_host(headers(f"host: {host}"), "VARIABLE")
 
 
