@@ -10,8 +10,9 @@ from hand_made import behaviour_weight, direction, linear_policy, write_dataset
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.errors import UserError, find_user_error
-from prefrec_ray.evaluation.estimators.evaluate import evaluate, ncis_scores
+from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators.session_means import ncis_scores
 from prefrec_ray.evaluation.logged.sessions import Sessions
 from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation, write_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings, NcisSettings

@@ -11,10 +11,10 @@ import ray
 from prefrec_ray.dataset import PreparedDataset
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError, unwrapped_errors
-from prefrec_ray.evaluation.estimators.evaluate import ncis_scores
 from prefrec_ray.evaluation.estimators.fitted_q import fit_subject, task_steps
 from prefrec_ray.evaluation.estimators.logged_sessions import score_file
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
+from prefrec_ray.evaluation.estimators.session_means import ncis_scores
 from prefrec_ray.evaluation.logged.sessions import Sessions
 from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories
 from prefrec_ray.evaluation.online import RollOut, true_level
