@@ -19,7 +19,7 @@ MOST = 500
 
 
 @dataclass(frozen=True)
-class Shown:
+class Impressions:
     """Requests [N] of users, by user and in time order."""
 
     starts: np.ndarray  # int64 [U], first rows of the users
@@ -34,24 +34,24 @@ class Shown:
         return run_lengths(self.starts, len(self.timestamp))
 
     @classmethod
-    def concatenate(cls, parts: Sequence[Shown]) -> Shown:
+    def concatenate(cls, parts: Sequence[Impressions]) -> Impressions:
         """Join samples of disjoint users."""
         before = np.cumsum([0, *(len(part.timestamp) for part in parts)])
         starts = [part.starts + rows for part, rows in zip(parts, before, strict=False)]
         columns = ("embeddings", "session", "timestamp", "feedback")
         return cls(np.concatenate(starts), *(np.concatenate([getattr(p, name) for p in parts]) for name in columns))
 
-    def beginnings(self) -> Shown:
+    def beginnings(self) -> Impressions:
         """Return the first MOST impressions of users with at least LONG impressions."""
         long = self.take(np.flatnonzero(self.lengths >= LONG))
         lengths = np.minimum(long.lengths, MOST)
         rows = np.flatnonzero(np.arange(len(long.timestamp)) - np.repeat(long.starts, long.lengths) < MOST)
         return long._rows(np.cumsum(lengths) - lengths, rows)
 
-    def take(self, users: np.ndarray) -> Shown:
+    def take(self, users: np.ndarray) -> Impressions:
         """Return the sample of the users in the rows `users` [m]."""
         return self._rows(*taken_runs(self.starts, len(self.timestamp), users))
 
-    def _rows(self, starts: np.ndarray, rows: np.ndarray) -> Shown:
+    def _rows(self, starts: np.ndarray, rows: np.ndarray) -> Impressions:
         columns = (self.embeddings, self.session, self.timestamp, self.feedback)
-        return Shown(starts, *(column[rows] for column in columns))
+        return Impressions(starts, *(column[rows] for column in columns))

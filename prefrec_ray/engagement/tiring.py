@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefrec_ray.engagement.shown import REQUESTS, Shown
+from prefrec_ray.engagement.shown import REQUESTS, Impressions
 
 #: Half-lives of M and R, in impressions. The best fit is taken.
 HALF_LIVES = (10.0, 20.0, 40.0)
@@ -56,7 +56,7 @@ class FatigueEstimate(NamedTuple):
         return None if not self.error < PRECISE else float(np.clip(np.mean(self.parts), LEAST, LARGEST))
 
 
-def estimate(shown: Shown, seed: int) -> FatigueEstimate | None:
+def estimate(shown: Impressions, seed: int) -> FatigueEstimate | None:
     """Estimate fatigue; None if the log has too few users or too few sessions with a following session."""
     users = np.random.default_rng(seed).permutation(len(shown.starts))
     users = users[np.cumsum(shown.lengths[users]) <= REQUESTS]
@@ -75,19 +75,19 @@ class Fit(NamedTuple):
     loss: float
 
 
-def _followed(shown: Shown) -> np.ndarray:
+def _followed(shown: Impressions) -> np.ndarray:
     """Return a mask of impressions with a later impression of the user, bool [N]."""
     followed = np.ones(len(shown.timestamp), dtype=bool)
     followed[shown.starts - 1] = False
     return followed
 
 
-def _ends(shown: Shown) -> np.ndarray:
+def _ends(shown: Impressions) -> np.ndarray:
     """Return a mask of the last impressions of sessions with a following session, bool [N]."""
     return _followed(shown) & np.append(np.diff(shown.session) != 0, False)
 
 
-def fit(shown: Shown, half_life: float) -> Fit:
+def fit(shown: Impressions, half_life: float) -> Fit:
     """Fit the model. At least one user must have a session with a following session."""
     starts, lengths = shown.starts, shown.lengths
     embeddings = shown.embeddings - shown.embeddings.mean(axis=0)
@@ -127,7 +127,7 @@ def _running_means(
     return items, likeness
 
 
-def _outcomes(shown: Shown, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+def _outcomes(shown: Impressions, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return outcomes of the impressions `rows` [n] in standard units, float32 [n, 2 + F], and a mask of known ones.
 
     Constant outcomes count as unknown: their error would be 0 and their likelihood would outweigh all others.

@@ -27,7 +27,7 @@ _DRAWS = 16  # segments of each user, for the variance between users
 
 
 @dataclass(frozen=True, eq=False)
-class Histories:
+class SampledSessions:
     """M sessions of U users with enough requests, by user and in time order."""
 
     starts: np.ndarray  # int64 [U], the first session of each user
@@ -85,7 +85,7 @@ def rule_accuracy(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
 
 
 def diagnose(
-    histories: Histories,
+    histories: SampledSessions,
     tasks: Sequence[str],
     length: int,
     mixture_weight: float,
@@ -145,7 +145,7 @@ def diagnose_dataset(dataset: PreparedDataset, tasks: Sequence[str] | None = Non
     return diagnose(histories, tasks, settings.length, about.mixture_weight, about.seed, teachers=teachers)
 
 
-def load_histories(dataset: PreparedDataset, min_requests: int, limit: int = _SESSIONS) -> Histories:
+def load_histories(dataset: PreparedDataset, min_requests: int, limit: int = _SESSIONS) -> SampledSessions:
     """Sessions of training and validation users with more than `min_requests` requests.
 
     Reads whole files until it has `limit` sessions. Raises `UserError` for fewer than two such users.
@@ -170,4 +170,4 @@ def load_histories(dataset: PreparedDataset, min_requests: int, limit: int = _SE
             f"{dataset.uri}: {users} training and validation users have more than {min_requests} requests; expected 2"
         )
     sizes, depth, level_depth, level_frequency = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Histories(np.cumsum(sizes) - sizes, depth, level_depth, level_frequency)
+    return SampledSessions(np.cumsum(sizes) - sizes, depth, level_depth, level_frequency)

@@ -23,7 +23,7 @@ from prefrec_ray.mdp.columns import (
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.mdp.state import StateDefinition, UserFeatures
-from prefrec_ray.mdp.users import Users
+from prefrec_ray.mdp.users import UserRows
 
 #: Whole numbers of a user: counts, of which `depth` is the open session's, and times in ms.
 _WHOLE = ("requests", "depth", "sessions", "first", "last", "exit", "last_exit")
@@ -65,7 +65,7 @@ class StateTracker:
         for of, decay in zip(("", "taste_", "session_"), decays, strict=True):
             numbers[f"{of}sums"] = np.zeros((0, len(decay)))
         self._weights, self._taste_weights, self._session_weights = map(MeanDivisors, decays)
-        self._users = Users(numbers)
+        self._users = UserRows(numbers)
         self.grow(user_features)
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ _DESCRIPTION, _ARRAYS = "tracker.json", "users.npz"
 _IDS = "session_id"
 
 
-class Users:
+class UserRows:
     """Rows of numbers by name, of the widths that `numbers` (arrays without rows) have, and a session id each.
 
     A new row is zero, its session id None.
@@ -29,9 +29,9 @@ class Users:
     def __len__(self) -> int:
         return self._count
 
-    def copy(self) -> Users:
+    def copy(self) -> UserRows:
         """Equal rows, without room for more."""
-        other = Users({})
+        other = UserRows({})
         other._arrays = {name: array[: len(self)].copy() for name, array in self._arrays.items()}
         other._count = len(self)
         return other

@@ -32,7 +32,7 @@ _DRAWS = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Histories:
+class SplitUsers:
     """Users of one split, by id, and their numbers of requests."""
 
     ids: pa.Array  # int64 or string [U], ascending
@@ -46,7 +46,7 @@ class Histories:
         return known & (start >= 0) & (start + length < requests)
 
 
-def histories(dataset: PreparedDataset, progress: Progress) -> dict[str, Histories]:
+def histories(dataset: PreparedDataset, progress: Progress) -> dict[str, SplitUsers]:
     """Return the users of each split of `SPLITS`, from the sessions; one task per file."""
     files = dataset.files("sessions")
     parts = run_tasks(
@@ -56,7 +56,7 @@ def histories(dataset: PreparedDataset, progress: Progress) -> dict[str, Histori
     by_split = {}
     for split in SPLITS:
         users = table.filter(pc.equal(table["split"], split))
-        by_split[split] = Histories(users["user_id"].combine_chunks(), users["requests"].to_numpy())
+        by_split[split] = SplitUsers(users["user_id"].combine_chunks(), users["requests"].to_numpy())
     return by_split
 
 
@@ -67,7 +67,7 @@ def _requests_of_users(uri: str, file: str) -> pa.Table:
 
 
 def draw_pairs(
-    users: Histories, split: str, pairing: str, length: int, count: int, seed: int, pool: int = 1
+    users: SplitUsers, split: str, pairing: str, length: int, count: int, seed: int, pool: int = 1
 ) -> pa.Table:
     """Return `count` different pairs of segments of `length` requests: pair_id, split and `IDENTITY`.
 
@@ -92,7 +92,7 @@ def draw_pairs(
     return _table(users, user[rows], start[rows], length, split)
 
 
-def draw_lists(users: Histories, split: str, length: int, size: int, count: int, seed: int) -> pa.Table:
+def draw_lists(users: SplitUsers, split: str, length: int, size: int, count: int, seed: int) -> pa.Table:
     """`count` lists of `size` segments of one user each, which do not overlap: the pairs of any two, list by list.
 
     In a list, pairs are in the order of `itertools.combinations`; columns as of `draw_pairs`. Raises `UserError` where
@@ -114,7 +114,7 @@ def draw_lists(users: Histories, split: str, length: int, size: int, count: int,
     return _table(users, np.repeat(user, len(pairs))[:, None].repeat(2, axis=1), start, length, split)
 
 
-def _table(users: Histories, user: np.ndarray, start: np.ndarray, length: int, split: str) -> pa.Table:
+def _table(users: SplitUsers, user: np.ndarray, start: np.ndarray, length: int, split: str) -> pa.Table:
     """Pairs of segments: user (rows of `users`) and start, int64 [P, 2] each."""
     sides = {}
     for side in (0, 1):

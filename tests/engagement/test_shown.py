@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prefrec_ray.engagement.shown import Shown
+from prefrec_ray.engagement.shown import Impressions
 
 
-def make_shown(lengths: list[int]) -> Shown:
+def make_shown(lengths: list[int]) -> Impressions:
     """Users with the given numbers of impressions, each with its own time."""
     lengths_ = np.array(lengths, dtype=np.int64)
     rows = int(lengths_.sum())
     numbers = np.arange(rows)
     values = numbers[:, None].astype(np.float32)
-    return Shown(np.cumsum(lengths_) - lengths_, values, numbers // 7, numbers * 1000, values)
+    return Impressions(np.cumsum(lengths_) - lengths_, values, numbers // 7, numbers * 1000, values)
 
 
 def test_of_users_with_long_histories_the_beginning_is_asked() -> None:
@@ -35,7 +35,7 @@ def test_of_short_histories_nothing_is_asked(lengths: list[int]) -> None:
 
 def test_users_are_taken_with_their_rows() -> None:
     shown = make_shown([4, 3, 5, 2])
-    both = Shown.concatenate([shown.take(np.array([2, 0])), shown.take(np.array([3]))])
+    both = Impressions.concatenate([shown.take(np.array([2, 0])), shown.take(np.array([3]))])
     assert both.lengths.tolist() == [5, 4, 2]
     assert (both.timestamp // 1000).tolist() == [7, 8, 9, 10, 11, 0, 1, 2, 3, 12, 13]
     assert both.feedback[:, 0].tolist() == (both.timestamp // 1000).tolist()

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from prefrec_ray.engagement.shown import Shown
+from prefrec_ray.engagement.shown import Impressions
 from prefrec_ray.engagement.tiring import PARTS, FatigueEstimate, estimate
 
 USERS, REQUESTS, WIDTH, HALF_LIFE = 200, 120, 4, 20.0
 
 
-def platform(tiring: float, seed: int) -> Shown:
+def platform(tiring: float, seed: int) -> Impressions:
     """A platform that mostly shows a user what the user likes: likeness comes with good service.
 
     Satisfaction is a sigmoid of a decaying sum of taste . item - tiring * likeness.
@@ -42,7 +42,7 @@ def platform(tiring: float, seed: int) -> Shown:
     by_user = {name: np.stack(column, axis=1) for name, column in columns.items()}
     ends = by_user["ends"]
     session = np.cumsum(ends, axis=1) - ends
-    return Shown(
+    return Impressions(
         starts=np.arange(USERS) * REQUESTS,
         embeddings=by_user["items"].reshape(-1, WIDTH).astype(np.float32),
         session=session.reshape(-1),
@@ -94,7 +94,9 @@ def test_constant_feedback_does_not_change_the_estimate(monkeypatch: pytest.Monk
 
 def test_a_log_without_sessions_or_users_says_nothing() -> None:
     shown = platform(0.0, 4)
-    one_session = Shown(shown.starts, shown.embeddings, np.zeros_like(shown.session), shown.timestamp, shown.feedback)
+    one_session = Impressions(
+        shown.starts, shown.embeddings, np.zeros_like(shown.session), shown.timestamp, shown.feedback
+    )
     assert estimate(one_session, 0) is None
     assert estimate(shown.take(np.arange(PARTS)), 0) is None
 

@@ -13,7 +13,7 @@ from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation.estimators.evaluate import evaluate
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.estimators.session_means import ncis_scores
-from prefrec_ray.evaluation.logged.sessions import Sessions
+from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.results.records import Evaluation, Record, read_evaluation, write_evaluation
 from prefrec_ray.evaluation.settings import EvaluateSettings, NcisSettings
 from prefrec_ray.evaluation.subjects.clone import BehaviourClone, fit_clone
@@ -195,7 +195,7 @@ def one_policy(dataset: PreparedDataset, clone: BehaviourClone) -> EvaluationReq
 def test_sessions_without_a_level_are_left_out(dataset: PreparedDataset, clone: BehaviourClone) -> None:
     level = np.array([1.0, np.nan, 3.0, np.nan, np.nan, 5.0])
     log_rho = np.repeat(np.log([[1.0], [9.0], [3.0], [2.0], [2.0], [7.0]]), 6, axis=1)
-    sessions = Sessions(np.array([0, 0, 0, 1, 1, 2]), level, level, np.ones(6), log_rho)
+    sessions = LoggedSessions(np.array([0, 0, 0, 1, 1, 2]), level, level, np.ones(6), log_rho)
     scores = ncis_scores(one_policy(dataset, clone), "depth", sessions, level)
     records = {record.subject: record for record in scores.records(seed=0)}
     assert records["p"].value == pytest.approx((2.5 + 5) / 2)
@@ -205,7 +205,7 @@ def test_sessions_without_a_level_are_left_out(dataset: PreparedDataset, clone: 
 
 def test_nobody_with_a_level_is_one_line(dataset: PreparedDataset, clone: BehaviourClone) -> None:
     nothing = np.full(2, np.nan)
-    sessions = Sessions(np.array([0, 1]), np.ones(2), nothing, np.ones(2), np.zeros((2, 6)))
+    sessions = LoggedSessions(np.array([0, 1]), np.ones(2), nothing, np.ones(2), np.zeros((2, 6)))
     with pytest.raises(UserError, match="no session has a level"):
         ncis_scores(one_policy(dataset, clone), "depth", sessions, nothing)
 

@@ -9,7 +9,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators import logged_sessions
 from prefrec_ray.evaluation.estimators.logged_sessions import score_file
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.sessions import Sessions, session_columns, session_rows
+from prefrec_ray.evaluation.logged.sessions import LoggedSessions, session_columns, session_rows
 from prefrec_ray.evaluation.subjects.clone import BehaviourClone
 from prefrec_ray.policy import Policy
 
@@ -50,7 +50,7 @@ def test_an_empty_file_among_others() -> None:
     assert (len(order), len(first)) == (0, 0)
     some = session_columns(SESSIONS, np.zeros((3, 1)))
     none = session_columns(SESSIONS.slice(0, 0), np.zeros((0, 1)))
-    joined = Sessions.concatenate([none, some, none, some])
+    joined = LoggedSessions.concatenate([none, some, none, some])
     assert joined.user.tolist() == [0, 0, 1, 2, 2, 3]
     assert some.user.tolist() == [0, 0, 1]
 

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from prefrec_ray.dataset import SCHEMA_VERSION, Metadata, PreparedDataset
 from prefrec_ray.errors import UserError
-from prefrec_ray.inspection.teachers import Histories, between_share, diagnose, load_histories, rule_accuracy
+from prefrec_ray.inspection.teachers import SampledSessions, between_share, diagnose, load_histories, rule_accuracy
 from prefrec_ray.preferences.teachers import ScriptedTeacher
 
 
-def histories(depths: list[list[int]], levels: list[list[float]]) -> Histories:
+def histories(depths: list[list[int]], levels: list[list[float]]) -> SampledSessions:
     sizes = np.array([len(mine) for mine in depths])
     level = np.concatenate(levels).astype(float)
-    return Histories(np.cumsum(sizes) - sizes, np.concatenate(depths).astype(int), level, level)
+    return SampledSessions(np.cumsum(sizes) - sizes, np.concatenate(depths).astype(int), level, level)
 
 
 @settings(deadline=None, max_examples=60)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from prefrec_ray.serving.settings import ServeSettings
-from prefrec_ray.serving.state.users import People
+from prefrec_ray.serving.state.users import ServedUsers
 
 
 @pytest.mark.parametrize("shown", [0, 3])
 def test_what_users_have_seen_is_copied_in_one_piece(monkeypatch: pytest.MonkeyPatch, shown: int) -> None:
-    people, rng = People(ServeSettings()), np.random.default_rng(0)
+    people, rng = ServedUsers(ServeSettings()), np.random.default_rng(0)
     people.add(range(2_000))
     for row in range(len(people)):
         if row % 2:  # some have seen nothing
@@ -28,6 +28,6 @@ def test_what_users_have_seen_is_copied_in_one_piece(monkeypatch: pytest.MonkeyP
     assert calls[0] <= 2
     before = [people.seen(row).tolist() for row in range(len(people))]
     people.see(1, [7])  # what was saved does not change any more
-    again = People(ServeSettings())
+    again = ServedUsers(ServeSettings())
     again.load(described, arrays)
     assert [again.seen(row).tolist() for row in range(len(again))] == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import ray
 
-from prefrec_ray.dataset.prepare.states import Context, Histories
+from prefrec_ray.dataset.prepare.states import BucketHistories, Context
 from prefrec_ray.mdp.columns import scaled_feedback
 from prefrec_ray.mdp.normaliser import Normaliser
 from prefrec_ray.policy.networks.answers import ExpectedFeedback, fit_answers
@@ -25,7 +25,7 @@ def answers_of(context: Context, normaliser: Normaliser, buckets: list[int], see
     parts: list[tuple[np.ndarray, ...]] = []
     requests = 0
     for bucket in buckets:
-        histories = Histories(context, bucket, split=0)
+        histories = BucketHistories(context, bucket, split=0)
         if len(histories.table):
             feedback = scaled_feedback(histories.feedback, context.definition)
             parts.append((normaliser(histories.raw_states()), histories.actions, feedback))

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import ray
 
 from prefrec_ray import storage
-from prefrec_ray.dataset.prepare.users import Users
+from prefrec_ray.dataset.prepare.users import LogUsers
 from prefrec_ray.engagement.levels import task_levels
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, codes, first_rows
@@ -22,7 +22,7 @@ from prefrec_ray.storage.parquet import read_parquet, write_parquet
 
 
 def write_preferences(
-    users: Users, settings: PreferenceSettings, mixture_weight: float, seed: int, folder: str, progress: Progress
+    users: LogUsers, settings: PreferenceSettings, mixture_weight: float, seed: int, folder: str, progress: Progress
 ) -> None:
     """Write `preferences/<task>/{train,validation}.parquet`.
 
@@ -53,7 +53,7 @@ def write_preferences(
             write_parquet(table, storage.join(folder, "preferences", task, f"{split}.parquet"))
 
 
-def draw_pairs(users: Users, settings: PreferenceSettings, seed: int) -> dict[tuple[str, str], Pairs]:
+def draw_pairs(users: LogUsers, settings: PreferenceSettings, seed: int) -> dict[tuple[str, str], Pairs]:
     """Return pairs by (split, pairing). `Pairs.user` are rows of `users`, ordered by id for any number of buckets."""
     pairs: dict[tuple[str, str], Pairs] = {}
     for split in ("train", "validation"):
@@ -66,7 +66,7 @@ def draw_pairs(users: Users, settings: PreferenceSettings, seed: int) -> dict[tu
     return pairs
 
 
-def eligible_users(users: Users, split: str, settings: PreferenceSettings) -> np.ndarray:
+def eligible_users(users: LogUsers, split: str, settings: PreferenceSettings) -> np.ndarray:
     """Rows of the users of a split with more than `min_requests` requests, by id; fewer than two: `UserError`."""
     order = pc.sort_indices(users.ids).to_numpy().astype(np.int64)
     rows = order[users.split[order] == SPLITS.index(split)]
@@ -98,7 +98,7 @@ def _methods(settings: PreferenceSettings) -> list[tuple[str, float]]:
 
 
 def _scores(
-    users: Users, segments: np.ndarray, settings: PreferenceSettings, weight: float, folder: str, progress: Progress
+    users: LogUsers, segments: np.ndarray, settings: PreferenceSettings, weight: float, folder: str, progress: Progress
 ) -> np.ndarray:
     """float64 [segments, tasks, methods], one task per bucket of users."""
     buckets, first_user = np.unique(users.bucket, return_index=True)
@@ -133,7 +133,7 @@ def _bucket_scores(
 
 
 def _table(
-    users: Users, pairs: Pairs, scores: np.ndarray, preferred: np.ndarray, length: int, teacher: str
+    users: LogUsers, pairs: Pairs, scores: np.ndarray, preferred: np.ndarray, length: int, teacher: str
 ) -> pa.Table:
     sides = {}
     for side in (0, 1):

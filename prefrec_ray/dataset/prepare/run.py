@@ -24,7 +24,7 @@ from prefrec_ray.dataset.prepare.rows import RowRules
 from prefrec_ray.dataset.prepare.settings import PrepareSettings
 from prefrec_ray.dataset.prepare.states import Context, fit_normaliser, write_states
 from prefrec_ray.dataset.prepare.tiring import tiring_of
-from prefrec_ray.dataset.prepare.users import UserRules, Users, split_by_user
+from prefrec_ray.dataset.prepare.users import LogUsers, UserRules, split_by_user
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.logs import Source, open_log
 from prefrec_ray.logs.contract import SideFiles
@@ -182,7 +182,7 @@ def _check_like(log: Log, like: PreparedDataset) -> None:
             raise UserError(f"user features of the log: '{name}' is missing, which the states of {like.uri} hold")
 
 
-def drop_report(users: Users, side: SideFiles) -> dict[str, Any]:
+def drop_report(users: LogUsers, side: SideFiles) -> dict[str, Any]:
     """Return the counts of kept rows, of rows that break the contract (by reason), and of omitted rows."""
     bad = side.reasons()
     return {
@@ -201,7 +201,7 @@ def _categories(log: Log) -> Mapping[str, tuple[str, ...]]:
     return {name: tuple(sorted(pc.unique(log.users[name].drop_null()).to_pylist())) for name in names}
 
 
-def _check_features(log: Log, users: Users, source: Source) -> None:
+def _check_features(log: Log, users: LogUsers, source: Source) -> None:
     if not isinstance(source, ColumnsSource) or source.users is None or log.users is None:
         return
     if not pc.any(pc.is_in(users.ids, log.users["user_id"])).as_py():
@@ -221,7 +221,7 @@ def _check_items(log: Log, items: ItemTable, source: Source) -> None:
         )
 
 
-def _check_splits(users: Users) -> None:
+def _check_splits(users: LogUsers) -> None:
     for code, name in enumerate(SPLITS[:2]):
         if not (users.split == code).any():
             raise UserError(f"none of the {len(users.ids)} users falls into the split '{name}'; expected more users")

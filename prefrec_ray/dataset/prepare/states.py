@@ -18,7 +18,7 @@ import ray
 from prefrec_ray import storage
 from prefrec_ray.dataset import tensor_array, write_table
 from prefrec_ray.dataset.prepare.shuffle import NUMBER_WIDTH, Destinations, bits_of, write_shard
-from prefrec_ray.dataset.prepare.users import Users, read_bucket
+from prefrec_ray.dataset.prepare.users import LogUsers, read_bucket
 from prefrec_ray.ids import codes, first_rows, run_lengths
 from prefrec_ray.mdp.bulk import HistoryRows, raw_states
 from prefrec_ray.mdp.items import ItemTable
@@ -49,7 +49,7 @@ class Context:
         return self.definition.one_hot(features)
 
 
-class Histories:
+class BucketHistories:
     """The rows of one bucket, of all its users or of one split, with their raw states."""
 
     def __init__(self, context: Context, bucket: int, split: int | None = None) -> None:
@@ -97,7 +97,7 @@ def fit_normaliser(context: Context, buckets: list[int], progress: Progress) -> 
     return total.normaliser(one_hot=context.definition.groups["profile"])
 
 
-def write_states(context: Context, normaliser: Normaliser, users: Users, seed: int, progress: Progress) -> None:
+def write_states(context: Context, normaliser: Normaliser, users: LogUsers, seed: int, progress: Progress) -> None:
     """Writes the requests of all users and the transitions of training users."""
     for name in (*(f"requests/{split}" for split in SPLITS), "transitions"):
         storage.make_folder(storage.join(context.folder, name))
@@ -138,7 +138,7 @@ def write_states(context: Context, normaliser: Normaliser, users: Users, seed: i
 def _state_moments(context: Context, bucket: int) -> Moments:
     """Moments of the raw states of a bucket's training users."""
     moments = Moments.zero(context.definition.width)
-    moments.add(Histories(context, bucket, split=0).raw_states())
+    moments.add(BucketHistories(context, bucket, split=0).raw_states())
     return moments
 
 
@@ -152,7 +152,7 @@ def _write_requests(
     action, next_obs (, reward) and the transition's number as bits.
     `offset`: the number of transitions in the buckets before.
     """
-    histories = Histories(context, bucket)
+    histories = BucketHistories(context, bucket)
     states = normaliser(histories.raw_states())
     table, actions, feedback = histories.table, histories.actions, histories.feedback
     step = np.arange(len(table)) - np.repeat(histories.starts, run_lengths(histories.starts, len(table)))

@@ -6,8 +6,8 @@ import numpy as np
 import ray
 
 from prefrec_ray.dataset.metadata import Tiring
-from prefrec_ray.dataset.prepare.states import Context, Histories
-from prefrec_ray.engagement.shown import ENOUGH, REQUESTS, Shown
+from prefrec_ray.dataset.prepare.states import BucketHistories, Context
+from prefrec_ray.engagement.shown import ENOUGH, REQUESTS, Impressions
 
 
 @ray.remote(num_cpus=1)
@@ -16,12 +16,12 @@ def tiring_of(context: Context, buckets: list[int], seed: int) -> Tiring | None:
 
     Returns None if the log has too few.
     """
-    parts: list[Shown] = []
+    parts: list[Impressions] = []
     requests = 0
     for bucket in buckets:
-        histories = Histories(context, bucket, split=0)
+        histories = BucketHistories(context, bucket, split=0)
         session, timestamp = (histories.table[name].to_numpy() for name in ("session", "timestamp"))
-        shown = Shown(histories.starts, histories.actions, session, timestamp, histories.feedback)
+        shown = Impressions(histories.starts, histories.actions, session, timestamp, histories.feedback)
         parts.append(shown.beginnings())
         requests += len(parts[-1].timestamp)
         if requests >= REQUESTS:
@@ -30,7 +30,7 @@ def tiring_of(context: Context, buckets: list[int], seed: int) -> Tiring | None:
         return None
     from prefrec_ray.engagement.tiring import estimate
 
-    estimated = estimate(Shown.concatenate(parts), seed)
+    estimated = estimate(Impressions.concatenate(parts), seed)
     if estimated is None or not np.isfinite(estimated.parts).all():
         return None
     variety = None if estimated.variety is None else round(estimated.variety, 1)

@@ -52,7 +52,7 @@ class UserRules:
 
 
 @dataclass(frozen=True, eq=False)
-class Users:
+class LogUsers:
     """All users, by bucket and then by id: the one part of a log that the driver holds whole."""
 
     ids: pa.Array  # int64 or string [U]
@@ -79,7 +79,7 @@ class Users:
 
 def split_by_user(
     log: Log, user_rules: UserRules, row_rules: RowRules, partitions: int, folder: str, progress: Progress
-) -> Users:
+) -> LogUsers:
     """Write `work/part-k.arrow` and `sessions/part-k.parquet` below `folder` for every bucket k with users.
 
     The narrow rows pass once through files (partition.py); the wide states are computed from `work`. Raises `UserError`
@@ -102,7 +102,7 @@ def split_by_user(
     if not len(table):
         raise UserError(f"no request is left of the log (rows dropped: {dropped}); expected some")
     columns = {name: table[name].to_numpy() for name in ("bucket", "requests", "sessions", "split")}
-    return Users(ids=table["user_id"].combine_chunks(), dropped=dropped, **columns)
+    return LogUsers(ids=table["user_id"].combine_chunks(), dropped=dropped, **columns)
 
 
 def _nothing_left(side: SideFiles) -> str:

@@ -14,7 +14,7 @@ from prefrec_ray.evaluation.estimators.importance_sampling import Weighed, start
 from prefrec_ray.evaluation.estimators.logged_sessions import score_split
 from prefrec_ray.evaluation.estimators.model import Modelled, model_all
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.sessions import Sessions
+from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.results.scores import Scores
 from prefrec_ray.evaluation.results.served import Tally
 from prefrec_ray.runtime.progress import Progress, silent
@@ -55,11 +55,11 @@ class Inputs:
         return start_weighing(self.request) if uses else None
 
     @cached_property
-    def _split(self) -> tuple[Sessions | None, dict[str, list[Tally]]]:
+    def _split(self) -> tuple[LoggedSessions | None, dict[str, list[Tally]]]:
         return score_split(self.request, self.progress)
 
     @property
-    def sessions(self) -> Sessions:
+    def sessions(self) -> LoggedSessions:
         """Sessions of the split with the log weights of NCIS."""
         sessions = self._split[0]
         assert sessions is not None, "requested by `ncis` only"

@@ -19,7 +19,7 @@ from prefrec_ray.evaluation.estimators.importance_weights import (
     shown_before,
 )
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.sessions import Sessions
+from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories, trajectories_of
 from prefrec_ray.evaluation.results.names import RANDOM_ITEMS, Subject
 from prefrec_ray.evaluation.subjects.behavior import BehaviorModel, calibration, fit_behavior
@@ -63,7 +63,7 @@ class Weighed:
     """
 
     log_weight: np.ndarray
-    sessions: Sessions
+    sessions: LoggedSessions
     effective: Effective
     about: dict[str, Any]
 
@@ -145,7 +145,7 @@ def weigh(name: str, request: EvaluationRequest, logged: Logged) -> Weighed:
     items = len(request.clone.policy.items)  # of the data set, without reading it again
     log_weight = log_chances(policy, data, items, logged.repeats) - logged.log_b
     depth = np.diff(data.first, append=len(data.row)).astype(np.float64)
-    sessions = Sessions(
+    sessions = LoggedSessions(
         user=data.user,
         depth_level=data.depth_level,
         frequency_level=data.frequency_level,

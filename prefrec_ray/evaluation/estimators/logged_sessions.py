@@ -15,7 +15,7 @@ from prefrec_ray.dataset import tensor
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.evaluation.estimators.ncis import request_log_weights, session_log_weights
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
-from prefrec_ray.evaluation.logged.sessions import Sessions, read_sessions, session_columns, session_rows
+from prefrec_ray.evaluation.logged.sessions import LoggedSessions, read_sessions, session_columns, session_rows
 from prefrec_ray.evaluation.results.names import BEHAVIOUR, IMITATION
 from prefrec_ray.evaluation.results.served import Tally, count, tally_policy
 from prefrec_ray.evaluation.subjects.subjects import subject_actions
@@ -30,7 +30,7 @@ SERVED_REQUESTS = 20_000
 DRAWN_REQUESTS = 60_000
 
 
-def score_split(request: EvaluationRequest, progress: Progress) -> tuple[Sessions | None, dict[str, list[Tally]]]:
+def score_split(request: EvaluationRequest, progress: Progress) -> tuple[LoggedSessions | None, dict[str, list[Tally]]]:
     """Return all sessions of the split with the log weights of `request.subjects`, and served items.
 
     Sessions are None without the estimator `ncis`. Served items are tallies per file, by name, for policies, behavior
@@ -51,11 +51,11 @@ def score_split(request: EvaluationRequest, progress: Progress) -> tuple[Session
     for _, tallies in scores:
         for name, tally in tallies.items():
             served.setdefault(name, []).append(tally)
-    return Sessions.concatenate(parts) if parts else None, served
+    return LoggedSessions.concatenate(parts) if parts else None, served
 
 
 @ray.remote(num_cpus=1)
-def _score(file: str, shared: list[ray.ObjectRef], served_rows: int) -> tuple[Sessions | None, dict[str, Tally]]:
+def _score(file: str, shared: list[ray.ObjectRef], served_rows: int) -> tuple[LoggedSessions | None, dict[str, Tally]]:
     keep_freed_memory()
     # The reference travels inside a list: a bare one would be resolved for every task's arguments.
     request: EvaluationRequest = ray.get(shared[0])
@@ -73,7 +73,7 @@ def serve_file(file: str, request: EvaluationRequest, served_rows: int) -> dict[
     return _tallies(request, own, sample["item_id"].to_numpy())
 
 
-def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple[Sessions, dict[str, Tally]]:
+def score_file(file: str, request: EvaluationRequest, served_rows: int) -> tuple[LoggedSessions, dict[str, Tally]]:
     """Return the sessions of one file (the `scored_share` of its users), and items served for `served_rows`
     impressions."""
     dataset, settings = request.dataset, request.settings

@@ -9,7 +9,7 @@ import numpy as np
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.evaluation.estimators.ncis import effective_share, normalised_weights, user_values
-from prefrec_ray.evaluation.logged.sessions import Sessions
+from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.results.records import SensitivityPoint
 from prefrec_ray.evaluation.results.scores import within
 from prefrec_ray.evaluation.settings import NcisSettings
@@ -36,7 +36,7 @@ def check_scales(settings: NcisSettings) -> None:
 
 
 def ncis_sensitivity(
-    sessions: Sessions, level: np.ndarray, settings: NcisSettings, grid: Kernels
+    sessions: LoggedSessions, level: np.ndarray, settings: NcisSettings, grid: Kernels
 ) -> list[list[SensitivityPoint]]:
     """Return `estimates` of each subject. A subject is a column of `sessions.log_rho`, computed for `settings.sigma`.
 

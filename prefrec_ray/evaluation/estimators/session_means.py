@@ -15,7 +15,7 @@ from prefrec_ray.evaluation.estimators.importance_weights import WINDOW
 from prefrec_ray.evaluation.estimators.ncis import effective_share, length_only_weights, normalised_weights, user_values
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.estimators.sensitivity import ncis_sensitivity
-from prefrec_ray.evaluation.logged.sessions import Sessions
+from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.results.names import Subject, length_only
 from prefrec_ray.evaluation.results.records import SensitivityPoint
 from prefrec_ray.evaluation.results.scores import Scores
@@ -66,7 +66,7 @@ class ImportanceSampling:
         return _means(request, task, self.name, subjects, sessions, level, {"window": WINDOW}, None, own=fields)
 
 
-def ncis_scores(request: EvaluationRequest, task: Task, sessions: Sessions, level: np.ndarray) -> Scores:
+def ncis_scores(request: EvaluationRequest, task: Task, sessions: LoggedSessions, level: np.ndarray) -> Scores:
     """Return NCIS from levels [M] (NaN: null) and log weights of the task's subjects, with session-length controls.
 
     Sessions and users without a level are excluded. Raises `UserError` if none remains.
@@ -78,7 +78,7 @@ def ncis_scores(request: EvaluationRequest, task: Task, sessions: Sessions, leve
     return _means(request, task, NCIS.name, subjects, sessions, level, about, settings.ncis.cap, sensitivity)
 
 
-def _levels(request: EvaluationRequest, task: Task, sessions: Sessions) -> np.ndarray:
+def _levels(request: EvaluationRequest, task: Task, sessions: LoggedSessions) -> np.ndarray:
     weight = request.dataset.metadata.mixture_weight
     return task_levels(task, sessions.depth_level, sessions.frequency_level, weight)
 
@@ -88,7 +88,7 @@ def _means(
     task: Task,
     estimator: Literal["ncis", "weights"],
     subjects: Sequence[Subject],
-    sessions: Sessions,
+    sessions: LoggedSessions,
     level: np.ndarray,
     about: Mapping[str, Any],
     cap: float | None,

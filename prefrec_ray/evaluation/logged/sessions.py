@@ -14,7 +14,7 @@ from prefrec_ray.errors import UserError
 
 
 @dataclass(frozen=True)
-class Sessions:
+class LoggedSessions:
     """One row per session, by user and in time order."""
 
     user: np.ndarray  # int64 [M], ascending: 0 for the first user
@@ -23,12 +23,12 @@ class Sessions:
     relative_depth: np.ndarray  # float64 [M]: depth over the user's mean depth
     log_rho: np.ndarray  # float64 [M, subjects], before the cap
 
-    def take(self, columns: Sequence[int]) -> Sessions:
+    def take(self, columns: Sequence[int]) -> LoggedSessions:
         """Return the sessions with the weights of some subjects only."""
         return replace(self, log_rho=self.log_rho[:, columns])
 
     @classmethod
-    def concatenate(cls, parts: list[Sessions]) -> Sessions:
+    def concatenate(cls, parts: list[LoggedSessions]) -> LoggedSessions:
         """Join the sessions of several parts, which have no user in common."""
         users = np.cumsum([0, *(part.user.max(initial=-1) + 1 for part in parts[:-1])])
         columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
@@ -63,12 +63,12 @@ def session_rows(requests: pa.Table, sessions: pa.Table, file: str) -> tuple[np.
     return order, first
 
 
-def session_columns(sessions: pa.Table, log_rho: np.ndarray) -> Sessions:
+def session_columns(sessions: pa.Table, log_rho: np.ndarray) -> LoggedSessions:
     """Return `sessions` (from `read_sessions`) with the log weights [M, subjects] of its rows."""
     user = _user_codes(sessions, pc.unique(sessions["user_id"]))
     depth = sessions["depth"].to_numpy().astype(np.float64)
     mean_depth = np.bincount(user, depth) / np.bincount(user)
-    return Sessions(
+    return LoggedSessions(
         user=user,
         depth_level=_levels(sessions["level_depth"]),
         frequency_level=_levels(sessions["level_frequency"]),

@@ -15,7 +15,7 @@ from prefrec_ray.evaluation.estimators.fitted_q import fit_subject, task_steps
 from prefrec_ray.evaluation.estimators.logged_sessions import score_file
 from prefrec_ray.evaluation.estimators.request import EvaluationRequest
 from prefrec_ray.evaluation.estimators.session_means import ncis_scores
-from prefrec_ray.evaluation.logged.sessions import Sessions
+from prefrec_ray.evaluation.logged.sessions import LoggedSessions
 from prefrec_ray.evaluation.logged.trajectories import Trajectories, read_trajectories
 from prefrec_ray.evaluation.online import RollOut, true_level
 from prefrec_ray.evaluation.selection.model_score import fit_score
@@ -106,7 +106,7 @@ class ValidationScorer:
 
     def _ncis(self, request: EvaluationRequest, task: Task) -> dict[str, float]:
         files = request.dataset.files("requests", _SPLIT)
-        sessions = Sessions.concatenate([score_file(file, request, served_rows=1)[0] for file in files])
+        sessions = LoggedSessions.concatenate([score_file(file, request, served_rows=1)[0] for file in files])
         weight = request.dataset.metadata.mixture_weight
         level = task_levels(task, sessions.depth_level, sessions.frequency_level, weight)
         scores = ncis_scores(request, task, sessions, level)

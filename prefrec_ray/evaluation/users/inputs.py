@@ -20,7 +20,7 @@ _PRODUCT_SCALE = 0.35
 UNSEEN = ("sessions", "counts")
 
 
-class People(NamedTuple):
+class UserTraits(NamedTuple):
     """Traits of n users from their whole log, more than a policy can use.
 
     Without tastes a model would confuse a well-informed logging policy with an uninformed one, and lose half of the
@@ -31,9 +31,9 @@ class People(NamedTuple):
     intercepts: np.ndarray  # float32 [n, 2]: of the logit of a session end, and of mu
     tastes: np.ndarray  # float32 [n, F, A], in units of `Inputs.taste_rms`
 
-    def take(self, rows: np.ndarray) -> People:
+    def take(self, rows: np.ndarray) -> UserTraits:
         """Return the users in `rows`."""
-        return People(*(column[rows] for column in self))
+        return UserTraits(*(column[rows] for column in self))
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,16 @@ class Inputs:
         """Return the number of inner products."""
         return self.vectors * (self.vectors - 1) // 2
 
-    def people(self, data: Histories) -> People:
+    def people(self, data: Histories) -> UserTraits:
         """Return the users of `data`, without intercepts."""
         none = np.zeros((len(data.starts), 2), np.float32)
-        return People(none, self.tastes(data) / self.taste_rms[:, None])
+        return UserTraits(none, self.tastes(data) / self.taste_rms[:, None])
 
-    def logged(self, data: Histories, rows: np.ndarray, people: People) -> Tensor:
+    def logged(self, data: Histories, rows: np.ndarray, people: UserTraits) -> Tensor:
         """Return the inputs, float32 [n, width], of the impressions `rows` [n] of `data` with the users `people`."""
         return self(data.state[rows], data.memory[rows], data.action[rows], people.take(data.user[rows]))
 
-    def __call__(self, state: np.ndarray, memory: np.ndarray, action: np.ndarray, people: People) -> Tensor:
+    def __call__(self, state: np.ndarray, memory: np.ndarray, action: np.ndarray, people: UserTraits) -> Tensor:
         """Return the inputs, float32 [n, width], for scaled states [n, S], memories [n, M] and embeddings [n, A]."""
         vectors = np.concatenate([action[:, None], state[:, self.parts], people.tastes], axis=1)
         inner = np.matmul(vectors, vectors.transpose(0, 2, 1))

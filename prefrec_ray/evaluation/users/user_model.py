@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from prefrec_ray.evaluation.users.histories import Histories
-from prefrec_ray.evaluation.users.inputs import Inputs, People
+from prefrec_ray.evaluation.users.inputs import Inputs, UserTraits
 from prefrec_ray.evaluation.users.quantiles import Bins
 from prefrec_ray.evaluation.users.traits import Known, Spread, intercepts, spread_of
 from prefrec_ray.ids import taken_runs
@@ -77,7 +77,7 @@ class UserModel:
     residuals: np.ndarray  # of the log of the revisit time
     spread: Spread  # of the intercepts
 
-    def people(self, data: Histories) -> People:
+    def people(self, data: Histories) -> UserTraits:
         """Return the users of `data` with intercepts estimated from their logs."""
         bare = self.inputs.people(data)
         known = self.known(data, lambda rows: self.inputs.logged(data, rows, bare))
@@ -100,7 +100,7 @@ class UserModel:
         state: np.ndarray,
         memory: np.ndarray,
         action: np.ndarray,
-        people: People,
+        people: UserTraits,
         rng: np.random.Generator,
     ) -> Outcomes:
         """Draw the outcomes of items with embeddings `action` [n, A] for n users (`people`) in scaled states [n, S].
@@ -215,7 +215,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
     return replace(model, residuals=away_std * (away[at] - given[:, -1].numpy() - own_mu))
 
 
-def _made(inputs: Inputs, data: Histories, people: People) -> np.ndarray:
+def _made(inputs: Inputs, data: Histories, people: UserTraits) -> np.ndarray:
     """Return the network inputs of all impressions of `data`, float32 [N, width]."""
     seen = np.empty((len(data.row), inputs.width), np.float32)
     for start in range(0, len(seen), _CHUNK):

@@ -16,7 +16,7 @@ import numpy as np
 from prefrec_ray.engagement.levels import level_of
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events.about import read_about
-from prefrec_ray.serving.experiment.history import Sessions, read_events
+from prefrec_ray.serving.experiment.history import ServedSessions, read_events
 from prefrec_ray.serving.experiment.sequence import FIRST, effects, mean_sequence
 from prefrec_ray.serving.settings import MAIN
 
@@ -140,7 +140,7 @@ def _difference(values: np.ndarray, arms: np.ndarray, arm: str, share: float) ->
 class _Users:
     """Users in their first `days` days under the current assignment, with events up to the time `until`, ms."""
 
-    def __init__(self, sessions: Sessions, days: float, until: int) -> None:
+    def __init__(self, sessions: ServedSessions, days: float, until: int) -> None:
         self._table, self._number, self._until = sessions.table, sessions.number, until
         self._untouched = sessions.untouched
         self._days, self._span = days, round(days * DAY_MS)

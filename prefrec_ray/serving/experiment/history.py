@@ -19,7 +19,7 @@ from prefrec_ray.logs.events.segments import list_segments, read_tables
 
 
 @dataclass(frozen=True)
-class Sessions:
+class ServedSessions:
     """Sessions of all users; row number of the first impression, int64 [M], and whether a session is `untouched`."""
 
     table: SessionTable
@@ -54,7 +54,7 @@ class Events:
         """Return the time of the last event, at most the time at which the server received it."""
         return int(np.minimum(self.timestamp, self.received).max())
 
-    def sessions(self, gap_ms: int) -> Sessions:
+    def sessions(self, gap_ms: int) -> ServedSessions:
         """Return the sessions of all users."""
         rows = np.flatnonzero(self.request)
         rows = rows[np.lexsort((self.number[rows], self.timestamp[rows], self.user[rows]))]
@@ -62,7 +62,7 @@ class Events:
         numbers = session_numbers(user, timestamp, gap_ms)
         table = session_table(user, timestamp, numbers, self.dwell_ms[rows])
         begin = rows[table.first_row]
-        return Sessions(table, self.number[begin], self.untouched[begin])
+        return ServedSessions(table, self.number[begin], self.untouched[begin])
 
     def arms(self) -> dict[int, str]:
         """Return the arm of each user with a recommendation from row 0 on. Feedback may belong to an earlier arm."""

@@ -19,7 +19,7 @@ from prefrec_ray.serving.state.arms import UserId
 from prefrec_ray.serving.state.counted_feedback import Answered
 from prefrec_ray.serving.state.policies import Loaded
 from prefrec_ray.serving.state.shelf import Codes, ItemId, Shelf, check_known
-from prefrec_ray.serving.state.users import People
+from prefrec_ray.serving.state.users import ServedUsers
 
 
 class ServedState:
@@ -33,7 +33,7 @@ class ServedState:
         self.withdrawn: set[ItemId] = set()
         for one in loaded[1:]:
             self.codes.add(one.policy.items.ids)
-        self.people = People(settings)
+        self.people = ServedUsers(settings)
         self.answered = Answered(round(settings.feedback_hours * 3_600_000))
         self._keys = [one.states for one in loaded]
         #: Trackers by the key of their states: policies with equal states share one.

@@ -13,7 +13,7 @@ from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.serving.state.arms import UserId, arm_of, shadowed
 
 
-class People:
+class ServedUsers:
     """Ids, arms, times of the last feedback, and codes of the items that each user is not shown again."""
 
     def __init__(self, settings: ServeSettings) -> None:

@@ -13,7 +13,7 @@ from plain_prepare import requests_of, score, sessions_of
 
 from prefrec_ray.dataset import PreparedDataset, tensor
 from prefrec_ray.dataset.prepare.run import PrepareSettings, prepare
-from prefrec_ray.engagement.shown import Shown
+from prefrec_ray.engagement.shown import Impressions
 from prefrec_ray.engagement.tiring import estimate
 from prefrec_ray.mdp.tracker import StateTracker
 from prefrec_ray.policy.networks.answers import fit_answers
@@ -141,7 +141,7 @@ def test_what_training_users_say_of_more_of_the_same(dataset: PreparedDataset, t
     files = [dataset.read(file) for file in dataset.files("requests", "train")]
     table = pa.concat_tables(files)
     user = table["user_id"].to_pylist()
-    shown = Shown(
+    shown = Impressions(
         starts=np.flatnonzero([k == 0 or user[k] != user[k - 1] for k in range(len(user))]),
         embeddings=tensor(table["action"]),
         session=table["session_index"].to_numpy(),

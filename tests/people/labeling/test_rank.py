@@ -15,7 +15,7 @@ from prefrec_ray.people.labeling.desk import Desk
 from prefrec_ray.people.labeling.rank import implied, ordered
 from prefrec_ray.people.labeling.settings import LabelSettings
 from prefrec_ray.people.labeling.summary import summary
-from prefrec_ray.people.pairs import Histories, draw_lists
+from prefrec_ray.people.pairs import SplitUsers, draw_lists
 from prefrec_ray.settings import parse
 
 
@@ -78,7 +78,7 @@ def test_lists_are_segments_of_one_user_that_do_not_overlap() -> None:
     import pyarrow as pa
 
     requests = np.array([61, 90, 40, 200])
-    users = Histories(pa.array(["a", "b", "c", "d"]), requests)
+    users = SplitUsers(pa.array(["a", "b", "c", "d"]), requests)
     table = draw_lists(users, "train", 10, 6, 3, seed=0).to_pylist()
     assert len(table) == 3 * 15
     for first in range(0, 45, 15):
