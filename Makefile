@@ -59,11 +59,11 @@ constraints: install
 	    --extra people --extra serve --extra onnx --extra search --extra mlflow --extra examples >> constraints.new
 	mv constraints.new constraints.txt
 
-# By hand, some hours on two cores; each prints what it measured (docs/results/proofs.md).
+# By hand, some hours on two cores; each prints what it measured (docs/results/verification.md).
 proofs: install
 	$(BIN)/python -m pytest -m slow -s
 
-# By hand: are the tests of the core any good? (docs/results/mutants.md)
+# By hand: are the tests of the core any good? (docs/results/verification.md#mutants)
 mutants: install
 	$(BIN)/python -m pip install --quiet --editable '.[mutants]'
 	$(BIN)/mutmut run --max-children 2

@@ -13,8 +13,6 @@ from benchmarks import results
 from benchmarks.results import RESULTS, ROOT, Measured, commands, git, measured
 
 PAGES = sorted(RESULTS.glob("*.md"))
-#: Pages whose first block is not a command: a table of tests, text.
-WITHOUT = {"mutants", "proofs"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -24,9 +22,8 @@ def test_a_page_says_where_its_figures_come_from(page: Path) -> None:
     assert source.code
     assert all((ROOT / path).exists() for path in source.code)
     assert all((RESULTS / file).is_file() for file in source.files)
-    if page.stem not in WITHOUT:
-        assert all(re.match(r"(sudo )?\S*(prefrec|python|make|pytest|L=)", line) for line in commands(page))
-        assert commands(page)
+    assert all(re.match(r"(sudo )?\S*(prefrec|python|make|pytest|L=)", line) for line in commands(page))
+    assert commands(page)
     for file in source.files:
         if file.endswith(".json"):
             content = json.loads((RESULTS / file).read_text("utf-8"))

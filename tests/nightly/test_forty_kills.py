@@ -1,6 +1,6 @@
 """`prefrec nightly` is killed at 40 random moments; the current policy is the old one or the new one after each.
 
-pytest -m slow -s tests/nightly/test_forty_kills.py prints the table of docs/results/faults.md.
+pytest -m slow -s tests/nightly/test_forty_kills.py prints the table of docs/results/verification.md.
 """
 
 from __future__ import annotations
