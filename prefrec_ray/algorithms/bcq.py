@@ -151,7 +151,16 @@ def soft_clipped(q_1: Tensor, q_2: Tensor, weight: float) -> Tensor:
 
 
 class BCQ(OfflineAlgorithm):
-    """Batch-constrained Q-learning."""
+    """Batch-constrained Q-learning.
+
+    VAE:    mean (D(s, z) - a)^2 + 0.5 mean KL(N(mu, sigma^2) || N(0, 1)),  z = mu(s, a) + sigma(s, a) N(0, 1)
+    y = r + gamma max over candidates a' of soft_clip min_i Qbar_i(s', a') + (1 - soft_clip) max_i Qbar_i(s', a')
+    Q1, Q2: mean (y - Qi(s, a))^2, summed
+    xi:     -mean Q1(s, xi(s, D(s, z)))
+
+    Reference: Fujimoto et al. 2019, "Off-Policy Deep Reinforcement Learning without Exploration". The latents of the
+    candidates are fixed. Settings: `BCQSettings` (`perturbation`, `soft_clip`, `candidates`).
+    """
 
     Settings = BCQSettings
     Module = BCQModule

@@ -67,7 +67,14 @@ class DDPGLearner(OfflineLearner):
 
 
 class DDPG(OfflineAlgorithm):
-    """Deep deterministic policy gradient."""
+    """Deep deterministic policy gradient.
+
+    Q:      mean (r + gamma Qbar(s', pibar(s')) - Q(s, a))^2
+    actor:  -mean Q(s, pi(s))
+
+    Reference: Lillicrap et al. 2016, "Continuous Control with Deep Reinforcement Learning". Without its weight decay on
+    Q, batch normalisation and exploration noise. Settings: those of every method.
+    """
 
     Settings = TrainingSettings
     Module = DDPGModule

@@ -44,7 +44,12 @@ class ILLearner(OfflineLearner):
 
 
 class IL(OfflineAlgorithm):
-    """Behavior cloning; settings of the reward have no effect."""
+    """Behavior cloning.
+
+    actor:  mean (pi(s) - a)^2, also over coordinates
+
+    Settings of the reward have no effect.
+    """
 
     Settings = CloningSettings
     Module = ILModule

@@ -89,7 +89,16 @@ class IQLLearner(OfflineLearner):
 
 
 class IQL(OfflineAlgorithm):
-    """Implicit Q-learning."""
+    """Implicit Q-learning.
+
+    u = min_i Qbar_i(s, a) - V(s)
+    V:      mean |expectile - 1(u < 0)| u^2
+    actor:  -mean min(exp(temperature u), 100) log N(a; mean(s), deviation)
+    Q1, Q2: mean (r + gamma V(s') - Qi(s, a))^2, summed
+
+    Reference: Kostrikov et al. 2022, "Offline Reinforcement Learning with Implicit Q-Learning". Without the cosine
+    schedule of the authors' code. Settings: `IQLSettings` (`expectile`, `value_lr`, `temperature`).
+    """
 
     Settings = IQLSettings
     Module = IQLModule

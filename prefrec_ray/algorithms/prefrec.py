@@ -79,7 +79,16 @@ class PrefRecLearner(OfflineLearner):
 
 
 class PrefRec(OfflineAlgorithm):
-    """The method of the paper."""
+    """PrefRec, the method of the paper: expectile V, Q and a deterministic actor on a learned reward.
+
+    u = Qbar(s, a) - V(s)
+    V:      mean |expectile - 1(u < 0)| u^2                 (Eq. 9)
+    Q:      mean (r + gamma V(s') - Q(s, a))^2              (Eq. 6)
+    actor:  -mean Q(s, pi(s))                               (Eq. 10)
+
+    Reference: "PrefRec: Recommender Systems with Human Preferences for Reinforcing Long-term User Engagement", KDD 2023,
+    Algorithm 1. Settings: `ExpectileSettings` (`expectile`, `value_lr`, and the settings of every method).
+    """
 
     Settings = ExpectileSettings
     Module = PrefRecModule

@@ -104,7 +104,16 @@ class SACLearner(OfflineLearner):
 
 
 class SAC(OfflineAlgorithm):
-    """Soft actor-critic."""
+    """Soft actor-critic with a learned temperature alpha.
+
+    y = r + gamma (min_i Qbar_i(s', a') - alpha log pi(a'|s')),  a' ~ pi(s')
+    Q1, Q2: mean (y - Qi(s, a))^2, summed
+    actor:  mean (alpha log pi(a~|s) - min_i Qi(s, a~)),  a~ ~ pi(s)
+    alpha:  -log alpha (mean log pi(a~|s) - A)
+
+    Reference: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications". Settings: those of every method;
+    alpha has the rate of the actor.
+    """
 
     Settings = TrainingSettings
     Module = SACModule

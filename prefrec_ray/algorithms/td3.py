@@ -82,7 +82,15 @@ class TD3Learner(OfflineLearner):
 
 
 class TD3(OfflineAlgorithm):
-    """Twin delayed DDPG."""
+    """Twin delayed DDPG.
+
+    y = r + gamma min_i Qbar_i(s', clip(pibar(s') + e)),  e = clip(target_noise N(0, 1), -noise_clip, noise_clip)
+    Q1, Q2: mean (y - Qi(s, a))^2, summed
+    actor:  -mean Q1(s, pi(s)), every `policy_delay` updates
+
+    Reference: Fujimoto et al. 2018, "Addressing Function Approximation Error in Actor-Critic Methods". Settings:
+    `TD3Settings` (`target_noise`, `noise_clip`, `policy_delay`).
+    """
 
     Settings = TD3Settings
     Module = TD3Module

@@ -19,7 +19,13 @@ class TD3BCLearner(TD3Learner):
 
 
 class TD3_BC(OfflineAlgorithm):
-    """TD3 with behavior cloning; `bc_alpha` is the weight of Q against it (2.5 in their paper, Eq. 5)."""
+    """TD3 with behavior cloning.
+
+    actor:  -lambda mean Q1(s, pi(s)) + mean (pi(s) - a)^2,  lambda = bc_alpha / mean |Q1(s, pi(s))|
+
+    Reference: Fujimoto and Gu 2021, "A Minimalist Approach to Offline Reinforcement Learning", Eq. 5. Settings:
+    `TD3Settings`, and `bc_alpha` (2.5 in the paper).
+    """
 
     Settings = TD3Settings
     Module = TD3Module
