@@ -86,8 +86,8 @@ class PrefRec(OfflineAlgorithm):
     Q:      mean (r + gamma V(s') - Q(s, a))^2              (Eq. 6)
     actor:  -mean Q(s, pi(s))                               (Eq. 10)
 
-    Reference: "PrefRec: Recommender Systems with Human Preferences for Reinforcing Long-term User Engagement", KDD 2023,
-    Algorithm 1. Settings: `ExpectileSettings` (`expectile`, `value_lr`, and the settings of every method).
+    Reference: "PrefRec: Recommender Systems with Human Preferences for Reinforcing Long-term User Engagement", KDD
+    2023, Algorithm 1. Settings: `ExpectileSettings` (`expectile`, `value_lr`, and the settings of every method).
     """
 
     Settings = ExpectileSettings
