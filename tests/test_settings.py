@@ -30,7 +30,7 @@ SOURCE = {"source": {"kind": "simulator", "path": "logs"}}
         (b"a: " + b"[" * 5000 + b"]" * 5000, "nested too deeply"),
         (b"a: 2024-02-31", "not YAML (day is out of range for month)"),
         (b"a: " + b"9" * 5000, "not YAML (Exceeds the limit"),
-        ("a: 1".encode("utf-16"), "byte 1 is no UTF-8"),
+        ("a: 1".encode("utf-16"), "byte 1: not UTF-8"),
         (b"prepare: {}\ntrain: 1\n'train': 2", "line 3: not YAML (key 'train' again; expected each once)"),
         (b"a: [{b: 1, c: 2,\n  b: 1}]", "line 2: not YAML (key 'b' again; expected each once)"),
         (b"a: \0", "not YAML (unacceptable character"),
@@ -119,7 +119,7 @@ def test_numbers_that_no_machine_counts_or_raises(model: type, value: dict[str, 
         ({"time_unit": "h"}, "key 'source.time_unit': expected 's', 'ms', 'us', 'ns' or 'iso', found 'h'"),
         ({"feedback": {"like": {"column": "like", "kin": 1}}}, "key 'source.feedback.like.kin': unknown key; did you"),
         ({"path": 3}, "key 'source.path': expected a text or a list, found 3"),
-        ({"time_zone": "UTC", "time_unit": "s"}, "key 'source': time_zone is for times that are no numbers"),
+        ({"time_zone": "UTC", "time_unit": "s"}, "key 'source': time_zone is for times that are not numbers"),
     ],
 )
 def test_keys_are_those_of_the_file(change: dict[str, object], words: str) -> None:

@@ -42,7 +42,7 @@ class PreparedDataset:
         version = value.get("schema_version") if isinstance(value, dict) else None
         if version != SCHEMA_VERSION:
             raise UserError(
-                f"{path}: schema version {version}, expected {SCHEMA_VERSION}; make it again by `prefrec prepare`"
+                f"{path}: found schema version {version}; expected {SCHEMA_VERSION}: make it again by `prefrec prepare`"
             )
         return cls(str(uri), parse(Metadata, value, path))
 

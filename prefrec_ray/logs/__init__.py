@@ -31,9 +31,9 @@ if TYPE_CHECKING:  # settings import this module for its sources, and Ray Data t
 
 
 def open_log(source: Source, seed: int, side: SideFiles | None = None) -> Log:
-    """The log that `source` describes; only schemas and small tables are read yet.
+    """Return the log that `source` describes; only schemas and small tables are read yet.
 
-    `seed` orders rows whose order the log leaves open (the lines of a basket). Raises `UserError` for a missing file or
+    `seed` orders rows if the log does not order them (the lines of a basket). Raises `UserError` for a missing file or
     column and for a wrong type. Rows that break the contract go to `side` when they are read; without `side` the first
     such row is a `UserError`.
     """

@@ -1,4 +1,4 @@
-"""The columns of a log become canonical columns; every bad value is refused here, by file, column and row."""
+"""Conversion of a log's columns to canonical columns. Bad values are refused by file, column and row."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class ColumnMap:
 
     @property
     def ids(self) -> list[str]:
-        """The columns of ids."""
+        """Return the columns of ids."""
         return [name for name in (self.user, self.item, self.session) if name is not None]
 
     @property
     def columns(self) -> list[str]:
-        """All columns to read, each once."""
+        """Return all columns to read, each once."""
         names = (*self.ids, self.time, self.dwell, *self.feedback.values(), self.reward, self.propensity)
         return list(dict.fromkeys(name for name in names if name is not None))
 
     def __call__(self, table: pa.Table, place: Place) -> pa.Table:
-        """The rows of `table` as canonical interactions (`logs.log.Log`). Raises `BadRows` for bad values."""
+        """Return the rows of `table` as canonical interactions (`logs.log.Log`). Raises `BadRows` for bad values."""
 
         def ids(name: str) -> pa.ChunkedArray:
             return to_ids(table[name], self.id_types.get(name, pa.int64()), place, name)
@@ -100,7 +100,7 @@ def _dwell(column: pa.ChunkedArray, unit: str, place: Place, name: str) -> np.nd
 
 
 def _propensity(column: pa.ChunkedArray, place: Place, name: str) -> pa.Array:
-    """float32, null where unknown."""
+    """Return propensities as float32, null if unknown."""
     values = to_numbers(column, place, name)
     bad = (values < np.finfo(np.float32).tiny) | (values > 1)
     expected = "a propensity above 0 (at least 1.2e-38) and of at most 1, or nothing"

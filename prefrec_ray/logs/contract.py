@@ -1,4 +1,4 @@
-"""The contract of a log: the positions of its rows, and the handling of rows that break the contract.
+"""Contract of a log: the positions of its rows, and the handling of rows that break the contract.
 
 A reader converts one table of rows at a time and raises `BadRows` for all rows that one column makes unusable. `clean`
 then omits these rows and converts the rest. `SideFiles` counts the bad rows, keeps the first of each kind, and writes
@@ -36,7 +36,7 @@ _SIDE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """The position of a table of rows in the log: its rows start at `first_row` (from 0), or are `rows` of the file."""
+    """Position of a table of rows in the log: its rows start at `first_row` (from 0), or are `rows` of the file."""
 
     file: str
     number: int  # of the file
@@ -44,26 +44,26 @@ class Place:
     rows: np.ndarray | None = None
 
     def row_numbers(self, count: int) -> np.ndarray:
-        """Row numbers in the file, int64 from 0, of the `count` rows of the table."""
+        """Return the row numbers in the file, int64 from 0, of the `count` rows of the table."""
         return self.first_row + np.arange(count) if self.rows is None else self.rows
 
     def order(self, count: int) -> np.ndarray:
-        """Positions in the log, int64, of the `count` rows of the table."""
+        """Return the positions in the log, int64, of the `count` rows of the table."""
         return self.number * ROWS_OF_FILE + self.row_numbers(count)
 
     def problem(self, column: str, row: int, found: str, expected: str) -> UserError:
-        """The error for one `row` of the table; messages count rows from 1."""
+        """Return the error for one `row` of the table; messages count rows from 1."""
         number = self.first_row + row if self.rows is None else int(self.rows[row])
         return UserError(_line(self.file, column, number + 1, found, expected))
 
 
 def place_of(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """File numbers, and row numbers in the files (from 1), of positions in the log."""
+    """Return file numbers, and row numbers in the files (from 1), of positions in the log."""
     return order // ROWS_OF_FILE, order % ROWS_OF_FILE + 1
 
 
 class BadRows(UserError):
-    """Rows of a table (ascending, at least one) that one column makes unusable; the message names the first."""
+    """Rows of a table (ascending, at least one) that one column makes unusable; the message names the first row."""
 
     def __init__(self, place: Place, column: str, rows: np.ndarray, found: str, expected: str) -> None:
         super().__init__(str(place.problem(column, int(rows[0]), found, expected)))
@@ -75,7 +75,7 @@ class BadRows(UserError):
 
 @dataclass(frozen=True)
 class Reason:
-    """Number of rows with one kind of error, and the first of them. `number` is the number of its file."""
+    """Number of rows with one kind of error, and the first row. `number` is the number of its file."""
 
     column: str
     expected: str
@@ -86,7 +86,7 @@ class Reason:
     found: str
 
     def merge(self, other: Reason) -> Reason:
-        """Both reasons as one."""
+        """Return the sum of two reasons."""
         first = min(self, other, key=lambda reason: (reason.number, reason.row))
         return replace(first, rows=self.rows + other.rows)
 
@@ -95,7 +95,7 @@ class Reason:
 
 
 class Part:
-    """The bad rows of one piece of a log, written as they arrive."""
+    """Bad rows of one piece of a log, written as they arrive."""
 
     def __init__(self, uri: str | None) -> None:
         self._uri = uri
@@ -103,14 +103,14 @@ class Part:
         self.reasons: dict[tuple[str, str], Reason] = {}
 
     def reject(self, table: pa.Table, bad: BadRows) -> None:
-        """Adds the rows `bad.rows` of `table`, whose position is `bad.place`."""
+        """Add the rows `bad.rows` of `table`, whose position is `bad.place`."""
         place, numbers = bad.place, bad.place.row_numbers(table.num_rows)[bad.rows] + 1
         reason = Reason(bad.column, bad.expected, len(numbers), place.number, place.file, int(numbers[0]), bad.found)
         rows = _rows(table.take(pa.array(bad.rows))) if self._uri else []
         self.add(reason, numbers, [row.get(bad.column) for row in rows], rows)
 
     def add(self, reason: Reason, numbers: Sequence[int] | np.ndarray, values: list[Any], raw: list[Any]) -> None:
-        """Adds rows of one file: their numbers (from 1), their bad values, and all columns that were read (`raw`)."""
+        """Add rows of one file: their numbers (from 1), their bad values, and all columns that were read (`raw`)."""
         _merge(self.reasons, reason)
         if self._uri is None:
             return
@@ -128,13 +128,13 @@ class Part:
         self._writer.write_table(pa.table(side, schema=_SIDE_SCHEMA))
 
     def close(self) -> None:
-        """Closes the file, if rows were written."""
+        """Close the file, if rows were written."""
         if self._writer is not None:
             self._writer.close()
 
 
 def _json(row: Any) -> str:
-    """The row as JSON, which has no NaN and no infinity: they are text."""
+    """Return the row as JSON, with NaN and infinity as text, since JSON lacks them."""
     try:
         return json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
     except ValueError:
@@ -154,7 +154,7 @@ class SideFiles:
 
     @contextmanager
     def part(self, name: str) -> Iterator[Part]:
-        """Collects the bad rows of one piece of the log."""
+        """Collect the bad rows of one piece of the log."""
         part = Part(storage.join(self._rows, f"part-{name}.parquet") if self.keep_rows else None)
         try:
             yield part
@@ -165,7 +165,7 @@ class SideFiles:
             storage.write_json(storage.join(self._reasons, f"{name}.json"), reasons)
 
     def make_folders(self) -> None:
-        """Makes the folders; `remove_empty` removes an empty one at the end."""
+        """Make the folders; `remove_empty` removes an empty one at the end."""
         storage.make_folder(self._reasons)
         if self.keep_rows:
             storage.make_folder(self._rows)
@@ -176,7 +176,7 @@ class SideFiles:
             storage.remove(self._rows)
 
     def reasons(self) -> list[Reason]:
-        """All kinds of bad rows so far, ordered by their first rows."""
+        """Return all kinds of bad rows so far, ordered by their first rows."""
         merged: dict[tuple[str, str], Reason] = {}
         for file in storage.list_files(self._reasons, ".json"):
             for value in storage.read_json(file):
@@ -184,7 +184,7 @@ class SideFiles:
         return sorted(merged.values(), key=lambda reason: (reason.number, reason.row, reason.column))
 
     def check(self) -> None:
-        """Raises `UserError` if bad rows are not to be dropped: names the first, and how many there are."""
+        """Raise `UserError` if bad rows may not be dropped, with the first row and the number of rows."""
         reasons = [] if self.keep_rows else self.reasons()
         if reasons:
             raise UserError(f"{reasons[0]}{_more(reasons)}")
@@ -201,7 +201,7 @@ class SideFiles:
 def clean(
     table: pa.Table, place: Place, convert: Callable[[pa.Table, Place], pa.Table], part: Part | None = None
 ) -> pa.Table:
-    """`convert(table, place)` of the rows that meet the contract; each of the others is added to `part` once.
+    """Return `convert(table, place)` of the rows that meet the contract; each other row is added to `part` once.
 
     Without `part` the first bad row is a `UserError`.
     """
@@ -219,7 +219,7 @@ def clean(
 
 
 def _merge(reasons: dict[tuple[str, str], Reason], reason: Reason) -> None:
-    """Adds `reason` to the reason of the same column and expectation."""
+    """Add `reason` to the reason with the same column and expectation."""
     key = (reason.column, reason.expected)
     reasons[key] = reasons[key].merge(reason) if key in reasons else reason
 
@@ -249,9 +249,9 @@ def _more(reasons: list[Reason]) -> str:
         return ""
     same_kind = f"; {reasons[0].rows:,} rows like it" if reasons[0].rows > 1 else ""
     if len(reasons) == 1:
-        return f"{same_kind} (--on-error drop leaves them out)"
+        return f"{same_kind} (--on-error drop excludes them)"
     kinds = ", ".join(f"'{reason.column}' {reason.rows:,}" for reason in reasons)
-    return f"{same_kind}; {total:,} bad rows in all (by column: {kinds}; --on-error drop leaves them out)"
+    return f"{same_kind}; {total:,} bad rows in all (by column: {kinds}; --on-error drop excludes them)"
 
 
 def _line(file: str, column: str, row: int, found: str, expected: str) -> str:

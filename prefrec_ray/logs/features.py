@@ -15,16 +15,16 @@ from prefrec_ray.logs.contract import Place
 from prefrec_ray.logs.log import Content
 from prefrec_ray.logs.values import is_list, is_number, is_text, to_text
 
-#: A feature with more categories would make the state, or the axes of embeddings, too wide.
+#: With more categories, a feature would make the state or the axes of embeddings too wide.
 MAX_CATEGORIES = 512
 #: Separates the categories of one cell, as in Action|Comedy.
 SEPARATOR = "|"
-#: A column of numbers with more values than `_FEW` is cut into `_GROUPS` groups of equal size.
+#: A column of numbers with more than `_FEW` distinct values is cut into `_GROUPS` groups of equal size.
 _FEW, _GROUPS = 24, 10
 
 
 def tags_of(column: pa.ChunkedArray, place: Place, name: str) -> pa.ListArray:
-    """Returns the tags `name=category` of each cell: none for an empty cell, several for A|B|C or for a list.
+    """Return the tags `name=category` of each cell: none for an empty cell, several for A|B|C or for a list.
 
     Raises `UserError` for another type and for more than `MAX_CATEGORIES` categories, and `BadRows` for bytes that are
     not UTF-8.
@@ -48,14 +48,14 @@ def tags_of(column: pa.ChunkedArray, place: Place, name: str) -> pa.ListArray:
     if size > MAX_CATEGORIES:
         raise UserError(
             f"{place.file}: column '{name}' has {size} categories; expected at most {MAX_CATEGORIES} (merge similar "
-            "ones, or leave it out)"
+            "ones, or omit it)"
         )
     tags = pc.binary_join_element_wise(pa.scalar(name), parts, "=")
     return pa.ListArray.from_arrays(np.searchsorted(row, np.arange(len(column) + 1)).astype(np.int32), tags)
 
 
 def all_tags(columns: list[pa.ListArray]) -> pa.ListArray:
-    """Joins the tags of several features, row by row."""
+    """Join the tags of several features, row by row."""
     first, *others = columns
     for other in others:
         row = np.concatenate([pc.list_parent_indices(one).to_numpy() for one in (first, other)])
@@ -67,12 +67,12 @@ def all_tags(columns: list[pa.ListArray]) -> pa.ListArray:
 
 @dataclass(frozen=True, eq=False)
 class TableContent:
-    """The content of items, from a table of `item_id` and `tags`. Items that it lacks have no tags."""
+    """Content of items, from a table of `item_id` and `tags`. Items that are not in the table have no tags."""
 
     items: pa.Table
 
     def __call__(self, ids: np.ndarray) -> Content:
-        """Returns the tags of `ids`, for embeddings (mdp/content.py)."""
+        """Return the tags of `ids`, for embeddings (mdp/content.py)."""
         lists = self.items["tags"].combine_chunks()
         row = pc.index_in(self.items["item_id"], pa.array(ids)).to_numpy(zero_copy_only=False)
         row = row[pc.list_parent_indices(lists).to_numpy()]
@@ -85,7 +85,7 @@ class TableContent:
 
 
 def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """The column as float64, NaN as empty; None if a cell is another text, or for flags."""
+    """Return the column as float64, with NaN for empty cells; None for flags, and if a cell is any other text."""
     if not (is_text(column.type) or is_number(column.type)) or pa.types.is_boolean(column.type):
         return None
     try:
@@ -96,7 +96,7 @@ def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def _groups(numbers: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The range of the group of each number, as text: groups are cut at quantiles."""
+    """Return the range of the group of each number, as text; groups are cut at quantiles."""
     values = numbers.to_numpy(zero_copy_only=False)
     known = ~np.isnan(values)
     borders = np.unique(np.quantile(values[known], np.linspace(0, 1, _GROUPS + 1)))

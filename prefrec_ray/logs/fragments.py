@@ -1,4 +1,4 @@
-"""Files in fragments: row groups of Parquet and whole CSV files, read batch by batch in Ray Data."""
+"""Fragments of files, read batch by batch in Ray Data: row groups of Parquet and whole CSV files."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from prefrec_ray.logs.values import plain, plain_schema, visible
 
 _BATCH = 1 << 16
 _MAX_BLOCKS = 256
-_BEGINNING = 8 * BLOCK_BYTES  # of the text of a compressed file: codecs take in much before they give any
+_BEGINNING = 8 * BLOCK_BYTES  # of the text of a compressed file, since codecs read much input before their first output
 _CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}  # by the ends of names
 
 Convert = Callable[[pa.Table, Place], pa.Table]
 
 
 def read_clean(file: str, columns: list[str], convert: Convert, part: Part | None, form: CsvFormat = PLAIN) -> pa.Table:
-    """`columns` of a whole file through `convert`: a table of users or items, which is file -1 of the log."""
+    """Return `columns` of a whole file, converted. The file is a table of users or items, number -1 of the log."""
     empty = {name: pa.array([], pa.string()) for name in columns}  # a CSV file with only a header has no batches
     tables = list(batches(file, columns, None, form)) or [pa.table(empty)]
     return clean(pa.concat_tables(tables), Place(file, -1), convert, part)
@@ -43,7 +43,7 @@ def read(
     side: SideFiles | None = None,
     form: CsvFormat = PLAIN,
 ) -> tuple[Any, int]:
-    """The rows of all files as a Ray data set, each batch through `convert`, and their number (estimated for CSV).
+    """Return the rows of all files as a Ray data set, each batch converted, and their number (estimated for CSV).
 
     Rows for which `convert` raises `BadRows` go to `side`; without `side` they are a `UserError`.
     """
@@ -68,7 +68,7 @@ def read(
 
 
 def empty_log(files: Sequence[str]) -> UserError:
-    """The error for a log whose `files` hold no rows."""
+    """Return the error for a log with `files` without rows."""
     more = f" (and {len(files) - 1} more files)" if len(files) > 1 else ""
     return UserError(f"{files[0]}{more}: the log is empty; expected interactions")
 
@@ -91,7 +91,7 @@ def _read_fragments(
 
 
 def batches(file: str, columns: list[str], group: int | None, form: CsvFormat = PLAIN) -> Iterator[pa.Table]:
-    """Tables of at most some ten thousand rows; columns of CSV are text, as written.
+    """Yield tables of at most about ten thousand rows; columns of CSV are text, as written.
 
     `group`: a row group of Parquet, or None for all. Raises `UserError` for a CSV line with too few or too many values.
     """
@@ -117,7 +117,7 @@ def batches(file: str, columns: list[str], group: int | None, form: CsvFormat = 
 def _csv_batches(
     place: Place, columns: list[str], part: Part | None, form: CsvFormat
 ) -> Iterator[tuple[pa.Table, Place]]:
-    """Tables and their places; lines with too few or too many values go to `part`, or are a `UserError`."""
+    """Yield tables and their places; lines with too few or too many values go to `part`, or are a `UserError`."""
     file, partition = place.file, partition_values(place.file)
     own = own_schema(file, form).names if partition else columns
     in_file = [name for name in columns if name in own]
@@ -137,7 +137,7 @@ def _csv_batches(
 
 
 def _free_numbers(first: int, count: int, taken: np.ndarray) -> np.ndarray:
-    """The `count` smallest numbers from `first` on that are not `taken`, int64, ascending."""
+    """Return the `count` smallest numbers from `first` on that are not `taken`, int64, ascending."""
     taken = taken[taken >= first]
     return np.setdiff1d(np.arange(first, first + count + len(taken)), taken, assume_unique=True)[:count]
 
@@ -176,7 +176,7 @@ def _row_groups(file: str) -> list[int]:
 
 
 def _estimate_rows(file: str, form: CsvFormat) -> int:
-    """The number of rows of a CSV file, estimated from its first block; 0 for a file with only a header."""
+    """Return the number of rows of a CSV file, estimated from its first block; 0 for a file with only a header."""
     skipped: list[csv.InvalidRow] = []
     system, path = storage.filesystem(file)
     with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, skipped) as reader:

@@ -1,4 +1,4 @@
-"""The files that a path stands for: a file, a folder and all below it, a glob, or a list of these; local or a URI."""
+"""Input files of a path: a file, a folder and all below it, a glob, or a list of these; local or a URI."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def list_inputs(path: str | Sequence[str]) -> list[str]:
-    """The Parquet and CSV files at `path`, each once: a list in its order, folders and globs sorted by name.
+    """Return the Parquet and CSV files at `path`, each once: a list in its order, folders and globs sorted by name.
 
-    In a folder, and below folders that a glob matches, files are chosen by their ending, and names that start with `.`
-    or `_` are skipped. Of several links to one file the file itself counts, or else the first link. Raises `UserError`
-    for a path without a file.
+    In a folder, and below folders that match a glob, files are chosen by their suffix, and names that start with `.` or
+    `_` are skipped. If several links lead to one file, the file itself is listed, or else the first link. Raises
+    `UserError` for a path without a file.
     """
     paths = [path] if isinstance(path, str) else path
     if not all(one.strip() for one in paths):
@@ -39,12 +39,12 @@ def list_inputs(path: str | Sequence[str]) -> list[str]:
 
 
 def is_csv(file: str) -> bool:
-    """Return True for a CSV file: every file whose name is not that of Parquet."""
+    """Return True for a CSV file, that is for every file without the suffix of Parquet."""
     return not file.endswith(_PARQUET)
 
 
 def partition_values(file: str) -> dict[str, str | None]:
-    """The values that Hive partitions give a file (`.../day=2025-01-31/part-0.parquet`), by column."""
+    """Return the values of Hive partitions in a path (`.../day=2025-01-31/part-0.parquet`), by column."""
     pairs = [folder.partition("=") for folder in file.split("/")[:-1] if "=" in folder]
     return {unquote(name): None if value == _NO_VALUE else unquote(value) for name, _, value in pairs}
 
@@ -89,7 +89,7 @@ def _walk(uri: str) -> list[str]:
 
 
 def _walk_disk(folder: str, above: tuple[str, ...]) -> Iterator[str]:
-    """All files below a folder except hidden ones; a link to a folder above itself is skipped."""
+    """Yield all files below a folder except hidden ones; a link to a folder above itself is skipped."""
     here = os.path.realpath(folder)
     if here in above or not os.path.isdir(here):
         return
@@ -113,6 +113,6 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 def _escape(part: str) -> str:
     if part.startswith("[") and part.endswith("]"):
-        inside = re.sub(r"[\\\[&~|]", r"\\\g<0>", part[1:-1])  # signs that mean nothing special in a glob
+        inside = re.sub(r"[\\\[&~|]", r"\\\g<0>", part[1:-1])  # characters without a special meaning in a glob
         return f"[{re.sub('^!', '^', inside)}]"
     return re.escape(part)

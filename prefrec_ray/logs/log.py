@@ -1,4 +1,4 @@
-"""The canonical form of every log."""
+"""Canonical form of every log."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scipy import sparse
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """The content of I items: their tags, and who made them."""
+    """Content of I items: their tags and makers."""
 
-    tags: sparse.csr_array  # [I, T], 1 where an item has a tag
+    tags: sparse.csr_array  # [I, T], 1 for each tag of an item
     maker: np.ndarray  # int64 [I], -1 if unknown
 
 
@@ -25,9 +25,9 @@ class Log:
     """Interactions, users and items. Interactions stay in Ray Data; the tables of users and items are in memory."""
 
     # user_id, item_id (int64 or string), timestamp (int64, ms UTC), order (int64: position in the log, breaks ties of
-    # time)[, session_id (int64 or string)][, dwell_ms (float64, NaN where unknown)][, reward (float32)][, propensity
-    # (float32, null where unknown)][, row_hash (int64, equal where rows are equal in every column of the file: of such
-    # rows only the first is kept)], and one float32 column per feedback
+    # time)[, session_id (int64 or string)][, dwell_ms (float64, NaN if unknown)][, reward (float32)][, propensity
+    # (float32, null if unknown)][, row_hash (int64, equal for rows that are equal in every column of the file; only the
+    # first of such rows is kept)], and one float32 column per feedback
     interactions: ray.data.Dataset
     rows: int  # number of interactions; for CSV files an estimate from their size
     feedback: tuple[str, ...]  # names of the feedback columns, in the order of the state
@@ -35,12 +35,14 @@ class Log:
     users: pa.Table | None = None  # user_id and one string column per feature (null: unknown)
     categories: Mapping[str, tuple[str, ...]] | None = None  # all values of a feature; None: the values that occur
     items: pa.Table | None = None  # item_id, embedding (fixed_size_list<float32>), in [-1, 1]
-    content: Callable[[np.ndarray], Content] | None = None  # by ascending item ids; used to embed where `items` is None
-    about: pa.Table | None = None  # of a table of items without embeddings: item_id[, title][, image], as text
+    content: Callable[[np.ndarray], Content] | None = (
+        None  # by ascending item ids; used for embeddings if `items` is None
+    )
+    about: pa.Table | None = None  # table of items without embeddings: item_id[, title][, image], as text
     files: tuple[str, ...] = ()  # the files whose rows `order` numbers (logs.contract), for errors
-    unique_rows: bool = False  # whether rows that are equal in all columns but `order` break the contract
-    one_request_per_time: bool = False  # whether the rows of one user and time are one request
+    unique_rows: bool = False  # True if equal rows (except for `order`) break the contract
+    one_request_per_time: bool = False  # True if the rows of one user and time are joined to one impression
     given_sessions: bool = False  # session_id defines sessions, not the session timeout
     has_reward: bool = False  # the log has a reward column, which is not part of the state
-    has_propensity: bool = False  # the log has the logging policy's propensity of the shown item
+    has_propensity: bool = False  # the log has the logging policy's propensity of the item
     world: dict[str, Any] | None = None  # the simulator's settings, for roll-outs

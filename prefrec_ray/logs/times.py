@@ -1,4 +1,4 @@
-"""Times as written become ms since 1970, UTC."""
+"""Conversion of times to ms since 1970, UTC."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def to_milliseconds(
     zone: str | None = None,
     pattern: str | None = None,
 ) -> np.ndarray:
-    """Timestamps as int64 ms, UTC, rounded down.
+    """Return timestamps as int64 ms, UTC, rounded down.
 
     unit: of numbers (s, ms, us, ns). zone: of times without one (IANA; None: UTC); a clock time that occurs twice is
-    the earlier moment, and one that is skipped is the moment of the change. pattern: the format of text (strftime;
+    the earlier moment, and a skipped clock time is the moment of the change. pattern: the format of text (strftime;
     None: ISO 8601). Raises `BadRows`, and `UserError` for numbers without a unit.
     """
     refuse(column.is_null().to_numpy(), place, name, lambda row: "no time", "one in every row")
@@ -74,7 +74,7 @@ def _from_numbers(column: pa.ChunkedArray, unit: str, place: Place, name: str) -
 
 
 def _parse_iso(column: pa.ChunkedArray, zone: str | None, place: Place, name: str) -> np.ndarray:
-    """Text in ISO 8601; times without an offset are in `zone`."""
+    """Parse text in ISO 8601; times without an offset are in `zone`."""
     aware, naive = pa.timestamp("us", "UTC"), pa.timestamp("us")
     for kind in (aware, naive):
         try:

@@ -1,4 +1,4 @@
-"""Ids and numbers as written become int64, text and float64; all bad rows of a column are refused at once."""
+"""Conversion of ids and numbers to int64, text and float64. All bad rows of a column are refused at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from prefrec_ray.errors import UserError
 from prefrec_ray.logs.contract import BadRows, Place
 
-#: Text that may be a number; Arrow decides whether it is one, and in range.
+#: Pattern of text that may be a number; Arrow decides if it is a number in range.
 _LIKE = {
     pa.int64(): r"^-?(\d+|0[xX][0-9a-fA-F]+)$",
     pa.float64(): r"^(?i)[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan(\(.*\))?)$",
@@ -19,7 +19,7 @@ _LIKE = {
 
 
 def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) -> pa.ChunkedArray:
-    """Ids as int64 or string. Raises `BadRows`, also for text that would become equal to another text."""
+    """Return ids as int64 or string. Raises `BadRows`, also for text that would become equal to another text."""
     refuse(column.is_null().to_numpy(), place, name, lambda row: "no id", "one in every row")
     if kind == pa.int64():
         if is_text(column.type):
@@ -35,13 +35,13 @@ def to_ids(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str) 
 
 
 def to_text(column: pa.ChunkedArray, place: Place, name: str) -> pa.ChunkedArray:
-    """Return strings. Parquet does not check their bytes: raises `BadRows` for bytes that are not UTF-8."""
+    """Return strings. Raises `BadRows` for bytes that are not UTF-8, since Parquet does not check them."""
     written = cast(column, pa.string(), place, name, "text").cast(pa.binary())
     return cast(written, pa.string(), place, name, "text in UTF-8")
 
 
 def to_integers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
-    """int64 [n]; the text 007 is 7. Raises `BadRows`."""
+    """Return int64 [n]; the text 007 is 7. Raises `BadRows`."""
     refuse(column.is_null().to_numpy(), place, name, lambda row: "no number", "one in every row")
     return cast(column, pa.int64(), place, name, "an integer").to_numpy()
 
@@ -52,7 +52,7 @@ def padded(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def to_numbers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
-    """float64 [n], NaN for null; booleans, and the texts true and false, are 1 and 0. Raises `BadRows`."""
+    """Return float64 [n], NaN for null; booleans, and the texts true and false, are 1 and 0. Raises `BadRows`."""
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     if is_text(column.type):
@@ -64,7 +64,7 @@ def to_numbers(column: pa.ChunkedArray, place: Place, name: str) -> np.ndarray:
 
 
 def finite(values: np.ndarray, place: Place, name: str) -> np.ndarray:
-    """`values`, all of them finite and none beyond 1e12. Raises `BadRows`."""
+    """Return `values` if all are finite and at most 1e12 in size. Raises `BadRows`."""
     refuse(~np.isfinite(values), place, name, lambda row: f"found {shown(values[row])}", "a finite number")
     # Values are stored as float32, whose sums and squares must not overflow.
     large = np.abs(values) > 1e12
@@ -73,7 +73,7 @@ def finite(values: np.ndarray, place: Place, name: str) -> np.ndarray:
 
 
 def refuse(bad: np.ndarray, place: Place, name: str, found: Callable[[int], str], expected: str) -> None:
-    """Raises `BadRows` for the rows where `bad` (bool [n]) is true; `found(row)` describes the first of them."""
+    """Raise `BadRows` for the rows with `bad` (bool [n]) true; `found(row)` describes the first bad row."""
     if bad.any():
         rows = np.flatnonzero(bad)
         raise BadRows(place, name, rows, found(int(rows[0])), expected)
@@ -91,7 +91,7 @@ def cast(column: pa.ChunkedArray, kind: pa.DataType, place: Place, name: str, ex
 
 
 def failing_rows(column: pa.ChunkedArray, kind: pa.DataType, like: str | None) -> np.ndarray:
-    """The rows, ascending, whose cast to `kind` fails.
+    """Return the rows, ascending, whose cast to `kind` fails.
 
     Text that does not match `like` (a regular expression) always fails; the rest is searched by halving, so that a few
     bad rows among many cost a few casts.
@@ -117,7 +117,7 @@ def failing_rows(column: pa.ChunkedArray, kind: pa.DataType, like: str | None) -
 
 
 def shown(value: object) -> str:
-    """`value` as an error shows it."""
+    """Return the text of `value` for an error message."""
     if isinstance(value, float) and np.isnan(value):
         return "NaN or nothing"
     if isinstance(value, float) and np.isinf(value):
@@ -137,8 +137,11 @@ _DIGITS = np.delete(np.arange(36), [8, 13, 18, 23])
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type in which a column is read: of text, bytes and decimals there are forms that few functions of Arrow know,
-    and types with a name of their own (JSON) are known to none. UUIDs, which are 16 bytes, are text."""
+    """Return the type in which a column is read.
+
+    Text, bytes and decimals have variants that few functions of Arrow accept, and named types (JSON) are not accepted
+    at all. UUIDs, which are 16 bytes, become text.
+    """
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
     if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
@@ -149,12 +152,12 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """The columns in the types in which they are read."""
+    """Return the columns with the types in which they are read."""
     return pa.schema([pa.field(field.name, plain_type(field.type)) for field in schema])
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """The columns as they are read."""
+    """Return the table with the types in which it is read."""
     columns = [_uuids(column) if _is_uuid(column.type) else column for column in table.columns]
     return pa.table(columns, names=table.column_names).cast(plain_schema(table.schema))
 
@@ -164,7 +167,7 @@ def _is_uuid(kind: pa.DataType) -> bool:
 
 
 def _uuids(column: pa.ChunkedArray) -> pa.Array:
-    """The text of UUIDs, as RFC 9562 writes it."""
+    """Return the text of UUIDs, in the form of RFC 9562."""
     ids = pa.concat_arrays([pa.array([], _UUID), *column.cast(_UUID).chunks])
     count = len(ids)
     digits = np.frombuffer(ids.buffers()[1], np.uint8, 16 * count, 16 * ids.offset).reshape(count, 16)
@@ -181,7 +184,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether a column is lists."""
+    """Return True if a column is lists."""
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 

@@ -168,7 +168,7 @@ LOGS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame | None], dict[str, A
         "times are numbers; expected time_unit: s, ms, us or",
     ),
     "unknown zone": (nothing, {"time_unit": None, "time_zone": "Paris"}, "key 'source.time_zone'"),
-    "zone of numbers": (nothing, {"time_zone": "Europe/Paris"}, "time_zone is for times that are no numbers"),
+    "zone of numbers": (nothing, {"time_zone": "Europe/Paris"}, "time_zone is for times that are not numbers"),
     "feedback is a word": (cell("plays", "much"), {}, "column 'plays', row 8: found 'much'; expected a number"),
     "no feedback": (cell("like", None), {}, "column 'like', row 8: found NaN or nothing; expected a finite number"),
     "infinite feedback": (cell("plays", "inf"), {}, "column 'plays', row 8: found infinity; expected a finite number"),
@@ -320,7 +320,7 @@ SHARD, REQUESTS, SESSIONS = (
 DAMAGE: dict[str, tuple[str, Callable[[], None], str]] = {
     "no metadata": ("train", remove("dataset/metadata.json"), "not a prepared data set (no metadata.json)"),
     "metadata cut": ("train", cut("dataset/metadata.json"), "metadata.json: line "),
-    "older version": ("evaluate", metadata(schema_version=0), "metadata.json: schema version 0, expected 1"),
+    "older version": ("evaluate", metadata(schema_version=0), "metadata.json: found schema version 0; expected 1"),
     "key missing": ("evaluate", metadata(counts=None), "metadata.json: key 'counts' is missing"),
     "no state": ("train", metadata(state={}), "metadata.json: key 'state.feedback' is missing"),
     "other width": ("evaluate", metadata(state_dim=3), "metadata.json: state_dim 3; expected the width of state"),

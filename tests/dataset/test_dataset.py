@@ -57,9 +57,9 @@ def test_open(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (metadata(schema_version=SCHEMA_VERSION + 1), "schema version 2, expected 1"),
-        ({"anything": 1}, "schema version None, expected 1"),
-        ([1], "schema version None, expected 1"),
+        (metadata(schema_version=SCHEMA_VERSION + 1), "found schema version 2; expected 1"),
+        ({"anything": 1}, "found schema version None; expected 1"),
+        ([1], "found schema version None; expected 1"),
         (metadata(state_dim="wide"), "key 'state_dim'"),
     ],
 )

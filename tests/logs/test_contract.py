@@ -132,7 +132,7 @@ def test_first_and_number_over_files_and_row_groups(tmp_path: Path) -> None:
         side.check()
     assert str(caught.value) == (
         f"{tmp_path}/1.parquet: column 'like', row 10: found 2.0; expected 0 or 1; 3 rows like it; 4 bad rows in all "
-        "(by column: 'like' 3, 'u' 1; --on-error drop leaves them out)"
+        "(by column: 'like' 3, 'u' 1; --on-error drop excludes them)"
     )
     assert not (tmp_path / "out" / "dropped").exists()  # nothing but numbers while it fails
 

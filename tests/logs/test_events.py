@@ -145,11 +145,11 @@ def test_a_users_features_are_those_that_were_received_last(tmp_path: Path) -> N
 def test_logs_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     a = write(tmp_path / "a", [row(0, 1)])
     b = write(tmp_path / "b", [row(0, 1)], feedback=["like"])
-    with pytest.raises(UserError, match=r"b: not of the kind of .*a: feedback: found \['like'\]; exp"):
+    with pytest.raises(UserError, match=r"b: found another kind of log than .*a: feedback: found \['like'\]; exp"):
         table((a, b))
     c = write(tmp_path / "c", [row(0, 1)])
     ItemTable(np.arange(3), np.zeros((3, 2), np.float32)).save(f"{c}/items.parquet")
-    with pytest.raises(UserError, match=r"c/items\.parquet: item 0 has another embedding than in .*a"):
+    with pytest.raises(UserError, match=r"c/items\.parquet: item 0: found another embedding; expected .*a"):
         table((a, c))
 
 
@@ -159,17 +159,17 @@ def test_logs_with_ids_of_users_of_two_kinds_are_refused(tmp_path: Path, text_fi
     a = write(tmp_path / "a", [row(n, n % 3) for n in range(9)])
     b = write(tmp_path / "b", [replace(row(n, 1), user=f"user {n % 3}", user_number=None) for n in range(9)])
     assert set(table(b)["user_id"].to_pylist()) == {"user 0", "user 1", "user 2"}
-    with pytest.raises(UserError, match=r"\.arrow: ids of users are of another kind") as caught:
+    with pytest.raises(UserError, match=r"\.arrow: found another kind of user ids") as caught:
         table((b, a) if text_first else (a, b))
     assert str(caught.value).startswith(a if text_first else b)
 
 
 def test_what_is_no_log_of_this_version_is_one_line(tmp_path: Path) -> None:
     a = write(tmp_path / "a", [row(0, 1)], schema_version=9)
-    with pytest.raises(UserError, match=r"log\.json: schema version 9; expected 2"):
+    with pytest.raises(UserError, match=r"log\.json: found schema version 9; expected 2"):
         table(a)
     (Path(a) / "log.json").write_text("[]")
-    with pytest.raises(UserError, match=r"log\.json: schema version None; expected 2"):
+    with pytest.raises(UserError, match=r"log\.json: found schema version None; expected 2"):
         table(a)
     with pytest.raises(UserError, match=r"no folder of events \(log\.json is missing\)"):
         table(str(tmp_path))

@@ -179,8 +179,8 @@ def test_columns_of_tables_that_do_not_fit(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"item": "u"}, "item is the column 'u', as user is; expected another one"),
-        ({"session": "i"}, "session is the column 'i', as item is"),
+        ({"item": "u"}, "item: found the column 'u' of user; expected another column"),
+        ({"session": "i"}, "session: found the column 'i' of item"),
         ({"reward": "like"}, "feedback 'like' is the reward, which is never in the state; expected one of both"),
         ({"users": {"path": "y", "id": "id", "features": ["age", "id"]}}, "features: 'id' is the id; expected other"),
         ({"items": {"path": "y", "id": "id", "features": "id"}}, "expected each column once, and not the id 'id'"),
@@ -253,8 +253,8 @@ ROWS = "u,i,t,like,name\n" + "1,2,3,4,caf\xe9\n" * 3
         (ROWS.replace("name", "n\xe4me").encode("latin-1"), "line 1 is not UTF-8"),
         ((ROWS + "1,caf\xe9\n").encode("latin-1"), "line 2 is not UTF-8"),
         (ROWS.encode("utf-16"), "line 1 is not UTF-8"),
-        (gzip.compress(ROWS.encode(), mtime=0), "gzip by what it holds; expected a name that ends in .csv.gz"),
-        (b"PAR1\x15\x04", "Parquet by what it holds; expected a name that ends in .parquet"),
+        (gzip.compress(ROWS.encode(), mtime=0), "gzip by its content; expected a name that ends in .csv.gz"),
+        (b"PAR1\x15\x04", "Parquet by its content; expected a name that ends in .parquet"),
         (b'{"u": 1, "i": 2}\n', "expected Parquet or CSV, or kind: ray_data, read: read_json"),
     ],
 )
@@ -297,7 +297,7 @@ def test_names_of_feedback_that_are_taken(name: str) -> None:
 
 @pytest.mark.parametrize("features", [["user_id"], ["age", "age"]])
 def test_features_of_users_have_names_of_their_own(features: list[str]) -> None:
-    with pytest.raises(UserError, match=r"users.features.*expected each feature once, and none called user_id"):
+    with pytest.raises(UserError, match=r"users.features.*expected each feature once, and not the name user_id"):
         parse(FilesSource, {**COLUMNS, "path": "x", "users": {"path": "y", "features": features}}, "test")
 
 

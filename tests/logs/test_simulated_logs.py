@@ -23,10 +23,10 @@ OF_SERVER = {
 @pytest.mark.parametrize(
     ("about", "words"),
     [
-        ([1], "schema version None, expected 1"),
-        ("log", "schema version None, expected 1"),
-        ({"schema_version": 2}, "schema version 2, expected 1"),
-        ({"schema_version": 1}, "key 'feedback' is missing; expected that of `prefrec simulate`"),
+        ([1], "found schema version None; expected 1"),
+        ("log", "found schema version None; expected 1"),
+        ({"schema_version": 2}, "found schema version 2; expected 1"),
+        ({"schema_version": 1}, "key 'feedback' is missing; expected a log of `prefrec simulate`"),
         (OF_SERVER, "key 'reward' is missing; .* (kind: events reads the folder of a server)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The description of an event log: the file log.json of its folder."""
+"""Description of an event log: the file log.json of its folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from prefrec_ray.settings import Settings, parse
 from prefrec_ray.storage import seal
 
 FILE = "log.json"
-#: The version of the files that are written. Servers of version 1 would cut off what this one writes.
+#: Version of the files that this module writes. Servers of version 1 would cut them off.
 SCHEMA_VERSION: Literal[2] = 2
 
 
 class About(Settings):
-    """Ids, feedback in the order of the rows' lists, its kinds, the categories of users' features, session timeout."""
+    """Ids, feedback in the order of the rows' lists, its kinds, the categories of user features, session timeout."""
 
     schema_version: Literal[1, 2] = SCHEMA_VERSION
     log_id: Annotated[str, Field(pattern="^[0-9a-f]{8}$")]
@@ -32,11 +32,11 @@ class About(Settings):
 
     @property
     def columns(self) -> pa.Schema:
-        """The columns of the rows."""
+        """Return the columns of the rows."""
         return schema(pa.int64() if self.item_ids == "int64" else pa.string())
 
     def check_same(self, other: About, where: str) -> None:
-        """Raises `UserError`, which `where` begins, if `other` describes other events."""
+        """Raise `UserError`, which begins with `where`, if `other` describes other events."""
         for key in type(self).model_fields:
             mine, found = getattr(self, key), getattr(other, key)
             if key not in ("schema_version", "log_id") and mine != found:
@@ -44,19 +44,21 @@ class About(Settings):
 
 
 def read_about(folder: str) -> About:
-    """Read the description of the log in `folder`.
+    """Return the description of the log in `folder`.
 
     Raises `UserError` for a folder that no server wrote, another schema version, and a damaged file.
     """
     file = storage.join(folder, FILE)
     if not storage.exists(file):
-        raise UserError(f"{folder}: no folder of events ({FILE} is missing); expected that of `prefrec serve --state`")
+        raise UserError(
+            f"{folder}: no folder of events ({FILE} is missing); expected the folder of `prefrec serve --state`"
+        )
     content = storage.read_bytes(file)
     intact = seal.intact(content)
     value = storage.read_json(file)
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version not in (1, SCHEMA_VERSION):
-        raise UserError(f"{file}: schema version {version}; expected {SCHEMA_VERSION}")
+        raise UserError(f"{file}: found schema version {version}; expected {SCHEMA_VERSION}")
     if intact is False or (intact is None and version == SCHEMA_VERSION):
         raise UserError(f"{file}: damaged: its checksum differs; expected the file as it was written")
     value.pop("seal", None)

@@ -1,7 +1,7 @@
-"""Compaction: closed files of a log become Parquet, with the same rows, in a fraction of the room.
+"""Compaction of a log: closed files become Parquet files with the same rows, in a fraction of the space.
 
-The Parquet file is read back and compared, to the bit, and is on the disk before the old file is removed. Whenever the
-process is killed, each row is in at least one of the two files, and readers take one of them.
+The Parquet file is read back, compared to the bit, and on the disk before the old file is removed. Whenever the process
+is killed, each row is in at least one of the two files, and readers use one of them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from prefrec_ray.storage.parquet import seal_parquet
 def compact(folder: str, before: float) -> int:
     """Turn files of the log `folder` that were last written before the time `before` into Parquet, except the last one.
 
-    A server may go on writing. `before`: seconds since 1970. Return how many files were made. Raises `UserError` if
+    A server may continue to write. `before`: seconds since 1970. Return the number of new files. Raises `UserError` if
     `folder` is not a log on a local disk, a file is damaged, or another process compacts the same log.
     """
     if "://" in folder:
-        raise UserError(f"{folder}: found a store; expected a log on a local disk, where its files are made smaller")
+        raise UserError(f"{folder}: found a store; expected a log on a local disk")
     columns, made = read_about(folder).columns, 0
     with storage.claimed(storage.join(folder, SEGMENTS)) as partial:
         files = list_segments(folder)
@@ -63,7 +63,7 @@ def _write(file: str, end: int, columns: pa.Schema, partial: str) -> None:
 
 
 def same(a: pa.Table, b: pa.Table) -> bool:
-    """Return whether tables are equal to the bit, NaN and signs of zeros included."""
+    """Return True if tables are equal to the bit, including NaN and signs of zeros."""
     return a.schema.equals(b.schema) and all(_equal(a[name], b[name]) for name in a.column_names)
 
 

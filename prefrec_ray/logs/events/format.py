@@ -1,4 +1,4 @@
-"""The rows of the event log: their kinds and columns."""
+"""Rows of the event log: their kinds and columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-#: Names in the log's folder: the folder of its files, and the items that its rows are about.
+#: Names in the log's folder: the folder of its files, and the file of its items.
 SEGMENTS, ITEMS = "events", "items.parquet"
 SUFFIX = ".arrow"
 #: The most recommendations of a group commit. A shadow's row is in the same commit as the recommendation it shadows.
@@ -17,13 +17,13 @@ COMMIT = 32
 
 
 class Kind(IntEnum):
-    """The kind of a row. Logs depend on these values: they never change."""
+    """Kind of a row. Logs contain these values, so they never change."""
 
-    RECOMMENDED = 1  # items that a user was shown, and the propensities with which they were drawn
-    FEEDBACK = 2  # feedback of a user on one item: a request of the data set
-    SHADOWED = 3  # items that a shadow policy drew, not shown
-    ITEM = 4  # an item that may be shown from now on
-    WITHDRAWN = 5  # an item that may no longer be shown
+    RECOMMENDED = 1  # items recommended to a user, and the propensities of the draws
+    FEEDBACK = 2  # feedback of a user on one item: an impression of the data set
+    SHADOWED = 3  # items that a shadow policy drew, not recommended to the user
+    ITEM = 4  # an item that was added
+    WITHDRAWN = 5  # an item that was withdrawn
     ARMS = 6  # the arms from now on: JSON in `note`
     SKIPPED = 7  # no event: a row with this number may have been lost, and the number is not used again
 
@@ -32,9 +32,10 @@ class Kind(IntEnum):
 class Event:
     """A row, without its number. Times are in ms, UTC.
 
-    `timestamp` is the time at which it counts: never before an earlier FEEDBACK of the same user. `given` is the time
+    `timestamp` is the time that counts; it is never before an earlier FEEDBACK of the same user. `given` is the time
     that the client sent. A user id is a whole number (`user_number`) or text (`user`). `propensities` belong to
-    `items`, NaN if unknown. `known`: whether the item of a FEEDBACK had an embedding; only then is it a request.
+    `items`, NaN if unknown. `known` is True if the item of a FEEDBACK had an embedding; only then the row is an
+    impression.
     """
 
     kind: Kind

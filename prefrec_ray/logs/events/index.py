@@ -11,7 +11,7 @@ from prefrec_ray.logs.events.records import header_end, read_pieces
 
 
 class FileIndex:
-    """The first row and the bytes of each batch of a file; `end`: the byte behind the last batch."""
+    """First row and bytes of each batch of a file; `end` is the byte after the last batch."""
 
     def __init__(self) -> None:
         self.rows = self.end = 0
@@ -19,7 +19,7 @@ class FileIndex:
 
     @classmethod
     def from_content(cls, content: pa.Buffer, columns: pa.Schema) -> FileIndex:
-        """Return the index of the batches up to the first that is damaged or unfinished."""
+        """Return the index of the batches before the first damaged or unfinished batch."""
         index = cls()
         index.end = header_end(content, columns)
         for piece in read_pieces(content, columns):
@@ -33,9 +33,9 @@ class FileIndex:
         self.rows, self.end = self.rows + rows, end
 
     def place(self, row: int) -> tuple[int, int, int]:
-        """Return the bytes of the batch that holds a row of the file, and how many rows come before the batch.
+        """Return the bytes of the batch that contains a row of the file, and the number of rows before the batch.
 
-        Raises `IndexError` if no batch holds it.
+        Raises `IndexError` if no batch contains it.
         """
         if row >= self.rows:
             raise IndexError(row)

@@ -1,4 +1,4 @@
-"""The writer of the event log: rows are on the disk before a client gets its reply."""
+"""Writer of the event log: rows are on the disk before a client gets its reply."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prefrec_ray.logs.events.repair import end_file, keep_rest, lost_rows, write
 from prefrec_ray.logs.events.segments import content_of, first_row, list_segments, parquet_of, read_tables
 from prefrec_ray.storage.parquet import open_sealed
 
-#: A file of this many bytes or more is ended, and another one is begun.
+#: Size in bytes at which a file is closed and the next one begins.
 SEGMENT_BYTES = 64 << 20
 
 
@@ -39,7 +39,7 @@ class EventLog:
         self._encode = Encoder(self.schema)
         self._folder = Path(storage.absolute(folder)) / SEGMENTS
         storage.make_folder(str(self._folder))
-        storage.sync(str(self._folder.parent))  # else a power cut may take the folder, and all that was waited for
+        storage.sync(str(self._folder.parent))  # otherwise a power cut may remove the folder with all rows in it
         self._paths = [Path(file) for file in list_segments(str(self._folder.parent))]
         self._indices: dict[Path, FileIndex] = {}
         self._broken: OSError | None = None
@@ -47,9 +47,9 @@ class EventLog:
         self._size = 0
         #: The number of the next row.
         self.next = 0
-        #: Rows before this one need not be found fast any more. An index takes a tenth of the room of its rows on disk.
+        #: Rows before this number may be slow to find. An index takes a tenth of the space of its rows on disk.
         self.needed = 0
-        #: One line for each thing that was unusual when the log was opened.
+        #: One line for each repair or unusual finding at the start.
         self.notes: list[str] = []
         if self._paths:
             self._recover(self._paths[-1])
@@ -61,34 +61,34 @@ class EventLog:
 
     @property
     def broken(self) -> bool:
-        """Whether no more rows are written until the next start reads the disk."""
+        """Return True if no rows can be written until the next start reads the disk."""
         return self._broken is not None
 
     @property
     def size(self) -> int:
-        """The size of all files."""
+        """Return the size of all files."""
         return sum(Path(file).stat().st_size for file in list_segments(str(self._folder.parent)))
 
     def _recover(self, path: Path) -> None:
-        """Find the end of the last file, `path`, and go on there."""
+        """Find the end of the last file, `path`, and continue there."""
         if _first(self._paths[0]) != 0:
             raise UserError(f"{self._paths[0]}: begins at row {_first(self._paths[0])}; expected 0: a file is missing")
         if path.suffix != SUFFIX:  # a file becomes Parquet only if another one follows it
-            raise UserError(f"{path}: found no file behind it; expected the file that follows it: rows are missing")
+            raise UserError(f"{path}: found no file after it; expected the next file: rows are missing")
         content = content_of(str(path))
         self._indices[path] = index = FileIndex.from_content(content, self.schema)
         self.next = _first(path) + index.rows
         rest = content.slice(index.end).to_pybytes()
         if rest == END and index.end:
             raise UserError(
-                f"{path}: ends at row {self.next}, with no file behind it; expected a file that begins at row"
+                f"{path}: ends at row {self.next}, with no file after it; expected a file that begins at row"
                 f" {self.next}: rows are missing"
             )
         if rest:
             check_rest(content, index.end, self.schema, str(path))
             self._repair(path, rest, index)
         elif version_1.begins(content, self.schema):
-            self.notes.append(f"{path}: of an earlier version; new rows go to a file of this version")
+            self.notes.append(f"{path}: has an earlier version; new rows go to a file of this version")
             if index.rows == 0:  # the new file has the same name
                 os.truncate(path, 0)
                 index.end = 0
@@ -96,9 +96,9 @@ class EventLog:
             self._open(path)
 
     def _repair(self, path: Path, rest: bytes, index: FileIndex) -> None:
-        """Keep `rest`, the bytes behind the last whole record of the last file, and go on in a new file.
+        """Keep `rest`, the bytes after the last whole record of the last file, and continue in a new file.
 
-        Clients may know the numbers of rows that were lost. So these numbers are not used again.
+        Clients may have the numbers of lost rows. So these numbers are not used again.
         """
         side, skipped = keep_rest(path, rest, index.end), lost_rows(rest)
         new = self._folder / f"{self.next:015d}{SUFFIX}"
@@ -110,7 +110,7 @@ class EventLog:
             self._paths.append(new)
         self.notes.append(
             f"{path}: damaged or unfinished record at byte {index.end}, of {len(rest)} bytes: kept in {side.name}; rows"
-            f" {self.next} to {self.next + skipped - 1} stay empty, so that no event id is given twice"
+            f" {self.next} to {self.next + skipped - 1} stay empty, so that no event id is used twice"
         )
         self._indices[new] = added = FileIndex()
         added.add(skipped, len(self._encode.header), len(self._encode.header) + len(record))
@@ -118,7 +118,7 @@ class EventLog:
         self._open(new)
 
     def _open(self, path: Path) -> None:
-        """Go on writing at the end of the file `path`."""
+        """Open the file `path`, to append at its end."""
         self.close()
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -138,9 +138,9 @@ class EventLog:
                 self._indices.pop(old, None)
 
     def commit(self, events: Sequence[Event]) -> int:
-        """Append `events`; they are on the disk when it returns. Return the number of the first of them.
+        """Append `events`, which are on the disk when it returns. Return the number of the first event.
 
-        Raises `OSError` if they cannot be written (a full disk); none of them is in the log then.
+        Raises `OSError` if they cannot be written (a full disk); the log then contains none of them.
         """
         if self._broken is not None:
             raise OSError(self._broken.errno, f"the event log failed before ({self._broken}); start again")
@@ -179,7 +179,7 @@ class EventLog:
     def read(self, number: int) -> dict[str, Any]:
         """Return the row `number`, from the disk.
 
-        Raises `IndexError` for a number that no row has, `UserError` if the row is damaged.
+        Raises `IndexError` if no row has this number, `UserError` if the row is damaged.
         """
         if not 0 <= number < self.next:
             raise IndexError(number)
@@ -194,7 +194,7 @@ class EventLog:
             with path.open("rb") as file:
                 message = pa.py_buffer(os.pread(file.fileno(), end - begin, begin))
             batch = read_batch(message, self.schema)
-        except FileNotFoundError:  # it has become Parquet meanwhile
+        except FileNotFoundError:  # it became a Parquet file in the meantime
             return _row_of_parquet(parquet_of(str(path)), row)
         except IndexError:
             end = self._indices[path].end
@@ -208,7 +208,7 @@ class EventLog:
 
         Raises `UserError` if rows are missing or damaged.
         """
-        end = self.next  # first: another thread may begin a file, with rows that the files below lack
+        end = self.next  # read first: another thread may begin a file that the list below lacks
         files = [str(path) for path in self._paths]
         yield from read_tables(files, self.schema, since, end, rows=rows)
 

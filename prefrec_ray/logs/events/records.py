@@ -1,7 +1,7 @@
-"""The bytes of the event log: Arrow IPC streams of record batches, each message sealed (storage/seal.py).
+"""Binary format of the event log: Arrow IPC streams of record batches, each message sealed (storage/seal.py).
 
-Any Arrow reader opens a file. A batch is one group commit. A seal covers all bytes of its message, so that no damaged
-byte reaches Arrow. Files of version 1, whose checksums cover less, are read by version_1.py.
+Any Arrow reader can open a file. A batch is one group commit. A seal covers all bytes of its message, so that no
+damaged byte reaches Arrow. Files of version 1, whose checksums cover less, are read by version_1.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import version_1
 from prefrec_ray.storage import seal
 
-#: The end of a file that another file follows.
+#: End mark of a file with a successor.
 END = b"\xff\xff\xff\xff\0\0\0\0"
 _CONTINUATION, _ALIGNMENT = b"\xff\xff\xff\xff", 8
 _MOST_METADATA = 1 << 16
@@ -25,7 +25,7 @@ _NOTE = {"prefrec": seal.BLANK}
 
 
 class Encoder:
-    """Batches as bytes of a file: `header` once, then each batch."""
+    """Encoder of batches: `header` once, then each batch."""
 
     def __init__(self, columns: pa.Schema) -> None:
         noted = columns.with_metadata(_NOTE)
@@ -45,7 +45,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Piece:
-    """A batch of a file: its rows, and the bytes that it takes, [begin, end)."""
+    """A batch of a file: its rows, and its range of bytes, [begin, end)."""
 
     batch: pa.RecordBatch
     begin: int
@@ -53,7 +53,7 @@ class Piece:
 
 
 def read_pieces(content: pa.Buffer, columns: pa.Schema) -> Iterator[Piece]:
-    """Yield the batches of a file, up to its end or to the first that is damaged or unfinished."""
+    """Yield the batches of a file, up to its end or to the first damaged or unfinished batch."""
     if version_1.begins(content, columns):
         end = len(version_1.header(columns))
         while found := version_1.read_batch(content, end, columns):
@@ -67,7 +67,7 @@ def read_pieces(content: pa.Buffer, columns: pa.Schema) -> Iterator[Piece]:
 
 
 def read_batch(message: pa.Buffer, columns: pa.Schema) -> pa.RecordBatch:
-    """Return the batch of a message that `read_pieces` found. Raises `pa.ArrowInvalid` if it has been damaged since."""
+    """Return the batch of a message that `read_pieces` found. Raises `pa.ArrowInvalid` if it was damaged later."""
     if _message_end(message, 0) == message.size:
         return pa.ipc.read_record_batch(pa.ipc.read_message(message), columns)
     found = version_1.read_batch(message, 0, columns)
@@ -77,7 +77,7 @@ def read_batch(message: pa.Buffer, columns: pa.Schema) -> pa.RecordBatch:
 
 
 def header_end(content: pa.Buffer, columns: pa.Schema) -> int:
-    """Return the end of the header of a file, 0 if it is damaged, unfinished or of other columns."""
+    """Return the end of the header of a file, 0 if it is damaged, unfinished or has other columns."""
     if version_1.begins(content, columns):
         return len(version_1.header(columns))
     end = _message_end(content, 0) or 0
@@ -85,16 +85,16 @@ def header_end(content: pa.Buffer, columns: pa.Schema) -> int:
 
 
 def check_rest(content: pa.Buffer, end: int, columns: pa.Schema, where: str) -> None:
-    """Check that no whole record lies behind the record that begins at `end`: an interrupted write leaves none there.
+    """Check that no whole record follows the record that begins at `end`, since an interrupted write leaves none there.
 
-    Raises `UserError`, which `where` begins.
+    Raises `UserError`, which begins with `where`.
     """
     view, at = memoryview(content)[end:].tobytes(), 0
     while (at := view.find(_CONTINUATION, at + 1)) >= 0:
         place = end + at
         if place % _ALIGNMENT == 0 and (_message_end(content, place) or version_1.read_batch(content, place, columns)):
             raise UserError(
-                f"{where}: damaged at byte {end}: found whole records behind it; expected the file as it was written"
+                f"{where}: damaged at byte {end}: found whole records after it; expected the file as it was written"
                 " (put it back from a copy)"
             )
 
@@ -115,7 +115,7 @@ def _message_end(content: pa.Buffer, begin: int) -> int | None:
 
 
 class _Sink(io.RawIOBase):
-    """Collects the bytes that are written."""
+    """Stream that collects the written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class _Sink(io.RawIOBase):
         return len(data)
 
     def take(self) -> bytes:
-        """Return the bytes that were written since the last call."""
+        """Return the bytes written since the last call."""
         taken = b"".join(self._parts)
         self._parts.clear()
         return taken

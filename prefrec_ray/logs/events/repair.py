@@ -1,4 +1,4 @@
-"""The end of the last file of a log after a crash: a damaged or unfinished record is kept aside, not thrown away."""
+"""Repair of the last file of a log after a crash. A damaged or unfinished record is kept in another file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from prefrec_ray import storage
 from prefrec_ray.logs.events.records import END
 
-#: Rows that a record of 0 bytes may have had, and the fewest bytes of a row: no row takes less in Arrow's format.
+#: Rows that a record of 0 bytes may have had, and a lower bound of the bytes of a row in Arrow's format.
 _ROWS, _ROW_BYTES = 1024, 64
 
 
@@ -24,19 +24,19 @@ def keep_rest(path: Path, rest: bytes, place: int) -> Path:
 
 
 def lost_rows(rest: bytes) -> int:
-    """Return the largest number of rows that records in the bytes `rest` can have had."""
+    """Return the largest number of rows that records in the bytes `rest` may have had."""
     return max(_ROWS, len(rest) // _ROW_BYTES)
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write the file `path`, readable by its owner only, whole or not at all; it is on the disk when this returns."""
+    """Write the file `path`, readable only by its owner, whole or not at all; it is on the disk when this returns."""
     with storage.private():
         storage.write_bytes(str(path), content)
     storage.sync(str(path.parent))
 
 
 def end_file(path: Path) -> None:
-    """Mark the end of the file `path`, which another file follows: a log without that other one lacks rows."""
+    """Mark the end of the file `path`, which has a successor. If the successor is missing, the log lacks rows."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_APPEND)
     except FileNotFoundError:  # it has become Parquet meanwhile

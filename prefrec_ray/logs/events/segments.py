@@ -1,6 +1,6 @@
-"""The files of a log, named by their first row: Arrow streams as they were written, or Parquet (compact.py).
+"""Files of a log, named by their first row: Arrow streams as they were written, or Parquet (compact.py).
 
-A file may become Parquet while another process reads the log: both hold the same rows, and either may be read.
+A file may become Parquet while another process reads the log: both contain the same rows, and either may be read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ROWS = 1 << 16
 
 
 def list_segments(folder: str) -> list[str]:
-    """Return the files of the log in `folder`, one for each first row, in order: the Parquet file if there are both."""
+    """Return the files of the log in `folder`, one for each first row, in order; the Parquet file if there are both."""
     files: dict[int, str] = {}
     for suffix in (SUFFIX, PARQUET):
         files |= {first_row(file): file for file in storage.list_files(storage.join(folder, SEGMENTS), suffix)}
@@ -32,12 +32,12 @@ def first_row(file: str) -> int:
     """Return the number of the first row of a file. Raises `UserError` for a name that is not a number."""
     stem = posixpath.basename(str(file)).partition(".")[0]
     if not stem.isdigit():
-        raise UserError(f"{file}: found in the folder of the log's files; expected names of a number")
+        raise UserError(f"{file}: found in the folder of the log's files; expected a number as its name")
     return int(stem)
 
 
 def parquet_of(file: str) -> str:
-    """Return the name of a file once it is Parquet."""
+    """Return the name of the Parquet file that replaces a file."""
     return str(file).removesuffix(SUFFIX) + PARQUET
 
 
@@ -49,7 +49,7 @@ def read_tables(
     names: list[str] | None = None,
     rows: int = _ROWS,
 ) -> Iterator[pa.Table]:
-    """Yield the rows of `files`, which follow each other, from number `since` up to `end` (None: all whole ones).
+    """Yield the rows of `files`, which follow each other, from number `since` up to `end` (None: all whole rows).
 
     Each table has about `rows` rows, and only the columns `names` (None: all). Raises `UserError` if rows are missing
     or damaged.
@@ -125,8 +125,10 @@ def _of_stream(
 
 
 def content_of(file: str) -> pa.Buffer:
-    """Return all bytes of a file, read rather than mapped: a mapped file that shrinks, or that the disk cannot read,
-    ends the process by a signal. Raises `FileNotFoundError`, and `UserError` if it cannot be read.
+    """Return all bytes of a file.
+
+    The file is read and not mapped: if a mapped file shrinks or the disk fails, a signal ends the process. Raises
+    `FileNotFoundError`, and `UserError` if it cannot be read.
     """
     system, path = storage.filesystem(file)
     try:

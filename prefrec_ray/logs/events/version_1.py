@@ -14,12 +14,12 @@ _CONTINUATION = b"\xff\xff\xff\xff"
 
 
 def header(columns: pa.Schema) -> bytes:
-    """Return the bytes with which a file begins."""
+    """Return the header of a file."""
     return columns.serialize().to_pybytes()
 
 
 def begins(content: pa.Buffer, columns: pa.Schema) -> bool:
-    """Return whether a file begins with the header of version 1."""
+    """Return True if a file begins with the header of version 1."""
     expected = header(columns)
     return content.size >= len(expected) and content.slice(0, len(expected)).to_pybytes() == expected
 

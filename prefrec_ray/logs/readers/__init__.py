@@ -1,1 +1,1 @@
-"""One reader per source. Each returns the canonical table of interactions."""
+"""Readers, one per source. Each returns the canonical table of interactions."""

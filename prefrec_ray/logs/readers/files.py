@@ -1,4 +1,4 @@
-"""Logs in Parquet or CSV files, whose columns the YAML names."""
+"""Logs in Parquet or CSV files, with column names from the YAML."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from prefrec_ray.logs.sources import ColumnsSource, FilesSource
 from prefrec_ray.logs.tables import item_table, user_table
 from prefrec_ray.logs.values import is_number, is_text
 
-#: Users and items; None where the source names none.
+#: Users and items; None if the source has no such table.
 Tables: TypeAlias = tuple[pa.Table | None, pa.Table | None]
 
 
 def open_files(source: FilesSource, side: SideFiles | None = None) -> Log:
-    """Bad rows go to `side`. Raises `UserError` for a missing file or column, and for a column of a wrong type."""
+    """Return the log in files. Bad rows go to `side`.
+
+    Raises `UserError` for a missing file or column, and for a column of a wrong type.
+    """
     files = list_inputs(source.path)
     names = source.column_names
     form = CsvFormat(source.delimiter, tuple(names) if names else None)
@@ -39,7 +42,7 @@ def open_files(source: FilesSource, side: SideFiles | None = None) -> Log:
 def log_of(
     source: ColumnsSource, interactions: ray.data.Dataset, rows: int, files: Sequence[str], tables: Tables
 ) -> Log:
-    """The log of `rows` canonical interactions, and its `tables` of users and items."""
+    """Return the log with `rows` canonical interactions, and its `tables` of users and items."""
     users, items = tables
     return Log(
         interactions=interactions,
@@ -57,7 +60,7 @@ def log_of(
 
 
 def _of_items(table: pa.Table | None) -> dict[str, Any]:
-    """The fields of a log that come from its table of items."""
+    """Return the fields of a log that depend on its table of items."""
     if table is None or "embedding" in table.column_names:
         return {"items": table}
     content = TableContent(table.select(["item_id", "tags"])) if "tags" in table.column_names else None
@@ -70,7 +73,7 @@ def side_tables(
     side: SideFiles | None,
     delimiter: str | None = None,
 ) -> Tables:
-    """Users and items, where `source` names them."""
+    """Return the tables of users and items, if `source` has them."""
     users, items, form = source.users, source.items, CsvFormat(delimiter)
     user_features = item_columns = None
     if users:
@@ -83,7 +86,7 @@ def side_tables(
 
 
 def column_map(source: ColumnsSource) -> ColumnMap:
-    """The columns that `source` names, without their types."""
+    """Return the columns in `source`, without their types."""
     return ColumnMap(
         user=source.user,
         item=source.item,
@@ -103,9 +106,9 @@ def column_map(source: ColumnsSource) -> ColumnMap:
 
 
 def with_types(columns: ColumnMap, files: list[str], form: CsvFormat = PLAIN) -> ColumnMap:
-    """`columns` with the types of its ids, from the schemas of all files.
+    """Return `columns` with the types of their ids, from the schemas of all files.
 
-    Ids written as text (in CSV, and in names of folders) are integers where the first block of every file holds only
+    Ids written as text (in CSV, and in names of folders) are integers if the first block of every file has only
     integers; an id like 007 is text.
     """
     described = zip(files, schemas(files, form), strict=True)
@@ -114,7 +117,7 @@ def with_types(columns: ColumnMap, files: list[str], form: CsvFormat = PLAIN) ->
 
 @dataclass(frozen=True)
 class FoundColumns:
-    """The columns of one file or other source: those `written` as text, and of these the ids with leading zeros."""
+    """Columns of one file or other source; `written` are the text columns, `padded` the ids with leading zeros."""
 
     file: str
     schema: pa.Schema
@@ -130,7 +133,7 @@ def _found(file: str, schema: pa.Schema, columns: ColumnMap, form: CsvFormat) ->
 
 
 def typed(columns: ColumnMap, sources: Iterable[FoundColumns]) -> ColumnMap:
-    """`columns` with the types of its ids. Raises `UserError` for a column that is missing, or of another kind."""
+    """Return `columns` with the types of their ids. Raises `UserError` for a missing column, and for another type."""
     kinds: dict[str, dict[pa.DataType, str]] = {name: {} for name in columns.ids}
     with_type: set[str] = set()  # not written as text
     optional = (columns.dwell, columns.reward, columns.propensity)
@@ -162,18 +165,21 @@ def typed(columns: ColumnMap, sources: Iterable[FoundColumns]) -> ColumnMap:
 
 
 def is_id(kind: pa.DataType) -> bool:
-    """Whether a column of this type may hold ids: integers (also as decimals) or text."""
+    """Return True if a column of this type may be an id: integers (also as decimals) or text."""
     if pa.types.is_dictionary(kind):
         return is_id(kind.value_type)
     return pa.types.is_integer(kind) or is_text(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
 
 
 def id_type(kind: pa.DataType, file: str, name: str, written: bool) -> pa.DataType:
-    """int64 or string; `written`: whether ids are written as text. Raises `UserError` for a column of another kind."""
+    """Return int64 or string for a column of ids; `written` is True for ids in text.
+
+    Raises `UserError` for other types.
+    """
     if not (written or is_id(kind)):
         raise UserError(f"{file}: column '{name}' is {kind}; expected ids as integers or text")
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    # Where the schema infers a date, a decimal or a boolean, ids are the text as written.
+    # If the schema infers a date, a decimal or a boolean, ids are the text as written.
     whole = pa.types.is_integer(value) or (pa.types.is_decimal(value) and is_id(value) and not written)
     return pa.int64() if whole else pa.string()
 

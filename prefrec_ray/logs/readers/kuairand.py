@@ -1,6 +1,6 @@
 """KuaiRand (Gao et al., CIKM 2022): logs of a short-video platform, in its versions Pure, 1K and 27K.
 
-A request is one row of the log, or all rows of a user at one time: the platform gives one time to items sent together.
+An impression is one row of the log, or all rows of a user at one time, since items sent together have one time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from prefrec_ray.logs.values import refuse, to_integers
 
 _FLAGS = ("is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "is_profile_enter")
 FEEDBACK = (*_FLAGS, "play_ratio")
-#: All 19 columns: a duplicate row equals another row in each of them.
+#: All 19 columns; duplicate rows are equal in each column.
 COLUMNS = (
     *("user_id", "video_id", "date", "hourmin", "time_ms", *_FLAGS, "play_time_ms", "duration_ms"),
     *("profile_stay_time", "comment_stay_time", "is_rand", "tab"),
@@ -39,7 +39,10 @@ _NAME = re.compile(r"(log_standard|log_random|user_features|video_features_basic
 
 
 def open_kuairand(source: KuaiRandSource, side: SideFiles | None = None) -> Log:
-    """Raises `UserError` for missing files and columns, and for a folder of several versions without a `version`."""
+    """Return the log of one version of KuaiRand.
+
+    Raises `UserError` for missing files and columns, and for a folder with several versions without a `version`.
+    """
     files = find_files(source)
     kinds = {"exclude": ["log_standard"], "only": ["log_random"], "include": ["log_random", "log_standard"]}
     logs = [file for kind in kinds[source.random] for file in files[kind]]
@@ -59,7 +62,7 @@ def open_kuairand(source: KuaiRandSource, side: SideFiles | None = None) -> Log:
 
 
 def find_files(source: KuaiRandSource) -> dict[str, list[str]]:
-    """The files of one version by kind, each list sorted by name (and so by date and part)."""
+    """Return the files of one version by kind, each list sorted by name (and so by date and part)."""
     folder = storage.absolute(source.path)
     if not storage.exists(folder):
         raise UserError(f"{source.path}: no such file or folder")
@@ -69,7 +72,7 @@ def find_files(source: KuaiRandSource) -> dict[str, list[str]]:
         if name and file.endswith((".csv", ".csv.gz")):
             versions.setdefault(name[2], {}).setdefault(name[1], []).append(file)
     if source.version is None and len(versions) > 1:
-        raise UserError(f"{source.path}: holds {', '.join(sorted(versions))}; expected one of them as the key version")
+        raise UserError(f"{source.path}: found {', '.join(sorted(versions))}; expected one of them as the key version")
     version: str = source.version or next(iter(versions), "*")
     files = versions.get(version, {})
     needed = {"log_standard": source.random != "only", "log_random": source.random != "exclude"}
@@ -81,13 +84,13 @@ def find_files(source: KuaiRandSource) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of a log as canonical interactions; rows of other tabs and of the other kind of exposure are left out."""
+    """Conversion of rows to canonical interactions, without other tabs and without the other kind of exposure."""
 
     tabs: tuple[int, ...] | None
     random: str
 
     def __call__(self, table: pa.Table, place: Place) -> pa.Table:
-        """The rows of `table` as canonical interactions. Raises `BadRows`."""
+        """Return the rows of `table` as canonical interactions. Raises `BadRows`."""
         columns = {name: to_integers(table[name], place, name) for name in COLUMNS}
         for name in (*_FLAGS, "is_rand"):
             _check_range(columns[name], 0, 1, place, name)
@@ -113,13 +116,13 @@ class _Rows:
 
 
 def play_ratio(rows: dict[str, np.ndarray]) -> np.ndarray:
-    """The share of the video that was played, at most 1; the share of 18 s where its length is unknown (0)."""
+    """Return the played share of the video, at most 1; the share of 18 s if its length is unknown (0)."""
     duration = rows["duration_ms"]
     return np.minimum(rows["play_time_ms"] / np.where(duration > 0, duration, _UNKNOWN_DURATION_MS), 1.0)
 
 
 def row_hash(rows: dict[str, np.ndarray]) -> np.ndarray:
-    """A hash of all columns, int64 [n]."""
+    """Return a hash of all columns, int64 [n]."""
     total = np.zeros(len(rows["user_id"]), dtype=np.uint64)
     for number, name in enumerate(COLUMNS):
         total = mix(total ^ mix(rows[name], number))
@@ -127,7 +130,7 @@ def row_hash(rows: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _users(file: str, features: tuple[str, ...]) -> pa.Table | None:
-    """Features as text; null for -124, UNKNOWN and empty cells. Integers lose their '.0'."""
+    """Return features as text; null for -124, UNKNOWN and empty cells. Integers lose their '.0'."""
     if not features:
         return None
     table = user_table(file, "user_id", list(features), pa.int64())

@@ -20,12 +20,12 @@ from prefrec_ray.logs.values import to_integers
 
 @dataclass(frozen=True)
 class VideoContent:
-    """The content of videos, from three columns of the files `video_features_basic`, read batch by batch."""
+    """Content of videos, from three columns of the files `video_features_basic`, read batch by batch."""
 
     files: tuple[str, ...]
 
     def __call__(self, ids: np.ndarray) -> Content:
-        """The content of `ids` (int64, ascending). A video that the files do not hold has no tags and no author."""
+        """Return the content of `ids` (int64, ascending). Videos that are not in the files have no tags, no author."""
         maker = np.full(len(ids), -1, dtype=np.int64)
         rows, tags = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for number, file in enumerate(self.files):

@@ -1,4 +1,4 @@
-"""Logs that Ray Data reads: tables of Iceberg, Delta and Lance, databases, warehouses."""
+"""Reader of Ray Data sources: tables of Iceberg, Delta and Lance, databases, warehouses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from prefrec_ray.logs.readers.files import FoundColumns, column_map, log_of, sid
 from prefrec_ray.logs.sources import RayDataSource
 from prefrec_ray.logs.values import plain, plain_schema
 
-#: Text that Ray Data appends to the message of an error: advice to try again.
+#: Text that Ray Data appends to the message of an error.
 _ADVICE = "\nFailed to apply UDF transform"
 
 
@@ -54,7 +54,7 @@ def open_ray_data(source: RayDataSource, side: SideFiles | None = None) -> Log:
         _read_blocks,
         batch_size=None,
         batch_format="pyarrow",
-        # Inside a list: a bare reference would be resolved for every task.
+        # Wrapped in a list, because each task would resolve a bare reference.
         fn_kwargs={"blocks": [ref for ref, _ in blocks], "columns": columns, "side": side, "name": source.read},
     )
     return log_of(source, interactions, rows, [source.read], side_tables(source, columns.id_types, side))
@@ -81,7 +81,7 @@ def _reader(name: str) -> Any:
 
 @contextmanager
 def _told(name: str) -> Iterator[None]:
-    """Errors of a connector, of which there are as many kinds as connectors, as one line."""
+    """Turn the errors of a connector, which may have any type, into one line."""
     try:
         yield
     except UserError:

@@ -1,4 +1,4 @@
-"""Log folders that `prefrec simulate` wrote."""
+"""Reader of log folders by `prefrec simulate`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ SCHEMA_VERSION = 1
 
 
 def open_simulator(source: SimulatorSource, side: SideFiles | None = None) -> Log:
-    """Bad rows go to `side`. Raises `UserError` for a missing log folder, and for another schema version."""
+    """Return the log in a folder. Bad rows go to `side`.
+
+    Raises `UserError` for a missing log folder, and for another schema version.
+    """
     folder = storage.absolute(source.path)
     about = storage.join(folder, "log.json")
     if not storage.exists(about):
@@ -26,18 +29,18 @@ def open_simulator(source: SimulatorSource, side: SideFiles | None = None) -> Lo
     log = storage.read_json(about)
     version = log.get("schema_version") if isinstance(log, dict) else None
     if version != SCHEMA_VERSION:
-        raise UserError(f"{about}: schema version {version}, expected {SCHEMA_VERSION}")
+        raise UserError(f"{about}: found schema version {version}; expected {SCHEMA_VERSION}")
     missing = [key for key in ("feedback", "reward", "user_features", "world") if key not in log]
     if missing:
         of_server = " (kind: events reads the folder of a server)" if "log_id" in log else ""
-        raise UserError(f"{about}: key '{missing[0]}' is missing; expected that of `prefrec simulate`{of_server}")
+        raise UserError(f"{about}: key '{missing[0]}' is missing; expected a log of `prefrec simulate`{of_server}")
     columns = ColumnMap(
         user="user_id",
         item="item_id",
         time="timestamp",
         feedback={name: name for name in log["feedback"]},
         reward=log["reward"],
-        # Logs of earlier versions have none.
+        # Logs of earlier versions have no propensities.
         propensity="propensity" if log.get("propensity") else None,
     )
     files = list_inputs(storage.join(folder, "interactions"))

@@ -1,4 +1,4 @@
-"""Numbers of impressions and user features in event logs."""
+"""Counts of impressions, and user features, in event logs."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def requests(table: pa.Table) -> np.ndarray:
 
 
 class Told:
-    """Counts requests; holds the features of each user as they were given last.
+    """Counts impressions, and keeps the newest features of each user.
 
-    Within a log that is by its rows. Of a user of several logs it is the one that a server received last.
+    Within a log the last row counts. For a user in several logs, the row that a server received last counts.
     """
 
     def __init__(self, features: Mapping[str, tuple[str, ...]]) -> None:
         self._features = features
-        self._known: dict[Any, tuple[int, str]] = {}  # by user: when it was received, JSON
+        self._known: dict[Any, tuple[int, str]] = {}  # user -> time of receipt, JSON
         self._of_log: dict[Any, tuple[int, str]] = {}
         self.requests = 0
         self.column = "user_number"
         self.kinds: set[str] = set()  # of the ids of users
-        #: The columns that `add` needs.
+        #: Columns that `add` needs.
         self.columns = ["kind", "known", "user", *(("user_number", "note", "received") if features else ())]
 
     def add(self, table: pa.Table) -> None:
-        """Takes in rows of a log, which follow those before."""
+        """Add the next rows of a log."""
         wanted, text = requests(table), pc.is_valid(table["user"]).to_numpy()
         self.requests += int(wanted.sum())
         self.kinds |= ({"text"} if text.any() else set()) | ({"whole numbers"} if (wanted & ~text).any() else set())
@@ -47,14 +47,14 @@ class Told:
             self._of_log.update(zip(rows[self.column].to_pylist(), notes, strict=True))
 
     def end(self) -> None:
-        """The log ends; another one may follow."""
+        """End a log; another one may follow."""
         for user, (received, note) in self._of_log.items():
             if user not in self._known or self._known[user][0] <= received:
                 self._known[user] = received, note
         self._of_log = {}
 
     def table(self) -> pa.Table:
-        """user_id and the features as text (null: unknown)."""
+        """Return user_id and the features as text (null: unknown)."""
         features = [json.loads(note) for _, note in self._known.values()]
         ids = pa.array(list(self._known), pa.string() if self.column == "user" else pa.int64())
         of_users = {name: pa.array([one.get(name) for one in features], pa.string()) for name in self._features}

@@ -76,7 +76,7 @@ def test_a_log_without_its_last_file_is_refused(folder: Path) -> None:
     (last,) = (folder / "events").glob("*.arrow")
     last.unlink()
     last = folder / "events" / names(folder)[-1]
-    with pytest.raises(UserError, match=f"^{last}: found no file behind it; .* rows are missing"):
+    with pytest.raises(UserError, match=f"^{last}: found no file after it; .* rows are missing"):
         EventLog(str(folder), pa.int64())
 
 

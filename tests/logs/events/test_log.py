@@ -215,7 +215,7 @@ def test_a_log_without_its_last_file_is_refused(tmp_path: Path, monkeypatch: pyt
     last = int(files[-1].stem)
     files[-1].unlink()
     for _ in range(2):
-        with pytest.raises(UserError, match=rf"{files[-2]}: ends at row {last}, with no file behind it; expected"):
+        with pytest.raises(UserError, match=rf"{files[-2]}: ends at row {last}, with no file after it; expected"):
             EventLog(str(tmp_path), pa.int64())
     content = files[-2].read_bytes()
     files[-2].write_bytes(content[:-8])  # a crash before the mark of its end was written

@@ -44,14 +44,14 @@ def rows(folder: Path) -> list[str]:
 def test_an_upgrade_loses_nothing(tmp_path: Path) -> None:
     file, _ = write(tmp_path, [2, 3])
     log = EventLog(str(tmp_path), pa.int64())
-    assert log.notes == [f"{file}: of an earlier version; new rows go to a file of this version"]
+    assert log.notes == [f"{file}: has an earlier version; new rows go to a file of this version"]
     assert log.commit([Event(Kind.FEEDBACK, 1, event_id="e5")]) == 5
     assert (log.read(1)["event_id"], log.read(5)["event_id"]) == ("e1", "e5")
     log.close()
     assert sorted(path.name for path in file.parent.iterdir()) == [f"{0:015d}.arrow", f"{5:015d}.arrow"]
     assert rows(tmp_path) == [f"e{n}" for n in range(6)]
     (file.parent / f"{5:015d}.arrow").unlink()
-    with pytest.raises(UserError, match="ends at row 5, with no file behind it"):
+    with pytest.raises(UserError, match="ends at row 5, with no file after it"):
         EventLog(str(tmp_path), pa.int64())
 
 
