@@ -22,7 +22,10 @@ Address = Annotated[
 
 
 def on_ray(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`command` with the option `--address`; RAY_ADDRESS passes it to `runtime.start_ray` and to child processes."""
+    """Return `command` with the option `--address`.
+
+    RAY_ADDRESS passes it to `runtime.start_ray` and to child processes.
+    """
 
     @wraps(command)
     def with_address(*arguments: Any, address: str | None = None, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`prefrec compare`: tells the arms of a server apart by its events."""
+"""`prefrec compare`: comparison of the arms of a server, from its event log."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 def command(
     events: Annotated[
-        list[str], typer.Argument(metavar="EVENTS", help="The folder of `prefrec serve --state`; of each server.")
+        list[str], typer.Argument(metavar="EVENTS", help="Folders of `prefrec serve --state`, one per server.")
     ],
     days: Annotated[
         float, typer.Option("--days", min=0.01, max=366, help="Days of a user that count, from the first session on.")
     ] = 7.0,
     output: Annotated[str | None, typer.Option("--output", metavar="FILE", help="JSON file to write as well.")] = None,
 ) -> None:
-    """Compare canaries with the main arm: levels, depth and return, with intervals that hold at every look."""
+    """Compare canaries with the main arm: levels, depth and return, with intervals that are valid at any time."""
     from rich.table import Table
 
     from prefrec_ray import storage

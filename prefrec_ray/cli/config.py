@@ -94,7 +94,7 @@ def _model(name: str) -> type[Settings]:
 
 
 def _scalar(text: str, where: str) -> Any:
-    """A YAML value; `1e-4` is a number too, which YAML 1.1 writes `1.0e-4`."""
+    """Return a YAML value. `1e-4` is accepted as a number, which is `1.0e-4` in YAML 1.1."""
     value = read_yaml(text, where)
     if isinstance(value, str):
         try:

@@ -25,7 +25,7 @@ def console() -> Console:
 
 
 def pasteable(*words: str, config: str | None = None) -> str:
-    """Returns a command of `prefrec` that a shell reads as these words; with `--config` if there is one."""
+    """Return a `prefrec` command with words quoted for a shell, and with `--config` if given."""
     return shlex.join(["prefrec", *words, *(["--config", config] if config else [])])
 
 

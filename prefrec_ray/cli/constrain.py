@@ -1,4 +1,4 @@
-"""`prefrec constrain`: the same networks under a serving rule that the log can vouch for."""
+"""`prefrec constrain`: the same networks under a serving rule with enough support by the log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def command(
         typer.Option("--config", metavar="CONFIG", help="YAML with the section `evaluate` (sizes of its model)."),
     ] = None,
 ) -> None:
-    """Find a serving rule (temperature, variety) under which the log can vouch for a policy, without training."""
+    """Find a serving rule (temperature, diversity penalty) with enough support by the log, without training."""
     with loading(console()):
         from prefrec_ray import storage
         from prefrec_ray.cli.config import open_section
@@ -45,7 +45,7 @@ def command(
 
 
 def tried_table(constrained: Constrained) -> Table:
-    """A row for each rule that was tried, with its support and level on validation users; the one taken stands out."""
+    """Return a table of the tried rules with support and level on validation users; the chosen rule is highlighted."""
     serving = constrained.policy.serving
     table = Table(box=None, pad_edge=False)
     for name in ("temperature", "variety", "support", "level"):

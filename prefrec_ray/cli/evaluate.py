@@ -1,4 +1,4 @@
-"""`prefrec evaluate`: estimates the value of policies, beside controls and negative controls, and gives a verdict."""
+"""`prefrec evaluate`: estimates of policies, controls and negative controls, and verdicts."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def command(
         bool,
         typer.Option(
             "--strict",
-            help="Exit with status 1 unless the verdict on every policy is candidate (a mistake is status 2).",
+            help="Exit with status 1 unless every verdict is candidate (status 2: an error).",
         ),
     ] = False,
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", metavar="FILE", show_default="evaluation.json beside the policies", help="JSON file to write."
+            "--output", metavar="FILE", show_default="evaluation.json next to the policies", help="JSON file to write."
         ),
     ] = None,
 ) -> None:
@@ -105,7 +105,7 @@ def command(
 
 
 def next_command(evaluation: Evaluation, run: EvaluationRun, dataset: str, config: str | None) -> str | None:
-    """Returns the `prefrec constrain` command for the best policy that lacks support, or None."""
+    """Return the `prefrec constrain` command for the best policy that lacks support, or None."""
     from prefrec_ray import storage
     from prefrec_ray.evaluation.selection.constrain import can_constrain
     from prefrec_ray.policy import Policy
@@ -126,7 +126,7 @@ def next_command(evaluation: Evaluation, run: EvaluationRun, dataset: str, confi
 
 
 def parse_estimators(text: str) -> tuple[str, ...]:
-    """The names in `text`, each once. Raises `UserError` for an unknown one."""
+    """Return the names in `text`, each once. Raises `UserError` for an unknown name."""
     from prefrec_ray.evaluation.settings import ESTIMATORS
 
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))

@@ -50,5 +50,5 @@ EXAMPLES = {
 
 
 def epilog(command: str) -> str:
-    """Returns the examples of a command as the end of its help: paragraphs, which Typer prints as lines."""
+    """Return the examples of a command for the end of its help, as paragraphs, which Typer prints as lines."""
     return "\n\n".join(["examples:", *EXAMPLES[command]])

@@ -1,4 +1,4 @@
-"""`prefrec export`: makes a policy bundle from a checkpoint, or ONNX files from a policy bundle."""
+"""`prefrec export`: a policy bundle from a checkpoint, or ONNX files from a policy bundle."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def command(
         str,
         typer.Argument(metavar="CHECKPOINT", help="Checkpoint of a run, as RUN/checkpoint_000012; for onnx a POLICY."),
     ],
-    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for what is made.")],
-    kind: Annotated[str, typer.Option("--format", metavar="bundle|onnx", help="What is made.")] = "bundle",
+    output: Annotated[str, typer.Option("--output", metavar="FOLDER", help="New folder for the result.")],
+    kind: Annotated[str, typer.Option("--format", metavar="bundle|onnx", help="Format of the result.")] = "bundle",
 ) -> None:
     """Make a policy bundle from a training checkpoint, or ONNX files from a policy bundle."""
     if kind not in FORMATS:
@@ -38,4 +38,4 @@ def _export_onnx(policy: str, output: str) -> None:
     from prefrec_ray.policy.onnx_export import export_onnx
 
     files = export_onnx(Policy.load(policy), output)
-    made(" and ".join(files), output, "docs/deploy.md says what they take and give")
+    made(" and ".join(files), output, "docs/deploy.md describes inputs and outputs")

@@ -1,4 +1,4 @@
-"""`prefrec import-labels`: makes preferences from the answers of people."""
+"""`prefrec import-labels`: preferences from the votes of annotators."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from prefrec_ray.cli.progress import progress
 
 def command(
     labels: Annotated[
-        str, typer.Argument(metavar="LABELS", help="File of answers: .jsonl, .csv, or a .json export of Label Studio.")
+        str, typer.Argument(metavar="LABELS", help="File of votes: .jsonl, .csv, or a .json export of Label Studio.")
     ],
     pairs: Annotated[str, typer.Option("--pairs", metavar="FOLDER", help="Folder of `prefrec pairs`.")],
     dataset: Dataset,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of these people as a teacher.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of these annotators as a teacher.")],
     aggregate: Annotated[
         str,
         typer.Option(
             "--aggregate",
-            help="How answers to a pair become one preference label: majority, mean, dawid-skene or one-coin.",
+            help="Aggregation of the votes on a pair: majority, mean, dawid-skene or one-coin.",
         ),
     ] = "majority",
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the preferences imported before as NAME.")
     ] = False,
 ) -> None:
-    """Make preferences from answers of people, and measure how far they agree."""
+    """Make preferences from votes of annotators, and measure their agreement."""
     from prefrec_ray import runtime, storage
     from prefrec_ray.people.store import import_labels
 
@@ -57,7 +57,7 @@ def _table(summary: dict[str, Any]) -> Table:
 
 def _line(summary: dict[str, Any]) -> str:
     alpha = summary["krippendorff_alpha"]
-    agreement = "not defined (nobody could have disagreed)" if alpha is None else f"{alpha:.3f}"
+    agreement = "not defined (all votes are equal, or no pair has two)" if alpha is None else f"{alpha:.3f}"
     pairs = summary["pairs"]
     return (
         f"{pairs['train']:,} pairs to learn from, {pairs['validation']:,} held out; {summary['votes']:,} votes, "

@@ -1,4 +1,4 @@
-"""`prefrec inspect`: shows the contents of a log or a data set."""
+"""`prefrec inspect`: the contents of a log or a data set."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _show_log(paths: list[str], config: str | None, output: str | None) -> None:
 
     out = console()
     with progress(out) as shown, step(shown, "read the log"):
-        from prefrec_ray.cli.inspect_tables import log_tables  # a busy machine takes long for these imports
+        from prefrec_ray.cli.inspect_tables import log_tables  # slow imports on a busy machine
         from prefrec_ray.inspection.log import inspect_log, inspect_settings
 
         report = inspect_settings(open_section(config, "prepare")) if config else inspect_log(paths)

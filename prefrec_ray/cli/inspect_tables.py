@@ -28,7 +28,7 @@ _WIDTH = 28  # characters of a value
 
 
 def log_tables(report: LogReport) -> Iterator[RenderableType]:
-    """The tables of a raw log."""
+    """Yield the tables of a raw log."""
     counts = report.counts
     yield Text(report.title, style="bold")
     items = _about(counts.items)
@@ -78,7 +78,7 @@ def log_tables(report: LogReport) -> Iterator[RenderableType]:
 
 
 def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> Iterator[RenderableType]:
-    """Counts, widths and levels of a prepared data set."""
+    """Yield counts, sizes and levels of a prepared data set."""
     metadata = dataset.metadata
     preferences = metadata.settings.get("preferences", {})
     yield Text(f"prepared data set: {dataset.uri}", style="bold")
@@ -101,7 +101,7 @@ def dataset_tables(dataset: PreparedDataset, levels: dict[str, np.ndarray]) -> I
 def teacher_tables(
     diagnoses: Sequence[Diagnosis], present: Sequence[str], runs: Sequence[Run]
 ) -> Iterator[RenderableType]:
-    """One row for each task and teacher; then the reward models of `runs`."""
+    """Yield a table with one row for each task and teacher, then the reward models of `runs`."""
     table = _table(*HEAD)
     for diagnosis, (teacher, *cells) in zip(diagnoses, rows(diagnoses), strict=True):
         is_present = diagnosis.teacher in present
@@ -136,16 +136,17 @@ def _levels(shares: dict[str, np.ndarray], sessions: str) -> Table:
 
 def _notes(counts: Counts) -> Iterator[str]:
     if counts.incomplete:
-        yield f"{counts.incomplete:,} rows without a user, an item or a time that can be read; not counted below"
+        yield f"{counts.incomplete:,} rows without a valid user, item or time; not counted below"
     if counts.duplicates:
-        yield f"{counts.duplicates:,} rows ({share(counts.duplicates / counts.rows)}) equal another in every column"
+        shared = share(counts.duplicates / counts.rows)
+        yield f"{counts.duplicates:,} rows ({shared}) are equal to another row in every column"
     if counts.repeats > counts.duplicates:
-        yield f"{counts.repeats:,} rows equal another in every column with a role"
+        yield f"{counts.repeats:,} rows are equal to another row in every column with a role"
     if counts.disorder:
         yield f"{counts.disorder:,} rows come after a later row of their user (prepare sorts them)"
     if counts.simultaneous:
         shared = share(counts.simultaneous / counts.rows)
-        yield f"{counts.simultaneous:,} rows ({shared}) share user and time with another (they stay in this order)"
+        yield f"{counts.simultaneous:,} rows ({shared}) have the user and time of another row (their order stays)"
     if not counts.timed:
         yield "no row has a time of day: sessions are days"
 

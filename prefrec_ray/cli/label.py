@@ -1,4 +1,4 @@
-"""`prefrec label`: people compare histories in a browser."""
+"""`prefrec label`: comparison of histories by annotators in a browser."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from prefrec_ray.errors import need
 def command(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Prepared data set: folder or URI.")],
     store: Annotated[
-        str, typer.Option("--store", metavar="FOLDER", help="Folder of questions and votes; made where it is not.")
+        str, typer.Option("--store", metavar="FOLDER", help="Folder of questions and votes; created if missing.")
     ],
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any that is free.")] = 8081,
-    host: Annotated[str, typer.Option("--host", help="Address; all but loopback need a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free port.")] = 8081,
+    host: Annotated[str, typer.Option("--host", help="Address; a token is required except on loopback.")] = "127.0.0.1",
     config: Annotated[
         str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section `label`.")
     ] = None,
 ) -> None:
-    """Serve the page on which people compare histories (token: PREFREC_LABEL_TOKEN)."""
+    """Serve the page on which annotators compare histories (token: PREFREC_LABEL_TOKEN)."""
     from prefrec_ray import storage
     from prefrec_ray.cli.config import open_section
 
@@ -43,5 +43,5 @@ def command(
         with progress(console()) as report:
             runtime.start_ray()
             create_store(prepared, store, settings, report)
-        ray.shutdown()  # the page needs none
+        ray.shutdown()  # the page does not need Ray
     serve(store, uri, settings, host, port, console().print)

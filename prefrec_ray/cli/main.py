@@ -82,9 +82,10 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 when done, 2 after a user's error (one line on stderr), 130 or 143 by a signal."""
+    """Run one command and exit: 0 if successful, 2 after a user error (one line on stderr), 130 or 143 after a
+    signal."""
     end_on_sigterm()
-    # A command that forgot to start Ray fails, instead of joining a cluster that runs on this machine.
+    # A command that does not start Ray itself must fail instead of joining a cluster that runs on this machine.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     status = run(arguments)
     _say_no_more()
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command as `main` does, and return its exit status. Raises all errors except a user's."""
+    """Run one command like `main`, and return its exit status. Raises all errors except user errors."""
     # Waiting threads of PyTorch sleep: if runs share cores, spinning makes training ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -100,7 +101,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except SystemExit as error:
-        if not terminated() and error.code != signal.SIGTERM:  # of Ray's own handler, while Ray starts
+        if not terminated() and error.code != signal.SIGTERM:  # from Ray's own handler, while Ray starts
             raise
         return _stop("terminated", TERMINATED)
     except Exception as error:

@@ -13,7 +13,7 @@ NEEDED = ("prepare", "train", "loop")
 
 
 def command(config: Config) -> None:
-    """Make a policy from the newest log and promote it where its verdict allows (sections prepare, train, loop)."""
+    """Make a policy from the newest log, and promote it if its verdict allows (sections prepare, train, loop)."""
     from prefrec_ray.nightly.run import run_night
 
     with progress(console()) as report:
@@ -26,9 +26,9 @@ def command(config: Config) -> None:
 
 
 def open_loop(config: str, report: Any) -> tuple[Any, Any]:
-    """The settings of the loop, and the work of its nights, from the YAML `config`.
+    """Return the settings of the loop and the stages of its nights, from the YAML `config`.
 
-    Raises `UserError` for a section that is missing or wrong, and for settings by which no night could be promoted.
+    Raises `UserError` for a missing or invalid section, and for settings that prevent every promotion.
     """
     from prefrec_ray.cli.config import load_sections, parse_section
     from prefrec_ray.cli.train import Rows
@@ -42,14 +42,16 @@ def open_loop(config: str, report: Any) -> tuple[Any, Any]:
     loop = settings["loop"]
     if settings["train"].dataset is not None:
         raise UserError(
-            f"{config}: train: key 'dataset': found a data set; expected none, as every night makes its own"
+            f"{config}: train: key 'dataset': found a data set; expected none, because every night makes its own"
         )
     if loop.promote == "candidates" and "model" not in settings["evaluate"].estimators:
         raise UserError(
-            f"{config}: evaluate: key 'estimators': expected model, on which promotion rests (loop.promote)"
+            f"{config}: evaluate: key 'estimators': expected model, which promotion requires (loop.promote)"
         )
     if loop.compact_days is not None and settings["prepare"].source.kind != "events":
-        raise UserError(f"{config}: loop: key 'compact_days': expected it with a source of kind events alone")
+        raise UserError(
+            f"{config}: loop: key 'compact_days': found a value; expected it only with a source of kind events"
+        )
     stages = {f"{name}_": settings[name] for name in ("prepare", "train", "evaluate")}
     return loop, Stages(
         **stages,

@@ -1,4 +1,4 @@
-"""`prefrec pairs`: draws pairs of segments of a data set for people to compare."""
+"""`prefrec pairs`: pairs of segments of a data set for annotators."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def command(
         str, typer.Option("--pairing", help="Segments to compare: within_user or any_users.")
     ] = "within_user",
     length: Annotated[
-        int | None, typer.Option("--length", min=1, show_default="as in the data set", help="Requests in a segment.")
+        int | None, typer.Option("--length", min=1, show_default="as in the data set", help="Impressions in a segment.")
     ] = None,
     strategy: Annotated[
-        str, typer.Option("--strategy", help="How pairs are chosen: uniform, or by disagreement of the reward models.")
+        str, typer.Option("--strategy", help="Choice of pairs: uniform, or disagreement of the reward models.")
     ] = "uniform",
     reward: Annotated[
         list[str] | None,
@@ -39,7 +39,7 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the draw.")] = 0,
 ) -> None:
-    """Draw pairs of segments for people to compare, as JSONL and as tasks of Label Studio."""
+    """Draw pairs of segments for annotators, as JSONL and as tasks of Label Studio."""
     from prefrec_ray import runtime, storage
     from prefrec_ray.dataset import PreparedDataset
     from prefrec_ray.people.ask import STRATEGIES, write_pairs

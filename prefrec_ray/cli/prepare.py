@@ -1,4 +1,4 @@
-"""`prefrec prepare`: makes a data set of states, transitions and preferences from logs."""
+"""`prefrec prepare`: a data set of states, transitions and preferences from logs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def summary(report: dict[str, Any]) -> list[str]:
     kept, bad = report["kept"], report["bad_rows"]
     lines = [f"kept: {kept['rows']:,} impressions of {kept['users']:,} users in {kept['sessions']:,} sessions"]
     for reason, rows in report["left_out"].items():
-        lines.append(f"left out: {rows:,} rows ({reason.replace('_', ' ')})")
+        lines.append(f"excluded: {rows:,} rows ({reason.replace('_', ' ')})")
     if bad:
         lines.append(f"dropped: {bad:,} bad rows (DATASET/dropped)")
     for reason in report["reasons"]:
@@ -61,10 +61,11 @@ def summary(report: dict[str, Any]) -> list[str]:
 
 
 def of_tiring(tiring: Tiring | None) -> str:
-    """Describe the fatigue that the log shows."""
+    """Describe the fatigue in the log."""
     from prefrec_ray.mdp.serving import UNSAID
 
     if tiring is None or tiring.variety is None:
-        return f"fatigue: the log is too small to show it; serving.variety `auto` is {UNSAID:g}"
-    tire = "users tire of similar items" if tiring.variety > 1 + 2 * tiring.error else "none is visible"
-    return f"fatigue: {tire}; serving.variety `auto` is {tiring.variety:g} (standard error {tiring.error:g})"
+        return f"fatigue with similar items: unknown, the log is too small; serving.variety `auto` is {UNSAID:g}"
+    tire = "visible" if tiring.variety > 1 + 2 * tiring.error else "not visible"
+    auto = f"serving.variety `auto` is {tiring.variety:g} (standard error {tiring.error:g})"
+    return f"fatigue with similar items: {tire}; {auto}"

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-#: Seconds between two looks at the clock, and seconds of silence after which a heartbeat is printed: 10 s in all.
+#: Seconds between two checks of the clock, and of silence before a heartbeat is printed, together 10 s.
 _TICK, _SILENCE = 0.5, 9.5
 
 
@@ -79,17 +79,17 @@ class _Stage:
 
     def report(self, now: float, done: int, total: int, note: str) -> None:
         if self.total != total:
-            # A run that resumes has much done at its first report.
+            # A resumed run has finished units at its first report.
             self.first = (now, done) if total else (self.began, 0)
         self.last, self.total, self.note = (now, done), total, note
 
     def figures(self, now: float) -> str:
-        """Number done, seconds, and until the end the rate and the time left."""
+        """Return number done and seconds, and before the end the rate and the time left."""
         unit, (last, done) = self.name.partition(": ")[2], self.last
         parts = []
         if unit:
             parts.append(f"{done:,}/{self.total:,} {unit}" if self.total else f"{done:,} {unit}")
-        is_open_step = not (unit or self.has_ended)  # its line would look like the line at its end
+        is_open_step = not (unit or self.has_ended)  # its line would look like its last line
         parts.append(_duration((last if self.has_ended else now) - self.began) + (" so far" if is_open_step else ""))
         seconds, more = last - self.first[0], done - self.first[1]
         if unit and not self.has_ended and seconds > 0 and more > 0:
@@ -105,11 +105,11 @@ class _Stages:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.last = clock()  # when anything was reported
+        self.last = clock()  # time of the last report
         self._stages: dict[str, _Stage] = {}
 
     def report(self, name: str, done: int, total: int, note: str) -> tuple[_Stage, bool]:
-        """Returns the stage, and whether this report ends it. A stage that has ended may begin again."""
+        """Return the stage, and whether this report ends it. A stage that has ended may begin again."""
         now = self._clock()
         stage = self._stages.get(name)
         if stage is not None and stage.has_ended:
@@ -126,7 +126,7 @@ class _Stages:
 
     @property
     def running(self) -> _Stage | None:
-        """The stage that began last and has not ended."""
+        """Return the stage that began last and has not ended."""
         return next((stage for stage in reversed(self._stages.values()) if not stage.has_ended), None)
 
 
@@ -145,7 +145,7 @@ class Lines:
                 self._print(known.label, known.figures(self._clock()))
 
     def beat(self) -> None:
-        """Prints the running stage if nothing was printed for some time."""
+        """Print the running stage after a time without output."""
         with self._lock:
             now = self._clock()
             if now - self._printed < _SILENCE:

@@ -28,7 +28,7 @@ def command(
 
 
 def run_all(text: str, output: str) -> None:
-    """The whole way with the YAML `text`, which `output` keeps. Raises `UserError` if `output` exists."""
+    """Run all stages with the YAML `text`, which is saved in `output`. Raises `UserError` if `output` exists."""
     import yaml
 
     from prefrec_ray import storage
@@ -46,7 +46,8 @@ def run_all(text: str, output: str) -> None:
 
     out = console()
     out.print(
-        "A short-video platform is simulated; a policy learns from its logs what makes users come back.", style="dim"
+        "A short-video platform is simulated. A policy learns from its logs which items make users come back.",
+        style="dim",
     )
     storage.make_folder(output)
     # Quoted where YAML would read the path as something else.
@@ -67,14 +68,14 @@ def run_all(text: str, output: str) -> None:
 
 
 def serve_the_best(policy: str, output: str) -> None:
-    """Writes the same policy, but serving the items of the largest score, always."""
+    """Write the same policy with a serving rule that always selects the items with the highest scores."""
     from prefrec_ray.policy import Policy
 
     Policy.load(policy).under(rule="best").save(output)
 
 
 def _run(settings: dict[str, Any], logs: str, dataset: str, runs: str) -> Evaluation:
-    """Simulates, prepares, trains each recipe and evaluates."""
+    """Simulate, prepare, train each recipe and evaluate."""
     from prefrec_ray import storage
     from prefrec_ray.dataset.prepare.run import prepare
     from prefrec_ray.evaluation.run import EvaluationRun, run_evaluation

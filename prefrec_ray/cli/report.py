@@ -1,4 +1,4 @@
-"""`prefrec report`: makes one HTML page about one or several runs."""
+"""`prefrec report`: one HTML page about one or several runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`prefrec rollback`: make the policy before the current one the current one."""
+"""`prefrec rollback`: return to the previous policy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefrec_ray.cli.console import console, made
 def command(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder of the loop (`loop.folder`).")],
 ) -> None:
-    """Make the policy before the current one the current one; called again, the one before that."""
+    """Return to the policy before the current one. A second call goes back one more."""
     from prefrec_ray import storage
     from prefrec_ray.nightly.folder import LoopFolder
 

@@ -1,4 +1,4 @@
-"""`prefrec serve`: a policy answers over HTTP."""
+"""`prefrec serve`: a policy as an HTTP service."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from prefrec_ray.errors import need
 def command(
     policy: Annotated[str, typer.Argument(metavar="POLICY", help="Policy bundle: RUN/policy, or an alias of one.")],
     state: Annotated[
-        str, typer.Option("--state", metavar="FOLDER", help="Folder of the event log and of what is known of users.")
+        str, typer.Option("--state", metavar="FOLDER", help="Folder of the event log and of user states.")
     ],
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any that is free.")] = 8080,
-    host: Annotated[str, typer.Option("--host", help="Address; all but loopback need a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free port.")] = 8080,
+    host: Annotated[str, typer.Option("--host", help="Address; a token is required except on loopback.")] = "127.0.0.1",
     config: Annotated[
         str | None, typer.Option("--config", metavar="CONFIG", help="YAML with the section `serve`.")
     ] = None,
 ) -> None:
-    """Serve a policy over HTTP, and log what is shown and what users do (token: PREFREC_SERVE_TOKEN)."""
+    """Serve a policy over HTTP, and log impressions and feedback (token: PREFREC_SERVE_TOKEN)."""
     from prefrec_ray.cli.config import open_section
 
     need("serve", "fastapi", "uvicorn", "prometheus_client", where="prefrec serve")

@@ -1,4 +1,4 @@
-"""`prefrec simulate`: makes interaction logs of a simulated short-video platform with known true levels."""
+"""`prefrec simulate`: interaction logs of a simulated short-video platform with known true levels."""
 
 from __future__ import annotations
 

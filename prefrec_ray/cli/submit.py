@@ -1,4 +1,4 @@
-"""`prefrec submit`: runs a command on a cluster and follows its log."""
+"""`prefrec submit`: a command on a cluster, with its log on this terminal."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import typer
 from prefrec_ray.cli.console import console
 from prefrec_ray.errors import UserError
 
-#: The commands that run on a cluster, and the section of the YAML that each reads; None: it takes no YAML.
+#: Commands that run on a cluster -> their section of the YAML; None: without a YAML.
 COMMANDS = {
     **{name: name for name in ("simulate", "prepare", "train", "tune", "evaluate")},
     "nightly": "loop",
     **dict.fromkeys(("constrain", "export", "report")),
 }
-#: What each calls the places that it reads, where its YAML does not name them all.
+#: Command -> its parameter with the paths to read, if they are not all in the YAML.
 READS = {"evaluate": "policies", "constrain": "policy", "export": "checkpoint", "report": "runs"}
 Address = Annotated[
     str,
@@ -86,16 +86,17 @@ def command(
 
 
 def job_line(name: str, config: str | None, arguments: Sequence[str]) -> list[str]:
-    """The words of the command on the cluster, where the YAML lies in the working folder under its own name."""
+    """Return the words of the command on the cluster. The YAML is in the working folder there, under its own name."""
     yaml = [] if config is None else [config.rpartition("/")[2]]
-    if name == "evaluate":  # which has its YAML as an option
+    if name == "evaluate":  # with its YAML as an option
         return [name, *arguments, "--config", *yaml]
     return [name, *yaml, *arguments]
 
 
 def check(program: Any, name: str, config: str | None, arguments: Sequence[str]) -> None:
-    """Raises `UserError` for what would fail on the cluster: an option, a key or a section that is wrong or missing, or
-    a place that its nodes do not share. `program` is Typer's command of this name.
+    """Check a command before it is sent to the cluster; `program` is Typer's command of this name.
+
+    Raises `UserError` for a wrong or missing option, key or section, and for a path that the nodes do not share.
     """
     words = job_line(name, config, arguments)[1:]
     given = parsed(program, words)
@@ -120,17 +121,17 @@ def check(program: Any, name: str, config: str | None, arguments: Sequence[str])
             raise UserError(
                 f"{option}: '{path}' is relative; expected a URI, or a folder of a disk that all nodes share"
             )
-    program.make_context(program.name, words)  # raises for an option that is needed and missing
+    program.make_context(program.name, words)  # raises if a required option is missing
 
 
 def parsed(program: Any, words: Sequence[str]) -> dict[str, Any]:
-    """What the command takes from its words, by parameter. Raises Typer's own error, as the command would."""
+    """Return the values of the command's parameters from its words. Raises Typer's own errors."""
     context = typer.Context(program, info_name=program.name)
     return dict(program.make_parser(context).parse_args(list(words))[0])
 
 
 def _logs(settings: Any) -> Iterator[tuple[str, str | None]]:
-    """What a section `prepare` reads, by key."""
+    """Yield key and path of the files that a section `prepare` reads."""
     yield "prepare: key 'like'", settings.like
     log = settings.source
     for key, table in (("", log), ("users.", getattr(log, "users", None)), ("items.", getattr(log, "items", None))):
@@ -139,12 +140,12 @@ def _logs(settings: Any) -> Iterator[tuple[str, str | None]]:
 
 
 def _paths(value: str | Sequence[str] | None) -> Sequence[str]:
-    """One path, several, or none."""
+    """Return one path, several or none as a sequence."""
     return [value] if isinstance(value, str) else value or ()
 
 
 def _sections(name: str, config: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The settings of all sections, by name; the command's own must be there, but `evaluate` may have none."""
+    """Return the settings of all sections by name. The command's own section is required, except by `evaluate`."""
     from prefrec_ray.cli.config import load_sections, open_section, parse_section
 
     section = str(COMMANDS[name])

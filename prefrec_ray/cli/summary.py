@@ -20,11 +20,11 @@ TITLES = {
     "weights": "importance weights",
     "ncis": "NCIS",
 }
-#: By task, the ratio whose whole part is a level, and why its mean is not 1.
+#: Task -> the ratio that is rounded down to a level, and the reason why its mean is not 1.
 MEANINGS = {
-    "depth": ("a session's requests over the user's mean", "rounding down lowers most sessions"),
+    "depth": ("a session's impressions divided by the user's mean", "rounding down lowers most sessions"),
     "frequency": (
-        "the user's mean time away over this time away",
+        "the user's mean revisit time divided by this revisit time",
         "a few long absences raise a user's mean, so most sessions are followed by a shorter one",
     ),
 }
@@ -32,7 +32,7 @@ STYLES = {"policy": "bold cyan", "control": "", "placebo": "dim"}
 
 
 def summary(evaluation: Evaluation, task: str) -> Table:
-    """One row for each subject, best first by the first estimator of `TITLES` that it has a record of."""
+    """Return a table with one row per subject, sorted by its first estimator in the order of `TITLES`, best first."""
     records = {name: {record.subject: record for record in evaluation.select(task, name)} for name in TITLES}
     records = {name: by_subject for name, by_subject in records.items() if by_subject}
     table = Table(box=None, pad_edge=False)
@@ -51,7 +51,7 @@ def summary(evaluation: Evaluation, task: str) -> Table:
 
 
 def level_note(evaluation: Evaluation, task: str) -> Text | None:
-    """Returns what a level of `task` is, and why the mean level of the log is not 1; None without a logged mean."""
+    """Return the meaning of a level of `task`, with the reason for a logged mean other than 1; None without a mean."""
     known = {record.estimator: record for record in evaluation.records if record.task == task}
     logged = known["ncis"].behaviour if "ncis" in known else None
     if logged is None and "model" in known:

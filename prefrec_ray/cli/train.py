@@ -1,4 +1,4 @@
-"""`prefrec train`: trains a policy; a run holds learning curves, checkpoints and the policy."""
+"""`prefrec train`: a training run with learning curves, checkpoints and the policy."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def command(
 def train_run(
     settings: TrainSettings, dataset: str, output: str, resume: bool, where: str, stage: str = "train: iterations"
 ) -> None:
-    """Trains, with a progress bar over the iterations."""
+    """Train with a progress bar over the iterations."""
     out = console()
     with loading(out):
         from prefrec_ray import runtime, storage
@@ -67,14 +67,14 @@ def train_run(
 
 
 class Rows:
-    """Rows of a run as progress, with the rate of the whole stage: its transitions over its seconds so far."""
+    """Progress from the rows of a run, with the mean rate in transitions per second so far."""
 
     def __init__(self, report: Report, stage: str) -> None:
         self._report, self._stage = report, stage
         self._began, self._transitions = time.monotonic(), 0
 
     def __call__(self, row: dict[str, Any]) -> None:
-        """Shows a row."""
+        """Show the progress after a row."""
         self._transitions += row["transitions"] or 0
         note = f"{self._transitions / max(time.monotonic() - self._began, 1e-9):,.0f} transitions/s"
         iterations = round(row["training_iteration"] / row["progress"])

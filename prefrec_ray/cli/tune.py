@@ -1,4 +1,4 @@
-"""`prefrec tune`: runs a sweep: grids, ablations and searches, in parallel on one copy of the data."""
+"""`prefrec tune`: a sweep (grid, ablation or search) with parallel trials on one copy of the data."""
 
 from __future__ import annotations
 

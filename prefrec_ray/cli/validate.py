@@ -1,4 +1,4 @@
-"""`prefrec validate`: checks a YAML without running it."""
+"""`prefrec validate`: checks of a YAML without running it."""
 
 from __future__ import annotations
 

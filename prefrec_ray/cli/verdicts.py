@@ -62,7 +62,7 @@ def unweighed(evaluation: Evaluation) -> list[Text]:
 
     weighed = {record.subject for record in evaluation.records if record.estimator == "weights"}
     silent = [name for name in evaluation.served if name not in {BEHAVIOUR, IMITATION, *weighed}]
-    why = f"they leave fewer than {ENOUGH} effective sessions, or it does not draw from the whole catalogue"
+    why = f"fewer than {ENOUGH} effective sessions, or items not drawn from the whole catalogue"
     return [Text(f"{policy}: No estimate by importance weights: {why}.", style="dim") for policy in silent]
 
 

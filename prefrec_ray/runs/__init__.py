@@ -1,1 +1,1 @@
-"""Training runs, resumed runs, export of policies, and searches."""
+"""Training runs, resumed runs, export of policies, and sweeps."""

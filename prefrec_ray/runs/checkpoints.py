@@ -1,7 +1,7 @@
-"""Checkpoints of a run: written whole, checked before they are used, the last ones and the best kept.
+"""Checkpoints of a run: written atomically, and checked before use. The last ones and the best one are kept.
 
 RUN/checkpoint_000012/manifest.json names every other file with its size and checksum, and is written last.
-RUN/checkpoint_000012/result.json has the run's rows until there: no other file is needed to go on.
+RUN/checkpoint_000012/result.json has the run's rows up to this iteration: no other file is needed to resume.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def save_checkpoint(
 
 
 def read_rows(folder: str) -> list[dict[str, Any]]:
-    """The rows that `save_checkpoint` was given."""
+    """Return the rows of `save_checkpoint`."""
     return [json.loads(line) for line in storage.read_text(storage.join(folder, ROWS)).splitlines()]
 
 
@@ -61,26 +61,26 @@ def checkpoint_of(run: str, iteration: int) -> str:
 
 
 def checkpoints(run: str) -> list[str]:
-    """All checkpoints of a run, whole or not, oldest first."""
+    """Return all checkpoints of a run, complete or not, oldest first."""
     return [uri for uri in storage.list_folders(run) if re.fullmatch(r"checkpoint_\d+", uri.rsplit("/", 1)[-1])]
 
 
 @contextmanager
 def first_whole(uris: Iterable[str]) -> Iterator[tuple[str, str] | None]:
-    """(URI, local folder) of the first whole checkpoint, or None; damaged ones are skipped with a warning each."""
+    """Yield (URI, local folder) of the first complete checkpoint, or None. Damaged ones are skipped with a warning."""
     for uri in uris:
         with fetched(uri) as local:
             problem = damage(local)
             if problem is None:
                 yield uri, local
                 return
-        _LOG.warning("%s: damaged (%s); passed over", uri, problem)
+        _LOG.warning("%s: damaged (%s); skipped", uri, problem)
     yield None
 
 
 @contextmanager
 def fetched(uri: str) -> Iterator[str]:
-    """A folder of this machine that holds the files of the checkpoint `uri`."""
+    """Yield a local folder with the files of the checkpoint `uri`."""
     system, path = storage.filesystem(uri)
     if isinstance(system, fs.LocalFileSystem):
         yield path
@@ -91,9 +91,10 @@ def fetched(uri: str) -> Iterator[str]:
 
 
 def check_own(uri: str) -> None:
-    """Raises `UserError` for a file below the folder `uri` that another user owns; a store is for its own rights.
+    """Raise `UserError` for a file in the folder `uri` that another user owns. Object stores are not checked.
 
-    "Own" is what this process writes there: a file system of a network may give its files another owner.
+    The expected owner is the owner of a file that this process writes there, because network file systems may change
+    it.
     """
     system, folder = storage.filesystem(uri)
     if not isinstance(system, fs.LocalFileSystem):
@@ -103,6 +104,7 @@ def check_own(uri: str) -> None:
     for file in Path(folder).rglob("*"):
         if (owner := file.lstat().st_uid) != mine:
             raise UserError(
-                f"{file}: belongs to user {owner}, and checkpoints run code when they are loaded; expected a run of"
-                f" one's own (if you trust this one, go on with a copy of it)"
+                f"{file}: found a file of user {owner}, and checkpoints run code when they are loaded; expected a run "
+                "of"
+                f" your own (if you trust this one, use a copy of it)"
             )

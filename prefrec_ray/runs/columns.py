@@ -1,4 +1,4 @@
-"""What a run reports: the columns of progress.csv."""
+"""The columns of progress.csv, the metrics of a run."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ COLUMNS = (
     "policy/items_served",
 )
 
-#: Columns beside them where policies are scored on validation users: by roll-outs in a model of users, preferences,
-#: fitted-Q evaluation, NCIS (Eq. 12) with its effective sample size, and the true level.
+#: Additional columns for scores on validation users: roll-outs in a model of users, preferences, fitted-Q evaluation,
+#: NCIS (Eq. 12) with its effective sample size, and the true level.
 SCORES = tuple(f"validation/{name}" for name in ("model", "preference", "fqe", "ncis", "ess", "online"))

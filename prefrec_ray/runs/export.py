@@ -1,4 +1,4 @@
-"""A training checkpoint becomes the policy bundle that a user takes away."""
+"""Export of a training checkpoint as a policy bundle."""
 
 from __future__ import annotations
 
@@ -35,25 +35,27 @@ def load_module(checkpoint: str) -> Any:
     Raises `UserError` if it is not a complete checkpoint of a training run.
     """
     if not storage.exists(storage.join(checkpoint, MANIFEST)):
-        raise UserError(f"{checkpoint}: not a training checkpoint (expected a file {MANIFEST} in it)")
+        raise UserError(f"{checkpoint}: not a training checkpoint; expected a folder with the file {MANIFEST}")
     with fetched(checkpoint) as folder:
         problem = damage(folder)
         if problem is not None:
-            raise UserError(f"{checkpoint}: damaged ({problem}); expected a whole checkpoint of this version")
+            raise UserError(f"{checkpoint}: damaged ({problem}); expected a complete checkpoint of this version")
         return module_of(NetworkWeights.load(folder), checkpoint)
 
 
 def module_of(weights: NetworkWeights, where: str) -> Any:
-    """The `OfflineModule` that `weights` are of.
+    """Return the `OfflineModule` with these `weights`.
 
-    Raises `UserError`, which `where` opens: a method that is not known here (one from outside, `module:Class`, is
-    not imported on a checkpoint's word), arrays of other names or sizes.
+    Raises `UserError`, prefixed by `where`: an unknown method, or arrays with other names or sizes. An own method
+    (`module:Class`) must be imported before, because a checkpoint must not cause an import.
     """
     try:
         settings = weights.description["settings"]
         method = str(settings["provenance"]["method"])
         if ":" in method and method.partition(":")[0] not in sys.modules:
-            raise UserError(f"{where}: of the method '{method}', which is code; expected it to be imported before")
+            raise UserError(
+                f"{where}: found the method '{method}', which is code; expected its module to be imported before"
+            )
         low, high = (np.array(weights.description[name], np.float32) for name in ("action_low", "action_high"))
         module = find_method(method, f"{where}: ").Module(
             observation_space=gym.spaces.Box(-np.inf, np.inf, (weights.description["state_dim"],), np.float32),

@@ -1,6 +1,6 @@
 """Live metrics of a run: gauges on Ray's Prometheus endpoint, and log lines in JSON.
 
-Every figure of a row of progress.csv becomes a gauge `prefrec_<column>` of the node that trains, with the tags run,
+Every number in a row of progress.csv becomes a gauge `prefrec_<column>` of the node that trains, with the tags run,
 method and task (cluster/grafana.json draws them). With PREFREC_LOG=json in the environment each row is also a line of
 JSON on stderr, which Ray keeps in the log of the worker.
 """
@@ -21,7 +21,7 @@ TAGS = ("run", "method", "task")
 
 
 def publish(row: Mapping[str, Any], run: str, method: str, task: str) -> None:
-    """Publishes one iteration's row of the run (or trial) named `run`."""
+    """Publish the row of an iteration for the run or trial named `run`."""
     tags = {"run": run, "method": method, "task": task}
     for column, value in row.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -33,7 +33,7 @@ def publish(row: Mapping[str, Any], run: str, method: str, task: str) -> None:
 
 
 def gauge_name(column: str) -> str:
-    """The gauge of a column of progress.csv; Prometheus has it with Ray's `ray_` before it."""
+    """Return the gauge name of a column of progress.csv. In Prometheus it has Ray's prefix `ray_`."""
     return "prefrec_" + "".join(letter if letter.isalnum() else "_" for letter in column)
 
 

@@ -1,4 +1,4 @@
-"""Comparison of the resources that a run needs with those of the cluster: Ray would wait for missing ones for ever."""
+"""Check of the resources of a run against the cluster. Ray would wait for missing resources forever."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from prefrec_ray.errors import UserError
 
 
 def check_fits(required: Mapping[str, float], who: str, keys: str) -> None:
-    """Raises `UserError`, which begins with `who`, if more is `required` than the cluster has.
+    """Raise `UserError`, prefixed by `who`, if more resources are `required` than the cluster has.
 
-    `keys`: the settings that ask for it.
+    `keys`: the settings that request them.
     """
     capacity = runtime.capacity()
     for kind, amount in required.items():

@@ -1,4 +1,4 @@
-"""The reward model that a run has learned, read from its checkpoint."""
+"""The learned reward model of a run, from its checkpoint."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from prefrec_ray.storage.manifest import MANIFEST
 
 @dataclass(frozen=True, eq=False)
 class TrainedReward:
-    """A trained reward model: its network, and the columns of the next state that it sees (None: state and action)."""
+    """A trained reward model. Its inputs are columns of the next state, or state and action if None."""
 
     net: nn.Module  # [..., D] -> [...]
     columns: tuple[int, ...] | None
 
     def __call__(self, transitions: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Returns the reward float32 [n] of transitions with the columns obs, action and next_obs."""
+        """Return the reward, float32 [n], of transitions with the columns obs, action and next_obs."""
         with torch.inference_mode():
             if self.columns is None:
                 inputs = np.concatenate([transitions["obs"], transitions["action"]], axis=1)
@@ -45,17 +45,17 @@ def load_reward(uri: str, sizes: tuple[int, int]) -> TrainedReward:
         with first_whole(reversed(checkpoints(uri))) as newest:
             if newest is None:
                 raise UserError(
-                    f"{uri}: neither a run with a checkpoint nor a checkpoint; expected one of `prefrec train`"
+                    f"{uri}: neither a run with a checkpoint nor a checkpoint; expected an output of `prefrec train`"
                 )
             module = load_module(newest[1])
     settings = find_settings(module.model_config["provenance"]["method"])
     own = {name: module.model_config[name] for name in settings.model_fields if name in module.model_config}
     if not settings(**own).uses_preferences:
-        raise UserError(f"{uri}: learned no reward; expected a run that learned one from preferences")
+        raise UserError(f"{uri}: no learned reward; expected a run with a reward from preferences")
     own_sizes = (module.observation_space.shape[0], module.action_space.shape[0])
     if own_sizes != sizes:
         raise UserError(
-            f"{uri}: learned on states and actions of {own_sizes[0]} and {own_sizes[1]} numbers, the data set has "
+            f"{uri}: found states and actions of {own_sizes[0]} and {own_sizes[1]} numbers, the data set has "
             f"{sizes[0]} and {sizes[1]}; expected a run on this data set"
         )
     columns = module.model_config["reward_columns"]

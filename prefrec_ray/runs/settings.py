@@ -35,13 +35,13 @@ class TrainSettings(Settings):
     config: dict[str, Any] = Field(default_factory=dict)
 
     def selects(self, iterations: int) -> bool:
-        """Return whether a run of so many iterations has several scored checkpoints to select from."""
+        """Return whether a run with this number of iterations has several scored checkpoints to select from."""
         return self.validation is not None and len(self.validation.scored(iterations)) > 1
 
     def training(self, where: str = "train") -> TrainingSettings:
-        """The method's settings, all checked but against a data set.
+        """Return the method's settings, checked except against a data set.
 
-        Raises `UserError`, opened by `where`, for an unknown method or key, and for a value that a field refuses.
+        Raises `UserError`, prefixed by `where`, for an unknown method or key, and for an invalid value.
         """
         model = find_settings(self.method, f"{where}: ")
         own = {"recipe": self.recipe, "task": self.task, "seed": self.seed}

@@ -1,4 +1,4 @@
-"""One training run from start, or from its last checkpoint, to the end; what it leaves lies in one folder.
+"""One training run, from the start or from its last checkpoint to the end. All its files are in one folder.
 
 RUN/config.json  RUN/progress.csv  RUN/result.json  RUN/checkpoint_000012/  RUN/policy/
 """
@@ -49,14 +49,16 @@ def train(
     where: str = "train",
     say: Callable[[str], None] | None = None,
 ) -> list[Row]:
-    """Trains to the end of the schedule and exports the policy to RUN/policy: the selected one, or the last.
+    """Train to the end of the schedule, and export the selected or last policy to RUN/policy.
 
-    A run without a selection (`TrainSettings.selects`) fits no model of users and scores no policy. Args: `progress` is
-    called with each iteration's row (keys `COLUMNS`, and `SCORES` with a selection). With `resume` the run continues
-    from its newest whole checkpoint, or from the start if it has none. `say` is called with a line about either.
-    Returns all rows. Raises `UserError` if the cluster has less than the learners ask for, if `output` exists (without
-    `resume`), if the run was started with other settings, if another process trains there, if training diverges, and
-    as `ValidationScorer.prepare`.
+    A run without a selection (`TrainSettings.selects`) does not fit a model of users and does not score policies.
+    `progress` is called with each iteration's row (keys `COLUMNS`, and `SCORES` with a selection). With `resume` the
+    run continues from its newest complete checkpoint, or from the start without one; `say` is called with a line about
+    this. Returns all rows.
+
+    Raises `UserError` if the cluster lacks the resources of the learners, if `output` exists (without `resume`), if the
+    run was started with other settings, if another process trains there, if training diverges, and like
+    `ValidationScorer.prepare`.
     """
     config = build_config(settings, dataset, where)
     with storage.claimed(output):
@@ -85,32 +87,35 @@ def train(
 def _selector(
     settings: TrainSettings, dataset: str, iterations: int, say: Callable[[str], None] | None
 ) -> ValidationScorer | None:
-    """Prepares the scores by which a checkpoint is selected; None if there is only one to export."""
+    """Prepare the scores for the selection of a checkpoint; None if there is only one checkpoint to export."""
     if settings.validation is None:
         return None
     if not settings.selects(iterations):
         if say is not None:
-            say(f"validation: not used, as one of {iterations} iterations would be scored; expected a smaller `every`")
+            say(
+                f"validation: not used, because only one of {iterations} iterations would be scored; expected a "
+                "smaller `every`"
+            )
         return None
     return ValidationScorer.prepare(dataset, settings.validation, [settings.task], settings.config.get("teachers"))
 
 
 def check_output(settings: TrainSettings, dataset: str, output: str, resume: bool) -> None:
-    """Raises `UserError` if `output` exists (without `resume`), or holds no run, or one started with other settings."""
+    """Raise `UserError` if `output` exists (without `resume`), is not a run, or was started with other settings."""
     if not storage.exists(output):
         return
     if not resume:
-        raise UserError(f"{output}: already exists; go on with it by --resume, or choose another output folder")
+        raise UserError(f"{output}: already exists; continue it by --resume, or choose another output folder")
     file = storage.join(output, CONFIG)
     if storage.exists(file):
         _check_same(storage.read_json(file), describe(settings, dataset), output)
-    # To go on means to clear away what a kill has left: in a folder of something else it might be anybody's.
+    # A resumed run removes half-written files, which could belong to somebody else in any other folder.
     elif any(not _is_of_config(uri) for uri in (*storage.list_folders(output), *storage.list_files(output))):
-        raise UserError(f"{output}: no run to go on with (no {CONFIG} in it); choose another output folder")
+        raise UserError(f"{output}: no run to resume (no {CONFIG} in it); choose another output folder")
 
 
 def _is_of_config(uri: str) -> bool:
-    """Whether this is the first file of a run, half-written as it was killed."""
+    """Return whether this is the half-written first file of a killed run."""
     return uri.rsplit("/", 1)[-1].startswith(f"{CONFIG}.")
 
 
@@ -122,7 +127,7 @@ def _train(
     progress: Callable[[Row], None] | None,
     scorer: ValidationScorer | None,
 ) -> None:
-    """Iterations to the end of the schedule, each of which adds a row."""
+    """Train to the end of the schedule. Each iteration adds a row."""
     name = posixpath.basename(output.rstrip("/"))
     iterations = algorithm.offline_data.schedule.iterations
     while algorithm.iteration < iterations:
@@ -144,7 +149,7 @@ def _train(
 
 
 def _by_score(rows: list[Row], scorer: ValidationScorer | None) -> list[int]:
-    """The iterations that have a score, the highest first, and of equal ones the later."""
+    """Return the iterations with a score, highest score first, then latest first."""
     if scorer is None:
         return []
     scores = [(row[scorer.metric], row["training_iteration"]) for row in rows if row.get(scorer.metric) is not None]
@@ -152,34 +157,34 @@ def _by_score(rows: list[Row], scorer: ValidationScorer | None) -> list[int]:
 
 
 def _export_best(output: str, rows: list[Row], scorer: ValidationScorer | None) -> None:
-    """The policy of the checkpoint of the highest score, or of the last one, among those that are there and whole."""
+    """Export the policy of the complete checkpoint with the highest score, or of the last one without scores."""
     there = checkpoints(output)
     scored = [checkpoint_of(output, iteration) for iteration in _by_score(rows, scorer)]
     with first_whole([*(uri for uri in scored if uri in there), there[-1]]) as best:
         if best is None:
-            raise UserError(f"{output}: no whole checkpoint is left; --resume trains again from the one before")
+            raise UserError(f"{output}: no complete checkpoint is left; --resume trains again from an earlier one")
         policy = storage.join(output, "policy")
         storage.remove(policy)
         export_policy(best[1], policy)
 
 
 def policy_now(algorithm: OfflineAlgorithm) -> Policy:
-    """The policy as it stands."""
+    """Return the current policy."""
     return on_each_learner(algorithm.learner_group, [lambda learner: policy_of(learner.net)])[0]
 
 
 def _begin_with(algorithm: OfflineAlgorithm, run: str) -> None:
-    """Takes the networks of the newest whole checkpoint of `run`; what an optimizer knows is not among them."""
+    """Load the networks, without optimizer states, of the newest complete checkpoint of `run`."""
     with first_whole(reversed(checkpoints(run))) as newest:
         if newest is None:
-            raise UserError(f"{run}: no whole checkpoint; expected a run to begin with (train.start)")
+            raise UserError(f"{run}: no complete checkpoint; expected a run with one (train.start)")
         arrays = NetworkWeights.load(newest[1]).arrays
     learners = max(1, algorithm.config.num_learners)
     on_each_learner(algorithm.learner_group, [lambda learner: learner.begin_with(arrays, run)] * learners)
 
 
 def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None] | None) -> list[Row]:
-    """Puts the algorithm where the newest whole checkpoint left it; the rows until there."""
+    """Restore the algorithm from the newest complete checkpoint, and return the rows up to it."""
     # Half-written files of a killed run; no other process writes to this folder.
     for leftover in (*storage.list_folders(output), *storage.list_files(output)):
         if leftover.endswith((".partial", ".claim")):
@@ -192,13 +197,13 @@ def _restore(algorithm: OfflineAlgorithm, output: str, say: Callable[[str], None
             rows = read_rows(newest[1])
             write_rows(output, rows)
         elif any(storage.exists(storage.join(uri, MANIFEST)) for uri in checkpoints(output)):
-            raise UserError(f"{output}: no checkpoint is whole and of this version; remove them to start all over")
+            raise UserError(f"{output}: no checkpoint is complete and of this version; remove them to start again")
     # Checkpoints after it are damaged, or were never finished; they will be written again.
     for later in checkpoints(output):
         if later > checkpoint_of(output, algorithm.iteration):
             storage.remove(later)
     if say is not None:
-        say(f"going on from iteration {algorithm.iteration}" if rows else "no whole checkpoint: from the start")
+        say(f"resuming from iteration {algorithm.iteration}" if rows else "no complete checkpoint: from the start")
     return rows
 
 
@@ -206,7 +211,7 @@ def _precision_of(output: str) -> str | None:
     """Return the precision in which the run in the folder `output` was started; None if there is none."""
     file = storage.join(output, CONFIG)
     started = storage.read_json(file).get("resolved", {}).get("precision") if storage.exists(file) else None
-    return "bf16_always" if started == "bf16" else started  # an earlier version did not look at the processor
+    return "bf16_always" if started == "bf16" else started  # earlier versions did not check the processor
 
 
 def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
@@ -218,18 +223,18 @@ def describe(settings: TrainSettings, dataset: str) -> dict[str, Any]:
 
 
 def resolved(config: OfflineConfig) -> dict[str, Any]:
-    """Every setting of a config, defaults included."""
+    """Return every setting of a config, including defaults."""
     return dict(sorted(config.settings.model_dump().items()))
 
 
 def _check_same(before: Any, now: dict[str, Any], output: str) -> None:
     if not isinstance(before, dict):
         raise UserError(f"{output}/{CONFIG}: found {type(before).__name__}; expected the settings of a run")
-    # Through JSON, as the file holds it: tuples have become lists.
+    # Converted through JSON like the file, in which tuples have become lists.
     for key, value in json.loads(json.dumps(now)).items():
         if before.get(key) != value:
             raise UserError(
-                f"{output}: started with {key} = {before.get(key)!r}, asked to go on with {value!r}; "
+                f"{output}: started with {key} = {before.get(key)!r}, resumed with {value!r}; "
                 f"expected the same settings"
             )
 
@@ -247,6 +252,6 @@ def run_iteration(algorithm: OfflineAlgorithm) -> Row:
 
 
 def write_rows(output: str, rows: list[Row]) -> None:
-    """Writes progress.csv and result.json of the run's folder `output`."""
+    """Write progress.csv and result.json of the run's folder `output`."""
     storage.write_csv(storage.join(output, "progress.csv"), rows)
     storage.write_text(storage.join(output, "result.json"), "".join(json.dumps(row) + "\n" for row in rows))

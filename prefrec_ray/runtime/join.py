@@ -8,7 +8,7 @@ import time
 
 from prefrec_ray.errors import UserError
 
-#: Seconds that the head has to answer, and after that a node on this machine to show itself.
+#: Seconds to wait for a reply of the head, and then for a node on this machine.
 PATIENCE = 8.0
 
 
@@ -34,7 +34,7 @@ def resolve(address: str) -> str:
     """Return host and port of `address`. Raises `UserError` if it is invalid, or if `auto` finds no cluster."""
     from ray._private.services import canonicalize_bootstrap_address
 
-    wanted = "expected HOST:PORT of a cluster that this machine is a node of, auto or local"
+    wanted = "expected HOST:PORT of a cluster with this machine as a node, auto or local"
     if "://" in address:
         raise UserError(f"Ray's address '{address}': a URL; {wanted} (prefrec submit takes a dashboard's URL)")
     try:
@@ -46,7 +46,7 @@ def resolve(address: str) -> str:
 
 
 def knock(place: str) -> None:
-    """Raises `UserError` unless the head of a Ray cluster of this version answers at `place` and takes the token."""
+    """Raise `UserError` unless the head of a Ray cluster of this version replies at `place` and accepts the token."""
     import grpc
     import ray
     from ray._private.gcs_utils import create_gcs_channel
@@ -60,12 +60,13 @@ def knock(place: str) -> None:
         code = error.code() if isinstance(error, grpc.RpcError) else grpc.StatusCode.UNAUTHENTICATED
         if code == grpc.StatusCode.UNAUTHENTICATED:
             raise UserError(
-                f"{place}: the cluster asks for its token, and got none or a wrong token; "
+                f"{place}: the cluster requires a token, found none or a wrong one; "
                 "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
             ) from error
         raise UserError(
-            f"{place}: no Ray cluster answers there ({code.name.lower().replace('_', ' ')}); "
-            "expected the address of one that runs; without RAY_ADDRESS and --address Ray is started on this machine"
+            f"{place}: no reply of a Ray cluster ({code.name.lower().replace('_', ' ')}); "
+            "expected the address of a running cluster; without RAY_ADDRESS and --address Ray is started on this "
+            "machine"
         ) from error
     if answer.ray_version != ray.__version__:
         raise UserError(

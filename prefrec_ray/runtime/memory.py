@@ -7,7 +7,7 @@ import sys
 
 #: Parameters of mallopt(3), with glibc's numbers.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-#: The largest that glibc takes, and so much that no step of a learner gives memory back.
+#: The largest threshold of glibc, and a threshold that no step of a learner reaches.
 _MMAP_BYTES, _TRIM_BYTES = 32 << 20, 1 << 30
 
 

@@ -13,12 +13,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Reports nothing."""
+    """Ignore a report."""
 
 
 @contextmanager
 def step(progress: Progress, stage: str) -> Iterator[None]:
-    """Reports a stage that is one step: when it begins, and when it has ended."""
+    """Report begin and end of a stage that is one step."""
     progress(stage, 0, 1)
     yield
     progress(stage, 1, 1)

@@ -1,4 +1,4 @@
-"""Starts or joins Ray, quietly."""
+"""Start of Ray, or connection to a cluster, without Ray's own output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from prefrec_ray.errors import UserError
 from prefrec_ray.runtime.join import join
 
-#: Exit status after SIGTERM, as shells have it.
+#: Exit status after SIGTERM, as in shells.
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -26,7 +26,7 @@ def end_on_sigterm() -> None:
 
 
 def terminated() -> bool:
-    """Return True after SIGTERM. While Ray waits, it replaces the raised `SystemExit` by its own."""
+    """Return True after SIGTERM. While Ray waits, it replaces the raised `SystemExit` by its own exception."""
     return bool(_came)
 
 
@@ -64,11 +64,11 @@ def start_ray(num_cpus: int | None = None) -> None:
             _start(num_cpus)
         else:
             join(address)
-        end_on_sigterm()  # Ray's own handler prints a stack of C++
+        end_on_sigterm()  # Ray's own handler prints a C++ stack
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    # Else a UserError of a task reaches the driver as a text in another exception.
+    # Otherwise a UserError of a task reaches the driver as a text in another exception.
     context.raise_original_map_exception = True
 
 
@@ -87,11 +87,11 @@ def _start(num_cpus: int | None) -> None:
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
-    except Exception as error:  # Ray has no class of its own for it
+    except Exception as error:  # Ray has no specific class for it
         if "timed out during startup" not in str(error):
             raise
         raise UserError(
-            "Ray did not start within 30 s: this machine is busy or short of memory; try again when it is not, or start"
+            "Ray did not start within 30 s: this machine is busy or short of memory; try again later, or start"
             " Ray before (`export RAY_AUTH_MODE=token; ray get-auth-token --generate; ray start --head`)"
             " and join it: --address auto"
         ) from error
@@ -100,7 +100,7 @@ def _start(num_cpus: int | None) -> None:
 
 
 def capacity() -> dict[str, float]:
-    """Units of each resource that the cluster has, or that its autoscaler may add: a group of nodes may be at zero."""
+    """Return the units of each resource that the cluster has or that its autoscaler may add."""
     import ray
     from ray._private.state import state
 

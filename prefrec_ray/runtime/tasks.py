@@ -1,4 +1,4 @@
-"""Ray tasks by the dozen: a bounded number in flight, results in order."""
+"""Many Ray tasks: a bounded number at a time, with results in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import ray
 from prefrec_ray.runtime.progress import Progress
 
 _BRANCH = 8
-#: Seconds that are waited for tasks of which another one has failed.
+#: Seconds to wait for the other tasks after one has failed.
 PATIENCE = 60.0
 
 
@@ -21,11 +21,13 @@ def run_tasks(
     progress: Progress,
     of: tuple[int, int] | None = None,
 ) -> list[Any]:
-    """`submit(x)` starts a task and gives its reference; returns the results for all `inputs`, in their order.
+    """Return the results of tasks for all `inputs`, in their order.
 
-    At most twice as many tasks as the cluster has CPUs wait or run at a time, so that what they need and what they
-    make stays bounded. `of` (done before, total) is for a stage that takes several calls. Where one fails, the others
-    have ended too: none writes on where the caller cleans up.
+    `submit(x)` starts a task and returns its reference.
+
+    At a time, the number of waiting and running tasks is at most twice the number of CPUs, which bounds the memory of
+    their inputs and results. `of` (done before, total) is for a stage of several calls. If a task fails, the function
+    waits for the others, so that none writes files while the caller removes them.
     """
     inputs = list(inputs)
     results: list[Any] = [None] * len(inputs)
@@ -42,7 +44,7 @@ def run_tasks(
         while pending:
             done = _collect(pending, results, done, stage, total, progress)
     except Exception:
-        # To cancel them can end this process too: Ray 2.60 checks what a race between the two breaks.
+        # Not cancelled: in Ray 2.60 a race between task and cancellation fails a check, which ends this process too.
         if pending:
             ray.wait(list(pending), num_returns=len(pending), timeout=PATIENCE)
         raise
@@ -52,13 +54,13 @@ def run_tasks(
 def reduce_tasks(
     submit: Callable[[Any], Any], merge: Any, inputs: Iterable[Any], stage: str, progress: Progress
 ) -> Any:
-    """Returns the reference to the merge of `submit(x)` over all `inputs` (at least one), when it is there.
+    """Return the reference to the merged results of `submit(x)` over all `inputs` (at least one).
 
-    `merge` is a remote function of up to 8 parts, which are merged in a tree of one fixed shape as they come: never
-    more parts wait than run at once or fill a branch.
+    `merge` is a remote function of up to 8 parts, which are merged in a tree of a fixed shape as they arrive. The
+    number of waiting parts is bounded by the number of running tasks and the size of a branch.
     """
     inputs = list(inputs)
-    levels: list[list[Any]] = []  # of each level of the tree the parts that fill no branch yet
+    levels: list[list[Any]] = []  # for each level of the tree, the parts of an incomplete branch
     pending: list[Any] = []
 
     def add(part: Any, level: int) -> None:

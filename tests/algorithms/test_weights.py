@@ -63,7 +63,7 @@ def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
         ({"settings": None}, "not the weights of a method"),
         ({"state_dim": 6}, "not the weights of a method"),
         ({"action_low": [0]}, "not the weights of a method"),
-        ({"settings": {"provenance": {"method": "antigravity:Fly"}}}, "expected it to be imported before"),
+        ({"settings": {"provenance": {"method": "antigravity:Fly"}}}, "expected its module to be imported before"),
         ({"settings": {"provenance": {"method": "PrefReq"}}}, "checkpoint: key 'method': unknown method 'PrefReq'"),
     ],
 )

@@ -71,8 +71,9 @@ def test_a_name_in_brackets_is_printed_as_it_is() -> None:
 def test_a_note_explains_why_the_mean_level_of_the_log_is_not_1() -> None:
     away = Evaluation(records=[made_record("p", 2.6, behaviour=2.4, estimator="ncis", task="frequency")])
     assert str(level_note(away, "frequency")) == (
-        "Level of frequency: the user's mean time away over this time away, rounded down, 0 to 5. The log's mean is "
-        "2.40, not 1: a few long absences raise a user's mean, so most sessions are followed by a shorter one."
+        "Level of frequency: the user's mean revisit time divided by this revisit time, rounded down, 0 to 5. "
+        "The log's mean is 2.40, not 1: a few long absences raise a user's mean, so most sessions are followed by a "
+        "shorter one."
     )
     modelled = made_record("p", 0.9, behaviour=0.7, estimator="model", task="depth", settings={"logged_level": 0.66})
     note = level_note(Evaluation(records=[modelled]), "depth")

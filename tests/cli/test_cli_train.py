@@ -52,7 +52,7 @@ def test_a_run_without_a_selection_fits_no_model_of_users(
     settings = TrainSettings(task="depth", method="IL", config=SHORT_RUN, validation=ValidationSettings())
     rows = train(settings, tiny_dataset, str(tmp_path / "run"), say=told.append)
     assert told == [
-        f"validation: not used, as one of {len(rows)} iterations would be scored; expected a smaller `every`"
+        f"validation: not used, because only one of {len(rows)} iterations would be scored; expected a smaller `every`"
     ]
     assert not any(name.startswith("validation/") for name in rows[-1])
     assert (tmp_path / "run" / "policy").exists()

@@ -76,7 +76,7 @@ def test_a_policy_of_which_weights_say_nothing_has_a_line() -> None:
     names = ("behaviour", "imitation", "few", "some")
     one = Evaluation(records=(line("some", 0.1, "weights"),), served=dict.fromkeys(names, served))
     (text,) = (str(text) for text in unweighed(one))
-    assert text.startswith("few: No estimate by importance weights: they leave fewer than 100 effective sessions")
+    assert text.startswith("few: No estimate by importance weights: fewer than 100 effective sessions")
 
 
 @pytest.mark.parametrize("config", [None, "my conf.yaml"])
@@ -129,6 +129,4 @@ def test_strict_is_the_exit_status(evaluated: Callable, tmp_path: Path, capsys: 
 
 def test_the_help_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     run(["evaluate", "--help"])
-    assert "status 1 unless the verdict on every policy is candidate" in " ".join(
-        capsys.readouterr().out.replace("│", " ").split()
-    )
+    assert "status 1 unless every verdict is candidate" in " ".join(capsys.readouterr().out.replace("│", " ").split())

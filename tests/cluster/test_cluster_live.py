@@ -175,6 +175,6 @@ def test_a_run_that_loses_its_node_goes_on_on_another(cluster: LocalCluster, tmp
     cluster.add(*WORKER)
     again = prefrec(*submit, "--resume")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert f"going on from iteration {newest}\n" in again.stdout
+    assert f"resuming from iteration {newest}\n" in again.stdout
     train(TrainSettings(**RUN), dataset, whole)
     assert (Path(run) / "policy/actor.npz").read_bytes() == (Path(whole) / "policy/actor.npz").read_bytes()

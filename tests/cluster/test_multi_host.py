@@ -133,7 +133,7 @@ class Sweep:
 
     def starts(self) -> list[int]:
         """The iterations of the checkpoints that trials, by their own word, went on from."""
-        return [int(iteration) for iteration in re.findall(r": going on from iteration (\d+)", self.log())]
+        return [int(iteration) for iteration in re.findall(r": resuming from iteration (\d+)", self.log())]
 
     def went_on(self) -> bool:
         """Return True if a trial continued from a checkpoint."""

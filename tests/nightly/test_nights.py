@@ -76,7 +76,7 @@ def test_a_night_and_one_without_news(ray_session: None, tmp_path: Path, capfd: 
         ({"loop": {"folder": "x", "promote": "all"}}, "loop: key 'promote': expected 'candidates' or 'none'"),
         (
             {"loop": {"folder": "x", "compact_days": 2}},
-            "loop: key 'compact_days': expected it with a source of ",
+            "loop: key 'compact_days': found a value; expected it only with a source of ",
         ),
         ({"loop": {"folder": "x", "accept": [0]}}, "loop: key 'accept.0': "),
     ],

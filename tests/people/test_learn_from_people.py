@@ -175,11 +175,9 @@ def test_a_reward_that_was_not_learned_here_is_refused(dataset: PreparedDataset,
             algorithm.save_to_path(str(tmp_path / name))
         finally:
             algorithm.stop()
-    with pytest.raises(UserError, match="IL: learned no reward; expected a run that learned one from preferences"):
+    with pytest.raises(UserError, match="IL: no learned reward; expected a run with a reward from preferences"):
         load_reward(str(tmp_path / "IL"), (dataset.state.width, dataset.state.action_dim))
-    with pytest.raises(
-        UserError, match=r"PrefRec: learned on states and actions of \d+ and 2 numbers, the data set has"
-    ):
+    with pytest.raises(UserError, match=r"PrefRec: found states and actions of \d+ and 2 numbers, the data set has"):
         load_reward(str(tmp_path / "PrefRec"), (4, 2))
 
 

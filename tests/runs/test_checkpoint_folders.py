@@ -60,8 +60,8 @@ def test_damaged_ones_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING), first_whole(reversed(checkpoints(str(tmp_path)))) as newest:
         assert newest == (f"{tmp_path}/checkpoint_000001", f"{tmp_path}/checkpoint_000001")
     assert [message.partition(": ")[2] for message in caplog.messages] == [
-        f"damaged (no readable {MANIFEST}); passed over",
-        "damaged (deep-state was changed after it was written); passed over",
+        f"damaged (no readable {MANIFEST}); skipped",
+        "damaged (deep-state was changed after it was written); skipped",
     ]
     with first_whole([]) as newest:
         assert newest is None
@@ -73,7 +73,7 @@ def test_files_of_another_user(tmp_path: Path) -> None:
     check_own(str(tmp_path))
     file = tmp_path / "checkpoint_000001/deep-state"
     os.chown(file, 12345, -1)
-    with pytest.raises(UserError, match=f"{file}: belongs to user 12345, and checkpoints run code"):
+    with pytest.raises(UserError, match=f"{file}: found a file of user 12345, and checkpoints run code"):
         check_own(str(tmp_path))
 
 
@@ -83,7 +83,7 @@ def test_a_run_goes_on_from_its_newest_whole_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoint_000003" / MANIFEST).unlink()
     algorithm, messages = Algorithm(), list[str]()
     rows = _restore(cast(OfflineAlgorithm, algorithm), str(tmp_path), messages.append)
-    assert (algorithm.iteration, messages) == (2, ["going on from iteration 2"])
+    assert (algorithm.iteration, messages) == (2, ["resuming from iteration 2"])
     assert [row["training_iteration"] for row in rows] == [1, 2]
     assert len((tmp_path / "progress.csv").read_text().splitlines()) == 3
     assert [Path(uri).name for uri in checkpoints(str(tmp_path))] == ["checkpoint_000001", "checkpoint_000002"]
@@ -94,10 +94,10 @@ def test_what_was_never_finished_starts_all_over_and_what_is_damaged_is_left_to_
     manifest = tmp_path / "checkpoint_000001" / MANIFEST
     manifest.write_text('{"iteration": 1, "score": null, "files": {}}')  # of an earlier version
     messages: list[str] = []
-    with pytest.raises(UserError, match="no checkpoint is whole and of this version"):
+    with pytest.raises(UserError, match="no checkpoint is complete and of this version"):
         _restore(cast(OfflineAlgorithm, Algorithm()), str(tmp_path), messages.append)
     assert manifest.exists()
     manifest.unlink()
     assert _restore(cast(OfflineAlgorithm, Algorithm()), str(tmp_path), messages.append) == []
-    assert messages == ["no whole checkpoint: from the start"]
+    assert messages == ["no complete checkpoint: from the start"]
     assert checkpoints(str(tmp_path)) == []

@@ -146,7 +146,7 @@ def test_a_run_with_a_damaged_checkpoint_ends_the_same(whole: Path, tiny_dataset
     (run / "result.json").write_text("")
     messages: list[str] = []
     rows = train(TrainSettings(**SETTINGS), tiny_dataset, str(run), resume=True, say=messages.append)
-    assert messages == [f"going on from iteration {int(first.name[-6:])}"]
+    assert messages == [f"resuming from iteration {int(first.name[-6:])}"]
     assert [row["training_iteration"] for row in rows] == list(range(1, len(rows) + 1))
     assert rows[-1]["progress"] == 1.0
     for name in ("result.json", "progress.csv"):
@@ -203,7 +203,7 @@ def kill_once(settings: dict[str, Any], dataset: str, run: Path, wait: float) ->
 def newest_whole(run: Path) -> str:
     """Return the message of a run that resumes from its newest complete checkpoint."""
     whole = [int(uri[-6:]) for uri in checkpoints(str(run)) if damage(uri) is None]
-    return f"going on from iteration {whole[-1]}" if whole else "no whole checkpoint: from the start"
+    return f"resuming from iteration {whole[-1]}" if whole else "no complete checkpoint: from the start"
 
 
 def check_kills(

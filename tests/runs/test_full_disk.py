@@ -61,5 +61,5 @@ def test_a_run_on_a_full_disk_stops_and_goes_on(tiny_dataset: str, tmp_path: Pat
     assert (tmp_path / "left").read_text() == ""
     saved = [line for line in (tmp_path / "before").read_text().split() if line.startswith("checkpoint_")]
     assert saved
-    assert f"going on from iteration {int(saved[-1][-6:])}\n" in (tmp_path / "said").read_text()
+    assert f"resuming from iteration {int(saved[-1][-6:])}\n" in (tmp_path / "said").read_text()
     assert (tmp_path / "resumed.npz").read_bytes() == (tmp_path / "whole/policy/actor.npz").read_bytes()

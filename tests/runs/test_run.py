@@ -87,7 +87,7 @@ def test_a_run_begins_with_the_networks_of_another(tiny_dataset: str, tmp_path: 
     assert len(networks) > 10
     for name in networks:
         np.testing.assert_allclose(ended[name], begun[name], rtol=1e-2, atol=1e-3, err_msg=name)
-    with pytest.raises(UserError, match=r"nowhere: no whole checkpoint; expected a run to begin with"):
+    with pytest.raises(UserError, match=r"nowhere: no complete checkpoint; expected a run with one"):
         train(settings(start=str(tmp_path / "nowhere")), tiny_dataset, str(tmp_path / "third"))
     wide = {**SHORT_RUN, "hidden_sizes": (9, 9)}
     with pytest.raises(UserError, match=r"first: networks of another method or size"):
@@ -118,7 +118,7 @@ def test_a_stopped_run_resumes_to_the_same_policy(
     assert json.loads(Path(stopped, "config.json").read_text())["resolved"]["precision"] == "bf16_always"
     assert [row["losses/qf_loss"] for row in rows] == [row["losses/qf_loss"] for row in expected]
     assert Path(stopped, "policy/actor.npz").read_bytes() == Path(whole, "policy/actor.npz").read_bytes()
-    assert messages == ["going on from iteration 2"]
+    assert messages == ["resuming from iteration 2"]
 
 
 def test_a_run_goes_on_with_the_learner_of_its_checkpoint(tiny_dataset: str, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_an_existing_folder_and_other_settings_are_refused(tiny_dataset: str, tm
     train(settings(), tiny_dataset, output)
     with pytest.raises(UserError, match="already exists"):
         train(settings(), tiny_dataset, output)
-    with pytest.raises(UserError, match="started with seed = 0, asked to go on with 1"):
+    with pytest.raises(UserError, match="started with seed = 0, resumed with 1"):
         train(settings(seed=1), tiny_dataset, output, resume=True)
 
 
@@ -163,7 +163,7 @@ def test_what_is_no_run_is_not_gone_on_with(tiny_dataset: str, tmp_path: Path) -
     for name in mine:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
-    with pytest.raises(UserError, match=r"no run to go on with \(no config.json in it\); choose another output folder"):
+    with pytest.raises(UserError, match=r"no run to resume \(no config.json in it\); choose another output folder"):
         train(settings(), tiny_dataset, str(tmp_path), resume=True)
     assert all((tmp_path / name).read_text() == "mine" for name in mine)
     (tmp_path / "config.json").write_text("[]")
@@ -287,5 +287,5 @@ def test_another_users_checkpoints_are_not_loaded(tiny_dataset: str, tmp_path: P
     train(settings(), tiny_dataset, str(output))
     file = sorted(output.glob("checkpoint_*/**/*.pkl"))[-1]
     os.chown(file, 12345, -1)
-    with pytest.raises(UserError, match=f"{file}: belongs to user 12345, and checkpoints run code"):
+    with pytest.raises(UserError, match=f"{file}: found a file of user 12345, and checkpoints run code"):
         train(settings(), tiny_dataset, str(output), resume=True)

@@ -121,8 +121,8 @@ def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused, socket.create_server(("0.0.0.0", 0)) as silent:
         unused.bind(("127.0.0.1", 0))
         for one in (unused, silent):
-            assert "no Ray cluster answers there" in refused(f"127.0.0.1:{one.getsockname()[1]}", monkeypatch)
-    assert "no Ray cluster answers there" in refused("no-such-host.invalid:6379", monkeypatch)
+            assert "no reply of a Ray cluster" in refused(f"127.0.0.1:{one.getsockname()[1]}", monkeypatch)
+    assert "no reply of a Ray cluster" in refused("no-such-host.invalid:6379", monkeypatch)
 
 
 def test_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_a_head_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     with head(version="2.9.0") as address:
         assert f"the cluster runs Ray 2.9.0, this machine {ray.__version__}" in refused(address, monkeypatch)
     with head(token="secret") as address:
-        assert "the cluster asks for its token" in refused(address, monkeypatch)
+        assert "the cluster requires a token" in refused(address, monkeypatch)
     monkeypatch.setattr(join, "PATIENCE", 1.0)
     node = SimpleNamespace(state=1, ALIVE=1)
     nodes = {ray.NodeID.from_random(): node}

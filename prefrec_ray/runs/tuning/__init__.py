@@ -1,1 +1,1 @@
-"""Searches and ablations: many trials by Ray Tune on one copy of the data."""
+"""Sweeps: trials of grids, ablations and searches by Ray Tune on one copy of the data."""

@@ -1,4 +1,4 @@
-"""Checks of a sweep before anything runs."""
+"""Checks of a sweep before its start."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from prefrec_ray.runs.tuning.space import spaces_of
 
 #: Columns that are not numbers.
 TEXTS = ("phase",)
-#: Settings of a run that are grids of the section itself, and what these are called there.
+#: Settings of a run that are grids of the section itself -> their keys there.
 OWN = {"recipe": "recipe", "task": "task", "seed": "seeds"}
 
 
 def checked(settings: TuneSettings, where: str) -> TuneSettings:
-    """`settings` with the values of `search` converted by their fields.
+    """Return `settings` with the values of `search` converted by their fields.
 
     Raises `UserError`, which begins with `where`, for an unknown method, a key that a method does not have or that is
     the section's own, a value of the wrong type, a metric that trials do not report, settings that exclude each other,
@@ -52,7 +52,7 @@ def checked(settings: TuneSettings, where: str) -> TuneSettings:
 
 
 def _checked_space(key: str, space: Space, model: type[TrainingSettings], where: str) -> Space:
-    """`space` with its values converted by the field of `key`; of a range both ends are checked."""
+    """Return `space` with its values converted by the field of `key`. Both ends of a range are checked."""
 
     def checked_value(value: Any) -> Any:
         return checked_values(model, {key: value}, where, "search.")[key]

@@ -1,4 +1,4 @@
-"""Display of a sweep: a live table of running trials, lines if there is no terminal, and the table of all trials."""
+"""Display of a sweep: a live table of running trials, or lines without a terminal, and the table of all trials."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TRIAL, METRIC, SETTING = 24, 14, 19
 _SILENCE = 9.5
 
 _STATES = {"RUNNING": "running", "PENDING": "waiting", "PAUSED": "paused", "ERROR": "failed"}
-#: Columns that the live table has if the terminal is wide enough, the most useful first: header and key of a result.
+#: Optional columns of the live table, for wide terminals, most useful first: header -> key of a result.
 _EXTRA = {"phase": "phase", "Q loss": "losses/qf_loss", "actor loss": "losses/actor_loss"}
 _RATE = "transitions_per_second"
 
 
 class ProgressTable(Callback):
-    """Tune pickles its callbacks into the sweep's folder; the pickle of this one leaves out the console."""
+    """Display as a callback. Tune pickles it into the sweep's folder; the pickle does not contain the console."""
 
     def __init__(self, metric: str | None) -> None:
         self._metric = metric
@@ -67,7 +67,7 @@ class ProgressTable(Callback):
     ) -> None:
         """Print a line for a trial that resumed from a checkpoint."""
         if self._console is not None and result.get("resumed_from") and result["iterations_since_restore"] == 1:
-            self._console.print(f"{trial}: going on from iteration {result['resumed_from']}", markup=False)
+            self._console.print(f"{trial}: resuming from iteration {result['resumed_from']}", markup=False)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Print a line, unless there is a table."""
@@ -127,7 +127,7 @@ def summary(trials: Sequence[Any], seconds: float) -> str:
     shares = [float((trial.last_result or {}).get("progress") or 0.0) for trial in trials]
     done = sum(1.0 if t.status in ("TERMINATED", "ERROR") else share for t, share in zip(trials, shares, strict=True))
     left = f", {_time(seconds * (len(trials) / done - 1))} left" if done else ""
-    return f"{ended} of {len(trials)} trials ended, {running} running, {_time(seconds)} gone{left}"
+    return f"{ended} of {len(trials)} trials ended, {running} running, {_time(seconds)} elapsed{left}"
 
 
 def final_table(rows: Sequence[Row], settings: TuneSettings) -> Table:
@@ -147,7 +147,7 @@ def final_table(rows: Sequence[Row], settings: TuneSettings) -> Table:
 
 
 def parameters(row: Row, settings: TuneSettings) -> list[str]:
-    """Return the searched keys of a trial with their values; keys that its method does not search are left out."""
+    """Return the searched keys of a trial with their values; keys that its method does not search are excluded."""
     keys = [key for key, space in settings.search.items() if not space.methods or row["method"] in space.methods]
     return [f"{key} {_number(row[key]) if isinstance(row[key], float) else row[key]}" for key in keys]
 
@@ -170,7 +170,7 @@ def _width(columns: dict[str, list[str]]) -> int:
 
 
 def _grid(columns: dict[str, list[str]], texts: Sequence[str], styles: Sequence[str]) -> Table:
-    """Return a table of `columns` by header; columns that are not named in `texts` stand right."""
+    """Return a table of `columns` by header; columns that are not in `texts` are right-aligned."""
     grid = Table(box=None, pad_edge=False)
     for name in columns:
         grid.add_column(Text(name), justify="left" if name in texts else "right")

@@ -81,7 +81,7 @@ def error_line(error: BaseException) -> str:
 
 
 def write_table(output: str, rows: Sequence[Row]) -> None:
-    """Writes SWEEP/trials.csv."""
+    """Write SWEEP/trials.csv."""
     storage.write_csv(storage.join(output, "trials.csv"), rows)
 
 
@@ -94,12 +94,12 @@ class Best:
 
     @property
     def mean(self) -> float:
-        """The mean of the metric over seeds."""
+        """Return the mean of the metric over seeds."""
         return sum(float(row[self.metric]) for row in self.rows) / len(self.rows)
 
     @property
     def seeds(self) -> str:
-        """The origin of the mean, as in "mean of seeds 0, 1"."""
+        """Return the origin of the mean, as in "mean of seeds 0, 1"."""
         return (
             f"mean of seeds {', '.join(map(str, sorted(row['seed'] for row in self.rows)))}"
             if len(self.rows) > 1
@@ -108,7 +108,7 @@ class Best:
 
 
 def best_settings(rows: Sequence[Row], settings: TuneSettings) -> dict[str, Best]:
-    """Return the best settings by task, of the trials that finished with a value; a task without one is left out."""
+    """Return the best settings by task, of the trials that finished with a value. Tasks without one are excluded."""
     if settings.ranking is None:
         return {}
     metric, sign = settings.ranking
@@ -138,7 +138,7 @@ def _best_text(best: Best, settings: TuneSettings, dataset: str) -> str:
         "seed": row["seed"],
         "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
     }
-    # Always written: left out, it would be on in `train`, and choose another serving rule than the trial's.
+    # Always written, because the default of `train` is on and would choose another serving rule than the trial's.
     section["validation"] = settings.validation and settings.validation.model_dump(mode="json")
     keys = "".join(f", {key} {row[key]}" for key in spaces_of(settings, row["method"]))
     head = f"# {best.metric}: {best.mean:.6g} ({best.seeds}), {row['trial']}{keys}\n"

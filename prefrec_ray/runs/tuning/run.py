@@ -1,4 +1,4 @@
-"""Runs a sweep, or resumes one.
+"""Run of a sweep, from the start or resumed.
 
 SWEEP/sweep.json  SWEEP/rewards/  SWEEP/TRIAL/ (Tune's logs and checkpoints)  and the files of `results`.
 """
@@ -47,11 +47,11 @@ def sweep(
     resume: bool = False,
     progress: Progress = silent,
 ) -> list[Row]:
-    """Runs all trials and returns the rows of SWEEP/trials.csv.
+    """Run all trials, and return the rows of SWEEP/trials.csv.
 
-    Raises `UserError`: a mistake that `check.checked` finds, a value out of its range, an `output` that exists (without
-    `resume`) or has no sweep or another one (with it), a trial that failed (all others are finished first), a metric
-    that no trial reported, another process that tunes there.
+    Raises `UserError`: an error found by `check.checked`, a value out of its range, an `output` that exists (without
+    `resume`) or is not this sweep (with it), a failed trial (after all others have finished), a metric that no trial
+    reported, another process that tunes there.
     """
     with storage.claimed(output):
         plan = prepare_sweep(settings, dataset, output, resume, progress=progress)
@@ -67,9 +67,9 @@ def prepare_sweep(
     progress: Progress = silent,
     where: str = "tune",
 ) -> Plan:
-    """The first part of `sweep`, inside its claim on `output`: checks everything, then loads the shared data.
+    """Check everything and load the shared data, as the first part of `sweep`, while it holds the lock of `output`.
 
-    `smoke`: a hundredth of every trial, one seed, few samples. `where` opens the line of a `UserError`.
+    `smoke`: a hundredth of every trial, one seed, few samples. `where` is the prefix of a `UserError`.
     """
     dataset, output = storage.absolute(dataset), storage.absolute(output)
     settings = checked(settings, where)
@@ -100,7 +100,7 @@ def prepare_sweep(
 def run_sweep(
     plan: Plan, output: str, resume: bool = False, show: Callable[[Sequence[Row]], None] = _ignore
 ) -> list[Row]:
-    """The second part of `sweep`: runs the trials and writes the results.
+    """Run the trials and write the results, as the second part of `sweep`.
 
     `show` gets the rows of trials.csv, before a failed trial raises a `UserError`.
     """
@@ -147,7 +147,7 @@ def _check_folder(description: dict[str, Any], output: str, resume: bool) -> dic
     """Return the sweep.json of the sweep to resume; empty for a new one."""
     if not resume:
         if storage.exists(output):
-            raise UserError(f"{output}: already exists; go on with it by --resume, or choose another output folder")
+            raise UserError(f"{output}: already exists; continue it by --resume, or choose another output folder")
         return {}
     file = storage.join(output, "sweep.json")
     if not storage.exists(file):
@@ -223,7 +223,7 @@ def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
 
 
 def _has_state(output: str) -> bool:
-    """Return whether the sweep had a trial before it stopped: Tune writes its settings a moment before the first."""
+    """Return whether the sweep had a trial before it stopped: Tune writes its settings just before the first."""
     return any(posixpath.basename(file).startswith("experiment_state") for file in storage.list_files(output, ".json"))
 
 
@@ -237,7 +237,7 @@ def _check(output: str, rows: Sequence[Row], metric: str | None) -> None:
     if failed:
         first = failed[0]
         raise UserError(
-            f"{output}: {len(failed)} of {len(rows)} trials failed, {first['trial']} by: {first['error']} "
+            f"{output}: {len(failed)} of {len(rows)} trials failed, {first['trial']} with: {first['error']} "
             f"(--resume tries them again)"
         )
     if any(row["status"] == "waiting" for row in rows):

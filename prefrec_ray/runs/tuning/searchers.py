@@ -13,7 +13,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTra
 from prefrec_ray.runs.tuning.settings import Space, TuneSettings
 from prefrec_ray.runs.tuning.space import draw, spaces_of, trial
 
-#: More iterations than any trial has: trials end by their own schedule.
+#: More iterations than any trial has, because trials end by their own schedule.
 _NO_END = 1_000_000
 
 
@@ -48,7 +48,7 @@ class BoundedPopulation(PopulationBasedTraining):
         self._last_report: dict[str, int] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Do the same as Ray's method, and remember the order of the reports."""
+        """Call Ray's method, and record the order of the reports."""
         self._reports += 1
         self._last_report[trial.trial_id] = self._reports
         return str(super().on_trial_result(tune_controller, trial, result))
@@ -56,8 +56,8 @@ class BoundedPopulation(PopulationBasedTraining):
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Return the waiting trial whose last report is the oldest.
 
-        Ray takes the one with the fewest iterations. A trial that has taken over another's weights has as many as that
-        one, and where trials take turns it could run, be compared and be set back again for ever.
+        Ray takes the trial with the fewest iterations. If trials take turns, a trial that copies another's weights and
+        iterations could be run, compared and reset forever.
         """
         waiting = [trial for trial in tune_controller.get_trials() if trial.status in ("PENDING", "PAUSED")]
         return min(waiting, key=lambda trial: self._last_report.get(trial.trial_id, 0), default=None)

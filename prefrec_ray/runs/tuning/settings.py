@@ -27,17 +27,17 @@ class Space(Settings):
 
     @property
     def kind(self) -> str:
-        """The kind that is set."""
+        """Return the kind that is set."""
         return next(name for name in KINDS if getattr(self, name) is not None)
 
     @property
     def values(self) -> list[Any]:
-        """The values of a grid or choice; empty for a range."""
+        """Return the values of a grid or choice; empty for a range."""
         return list(self.grid or self.choice or [])
 
     @property
     def bounds(self) -> tuple[float, float, float | None]:
-        """Low, high and step (None: continuous) of a range."""
+        """Return low, high and step (None: continuous) of a range."""
         low, high, *step = getattr(self, self.kind)
         return low, high, step[0] if step else None
 
@@ -64,7 +64,7 @@ KINDS = ("grid", "choice", "uniform", "loguniform", "quniform")
 
 
 class SchedulerSettings(Settings):
-    """When trials end early: `none`, `asha` or `pbt`.
+    """Early stopping of trials: `none`, `asha` or `pbt`.
 
     `asha` compares trials after grace_iterations times each power of reduction_factor; the best 1/reduction_factor
     continue. `pbt`: every perturb_every iterations the worst quarter copies weights and perturbed settings of the best.
@@ -97,13 +97,13 @@ class ResourceSettings(Settings):
 
 
 class StopSettings(Settings):
-    """Ends every trial after this many iterations, or passes over the transitions."""
+    """Limits of every trial: iterations, or passes over the transitions."""
 
     iterations: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0)
 
 
-#: Bytes of a trial in Tune's list: its settings and its newest result, as texts.
+#: Bytes of a trial in Tune's list: its settings and its newest result as text.
 _OF_TRIAL = 1_000
 
 
@@ -133,7 +133,7 @@ class TuneSettings(Settings):
 
     @property
     def ranking(self) -> tuple[str, Literal[1, -1]] | None:
-        """The column of trials.csv that ranks trials, and 1 if more is better, else -1.
+        """Return the column of trials.csv that ranks trials, and 1 if more is better, else -1.
 
         Without a `metric` it is the first validation score. None if there is none.
         """
@@ -163,5 +163,5 @@ class TuneSettings(Settings):
         if not value:
             raise ValueError("a grid of zero trials; expected at least one value")
         if len(set(value)) < len(value):
-            raise ValueError("a value stands twice")
+            raise ValueError("found a value twice; expected each value once")
         return value

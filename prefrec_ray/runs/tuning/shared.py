@@ -1,7 +1,7 @@
 """Shared inputs of the trials of a sweep: data, pre-trained rewards and reward labels, each computed once.
 
-The driver makes and owns all of them before the first trial starts, so that a trial starts no tasks and never waits for
-a CPU that another trial holds.
+The driver computes and owns all of them before the first trial starts. A trial therefore starts no tasks, and never
+waits for a CPU of another trial.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from prefrec_ray.runtime.progress import Progress
 
 @dataclass(frozen=True)
 class Shared:
-    """References by request, owned by the driver."""
+    """References by specification, owned by the driver."""
 
     data: dict[DataRequest, LoadedData] = field(default_factory=dict)
     rewards: dict[RewardRequest, ray.ObjectRef] = field(default_factory=dict)
     labels: dict[LabelRequest, ray.ObjectRef] = field(default_factory=dict)
 
     def give(self, config: OfflineConfig) -> OfflineConfig:
-        """Sets on `config` its data and, if it has them, its pre-trained reward and reward labels; returns it."""
+        """Return `config` with its data and, if available, its pre-trained reward and reward labels."""
         settings, dataset = config.settings, config.dataset
         reward, labels = RewardRequest.from_settings(settings, dataset), LabelRequest.from_settings(settings, dataset)
         config.offline_data(loaded_data=self.data[DataRequest.from_settings(settings, dataset)])
@@ -54,7 +54,7 @@ def share(
     resources: ResourceSettings,
     progress: Progress,
 ) -> Shared:
-    """Loads the data of `runs` and pre-trains the rewards of `rewards_for`, saved in `folder` for a resumed sweep."""
+    """Load the data of `runs` and pre-train the rewards of `rewards_for`, saved in `folder` for a resumed sweep."""
     shared, opened = Shared(), PreparedDataset.open(dataset)
     requests = list(dict.fromkeys(DataRequest.from_settings(run.training(), opened) for run in runs))
     transitions: dict[DataRequest, LoadedData] = {}
@@ -103,7 +103,7 @@ def _pretrain_all(
 
 
 def _label_all(shared: Shared, runs: Sequence[TrainSettings], dataset: PreparedDataset, progress: Progress) -> None:
-    """Makes the reward labels of rewards that several trials share, once."""
+    """Compute the labels of rewards that several trials share, once."""
     unique = dict.fromkeys(LabelRequest.from_settings(run.training(), dataset) for run in runs)
     requests = [request for request in unique if request is not None]
     for number, request in enumerate(requests):

@@ -1,6 +1,6 @@
-"""The trials of a sweep: the product of its grids, and random samples; a function of the settings only.
+"""The trials of a sweep: the product of its grids, and random samples; they depend only on the settings.
 
-A trial is a mapping `{"name", "method", "recipe", "task", "seed", "config"}`; `config` holds the values of `search`.
+A trial is a mapping `{"name", "method", "recipe", "task", "seed", "config"}`; `config` contains the values of `search`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SMOKE_SAMPLES = 2
 
 
 def trials(settings: TuneSettings) -> list[Trial]:
-    """All trials of a sweep without a searcher, in the order of their numbers; seeds of the same settings are adjacent.
+    """Return all trials of a sweep without a searcher, by number; seeds of the same settings are adjacent.
 
     Draw i of a key is the same for every method and task, and does not depend on other keys.
     """
@@ -45,7 +45,7 @@ def trials(settings: TuneSettings) -> list[Trial]:
 
 
 def corners(settings: TuneSettings) -> list[Trial]:
-    """Trials that together need all data and rewards that the trials of a searcher can need."""
+    """Return trials that together need all data and rewards that the trials of a searcher can need."""
     listed: list[Trial] = []
     for task, recipe, method, seed in product(settings.task, settings.recipe, settings.method, settings.seeds):
         spaces = spaces_of(settings, method)
@@ -65,12 +65,12 @@ def draws_reward(settings: TuneSettings) -> bool:
 
 
 def spaces_of(settings: TuneSettings, method: str) -> dict[str, Space]:
-    """The part of `search` for a method."""
+    """Return the part of `search` for a method."""
     return {key: space for key, space in settings.search.items() if not space.methods or method in space.methods}
 
 
 def trial(number: int, method: str, recipe: str, task: str, seed: int, config: dict[str, Any]) -> Trial:
-    """One trial, with its name."""
+    """Return a trial with its name."""
     name = f"{method.rpartition(':')[2]}_{task}_{seed}_{number:03d}"
     return {"name": name, "method": method, "recipe": recipe, "task": task, "seed": seed, "config": config}
 
@@ -83,14 +83,14 @@ def draw(space: Space, random: Callable[[], float]) -> Any:
     if space.kind == "loguniform":
         return math.exp(math.log(low) + random() * (math.log(high) - math.log(low)))
     if step is not None:
-        # Rounded to a decimal number; the 1e-9 keeps a high end that is missed only by rounding.
+        # Rounded to a decimal number; 1e-9 includes a high end that is missed only by rounding.
         steps = int((high - low) / step + 1e-9) + 1
         return _whole(round(low + int(random() * steps) * step, 12))
     return low + random() * (high - low)
 
 
 def train_settings(settings: TuneSettings, chosen: Trial, smoke: bool = False) -> TrainSettings:
-    """The settings with which `prefrec train` would run this trial."""
+    """Return the settings with which `prefrec train` would run this trial."""
     config = {**settings.base, **chosen["config"]}
     if smoke:
         config = shortened(config, chosen)
@@ -121,14 +121,14 @@ def with_precision(settings: TuneSettings, precision: str) -> TuneSettings:
 
 
 def shortened(config: dict[str, Any], chosen: Trial) -> dict[str, Any]:
-    """`config` with a hundredth of the passes over preferences and transitions."""
+    """Return `config` with a hundredth of the passes over preferences and transitions."""
     defaults = recipe_defaults(find_settings(chosen["method"]), chosen["recipe"])
     lengths = {key: float(config.get(key, defaults[key])) for key in ("pretrain_epochs", "num_epochs")}
     return {**config, **{key: value * SMOKE_SHARE for key, value in lengths.items()}, "updates_per_iteration": None}
 
 
 def smoke_settings(settings: TuneSettings) -> TuneSettings:
-    """The sweep with one seed and few samples; `shortened` shortens its trials."""
+    """Return the sweep with one seed and few samples; `shortened` shortens its trials."""
     few = min(settings.num_samples, SMOKE_SAMPLES)
     return settings.model_copy(update={"seeds": settings.seeds[:1], "num_samples": few})
 

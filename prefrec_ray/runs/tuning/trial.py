@@ -47,12 +47,12 @@ class SweepTrial(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any], plan: Plan) -> None:
-        """Builds the algorithm of `config["trial"]` (from `space`)."""
+        """Build the algorithm of `config["trial"]` (from `space`)."""
         self.plan = plan
         self._build(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Continues as another trial: reusing a process saves seconds of imports."""
+        """Continue as another trial. A reused process saves seconds of imports."""
         self.algorithm.stop()
         self._build(new_config)
         return True
@@ -68,7 +68,7 @@ class SweepTrial(tune.Trainable):
         self.resumed_from = 0
 
     def step(self) -> dict[str, Any]:
-        """One iteration."""
+        """Train for one iteration, and return its row."""
         row = run_iteration(self.algorithm)
         stop = self.plan.settings.stop
         finished = (
@@ -85,7 +85,7 @@ class SweepTrial(tune.Trainable):
         publish(row, self.name, self.method, self.task)
         reported = list(row)
         if self.plan.settings.metric is not None:
-            row.setdefault(self.plan.settings.metric)  # Tune refuses a row without it, and only some methods report it
+            row.setdefault(self.plan.settings.metric)  # Tune requires it in every row, but only some methods report it
         row = {name: math.nan if value is None else value for name, value in row.items()}
         row |= {"resumed_from": self.resumed_from, "finished": finished, "done": finished}
         return {**row, "reported": reported, SHOULD_CHECKPOINT: scored}
@@ -95,7 +95,7 @@ class SweepTrial(tune.Trainable):
         self.algorithm.save_to_path(checkpoint_dir)
 
     def restore(self, checkpoint_path: Any) -> None:
-        """Continue from the result of `save` or, if it is gone, from the trial's newest whole checkpoint.
+        """Continue from the result of `save` or, if it is gone, from the trial's newest complete checkpoint.
 
         If a sweep is killed just after a checkpoint replaced an older one, its state still names the older one.
         """
@@ -103,23 +103,23 @@ class SweepTrial(tune.Trainable):
         super().restore(checkpoint_path)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Continues from a checkpoint of this trial or, in population-based training, of another.
+        """Continue from a checkpoint of this trial or, in population-based training, of another.
 
         Raises `UserError` if it is damaged.
         """
         problem = damage(checkpoint_dir)
         if problem is not None:
-            raise UserError(f"{self.name}: its checkpoint is damaged ({problem}); expected it as it was written")
+            raise UserError(f"{self.name}: its checkpoint is damaged ({problem}); expected an unchanged checkpoint")
         self.algorithm.restore_from_path(checkpoint_dir)
         self.resumed_from = self.algorithm.iteration
 
     def cleanup(self) -> None:
-        """Stops learners."""
+        """Stop learners."""
         self.algorithm.stop()
 
 
 def newest_if_gone(checkpoint: tune.Checkpoint, sweep: str) -> tune.Checkpoint:
-    """Return `checkpoint` if it exists or its trial has no whole one, else the trial's newest whole one."""
+    """Return `checkpoint` if it exists or its trial has no complete one, else the trial's newest complete one."""
     if checkpoint.filesystem.get_file_info(checkpoint.path).type != fs.FileType.NotFound:
         return checkpoint
     trial = storage.join(sweep, posixpath.basename(posixpath.dirname(checkpoint.path)))

@@ -56,7 +56,7 @@ def test_the_table_shows_progress_losses_rate_and_time_left() -> None:
     assert rows["PrefRec_d"][1] == "stopped"
     assert "PrefRec_c" not in rows
     # 2.25 of 4 trials' work took 70 s; the other 1.75 will take 54.
-    assert "2 of 4 trials ended, 1 running, 0:01:10 gone, 0:00:54 left" in text
+    assert "2 of 4 trials ended, 1 running, 0:01:10 elapsed, 0:00:54 left" in text
 
 
 def test_a_table_of_nothing() -> None:
@@ -111,7 +111,7 @@ def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatc
     shown.on_trial_error(1, TRIALS, Trial("bad", "ERROR"))
     shown.on_experiment_end(TRIALS)
     assert capsys.readouterr().out.splitlines() == [
-        "2 of 4 trials ended, 1 running, 0:00:10 gone, 0:00:08 left",
+        "2 of 4 trials ended, 1 running, 0:00:10 elapsed, 0:00:08 left",
         "IL_a: finished, m 0.5 (2 of 4)",
         "bad: failed (2 of 4)",
     ]

@@ -147,7 +147,7 @@ def test_a_sweep_that_was_killed_ends_the_same(
     assert [line.partition(":")[0] for line in lines if ": finished" in line] == NAMES[1:]
     # From the newest checkpoint that the state of the sweep knew of, not from the start.
     (went_on,) = (line for line in lines if "going on" in line)
-    assert went_on in [f"{NAMES[1]}: going on from iteration {iteration}" for iteration in (2, 4)]
+    assert went_on in [f"{NAMES[1]}: resuming from iteration {iteration}" for iteration in (2, 4)]
     assert table(output) == table(undisturbed)
     states = {str(trial): trial.last_result for trial in tune.ExperimentAnalysis(str(output)).trials}
     assert states[NAMES[1]]["resumed_from"] in (2, 4)
