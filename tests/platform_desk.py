@@ -22,7 +22,7 @@ from prefrec_ray.policy.networks.q import QFunction
 from prefrec_ray.serving.folder.opened import Opened
 from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.requests.engine import Engine
-from prefrec_ray.serving.requests.plan import Answer, Command
+from prefrec_ray.serving.requests.plan import Command, Reply
 from prefrec_ray.serving.server import Server
 from prefrec_ray.serving.settings import ServeSettings
 from prefrec_ray.web.problems import Problem
@@ -61,13 +61,13 @@ class Desk:
         self.opened = Opened(str(policy), str(folder), ServeSettings(**settings))
         self.engine = Engine(self.opened.state, self.opened.log, self.opened.log_id, seed=0)
 
-    def do(self, *commands: Command, clock: int = 1_700_000_000_000) -> Sequence[Answer | Problem]:
+    def do(self, *commands: Command, clock: int = 1_700_000_000_000) -> Sequence[Reply | Problem]:
         """The answers to a batch."""
         plan = self.engine.plan(commands, clock)
         if plan.events:
             first = self.engine.log.commit(plan.events)
             self.engine.take_in(plan, first, clock)
-        return plan.answers
+        return plan.replies
 
     def one(self, command: Command, clock: int = 1_700_000_000_000) -> dict[str, Any]:
         """The body of the answer to one command. Raises `Problem`."""
@@ -85,8 +85,8 @@ class Desk:
     def states(self, now: int, arm: int = 0) -> dict[Any, np.ndarray]:
         """The state of each user at `now`."""
         state = self.engine.state
-        states = state.trackers[arm].states(np.full(len(state.people), now))
-        return dict(zip(state.people.ids, states, strict=True))
+        states = state.trackers[arm].states(np.full(len(state.users), now))
+        return dict(zip(state.users.ids, states, strict=True))
 
 
 def with_server(policy: Path, folder: Path, act: Callable[[Server], Awaitable[None]], **settings: Any) -> None:

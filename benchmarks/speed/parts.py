@@ -15,7 +15,7 @@ from prefrec_ray.algorithms.base.config import OfflineConfig
 from prefrec_ray.algorithms.feed.load import load_data
 from prefrec_ray.algorithms.feed.offline import PreparedData
 from prefrec_ray.algorithms.feed.schedule import Position
-from prefrec_ray.algorithms.feed.shards import Shelf
+from prefrec_ray.algorithms.feed.shards import ShardCache
 from prefrec_ray.runtime import start_ray
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import World
@@ -41,11 +41,11 @@ def moving_on(start_at: Callable[[int], Any], updates: int) -> Contender:
 
 def batches_of(config: OfflineConfig, updates: int) -> Contender:
     """The next `updates` batches a call, as one learner takes them."""
-    data, shelf = PreparedData(config), Shelf()
+    data, cache = PreparedData(config), ShardCache()
 
     def take(first: int) -> None:
         (plan,) = data.sample(Position("train", first, updates))
-        for _ in plan.transitions.batches(torch.device("cpu"), shelf):
+        for _ in plan.transitions.batches(torch.device("cpu"), cache):
             pass
 
     return moving_on(take, updates)

@@ -20,7 +20,7 @@ from prefrec_ray.settings import Split
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.outcome import outcome
 from prefrec_ray.simulator.rollout import roll_out
-from prefrec_ray.simulator.servers import Choice, IgnoresFeedback, Server
+from prefrec_ray.simulator.servers import Choice, CrowdServer, IgnoresFeedback
 from prefrec_ray.simulator.world import ROLLOUT, World, generator
 
 REQUESTS = 250
@@ -68,7 +68,7 @@ class LoggedUsers:
             dataset.metadata.mixture_weight,
         )
 
-    def levels(self, make: Callable[[Crowd], Server]) -> dict[str, np.ndarray]:
+    def levels(self, make: Callable[[Crowd], CrowdServer]) -> dict[str, np.ndarray]:
         """By task the mean level [n] of each user against the log's means; the same noise of users, whoever serves."""
         crowd = Crowd(self.world, self.world.traits(self.numbers), generator(self.world.settings.seed, ROLLOUT, 0, 0))
         history = roll_out(crowd, make(crowd), REQUESTS)

@@ -25,11 +25,11 @@ from prefrec_ray.policy import Policy
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.servers import Choice, FirstOf, PolicyServer, RandomItems, Server
+from prefrec_ray.simulator.servers import Choice, CrowdServer, FirstOf, PolicyServer, RandomItems
 from prefrec_ray.simulator.world import BLOCK, ROLLOUT, Traits, World, generator
 from prefrec_ray.simulator.write import start_of_log
 
-Maker = Callable[[Crowd], Server]
+Maker = Callable[[Crowd], CrowdServer]
 
 SESSIONS_A_USER = 3
 REQUESTS = 250
@@ -148,7 +148,7 @@ def user_values(at: Moments, value: np.ndarray) -> np.ndarray:
 def servers(policies: Mapping[str, Policy], ranking: np.ndarray, at: Moments) -> Iterator[tuple[str, Maker]]:
     """What makes the server of each subject, in its state `at` the moments."""
 
-    def logging_policy(crowd: Crowd) -> Server:
+    def logging_policy(crowd: Crowd) -> CrowdServer:
         server = LoggingPolicy(crowd, np.random.default_rng(1))
         server.strength, server.remaining = at.strength.copy(), at.remaining.copy()
         return server

@@ -31,7 +31,7 @@ def open_loop(config: str, report: Any) -> tuple[Any, Any]:
     Raises `UserError` for a missing or invalid section, and for settings that prevent every promotion.
     """
     from prefrec_ray.cli.config import load_sections, parse_section
-    from prefrec_ray.cli.train import Rows
+    from prefrec_ray.cli.train import RowProgress
     from prefrec_ray.nightly.work import Stages
 
     sections = load_sections(config)
@@ -57,5 +57,5 @@ def open_loop(config: str, report: Any) -> tuple[Any, Any]:
         **stages,
         where=config,
         progress=report,
-        rows=lambda: Rows(report, "train: iterations"),
+        rows=lambda: RowProgress(report, "train: iterations"),
     )

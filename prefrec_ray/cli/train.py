@@ -60,13 +60,13 @@ def train_run(
     with progress(out) as report:
         settings = settings.model_copy(update={"config": with_votes(settings.config, uri, report)})
         check_output(settings, uri, output, resume)  # before Ray starts
-        rows = Rows(report, stage)
+        rows = RowProgress(report, stage)
         report(stage, 0, 0, "starting")
         runtime.start_ray()
         train(settings, uri, output, resume, rows, where, out.print)
 
 
-class Rows:
+class RowProgress:
     """Progress from the rows of a run, with the mean rate in transitions per second so far."""
 
     def __init__(self, report: Report, stage: str) -> None:

@@ -25,19 +25,19 @@ from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.outcome import Outcome, outcome
 from prefrec_ray.simulator.rollout import roll_out
 from prefrec_ray.simulator.servers import (
+    CrowdServer,
     FirstOf,
     OneOfBest,
     PolicyServer,
     RandomItems,
     ServedPolicy,
-    Server,
     clickbait,
     nutrition,
 )
 from prefrec_ray.simulator.settings import SimulateSettings
 from prefrec_ray.simulator.world import ROLLOUT, World, generator
 
-Maker = Callable[[Crowd, np.random.Generator], Server]
+Maker = Callable[[Crowd, np.random.Generator], CrowdServer]
 
 USERS_A_TASK = 128
 

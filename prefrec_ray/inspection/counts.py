@@ -16,7 +16,7 @@ from prefrec_ray.engagement.levels import MAX_LEVEL, depth_levels, frequency_lev
 from prefrec_ray.engagement.sessions import SessionTable, session_numbers, session_table
 from prefrec_ray.errors import UserError, unwrapped_errors
 from prefrec_ray.ids import first_rows, run_lengths
-from prefrec_ray.inspection.rows import INCOMPLETE, Rows
+from prefrec_ray.inspection.rows import INCOMPLETE, LogRows
 
 TIMEOUTS_MINUTES = (10.0, 30.0, 60.0, 120.0, 1440.0)
 #: Lengths of segments, in requests. Two of a user's must fit: the user needs more than twice as many requests.
@@ -51,7 +51,7 @@ class Counts:
     long_users: np.ndarray  # int64 [L], users with more than 2 * LENGTHS requests
 
 
-def count(rows: Rows, timeout_minutes: float = 30.0, named_sessions: bool = False) -> Counts:
+def count(rows: LogRows, timeout_minutes: float = 30.0, named_sessions: bool = False) -> Counts:
     """Count the rows of `rows_of_files` or `rows_of_log`, by buckets in Ray Data; a single bucket in this process.
 
     Levels are those of sessions at `timeout_minutes`, or of the log's own sessions. Raises `UserError` for a line or a

@@ -27,7 +27,7 @@ _MIN_BUCKETS, _FEW_ROWS = 4, 1 << 17  # more rows than this take several buckets
 
 
 @dataclass(frozen=True)
-class Rows:
+class LogRows:
     """The rows of a log in Ray Data, and the number of buckets of users.
 
     Columns, all int64: bucket, user and item (hashes), time (ms), order (position in the log), row (a hash of all
@@ -38,13 +38,13 @@ class Rows:
     buckets: int
 
 
-def rows_of_files(files: list[str], columns: list[str], roles: Roles, form: CsvFormat) -> Rows:
+def rows_of_files(files: list[str], columns: list[str], roles: Roles, form: CsvFormat) -> LogRows:
     """Return the rows of files, from their `columns`."""
     dataset, rows = read(files, columns, _FileRows(roles), None, form)
     return _with_bucket(dataset, rows)
 
 
-def rows_of_log(log: Log) -> Rows:
+def rows_of_log(log: Log) -> LogRows:
     """Return the rows of an open log."""
     dataset = log.interactions.map_batches(_of_canonical, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
     return _with_bucket(dataset, log.rows)
@@ -131,7 +131,7 @@ def _row_hash(table: pa.Table, names: list[str]) -> np.ndarray:
     return total.view(np.int64)
 
 
-def _with_bucket(dataset: Any, rows: int) -> Rows:
+def _with_bucket(dataset: Any, rows: int) -> LogRows:
     buckets = max(_MIN_BUCKETS if rows > _FEW_ROWS else 1, rows // _ROWS_OF_BUCKET)
 
     def add(table: pa.Table) -> pa.Table:
@@ -139,4 +139,4 @@ def _with_bucket(dataset: Any, rows: int) -> Rows:
         bucket = np.where(table["complete"].to_numpy(zero_copy_only=False), bucket, INCOMPLETE)
         return table.drop_columns(["complete"]).append_column("bucket", pa.array(bucket))
 
-    return Rows(dataset.map_batches(add, batch_size=None, batch_format="pyarrow", zero_copy_batch=True), buckets)
+    return LogRows(dataset.map_batches(add, batch_size=None, batch_format="pyarrow", zero_copy_batch=True), buckets)

@@ -86,7 +86,7 @@ class ItemsTable(Settings):
         return {name: column for name, column in named.items() if column is not None}
 
 
-class Feedback(Settings):
+class FeedbackColumn(Settings):
     """A column of feedback and the kind of its numbers, which decides how they are checked and scaled.
 
     `missing` replaces empty cells; without it every row needs a number.
@@ -102,7 +102,7 @@ class ColumnsSource(Settings):
 
     `time_unit` is needed if times are numbers; text is ISO 8601 or follows `time_format` (strftime), and timestamps of
     Parquet have their own unit. Times without a zone are in `time_zone`. `feedback` is a list of columns, or a mapping
-    from your own names to columns or to `Feedback`.
+    from your own names to columns or to `FeedbackColumn`.
     """
 
     user: str
@@ -114,7 +114,7 @@ class ColumnsSource(Settings):
     session: str | None = None
     dwell: str | None = None
     dwell_unit: Literal["s", "ms"] = "ms"
-    feedback: dict[str, Feedback] = Field(default_factory=dict)
+    feedback: dict[str, FeedbackColumn] = Field(default_factory=dict)
     reward: str | None = None
     propensity: str | None = None
     users: UsersTable | None = None

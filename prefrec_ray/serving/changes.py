@@ -154,7 +154,7 @@ class Changes:
 
     def _catch_up(self, state: ServedState, old: ServedState) -> None:
         """Apply the rows that were logged in the meantime. The caller holds the lock."""
-        if state.people is old.people:
+        if state.users is old.users:
             state.next = old.next
             return
         for table in self._engine.log.tables(state.next):

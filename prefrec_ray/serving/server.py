@@ -16,7 +16,7 @@ from prefrec_ray.serving.folder.snapshots import Snapshot
 from prefrec_ray.serving.metrics import Metrics
 from prefrec_ray.serving.requests.batches import Batches
 from prefrec_ray.serving.requests.engine import Engine
-from prefrec_ray.serving.requests.plan import Answer, Command, Plan
+from prefrec_ray.serving.requests.plan import BatchPlan, Command, Reply
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
 
@@ -31,7 +31,7 @@ class Server:
         self._opened, self._now = opened, now
         self.engine = Engine(opened.state, opened.log, opened.log_id)
         self.metrics = Metrics()
-        self._batches = Batches(self._answers)
+        self._batches = Batches(self._replies)
         self._turn = asyncio.Lock()  # held to plan, write and apply rows
         self._disk = Disk(opened.log, self.metrics)
         self.changes = Changes(opened, self.engine, self.metrics, self._disk, self._turn, self.clock)
@@ -75,21 +75,21 @@ class Server:
         """Return True if the state agrees with the log and rows can be written; otherwise restart the server."""
         return not (self._failed or self.engine.log.broken)
 
-    async def do(self, command: Command) -> Answer:
+    async def do(self, command: Command) -> Reply:
         """Return the reply to one command, from a batch. Raises `Problem`."""
         return await self._batches.do(command)
 
-    async def _answers(self, commands: list[Command]) -> Sequence[Answer | Problem]:
+    async def _replies(self, commands: list[Command]) -> Sequence[Reply | Problem]:
         """Return the replies to a batch, after its rows are on disk."""
         self.metrics.batch.observe(len(commands))
         async with self._turn:
-            answers = await self._written(commands)
+            replies = await self._written(commands)
         if self.state.next - self._saved >= self.state.settings.snapshot_events:
             self._saved = self.state.next
             self._spawn(self._save())
-        return answers
+        return replies
 
-    async def _written(self, commands: list[Command]) -> Sequence[Answer | Problem]:
+    async def _written(self, commands: list[Command]) -> Sequence[Reply | Problem]:
         if self._failed:
             return [Problem(503, "the state differs from the log; restart the server")] * len(commands)
         clock = self.clock()
@@ -99,19 +99,19 @@ class Server:
                 first = await self._disk.commit(plan.events)
             except Problem as problem:
                 self.engine.give_up(plan)
-                return [answer if isinstance(answer, Problem) else problem for answer in plan.answers]
+                return [reply if isinstance(reply, Problem) else problem for reply in plan.replies]
             self._failed = True
             self.engine.take_in(plan, first, clock)
             self._failed = False
         self._count(plan)
-        return plan.answers
+        return plan.replies
 
-    def _count(self, plan: Plan) -> None:
-        for answer in plan.answers:
-            if isinstance(answer, Answer) and answer.outcome:
-                self.metrics.feedback.labels(answer.outcome).inc()
-            elif isinstance(answer, Answer):
-                self.metrics.recommended.labels(answer.arm).inc()
+    def _count(self, plan: BatchPlan) -> None:
+        for reply in plan.replies:
+            if isinstance(reply, Reply) and reply.outcome:
+                self.metrics.feedback.labels(reply.outcome).inc()
+            elif isinstance(reply, Reply):
+                self.metrics.recommended.labels(reply.arm).inc()
 
     async def _save(self) -> None:
         async with self._turn:

@@ -8,7 +8,7 @@ import numpy as np
 
 from prefrec_ray.errors import UserError
 from prefrec_ray.simulator.crowd import FEEDBACK, Crowd
-from prefrec_ray.simulator.servers import Server
+from prefrec_ray.simulator.servers import CrowdServer
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class History:
     made: np.ndarray  # bool; False after a user has left for good
 
 
-def roll_out(crowd: Crowd, server: Server, requests: int) -> History:
+def roll_out(crowd: Crowd, server: CrowdServer, requests: int) -> History:
     """Simulate `requests` impressions of every user in `crowd`, served by `server`.
 
     Raises `UserError` if the rules of the world exclude all items.

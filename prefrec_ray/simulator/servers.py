@@ -22,7 +22,7 @@ class Choice(NamedTuple):
     propensity: np.ndarray | float  # the chance with which it chose the row, [n] or one for all
 
 
-class Server(Protocol):
+class CrowdServer(Protocol):
     """Serves one crowd of n users, from its first request on."""
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:

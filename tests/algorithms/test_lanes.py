@@ -65,12 +65,12 @@ def test_a_lane_knows_its_place_and_what_comes_next(used: int) -> None:
 
 
 def table(shard: int, rows: int) -> dict[str, np.ndarray]:
-    """Columns as `Shelf.take` returns them. Each value identifies its shard and row."""
+    """Columns as `Cache.take` returns them. Each value identifies its shard and row."""
     value = (100 * shard + np.arange(rows)).astype(np.float16)
     return {"obs": np.stack([value, -value], axis=1), "rewards": value / 4, NUMBER: np.arange(rows) + 10 * shard}
 
 
-class Shelf:
+class Cache:
     """Record of ordered and taken shards, which are represented by their names."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ def plan(first: int = 0, count: int = 7, labels: object = None) -> TransitionPla
 
 
 def test_a_batch_takes_its_rows_from_every_lane_in_turn() -> None:
-    minibatches = list(plan(first=5, count=6).batches(torch.device("cpu"), Shelf()))
+    minibatches = list(plan(first=5, count=6).batches(torch.device("cpu"), Cache()))
     lanes = {part.number: _Lane(SEED, part.number, SIZES, USED) for part in LANES}
     assert len(minibatches) == 6
     for index, batch in enumerate(minibatches, start=5):
@@ -124,37 +124,37 @@ def test_a_batch_takes_its_rows_from_every_lane_in_turn() -> None:
 def test_labels_stand_in_for_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "ray", SimpleNamespace(get=lambda reference: reference))
     labels = np.arange(100, dtype=np.float32) / 8
-    for batch in plan(labels=labels).batches(torch.device("cpu"), Shelf()):
+    for batch in plan(labels=labels).batches(torch.device("cpu"), Cache()):
         value = batch["obs"][:, 0]
         assert batch["rewards"].tolist() == [float(labels[int(10 * (v // 100) + v % 100)]) for v in value]
 
 
 def test_shards_are_ordered_before_they_are_needed_each_lane_at_another_point() -> None:
-    shelf, counts = Shelf(), set()
-    steps = plan(count=14).batches(torch.device("cpu"), shelf)  # type: ignore[arg-type]
+    cache, counts = Cache(), set()
+    steps = plan(count=14).batches(torch.device("cpu"), cache)  # type: ignore[arg-type]
     lanes = [(_Lane(SEED, part.number, SIZES, USED), part.shards) for part in LANES]
     next(steps)
     # The shards of the first batch, then the next shard of each lane that is far enough: the first lane at once, the
     # second half-way.
-    assert shelf.ordered[:2] == [(lane.number, shards[lane.at(0, 0)[0]]) for lane, shards in lanes]
+    assert cache.ordered[:2] == [(lane.number, shards[lane.at(0, 0)[0]]) for lane, shards in lanes]
     for index in range(1, 14):
-        shelf.ordered.clear()
+        cache.ordered.clear()
         next(steps)
         epoch, within = divmod(index - 1, 7)
         expected = []
         for (lane, shards), least in zip(lanes, (0.0, 0.5), strict=True):
             _, share, following = lane.at(epoch, 2 * within + 1)
             expected += [(lane.number, shards[following])] * (share >= least)
-        assert shelf.ordered == expected
+        assert cache.ordered == expected
         counts.add(len(expected))
     assert counts == {1, 2}
 
 
 def test_a_plan_that_begins_amid_an_epoch_orders_what_lies_there() -> None:
-    shelf = Shelf()
-    next(plan(first=12).batches(torch.device("cpu"), shelf))  # type: ignore[arg-type]
+    cache = Cache()
+    next(plan(first=12).batches(torch.device("cpu"), cache))  # type: ignore[arg-type]
     lanes = [(_Lane(SEED, part.number, SIZES, USED), part.shards) for part in LANES]
-    assert shelf.ordered[:2] == [(lane.number, shards[lane.at(1, 10)[0]]) for lane, shards in lanes]
+    assert cache.ordered[:2] == [(lane.number, shards[lane.at(1, 10)[0]]) for lane, shards in lanes]
 
 
 @pytest.mark.parametrize(("rows", "each"), [(4, 2), (5, 2), (1, 1), (100, 6)])
@@ -163,11 +163,11 @@ def test_a_sample_is_the_first_rows_of_each_lanes_first_shard(
 ) -> None:
     monkeypatch.setattr(batches, "ray", SimpleNamespace(get=lambda reference: reference))
     monkeypatch.setattr(batches, "columns", lambda shard: shard)
-    sample = plan().sample(rows, torch.device("cpu"), Shelf())  # type: ignore[arg-type]
+    sample = plan().sample(rows, torch.device("cpu"), Cache())  # type: ignore[arg-type]
     expected = [*range(each), *range(400, 400 + each)]
     assert sample["obs"].tolist() == [[value, -value] for value in expected]
     assert sample["rewards"].dtype == torch.float32
-    labelled = plan(labels=np.arange(100) + 0.5).sample(rows, torch.device("cpu"), Shelf())  # type: ignore[arg-type]
+    labelled = plan(labels=np.arange(100) + 0.5).sample(rows, torch.device("cpu"), Cache())  # type: ignore[arg-type]
     assert labelled["rewards"].tolist() == [10 * (value // 100) + value % 100 + 0.5 for value in expected]
 
 
@@ -180,10 +180,10 @@ def test_a_stopwatch_counts_the_waiting_alone(monkeypatch: pytest.MonkeyPatch) -
     assert watch.seconds == 2 + 4
 
 
-def test_batches_and_samples_come_to_the_device_from_a_shelf_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_and_samples_come_to_the_device_from_a_cache_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "ray", SimpleNamespace(get=lambda reference: reference))
     monkeypatch.setattr(batches, "columns", lambda shard: shard)
-    monkeypatch.setattr(batches, "Shelf", Shelf)
+    monkeypatch.setattr(batches, "ShardCache", Cache)
     device = torch.device("meta")
     (batch,) = plan(count=1).batches(device)
     for tensors in (batch, plan().sample(4, device)):

@@ -22,7 +22,7 @@ from prefrec_ray.algorithms.feed.device import DeviceFeed, Feed, feed_of
 from prefrec_ray.algorithms.feed.passes import PreferencePlan
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer, as_bfloat16
 from prefrec_ray.algorithms.feed.resident import Preferences, fits
-from prefrec_ray.algorithms.feed.shards import MOST_LANES, Shelf
+from prefrec_ray.algorithms.feed.shards import MOST_LANES, ShardCache
 from prefrec_ray.algorithms.reward.model import RewardModel, seeded
 from prefrec_ray.algorithms.reward.update import preference_gradient
 from prefrec_ray.dataset import tensor_array
@@ -58,7 +58,7 @@ class Name:
     __hash__ = None  # type: ignore[assignment]
 
 
-class Near(Shelf):
+class Near(ShardCache):
     """Brings without Ray, and counts."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ def feed(monkeypatch: pytest.MonkeyPatch, room: bool) -> DeviceFeed:
     """A feed on the device "cpu" with or without room."""
     monkeypatch.setattr(device, "fits", lambda size, device, share: room)
     device_feed = DeviceFeed(CPU)
-    device_feed._shelf = Near()
+    device_feed._cache = Near()
     return device_feed
 
 
@@ -141,11 +141,11 @@ def test_what_is_resident_is_brought_once_and_only_labels_are_renewed(monkeypatc
     for labels, first in (("first", 0), ("first", 5), ("second", 5)):
         (plan,) = plans(1, first, 5, labels)
         assert all(map(equal, ours.batches(plan), plan.batches(CPU, Near())))
-    assert sorted(ours._shelf.brought) == sorted([*TABLES, "shard 0"])  # the first one more, to measure it
-    ours._shelf.brought.clear()
+    assert sorted(ours._cache.brought) == sorted([*TABLES, "shard 0"])  # the first one more, to measure it
+    ours._cache.brought.clear()
     (plan,) = plans(1, 5, 5, cut=1)
     assert all(map(equal, ours.batches(plan), plan.batches(CPU, Near())))
-    assert set(ours._shelf.brought) == set(TABLES)
+    assert set(ours._cache.brought) == set(TABLES)
 
 
 @pytest.mark.parametrize("labels", [None, "first"])
@@ -153,7 +153,7 @@ def test_the_size_is_that_of_the_rows_in_use(labels: str | None, monkeypatch: py
     requests = []
     monkeypatch.setattr(device, "fits", lambda size, device, share: requests.append((size, share)) or True)
     device_feed = DeviceFeed(CPU, 0.25)
-    device_feed._shelf = Near()
+    device_feed._cache = Near()
     (plan,) = plans(1, 0, 1, labels, cut=2)
     list(device_feed.batches(plan))
     list(device_feed.batches(plan))
@@ -169,7 +169,7 @@ def test_what_is_streamed_stays_streamed(monkeypatch: pytest.MonkeyPatch) -> Non
     (streamed,) = plans(1, 0, 3)
     for part in streamed.lanes:
         part.shards[:] = [shard.name for shard in part.shards]  # a file is a path
-    monkeypatch.setattr(ours._shelf, "bring", Name)
+    monkeypatch.setattr(ours._cache, "bring", Name)
     assert all(map(equal, ours.batches(streamed), plan.batches(CPU, Near())))
     assert ours._table(streamed) is None
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from prefrec_ray.algorithms.feed import batches, shards
 from prefrec_ray.algorithms.feed.batches import TransitionPlan, batches_in, deal
-from prefrec_ray.algorithms.feed.shards import MOST_LANES, Shard, Shelf, lanes_of, within
+from prefrec_ray.algorithms.feed.shards import MOST_LANES, Shard, ShardCache, lanes_of, within
 from prefrec_ray.dataset import read_table, tensor_array, write_table
 
 CPU, LANES = torch.device("cpu"), MOST_LANES
@@ -36,7 +36,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[pa.
     return names, tables
 
 
-class Near(Shelf):
+class Near(ShardCache):
     """Reads in this process, without Ray, and keeps account."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Near(Shelf):
 
 
 @pytest.fixture(scope="module")
-def shelf() -> Iterator[Near]:
+def cache() -> Iterator[Near]:
     """One feed for all examples, because the remains of an earlier use must not matter. `ray.get` returns tables."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (shards, batches):
@@ -88,12 +88,12 @@ def plans(shards: list, tables: list, shards_a_lane: int, learners: int, rows: i
     cut=st.lists(st.integers(0, 30), min_size=3, max_size=3).map(sorted),
 )
 def test_streamed_batches_are_the_stored_ones(
-    files: tuple, shelf: Near, shards_a_lane: int, learners: int, rows: int, seed: int, cut: list[int]
+    files: tuple, cache: Near, shards_a_lane: int, learners: int, rows: int, seed: int, cut: list[int]
 ) -> None:
     names, tables = files
     settings_ = (tables, shards_a_lane, learners, rows, seed, tuple(cut))
     for streamed, kept in zip(plans(names, *settings_), plans(tables, *settings_), strict=True):
-        streamed_batches = [batch for plan in streamed for batch in plan.batches(CPU, shelf)]
+        streamed_batches = [batch for plan in streamed for batch in plan.batches(CPU, cache)]
         expected = [batch for plan in kept for batch in plan.batches(CPU, Near())]
         assert len(streamed_batches) == len(expected) == cut[-1] - cut[0]
         for ours, theirs in zip(streamed_batches, expected, strict=True):
@@ -102,38 +102,38 @@ def test_streamed_batches_are_the_stored_ones(
             assert torch.equal(ours["obs"][:, 0], ours["rewards"])
 
 
-def test_a_learner_holds_two_shards_a_lane_and_reads_each_once_an_epoch(files: tuple, shelf: Near) -> None:
+def test_a_learner_holds_two_shards_a_lane_and_reads_each_once_an_epoch(files: tuple, cache: Near) -> None:
     names, tables = files
     ((plan,),) = plans(names, tables, 4, 1, 1, 0, (0, 60))
     assert 20 <= plan.batches_per_epoch <= 48
-    shelf, held = Near(), []
-    for _ in plan.batches(CPU, shelf):
-        held.append(len(shelf))
+    cache, held = Near(), []
+    for _ in plan.batches(CPU, cache):
+        held.append(len(cache))
     assert max(held) <= 2 * LANES
     assert min(held) < 2 * LANES  # shards are ordered one after another, not all at once
     epochs = -(-60 // plan.batches_per_epoch)
-    assert len(shelf.brought) <= epochs * len(names) + 2 * LANES
-    assert max(shelf.brought.count(name) for name in names) <= epochs + 1
+    assert len(cache.brought) <= epochs * len(names) + 2 * LANES
+    assert max(cache.brought.count(name) for name in names) <= epochs + 1
 
 
-def test_a_lane_that_moves_on_lets_go_of_its_shard(files: tuple, shelf: Near) -> None:
-    (stored, _), shelf = files, Near()
-    assert shelf.take(0, stored[0])["rewards"][0] == 0
-    shelf.order(0, stored[0])
-    assert len(shelf) == 1
-    shelf.order(0, stored[1])
-    assert len(shelf) == 2
-    assert shelf.take(0, stored[1])["rewards"][0] == 100
-    assert len(shelf) == 1
+def test_a_lane_that_moves_on_lets_go_of_its_shard(files: tuple, cache: Near) -> None:
+    (stored, _), cache = files, Near()
+    assert cache.take(0, stored[0])["rewards"][0] == 0
+    cache.order(0, stored[0])
+    assert len(cache) == 1
+    cache.order(0, stored[1])
+    assert len(cache) == 2
+    assert cache.take(0, stored[1])["rewards"][0] == 100
+    assert len(cache) == 1
 
 
-def test_the_sample_for_the_scale_reads_first_shards(files: tuple, shelf: Near) -> None:
+def test_the_sample_for_the_scale_reads_first_shards(files: tuple, cache: Near) -> None:
     names, tables = files
     for all_shards in (names, tables):
         ((plan,),) = plans(all_shards, tables, 4, 1, 2, 0, (0, 1))
-        held = len(shelf)
-        sample = plan.sample(3 * LANES, CPU, shelf)
-        assert len(shelf) == held
+        held = len(cache)
+        sample = plan.sample(3 * LANES, CPU, cache)
+        assert len(cache) == held
         assert sample["obs"].ravel().tolist() == [100 * lane + row for lane in range(LANES) for row in range(3)]
 
 

@@ -16,23 +16,23 @@ from prefrec_ray.algorithms import PrefRecConfig
 from prefrec_ray.algorithms.feed import shards
 from prefrec_ray.algorithms.feed.offline import PreparedData
 from prefrec_ray.algorithms.feed.schedule import Position
-from prefrec_ray.algorithms.feed.shards import MOST_LANES, Shelf, columns, find_shards
+from prefrec_ray.algorithms.feed.shards import MOST_LANES, ShardCache, columns, find_shards
 from prefrec_ray.dataset import PreparedDataset, read_table
 from prefrec_ray.errors import UserError
 
 
 def test_a_process_reads_ahead(tiny_dataset: str) -> None:
     files = PreparedDataset.open(tiny_dataset).files("transitions")
-    shelf = Shelf()
-    shelf.order(0, files[1])
-    shelf.order(1, files[2])
-    assert len(shelf) == 2
+    cache = ShardCache()
+    cache.order(0, files[1])
+    cache.order(1, files[2])
+    assert len(cache) == 2
     for lane, file in ((0, files[1]), (1, files[2])):
-        arrays, expected = shelf.take(lane, file), columns(read_table(file))
+        arrays, expected = cache.take(lane, file), columns(read_table(file))
         assert arrays.keys() == expected.keys()
         assert all(np.array_equal(arrays[name], expected[name]) for name in arrays)
     with pytest.raises(UserError, match=r"part-99.parquet: no such file"):
-        shelf.take(0, files[0].replace("part-00000", "part-99"))
+        cache.take(0, files[0].replace("part-00000", "part-99"))
 
 
 def weights(dataset: str, transitions: str, learners: int) -> dict[str, np.ndarray]:

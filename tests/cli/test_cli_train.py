@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tiny import SHORT_RUN
 
-from prefrec_ray.cli.train import Rows
+from prefrec_ray.cli.train import RowProgress
 from prefrec_ray.evaluation.settings import ValidationSettings
 from prefrec_ray.runs.settings import TrainSettings
 from prefrec_ray.runs.train import train
@@ -22,7 +22,7 @@ def row(iteration: int, transitions: int | None) -> dict[str, Any]:
 def test_the_rate_is_of_the_whole_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds, shown = iter([100.0, 102.0, 110.0, 120.0]), []
     monkeypatch.setattr("prefrec_ray.cli.train.time.monotonic", lambda: next(seconds))
-    rows = Rows(lambda *report: shown.append(report), "train")
+    rows = RowProgress(lambda *report: shown.append(report), "train")
     for one in (row(2, None), row(3, 3000), row(4, 5000)):  # resumed after the first of four iterations
         rows(one)
     assert shown == [

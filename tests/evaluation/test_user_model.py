@@ -100,7 +100,7 @@ def test_a_known_law_is_found_again() -> None:
     fresh = histories(users=200, seed=7)
     rows = np.arange(len(fresh.state))
     of = fresh.user
-    answers = model.step(fresh.state[rows], fresh.memory[rows], fresh.action[rows], model.people(fresh).take(of), rng)
+    answers = model.step(fresh.state[rows], fresh.memory[rows], fresh.action[rows], model.traits(fresh).take(of), rng)
     liked, good = answers.feedback[:, 0] == 1, fresh.action[:, 0] > 0.3
     assert liked[good].mean() == pytest.approx(0.8, abs=0.05)
     assert liked[fresh.action[:, 0] < -0.3].mean() == pytest.approx(0.2, abs=0.05)
@@ -133,8 +133,8 @@ def test_models_differ_as_users_drawn_again_do(monkeypatch: pytest.MonkeyPatch) 
     shares = []
     for seed in range(5):
         model = fit_user_model(split, STATE, seed)
-        people = model.people(split).take(split.user)
-        answers = model.step(split.state, split.memory, split.action, people, np.random.default_rng(1))
+        traits = model.traits(split).take(split.user)
+        answers = model.step(split.state, split.memory, split.action, traits, np.random.default_rng(1))
         shares.append(float(answers.feedback.mean()))
     draws = np.round(2 * np.array(shares)) / 2
     np.testing.assert_allclose(shares, draws, atol=0.15)
@@ -147,12 +147,12 @@ def test_what_the_past_sessions_were_like_does_not_move_an_answer(monkeypatch: p
     monkeypatch.setattr(user_model, "UPDATES", 20)
     data = histories(users=40)
     model = fit_user_model(data, STATE, seed=0)
-    people = model.people(data).take(data.user)
-    before = model.step(data.state, data.memory, data.action, people, np.random.default_rng(1))
+    traits = model.traits(data).take(data.user)
+    before = model.step(data.state, data.memory, data.action, traits, np.random.default_rng(1))
     for group, moves in (("sessions", False), ("counts", False), ("items", True), ("recency", True)):
         state = data.state.copy()
         state[:, STATE.groups[group]] += 5.0
-        after = model.step(state, data.memory, data.action, people, np.random.default_rng(1))
+        after = model.step(state, data.memory, data.action, traits, np.random.default_rng(1))
         assert (not np.array_equal(after.wait_ms, before.wait_ms)) == moves, group
 
 
@@ -169,14 +169,14 @@ class Clockwork:
         self.share, self.asked = share, 0
         self.memories: list[np.ndarray] = []
 
-    def people(self, data: Histories) -> SimpleNamespace:
+    def traits(self, data: Histories) -> SimpleNamespace:
         return SimpleNamespace(mean_revisit_ms=data.mean_revisit_ms)
 
-    def step(self, state, memory, action, people, rng):
+    def step(self, state, memory, action, traits, rng):
         self.asked += 1
         self.memories.append(memory)
         ends = np.full(len(state), self.asked % 3 == 0)
-        wait = np.where(ends, self.share * people.mean_revisit_ms, 1000.0)
+        wait = np.where(ends, self.share * traits.mean_revisit_ms, 1000.0)
         return Outcomes(np.ones((len(state), 1), np.float32), ends, wait)
 
 
@@ -245,9 +245,9 @@ def test_what_was_remembered_moves_an_answer() -> None:
     session = np.cumsum(np.append(False, leaves[:-1]))
     tired = replace(data, memory=memory, session=session - session[data.starts][data.user])
     model = fit_user_model(tired, STATE, seed=0)
-    people = model.people(tired).take(tired.user)
+    traits = model.traits(tired).take(tired.user)
     for value, chance in ((0.5015, 0.6), (0.4985, 0.1)):
-        answers = model.step(tired.state, np.full_like(memory, value), tired.action, people, np.random.default_rng(1))
+        answers = model.step(tired.state, np.full_like(memory, value), tired.action, traits, np.random.default_rng(1))
         assert answers.ends.mean() == pytest.approx(chance, abs=0.07)
 
 
@@ -323,12 +323,12 @@ def test_what_was_always_shown_to_a_user_is_not_taken_for_the_users_nature() -> 
     time = np.cumsum(wait) - wait
     always = replace(data, state=state, timestamp=np.int64(time - time[data.starts][data.user] + 1.7e12))
     model = fit_user_model(always, STATE, seed=0)
-    people = model.people(always).take(np.repeat(np.arange(400), 10))
+    traits = model.traits(always).take(np.repeat(np.arange(400), 10))
     states, action = state[:4000].copy(), data.action[:4000]
     away = []
     for value in (0.0, 1.0):
         states[:, seen] = value
-        answers = model.step(states, always.memory[:4000], action, people, np.random.default_rng(1))
+        answers = model.step(states, always.memory[:4000], action, traits, np.random.default_rng(1))
         away.append(np.log(answers.wait_ms[answers.ends]).mean())
     assert -1.6 < away[1] - away[0] < -0.75
 

@@ -93,7 +93,7 @@ class Start:
             self.served: list[Any] = [
                 desk.opened.log_id,
                 [one.digest for one in state.loaded],
-                [(user, state.people.last(row), state.people.seen(row).tolist()) for user, row in _rows(state).items()],
+                [(user, state.users.last(row), state.users.seen(row).tolist()) for user, row in _rows(state).items()],
                 {name: value for name, value in answered.items() if name != "bits"},
                 answered["bits"].tobytes(),
                 {item: embedding.tolist() for item, embedding in state.put.items()},
@@ -108,7 +108,7 @@ class Start:
 
 
 def _rows(state: Any) -> dict[Any, int]:
-    return {user: row for row, user in enumerate(state.people.ids)}
+    return {user: row for row, user in enumerate(state.users.ids)}
 
 
 class Flips:

@@ -127,7 +127,7 @@ def test_canaries_serve_and_shadows_only_draw(tmp_path: Path) -> None:
     shadows = [row for row in rows if row["kind"] == Kind.SHADOWED]
     assert [row["user_number"] for row in shadows] == np.flatnonzero(drawn).tolist()
     assert {row["policy"] for row in shadows} == {digests["s"]}
-    seen = desk.engine.state.people.seen(int(np.flatnonzero(drawn)[0]))
+    seen = desk.engine.state.users.seen(int(np.flatnonzero(drawn)[0]))
     assert len(seen) == 3  # what a shadow drew was not shown
 
 

@@ -44,7 +44,7 @@ def plain_states(desk: Desk, now: int) -> dict[Any, np.ndarray]:
     rows = [row for row in rows_of(desk) if row["kind"] == Kind.FEEDBACK and row["known"]]
     noted_rows = [row for row in rows_of(desk) if row["kind"] == Kind.RECOMMENDED and row["note"]]
     notes = {row["user_number"]: json.loads(row["note"])["country"] for row in noted_rows}
-    for user in desk.engine.state.people.ids:
+    for user in desk.engine.state.users.ids:
         mine = [row for row in rows if row["user_number"] == user]
         times = np.array([*(row["timestamp"] for row in mine), now])
         assert (np.diff(times) >= 0).all()

@@ -11,11 +11,11 @@ from prefrec_ray.serving.state.users import ServedUsers
 
 @pytest.mark.parametrize("shown", [0, 3])
 def test_what_users_have_seen_is_copied_in_one_piece(monkeypatch: pytest.MonkeyPatch, shown: int) -> None:
-    people, rng = ServedUsers(ServeSettings()), np.random.default_rng(0)
-    people.add(range(2_000))
-    for row in range(len(people)):
+    users, rng = ServedUsers(ServeSettings()), np.random.default_rng(0)
+    users.add(range(2_000))
+    for row in range(len(users)):
         if row % 2:  # some have seen nothing
-            people.see(row, rng.integers(0, 1000, rng.integers(0, shown + 1)).tolist())
+            users.see(row, rng.integers(0, 1000, rng.integers(0, shown + 1)).tolist())
     calls, made = [0], np.frombuffer
 
     def counted(*arguments: Any, **more: Any) -> np.ndarray:
@@ -24,10 +24,10 @@ def test_what_users_have_seen_is_copied_in_one_piece(monkeypatch: pytest.MonkeyP
 
     with monkeypatch.context() as patched:
         patched.setattr(np, "frombuffer", counted)
-        described, arrays = people.save()
+        described, arrays = users.save()
     assert calls[0] <= 2
-    before = [people.seen(row).tolist() for row in range(len(people))]
-    people.see(1, [7])  # what was saved does not change any more
+    before = [users.seen(row).tolist() for row in range(len(users))]
+    users.see(1, [7])  # what was saved does not change any more
     again = ServedUsers(ServeSettings())
     again.load(described, arrays)
     assert [again.seen(row).tolist() for row in range(len(again))] == before

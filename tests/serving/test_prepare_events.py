@@ -77,7 +77,7 @@ def test_states_and_propensities_are_those_of_prepare(
         if turn % 50 == 7:  # a clock that jumps back: the server's time of a user does not
             bodies[0] = bodies[0].model_copy(update={"timestamp": int(clock[active_users[0]]) - 10**7})
         answers = [answer.body for answer in desk.do(*bodies, clock=int(clock.max()))]
-        rows = [desk.engine.state.people.find(int(user)) for user in active_users]
+        rows = [desk.engine.state.users.find(int(user)) for user in active_users]
         now = np.array([desk.engine.log.read(int(a["event_id"].split("-")[1], 16))["timestamp"] for a in answers])
         states = desk.engine.state.trackers[0].states(now, users=np.array(rows))
         feedback = []

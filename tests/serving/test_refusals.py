@@ -39,7 +39,7 @@ def test_a_refused_first_request_does_not_fix_the_type_of_user_ids(bundle: Path,
     desk = Desk(bundle, tmp_path)
     with pytest.raises(Problem, match=r"features\.age: unknown feature"):
         desk.one(Recommend(user="typo", features={"age": "9"}))
-    assert len(desk.engine.state.people) == 0
+    assert len(desk.engine.state.users) == 0
     desk.stop(save)
     assert Desk(bundle, tmp_path).one(Recommend(user=1))["items"]
 
@@ -58,7 +58,7 @@ def test_a_time_ahead_of_the_clock_is_refused(bundle: Path, tmp_path: Path) -> N
             with pytest.raises(Problem, match=rf"timestamp: found {NOW + ahead}; .* clock, {NOW}$") as caught:
                 desk.one(body, NOW)
             assert caught.value.status == 422
-    assert len(desk.engine.state.people) == len(desk.engine.log) == 1
+    assert len(desk.engine.state.users) == len(desk.engine.log) == 1
     assert desk.one(Feedback(**of_shown, timestamp=NOW + 10 * MINUTE), NOW)["status"] == "counted"
     assert desk.one(Feedback(**of_own, timestamp=0), NOW)["status"] == "counted"
 

@@ -79,7 +79,7 @@ def test_a_flipped_bit_costs_time_and_nothing_else(policy: Path, tmp_path: Path)
         desk.one(Recommend(user=user, k=2))
     desk.stop(save=True)
     expected = {
-        user: desk.engine.state.people.seen(row).tolist() for row, user in enumerate(desk.engine.state.people.ids)
+        user: desk.engine.state.users.seen(row).tolist() for row, user in enumerate(desk.engine.state.users.ids)
     }
     files = sorted(file for file in (state / "snapshots").rglob("*") if file.is_file())
     flips = [(file, place) for file in files for place in np.linspace(0, file.stat().st_size - 1, 2).astype(int)]
@@ -91,8 +91,8 @@ def test_a_flipped_bit_costs_time_and_nothing_else(policy: Path, tmp_path: Path)
         desk = Desk(policy, state)
         (note,) = desk.opened.notes
         assert note.endswith("the whole log is read")
-        people = desk.engine.state.people
-        assert {user: people.seen(row).tolist() for row, user in enumerate(people.ids)} == expected
+        users = desk.engine.state.users
+        assert {user: users.seen(row).tolist() for row, user in enumerate(users.ids)} == expected
         desk.stop()
         file.write_bytes(content)
     desk = Desk(policy, state)

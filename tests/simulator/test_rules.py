@@ -12,7 +12,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.simulator.crowd import Crowd
 from prefrec_ray.simulator.logging_policy import LoggingPolicy
 from prefrec_ray.simulator.rollout import History, roll_out
-from prefrec_ray.simulator.servers import Choice, FirstOf, OneOfBest, RandomItems, Server, clickbait, nutrition
+from prefrec_ray.simulator.servers import Choice, CrowdServer, FirstOf, OneOfBest, RandomItems, clickbait, nutrition
 from prefrec_ray.simulator.settings import SimulateSettings, WorldSettings
 from prefrec_ray.simulator.world import DAY_MS, EPOCH_MS, World, generator
 from prefrec_ray.simulator.write import log_block
@@ -41,7 +41,7 @@ def crowd_of(world: World, seed: int = 1) -> Crowd:
 class Checked:
     """A server that must never show an excluded item."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: CrowdServer) -> None:
         self.server = server
 
     def serve(self, time_ms: np.ndarray, excluded: np.ndarray | None) -> Choice:

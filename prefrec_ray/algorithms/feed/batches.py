@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from prefrec_ray.algorithms.feed.columns import REWARDS
-from prefrec_ray.algorithms.feed.shards import NUMBER, Shard, Shelf, columns, lanes_of
+from prefrec_ray.algorithms.feed.shards import NUMBER, Shard, ShardCache, columns, lanes_of
 
 Value = TypeVar("Value")
 
@@ -89,26 +89,26 @@ class TransitionPlan:
     count: int
     reward_labels: ray.ObjectRef | None = None
 
-    def batches(self, device: torch.device, shelf: Shelf | None = None) -> Iterator[dict[str, Tensor]]:
-        """The batches in order, as float32 tensors on `device`; `shelf` keeps shards from one plan to the next.
+    def batches(self, device: torch.device, cache: ShardCache | None = None) -> Iterator[dict[str, Tensor]]:
+        """The batches in order, as float32 tensors on `device`; `cache` keeps shards from one plan to the next.
 
         Each lane orders its next shard at another point of the shard in use, so that reading is spread over the batches
         and done before the shard is needed.
         """
-        shelf = Shelf() if shelf is None else shelf
+        cache = ShardCache() if cache is None else cache
         lanes = self._ordered()
         epoch, within = divmod(self.first, self.batches_per_epoch)
         reward_labels = self._reward_labels()
         for lane, part in lanes:
-            shelf.order(lane.number, part.shards[lane.at(epoch, within * part.rows)[0]])
+            cache.order(lane.number, part.shards[lane.at(epoch, within * part.rows)[0]])
         for index in range(self.first, self.first + self.count):
             epoch, within = divmod(index, self.batches_per_epoch)
-            batch = self._gather(lanes, shelf, reward_labels, index, pinned=device.type == "cuda")
+            batch = self._gather(lanes, cache, reward_labels, index, pinned=device.type == "cuda")
             yield {name: values.to(device, non_blocking=True) for name, values in batch.items()}
             for turn, (lane, part) in enumerate(lanes):
                 _, done, following = lane.at(epoch, (within + 1) * part.rows - 1)
                 if done >= turn / len(lanes):
-                    shelf.order(lane.number, part.shards[following])
+                    cache.order(lane.number, part.shards[following])
 
     def row_numbers(self, starts: Mapping[int, np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the row numbers of each batch in a table of all lanes; shard i of lane l begins at starts[l][i]."""
@@ -141,7 +141,7 @@ class TransitionPlan:
     def _gather(
         self,
         lanes: list[tuple[_Lane, LanePart]],
-        shelf: Shelf,
+        cache: ShardCache,
         reward_labels: np.ndarray | None,
         index: int,
         pinned: bool,
@@ -150,7 +150,7 @@ class TransitionPlan:
         batch: dict[str, Tensor] = {}
         filled = 0
         for part, shard, rows in self._taken(lanes, index):
-            for name, values in _picked(shelf.take(part.number, part.shards[shard]), rows, reward_labels):
+            for name, values in _picked(cache.take(part.number, part.shards[shard]), rows, reward_labels):
                 if name not in batch:
                     batch[name] = torch.empty(self.own_rows, *values.shape[1:], pin_memory=pinned)
                 batch[name][filled : filled + len(rows)] = torch.from_numpy(values)
@@ -162,13 +162,13 @@ class TransitionPlan:
         """Rows of a batch that this learner takes."""
         return sum(lane.own_rows for lane in self.lanes)
 
-    def sample(self, rows: int, device: torch.device, shelf: Shelf | None = None) -> dict[str, Tensor]:
+    def sample(self, rows: int, device: torch.device, cache: ShardCache | None = None) -> dict[str, Tensor]:
         """Return this learner's part of about `rows` rows: a random sample, because transitions are stored shuffled.
 
         The sample is the first rows of each lane, equally many per lane, for any number of learners.
         """
-        shelf = Shelf() if shelf is None else shelf
-        pending = [(shelf.bring(part.shards[0]), first) for part, first in self.first_rows(rows)]
+        cache = ShardCache() if cache is None else cache
+        pending = [(cache.bring(part.shards[0]), first) for part, first in self.first_rows(rows)]
         reward_labels = self._reward_labels()
         parts: dict[str, list[np.ndarray]] = {}
         while pending:

@@ -12,7 +12,7 @@ import torch
 from prefrec_ray.algorithms.feed.batches import LanePart, TransitionPlan
 from prefrec_ray.algorithms.feed.passes import PreferencePlan
 from prefrec_ray.algorithms.feed.resident import Preferences, Segments, Transitions, fits, size_of
-from prefrec_ray.algorithms.feed.shards import Shelf
+from prefrec_ray.algorithms.feed.shards import ShardCache
 from prefrec_ray.algorithms.feed.transfer import Batch, ahead
 
 
@@ -20,15 +20,15 @@ class Feed:
     """The data of one learner, from one plan to the next: on the processor, as the plans give them."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._shelf = device, Shelf()
+        self._device, self._cache = device, ShardCache()
 
     def batches(self, plan: TransitionPlan) -> Iterator[Batch]:
         """The batches of `plan` in order."""
-        return plan.batches(self._device, self._shelf)
+        return plan.batches(self._device, self._cache)
 
     def sample(self, plan: TransitionPlan, rows: int) -> Batch:
         """As `TransitionPlan.sample`."""
-        return plan.sample(rows, self._device, self._shelf)
+        return plan.sample(rows, self._device, self._cache)
 
     def preferences(self, plan: PreferencePlan) -> Segments:
         """The preferences of `plan`."""
@@ -80,9 +80,9 @@ class DeviceFeed(Feed):
         if lanes != self._lanes:
             self._lanes, self._transitions, self._labels = lanes, None, None
             if not any(isinstance(shard, str) for part in plan.lanes for shard in part.shards) and fits(
-                size_of(plan, self._shelf), self._device, self._share
+                size_of(plan, self._cache), self._device, self._share
             ):
-                self._transitions = Transitions.from_shards(plan, self._shelf, self._device)
+                self._transitions = Transitions.from_shards(plan, self._cache, self._device)
         if self._transitions is not None and plan.reward_labels != self._labels:
             labels = torch.tensor(ray.get(plan.reward_labels), device=self._device)
             self._labels, self._transitions = plan.reward_labels, replace(self._transitions, labels=labels)

@@ -19,7 +19,7 @@ from torch import Tensor
 from prefrec_ray.algorithms.feed.batches import TransitionPlan
 from prefrec_ray.algorithms.feed.columns import ACTIONS, NEXT_OBS, OBS, REWARDS
 from prefrec_ray.algorithms.feed.preferences import PreferenceBuffer
-from prefrec_ray.algorithms.feed.shards import NUMBER, Shelf, columns
+from prefrec_ray.algorithms.feed.shards import NUMBER, ShardCache, columns
 from prefrec_ray.algorithms.feed.transfer import Batch, to_device
 
 #: Share of a device's free memory that transitions may fill, and preferences of the remaining memory: networks,
@@ -47,7 +47,7 @@ class Transitions:
     labels: Tensor | None = None
 
     @classmethod
-    def from_shards(cls, plan: TransitionPlan, shelf: Shelf, device: torch.device) -> Transitions:
+    def from_shards(cls, plan: TransitionPlan, cache: ShardCache, device: torch.device) -> Transitions:
         """A copy of all shards of `plan`, one after another."""
         count, kept = sum(sum(part.sizes) for part in plan.lanes), _kept(plan)
         table: Batch = {}
@@ -55,7 +55,7 @@ class Transitions:
         for part in plan.lanes:
             starts[part.number] = filled + np.cumsum([0, *part.sizes[:-1]])
             for shard, size in zip(part.shards, part.sizes, strict=True):
-                for name, values in columns(ray.get(shelf.bring(shard))).items():
+                for name, values in columns(ray.get(cache.bring(shard))).items():
                     if name in kept:
                         rows = torch.tensor(values[:size])
                         if name not in table:
@@ -103,9 +103,9 @@ def _kept(plan: TransitionPlan) -> set[str]:
     return {OBS, ACTIONS, NEXT_OBS, REWARDS if plan.reward_labels is None else NUMBER}
 
 
-def size_of(plan: TransitionPlan, shelf: Shelf) -> int:
+def size_of(plan: TransitionPlan, cache: ShardCache) -> int:
     """Bytes of the transitions of `plan`, and of all labels."""
-    first = columns(ray.get(shelf.bring(plan.lanes[0].shards[0])))
+    first = columns(ray.get(cache.bring(plan.lanes[0].shards[0])))
     row = sum(values[:1].nbytes for name, values in first.items() if name in _kept(plan))
     labels = 0 if plan.reward_labels is None else ray.get(plan.reward_labels).nbytes
     return row * sum(sum(part.sizes) for part in plan.lanes) + labels

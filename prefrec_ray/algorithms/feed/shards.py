@@ -104,7 +104,7 @@ def _rows(files: list[str]) -> list[int]:
         return list(pool.map(file_rows, files))
 
 
-class Shelf:
+class ShardCache:
     """The shards that a learner holds: for each lane the one in use and at most the next one."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class Shelf:
         return self._in_use[lane][1]
 
     def bring(self, shard: Shard) -> ray.ObjectRef:
-        """Starts to fetch a shard to this host; the shelf does not keep it."""
+        """Starts to fetch a shard to this host; the cache does not keep it."""
         if isinstance(shard, str):
             if self._reader is None:
                 here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)

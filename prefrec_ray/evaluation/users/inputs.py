@@ -76,18 +76,18 @@ class Inputs:
         """Return the number of inner products."""
         return self.vectors * (self.vectors - 1) // 2
 
-    def people(self, data: Histories) -> UserTraits:
+    def traits(self, data: Histories) -> UserTraits:
         """Return the users of `data`, without intercepts."""
         none = np.zeros((len(data.starts), 2), np.float32)
         return UserTraits(none, self.tastes(data) / self.taste_rms[:, None])
 
-    def logged(self, data: Histories, rows: np.ndarray, people: UserTraits) -> Tensor:
-        """Return the inputs, float32 [n, width], of the impressions `rows` [n] of `data` with the users `people`."""
-        return self(data.state[rows], data.memory[rows], data.action[rows], people.take(data.user[rows]))
+    def logged(self, data: Histories, rows: np.ndarray, traits: UserTraits) -> Tensor:
+        """Return the inputs, float32 [n, width], of the impressions `rows` [n] of `data` with the users `traits`."""
+        return self(data.state[rows], data.memory[rows], data.action[rows], traits.take(data.user[rows]))
 
-    def __call__(self, state: np.ndarray, memory: np.ndarray, action: np.ndarray, people: UserTraits) -> Tensor:
+    def __call__(self, state: np.ndarray, memory: np.ndarray, action: np.ndarray, traits: UserTraits) -> Tensor:
         """Return the inputs, float32 [n, width], for scaled states [n, S], memories [n, M] and embeddings [n, A]."""
-        vectors = np.concatenate([action[:, None], state[:, self.parts], people.tastes], axis=1)
+        vectors = np.concatenate([action[:, None], state[:, self.parts], traits.tastes], axis=1)
         inner = np.matmul(vectors, vectors.transpose(0, 2, 1))
         first, second = np.triu_indices(vectors.shape[1], 1)
         products = _PRODUCT_SCALE * inner[:, first, second]

@@ -63,7 +63,7 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
     data, copies, count = platform.data, len(models), len(platform.users)
     of = np.tile(platform.users, copies)  # member k has the rows [k * count, (k + 1) * count)
     logged = data.take(platform.users)
-    people = [model.people(logged) for model in models]
+    traits = [model.traits(logged) for model in models]
     tracker = StateTracker(platform.state, platform.normaliser, platform.items, _features(platform, of))
     recall, rng = Recall(platform.memory, len(of)), np.random.default_rng(seed)
     now, session = data.timestamp[data.starts[of]].copy(), np.zeros(len(of), np.int64)
@@ -77,7 +77,7 @@ def roll_out(platform: Platform, models: Sequence[UserModel], server: Server, se
         parts = [slice(k * count, (k + 1) * count) for k in range(copies)]
         answers = [
             model.step(state[part], memory[part], action[part], own, rng)
-            for model, own, part in zip(models, people, parts, strict=True)
+            for model, own, part in zip(models, traits, parts, strict=True)
         ]
         feedback, ends, wait = (np.concatenate(column) for column in zip(*answers, strict=True))
         times.append(now)

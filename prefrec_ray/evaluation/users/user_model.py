@@ -77,9 +77,9 @@ class UserModel:
     residuals: np.ndarray  # of the log of the revisit time
     spread: Spread  # of the intercepts
 
-    def people(self, data: Histories) -> UserTraits:
+    def traits(self, data: Histories) -> UserTraits:
         """Return the users of `data` with intercepts estimated from their logs."""
-        bare = self.inputs.people(data)
+        bare = self.inputs.traits(data)
         known = self.known(data, lambda rows: self.inputs.logged(data, rows, bare))
         return bare._replace(intercepts=intercepts(known, self.spread).astype(np.float32))
 
@@ -100,24 +100,24 @@ class UserModel:
         state: np.ndarray,
         memory: np.ndarray,
         action: np.ndarray,
-        people: UserTraits,
+        traits: UserTraits,
         rng: np.random.Generator,
     ) -> Outcomes:
-        """Draw the outcomes of items with embeddings `action` [n, A] for n users (`people`) in scaled states [n, S].
+        """Draw the outcomes of items with embeddings `action` [n, A] for n users (`traits`) in scaled states [n, S].
 
         `memory` [n, M] describes recent items. The number of random numbers from `rng` does not depend on the states.
         """
         n, columns = len(state), len(self.feedback)
         uniform, away = rng.random((2 * columns + 3, n)), rng.integers(0, len(self.residuals), n)
         with torch.inference_mode():
-            seen = self.inputs(state, memory, action, people)
+            seen = self.inputs(state, memory, action, traits)
             logits = np.split(self.answers(seen).numpy(), np.cumsum([len(bins) for bins in self.feedback]), axis=1)
             drawn = [bins.draw(logits[j], uniform[2 * j : 2 * j + 2]) for j, bins in enumerate(self.feedback)]
             feedback = np.stack(drawn, axis=1) if drawn else np.empty((n, 0))
             leaves = self.leaves(torch.cat([seen, self.scaled(feedback)], dim=1)).numpy().astype(np.float64)
-        ends = uniform[-1] < 1.0 / (1.0 + np.exp(-(leaves[:, 0] + people.intercepts[:, 0])))
+        ends = uniform[-1] < 1.0 / (1.0 + np.exp(-(leaves[:, 0] + traits.intercepts[:, 0])))
         pause = np.exp(self.within.draw(leaves[:, 1:-1], uniform[-3:-1]))
-        mu = self.away_std * (leaves[:, -1] + people.intercepts[:, 1])
+        mu = self.away_std * (leaves[:, -1] + traits.intercepts[:, 1])
         gone = np.exp(self.away_mean + np.minimum(mu + self.residuals[away], _LONGEST))
         return Outcomes(feedback.astype(np.float32), ends, np.maximum(np.where(ends, gone, pause), 1.0))
 
@@ -144,7 +144,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
     times = np.bincount(rng.integers(0, len(data.starts), len(data.starts)), minlength=len(data.starts))
     rows = np.repeat(rows, times[data.user[rows]])
     inputs = Inputs.from_histories(state, data)
-    people = inputs.people(data)
+    traits = inputs.traits(data)
     feedback = [Bins.from_values(column, rng) for column in data.feedback.T]
     log_wait = np.log(data.wait_ms)
     within = Bins.from_values(
@@ -175,7 +175,7 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
     )
     own = torch.zeros(len(data.starts), 2, requires_grad=True)  # the intercepts
     count = np.bincount(data.user[rows], minlength=len(own))
-    made = _made(inputs, data, people)  # once, because each impression is in about ten batches
+    made = _made(inputs, data, traits)  # once, because each impression is in about ten batches
     some_users = rng.permutation(np.flatnonzero(times))[:_SPREAD_USERS]
     some, some_rows = data.take(some_users), taken_runs(data.starts, len(data.row), some_users)[1]
 
@@ -215,12 +215,12 @@ def fit_user_model(data: Histories, state: StateDefinition, seed: int) -> UserMo
     return replace(model, residuals=away_std * (away[at] - given[:, -1].numpy() - own_mu))
 
 
-def _made(inputs: Inputs, data: Histories, people: UserTraits) -> np.ndarray:
+def _made(inputs: Inputs, data: Histories, traits: UserTraits) -> np.ndarray:
     """Return the network inputs of all impressions of `data`, float32 [N, width]."""
     seen = np.empty((len(data.row), inputs.width), np.float32)
     for start in range(0, len(seen), _CHUNK):
         at = np.arange(start, min(len(seen), start + _CHUNK))
-        seen[start : start + _CHUNK] = inputs.logged(data, at, people).numpy()
+        seen[start : start + _CHUNK] = inputs.logged(data, at, traits).numpy()
     return seen
 
 

@@ -16,7 +16,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.logs.events import version_1
 from prefrec_ray.logs.events.format import SEGMENTS, SUFFIX, Event, Kind, batch_of, schema
 from prefrec_ray.logs.events.index import FileIndex
-from prefrec_ray.logs.events.records import END, Encoder, check_rest, read_batch
+from prefrec_ray.logs.events.records import END, BatchEncoder, check_rest, read_batch
 from prefrec_ray.logs.events.repair import end_file, keep_rest, lost_rows, write_whole
 from prefrec_ray.logs.events.segments import content_of, first_row, list_segments, parquet_of, read_tables
 from prefrec_ray.storage.parquet import open_sealed
@@ -36,7 +36,7 @@ class EventLog:
 
     def __init__(self, folder: str, item_type: pa.DataType) -> None:
         self.schema = schema(item_type)
-        self._encode = Encoder(self.schema)
+        self._encode = BatchEncoder(self.schema)
         self._folder = Path(storage.absolute(folder)) / SEGMENTS
         storage.make_folder(str(self._folder))
         storage.sync(str(self._folder.parent))  # otherwise a power cut may remove the folder with all rows in it

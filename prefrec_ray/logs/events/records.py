@@ -24,7 +24,7 @@ _MOST_METADATA = 1 << 16
 _NOTE = {"prefrec": seal.BLANK}
 
 
-class Encoder:
+class BatchEncoder:
     """Encoder of batches: `header` once, then each batch."""
 
     def __init__(self, columns: pa.Schema) -> None:

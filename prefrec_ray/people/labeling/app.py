@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from prefrec_ray.people.labeling.desk import Desk, Stale, exchanged
-from prefrec_ray.people.labeling.guard import Guard
+from prefrec_ray.people.labeling.guard import FormGuard
 from prefrec_ray.people.labeling.invitations import ADMIN, Signer
 from prefrec_ray.people.labeling.items import Items
 from prefrec_ray.people.labeling.pages import guidelines, page
@@ -137,7 +137,7 @@ def make_app(labeling: Labeling, token: str | None) -> FastAPI:
     app.add_exception_handler(Problem, _of_problem)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _of_http)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, lambda *_: _of_problem(None, Problem(500, "the request failed")))
-    app.add_middleware(Guard, token=token)
+    app.add_middleware(FormGuard, token=token)
     return app
 
 

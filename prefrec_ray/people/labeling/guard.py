@@ -22,7 +22,7 @@ _HEADERS = {
 }
 
 
-class Guard:
+class FormGuard:
     """Refuses other hosts if there is no token, forms of other sites, and bodies other than small forms."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:

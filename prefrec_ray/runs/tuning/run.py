@@ -27,7 +27,7 @@ from prefrec_ray.runs.tuning.check import checked
 from prefrec_ray.runs.tuning.progress import ProgressTable
 from prefrec_ray.runs.tuning.settings import TuneSettings
 from prefrec_ray.runs.tuning.shared import share
-from prefrec_ray.runs.tuning.trial import Plan, SweepTrial, resources
+from prefrec_ray.runs.tuning.trial import SweepPlan, SweepTrial, resources
 from prefrec_ray.runtime.progress import Progress, silent
 
 #: Seconds between two saves of the sweep's state. A kill loses at most this, and work since the trials' checkpoints.
@@ -66,7 +66,7 @@ def prepare_sweep(
     smoke: bool = False,
     progress: Progress = silent,
     where: str = "tune",
-) -> Plan:
+) -> SweepPlan:
     """Check everything and load the shared data, as the first part of `sweep`, while it holds the lock of `output`.
 
     `smoke`: a hundredth of every trial, one seed, few samples. `where` is the prefix of a `UserError`.
@@ -94,11 +94,11 @@ def prepare_sweep(
     shares_rewards = settings.searcher == "random" or not space.draws_reward(settings)
     rewards = storage.join(output, "rewards")
     shared = share(runs, dataset, runs if shares_rewards else [], rewards, settings.resources, progress)
-    return Plan(settings, dataset, smoke, shared, scorer, output)
+    return SweepPlan(settings, dataset, smoke, shared, scorer, output)
 
 
 def run_sweep(
-    plan: Plan, output: str, resume: bool = False, show: Callable[[Sequence[Row]], None] = _ignore
+    plan: SweepPlan, output: str, resume: bool = False, show: Callable[[Sequence[Row]], None] = _ignore
 ) -> list[Row]:
     """Run the trials and write the results, as the second part of `sweep`.
 
@@ -169,7 +169,7 @@ def _check_fits(settings: TuneSettings, chosen: list[space.Trial], where: str) -
         check_fits(required, f"{where}: trial {trial['name']}", "resources, num_learners")
 
 
-def _tuner(plan: Plan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
+def _tuner(plan: SweepPlan, trainable: Any, output: str, resume: bool) -> tune.Tuner:
     settings = plan.settings
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", STATE_EVERY)
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")

@@ -27,7 +27,7 @@ from prefrec_ray.storage.manifest import damage
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """Settings and data that all trials of a sweep share; `output`: the URI of its folder."""
 
     settings: TuneSettings
@@ -46,7 +46,7 @@ class SweepTrial(tune.Trainable):
     A metric that the method does not have is NaN.
     """
 
-    def setup(self, config: dict[str, Any], plan: Plan) -> None:
+    def setup(self, config: dict[str, Any], plan: SweepPlan) -> None:
         """Build the algorithm of `config["trial"]` (from `space`)."""
         self.plan = plan
         self._build(config)

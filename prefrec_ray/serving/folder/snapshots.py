@@ -31,14 +31,14 @@ class Snapshot:
     @classmethod
     def from_state(cls, state: ServedState) -> Snapshot:
         """Return a snapshot of `state`; everything that changes is copied."""
-        people, arrays = state.people.save()
+        users, arrays = state.users.save()
         answered = state.answered.save()
         arrays = {**arrays, "bits": answered.pop("bits").copy(), "put": _stacked(list(state.put.values()))}
         described = {
             "schema_version": _VERSION,
             "next": state.next,
             "leave_out": state.settings.leave_out,
-            **people,
+            **users,
             "more": state.codes.ids[len(state.codes.base) :].tolist(),
             "answered": answered,
             "put": list(state.put),
@@ -112,7 +112,7 @@ def restore(folder: str, state: ServedState, rows: int) -> str | None:
         state.withdraw_items(described["withdrawn"])
         # Codes depend on the bundles and on the order in which items were added, so items are found by their ids.
         before = np.concatenate([state.codes.base.ids, state.codes.array(described["more"])])
-        state.people.load(described, {**arrays, "seen": state.codes.find(before)[arrays["seen"]].astype(np.int32)})
+        state.users.load(described, {**arrays, "seen": state.codes.find(before)[arrays["seen"]].astype(np.int32)})
         state.next = described["next"]
     except (UserError, ValueError, KeyError, TypeError) as error:
         raise Unusable(f"{newest}: cannot be used ({error}); the whole log is read") from error

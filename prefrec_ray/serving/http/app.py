@@ -37,8 +37,8 @@ def make_app(server: Server, token: str | None) -> FastAPI:
         await server.stop()
 
     app = routes_of(server, lifespan)
-    app.add_middleware(Guard, token=token)
-    app.add_middleware(Counted, metrics=server.metrics)
+    app.add_middleware(RequestGuard, token=token)
+    app.add_middleware(ReplyMetrics, metrics=server.metrics)
     return app
 
 
@@ -85,21 +85,21 @@ def _add_routes(app: FastAPI, server: Server) -> None:
             raise Problem(503, "the log failed, or the state differs from it; restart the server")
         state = server.state
         return _json(
-            {"status": "ok", "policy": state.loaded[0].digest, "users": len(state.people), "events": state.next}
+            {"status": "ok", "policy": state.loaded[0].digest, "users": len(state.users), "events": state.next}
         )
 
     @app.get("/metrics")
     async def metrics() -> Response:
         """Return metrics for Prometheus."""
         state, measured = server.state, server.metrics
-        measured.users.set(len(state.people))
+        measured.users.set(len(state.users))
         measured.events.set(state.next)
         for one, shelf in zip(state.loaded, state.shelves, strict=True):
             measured.items.labels(one.arm).set(len(shelf.policy.items) - len(shelf.gone))
         return Response(generate_latest(measured.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-class Counted:
+class ReplyMetrics:
     """Counts the replies of `app` and measures their time."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -125,7 +125,7 @@ class Counted:
             self._metrics.seconds.labels(route).observe(time.perf_counter() - begin)
 
 
-class Guard:
+class RequestGuard:
     """Refuses HTTP requests without the token, from pages of other sites, too large, or of another content type.
 
     `HEAD` goes to the route of `GET`; the server omits the body of the reply.

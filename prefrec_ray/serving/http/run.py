@@ -29,7 +29,7 @@ def serve(
             say(note)
         app = make_app(Server(opened), token)
         settle()
-        say(f"serving on {url_of(host, listener)} (users: {len(opened.state.people):,})")
+        say(f"serving on {url_of(host, listener)} (users: {len(opened.state.users):,})")
         run_app(app, listener)
 
 

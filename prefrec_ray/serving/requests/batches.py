@@ -6,26 +6,26 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from prefrec_ray.logs.events.format import COMMIT
-from prefrec_ray.serving.requests.plan import Answer, Command
+from prefrec_ray.serving.requests.plan import Command, Reply
 from prefrec_ray.web.problems import Problem
 
 #: Most HTTP requests in the queue; more are refused with 503.
 WAITING = 4096
 
 #: A command, and the future of its reply.
-_Waiting = tuple[Command, "asyncio.Future[Answer]"]
+_Waiting = tuple[Command, "asyncio.Future[Reply]"]
 
 
 class Batches:
-    """Queue of commands. `answer` takes one batch at a time."""
+    """Queue of commands. `reply` takes one batch at a time."""
 
-    def __init__(self, answer: Callable[[list[Command]], Awaitable[Sequence[Answer | Problem]]]) -> None:
-        self._answer = answer
+    def __init__(self, reply: Callable[[list[Command]], Awaitable[Sequence[Reply | Problem]]]) -> None:
+        self._reply = reply
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING)
 
-    async def do(self, command: Command) -> Answer:
+    async def do(self, command: Command) -> Reply:
         """Return the reply to one command. Raises `Problem`."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         try:
             self._waiting.put_nowait((command, future))
         except asyncio.QueueFull:
@@ -44,15 +44,15 @@ class Batches:
             await self._give([(command, future) for command, future in batch if not future.done()])
 
     async def _give(self, batch: list[_Waiting]) -> None:
-        answers: Sequence[Answer | Problem]
+        replies: Sequence[Reply | Problem]
         try:
-            answers = await self._answer([command for command, _ in batch])
+            replies = await self._reply([command for command, _ in batch])
         except Exception as error:  # a failing batch must not end the server
-            answers = [Problem(500, f"the request failed ({type(error).__name__})")] * len(batch)
-        for (_, future), answer in zip(batch, answers, strict=True):
+            replies = [Problem(500, f"the request failed ({type(error).__name__})")] * len(batch)
+        for (_, future), reply in zip(batch, replies, strict=True):
             if future.done():
                 continue
-            if isinstance(answer, Problem):
-                future.set_exception(answer)
+            if isinstance(reply, Problem):
+                future.set_exception(reply)
             else:
-                future.set_result(answer)
+                future.set_result(reply)

@@ -13,7 +13,7 @@ from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend
 from prefrec_ray.serving.requests.feedback import Recommendations, item_of, values_of
-from prefrec_ray.serving.requests.plan import Answer, Command, Draws, Given, Plan, draw_items, user_columns
+from prefrec_ray.serving.requests.plan import BatchPlan, Command, Draws, Given, Reply, draw_items, user_columns
 from prefrec_ray.serving.state.arms import UserId
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
@@ -30,29 +30,29 @@ class Engine:
         self._given = Recommendations(log, log_id)
         self._rng = np.random.default_rng(seed)
 
-    def plan(self, commands: Sequence[Command], clock: int) -> Plan:
+    def plan(self, commands: Sequence[Command], clock: int) -> BatchPlan:
         """Return the rows to log and the replies. `clock` is the server's time, ms.
 
         The state gets new users and features of users, which `give_up` restores; nothing else changes.
         """
         self.state.answered.forget(clock)  # hours may have passed since the last row
-        plan = Plan(answers=[Problem(500, "not answered")] * len(commands))
+        plan = BatchPlan(replies=[Problem(500, "not answered")] * len(commands))
         shadowed = self._recommend(plan, commands, clock)
         for place, command in enumerate(commands):
             if isinstance(command, Feedback):
                 try:
-                    plan.answers[place] = self._feedback(plan, command, clock)
+                    plan.replies[place] = self._feedback(plan, command, clock)
                 except Problem as problem:
-                    plan.answers[place] = problem
+                    plan.replies[place] = problem
         plan.events += shadowed
         return plan
 
-    def take_in(self, plan: Plan, first: int, clock: int) -> None:
+    def take_in(self, plan: BatchPlan, first: int, clock: int) -> None:
         """Apply the rows of `plan`, which are on disk from number `first` on."""
         state, leave_out = self.state, self.state.settings.leave_out
         for number, (row, codes) in enumerate(plan.shown, first):
             if leave_out == "recommended":
-                state.people.see(row, codes)
+                state.users.see(row, codes)
             self._given.remember(number, plan.events[number - first])
         state.advance(first + len(plan.events), clock)
         self.log.needed = state.answered.start
@@ -63,7 +63,7 @@ class Engine:
                 state.answered.add(one.number, one.event.position or 0)
             unseen = leave_out == "answered" or (leave_out == "recommended" and one.number is None)
             if unseen and one.code >= 0:
-                state.people.see(one.row, [one.code])
+                state.users.see(one.row, [one.code])
         if plan.given:
             self._observe(plan.given)
 
@@ -73,25 +73,25 @@ class Engine:
         values = np.array([one.event.feedback for one in given], np.float32).reshape(len(rows), -1)
         dwell = np.array([np.nan if one.event.dwell_ms is None else one.event.dwell_ms for one in given])
         known = np.array([bool(one.event.known) for one in given])
-        self.state.people.came(rows, times)
+        self.state.users.came(rows, times)
         self.state.observe(rows[known], codes[known], times[known], values[known], dwell[known])
 
-    def give_up(self, plan: Plan) -> None:
+    def give_up(self, plan: BatchPlan) -> None:
         """Restore the features of users if the rows of `plan` could not be written."""
         for row, before in reversed(plan.described):
             self.state.undescribe(row, before)
 
     def _row(self, user: UserId) -> int:
         try:
-            row = self.state.people.find(user)
+            row = self.state.users.find(user)
         except UserError as error:
             raise Problem(422, str(error)) from error
         if row is None:
-            row = len(self.state.people)
+            row = len(self.state.users)
             self.state.add_users([user])
         return row
 
-    def _recommend(self, plan: Plan, commands: Sequence[Command], clock: int) -> list[Event]:
+    def _recommend(self, plan: BatchPlan, commands: Sequence[Command], clock: int) -> list[Event]:
         """Plan the recommendations, and return the events of shadow policies."""
         state, requests = self.state, []
         for place, body in enumerate(commands):
@@ -101,7 +101,7 @@ class Engine:
                     self._check_features(body)
                     row = self._row(body.user)
                 except Problem as problem:
-                    plan.answers[place] = problem
+                    plan.replies[place] = problem
                     continue
                 if body.features is not None:
                     plan.described.append((row, state.describe(row, body.features)))
@@ -111,16 +111,16 @@ class Engine:
         draws = Draws(
             rows=np.array([row for *_, row in requests]),
             now=np.array(
-                [max(clock if b.timestamp is None else b.timestamp, state.people.last(row)) for _, b, row in requests]
+                [max(clock if b.timestamp is None else b.timestamp, state.users.last(row)) for _, b, row in requests]
             ),
             wanted=np.array([body.k for _, body, _ in requests]),
             out=[
-                np.concatenate([state.people.seen(row), codes[codes >= 0]])
+                np.concatenate([state.users.seen(row), codes[codes >= 0]])
                 for _, body, row in requests
                 for codes in [state.codes.find(body.exclude)]
             ],
         )
-        arm = state.people.arm[draws.rows]
+        arm = state.users.arm[draws.rows]
         drawn = draw_items(state, arm, draws, self._rng)
         for at, (place, body, row) in enumerate(requests):
             one, (ids, chances) = state.loaded[int(arm[at])], drawn[at]
@@ -139,14 +139,14 @@ class Engine:
             )
             plan.events.append(event)
             plan.shown.append((row, state.codes.find(state.codes.array(ids)).tolist()))
-            answer = {"items": ids, "propensities": chances, "policy": one.digest, "arm": one.arm}
-            plan.answers[place] = Answer({"event_id": event.event_id, **answer}, one.arm)
+            reply = {"items": ids, "propensities": chances, "policy": one.digest, "arm": one.arm}
+            plan.replies[place] = Reply({"event_id": event.event_id, **reply}, one.arm)
         return self._shadowed(plan, draws)
 
-    def _shadowed(self, plan: Plan, draws: Draws) -> list[Event]:
+    def _shadowed(self, plan: BatchPlan, draws: Draws) -> list[Event]:
         state, events = self.state, []
         for number in range(len(state.settings.shadows)):
-            mine = state.people.shadows[draws.rows, number]
+            mine = state.users.shadows[draws.rows, number]
             arm = 1 + len(state.settings.canaries) + number
             one = state.loaded[arm]
             for at, (ids, chances) in draw_items(state, np.where(mine, arm, -1), draws, self._rng).items():
@@ -167,7 +167,7 @@ class Engine:
             if name not in known:
                 raise Problem(422, f"features.{name}: unknown feature; expected some of {', '.join(known) or 'none'}")
 
-    def _feedback(self, plan: Plan, body: Feedback, clock: int) -> Answer:
+    def _feedback(self, plan: BatchPlan, body: Feedback, clock: int) -> Reply:
         self._check_time(body, clock)
         state = self.state
         number, shown = self._given.find(body, state)
@@ -179,14 +179,14 @@ class Engine:
             user, item, position = body.user, body.item, None
             own = (body.event_id, user, item)
             if state.answered.has_own(own) or any(one.own == own for one in plan.given):
-                return Answer({"event_id": body.event_id, "item": item, "status": "known"}, outcome="known")
+                return Reply({"event_id": body.event_id, "item": item, "status": "known"}, outcome="known")
         else:
             user, item = shown.user, item_of(body, shown)
             position = list(shown.items).index(item)
             if state.answered.has(number, position) or any(
                 one.number == number and one.event.position == position for one in plan.given
             ):
-                return Answer({"event_id": body.event_id, "item": item, "status": "known"}, outcome="known")
+                return Reply({"event_id": body.event_id, "item": item, "status": "known"}, outcome="known")
         if isinstance(item, int) != state.codes.whole:
             kind = "a whole number" if state.codes.whole else "text"
             raise Problem(422, f"item: found {item!r}; expected {kind}, as for all items")
@@ -198,13 +198,13 @@ class Engine:
         before = [one.event.timestamp for one in plan.given if one.row == row]
         event = Event(
             Kind.FEEDBACK,
-            timestamp=max(timestamp, state.people.last(row), *before),
+            timestamp=max(timestamp, state.users.last(row), *before),
             event_id=body.event_id,
             **user_columns(user),
             given=body.timestamp,
             received=clock,
             policy=None if shown is None else shown.policy,
-            arm=state.loaded[int(state.people.arm[row])].arm if shown is None else shown.arm,
+            arm=state.loaded[int(state.users.arm[row])].arm if shown is None else shown.arm,
             items=[item],
             propensities=[float("nan") if position is None or shown is None else shown.propensities[position]],
             feedback=values,
@@ -215,4 +215,4 @@ class Engine:
         plan.events.append(event)
         plan.given.append(Given(row, event, code, None if shown is None else number))
         outcome = "counted" if known else "unknown item"
-        return Answer({"event_id": body.event_id, "item": item, "status": "counted"}, event.arm or "", outcome)
+        return Reply({"event_id": body.event_id, "item": item, "status": "counted"}, event.arm or "", outcome)

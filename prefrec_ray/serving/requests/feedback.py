@@ -9,7 +9,7 @@ from prefrec_ray.logs.events.format import Event, Kind
 from prefrec_ray.logs.events.log import EventLog
 from prefrec_ray.mdp.state import StateDefinition
 from prefrec_ray.serving.requests.bodies import Feedback
-from prefrec_ray.serving.requests.plan import Shown, user_of
+from prefrec_ray.serving.requests.plan import Recommendation, user_of
 from prefrec_ray.serving.state.shelf import ItemId
 from prefrec_ray.serving.state.state import ServedState
 from prefrec_ray.web.problems import Problem
@@ -29,20 +29,20 @@ class Recommendations:
 
     def __init__(self, log: EventLog, log_id: str) -> None:
         self._log, self._id = log, log_id
-        self._recent: OrderedDict[int, Shown] = OrderedDict()
+        self._recent: OrderedDict[int, Recommendation] = OrderedDict()
 
     def remember(self, number: int, event: Event) -> None:
         """Register the recommendation `event`, which is row `number` of the log."""
         items, chances = event.items or (), event.propensities or ()
-        self._hold(number, Shown(user_of(event), event.timestamp, items, chances, event.policy, event.arm))
+        self._hold(number, Recommendation(user_of(event), event.timestamp, items, chances, event.policy, event.arm))
 
-    def _hold(self, number: int, shown: Shown) -> Shown:
+    def _hold(self, number: int, shown: Recommendation) -> Recommendation:
         self._recent[number] = shown
         if len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
         return shown
 
-    def find(self, body: Feedback, state: ServedState) -> tuple[int, Shown | None]:
+    def find(self, body: Feedback, state: ServedState) -> tuple[int, Recommendation | None]:
         """Return the row number of the recommendation, and the recommendation; None if the client made the id.
 
         Raises `Problem` if no recommendation has the id, or if it is too old, damaged, or belongs to another user.
@@ -69,13 +69,13 @@ class Recommendations:
                 raise Problem(404, f"event_id: found {body.event_id!r}; expected the id of a recommendation")
             user = row["user"] if row["user_number"] is None else row["user_number"]
             of_row = (row[name] for name in ("timestamp", "items", "propensities", "policy", "arm"))
-            shown = self._hold(number, Shown(user, *of_row))
+            shown = self._hold(number, Recommendation(user, *of_row))
         if body.user is not None and body.user != shown.user:
             raise Problem(422, f"user: found {body.user!r}; expected {shown.user!r}, the user of {body.event_id}")
         return number, shown
 
 
-def item_of(body: Feedback, shown: Shown) -> ItemId:
+def item_of(body: Feedback, shown: Recommendation) -> ItemId:
     """Return the item of feedback on `shown`. Raises `Problem` if it was not shown."""
     if body.item is None and len(shown.items) == 1:
         return shown.items[0]

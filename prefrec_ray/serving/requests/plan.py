@@ -20,7 +20,7 @@ Command = Recommend | Feedback
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """The body of a reply, and the labels of its metrics."""
 
     body: dict[str, Any]
@@ -29,7 +29,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Recommendation:
     """A recommendation: what feedback on it is checked against."""
 
     user: UserId
@@ -57,11 +57,11 @@ class Given:
 
 
 @dataclass
-class Plan:
+class BatchPlan:
     """The rows of a batch, recommendations first, and the changes of the state to apply after they are on disk."""
 
     events: list[Event] = field(default_factory=list)
-    answers: list[Answer | Problem] = field(default_factory=list)
+    replies: list[Reply | Problem] = field(default_factory=list)
     shown: list[tuple[int, list[int]]] = field(default_factory=list)  # row of the user, codes of the items
     given: list[Given] = field(default_factory=list)
     described: list[tuple[int, np.ndarray]] = field(default_factory=list)  # row of the user, features before

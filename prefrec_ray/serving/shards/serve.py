@@ -23,7 +23,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError
 from prefrec_ray.ids import Stream, hash_ids
 from prefrec_ray.serving.folder.opened import Opened
-from prefrec_ray.serving.http.app import ROUTES, TOKEN, Counted, Guard, body_of, routes_of
+from prefrec_ray.serving.http.app import ROUTES, TOKEN, ReplyMetrics, RequestGuard, body_of, routes_of
 from prefrec_ray.serving.http.run import settle
 from prefrec_ray.serving.requests.batches import WAITING
 from prefrec_ray.serving.requests.bodies import Feedback, Recommend, parse
@@ -92,7 +92,7 @@ class Shard:
         settings.check_number()
         opened = Opened(settings.policy, settings.folder(number), settings.serve)
         self._log_id, self._server = opened.log_id, Server(opened)
-        self._app = Counted(routes_of(self._server), self._server.metrics)
+        self._app = ReplyMetrics(routes_of(self._server), self._server.metrics)
         settle()
         await self._server.start()
 
@@ -123,7 +123,7 @@ class Gateway:
         if token is None:
             raise UserError(f"{TOKEN}: not set in the gateway's process; expected a token")
         self._shards, self._body_seconds = list(shards), body_seconds
-        self._guarded = Guard(self._pass_on, token)
+        self._guarded = RequestGuard(self._pass_on, token)
         self._of_log: dict[str, int] = {}
 
     async def __call__(self, request: Request) -> Response:

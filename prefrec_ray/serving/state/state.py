@@ -33,7 +33,7 @@ class ServedState:
         self.withdrawn: set[ItemId] = set()
         for one in loaded[1:]:
             self.codes.add(one.policy.items.ids)
-        self.people = ServedUsers(settings)
+        self.users = ServedUsers(settings)
         self.answered = Answered(round(settings.feedback_hours * 3_600_000))
         self._keys = [one.states for one in loaded]
         #: Trackers by the key of their states: policies with equal states share one.
@@ -52,7 +52,7 @@ class ServedState:
 
     def share(self, old: ServedState) -> None:
         """Continue with the users and items of `old`, whose policies have equal states except for their scales."""
-        self.next, self.codes, self.people, self.answered = old.next, old.codes, old.people, old.answered
+        self.next, self.codes, self.users, self.answered = old.next, old.codes, old.users, old.answered
         self.put, self.withdrawn, self.observers = old.put, old.withdrawn, old.observers
         self._scale()
 
@@ -117,7 +117,7 @@ class ServedState:
 
     def add_users(self, users: list[UserId]) -> None:
         """Add new users, each once, without history."""
-        self.people.add(users)
+        self.users.add(users)
         for tracker in self.observers.values():
             tracker.grow(len(users))
 
@@ -182,10 +182,10 @@ class ServedState:
         of_people = np.isin(kind, (Kind.RECOMMENDED, Kind.FEEDBACK))
         encoded = users.combine_chunks().dictionary_encode()
         known = encoded.dictionary.to_pylist()
-        rows = [self.people.find(user) for user in known]
+        rows = [self.users.find(user) for user in known]
         new = [user for user, row in zip(known, rows, strict=True) if row is None]
         self.add_users(new)
-        place = np.array([self.people.find(user) for user in known], dtype=np.int64)
+        place = np.array([self.users.find(user) for user in known], dtype=np.int64)
         index = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         return np.where(of_people & (index >= 0), place[index] if len(place) else -1, -1)
 
@@ -202,7 +202,7 @@ class ServedState:
         for number, place in enumerate(places.tolist()):
             if of_recommended[number] or organic[number] or self.settings.leave_out == "answered":
                 mine = codes[ends[number] - lengths[number] : ends[number]]
-                self.people.see(int(rows[place]), mine[mine >= 0].tolist())
+                self.users.see(int(rows[place]), mine[mine >= 0].tolist())
 
     def _replay_feedback(self, table: pa.Table, users: list[UserId], rows: np.ndarray, received: np.ndarray) -> None:
         items = pc.list_flatten(table["items"]).to_numpy()
@@ -214,7 +214,7 @@ class ServedState:
                 self.answered.add_own((event, user, item), when)
             else:
                 self.answered.add(number_of(event), at)
-        self.people.came(rows, timestamp)
+        self.users.came(rows, timestamp)
         known = table["known"].to_numpy()
         width = len(self.policy.state.feedback)
         values = pc.list_flatten(table["feedback"]).to_numpy().reshape(len(table), width)
