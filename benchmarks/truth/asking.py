@@ -1,8 +1,8 @@
 """Whom to ask what: the votes that a team of known reliabilities needs, as `prefrec label` chooses the pairs.
 
 `python -m benchmarks asking DATASET WORK` takes the data set of `crowd`, its truth, its pairs and its 20 annotators.
-They answer as on the page, without one: the next pair by `Board` and `Scorer`, a pair ends at a posterior. Beside it
-pairs in a chance order. Reward models learn from each as in `crowd`.
+They answer as on the page, without one: the next pair by `Board` and `VoteScorer`, a pair ends at a posterior. For
+comparison: pairs in a random order. Reward models learn from each as in `crowd`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from prefrec_ray.people.aggregate import SIDES, one_coin
 from prefrec_ray.people.labeling.board import Board
 from prefrec_ray.people.labeling.choose import fit, preferred
 from prefrec_ray.people.labeling.create import segment_features
-from prefrec_ray.people.labeling.scoring import Scorer
+from prefrec_ray.people.labeling.scoring import VoteScorer
 from prefrec_ray.people.store import import_votes
 from prefrec_ray.people.votes import SCHEMA, WORDS
 from prefrec_ray.runtime import start_ray
@@ -70,7 +70,7 @@ class Asked:
 
 def ask(
     truth: dict[int, float],
-    scorer: Scorer,
+    scorer: VoteScorer,
     votes: int,
     posterior: float,
     budget: int,
@@ -131,7 +131,7 @@ def quality(answers: Asked, truth: dict[int, float], label: dict[int, float]) ->
     }
 
 
-def label_sets(truth: dict[int, float], scorer: Scorer) -> dict[str, tuple[dict[int, float], dict[str, float]]]:
+def label_sets(truth: dict[int, float], scorer: VoteScorer) -> dict[str, tuple[dict[int, float], dict[str, float]]]:
     """By name: P(second) of the pairs that were asked, and what it took.
 
     Pairs chosen or by chance; labels by votes alone (`one-coin`), or by votes and what the ensemble says beforehand.
@@ -159,7 +159,7 @@ def curve(ids: list[int], truth: np.ndarray, features: np.ndarray) -> dict[str, 
     pool, left = ids[:-KEPT_OUT], truth[-KEPT_OUT:]
     accuracies: dict[str, list[list[float]]] = {"chosen": [], "by chance": []}
     for seed in range(CURVE_SEEDS):
-        scorer = Scorer([(pair, None) for pair in pool], np.array(pool), features[:-KEPT_OUT], seed)
+        scorer = VoteScorer([(pair, None) for pair in pool], np.array(pool), features[:-KEPT_OUT], seed)
         for how, rows in accuracies.items():
             pairs = dict(zip(pool, truth.tolist(), strict=False))
             votes = ask(pairs, scorer, VOTES, POSTERIOR, CURVE[-1], how == "chosen", seed, rescore=50).votes
@@ -167,7 +167,7 @@ def curve(ids: list[int], truth: np.ndarray, features: np.ndarray) -> dict[str, 
     return {how: np.mean(rows, axis=0).tolist() for how, rows in accuracies.items()}
 
 
-def _accuracy(scorer: Scorer, votes: list[tuple[int, str, str]], features: np.ndarray, left: np.ndarray) -> float:
+def _accuracy(scorer: VoteScorer, votes: list[tuple[int, str, str]], features: np.ndarray, left: np.ndarray) -> float:
     judged = [vote for vote in votes if vote[2] != "skip"]
     scores = scorer.score(judged)
     rows = np.unique([scores.rows[pair] for pair, _, _ in judged])
@@ -184,7 +184,7 @@ def main(dataset: Path, work: Path) -> dict[str, Any]:
     ids = pairs["pair_id"].to_pylist()
     truth = dict(zip(ids, exact.tolist(), strict=True))
     features = segment_features(copy, pairs, 0, quiet)
-    scorer = Scorer([(pair, None) for pair in ids], pairs["pair_id"].to_numpy(), features, 0)
+    scorer = VoteScorer([(pair, None) for pair in ids], pairs["pair_id"].to_numpy(), features, 0)
     sets: dict[str, Any] = {"truth": (truth, {}), **label_sets(truth, scorer)}
     learned = curve(ids, exact, features)
     print("ensemble", json.dumps(learned), flush=True)

@@ -25,7 +25,7 @@ TIMES, RARER, FEW = 3.0, 10.0, 100
 PARTS = 4
 
 
-class Column(Settings):
+class FeedbackStatistics(Settings):
     """A column of feedback: its smallest and largest value, and the share of requests in which it is not 0."""
 
     low: float
@@ -33,16 +33,16 @@ class Column(Settings):
     share: float
 
 
-class Counted(Settings):
+class NightCounts(Settings):
     """The requests of a night: their number, users and feedback, and their positions (`spans`) in each log."""
 
     spans: tuple[Span, ...]
     requests: int
     users: int
-    feedback: dict[str, Column]
+    feedback: dict[str, FeedbackStatistics]
 
 
-def problems(now: Counted, earlier: Sequence[Counted], failed: Counted | None = None) -> list[str]:
+def problems(now: NightCounts, earlier: Sequence[NightCounts], failed: NightCounts | None = None) -> list[str]:
     """Return one phrase per broken rule. `now`: the requests of a night; `earlier`: of accepted nights, oldest first.
 
     `failed`: requests, also in `now`, of a night that passed the check and failed later.
@@ -52,12 +52,12 @@ def problems(now: Counted, earlier: Sequence[Counted], failed: Counted | None = 
     return [*_volume(now, earlier[1:], failed), *_feedback(now, earlier, part=False)]
 
 
-def part_problems(part: Counted, earlier: Sequence[Counted]) -> list[str]:
+def part_problems(part: NightCounts, earlier: Sequence[NightCounts]) -> list[str]:
     """Return one phrase per broken rule for a part of a night."""
     return _feedback(part, earlier, part=True)
 
 
-def _volume(now: Counted, earlier: Sequence[Counted], failed: Counted | None) -> list[str]:
+def _volume(now: NightCounts, earlier: Sequence[NightCounts], failed: NightCounts | None) -> list[str]:
     flaws = []
     for what in ("requests", "users"):
         before = [getattr(night, what) for night in earlier]
@@ -70,7 +70,7 @@ def _volume(now: Counted, earlier: Sequence[Counted], failed: Counted | None) ->
     return flaws
 
 
-def _feedback(now: Counted, earlier: Sequence[Counted], part: bool) -> list[str]:
+def _feedback(now: NightCounts, earlier: Sequence[NightCounts], part: bool) -> list[str]:
     flaws = []
     of = "consecutive requests" if part else "requests"
     for name in dict.fromkeys(name for night in earlier for name in night.feedback):

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from prefrec_ray.logs import EventsSource, Source, open_log
 from prefrec_ray.logs.contract import ROWS_OF_FILE
 from prefrec_ray.logs.log import Log
-from prefrec_ray.nightly.check import Column, Counted, Span
+from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts, Span
 
 #: All positions of a log, times or row numbers.
 ALL: Span = (-(2**63) + 1, 2**63 - 1)
@@ -28,7 +28,7 @@ def ranges(source: Source) -> tuple[Span, ...]:
     return (ALL,)
 
 
-def count(source: Source, seed: int, spans: tuple[Span, ...]) -> Counted:
+def count(source: Source, seed: int, spans: tuple[Span, ...]) -> NightCounts:
     """Count the requests of `source` at the positions `spans`, at most one span per log.
 
     Raises `UserError` as `open_log` does, and for a row that breaks the contract of logs.
@@ -81,16 +81,16 @@ class _Total:
             high = max(high, pc.max(block[f"high {name}"]).as_py())
             self._columns[name] = low, high, some + pc.sum(block[f"some {name}"]).as_py()
 
-    def counted(self) -> Counted:
+    def counted(self) -> NightCounts:
         """Return the counts of all blocks."""
         if self._users is None:
-            return Counted(spans=(), requests=0, users=0, feedback={})
+            return NightCounts(spans=(), requests=0, users=0, feedback={})
         columns = {
-            name: Column(low=low, high=high, share=some / self._requests)
+            name: FeedbackStatistics(low=low, high=high, share=some / self._requests)
             for name, (low, high, some) in self._columns.items()
         }
         spans = tuple((ends[0], ends[1]) for ends in self._ends if ends)
-        return Counted(spans=spans, requests=self._requests, users=len(self._users), feedback=columns)
+        return NightCounts(spans=spans, requests=self._requests, users=len(self._users), feedback=columns)
 
 
 def _by_user(rows: pa.Table, position: str, spans: tuple[Span, ...], feedback: tuple[str, ...]) -> pa.Table:

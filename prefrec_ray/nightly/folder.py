@@ -19,7 +19,7 @@ from pydantic import Field
 
 from prefrec_ray import storage
 from prefrec_ray.errors import UserError
-from prefrec_ray.nightly.check import Counted
+from prefrec_ray.nightly.check import NightCounts
 from prefrec_ray.policy import Policy
 from prefrec_ray.settings import Settings, parse
 from prefrec_ray.storage.alias import point, read_alias
@@ -49,7 +49,7 @@ class Night(Settings):
     gain_ci_low: float | None = None
     gain_ci_high: float | None = None
     done: tuple[Step, ...] = ()
-    log: Counted | None = Field(default=None, description="the requests that were new")
+    log: NightCounts | None = Field(default=None, description="the requests that were new")
     logs: tuple[str, ...] = Field(default=(), description="ids of the event logs, in the order that `log` counts by")
 
     @property
@@ -61,7 +61,7 @@ class Night(Settings):
         return f"{', '.join(parts)}; {self.why}" if self.why else ", ".join(parts)
 
 
-class Record(Settings):
+class NightRecord(Settings):
     """The file current.json: the bundle `target` of the last of the nights `promoted`, oldest first.
 
     `rolled_back`: nights that were promoted, and that a rollback took out of `promoted`.
@@ -112,12 +112,12 @@ class LoopFolder:
         file = storage.make_room(storage.join(self.uri, "nights.json"))
         storage.write_text(file, "".join(lines))
 
-    def record(self) -> Record:
+    def record(self) -> NightRecord:
         """Return the record of promotions, empty in a new folder. Raises `UserError` for a damaged file."""
         about = read_alias(self.current) or {}
         if "promoted" not in about and storage.exists(self._older_record):
             about["promoted"] = storage.read_json(self._older_record)
-        return parse(Record, about, f"{self.current}.json")
+        return parse(NightRecord, about, f"{self.current}.json")
 
     def promote(self, night: int) -> None:
         """Make the policy of `night` the current one. Called again, it changes nothing."""

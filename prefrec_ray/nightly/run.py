@@ -16,7 +16,7 @@ from prefrec_ray import storage
 from prefrec_ray.errors import UserError, find_user_error
 from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.results.verdict import case_of
-from prefrec_ray.nightly.check import PARTS, Counted, Span, part_problems, problems
+from prefrec_ray.nightly.check import PARTS, NightCounts, Span, part_problems, problems
 from prefrec_ray.nightly.folder import STEPS, LoopFolder, Night, Step
 from prefrec_ray.nightly.settings import LoopSettings
 
@@ -35,7 +35,7 @@ class Work(Protocol):
     ranges: Spans
     logs: tuple[str, ...]
 
-    def count(self, spans: Spans) -> Counted:
+    def count(self, spans: Spans) -> NightCounts:
         """Count the requests at these positions, at most one span per log."""
 
     def prepare(self, dataset: str, without: Spans) -> None:
@@ -165,7 +165,7 @@ def _behind(nights: Sequence[Night], work: Work) -> Spans:
     )
 
 
-def _problems_of_parts(counted: Counted, earlier: Sequence[Counted], work: Work) -> list[str]:
+def _problems_of_parts(counted: NightCounts, earlier: Sequence[NightCounts], work: Work) -> list[str]:
     """Return the problems of the first part with any. Parts are equal ranges of positions in each log."""
     if not earlier:
         return []
@@ -180,7 +180,7 @@ def _problems_of_parts(counted: Counted, earlier: Sequence[Counted], work: Work)
 
 
 def _check_refused_are_gone(
-    nights: Sequence[Night], earlier: Sequence[Counted], loop: LoopSettings, work: Work
+    nights: Sequence[Night], earlier: Sequence[NightCounts], loop: LoopSettings, work: Work
 ) -> None:
     """Raise `UserError` if refused requests are still in a source that cannot leave them out."""
     for one in nights:

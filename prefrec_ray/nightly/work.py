@@ -20,7 +20,7 @@ from prefrec_ray.logs import EventsSource
 from prefrec_ray.logs.events.about import read_about
 from prefrec_ray.logs.events.compact import compact
 from prefrec_ray.nightly.average import average
-from prefrec_ray.nightly.check import Counted
+from prefrec_ray.nightly.check import NightCounts
 from prefrec_ray.nightly.count import count, ranges
 from prefrec_ray.nightly.run import Spans
 from prefrec_ray.policy import Policy
@@ -63,7 +63,7 @@ class Stages:
         source = self.prepare_.source
         return tuple(read_about(path).log_id for path in source.paths) if isinstance(source, EventsSource) else ()
 
-    def count(self, spans: Spans) -> Counted:
+    def count(self, spans: Spans) -> NightCounts:
         """Count the requests in one pass over the log."""
         runtime.start_ray()
         with step(self.progress, "check the log"):

@@ -15,7 +15,7 @@ from prefrec_ray.mdp.plackett_luce import log_sum_exp, plackett_luce
 from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
 from prefrec_ray.policy.two_steps import TRIED, TwoSteps
-from prefrec_ray.policy.weighing import Scorer, Weighing
+from prefrec_ray.policy.weighing import ItemScorer, Weighing
 
 #: Numbers of one chunk of rows that are held at once: scores and masks.
 _AT_ONCE = 1 << 20
@@ -41,7 +41,7 @@ class Distribution:
 
     items: ItemTable
     serving: ServingSettings
-    scorer: Scorer | None
+    scorer: ItemScorer | None
     recent: RecentItems | None = None
 
     @cached_property

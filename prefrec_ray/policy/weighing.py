@@ -12,7 +12,7 @@ from prefrec_ray.mdp.recent import RecentItems
 from prefrec_ray.mdp.serving import ServingSettings
 
 
-class Scorer(Protocol):
+class ItemScorer(Protocol):
     """Says how good items are: Q, or the log-density of an actor, which has a scale of its own."""
 
     standardised: ClassVar[bool]
@@ -26,7 +26,7 @@ class Weighing:
     """Scores of `scorer` in units of their scale, less `variety` by `recent`."""
 
     serving: ServingSettings
-    scorer: Scorer
+    scorer: ItemScorer
     recent: RecentItems | None = None
 
     def __call__(

@@ -10,7 +10,7 @@ from prefrec_ray.evaluation.results.case import Case
 from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, Light, PolicyVerdict, Record, ServedItems
 from prefrec_ray.evaluation.results.verdict import VERDICTS
 from prefrec_ray.reports import html
-from prefrec_ray.reports.catalogue import Item, ItemId
+from prefrec_ray.reports.catalogue import CatalogueItem, ItemId
 from prefrec_ray.reports.effects import effects
 from prefrec_ray.reports.terms import CHECKS
 
@@ -50,10 +50,10 @@ class Card:
     reasons: Sequence[str]
     truth: str
     served: str
-    items: Sequence[tuple[Item, str]]  # with its share of the requests
+    items: Sequence[tuple[CatalogueItem, str]]  # with its share of the requests
 
 
-def card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, items: Mapping[ItemId, Item]) -> Card:
+def card(evaluation: Evaluation, case: Case, verdict: PolicyVerdict, items: Mapping[ItemId, CatalogueItem]) -> Card:
     """Return the card of one policy; `items`: items with a title or a picture."""
     own = [record for record in evaluation.records if record.subject == case.policy]
     served = evaluation.served.get(case.policy)
@@ -88,9 +88,9 @@ def few_effective(evaluation: Evaluation, case: Case) -> str:
     return f"{ess:.1%}"
 
 
-def named(item_id: ItemId, items: Mapping[ItemId, Item]) -> Item:
+def named(item_id: ItemId, items: Mapping[ItemId, CatalogueItem]) -> CatalogueItem:
     """Return the item with its title, or with its id if it has none."""
-    return items.get(item_id, Item(f"item {item_id}"))
+    return items.get(item_id, CatalogueItem(f"item {item_id}"))
 
 
 def most_served(served: ServedItems | None) -> Sequence[ItemShare]:

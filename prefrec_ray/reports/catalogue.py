@@ -21,16 +21,16 @@ ItemId = int | str
 
 
 @dataclass(frozen=True)
-class Item:
+class CatalogueItem:
     """`title`: for readers, or the id; `picture`: a data URI, or empty."""
 
     title: str
     picture: str = ""
 
 
-def named_items(uris: Iterable[str], ids: Sequence[ItemId]) -> dict[ItemId, Item]:
+def named_items(uris: Iterable[str], ids: Sequence[ItemId]) -> dict[ItemId, CatalogueItem]:
     """Return the `ids` with a title or picture in an items.parquet in the folders `uris` (policies, data sets)."""
-    items: dict[ItemId, Item] = {}
+    items: dict[ItemId, CatalogueItem] = {}
     for uri in uris:
         missing = [item for item in dict.fromkeys(ids) if item not in items]
         file = storage.join(uri, "items.parquet")
@@ -39,7 +39,7 @@ def named_items(uris: Iterable[str], ids: Sequence[ItemId]) -> dict[ItemId, Item
     return items
 
 
-def _from_table(file: str, ids: Sequence[ItemId]) -> dict[ItemId, Item]:
+def _from_table(file: str, ids: Sequence[ItemId]) -> dict[ItemId, CatalogueItem]:
     try:
         table = ItemTable.load(file)
         rows = table.find(np.array(ids))
@@ -52,8 +52,8 @@ def _from_table(file: str, ids: Sequence[ItemId]) -> dict[ItemId, Item]:
     return {item: _item(item, texts) for (item, _), texts in zip(known, about, strict=True) if any(texts.values())}
 
 
-def _item(item: ItemId, texts: Mapping[str, str | None]) -> Item:
-    return Item(texts.get("title") or str(item), picture(image) if (image := texts.get("image")) else "")
+def _item(item: ItemId, texts: Mapping[str, str | None]) -> CatalogueItem:
+    return CatalogueItem(texts.get("title") or str(item), picture(image) if (image := texts.get("image")) else "")
 
 
 def picture(uri: str) -> str:

@@ -11,7 +11,7 @@ from prefrec_ray.evaluation.results.names import subject_title
 from prefrec_ray.evaluation.results.records import Evaluation, Record, ServedItems
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.cards import named
-from prefrec_ray.reports.catalogue import Item, ItemId
+from prefrec_ray.reports.catalogue import CatalogueItem, ItemId
 from prefrec_ray.reports.levels import LEVEL
 from prefrec_ray.reports.separation import calibration, separation
 
@@ -91,7 +91,9 @@ def _estimation(record: Record) -> html.Paragraph | None:
     return html.Paragraph(f"Settings: {settings}.", "note") if settings else None
 
 
-def served_section(evaluation: Evaluation, items: Mapping[ItemId, Item] = MappingProxyType({})) -> html.Section | None:
+def served_section(
+    evaluation: Evaluation, items: Mapping[ItemId, CatalogueItem] = MappingProxyType({})
+) -> html.Section | None:
     """Return the section about the items that every subject serves; `items`: items with a title."""
     if not evaluation.served:
         return None
@@ -112,7 +114,7 @@ def served_section(evaluation: Evaluation, items: Mapping[ItemId, Item] = Mappin
     return html.section("What the policies serve", html.Paragraph(note, "note"), html.table(head, rows), folded=True)
 
 
-def _serving(served: ServedItems, items: Mapping[ItemId, Item]) -> list[Any]:
+def _serving(served: ServedItems, items: Mapping[ItemId, CatalogueItem]) -> list[Any]:
     top = ", ".join(f"{named(item.item_id, items).title} ({item.share:.1%})" for item in served.top_items[:TOP])
     saturation = "–" if served.action_saturation is None else f"{served.action_saturation:.0%}"
     return [

@@ -11,7 +11,7 @@ from prefrec_ray.evaluation.results.verdict import VERDICTS, case_of
 from prefrec_ray.reports import figures, html
 from prefrec_ray.reports.answers import Answer, answers
 from prefrec_ray.reports.cards import Card, card, most_served
-from prefrec_ray.reports.catalogue import Item, ItemId
+from prefrec_ray.reports.catalogue import CatalogueItem, ItemId
 from prefrec_ray.reports.effects import LoggedMeans
 from prefrec_ray.reports.terms import LEGEND
 
@@ -37,7 +37,7 @@ class FirstScreen(html.Block):
 def first_screen(
     evaluation: Evaluation,
     facts: Sequence[tuple[str, str]],
-    items: Mapping[ItemId, Item] = MappingProxyType({}),
+    items: Mapping[ItemId, CatalogueItem] = MappingProxyType({}),
     shown: int = SHOWN,
     logged: LoggedMeans | None = None,
 ) -> FirstScreen:

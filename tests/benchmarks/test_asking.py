@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.truth.asking import ask, quality
 from prefrec_ray.people.labeling.choose import MEMBERS, WIDTH
-from prefrec_ray.people.labeling.scoring import Scorer
+from prefrec_ray.people.labeling.scoring import VoteScorer
 
 
 def test_a_team_asks_until_it_is_sure() -> None:
@@ -15,7 +15,7 @@ def test_a_team_asks_until_it_is_sure() -> None:
     ids = np.arange(400)
     features = rng.standard_normal((len(ids), MEMBERS, WIDTH)).astype(np.float32)
     truth = dict(enumerate(rng.choice([0.0, 1.0], len(ids)).tolist()))
-    scorer = Scorer([(pair, None) for pair in ids.tolist()], ids, features, 0)
+    scorer = VoteScorer([(pair, None) for pair in ids.tolist()], ids, features, 0)
     answers = ask(truth, scorer, 6, 0.95, 10**9, True, 0, rescore=200)
     assert max(Counter((pair, who) for pair, who, _ in answers.votes).values()) == 1
     assert max(Counter(pair for pair, _, _ in answers.votes).values()) == 6

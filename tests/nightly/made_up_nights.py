@@ -11,7 +11,7 @@ from platform_desk import make_policy
 
 from prefrec_ray.evaluation.results.records import Evaluation, ItemShare, ServedItems, Support
 from prefrec_ray.evaluation.results.verdict import verdicts
-from prefrec_ray.nightly.check import Column, Counted
+from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts
 from prefrec_ray.nightly.folder import LoopFolder, Night
 from prefrec_ray.nightly.run import Spans, run_night
 from prefrec_ray.nightly.settings import LoopSettings
@@ -86,7 +86,7 @@ class Steps:
         if self.stop == name:
             raise Killed
 
-    def count(self, spans: Spans) -> Counted:
+    def count(self, spans: Spans) -> NightCounts:
         if any(last == 999_999 for _, last in spans):  # parts of the night, and those refused, are counted again
             self._call("check")
         counted_spans, part = [], []
@@ -98,10 +98,13 @@ class Steps:
                 counted_spans.append((low, high))
                 part += clicks[low - base : high - base + 1]
         if not part:
-            return Counted(spans=(), requests=0, users=0, feedback={})
-        column = Column(low=0, high=0, share=0) if all(part) else Column(low=0, high=1, share=0.5)
+            return NightCounts(spans=(), requests=0, users=0, feedback={})
+        empty = all(part)
+        column = FeedbackStatistics(low=0, high=0 if empty else 1, share=0 if empty else 0.5)
         requests = len(part)
-        return Counted(spans=tuple(counted_spans), requests=requests, users=requests // 10, feedback={"click": column})
+        return NightCounts(
+            spans=tuple(counted_spans), requests=requests, users=requests // 10, feedback={"click": column}
+        )
 
     def prepare(self, dataset: str, without: Spans) -> None:
         self._call("prepare")

@@ -4,14 +4,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prefrec_ray.nightly.check import Column, Counted, problems
+from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts, problems
 
 
-def counted(requests: int = 1000, users: int = 100, **columns: tuple[float, float, float]) -> Counted:
+def counted(requests: int = 1000, users: int = 100, **columns: tuple[float, float, float]) -> NightCounts:
     """Columns as (low, high, share)."""
     all_columns = {"click": (0, 1, 0.4), **columns}
-    feedback = {name: Column(low=low, high=high, share=share) for name, (low, high, share) in all_columns.items()}
-    return Counted(spans=((0, requests - 1),), requests=requests, users=users, feedback=feedback)
+    feedback = {
+        name: FeedbackStatistics(low=low, high=high, share=share) for name, (low, high, share) in all_columns.items()
+    }
+    return NightCounts(spans=((0, requests - 1),), requests=requests, users=users, feedback=feedback)
 
 
 FIRST = counted(requests=50_000, users=2_000)
@@ -70,5 +72,5 @@ def test_volumes_may_differ_threefold_from_all_nights_but_the_first(requests: in
 
 
 def test_nothing_new_is_no_night() -> None:
-    nothing = Counted(spans=(), requests=0, users=0, feedback={})
+    nothing = NightCounts(spans=(), requests=0, users=0, feedback={})
     assert problems(nothing, [FIRST]) == ["no new requests"]

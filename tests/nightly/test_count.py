@@ -18,7 +18,7 @@ from prefrec_ray.logs.events.format import Event, Kind, batch_of, schema
 from prefrec_ray.logs.readers import events
 from prefrec_ray.logs.sources import EventsSource, FilesSource
 from prefrec_ray.nightly import count
-from prefrec_ray.nightly.check import Column, Counted
+from prefrec_ray.nightly.check import FeedbackStatistics, NightCounts
 from prefrec_ray.nightly.work import Stages
 
 ROW = st.tuples(st.integers(0, 3), st.integers(0, 9), st.floats(-2, 2, width=32))
@@ -50,12 +50,12 @@ def test_a_part_is_counted_as_by_hand(blocks: list[list[tuple[int, int, float]]]
         counted = count.count(source, 0, ((first, last),))
     rows = [row for block in blocks for row in block if first <= row[1] <= last]
     if not rows:
-        assert counted == Counted(spans=(), requests=0, users=0, feedback={})
+        assert counted == NightCounts(spans=(), requests=0, users=0, feedback={})
         return
     user, time, like = (np.array(column) for column in zip(*rows, strict=True))
-    column = Column(low=like.min(), high=like.max(), share=float(np.mean(like != 0)))
+    column = FeedbackStatistics(low=like.min(), high=like.max(), share=float(np.mean(like != 0)))
     spans = ((time.min(), time.max()),)
-    assert counted == Counted(spans=spans, requests=len(rows), users=len(set(user)), feedback={"like": column})
+    assert counted == NightCounts(spans=spans, requests=len(rows), users=len(set(user)), feedback={"like": column})
 
 
 def test_an_event_log_is_counted_by_its_rows_and_others_by_time() -> None:

@@ -19,7 +19,7 @@ from prefrec_ray.evaluation.results.records import Evaluation
 from prefrec_ray.evaluation.results.verdict import verdicts
 from prefrec_ray.mdp.items import ItemTable
 from prefrec_ray.reports import effects, html
-from prefrec_ray.reports.catalogue import Item, named_items, picture
+from prefrec_ray.reports.catalogue import CatalogueItem, named_items, picture
 from prefrec_ray.reports.effects import LoggedMeans, in_unit, logged_means
 from prefrec_ray.reports.first import LEGEND, SHOWN, first_screen
 from prefrec_ray.reports.load import load_evaluation, load_runs
@@ -204,7 +204,7 @@ def test_what_names_hold_is_text(runs: Path) -> None:
     assert ATTACK in document.texts["h3"]
     assert f"item {ATTACK}" in document.texts["span"]
     assert "49" not in document.texts["h3"]
-    titles = {101: Item(ATTACK, picture="")}
+    titles = {101: CatalogueItem(ATTACK, picture="")}
     evaluation = load_evaluation([str(runs)], load_runs([str(runs)]))
     page = html.document(ATTACK, [first_screen(evaluation, [(ATTACK, ATTACK)], titles)])
     assert "<script" not in page
@@ -271,6 +271,6 @@ def test_only_pictures_become_pictures(tmp_path: Path) -> None:
 def test_a_table_of_other_items_has_no_titles(tmp_path: Path) -> None:
     ItemTable(np.array(["a"]), np.zeros((1, 2)), about=pa.table({"title": ["A"]})).save(f"{tmp_path}/items.parquet")
     assert named_items([str(tmp_path), f"{tmp_path}/none"], [3, 4]) == {}
-    assert named_items([str(tmp_path)], ["a", "b"]) == {"a": Item("A")}
+    assert named_items([str(tmp_path)], ["a", "b"]) == {"a": CatalogueItem("A")}
     (tmp_path / "items.parquet").write_text("damaged")
     assert named_items([str(tmp_path)], ["a"]) == {}

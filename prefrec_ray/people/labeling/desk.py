@@ -15,7 +15,7 @@ from prefrec_ray.errors import UserError
 from prefrec_ray.people.labeling.board import Board
 from prefrec_ray.people.labeling.choose import FEATURES, MEMBERS, WIDTH
 from prefrec_ray.people.labeling.rank import ListBoard, Lists
-from prefrec_ray.people.labeling.scoring import Scorer, Scores, Votes
+from prefrec_ray.people.labeling.scoring import Votes, VoteScorer, VoteScores
 from prefrec_ray.people.labeling.settings import DRAWN, LabelSettings
 from prefrec_ray.people.labeling.store import Lease, Store, Vote
 from prefrec_ray.settings import parse
@@ -59,7 +59,7 @@ class Desk:
         forms: dict[str, Any] = {"pair": (np.int64, (None,)), "features": (np.float32, (None, MEMBERS, WIDTH))}
         arrays = storage.read_arrays(storage.join(folder, FEATURES), forms)
         known = [(pair, label) for pair, _, label in self.pairs]
-        self.scorer = Scorer(known, arrays["pair"], arrays["features"], settings.seed)
+        self.scorer = VoteScorer(known, arrays["pair"], arrays["features"], settings.seed)
         self.take(self.scorer.score(self.judged()))
 
     def question(self, annotator: str) -> Question | None:
@@ -142,7 +142,7 @@ class Desk:
         self._since = set()
         return [(pair, who, label) for pair, by in self._labels.items() for who, label in by.items() if label != "skip"]
 
-    def take(self, scores: Scores) -> None:
+    def take(self, scores: VoteScores) -> None:
         """Use the scores of the last `judged` votes from now on; decide pairs again that were answered since."""
         self.scores = scores
         self.board.order = scores.order

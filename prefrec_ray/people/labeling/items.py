@@ -28,7 +28,7 @@ _LONGEST = 120
 
 
 @dataclass(frozen=True)
-class Item:
+class LabelItem:
     """title: untrusted text. picture: the name of a file, or empty."""
 
     title: str
@@ -43,9 +43,9 @@ class Items:
         self._folder = Path(storage.absolute(file)).parent if file else None
         self._code = code
 
-    def __call__(self, item: Any) -> Item:
+    def __call__(self, item: Any) -> LabelItem:
         """Return the title and picture of an item."""
-        return self._items.get(str(item)) or Item(TEXTS["item"].format(self._code("item", item)))
+        return self._items.get(str(item)) or LabelItem(TEXTS["item"].format(self._code("item", item)))
 
     def picture(self, name: str) -> tuple[Path, str] | None:
         """Return the file and media type of a picture; None for any other name."""
@@ -55,10 +55,10 @@ class Items:
         return (path, PICTURES[path.suffix.lower()]) if path.is_file() else None
 
 
-def _read(file: str) -> dict[str, Item]:
+def _read(file: str) -> dict[str, LabelItem]:
     """Return items by id as text. Raises `UserError`: a missing file or column, a repeated id, a bad picture."""
     columns = {name: column.to_pylist() for name, column in _table(file).items()}
-    items: dict[str, Item] = {}
+    items: dict[str, LabelItem] = {}
     pictures = columns.get("picture") or [None] * len(columns["item_id"])
     for number, (key, title, picture) in enumerate(zip(columns["item_id"], columns["title"], pictures, strict=True), 1):
         where = f"{file}: row {number}"
@@ -70,7 +70,7 @@ def _read(file: str) -> dict[str, Item]:
                 f"{where}: picture {picture!r}; expected the name of a file in its folder ({', '.join(PICTURES)})"
             )
         title = " ".join(str(title or "").split()) or TEXTS["untitled"]
-        items[str(key)] = Item(title if len(title) <= _LONGEST else f"{title[:_LONGEST]}…", picture)
+        items[str(key)] = LabelItem(title if len(title) <= _LONGEST else f"{title[:_LONGEST]}…", picture)
     return items
 
 

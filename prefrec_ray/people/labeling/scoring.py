@@ -16,7 +16,7 @@ Votes = Sequence[tuple[int, str, str]]
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class VoteScores:
     """reliability: by annotator. posterior [P, 3] and order: of the pairs. prior [P, 3]: before a pair's own votes.
 
     judged [P]: whether a pair has votes.
@@ -46,7 +46,7 @@ class Scores:
         return {pair for pair, row in self.rows.items() if sure[row]}
 
 
-class Scorer:
+class VoteScorer:
     """The pairs, known answers, and features of the pairs for a reward.
 
     features float32 [n, MEMBERS, WIDTH] are of the pairs `trained` (ids).
@@ -61,7 +61,7 @@ class Scorer:
         self._trained = np.array([self._row[pair] for pair in trained.tolist()], np.int64)
         self._features, self._seed = features, seed
 
-    def score(self, votes: Votes) -> Scores:
+    def score(self, votes: Votes) -> VoteScores:
         """Score all votes again.
 
         First, labels are estimated from votes only. The ensemble learns these labels. The predictions of members for
@@ -89,4 +89,4 @@ class Scorer:
         reliability = dict(zip(names.tolist(), agreed.reliability.tolist(), strict=True))
         order = [self._ids[row] for row in np.argsort(-worth, kind="stable")]
         prior = agreed.model.prior(second)
-        return Scores(reliability, agreed.model, prior, agreed.posterior, order, self._row, any_vote)
+        return VoteScores(reliability, agreed.model, prior, agreed.posterior, order, self._row, any_vote)

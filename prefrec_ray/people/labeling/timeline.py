@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from prefrec_ray.people.labeling.items import Item
+from prefrec_ray.people.labeling.items import LabelItem
 from prefrec_ray.people.labeling.texts import TEXTS
 
 #: Units of the drawing: it is WIDTH by HEIGHT, as wide as the longer of the two histories.
@@ -40,7 +40,7 @@ class Signal:
 
 
 @dataclass(frozen=True)
-class Cell:
+class ImpressionMark:
     """A request in a bar; colour: the number of its rarest signal; None without a signal."""
 
     y: float
@@ -54,7 +54,7 @@ class Bar:
 
     x: float
     width: float
-    cells: Sequence[Cell]
+    cells: Sequence[ImpressionMark]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Axis:
 class Request:
     """An item that was shown, and the reactions of the user."""
 
-    item: Item
+    item: LabelItem
     signals: Sequence[Signal]
     amounts: Sequence[tuple[str, str]]
 
@@ -118,7 +118,7 @@ def signals_of(names: Sequence[str]) -> dict[str, Signal]:
     }
 
 
-def sides(segments: Sequence[Segment], signals: Mapping[str, Signal], item: Callable[[Any], Item]) -> list[Side]:
+def sides(segments: Sequence[Segment], signals: Mapping[str, Signal], item: Callable[[Any], LabelItem]) -> list[Side]:
     """Return the drawing of each segment (people/context.py), all on one scale. `item` returns the title of an item.
 
     Nothing after the last impression is drawn: neither the rest of its session nor the time until the next one.
@@ -177,7 +177,7 @@ def amount(value: float) -> str:
 def _side(
     segment: Segment,
     signals: Mapping[str, Signal],
-    item: Callable[[Any], Item],
+    item: Callable[[Any], LabelItem],
     axis: Axis,
     size: tuple[float, float, float],
 ) -> Side:
@@ -187,7 +187,7 @@ def _side(
     for number, (session, x) in enumerate(zip(segment, _places(segment, width, scale), strict=True)):
         requests = [_request(row, signals, item) for row in session["requests"]]
         cells = [
-            Cell(
+            ImpressionMark(
                 round(HEIGHT - (i + 1) * height, 2),
                 round(height, 2),
                 request.signals[0].colour if request.signals else None,
@@ -207,7 +207,7 @@ def _side(
     return Side(axis, bars, sessions, _counts(everything, signals), amounts, len(everything), span, away)
 
 
-def _request(row: dict[str, Any], signals: Mapping[str, Signal], item: Callable[[Any], Item]) -> Request:
+def _request(row: dict[str, Any], signals: Mapping[str, Signal], item: Callable[[Any], LabelItem]) -> Request:
     given = [signal for name, signal in signals.items() if row["feedback"][name]]
     amounts = [
         (name.replace("_", " "), amount(value)) for name, value in row["feedback"].items() if name not in signals

@@ -20,7 +20,7 @@ from prefrec_ray.reports.sweep import figures
 from prefrec_ray.reports.sweep.load import FAILED, Sweep, load_sweep
 from prefrec_ray.reports.sweep.names import short
 from prefrec_ray.reports.sweep.scores import Measure, measures, own_columns, unknown_policies
-from prefrec_ray.reports.sweep.table import Table, cell_lines, gain_lines, make_table, markdown, name_of, notes
+from prefrec_ray.reports.sweep.table import SweepTable, cell_lines, gain_lines, make_table, markdown, name_of, notes
 from prefrec_ray.reports.sweep.units import ESTIMATORS, metric_of
 from prefrec_ray.runs.columns import SCORES
 
@@ -48,7 +48,7 @@ def write_sweep_report(uri: str, output: str) -> None:
     storage.write_text(output, page)
 
 
-def render(sweep: Sweep, tables: Sequence[Table]) -> str:
+def render(sweep: Sweep, tables: Sequence[SweepTable]) -> str:
     """Return the page as HTML."""
     table_measures = [table.measure for table in tables]
     parts = [
@@ -104,7 +104,7 @@ def _smoke(sweep: Sweep) -> html.Paragraph | None:
     return html.Paragraph(text, "bad") if sweep.smoke else None
 
 
-def _tables(sweep: Sweep, tables: Sequence[Table]) -> html.Section | None:
+def _tables(sweep: Sweep, tables: Sequence[SweepTable]) -> html.Section | None:
     parts: list[html.Block | None] = []
     if any(table.measure.metric.is_level for table in tables):
         parts.append(html.Paragraph(LEVEL, "note"))
@@ -124,7 +124,7 @@ def _tables(sweep: Sweep, tables: Sequence[Table]) -> html.Section | None:
     return html.section(title, *parts)
 
 
-def _table(table: Table) -> html.Table:
+def _table(table: SweepTable) -> html.Table:
     lines: list[list[Any]] = []
     for row in table.rows:
         cells = []

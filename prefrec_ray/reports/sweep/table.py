@@ -22,7 +22,7 @@ BEST_ROWS = 10
 
 
 @dataclass(frozen=True)
-class Cell:
+class SeedMean:
     """The mean over seeds; its 95 % interval over seeds (None: one seed); the mean of the seeds' intervals over users
     (None: not known)."""
 
@@ -35,12 +35,12 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class SettingRow:
     """A line of the table: one cell per task (None: no score). `keys`: the drawn values of a setting of a search."""
 
     label: str
     role: Role
-    cells: Sequence[Cell | None]
+    cells: Sequence[SeedMean | None]
     keys: str = ""
 
 
@@ -54,17 +54,17 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Table:
+class SweepTable:
     """`gains`: by label of a row, one gain per task. `hidden`: number of settings that are worse by `picked`."""
 
     measure: Measure
     tasks: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[SettingRow]
     gains: Mapping[str, Sequence[Gain | None]]
     hidden: int
     picked: str
 
-    def is_best(self, row: Row, column: int) -> bool:
+    def is_best(self, row: SettingRow, column: int) -> bool:
         """Return whether no policy has a better mean on the task of the column."""
         means = [line.cells[column] for line in self.rows if line.role == "policy"]
         cell = row.cells[column]
@@ -81,7 +81,7 @@ def seed_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
-def cell(scores: Sequence[Score], metric: Metric | None = None) -> Cell | None:
+def cell(scores: Sequence[Score], metric: Metric | None = None) -> SeedMean | None:
     """Return the cell of the seeds of one setting and task, None if there are none.
 
     The interval over seeds lies in the range of the `metric`, if all values do.
@@ -96,21 +96,23 @@ def cell(scores: Sequence[Score], metric: Metric | None = None) -> Cell | None:
             low, high = max(low, lowest), min(high, highest)
     lows, highs = [s.low for s in scores if s.low is not None], [s.high for s in scores if s.high is not None]
     users = (float(np.mean(lows)), float(np.mean(highs))) if len(lows) == len(highs) == len(scores) else (None, None)
-    return Cell(float(np.mean(values)), len(values), low, high, *users)
+    return SeedMean(float(np.mean(values)), len(values), low, high, *users)
 
 
-def make_table(sweep: Sweep, measure: Measure) -> Table:
+def make_table(sweep: Sweep, measure: Measure) -> SweepTable:
     """Return the table of one measure."""
     shown = chosen(sweep, measure)
     label = labels(sweep)
     tasks = [task for task in sweep.tasks if any(t.task == task and t.name in measure.scores for t in sweep.finished)]
 
-    def line(setting: Setting, scores: Mapping[str, Score]) -> list[Cell | None]:
+    def line(setting: Setting, scores: Mapping[str, Score]) -> list[SeedMean | None]:
         groups = [[t.name for t in sweep.group(setting, task) if t.name in scores] for task in tasks]
         return [cell([scores[name] for name in group], measure.metric) for group in groups]
 
     rows = [
-        Row(label[setting], "policy", line(setting, measure.scores), keys_text(setting) if is_drawn(sweep) else "")
+        SettingRow(
+            label[setting], "policy", line(setting, measure.scores), keys_text(setting) if is_drawn(sweep) else ""
+        )
         for setting in shown
     ]
     ours = [row for row, setting in zip(rows, shown, strict=True) if setting.method not in BASELINES]
@@ -121,11 +123,13 @@ def make_table(sweep: Sweep, measure: Measure) -> Table:
     gains = {label: row for label, row in compared.items() if comparable and any(row)}
     subjects = dict.fromkeys(name for task in tasks for name in measure.controls.get(task, {}))
     controls = [
-        Row(subject_title(name), measure.roles[name], [_control(measure.controls[task].get(name)) for task in tasks])
+        SettingRow(
+            subject_title(name), measure.roles[name], [_control(measure.controls[task].get(name)) for task in tasks]
+        )
         for name in subjects
     ]
     hidden = len(sweep.chosen) - len(shown)
-    return Table(measure, tasks, [*rows, *controls], gains, hidden, _picked(sweep, measure))
+    return SweepTable(measure, tasks, [*rows, *controls], gains, hidden, _picked(sweep, measure))
 
 
 def chosen(sweep: Sweep, measure: Measure) -> list[Setting]:
@@ -146,7 +150,7 @@ def chosen(sweep: Sweep, measure: Measure) -> list[Setting]:
     return sorted(settings, key=worth, reverse=True)[:BEST_ROWS]
 
 
-def _gain(row: Row, others: Sequence[Row], column: int) -> Gain | None:
+def _gain(row: SettingRow, others: Sequence[SettingRow], column: int) -> Gain | None:
     ours = row.cells[column]
     rivals = [(entry, other.label) for other in others if (entry := other.cells[column]) is not None]
     if ours is None or not rivals:
@@ -164,11 +168,11 @@ def _picked(sweep: Sweep, measure: Measure) -> str:
     return sweep.settings.ranking[0] if sweep.settings.ranking else measure.title
 
 
-def _control(score: Score | None) -> Cell | None:
-    return None if score is None else Cell(score.value, 1, None, None, score.low, score.high)
+def _control(score: Score | None) -> SeedMean | None:
+    return None if score is None else SeedMean(score.value, 1, None, None, score.low, score.high)
 
 
-def cell_lines(entry: Cell | None, measure: Measure, role: str) -> list[str]:
+def cell_lines(entry: SeedMean | None, measure: Measure, role: str) -> list[str]:
     """Return the lines of a cell: its mean, then its intervals, each named."""
     if entry is None:
         return ["–"]
@@ -182,7 +186,7 @@ def cell_lines(entry: Cell | None, measure: Measure, role: str) -> list[str]:
     return lines
 
 
-def name_of(row: Row) -> str:
+def name_of(row: SettingRow) -> str:
     """Return a row's label, with the role of a control."""
     return row.label if row.role == "policy" else f"{row.label} ({role_title(row.role)})"
 
@@ -195,7 +199,7 @@ def gain_lines(gain: Gain | None) -> list[str]:
     return [f"{gain.share:+z.1%}", f"over {gain.over}", tell]
 
 
-def notes(table: Table) -> list[str]:
+def notes(table: SweepTable) -> list[str]:
     """Return explanations of the numbers, in sentences."""
     measure, unit = table.measure, table.measure.metric.unit
     scored = any(entry and entry.users_low is not None for row in table.rows for entry in row.cells)
@@ -219,7 +223,7 @@ def notes(table: Table) -> list[str]:
     return sentences
 
 
-def markdown(table: Table) -> str:
+def markdown(table: SweepTable) -> str:
     """Return the table as Markdown, to be pasted into a page of results."""
     lines = [f"### {table.measure.title}", "", f"| | {' | '.join(table.tasks)} |", f"|---{'|---' * len(table.tasks)}|"]
     for row in table.rows:

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 
 from prefrec_ray.people.labeling import choose
 from prefrec_ray.people.labeling.choose import MEMBERS, WIDTH, bald, drawn, fit, preferred, unseen
-from prefrec_ray.people.labeling.scoring import Scorer
+from prefrec_ray.people.labeling.scoring import VoteScorer
 
 
 def entropy(p: float) -> float:
@@ -78,7 +78,8 @@ def test_the_order_asks_first_what_members_disagree_on() -> None:
     ids, places = np.arange(100, 132), []
     votes = [(pair, who, "second" if pair > 114 else "first") for pair in range(100, 130) for who in ("anna", "bo")]
     for seed in range(40):
-        order = Scorer([*((pair, None) for pair in ids.tolist()), (3, None)], ids, features, seed).score(votes).order
+        scorer = VoteScorer([*((pair, None) for pair in ids.tolist()), (3, None)], ids, features, seed)
+        order = scorer.score(votes).order
         assert set(order) == {*ids.tolist(), 3}
         places.append([order.index(pair) for pair in (130, 131, 3)])
     unknown, other, held_out = np.mean(places, axis=0)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from prefrec_ray.errors import UserError
-from prefrec_ray.people.labeling.items import Item, Items
+from prefrec_ray.people.labeling.items import Items, LabelItem
 from prefrec_ray.storage.parquet import write_parquet
 
 
@@ -20,21 +20,21 @@ def test_titles_and_pictures(tmp_path: Path) -> None:
     file = tmp_path / "items.csv"
     file.write_text("item_id,title,picture\n7,A <b>title</b>,a.png\n007,Other,\n8,,gone.png\n")
     items = Items(str(file), code)
-    assert items(7) == items("7") == Item("A <b>title</b>", "a.png")
-    assert items("007") == Item("Other")
-    assert items(8) == Item("(no title)", "gone.png")
+    assert items(7) == items("7") == LabelItem("A <b>title</b>", "a.png")
+    assert items("007") == LabelItem("Other")
+    assert items(8) == LabelItem("(no title)", "gone.png")
     assert items(9).title == "Item code of 9"
     assert items.picture("a.png") == (tmp_path / "a.png", "image/png")
     for name in ("gone.png", "secret.png", "items.csv", "", "../a.png"):
         assert items.picture(name) is None
-    assert Items(None, code)(7) == Item("Item code of 7")
+    assert Items(None, code)(7) == LabelItem("Item code of 7")
 
 
 def test_words_that_stand_for_nothing_elsewhere_are_texts(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,title\nNA,Null\nnull,\n")
     items = Items(str(tmp_path / "items.csv"), code)
-    assert items("NA") == Item("Null")
-    assert items("null") == Item("(no title)")
+    assert items("NA") == LabelItem("Null")
+    assert items("null") == LabelItem("(no title)")
 
 
 def test_pictures_lie_beside_a_file_below_ones_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from hand_store import segment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefrec_ray.people.labeling.items import Item
+from prefrec_ray.people.labeling.items import LabelItem
 from prefrec_ray.people.labeling.timeline import HEIGHT, WIDTH, Side, duration, sides, signals_of
 
 SIGNALS = signals_of(["like", "click"])
@@ -19,7 +19,7 @@ SIGNALS = signals_of(["like", "click"])
 def test_bars_are_sessions_and_cells_requests(seed: int) -> None:
     rng = np.random.default_rng(seed)
     segments = [segment(rng), segment(rng)]
-    drawn = sides(segments, SIGNALS, lambda item: Item(str(item)))
+    drawn = sides(segments, SIGNALS, lambda item: LabelItem(str(item)))
     for side, sessions in zip(drawn, segments, strict=True):
         assert [len(bar.cells) for bar in side.bars] == [len(session["requests"]) for session in sessions]
         assert side.requests == sum(len(session["requests"]) for session in sessions)
@@ -42,7 +42,7 @@ def visit(hours: float) -> dict[str, Any]:
 
 
 def drawn(*histories: list[float]) -> list[Side]:
-    return sides([[visit(hours) for hours in one] for one in histories], SIGNALS, lambda item: Item(str(item)))
+    return sides([[visit(hours) for hours in one] for one in histories], SIGNALS, lambda item: LabelItem(str(item)))
 
 
 def test_both_histories_have_one_time_axis() -> None:
@@ -83,14 +83,14 @@ def test_the_outcome_is_not_drawn() -> None:
     """Two segments that differ only in later events look the same."""
     seen = segment(np.random.default_rng(0))
     other = [*seen[:-1], {**seen[-1], "gap_ms": 999_999_999, "depth": 40}]
-    first, second = sides([seen, other], SIGNALS, lambda item: Item(str(item)))
+    first, second = sides([seen, other], SIGNALS, lambda item: LabelItem(str(item)))
     assert first == second
 
 
 def test_a_cell_has_the_colour_of_its_rarest_signal() -> None:
     request = {"item": 1, "feedback": {"click": 1.0, "like": 1.0}}
     session = {"start": "2024-01-01T00:00:00+00:00", "gap_ms": None, "requests": [request]}
-    side = sides([[session], [session]], SIGNALS, lambda item: Item(str(item)))[0]
+    side = sides([[session], [session]], SIGNALS, lambda item: LabelItem(str(item)))[0]
     assert side.bars[0].cells[0].colour == SIGNALS["like"].colour
     assert [signal.icon for signal in side.sessions[0].requests[0].signals] == ["♥", "●"]
     assert (side.span, side.away) == ("", "")
@@ -103,7 +103,7 @@ def test_amounts_are_no_powers_of_ten() -> None:
         for seconds in (366.6, 99.6, 0.25, 1234567.0)
     ]
     session = {"start": "2024-01-01T00:00:00+00:00", "gap_ms": None, "requests": rows}
-    side = sides([[session], [session]], SIGNALS, lambda item: Item(str(item)))[0]
+    side = sides([[session], [session]], SIGNALS, lambda item: LabelItem(str(item)))[0]
     shown = [text for request in side.sessions[0].requests for _, text in request.amounts]
     assert shown == ["367", "100", "0.25", "1,234,567"]
     assert side.amounts == [("seconds on page", "308,758")]
